@@ -1,0 +1,41 @@
+"""What only the laptop has, handed to components of one host beside their settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseArchive:
+    """A release of clawd-runtime built for one kind of host: `.tar.gz` with `site-packages/` inside."""
+
+    archive: Path
+    sha256: str
+    size: int
+
+    @property
+    def id(self) -> str:
+        """Names the release's folder on the host."""
+        return self.sha256[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A GGUF file: pushed from `source`, or fetched by the host from `url`."""
+
+    name: str
+    sha256: str
+    size: int | None
+    source: Path | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """Everything the laptop brings to one host."""
+
+    state_folder: Path
+    release: ReleaseArchive | None = None
+    model: ModelFile | None = None
+    template_overrides: Path | None = None
