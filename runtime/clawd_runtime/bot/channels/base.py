@@ -1,0 +1,166 @@
+"""What a channel is.
+
+A channel is a class in its own module, named in `registry.CHANNELS`. It brings
+
+- `Settings`, a `ChannelSettings` for its part of bot.json, and `credentials()`, the secrets it needs;
+- `routes()` for webhooks, `run()` for what works in the background (long polling, registering a webhook);
+- `send()`, `split()` and, if it likes, `answering()`, which shows that an answer is being made.
+
+Receiving: parse the event into an `Inbound`, `await context.inbox.store(inbound)`, and only then tell the
+platform that the event has arrived (HTTP 200). `store` returns when the message is safe on disk; repetitions
+are told by its result and need no care. Everything else (commands, groups, rate limits, order, history, the
+model, retries) is the core's.
+
+Sending: `send()` delivers exactly one message, or raises one of
+
+    DeliveryError
+    ├── RetryLater         it certainly did not arrive; try again after so many seconds
+    ├── DeliveryUnknown    it may have arrived (time-out while waiting for the platform's word)
+    └── Undeliverable      it never will (blocked by the user, chat gone)
+
+`idempotent_for` says for how long after the first attempt the platform recognises `Reply.key`; the core
+repeats a doubtful delivery only within that time. Any other exception counts as `DeliveryUnknown`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+from starlette.routing import BaseRoute
+
+from clawd_runtime.bot.credentials import Credentials
+from clawd_runtime.bot.values import Inbound, Reply, SentRef
+from clawd_runtime.errors import ChannelError
+
+
+class DeliveryError(ChannelError):
+    """A message was not delivered, or not surely. The text is logged: no secrets, no message text."""
+
+
+class RetryLater(DeliveryError):
+    """The message certainly did not arrive; try again after `after` seconds (None: when you see fit)."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class DeliveryUnknown(DeliveryError):
+    """The message may or may not have arrived."""
+
+
+class Undeliverable(DeliveryError):
+    """The message can never be delivered."""
+
+
+class ChannelSettings(BaseModel):
+    """A channel's part of bot.json: frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a stored message. `text` is None when it was left without an answer."""
+
+    text: str | None
+
+
+class Inbox(Protocol):
+    """The part of the store that channels see."""
+
+    async def store(self, inbound: Inbound) -> bool:
+        """Store a message and return when it is on disk. False: it was known already (by either id)."""
+        ...
+
+    async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
+        """Store messages and the channel's own `state` (see `state`) in one transaction."""
+        ...
+
+    async def state(self, channel: str, name: str) -> str | None:
+        """What the channel stored under `name`, such as an offset."""
+        ...
+
+    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+        """The answer to a stored message; None while it is being made or when the event is unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelContext:
+    """What a channel works with.
+
+    `http` is the pooled client shared by the whole bot: give every request its own `timeout`, and use
+    absolute addresses. `public_url` is where the bot is reached from outside, without a final slash.
+    """
+
+    inbox: Inbox
+    http: httpx.AsyncClient
+    credentials: Credentials
+    public_url: str | None
+
+
+class Progress(Protocol):
+    """Shows an answer while it grows."""
+
+    def show(self, text: str) -> None:
+        """Show `text`, the whole answer so far (not always longer than before: a model may start anew).
+
+        Called for every piece the model gives; returns at once, sends in the background as often as
+        the platform allows, and never raises.
+        """
+        ...
+
+
+class NoProgress:
+    """For platforms or chats where nothing can be shown."""
+
+    def show(self, text: str) -> None:
+        """Show nothing."""
+
+
+class Channel(ABC):
+    """One platform. Subclasses set `name` and `Settings`; see the module's description."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[ChannelSettings]]
+    idempotent_for: ClassVar[float] = 0.0
+    """Seconds for which the platform recognises a repeated `Reply.key`."""
+
+    def __init__(self, settings: Any, context: ChannelContext) -> None:
+        """`settings` is an instance of `Settings`. Raises `SettingsError` when they cannot work together."""
+        self.context = context
+
+    @classmethod
+    def credentials(cls, settings: Any) -> tuple[str, ...]:
+        """Names of the credentials that must be there with these settings."""
+        return ()
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """HTTP routes of the channel (`POST /<name>/webhook`)."""
+        return ()
+
+    async def run(self) -> None:  # noqa: B027  most channels have nothing to do here
+        """Work in the background until cancelled. Started with the bot; restarted when it raises."""
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """Cut an answer into messages that the platform takes, in order; at least one, none empty."""
+        return (text,)
+
+    @abstractmethod
+    async def send(self, reply: Reply) -> SentRef:
+        """Deliver one message. Raises a `DeliveryError`; see the module's description."""
+
+    @asynccontextmanager
+    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        """Entered while a model answers `inbound`: show "typing", a draft, a growing card.
+
+        Its failures must not disturb the answer, and leaving it ends all it started.
+        """
+        yield NoProgress()

@@ -1,0 +1,20 @@
+"""The channels there are. A new platform is a module beside this one and a line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from clawd_runtime.bot.channels.base import Channel
+
+CHANNELS = {
+    "telegram": "clawd_runtime.bot.channels.telegram:TelegramChannel",
+    "feishu": "clawd_runtime.bot.channels.feishu:FeishuChannel",
+    "console": "clawd_runtime.bot.channels.console:ConsoleChannel",
+}
+
+
+def channel_class(name: str) -> type[Channel]:
+    """The class of a channel; imported only when used, because every library costs memory."""
+    module, _, attribute = CHANNELS[name].partition(":")
+    found: type[Channel] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,83 @@
+"""Secrets, each a file `$CREDENTIALS_DIRECTORY/<name>` (systemd's LoadCredential)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from clawd_runtime.errors import SettingsError
+
+MAX_BYTES = 64 * 1024
+
+
+class Credentials:
+    """Named secrets. Shows only their names, wherever it is printed."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def get(self, name: str) -> str | None:
+        """The secret, or None when it was not given."""
+        return self._values.get(name)
+
+    def values(self) -> tuple[str, ...]:
+        """All secrets: what no log may contain."""
+        return tuple(self._values.values())
+
+    def __repr__(self) -> str:
+        return f"Credentials({', '.join(sorted(self._values))})"
+
+
+def read_credentials(directory: Path | None, required: Iterable[str], optional: Iterable[str]) -> Credentials:
+    """Read `required`, and of `optional` those that are there.
+
+    A final line break is not part of a secret. Raises `SettingsError` naming every file that is missing,
+    empty or unreadable: nothing starts without its secrets.
+    """
+    wanted = dict.fromkeys(required, True) | dict.fromkeys(optional, False)
+    if directory is None:
+        if any(wanted.values()):
+            raise SettingsError(
+                f"no credentials: $CREDENTIALS_DIRECTORY is not set, and {_names(required)} needed",
+                advice="start the bot through its systemd unit, or set it to a folder of one file each",
+            )
+        return Credentials({})
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for name, needed in wanted.items():
+        path = directory / name
+        if not path.exists() and not needed:
+            continue
+        try:
+            values[name] = _read(path)
+        except (OSError, ValueError) as problem:
+            problems.append(f"{path}: {_reason(problem)}")
+    if problems:
+        raise SettingsError("credentials are missing or unusable: " + "; ".join(problems))
+    return Credentials(values)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _reason(problem: OSError | ValueError) -> str:
+    return (problem.strerror or "cannot be read") if isinstance(problem, OSError) else str(problem)
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = list(names)
+    return f"{', '.join(listed)} {'is' if len(listed) == 1 else 'are'}"

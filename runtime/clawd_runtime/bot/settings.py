@@ -1,0 +1,128 @@
+"""bot.json: what the bot is told, without secrets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from clawd_runtime.bot.channels.base import ChannelSettings
+from clawd_runtime.bot.channels.registry import CHANNELS, channel_class
+from clawd_runtime.errors import SettingsError
+
+Language = Literal["auto", "en", "zh"]
+SHORTEST_PROMPT_TOKENS = 128
+
+
+class Part(BaseModel):
+    """A part of bot.json: frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listen(Part):
+    """Where the HTTP server listens, behind nginx."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+
+
+class ModelEndpoint(Part):
+    """A server of the OpenAI chat protocol.
+
+    `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`;
+    `context_size` is in tokens, prompt and answer together.
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
+    model: Annotated[str, Field(min_length=1)]
+    context_size: Annotated[int, Field(ge=256)] = 4096
+
+
+class Models(Part):
+    """The model that answers, and the one that does while it cannot."""
+
+    default: ModelEndpoint
+    fallback: ModelEndpoint | None = None
+
+
+class BotSettings(Part):
+    """The whole file. `channels` holds the checked settings of every configured channel."""
+
+    listen: Listen = Listen()
+    database: Annotated[str, Field(pattern=r"^sqlite:////?.+")]
+    system_prompt: str = "You are a helpful assistant."
+    language: Language = "auto"
+    max_reply_tokens: Annotated[int, Field(ge=16)] = 512
+    rate_limit_per_minute: Annotated[int, Field(ge=1)] = 30
+    answers_at_once: Annotated[int, Field(ge=1, le=512)] = 32
+    models: Models
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/].*$")] | None = None
+    channels: dict[str, ChannelSettings] = Field(default_factory=dict)
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_final_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _each_by_its_channel(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError('should be an object, such as {"console": {}}')
+        unknown = sorted(set(value) - set(CHANNELS))
+        if unknown:
+            raise ValueError(f"no channel is called {', '.join(unknown)}; there are {', '.join(CHANNELS)}")
+        return {
+            name: part if isinstance(part, ChannelSettings) else _validate_channel(name, part)
+            for name, part in value.items()
+        }
+
+
+def _validate_channel(name: str, part: Any) -> ChannelSettings:
+    try:
+        return channel_class(name).Settings.model_validate(part)
+    except ValidationError as error:
+        raise ValueError("; ".join(_problems(error, prefix=(name,)))) from None
+
+
+def load_settings(path: Path) -> BotSettings:
+    """Read and check bot.json. Raises `SettingsError` naming the file and every wrong field."""
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except ValueError as error:
+        place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise SettingsError(f"{path}{place}: this is not JSON") from None
+    try:
+        settings = BotSettings.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{path}: {problem}" for problem in _problems(error))) from None
+    problems = tuple(_contradictions(settings))
+    if problems:
+        raise SettingsError("\n".join(f"{path}: {problem}" for problem in problems))
+    return settings
+
+
+def _contradictions(settings: BotSettings) -> list[str]:
+    found = []
+    models = {"default": settings.models.default, "fallback": settings.models.fallback}
+    for name, model in models.items():
+        if model and model.context_size < settings.max_reply_tokens + SHORTEST_PROMPT_TOKENS:
+            found.append(
+                f"models.{name}.context_size: {model.context_size} leaves no room for a question beside "
+                f"max_reply_tokens {settings.max_reply_tokens}; raise the one or lower the other"
+            )
+    return found
+
+
+def _problems(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
+    """Each wrong field with what is wrong with it; values are left out, they may be secret."""
+    return [
+        f"{'.'.join(map(str, prefix + problem['loc'])) or 'the whole'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors(include_url=False, include_input=False)
+    ]

@@ -1,0 +1,90 @@
+"""What crosses between a channel and the router: platform-neutral, frozen.
+
+An event of a platform becomes an `Inbound`; the router makes of it one answer, which a channel cuts into
+`Reply` values, one for each message to send. Whatever is a platform's own stays in its channel; the
+opaque strings `event_id`, `message_id`, `reply_to` and those of `ConversationKey` are only handed back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+ChatKind = Literal["private", "group"]
+
+KEY_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ConversationKey:
+    """One conversation: messages of it are answered one at a time and in order, with a common history.
+
+    `chat` is the platform's chat, `thread` a topic within it (empty where there is none).
+    """
+
+    channel: str
+    chat: str
+    thread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message that somebody sent to the bot.
+
+    `event_id` and `message_id` are each unique within the channel; both mark repetitions, so a channel makes
+    them unique over everything it may ever receive (another bot's token included).
+    `user` is the sender's id on the platform. `text` has mentions of the bot removed and is empty when the
+    message holds no text that can be read (a picture, a voice message).
+    `addressed` says that the bot is meant: always in a private chat, in a group when it is mentioned or
+    replied to. `reply_to` is what the channel needs to answer this very message.
+    `received_at` is in seconds since the epoch. `language` is the sender's as an IETF tag, where known.
+    """
+
+    event_id: str
+    message_id: str
+    conversation: ConversationKey
+    chat_kind: ChatKind
+    user: str
+    text: str
+    addressed: bool
+    reply_to: str
+    received_at: float
+    language: str | None = None
+
+    @property
+    def channel(self) -> str:
+        """Name of the channel it came through."""
+        return self.conversation.channel
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One message to send: part number `part` (from 0) of `parts` of the answer to an event.
+
+    `key` is the same whenever this part of the answer to this event is sent, and only then: 40 hexadecimal
+    digits, for platforms that accept an idempotency key. `attempt` counts from 1.
+    """
+
+    key: str
+    event_id: str
+    conversation: ConversationKey
+    chat_kind: ChatKind
+    reply_to: str
+    text: str
+    part: int = 0
+    parts: int = 1
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SentRef:
+    """The platform's own id of a message that was sent."""
+
+    id: str
+
+
+def reply_key(channel: str, event_id: str, part: int) -> str:
+    """The idempotency key of one part of the answer to an event (see `Reply.key`)."""
+    seed = "\0".join((channel, event_id, str(part)))
+    return hashlib.sha256(seed.encode()).hexdigest()[:KEY_LENGTH]
