@@ -1,0 +1,69 @@
+"""The log of one run: a private file on the laptop with what the screen does not show."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import defaultdict, deque
+from datetime import UTC, datetime
+from pathlib import Path
+
+_HOST = re.compile(
+    r"^\s*(?:\x1b\[[0-9;]*m)*\[(?P<host>[^\]]+)\](?:\x1b\[[0-9;]*m)*\s*(?P<text>.*)$", re.DOTALL
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+KEPT_LINES = 12
+KEPT_FILES = 50
+
+
+def log_folder() -> Path:
+    """`$XDG_STATE_HOME/clawd-provision/log`, by default under `~/.local/state`."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "clawd-provision" / "log"
+
+
+class RunLog(logging.Handler):
+    """Writes pyinfra's and our own messages to a file of mode 0600 and keeps the last lines of every host."""
+
+    def __init__(self, command: str, folder: Path | None = None) -> None:
+        super().__init__(logging.INFO)
+        folder = folder or log_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for old in sorted(folder.glob("*.log"))[: -KEPT_FILES + 1]:
+            old.unlink(missing_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self.path = folder / f"{stamp}-{command}.log"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
+        self.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
+        self._loggers = [logging.getLogger(name) for name in ("pyinfra", "clawd")]
+        for logger in self._loggers:
+            logger.setLevel(logging.INFO)
+            logger.addHandler(self)
+            logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record and remembers it for the host it is about."""
+        text = _COLOUR.sub("", self.format(record))
+        self._file.write(text + "\n")
+        self._file.flush()
+        about = _HOST.match(record.getMessage())
+        if about and record.levelno >= logging.WARNING:
+            self._tails[about["host"]].append(_COLOUR.sub("", about["text"]).strip())
+
+    def exception(self, message: str) -> None:
+        """Writes the traceback of the exception being handled."""
+        logging.getLogger("clawd").exception(message)
+
+    def tail(self, host: str) -> tuple[str, ...]:
+        """The last warnings and errors about a host."""
+        return tuple(self._tails[host])
+
+    def close(self) -> None:
+        """Stops listening and closes the file."""
+        for logger in self._loggers:
+            logger.removeHandler(self)
+        self._file.close()
+        super().close()

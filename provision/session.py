@@ -1,0 +1,325 @@
+"""The hosts of a run over pyinfra. The only module that touches pyinfra's State.
+
+pyinfra merges the operations of hosts by their position, which is wrong when hosts have different
+components. Here every host keeps its own operations (`loop_position` makes their identity unique to the
+host) and walks through them in a greenlet of its own, so a host never waits for another.
+
+`gevent.monkey.patch_all()` must have run before this module is imported; `provision.concurrency` does it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import gevent
+import pyinfra
+from gevent.event import Event
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.operations import run_host_op
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_host, ctx_state
+
+from deploys.component import Component, ComponentSettings
+from deploys.ops.changes import collected
+from deploys.supplies import Supplies
+from inventory.errors import ClawdError, ConnectError, HostError
+from inventory.load import Loaded
+from provision import ssh
+from provision.advice import advice_for
+from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
+from provision.progress import Progress
+from provision.runlog import RunLog
+
+T = TypeVar("T")
+OUTPUT_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One component and what it should be on one host."""
+
+    component: Component
+    settings: ComponentSettings
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command on a host printed, and its exit status (0 is success)."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Session:
+    """Connections to the hosts of one run; a context manager that closes them.
+
+    Args:
+        loaded: the inventory.
+        hosts: names of the hosts of this run.
+        log: where the details of the run are written.
+    """
+
+    def __init__(self, loaded: Loaded, hosts: Sequence[str], log: RunLog) -> None:
+        self._loaded = loaded
+        self._log = log
+        self._declared = {name: loaded.inventory.hosts[name] for name in hosts}
+        self._folder = tempfile.TemporaryDirectory(prefix="clawd-ssh-")
+        self.ssh_folder = Path(self._folder.name)
+        self._write_ssh_files()
+        names = [(name, ssh.pyinfra_data(host, self.ssh_folder)) for name, host in self._declared.items()]
+        self._state = State(Inventory((names, {})), Config(CONNECT_TIMEOUT=ssh.CONNECT_TIMEOUT))
+        self._owners: dict[str, list[str]] = {name: [] for name in self._declared}
+        pyinfra.is_cli = False
+        ctx_state.set(self._state)
+        for position, host in enumerate(self._state.inventory):
+            host.loop_position = [position]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that are connected and have not failed."""
+        return tuple(host.name for host in self._state.inventory if host in self._state.active_hosts)
+
+    def connect(self) -> dict[str, ConnectError]:
+        """Connects to all hosts at once; returns why for those that could not be reached."""
+        self._state.set_stage(StateStage.Connect)
+
+        def connect_one(name: str) -> None:
+            host = self._host(name)
+            try:
+                host.connect(raise_exceptions=True)
+            except Exception as error:
+                raise ssh.connect_error(name, self._declared[name], error) from error
+            self._state.activate_host(host)
+
+        outcomes = self._in_parallel(self._declared, connect_one)
+        return {name: error for name, error in outcomes.items() if isinstance(error, ConnectError)}
+
+    def close(self) -> None:
+        """Closes every connection, which also frees locks held over them."""
+        for host in self._state.inventory:
+            client = getattr(host.connector, "client", None)
+            if client is not None:
+                client.close()
+        self._folder.cleanup()
+
+    # Plain commands
+
+    def run(self, name: str, script: str, *, stdin: str | None = None, timeout: float = 60) -> CommandResult:
+        """Runs a POSIX shell script as root on one host.
+
+        Raises `HostError` when it does not end within `timeout` seconds or the connection breaks.
+        """
+        command = self.as_root(name, script)
+        try:
+            with gevent.Timeout(timeout, HostError(f"{name}: no answer within {timeout:.0f} s")):
+                channel = self.open_channel(name)
+                channel.exec_command(command)
+                if stdin is not None:
+                    channel.sendall(stdin.encode())
+                channel.shutdown_write()
+                stdout, stderr = channel.makefile("rb"), channel.makefile_stderr("rb")
+                errors = gevent.spawn(stderr.read)
+                text = stdout.read().decode(errors="replace")
+                return CommandResult(channel.recv_exit_status(), text, errors.get().decode(errors="replace"))
+        except (OSError, EOFError) as error:
+            raise HostError(f"{name}: the connection broke ({error})") from error
+
+    def as_root(self, name: str, script: str) -> str:
+        """The command line that runs `script` as root on a host."""
+        shell = f"sh -c {shlex.quote(script)}"
+        return shell if self._declared[name].user == "root" else f"sudo -n {shell}"
+
+    def open_channel(self, name: str) -> Any:
+        """A new paramiko session channel on the host's connection."""
+        return self.transport(name).open_session()
+
+    def transport(self, name: str) -> Any:
+        """The host's paramiko transport. Raises `ConnectError` when the connection is gone."""
+        client = self._host(name).connector.client
+        transport = client.get_transport() if client else None
+        if transport is None or not transport.is_active():
+            raise ConnectError(f"{name}: the connection is gone", advice="run the command again")
+        return transport
+
+    def everywhere(self, function: Callable[[str], T], hosts: Iterable[str] | None = None) -> dict[str, T]:
+        """`function(host)` on all hosts at once.
+
+        Raises the error of the first host (in inventory order) for which it raised one.
+        """
+        outcomes = self._in_parallel(self.hosts if hosts is None else hosts, function)
+        for outcome in outcomes.values():
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return outcomes  # type: ignore[return-value]
+
+    # Plan and apply
+
+    def prepare(
+        self,
+        assignments: Mapping[str, Sequence[Assignment]],
+        supplies: Mapping[str, Supplies],
+        progress: Progress,
+    ) -> Plan:
+        """Evaluates every component against every host, all hosts at once, changing nothing."""
+        self._state.set_stage(StateStage.Prepare)
+
+        def prepare_one(name: str) -> HostPlan:
+            host = self._host(name)
+            host.data.supplies = supplies[name]
+            with ctx_host.use(host):
+                for assignment in assignments[name]:
+                    progress.planning(name, assignment.component.name)
+                    setattr(host.data, assignment.component.name, assignment.settings)
+                    error = self._evaluate(name, assignment.component)
+                    if error:
+                        return HostPlan(name, self._planned(name), error)
+            return HostPlan(name, self._planned(name))
+
+        outcomes = self._in_parallel(self.hosts, prepare_one)
+        return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in outcomes.items()))
+
+    def execute(self, plan: Plan, progress: Progress, stopping: Event) -> tuple[HostResult, ...]:
+        """Applies what was prepared, all hosts of `plan` at once.
+
+        A host stops at its first failed operation. When `stopping` is set, every host stops after the
+        operation it is in. Hosts without changes are left alone.
+        """
+        self._state.set_stage(StateStage.Execute)
+        self._state.is_executing = True
+        outcomes = self._in_parallel(
+            [host.host for host in plan.hosts],
+            lambda name: self._execute_one(plan.for_host(name), progress, stopping),
+        )
+        return tuple(
+            outcome
+            if isinstance(outcome, HostResult)
+            else HostResult(name, Status.FAILED, message=_readable(outcome))
+            for name, outcome in outcomes.items()
+        )
+
+    def _evaluate(self, name: str, component: Component) -> str | None:
+        """Adds one component's operations to a host; returns why it could not be evaluated."""
+        host = self._host(name)
+        before = len(host.op_hash_order)
+        try:
+            component.apply()
+        except ClawdError as error:
+            return f"{component.name}: {error}"
+        except Exception as error:
+            self._log.exception(f"{name}: {component.name} could not be evaluated")
+            tail = self._log.tail(name)
+            return f"{component.name} could not be evaluated: {_readable(error)}" + "".join(
+                f"\n    {line}" for line in tail
+            )
+        finally:
+            self._owners[name] += [component.name] * (len(host.op_hash_order) - before)
+        if host in self._state.failed_hosts:
+            return f"{component.name}: facts could not be read\n" + "\n".join(self._log.tail(name))
+        return None
+
+    def _planned(self, name: str) -> tuple[PlannedOperation, ...]:
+        host = self._host(name)
+        return tuple(
+            self._planned_operation(host, component, op_hash)
+            for component, op_hash in zip(self._owners[name], host.op_hash_order, strict=True)
+            if op_hash in self._state.ops[host]
+        )
+
+    def _planned_operation(self, host: Any, component: str, op_hash: str) -> PlannedOperation:
+        meta = self._state.ops[host][op_hash].operation_meta
+        changes = tuple(
+            FileChange(change.path, () if change.secret else tuple(change.diff), change.secret)
+            for change in collected(host, op_hash)
+        )
+        return PlannedOperation(component, self._name(op_hash), bool(meta._maybe_is_change), changes)
+
+    def _name(self, op_hash: str) -> str:
+        names = self._state.get_op_meta(op_hash).names
+        return ", ".join(sorted(name.rsplit(" | ", 1)[-1] for name in names))
+
+    def _execute_one(self, plan: HostPlan, progress: Progress, stopping: Event) -> HostResult:
+        started = time.monotonic()
+        host = self._host(plan.host)
+        result = HostResult(plan.host, Status.DONE, unchanged=len(plan.operations))
+        progress.applying(plan.host, len(plan.operations))
+        if plan.changing:
+            with ctx_host.use(host):
+                result = self._walk(plan, progress, stopping)
+        result = replace(result, seconds=time.monotonic() - started)
+        progress.finished(result)
+        return result
+
+    def _walk(self, plan: HostPlan, progress: Progress, stopping: Event) -> HostResult:
+        host = self._host(plan.host)
+        changed: list[PlannedOperation] = []
+        unchanged = 0
+        for operation, op_hash in zip(plan.operations, tuple(host.op_hash_order), strict=True):
+            if stopping.is_set():
+                return HostResult(plan.host, Status.INTERRUPTED, tuple(changed), unchanged)
+            progress.operation(plan.host, operation)
+            try:
+                succeeded = run_host_op(self._state, host, op_hash)
+            except Exception as error:
+                self._log.exception(f"{plan.host}: {operation.component}: {operation.name}")
+                failure = OperationFailure(operation.component, operation.name, (_readable(error),))
+                return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, failure)
+            meta = self._state.ops[host][op_hash].operation_meta
+            if not succeeded:
+                failure = self._failure(plan.host, operation, meta)
+                return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, failure)
+            if meta.did_change():
+                changed.append(operation)
+            else:
+                unchanged += 1
+        return HostResult(plan.host, Status.DONE, tuple(changed), unchanged)
+
+    def _failure(self, name: str, operation: PlannedOperation, meta: Any) -> OperationFailure:
+        printed = [line for line in (*meta.stdout_lines, *meta.stderr_lines) if line.strip()]
+        output = tuple(printed[-OUTPUT_LINES:]) or self._log.tail(name)
+        return OperationFailure(operation.component, operation.name, output, advice_for(output))
+
+    # pyinfra
+
+    def _host(self, name: str) -> Any:
+        return self._state.inventory.get_host(name)
+
+    def _in_parallel(self, names: Iterable[str], function: Callable[[str], T]) -> dict[str, T | Exception]:
+        def guarded(name: str) -> T | Exception:
+            try:
+                return function(name)
+            except Exception as error:
+                return error
+
+        greenlets = {name: gevent.spawn(guarded, name) for name in names}
+        gevent.joinall(list(greenlets.values()))
+        return {name: greenlet.get() for name, greenlet in greenlets.items()}
+
+    def _write_ssh_files(self) -> None:
+        user_file = Path("~/.ssh/known_hosts").expanduser()
+        text = ssh.known_hosts(self._loaded.inventory, self._declared, user_file)
+        (self.ssh_folder / "known_hosts").write_text(text, encoding="utf-8")
+        (self.ssh_folder / "ssh_config").write_text(ssh.ssh_config(self._declared), encoding="utf-8")
+
+
+def _plan_or_error(name: str, outcome: HostPlan | Exception) -> HostPlan:
+    return outcome if isinstance(outcome, HostPlan) else HostPlan(name, error=_readable(outcome))
+
+
+def _readable(error: BaseException) -> str:
+    return str(error) if isinstance(error, ClawdError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,194 @@
+"""Checks that hosts are what the inventory says, by the components' own testinfra checks.
+
+A pytest process a host, several at once, each over one SSH connection. What a check may see of the
+inventory goes to the process through its input, never through its arguments or a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+
+import deploys
+from deploys.component import ComponentSettings
+from inventory.errors import VerifyError
+from inventory.load import Loaded
+from provision import ssh
+from provision.session import Assignment
+
+DEPLOYS = Path(deploys.__file__ or "").parent
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one check on one host. `outcome` is passed, failed or error."""
+
+    host: str
+    component: str
+    name: str
+    outcome: str
+    message: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether what was checked holds."""
+        return self.outcome == "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outcomes of all checks on all hosts."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that do not hold."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcomes as JSON-able data: what `verify --json` prints."""
+        return {
+            "passed": len(self.checks) - len(self.failed),
+            "failed": len(self.failed),
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HostBrief:
+    """What the pytest process of one host is told, pickled, on its input."""
+
+    host: str
+    address: str
+    user: str
+    port: int
+    ssh_config: str
+    identity_file: str | None
+    control_path: str
+    settings: Mapping[str, ComponentSettings]
+
+
+def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> Verification:
+    """Runs every assigned component's checks on every host.
+
+    Raises `VerifyError` when the checks of a host could not be run at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
+        folder = Path(name)
+        declared = {host: loaded.inventory.hosts[host] for host in assignments}
+        known = ssh.known_hosts(loaded.inventory, declared, Path("~/.ssh/known_hosts").expanduser())
+        (folder / "known_hosts").write_text(known, encoding="utf-8")
+        briefs = [_brief(loaded, host, assignments[host], folder) for host in assignments]
+        outcomes = Pool(AT_ONCE).map(_checks_of_host, briefs)
+        gevent.joinall([gevent.spawn(_end_connection, brief) for brief in briefs])
+    return Verification(tuple(check for checks in outcomes for check in checks))
+
+
+def _brief(loaded: Loaded, host: str, assigned: Iterable[Assignment], folder: Path) -> HostBrief:
+    declared = loaded.inventory.hosts[host]
+    config = folder / f"{host}.ssh_config"
+    config.write_text(openssh_config(host, loaded, folder), encoding="utf-8")
+    return HostBrief(
+        host=host,
+        address=declared.address,
+        user=declared.user,
+        port=declared.port,
+        ssh_config=str(config),
+        identity_file=str(declared.ssh_key) if declared.ssh_key else None,
+        control_path=str(folder / f"{host}.sock"),
+        settings={item.component.name: item.settings for item in assigned},
+    )
+
+
+def openssh_config(name: str, loaded: Loaded, folder: Path) -> str:
+    """An OpenSSH configuration that reaches one host under the same rules as the run itself."""
+    host = loaded.inventory.hosts[name]
+    lines = [
+        f"Host {host.address}",
+        f"    Port {host.port}",
+        f"    User {host.user}",
+        "    StrictHostKeyChecking yes",
+        f"    UserKnownHostsFile {folder / 'known_hosts'}",
+        "    GlobalKnownHostsFile /dev/null",
+        "    BatchMode yes",
+        f"    ConnectTimeout {ssh.CONNECT_TIMEOUT}",
+        "    LogLevel ERROR",
+    ]
+    if host.ssh_key:
+        lines += [f"    IdentityFile {host.ssh_key}", "    IdentitiesOnly yes"]
+    if host.bastion:
+        lines.append(
+            f"    ProxyJump {host.bastion.user or host.user}@{host.bastion.address}:{host.bastion.port}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
+    modules = [DEPLOYS / component / "verify.py" for component in brief.settings]
+    present = [str(module) for module in modules if module.is_file()]
+    reading, writing = os.pipe()
+    environment = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), os.environ.get("PYTHONPATH", "")]),
+        "CLAWD_VERIFY_OUTPUT": str(writing),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)]
+    command += [
+        "--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "provision.verify_plugin",
+        *present,
+    ]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        pass_fds=(writing,),
+    )
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as lines:
+        told = gevent.get_hub().threadpool.spawn(lines.read)
+        printed, _ = process.communicate(pickle.dumps(brief))
+        text = told.get()
+    if process.returncode not in (0, 1):
+        raise VerifyError(
+            f"{brief.host}: its checks could not be run\n{printed.decode(errors='replace')[-2000:]}"
+        )
+    return tuple(Check(brief.host, **json.loads(line)) for line in text.splitlines())
+
+
+def _end_connection(brief: HostBrief) -> None:
+    subprocess.run(
+        [
+            "ssh",
+            "-F",
+            brief.ssh_config,
+            "-o",
+            f"ControlPath={brief.control_path}",
+            "-O",
+            "exit",
+            brief.address,
+        ],
+        capture_output=True,
+        check=False,
+        timeout=10,
+    )
