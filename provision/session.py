@@ -145,6 +145,10 @@ class Session:
         shell = f"sh -c {shlex.quote(script)}"
         return shell if self._declared[name].user == "root" else f"sudo -n {shell}"
 
+    def set_data(self, name: str, key: str, value: object) -> None:
+        """Gives a host a piece of pyinfra data, `host.data.KEY` in deploys."""
+        setattr(self._host(name).data, key, value)
+
     def open_channel(self, name: str) -> Any:
         """A new paramiko session channel on the host's connection."""
         return self.transport(name).open_session()

@@ -1,0 +1,112 @@
+"""Talks to a deployed bot from the laptop, over its console channel."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import jwt
+
+from deploys.tls.authority import trusted_certificate
+from inventory.errors import ClawdError, ConnectError
+from inventory.load import Loaded
+
+TOKEN_LIFETIME_S = 300
+REPLY_TIMEOUT_S = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a bot's console is, and how to prove who asks.
+
+    `authority` is the PEM file that its certificate must lead to; `None` trusts the laptop's own store.
+    """
+
+    url: str
+    secret: str = field(repr=False)
+    authority: Path | None
+    host: str
+
+
+def console_of(loaded: Loaded) -> Console:
+    """The console of an inventory's bot, at its first nginx host.
+
+    Raises `ClawdError` when the inventory declares no console or no nginx.
+    """
+    declared = loaded.inventory.channels.console
+    fronts = loaded.inventory.with_role("nginx")
+    if declared is None or not fronts:
+        raise ClawdError(
+            f"{loaded.path}: the bot has no console",
+            advice="declare `channels.console.jwt_secret`, and give a host the role nginx",
+        )
+    name, host = next(iter(fronts.items()))
+    public = loaded.inventory.tls.names[0] if loaded.inventory.tls.names else host.address
+    bracketed = f"[{public}]" if ":" in public else public
+    return Console(
+        url=f"https://{bracketed}:{loaded.inventory.nginx.https_port}/console/v1/messages",
+        secret=declared.jwt_secret.get_secret_value(),
+        authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls.mode, name),
+        host=name,
+    )
+
+
+def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterator[str]:
+    """Sends a message and yields the answer piece by piece.
+
+    Raises `ConnectError` when the bot does not answer, `ClawdError` when it refuses or fails.
+    """
+    token = jwt.encode({"sub": user, "exp": int(time.time()) + TOKEN_LIFETIME_S}, console.secret, algorithm="HS256")
+    body = {"text": text, "conversation": conversation, "id": str(uuid.uuid4())}
+    context = ssl.create_default_context(cafile=str(console.authority) if console.authority else None)
+    try:
+        with (
+            httpx.Client(verify=context, timeout=httpx.Timeout(REPLY_TIMEOUT_S, connect=10)) as client,
+            client.stream("POST", console.url, json=body, headers={"Authorization": f"Bearer {token}"}) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+                raise ClawdError(
+                    f"{console.host}: the bot refused ({answer.status_code}): {answer.text.strip()[:200]}",
+                    advice="run `clawd-provision verify` to see what is wrong there",
+                )
+            yield from _pieces(console, answer.iter_lines())
+    except httpx.HTTPError as error:
+        raise ConnectError(
+            f"{console.host}: the bot does not answer at {console.url} ({error})",
+            advice="run `clawd-provision verify`, or `up` if it was never deployed",
+        ) from error
+
+
+def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:
+    """The text of the `delta` events; after `done`, what they did not contain. Raises on `error`."""
+    shown = ""
+    event = ""
+    for line in lines:
+        if line.startswith("event:"):
+            event = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            data = json.loads(line.removeprefix("data:"))
+            if event == "error":
+                raise ClawdError(f"{console.host}: {data['message']}")
+            if event == "done":
+                yield from _remainder(shown, data["text"])
+                return
+            if event == "delta":
+                shown += data["text"]
+                yield data["text"]
+    raise ConnectError(f"{console.host}: the answer broke off", advice="ask again; the bot keeps what was said")
+
+
+def _remainder(shown: str, whole: str) -> Iterator[str]:
+    if whole.startswith(shown):
+        if rest := whole[len(shown) :]:
+            yield rest
+    else:
+        yield f"\n{whole}"

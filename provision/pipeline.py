@@ -1,0 +1,254 @@
+"""What each command does, step by step.
+
+    up:      load → connect → examine → lock → supply → plan → confirm → apply → verify → journal
+    plan:    load → connect → examine →        supply → plan
+    drift:   load → connect → examine →        supply → plan, and who applied last
+    verify:  load → checks on every host
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+
+import gevent
+from gevent.event import Event
+
+from inventory.errors import ClawdError, ConnectError, HostError
+from inventory.load import Loaded, digest
+from provision import doctor, journal
+from provision import verify as checks
+from provision.assign import Selection, assign, selected_hosts
+from provision.lock import Locks
+from provision.offline import apt_options, share
+from provision.plan import HostResult, Plan, Result, Status
+from provision.progress import Progress
+from provision.runlog import RunLog
+from provision.session import Assignment, Session
+from provision.supply import gather
+
+
+class Exit(IntEnum):
+    """What the program's exit code means."""
+
+    DONE = 0
+    ERROR = 1
+    PENDING = 2
+    DRIFT = 3
+    ROLLED_BACK = 4
+    LOCKED = 5
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command came to: how it ends, and the values to show."""
+
+    exit: Exit
+    plan: Plan | None = None
+    result: Result | None = None
+    verification: checks.Verification | None = None
+    unreachable: Mapping[str, ConnectError] | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command works on: the inventory, the part of it, and where it reports to."""
+
+    loaded: Loaded
+    selection: Selection
+    progress: Progress
+    log: RunLog
+    skip_unreachable: bool = False
+
+
+def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Outcome:
+    """Makes the hosts what the inventory says.
+
+    Args:
+        run: what to work on.
+        confirm: shown the plan when it changes something; returns whether to go on.
+        verify: whether the components' checks run after a change.
+
+    Raises:
+        ClawdError: before anything was changed, when a step finds something in the way.
+    """
+    assignments = assign(run.loaded.inventory, run.selection)
+    with connected(run) as (session, unreachable):
+        with Locks(session, session.hosts, "up"):
+            plan = make_plan(run, session, assignments)
+            if plan.changes and not confirm(plan):
+                return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
+            result = apply(run, session, plan)
+            verification = None
+            if verify and result.changed and result.succeeded:
+                run.progress.step("verify")
+                verification = checks.verify(run.loaded, _only(assignments, session.hosts))
+            record(run, session, result)
+    return conclude(plan, result, verification, unreachable)
+
+
+def plan(run: Run) -> Outcome:
+    """Says what `up` would do, changing nothing."""
+    with connected(run) as (session, unreachable):
+        planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
+    if unreachable:
+        return Outcome(Exit.ERROR, planned, unreachable=unreachable)
+    return Outcome(Exit.PENDING if planned.changes else Exit.DONE, planned)
+
+
+def drift(run: Run) -> Outcome:
+    """Says whether hosts differ from what was last applied, changing nothing.
+
+    A difference counts as drift when the inventory is the one that was last applied there; when the
+    inventory has changed since, the difference may be its own and the changes are pending.
+    """
+    with connected(run) as (session, unreachable):
+        planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
+        current = digest(run.loaded.inventory)
+        last = session.everywhere(lambda host: journal.read(session, host, 1))
+    drifted = [
+        host.host
+        for host in planned.hosts
+        if host.changing and any(entry.inventory == current for entry in last[host.host])
+    ]
+    if unreachable:
+        return Outcome(Exit.ERROR, planned, unreachable=unreachable)
+    if drifted:
+        return Outcome(Exit.DRIFT, planned, message=f"drifted: {', '.join(drifted)}")
+    if planned.changes:
+        return Outcome(Exit.PENDING, planned, message="the inventory has changed since it was last applied")
+    return Outcome(Exit.DONE, planned)
+
+
+def verify(run: Run) -> Outcome:
+    """Runs the components' checks on every host."""
+    run.progress.step("verify")
+    verification = checks.verify(run.loaded, assign(run.loaded.inventory, run.selection))
+    return Outcome(Exit.ERROR if verification.failed else Exit.DONE, verification=verification)
+
+
+def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
+    """The last runs on every host, oldest first."""
+    with connected(run) as (session, _):
+        return session.everywhere(lambda host: journal.read(session, host, limit))
+
+
+# The steps
+
+
+@contextmanager
+def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
+    """Connects to the selected hosts and examines them.
+
+    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and
+    `HostError` with everything that stands in the way.
+    """
+    hosts = selected_hosts(run.loaded.inventory, run.selection)
+    with Session(run.loaded, hosts, run.log) as session:
+        run.progress.step("connect")
+        unreachable = session.connect()
+        if unreachable and (not run.skip_unreachable or not session.hosts):
+            raise _together(list(unreachable.values()))
+        for host in session.hosts:
+            if not run.loaded.inventory.hosts[host].internet:
+                session.set_data(host, "apt_options", apt_options(share(session.transport(host))))
+        yield session, unreachable
+
+
+def make_plan(run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]) -> Plan:
+    """Examines the hosts, gathers what they need from the laptop, and compares.
+
+    Raises `ClawdError` when a host is unfit or could not be compared.
+    """
+    run.progress.step("examine")
+    facts = session.everywhere(
+        lambda host: doctor.HostFacts.parse(host, session.run(host, doctor.PROBE, timeout=30))
+    )
+    run.progress.step("supply")
+    supplies = gather(run.loaded, session, _only(assignments, session.hosts), run.progress)
+    found = [
+        finding
+        for host in session.hosts
+        for finding in doctor.findings(host, facts[host], supplies[host].model, datetime.now(UTC))
+    ]
+    if found:
+        raise HostError("\n".join(found))
+    run.progress.step("plan")
+    planned = session.prepare(_only(assignments, session.hosts), supplies, run.progress)
+    if planned.errors:
+        raise HostError("\n".join(f"{host.host}: {host.error}" for host in planned.errors))
+    return planned
+
+
+def apply(run: Run, session: Session, planned: Plan) -> Result:
+    """Applies a plan. Ctrl-C once stops every host after its operation, twice at once."""
+    run.progress.step("apply")
+    stopping = Event()
+    with _stop_on_interrupt(stopping, run.progress):
+        return Result(session.execute(planned, run.progress, stopping))
+
+
+def record(run: Run, session: Session, result: Result) -> None:
+    """Writes what happened into the journals of the hosts where something did.
+
+    An unchanged host gets an entry only when the inventory has another digest than its last entry.
+    """
+    run.progress.step("journal")
+    current = digest(run.loaded.inventory)
+
+    def write(host: HostResult) -> None:
+        quiet = host.status is Status.DONE and not host.changed
+        last = journal.read(session, host.host, 1) if quiet else ()
+        if not quiet or not any(entry.inventory == current for entry in last):
+            journal.append(session, host.host, journal.Entry.of(host, current))
+
+    gevent.joinall([gevent.spawn(write, host) for host in result.hosts], raise_error=True)
+
+
+def conclude(
+    planned: Plan,
+    result: Result,
+    verification: checks.Verification | None,
+    unreachable: Mapping[str, ConnectError],
+) -> Outcome:
+    """How an `up` ends."""
+    code = Exit(result.exit_code)
+    if code is Exit.DONE and (unreachable or (verification and verification.failed)):
+        code = Exit.ERROR
+    return Outcome(code, planned, result, verification, unreachable)
+
+
+@contextmanager
+def _stop_on_interrupt(stopping: Event, progress: Progress) -> Iterator[None]:
+    def interrupted(*_: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        progress.detail("stopping after the current operation of every host; Ctrl-C again stops at once")
+
+    previous = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _only(
+    assignments: Mapping[str, Sequence[Assignment]], hosts: Sequence[str]
+) -> dict[str, Sequence[Assignment]]:
+    return {host: assignments[host] for host in hosts}
+
+
+def _together(errors: Sequence[ClawdError]) -> ClawdError:
+    if len(errors) == 1:
+        return errors[0]
+    return ConnectError(
+        "\n".join(str(error) for error in errors),
+        advice="nothing was changed on any host; `--skip-unreachable` goes on with the others",
+    )
