@@ -1,0 +1,204 @@
+"""What the operations ask a host: one round trip each, and an answer even on a bare host."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyinfra.api import FactBase
+
+from deploys.ops.shell import assignments
+
+DIFF_LIMIT = 64 * 1024
+"""Bytes of a file up to which its content is fetched to show a diff."""
+
+Kind = Literal["absent", "file", "directory", "link", "other"]
+
+
+class Fact(FactBase):  # type: ignore[misc]
+    """A fact asked by a shell script."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """A path on a host. `mode` has four octal digits; `content` is fetched only when asked for and small."""
+
+    kind: Kind = "absent"
+    mode: str = ""
+    owner: str = ""
+    group: str = ""
+    sha256: str = ""
+    content: bytes | None = None
+    target: str = ""
+
+
+class PathFact(Fact):
+    """State of a path, without following a final link."""
+
+    def command(self, path: str, content: bool = False) -> str:
+        """A script that prints kind and ownership, then digest and content or target."""
+        return assignments(path=path, limit=DIFF_LIMIT if content else -1) + _PATH
+
+    @staticmethod
+    def default() -> PathState:
+        """Nothing there."""
+        return PathState()
+
+    def process(self, output: list[str]) -> PathState:
+        """Turn the script's lines into a `PathState`."""
+        kind, *rest = output[0].split("|")
+        if kind == "link":
+            return PathState("link", target=output[1])
+        if kind == "directory":
+            return PathState("directory", rest[0].rjust(4, "0"), rest[1], rest[2])
+        if kind == "file":
+            content = b64decode(output[2]) if output[2:] else None
+            return PathState("file", rest[0].rjust(4, "0"), rest[1], rest[2], output[1], content)
+        return PathState("absent" if kind == "absent" else "other")
+
+
+_PATH = r"""
+if [ -L "$path" ]; then echo link; readlink "$path"
+elif [ -d "$path" ]; then stat -c 'directory|%a|%U|%G' "$path"
+elif [ -f "$path" ]; then
+    stat -c 'file|%a|%U|%G' "$path"
+    sha256sum < "$path" | cut -c1-64
+    [ "$(stat -c %s "$path")" -gt "$limit" ] || { base64 -w0 "$path"; echo; }
+elif [ -e "$path" ]; then echo other
+else echo absent
+fi
+"""
+
+
+class PushedFact(Fact):
+    """State of a large file: its digest is computed only when the file changed since `record` was written."""
+
+    def command(self, path: str, record: str) -> str:
+        """A script that prints kind, ownership and digest."""
+        return assignments(path=path, record=record) + _PUSHED
+
+    @staticmethod
+    def default() -> PathState:
+        """Nothing there."""
+        return PathState()
+
+    def process(self, output: list[str]) -> PathState:
+        """Turn the script's lines into a `PathState`."""
+        kind, *rest = output[0].split("|")
+        if kind != "file":
+            return PathState("absent" if kind == "absent" else "other")
+        return PathState("file", rest[0].rjust(4, "0"), rest[1], rest[2], output[1])
+
+
+# Size, times and inode stand for the content: nothing can write to a file without moving its change time.
+IDENTITY = "%s %.9Y %.9Z %i"
+_PUSHED = rf"""
+if [ -L "$path" ] || [ ! -f "$path" ]; then
+    if [ -e "$path" ]; then echo other; else echo absent; fi
+else
+    stat -c 'file|%a|%U|%G' "$path"
+    identity=$(stat -c '{IDENTITY}' "$path")
+    read -r digest known 2>/dev/null < "$record"
+    if [ "${{known-}}" = "$identity" ]; then echo "$digest"; else sha256sum < "$path" | cut -c1-64; fi
+fi
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A systemd unit: how it is loaded, runs and starts at boot, and the stamp of its last good start.
+
+    `watched` has one line `digest  path` for each existing file asked about.
+    """
+
+    load: str = "not-found"
+    active: str = "inactive"
+    enabled: str = ""
+    stale: bool = False
+    stamp: str = ""
+    watched: tuple[str, ...] = ()
+
+
+class UnitFact(Fact):
+    """State of a systemd unit."""
+
+    def command(self, unit: str, stamp: str, watch: tuple[str, ...] = ()) -> str:
+        """A script that prints `key=value` lines, the stamp, and digests of watched files."""
+        files = "".join(f"{assignments(path=path)}{_WATCH}\n" for path in watch)
+        return assignments(unit=unit, stamp=stamp) + _UNIT + files + "true"
+
+    @staticmethod
+    def default() -> UnitState:
+        """Not known to systemd."""
+        return UnitState()
+
+    def process(self, output: list[str]) -> UnitState:
+        """Turn the script's lines into a `UnitState`."""
+        values = dict(line.split("=", 1) for line in output if "=" in line)
+        return UnitState(
+            load=values.get("LoadState", "not-found"),
+            active=values.get("ActiveState", "inactive"),
+            enabled=values.get("UnitFileState", ""),
+            stale=values.get("NeedDaemonReload") == "yes",
+            stamp=values.get("Stamp", ""),
+            watched=tuple(line[len("Watched=") :] for line in output if line.startswith("Watched=")),
+        )
+
+
+_UNIT = r"""
+systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload "$unit" 2>/dev/null
+[ ! -f "$stamp" ] || printf 'Stamp=%s\n' "$(cat "$stamp")"
+"""
+_WATCH = r"""[ ! -f "$path" ] || printf 'Watched=%s  %s\n' "$(sha256sum < "$path" | cut -c1-64)" "$path" """
+
+
+class PackagesFact(Fact):
+    """Which of some Debian packages are installed."""
+
+    def command(self, packages: tuple[str, ...]) -> str:
+        """A script that prints the name of each installed one."""
+        names = " ".join(assignments(x=package).strip()[2:] for package in packages)
+        return f"dpkg-query -W -f='${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> frozenset[str]:
+        """None of them."""
+        return frozenset()
+
+    def process(self, output: list[str]) -> frozenset[str]:
+        """The names whose state is `installed`."""
+        rows = (line.split() for line in output)
+        return frozenset(row[0] for row in rows if row[1:] == ["installed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The SSH connection in use, as the host sees it; empty and zero when there is none."""
+
+    client: str = ""
+    port: int = 0
+
+
+class ConnectionFact(Fact):
+    """Which address and port the connection in use comes through. Ask it with `_sudo=False`."""
+
+    def command(self) -> str:
+        """Print what sshd put into the environment."""
+        return 'printf "%s\\n" "${SSH_CONNECTION-}"'
+
+    @staticmethod
+    def default() -> Connection:
+        """Not through SSH."""
+        return Connection()
+
+    def process(self, output: list[str]) -> Connection:
+        """`client port server port`, or nothing."""
+        fields = output[0].split()
+        return Connection(fields[0], int(fields[3])) if len(fields) == 4 else Connection()
+
+
+def connection_of(host: Any) -> Connection:
+    """The SSH connection to the pyinfra `host`; sudo would hide it."""
+    connection: Connection = host.get_fact(ConnectionFact, _sudo=False)
+    return connection

@@ -1,0 +1,204 @@
+"""Files, folders and links: written beside their place, checked, then moved into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
+from deploys.ops.facts import PathFact, PathState
+from deploys.ops.shell import RECEIVE, framed, script
+from deploys.settings import supplies
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+
+def put(
+    dest: str,
+    content: str | bytes,
+    *,
+    owner: str = "root",
+    group: str = "root",
+    mode: str = "0644",
+    secret: bool = False,
+    check: str | None = None,
+    **arguments: Any,
+) -> OperationMeta:
+    """A file with exactly this content and ownership.
+
+    The content goes by standard input into a temporary file beside `dest`, unreadable for others, and is
+    moved into place whole. `check` is a shell command in which `{}` stands for the temporary file (its name
+    begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
+    with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
+    """
+    arguments.setdefault("name", f"Write {dest}")
+    data = content.encode() if isinstance(content, str) else content
+    return _put(dest, data, owner, group, mode, secret, check, **arguments)
+
+
+def template(src: str, dest: str, values: Mapping[str, Any], **put_arguments: Any) -> OperationMeta:
+    """The file `dest` rendered from `templates/<src>`; see `put` for the other arguments."""
+    return put(dest, render(src, values), **put_arguments)
+
+
+def render(src: str, values: Mapping[str, Any], overrides: Path | None = None) -> str:
+    """`templates/<src>` with `values`; the user's own folder of templates wins. Raises on a missing value."""
+    own = overrides or supplies().template_overrides
+    return rendered(src, values, (*((own,) if own else ()), TEMPLATES))
+
+
+def rendered(src: str, values: Mapping[str, Any], folders: tuple[Path, ...] = (TEMPLATES,)) -> str:
+    """The first `<folder>/<src>` rendered with `values`. Pure but for reading the template."""
+    environment = Environment(  # noqa: S701 - configuration files, not HTML
+        loader=FileSystemLoader([str(folder) for folder in folders]),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(src).render(**values)
+
+
+def directory(
+    path: str, *, owner: str = "root", group: str = "root", mode: str = "0755", **arguments: Any
+) -> OperationMeta:
+    """A folder with this ownership; folders above it are made when they are missing."""
+    arguments.setdefault("name", f"Folder {path}")
+    return _directory(path, owner, group, mode, **arguments)
+
+
+def link(path: str, target: str, **arguments: Any) -> OperationMeta:
+    """A symbolic link, switched to `target` in one step."""
+    arguments.setdefault("name", f"Link {path}")
+    return _link(path, target, **arguments)
+
+
+def absent(path: str, **arguments: Any) -> OperationMeta:
+    """Nothing at `path`; a folder is removed with all that is in it, of a link only the link."""
+    arguments.setdefault("name", f"Remove {path}")
+    return _absent(path, **arguments)
+
+
+@operation
+def _put(
+    dest: str, content: bytes, owner: str, group: str, mode: str, secret: bool, check: str | None
+) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=dest, content=not secret)
+    same_content = state.kind == "file" and state.sha256 == sha256(content).hexdigest()
+    if same_content and (state.mode, state.owner, state.group) == (mode, owner, group):
+        return
+    wanted = PathState("file", mode, owner, group)
+    record(Change(dest, "\n".join(_differences(state, wanted, content, same_content, secret)), secret))
+    command = check.replace("{}", '"$temporary"') if check else ":"
+    yield script(
+        RECEIVE + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
+        stdin=framed(content),
+        dest=dest,
+        ownership=f"{owner}:{group}",
+        mode=mode,
+        suffix=Path(dest).suffix,
+    )
+
+
+_PUT_BEGIN = r"""
+set -eu
+umask 077
+temporary=$(mktemp --suffix="$suffix" "$(dirname "$dest")/.clawd-XXXXXX")
+trap 'rm -f "$temporary"' EXIT
+trap 'exit 129' HUP INT TERM
+receive "$temporary"
+"""
+_PUT_END = r"""
+chown "$ownership" "$temporary"
+chmod "$mode" "$temporary"
+mv -fT "$temporary" "$dest"
+trap - EXIT
+"""
+
+
+def _differences(
+    old: PathState, new: PathState, content: bytes, same_content: bool, secret: bool
+) -> Iterator[str]:
+    if not same_content:
+        if secret:
+            yield NOT_SHOWN
+        elif old.kind == "file" and old.content is None:
+            yield "content differs, too large to show"
+        else:
+            yield text_diff(old.content, content)
+    if old.kind in ("link", "directory", "other"):
+        yield f"was a {old.kind}" if old.kind != "other" else "was not a regular file"
+    elif old.kind == new.kind:
+        yield from ownership(old, new)
+
+
+def ownership(old: PathState, new: PathState) -> Iterator[str]:
+    """How mode, owner and group would change, in words."""
+    for label, before, after in (
+        ("mode", old.mode, new.mode),
+        ("owner", old.owner, new.owner),
+        ("group", old.group, new.group),
+    ):
+        if before != after:
+            yield f"{label} {before} → {after}"
+
+
+@operation
+def _directory(path: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path)
+    wanted = PathState("directory", mode, owner, group)
+    if state == wanted:
+        return
+    how = (
+        ", ".join(ownership(state, wanted))
+        if state.kind == "directory"
+        else f"new folder {mode} {owner}:{group}"
+    )
+    record(Change(path, how))
+    yield script(_DIRECTORY, path=path, ownership=f"{owner}:{group}", mode=mode)
+
+
+_DIRECTORY = r"""
+set -eu
+if [ -L "$path" ]; then echo "$path is a link, not a folder: remove it first" >&2; exit 1; fi
+[ -d "$path" ] || (umask 022; mkdir -p "$(dirname "$path")"; mkdir -m 0700 "$path")
+chown "$ownership" "$path"
+chmod "$mode" "$path"
+"""
+
+
+@operation
+def _link(path: str, target: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path)
+    if state.kind == "link" and state.target == target:
+        return
+    record(
+        Change(path, f"link {state.target} → {target}" if state.kind == "link" else f"new link to {target}")
+    )
+    yield script(_LINK, path=path, target=target)
+
+
+_LINK = r"""
+set -eu
+if [ -d "$path" ] && [ ! -L "$path" ]; then echo "$path is a folder: remove it first" >&2; exit 1; fi
+temporary="$path.clawd-$$"
+trap 'rm -f "$temporary"' EXIT
+ln -s "$target" "$temporary"
+mv -fT "$temporary" "$path"
+"""
+
+
+@operation
+def _absent(path: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path)
+    if state.kind == "absent":
+        return
+    record(Change(path, "removed"))
+    yield script('rm -rf -- "$path"', path=path)

@@ -1,0 +1,205 @@
+"""Large files: streamed over the open SSH connection or fetched by the host, resumed, checked by SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import IDENTITY, PathFact, PathState, PushedFact
+from deploys.ops.files import ownership
+from deploys.ops.shell import script
+from deploys.ops.stream import StreamCommand, part_of
+
+RECORDS = "/var/lib/clawd/state/pushed"
+MARKER = ".sha256"
+
+
+def file(
+    source: Path,
+    dest: str,
+    *,
+    sha256: str,
+    owner: str = "root",
+    group: str = "root",
+    mode: str = "0644",
+    **arguments: Any,
+) -> OperationMeta:
+    """The laptop's file `source` as `dest`, which goes live only when the host has found its digest right.
+
+    It is streamed in pieces into a partial file beside `dest`; what a run that was cut off has left there is
+    continued after both sides have agreed on its digest. The folder of `dest` must exist.
+    """
+    arguments.setdefault("name", f"Push {dest}")
+    return _file(source, dest, sha256, owner, group, mode, **arguments)
+
+
+def fetch(
+    url: str,
+    dest: str,
+    *,
+    sha256: str,
+    owner: str = "root",
+    group: str = "root",
+    mode: str = "0644",
+    **arguments: Any,
+) -> OperationMeta:
+    """The file at `url`, fetched by the host itself, continued after interruptions; otherwise as `file`."""
+    arguments.setdefault("name", f"Fetch {dest}")
+    return _fetch(url, dest, sha256, owner, group, mode, **arguments)
+
+
+def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> OperationMeta:
+    """The folder `dest` (root, 0755) with what is in the laptop's `archive`, a `.tar.gz`.
+
+    The archive is pushed, checked, unpacked beside `dest`, its Python byte-compiled for the host, and renamed
+    into place; it does not stay on the host. A folder unpacked from one with the same digest is left alone.
+    """
+    arguments.setdefault("name", f"Unpack {dest}")
+    return _unpack(archive, dest, sha256, **arguments)
+
+
+@operation
+def _file(source: Path, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+    state = _state(dest)
+    if state.sha256 != digest:
+        record(Change(dest, _arriving(state, digest, f"{source.stat().st_size} bytes from this machine")))
+        yield StreamCommand(source, dest, digest)
+        yield _going_live(dest, digest, owner, group, mode)
+    else:
+        yield from _owned(dest, digest, state, owner, group, mode)
+
+
+@operation
+def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+    state = _state(dest)
+    if state.sha256 != digest:
+        record(Change(dest, _arriving(state, digest, "fetched by the host")))
+        # An address may carry a token, so it goes by standard input.
+        yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, digest), program=_FETCHER)
+        yield _going_live(dest, digest, owner, group, mode)
+    else:
+        yield from _owned(dest, digest, state, owner, group, mode)
+
+
+@operation
+def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
+    marker: PathState = host.get_fact(PathFact, path=f"{dest}/{MARKER}", content=True)
+    if marker.content is not None and marker.content.decode().strip() == digest:
+        return
+    record(Change(dest, f"new folder from {archive.name} (sha256 {digest[:16]}…)"))
+    yield StreamCommand(archive, dest, digest)
+    yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER)
+
+
+def _state(dest: str) -> PathState:
+    state: PathState = host.get_fact(PushedFact, path=dest, record=_record_of(dest))
+    return state
+
+
+def _record_of(dest: str) -> str:
+    return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
+
+
+def _arriving(state: PathState, digest: str, how: str) -> str:
+    before = f"sha256 {state.sha256[:16]}…" if state.sha256 else state.kind
+    return f"{before} → sha256 {digest[:16]}… ({how})"
+
+
+def _owned(
+    dest: str, digest: str, state: PathState, owner: str, group: str, mode: str
+) -> Iterator[StringCommand]:
+    wanted = PathState("file", mode, owner, group, digest)
+    if state != wanted:
+        record(Change(dest, ", ".join(ownership(state, wanted))))
+        yield script(_LIVE, **_live_values(dest, digest, owner, group, mode), file=dest)
+
+
+def _going_live(dest: str, digest: str, owner: str, group: str, mode: str) -> StringCommand:
+    return script(
+        _CHECKED + _LIVE, **_live_values(dest, digest, owner, group, mode), file=part_of(dest, digest)
+    )
+
+
+def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> dict[str, str]:
+    return {
+        "dest": dest,
+        "digest": digest,
+        "ownership": f"{owner}:{group}",
+        "mode": mode,
+        "record": _record_of(dest),
+    }
+
+
+_CHECKED = r"""
+actual=$(sha256sum < "$file" | cut -c1-64)
+if [ "$actual" != "$digest" ]; then
+    rm -f "$file"
+    echo "$dest: what arrived has SHA-256 $actual, expected $digest; it was removed, the old file stays" >&2
+    exit 1
+fi
+"""
+_LIVE = rf"""
+set -eu
+umask 077
+chown "$ownership" "$file"
+chmod "$mode" "$file"
+if [ "$file" != "$dest" ]; then mv -fT "$file" "$dest"; rm -f "$dest".*.part; fi
+mkdir -p "$(dirname "$record")"
+printf '%s %s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" > "$record"
+"""
+_UNPACK = (
+    _CHECKED.replace("$file", "$part")
+    + r"""
+set -eu
+umask 022
+fresh="$dest.new"
+trap 'rm -rf "$fresh"' EXIT
+rm -rf "$fresh"
+mkdir -p "$fresh"
+tar -xzf "$part" -C "$fresh" --no-same-owner
+# A file that is no valid Python for this version is not an error: packages carry such files as data.
+(cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
+printf '%s\n' "$digest" > "$fresh/$marker"
+rm -rf "$dest"
+mv -T "$fresh" "$dest"
+rm -f "$part"
+"""
+)
+_FETCH = r"""
+umask 077
+exec python3 -c "$program" "$part"
+"""
+_FETCHER = """
+import http.client, os, sys, time, urllib.error, urllib.request
+url, part = sys.stdin.readline().strip(), sys.argv[1]
+problem = "nothing came"
+for attempt in range(5):
+    time.sleep(attempt)
+    have = os.path.getsize(part) if os.path.exists(part) else 0
+    try:
+        request = urllib.request.Request(url, headers={"Range": "bytes=%d-" % have} if have else {})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            expected = int(answer.headers.get("Content-Length") or -1)
+            came = 0
+            with open(part, "ab" if answer.status == 206 else "wb") as file:
+                while piece := answer.read(262144):
+                    file.write(piece)
+                    came += len(piece)
+        if expected in (-1, came):
+            sys.exit(0)
+        problem = "the connection broke off"
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            sys.exit(0)
+        problem = "the server answers %d %s" % (error.code, error.reason)
+    except (OSError, http.client.HTTPException) as error:
+        problem = str(getattr(error, "reason", error))
+sys.exit("cannot be fetched: %s; the next run continues" % problem)
+"""

@@ -1,0 +1,43 @@
+"""Shell scripts as pyinfra commands, with their values quoted and their input exact."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from hashlib import sha256
+
+from pyinfra.api import StringCommand
+
+
+def assignments(**values: str | int) -> str:
+    """`name='value'` lines, quoted for the shell."""
+    return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+
+
+def script(body: str, *, stdin: str | None = None, **values: str | int) -> StringCommand:
+    """`body` as one command, which reads `values` as shell variables.
+
+    Everything in `body` and `values` can be seen in the host's process list: what is secret goes by `stdin`.
+    """
+    text = assignments(**values) + body.strip()
+    return StringCommand(text) if stdin is None else StringCommand(text, _stdin=stdin)
+
+
+def framed(content: bytes) -> str:
+    """`content` as two lines: its SHA-256, and itself in base64.
+
+    pyinfra sends text and ends it with a newline; so framed, any bytes arrive as they are, and a connection
+    that breaks off midway is noticed by the reader (`RECEIVE`).
+    """
+    return f"{sha256(content).hexdigest()}\n{b64encode(content).decode()}\n"
+
+
+RECEIVE = r"""
+receive() {  # receive FILE: one framed content from standard input
+    IFS= read -r digest && IFS= read -r data || { echo "the connection broke off" >&2; return 1; }
+    printf '%s' "$data" | base64 -d > "$1"
+    printf '%s  %s\n' "$digest" "$1" | sha256sum --check --status && return
+    echo "the content arrived damaged" >&2
+    return 1
+}
+"""

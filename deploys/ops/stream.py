@@ -1,0 +1,106 @@
+"""Sending a file piece by piece over the SSH connection that pyinfra has open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from pyinfra.api import StringCommand
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    extract_control_arguments,
+    make_unix_command_for_host,
+)
+
+from deploys.ops.shell import script
+
+PIECE = 256 * 1024
+PROGRESS = "clawd_progress"
+"""Key of `host.connector_data` under which a `Progress` may stand."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with destination, bytes on the host, and bytes of the whole file."""
+
+
+def part_of(dest: str, digest: str) -> str:
+    """Where a file with this SHA-256 grows until it is whole."""
+    return f"{dest}.{digest[:16]}.part"
+
+
+class StreamCommand(StringCommand):  # type: ignore[misc]
+    """Brings a file of the laptop into the partial file of `dest`, continuing one that is there.
+
+    A command of its own because pyinfra's standard input is text held in memory.
+    """
+
+    def __init__(self, source: Path, dest: str, digest: str) -> None:
+        super().__init__(f"stream {source.name} to {dest}")
+        self.source, self.dest, self.part = source, dest, part_of(dest, digest)
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        """Agree on what is there already, then send the rest. Errors are lines of the output."""
+        client = getattr(host.connector, "client", None)
+        if client is None:
+            return False, _error("large files are pushed over SSH, which this connection is not")
+        if not self.source.is_file():
+            return False, _error(f"{self.source} is not a file on this machine")
+        succeeded, output = host.run_shell_command(script(_PART, part=self.part), **connector_arguments)
+        if not succeeded:
+            return False, output
+        size, digest = output.stdout.split()
+        arguments = dict(connector_arguments)
+        extract_control_arguments(arguments)
+        with self.source.open("rb") as file:
+            start = int(size) if _starts_with(file, int(size), digest) else 0
+            append = script(
+                'umask 077; exec cat >> "$part"' if start else 'umask 077; exec cat > "$part"', part=self.part
+            )
+            command = make_unix_command_for_host(state, host, append, **arguments).get_raw_value()
+            file.seek(start)
+            return self._send(client, command, file, start, host.connector_data.get(PROGRESS))
+
+    def _send(
+        self, client: Any, command: str, file: IO[bytes], start: int, progress: Progress | None
+    ) -> tuple[bool, CommandOutput]:
+        total, sent = self.source.stat().st_size, start
+        channel = client.get_transport().open_session()
+        try:
+            channel.exec_command(command)
+            try:
+                while piece := file.read(PIECE):
+                    channel.sendall(piece)
+                    sent += len(piece)
+                    if progress:
+                        progress(self.dest, sent, total)
+                channel.shutdown_write()
+            except OSError:
+                pass  # the host's side ended first: its exit status and error output say why
+            complaint = channel.makefile_stderr("rb").read().decode(errors="replace")
+            status = channel.recv_exit_status()
+        finally:
+            channel.close()
+        if status == 0 and sent == total:
+            return True, CommandOutput([])
+        reason = complaint.strip() or "the connection broke off"
+        return False, _error(f"{self.dest}: {sent} of {total} bytes sent: {reason}; the next run continues")
+
+
+_PART = r"""
+if [ -f "$part" ]; then echo "$(stat -c %s "$part") $(sha256sum < "$part" | cut -c1-64)"; else echo "0 -"; fi
+"""
+
+
+def _starts_with(file: IO[bytes], size: int, digest: str) -> bool:
+    """Whether the first `size` bytes of `file` have this SHA-256."""
+    hashed, left = sha256(), size
+    while left and (piece := file.read(min(left, PIECE))):
+        hashed.update(piece)
+        left -= len(piece)
+    return left == 0 and size > 0 and hashed.hexdigest() == digest
+
+
+def _error(text: str) -> CommandOutput:
+    return CommandOutput([OutputLine("stderr", text)])

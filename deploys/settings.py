@@ -1,0 +1,53 @@
+"""How a component's deploy learns what to do: from the data of the pyinfra host it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyinfra import host
+
+from deploys.component import ComponentSettings
+from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from inventory.errors import ClawdError
+
+S = TypeVar("S", bound=ComponentSettings)
+
+
+def settings_of(name: str, cls: type[S]) -> S:
+    """What component `name` should be on the current host: `host.data.<name>`, an instance or plain data.
+
+    Raises `ClawdError` when the host has no such data, and pydantic's `ValidationError` when it does not fit.
+    """
+    value = host.data.get(name)
+    if value is None:
+        raise ClawdError(
+            f"host {host.name} has no settings for component {name}",
+            advice=f"give the host data `{name}`, as described by {cls.__module__}.{cls.__name__}",
+        )
+    return value if isinstance(value, cls) else cls.model_validate(value)
+
+
+def supplies() -> Supplies:
+    """What the laptop brings to the current host: `host.data.supplies`, an instance or plain data.
+
+    Without any, state is kept in `.clawd` of the working directory.
+    """
+    value: Supplies | Mapping[str, Any] | None = host.data.get("supplies")
+    if isinstance(value, Supplies):
+        return value
+    return supplies_from(value or {})
+
+
+def supplies_from(data: Mapping[str, Any]) -> Supplies:
+    """Plain data, as a pyinfra inventory has it, as `Supplies`."""
+    release, model, overrides = data.get("release"), data.get("model"), data.get("template_overrides")
+    return Supplies(
+        state_folder=Path(data.get("state_folder", ".clawd")),
+        release=ReleaseArchive(**{**release, "archive": Path(release["archive"])}) if release else None,
+        model=ModelFile(**{**model, "source": Path(model["source"]) if model.get("source") else None})
+        if model
+        else None,
+        template_overrides=Path(overrides) if overrides else None,
+    )
