@@ -1,0 +1,274 @@
+"""Continuous batching: many answers computed together, one step at a time, in one thread.
+
+Each turn of the loop lets waiting jobs into free slots, computes one step for all running sequences
+(`schedule.next_batch`), draws a token for each that is ready, and hands out text. A job that is cancelled frees
+its slot before the next step.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.model import Computer, Feed
+from clawd_runtime.engine.schedule import Share, next_batch
+from clawd_runtime.engine.sequence import Sequence, Ticket
+from clawd_runtime.engine.slots import Held, Placement, place
+from clawd_runtime.engine.values import Delta, Event, Failed, Finished, Job
+from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
+
+_log = logging.getLogger("clawd.engine")
+
+# Prompt tokens of one step while somebody's answer is being written: the longer, the less smooth the others' text.
+PROMPT_CHUNK = 32
+
+
+class Batcher:
+    """Computes jobs on `computer`. `queue` is how many may wait beyond those that run.
+
+    `on_fault` is called from the thread when it ends because of a fault of ours; all jobs have failed then.
+    """
+
+    def __init__(
+        self,
+        computer: Computer,
+        metrics: EngineMetrics,
+        *,
+        queue: int,
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
+        self._computer = computer
+        self._metrics = metrics
+        self._queue = queue
+        self._on_fault = on_fault
+        self._turn = threading.Condition()
+        self._waiting: deque[Ticket] = deque()
+        self._running: dict[int, Sequence] = {}
+        self._holding: list[list[int]] = [[] for _ in range(computer.parallel)]
+        self._used = [0] * computer.parallel
+        self._clock = 0
+        self._closed = False
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
+        metrics.kv_capacity.set(computer.parallel * computer.context_size)
+
+    # --- for other threads ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin computing."""
+        self._thread.start()
+
+    def submit(self, job: Job, emit: Callable[[Event], None]) -> Ticket:
+        """Queue `job`. Its events go to `emit`, which is called from the batcher's thread and must not block.
+
+        Raises:
+            RequestError: prompt and answer do not fit into the context (`context_length_exceeded`).
+            BusyError: too many jobs are waiting.
+            NotReadyError: the batcher is stopped.
+        """
+        self._check_fits(job)
+        ticket = Ticket(job, emit, time.monotonic())
+        with self._turn:
+            if self._closed:
+                raise NotReadyError("the engine is stopping")
+            free = self._computer.parallel - len(self._running)
+            if len(self._waiting) >= self._queue + free:
+                raise BusyError(
+                    f"{len(self._waiting)} requests are waiting already", retry_after=self._retry_after()
+                )
+            if not self._waiting and not self._running:
+                self._progress = ticket.submitted
+            self._waiting.append(ticket)
+            self._metrics.queued.set(len(self._waiting))
+            self._turn.notify()
+        self._metrics.prompt_tokens.inc(len(job.prompt))
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Stop computing `ticket`; it gets no further events. Harmless when it is done."""
+        with self._turn:
+            ticket.cancelled = True
+            self._turn.notify()
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether there is work and no step has ended for `seconds`, or the thread has died."""
+        with self._turn:
+            if not self._thread.is_alive():
+                return not self._closed
+            busy = bool(self._waiting or self._running)
+            return busy and time.monotonic() - self._progress > seconds
+
+    def stop(self) -> None:
+        """Fail what is left and end the thread; returns when it has ended."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _check_fits(self, job: Job) -> None:
+        size = self._computer.context_size
+        if not job.prompt:
+            raise RequestError("the prompt is empty", param="messages")
+        if len(job.prompt) + job.max_tokens > size:
+            raise RequestError(
+                f"This model's maximum context length is {size} tokens. However, you requested "
+                f"{len(job.prompt) + job.max_tokens} tokens ({len(job.prompt)} in the messages, {job.max_tokens} in "
+                "the completion). Please reduce the length of the messages or completion.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+
+    def _retry_after(self) -> int:
+        """Seconds until a slot is likely free, from how long the running answers have taken so far."""
+        now = time.monotonic()
+        return max(1, min(30, round(max((now - run.placed for run in self._running.values()), default=1))))
+
+    # --- in the batcher's thread ------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._drop_cancelled()
+                self._admit()
+                if self._running:
+                    self._step()
+            self._fail_all(NotReadyError("the engine is stopping"))
+        except BaseException as fault:
+            _log.exception("the batcher has failed")
+            with self._turn:
+                self._closed = True
+            self._fail_all(EngineError("the engine has failed"))
+            self._on_fault(fault)
+
+    def _wait_for_work(self) -> bool:
+        with self._turn:
+            while not (self._closed or self._waiting or self._running):
+                self._turn.wait()
+            return not self._closed
+
+    def _drop_cancelled(self) -> None:
+        with self._turn:
+            kept = [ticket for ticket in self._waiting if not ticket.cancelled]
+            dropped = len(self._waiting) - len(kept)
+            if dropped:
+                self._waiting = deque(kept)
+        gone = [run for run in self._running.values() if run.ticket.cancelled]
+        for run in gone:
+            self._release(run)
+        self._metrics.requests.labels("cancelled").inc(dropped + len(gone))
+
+    def _admit(self) -> None:
+        """Let waiting jobs into free slots, in the order they came."""
+        while True:
+            with self._turn:
+                if not self._waiting or len(self._running) == self._computer.parallel:
+                    self._metrics.queued.set(len(self._waiting))
+                    return
+                ticket = self._waiting.popleft()
+                placement = place(self._slots(), ticket.job.prompt)
+                assert placement is not None, "a slot is free, but none was found"
+                self._clock += 1
+                run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
+                self._running[run.seq] = run
+            self._settle(run, placement)
+
+    def _slots(self) -> list[Held]:
+        return [
+            Held(seq, tokens, seq in self._running, self._used[seq])
+            for seq, tokens in enumerate(self._holding)
+        ]
+
+    def _settle(self, run: Sequence, placement: Placement) -> None:
+        """Make the slot hold the reusable beginning of the prompt, and nothing else."""
+        computer = self._computer
+        if placement.donor is None:
+            kept = computer.keep(run.seq, placement.keep)
+        else:
+            kept = computer.copy(placement.donor, run.seq, placement.keep)
+        computer.begin(run.seq, run.ticket.job.sampling)
+        self._holding[run.seq] = list(run.take(kept))
+        run.reused = kept
+        self._metrics.reused_tokens.inc(kept)
+        self._metrics.queue_seconds.observe(run.placed - run.ticket.submitted)
+        self._metrics.running.set(len(self._running))
+
+    def _step(self) -> None:
+        shares = next_batch(
+            [run.wanting() for run in self._running.values()],
+            chunk=PROMPT_CHUNK,
+            capacity=self._computer.capacity,
+        )
+        feeds = [self._feed(share) for share in shares]
+        began = time.monotonic()
+        try:
+            self._computer.step(feeds)
+        except EngineError as fault:
+            self._fail_step(feeds, fault)
+            return
+        finally:
+            self._progress = time.monotonic()
+            self._metrics.step_seconds.observe(self._progress - began)
+        for feed in feeds:
+            self._holding[feed.seq].extend(feed.tokens)
+        for feed in feeds:
+            run = self._running[feed.seq]
+            if not run.written:
+                self._metrics.prefill_tokens.inc(len(feed.tokens))
+            if feed.draw and not run.ticket.cancelled:
+                self._write(run)
+        self._metrics.kv_tokens.set(sum(map(len, self._holding)))
+
+    def _feed(self, share: Share) -> Feed:
+        run = self._running[share.seq]
+        tokens = run.take(share.count)
+        return Feed(share.seq, len(self._holding[share.seq]), tokens, draw=not run.todo)
+
+    def _write(self, run: Sequence) -> None:
+        token = self._computer.draw(run.seq)
+        text, reason = run.write(token, self._computer.piece(token), ends=self._computer.ends_answer(token))
+        if run.first_token is None:
+            run.first_token = time.monotonic()
+            self._metrics.prefill_seconds.observe(run.first_token - run.placed)
+        self._metrics.completion_tokens.inc()
+        if text:
+            run.ticket.emit(Delta(text))
+        if reason is not None:
+            self._metrics.decode_seconds.observe(time.monotonic() - run.first_token)
+            self._metrics.requests.labels(reason).inc()
+            self._release(run)
+            run.ticket.emit(Finished(reason, run.usage()))
+
+    def _release(self, run: Sequence) -> None:
+        """Free the slot; it keeps what it holds for the conversation's next turn."""
+        self._computer.end(run.seq)
+        with self._turn:
+            del self._running[run.seq]
+            self._clock += 1
+            self._used[run.seq] = self._clock
+        self._metrics.running.set(len(self._running))
+
+    def _fail_step(self, feeds: list[Feed], fault: EngineError) -> None:
+        """Fail the answers of a step that could not be computed, and forget what their slots hold."""
+        _log.error("%s", fault)
+        for feed in feeds:
+            self._computer.keep(feed.seq, 0)
+            self._holding[feed.seq] = []
+            self._fail(self._running[feed.seq], fault)
+
+    def _fail(self, run: Sequence, fault: RuntimeFault) -> None:
+        self._release(run)
+        self._metrics.requests.labels("failed").inc()
+        run.ticket.emit(Failed(fault))
+
+    def _fail_all(self, fault: RuntimeFault) -> None:
+        for run in list(self._running.values()):
+            self._fail(run, fault)
+        with self._turn:
+            waiting, self._waiting = self._waiting, deque()
+        for ticket in waiting:
+            ticket.emit(Failed(fault))

@@ -1,0 +1,55 @@
+"""What llama.cpp itself logs: kept out of standard error, and at hand when something fails."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import llama_cpp
+
+_log = logging.getLogger("clawd.llama")
+
+# ggml_log_level of ggml.h; 5 continues the line before.
+_WARNING, _ERROR = 3, 4
+
+
+class Complaints:
+    """The last warnings and errors that llama.cpp logged."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=8)
+
+    def text(self) -> str:
+        return "; ".join(self.lines)
+
+
+_listeners: list[Complaints] = []
+
+
+def _receive(level: int, text: bytes, _user_data: object) -> None:
+    line = text.decode(errors="replace").strip()
+    if not line or level not in (_WARNING, _ERROR):
+        return
+    _log.debug("llama.cpp: %s", line)
+    if level == _ERROR:
+        for listener in _listeners:
+            listener.lines.append(line)
+
+
+# Kept for the life of the process: llama.cpp holds the bare pointer.
+_callback = llama_cpp.llama_log_callback(_receive)
+
+
+@contextmanager
+def capture_log() -> Iterator[Complaints]:
+    """Collect the errors that llama.cpp logs inside the block. Its log is ours from the first call on."""
+    llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+    complaints = Complaints()
+    _listeners.append(complaints)
+    try:
+        yield complaints
+    finally:
+        _listeners.remove(complaints)

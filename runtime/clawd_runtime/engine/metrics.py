@@ -1,0 +1,67 @@
+"""What the engine counts and measures, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_STEP_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class EngineMetrics:
+    """The engine's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.info = Info("clawd_engine", "Model and compute back end", registry=registry)
+        self.requests = Counter(
+            "clawd_engine_requests",
+            "Chat requests by how they ended (stop, length, cancelled, failed, refused)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.prompt_tokens = Counter(
+            "clawd_engine_prompt_tokens", "Tokens of accepted prompts", registry=registry
+        )
+        self.reused_tokens = Counter(
+            "clawd_engine_prompt_tokens_reused", "Prompt tokens not computed again", registry=registry
+        )
+        self.prefill_tokens = Counter(
+            "clawd_engine_prefill_tokens", "Prompt tokens computed", registry=registry
+        )
+        self.completion_tokens = Counter(
+            "clawd_engine_completion_tokens", "Tokens drawn for answers", registry=registry
+        )
+        self.step_seconds = Histogram(
+            "clawd_engine_step_seconds", "Time of one decoding step", buckets=_STEP_SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "clawd_engine_queue_seconds", "Time from request to slot", buckets=_SECONDS, registry=registry
+        )
+        self.prefill_seconds = Histogram(
+            "clawd_engine_prefill_seconds",
+            "Time from slot to first token",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.decode_seconds = Histogram(
+            "clawd_engine_decode_seconds",
+            "Time from first token to last",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queued = Gauge("clawd_engine_queue_length", "Requests waiting for a slot", registry=registry)
+        self.running = Gauge("clawd_engine_running_sequences", "Answers being computed", registry=registry)
+        self.kv_tokens = Gauge("clawd_engine_kv_tokens", "Tokens held in the KV cache", registry=registry)
+        self.kv_capacity = Gauge(
+            "clawd_engine_kv_capacity_tokens", "Tokens that the KV cache can hold", registry=registry
+        )
+        self.load_seconds = Gauge(
+            "clawd_engine_model_load_seconds", "Time taken to load the model", registry=registry
+        )
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,277 @@
+"""One loaded model and its context: the only module that computes with llama.cpp.
+
+What it offers the batcher is written down as `Computer`, so that the batcher is tested without a model.
+API: llama.h of the llama.cpp that llama-cpp-python carries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import llama_cpp
+
+from clawd_runtime.engine.gguf import check_gguf
+from clawd_runtime.engine.llamalog import capture_log
+from clawd_runtime.engine.values import Sampling
+from clawd_runtime.errors import EngineError, ModelError
+
+# Tokens of one step at most. More compute no faster on processors and let a cancelled answer linger.
+STEP_CAPACITY = 256
+
+_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens of one sequence for one step; the first stands at `position`. `draw`: a token will be drawn after."""
+
+    seq: int
+    position: int
+    tokens: Sequence[int]
+    draw: bool
+
+
+class Computer(Protocol):
+    """What the batcher needs of a model. All calls come from one thread."""
+
+    @property
+    def parallel(self) -> int: ...
+    @property
+    def context_size(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    def step(self, feeds: Sequence[Feed]) -> None: ...
+    def draw(self, seq: int) -> int: ...
+    def begin(self, seq: int, sampling: Sampling) -> None: ...
+    def end(self, seq: int) -> None: ...
+    def keep(self, seq: int, count: int) -> int: ...
+    def copy(self, source: int, target: int, count: int) -> int: ...
+    def piece(self, token: int) -> bytes: ...
+    def ends_answer(self, token: int) -> bool: ...
+
+
+class LlamaModel:
+    """A GGUF model with a context of `parallel` sequences of `context_size` tokens each."""
+
+    def __init__(self, path: Path, *, context_size: int, parallel: int, threads: int) -> None:
+        """Load the model. The back ends must be loaded already.
+
+        Raises:
+            ModelError: the file is missing, corrupt, or of a kind that cannot be served, or memory is short.
+        """
+        check_gguf(path)
+        self.parallel = parallel
+        self.context_size = context_size
+        self.capacity = max(STEP_CAPACITY, parallel)
+        with capture_log() as complaints:
+            self._model: Any = llama_cpp.llama_model_load_from_file(
+                os.fsencode(path), llama_cpp.llama_model_default_params()
+            )
+            if not self._model:
+                raise ModelError(
+                    f"llama.cpp cannot load the model {path}: {complaints.text() or 'no reason given'}",
+                    advice="the file is damaged or of an unknown kind; put the right one in its place",
+                )
+            trained = llama_cpp.llama_model_n_ctx_train(self._model)
+            if context_size > trained:
+                raise ModelError(
+                    f"context_size {context_size} is more than the {trained} tokens that the model {path} is made for",
+                    advice=f"set context_size to {trained} or less",
+                )
+            self._context: Any = llama_cpp.llama_init_from_model(self._model, self._parameters(threads))
+            if not self._context:
+                raise ModelError(
+                    f"there is no memory for {parallel} sequences of {context_size} tokens: {complaints.text()}",
+                    advice="lower parallel or context_size",
+                )
+        self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self._batch: Any = llama_cpp.llama_batch_init(self.capacity, 0, 1)
+        self._samplers: dict[int, Any] = {}
+        self._rows: dict[int, int] = {}
+        self._pieces: dict[int, bytes] = {}
+
+    def _parameters(self, threads: int) -> Any:
+        parameters = llama_cpp.llama_context_default_params()
+        # A region of its own for each sequence: none pays attention to the cells of the others.
+        parameters.kv_unified = False
+        parameters.n_ctx = self.context_size * self.parallel
+        parameters.n_seq_max = self.parallel
+        parameters.n_batch = self.capacity
+        parameters.n_ubatch = self.capacity
+        parameters.n_outputs_max = self.parallel
+        parameters.n_outputs_max_per_seq = 1
+        parameters.n_threads = threads
+        parameters.n_threads_batch = threads
+        parameters.no_perf = True
+        return parameters
+
+    def close(self) -> None:
+        """Give back all memory; the model must not be used afterwards."""
+        for seq in list(self._samplers):
+            self.end(seq)
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+    # --- what the batcher needs -------------------------------------------------------------------
+
+    def step(self, feeds: Sequence[Feed]) -> None:
+        """Compute all `feeds`, which come in increasing sequence order, in one `llama_decode`.
+
+        Raises:
+            EngineError: llama.cpp could not; what the sequences of `feeds` hold is then undefined.
+        """
+        batch, row = self._batch, 0
+        self._rows.clear()
+        for feed in feeds:
+            for offset, token in enumerate(feed.tokens):
+                batch.token[row] = token
+                batch.pos[row] = feed.position + offset
+                batch.n_seq_id[row] = 1
+                batch.seq_id[row][0] = feed.seq
+                batch.logits[row] = False
+                row += 1
+            if feed.draw:
+                batch.logits[row - 1] = True
+                self._rows[feed.seq] = row - 1
+        batch.n_tokens = row
+        with capture_log() as complaints:
+            code = llama_cpp.llama_decode(self._context, batch)
+        if code != 0:
+            raise EngineError(
+                f"llama_decode failed with code {code}: {complaints.text() or 'no reason given'}"
+            )
+
+    def draw(self, seq: int) -> int:
+        """The next token of `seq`, which was fed with `draw` in the last step."""
+        return int(llama_cpp.llama_sampler_sample(self._samplers[seq], self._context, self._rows[seq]))
+
+    def begin(self, seq: int, sampling: Sampling) -> None:
+        """Prepare drawing for a new answer of `seq`."""
+        self.end(seq)
+        self._samplers[seq] = _sampler_chain(sampling)
+
+    def end(self, seq: int) -> None:
+        """Forget how `seq` draws; what it holds stays."""
+        chain = self._samplers.pop(seq, None)
+        if chain is not None:
+            llama_cpp.llama_sampler_free(chain)
+
+    def keep(self, seq: int, count: int) -> int:
+        """Keep only the first `count` tokens of `seq`; how many are really kept (recurrent models: all or none)."""
+        if llama_cpp.llama_memory_seq_rm(self._memory, seq, count, -1):
+            return count
+        llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        return 0
+
+    def copy(self, source: int, target: int, count: int) -> int:
+        """Make `target` hold the first `count` tokens of `source`; how many it holds afterwards (all or none)."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, source)
+        state = (ctypes.c_uint8 * size)()
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        written = llama_cpp.llama_state_seq_get_data(self._context, state, size, source)
+        if not written or not llama_cpp.llama_state_seq_set_data(self._context, state, written, target):
+            llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+            return 0
+        return self.keep(target, count)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of `token`; none for a control token."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._read_piece(token, special=False)
+        return known
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether `token` is one with which the model ends its turn."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+
+    # --- text --------------------------------------------------------------------------------------
+
+    def tokenize(self, prompt: str) -> tuple[int, ...]:
+        """The tokens of a rendered prompt, control tokens recognised, the beginning token not doubled.
+
+        May be called from any thread.
+        """
+        text = prompt.encode()
+        room = len(text) + 8
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocabulary, text, len(text), tokens, room, False, True)
+        if count < 0:
+            raise EngineError(f"llama_tokenize wants {-count} tokens for {len(text)} bytes")
+        first = llama_cpp.llama_vocab_bos(self._vocabulary)
+        if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) and (count == 0 or tokens[0] != first):
+            return (first, *tokens[:count])
+        return tuple(tokens[:count])
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja source of the chat template.
+
+        Raises:
+            ModelError: the model has none.
+        """
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        if not template:
+            raise ModelError(
+                "the model has no chat template: it is a base model, which continues text but does not answer",
+                advice="use the instruction-tuned (chat, instruct, it) variant of the model",
+            )
+        return str(template.decode())
+
+    @property
+    def bos(self) -> str:
+        """The text of the token with which texts begin; empty when there is none."""
+        return self._special_text(llama_cpp.llama_vocab_bos(self._vocabulary))
+
+    @property
+    def eos(self) -> str:
+        """The text of the token with which texts end; empty when there is none."""
+        return self._special_text(llama_cpp.llama_vocab_eos(self._vocabulary))
+
+    def control_texts(self) -> Iterable[str]:
+        """The texts of all control tokens."""
+        for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
+            if llama_cpp.llama_vocab_is_control(self._vocabulary, token):
+                yield self._special_text(token)
+
+    def _special_text(self, token: int) -> str:
+        return "" if token < 0 else self._read_piece(token, special=True).decode(errors="replace")
+
+    def _read_piece(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, special)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+
+def _sampler_chain(sampling: Sampling) -> Any:
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    links = []
+    if sampling.frequency_penalty or sampling.presence_penalty:
+        links.append(
+            llama_cpp.llama_sampler_init_penalties(
+                256, 1.0, sampling.frequency_penalty, sampling.presence_penalty
+            )
+        )
+    if sampling.temperature == 0:
+        links.append(llama_cpp.llama_sampler_init_greedy())
+    else:
+        if sampling.top_k:
+            links.append(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            links.append(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
+        links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
+        links.append(llama_cpp.llama_sampler_init_dist(sampling.seed % _RANDOM_SEED))
+    for link in links:
+        llama_cpp.llama_sampler_chain_add(chain, link)
+    return chain

@@ -1,0 +1,31 @@
+"""Telling systemd how the process is: readiness, watchdog and the end.
+
+Protocol: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html — one datagram of
+`NAME=VALUE` lines to the socket that `$NOTIFY_SOCKET` names. Without that variable nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*assignments: str) -> bool:
+    """Send `assignments` (such as `READY=1`) to the service manager; says whether anybody was told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto("\n".join(assignments).encode(), address)
+    return True
+
+
+def watchdog_seconds() -> float | None:
+    """Within how many seconds systemd wants each `WATCHDOG=1`; `None` when it does not watch us."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not microseconds.isdigit() or int(microseconds) == 0 or watched != str(os.getpid()):
+        return None
+    return int(microseconds) / 1_000_000
