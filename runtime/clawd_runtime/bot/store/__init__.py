@@ -1,0 +1,1 @@
+"""The bot's memory: inbox, history, outbox and channel state in one database."""

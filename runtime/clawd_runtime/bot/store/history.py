@@ -1,0 +1,93 @@
+"""What was said in a conversation. `/new` begins a generation; only the newest one is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
+
+from clawd_runtime.bot.store.schema import conversations, turns
+from clawd_runtime.bot.values import ConversationKey
+
+Role = Literal["user", "assistant"]
+REMEMBERED_TURNS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One thing that was said."""
+
+    role: Role
+    text: str
+
+
+def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn, ...]:
+    """The newest turns of a conversation, oldest first."""
+    newest = (
+        select(turns.c.role, turns.c.text)
+        .where(_of(turns, conversation), turns.c.generation == _generation(connection, conversation))
+        .order_by(turns.c.id.desc())
+        .limit(REMEMBERED_TURNS)
+    )
+    return tuple(Turn(cast(Role, row.role), row.text) for row in reversed(connection.execute(newest).all()))
+
+
+def append(connection: Connection, conversation: ConversationKey, said: tuple[Turn, ...], now: float) -> None:
+    """Add turns to the newest generation."""
+    generation = _generation(connection, conversation)
+    for turn in said:
+        connection.execute(
+            insert(turns).values(
+                channel=conversation.channel,
+                chat=conversation.chat,
+                thread=conversation.thread,
+                generation=generation,
+                role=turn.role,
+                text=turn.text,
+                created_at=now,
+            )
+        )
+
+
+def begin_anew(connection: Connection, conversation: ConversationKey) -> None:
+    """Begin a new generation."""
+    raised = (
+        update(conversations)
+        .where(_of(conversations, conversation))
+        .values(generation=conversations.c.generation + 1)
+    )
+    if connection.execute(raised).rowcount == 0:
+        connection.execute(
+            insert(conversations).values(
+                channel=conversation.channel, chat=conversation.chat, thread=conversation.thread, generation=1
+            )
+        )
+
+
+def purge(connection: Connection, before: float) -> int:
+    """Forget turns of past generations said before this time."""
+    superseded = (
+        select(conversations.c.generation)
+        .where(
+            conversations.c.channel == turns.c.channel,
+            conversations.c.chat == turns.c.chat,
+            conversations.c.thread == turns.c.thread,
+            conversations.c.generation > turns.c.generation,
+        )
+        .exists()
+    )
+    return connection.execute(delete(turns).where(turns.c.created_at < before, superseded)).rowcount
+
+
+def _generation(connection: Connection, conversation: ConversationKey) -> int:
+    query = select(conversations.c.generation).where(_of(conversations, conversation))
+    return connection.scalar(query) or 0
+
+
+def _of(table: Table, conversation: ConversationKey) -> ColumnElement[bool]:
+    return and_(
+        table.c.channel == conversation.channel,
+        table.c.chat == conversation.chat,
+        table.c.thread == conversation.thread,
+    )

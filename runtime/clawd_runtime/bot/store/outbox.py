@@ -1,0 +1,147 @@
+"""The outbox: every message to send, and what became of it.
+
+pending ──▶ sending ──▶ sent
+   ▲           ├──────▶ doubtful   it may have arrived, and repeating it could show it twice
+   └───────────┴──────▶ dead       it will not arrive
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from clawd_runtime.bot.store.schema import outbox as table
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Reply
+
+FinalState = Literal["sent", "doubtful", "dead"]
+OPEN = ("pending", "sending")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An attempt to send. `interrupted`: an earlier one began, and how it ended is not known.
+
+    `first_attempt_at`, `created_at` and `not_before` are seconds since the epoch.
+    """
+
+    id: int
+    reply: Reply
+    interrupted: bool
+    created_at: float
+    first_attempt_at: float | None
+    not_before: float
+
+
+def add(connection: Connection, replies: tuple[Reply, ...], now: float) -> list[tuple[int, ConversationKey]]:
+    """Queue messages; their numbers."""
+    queued = []
+    for reply in replies:
+        key = connection.execute(insert(table).values(_columns(reply, now))).inserted_primary_key
+        if key:
+            queued.append((int(key[0]), reply.conversation))
+    return queued
+
+
+def open_deliveries(connection: Connection) -> list[tuple[int, ConversationKey]]:
+    """Number and conversation of all that is not finished, oldest first."""
+    query = select(table.c.id, table.c.channel, table.c.chat, table.c.thread)
+    rows = connection.execute(query.where(table.c.state.in_(OPEN)).order_by(table.c.id))
+    return [(row.id, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
+
+
+def delivery(connection: Connection, id: int) -> Delivery | None:
+    """The message of this number, unless it is finished."""
+    row = connection.execute(select(table).where(table.c.id == id, table.c.state.in_(OPEN))).one_or_none()
+    return _delivery(row) if row else None
+
+
+def begin(connection: Connection, id: int, now: float) -> None:
+    """Record, before anything leaves, that an attempt is made."""
+    connection.execute(
+        update(table)
+        .where(table.c.id == id)
+        .values(
+            state="sending",
+            attempts=table.c.attempts + 1,
+            first_attempt_at=func.coalesce(table.c.first_attempt_at, now),
+        )
+    )
+
+
+def postpone(connection: Connection, id: int, until: float, problem: str) -> None:
+    """Record that the attempt did not deliver and another one is to come."""
+    connection.execute(
+        update(table).where(table.c.id == id).values(state="pending", not_before=until, problem=problem)
+    )
+
+
+def finish(
+    connection: Connection, id: int, state: FinalState, now: float, *, ref: str | None, problem: str | None
+) -> None:
+    """Record how it ended."""
+    connection.execute(
+        update(table)
+        .where(table.c.id == id)
+        .values(state=state, finished_at=now, sent_ref=ref, problem=problem)
+    )
+
+
+def answer(connection: Connection, channel: str, event_id: str) -> str | None:
+    """The whole answer to an event, or None when there is none."""
+    query = select(table.c.text).where(table.c.channel == channel, table.c.event_id == event_id)
+    parts = connection.scalars(query.order_by(table.c.part)).all()
+    return "\n".join(parts) if parts else None
+
+
+def depths(connection: Connection) -> dict[str, int]:
+    """How many messages are in each state that somebody may have to care about."""
+    query = select(table.c.state, func.count()).where(table.c.state != "sent").group_by(table.c.state)
+    return {row.state: row[1] for row in connection.execute(query)}
+
+
+def purge(connection: Connection, before: float) -> int:
+    """Forget messages finished before this time."""
+    return connection.execute(delete(table).where(table.c.finished_at < before)).rowcount
+
+
+def _columns(reply: Reply, now: float) -> dict[str, Any]:
+    return {
+        "key": reply.key,
+        "event_id": reply.event_id,
+        "channel": reply.conversation.channel,
+        "chat": reply.conversation.chat,
+        "thread": reply.conversation.thread,
+        "chat_kind": reply.chat_kind,
+        "reply_to": reply.reply_to,
+        "text": reply.text,
+        "part": reply.part,
+        "parts": reply.parts,
+        "state": "pending",
+        "attempts": 0,
+        "created_at": now,
+        "not_before": now,
+    }
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    reply = Reply(
+        key=row.key,
+        event_id=row.event_id,
+        conversation=ConversationKey(row.channel, row.chat, row.thread),
+        chat_kind=cast(ChatKind, row.chat_kind),
+        reply_to=row.reply_to,
+        text=row.text,
+        part=row.part,
+        parts=row.parts,
+        attempt=row.attempts + 1,
+    )
+    return Delivery(
+        id=row.id,
+        reply=reply,
+        interrupted=row.state == "sending",
+        created_at=row.created_at,
+        first_attempt_at=row.first_attempt_at,
+        not_before=row.not_before,
+    )
