@@ -62,13 +62,17 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
 
     Raises `ConnectError` when the bot does not answer, `ClawdError` when it refuses or fails.
     """
-    token = jwt.encode({"sub": user, "exp": int(time.time()) + TOKEN_LIFETIME_S}, console.secret, algorithm="HS256")
+    token = jwt.encode(
+        {"sub": user, "exp": int(time.time()) + TOKEN_LIFETIME_S}, console.secret, algorithm="HS256"
+    )
     body = {"text": text, "conversation": conversation, "id": str(uuid.uuid4())}
     context = ssl.create_default_context(cafile=str(console.authority) if console.authority else None)
     try:
         with (
             httpx.Client(verify=context, timeout=httpx.Timeout(REPLY_TIMEOUT_S, connect=10)) as client,
-            client.stream("POST", console.url, json=body, headers={"Authorization": f"Bearer {token}"}) as answer,
+            client.stream(
+                "POST", console.url, json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as answer,
         ):
             if answer.status_code != 200:
                 answer.read()
@@ -101,7 +105,9 @@ def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:
             if event == "delta":
                 shown += data["text"]
                 yield data["text"]
-    raise ConnectError(f"{console.host}: the answer broke off", advice="ask again; the bot keeps what was said")
+    raise ConnectError(
+        f"{console.host}: the answer broke off", advice="ask again; the bot keeps what was said"
+    )
 
 
 def _remainder(shown: str, whole: str) -> Iterator[str]:

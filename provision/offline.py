@@ -17,7 +17,14 @@ import requests
 
 CHUNK = 65536
 _LOG = logging.getLogger("clawd")
-_HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding", "host"}
+_HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "transfer-encoding",
+    "host",
+}
 
 
 def share(transport: Any) -> int:
@@ -87,7 +94,11 @@ def _fetch(channel: Any, method: str, target: str, headers: dict[str, str]) -> b
         return False
     with answer:
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
-        sized = "content-length" in {name.lower() for name in kept} or method == "HEAD" or answer.status_code == 304
+        sized = (
+            "content-length" in {name.lower() for name in kept}
+            or method == "HEAD"
+            or answer.status_code == 304
+        )
         kept["Connection"] = "keep-alive" if sized else "close"
         lines = [f"HTTP/1.1 {answer.status_code} {answer.reason}", *(f"{n}: {v}" for n, v in kept.items())]
         channel.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))

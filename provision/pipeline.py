@@ -1,9 +1,9 @@
 """What each command does, step by step.
 
-    up:      load → connect → examine → lock → supply → plan → confirm → apply → verify → journal
-    plan:    load → connect → examine →        supply → plan
-    drift:   load → connect → examine →        supply → plan, and who applied last
-    verify:  load → checks on every host
+up:      load → connect → examine → lock → supply → plan → confirm → apply → verify → journal
+plan:    load → connect → examine →        supply → plan
+drift:   load → connect → examine →        supply → plan, and who applied last
+verify:  load → checks on every host
 """
 
 from __future__ import annotations
@@ -79,17 +79,16 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         ClawdError: before anything was changed, when a step finds something in the way.
     """
     assignments = assign(run.loaded.inventory, run.selection)
-    with connected(run) as (session, unreachable):
-        with Locks(session, session.hosts, "up"):
-            plan = make_plan(run, session, assignments)
-            if plan.changes and not confirm(plan):
-                return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
-            result = apply(run, session, plan)
-            verification = None
-            if verify and result.changed and result.succeeded:
-                run.progress.step("verify")
-                verification = checks.verify(run.loaded, _only(assignments, session.hosts))
-            record(run, session, result)
+    with connected(run) as (session, unreachable), Locks(session, session.hosts, "up"):
+        plan = make_plan(run, session, assignments)
+        if plan.changes and not confirm(plan):
+            return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
+        result = apply(run, session, plan)
+        verification = None
+        if verify and result.changed and result.succeeded:
+            run.progress.step("verify")
+            verification = checks.verify(run.loaded, _only(assignments, session.hosts))
+        record(run, session, result)
     return conclude(plan, result, verification, unreachable)
 
 

@@ -248,10 +248,10 @@ class Session:
     def _planned_operation(self, host: Any, component: str, op_hash: str) -> PlannedOperation:
         meta = self._state.ops[host][op_hash].operation_meta
         changes = tuple(
-            FileChange(change.path, () if change.secret else tuple(change.diff), change.secret)
+            FileChange(change.path, () if change.secret else tuple(change.diff.splitlines()), change.secret)
             for change in collected(host, op_hash)
         )
-        return PlannedOperation(component, self._name(op_hash), bool(meta._maybe_is_change), changes)
+        return PlannedOperation(component, self._name(op_hash), meta.will_change, changes)
 
     def _name(self, op_hash: str) -> str:
         names = self._state.get_op_meta(op_hash).names

@@ -96,14 +96,17 @@ def connect_error(name: str, host: Host, cause: BaseException) -> ConnectError:
         return ConnectError(
             f"{where}: its host key is not known, so it may be another machine",
             advice=(
-                f"compare `ssh-keyscan -p {host.port} {host.address}` with the server's console, then put the "
-                f"key as `host_key:` under `hosts.{name}`"
+                f"compare `ssh-keyscan -p {host.port} {host.address}` with the server's console, then put "
+                f"the key as `host_key:` under `hosts.{name}`"
             ),
         )
     if "host key" in text.lower() and ("match" in text or "changed" in text.lower()):
         return ConnectError(
             f"{where}: it shows another host key than the known one; someone may be listening in",
-            advice=f"if the server was reinstalled, replace its key (`host_key:` or `ssh-keygen -R {host.address}`)",
+            advice=(
+                "if the server was reinstalled, replace its key "
+                f"(`host_key:` or `ssh-keygen -R {host.address}`)"
+            ),
         )
     if "uthentication" in text or "private key" in text:
         return ConnectError(

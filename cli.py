@@ -1,0 +1,417 @@
+"""clawd-provision: bare Linux servers become a team's AI assistant.
+
+Parses, makes one call, shows what came of it, and exits:
+0 done, 1 error, 2 changes pending, 3 drift, 4 rolled back, 5 lock held, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from inventory.errors import ClawdError
+
+if TYPE_CHECKING:
+    from provision.pipeline import Outcome, Run
+    from provision.plan import Plan
+    from provision.report import TerminalProgress
+
+Command = Callable[..., Any]
+
+
+class Examples(click.Group):
+    """A group whose help ends in examples, printed as written."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples without re-wrapping them."""
+        if self.epilog:
+            formatter.write("\n" + self.epilog)
+
+
+EXAMPLES = """Examples:
+  clawd-provision sandbox up                  start a throwaway Debian host on this machine
+  clawd-provision up -i sandbox               make it serve the bots
+  clawd-provision chat -i sandbox             talk to the bot
+  clawd-provision plan -i prod                what would change (exit code 2 when something would)
+  clawd-provision up -i prod --limit bot1     one host only
+  clawd-provision drift -i prod               has anybody changed a host by hand? (exit code 3)
+  clawd-provision verify -i prod --json       every check on every host
+"""
+
+
+@click.group(cls=Examples, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="clawd-provision")
+def program() -> None:
+    """Makes bare Linux servers a team's AI assistant, and keeps them so."""
+
+
+def inventory_option(function: Command) -> Command:
+    """The option that every command about hosts has."""
+    return click.option(
+        "--inventory", "-i", "inventory_name", required=True, envvar="CLAWD_INVENTORY", metavar="NAME|PATH",
+        help="An inventory file, or its name: `prod` is inventory/prod.yml here or in a parent folder.",
+    )(function)  # fmt: skip
+
+
+def run_options(function: Command) -> Command:
+    """The options of commands that go over hosts."""
+    for option in (
+        click.option("--skip-unreachable", is_flag=True, help="Go on with the hosts that can be reached."),
+        click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output."),
+        click.option(
+            "--tags", multiple=True, metavar="COMPONENT", help="Only these components (repeat, or a,b)."
+        ),
+        click.option("--limit", multiple=True, metavar="HOST", help="Only these hosts (repeat, or a,b)."),
+    ):
+        function = option(function)
+    return inventory_option(function)
+
+
+@program.command()
+@run_options
+@click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
+@click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
+def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
+    """Make the hosts what the inventory says; shows the plan and asks first."""
+    with running("up", **options) as (run, screen):
+        from provision import pipeline
+
+        def confirm(plan: Plan) -> bool:
+            screen.pause()
+            show_plan(plan)
+            agreed = yes or confirmed(plan)
+            screen.resume()
+            return agreed
+
+        outcome = pipeline.up(run, confirm, verify=not no_verify)
+    finish(outcome, options["as_json"], plan_shown=True)
+
+
+@program.command()
+@run_options
+def plan(**options: Any) -> NoReturn:
+    """Show what `up` would change. Exit code 2 when something would, 0 when nothing."""
+    with running("plan", **options) as (run, _):
+        from provision import pipeline
+
+        outcome = pipeline.plan(run)
+    finish(outcome, options["as_json"])
+
+
+@program.command()
+@run_options
+def drift(**options: Any) -> NoReturn:
+    """Find hosts that differ from what was last applied. Exit code 3 when one does."""
+    with running("drift", **options) as (run, _):
+        from provision import pipeline
+
+        outcome = pipeline.drift(run)
+    finish(outcome, options["as_json"])
+
+
+@program.command()
+@run_options
+def verify(**options: Any) -> NoReturn:
+    """Run every component's checks on every host. Exit code 1 when one fails."""
+    with running("verify", **options) as (run, _):
+        from provision import pipeline
+
+        outcome = pipeline.verify(run)
+    finish(outcome, options["as_json"])
+
+
+@program.command()
+@run_options
+@click.option("--last", default=10, show_default=True, help="How many runs of every host.")
+def history(last: int, as_json: bool, **options: Any) -> None:
+    """Who applied what and when, from the hosts' own journals."""
+    with running("history", as_json=as_json, **options) as (run, _):
+        from provision import pipeline
+
+        entries = pipeline.history(run, last)
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({host: [asdict(entry) for entry in told] for host, told in entries.items()})
+    else:
+        from rich.console import Console
+
+        from provision.report import show_history
+
+        show_history(Console(), entries)
+
+
+@program.command()
+@inventory_option
+@click.option("--message", "-m", help="Ask this and leave; otherwise a conversation, ended by Ctrl-D.")
+@click.option("--user", default=None, help="Who is asking; your login name by default.")
+@click.option("--conversation", default="laptop", show_default=True, help="Which conversation to go on with.")
+def chat(inventory_name: str, message: str | None, user: str | None, conversation: str) -> None:
+    """Talk to the deployed bot through its console."""
+    import getpass
+
+    from inventory.find import find
+    from inventory.load import load
+    from provision.chat import ask, console_of
+
+    console = console_of(load(find(inventory_name)))
+    who = user or getpass.getuser()
+    for text in [message] if message is not None else typed_lines():
+        for piece in ask(console, text, user=who, conversation=conversation):
+            click.echo(piece, nl=False)
+        click.echo()
+
+
+@program.group(name="inventory")
+def inventory_group() -> None:
+    """Check inventories and keep secrets in them."""
+
+
+@inventory_group.command()
+@inventory_option
+def check(inventory_name: str) -> None:
+    """Report every mistake of an inventory with its place; touches no host."""
+    from inventory.find import find
+    from inventory.load import load
+    from provision.assign import Selection, assign
+
+    loaded = load(find(inventory_name))
+    for host, assigned in assign(loaded.inventory, Selection()).items():
+        click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
+
+
+@inventory_group.command()
+def schema() -> None:
+    """Print the JSON schema of inventories, for editors."""
+    from inventory.schema import json_schema
+
+    print_json(json_schema())
+
+
+@inventory_group.command()
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where the key is written.")
+def keygen(output: Path | None) -> None:
+    """Make the age key with which secrets in inventories are encrypted."""
+    from inventory.secrets import default_key_file, generate_identity
+
+    target = output or default_key_file()
+    click.echo(
+        f"public key {generate_identity(target)}; the private key is in {target}: keep a copy in a safe place"
+    )
+
+
+@inventory_group.command()
+@click.option("--recipient", multiple=True, help="age public key; your own by default (repeat for a team).")
+def encrypt(recipient: tuple[str, ...]) -> None:
+    """Read a secret from standard input (or ask) and print it encrypted, as YAML."""
+    from inventory.secrets import encrypt as encrypted
+    from inventory.secrets import own_recipients
+
+    value = (
+        click.prompt("secret", hide_input=True, err=True)
+        if sys.stdin.isatty()
+        else sys.stdin.read().rstrip("\n")
+    )
+    armored = encrypted(value, recipient or own_recipients())
+    click.echo("!age |\n" + "\n".join(f"  {line}" for line in armored.strip().splitlines()))
+
+
+@program.group()
+def sandbox() -> None:
+    """Throwaway Debian hosts on this machine."""
+
+
+@sandbox.command(name="up")
+@click.option("--hosts", default=1, show_default=True, type=click.IntRange(1, 8))
+@click.option(
+    "--release",
+    multiple=True,
+    default=("bookworm",),
+    show_default=True,
+    type=click.Choice(["bookworm", "trixie"]),
+    help="Repeat to give each host its own.",
+)
+def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
+    """Start hosts; those that run already are left as they are."""
+    from provision import sandbox as machines
+    from provision.report import TerminalProgress, stderr_console
+
+    with TerminalProgress(stderr_console()) as screen:
+        screen.step("starting the sandbox")
+        started = machines.up(hosts=hosts, releases=release, progress=screen.detail)
+    show_sandbox(started)
+
+
+@sandbox.command(name="status")
+def sandbox_status() -> None:
+    """Show the hosts."""
+    from provision import sandbox as machines
+
+    show_sandbox(machines.status())
+
+
+@sandbox.command(name="ssh", context_settings={"ignore_unknown_options": True})
+@click.argument("host", default="bot1")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def sandbox_ssh(host: str, command: tuple[str, ...]) -> NoReturn:
+    """Log in to a host, or run a command there."""
+    import os
+
+    from provision import sandbox as machines
+
+    words = [*machines.ssh_command(host), *command]
+    os.execvp(words[0], words)  # noqa: S606 - ssh takes over this terminal
+
+
+@sandbox.command(name="down")
+@click.option("--purge", is_flag=True, help="Its keys, secrets and models as well.")
+def sandbox_down(purge: bool) -> None:
+    """Stop and remove the hosts and everything made for them."""
+    from provision import sandbox as machines
+
+    machines.down(purge=purge)
+    click.echo("the sandbox is gone", err=True)
+
+
+# Around the commands
+
+
+@contextmanager
+def running(
+    command: str,
+    *,
+    inventory_name: str,
+    limit: tuple[str, ...],
+    tags: tuple[str, ...],
+    skip_unreachable: bool,
+    as_json: bool,
+) -> Iterator[tuple[Run, TerminalProgress]]:
+    """Loads the inventory and opens the run's log and its lines on the screen."""
+    from provision import concurrency
+
+    concurrency.enable()
+    from inventory.find import find
+    from inventory.load import load
+    from provision.assign import Selection
+    from provision.pipeline import Run
+    from provision.report import TerminalProgress, stderr_console
+    from provision.runlog import RunLog
+
+    loaded = load(find(inventory_name))
+    selection = Selection(split(limit), split(tags))
+    log = RunLog(command)
+    try:
+        with TerminalProgress(stderr_console()) as screen:
+            yield Run(loaded, selection, screen, log, skip_unreachable), screen
+    except (ClawdError, KeyboardInterrupt, click.ClickException):
+        raise
+    except Exception:
+        log.exception(f"{command} failed")
+        click.echo(f"clawd-provision: a fault of ours; the details are in {log.path}", err=True)
+        raise
+    finally:
+        log.close()
+
+
+def finish(outcome: Outcome, as_json: bool, *, plan_shown: bool = False) -> NoReturn:
+    """Shows what a command came to and exits with its code."""
+    if as_json:
+        print_json(
+            {
+                "exit": int(outcome.exit),
+                "message": outcome.message,
+                "unreachable": {host: str(error) for host, error in (outcome.unreachable or {}).items()},
+                "plan": outcome.plan.to_json() if outcome.plan else None,
+                "result": outcome.result.to_json() if outcome.result else None,
+                "verification": outcome.verification.to_json() if outcome.verification else None,
+            }
+        )
+    else:
+        show(outcome, plan_shown=plan_shown)
+    sys.exit(int(outcome.exit))
+
+
+def show(outcome: Outcome, *, plan_shown: bool) -> None:
+    """Prints the parts that an outcome has."""
+    from provision.report import show_result, show_verification, stderr_console
+
+    console = stderr_console()
+    if outcome.plan and not plan_shown:
+        show_plan(outcome.plan)
+    if outcome.result:
+        show_result(console, outcome.result)
+    if outcome.verification:
+        show_verification(console, outcome.verification)
+    for error in (outcome.unreachable or {}).values():
+        click.echo(f"not reached: {error}", err=True)
+    if outcome.message:
+        click.echo(outcome.message, err=True)
+
+
+def show_plan(plan: Plan) -> None:
+    """Prints a plan."""
+    from provision.report import show_plan as show
+    from provision.report import stderr_console
+
+    show(stderr_console(), plan)
+
+
+def show_sandbox(hosts: Any) -> None:
+    """Prints the sandbox's hosts."""
+    for host in hosts:
+        click.echo(f"{host.name}  {host.address}  {host.release}  {host.backend}  {host.state}")
+
+
+def confirmed(plan: Plan) -> bool:
+    """Asks whether to apply. Raises `ClawdError` where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise ClawdError("there is nobody to ask here", advice="look at the plan, then run again with --yes")
+    return click.confirm(f"Apply {plan.changes} changes?", err=True)
+
+
+def typed_lines() -> Iterator[str]:
+    """What a person types, line by line, until Ctrl-D."""
+    while True:
+        try:
+            text = click.prompt("you", prompt_suffix="> ", err=True)
+        except click.Abort:
+            return
+        yield text
+
+
+def split(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given as `a,b` or repeated."""
+    return tuple(name for value in values for name in value.split(",") if name)
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def main() -> NoReturn:
+    """The entry point: turns our errors and Ctrl-C into messages and exit codes."""
+    try:
+        program.main(standalone_mode=False)
+    except ClawdError as error:
+        click.echo(f"{error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)  # click's own 2 means pending changes here
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

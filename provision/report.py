@@ -1,0 +1,233 @@
+"""How plans, results and checks look on a terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from provision.journal import Entry
+from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
+from provision.verify import Verification
+
+STEPS = {
+    "connect": "connecting",
+    "examine": "examining the hosts",
+    "supply": "gathering what the hosts need",
+    "plan": "comparing",
+    "apply": "applying",
+    "verify": "verifying",
+    "journal": "writing the journal",
+}
+_STYLE = {
+    Status.DONE: "green",
+    Status.FAILED: "red",
+    Status.UNREACHABLE: "red",
+    Status.INTERRUPTED: "yellow",
+    Status.ROLLED_BACK: "yellow",
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+DIFF_LINES = 40
+
+
+class TerminalProgress:
+    """A line for the step and a line a host, redrawn in place; plain lines where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._step = ""
+        self._since = time.monotonic()
+        self._detail = ""
+        self._hosts: dict[str, tuple[str, int, int]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> TerminalProgress:
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self._draw, refresh_per_second=8, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        """Takes the moving lines off the screen, so that a question can be asked."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def resume(self) -> None:
+        """Puts the moving lines back."""
+        self.__enter__()
+
+    def step(self, name: str) -> None:
+        """A step of the pipeline begins."""
+        self._step, self._detail, self._since = STEPS.get(name, name), "", time.monotonic()
+        self._hosts.clear()
+        if not self._live:
+            self._say(self._step)
+
+    def detail(self, message: str, fraction: float | None = None) -> None:
+        """How far a longer step is."""
+        share = f" {fraction:.0%}" if fraction is not None else ""
+        before, self._detail = self._detail, f"{message}{share}"
+        if not self._live and message != before.rsplit(" ", 1)[0] and message != before:
+            self._say(f"  {message}")
+
+    def planning(self, host: str, component: str) -> None:
+        """A component is compared with a host."""
+        self._hosts[host] = (component, 0, 0)
+
+    def applying(self, host: str, operations: int) -> None:
+        """A host begins to apply its operations."""
+        self._hosts[host] = ("", 0, operations)
+
+    def operation(self, host: str, operation: PlannedOperation) -> None:
+        """A host begins an operation."""
+        _, done, total = self._hosts.get(host, ("", 0, 0))
+        text = f"{operation.component}: {operation.name}"
+        self._hosts[host] = (text, done + 1, total)
+        if not self._live and operation.changes:
+            self._say(f"  {host}: {text}")
+
+    def finished(self, result: HostResult) -> None:
+        """A host is through."""
+        _, _, total = self._hosts.get(result.host, ("", 0, 0))
+        self._hosts[result.host] = (str(result.status), total, total)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def _draw(self) -> Group:
+        seconds = time.monotonic() - self._since
+        title = f"{self._step}  {self._detail}  [dim]{seconds:.0f} s[/dim]" if seconds >= 2 else self._step
+        rows: list[Text] = []
+        for host, (text, done, total) in list(self._hosts.items()):
+            count = f" [dim]{done}/{total}[/dim]" if total else ""
+            rows.append(Text.from_markup(f"    [bold]{escape(host)}[/bold]{count} {escape(text)}"))
+        return Group(Spinner("dots", Text.from_markup(title)), *rows)
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Prints what would change, with the lines of files that would differ."""
+    for host in plan.hosts:
+        name = f"[bold]{escape(host.host)}[/bold]"
+        if not host.changing:
+            console.print(f"{name}  nothing to change [dim]({len(host.operations)} checked)[/dim]")
+            continue
+        unchanged = len(host.operations) - len(host.changing)
+        console.print(f"{name}  {len(host.changing)} to change [dim]({unchanged} as they should be)[/dim]")
+        component = ""
+        for operation in host.changing:
+            if operation.component != component:
+                component = operation.component
+                console.print(f"  [cyan]{component}[/cyan]")
+            console.print(f"    [yellow]~[/yellow] {escape(operation.name)}", highlight=False)
+            for change in operation.files:
+                _show_file(console, change)
+
+
+def _show_file(console: Console, change: FileChange) -> None:
+    if change.secret:
+        console.print("        [dim]secret, not shown[/dim]")
+        return
+    lines = [line for line in change.diff if not line.startswith(("---", "+++"))]
+    for line in lines[:DIFF_LINES]:
+        style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "dim")
+        console.print(Text("        " + _CONTROL.sub("", line.rstrip("\n")), style=style), soft_wrap=True)
+    if len(lines) > DIFF_LINES:
+        console.print(f"        [dim]… {len(lines) - DIFF_LINES} more lines[/dim]")
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Prints a table of hosts and, below it, every failure whole."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "changed", "unchanged", "result", "time"):
+        table.add_column(column, justify="right" if column in {"changed", "unchanged", "time"} else "left")
+    for host in result.hosts:
+        style = _STYLE[host.status]
+        table.add_row(
+            escape(host.host),
+            str(len(host.changed)),
+            str(host.unchanged),
+            f"[{style}]{host.status}[/{style}]",
+            f"{host.seconds:.1f} s",
+        )
+    console.print(table)
+    for host in result.hosts:
+        if host.failure or host.message:
+            told = "\n".join(filter(None, (str(host.failure or ""), host.message)))
+            console.print(f"[red]{escape(host.host)}[/red] {escape(_CONTROL.sub('', told))}", highlight=False)
+
+
+def show_verification(console: Console, verification: Verification) -> None:
+    """Prints a table host × component, then every failed check with what it found."""
+    hosts = sorted({check.host for check in verification.checks})
+    components = list(dict.fromkeys(check.component for check in verification.checks))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("check")
+    for host in hosts:
+        table.add_column(escape(host))
+    for component in components:
+        table.add_row(f"[cyan]{component}[/cyan]", *[_cell(verification, host, component) for host in hosts])
+        names = dict.fromkeys(check.name for check in verification.checks if check.component == component)
+        for name in names:
+            marks = [_mark(verification, host, component, name) for host in hosts]
+            if any("✗" in mark for mark in marks):
+                table.add_row(f"  {escape(name)}", *marks)
+    console.print(table)
+    for check in verification.failed:
+        console.print(
+            f"[red]{escape(f'{check.host}: {check.component}: {check.name}')}[/red]", highlight=False
+        )
+        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))))
+
+
+def _cell(verification: Verification, host: str, component: str) -> str:
+    mine = [check for check in verification.checks if (check.host, check.component) == (host, component)]
+    passed = sum(check.passed for check in mine)
+    if not mine:
+        return "[dim]–[/dim]"
+    style = "green" if passed == len(mine) else "red"
+    return f"[{style}]{passed}/{len(mine)}[/{style}]"
+
+
+def _mark(verification: Verification, host: str, component: str, name: str) -> str:
+    wanted = (host, component, name)
+    mine = [check for check in verification.checks if (check.host, check.component, check.name) == wanted]
+    if not mine:
+        return "[dim]–[/dim]"
+    return "[green]✓[/green]" if all(check.passed for check in mine) else "[red]✗[/red]"
+
+
+def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:
+    """Prints the runs on every host, oldest first."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "when", "who", "result", "changed"):
+        table.add_column(column)
+    for host, entries in history.items():
+        for entry in entries:
+            names = ", ".join(entry.changed[:3]) + (
+                f" … {len(entry.changed)}" if len(entry.changed) > 3 else ""
+            )
+            table.add_row(
+                escape(host), entry.time, escape(entry.who), entry.status, escape(names or entry.failure)
+            )
+    console.print(table)
+
+
+def stderr_console() -> Console:
+    """Where everything but data goes."""
+    return Console(file=sys.stderr, highlight=False)
