@@ -28,12 +28,12 @@ NOT_SHOWN = "content not shown"
 class Change:
     """One thing that would differ afterwards.
 
-    `path` is a file of the host, or a name such as `nginx.service`. `diff` says how it would differ: lines
-    of a unified diff, or one line in words. It never carries the content of something `secret`.
+    `path` is a file of the host, or a name such as `nginx.service`. `diff` says how it would differ: lines of
+    a unified diff, and lines in words. It never carries the content of something `secret`.
     """
 
     path: str
-    diff: str
+    diff: tuple[str, ...]
     secret: bool = False
 
 
@@ -68,14 +68,14 @@ def expected(host: Any, path: str) -> bool:
     return any(change.path == path for changes in _recorded(host).values() for change in changes)
 
 
-def text_diff(old: bytes | None, new: bytes) -> str:
-    """A unified diff, or one line in words where either side is not text."""
+def text_diff(old: bytes | None, new: bytes) -> tuple[str, ...]:
+    """The lines of a unified diff, or one line in words where either side is not text."""
     try:
         before, after = (old or b"").decode().splitlines(), new.decode().splitlines()
     except UnicodeDecodeError:
-        return f"binary content, {len(new)} bytes"
+        return (f"binary content, {len(new)} bytes",)
     lines = difflib.unified_diff(before, after, lineterm="", n=2)
-    return "\n".join(line for line in lines if not line.startswith(("--- ", "+++ ")))
+    return tuple(line for line in lines if not line.startswith(("--- ", "+++ ")))
 
 
 def _recorded(host: Any) -> dict[str | None, list[Change]]:

@@ -95,7 +95,7 @@ def _put(
     if same_content and (state.mode, state.owner, state.group) == (mode, owner, group):
         return
     wanted = PathState("file", mode, owner, group)
-    record(Change(dest, "\n".join(_differences(state, wanted, content, same_content, secret)), secret))
+    record(Change(dest, tuple(_differences(state, wanted, content, same_content, secret)), secret))
     command = check.replace("{}", '"$temporary"') if check else ":"
     yield script(
         RECEIVE + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
@@ -132,7 +132,7 @@ def _differences(
         elif old.kind == "file" and old.content is None:
             yield "content differs, too large to show"
         else:
-            yield text_diff(old.content, content)
+            yield from text_diff(old.content, content)
     if old.kind in ("link", "directory", "other"):
         yield f"was a {old.kind}" if old.kind != "other" else "was not a regular file"
     elif old.kind == new.kind:
@@ -156,12 +156,8 @@ def _directory(path: str, owner: str, group: str, mode: str) -> Iterator[StringC
     wanted = PathState("directory", mode, owner, group)
     if state == wanted:
         return
-    how = (
-        ", ".join(ownership(state, wanted))
-        if state.kind == "directory"
-        else f"new folder {mode} {owner}:{group}"
-    )
-    record(Change(path, how))
+    new = (f"new folder {mode} {owner}:{group}",)
+    record(Change(path, tuple(ownership(state, wanted)) if state.kind == "directory" else new))
     yield script(_DIRECTORY, path=path, ownership=f"{owner}:{group}", mode=mode)
 
 
@@ -179,9 +175,8 @@ def _link(path: str, target: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path)
     if state.kind == "link" and state.target == target:
         return
-    record(
-        Change(path, f"link {state.target} → {target}" if state.kind == "link" else f"new link to {target}")
-    )
+    before = state.target if state.kind == "link" else state.kind
+    record(Change(path, (f"link {before} → {target}",)))
     yield script(_LINK, path=path, target=target)
 
 
@@ -200,5 +195,5 @@ def _absent(path: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path)
     if state.kind == "absent":
         return
-    record(Change(path, "removed"))
+    record(Change(path, ("removed",)))
     yield script('rm -rf -- "$path"', path=path)

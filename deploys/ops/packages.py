@@ -31,7 +31,7 @@ def _installed(names: tuple[str, ...]) -> Iterator[StringCommand]:
     missing = sorted(set(names) - present)
     if not missing:
         return
-    record(Change("packages", f"install {' '.join(missing)}"))
+    record(Change("packages", (f"install {' '.join(missing)}",)))
     yield script(_INSTALL, packages=" ".join(missing), options=host.data.get("apt_options") or "")
 
 

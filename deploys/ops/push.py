@@ -93,7 +93,7 @@ def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
     marker: PathState = host.get_fact(PathFact, path=f"{dest}/{MARKER}", content=True)
     if marker.content is not None and marker.content.decode().strip() == digest:
         return
-    record(Change(dest, f"new folder from {archive.name} (sha256 {digest[:16]}…)"))
+    record(Change(dest, (f"new folder from {archive.name} (sha256 {digest[:16]}…)",)))
     yield StreamCommand(archive, dest, digest)
     yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER)
 
@@ -107,9 +107,9 @@ def _record_of(dest: str) -> str:
     return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
 
 
-def _arriving(state: PathState, digest: str, how: str) -> str:
+def _arriving(state: PathState, digest: str, how: str) -> tuple[str, ...]:
     before = f"sha256 {state.sha256[:16]}…" if state.sha256 else state.kind
-    return f"{before} → sha256 {digest[:16]}… ({how})"
+    return (f"{before} → sha256 {digest[:16]}… ({how})",)
 
 
 def _owned(
@@ -117,7 +117,7 @@ def _owned(
 ) -> Iterator[StringCommand]:
     wanted = PathState("file", mode, owner, group, digest)
     if state != wanted:
-        record(Change(dest, ", ".join(ownership(state, wanted))))
+        record(Change(dest, tuple(ownership(state, wanted))))
         yield script(_LIVE, **_live_values(dest, digest, owner, group, mode), file=dest)
 
 

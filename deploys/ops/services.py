@@ -68,7 +68,7 @@ def _converge(
     action = action_for(state, stamp, new_files=new_files, reload=reload)
     if action is None:
         return
-    record(Change(unit, action))
+    record(Change(unit, (action,)))
     yield script(
         _CONVERGE,
         unit=unit,
