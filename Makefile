@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PACKAGES := gcc g++ mmdebstrap systemd-container nftables openssh-client
+PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
@@ -16,7 +16,7 @@ export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 help:                 ## these targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 16
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml | packages
 	@echo "creating the environment from requirements.lock"
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^llama-cpp-python==/ {skip = 1; next} /^[a-z]/ {skip = 0} !skip' requirements.lock > $(VENV)/wheels.lock
