@@ -1,0 +1,1 @@
+"""Stand-ins for platforms that a test cannot have. See README.md."""

@@ -1,0 +1,362 @@
+"""The stand-in as aiogram, somebody else's client, sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import httpx
+import pytest
+from aiogram import Bot
+from aiogram.client.session.aiohttp import AiohttpSession
+from aiogram.client.telegram import TelegramAPIServer
+from aiogram.exceptions import (
+    TelegramBadRequest,
+    TelegramConflictError,
+    TelegramForbiddenError,
+    TelegramNetworkError,
+    TelegramNotFound,
+    TelegramRetryAfter,
+    TelegramServerError,
+    TelegramUnauthorizedError,
+)
+from aiogram.methods import DeleteMyCommands
+from aiogram.types import BotCommand, ReplyParameters
+
+from tests.standins.control import Control
+from tests.standins.serve import serving
+from tests.standins.telegram.app import TelegramStandin
+
+TOKEN = "1000:test-token"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with serving(TelegramStandin([TOKEN]).app) as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def control(url: str) -> Iterator[Control]:
+    with Control(url) as control:
+        yield control
+
+
+def run(act: Callable[[Bot], Awaitable[None]], url: str, token: str = TOKEN) -> None:
+    async def main() -> None:
+        session = AiohttpSession(api=TelegramAPIServer.from_base(url))
+        async with Bot(token, session=session) as bot:
+            await act(bot)
+
+    asyncio.run(main())
+
+
+def relaxed(control: Control) -> None:
+    control.post("limits", chat=[1000, 1.0])
+
+
+def test_who_the_bot_is(url: str) -> None:
+    async def act(bot: Bot) -> None:
+        me = await bot.get_me()
+        assert (me.id, me.is_bot, me.username) == (1000, True, "clawd_test_bot")
+
+    run(act, url)
+
+
+def test_an_unknown_token_is_unauthorized(url: str) -> None:
+    async def act(bot: Bot) -> None:
+        with pytest.raises(TelegramUnauthorizedError):
+            await bot.get_me()
+
+    run(act, url, token="1000:other")
+
+
+def test_an_unknown_method_is_not_found(url: str) -> None:
+    async def act(bot: Bot) -> None:
+        with pytest.raises(TelegramNotFound, match="method not found"):
+            await bot(DeleteMyCommands())
+
+    run(act, url)
+
+
+@pytest.mark.parametrize("way", ["query", "json", "form", "multipart"])
+def test_parameters_come_in_four_ways(url: str, control: Control, way: str) -> None:
+    control.post("chats", id=7)
+    address = f"{url}/bot{TOKEN}/SendMessage"
+    fields = {"chat_id": "7", "text": "a&b = ü"}
+    answer = {
+        "query": lambda: httpx.get(address, params=fields),
+        "json": lambda: httpx.post(address, json=fields | {"chat_id": 7}),
+        "form": lambda: httpx.post(address, data=fields),
+        "multipart": lambda: httpx.post(address, data=fields, files={"spare": b"\x00\xff"}),
+    }[way]()
+    assert answer.json()["result"]["text"] == "a&b = ü"
+
+
+def test_an_update_is_given_until_it_is_confirmed(url: str, control: Control) -> None:
+    first = control.post("messages", text="one")["update_id"]
+    second = control.post("messages", text="/help two")["update_id"]
+
+    async def act(bot: Bot) -> None:
+        one, two = await bot.get_updates(timeout=3)
+        assert (one.update_id, two.update_id) == (first, second)
+        assert one.message is not None
+        assert one.message.text == "one"
+        assert two.message is not None
+        assert two.message.entities is not None
+        assert [(each.type, each.length) for each in two.message.entities] == [("bot_command", 5)]
+        assert [each.update_id for each in await bot.get_updates(limit=1)] == [first]
+        assert [each.update_id for each in await bot.get_updates(offset=second)] == [second]
+        assert (await bot.get_webhook_info()).pending_update_count == 1
+        assert await bot.get_updates(offset=second + 1) == []
+        assert (await bot.get_webhook_info()).pending_update_count == 0
+
+    run(act, url)
+
+
+def test_a_long_poll_ends_when_a_message_comes(url: str, control: Control) -> None:
+    async def act(bot: Bot) -> None:
+        poll = asyncio.create_task(bot.get_updates(timeout=20))
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(control.post, "messages", text="news")
+        (update,) = await asyncio.wait_for(poll, 3)
+        assert update.message is not None
+        assert update.message.text == "news"
+
+    run(act, url)
+
+
+def test_the_older_of_two_pollers_is_told_of_the_conflict(url: str, control: Control) -> None:
+    async def act(bot: Bot) -> None:
+        older = asyncio.create_task(bot.get_updates(timeout=20))
+        await asyncio.sleep(0.3)
+        newer = asyncio.create_task(bot.get_updates(timeout=20))
+        with pytest.raises(TelegramConflictError, match="terminated by other getUpdates request"):
+            await asyncio.wait_for(older, 3)
+        await asyncio.to_thread(control.post, "messages", text="for the newer")
+        assert len(await asyncio.wait_for(newer, 3)) == 1
+
+    run(act, url)
+
+
+def test_kinds_that_were_not_asked_for_do_not_come(url: str, control: Control) -> None:
+    async def act(bot: Bot) -> None:
+        await bot.get_updates(allowed_updates=["callback_query"])
+        assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is None
+        await bot.get_updates(offset=-1, allowed_updates=["message"])
+        assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is not None
+
+    run(act, url)
+
+
+def test_a_message_is_sent_as_a_reply(url: str, control: Control) -> None:
+    question = control.post("messages", text="how?", message_thread_id=5)["message"]["message_id"]
+
+    async def act(bot: Bot) -> None:
+        sent = await bot.send_message(
+            4711, "so", message_thread_id=5, reply_parameters=ReplyParameters(message_id=question)
+        )
+        assert sent.reply_to_message is not None
+        assert sent.reply_to_message.message_id == question
+        assert sent.message_thread_id == 5
+
+    run(act, url)
+    assert [each["text"] for each in control.get("sent", chat_id="4711")] == ["so"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        ({"chat_id": 999, "text": "x"}, "chat not found"),
+        ({"chat_id": 4711, "text": " "}, "message text is empty"),
+        ({"chat_id": 4711, "text": "😀" * 2049}, "message is too long"),
+        ({"chat_id": 4711, "text": "x", "message_thread_id": 9}, "message thread not found"),
+        (
+            {"chat_id": 4711, "text": "x", "reply_parameters": ReplyParameters(message_id=999)},
+            "to be replied",
+        ),
+        ({"chat_id": 4711, "text": "<b>x", "parse_mode": "HTML"}, "find end tag"),
+        ({"chat_id": 4711, "text": "<b>x</i>", "parse_mode": "HTML"}, "Unmatched end tag"),
+        ({"chat_id": 4711, "text": "a < b", "parse_mode": "HTML"}, "Unsupported start tag"),
+        ({"chat_id": 4711, "text": "x", "parse_mode": "Wiki"}, "unsupported parse_mode"),
+    ],
+)
+def test_what_cannot_be_sent(url: str, control: Control, arguments: dict[str, object], refusal: str) -> None:
+    control.post("chats", id=4711)
+
+    async def act(bot: Bot) -> None:
+        with pytest.raises(TelegramBadRequest, match=refusal):
+            await bot.send_message(**arguments)  # type: ignore[arg-type]
+
+    run(act, url)
+    assert control.get("sent") == []
+
+
+def test_exactly_4096_utf16_units_pass(url: str, control: Control) -> None:
+    control.post("chats", id=4711)
+
+    async def act(bot: Bot) -> None:
+        assert (await bot.send_message(4711, "😀" * 2048)).text == "😀" * 2048
+
+    run(act, url)
+
+
+def test_html_becomes_text_and_entities(url: str, control: Control) -> None:
+    control.post("chats", id=4711)
+
+    async def act(bot: Bot) -> None:
+        text = '😀 <b>bold <i>both</i></b> &lt;<a href="https://example.com/?a&amp;b">link</a>'
+        sent = await bot.send_message(4711, text, parse_mode="HTML")
+        assert sent.text == "😀 bold both <link"
+        assert sent.entities is not None
+        assert [(each.type, each.extract_from(sent.text)) for each in sent.entities] == [
+            ("bold", "bold both"),
+            ("italic", "both"),
+            ("text_link", "link"),
+        ]
+
+    run(act, url)
+
+
+@pytest.mark.parametrize("state", ["blocked", "kicked"])
+def test_a_chat_that_shut_the_bot_out(url: str, control: Control, state: str) -> None:
+    control.post("chats", id=4711, state=state)
+
+    async def act(bot: Bot) -> None:
+        with pytest.raises(TelegramForbiddenError, match=state):
+            await bot.send_message(4711, "x")
+
+    run(act, url)
+
+
+def test_one_message_a_second_to_a_chat(url: str, control: Control) -> None:
+    control.post("chats", id=1)
+    control.post("chats", id=2)
+
+    async def act(bot: Bot) -> None:
+        await bot.send_message(1, "first")
+        with pytest.raises(TelegramRetryAfter) as refusal:
+            await bot.send_message(1, "second")
+        assert refusal.value.retry_after == 1
+        await bot.send_message(2, "elsewhere")
+        await asyncio.sleep(refusal.value.retry_after)
+        await bot.send_message(1, "second")
+
+    run(act, url)
+
+
+def test_thirty_messages_a_second_in_all(url: str, control: Control) -> None:
+    for chat in range(1, 32):
+        control.post("chats", id=chat)
+
+    async def act(bot: Bot) -> None:
+        answers = await asyncio.gather(
+            *(bot.send_message(chat, "x") for chat in range(1, 32)), return_exceptions=True
+        )
+        assert sum(isinstance(each, TelegramRetryAfter) for each in answers) == 1
+
+    run(act, url)
+
+
+def test_twenty_messages_a_minute_to_a_group(url: str, control: Control) -> None:
+    control.post("chats", id=-100, type="group", title="Team")
+    relaxed(control)
+
+    async def act(bot: Bot) -> None:
+        for _ in range(20):
+            await bot.send_message(-100, "x")
+        with pytest.raises(TelegramRetryAfter) as refusal:
+            await bot.send_message(-100, "x")
+        assert 50 < refusal.value.retry_after <= 60
+
+    run(act, url)
+
+
+def test_a_message_of_the_bots_own_can_be_edited(url: str, control: Control) -> None:
+    other = control.post("messages", text="mine")["message"]["message_id"]
+    relaxed(control)
+
+    async def act(bot: Bot) -> None:
+        sent = await bot.send_message(4711, "before")
+        edited = await bot.edit_message_text("after", chat_id=4711, message_id=sent.message_id)
+        assert not isinstance(edited, bool)
+        assert edited.text == "after"
+        for message, refusal in (
+            (sent.message_id, "not modified"),
+            (other, "can't be edited"),
+            (99, "not found"),
+        ):
+            with pytest.raises(TelegramBadRequest, match=refusal):
+                await bot.edit_message_text("after", chat_id=4711, message_id=message)
+
+    run(act, url)
+
+
+def test_drafts_actions_and_commands(url: str, control: Control) -> None:
+    control.post("chats", id=4711)
+    control.post("chats", id=-100, type="group")
+
+    async def act(bot: Bot) -> None:
+        assert await bot.send_message_draft(4711, draft_id=3, text="half a sen")
+        with pytest.raises(TelegramBadRequest, match="private chats"):
+            await bot.send_message_draft(-100, draft_id=3, text="x")
+        assert await bot.send_chat_action(4711, "typing")
+        with pytest.raises(TelegramBadRequest, match="wrong parameter action"):
+            await bot.send_chat_action(4711, "sleeping")
+        assert await bot.set_my_commands([BotCommand(command="new", description="Start anew")])
+        assert [each.command for each in await bot.get_my_commands()] == ["new"]
+        with pytest.raises(TelegramBadRequest, match="BOT_COMMAND_INVALID"):
+            await bot.set_my_commands([BotCommand(command="New!", description="x")])
+
+    run(act, url)
+    assert control.get("drafts") == [{"chat_id": 4711, "draft_id": 3, "text": "half a sen"}]
+
+
+def test_in_a_group_only_what_is_meant_for_the_bot_comes(url: str, control: Control) -> None:
+    group = {"id": -100, "type": "supergroup", "title": "Team"}
+    control.post("chats", **group)
+
+    async def act(bot: Bot) -> None:
+        await bot.send_message(-100, "hello")
+
+    run(act, url)
+    own = control.get("sent")[0]["message_id"]
+
+    def comes(text: str, **more: int) -> bool:
+        return control.post("messages", chat=group, text=text, **more)["update_id"] is not None
+
+    assert not comes("hello all")
+    assert comes("hey @Clawd_test_bot, well?")
+    assert not comes("hey @clawd_test_bottle")
+    assert comes("/new")
+    assert not comes("/new@other_bot")
+    assert comes("/new@clawd_test_bot please")
+    assert comes("and this?", reply_to_message_id=own)
+
+
+def test_ordered_faults(url: str, control: Control) -> None:
+    control.post("chats", id=4711)
+    relaxed(control)
+    broken = {"ok": False, "error_code": 502, "description": "Bad Gateway"}
+
+    async def act(bot: Bot) -> None:
+        await asyncio.to_thread(control.post, "faults", match="sendMessage", status=502, body=broken)
+        with pytest.raises(TelegramServerError):
+            await bot.send_message(4711, "refused")
+        await asyncio.to_thread(control.post, "faults", match="sendMessage", drop="before")
+        with pytest.raises(TelegramNetworkError):
+            await bot.send_message(4711, "lost")
+        await asyncio.to_thread(control.post, "faults", match="sendMessage", drop="after")
+        with pytest.raises(TelegramNetworkError):
+            await bot.send_message(4711, "done, unknown")
+        await bot.send_message(4711, "fine")
+
+    run(act, url)
+    assert [each["text"] for each in control.get("sent")] == ["done, unknown", "fine"]
+
+
+def test_a_mistake_of_the_test_itself_is_said(control: Control) -> None:
+    with pytest.raises(RuntimeError, match="unknown fields"):
+        control.post("messages", txt="typo")
+    with pytest.raises(RuntimeError, match="unknown fields"):
+        control.post("faults", match="x", typo=1)

@@ -1,0 +1,197 @@
+"""The stand-in's webhook: what it refuses to set, and how it delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiogram import Bot
+from aiogram.client.session.aiohttp import AiohttpSession
+from aiogram.client.telegram import TelegramAPIServer
+from aiogram.exceptions import TelegramBadRequest, TelegramConflictError, TelegramRetryAfter
+from aiogram.types import FSInputFile, Update
+
+from tests.standins.control import Control
+from tests.standins.outbound import Reach
+from tests.standins.serve import serving
+from tests.standins.telegram.app import TelegramStandin
+from tests.standins.telegram.webhook import Rules
+from tests.standins_tests.conftest import Certificate
+from tests.standins_tests.receiver import Receiver
+
+TOKEN = "1000:test-token"
+SECRET = "s3cret_token-"
+
+
+def run(act: Callable[[Bot], Awaitable[Any]], url: str) -> None:
+    async def main() -> None:
+        async with Bot(TOKEN, session=AiohttpSession(api=TelegramAPIServer.from_base(url))) as bot:
+            await act(bot)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def hook(receiver: Receiver, certificate: Certificate) -> Iterator[str]:
+    """Where the receiver listens, by its name."""
+    with serving(receiver.app, tls=(certificate.chain, certificate.key)) as base_url:
+        yield f"https://bot.test:{urlsplit(base_url).port}/hook"
+
+
+@pytest.fixture
+def control(hook: str) -> Iterator[Control]:
+    port = urlsplit(hook).port
+    assert port is not None
+    rules = Rules(Reach({"bot.test": "127.0.0.1"}), frozenset({port}), reserved_addresses=True, pace=0.05)
+    with serving(TelegramStandin([TOKEN], rules).app) as url, Control(url) as control:
+        yield control
+
+
+def set_webhook(control: Control, hook: str, certificate: Path | None, **more: Any) -> None:
+    given = FSInputFile(certificate) if certificate else None
+    run(lambda bot: bot.set_webhook(hook, certificate=given, secret_token=SECRET, **more), control.base_url)
+
+
+def info(control: Control) -> Any:
+    seen: list[Any] = []
+
+    async def act(bot: Bot) -> None:
+        seen.append(await bot.get_webhook_info())
+
+    run(act, control.base_url)
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "refusal"),
+    [
+        ("http://bot.example", "", "An HTTPS URL must be provided"),
+        ("https://bot.example:8080", "", "only on ports 80, 88, 443 or 8443"),
+        ("https://10.1.2.3", "", "IP address 10.1.2.3 is reserved"),
+        ("https://[2606:4700::1]", "", "IPv6-only"),
+        ("https://name.invalid", "", "Failed to resolve host"),
+        ("https://9.9.9.9", "white space", "unallowed characters"),
+        ("https://9.9.9.9", "x" * 257, "secret token is too long"),
+    ],
+)
+def test_what_cannot_be_a_webhook(url: str, secret: str, refusal: str) -> None:
+    async def act(bot: Bot) -> None:
+        with pytest.raises(TelegramBadRequest, match=refusal):
+            await bot.set_webhook(url, secret_token=secret)
+
+    with serving(TelegramStandin([TOKEN]).app) as base_url:
+        run(act, base_url)
+
+
+def test_a_certificate_must_be_pem(control: Control, hook: str, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_bytes(b"\x30\x82 not pem")
+    with pytest.raises(TelegramBadRequest, match="not PEM"):
+        set_webhook(control, hook, tmp_path / "cert.pem")
+
+
+def test_an_update_comes_over_tls_with_the_secret(
+    control: Control, hook: str, receiver: Receiver, certificate: Certificate
+) -> None:
+    set_webhook(control, hook, certificate.chain, max_connections=7)
+    update_id = control.post("messages", text="hello")["update_id"]
+    (got,) = control.eventually(lambda: receiver.received)
+    assert got.headers["x-telegram-bot-api-secret-token"] == SECRET
+    assert got.headers["content-type"] == "application/json"
+    assert got.headers["host"] == hook.split("/")[2]
+    update = Update.model_validate_json(got.body)
+    assert (update.update_id, update.message and update.message.text) == (update_id, "hello")
+    control.eventually(lambda: info(control).pending_update_count == 0)
+    seen = info(control)
+    assert (seen.url, seen.has_custom_certificate, seen.max_connections) == (hook, True, 7)
+
+
+def test_without_its_certificate_the_receiver_is_not_trusted(
+    control: Control, hook: str, receiver: Receiver
+) -> None:
+    set_webhook(control, hook, None)
+    control.post("messages", text="hello")
+    seen = control.eventually(lambda: info(control).last_error_message)
+    assert "CERTIFICATE_VERIFY_FAILED" in seen
+    assert receiver.received == []
+    assert info(control).pending_update_count == 1
+
+
+def test_what_is_not_taken_comes_again_in_order(
+    control: Control, hook: str, receiver: Receiver, certificate: Certificate
+) -> None:
+    receiver.answers = [(500, {}, b""), (503, {"Retry-After": "10"}, b""), (502, {}, b"")]
+    set_webhook(control, hook, certificate.chain)
+    first = control.post("messages", text="one")["update_id"]
+    second = control.post("messages", text="two")["update_id"]
+    control.eventually(lambda: len(receiver.received) == 5)
+    assert [json.loads(each.body)["update_id"] for each in receiver.received] == [first] * 4 + [second]
+    waited = receiver.received[2].at - receiver.received[1].at
+    assert waited >= 10 * 0.05
+    errors = [each["error"] for each in control.get("deliveries")]
+    assert errors[0] == "Wrong response from the webhook: 500 Internal Server Error"
+    assert errors[3:] == ["", ""]
+
+
+def test_one_chat_does_not_wait_for_another(
+    control: Control, hook: str, receiver: Receiver, certificate: Certificate
+) -> None:
+    receiver.answers = [(500, {"Retry-After": "40"}, b"")]
+    set_webhook(control, hook, certificate.chain)
+    stuck = control.post("messages", chat={"id": 1}, text="stuck")["update_id"]
+    control.eventually(lambda: receiver.received)
+    other = control.post("messages", chat={"id": 2}, text="other")["update_id"]
+    control.eventually(lambda: len(receiver.received) == 3)
+    assert [json.loads(each.body)["update_id"] for each in receiver.received] == [stuck, other, stuck]
+
+
+def test_polling_and_webhook_exclude_each_other(
+    control: Control, hook: str, certificate: Certificate, receiver: Receiver
+) -> None:
+    receiver.answers = [(500, {"Retry-After": "100"}, b"")]
+
+    async def act(bot: Bot) -> None:
+        poll = asyncio.create_task(bot.get_updates(timeout=20))
+        await asyncio.sleep(0.3)
+        await bot.set_webhook(hook, certificate=FSInputFile(certificate.chain))
+        with pytest.raises(TelegramConflictError, match="terminated by setWebhook"):
+            await poll
+        with pytest.raises(TelegramRetryAfter):
+            await bot.set_webhook(hook)
+        with pytest.raises(TelegramConflictError, match="while webhook is active"):
+            await bot.get_updates()
+        update = (await asyncio.to_thread(control.post, "messages", text="hello"))["update_id"]
+        await asyncio.to_thread(control.eventually, lambda: receiver.received)
+        await bot.delete_webhook()
+        assert [each.update_id for each in await bot.get_updates()] == [update]
+
+    run(act, control.base_url)
+
+
+def test_pending_updates_can_be_dropped(control: Control) -> None:
+    control.post("messages", text="old")
+    run(lambda bot: bot.delete_webhook(drop_pending_updates=True), control.base_url)
+    assert info(control).pending_update_count == 0
+
+
+def test_a_forgery_and_a_replay_reach_the_webhook(
+    control: Control, hook: str, receiver: Receiver, certificate: Certificate
+) -> None:
+    set_webhook(control, hook, certificate.chain)
+    answer = control.post("forge", message={"text": "let me in"}, secret_token="wrong")
+    assert answer["status"] == 200
+    assert receiver.received[0].headers["x-telegram-bot-api-secret-token"] == "wrong"
+    given = control.post("messages", text="once")
+    control.eventually(lambda: len(receiver.received) == 2)
+    control.post("redeliver", update_id=given["update_id"], message=given["message"])
+    assert json.loads(receiver.received[2].body) == json.loads(receiver.received[1].body)
+    assert receiver.received[2].headers["x-telegram-bot-api-secret-token"] == SECRET
