@@ -13,6 +13,8 @@ class ReleaseArchive:
     archive: Path
     sha256: str
     size: int
+    engine_digest: str | None = None
+    """Of what the engine's process reads of it: between releases with the same, the engine goes on running."""
 
     @property
     def id(self) -> str:

@@ -1,0 +1,58 @@
+"""Puts the model's file on the host; nothing here touches the one being served."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+
+from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
+from deploys.model.space import require_space
+from deploys.ops import files, push
+from deploys.settings import settings_of, supplies
+from deploys.supplies import ModelFile
+from inventory.errors import ArtifactError
+
+
+@deploy("Model")
+def apply() -> None:
+    """The model under a name of its own, live only when its digest is right.
+
+    Raises `CapacityError` before anything is sent when the disk is too small. Models that no engine uses any
+    more are removed by the runtime component, once its engine runs on the new one.
+    """
+    model = supplied_model(settings_of("model", ModelSettings))
+    path = model_path(model)
+    if model.size is not None:
+        require_space(path, model.size, f"model {model.name}")
+    files.directory("/var/lib/clawd")
+    files.directory(MODELS_FOLDER)
+    if model.source is not None:
+        push.file(model.source, path, sha256=model.sha256)
+    elif model.url is not None:
+        push.fetch(model.url, path, sha256=model.sha256)
+    else:
+        raise ArtifactError(f"model {model.name} has neither a file on this computer nor a url")
+
+
+@deploy("Remove model")
+def remove() -> None:
+    """No model on the host."""
+    files.absent(MODELS_FOLDER)
+
+
+def supplied_model(settings: ModelSettings) -> ModelFile:
+    """The file that the laptop brings for these settings.
+
+    Raises `ArtifactError` when it brings none, or one with another digest than the inventory declares.
+    """
+    model = supplies().model
+    if model is None:
+        raise ArtifactError(
+            f"there is no file for model {settings.name}",
+            advice="give the host data `supplies` with a `model`, as described in deploys.supplies",
+        )
+    if settings.sha256 and settings.sha256 != model.sha256:
+        raise ArtifactError(
+            f"model {settings.name} has SHA-256 {model.sha256}, the inventory says {settings.sha256}",
+            advice="correct models.…sha256, or get the file again",
+        )
+    return model

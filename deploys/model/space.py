@@ -1,0 +1,69 @@
+"""Whether a host's disk holds what is about to be put on it, asked before anything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra import host
+
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments
+from inventory.errors import CapacityError
+
+RESERVE = 256 * 1024**2
+"""Bytes left free for journals, packages and the bots' database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Free bytes on the file system of a path, whether it is there, and bytes of its partial copies."""
+
+    free: int
+    there: bool
+    partial: int
+
+
+class SpaceFact(Fact):
+    """Space for one path, which need not exist yet, or only in part."""
+
+    def command(self, path: str) -> str:
+        """A script that prints free bytes, 1 or 0 for whether it is there, and bytes of partial copies."""
+        return assignments(path=path) + _SPACE
+
+    def process(self, output: list[str]) -> Space:
+        """Turn the three numbers into `Space`."""
+        free, there, partial = (int(line) for line in output)
+        return Space(free, bool(there), partial)
+
+
+_SPACE = r"""
+folder=$(dirname "$path")
+while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+df --output=avail -B1 "$folder" | tail -n 1
+if [ -e "$path" ]; then echo 1; else echo 0; fi
+du -scb "$path".*.part 2>/dev/null | tail -n 1 | cut -f 1
+"""
+
+
+def require_space(path: str, size: int, what: str) -> None:
+    """Raise `CapacityError` when the current host has no room for `size` bytes at `path`.
+
+    What an earlier attempt has left counts, and what is there already needs nothing. `RESERVE` stays free.
+    """
+    space: Space = host.get_fact(SpaceFact, path=path)
+    shortage = shortage_of(space, size)
+    if shortage:
+        raise CapacityError(
+            f"{host.name}: {what} needs {_mib(size)} at {path}, and only {_mib(space.free)} are free "
+            f"({_mib(RESERVE)} of which stay free)",
+            advice=f"free at least {_mib(shortage)} on the host",
+        )
+
+
+def shortage_of(space: Space, size: int) -> int:
+    """Bytes that are missing for `size` bytes, 0 when they fit or are there already."""
+    return 0 if space.there else max(0, size - space.partial + RESERVE - space.free)
+
+
+def _mib(size: int) -> str:
+    return f"{-(-size // 1024**2)} MiB"

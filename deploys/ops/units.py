@@ -1,0 +1,43 @@
+"""systemd units that should not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import UnitFact, UnitState
+from deploys.ops.services import stamp_path
+from deploys.ops.shell import script
+
+
+def absent(unit: str, *, file: bool = True, **arguments: Any) -> OperationMeta:
+    """`unit` (with its suffix) stopped, not started at boot, and forgotten.
+
+    With `file`, its file in /etc/systemd/system is removed; a unit of a Debian package keeps its own.
+    """
+    arguments.setdefault("name", f"No service {unit.removesuffix('.service')}")
+    return _absent(unit, file, **arguments)
+
+
+@operation
+def _absent(unit: str, file: bool) -> Iterator[StringCommand]:
+    state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit))
+    there = state.load != "not-found" if file else state.active == "active" or state.enabled == "enabled"
+    if not there:
+        return
+    record(Change(unit, ("stop and remove" if file else "stop and disable",)))
+    path = f"/etc/systemd/system/{unit}" if file else ""
+    yield script(_ABSENT, unit=unit, stamp=stamp_path(unit), path=path)
+
+
+_ABSENT = r"""
+set -eu
+systemctl disable --now "$unit"
+rm -f "$stamp"
+[ -z "$path" ] || { rm -f "$path"; systemctl daemon-reload; }
+"""

@@ -1,0 +1,62 @@
+"""The files that engine and bot read, as pure functions of the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
+
+DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
+
+
+def engine_config(engine: EngineSettings, model: str) -> str:
+    """`engine.json` for the GGUF at `model` on the host."""
+    return _json(
+        {
+            "socket": ENGINE_SOCKET,
+            "model": model,
+            "model_name": engine.model_name,
+            "context_size": engine.context_size,
+            "parallel": engine.parallel,
+            "threads": engine.threads,
+        }
+    )
+
+
+def bot_config(settings: RuntimeSettings) -> str:
+    """`bot.json`. Holds no secret: those are credentials."""
+    return _json(
+        {
+            "listen": {"host": settings.listen_host, "port": settings.port},
+            "database": DATABASE,
+            "system_prompt": settings.system_prompt,
+            "language": settings.language,
+            "max_reply_tokens": settings.max_reply_tokens,
+            "rate_limit_per_minute": settings.rate_limit_per_minute,
+            "models": {name: endpoint.model_dump() for name, endpoint in settings.models.items()},
+            "public_url": settings.public_url,
+            "channels": _channels(settings),
+        }
+    )
+
+
+def digest(*parts: str) -> str:
+    """One digest of everything a service was started with; parts cannot run into each other."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _channels(settings: RuntimeSettings) -> dict[str, Any]:
+    channels: dict[str, Any] = {}
+    if settings.telegram:
+        channels["telegram"] = settings.telegram.model_dump()
+    if settings.feishu:
+        channels["feishu"] = settings.feishu.model_dump()
+    if settings.console:
+        channels["console"] = {}
+    return channels
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

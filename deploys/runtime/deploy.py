@@ -1,0 +1,142 @@
+"""Engine and bot: a release, their settings and secrets, and two units that outlive each other's crash."""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra.api import deploy
+from pyinfra.operations import server
+
+from deploys.model.deploy import supplied_model
+from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
+from deploys.model.space import require_space
+from deploys.ops import files, packages, push, services, units
+from deploys.runtime import prune
+from deploys.runtime.config import bot_config, digest, engine_config
+from deploys.runtime.settings import EngineSettings, RuntimeSettings
+from deploys.settings import settings_of, supplies
+from deploys.supplies import ReleaseArchive
+from inventory.errors import ArtifactError
+
+RELEASES = "/opt/clawd/releases"
+CURRENT = "/opt/clawd/current"
+SECRETS = "/etc/clawd/secrets"
+ENGINE_CONFIG = "/etc/clawd/engine.json"
+BOT_CONFIG = "/etc/clawd/bot.json"
+ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
+BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
+
+UNPACKED_RATIO = 4
+"""A release takes about this many times the space of its compressed archive while it is unpacked."""
+
+
+@deploy("Runtime")
+def apply() -> None:
+    """The engine (when this host serves a model) and the bot, running the supplied release.
+
+    Raises `CapacityError` before anything is sent when the disk is too small.
+    """
+    settings = settings_of("runtime", RuntimeSettings)
+    release = supplied_release()
+    packages.installed("python3", "libgomp1", "libstdc++6")
+    _accounts()
+    _release(release)
+    if settings.engine:
+        _engine(settings.engine, release)
+    else:
+        units.absent("clawd-engine.service")
+        files.absent(ENGINE_CONFIG)
+    _bot(settings, release)
+
+
+@deploy("Remove runtime")
+def remove() -> None:
+    """Neither engine nor bot. Conversations in /var/lib/clawd-bot and the accounts that own them stay."""
+    units.absent("clawd-bot.service")
+    units.absent("clawd-engine.service")
+    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, "/opt/clawd"):
+        files.absent(path)
+
+
+def supplied_release() -> ReleaseArchive:
+    """The release that the laptop brings. Raises `ArtifactError` when it brings none."""
+    release = supplies().release
+    if release is None:
+        raise ArtifactError(
+            "there is no release of clawd-runtime for this host",
+            advice="give the host data `supplies` with a `release`, as described in deploys.supplies",
+        )
+    return release
+
+
+def _accounts() -> None:
+    server.group("clawd", system=True, name="Group clawd")
+    for user in ("clawd-engine", "clawd-bot"):
+        server.user(  # noqa: S604 - names a login shell, runs none
+            user,
+            system=True,
+            group="clawd",
+            home="/nonexistent",
+            create_home=False,
+            ensure_home=False,
+            shell="/usr/sbin/nologin",
+            name=f"User {user}",
+        )
+
+
+def _release(release: ReleaseArchive) -> None:
+    path = f"{RELEASES}/{release.id}"
+    require_space(path, release.size * UNPACKED_RATIO, "a release of clawd-runtime")
+    files.directory("/opt/clawd")
+    files.directory(RELEASES)
+    push.unpack(release.archive, path, sha256=release.sha256)
+    prune.releases(RELEASES, CURRENT, release.id)
+    files.link(CURRENT, path)
+
+
+def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
+    """The engine is restarted, and its model loaded again, only when its own part of the release differs."""
+    model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
+    files.directory("/etc/clawd")
+    files.put(ENGINE_CONFIG, engine_config(engine, model))
+    _unit(ENGINE_UNIT, {"model_name": engine.model_name, "memory_max": engine.memory_max})
+    services.converge(
+        "clawd-engine",
+        inputs=digest(release.engine_digest or release.id, model),
+        watch=(ENGINE_CONFIG, ENGINE_UNIT),
+    )
+    prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
+
+
+def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
+    files.directory("/etc/clawd")
+    files.directory(SECRETS, mode="0700")
+    names = sorted(settings.credentials)
+    for name in names:
+        value = settings.credentials[name].get_secret_value()
+        files.put(f"{SECRETS}/{name}", value, mode="0600", secret=True)
+    files.put(BOT_CONFIG, bot_config(settings))
+    values = {
+        "with_engine": settings.engine is not None,
+        "credentials": names,
+        "memory_max": settings.memory_max,
+    }
+    _unit(BOT_UNIT, values)
+    services.converge(
+        "clawd-bot",
+        inputs=digest(release.id),
+        watch=(BOT_CONFIG, BOT_UNIT, *(f"{SECRETS}/{name}" for name in names)),
+        ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
+    )
+    prune.only(SECRETS, names)
+
+
+def _unit(path: str, values: dict[str, object]) -> None:
+    name = path.rsplit("/", 1)[-1]
+    files.template(f"runtime/{name}", path, values, check="systemd-analyze verify --recursive-errors=no {}")
+
+
+def probe(port: int, path: str) -> str:
+    """A shell command that succeeds when the bot of this host answers `path` with 200."""
+    program = f'import urllib.request as u; u.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read()'
+    return f"/usr/bin/python3 -c {shlex.quote(program)}"

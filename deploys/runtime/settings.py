@@ -1,0 +1,169 @@
+"""What a host's engine and bot are told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from deploys.component import ComponentSettings
+from deploys.model.settings import local_model
+from deploys.nginx.settings import own_proxy_only, public_url
+from inventory.model import Channels, Inventory, LocalModel, RemoteModel
+
+ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
+CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
+REMOTE_CONTEXT_SIZE = 8192
+
+
+class EngineSettings(ComponentSettings):
+    """One clawd-engine."""
+
+    model_name: str
+    context_size: int
+    parallel: int
+    threads: int | None
+    memory_max: str
+
+
+class EndpointSettings(ComponentSettings):
+    """A server of the OpenAI chat protocol that the bot asks."""
+
+    endpoint: str = Field(description="`unix:PATH` or an address ending before /chat/completions.")
+    model: str
+    context_size: int
+
+
+class TelegramSettings(ComponentSettings):
+    """The Telegram channel, without its secrets."""
+
+    mode: Literal["webhook", "polling"]
+    api_base: str
+    upload_certificate: str | None = Field(
+        description="Certificate that Telegram cannot know by itself; `None` where nginx runs elsewhere."
+    )
+
+
+class FeishuSettings(ComponentSettings):
+    """The Feishu channel, without its secrets."""
+
+    app_id: str
+    api_base: str
+
+
+class RuntimeSettings(ComponentSettings):
+    """The engine (when the host serves a model itself) and the bot of one host."""
+
+    listen_host: str
+    port: int
+    public_url: str | None
+    system_prompt: str
+    language: Literal["auto", "en", "zh"]
+    max_reply_tokens: int
+    rate_limit_per_minute: int
+    memory_max: str
+    engine: EngineSettings | None
+    models: dict[str, EndpointSettings]
+    telegram: TelegramSettings | None = None
+    feishu: FeishuSettings | None = None
+    console: bool = False
+    credentials: dict[str, SecretStr] = Field(description="Secret values by credential name.")
+
+
+def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
+    """What `host` runs; `None` without the role `runtime`."""
+    if "runtime" not in inventory.hosts[host].roles:
+        return None
+    bot, channels = inventory.bot, inventory.channels
+    return RuntimeSettings(
+        listen_host=listen_host(inventory, host),
+        port=bot.port,
+        public_url=public_url(inventory, host),
+        system_prompt=bot.system_prompt,
+        language=bot.language,
+        max_reply_tokens=bot.max_reply_tokens,
+        rate_limit_per_minute=bot.rate_limit_per_minute,
+        memory_max=bot.memory_max,
+        engine=_engine(local_model(inventory)),
+        models=_endpoints(inventory),
+        telegram=_telegram(inventory, host),
+        feishu=(
+            FeishuSettings(app_id=channels.feishu.app_id, api_base=channels.feishu.api_base)
+            if channels.feishu
+            else None
+        ),
+        console=channels.console is not None,
+        credentials=_channel_credentials(channels) | _model_credentials(inventory),
+    )
+
+
+def listen_host(inventory: Inventory, host: str) -> str:
+    """The address the bot's HTTP server binds.
+
+    Loopback when no other host's nginx passes requests to it. Otherwise every address, because the one in
+    the inventory may be a name or an address that only a router in between knows; the firewall lets the
+    nginx hosts in and nobody else.
+    """
+    return "127.0.0.1" if own_proxy_only(inventory, host) else "0.0.0.0"  # noqa: S104
+
+
+def _engine(model: LocalModel | None) -> EngineSettings | None:
+    if model is None:
+        return None
+    return EngineSettings(
+        model_name=model.path.stem,
+        context_size=model.context_size,
+        parallel=model.parallel,
+        threads=model.threads,
+        memory_max=model.memory_max,
+    )
+
+
+def _endpoints(inventory: Inventory) -> dict[str, EndpointSettings]:
+    declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
+    return {name: _endpoint(model) for name, model in declared.items() if model is not None}
+
+
+def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
+    if isinstance(model, LocalModel):
+        return EndpointSettings(
+            endpoint=f"unix:{ENGINE_SOCKET}", model=model.path.stem, context_size=model.context_size
+        )
+    return EndpointSettings(
+        endpoint=model.endpoint.rstrip("/"), model=model.model, context_size=REMOTE_CONTEXT_SIZE
+    )
+
+
+def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
+    telegram = inventory.channels.telegram
+    if telegram is None:
+        return None
+    uploads = telegram.mode == "webhook" and "nginx" in inventory.hosts[host].roles
+    return TelegramSettings(
+        mode=telegram.mode,
+        api_base=telegram.api_base.rstrip("/"),
+        upload_certificate=CERTIFICATE if uploads else None,
+    )
+
+
+def _channel_credentials(channels: Channels) -> dict[str, SecretStr]:
+    found: dict[str, SecretStr | None] = {}
+    if channels.telegram:
+        found["telegram-token"] = channels.telegram.token
+        found["telegram-secret-token"] = channels.telegram.secret_token
+    if channels.feishu:
+        found["feishu-app-secret"] = channels.feishu.app_secret
+        found["feishu-encrypt-key"] = channels.feishu.encrypt_key
+        found["feishu-verification-token"] = channels.feishu.verification_token
+    if channels.console:
+        found["console-jwt-secret"] = channels.console.jwt_secret
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _model_credentials(inventory: Inventory) -> dict[str, SecretStr]:
+    declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
+    return {
+        f"model-{name}-api-key": model.api_key
+        for name, model in declared.items()
+        if isinstance(model, RemoteModel) and model.api_key is not None
+    }
