@@ -41,7 +41,7 @@ def load_backends() -> Backend:
     if library.ggml_backend_reg_count() == 0:
         raise ModelError(
             "no compute back end of the installed llama-cpp-python runs on this processor",
-            advice="the folder bin/ beside the package llama_cpp must hold the libggml-cpu-*.so of the wheel, "
+            advice="the folder bin/ beside the package llama_cpp must hold the wheel's libggml-cpu-*.so, "
             "and libgomp.so.1 must be installed",
         )
     return Backend(variant=_chosen_variant(), features=llama_cpp.llama_print_system_info().decode().strip())

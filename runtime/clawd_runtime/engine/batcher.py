@@ -1,8 +1,8 @@
 """Continuous batching: many answers computed together, one step at a time, in one thread.
 
 Each turn of the loop lets waiting jobs into free slots, computes one step for all running sequences
-(`schedule.next_batch`), draws a token for each that is ready, and hands out text. A job that is cancelled frees
-its slot before the next step.
+(`schedule.next_batch`), draws a token for each that is ready, and hands out text. A job that is cancelled
+frees its slot before the next step.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from clawd_runtime.engine.computer import Computer, Feed
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.model import Computer, Feed
 from clawd_runtime.engine.schedule import Share, next_batch
 from clawd_runtime.engine.sequence import Sequence, Ticket
 from clawd_runtime.engine.slots import Held, Placement, place
@@ -23,7 +23,7 @@ from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestE
 
 _log = logging.getLogger("clawd.engine")
 
-# Prompt tokens of one step while somebody's answer is being written: the longer, the less smooth the others' text.
+# Prompt tokens of one step while somebody's answer is being written: the more, the longer the others wait.
 PROMPT_CHUNK = 32
 
 
@@ -116,9 +116,8 @@ class Batcher:
             raise RequestError("the prompt is empty", param="messages")
         if len(job.prompt) + job.max_tokens > size:
             raise RequestError(
-                f"This model's maximum context length is {size} tokens. However, you requested "
-                f"{len(job.prompt) + job.max_tokens} tokens ({len(job.prompt)} in the messages, {job.max_tokens} in "
-                "the completion). Please reduce the length of the messages or completion.",
+                f"the context holds {size} tokens, but {len(job.prompt) + job.max_tokens} were requested: "
+                f"{len(job.prompt)} in the messages and {job.max_tokens} in the answer",
                 code="context_length_exceeded",
                 param="messages",
             )

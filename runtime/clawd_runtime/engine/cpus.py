@@ -13,14 +13,14 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def usable_cpus(cgroup_root: Path = CGROUP_ROOT, own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
-    """Processors this process may use: its affinity, less when a cgroup's `cpu.max` (systemd's CPUQuota) says so."""
+    """Processors this process may use: its affinity, or less by a cgroup's `cpu.max` (systemd: CPUQuota)."""
     allowed = len(os.sched_getaffinity(0))
     quota = _tightest_quota(cgroup_root, own_cgroup)
     return max(1, min(allowed, math.floor(quota))) if quota is not None else allowed
 
 
 def _tightest_quota(root: Path, own_cgroup: Path) -> float | None:
-    """The least number of processors that our cgroup (version 2) or one above it allows; `None` for no limit."""
+    """The least that our cgroup (version 2) or one above it allows, in processors; `None` for no limit."""
     try:
         path = own_cgroup.read_text().strip().rpartition("::")[2].lstrip("/")
     except OSError:

@@ -24,7 +24,7 @@ class TextStream:
         self.stopped = False
 
     def feed(self, piece: bytes) -> str:
-        """The text that is now certain; afterwards `stopped` says whether a stop string has ended the answer."""
+        """The text that is now certain; `stopped` then says whether a stop string has ended the answer."""
         if self.stopped:
             return ""
         self._held += self._decoder.decode(piece)

@@ -33,6 +33,6 @@ def check_gguf(path: Path) -> None:
     _, version, tensors, _ = _HEADER.unpack(header)
     if version not in (2, 3) or tensors == 0:
         raise ModelError(
-            f"the model {path} is a GGUF file of version {version} with {tensors} tensors, which cannot be served",
+            f"the model {path} cannot be served: it is GGUF version {version} with {tensors} tensors",
             advice="put a complete model of GGUF version 2 or 3 in its place",
         )

@@ -23,6 +23,7 @@ class Complaints:
         self.lines: deque[str] = deque(maxlen=8)
 
     def text(self) -> str:
+        """All of them on one line."""
         return "; ".join(self.lines)
 
 

@@ -1,7 +1,6 @@
 """One loaded model and its context: the only module that computes with llama.cpp.
 
-What it offers the batcher is written down as `Computer`, so that the batcher is tested without a model.
-API: llama.h of the llama.cpp that llama-cpp-python carries.
+`LlamaModel` is a `computer.Computer`. API: llama.h of the llama.cpp that llama-cpp-python carries.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import llama_cpp
 
+from clawd_runtime.engine.computer import Feed
 from clawd_runtime.engine.gguf import check_gguf
 from clawd_runtime.engine.llamalog import capture_log
 from clawd_runtime.engine.values import Sampling
@@ -24,35 +23,6 @@ from clawd_runtime.errors import EngineError, ModelError
 STEP_CAPACITY = 256
 
 _RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Tokens of one sequence for one step; the first stands at `position`. `draw`: a token will be drawn after."""
-
-    seq: int
-    position: int
-    tokens: Sequence[int]
-    draw: bool
-
-
-class Computer(Protocol):
-    """What the batcher needs of a model. All calls come from one thread."""
-
-    @property
-    def parallel(self) -> int: ...
-    @property
-    def context_size(self) -> int: ...
-    @property
-    def capacity(self) -> int: ...
-    def step(self, feeds: Sequence[Feed]) -> None: ...
-    def draw(self, seq: int) -> int: ...
-    def begin(self, seq: int, sampling: Sampling) -> None: ...
-    def end(self, seq: int) -> None: ...
-    def keep(self, seq: int, count: int) -> int: ...
-    def copy(self, source: int, target: int, count: int) -> int: ...
-    def piece(self, token: int) -> bytes: ...
-    def ends_answer(self, token: int) -> bool: ...
 
 
 class LlamaModel:
@@ -80,13 +50,13 @@ class LlamaModel:
             trained = llama_cpp.llama_model_n_ctx_train(self._model)
             if context_size > trained:
                 raise ModelError(
-                    f"context_size {context_size} is more than the {trained} tokens that the model {path} is made for",
+                    f"context_size {context_size} is more than the {trained} tokens that {path} is made for",
                     advice=f"set context_size to {trained} or less",
                 )
             self._context: Any = llama_cpp.llama_init_from_model(self._model, self._parameters(threads))
             if not self._context:
                 raise ModelError(
-                    f"there is no memory for {parallel} sequences of {context_size} tokens: {complaints.text()}",
+                    f"no memory for {parallel} sequences of {context_size} tokens: {complaints.text()}",
                     advice="lower parallel or context_size",
                 )
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
@@ -164,14 +134,14 @@ class LlamaModel:
             llama_cpp.llama_sampler_free(chain)
 
     def keep(self, seq: int, count: int) -> int:
-        """Keep only the first `count` tokens of `seq`; how many are really kept (recurrent models: all or none)."""
+        """Keep the first `count` tokens of `seq` only; how many are kept (recurrent models: all or none)."""
         if llama_cpp.llama_memory_seq_rm(self._memory, seq, count, -1):
             return count
         llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
         return 0
 
     def copy(self, source: int, target: int, count: int) -> int:
-        """Make `target` hold the first `count` tokens of `source`; how many it holds afterwards (all or none)."""
+        """Make `target` hold the first `count` tokens of `source`; how many it then holds (or none)."""
         size = llama_cpp.llama_state_seq_get_size(self._context, source)
         state = (ctypes.c_uint8 * size)()
         llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
@@ -220,7 +190,7 @@ class LlamaModel:
         template = llama_cpp.llama_model_chat_template(self._model, None)
         if not template:
             raise ModelError(
-                "the model has no chat template: it is a base model, which continues text but does not answer",
+                "the model has no chat template: a base model continues text, but does not answer",
                 advice="use the instruction-tuned (chat, instruct, it) variant of the model",
             )
         return str(template.decode())

@@ -12,7 +12,10 @@ from clawd_runtime.engine.values import Event, FinishReason, Job, Usage
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A job handed to the batcher: its events go to `emit`, from the batcher's thread. Times are monotonic seconds."""
+    """A job handed to the batcher; its events go to `emit`, from the batcher's thread.
+
+    `submitted` is in monotonic seconds, like all times here.
+    """
 
     job: Job
     emit: Callable[[Event], None]

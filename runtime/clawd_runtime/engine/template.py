@@ -1,7 +1,7 @@
 """The model's own chat template: from messages to the prompt it was trained on.
 
 Templates are Jinja in the GGUF's metadata, written for Transformers' `apply_chat_template`
-(https://huggingface.co/docs/transformers/chat_templating). They are foreign code: the environment is sandboxed.
+(https://huggingface.co/docs/transformers/chat_templating). They are foreign code, so they run in a sandbox.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class _GenerationTag(Extension):
 class ChatTemplate:
     """A compiled chat template.
 
-    `control` is the texts of the model's control tokens (`<|im_end|>`): inside a message's content they are made
-    ordinary text, so that nobody can write another role's turn.
+    `control` is the texts of the model's control tokens (`<|im_end|>`): inside a message's content they are
+    made ordinary text, so that nobody can write another role's turn.
     """
 
     def __init__(self, source: str, *, bos: str, eos: str, control: Iterable[str] = ()) -> None:
@@ -70,8 +70,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt, ending where the model's answer begins.
 
-        A conversation without a system message gets an empty one: templates such as SmolLM2's would else put in a
-        text of their own. Models whose template knows no system role get its text at the head of the first message.
+        A conversation without a system message gets an empty one: templates such as SmolLM2's would else put
+        in a text of their own. Where the template knows no system role, its text heads the first message.
 
         Raises:
             RequestError: the template refuses these messages (roles out of turn, for example).

@@ -1,0 +1,182 @@
+"""The HTTP face of the engine: the OpenAI chat protocol, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from clawd_runtime.engine.metrics import CONTENT_TYPE
+from clawd_runtime.engine.protocol import Envelope, error_body, parse_chat_request
+from clawd_runtime.engine.service import Answer, Engine
+from clawd_runtime.engine.values import Delta, Failed, Finished
+from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
+
+LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
+
+# The status nginx logs for a client that has gone; nobody receives it.
+_CLIENT_GONE = 499
+
+
+def create_app(engine: Engine) -> Starlette:
+    """The application that serves `engine`."""
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", _chat_completions, methods=["POST"]),
+            Route("/v1/models", _models),
+            Route("/health", _health),
+            Route("/metrics", _metrics),
+        ],
+        exception_handlers={
+            RuntimeFault: _fault_response,
+            404: _unknown,
+            405: _unknown,
+            Exception: _unexpected,
+        },
+    )
+    app.state.engine = engine
+    return app
+
+
+async def _chat_completions(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    chat = parse_chat_request(await _body(request))
+    answer = await engine.answer(chat)
+    envelope = Envelope(engine.settings.model_name)
+    if chat.stream:
+        return _AnswerStream(answer, envelope, include_usage=chat.include_usage())
+    try:
+        return await _whole(request, answer, envelope)
+    finally:
+        answer.cancel()
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BODY:
+            raise RequestError(f"the request is larger than {LARGEST_BODY} bytes", status=413)
+    return bytes(body)
+
+
+async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Response:
+    """The answer in one piece; returns at once when the client goes."""
+    collecting = asyncio.ensure_future(_collect(answer))
+    watching = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({collecting, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            return Response(status_code=_CLIENT_GONE)
+        text, end = collecting.result()
+        return JSONResponse(envelope.completion(text, end.reason, end.usage))
+    finally:
+        collecting.cancel()
+        watching.cancel()
+
+
+async def _collect(answer: Answer) -> tuple[str, Finished]:
+    texts: list[str] = []
+    async for event in answer:
+        match event:
+            case Delta(text):
+                texts.append(text)
+            case Finished():
+                return "".join(texts), event
+            case Failed(fault):
+                raise fault
+    raise EngineError("the answer ended without a result")
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _AnswerStream(StreamingResponse):
+    """The answer as server-sent events; computing stops when the client goes."""
+
+    def __init__(self, answer: Answer, envelope: Envelope, *, include_usage: bool) -> None:
+        super().__init__(
+            _stream(answer, envelope, include_usage=include_usage),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not in the generator, which a client that goes early leaves unstarted.
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.cancel()
+
+
+async def _stream(answer: Answer, envelope: Envelope, *, include_usage: bool) -> AsyncIterator[bytes]:
+    unused = {"usage": None} if include_usage else {}
+    yield _event(envelope.chunk({"role": "assistant", "content": ""}) | unused)
+    async for event in answer:
+        match event:
+            case Delta(text):
+                yield _event(envelope.chunk({"content": text}) | unused)
+            case Finished(reason, usage):
+                yield _event(envelope.chunk({}, reason) | unused)
+                if include_usage:
+                    yield _event(envelope.usage_chunk(usage))
+                yield b"data: [DONE]\n\n"
+            case Failed(fault):
+                yield _event(error_body(fault))
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+async def _models(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    model = {
+        "id": engine.settings.model_name,
+        "object": "model",
+        "created": engine.created,
+        "owned_by": "clawd",
+        "context_size": engine.settings.context_size,
+    }
+    return JSONResponse({"object": "list", "data": [model]})
+
+
+async def _health(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    if engine.ready:
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "loading"}, status_code=503, headers={"Retry-After": "1"})
+
+
+async def _metrics(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    return Response(engine.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _fault_response(_request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, RuntimeFault)
+    status = fault.status if isinstance(fault, RequestError) else 500
+    after = fault.retry_after if isinstance(fault, RequestError) else None
+    headers = {} if after is None else {"Retry-After": str(after)}
+    return JSONResponse(error_body(fault), status_code=status, headers=headers)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    fault = RequestError(f"there is no {request.method} {request.url.path} here", status=status)
+    return JSONResponse(error_body(fault), status_code=status)
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    """A fault of ours, whose traceback the server logs."""
+    return JSONResponse(error_body(EngineError("the engine has failed; its log says why")), status_code=500)

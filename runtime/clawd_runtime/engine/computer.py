@@ -1,0 +1,66 @@
+"""What the batcher needs of a model, written down so that the batcher is tested without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from clawd_runtime.engine.values import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens of one sequence for one step; the first stands at `position`.
+
+    `draw` says that a token will be drawn from what the last of them gives.
+    """
+
+    seq: int
+    position: int
+    tokens: Sequence[int]
+    draw: bool
+
+
+class Computer(Protocol):
+    """A model with a context of `parallel` sequences. All calls come from one thread."""
+
+    @property
+    def parallel(self) -> int:
+        """How many sequences it holds."""
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that each sequence can hold."""
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of one step at most, not less than `parallel`."""
+
+    def step(self, feeds: Sequence[Feed]) -> None:
+        """Compute all `feeds`, which come in increasing sequence order, together.
+
+        Raises:
+            EngineError: it could not; what the sequences of `feeds` hold is then undefined.
+        """
+
+    def draw(self, seq: int) -> int:
+        """The next token of `seq`, which was fed with `draw` in the last step."""
+
+    def begin(self, seq: int, sampling: Sampling) -> None:
+        """Prepare drawing for a new answer of `seq`."""
+
+    def end(self, seq: int) -> None:
+        """Forget how `seq` draws; what it holds stays."""
+
+    def keep(self, seq: int, count: int) -> int:
+        """Keep the first `count` tokens of `seq` only; how many are kept (some models: all or none)."""
+
+    def copy(self, source: int, target: int, count: int) -> int:
+        """Make `target` hold the first `count` tokens of `source`; how many it then holds (or none)."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of `token`; none for a control token."""
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether `token` is one with which the model ends its turn."""
