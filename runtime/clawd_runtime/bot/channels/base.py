@@ -164,3 +164,9 @@ class Channel(ABC):
         Its failures must not disturb the answer, and leaving it ends all it started.
         """
         yield NoProgress()
+
+    def left_unanswered(self, event_id: str) -> None:  # noqa: B027
+        """Told when a stored message is dealt with and no answer to it will ever come."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Called once when the bot stops, after the last `send`."""

@@ -1,0 +1,113 @@
+"""Getting an answer from the models: retries, the fallback, a prompt that fits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from clawd_runtime.bot.channels.base import Progress
+from clawd_runtime.bot.completion import (
+    ChatMessage,
+    ChatModel,
+    ContextTooLong,
+    ModelFailure,
+    ModelRefused,
+    ModelUnavailable,
+)
+from clawd_runtime.bot.fitting import fit, prompt_budget, token_estimate
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.store.history import Turn
+
+log = logging.getLogger(__name__)
+
+# Waits before asking the same model again. The last model is waited for as long as an engine takes to load.
+WAITS_BEFORE_FALLBACK = (0.5,)
+WAITS_OF_LAST = (0.5, 2.0, 5.0, 10.0, 20.0)
+LONGEST_WAIT = 30.0
+ATTEMPT_SECONDS = 240.0
+PATIENCE_SECONDS = 300.0
+SHRINK = 0.6
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Answerer:
+    """Asks `models` in order of preference."""
+
+    def __init__(
+        self,
+        models: Sequence[ChatModel],
+        system_prompt: str,
+        max_reply_tokens: int,
+        metrics: Metrics,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._models = tuple(models)
+        self._system_prompt = system_prompt
+        self._max_reply_tokens = max_reply_tokens
+        self._metrics = metrics
+        self._sleep = sleep
+
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
+        """The answer to `question`. Raises the last `ModelFailure` when no model gave one."""
+        patient_until = time.monotonic() + PATIENCE_SECONDS
+        failure: ModelFailure = ModelUnavailable("no model is configured")
+        for model in self._models:
+            waits = WAITS_OF_LAST if model is self._models[-1] else WAITS_BEFORE_FALLBACK
+            for wait in (*waits, None):
+                try:
+                    return await self._ask(model, history, question, progress)
+                except (ModelRefused, ContextTooLong) as refusal:
+                    failure = refusal
+                    break
+                except ModelUnavailable as unavailable:
+                    failure = unavailable
+                    if wait is None or time.monotonic() > patient_until:
+                        break
+                    await self._sleep(max(wait, min(unavailable.after or 0.0, LONGEST_WAIT)))
+        raise failure
+
+    async def _ask(
+        self, model: ChatModel, history: tuple[Turn, ...], question: str, progress: Progress
+    ) -> str:
+        """One attempt; what the model finds too long is shortened until only the question is left."""
+        budget = prompt_budget(model.context_size, self._max_reply_tokens)
+        while True:
+            prompt = fit(self._system_prompt, history, question, budget)
+            try:
+                answer = await self._collect(model, prompt, progress)
+            except ContextTooLong as failure:
+                if len(prompt) == 2:
+                    self._report(model, failure)
+                    raise
+                budget = int(SHRINK * sum(token_estimate(message.content) for message in prompt))
+            except ModelFailure as failure:
+                self._report(model, failure)
+                raise
+            else:
+                self._metrics.model(model.name, "answered")
+                return answer
+
+    async def _collect(self, model: ChatModel, prompt: tuple[ChatMessage, ...], progress: Progress) -> str:
+        answer = ""
+        try:
+            async with (
+                asyncio.timeout(ATTEMPT_SECONDS),
+                aclosing(model.stream(prompt, self._max_reply_tokens)) as pieces,
+            ):
+                async for piece in pieces:
+                    answer += piece
+                    if answer.strip():
+                        progress.show(answer.strip())
+        except TimeoutError:
+            raise ModelUnavailable(f"model {model.name}: no end after {ATTEMPT_SECONDS:g} s") from None
+        if not answer.strip():
+            raise ModelUnavailable(f"model {model.name}: an empty answer")
+        return answer.strip()
+
+    def _report(self, model: ChatModel, failure: ModelFailure) -> None:
+        self._metrics.model(model.name, type(failure).__name__)
+        log.warning("%s", failure)

@@ -1,0 +1,115 @@
+"""From the outbox to the platforms: in order within a conversation, repeated until it is certain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from clawd_runtime.bot.channels.base import Channel, RetryLater, Undeliverable
+from clawd_runtime.bot.lanes import LaneRunner
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.store.outbox import Delivery, FinalState
+from clawd_runtime.bot.store.store import Queued, Store
+from clawd_runtime.bot.values import ConversationKey
+
+log = logging.getLogger(__name__)
+
+SENT_AT_ONCE = 64
+SEND_SECONDS = 60.0
+LONGEST_BACKOFF = 300.0
+GIVE_UP_AFTER = 24 * 3600.0
+IDEMPOTENCY_MARGIN = 120.0
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1) failed: doubling, up to five minutes."""
+    return float(min(LONGEST_BACKOFF, 2.0 ** (min(attempt, 16) - 1)))
+
+
+def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
+    """Whether the platform would still recognise a repetition of what may have arrived."""
+    begun = delivery.first_attempt_at if delivery.first_attempt_at is not None else now
+    return now < begun + idempotent_for - IDEMPOTENCY_MARGIN
+
+
+class Deliverer:
+    """Sends what is queued; begin with what `Store.unfinished` tells."""
+
+    def __init__(
+        self,
+        store: Store,
+        channels: Mapping[str, Channel],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._metrics = metrics
+        self._clock = clock
+        self._runner: LaneRunner[ConversationKey, int] = LaneRunner(self._handle, SENT_AT_ONCE)
+
+    def add(self, queued: list[Queued]) -> None:
+        """Send these messages. Those of a channel that is not configured stay stored."""
+        for id, conversation in queued:
+            if conversation.channel in self._channels:
+                self._runner.put(conversation, id)
+
+    async def stop(self, grace: float) -> None:
+        """Begin no other attempt; one that does not end within `grace` seconds is in doubt."""
+        await self._runner.stop(grace)
+
+    async def _handle(self, id: int) -> float | None:
+        """Make one attempt; the seconds until the next one, None when it is over."""
+        delivery = await self._store.delivery(id)
+        if delivery is None:
+            return None
+        now = self._clock()
+        if delivery.not_before > now:
+            return delivery.not_before - now
+        channel = self._channels[delivery.reply.conversation.channel]
+        if delivery.interrupted and not may_repeat(delivery, channel.idempotent_for, now):
+            return await self._finish(delivery, "doubtful", problem="the bot stopped while sending")
+        await self._store.begin_sending(id)
+        return await self._attempt(delivery, channel)
+
+    async def _attempt(self, delivery: Delivery, channel: Channel) -> float | None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                sent = await channel.send(delivery.reply)
+        except RetryLater as delay:
+            if self._clock() > delivery.created_at + GIVE_UP_AFTER:
+                return await self._finish(delivery, "dead", problem=f"given up: {delay}")
+            return await self._postpone(delivery, delay.after, str(delay))
+        except Undeliverable as refusal:
+            return await self._finish(delivery, "dead", problem=str(refusal))
+        except Exception as doubt:
+            problem = str(doubt) or type(doubt).__name__
+            if may_repeat(delivery, channel.idempotent_for, self._clock()):
+                return await self._postpone(delivery, None, problem)
+            return await self._finish(delivery, "doubtful", problem=problem)
+        return await self._finish(delivery, "sent", ref=sent.id)
+
+    async def _postpone(self, delivery: Delivery, after: float | None, problem: str) -> float:
+        wait = (after if after is not None else backoff(delivery.reply.attempt)) * random.uniform(1.0, 1.2)  # noqa: S311
+        await self._store.postpone(delivery.id, self._clock() + wait, problem)
+        self._metrics.delivery(delivery.reply.conversation.channel, "retried")
+        log.warning("%s: again in %.1f s: %s", _name(delivery), wait, problem)
+        return wait
+
+    async def _finish(
+        self, delivery: Delivery, state: FinalState, *, ref: str | None = None, problem: str | None = None
+    ) -> None:
+        await self._store.finish(delivery.id, state, ref=ref, problem=problem)
+        self._metrics.delivery(delivery.reply.conversation.channel, state)
+        if problem:
+            log.warning("%s: %s: %s", _name(delivery), state, problem)
+        else:
+            log.info("%s: %s", _name(delivery), state)
+
+
+def _name(delivery: Delivery) -> str:
+    reply = delivery.reply
+    return f"{reply.conversation.channel} reply {delivery.id} ({reply.part + 1}/{reply.parts})"

@@ -1,0 +1,42 @@
+"""How much of a conversation a model can be given."""
+
+from __future__ import annotations
+
+from clawd_runtime.bot.completion import ChatMessage
+from clawd_runtime.bot.store.history import Turn
+
+BYTES_A_TOKEN = 3
+TOKENS_A_MESSAGE = 8
+MARGIN_TOKENS = 32
+
+
+def token_estimate(text: str) -> int:
+    """About how many tokens a text is, on the high side for most languages and tokenisers."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN) + TOKENS_A_MESSAGE
+
+
+def prompt_budget(context_size: int, max_reply_tokens: int) -> int:
+    """Tokens left for the prompt when the reply has its own."""
+    return context_size - max_reply_tokens - MARGIN_TOKENS
+
+
+def fit(system_prompt: str, history: tuple[Turn, ...], question: str, budget: int) -> tuple[ChatMessage, ...]:
+    """The messages for the model: system prompt, the newest exchanges that fit `budget`, the question.
+
+    System prompt and question are always there, even when they alone exceed the budget: whether that is
+    too much, the model's server knows better. What is left of the history begins with a user's turn.
+    """
+    left = budget - token_estimate(system_prompt) - token_estimate(question)
+    kept: list[Turn] = []
+    for turn in reversed(history):
+        left -= token_estimate(turn.text)
+        if left < 0:
+            break
+        kept.append(turn)
+    while kept and kept[-1].role != "user":
+        kept.pop()
+    return (
+        ChatMessage("system", system_prompt),
+        *(ChatMessage(turn.role, turn.text) for turn in reversed(kept)),
+        ChatMessage("user", question),
+    )

@@ -1,0 +1,84 @@
+"""The bot's own words, in the languages it speaks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from clawd_runtime.bot.settings import Language
+
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Everything the bot says by itself. `{…}` is filled in."""
+
+    greeting: str
+    help: str
+    new_conversation: str
+    unknown_command: str
+    only_text: str
+    rate_limited: str
+    too_long: str
+    model_failed: str
+    command_new: str
+    command_help: str
+
+
+EN = Messages(
+    greeting="Hello! Send me a message and I will answer. /help tells what else I can do.",
+    help=(
+        "Write to me as to a colleague; I remember our conversation. In groups, mention or reply to me.\n\n"
+        "/new – forget our conversation and begin a new one\n"
+        "/help – this help"
+    ),
+    new_conversation="Done, we begin anew: I have forgotten what was said before.",
+    unknown_command="I do not know the command {command}. /help lists those I know.",
+    only_text="I can only read text so far. Could you put it into words?",
+    rate_limited="That was a lot at once: I answer at most {limit} messages a minute. Please wait a little.",
+    too_long="This message is too long for me. Could you shorten it or send it in parts?",
+    model_failed="I am sorry, I cannot answer just now. Please try again in a few minutes.",
+    command_new="Forget our conversation and begin a new one",
+    command_help="What I can do",
+)
+ZH = Messages(
+    greeting="您好！给我发消息，我会回答。发送 /help 查看我还能做什么。",
+    help=(
+        "像和同事聊天一样给我发消息即可，我会记住我们的对话。在群聊里请 @我 或回复我的消息。\n\n"
+        "/new – 忘记之前的对话，重新开始\n"
+        "/help – 显示本帮助"
+    ),
+    new_conversation="好的，我们重新开始：之前的对话我已经忘记了。",
+    unknown_command="我不认识命令 {command}。发送 /help 查看可用的命令。",
+    only_text="目前我只能阅读文字，能用文字描述一下吗？",
+    rate_limited="消息有点多：我每分钟最多回答 {limit} 条。请稍后再试。",
+    too_long="这条消息对我来说太长了，能缩短一些或分几次发送吗？",
+    model_failed="非常抱歉，我现在无法回答。请过几分钟再试。",
+    command_new="忘记之前的对话，重新开始",
+    command_help="我能做什么",
+)
+CATALOGUE = {"en": EN, "zh": ZH}
+
+
+def language_for(setting: Language, text: str, tag: str | None) -> Literal["en", "zh"]:
+    """The language to speak: the setting, or by what was written, or by the writer's language tag.
+
+    A command says nothing about the language of its writer.
+    """
+    if setting != "auto":
+        return setting
+    written = "" if text.startswith("/") else text
+    if HAN.search(written) and not KANA_OR_HANGUL.search(written):
+        return "zh"
+    if LETTER.search(written):
+        return "en"
+    return "zh" if (tag or "").lower().startswith("zh") else "en"
+
+
+def messages_for(setting: Language, text: str, tag: str | None) -> Messages:
+    """The bot's words in the language for this message."""
+    return CATALOGUE[language_for(setting, text, tag)]

@@ -1,0 +1,84 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from clawd_runtime.bot.store.store import Depths
+
+HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.9, 1.5, 3.0, 10.0, 60.0)
+HANDLING_SECONDS = (0.1, 0.25, 0.5, 0.9, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0, 180.0, 600.0)
+DELIVERY_STATES = ("pending", "sending", "doubtful", "dead")
+
+
+class Metrics:
+    """The bot's own registry, so that several bots in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._http = Histogram(
+            "http_request_duration_seconds",
+            "Time from a request to the beginning of its answer.",
+            ("method", "path", "status"),
+            buckets=HTTP_SECONDS,
+            registry=self.registry,
+        )
+        self._messages = Counter(
+            "clawd_messages_total",
+            "Messages dealt with, by how.",
+            ("channel", "outcome"),
+            registry=self.registry,
+        )
+        self._handling = Histogram(
+            "clawd_handling_seconds",
+            "Time from receiving a message until its answer is ready to be sent.",
+            ("channel",),
+            buckets=HANDLING_SECONDS,
+            registry=self.registry,
+        )
+        self._deliveries = Counter(
+            "clawd_deliveries_total",
+            "Messages sent or given up, and attempts put off (retried).",
+            ("channel", "outcome"),
+            registry=self.registry,
+        )
+        self._models = Counter(
+            "clawd_model_requests_total",
+            "Requests to a model, by how they ended.",
+            ("model", "outcome"),
+            registry=self.registry,
+        )
+        self._inbox = Gauge("clawd_inbox_depth", "Messages not dealt with.", registry=self.registry)
+        self._outbox = Gauge(
+            "clawd_outbox_depth",
+            "Messages to send, or whose delivery failed, by state.",
+            ("state",),
+            registry=self.registry,
+        )
+
+    def request(self, method: str, path: str, status: int, seconds: float) -> None:
+        """An HTTP request was answered; `path` is the route's, not the caller's."""
+        self._http.labels(method, path, str(status)).observe(seconds)
+
+    def message(self, channel: str, outcome: str, seconds: float) -> None:
+        """A message was dealt with, `seconds` after it was received."""
+        self._messages.labels(channel, outcome).inc()
+        if outcome == "answered":
+            self._handling.labels(channel).observe(seconds)
+
+    def delivery(self, channel: str, outcome: str) -> None:
+        """A message was sent or given up, or an attempt was `retried`."""
+        self._deliveries.labels(channel, outcome).inc()
+
+    def model(self, name: str, outcome: str) -> None:
+        """A request to a model ended."""
+        self._models.labels(name, outcome).inc()
+
+    def render(self, depths: Depths) -> bytes:
+        """The exposition, in Prometheus' text format."""
+        self._inbox.set(depths.inbox)
+        for state in DELIVERY_STATES:
+            self._outbox.labels(state).set(depths.outbox.get(state, 0))
+        return generate_latest(self.registry)

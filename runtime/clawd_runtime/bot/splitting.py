@@ -1,0 +1,86 @@
+"""Cutting a text into messages that a platform takes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+Measure = Callable[[str], int]
+
+# From the best place to cut to the worst; each matches a boundary, which the first part keeps.
+BOUNDARIES = (
+    re.compile(r"\n[ \t]*\n"),
+    re.compile(r"\n"),
+    re.compile(r"[.!?…]+[\"')\]]*(?=\s)|[。！？；]+[”’」』）]*"),
+    re.compile(r"[,;:](?=\s)|[，、：]"),
+    re.compile(r"\s"),
+)
+ZERO_WIDTH_JOINER = "\u200d"
+
+
+def utf16_units(text: str) -> int:
+    """Length in UTF-16 code units, as Telegram counts."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def utf8_bytes(text: str) -> int:
+    """Length in UTF-8 bytes."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def split(text: str, limit: int, measure: Measure = utf16_units) -> tuple[str, ...]:
+    """Cut `text` into parts that measure at most `limit`, between paragraphs, lines, sentences or words.
+
+    Only white space around the cuts is lost. Parts are never blank, so a blank text has none. `measure`
+    must add up over characters. A cut falls in the latter half of a part unless no boundary does.
+    """
+    parts = []
+    rest = text.strip()
+    while rest:
+        longest = _longest_prefix(rest, limit, measure)
+        cut = longest if longest == len(rest) else _best_cut(rest, longest)
+        parts.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return tuple(parts)
+
+
+def shorten(text: str, limit: int, measure: Measure = utf16_units) -> str:
+    """The beginning of `text` that measures at most `limit`."""
+    return text[: _longest_prefix(text, limit, measure)]
+
+
+def _longest_prefix(text: str, limit: int, measure: Measure) -> int:
+    used = 0
+    for index, character in enumerate(text):
+        used += measure(character)
+        if used > limit:
+            return max(index, 1)
+    return len(text)
+
+
+def _best_cut(text: str, longest: int) -> int:
+    # One character more is looked at, so that a boundary that ends exactly at the limit is seen.
+    for boundary in BOUNDARIES:
+        cuts = [match.end() for match in boundary.finditer(text, longest // 2, longest + 1)]
+        fitting = [cut for cut in cuts if cut <= longest]
+        if fitting:
+            return fitting[-1]
+    return _between_graphemes(text, longest)
+
+
+def _between_graphemes(text: str, longest: int) -> int:
+    """The last cut that does not part a sign from what modifies it, within reason."""
+    for cut in range(longest, max(longest - 32, longest // 2), -1):
+        if not (_modifies(text[cut]) or text[cut - 1] == ZERO_WIDTH_JOINER):
+            return cut
+    return longest
+
+
+def _modifies(character: str) -> bool:
+    return (
+        unicodedata.combining(character) != 0
+        or unicodedata.category(character) in ("Mn", "Me", "Mc")
+        or character == ZERO_WIDTH_JOINER
+        or "\U0001f3fb" <= character <= "\U0001f3ff"
+    )
