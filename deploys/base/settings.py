@@ -1,0 +1,33 @@
+"""What every host has, whatever it serves."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from deploys.component import ComponentSettings
+from inventory.model import Inventory, Operator, Port
+
+ALWAYS = ("ca-certificates", "libgomp1", "python3", "sudo", "tzdata")
+"""Packages that other components rely on."""
+
+
+class BaseSettings(ComponentSettings):
+    """The foundation of one host. Plain data may leave out anything."""
+
+    packages: tuple[str, ...] = Field(ALWAYS, description="Debian packages, all of them.")
+    operators: tuple[Operator, ...] = ()
+    time_zone: str = "Etc/UTC"
+    journal_max: str = "500M"
+    ssh_port: Port = 22
+
+
+def settings_for(inventory: Inventory, host: str) -> BaseSettings:
+    """What `host` has; the same on all of them."""
+    base = inventory.base
+    return BaseSettings(
+        packages=tuple(sorted({*ALWAYS, *base.packages})),
+        operators=base.operators,
+        time_zone=base.time_zone,
+        journal_max=base.journal_max,
+        ssh_port=base.ssh_port,
+    )
