@@ -1,0 +1,33 @@
+"""Throwaway Debian hosts on this machine, with their own addresses, systemd, sshd and apt.
+
+    up(hosts=2, releases=("bookworm", "trixie"))   make them, or find that they run
+    status()                                       what is there
+    ssh_command("bot1")                            how to log in
+    execute("bot1", "systemctl is-system-running") run something there as root
+    down()                                         remove everything
+
+The sandbox in use is the one of `Layout()`: `.sandbox/` in the project's folder, and
+10.213.77.0/24. Pass another `Layout` to have one beside it.
+"""
+
+from __future__ import annotations
+
+from provision.sandbox.commands import Progress, ensure_tools
+from provision.sandbox.host import RELEASES, HostState, Release, SandboxHost
+from provision.sandbox.layout import Layout
+from provision.sandbox.lifecycle import down, execute, ssh_command, status, up
+
+__all__ = [
+    "RELEASES",
+    "HostState",
+    "Layout",
+    "Progress",
+    "Release",
+    "SandboxHost",
+    "down",
+    "ensure_tools",
+    "execute",
+    "ssh_command",
+    "status",
+    "up",
+]

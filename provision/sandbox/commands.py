@@ -1,0 +1,102 @@
+"""Running the machine's own programs, and having them installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inventory.errors import SandboxError
+
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done, and how much of it is done (0 to 1, None when unknown)."""
+
+PACKAGES = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "zstd": "zstd",
+    "tar": "tar",
+}
+"""The programs the sandbox calls and the Debian packages that bring them."""
+
+
+def silent(message: str, fraction: float | None) -> None:
+    """Progress that nobody watches."""
+
+
+def run(
+    command: Sequence[str], *, stdin: str | None = None, timeout: float = 60, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this machine. Raises SandboxError with its own words when it fails."""
+    try:
+        done = subprocess.run(
+            list(command), input=stdin, text=True, capture_output=True, timeout=timeout, check=False
+        )
+    except FileNotFoundError as missing:
+        raise SandboxError(
+            f"{command[0]} is not on this machine", advice=install_advice([command[0]])
+        ) from missing
+    except subprocess.TimeoutExpired as late:
+        raise SandboxError(f"{' '.join(command)} did not end within {timeout:.0f} s") from late
+    if check and done.returncode != 0:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-8:]
+        raise SandboxError(
+            f"{' '.join(command[:6])} failed with exit code {done.returncode}: " + "\n  ".join(words)
+        )
+    return done
+
+
+def missing_tools() -> tuple[str, ...]:
+    """The programs the sandbox needs and this machine lacks."""
+    return tuple(tool for tool in PACKAGES if shutil.which(tool, path=_search_path()) is None)
+
+
+def install_advice(tools: Sequence[str]) -> str:
+    """What to type to have `tools`."""
+    packages = sorted({PACKAGES.get(tool, tool) for tool in tools})
+    return f"Install it: sudo apt-get install {' '.join(packages)}"
+
+
+def install_command(tools: Sequence[str]) -> list[str]:
+    """The apt call that brings `tools`."""
+    packages = sorted({PACKAGES[tool] for tool in tools})
+    return ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+
+
+def ensure_tools(progress: Progress = silent) -> tuple[str, ...]:
+    """Install the Debian packages the sandbox needs and return their names.
+
+    Raises SandboxError, with the line to type, where we may not or cannot.
+    """
+    missing = missing_tools()
+    if not missing:
+        return ()
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SandboxError(
+            f"the sandbox needs {', '.join(missing)}, which this machine lacks",
+            advice=install_advice(missing),
+        )
+    progress(f"installing {', '.join(missing)}", None)
+    os.environ.setdefault("DEBIAN_FRONTEND", "noninteractive")
+    if run(install_command(missing), timeout=600, check=False).returncode != 0:
+        run(["apt-get", "update"], timeout=300)
+        run(install_command(missing), timeout=600)
+    return missing
+
+
+def hand_over(path: Path) -> None:
+    """Give what sudo made to the person who called sudo, who must read the keys in it."""
+    user, group = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+    if user and group and os.geteuid() == 0:
+        os.chown(path, int(user), int(group), follow_symlinks=False)
+
+
+def _search_path() -> str:
+    # An ordinary user's path often lacks the folders that hold ip, nft and mmdebstrap's helpers.
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])

@@ -1,0 +1,159 @@
+"""Hosts as Docker containers that run systemd and sshd, for a Linux machine whose tool is Docker.
+
+The containers start from the same root filesystem as with nspawn and have the same addresses.
+They get the rights systemd needs to manage services, but not `--privileged`.
+Source: the docker-create, docker-import and docker-network-create references.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import SandboxError
+from provision.sandbox import cgroups, network
+from provision.sandbox.commands import Progress, run
+from provision.sandbox.furnish import Place, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.host import HostRecord, HostState, Release, write_record
+from provision.sandbox.layout import Layout
+from provision.sandbox.machine import Machine, read_machine
+from provision.sandbox.rootfs import ensure_image, image_of, remove_tree
+
+NAME = "docker"
+
+_INIT = "mount -o remount,rw /sys/fs/cgroup; exec /sbin/init"
+"""Docker mounts the container's own control groups read-only; systemd has to write them."""
+
+_BY_DOCKER = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/systemd/network/10-host0.network")
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine answers; the client alone is not enough."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        return (
+            run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=10, check=False).returncode
+            == 0
+        )
+    except SandboxError:
+        return False
+
+
+def network_command(layout: Layout) -> list[str]:
+    """Make the network that the containers' fixed addresses belong to."""
+    return [
+        *("docker", "network", "create", "--driver", "bridge"),
+        *("--subnet", str(layout.subnet), "--gateway", str(layout.machine_address)),
+        *("--opt", f"com.docker.network.bridge.name={layout.bridge}"),
+        *("--opt", f"com.docker.network.driver.mtu={network.outgoing_mtu()}"),
+        layout.bridge,
+    ]
+
+
+def create_command(layout: Layout, name: str, image: str) -> list[str]:
+    """Make the container of host `name`, without starting it."""
+    return [
+        *("docker", "create", "--name", layout.machine(name), "--hostname", name),
+        *("--network", layout.bridge, "--ip", str(layout.address(name))),
+        *("--cgroupns", "private", "--memory", str(cgroups.MEMORY_MAX)),
+        *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYSLOG"),
+        *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
+        *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),
+        *("--env", "container=docker", "--stop-signal", "SIGRTMIN+3", "--restart", "unless-stopped"),
+        f"clawd-sandbox:{image}",
+        *("/bin/sh", "-c", _INIT),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """The backend that `layout`'s hosts run on."""
+
+    layout: Layout
+    name: str = NAME
+
+    def prepare(self) -> Machine:
+        """Make the network, and read what the hosts take over from this machine."""
+        if run(["docker", "network", "inspect", self.layout.bridge], check=False).returncode != 0:
+            run(network_command(self.layout))
+        return read_machine(self.layout.machine_address)
+
+    def create(
+        self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
+    ) -> None:
+        """Make the container of host `name` and put its own files into it."""
+        image = image_of(release, machine)
+        tarball = ensure_image(release, self.layout.cache, machine, progress)
+        progress(f"{name}: loading Debian {release} into Docker", None)
+        if run(["docker", "image", "inspect", f"clawd-sandbox:{image}"], check=False).returncode != 0:
+            _import(tarball, f"clawd-sandbox:{image}")
+        folder = self.layout.host(name)
+        remove_tree(folder)
+        folder.mkdir(parents=True)
+        address = self.layout.address(name)
+        place = Place(
+            name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
+        )
+        host_key = make_host_key(name, folder)
+        files = host_files(place, machine, login_key, host_key)
+        run(create_command(self.layout, name, image))
+        with tempfile.TemporaryDirectory(prefix="clawd-sandbox-") as stage:
+            write_into(
+                Path(stage), tuple(file for file in files if file.path not in _BY_DOCKER), unit_links()
+            )
+            run(["docker", "cp", "--archive", f"{stage}/.", f"{self.layout.machine(name)}:/"])
+        write_record(folder, HostRecord(name, str(address), release, NAME, image, host_key[1].strip()))
+
+    def start(self, name: str) -> None:
+        """Boot host `name` in the background."""
+        run(["docker", "start", self.layout.machine(name)])
+
+    def state(self, name: str) -> tuple[HostState, int | None]:
+        """Whether host `name` runs, and its first process."""
+        shown = run(["docker", "container", "inspect", self.layout.machine(name)], check=False)
+        if shown.returncode != 0:
+            return HostState.BROKEN, None
+        return state_of(shown.stdout)
+
+    def stop(self, name: str) -> None:
+        """End host `name`."""
+        run(["docker", "kill", self.layout.machine(name)], check=False)
+
+    def remove(self, name: str) -> None:
+        """Remove host `name` and its folder."""
+        if run(["docker", "container", "inspect", self.layout.machine(name)], check=False).returncode == 0:
+            run(["docker", "rm", "--force", self.layout.machine(name)])
+        remove_tree(self.layout.host(name))
+
+    def cleanup(self) -> None:
+        """Remove the network, when no host is left."""
+        if run(["docker", "network", "inspect", self.layout.bridge], check=False).returncode == 0:
+            run(["docker", "network", "rm", self.layout.bridge])
+
+    def last_words(self, name: str) -> str:
+        """The end of what the host printed, for an error message."""
+        return run(["docker", "logs", "--tail", "6", self.layout.machine(name)], check=False).stdout.strip()
+
+
+def state_of(inspected: str) -> tuple[HostState, int | None]:
+    """State and first process, from the output of `docker container inspect`."""
+    state = json.loads(inspected)[0]["State"]
+    return (HostState.RUNNING, int(state["Pid"])) if state["Running"] else (HostState.STOPPED, None)
+
+
+def _import(tarball: Path, image: str) -> None:
+    with subprocess.Popen(["zstd", "-dc", str(tarball)], stdout=subprocess.PIPE) as unpacked:
+        done = subprocess.run(
+            ["docker", "import", "-", image],
+            stdin=unpacked.stdout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0 or unpacked.returncode != 0:
+        raise SandboxError(f"Docker does not take the root filesystem {tarball}: {done.stderr.strip()}")

@@ -1,0 +1,247 @@
+"""Making, showing and removing the hosts of a sandbox."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from inventory.errors import SandboxError
+from provision.sandbox import backend as backends
+from provision.sandbox.backend import Backend
+from provision.sandbox.commands import Progress, hand_over, run, silent
+from provision.sandbox.host import (
+    HostRecord,
+    HostState,
+    Release,
+    SandboxHost,
+    read_record,
+    recorded,
+    releases_for,
+)
+from provision.sandbox.layout import MAX_HOSTS, Layout, host_name
+from provision.sandbox.machine import Machine
+from provision.sandbox.rootfs import remove_tree
+from provision.sandbox.secrets import ensure_key, ensure_secrets
+
+_BOOT_PATIENCE = 60.0
+_LOCK_PATIENCE = 600.0
+
+
+def up(
+    hosts: int = 1,
+    releases: str | Sequence[str] = "bookworm",
+    *,
+    layout: Layout | None = None,
+    progress: Progress = silent,
+) -> tuple[SandboxHost, ...]:
+    """Have `hosts` hosts running, and return them: bot1, bot2, ….
+
+    `releases` is one Debian release for all, or one a host. Hosts that run already stay as they
+    are; those that a killed run left half alive are started anew; those of another release are
+    replaced; further ones are left alone. Raises SandboxError.
+    """
+    if not 1 <= hosts <= MAX_HOSTS:
+        raise SandboxError(f"{hosts} hosts cannot be made", advice=f"Ask for 1 to {MAX_HOSTS}.")
+    wanted = releases_for(hosts, (releases,) if isinstance(releases, str) else tuple(releases))
+    layout = layout or Layout()
+    _require_root()
+    with _locked(layout, progress):
+        backend = backends.choose(layout, progress)
+        _clear_half_made(layout)
+        login_key = ensure_key(layout)
+        ensure_secrets(layout)
+        machine = backend.prepare()
+        names = [host_name(number) for number in range(1, hosts + 1)]
+        for name, release in zip(names, wanted, strict=True):
+            _ensure_started(backend, layout, name, release, machine, login_key, progress)
+        _write_known_hosts(layout)
+        for number, name in enumerate(names):
+            progress(f"{name}: waiting for SSH", number / hosts)
+            _wait_for_ssh(backend, layout, name)
+        return tuple(host for host in _look(layout, {backend.name: backend}) if host.name in names)
+
+
+def status(*, layout: Layout | None = None) -> tuple[SandboxHost, ...]:
+    """All hosts of the sandbox as they are now. Changes nothing."""
+    return _look(layout or Layout(), {})
+
+
+def down(
+    *, purge: bool = False, layout: Layout | None = None, progress: Progress = silent
+) -> tuple[str, ...]:
+    """Remove all hosts and the sandbox's network, and return the hosts' names.
+
+    Root filesystem images, keys, secrets and models stay; with `purge`, of these only the images
+    do. Raises SandboxError.
+    """
+    layout = layout or Layout()
+    _require_root()
+    with _locked(layout, progress):
+        records = recorded(layout)
+        for record in records:
+            progress(f"{record.name}: removing", None)
+            backends.named(record.backend, layout).remove(record.name)
+        for backend in backends.present(layout):
+            backend.cleanup()
+        remove_tree(layout.hosts)
+        layout.known_hosts.unlink(missing_ok=True)
+        if purge:
+            _purge(layout)
+    return tuple(record.name for record in records)
+
+
+def ssh_command(name: str, *, user: str = "operator", layout: Layout | None = None) -> list[str]:
+    """The ssh call that logs in to host `name`; append a command to run it there.
+
+    Raises SandboxError when there is no such host.
+    """
+    layout = layout or Layout()
+    record = read_record(layout.host(name))
+    if record is None:
+        known = ", ".join(record.name for record in recorded(layout)) or "none"
+        raise SandboxError(
+            f"there is no sandbox host {name} (there is: {known})",
+            advice="Start it with `clawd-provision sandbox up`.",
+        )
+    return [
+        "ssh",
+        "-i",
+        str(layout.key),
+        *("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"UserKnownHostsFile={layout.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "ConnectTimeout=10"),
+        f"{user}@{record.address}",
+    ]
+
+
+def execute(
+    name: str, command: str, *, user: str = "root", timeout: float = 60, layout: Layout | None = None
+) -> str:
+    """Run a shell command on host `name` and return what it prints. Raises SandboxError when it fails."""
+    return run([*ssh_command(name, user=user, layout=layout), command], timeout=timeout).stdout
+
+
+def _ensure_started(
+    backend: Backend,
+    layout: Layout,
+    name: str,
+    release: Release,
+    machine: Machine,
+    login_key: str,
+    progress: Progress,
+) -> None:
+    record = read_record(layout.host(name))
+    if record is not None and (record.release, record.backend) != (release, backend.name):
+        progress(f"{name}: replacing {record.release} by {release}", None)
+        backends.named(record.backend, layout).remove(name)
+        record = None
+    if record is None:
+        backend.remove(name)
+        backend.create(name, release, machine, login_key, progress)
+    elif backend.state(name)[0] is HostState.RUNNING:
+        return
+    progress(f"{name}: starting", None)
+    backend.stop(name)
+    backend.start(name)
+
+
+def _look(layout: Layout, chosen: dict[str, Backend]) -> tuple[SandboxHost, ...]:
+    found = []
+    for record in recorded(layout):
+        backend = chosen.get(record.backend) or backends.named(record.backend, layout)
+        state, pid = backend.state(record.name)
+        found.append(SandboxHost(record.name, record.address, record.release, record.backend, state, pid))
+    return tuple(found)
+
+
+def _wait_for_ssh(backend: Backend, layout: Layout, name: str) -> None:
+    deadline = time.monotonic() + _BOOT_PATIENCE
+    address = str(layout.address(name))
+    while not _answers_ssh(address):
+        if backend.state(name)[0] is HostState.STOPPED or time.monotonic() > deadline:
+            raise SandboxError(
+                f"{name} does not answer on {address}:22; the last it printed was:\n  {backend.last_words(name)}",
+                advice=f"See {layout.host(name) / 'console.log'}, then try `sandbox down` and `sandbox up`.",
+            )
+        time.sleep(0.1)
+
+
+def _answers_ssh(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _write_known_hosts(layout: Layout) -> None:
+    half = layout.known_hosts.with_name("known_hosts.new")
+    half.write_text("".join(known_hosts_line(record) for record in recorded(layout)))
+    hand_over(half)
+    half.rename(layout.known_hosts)
+
+
+def known_hosts_line(record: HostRecord) -> str:
+    """The host's line in `known_hosts` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    kind, key = record.host_key.split()[:2]
+    return f"{record.name},{record.address} {kind} {key}\n"
+
+
+def _clear_half_made(layout: Layout) -> None:
+    for folder in layout.hosts.glob(".*.new") if layout.hosts.is_dir() else ():
+        remove_tree(folder)
+
+
+def _purge(layout: Layout) -> None:
+    """Remove what we keep in the sandbox's folder, by name: the folder may be one of the user's own."""
+    for folder in (layout.secrets, layout.folder / "models"):
+        remove_tree(folder)
+    for file in (layout.key, layout.key.with_suffix(".pub"), layout.lock):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        layout.folder.rmdir()
+
+
+def _require_root() -> None:
+    if sys.platform != "linux":
+        raise SandboxError(
+            "sandbox hosts need Linux",
+            advice="Run this in a Linux machine, or use real hosts in your inventory.",
+        )
+    if os.geteuid() != 0:
+        raise SandboxError(
+            "making and removing sandbox hosts needs root", advice=f"Use sudo: sudo {' '.join(sys.argv)}"
+        )
+
+
+@contextmanager
+def _locked(layout: Layout, progress: Progress) -> Iterator[None]:
+    """One run at a time changes a sandbox; a second one waits."""
+    _make_folder(layout.folder)
+    with layout.lock.open("a") as lock:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SandboxError(
+                        "another run has been changing the sandbox for ten minutes",
+                        advice=f"See which process holds {layout.lock}: fuser {layout.lock}",
+                    ) from None
+                progress("waiting for another run that changes the sandbox", None)
+                time.sleep(0.5)
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o755, parents=True)
+        hand_over(folder)

@@ -1,0 +1,151 @@
+"""The network between this machine and its hosts: a bridge, one nftables table, forwarding.
+
+Nothing of the machine's own network is changed, except that it forwards packets while a
+sandbox is up; what the setting was before is noted in `/run` and put back by the last sandbox
+that goes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, ip_network
+from pathlib import Path
+from typing import Any
+
+from inventory.errors import SandboxError
+from provision.sandbox.commands import run
+from provision.sandbox.layout import Layout
+
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_NOTES = Path("/run/clawd-sandbox")
+_USUAL_MTU = 1500
+
+
+def ensure_network(layout: Layout) -> None:
+    """Make the bridge, the table and forwarding, as far as they are missing.
+
+    Raises SandboxError when the subnet or the bridge already belongs to something else.
+    """
+    routes: list[dict[str, Any]] = json.loads(
+        run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"
+    )
+    taken = conflict(routes, layout)
+    if taken is not None:
+        raise SandboxError(
+            f"the sandbox's network {layout.subnet} already leads to {taken} on this machine",
+            advice="Leave that network (a VPN, perhaps) while the sandbox is up.",
+        )
+    if not Path("/sys/class/net", layout.bridge).exists():
+        run(["ip", "link", "add", layout.bridge, "type", "bridge"])
+    elif not Path("/sys/class/net", layout.bridge, "bridge").exists():
+        raise SandboxError(
+            f"{layout.bridge} is a network interface of this machine, but not the sandbox's bridge",
+            advice=f"Rename or remove the interface {layout.bridge}.",
+        )
+    for command in bridge_commands(layout):
+        run(command)
+    run(["nft", "-f", "-"], stdin=table_rules(layout))
+    _forward(layout)
+
+
+def remove_network(layout: Layout) -> None:
+    """Remove what `ensure_network` made; nothing happens where it is not there."""
+    if Path("/sys/class/net", layout.bridge, "bridge").exists():
+        run(["ip", "link", "delete", layout.bridge])
+    if run(["nft", "list", "table", "ip", layout.table], check=False).returncode == 0:
+        run(["nft", "delete", "table", "ip", layout.table])
+    _stop_forwarding(layout)
+
+
+def bridge_commands(layout: Layout) -> list[list[str]]:
+    """Give the bridge its address and switch it on; each may be repeated."""
+    address = f"{layout.machine_address}/{layout.subnet.prefixlen}"
+    return [
+        ["ip", "address", "replace", address, "dev", layout.bridge],
+        ["ip", "link", "set", layout.bridge, "up"],
+    ]
+
+
+def table_rules(layout: Layout) -> str:
+    """The sandbox's own nftables table, replacing what it held in one step.
+
+    The hosts reach out under this machine's address; from outside nobody reaches them.
+    """
+    return f"""\
+table ip {layout.table}
+delete table ip {layout.table}
+table ip {layout.table} {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {layout.subnet} ip daddr != {layout.subnet} masquerade
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname != "{layout.bridge}" oifname "{layout.bridge}" ct state new drop
+    }}
+}}
+"""
+
+
+def conflict(routes: list[dict[str, Any]], layout: Layout) -> str | None:
+    """The interface to which a route within our subnet already leads, if it is not our bridge.
+
+    `routes` is the output of `ip -json route`. Routes to larger networks do not matter: ours is
+    more specific.
+    """
+    for route in routes:
+        device = route.get("dev")
+        if route["dst"] == "default" or device in (None, layout.bridge):
+            continue
+        destination = ip_network(route["dst"], strict=False)
+        if isinstance(destination, IPv4Network) and destination.subnet_of(layout.subnet):
+            return str(device)
+    return None
+
+
+def outgoing_mtu() -> int:
+    """The largest packet (bytes) this machine sends to the world; its hosts must not send larger ones."""
+    routes = json.loads(run(["ip", "-json", "-4", "route", "show", "default"]).stdout or "[]")
+    for route in routes:
+        mtu = Path("/sys/class/net", route.get("dev", ""), "mtu")
+        if mtu.exists():
+            return min(int(mtu.read_text()), _USUAL_MTU)
+    return _USUAL_MTU
+
+
+def _forward(layout: Layout) -> None:
+    with _notes() as notes:
+        notes.setdefault("before", _FORWARDING.read_text().strip())
+        notes["bridges"] = sorted({*notes.get("bridges", []), layout.bridge})
+        if _FORWARDING.read_text().strip() != "1":
+            _FORWARDING.write_text("1")
+
+
+def _stop_forwarding(layout: Layout) -> None:
+    with _notes() as notes:
+        left = [bridge for bridge in notes.get("bridges", []) if bridge != layout.bridge]
+        if left:
+            notes["bridges"] = left
+        elif "before" in notes:
+            _FORWARDING.write_text(notes["before"])
+            notes.clear()
+
+
+@contextmanager
+def _notes() -> Iterator[dict[str, Any]]:
+    """What all sandboxes of this machine share, held by one of them at a time."""
+    _NOTES.mkdir(mode=0o755, exist_ok=True)
+    path = _NOTES / "forwarding.json"
+    with (_NOTES / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        notes: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        yield notes
+        if notes:
+            half = path.with_suffix(".new")
+            half.write_text(json.dumps(notes))
+            half.rename(path)
+        else:
+            path.unlink(missing_ok=True)

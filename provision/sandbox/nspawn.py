@@ -1,0 +1,157 @@
+"""Hosts by systemd-nspawn: a whole Debian with its own init, network and processes, without a virtual machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import SandboxError
+from provision.sandbox import cgroups, network, process, supervise
+from provision.sandbox.commands import Progress, run
+from provision.sandbox.furnish import Place, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.host import HostRecord, HostState, Release, write_record
+from provision.sandbox.layout import Layout
+from provision.sandbox.machine import Machine, read_machine
+from provision.sandbox.process import Process
+from provision.sandbox.rootfs import ensure_image, image_of, remove_tree, unpack_command
+
+NAME = "nspawn"
+
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON")
+"""What a Docker engine inside needs beyond nspawn's own choice; none lets a host change its machine's devices,
+clock or kernel settings."""
+
+
+def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> list[str]:
+    """The nspawn call that boots `root` and stays until the host is off.
+
+    `own_groups` says that the host's control groups are made by us and not by this machine's systemd.
+    """
+    return [
+        "systemd-nspawn",
+        "--quiet",
+        f"--directory={root}",
+        f"--machine={layout.machine(name)}",
+        "--register=no",
+        *(
+            ["--keep-unit", "--setenv=SANDBOX_OWN_GROUPS=1"]
+            if own_groups
+            else [f"--property=MemoryMax={cgroups.MEMORY_MAX}"]
+        ),
+        f"--network-bridge={layout.bridge}",
+        f"--capability={','.join(CAPABILITIES)}",
+        "--system-call-filter=@keyring bpf",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--console=pipe",
+        "--boot",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Nspawn:
+    """The backend that `layout`'s hosts run on."""
+
+    layout: Layout
+    name: str = NAME
+
+    def prepare(self) -> Machine:
+        """Make the network, and read what the hosts take over from this machine."""
+        network.ensure_network(self.layout)
+        return read_machine(self.layout.machine_address)
+
+    def create(
+        self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
+    ) -> None:
+        """Make the folder of host `name`, in one step: it is there whole or not at all."""
+        tarball = ensure_image(release, self.layout.cache, machine, progress)
+        progress(f"{name}: unpacking Debian {release}", None)
+        half = self.layout.hosts / f".{name}.new"
+        remove_tree(half)
+        root = half / "root"
+        root.mkdir(parents=True)
+        run(unpack_command(tarball, root), timeout=300)
+        address = self.layout.address(name)
+        place = Place(
+            name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
+        )
+        host_key = make_host_key(name, half)
+        write_into(root, host_files(place, machine, login_key, host_key), unit_links())
+        image = image_of(release, machine)
+        write_record(half, HostRecord(name, str(address), release, NAME, image, host_key[1].strip()))
+        half.rename(self.layout.host(name))
+
+    def start(self, name: str) -> None:
+        """Boot host `name` in the background. Raises SandboxError when it cannot be started."""
+        folder = self.layout.host(name)
+        groups = cgroups.make(self.layout.machine(name))
+        boot = {
+            "command": boot_command(self.layout, name, folder / "root", own_groups=bool(groups)),
+            "interface": self.layout.interface(name),
+            "groups": [str(group) for group in groups],
+        }
+        (folder / "boot.json").write_text(json.dumps(boot, indent=1))
+        run([sys.executable, supervise.__file__, str(folder)], timeout=20)
+
+    def state(self, name: str) -> tuple[HostState, int | None]:
+        """Whether host `name` runs, and the process that keeps it running."""
+        supervisor = self._supervisor(name)
+        inside = process.inside(self.layout.host(name) / "root")
+        if supervisor is not None and inside:
+            return HostState.RUNNING, supervisor.pid
+        return (HostState.BROKEN if supervisor or inside or self._spawners(name) else HostState.STOPPED), None
+
+    def stop(self, name: str) -> None:
+        """End whatever is left of host `name`, its keeper first, and remove its groups."""
+        supervisor = self._supervisor(name)
+        process.end([supervisor] if supervisor else [])
+        process.end(self._spawners(name))
+        process.end(process.inside(self.layout.host(name) / "root"))
+        boot = self._read(name, "boot.json")
+        cgroups.remove(tuple(Path(group) for group in boot.get("groups", [])))
+        (self.layout.host(name) / "supervisor.json").unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Stop host `name` and remove its folder."""
+        self.stop(name)
+        remove_tree(self.layout.host(name))
+
+    def cleanup(self) -> None:
+        """Remove the network, when no host is left."""
+        network.remove_network(self.layout)
+
+    def last_words(self, name: str) -> str:
+        """The end of what the host printed, for an error message."""
+        log = self.layout.host(name) / "console.log"
+        return "\n  ".join(log.read_text(errors="replace").splitlines()[-6:]) if log.exists() else ""
+
+    def _supervisor(self, name: str) -> Process | None:
+        """The live supervisor of this host; not a stranger that was given its number."""
+        record = self._read(name, "supervisor.json")
+        if not record:
+            return None
+        supervisor = Process(record["pid"], record["started"])
+        ours = str(self.layout.host(name)) in process.command_of(supervisor.pid)
+        return supervisor if ours and process.alive(supervisor) else None
+
+    def _spawners(self, name: str) -> tuple[Process, ...]:
+        """The nspawn processes of this host, known by its folder in their arguments."""
+        directory = f"--directory={self.layout.host(name) / 'root'}"
+        return process.with_command(
+            lambda command: command[0].endswith("systemd-nspawn") and directory in command
+        )
+
+    def _read(self, name: str, file: str) -> dict[str, object] | dict[str, int]:
+        path = self.layout.host(name) / file
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as damaged:
+            raise SandboxError(
+                f"{path} is damaged: {damaged}",
+                advice="Remove the sandbox with `sandbox down` and make it anew.",
+            ) from damaged
+        return dict(content)

@@ -1,0 +1,104 @@
+"""Knowing our own processes again, so that only these are ever ended.
+
+A process is recognised by its number and its start time (a number alone is reused), the
+processes inside a host by the root folder they live in. Source: proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import SandboxError
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that cannot be mistaken for another. `started` is in clock ticks since boot."""
+
+    pid: int
+    started: int
+
+
+def started(pid: int, proc: Path = PROC) -> int | None:
+    """When `pid` was started, in ticks since boot; None when it is gone or a zombie."""
+    try:
+        text = (proc / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in brackets and may itself hold spaces and brackets.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def alive(process: Process, proc: Path = PROC) -> bool:
+    """Whether this very process still runs."""
+    return started(process.pid, proc) == process.started
+
+
+def command_of(pid: int, proc: Path = PROC) -> list[str]:
+    """The arguments `pid` was started with; empty when it is gone."""
+    try:
+        return (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def running(proc: Path = PROC) -> Iterator[Process]:
+    """Every process there is."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            start = started(int(entry.name), proc)
+            if start is not None:
+                yield Process(int(entry.name), start)
+
+
+def with_command(matches: Callable[[list[str]], bool], proc: Path = PROC) -> tuple[Process, ...]:
+    """The processes whose arguments satisfy `matches`."""
+    return tuple(process for process in running(proc) if matches(command_of(process.pid, proc)))
+
+
+def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
+    """The processes whose root folder is `root`: everything that runs inside that host."""
+    try:
+        wanted = root.stat()
+    except FileNotFoundError:
+        return ()
+    return tuple(process for process in running(proc) if _lives_in(process.pid, wanted, proc))
+
+
+def _lives_in(pid: int, wanted: os.stat_result, proc: Path) -> bool:
+    try:
+        found = (proc / str(pid) / "root").stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+
+
+def end(processes: Iterable[Process], *, patience: float = 10.0) -> None:
+    """Kill these processes and wait until they are gone.
+
+    Raises SandboxError when one is still there after `patience` seconds.
+    """
+    waiting = list(processes)
+    deadline = time.monotonic() + patience
+    for process in waiting:
+        if alive(process):
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    while waiting := [process for process in waiting if alive(process)]:
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(process.pid) for process in waiting)
+            raise SandboxError(
+                f"process {pids} of a sandbox host does not end",
+                advice="It probably hangs in the kernel; restart this machine.",
+            )
+        time.sleep(0.02)
