@@ -46,7 +46,7 @@ class HostFacts:
     @classmethod
     def parse(cls, host: str, result: CommandResult) -> Self:
         """Reads the probe's output. Raises `HostError` when the probe failed or made no sense."""
-        if result.status and "sudo" in result.stderr:
+        if not result.succeeded and "sudo" in result.stderr:
             raise HostError(
                 f"{host}: sudo refused ({result.stderr.strip().splitlines()[-1]})",
                 advice="give the login passwordless sudo, or connect as root",
@@ -65,7 +65,7 @@ class HostFacts:
                 init=told["init"],
             )
         except (KeyError, ValueError) as error:
-            problem = result.stderr.strip() or result.stdout.strip() or f"exit status {result.status}"
+            problem = result.stderr.strip() or result.stdout.strip() or "it printed nothing"
             raise HostError(
                 f"{host}: it could not be examined: {problem}",
                 advice="log in by hand and check that it is a Debian or Ubuntu server with a POSIX shell",

@@ -69,14 +69,14 @@ def append(session: Session, host: str, entry: Entry) -> None:
     """Adds an entry to a host's journal. Raises `HostError` when it cannot be written."""
     script = f"umask 077; mkdir -p /var/lib/clawd/state && cat >>{JOURNAL_FILE} && sync {JOURNAL_FILE}"
     done = session.run(host, script, stdin=entry.to_line(), timeout=20)
-    if done.status:
+    if not done.succeeded:
         raise HostError(f"{host}: the journal could not be written: {done.stderr.strip()}")
 
 
 def read(session: Session, host: str, limit: int = 20) -> tuple[Entry, ...]:
     """The last `limit` entries of a host, oldest first; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {JOURNAL_FILE} ] || tail -n {limit} {JOURNAL_FILE}", timeout=20)
-    if done.status:
+    if not done.succeeded:
         raise HostError(f"{host}: the journal could not be read: {done.stderr.strip()}")
     entries = (Entry.from_line(line) for line in done.stdout.splitlines())
     return tuple(entry for entry in entries if entry)

@@ -21,9 +21,11 @@ from typing import Any, Self, TypeVar
 import gevent
 import pyinfra
 from gevent.event import Event
-from pyinfra.api import Config, Inventory, State
+from paramiko import SSHException
+from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
 from pyinfra.api.operations import run_host_op
 from pyinfra.api.state import StateStage
+from pyinfra.connectors.base import BaseConnector
 from pyinfra.context import ctx_host, ctx_state
 
 from deploys.component import Component, ComponentSettings
@@ -51,9 +53,9 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command on a host printed, and its exit status (0 is success)."""
+    """What a command on a host printed, and whether it ended with exit status 0."""
 
-    status: int
+    succeeded: bool
     stdout: str
     stderr: str
 
@@ -65,9 +67,17 @@ class Session:
         loaded: the inventory.
         hosts: names of the hosts of this run.
         log: where the details of the run are written.
+        connector: pyinfra connector class to use instead of SSH; for tests on scripted hosts.
     """
 
-    def __init__(self, loaded: Loaded, hosts: Sequence[str], log: RunLog) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        hosts: Sequence[str],
+        log: RunLog,
+        *,
+        connector: type[BaseConnector] | None = None,
+    ) -> None:
         self._loaded = loaded
         self._log = log
         self._declared = {name: loaded.inventory.hosts[name] for name in hosts}
@@ -75,7 +85,10 @@ class Session:
         self.ssh_folder = Path(self._folder.name)
         self._write_ssh_files()
         names = [(name, ssh.pyinfra_data(host, self.ssh_folder)) for name, host in self._declared.items()]
-        self._state = State(Inventory((names, {})), Config(CONNECT_TIMEOUT=ssh.CONNECT_TIMEOUT))
+        hosts_of_run = Inventory((names, {}))
+        for host in hosts_of_run if connector else ():
+            host.connector_cls = connector
+        self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=ssh.CONNECT_TIMEOUT))
         self._owners: dict[str, list[str]] = {name: [] for name in self._declared}
         pyinfra.is_cli = False
         ctx_state.set(self._state)
@@ -125,20 +138,16 @@ class Session:
 
         Raises `HostError` when it does not end within `timeout` seconds or the connection breaks.
         """
-        command = self.as_root(name, script)
+        command = StringCommand("sh", "-c", QuoteString(script))
+        sudo = self._declared[name].user != "root"
         try:
             with gevent.Timeout(timeout, HostError(f"{name}: no answer within {timeout:.0f} s")):
-                channel = self.open_channel(name)
-                channel.exec_command(command)
-                if stdin is not None:
-                    channel.sendall(stdin.encode())
-                channel.shutdown_write()
-                stdout, stderr = channel.makefile("rb"), channel.makefile_stderr("rb")
-                errors = gevent.spawn(stderr.read)
-                text = stdout.read().decode(errors="replace")
-                return CommandResult(channel.recv_exit_status(), text, errors.get().decode(errors="replace"))
-        except (OSError, EOFError) as error:
+                succeeded, output = self._host(name).connector.run_shell_command(
+                    command, _sudo=sudo, _stdin=[stdin] if stdin is not None else None
+                )
+        except (OSError, EOFError, SSHException) as error:
             raise HostError(f"{name}: the connection broke ({error})") from error
+        return CommandResult(succeeded, output.stdout, output.stderr)
 
     def as_root(self, name: str, script: str) -> str:
         """The command line that runs `script` as root on a host."""
@@ -153,9 +162,13 @@ class Session:
         """A new paramiko session channel on the host's connection."""
         return self.transport(name).open_session()
 
+    def ssh_client(self, name: str) -> Any:
+        """The host's paramiko client."""
+        return self._host(name).connector.client
+
     def transport(self, name: str) -> Any:
         """The host's paramiko transport. Raises `ConnectError` when the connection is gone."""
-        client = self._host(name).connector.client
+        client = self.ssh_client(name)
         transport = client.get_transport() if client else None
         if transport is None or not transport.is_active():
             raise ConnectError(f"{name}: the connection is gone", advice="run the command again")
@@ -248,7 +261,7 @@ class Session:
     def _planned_operation(self, host: Any, component: str, op_hash: str) -> PlannedOperation:
         meta = self._state.ops[host][op_hash].operation_meta
         changes = tuple(
-            FileChange(change.path, () if change.secret else tuple(change.diff.splitlines()), change.secret)
+            FileChange(change.path, () if change.secret else change.diff, change.secret)
             for change in collected(host, op_hash)
         )
         return PlannedOperation(component, self._name(op_hash), meta.will_change, changes)

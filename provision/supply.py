@@ -1,0 +1,64 @@
+"""Gathers what only the laptop has for each host: a fitting release, the model, the state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from inventory.errors import HostError
+from inventory.load import Loaded
+from inventory.model import LocalModel
+from provision.artifacts import releases
+from provision.artifacts.kind import PROBE, HostKind
+from provision.artifacts.model import model_file
+from provision.progress import Progress
+from provision.session import Assignment, Session
+
+NEED_RELEASE = {"runtime"}
+NEED_MODEL = {"model", "runtime"}
+
+
+def gather(
+    loaded: Loaded, session: Session, assignments: Mapping[str, Sequence[Assignment]], progress: Progress
+) -> dict[str, Supplies]:
+    """The supplies of every host of `assignments`.
+
+    A release is built once for each kind of host, a model's digest computed once.
+
+    Raises:
+        ArtifactError: when something cannot be made, or a host is of a kind nothing can be built for.
+        HostError: when a host does not say of which kind it is.
+    """
+    needs = {host: {item.component.name for item in assigned} for host, assigned in assignments.items()}
+    running = [host for host, names in needs.items() if names & NEED_RELEASE]
+    built = _releases(session, running, progress)
+    declared = loaded.inventory.models.default
+    model: ModelFile | None = None
+    if isinstance(declared, LocalModel) and any(names & NEED_MODEL for names in needs.values()):
+        model = model_file(declared, progress.detail)
+    return {
+        host: Supplies(
+            state_folder=loaded.state_folder,
+            release=built.get(host),
+            model=model if needs[host] & NEED_MODEL else None,
+            template_overrides=_overrides(loaded),
+        )
+        for host in assignments
+    }
+
+
+def _releases(session: Session, hosts: Sequence[str], progress: Progress) -> dict[str, ReleaseArchive]:
+    def kind_of(host: str) -> HostKind:
+        done = session.run(host, PROBE, timeout=30)
+        if not done.succeeded:
+            raise HostError(f"{host}: it does not say what kind of host it is: {done.stderr.strip()}")
+        return HostKind.from_probe(done.stdout, where=host)
+
+    kinds = session.everywhere(kind_of, hosts)
+    built = releases(kinds, session.ssh_client, progress.detail)
+    return {host: built[kind] for host, kind in kinds.items()}
+
+
+def _overrides(loaded: Loaded) -> object:
+    folder = loaded.folder / "templates"
+    return folder if folder.is_dir() else None
