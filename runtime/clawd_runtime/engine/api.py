@@ -47,8 +47,12 @@ def create_app(engine: Engine) -> Starlette:
 
 async def _chat_completions(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    chat = parse_chat_request(await _body(request))
-    answer = await engine.answer(chat)
+    try:
+        chat = parse_chat_request(await _body(request))
+        answer = await engine.answer(chat)
+    except RequestError:
+        engine.metrics.requests.labels("refused").inc()
+        raise
     envelope = Envelope(engine.settings.model_name)
     if chat.stream:
         return _AnswerStream(answer, envelope, include_usage=chat.include_usage())

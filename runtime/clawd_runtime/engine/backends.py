@@ -15,6 +15,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from clawd_runtime.engine.llamalog import take_over_log
 from clawd_runtime.errors import ModelError
 
 _VARIANT = re.compile(r"/libggml-cpu-([a-z0-9_.]+)\.so")
@@ -34,6 +35,7 @@ def load_backends() -> Backend:
     Raises:
         ModelError: no back end of the installed wheel runs on this processor.
     """
+    take_over_log()
     library = _ggml(Path(llama_cpp.__file__).parent)
     if library.ggml_backend_reg_count() == 0:
         for folder in _variant_folders(Path(llama_cpp.__file__).parent):

@@ -1,8 +1,8 @@
-"""What the batcher needs of a model, written down so that the batcher is tested without one."""
+"""What the engine needs of a model, written down so that the rest is tested without one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,3 +64,41 @@ class Computer(Protocol):
 
     def ends_answer(self, token: int) -> bool:
         """Whether `token` is one with which the model ends its turn."""
+
+
+class ChatModel(Computer, Protocol):
+    """A computer that also turns text into tokens and knows its chat template."""
+
+    def tokenize(self, prompt: str) -> tuple[int, ...]:
+        """The tokens of a rendered prompt. May be called from any thread."""
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja source of the chat template.
+
+        Raises:
+            ModelError: the model has none.
+        """
+
+    @property
+    def bos(self) -> str:
+        """The text of the token with which texts begin; empty when there is none."""
+
+    @property
+    def eos(self) -> str:
+        """The text of the token with which texts end; empty when there is none."""
+
+    def control_texts(self) -> Iterable[str]:
+        """The texts of all control tokens."""
+
+    def close(self) -> None:
+        """Give back all memory; the model must not be used afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A loaded model, which processor variant computes it, and with how many threads."""
+
+    model: ChatModel
+    variant: str
+    threads: int

@@ -44,10 +44,14 @@ def _receive(level: int, text: bytes, _user_data: object) -> None:
 _callback = llama_cpp.llama_log_callback(_receive)
 
 
+def take_over_log() -> None:
+    """From now on llama.cpp logs to Python's `logging`, warnings and errors only."""
+    llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+
+
 @contextmanager
 def capture_log() -> Iterator[Complaints]:
-    """Collect the errors that llama.cpp logs inside the block. Its log is ours from the first call on."""
-    llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+    """Collect the errors that llama.cpp logs inside the block, once its log was taken over."""
     complaints = Complaints()
     _listeners.append(complaints)
     try:

@@ -1,6 +1,6 @@
 """One loaded model and its context: the only module that computes with llama.cpp.
 
-`LlamaModel` is a `computer.Computer`. API: llama.h of the llama.cpp that llama-cpp-python carries.
+`LlamaModel` is a `computer.ChatModel`. API: llama.h of the llama.cpp that llama-cpp-python carries.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 
 import llama_cpp
 
-from clawd_runtime.engine.computer import Feed
+from clawd_runtime.engine.backends import load_backends
+from clawd_runtime.engine.computer import Feed, Opened
+from clawd_runtime.engine.cpus import usable_cpus
 from clawd_runtime.engine.gguf import check_gguf
 from clawd_runtime.engine.llamalog import capture_log
+from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.values import Sampling
 from clawd_runtime.errors import EngineError, ModelError
 
@@ -23,6 +26,23 @@ from clawd_runtime.errors import EngineError, ModelError
 STEP_CAPACITY = 256
 
 _RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
+
+
+def open_model(settings: EngineSettings) -> Opened:
+    """Load the back ends and the model that `settings` names; takes seconds.
+
+    Raises:
+        ModelError: no back end runs here, or the model cannot be served.
+    """
+    backend = load_backends()
+    threads = min(settings.threads or usable_cpus(), usable_cpus())
+    model = LlamaModel(
+        Path(settings.model),
+        context_size=settings.context_size,
+        parallel=settings.parallel,
+        threads=threads,
+    )
+    return Opened(model, backend.variant, threads)
 
 
 class LlamaModel:

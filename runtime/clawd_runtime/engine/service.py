@@ -7,13 +7,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from clawd_runtime.engine.backends import load_backends
 from clawd_runtime.engine.batcher import Batcher
-from clawd_runtime.engine.cpus import usable_cpus
+from clawd_runtime.engine.computer import ChatModel, Opened
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.model import LlamaModel
+from clawd_runtime.engine.model import open_model
 from clawd_runtime.engine.protocol import ChatRequest
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.template import ChatTemplate
@@ -27,7 +25,7 @@ _log = logging.getLogger("clawd.engine")
 class Loaded:
     """What serves once the model is loaded."""
 
-    model: LlamaModel
+    model: ChatModel
     template: ChatTemplate
     batcher: Batcher
 
@@ -67,12 +65,17 @@ class Engine:
     """
 
     def __init__(
-        self, settings: EngineSettings, *, on_fault: Callable[[BaseException], None] = lambda _: None
+        self,
+        settings: EngineSettings,
+        *,
+        on_fault: Callable[[BaseException], None],
+        open_model: Callable[[EngineSettings], Opened] = open_model,
     ) -> None:
         self.settings = settings
         self.metrics = EngineMetrics()
         self.created = int(time.time())
         self._on_fault = on_fault
+        self._open_model = open_model
         self._loaded: Loaded | None = None
 
     @property
@@ -88,14 +91,8 @@ class Engine:
         """
         began = time.monotonic()
         settings = self.settings
-        backend = load_backends()
-        threads = min(settings.threads or usable_cpus(), usable_cpus())
-        model = LlamaModel(
-            Path(settings.model),
-            context_size=settings.context_size,
-            parallel=settings.parallel,
-            threads=threads,
-        )
+        opened = self._open_model(settings)
+        model = opened.model
         template = ChatTemplate(
             model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts()
         )
@@ -104,17 +101,11 @@ class Engine:
         self._loaded = Loaded(model, template, batcher)
         seconds = time.monotonic() - began
         self.metrics.load_seconds.set(seconds)
-        self.metrics.info.info({"model": settings.model_name, "backend": backend.variant})
+        self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
         _log.info(
             "model %s loaded in %.2f s: back end %s, %d threads, %d sequences of %d tokens",
-            *(
-                settings.model_name,
-                seconds,
-                backend.variant,
-                threads,
-                settings.parallel,
-                settings.context_size,
-            ),
+            *(settings.model_name, seconds, opened.variant, opened.threads),
+            *(settings.parallel, settings.context_size),
         )
 
     def close(self) -> None:
@@ -134,13 +125,9 @@ class Engine:
         Raises:
             RequestError: the request cannot be accepted; nothing was computed then.
         """
-        try:
-            loaded = self._serving(request)
-            job = await asyncio.to_thread(self._job, loaded, request)
-            return Answer(loaded.batcher, job)
-        except RequestError:
-            self.metrics.requests.labels("refused").inc()
-            raise
+        loaded = self._serving(request)
+        job = await asyncio.to_thread(self._job, loaded, request)
+        return Answer(loaded.batcher, job)
 
     def _serving(self, request: ChatRequest) -> Loaded:
         if self._loaded is None:
