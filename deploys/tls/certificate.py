@@ -1,0 +1,216 @@
+"""Certificates as values: whether one still does, and new ones.
+
+X.509 as profiled by RFC 5280. Keys are ECDSA P-256, which every TLS client of today takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from deploys.tls.settings import TlsSettings
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""New certificates are valid from this long ago, for clocks that are slow."""
+AUTHORITY_LIFETIME = timedelta(days=3650)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a host has: chain in PEM, SHA-256 of its private key's public half, and the key's mode."""
+
+    chain: bytes = b""
+    public_key_sha256: str = ""
+    key_mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate in PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key in PEM (PKCS #8), not encrypted. Secret."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"KeyPair({self.certificate.subject.rfc4514_string()})"
+
+
+def reason_to_issue(
+    installed: Installed, wanted: TlsSettings, authority: x509.Certificate | None, now: datetime
+) -> str | None:
+    """Why a host needs a new certificate, in words; `None` when the one it has will do.
+
+    `authority` is the certificate of the project's own authority, `None` while that does not exist.
+    """
+    if not installed.chain:
+        return "there is none"
+    try:
+        leaf = x509.load_pem_x509_certificates(installed.chain)[0]
+    except ValueError:
+        return "the present one cannot be read"
+    checks = (
+        _wrong_key(installed, leaf),
+        _wrong_names(leaf, wanted),
+        _wrong_issuer(leaf, wanted, authority),
+        _wrong_time(leaf, wanted, now),
+    )
+    return next((reason for reason in checks if reason), None)
+
+
+def _wrong_key(installed: Installed, leaf: x509.Certificate) -> str | None:
+    if installed.public_key_sha256 != public_key_sha256(leaf):
+        return "its private key is missing or another one's"
+    return None if installed.key_mode == "600" else "its private key could be read by others"
+
+
+def _wrong_names(leaf: x509.Certificate, wanted: TlsSettings) -> str | None:
+    names = names_of(leaf)
+    return (
+        None
+        if names == set(wanted.names)
+        else f"the present one is for {', '.join(sorted(names)) or 'nobody'}"
+    )
+
+
+def _wrong_issuer(
+    leaf: x509.Certificate, wanted: TlsSettings, authority: x509.Certificate | None
+) -> str | None:
+    issuer = leaf if wanted.mode == "self-signed" else authority
+    try:
+        if issuer is not None:
+            leaf.verify_directly_issued_by(issuer)
+            return None
+    except (InvalidSignature, ValueError, TypeError):  # another key, another name, another kind of key
+        pass
+    return (
+        "the present one is not self-signed"
+        if wanted.mode == "self-signed"
+        else "another authority signed it"
+    )
+
+
+def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> str | None:
+    start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    if now < start:
+        return f"the present one is valid only from {start:%Y-%m-%d %H:%M}"
+    if now >= end:
+        return f"it expired on {end:%Y-%m-%d}"
+    if end - now < wanted.renew_fraction * (end - start):
+        return f"it expires on {end:%Y-%m-%d}"
+    if end - start > timedelta(days=wanted.lifetime_days) + 2 * CLOCK_SKEW:
+        return f"it lives longer than {wanted.lifetime_days} days"
+    return None
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """The DNS names and IP addresses that a certificate is for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
+    return {*names.get_values_for_type(x509.DNSName), *addresses}
+
+
+def public_key_sha256(certificate: x509.Certificate) -> str:
+    """SHA-256 of a certificate's public key (SubjectPublicKeyInfo in DER)."""
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
+
+
+def new_authority(project: str, now: datetime) -> KeyPair:
+    """A certificate authority that may sign servers' certificates, and no further authorities."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"{project} certificate authority")
+    builder = (
+        _builder(name, name, key, now, AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+    )
+    return KeyPair(builder.sign(key, hashes.SHA256()), key)
+
+
+def new_certificate(wanted: TlsSettings, authority: KeyPair | None, now: datetime) -> KeyPair:
+    """A server's certificate, signed by `authority`, or by its own key when that is `None`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _name(wanted.names[0][:64])
+    issuer = authority.certificate.subject if authority else subject
+    signer = authority.key if authority else key
+    builder = (
+        _builder(subject, issuer, key, now, timedelta(days=wanted.lifetime_days))
+        .add_extension(x509.SubjectAlternativeName(_general_names(wanted.names)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
+    return KeyPair(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _general_names(names: Iterable[str]) -> Iterable[x509.GeneralName]:
+    for name in names:
+        try:
+            yield x509.IPAddress(ip_address(name))
+        except ValueError:
+            yield x509.DNSName(name)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,136 @@
+"""The certificate of a host: issued on the laptop, installed together with its key in one step.
+
+/etc/clawd/tls.d/<serial>/{fullchain.pem,privkey.pem}
+/etc/clawd/tls -> tls.d/<serial>
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops import files
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import RECEIVE, assignments, framed, script
+from deploys.settings import settings_of, supplies
+from deploys.tls.authority import authority, authority_certificate, remember
+from deploys.tls.certificate import Installed, new_certificate, reason_to_issue
+from deploys.tls.settings import TlsSettings
+
+CURRENT = "/etc/clawd/tls"
+SERIALS = "/etc/clawd/tls.d"
+CHAIN = f"{CURRENT}/fullchain.pem"
+KEY = f"{CURRENT}/privkey.pem"
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+@deploy("TLS")
+def apply() -> None:
+    """A certificate that holds for the declared names, renewed in time."""
+    certificate(settings_of("tls", TlsSettings), supplies().state_folder)
+
+
+@deploy("Remove TLS")
+def remove() -> None:
+    """No certificate and no key. The authority on the laptop stays."""
+    files.absent(CURRENT)
+    files.absent(SERIALS)
+
+
+class CertificateFact(Fact):
+    """The certificate a host has, as `Installed`."""
+
+    def command(self, chain: str, key: str) -> str:
+        """A script that prints mode and public half of the key, then the chain in base64."""
+        return assignments(chain=chain, key=key) + _INSTALLED
+
+    @staticmethod
+    def default() -> Installed:
+        """None."""
+        return Installed()
+
+    def process(self, output: list[str]) -> Installed:
+        """Turn the script's lines into `Installed`."""
+        mode, public, chain = (*output, "", "", "")[:3]
+        return Installed(b64decode(chain), public, mode)
+
+
+_INSTALLED = r"""
+stat -L -c %a "$key" 2>/dev/null || echo
+openssl pkey -in "$key" -pubout -outform DER 2>/dev/null | sha256sum | cut -c1-64
+base64 -w0 "$chain" 2>/dev/null
+echo
+"""
+
+
+def certificate(
+    wanted: TlsSettings, state_folder: Path, *, clock: Clock = utc_now, **arguments: Any
+) -> OperationMeta:
+    """The certificate `wanted`, issued anew when the present one will not do."""
+    arguments.setdefault("name", f"Certificate for {', '.join(wanted.names)}")
+    return _certificate(wanted, state_folder, clock, **arguments)
+
+
+@operation
+def _certificate(wanted: TlsSettings, state_folder: Path, clock: Clock) -> Iterator[StringCommand]:
+    installed: Installed = host.get_fact(CertificateFact, chain=CHAIN, key=KEY)
+    own_ca = wanted.mode == "own-ca"
+    known = authority_certificate(state_folder) if own_ca else None
+    reason = reason_to_issue(installed, wanted, known, clock())
+    if reason is None:
+        if not own_ca:
+            remember(state_folder, host.name, installed.chain)
+        return
+    record(Change(CHAIN, (f"issue a certificate for {', '.join(wanted.names)}: {reason}",)))
+    record(Change(KEY, (), secret=True))
+    yield script('(umask 077; mkdir -p "$folder")', folder=SERIALS)
+    # Preparing ends at the first command, so a plan makes neither authority nor key.
+    signer = (
+        authority(state_folder, wanted.project, timedelta(days=wanted.lifetime_days), clock())
+        if own_ca
+        else None
+    )
+    issued = new_certificate(wanted, signer, clock())
+    chain = issued.certificate_pem + (signer.certificate_pem if signer else b"")
+    yield script(
+        RECEIVE + _INSTALL,
+        stdin=framed(chain) + framed(issued.key_pem),
+        current=CURRENT,
+        serials=SERIALS,
+        serial=f"{issued.certificate.serial_number:x}",
+    )
+    if not own_ca:
+        remember(state_folder, host.name, chain)
+
+
+# A reader sees the old pair or the new one: both files change with the one link.
+_INSTALL = r"""
+set -eu
+umask 077
+fresh="$serials/$serial"
+trap 'rm -rf "$fresh"' EXIT
+mkdir "$fresh"
+receive "$fresh/fullchain.pem"
+receive "$fresh/privkey.pem"
+chmod 0755 "$serials" "$fresh"
+chmod 0644 "$fresh/fullchain.pem"
+[ -L "$current" ] || rm -rf "$current"
+ln -s "${serials##*/}/$serial" "$current.new"
+mv -fT "$current.new" "$current"
+trap - EXIT
+find "$serials" -mindepth 1 -maxdepth 1 ! -name "$serial" -exec rm -rf {} +
+"""
