@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -50,23 +51,24 @@ class Holder:
             return None
 
 
-def acquire_script(holder: Holder) -> str:
+def acquire_script(holder: Holder, path: str = LOCK_FILE) -> str:
     """The shell script that takes the lock, says `held`, and keeps it until its input ends.
 
     Says `busy` and the holder's line when another process has it.
     """
+    file, folder = shlex.quote(path), shlex.quote(str(PurePosixPath(path).parent))
     return f"""set -eu
 umask 077
-mkdir -p /var/lib/clawd/state
-exec 9>>{LOCK_FILE}
+mkdir -p {folder}
+exec 9>>{file}
 if flock -n 9; then
-    printf '%s\\n' {shlex.quote(holder.to_line())} >{LOCK_FILE}
+    printf '%s\\n' {shlex.quote(holder.to_line())} >{file}
     echo held
     cat >/dev/null
-    : >{LOCK_FILE}
+    : >{file}
 else
     echo busy
-    cat {LOCK_FILE}
+    cat {file}
 fi
 """
 

@@ -109,7 +109,7 @@ def drift(run: Run) -> Outcome:
     """
     with connected(run) as (session, unreachable):
         planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
-        current = digest(run.loaded.inventory)
+        current = digest(run.loaded.inventory, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
     drifted = [
         host.host
@@ -199,7 +199,7 @@ def record(run: Run, session: Session, result: Result) -> None:
     An unchanged host gets an entry only when the inventory has another digest than its last entry.
     """
     run.progress.step("journal")
-    current = digest(run.loaded.inventory)
+    current = digest(run.loaded.inventory, run.loaded.folder)
 
     def write(host: HostResult) -> None:
         quiet = host.status is Status.DONE and not host.changed

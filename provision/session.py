@@ -162,6 +162,10 @@ class Session:
         """A new paramiko session channel on the host's connection."""
         return self.transport(name).open_session()
 
+    def user(self, name: str) -> str:
+        """The login used on a host."""
+        return self._declared[name].user
+
     def ssh_client(self, name: str) -> Any:
         """The host's paramiko client."""
         return self._host(name).connector.client

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import HostError
 from inventory.load import Loaded
 from inventory.model import LocalModel
-from provision.artifacts import releases
+from provision.artifacts.builders import SshBuilder
+from provision.artifacts.cache import Cache
+from provision.artifacts.engine_wheel import engine_wheels
 from provision.artifacts.kind import PROBE, HostKind
 from provision.artifacts.model import model_file
+from provision.artifacts.release import release_for
 from provision.progress import Progress
 from provision.session import Assignment, Session
 
@@ -54,11 +58,20 @@ def _releases(session: Session, hosts: Sequence[str], progress: Progress) -> dic
             raise HostError(f"{host}: it does not say what kind of host it is: {done.stderr.strip()}")
         return HostKind.from_probe(done.stdout, where=host)
 
+    def builder_on(host: str) -> SshBuilder:
+        return SshBuilder(host, session.ssh_client(host), user=session.user(host))
+
+    if not hosts:
+        return {}
+    cache = Cache.default()
     kinds = session.everywhere(kind_of, hosts)
-    built = releases(kinds, session.ssh_client, progress.detail)
-    return {host: built[kind] for host, kind in kinds.items()}
+    wanted = set(kinds.values())
+    engines = engine_wheels(wanted, cache, hosts=kinds, connect=builder_on, progress=progress.detail)
+    built = {kind: release_for(kind, engines[kind], cache, progress=progress.detail) for kind in wanted}
+    return {host: built[kind].archive for host, kind in kinds.items()}
 
 
-def _overrides(loaded: Loaded) -> object:
-    folder = loaded.folder / "templates"
+def _overrides(loaded: Loaded) -> Path | None:
+    """The user's own templates: `templates/` beside `inventory/`."""
+    folder = loaded.folder.parent / "templates"
     return folder if folder.is_dir() else None

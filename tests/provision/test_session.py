@@ -9,23 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gevent.event import Event
+from pyinfra.connectors.base import BaseConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.operations import server
 
-from provision import concurrency
-
-concurrency.enable()
-
-from gevent.event import Event  # noqa: E402
-from pyinfra.connectors.base import BaseConnector  # noqa: E402
-from pyinfra.connectors.util import CommandOutput, OutputLine  # noqa: E402
-from pyinfra.operations import server  # noqa: E402
-
-from deploys.component import Component, ComponentSettings  # noqa: E402
-from deploys.supplies import Supplies  # noqa: E402
-from inventory.model import Inventory  # noqa: E402
-from provision.plan import Status  # noqa: E402
-from provision.progress import Silent  # noqa: E402
-from provision.runlog import RunLog  # noqa: E402
-from provision.session import Assignment, Session  # noqa: E402
+from deploys.component import Component, ComponentSettings
+from deploys.supplies import Supplies
+from inventory.model import Inventory
+from provision.plan import Status
+from provision.progress import Silent
+from provision.runlog import RunLog
+from provision.session import Assignment, Session
 
 
 class Scripted(BaseConnector):

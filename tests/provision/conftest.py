@@ -1,0 +1,5 @@
+"""Tests of the laptop's side run as the program does: with cooperative blocking calls."""
+
+from provision import concurrency
+
+concurrency.enable()

@@ -1,0 +1,137 @@
+"""Package mirrors through the laptop: a real HTTP server, and a socket pair as the SSH channel."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import gevent
+import pytest
+
+from provision.offline import apt_options, share
+
+BODY = b"Package: nginx\n" * 5000
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """A package mirror with one index, an unsized answer, and ranges refused."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/stream":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in (b"one ", b"two"):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        if self.headers.get("If-Modified-Since"):
+            self.send_response(304)
+            self.end_headers()
+            return
+        self.send_response(200 if self.path == "/Packages" else 404)
+        body = BODY if self.path == "/Packages" else b""
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def mirror() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class Transport:
+    """An SSH transport whose forwarded port is opened by `connect`."""
+
+    handler: Any = None
+
+    def request_port_forward(self, address: str, port: int, handler: Any) -> int:
+        assert (address, port) == ("127.0.0.1", 0)
+        self.handler = handler
+        return 40123
+
+    def connect(self) -> http.client.HTTPConnection:
+        near, far = socket.socketpair()
+        self.handler(far, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        connection = http.client.HTTPConnection("proxy")
+        connection.sock = near
+        near.settimeout(10)
+        return connection
+
+
+@pytest.fixture
+def transport() -> Transport:
+    opened = Transport()
+    assert share(opened) == 40123
+    return opened
+
+
+def test_apt_is_told_of_the_port() -> None:
+    assert apt_options(40123).split()[1] == "Acquire::http::Proxy=http://127.0.0.1:40123"
+
+
+def test_several_files_over_one_connection(transport: Transport, mirror: str) -> None:
+    connection = transport.connect()
+    for _ in range(3):
+        connection.request("GET", f"{mirror}/Packages")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, BODY)
+
+
+def test_an_unchanged_index_and_a_missing_one(transport: Transport, mirror: str) -> None:
+    connection = transport.connect()
+    connection.request("GET", f"{mirror}/Packages", headers={"If-Modified-Since": "now"})
+    assert connection.getresponse().status == 304
+
+
+def test_an_answer_of_unknown_length_ends_with_the_connection(transport: Transport, mirror: str) -> None:
+    connection = transport.connect()
+    connection.request("GET", f"{mirror}/stream")
+    answer = connection.getresponse()
+    assert answer.read() == b"one two"
+    assert answer.getheader("Connection") == "close"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("POST", "http://127.0.0.1:1/x", 405),
+        ("GET", "file:///etc/passwd", 405),
+        ("CONNECT", "mail.example:25", 403),
+    ],
+)
+def test_nothing_but_reading_packages(transport: Transport, method: str, target: str, status: int) -> None:
+    connection = transport.connect()
+    connection.putrequest(method, target, skip_host=True)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+
+
+def test_a_mirror_that_is_down_is_a_bad_gateway(transport: Transport) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    connection = transport.connect()
+    connection.request("GET", f"http://127.0.0.1:{port}/Packages")
+    assert connection.getresponse().status == 502
+
+
+def test_garbage_closes_the_connection(transport: Transport) -> None:
+    connection = transport.connect()
+    assert connection.sock
+    connection.sock.sendall(b"\x16\x03\x01garbage\r\n")
+    with gevent.Timeout(5):
+        assert connection.sock.recv(100) == b""

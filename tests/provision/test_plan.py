@@ -1,0 +1,59 @@
+"""Plans and results as values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from provision.plan import (
+    FileChange,
+    HostPlan,
+    HostResult,
+    OperationFailure,
+    Plan,
+    PlannedOperation,
+    Result,
+    Status,
+    exit_code,
+)
+
+SAME = PlannedOperation("base", "Directory /etc/clawd", changes=False)
+FILE = PlannedOperation("nginx", "File nginx.conf", changes=True, files=(FileChange("/etc/n", ("+a",)),))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ([], 0),
+        ([Status.DONE, Status.DONE], 0),
+        ([Status.DONE, Status.FAILED], 1),
+        ([Status.UNREACHABLE], 1),
+        ([Status.FAILED, Status.ROLLED_BACK], 4),
+        ([Status.ROLLED_BACK, Status.INTERRUPTED, Status.FAILED], 130),
+    ],
+)
+def test_the_most_telling_status_decides_the_exit_code(statuses: list[Status], code: int) -> None:
+    assert exit_code(statuses) == code
+
+
+def test_a_plan_counts_and_shows_only_what_changes() -> None:
+    plan = Plan((HostPlan("one", (SAME, FILE)), HostPlan("two", (SAME,)), HostPlan("three", error="no")))
+    assert plan.changes == 1
+    assert [host.host for host in plan.errors] == ["three"]
+    told = json.loads(json.dumps(plan.to_json()))
+    assert told["hosts"][0]["unchanged"] == 1
+    assert told["hosts"][0]["operations"][0]["files"][0]["diff"] == ["+a"]
+    with pytest.raises(KeyError):
+        plan.for_host("four")
+
+
+def test_a_result_is_json_with_its_failure() -> None:
+    failure = OperationFailure("nginx", "File nginx.conf", ("unknown directive",), "mend the template")
+    result = Result((HostResult("one", Status.FAILED, (FILE,), 3, failure),))
+    assert not result.succeeded
+    assert result.changed == 1
+    told = json.loads(json.dumps(result.to_json()))["hosts"][0]
+    assert told["status"] == "failed"
+    assert told["failure"]["output"] == ["unknown directive"]
+    assert "→ mend the template" in str(failure)
