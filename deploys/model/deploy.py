@@ -23,7 +23,6 @@ def apply() -> None:
     path = model_path(model)
     if model.size is not None:
         require_space(path, model.size, f"model {model.name}")
-    files.directory("/var/lib/clawd")
     files.directory(MODELS_FOLDER)
     if model.source is not None:
         push.file(model.source, path, sha256=model.sha256)

@@ -25,7 +25,6 @@ def apply() -> None:
     """nginx serving the webhooks, the console and the health check over TLS, and nothing else."""
     settings = settings_of("nginx", NginxSettings)
     packages.installed("nginx", "logrotate")
-    files.directory("/var/lib/clawd")
     files.directory(ACME_FOLDER)
     files.absent("/etc/nginx/sites-enabled/default")
     files.directory(DROP_IN.rsplit("/", 1)[0])

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 
 from pyinfra.api import deploy
-from pyinfra.operations import server
 
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
-from deploys.ops import files, packages, push, services, units
-from deploys.runtime import prune
+from deploys.ops import files, push, services, units
+from deploys.runtime import prune, users
 from deploys.runtime.config import bot_config, digest, engine_config
 from deploys.runtime.settings import EngineSettings, RuntimeSettings
 from deploys.settings import settings_of, supplies
@@ -38,8 +37,8 @@ def apply() -> None:
     """
     settings = settings_of("runtime", RuntimeSettings)
     release = supplied_release()
-    packages.installed("python3", "libgomp1", "libstdc++6")
-    _accounts()
+    for user in ("clawd-engine", "clawd-bot"):
+        users.service(user, group="clawd")
     _release(release)
     if settings.engine:
         _engine(settings.engine, release)
@@ -69,25 +68,9 @@ def supplied_release() -> ReleaseArchive:
     return release
 
 
-def _accounts() -> None:
-    server.group("clawd", system=True, name="Group clawd")
-    for user in ("clawd-engine", "clawd-bot"):
-        server.user(  # noqa: S604 - names a login shell, runs none
-            user,
-            system=True,
-            group="clawd",
-            home="/nonexistent",
-            create_home=False,
-            ensure_home=False,
-            shell="/usr/sbin/nologin",
-            name=f"User {user}",
-        )
-
-
 def _release(release: ReleaseArchive) -> None:
     path = f"{RELEASES}/{release.id}"
     require_space(path, release.size * UNPACKED_RATIO, "a release of clawd-runtime")
-    files.directory("/opt/clawd")
     files.directory(RELEASES)
     push.unpack(release.archive, path, sha256=release.sha256)
     prune.releases(RELEASES, CURRENT, release.id)
@@ -97,7 +80,6 @@ def _release(release: ReleaseArchive) -> None:
 def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
     """The engine is restarted, and its model loaded again, only when its own part of the release differs."""
     model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
-    files.directory("/etc/clawd")
     files.put(ENGINE_CONFIG, engine_config(engine, model))
     _unit(ENGINE_UNIT, {"model_name": engine.model_name, "memory_max": engine.memory_max})
     services.converge(
@@ -109,8 +91,6 @@ def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
 
 
 def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
-    files.directory("/etc/clawd")
-    files.directory(SECRETS, mode="0700")
     names = sorted(settings.credentials)
     for name in names:
         value = settings.credentials[name].get_secret_value()

@@ -1,0 +1,73 @@
+"""What the components write is what the two programs read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clawd_runtime.bot.settings import load_settings
+from clawd_runtime.engine.settings import read_settings
+from deploys.runtime.config import bot_config, digest, engine_config
+from deploys.runtime.settings import settings_for
+from inventory.model import Inventory
+from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
+
+MODEL = "/var/lib/clawd/models/smollm2-135m-q8_0-0123456789ab.gguf"
+
+INVENTORIES = {
+    "one host": inventory(),
+    "remote default": inventory(models={"default": REMOTE}),
+    "with fallback": inventory(models={"default": LOCAL, "fallback": REMOTE}),
+    "no channels": inventory(channels={}),
+    "polling": inventory(channels={"telegram": {"token": SECRETS["telegram-token"], "mode": "polling"}}),
+    "nginx elsewhere": inventory({"bot1": ["runtime"], "web1": ["nginx"]}),
+    "no nginx": inventory({"bot1": ["runtime"]}),
+    "Chinese": inventory(bot={"system_prompt": "你是团队的助手。", "language": "zh"}),
+}
+
+
+@pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
+def test_the_bot_reads_its_settings(declared: Inventory, tmp_path: Path) -> None:
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    file = tmp_path / "bot.json"
+    file.write_text(bot_config(settings), encoding="utf-8")
+    read = load_settings(file)
+    assert read.system_prompt == declared.bot.system_prompt
+    assert read.public_url == settings.public_url
+    assert (read.models.fallback is not None) == (declared.models.fallback is not None)
+    assert set(read.channels) == {name for name, value in declared.channels if value is not None}
+
+
+@pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
+def test_bot_json_holds_no_secret(declared: Inventory) -> None:
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    written = bot_config(settings)
+    assert not [v for v in settings.credentials.values() if v.get_secret_value() in written]
+
+
+def test_the_engine_reads_its_settings(tmp_path: Path) -> None:
+    settings = settings_for(inventory(), "bot1")
+    assert settings is not None
+    assert settings.engine is not None
+    file = tmp_path / "engine.json"
+    file.write_text(engine_config(settings.engine, MODEL), encoding="utf-8")
+    read = read_settings(file)
+    assert (read.model, read.model_name) == (MODEL, "smollm2-135m-q8_0")
+    assert (read.context_size, read.parallel, read.threads) == (2048, 4, None)
+    assert f"unix:{read.socket}" == settings.models["default"].endpoint
+
+
+def test_text_is_written_readably() -> None:
+    settings = settings_for(INVENTORIES["Chinese"], "bot1")
+    assert settings is not None
+    written = bot_config(settings)
+    assert "你是团队的助手。" in written
+    assert written.endswith("}\n")
+    assert json.loads(written)["language"] == "zh"
+
+
+def test_digest_parts_do_not_run_into_each_other() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab", "c") == digest("ab", "c")

@@ -1,0 +1,48 @@
+import os
+import subprocess
+from pathlib import Path
+
+from deploys.runtime.prune import Entries, EntriesFact, outdated
+
+A, B, C, D, E = (letter * 16 for letter in "abcde")
+
+
+def test_the_newest_three_stay() -> None:
+    assert outdated(Entries((E, D, C, B, A), linked=E), new=E) == (B, A)
+
+
+def test_a_new_release_counts_before_it_is_there() -> None:
+    assert outdated(Entries((D, C, B), linked=D), new=E) == (B,)
+
+
+def test_the_running_release_stays_however_old() -> None:
+    assert outdated(Entries((D, C, B, A), linked=A), new=E) == (C, B)
+
+
+def test_the_first_release() -> None:
+    assert outdated(Entries(), new=A) == ()
+    assert outdated(Entries((A,), linked=""), new=A) == ()
+
+
+def test_leftovers_of_broken_off_runs_go() -> None:
+    leftover = (f"{B}.{B}.part", f"{C}.new")
+    assert outdated(Entries((*leftover, A), linked=A), new=A) == leftover
+
+
+def test_the_host_is_asked_for_names_by_age_and_for_the_link(tmp_path: Path) -> None:
+    folder = tmp_path / "releases"
+    folder.mkdir()
+    for age, name in enumerate((C, A, B)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (1_000_000 - age, 1_000_000 - age))
+    (tmp_path / "current").symlink_to(folder / A)
+    assert asked(str(folder), str(tmp_path / "current")) == Entries((C, A, B), linked=A)
+    assert asked(str(folder), str(tmp_path / "missing")) == Entries((C, A, B))
+    assert asked(str(tmp_path / "nowhere"), "") == Entries()
+
+
+def asked(folder: str, link: str) -> Entries:
+    fact = EntriesFact()
+    command = fact.command(folder=folder, link=link)
+    run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    return fact.process(run.stdout.splitlines())

@@ -1,0 +1,75 @@
+import pytest
+
+from deploys.runtime.settings import RuntimeSettings, settings_for
+from inventory.model import Inventory
+from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, SECRETS, inventory
+
+
+def settings(declared: Inventory, host: str = "bot1") -> RuntimeSettings:
+    found = settings_for(declared, host)
+    assert found is not None
+    return found
+
+
+def test_an_nginx_host_runs_no_bot() -> None:
+    assert settings_for(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "web1") is None
+
+
+def test_every_secret_is_a_credential_and_nothing_else_shows_it() -> None:
+    found = settings(inventory(models={"default": LOCAL, "fallback": REMOTE}))
+    values = {name: value.get_secret_value() for name, value in found.credentials.items()}
+    assert values == {**SECRETS, "model-fallback-api-key": REMOTE["api_key"]}
+    printed = repr(found) + found.model_dump_json()
+    assert not [value for value in values.values() if value in printed]
+
+
+def test_undeclared_channels_have_no_credentials() -> None:
+    found = settings(inventory(channels={"console": CHANNELS["console"]}))
+    assert set(found.credentials) == {"console-jwt-secret"}
+    assert found.telegram is None
+    assert found.feishu is None
+    assert found.console
+
+
+def test_polling_telegram_needs_no_secret_token_and_uploads_no_certificate() -> None:
+    polling = {"telegram": {"token": SECRETS["telegram-token"], "mode": "polling"}}
+    found = settings(inventory(channels=polling))
+    assert found.telegram is not None
+    assert found.telegram.upload_certificate is None
+    assert set(found.credentials) == {"telegram-token"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "listen"),
+    [
+        ({"bot1": ["runtime", "nginx"]}, "127.0.0.1"),
+        ({"bot1": ["runtime"]}, "127.0.0.1"),
+        ({"bot1": ["runtime"], "web1": ["nginx"]}, "0.0.0.0"),
+        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime", "nginx"]}, "127.0.0.1"),
+        ({"bot1": ["runtime"], "bot2": ["runtime", "nginx"]}, "0.0.0.0"),
+    ],
+)
+def test_the_bot_listens_only_where_an_nginx_needs_it(hosts: dict[str, list[str]], listen: str) -> None:
+    assert settings(inventory(hosts)).listen_host == listen
+
+
+def test_without_a_local_model_there_is_no_engine() -> None:
+    found = settings(inventory(models={"default": REMOTE}))
+    assert found.engine is None
+    assert found.models["default"].endpoint == "https://models.example.com/v1"
+    assert found.models["default"].model == "large"
+
+
+def test_the_local_model_is_asked_over_the_engines_socket() -> None:
+    found = settings(inventory())
+    assert found.models["default"].endpoint == "unix:/run/clawd-engine/engine.sock"
+    assert found.engine is not None
+    assert found.models["default"].model == found.engine.model_name
+    assert found.models["default"].context_size == found.engine.context_size
+
+
+def test_plain_data_is_accepted() -> None:
+    found = settings(inventory())
+    plain = found.model_dump()
+    plain["credentials"] = {name: value.get_secret_value() for name, value in found.credentials.items()}
+    assert RuntimeSettings.model_validate(plain) == found
