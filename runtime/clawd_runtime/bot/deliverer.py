@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
+from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import Channel, RetryLater, Undeliverable
 from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.metrics import Metrics
@@ -19,14 +20,8 @@ log = logging.getLogger(__name__)
 
 SENT_AT_ONCE = 64
 SEND_SECONDS = 60.0
-LONGEST_BACKOFF = 300.0
 GIVE_UP_AFTER = 24 * 3600.0
 IDEMPOTENCY_MARGIN = 120.0
-
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait after attempt number `attempt` (from 1) failed: doubling, up to five minutes."""
-    return float(min(LONGEST_BACKOFF, 2.0 ** (min(attempt, 16) - 1)))
 
 
 def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
@@ -101,13 +96,15 @@ class Deliverer:
 
     async def _finish(
         self, delivery: Delivery, state: FinalState, *, ref: str | None = None, problem: str | None = None
-    ) -> None:
+    ) -> float | None:
+        """Record how it ended; no other attempt is made."""
         await self._store.finish(delivery.id, state, ref=ref, problem=problem)
         self._metrics.delivery(delivery.reply.conversation.channel, state)
         if problem:
             log.warning("%s: %s: %s", _name(delivery), state, problem)
         else:
             log.info("%s: %s", _name(delivery), state)
+        return None
 
 
 def _name(delivery: Delivery) -> str:

@@ -1,0 +1,233 @@
+"""The console channel: the bot's own chat API, for `clawd-provision chat` and programs.
+
+`POST /console/v1/messages` with a JWT (HS256) whose `sub` is the user. Body `{"text", "conversation", "id"}`;
+`conversation` separates histories, `id` makes a repeated request harmless: it gets the answer that is being
+made or was stored. The answer is a stream of server-sent events: `delta` `{"text"}` for each piece, then
+`done` `{"text"}` with the whole answer, which counts, or `error` `{"message"}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any, ClassVar
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
+from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
+from clawd_runtime.errors import SettingsError
+
+SHORTEST_SECRET = 32
+KEEP_ALIVE = 15.0
+UNANSWERED = "no answer: too many messages within a minute; please wait a little"
+STOPPING = "the bot is restarting; repeat the request with the same id to get the answer"
+
+
+class ConsoleSettings(ChannelSettings):
+    """The console has none."""
+
+
+class Question(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Annotated[str, Field(min_length=1, max_length=32_000)]
+    conversation: Annotated[str, Field(min_length=1, max_length=128)] = "default"
+    id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
+class Stream:
+    """What one request waits for."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.ending: tuple[str, dict[str, str]] | None = None
+        self._news = asyncio.Event()
+
+    def grow(self, text: str) -> None:
+        """There is more of the answer."""
+        self.text = text
+        self._news.set()
+
+    def end(self, event: str, data: dict[str, str]) -> None:
+        """This is how it ends; the first word counts."""
+        self.ending = self.ending or (event, data)
+        self._news.set()
+
+    async def news(self, seconds: float) -> bool:
+        """Wait for something new; False when there was nothing for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        heard = self._news.is_set()
+        self._news.clear()
+        return heard
+
+
+class ConsoleChannel(Channel):
+    """The console."""
+
+    name = "console"
+    Settings: ClassVar[type[ChannelSettings]] = ConsoleSettings
+    idempotent_for = float("inf")
+
+    def __init__(self, settings: ConsoleSettings, context: ChannelContext) -> None:
+        super().__init__(settings, context)
+        self._secret = context.credentials["console-jwt-secret"]
+        if len(self._secret.encode()) < SHORTEST_SECRET:
+            raise SettingsError(
+                f"credential console-jwt-secret: should have at least {SHORTEST_SECRET} bytes"
+            )
+        self._streams: dict[str, set[Stream]] = {}
+        self._closed = False
+
+    @classmethod
+    def credentials(cls, settings: Any) -> tuple[str, ...]:
+        """The key that signs the tokens."""
+        return ("console-jwt-secret",)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """See the module's description."""
+        return (Route("/console/v1/messages", self._messages, methods=["POST"]),)
+
+    async def send(self, reply: Reply) -> SentRef:
+        """Hand the answer to whoever waits; otherwise it stays stored for a repeated request."""
+        for stream in self._streams.get(reply.event_id, ()):
+            stream.end("done", {"text": reply.text})
+        return SentRef(reply.key)
+
+    def left_unanswered(self, event_id: str) -> None:
+        """See `Channel.left_unanswered`."""
+        for stream in self._streams.get(event_id, ()):
+            stream.end("error", {"message": UNANSWERED})
+
+    @asynccontextmanager
+    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        """Stream the answer."""
+        yield _Broadcast(self._streams, inbound.event_id)
+
+    async def close(self) -> None:
+        """End the streams whose answers are not made in this run."""
+        self._closed = True
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.end("error", {"message": STOPPING})
+
+    async def _messages(self, request: Request) -> Response:
+        user = self._user(request)
+        if user is None:
+            return JSONResponse(
+                {"message": "a valid bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"}
+            )
+        try:
+            question = Question.model_validate_json(await request.body())
+        except ValidationError as error:
+            return JSONResponse({"message": _problems(error)}, 422)
+        inbound = _inbound(user, question)
+        return StreamingResponse(
+            self._answer(inbound, await self._accept(inbound)),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def _accept(self, inbound: Inbound) -> Stream:
+        stream = Stream()
+        self._streams.setdefault(inbound.event_id, set()).add(stream)
+        try:
+            if not await self.context.inbox.store(inbound):
+                earlier = await self.context.inbox.answer_to(self.name, inbound.event_id)
+                if earlier is not None:
+                    stream.end(*_ending(earlier))
+        except BaseException:
+            self._leave(inbound, stream)
+            raise
+        if self._closed:
+            stream.end("error", {"message": STOPPING})
+        return stream
+
+    async def _answer(self, inbound: Inbound, stream: Stream) -> AsyncIterator[bytes]:
+        sent = ""
+        try:
+            yield b": stored\n\n"
+            while stream.ending is None:
+                if not await stream.news(KEEP_ALIVE):
+                    yield b": working\n\n"
+                # A second attempt of the model may begin differently; then only the end tells the truth.
+                elif stream.text.startswith(sent) and stream.text != sent:
+                    yield _event("delta", {"text": stream.text[len(sent) :]})
+                    sent = stream.text
+            yield _event(*stream.ending)
+        finally:
+            self._leave(inbound, stream)
+
+    def _leave(self, inbound: Inbound, stream: Stream) -> None:
+        waiting = self._streams[inbound.event_id]
+        waiting.discard(stream)
+        if not waiting:
+            del self._streams[inbound.event_id]
+
+    def _user(self, request: Request) -> str | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        try:
+            claims = jwt.decode(
+                token.strip(), self._secret, algorithms=["HS256"], options={"require": ["exp", "sub"]}
+            )
+        except jwt.PyJWTError:
+            return None
+        user = claims["sub"]
+        return user if isinstance(user, str) and 0 < len(user) <= 128 else None
+
+
+class _Broadcast:
+    def __init__(self, streams: dict[str, set[Stream]], event_id: str) -> None:
+        self._streams = streams
+        self._event_id = event_id
+
+    def show(self, text: str) -> None:
+        for stream in self._streams.get(self._event_id, ()):
+            stream.grow(text)
+
+
+def _inbound(user: str, question: Question) -> Inbound:
+    # JSON keeps the two apart whatever characters they hold.
+    event_id = json.dumps([user, question.id or uuid.uuid4().hex])
+    return Inbound(
+        event_id=event_id,
+        message_id=event_id,
+        conversation=ConversationKey("console", user, question.conversation),
+        chat_kind="private",
+        user=user,
+        text=question.text,
+        addressed=True,
+        reply_to="",
+        received_at=time.time(),
+    )
+
+
+def _ending(answer: Answer) -> tuple[str, dict[str, str]]:
+    if answer.text is None:
+        return "error", {"message": UNANSWERED}
+    return "done", {"text": answer.text}
+
+
+def _event(name: str, data: dict[str, str]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    )

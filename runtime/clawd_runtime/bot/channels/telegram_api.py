@@ -1,0 +1,97 @@
+"""Calls of the Telegram Bot API (https://core.telegram.org/bots/api#making-requests).
+
+The bot's token is part of every address, so addresses appear in no error and no log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
+from clawd_runtime.errors import ChannelError
+
+SECONDS = 20.0
+# With these nothing has been sent yet; with any other fault of the connection that is not known.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class TelegramRefusal(ChannelError):
+    """Telegram answered `ok: false`. `code` is its error code."""
+
+    def __init__(self, method: str, code: int, description: str, parameters: Mapping[str, Any]) -> None:
+        super().__init__(f"Telegram {method}: {code} {description}")
+        self.code = code
+        self.description = description
+        self.migrated_to: int | None = parameters.get("migrate_to_chat_id")
+
+
+class TelegramApi:
+    """One bot. `base` is `https://api.telegram.org` or a server of the same protocol."""
+
+    def __init__(self, http: httpx.AsyncClient, base: str, token: str) -> None:
+        self._http = http
+        self._base = f"{base.rstrip('/')}/bot{token}"
+
+    async def call(
+        self,
+        method: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        upload: tuple[str, bytes] | None = None,
+        seconds: float = SECONDS,
+    ) -> Any:
+        """Call a method and return its result. `upload` is a file, as parameter name and content.
+
+        Raises `TelegramRefusal`; `RetryLater` when the call certainly had no effect and may be repeated
+        (no connection, 429); `DeliveryUnknown` when it may have had one.
+        """
+        try:
+            response = await self._post(method, dict(parameters or {}), upload, seconds)
+        except NOT_SENT as fault:
+            raise RetryLater(f"Telegram {method}: {type(fault).__name__}") from None
+        except httpx.HTTPError as fault:
+            raise DeliveryUnknown(f"Telegram {method}: {type(fault).__name__}") from None
+        return _result(method, response)
+
+    async def _post(
+        self, method: str, parameters: dict[str, Any], upload: tuple[str, bytes] | None, seconds: float
+    ) -> httpx.Response:
+        timeout = httpx.Timeout(seconds, connect=10.0)
+        address = f"{self._base}/{method}"
+        if upload is None:
+            return await self._http.post(address, json=parameters, timeout=timeout)
+        name, content = upload
+        fields = {
+            key: value if isinstance(value, str) else json.dumps(value) for key, value in parameters.items()
+        }
+        files = {name: (f"{name}.pem", content, "application/x-pem-file")}
+        return await self._http.post(address, data=fields, files=files, timeout=timeout)
+
+
+def _result(method: str, response: httpx.Response) -> Any:
+    try:
+        body = response.json()
+        if body["ok"] is True:
+            return body["result"]
+        code = int(body.get("error_code", response.status_code))
+        description = str(body.get("description", ""))
+        parameters = body.get("parameters") or {}
+    except (ValueError, TypeError, LookupError, AttributeError):
+        code, description, parameters = response.status_code, "no answer of the Bot API", {}
+    if code == 429:
+        raise RetryLater(f"Telegram {method}: 429", after=_seconds(parameters, response))
+    if code >= 500 or code < 400:
+        raise DeliveryUnknown(f"Telegram {method}: {code} {description}")
+    raise TelegramRefusal(method, code, description, parameters)
+
+
+def _seconds(parameters: Mapping[str, Any], response: httpx.Response) -> float | None:
+    value = parameters.get("retry_after", response.headers.get("retry-after"))
+    try:
+        return float(value) if value is not None else None
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,205 @@
+"""How updates come: by a webhook that is kept registered, or by long polling that never stops."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clawd_runtime.bot.backoff import backoff
+from clawd_runtime.bot.channels.base import DeliveryUnknown, Inbox, RetryLater
+from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
+from clawd_runtime.bot.channels.telegram_updates import ALLOWED_UPDATES, Identity, read_update
+from clawd_runtime.bot.messages import CATALOGUE
+from clawd_runtime.bot.values import Inbound
+from clawd_runtime.errors import ChannelError
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 50
+POLL_GRACE = 15.0
+LONGEST_PAUSE = 30.0
+CHECK_EVERY = 300.0
+
+
+class Reception(ABC):
+    """Learns who the bot is, then receives. `identity` is None until Telegram has told."""
+
+    def __init__(self, api: TelegramApi) -> None:
+        self.api = api
+        self.identity: Identity | None = None
+
+    async def run(self) -> None:
+        """Receive until cancelled, whatever Telegram or the network do meanwhile."""
+        failures = 0
+        while True:
+            try:
+                if self.identity is None:
+                    self.identity = await self._introduce()
+                await self.step(self.identity)
+                failures = 0
+            except ChannelError as fault:
+                failures += 1
+                pause = _pause(fault, failures)
+                log.warning("%s: again in %.0f s", fault, pause)
+                await asyncio.sleep(pause)
+
+    @abstractmethod
+    async def step(self, me: Identity) -> None:
+        """One round. Raises `ChannelError` when it should be repeated after a while."""
+
+    async def _introduce(self) -> Identity:
+        user = await self.api.call("getMe")
+        try:
+            me = Identity(int(user["id"]), str(user["username"]))
+        except (LookupError, TypeError, ValueError):
+            raise ChannelError("Telegram getMe: not a bot's user") from None
+        log.info("Telegram: the bot is @%s", me.username)
+        for language, words in CATALOGUE.items():
+            commands = [
+                {"command": "new", "description": words.command_new},
+                {"command": "help", "description": words.command_help},
+            ]
+            of_language = {} if language == "en" else {"language_code": language}
+            try:
+                await self.api.call("setMyCommands", {"commands": commands, **of_language})
+            except ChannelError as fault:
+                log.info("%s: the menu of commands stays as it is", fault)
+        return me
+
+
+class WebhookRegistration(Reception):
+    """Registers the webhook at the start, and again when Telegram or the certificate's file differ."""
+
+    def __init__(
+        self,
+        api: TelegramApi,
+        *,
+        url: str,
+        secret_token: str,
+        max_connections: int,
+        certificate: Path | None,
+    ) -> None:
+        super().__init__(api)
+        self._url = url
+        self._secret_token = secret_token
+        self._max_connections = max_connections
+        self._certificate = certificate
+        self._registered: str | None = None
+        self._last_error = 0
+
+    async def step(self, me: Identity) -> None:
+        """See `Reception.step`."""
+        certificate = self._read_certificate()
+        digest = hashlib.sha256(certificate or b"").hexdigest()
+        if self._registered != digest or not await self._stands():
+            await self._register(certificate)
+            self._registered = digest
+        await asyncio.sleep(CHECK_EVERY)
+
+    async def _register(self, certificate: bytes | None) -> None:
+        await self.api.call(
+            "setWebhook",
+            {
+                "url": self._url,
+                "secret_token": self._secret_token,
+                "allowed_updates": ALLOWED_UPDATES,
+                "max_connections": self._max_connections,
+            },
+            upload=("certificate", certificate) if certificate else None,
+        )
+        log.info("Telegram: webhook set to %s", self._url)
+
+    async def _stands(self) -> bool:
+        info: dict[str, Any] = await self.api.call("getWebhookInfo")
+        failed_at = info.get("last_error_date", 0)
+        if failed_at > self._last_error:
+            self._last_error = failed_at
+            log.warning("Telegram cannot deliver to the webhook: %s", info.get("last_error_message", ""))
+        return bool(
+            info.get("url") == self._url
+            and info.get("allowed_updates", ALLOWED_UPDATES) == ALLOWED_UPDATES
+            and info.get("max_connections", self._max_connections) == self._max_connections
+            and info.get("has_custom_certificate", False) == (self._certificate is not None)
+        )
+
+    def _read_certificate(self) -> bytes | None:
+        if self._certificate is None:
+            return None
+        try:
+            return self._certificate.read_bytes()
+        except OSError as error:
+            raise ChannelError(f"{self._certificate}: {error.strerror}, cannot be uploaded") from None
+
+
+class Polling(Reception):
+    """Long polling. Its offset is stored together with the updates that it confirms."""
+
+    def __init__(self, api: TelegramApi, bot_id: int, inbox: Inbox) -> None:
+        super().__init__(api)
+        self._inbox = inbox
+        self._offset_name = f"offset:{bot_id}"
+        self._offset: int | None = None
+        self._webhook_gone = False
+
+    async def step(self, me: Identity) -> None:
+        """See `Reception.step`."""
+        if not self._webhook_gone:
+            await self.api.call("deleteWebhook", {"drop_pending_updates": False})
+            self._webhook_gone = True
+        if self._offset is None:
+            self._offset = int(await self._inbox.state("telegram", self._offset_name) or 0)
+        updates = await self._poll(self._offset)
+        if updates:
+            offset = max(int(update["update_id"]) for update in updates) + 1
+            await self._inbox.store_all(
+                tuple(_readable(updates, me)), "telegram", {self._offset_name: str(offset)}
+            )
+            self._offset = offset
+
+    async def _poll(self, offset: int) -> list[dict[str, Any]]:
+        wanted: dict[str, Any] = {"timeout": POLL_SECONDS, "allowed_updates": ALLOWED_UPDATES}
+        if offset:
+            wanted["offset"] = offset
+        try:
+            # A second clock beside the client's own, which starts anew with every byte received.
+            async with asyncio.timeout(POLL_SECONDS + 2 * POLL_GRACE):
+                updates = await self.api.call("getUpdates", wanted, seconds=POLL_SECONDS + POLL_GRACE)
+        except TimeoutError:
+            raise DeliveryUnknown("Telegram getUpdates: no end of the answer") from None
+        except TelegramRefusal as refusal:
+            # 409: a webhook has been set meanwhile, or another bot polls with this token.
+            self._webhook_gone = refusal.code != 409
+            raise
+        if not isinstance(updates, list) or not all(_is_update(update) for update in updates):
+            raise ChannelError("Telegram getUpdates: not a list of updates")
+        return updates
+
+
+def _readable(updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
+    """The messages among updates. One that cannot be read must not hold up those behind it."""
+    found = []
+    for update in updates:
+        try:
+            inbound = read_update(update, me, time.time())
+        except ValueError as error:
+            log.warning("Telegram update %s is left out: %s", update["update_id"], error)
+            continue
+        if inbound is not None:
+            found.append(inbound)
+    return found
+
+
+def _is_update(update: Any) -> bool:
+    return isinstance(update, dict) and isinstance(update.get("update_id"), int)
+
+
+def _pause(fault: ChannelError, failures: int) -> float:
+    if isinstance(fault, RetryLater) and fault.after is not None:
+        return fault.after
+    return min(LONGEST_PAUSE, backoff(failures))

@@ -1,0 +1,131 @@
+"""The bot's HTTP application: routes of the channels, health, metrics; limits and measures around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.store.store import Store
+from clawd_runtime.errors import StoreError
+
+LARGEST_BODY = 1024 * 1024
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+
+ModelAlive = Callable[[], Awaitable[bool]]
+
+
+def application(
+    channel_routes: Sequence[BaseRoute], store: Store, metrics: Metrics, model_alive: ModelAlive
+) -> Starlette:
+    """The whole application; `model_alive` tells whether any model's server answers."""
+
+    async def alive(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(_: Request) -> Response:
+        checks = {"database": await _answers(store), "engine": await model_alive()}
+        return JSONResponse(checks, 200 if all(checks.values()) else 503)
+
+    async def measured(_: Request) -> Response:
+        return Response(metrics.render(await store.depths()), media_type=EXPOSITION)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+            Route("/metrics", measured),
+            *channel_routes,
+        ],
+        middleware=[Middleware(Measure, metrics=metrics), Middleware(LimitBody, largest=LARGEST_BODY)],
+        exception_handlers={StoreError: _store_failed, HTTPException: _plain},
+    )
+
+
+class Measure:
+    """Measures the time until an answer begins, by route."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seconds = time.monotonic() - begun
+                self._metrics.request(_method(scope), _route(scope), message["status"], seconds)
+            await send(message)
+
+        await self._app(scope, receive, measured)
+
+
+class LimitBody:
+    """Answers 413 to a request whose body is larger than `largest` bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self._app = app
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self._largest:
+            await Response(status_code=413)(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._largest:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, limited, send)
+
+
+async def _answers(store: Store) -> bool:
+    try:
+        await store.ping()
+    except StoreError:
+        return False
+    return True
+
+
+async def _store_failed(_: Request, error: Exception) -> Response:
+    # The platform is told that nothing was kept, and sends the event again.
+    return JSONResponse({"message": "the database failed"}, 503, {"Retry-After": "5"})
+
+
+async def _plain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Response(status_code=error.status_code, headers=error.headers)
+
+
+def _method(scope: Scope) -> str:
+    known = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+    return scope["method"] if scope["method"] in known else "other"
+
+
+def _route(scope: Scope) -> str:
+    """The route's path; what callers invent is not a label."""
+    route = scope.get("route")
+    return route.path if isinstance(route, Route) else "other"
