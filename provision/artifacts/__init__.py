@@ -1,0 +1,1 @@
+"""What is pushed to hosts, made to fit them: releases of clawd-runtime, and the model."""

@@ -1,0 +1,175 @@
+"""Archives (.tar.gz) that are the same bytes on every laptop.
+
+Order, times, owners and modes are fixed. What is left is the compressor: zlib, zlib-ng and Apple's zlib
+compress the same input to different bytes. So nothing is compressed here: each file becomes a gzip
+member of its own (RFC 1952 allows any number of them in a row) around the DEFLATE stream that it already
+has inside its wheel; everything else goes in uncompressed blocks (RFC 1951, 3.2.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+from inventory.errors import ArtifactError
+
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_LARGEST_STORED_BLOCK = 0xFFFF
+_LARGEST_MEMBER = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Plain bytes."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes when unpacked."""
+        return len(self.data)
+
+    def unpacked(self) -> bytes:
+        """The bytes themselves."""
+        return self.data
+
+    def gzip_member(self) -> bytes:
+        """The bytes as a gzip member."""
+        return _member(b"".join(_stored_blocks(self.data)), zlib.crc32(self.data), len(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """A raw DEFLATE stream, with the CRC-32 and the length of what it unpacks to."""
+
+    raw: bytes
+    crc: int
+    size: int
+
+    def unpacked(self) -> bytes:
+        """The bytes that the stream unpacks to; raises ArtifactError when it is damaged."""
+        try:
+            data = zlib.decompress(self.raw, wbits=-zlib.MAX_WBITS)
+        except zlib.error as error:
+            raise ArtifactError(f"a compressed file is damaged: {error}") from error
+        if len(data) != self.size or zlib.crc32(data) != self.crc:
+            raise ArtifactError("a compressed file is damaged: its checksum is wrong")
+        return data
+
+    def gzip_member(self) -> bytes:
+        """The same stream as a gzip member."""
+        return _member(self.raw, self.crc, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link to `target`, relative to the folder it stands in."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or link of an archive; `path` is relative and in POSIX form."""
+
+    path: str
+    content: Stored | Deflated | Link
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An archive on disk: its digest, its size, and the bytes of the files in it when unpacked."""
+
+    sha256: str
+    size: int
+    unpacked: int
+
+
+def write(target: Path, entries: Iterable[Entry]) -> Written:
+    """Writes the archive of `entries` and the folders they stand in.
+
+    The bytes depend on the entries alone, not on their order. Raises ArtifactError when two have the
+    same path.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.path)
+    for one, following in pairwise(ordered):
+        if one.path == following.path:
+            raise ArtifactError(f"{target.name}: {one.path} comes from two places")
+    digest = hashlib.sha256()
+    size = 0
+    with target.open("wb") as out:
+        for block in _members(ordered):
+            out.write(block)
+            digest.update(block)
+            size += len(block)
+    unpacked = sum(entry.content.size for entry in ordered if not isinstance(entry.content, Link))
+    return Written(digest.hexdigest(), size, unpacked)
+
+
+def linked_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The same files, where copies of a shared library in one folder become links to one of them.
+
+    Wheels cannot hold links, so a library comes under each of its names (libx.so, libx.so.1, …). The one
+    with the longest name stays.
+    """
+    libraries: dict[tuple[str, str], str] = {}
+    rest: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (-len(entry.path), entry.path)):
+        path = PurePosixPath(entry.path)
+        if isinstance(entry.content, Link) or ".so" not in path.suffixes:
+            rest.append(entry)
+            continue
+        digest = hashlib.sha256(entry.content.unpacked()).hexdigest()
+        original = libraries.setdefault((str(path.parent), digest), path.name)
+        rest.append(entry if original == path.name else Entry(entry.path, Link(original), 0o777))
+    yield from rest
+
+
+def _members(ordered: list[Entry]) -> Iterator[bytes]:
+    """The gzip members. Headers and paddings between two file contents go together into one."""
+    pending = bytearray()
+    folders: set[str] = set()
+    for entry in ordered:
+        for folder in reversed(PurePosixPath(entry.path).parents):
+            if str(folder) != "." and str(folder) not in folders:
+                folders.add(str(folder))
+                pending += _header(str(folder), tarfile.DIRTYPE, 0o755)
+        content = entry.content
+        if isinstance(content, Link):
+            pending += _header(entry.path, tarfile.SYMTYPE, 0o777, link=content.target)
+            continue
+        pending += _header(entry.path, tarfile.REGTYPE, entry.mode, size=content.size)
+        if isinstance(content, Stored):
+            pending += content.data
+        else:
+            yield Stored(bytes(pending)).gzip_member()
+            yield content.gzip_member()
+            pending.clear()
+        pending += bytes(-content.size % tarfile.BLOCKSIZE)
+    pending += bytes(2 * tarfile.BLOCKSIZE)
+    yield Stored(bytes(pending)).gzip_member()
+
+
+def _header(path: str, kind: bytes, mode: int, *, size: int = 0, link: str = "") -> bytes:
+    info = tarfile.TarInfo(path)
+    info.type, info.mode, info.size, info.linkname, info.mtime = kind, mode, size, link, 0
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _member(deflated: bytes, crc: int, size: int) -> bytes:
+    return _GZIP_HEADER + deflated + struct.pack("<II", crc, size & _LARGEST_MEMBER)
+
+
+def _stored_blocks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, max(len(data), 1), _LARGEST_STORED_BLOCK):
+        block = data[start : start + _LARGEST_STORED_BLOCK]
+        last = start + _LARGEST_STORED_BLOCK >= len(data)
+        yield struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF)
+        yield block

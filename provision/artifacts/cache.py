@@ -1,0 +1,158 @@
+"""The folder where everything made for hosts is kept: each entry appears whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import ArtifactError
+from provision.artifacts.progress import Tell, silent
+
+_STALE_AFTER = 24 * 3600.0
+_CHUNK = 1 << 20
+
+
+def default_folder() -> Path:
+    """`$CLAWD_CACHE`, else `clawd-provision` in the user's cache folder."""
+    if own := os.environ.get("CLAWD_CACHE"):
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "clawd-provision"
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Entries are folders `<root>/<kind>/<key>`; what is being made lies in `<root>/partial`."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Cache:
+        """The user's cache."""
+        return cls(default_folder())
+
+    def entry(self, kind: str, key: str) -> Path:
+        """Where the entry is, or will be."""
+        return self.root / kind / key
+
+    @contextmanager
+    def making(self, kind: str, key: str) -> Iterator[Path]:
+        """An empty folder that becomes the entry when the block ends well, and vanishes when it does not.
+
+        An entry that is already there is replaced.
+        """
+        partial = self._partial()
+        work = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=partial))
+        try:
+            yield work
+            self._publish(work, self.entry(kind, key))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """An empty folder that is gone after the block."""
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=self._partial()))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str, progress: Tell = silent) -> Iterator[None]:
+        """Holds one name against other runs on this machine; waits, and says so, while another has it.
+
+        The system drops the lock when its holder dies, so none is ever left behind.
+        """
+        folder = self._folder(self.root / "locks")
+        with (folder / name).open("w") as handle:
+            told = False
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not told:
+                        progress(f"waiting for another run that makes {name}")
+                        told = True
+                    time.sleep(0.2)
+            yield
+
+    def size(self) -> int:
+        """Bytes that the cache takes on disk."""
+        if not self.root.is_dir():
+            return 0
+        return sum(file.lstat().st_size for file in self.root.rglob("*") if not file.is_dir())
+
+    def prune(self, unused_for: float) -> int:
+        """Removes entries that nobody has used for that many seconds; returns the bytes set free."""
+        before = self.size()
+        horizon = time.time() - unused_for
+        for entry in self.root.glob("*/*"):
+            if entry.is_dir() and entry.stat().st_mtime < horizon:
+                shutil.rmtree(entry, ignore_errors=True)
+        return before - self.size()
+
+    def used(self, entry: Path) -> None:
+        """Marks an entry as used now, for `prune`."""
+        os.utime(entry)
+
+    def _partial(self) -> Path:
+        folder = self._folder(self.root / "partial")
+        horizon = time.time() - _STALE_AFTER
+        for left in folder.iterdir():
+            if left.stat().st_mtime < horizon:
+                shutil.rmtree(left, ignore_errors=True)
+        return folder
+
+    def _publish(self, work: Path, entry: Path) -> None:
+        self._folder(entry.parent)
+        work.chmod(0o755)
+        if entry.exists():
+            entry.rename(Path(tempfile.mkdtemp(dir=self._partial())) / "replaced")
+        try:
+            work.rename(entry)
+        except OSError as error:
+            if not entry.exists():
+                raise ArtifactError(f"{entry}: cannot be written: {error.strerror}") from error
+
+    def _folder(self, folder: Path) -> Path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder}: cannot be made: {error.strerror}",
+                advice="set CLAWD_CACHE to a folder that can be written",
+            ) from error
+        return folder
+
+
+def sha256_of(path: Path, progress: Tell = silent) -> str:
+    """Digest of a file, in lower-case hex."""
+    digest = hashlib.sha256()
+    total = path.stat().st_size or 1
+    done = 0
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            if done % (64 * _CHUNK) < len(chunk):
+                progress(f"checking {path.name}", done / total)
+    return digest.hexdigest()
+
+
+def digest_of(*parts: str) -> str:
+    """A key for the cache: 16 hex digits of the SHA-256 over parts that cannot run into each other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]

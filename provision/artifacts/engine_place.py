@@ -1,0 +1,75 @@
+"""Which machine builds the engine for which hosts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from inventory.errors import ArtifactError
+from provision.artifacts.kind import HostKind
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A machine of `kind` that is to build: a host by name, or this machine (`None`)."""
+
+    kind: HostKind
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """For each kind of host the kind of machine whose build it gets, and what is to be built first."""
+
+    built_on: Mapping[HostKind, HostKind]
+    builds: tuple[Place, ...]
+
+
+def choose_builders(
+    kinds: Collection[HostKind],
+    this_machine: HostKind | None,
+    hosts: Mapping[str, HostKind],
+    there: Collection[HostKind] = (),
+) -> Choice:
+    """Chooses so that each architecture is built at most once.
+
+    A build runs on machines of its architecture whose C library is not older; the newest of those that are
+    `there` already is taken. What none of them serves is built on this machine when its C library is not too
+    new for any of them, else on the host with the oldest one. Raises ArtifactError when no machine can.
+    """
+    built_on: dict[HostKind, HostKind] = {}
+    builds: list[Place] = []
+    unserved: dict[str, list[HostKind]] = {}
+    for kind in sorted(set(kinds)):
+        usable = [other for other in there if kind.runs_builds_of(other)]
+        if usable:
+            built_on[kind] = max(usable, key=lambda other: other.libc_version)
+        else:
+            unserved.setdefault(kind.architecture, []).append(kind)
+    for architecture, waiting in unserved.items():
+        place = _place(architecture, waiting, this_machine, hosts)
+        builds.append(place)
+        built_on |= dict.fromkeys(waiting, place.kind)
+    return Choice(built_on, tuple(builds))
+
+
+def _place(
+    architecture: str,
+    waiting: Collection[HostKind],
+    this_machine: HostKind | None,
+    hosts: Mapping[str, HostKind],
+) -> Place:
+    def serves_all(kind: HostKind) -> bool:
+        return all(other.runs_builds_of(kind) for other in waiting)
+
+    if this_machine and serves_all(this_machine):
+        return Place(this_machine)
+    able = [(kind.libc_version, name) for name, kind in hosts.items() if serves_all(kind)]
+    if not able:
+        oldest = min(kind.libc_version for kind in waiting)
+        raise ArtifactError(
+            f"no machine can build the engine for {architecture} with glibc {oldest[0]}.{oldest[1]}",
+            advice="a host of that kind must be among those that this run reaches",
+        )
+    name = min(able)[1]
+    return Place(hosts[name], name)

@@ -1,0 +1,222 @@
+"""llama-cpp-python, which has no wheel in the index: built once for an architecture and C library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import ArtifactError, ToolError
+from provision.artifacts import archive, engine_script, lockfile, pip, wheel_file
+from provision.artifacts.builders import Builder, LocalBuilder
+from provision.artifacts.cache import Cache, digest_of, sha256_of
+from provision.artifacts.engine_place import Choice, Place, choose_builders
+from provision.artifacts.engine_script import OUT, SDIST, TOOLS, Recipe
+from provision.artifacts.kind import HostKind
+from provision.artifacts.lockfile import Locked
+from provision.artifacts.progress import Tell, silent
+from provision.artifacts.runtime_source import ENGINE, RuntimeSource
+from provision.artifacts.wheels import wheels_for
+
+BUILD_LOCK = Path(__file__).with_name("engine-build.lock")
+_RECORD = "made.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWheel:
+    """A built wheel; `built_on` is the kind of machine it was built on."""
+
+    path: Path
+    sha256: str
+    built_on: HostKind
+
+
+def engine_wheels(
+    kinds: Collection[HostKind],
+    cache: Cache,
+    *,
+    hosts: Mapping[str, HostKind] | None = None,
+    connect: Callable[[str], Builder] | None = None,
+    source: RuntimeSource | None = None,
+    progress: Tell = silent,
+) -> dict[HostKind, EngineWheel]:
+    """The engine for each of `kinds`, built where it is not in the cache.
+
+    `hosts` may build too, over what `connect(name)` gives. Raises ToolError when only this machine could
+    build and lacks a compiler, ArtifactError or HostError when a build fails.
+    """
+    locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
+    this_machine = _this_machine(hosts)
+
+    def choose() -> tuple[dict[HostKind, EngineWheel], Choice]:
+        there = {wheel.built_on: wheel for wheel in cached(locked, cache)}
+        return there, choose_builders(kinds, this_machine, hosts or {}, there)
+
+    there, choice = choose()
+    if choice.builds:
+        with cache.lock("engine", progress):
+            there, choice = choose()
+            for place in choice.builds:
+                builder = _builder(place, connect)
+                there[place.kind] = build(locked, place.kind, builder, cache, progress=progress)
+    found = {kind: there[built_on] for kind, built_on in choice.built_on.items()}
+    for wheel in found.values():
+        cache.used(wheel.path.parent)
+    return found
+
+
+def cached(locked: Locked, cache: Cache) -> list[EngineWheel]:
+    """The wheels of this version and recipe that are in the cache and whole."""
+    found = []
+    for record in sorted((cache.root / "engine").glob(f"{_key(locked)}-*/{_RECORD}")):
+        try:
+            made = json.loads(record.read_text(encoding="utf-8"))
+            wheel = EngineWheel(
+                record.with_name(made["wheel"]), made["sha256"], HostKind.from_json(made["built_on"])
+            )
+            whole = sha256_of(wheel.path) == wheel.sha256
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if whole:
+            found.append(wheel)
+    return found
+
+
+def build(
+    locked: Locked, kind: HostKind, builder: Builder, cache: Cache, *, progress: Tell = silent
+) -> EngineWheel:
+    """Builds on `builder`, a machine of `kind`; the wheel is in the cache afterwards.
+
+    Takes 5 to 10 minutes on 2 cores. What was put on the machine is removed again.
+    """
+    with cache.workspace() as work:
+        sdist = fetch_sdist(locked, work, progress)
+        tools = _tools(kind, cache, work, progress)
+        wheel = _run_build(builder, sdist, tools, work, progress)
+        return publish(locked, kind, wheel, cache)
+
+
+def fetch_sdist(locked: Locked, folder: Path, progress: Tell = silent) -> Path:
+    """The source archive, with the locked digest.
+
+    pip asks a source's build system for its metadata even when it only downloads. That would fetch and
+    run cmake on the laptop; a stand-in answers with what the lock file says anyway.
+    """
+    stand_in = folder / "stand-in" / "scikit_build_core"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (stand_in / "build.py").write_text(
+        _METADATA_STAND_IN.format(name=locked.name, version=locked.version), encoding="utf-8"
+    )
+    options = ("--no-build-isolation", "--no-binary", locked.name)
+    target = folder / "sdist"
+    environment = {"PYTHONPATH": str(stand_in.parent)}
+    progress(f"fetching the source of {locked.name} {locked.version}")
+    pip.download([locked], target, options, what="the engine's source", environment=environment)
+    shutil.rmtree(stand_in.parent)
+    files = list(target.iterdir())
+    if len(files) != 1 or sha256_of(files[0]) not in locked.hashes:
+        raise ArtifactError(f"{locked.name}: pip fetched another file than the locked one")
+    return files[0]
+
+
+_METADATA_STAND_IN = """\
+import pathlib
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = pathlib.Path(folder, "{name}-{version}.dist-info".replace("{name}", "{name}".replace("-", "_")))
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return info.name
+"""
+
+
+def _tools(kind: HostKind, cache: Cache, work: Path, progress: Tell) -> Path:
+    """cmake, ninja and scikit-build-core for the building machine, unpacked into one archive."""
+    entries = lockfile.for_kind(lockfile.read(BUILD_LOCK), kind)
+    target = work / TOOLS
+    archive.write(target, _unpacked_tools(wheels_for(entries, kind, cache, progress)))
+    return target
+
+
+def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.Entry]:
+    for wheel in wheels:
+        for member in wheel_file.members(wheel):
+            if member.scheme in {"lib", "scripts"}:
+                yield member.entry("tools/bin" if member.scheme == "scripts" else "tools")
+
+
+def _run_build(builder: Builder, sdist: Path, tools: Path, work: Path, progress: Tell) -> Path:
+    started = time.monotonic()
+    progress(f"building the engine on {builder.name}", 0.0)
+    folder = [line.strip() for line in builder.run(engine_script.prepare_script())][-1]
+    if not engine_script.is_build_folder(folder):
+        raise ArtifactError(f"{builder.name}: no build folder can be made in /var/tmp: {folder}")
+    try:
+        builder.put(sdist, f"{folder}/{SDIST}")
+        builder.put(tools, f"{folder}/{TOOLS}")
+        recipe = Recipe(folder, sudo=builder.sudo, install_compiler=builder.install_compiler)
+        name = ""
+        with closing(builder.run(engine_script.build_script(recipe))) as output:
+            for line in output:
+                if (fraction := engine_script.step_of(line)) is not None:
+                    minutes = (time.monotonic() - started) / 60
+                    progress(f"building the engine on {builder.name} ({minutes:.0f} min)", fraction)
+                elif line.startswith("wheel "):
+                    name = line.removeprefix("wheel ").strip()
+        if not name.endswith(".whl") or "/" in name:
+            raise ArtifactError(f"{builder.name}: the build ended without a wheel")
+        target = work / name
+        builder.get(f"{folder}/{OUT}/{name}", target)
+        return target
+    finally:
+        # The connection may be what broke; then the next build there clears the folder.
+        with suppress(Exception):
+            list(builder.run(f"rm -rf {folder}"))
+
+
+def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> EngineWheel:
+    """Moves a wheel that was built on a machine of `kind` into the cache."""
+    if not any(member.path == "llama_cpp/lib/libllama.so" for member in wheel_file.members(wheel)):
+        raise ArtifactError(f"{wheel.name}: the build made a wheel without libllama")
+    digest = sha256_of(wheel)
+    key = f"{_key(locked)}-{kind.architecture}-{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
+    record = {
+        "wheel": wheel.name,
+        "sha256": digest,
+        "built_on": kind.to_json(),
+    }
+    with cache.making("engine", key) as entry:
+        shutil.move(wheel, entry / wheel.name)
+        (entry / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+    return EngineWheel(cache.entry("engine", key) / wheel.name, digest, kind)
+
+
+def _key(locked: Locked) -> str:
+    recipe = digest_of(engine_script.recipe_text(), str(locked), BUILD_LOCK.read_text(encoding="utf-8"))
+    return f"{locked.version}-{engine_script.CAPABILITIES}-{recipe}"
+
+
+def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:
+    """This machine when it can build, or when nobody else is there who could."""
+    return HostKind.of_this_machine() if shutil.which("g++") or not hosts else None
+
+
+def _builder(place: Place, connect: Callable[[str], Builder] | None) -> Builder:
+    if place.host is None:
+        if not shutil.which("g++"):
+            raise ToolError(
+                "this machine has no C++ compiler, and the engine is built here once",
+                advice="apt-get install --no-install-recommends g++",
+            )
+        return LocalBuilder()
+    if connect is None:
+        raise ArtifactError(f"{place.host}: the engine must be built there, and it is not connected")
+    return connect(place.host)

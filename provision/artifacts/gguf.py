@@ -1,0 +1,183 @@
+"""What a GGUF file says about itself.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Versions 2 and 3, little-endian.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from inventory.errors import ArtifactError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_STRING, _ARRAY = 8, 9
+_SCALARS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
+_DEFAULT_ALIGNMENT = 32
+_MOST_ENTRIES = 1 << 20
+_MOST_DIMENSIONS = 4
+_WANTED = {
+    "general.architecture", "general.name", "general.alignment", "tokenizer.chat_template", "split.count",
+}  # fmt: skip
+
+_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
+}  # fmt: skip
+"""Elements and bytes of a block of each tensor type (`ggml_blck_size`, `ggml_type_size`). A tensor of
+another type is taken to end where it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """The parts of the header that matter for serving.
+
+    `split_count` is the number of files that the model is cut into, 1 when it is whole.
+    """
+
+    version: int
+    architecture: str
+    name: str
+    tensors: int
+    chat_template: str | None
+    split_count: int
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Reads the header and checks that all tensors are in the file.
+
+    Raises ArtifactError when it is not GGUF, is damaged, or ends too early.
+    """
+    try:
+        with path.open("rb") as handle:
+            if handle.read(len(_MAGIC)) != _MAGIC:
+                raise ArtifactError(
+                    f"{path}: is not a GGUF file", advice="give a model in llama.cpp's GGUF format"
+                )
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _Reader(path, data).header()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class _Reader:
+    """Walks through the header; `_place` is the offset of the next byte."""
+
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self._path = path
+        self._data = data
+        self._place = len(_MAGIC)
+
+    def header(self) -> GgufHeader:
+        version = self._number("<I")
+        if version not in _VERSIONS:
+            raise ArtifactError(
+                f"{self._path}: is GGUF version {version}; versions 2 and 3 (little-endian) are served",
+                advice="convert it anew with a current llama.cpp",
+            )
+        tensors, entries = self._number("<Q"), self._number("<Q")
+        if tensors > _MOST_ENTRIES or entries > _MOST_ENTRIES:
+            self._damaged(f"it says that it has {tensors} tensors and {entries} entries")
+        values = dict(self._entry() for _ in range(entries))
+        architecture = values.get("general.architecture")
+        if not isinstance(architecture, str):
+            self._damaged("it does not name its architecture")
+        self._check_tensors(tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT))
+        template = values.get("tokenizer.chat_template")
+        return GgufHeader(
+            version,
+            architecture,
+            str(values.get("general.name") or ""),
+            tensors,
+            template if isinstance(template, str) else None,
+            max(_whole(values.get("split.count"), 1), 1),
+        )
+
+    def _entry(self) -> tuple[str, object]:
+        key = self._string()
+        kind = self._number("<I")
+        return key, self._value(kind, key in _WANTED)
+
+    def _value(self, kind: int, wanted: bool) -> object:
+        """One value; strings that are not wanted are passed over."""
+        if kind in _SCALARS:
+            return self._scalar(_SCALARS[kind])
+        if kind == _STRING and wanted:
+            return self._string()
+        if kind == _STRING:
+            self._skip(self._number("<Q"))
+        elif kind == _ARRAY:
+            self._pass_array()
+        else:
+            self._damaged(f"it has a value of the unknown type {kind}")
+        return None
+
+    def _pass_array(self) -> None:
+        kind, count = self._number("<I"), self._number("<Q")
+        if kind in _SCALARS:
+            self._skip(count * struct.calcsize(_SCALARS[kind]))
+            return
+        if kind not in (_STRING, _ARRAY):
+            self._damaged(f"it has an array of the unknown type {kind}")
+        if count > len(self._data):
+            self._damaged("an array is longer than the file")
+        for _ in range(count):
+            if kind == _ARRAY:
+                self._damaged("it has an array of arrays")
+            self._skip(self._number("<Q"))
+
+    def _check_tensors(self, count: int, alignment: int) -> None:
+        end = 0
+        for _ in range(count):
+            self._skip(self._number("<Q"))
+            dimensions = self._number("<I")
+            if dimensions > _MOST_DIMENSIONS:
+                self._damaged(f"a tensor has {dimensions} dimensions")
+            elements = 1
+            for _ in range(dimensions):
+                elements *= self._number("<Q")
+            kind, offset = self._number("<I"), self._number("<Q")
+            per_block, size = _BLOCKS.get(kind, (1, 0))
+            end = max(end, offset + elements // per_block * size)
+        start = -(-self._place // max(alignment, 1)) * max(alignment, 1)
+        if start + end > len(self._data):
+            missing = start + end - len(self._data)
+            raise ArtifactError(
+                f"{self._path}: is cut off: {missing} of {start + end} bytes are missing",
+                advice="fetch it again",
+            )
+
+    def _string(self) -> str:
+        start = self._place + 8
+        self._skip(self._number("<Q"))
+        return self._data[start : self._place].decode(errors="replace")
+
+    def _number(self, form: str) -> int:
+        return int(self._scalar(form))
+
+    def _scalar(self, form: str) -> int | float | bool:
+        start = self._place
+        self._skip(struct.calcsize(form))
+        value: int | float | bool = struct.unpack_from(form, self._data, start)[0]
+        return value
+
+    def _skip(self, size: int) -> None:
+        if self._place + size > len(self._data):
+            self._damaged("its header ends too early")
+        self._place += size
+
+    def _damaged(self, why: str) -> NoReturn:
+        raise ArtifactError(f"{self._path}: is damaged: {why}", advice="fetch it again")
+
+
+def _whole(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default

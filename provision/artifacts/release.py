@@ -1,0 +1,142 @@
+"""Releases: everything that clawd-runtime needs on one kind of host, in one archive.
+
+release.json      what it was made from
+site-packages/    clawd_runtime and the packages it imports, with llama.cpp built for this kind
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from packaging.utils import parse_wheel_filename
+
+from deploys.supplies import ReleaseArchive
+from provision.artifacts import archive, lockfile, wheel_file
+from provision.artifacts.archive import Entry, Stored
+from provision.artifacts.cache import Cache, digest_of
+from provision.artifacts.engine_wheel import EngineWheel
+from provision.artifacts.kind import HostKind
+from provision.artifacts.progress import Tell, silent
+from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
+from provision.artifacts.wheels import wheels_for
+
+_FORMAT = "1"
+"""Raise it when the same inputs are to give another archive."""
+
+_SITE = "site-packages"
+_ARCHIVE = "clawd-runtime.tar.gz"
+_RECORD = "made.json"
+
+_BUILD_TIME_FOLDERS = {"tests", "__pycache__"}
+_BUILD_TIME_SUFFIXES = {".a", ".la", ".h", ".hpp", ".c", ".cpp", ".pxd", ".pyx", ".pyi", ".cmake", ".pc"}
+_NOT_PACKAGES = {"include", "lib", "share"}
+_INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An archive and the bytes of its files unpacked: as they came in the wheels, and as they are in it."""
+
+    archive: ReleaseArchive
+    came: int
+    kept: int
+
+
+def release_for(
+    kind: HostKind,
+    engine: EngineWheel,
+    cache: Cache,
+    *,
+    source: RuntimeSource | None = None,
+    progress: Tell = silent,
+) -> Release:
+    """The release for hosts of `kind`; made when its inputs changed, else taken from the cache.
+
+    Raises ArtifactError when a package cannot be fetched or is damaged.
+    """
+    source = source or RuntimeSource.of_this_program()
+    locked = lockfile.for_kind(source.locked, kind, without={ENGINE})
+    packages = digest_of(_FORMAT, str(kind), engine.sha256, *map(str, locked))
+    key = f"{kind}-{digest_of(packages, source.version, _digest(source.files()))}"
+    folder = cache.entry("releases", key)
+    if (release := _recorded(folder)) is None:
+        with cache.lock(f"release-{key}", progress):
+            if (release := _recorded(folder)) is None:
+                wheels = wheels_for(locked, kind, cache, progress)
+                progress(f"assembling the release for {kind}")
+                with cache.making("releases", key) as work:
+                    _make(work, kind, source, packages, (engine.path, *wheels))
+                release = _recorded(folder)
+    assert release is not None
+    cache.used(folder)
+    return release
+
+
+def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[Entry]:
+    """What an installation of `wheels` puts into site-packages, without what only builds need."""
+    for wheel in wheels:
+        for member in wheel_file.members(wheel):
+            if member.scheme == "lib" and needed_at_run_time(member.path):
+                yield member.entry(folder)
+
+
+def needed_at_run_time(path: str) -> bool:
+    """Whether a file of site-packages can be used by a running program."""
+    place = PurePosixPath(path)
+    if place.parts[0] in _NOT_PACKAGES or not _BUILD_TIME_FOLDERS.isdisjoint(place.parts[:-1]):
+        return False
+    if place.parts[0].endswith(".dist-info"):
+        return place.name not in _INSTALLERS_OWN
+    return place.suffix not in _BUILD_TIME_SUFFIXES
+
+
+def _make(work: Path, kind: HostKind, source: RuntimeSource, packages: str, wheels: tuple[Path, ...]) -> None:
+    installed = archive.linked_duplicates(entries_of(wheels, _SITE))
+    about = Entry("release.json", Stored(_about(kind, source, wheels)))
+    written = archive.write(work / _ARCHIVE, [about, *source.entries(_SITE), *installed])
+    came = sum(member.content.size for wheel in wheels for member in wheel_file.members(wheel))
+    record = {
+        "sha256": written.sha256,
+        "size": written.size,
+        "engine": digest_of(packages, _digest(filter(_read_by_the_engine, source.files()))),
+        "came": came,
+        "kept": written.unpacked,
+    }
+    (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+
+
+def _read_by_the_engine(file: tuple[str, bytes]) -> bool:
+    return not file[0].startswith(f"{PACKAGE}/bot/")
+
+
+def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> bytes:
+    names = [parse_wheel_filename(wheel.name) for wheel in wheels]
+    packages = {str(name): str(version) for name, version, *_ in names}
+    about = {
+        "clawd-runtime": source.version,
+        "kind": kind.to_json(),
+        "packages": packages,
+        "source": _digest(source.files()),
+    }
+    return (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _recorded(folder: Path) -> Release | None:
+    """The release in a cache entry, unless it is missing or its size shows that it is damaged."""
+    made = folder / _ARCHIVE
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        if made.stat().st_size != record["size"]:
+            return None
+        found = ReleaseArchive(made, record["sha256"], record["size"], record["engine"])
+        return Release(found, record["came"], record["kept"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _digest(files: Iterable[tuple[str, bytes]]) -> str:
+    return digest_of(*(f"{path} {hashlib.sha256(content).hexdigest()}" for path, content in files))

