@@ -1,0 +1,169 @@
+"""What the Feishu open platform knows: one app, its tokens, chats and messages."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.standins.limits import Window
+
+TOKEN_SECONDS = 7200
+RENEWED_BELOW_SECONDS = 1800
+UUID_SECONDS = 3600
+
+
+class ApiError(Exception):
+    """What the platform answers when it refuses: its `code`, and the HTTP `status`."""
+
+    def __init__(
+        self, code: int, msg: str, *, status: int = 400, headers: dict[str, str] | None = None, **error: Any
+    ) -> None:
+        super().__init__(msg)
+        self.code = code
+        self.status = status
+        self.headers = headers or {}
+        self.error = error
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of the answer."""
+        body: dict[str, Any] = {"code": self.code, "msg": str(self)}
+        if self.status != 200:
+            body["error"] = {"log_id": secrets.token_hex(16).upper(), **self.error}
+        return body
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the developer console shows for the app. Empty `encrypt_key`: events come as plain JSON."""
+
+    app_id: str = "cli_standin00000001"
+    app_secret: str = "app-secret"
+    encrypt_key: str = "encrypt-key"
+    verification_token: str = "verification-token"
+
+
+@dataclass
+class Chat:
+    """A chat with the bot. `state`: "active", "left" (the bot is not in it), "unavailable" (to the user)."""
+
+    id: str
+    type: str
+    user: str = ""
+    state: str = "active"
+
+
+@dataclass
+class Token:
+    """A tenant access token and when it ends."""
+
+    value: str
+    expires: float
+
+
+@dataclass
+class Limits:
+    """How often the app may send; a test may widen them."""
+
+    receiver: Window = field(default_factory=lambda: Window(5, 1.0))
+    second: Window = field(default_factory=lambda: Window(50, 1.0))
+    minute: Window = field(default_factory=lambda: Window(1000, 60.0))
+
+
+@dataclass
+class Platform:
+    """The state of the stand-in."""
+
+    credentials: Credentials
+    clock: Callable[[], float] = time.time
+    bot_open_id: str = "ou_standin_bot_0000000000000000"
+    bot_name: str = "Clawd"
+    tenant_key: str = "736588c9260f175e"
+    group_messages: bool = False
+    limits: Limits = field(default_factory=Limits)
+    tokens: list[Token] = field(default_factory=list)
+    chats: dict[str, Chat] = field(default_factory=dict)
+    messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recalled: set[str] = field(default_factory=set)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    uuids: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+
+    def issue_token(self) -> Token:
+        """The newest token while it has half an hour left, else a new one; both are valid then."""
+        now = self.clock()
+        if not self.tokens or self.tokens[-1].expires - now < RENEWED_BELOW_SECONDS:
+            self.tokens.append(Token(f"t-{secrets.token_hex(20)}", now + TOKEN_SECONDS))
+        return self.tokens[-1]
+
+    def accepts(self, token: str) -> bool:
+        """Whether `token` was issued and has not ended."""
+        now = self.clock()
+        return any(each.value == token and each.expires > now for each in self.tokens)
+
+    def chat_with(self, user: str) -> Chat:
+        """The private chat of a user, made on first use."""
+        found = next((chat for chat in self.chats.values() if chat.user == user), None)
+        return found or self.add_chat(Chat(f"oc_{secrets.token_hex(16)}", "p2p", user))
+
+    def add_chat(self, chat: Chat) -> Chat:
+        """Make a chat known."""
+        self.chats[chat.id] = chat
+        return chat
+
+    def group(self, chat_id: str) -> Chat:
+        """The group of that id, made on first use."""
+        return self.chats.get(chat_id) or self.add_chat(Chat(chat_id, "group"))
+
+    def remembered(self, uuid: str) -> dict[str, Any] | None:
+        """The message that was sent under `uuid` within the last hour."""
+        if uuid not in self.uuids or self.uuids[uuid][0] <= self.clock() - UUID_SECONDS:
+            return None
+        return self.uuids[uuid][1]
+
+    def spend(self, chat: Chat) -> None:
+        """Count one message to `chat`, or refuse it."""
+        now = self.clock()
+        for window, count in ((self.limits.second, 50), (self.limits.minute, 1000)):
+            if (wait := window.wait("app", now)) > 0:
+                headers = {"x-ogw-ratelimit-limit": str(count), "x-ogw-ratelimit-reset": str(int(wait) + 1)}
+                raise ApiError(99991400, "request trigger frequency limit", status=429, headers=headers)
+        if self.limits.receiver.wait(chat.id, now) > 0:
+            raise ApiError(230020, "This operation triggers the frequency limit., ext=chat rate limit.")
+        self.limits.second.add("app", now)
+        self.limits.minute.add("app", now)
+        self.limits.receiver.add(chat.id, now)
+
+    def send(
+        self, chat: Chat, msg_type: str, content: str, parent: dict[str, Any] | None, *, thread: bool
+    ) -> dict[str, Any]:
+        """Keep a message of the bot and give it as the API shows it."""
+        now = str(int(self.clock() * 1000))
+        links = {}
+        if parent:
+            root = parent.get("root_id") or parent["message_id"]
+            links = {"root_id": root, "parent_id": parent["message_id"]}
+            if thread or parent.get("thread_id"):
+                links["thread_id"] = parent.get("thread_id") or f"omt_{secrets.token_hex(8)}"
+        message = {
+            "message_id": f"om_{secrets.token_hex(16)}",
+            **links,
+            "msg_type": msg_type,
+            "create_time": now,
+            "update_time": now,
+            "deleted": False,
+            "updated": False,
+            "chat_id": chat.id,
+            "sender": {
+                "id": self.credentials.app_id,
+                "id_type": "app_id",
+                "sender_type": "app",
+                "tenant_key": self.tenant_key,
+            },
+            "body": {"content": content},
+        }
+        self.messages[message["message_id"]] = message
+        self.sent.append(message)
+        return message

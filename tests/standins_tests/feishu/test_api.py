@@ -1,0 +1,195 @@
+"""The stand-in as lark-oapi, the platform's own client, sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import lark_oapi as lark
+import pytest
+from lark_oapi.api.im.v1 import (
+    CreateMessageRequest,
+    CreateMessageRequestBody,
+    ReplyMessageRequest,
+    ReplyMessageRequestBody,
+)
+from lark_oapi.core.token import TokenManager
+
+from tests.standins.control import Control
+from tests.standins.feishu.app import FeishuStandin
+from tests.standins.feishu.state import Credentials
+from tests.standins.serve import serving
+
+APP = Credentials()
+TEXT = '{"text":"x"}'
+TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    TokenManager.cache.cache.clear()
+    with serving(FeishuStandin(APP).app) as url, Control(url) as control:
+        yield control
+
+
+def client(control: Control, secret: str = APP.app_secret) -> Any:
+    return lark.Client.builder().app_id(APP.app_id).app_secret(secret).domain(control.base_url).build()
+
+
+def reply(control: Control, message_id: str, text: str, *, uuid: str = "", kind: str = "text") -> Any:
+    content = json.dumps({"text": text}) if kind == "text" else text
+    body = ReplyMessageRequestBody.builder().msg_type(kind).content(content).uuid(uuid).build()
+    request = ReplyMessageRequest.builder().message_id(message_id).request_body(body).build()
+    return client(control).im.v1.message.reply(request)
+
+
+def asked(control: Control, **more: Any) -> str:
+    message_id: str = control.post("messages", text="how?", **more)["message"]["message_id"]
+    return message_id
+
+
+def token(control: Control, **changes: str) -> dict[str, Any]:
+    body = {"app_id": APP.app_id, "app_secret": APP.app_secret} | changes
+    response = httpx.post(control.base_url + TOKEN_PATH, json=body)
+    assert response.status_code == 200
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_lark_replies_to_a_message(control: Control) -> None:
+    question = asked(control)
+    answer = reply(control, question, "so")
+    assert answer.success(), answer.msg
+    assert answer.data.parent_id == question
+    assert answer.data.sender.id == APP.app_id
+    (sent,) = control.get("sent", parent_id=question)
+    assert json.loads(sent["body"]["content"]) == {"text": "so"}
+
+
+def test_lark_sends_to_a_user_and_to_a_chat(control: Control) -> None:
+    asked(control, user="ou_1")
+    chat = control.post("messages", text="x", chat_id="oc_team", mention_bot=True)["message"]["chat_id"]
+    for kind, receiver in (("open_id", "ou_1"), ("chat_id", chat)):
+        body = (
+            CreateMessageRequestBody.builder().receive_id(receiver).msg_type("text").content('{"text":"x"}')
+        )
+        request = CreateMessageRequest.builder().receive_id_type(kind).request_body(body.build()).build()
+        assert client(control).im.v1.message.create(request).success()
+    assert len(control.get("sent")) == 2
+
+
+def test_a_wrong_secret_gives_no_token(control: Control) -> None:
+    assert token(control, app_secret="wrong")["code"] == 10014
+    assert token(control, app_id="cli_other")["code"] == 10014
+    assert token(control, app_id="")["code"] == 10003
+    with pytest.raises(Exception, match="obtain self tenant access token failed"):
+        client(control, "wrong").im.v1.message.reply(
+            ReplyMessageRequest.builder()
+            .message_id("om_x")
+            .request_body(ReplyMessageRequestBody.builder().build())
+            .build()
+        )
+
+
+def test_a_token_is_renewed_in_its_last_half_hour(control: Control) -> None:
+    first = token(control)
+    assert 7195 <= first["expire"] <= 7200
+    control.post("tokens", seconds=5000)
+    same = token(control)
+    assert same["tenant_access_token"] == first["tenant_access_token"]
+    assert 2190 <= same["expire"] <= 2200
+    control.post("tokens", seconds=500)
+    second = token(control)
+    assert second["tenant_access_token"] != first["tenant_access_token"]
+    for each in (first, second):
+        headers = {"Authorization": f"Bearer {each['tenant_access_token']}"}
+        assert httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers).json()["code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [(None, 99991661), ("t-without-scheme", 99991661), ("Bearer t-never-issued", 99991663)],
+)
+def test_a_call_needs_a_valid_token(control: Control, authorization: str | None, code: int) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    response = httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, code)
+
+
+def test_an_ended_token_is_refused(control: Control) -> None:
+    headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
+    info = f"{control.base_url}/open-apis/bot/v3/info"
+    assert httpx.get(info, headers=headers).json()["bot"]["open_id"].startswith("ou_")
+    control.post("tokens", seconds=7201)
+    assert httpx.get(info, headers=headers).json()["code"] == 99991663
+
+
+def test_one_uuid_sends_once(control: Control) -> None:
+    question = asked(control)
+    first, second = (reply(control, question, "so", uuid="u" * 50) for _ in range(2))
+    assert first.data.message_id == second.data.message_id
+    assert reply(control, question, "so", uuid="other").data.message_id != first.data.message_id
+    assert len(control.get("sent")) == 2
+
+
+def test_a_uuid_has_at_most_50_characters(control: Control) -> None:
+    answer = reply(control, asked(control), "so", uuid="u" * 51)
+    assert answer.code == 99992402
+    assert control.get("sent") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "code"),
+    [
+        ("text", "x" * (150 * 1024 - 12), 0),
+        ("text", "x" * (150 * 1024 - 11), 230025),
+        ("text", "", 230001),
+        ("post", json.dumps({"zh_cn": {"content": [[{"tag": "text", "text": "x" * 30 * 1024}]]}}), 230025),
+        ("interactive", "no JSON", 230001),
+        ("image", json.dumps({"image_key": "img"}), 230001),
+    ],
+)
+def test_content(control: Control, kind: str, content: str, code: int) -> None:
+    assert reply(control, asked(control), content, kind=kind).code == code
+
+
+def test_what_cannot_be_replied_to(control: Control) -> None:
+    assert reply(control, "om_unknown", "x").code == 230001
+    recalled = asked(control)
+    control.post("recall", message_id=recalled)
+    assert reply(control, recalled, "x").code == 230011
+    for state, code in (("left", 230002), ("unavailable", 230013)):
+        message = control.post("messages", text="x", chat_id="oc_team", mention_bot=True)["message"]
+        control.post("chats", id="oc_team", type="group", state=state)
+        assert reply(control, message["message_id"], "x").code == code
+
+
+def test_five_messages_a_second_to_one_receiver(control: Control) -> None:
+    question, other = asked(control), asked(control, user="ou_other")
+    assert [reply(control, question, "x").code for _ in range(6)] == [0] * 5 + [230020]
+    assert reply(control, other, "x").code == 0
+
+
+def test_the_api_as_a_whole_is_limited(control: Control) -> None:
+    control.post("limits", second=[2, 30.0])
+    headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
+    path = f"{control.base_url}/open-apis/im/v1/messages/{asked(control)}/reply"
+    body = {"msg_type": "text", "content": TEXT}
+    *_, last = [httpx.post(path, headers=headers, json=body) for _ in range(3)]
+    assert (last.status_code, last.json()["code"]) == (429, 99991400)
+    assert 25 <= int(last.headers["x-ogw-ratelimit-reset"]) <= 31
+
+
+def test_an_unknown_path_is_not_found(control: Control) -> None:
+    assert httpx.get(f"{control.base_url}/open-apis/im/v9/nothing").status_code == 404
+
+
+def test_ordered_faults(control: Control) -> None:
+    question = asked(control)
+    control.post("faults", match="/reply", drop="after")
+    with pytest.raises(Exception, match=r"IncompleteRead|Connection broken"):
+        reply(control, question, "once", uuid="k")
+    assert reply(control, question, "once", uuid="k").success()
+    assert len(control.get("sent")) == 1
