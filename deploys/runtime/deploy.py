@@ -25,7 +25,7 @@ BOT_CONFIG = "/etc/clawd/bot.json"
 ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
 
-UNPACKED_RATIO = 4
+UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
 
 
