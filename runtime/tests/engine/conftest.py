@@ -1,0 +1,173 @@
+"""A model without weights for the unit tests, and the real one for those marked `model`."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from clawd_runtime.engine.computer import Feed
+from clawd_runtime.engine.settings import EngineSettings
+from clawd_runtime.engine.values import Sampling
+from clawd_runtime.errors import EngineError
+
+REPOSITORY = Path(__file__).parents[3]
+END = 256
+
+
+def next_token(held: Sequence[int]) -> int:
+    """What the model without weights writes after `held`: depends on each token and their order."""
+    digest = zlib.crc32(bytes(str(list(held)), "ascii"))
+    return END if digest % 12 == 0 else ord("a") + digest % 26
+
+
+def expected_answer(prompt: Sequence[int], max_tokens: int) -> str:
+    """What the model without weights answers to `prompt` when it is alone."""
+    held, text = list(prompt), ""
+    for _ in range(max_tokens):
+        token = next_token(held)
+        if token == END:
+            break
+        held.append(token)
+        text += chr(token)
+    return text
+
+
+class FakeModel:
+    """Computes `next_token` as llama.cpp would: strict about positions, order, room, and who may draw."""
+
+    chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    bos = ""
+    eos = ""
+
+    def __init__(self, *, parallel: int = 3, context_size: int = 512, capacity: int = 64) -> None:
+        self.parallel, self.context_size, self.capacity = parallel, context_size, capacity
+        self.held: list[list[int]] = [[] for _ in range(parallel)]
+        self.drawing: set[int] = set()
+        self.ready: set[int] = set()
+        self.steps: list[tuple[Feed, ...]] = []
+        self.fail_next = False
+        self.before_step = lambda: None
+        self.closed = False
+
+    def step(self, feeds: Sequence[Feed]) -> None:
+        self.before_step()
+        if self.fail_next:
+            self.fail_next = False
+            raise EngineError("told to fail")
+        assert feeds
+        assert [feed.seq for feed in feeds] == sorted({feed.seq for feed in feeds}), "out of order"
+        assert sum(len(feed.tokens) for feed in feeds) <= self.capacity
+        self.ready = set()
+        for feed in feeds:
+            held = self.held[feed.seq]
+            assert feed.tokens
+            assert feed.position == len(held), "positions must follow one another"
+            held.extend(feed.tokens)
+            assert len(held) <= self.context_size, "the context is full"
+            if feed.draw:
+                self.ready.add(feed.seq)
+        self.steps.append(tuple(feeds))
+
+    def draw(self, seq: int) -> int:
+        assert seq in self.ready
+        assert seq in self.drawing
+        self.ready.remove(seq)
+        return next_token(self.held[seq])
+
+    def begin(self, seq: int, sampling: Sampling) -> None:
+        assert seq not in self.drawing
+        self.drawing.add(seq)
+
+    def end(self, seq: int) -> None:
+        self.drawing.discard(seq)
+
+    def keep(self, seq: int, count: int) -> int:
+        assert count <= len(self.held[seq])
+        del self.held[seq][count:]
+        return count
+
+    def copy(self, source: int, target: int, count: int) -> int:
+        assert source != target
+        assert count <= len(self.held[source])
+        self.held[target] = self.held[source][:count]
+        return count
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token == END else bytes([token])
+
+    def ends_answer(self, token: int) -> bool:
+        return token == END
+
+    def tokenize(self, prompt: str) -> tuple[int, ...]:
+        return tuple(prompt.encode())
+
+    def control_texts(self) -> Iterable[str]:
+        return ["<assistant>", "<user>", "<system>"]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="session")
+def fake_model() -> type[FakeModel]:
+    return FakeModel
+
+
+@pytest.fixture(scope="session")
+def answer_of():
+    return expected_answer
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> EngineSettings:
+    return EngineSettings(
+        socket=str(tmp_path / "engine.sock"),
+        model="/models/fake.gguf",
+        model_name="fake",
+        context_size=512,
+        parallel=3,
+        queue=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    """The real model; these tests fail without one, because nothing else shows that answers are right."""
+    named = os.environ.get("CLAWD_TEST_MODEL")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            pytest.fail(f"CLAWD_TEST_MODEL names {path}, which is no file", pytrace=False)
+        return path
+    found = sorted((REPOSITORY / ".sandbox" / "models").glob("*.gguf"))
+    if not found:
+        pytest.fail(
+            "no model for the tests: run `make up` once, or set CLAWD_TEST_MODEL to an instruct GGUF",
+            pytrace=False,
+        )
+    return found[0]
+
+
+@pytest.fixture
+def write_settings(tmp_path: Path):
+    def write(model: Path, **changes: object) -> Path:
+        values = {
+            "socket": str(tmp_path / "engine.sock"),
+            "model": str(model),
+            "model_name": "m",
+            "context_size": 1024,
+            "parallel": 4,
+        }
+        path = tmp_path / "engine.json"
+        path.write_text(json.dumps(values | changes))
+        return path
+
+    return write

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from clawd_runtime.engine.api import create_app
+from clawd_runtime.engine.computer import Opened
+from clawd_runtime.engine.service import Engine
+
+PROMPT = "<system><user>hello<assistant>"
+HELLO = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
+
+
+class Running:
+    def __init__(self, engine: Engine, model) -> None:
+        self.engine, self.model = engine, model
+        self.app = create_app(engine)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://engine")
+
+    def call(self, method: str, path: str, **request) -> httpx.Response:
+        async def go() -> httpx.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(go())
+
+    def chat(self, **changes) -> httpx.Response:
+        return self.call("POST", "/v1/chat/completions", json=HELLO | changes)
+
+
+@pytest.fixture
+def running(settings, fake_model):
+    model = fake_model(parallel=settings.parallel, context_size=settings.context_size)
+    engine = Engine(settings, on_fault=lambda fault: None, open_model=lambda _: Opened(model, "none", 1))
+    engine.load()
+    yield Running(engine, model)
+    engine.close()
+
+
+# The control tokens in the fake template are text for it: what the caller wrote is not touched.
+def expected(answer_of, max_tokens=20):
+    return answer_of(PROMPT.encode(), max_tokens)
+
+
+def events(response: httpx.Response) -> list:
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    return [line[6:] if line[6:] == "[DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def test_an_answer_in_one_piece(running, answer_of):
+    response = running.chat()
+    assert response.status_code == 200
+    body = response.json()
+    text = expected(answer_of)
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "fake"
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": text, "refusal": None}
+    reason = "length" if len(text) == 20 else "stop"
+    assert body["choices"][0]["finish_reason"] == reason
+    usage = body["usage"]
+    assert usage["prompt_tokens"] == len(PROMPT)
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_a_streamed_answer_says_the_same(running, answer_of):
+    response = running.chat(stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *chunks, done = events(response)
+    assert done == "[DONE]"
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == expected(answer_of)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert all("usage" not in chunk for chunk in chunks)
+
+
+def test_a_stream_ends_with_the_usage_when_asked(running):
+    *chunks, last, _ = events(running.chat(stream=True, stream_options={"include_usage": True}))
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert last["choices"] == []
+    assert last["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "param"),
+    [
+        ({"model": "other"}, 404, "model_not_found", "model"),
+        ({"messages": []}, 400, None, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "messages.0.role"),
+        ({"temperature": 3}, 400, None, "temperature"),
+        ({"max_tokens": 0}, 400, None, "max_tokens"),
+        ({"max_tokens": 5000}, 400, "context_length_exceeded", "messages"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, 400, None, "stop"),
+        ({"n": 2}, 400, "unsupported_parameter", "n"),
+        ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
+        ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
+        ({"logprobs": True}, 400, "unsupported_parameter", "logprobs"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_mistakes_of_the_caller(running, change, status, code, param, stream):
+    response = running.chat(**change, stream=stream)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == code
+    assert error["param"].startswith(param)
+    assert error["message"]
+
+
+def test_no_json_is_a_mistake_of_the_caller(running):
+    response = running.call("POST", "/v1/chat/completions", content=b"{")
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_an_enormous_body_is_refused(running):
+    response = running.chat(messages=[{"role": "user", "content": "x" * 9_000_000}])
+    assert response.status_code == 413
+
+
+def test_null_fields_and_unknown_ones_change_nothing(running):
+    plain = running.chat(temperature=0).json()["choices"]
+    assert (
+        running.chat(temperature=0, top_p=None, stop=None, n=None, user="u", store=False).json()["choices"]
+        == plain
+    )
+
+
+def test_content_may_come_in_parts(running):
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert running.chat(messages=[{"role": "user", "content": parts}]).json()["usage"][
+        "prompt_tokens"
+    ] == len(PROMPT)
+
+
+def test_without_a_limit_an_answer_may_fill_the_context(running):
+    response = running.chat(max_tokens=None)
+    assert response.status_code == 200
+    assert running.chat(max_tokens=None, messages=[{"role": "user", "content": "x" * 600}]).status_code == 400
+
+
+def test_too_many_requests_are_told_when_to_come_back(running, settings):
+    async def flood() -> list[httpx.Response]:
+        running.model.before_step = lambda: time.sleep(0.05)
+        async with running.client() as client:
+            call = [client.post("/v1/chat/completions", json=HELLO) for _ in range(9)]
+            return await asyncio.gather(*call)
+
+    responses = asyncio.run(flood())
+    refused = [response for response in responses if response.status_code == 429]
+    assert len(refused) == 9 - settings.parallel - settings.queue
+    assert all(int(response.headers["retry-after"]) >= 1 for response in refused)
+    assert refused[0].json()["error"]["type"] == "rate_limit_error"
+
+
+def test_a_failed_answer_is_an_error(running):
+    running.model.fail_next = True
+    response = running.chat()
+    assert response.status_code == 500
+    assert response.json()["error"]["type"] == "server_error"
+
+
+def test_a_failed_stream_says_so_and_is_not_done(running):
+    running.model.fail_next = True
+    parts = events(running.chat(stream=True))
+    assert "error" in parts[-1]
+    assert "[DONE]" not in parts
+
+
+def _scope_and_body(body: dict) -> tuple[dict, bytes]:
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [],
+    }
+    return scope, json.dumps(body).encode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_client_that_goes_frees_its_slot(running, stream, at_once):
+    """`at_once`: gone before the first byte of the answer."""
+    began = asyncio.Event()
+    running.model.before_step = lambda: time.sleep(0.01)
+    running.model.ends_answer = lambda token: False
+    running.model.piece = lambda token: b"x"
+
+    async def go() -> None:
+        scope, body = _scope_and_body(HELLO | {"stream": stream, "max_tokens": 400})
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict:
+            if messages:
+                return messages.pop(0)
+            if not at_once:
+                await (began.wait() if stream else asyncio.sleep(0.1))
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            if b"content" in message.get("body", b""):
+                began.set()
+
+        await asyncio.wait_for(running.app(scope, receive, send), 10)
+
+    asyncio.run(go())
+    deadline = time.monotonic() + 2
+    while running.model.drawing:
+        assert time.monotonic() < deadline, "the slot is still in use"
+        time.sleep(0.01)
+    assert len(running.model.steps) < 300
+
+
+def test_health_and_models(running, settings):
+    assert running.call("GET", "/health").status_code == 200
+    models = running.call("GET", "/v1/models").json()
+    assert [model["id"] for model in models["data"]] == ["fake"]
+
+
+def test_while_the_model_is_loading(settings, fake_model):
+    engine = Engine(
+        settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "none", 1)
+    )
+    running = Running(engine, None)
+    health = running.call("GET", "/health")
+    assert (health.status_code, health.json()["status"]) == (503, "loading")
+    answer = running.chat()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert running.call("GET", "/metrics").status_code == 200
+
+
+def test_unknown_paths_and_methods(running):
+    assert running.call("GET", "/v2/nothing").json()["error"]["type"] == "invalid_request_error"
+    assert running.call("GET", "/v1/chat/completions").status_code == 405
+
+
+def test_metrics_count_what_happened(running):
+    running.chat()
+    running.chat(n=3)
+    text = running.call("GET", "/metrics").text
+    values = {
+        (sample.name, sample.labels.get("outcome")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["clawd_engine_prompt_tokens_total", None] == len(PROMPT)
+    assert values["clawd_engine_requests_total", "refused"] == 1
+    assert values["clawd_engine_completion_tokens_total", None] > 0
+    assert values["clawd_engine_kv_tokens", None] >= len(PROMPT)
+    assert values["clawd_engine_kv_capacity_tokens", None] == 3 * 512

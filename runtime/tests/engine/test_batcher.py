@@ -1,0 +1,273 @@
+"""The batcher against a model whose every answer is known: any mixing, reuse or copy that is wrong shows."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from clawd_runtime.engine.batcher import PROMPT_CHUNK, Batcher
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.values import Delta, Failed, Finished, Job
+from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError
+
+WAIT = 10
+
+
+class Caller:
+    """Collects the events of one job."""
+
+    def __init__(self) -> None:
+        self.events: queue.Queue = queue.Queue()
+
+    def result(self):
+        text = ""
+        while True:
+            event = self.events.get(timeout=WAIT)
+            if not isinstance(event, Delta):
+                return text, event
+            text += event.text
+
+
+@pytest.fixture
+def started():
+    made = []
+
+    def start(model, *, waiting=8, on_fault=lambda fault: None) -> Batcher:
+        batcher = Batcher(model, EngineMetrics(), queue=waiting, on_fault=on_fault)
+        made.append(batcher)
+        batcher.start()
+        return batcher
+
+    yield start
+    for batcher in made:
+        batcher.stop()
+
+
+def ask(batcher: Batcher, prompt, max_tokens=30, **job) -> Caller:
+    caller = Caller()
+    caller.ticket = batcher.submit(Job(tuple(prompt), max_tokens, **job), caller.events.put)
+    return caller
+
+
+class Gate:
+    """Holds the model before each step until it is opened."""
+
+    def __init__(self, model) -> None:
+        self._open = threading.Event()
+        self.reached = threading.Event()
+        model.before_step = self._pass
+
+    def _pass(self) -> None:
+        self.reached.set()
+        assert self._open.wait(WAIT)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+prompts = st.lists(st.integers(97, 99), min_size=1, max_size=150)
+
+
+@given(
+    jobs=st.lists(st.tuples(prompts, st.integers(1, 40), st.booleans()), min_size=1, max_size=12),
+    shared=st.integers(0, 60),
+    parallel=st.integers(1, 5),
+)
+@hypothesis_settings(deadline=None, max_examples=60)
+def test_every_answer_is_what_it_would_be_alone(fake_model, answer_of, jobs, shared, parallel):
+    """Whatever runs beside it, is reused for it, or is cancelled around it."""
+    model = fake_model(parallel=parallel)
+    batcher = Batcher(model, EngineMetrics(), queue=100, on_fault=lambda fault: None)
+    batcher.start()
+    try:
+        callers = []
+        for tail, max_tokens, cancelled in jobs:
+            prompt = [*range(shared), *tail]
+            caller = ask(batcher, prompt, max_tokens)
+            callers.append((caller, prompt, max_tokens, cancelled))
+            if cancelled:
+                batcher.cancel(caller.ticket)
+        for caller, prompt, max_tokens, cancelled in callers:
+            if cancelled:
+                continue
+            text, end = caller.result()
+            assert text == answer_of(prompt, max_tokens)
+            assert isinstance(end, Finished)
+            assert end.reason == ("length" if len(text) == max_tokens else "stop")
+            assert end.usage.prompt == len(prompt)
+            assert end.usage.reused < len(prompt)
+    finally:
+        batcher.stop()
+    assert not model.drawing
+
+
+def test_a_conversation_that_goes_on_computes_only_what_is_new(started, fake_model):
+    model = fake_model()
+    batcher = started(model)
+    first = list(range(40, 90))
+    answer, _ = ask(batcher, first).result()
+    model.steps.clear()
+    _, end = ask(batcher, [*first, *answer.encode(), 1, 2, 3]).result()
+    assert end.usage.reused >= len(first) + len(answer) - 1
+    prefilled = next(feed for feed in model.steps[0])
+    assert len(prefilled.tokens) <= 4
+
+
+def test_the_system_prompt_is_copied_between_slots(started, fake_model):
+    model = fake_model()
+    batcher = started(model)
+    system = list(range(100))
+    ask(batcher, [*system, *range(200, 230)]).result()
+    _, end = ask(batcher, [*system, *([7] * 200)]).result()
+    assert end.usage.reused == 100
+
+
+def test_a_prompt_beside_a_writer_comes_in_small_chunks(started, fake_model, answer_of):
+    model = fake_model(parallel=2)
+    gate = Gate(model)
+    batcher = started(model)
+    long_answer = next([seed] for seed in range(200) if len(answer_of([seed], 30)) == 30)
+    writer = ask(batcher, long_answer)
+    assert gate.reached.wait(WAIT)
+    reader = ask(batcher, range(300))
+    gate.open()
+    writer.result()
+    reader.result()
+    beside = [step for step in model.steps if len(step) == 2 and any(len(f.tokens) > 1 for f in step)]
+    assert beside
+    assert all(min(len(feed.tokens) for feed in step) == 1 for step in beside)
+    assert all(max(len(feed.tokens) for feed in step) <= PROMPT_CHUNK for step in beside)
+
+
+def test_answers_are_computed_together(started, fake_model):
+    model = fake_model(parallel=3)
+    gate = Gate(model)
+    batcher = started(model)
+    callers = [ask(batcher, [seed], max_tokens=8) for seed in (1, 2, 3)]
+    gate.open()
+    for caller in callers:
+        caller.result()
+    assert any(len(step) == 3 for step in model.steps)
+
+
+def test_cancelling_frees_the_slot_for_who_waits(started, fake_model, answer_of):
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model)
+    running = ask(batcher, [5] * 10, max_tokens=400)
+    assert gate.reached.wait(WAIT)
+    waiting = ask(batcher, [6] * 10)
+    batcher.cancel(running.ticket)
+    gate.open()
+    assert waiting.result()[0] == answer_of([6] * 10, 30)
+    assert running.events.empty()
+    assert len(model.steps) < 400
+
+
+def test_more_than_the_queue_holds_is_refused(started, fake_model):
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model, waiting=2)
+    accepted = [ask(batcher, [1])]
+    assert gate.reached.wait(WAIT)
+    accepted += [ask(batcher, [2]), ask(batcher, [3])]
+    with pytest.raises(BusyError) as caught:
+        ask(batcher, [4])
+    assert caught.value.status == 429
+    assert caught.value.retry_after >= 1
+    gate.open()
+    for caller in accepted:
+        assert isinstance(caller.result()[1], Finished)
+
+
+def test_without_a_queue_free_slots_still_accept(started, fake_model):
+    batcher = started(fake_model(parallel=1), waiting=0)
+    assert isinstance(ask(batcher, [1]).result()[1], Finished)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(512, 1), (500, 13), (1, 512)])
+def test_what_does_not_fit_the_context_is_refused(started, fake_model, size, limit):
+    batcher = started(fake_model(context_size=512))
+    with pytest.raises(RequestError) as caught:
+        ask(batcher, [1] * size, max_tokens=limit)
+    assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+
+
+def test_what_just_fits_is_answered(started, fake_model):
+    batcher = started(fake_model(context_size=512))
+    assert isinstance(ask(batcher, [1] * 500, max_tokens=12).result()[1], Finished)
+
+
+def test_a_stop_string_ends_the_answer(started, fake_model, answer_of):
+    batcher = started(fake_model())
+    prompt = next([seed] for seed in range(200) if len(answer_of([seed], 30)) > 10)
+    whole = answer_of(prompt, 30)
+    text, end = ask(batcher, prompt, stop=(whole[4:7],)).result()
+    assert text == whole[: whole.index(whole[4:7])]
+    assert end.reason == "stop"
+
+
+def test_a_failed_step_fails_its_answers_and_nothing_else(started, fake_model, answer_of):
+    model = fake_model(parallel=1)
+    batcher = started(model)
+    ask(batcher, [9] * 40).result()
+    model.fail_next = True
+    _, end = ask(batcher, [9] * 41).result()
+    assert isinstance(end, Failed)
+    assert isinstance(end.fault, EngineError)
+    assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
+
+
+def test_a_fault_of_ours_fails_everything_and_is_reported(started, fake_model):
+    faults: queue.Queue = queue.Queue()
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model, on_fault=faults.put)
+    callers = [ask(batcher, [1]), ask(batcher, [2])]
+    assert gate.reached.wait(WAIT)
+    model.piece = lambda token: 1 / 0
+    gate.open()
+    assert isinstance(faults.get(timeout=WAIT), ZeroDivisionError)
+    assert all(isinstance(caller.result()[1], Failed) for caller in callers)
+    assert batcher.stalled(1000) is False
+    with pytest.raises(NotReadyError):
+        ask(batcher, [3])
+
+
+def test_a_stopped_batcher_accepts_nothing_and_fails_what_is_left(started, fake_model):
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model)
+    caller = ask(batcher, [1], max_tokens=400)
+    assert gate.reached.wait(WAIT)
+    stopping = threading.Thread(target=batcher.stop)
+    stopping.start()
+    while not batcher._closed:
+        time.sleep(0.001)
+    gate.open()
+    stopping.join(WAIT)
+    assert isinstance(caller.result()[1], Failed | Finished)
+    with pytest.raises(NotReadyError):
+        ask(batcher, [1])
+
+
+def test_a_step_that_does_not_end_is_a_stall(started, fake_model):
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model)
+    assert not batcher.stalled(0)
+    caller = ask(batcher, [1])
+    assert gate.reached.wait(WAIT)
+    time.sleep(0.05)
+    assert batcher.stalled(0.02)
+    gate.open()
+    caller.result()
+    deadline = time.monotonic() + WAIT
+    while batcher.stalled(0):
+        assert time.monotonic() < deadline

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.engine.detokenize import TextStream
+
+text = st.text(alphabet=st.sampled_from("ab€漢🙂\n é"), max_size=40)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    marks = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in pairwise(marks)]
+
+
+def run(pieces: list[bytes], stop: tuple[str, ...]) -> tuple[str, bool]:
+    stream = TextStream(stop)
+    shown = "".join(stream.feed(piece) for piece in pieces)
+    return shown + stream.finish(), stream.stopped
+
+
+def until_stop(whole: str, stops: tuple[str, ...]) -> str:
+    """The same rule, by trying every beginning of the text."""
+    for end in range(len(whole) + 1):
+        ending = [stop for stop in stops if whole[:end].endswith(stop)]
+        if ending:
+            return whole[: end - max(map(len, ending))]
+    return whole
+
+
+@given(text, st.lists(st.integers(0, 200)))
+def test_text_survives_any_cut(whole, places):
+    assert run(cut(whole.encode(), places), ()) == (whole, False)
+
+
+@given(text, st.lists(st.integers(0, 200)), st.lists(text.filter(bool), max_size=3).map(tuple))
+def test_the_answer_ends_before_the_first_stop_string_whatever_the_cut(whole, places, stops):
+    shown, stopped = run(cut(whole.encode(), places), stops)
+    assert shown == until_stop(whole, stops)
+    assert stopped == any(stop in whole for stop in stops)
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 200)))
+def test_any_bytes_give_the_same_text_whatever_the_cut(data, places):
+    assert run(cut(data, places), ()) == run([data], ())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_an_incomplete_character_is_never_shown(size):
+    stream = TextStream()
+    assert stream.feed("ok 🙂".encode()[: 3 + size]) == "ok "
+    assert stream.finish() == ""
+
+
+def test_what_may_be_a_stop_string_is_held_back_and_given_when_it_is_not():
+    stream = TextStream(("</end>",))
+    assert stream.feed(b"yes </en") == "yes "
+    assert stream.feed(b"ough") == "</enough"
+    assert not stream.stopped
+
+
+def test_nothing_follows_a_stop_string():
+    stream = TextStream(("END",))
+    assert stream.feed(b"a END b") == "a "
+    assert stream.stopped
+    assert stream.feed(b"more") == ""
+    assert stream.finish() == ""

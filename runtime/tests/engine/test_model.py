@@ -1,0 +1,188 @@
+"""llama.cpp itself, with the real model."""
+
+from __future__ import annotations
+
+import queue
+import struct
+
+import pytest
+
+from clawd_runtime.engine import quantise as quantising
+from clawd_runtime.engine.backends import load_backends
+from clawd_runtime.engine.batcher import Batcher
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.model import LlamaModel
+from clawd_runtime.engine.template import ChatTemplate, Message
+from clawd_runtime.engine.values import Delta, Finished, Job, Sampling
+from clawd_runtime.errors import ModelError
+
+GREEDY = Sampling(temperature=0)
+SYSTEM = Message("system", "You are a helpful assistant. " * 12)
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name three colours.",
+    "Who wrote Hamlet?",
+    "What is 2 + 2?",
+    "Say hello.",
+)
+
+
+def ask(batcher: Batcher, prompt: tuple[int, ...], sampling: Sampling = GREEDY, limit: int = 24):
+    events: queue.Queue = queue.Queue()
+    batcher.submit(Job(prompt, limit, sampling), events.put)
+
+    def result() -> tuple[str, Finished]:
+        text = ""
+        while True:
+            event = events.get(timeout=60)
+            if not isinstance(event, Delta):
+                assert isinstance(event, Finished), event
+                return text, event
+            text += event.text
+
+    return result
+
+
+@pytest.fixture(scope="module")
+def model(model_path):
+    load_backends()
+    loaded = LlamaModel(model_path, context_size=1024, parallel=4, threads=2)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def prompt_of(model):
+    template = ChatTemplate(model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts())
+    return lambda *messages: model.tokenize(template.render(messages))
+
+
+@pytest.fixture
+def batcher(model):
+    for seq in range(model.parallel):
+        model.keep(seq, 0)
+    running = Batcher(model, EngineMetrics(), queue=32, on_fault=lambda fault: None)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.model
+def test_the_capital_of_france(batcher, prompt_of):
+    text, end = ask(batcher, prompt_of(SYSTEM, Message("user", QUESTIONS[0])))()
+    assert "Paris" in text
+    assert end.reason == "stop"
+
+
+@pytest.mark.model
+def test_reuse_and_copies_leave_the_answers_right(batcher, prompt_of):
+    """The prompt is mostly reused the second time, and copied into other slots the third."""
+    prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
+    assert "Paris" in ask(batcher, prompt)()[0]
+    _, end = ask(batcher, prompt)()
+    assert end.usage.reused == len(prompt) - 1
+    together = [ask(batcher, prompt) for _ in range(4)]
+    for text, end in (result() for result in together):
+        assert "Paris" in text
+        assert end.usage.reused > len(prompt) // 2
+
+
+@pytest.mark.model
+def test_a_conversation_computes_only_its_new_turn(batcher, prompt_of):
+    first = (SYSTEM, Message("user", QUESTIONS[0]))
+    answer, _ = ask(batcher, prompt_of(*first))()
+    following = prompt_of(*first, Message("assistant", answer), Message("user", "And of Italy?"))
+    _, end = ask(batcher, following)()
+    assert end.usage.prompt - end.usage.reused < 24
+
+
+@pytest.mark.model
+def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
+    """Each starts as it does alone. Batched sums round differently, so later words may differ."""
+    prompts = [prompt_of(SYSTEM, Message("user", question)) for question in QUESTIONS]
+    alone = [ask(batcher, prompt, limit=4)()[0] for prompt in prompts]
+    together = [result()[0] for result in [ask(batcher, prompt, limit=4) for prompt in prompts]]
+    assert sum(one == other for one, other in zip(alone, together, strict=True)) >= len(prompts) - 1
+    assert len(set(together)) > 2
+
+
+@pytest.mark.model
+def test_a_seed_repeats_an_answer(batcher, prompt_of):
+    prompt = prompt_of(SYSTEM, Message("user", "Tell me a story."))
+    ask(batcher, prompt)()
+    told = [ask(batcher, prompt, Sampling(temperature=1.5, seed=seed))()[0] for seed in (1, 1, 2)]
+    assert told[0] == told[1] != told[2]
+
+
+@pytest.mark.model
+def test_a_character_of_several_tokens_is_whole(model):
+    text = "漢字 🙂 é"
+    tokens = model.tokenize(text)
+    assert b"".join(map(model.piece, tokens)).decode() == text
+    assert len(model.tokenize("漢")) > 1, "or this shows nothing"
+
+
+@pytest.mark.model
+def test_control_tokens_in_a_message_stay_text(model, prompt_of):
+    end = model.tokenize("<|im_end|>")
+    assert len(end) == 1
+    plain = prompt_of(Message("user", "hello")).count(end[0])
+    assert prompt_of(Message("user", "hello<|im_end|>")).count(end[0]) == plain
+
+
+@pytest.mark.model
+def test_a_context_larger_than_the_model_is_refused(model_path):
+    with pytest.raises(ModelError, match="more than the 8192 tokens"):
+        LlamaModel(model_path, context_size=16384, parallel=1, threads=2)
+
+
+@pytest.mark.model
+def test_a_truncated_model_is_refused(model_path, tmp_path):
+    cut = tmp_path / "cut.gguf"
+    with model_path.open("rb") as whole:
+        cut.write_bytes(whole.read(5_000_000))
+    load_backends()
+    with pytest.raises(ModelError, match=r"cannot load the model .*cut\.gguf: .+"):
+        LlamaModel(cut, context_size=512, parallel=1, threads=2)
+
+
+@pytest.mark.model
+def test_a_requantised_model_still_knows(model_path, tmp_path):
+    smaller = tmp_path / "smaller.gguf"
+    assert quantising.main([str(model_path), str(smaller), "q8_0"]) == 0
+    loaded = LlamaModel(smaller, context_size=256, parallel=1, threads=2)
+    try:
+        batcher = Batcher(loaded, EngineMetrics(), queue=1, on_fault=lambda fault: None)
+        batcher.start()
+        template = ChatTemplate(loaded.chat_template, bos=loaded.bos, eos=loaded.eos)
+        prompt = loaded.tokenize(template.render([Message("user", QUESTIONS[0])]))
+        assert "Paris" in ask(batcher, prompt)()[0]
+        batcher.stop()
+    finally:
+        loaded.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["smaller.gguf"]
+
+
+def test_a_damaged_model_is_refused(tmp_path):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 9, 9) + b"\xff" * 4096)
+    load_backends()
+    with pytest.raises(ModelError, match=r"cannot load the model .*damaged\.gguf: .+"):
+        LlamaModel(damaged, context_size=512, parallel=1, threads=2)
+
+
+def test_quantising_tells_mistakes_apart(tmp_path, capsys):
+    assert quantising.main([]) == 2
+    assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q8_0"]) == 1
+    assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q9"]) == 1
+    said = capsys.readouterr().err
+    assert "usage:" in said
+    assert "cannot read the model" in said
+    assert "unknown quantisation 'q9'" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_back_end_is_found_and_named():
+    backend = load_backends()
+    assert backend.variant
+    assert load_backends() == backend

@@ -1,0 +1,179 @@
+"""The engine as systemd runs it: a process on a unix socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+RUNTIME = Path(__file__).parents[2]
+LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
+
+
+class Process:
+    def __init__(self, config: Path, tmp_path: Path, **environment: str) -> None:
+        self.socket = json.loads(config.read_text())["socket"]
+        self.log = tmp_path / "log"
+        with self.log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "clawd_runtime.engine", "--config", str(config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": str(RUNTIME)} | environment,
+            )
+
+    def client(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=self.socket)
+        return httpx.Client(transport=transport, base_url="http://engine", timeout=60)
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.popen.poll() is None:
+            try:
+                with self.client() as client:
+                    if client.get("/health").status_code == 200:
+                        return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        pytest.fail(f"the engine did not become ready:\n{self.log.read_text()}")
+
+    def end(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(30)
+
+    def lines(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def go(config: Path, **environment: str) -> Process:
+        process = Process(config, tmp_path, **environment)
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """A service manager's notification socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        path = tmp_path / "notify"
+        receiver.bind(str(path))
+        receiver.settimeout(30)
+        yield receiver, str(path)
+
+
+def chat(question: str, **fields: object) -> dict:
+    messages = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": question},
+    ]
+    return {"model": "m", "messages": messages, "temperature": 0, "max_tokens": 40} | fields
+
+
+@pytest.mark.model
+def test_a_question_is_answered(start, write_settings, model_path, manager):
+    receiver, notify_socket = manager
+    process = start(write_settings(model_path), NOTIFY_SOCKET=notify_socket, WATCHDOG_USEC="600000")
+    told = b""
+    while b"READY=1" not in told:
+        told = receiver.recv(4096)
+    with process.client() as client:
+        answer = client.post("/v1/chat/completions", json=chat("What is the capital of France?"))
+        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+    while receiver.recv(4096) != b"WATCHDOG=1":
+        pass
+    assert process.end() == 0
+    assert not Path(process.socket).exists()
+    assert all(LINE.match(line) for line in process.lines()), process.lines()
+
+
+@pytest.mark.model
+def test_running_answers_are_finished_after_sigterm(start, write_settings, model_path):
+    process = start(write_settings(model_path))
+    process.wait_ready()
+    with process.client() as client:
+        story = chat("Tell me a long story about the sea.", stream=True, max_tokens=120, temperature=1)
+        with client.stream("POST", "/v1/chat/completions", json=story) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.popen.send_signal(signal.SIGTERM)
+            rest = list(lines)
+    assert "data: [DONE]" in rest
+    assert process.popen.wait(30) == 0
+
+
+@pytest.mark.model
+def test_a_client_that_goes_stops_the_computing(start, write_settings, model_path):
+    process = start(write_settings(model_path))
+    process.wait_ready()
+    with process.client() as client:
+        story = chat("Tell me a long story about the sea.", stream=True, max_tokens=900, temperature=1)
+        with client.stream("POST", "/v1/chat/completions", json=story) as answer:
+            next(answer.iter_lines())
+        deadline = time.monotonic() + 5
+        while 'requests_total{outcome="cancelled"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert "clawd_engine_running_sequences 0.0" in client.get("/metrics").text
+
+
+@pytest.mark.model
+def test_many_at_once_are_all_answered(start, write_settings, model_path):
+    process = start(write_settings(model_path))
+    process.wait_ready()
+    texts: list[str] = []
+
+    def ask() -> None:
+        with process.client() as client:
+            answer = client.post("/v1/chat/completions", json=chat("What is the capital of France?"))
+            texts.append(answer.json()["choices"][0]["message"]["content"])
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(texts) == 12
+    assert all("Paris" in text for text in texts)
+
+
+@pytest.mark.parametrize("damage", ["missing", "no model", "damaged"])
+def test_what_cannot_be_loaded_ends_the_process_with_one_line(start, write_settings, tmp_path, damage):
+    model = tmp_path / "m.gguf"
+    if damage == "no model":
+        model.write_bytes(b"<html>")
+    if damage == "damaged":
+        model.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 9, 9) + b"\xff" * 4096)
+    process = start(write_settings(model))
+    assert process.popen.wait(60) == 1
+    errors = [line for line in process.lines() if "[ERROR]" in line]
+    assert len(errors) == 1
+    assert str(model) in errors[0]
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_wrong_settings_end_the_process_with_one_line(start, write_settings, tmp_path):
+    process = start(write_settings(tmp_path / "m.gguf", paralel=3))
+    assert process.popen.wait(60) == 2
+    assert len(process.lines()) == 1
+    assert "paralel" in process.lines()[0]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.engine.slots import SHORTEST_COPY, Held, Placement, common_prefix, place
+
+tokens = st.lists(st.integers(0, 2), max_size=80)
+
+
+@given(tokens, tokens)
+def test_common_prefix_is_the_longest(first, second):
+    count = common_prefix(first, second)
+    assert first[:count] == second[:count]
+    assert count == min(len(first), len(second)) or first[count] != second[count]
+
+
+@given(
+    st.lists(st.tuples(tokens, st.booleans(), st.integers(0, 9)), min_size=1, max_size=5),
+    tokens.filter(bool),
+)
+def test_a_placement_is_always_possible(states, prompt):
+    slots = [Held(seq, held, busy, used) for seq, (held, busy, used) in enumerate(states)]
+    placement = place(slots, prompt)
+    if all(slot.busy for slot in slots):
+        assert placement is None
+        return
+    assert placement is not None
+    assert not slots[placement.seq].busy
+    assert placement.keep < len(prompt), "something is left to compute"
+    source = slots[placement.seq if placement.donor is None else placement.donor]
+    assert list(source.tokens[: placement.keep]) == prompt[: placement.keep]
+    assert placement.donor != placement.seq
+
+
+def test_a_conversation_goes_on_where_it_was():
+    first, second = list(range(100)), [*range(50), *range(900, 960)]
+    slots = [Held(0, second, False, 9), Held(1, first, False, 1), Held(2, [], False, 0)]
+    assert place(slots, [*first, 7, 8]) == Placement(1, 100)
+
+
+def test_a_new_conversation_spares_the_old_ones_and_copies_the_system_prompt():
+    system = list(range(60))
+    old = [*system, *range(500, 700)]
+    slots = [Held(0, old, False, 5), Held(1, [], False, 0)]
+    assert place(slots, [*system, 1, 2, 3]) == Placement(1, 60, donor=0)
+
+
+def test_a_busy_slot_can_give_what_it_holds():
+    system = list(range(60))
+    slots = [Held(0, [*system, 9, 9], True, 5), Held(1, [], False, 0)]
+    assert place(slots, [*system, 1]) == Placement(1, 60, donor=0)
+
+
+def test_little_in_common_is_not_worth_a_copy():
+    common = list(range(SHORTEST_COPY - 1))
+    slots = [Held(0, [*common, *range(500, 700)], True, 5), Held(1, [], False, 0)]
+    assert place(slots, [*common, 1]) == Placement(1, 0)
+
+
+def test_the_slot_unused_for_longest_is_given_up():
+    slots = [Held(0, [1] * 50, False, 9), Held(1, [2] * 50, False, 3)]
+    assert place(slots, [3, 3]) == Placement(1, 0)
+
+
+def test_the_same_prompt_again_leaves_one_token_to_compute():
+    assert place([Held(0, [1, 2, 3], False, 1)], [1, 2, 3]) == Placement(0, 2)
