@@ -108,9 +108,8 @@ quietly() { output=$("$@" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }; }
 property() { systemctl show --property "$1" --value "$unit"; }
 is_ready() { [ -z "$ready" ] || answer=$(sh -c "$ready" 2>&1 </dev/null); }
 rm -f "$stamp"
-if [ "$(property NeedDaemonReload)" = yes ] || [ "$(property LoadState)" = not-found ]; then
-    quietly systemctl daemon-reload || exit 1
-fi
+# Always: systemd does not see by itself that a new folder of drop-ins needs it.
+quietly systemctl daemon-reload || exit 1
 case $(property UnitFileState) in
     enabled|static|alias|indirect|generated) ;;
     *) quietly systemctl enable "$unit" || failed "cannot be enabled" ;;
