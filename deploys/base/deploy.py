@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from hashlib import sha256
 from typing import Any
 
 from pyinfra import host
@@ -61,10 +60,9 @@ def _time_zone(name: str) -> None:
 
 
 def _journal(limit: str) -> None:
-    content = files.render("base/journald.conf", {"limit": limit})
     files.directory("/etc/systemd/journald.conf.d")
-    limits = files.put(JOURNALD, content)
-    services.converge("systemd-journald", inputs=_digest(content), changed=[limits])
+    files.template("base/journald.conf", JOURNALD, {"limit": limit})
+    services.converge("systemd-journald", inputs="", watch=(JOURNALD,))
 
 
 def _operators(declared: tuple[Operator, ...]) -> None:
@@ -73,8 +71,8 @@ def _operators(declared: tuple[Operator, ...]) -> None:
     accounts.group(OPERATORS)
     for operator in declared:
         _operator(operator)
-    rules = files.render("base/sudoers", {"operators": [operator.name for operator in declared]})
-    files.put(SUDOERS, rules, mode="0440", check="/usr/sbin/visudo -cqf {}")
+    values = {"operators": [operator.name for operator in declared]}
+    files.template("base/sudoers", SUDOERS, values, mode="0440", check="/usr/sbin/visudo -cqf {}")
     for name in sorted(former - {operator.name for operator in declared} - {host.data.get("ssh_user")}):
         accounts.retired(name, group=OPERATORS)
 
@@ -115,10 +113,5 @@ def key_in_use() -> str | None:
 def _ssh(declared: int) -> None:
     """The port of the connection in use stays open beside the declared one: no run cuts itself off."""
     ports = sorted({declared, connection_of(host).port or declared})
-    content = files.render("base/sshd.conf", {"ports": ports})
-    hardening = files.put(SSHD, content, check=SSHD_CHECK)
-    services.converge("ssh", inputs=_digest(content), changed=[hardening], reload=True)
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()
+    files.template("base/sshd.conf", SSHD, {"ports": ports}, check=SSHD_CHECK)
+    services.converge("ssh", inputs="", watch=(SSHD,), reload=True)

@@ -1,0 +1,172 @@
+"""nftables with one table of ours, replaced whole in one step and restored when someone has changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.firewall.rules import accepting, admits, names_in
+from deploys.firewall.settings import FirewallSettings
+from deploys.ops import files, packages
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact, connection_of
+from deploys.ops.shell import assignments, script
+from deploys.settings import settings_of
+from inventory.errors import HostError
+
+CONFIG = "/etc/nftables.conf"
+STAMP = "/var/lib/clawd/state/firewall.stamp"
+TABLE = "inet clawd"
+
+
+@deploy("Firewall")
+def apply() -> None:
+    """Only what is declared comes in. Raises `HostError` before a lock-out, and for names without address."""
+    settings = settings_of("firewall", FirewallSettings)
+    connection = connection_of(host)
+    if connection.client and not admits(settings.management, connection.client):
+        raise HostError(
+            f"{host.name}: the connection in use comes from {connection.client}, which is in none of "
+            f"firewall.management, so this run would be the last",
+            advice=f"add a network that holds {connection.client} to firewall.management",
+        )
+    ssh_ports = {settings.ssh_port, connection.port or settings.ssh_port}
+    rules = accepting(settings, ssh_ports, _addresses(names_in(settings)))
+    ruleset = files.render("firewall/nftables.conf", {"rules": rules})
+    packages.installed("nftables")
+    files.put(CONFIG, ruleset, mode="0755", check="nft -c -f {}")
+    live(ruleset)
+
+
+@deploy("Remove firewall")
+def remove() -> None:
+    """Nothing of ours filters any more, now or after a reboot."""
+    files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
+    closed()
+    files.absent(STAMP)
+
+
+class AddressesFact(Fact):
+    """The addresses that names stand for on the host, those without any left out."""
+
+    def command(self, names: tuple[str, ...]) -> str:
+        """A script that prints `name address` lines."""
+        return "".join(f"{assignments(n=name)}{_RESOLVE}\n" for name in names) + "true"
+
+    @staticmethod
+    def default() -> dict[str, tuple[str, ...]]:
+        """None."""
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
+        """Gather each name's lines."""
+        pairs = [line.split() for line in output]
+        return {name: tuple(sorted({b for a, b in pairs if a == name})) for name, _ in pairs}
+
+
+_RESOLVE = """getent ahosts "$n" | while read -r address _; do echo "$n $address"; done"""
+
+
+def _addresses(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    if not names:
+        return {}
+    found: dict[str, tuple[str, ...]] = host.get_fact(AddressesFact, names=names)
+    unknown = [name for name in names if not found.get(name)]
+    if unknown:
+        raise HostError(
+            f"{host.name}: {', '.join(unknown)} cannot be resolved there, so the firewall cannot let it in",
+            advice="give the address of that host as an IP address, or make the name known",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """Our table in the kernel: digest (empty when there is none), stamp, whether it is loaded at boot."""
+
+    digest: str = ""
+    stamp: str = ""
+    enabled: bool = False
+
+
+class TableFact(Fact):
+    """State of our table."""
+
+    def command(self) -> str:
+        """A script that prints the digest of the live table, the stamp, and whether it is loaded at boot."""
+        return assignments(stamp=STAMP, table=TABLE) + _DIGEST + _TABLE
+
+    @staticmethod
+    def default() -> TableState:
+        """No table."""
+        return TableState()
+
+    def process(self, output: list[str]) -> TableState:
+        """Turn the script's lines into a `TableState`."""
+        digest, stamp, enabled = (*output, "", "", "")[:3]
+        return TableState(digest, stamp, enabled == "enabled")
+
+
+# Without counters and handles, so that traffic and reloading make no difference.
+_DIGEST = r"""
+live() {
+    listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
+    printf '%s\n' "$listed" | sha256sum | cut -c1-64
+}
+"""
+_TABLE = r"""
+live
+cat "$stamp" 2>/dev/null || echo
+systemctl is-enabled nftables 2>/dev/null || true
+"""
+
+
+def live(ruleset: str) -> OperationMeta:
+    """`ruleset`, which stands in /etc/nftables.conf, is in force and comes back after a reboot."""
+    return _live(sha256(ruleset.encode()).hexdigest(), name="Rules in force")
+
+
+def closed() -> OperationMeta:
+    """Our table is not in force."""
+    return _closed(name="No rules in force")
+
+
+@operation
+def _live(digest: str) -> Iterator[StringCommand]:
+    state: TableState = host.get_fact(TableFact)
+    as_applied = bool(state.digest) and state.stamp == f"{digest} {state.digest}"
+    if as_applied and state.enabled:
+        return
+    if not state.digest:
+        why = "load the rules"
+    elif state.stamp.startswith(f"{digest} "):
+        why = "load the rules again: the live ones were changed by hand" if not as_applied else "load at boot"
+    else:
+        why = "load the new rules"
+    record(Change(f"nftables {TABLE}", (why,)))
+    yield script(_DIGEST + _LOAD, config=CONFIG, stamp=STAMP, table=TABLE, digest=digest)
+
+
+# Not by the unit: stopping or restarting that flushes the tables of other programs too.
+_LOAD = r"""
+set -eu
+umask 077
+rm -f "$stamp"
+nft -f "$config"
+systemctl enable --quiet nftables
+mkdir -p "$(dirname "$stamp")"
+echo "$digest $(live)" > "$stamp"
+"""
+
+
+@operation
+def _closed() -> Iterator[StringCommand]:
+    state: TableState = host.get_fact(TableFact)
+    if state.digest:
+        record(Change(f"nftables {TABLE}", ("removed",)))
+        yield script("nft delete table $table", table=TABLE)
