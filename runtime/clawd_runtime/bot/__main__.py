@@ -1,0 +1,9 @@
+"""`python -m clawd_runtime.bot`."""
+
+from __future__ import annotations
+
+import sys
+
+from clawd_runtime.bot.main import main
+
+sys.exit(main())

@@ -1,0 +1,140 @@
+"""The bot put together: settings and credentials in, a running bot out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from clawd_runtime.bot.answering import Answerer
+from clawd_runtime.bot.backoff import backoff
+from clawd_runtime.bot.channels.base import Channel, ChannelContext
+from clawd_runtime.bot.channels.registry import channel_class
+from clawd_runtime.bot.completion import ChatModel, socket_mounts
+from clawd_runtime.bot.credentials import Credentials
+from clawd_runtime.bot.deliverer import Deliverer
+from clawd_runtime.bot.http import application
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.rate_limit import RateLimiter
+from clawd_runtime.bot.router import Router
+from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
+from clawd_runtime.bot.store.database import Database
+from clawd_runtime.bot.store.store import Store
+from clawd_runtime.bot.worker import Worker
+from clawd_runtime.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+# Telegram and Feishu repeat events for hours; what is forgotten could be answered a second time.
+KEEP_SECONDS = 7 * 24 * 3600.0
+PURGE_EVERY = 3600.0
+WORKER_GRACE = 14.0
+DELIVERY_GRACE = 8.0
+STEADY_SECONDS = 60.0
+
+
+class Bot:
+    """Everything but the HTTP server. Between `start` and `stop` it works through inbox and outbox."""
+
+    def __init__(self, settings: BotSettings, credentials: Credentials, database: Database) -> None:
+        self._database = database
+        self.store = Store(database)
+        self.metrics = Metrics()
+        endpoints = _endpoints(settings)
+        self._http = httpx.AsyncClient(
+            mounts=socket_mounts(endpoints),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+        )
+        self._models = tuple(
+            ChatModel(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
+            for name, endpoint in endpoints
+        )
+        context = ChannelContext(self.store, self._http, credentials, settings.public_url)
+        self._channels: dict[str, Channel] = {
+            name: channel_class(name)(part, context) for name, part in settings.channels.items()
+        }
+        limit = settings.rate_limit_per_minute
+        self._worker = Worker(
+            self.store,
+            Router(settings.language, RateLimiter(limit), limit),
+            Answerer(self._models, settings.system_prompt, settings.max_reply_tokens, self.metrics),
+            self._channels,
+            self.metrics,
+            settings.answers_at_once,
+        )
+        self._deliverer = Deliverer(self.store, self._channels, self.metrics)
+        self.store.on_message = self._worker.add
+        self.store.on_reply = self._deliverer.add
+        self._background: list[asyncio.Task[None]] = []
+
+    def http_application(self) -> Starlette:
+        """The ASGI application."""
+        routes = [route for channel in self._channels.values() for route in channel.routes()]
+        return application(routes, self.store, self.metrics, self._any_model_alive)
+
+    async def start(self) -> None:
+        """Take up what an earlier run left, and begin to receive."""
+        messages, replies = await self.store.unfinished()
+        if messages or replies:
+            log.info("taking up %d messages and %d replies of an earlier run", len(messages), len(replies))
+        self._deliverer.add(replies)
+        self._worker.add(messages)
+        self._begin(self._purge_regularly())
+        for channel in self._channels.values():
+            self._begin(_keep_running(channel))
+
+    async def stop(self) -> None:
+        """Stop receiving, finish what can be finished soon; the rest stays stored for the next run."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._worker.stop(WORKER_GRACE)
+        await self._deliverer.stop(DELIVERY_GRACE)
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def close(self) -> None:
+        """Let go of connections and database, after the HTTP server has ended."""
+        await self._http.aclose()
+        await asyncio.to_thread(self._database.close)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.append(asyncio.create_task(work))
+
+    async def _any_model_alive(self) -> bool:
+        return any(await asyncio.gather(*(model.alive() for model in self._models)))
+
+    async def _purge_regularly(self) -> None:
+        while True:
+            try:
+                removed = await self.store.purge(KEEP_SECONDS)
+                log.info("purged %d rows", removed)
+            except StoreError as fault:
+                log.error("%s", fault)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+def _endpoints(settings: BotSettings) -> tuple[tuple[str, ModelEndpoint], ...]:
+    models = settings.models
+    default = (("default", models.default),)
+    return (*default, ("fallback", models.fallback)) if models.fallback else default
+
+
+async def _keep_running(channel: Channel) -> None:
+    """A channel's background work; begun again, after a while, when it fails."""
+    failures = 0
+    while True:
+        begun = time.monotonic()
+        try:
+            await channel.run()
+        except Exception:
+            log.exception("%s: the channel's background work failed", channel.name)
+        else:
+            return
+        failures = 1 if time.monotonic() - begun > STEADY_SECONDS else failures + 1
+        await asyncio.sleep(backoff(failures))

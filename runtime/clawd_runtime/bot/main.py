@@ -1,0 +1,74 @@
+"""The command `clawd-bot`.
+
+Exit codes: 0 ended when asked to, 1 the database cannot be used, 2 wrong command line, settings or
+credentials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from clawd_runtime import logs
+from clawd_runtime.bot.app import Bot
+from clawd_runtime.bot.channels.registry import channel_class
+from clawd_runtime.bot.credentials import Credentials, read_credentials
+from clawd_runtime.bot.masking import mask_secrets
+from clawd_runtime.bot.process import listen_on, serve
+from clawd_runtime.bot.settings import BotSettings, load_settings
+from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.errors import SettingsError, StoreError
+
+log = logging.getLogger("clawd.bot")
+
+MODEL_KEYS = ("model-default-api-key", "model-fallback-api-key")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    parser = argparse.ArgumentParser(prog="clawd-bot", description="Answers people on chat platforms.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="bot.json")
+    options = parser.parse_args(arguments)
+    logs.configure()
+    # These write addresses (Telegram's hold the token) or what our own log says already.
+    for noisy in ("httpx", "httpcore", "uvicorn", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = load_settings(options.config)
+        credentials = credentials_for(settings)
+        mask_secrets(credentials.values())
+        with listen_on(settings.listen) as listener:
+            asyncio.run(_run(settings, credentials, listener))
+    except SettingsError as fault:
+        log.error("%s", fault)
+        return 2
+    except StoreError as fault:
+        log.error("%s", fault)
+        return 1
+    return 0
+
+
+def credentials_for(settings: BotSettings) -> Credentials:
+    """What these settings need, from `$CREDENTIALS_DIRECTORY`. Raises `SettingsError`."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    required = [
+        name
+        for channel, part in settings.channels.items()
+        for name in channel_class(channel).credentials(part)
+    ]
+    return read_credentials(Path(directory) if directory else None, required, MODEL_KEYS)
+
+
+async def _run(settings: BotSettings, credentials: Credentials, listener: socket.socket) -> None:
+    database = open_database(settings.database)
+    try:
+        bot = Bot(settings, credentials, database)
+    except SettingsError:
+        database.close()
+        raise
+    await serve(bot, listener)

@@ -1,0 +1,90 @@
+"""The life of the bot's process: starts, serves, tells systemd, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+
+from clawd_runtime.bot.app import Bot
+from clawd_runtime.bot.settings import Listen
+from clawd_runtime.errors import SettingsError, StoreError
+from clawd_runtime.notify import notify, watchdog_seconds
+
+log = logging.getLogger(__name__)
+
+# Open connections end by themselves when the bot has stopped; these seconds are for those that do not.
+CONNECTION_GRACE = 26
+BACKLOG = 1024
+
+
+def listen_on(place: Listen) -> socket.socket:
+    """A bound socket. Raises `SettingsError` when the place is taken or not ours."""
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((place.host, place.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {place.host}:{place.port}: {error.strerror}") from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+async def serve(bot: Bot, listener: socket.socket) -> None:
+    """Run the bot until SIGTERM or SIGINT."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    server = _Server(
+        uvicorn.Config(
+            bot.http_application(),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=CONNECTION_GRACE,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = asyncio.create_task(_tell_watchdog(bot))
+    try:
+        await bot.start()
+        host, port = listener.getsockname()[:2]
+        log.info("listening on %s:%d", host, port)
+        notify("READY=1", "STATUS=answering")
+        await asyncio.wait((serving, asyncio.create_task(ending.wait())), return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1", "STATUS=finishing answers")
+        log.info("stopping: what is not finished in time is taken up at the next start")
+    finally:
+        server.should_exit = True
+        await bot.stop()
+        await serving
+        watching.cancel()
+        await bot.close()
+    log.info("stopped")
+
+
+async def _tell_watchdog(bot: Bot) -> None:
+    """Reassure systemd as long as event loop and database thread are alive, be the disk ever so full."""
+    seconds = watchdog_seconds()
+    while seconds is not None:
+        with suppress(StoreError):
+            await bot.store.ping()
+        notify("WATCHDOG=1")
+        await asyncio.sleep(seconds / 3)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, whose exit code uvicorn would else make that of a killed one."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
