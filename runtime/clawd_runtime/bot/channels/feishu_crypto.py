@@ -1,0 +1,90 @@
+"""How Feishu proves and hides its events: signature and encryption (open platform, "Encrypt Key").
+
+Everything that does not hold raises `Unauthentic`. To the sender all of its reasons must look alike:
+a receiver that tells bad padding from a bad token decrypts for whoever asks often enough.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+BLOCK_BYTES = 16
+TIMESTAMP = "X-Lark-Request-Timestamp"
+NONCE = "X-Lark-Request-Nonce"
+SIGNATURE = "X-Lark-Signature"
+
+
+class Unauthentic(Exception):
+    """A request that Feishu did not send. The text is for the log only."""
+
+
+def is_signed(headers: Mapping[str, str]) -> bool:
+    """Whether any of the three headers of a signature is there."""
+    return any(name in headers for name in (TIMESTAMP, NONCE, SIGNATURE))
+
+
+def verify_signature(
+    encrypt_key: str, headers: Mapping[str, str], body: bytes, *, now: float, max_age: float
+) -> None:
+    """Check the signature over the raw `body`, and that it was made within `max_age` seconds of `now`."""
+    timestamp, nonce, given = (headers.get(name, "") for name in (TIMESTAMP, NONCE, SIGNATURE))
+    if not (timestamp and nonce and given):
+        raise Unauthentic("a header of the signature is missing")
+    made = hashlib.sha256(f"{timestamp}{nonce}{encrypt_key}".encode() + body).hexdigest()
+    if not same(made, given.lower()):
+        raise Unauthentic("the signature does not hold")
+    if not (timestamp.isascii() and timestamp.isdecimal()):
+        raise Unauthentic("the timestamp is no number")
+    if abs(now - int(timestamp)) > max_age:
+        raise Unauthentic(f"the signature was made {now - int(timestamp):.0f} s ago")
+
+
+def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
+    """The event within `{"encrypt": "…"}`. A body that is not encrypted is refused."""
+    sealed = _object(body).get("encrypt")
+    if not isinstance(sealed, str):
+        raise Unauthentic("the event is not encrypted")
+    try:
+        ciphertext = base64.b64decode(sealed, validate=True)
+    except (binascii.Error, ValueError):
+        raise Unauthentic("the ciphertext is not base64") from None
+    return _object(decrypt(encrypt_key, ciphertext))
+
+
+def decrypt(encrypt_key: str, ciphertext: bytes) -> bytes:
+    """AES-256-CBC under the SHA-256 of `encrypt_key`, initial vector first, padded by PKCS#7 (strict)."""
+    vector, blocks = ciphertext[:BLOCK_BYTES], ciphertext[BLOCK_BYTES:]
+    if not blocks or len(blocks) % BLOCK_BYTES:
+        raise Unauthentic("the ciphertext has no whole blocks")
+    key = hashlib.sha256(encrypt_key.encode()).digest()
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
+    unpadder = padding.PKCS7(8 * BLOCK_BYTES).unpadder()
+    try:
+        padded = decryptor.update(blocks) + decryptor.finalize()
+        return unpadder.update(padded) + unpadder.finalize()
+    except ValueError:
+        raise Unauthentic("the padding is wrong") from None
+
+
+def same(expected: str, given: object) -> bool:
+    """Whether `given` is the string `expected`, in a time that does not tell how much of it is right."""
+    return isinstance(given, str) and hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Unauthentic("the body is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise Unauthentic("the body is not a JSON object")
+    return parsed
