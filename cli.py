@@ -303,10 +303,10 @@ def running(
     from provision.report import TerminalProgress, stderr_console
     from provision.runlog import RunLog
 
-    loaded = load(find(inventory_name))
-    selection = Selection(split(limit), split(tags))
     log = RunLog(command)
     try:
+        loaded = load(find(inventory_name))
+        selection = Selection(split(limit), split(tags))
         with TerminalProgress(stderr_console()) as screen:
             yield Run(loaded, selection, screen, log, skip_unreachable), screen
     except (ClawdError, KeyboardInterrupt, click.ClickException):
