@@ -63,7 +63,7 @@ def create_command(layout: Layout, name: str, image: str) -> list[str]:
         *("--cgroupns", "private", "--memory", str(cgroups.MEMORY_MAX)),
         *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYSLOG"),
         *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-        *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),
+        *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108 - the container's own
         *("--env", "container=docker", "--stop-signal", "SIGRTMIN+3", "--restart", "unless-stopped"),
         f"clawd-sandbox:{image}",
         *("/bin/sh", "-c", _INIT),

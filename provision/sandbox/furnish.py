@@ -12,22 +12,6 @@ from provision.sandbox.commands import run
 from provision.sandbox.machine import Machine
 from provision.sandbox.rootfs import OPERATOR_GID, OPERATOR_UID
 
-_CGROUPS = """\
-# On a machine with cgroups of version 1 the host's own groups are mounted read-only, and memory
-# limits of services would silently do nothing. The groups are the host's own: it may write them.
-[Unit]
-Description=Make the host's own control groups writable
-DefaultDependencies=no
-ConditionEnvironment=SANDBOX_OWN_GROUPS=1
-Before=sysinit.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/sh -c 'mount -o remount,rw /sys/fs/cgroup && for group in /sys/fs/cgroup/*/; do \
-mountpoint -q "$group" && mount -o remount,rw "$group"; done; exit 0'
-"""
-
 _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "getty@tty1.service")
 
 
@@ -82,7 +66,6 @@ def host_files(
         HostFile("/etc/resolv.conf", "".join(f"nameserver {server}\n" for server in machine.name_servers)),
         HostFile("/etc/apt/apt.conf.d/50sandbox", _apt_settings(machine)),
         HostFile("/etc/systemd/network/10-host0.network", _network(place)),
-        HostFile("/etc/systemd/system/sandbox-groups.service", _CGROUPS),
         HostFile("/etc/ssh/ssh_host_ed25519_key", private, 0o600),
         HostFile("/etc/ssh/ssh_host_ed25519_key.pub", public),
         HostFile(
@@ -98,13 +81,11 @@ def host_files(
 
 def unit_links() -> dict[str, str]:
     """The links that enable and mask units: link (absolute within the host) to target."""
-    system = "/etc/systemd/system"
+    system, shipped = "/etc/systemd/system", "/lib/systemd/system"
+    networkd, online = "systemd-networkd.service", "systemd-networkd-wait-online.service"
     return {
-        f"{system}/multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
-        f"{system}/network-online.target.wants/systemd-networkd-wait-online.service": (
-            "/lib/systemd/system/systemd-networkd-wait-online.service"
-        ),
-        f"{system}/sysinit.target.wants/sandbox-groups.service": f"{system}/sandbox-groups.service",
+        f"{system}/multi-user.target.wants/{networkd}": f"{shipped}/{networkd}",
+        f"{system}/network-online.target.wants/{online}": f"{shipped}/{online}",
         **{f"{system}/{unit}": "/dev/null" for unit in _MASKED},
     }
 

@@ -17,6 +17,7 @@ MAX_HOSTS = 99
 """Names stay short enough for a network interface, addresses within the subnet."""
 
 _FIRST_ADDRESS = 10
+_DEFAULT_SUBNET = IPv4Network("10.213.77.0/24")
 
 
 def _default_folder() -> Path:
@@ -44,7 +45,7 @@ class Layout:
     folder: Path = field(default_factory=_default_folder)
     cache: Path = field(default_factory=_default_cache)
     bridge: str = "clawd0"
-    subnet: IPv4Network = IPv4Network("10.213.77.0/24")
+    subnet: IPv4Network = _DEFAULT_SUBNET
     table: str = "clawd_sandbox"
 
     def __post_init__(self) -> None:

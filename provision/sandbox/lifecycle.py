@@ -166,7 +166,7 @@ def _wait_for_ssh(backend: Backend, layout: Layout, name: str) -> None:
     while not _answers_ssh(address):
         if backend.state(name)[0] is HostState.STOPPED or time.monotonic() > deadline:
             raise SandboxError(
-                f"{name} does not answer on {address}:22; the last it printed was:\n  {backend.last_words(name)}",
+                f"{name} does not answer on {address}:22; it last printed:\n  {backend.last_words(name)}",
                 advice=f"See {layout.host(name) / 'console.log'}, then try `sandbox down` and `sandbox up`.",
             )
         time.sleep(0.1)

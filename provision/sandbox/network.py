@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_network
@@ -29,6 +30,7 @@ def ensure_network(layout: Layout) -> None:
 
     Raises SandboxError when the subnet or the bridge already belongs to something else.
     """
+    _require_ours(layout)
     routes: list[dict[str, Any]] = json.loads(
         run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"
     )
@@ -48,6 +50,10 @@ def ensure_network(layout: Layout) -> None:
     for command in bridge_commands(layout):
         run(command)
     run(["nft", "-f", "-"], stdin=table_rules(layout))
+    if _docker_filters():
+        for rule in docker_rules(layout):
+            if run(["iptables", "--check", *rule], check=False).returncode != 0:
+                run(["iptables", "--insert", *rule])
     _forward(layout)
 
 
@@ -57,6 +63,9 @@ def remove_network(layout: Layout) -> None:
         run(["ip", "link", "delete", layout.bridge])
     if run(["nft", "list", "table", "ip", layout.table], check=False).returncode == 0:
         run(["nft", "delete", "table", "ip", layout.table])
+    if _docker_filters():
+        for rule in docker_rules(layout):
+            run(["iptables", "--delete", *rule], check=False)
     _stop_forwarding(layout)
 
 
@@ -90,6 +99,24 @@ table ip {layout.table} {{
 """
 
 
+def docker_rules(layout: Layout) -> list[list[str]]:
+    """Let the hosts' packets through where a Docker engine drops all it does not know.
+
+    `DOCKER-USER` is the chain Docker leaves to others (docs.docker.com, packet filtering).
+    """
+    return [
+        ["DOCKER-USER", "--in-interface", layout.bridge, "--jump", "ACCEPT"],
+        ["DOCKER-USER", "--out-interface", layout.bridge, "--jump", "ACCEPT"],
+    ]
+
+
+def _docker_filters() -> bool:
+    return (
+        shutil.which("iptables") is not None
+        and run(["iptables", "--list-rules", "DOCKER-USER"], check=False).returncode == 0
+    )
+
+
 def conflict(routes: list[dict[str, Any]], layout: Layout) -> str | None:
     """The interface to which a route within our subnet already leads, if it is not our bridge.
 
@@ -116,20 +143,29 @@ def outgoing_mtu() -> int:
     return _USUAL_MTU
 
 
+def _require_ours(layout: Layout) -> None:
+    """Two sandboxes with the same bridge, say of two clones of the project, would mix up their hosts."""
+    with _notes() as notes:
+        owner = notes.get("bridges", {}).get(layout.bridge)
+    if owner not in (None, str(layout.folder)) and Path(owner, "hosts").exists():
+        raise SandboxError(
+            f"the sandbox in {owner} is up and uses {layout.bridge} and {layout.subnet}",
+            advice=f"Remove it first: CLAWD_SANDBOX={owner} clawd-provision sandbox down",
+        )
+
+
 def _forward(layout: Layout) -> None:
     with _notes() as notes:
         notes.setdefault("before", _FORWARDING.read_text().strip())
-        notes["bridges"] = sorted({*notes.get("bridges", []), layout.bridge})
+        notes.setdefault("bridges", {})[layout.bridge] = str(layout.folder)
         if _FORWARDING.read_text().strip() != "1":
             _FORWARDING.write_text("1")
 
 
 def _stop_forwarding(layout: Layout) -> None:
     with _notes() as notes:
-        left = [bridge for bridge in notes.get("bridges", []) if bridge != layout.bridge]
-        if left:
-            notes["bridges"] = left
-        elif "before" in notes:
+        notes.get("bridges", {}).pop(layout.bridge, None)
+        if notes and not notes["bridges"]:
             _FORWARDING.write_text(notes["before"])
             notes.clear()
 

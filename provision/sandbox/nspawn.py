@@ -1,4 +1,4 @@
-"""Hosts by systemd-nspawn: a whole Debian with its own init, network and processes, without a virtual machine."""
+"""Hosts by systemd-nspawn: a whole Debian with its own init and network, without a virtual machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inventory.errors import SandboxError
 from provision.sandbox import cgroups, network, process, supervise
@@ -20,8 +21,17 @@ from provision.sandbox.rootfs import ensure_image, image_of, remove_tree, unpack
 NAME = "nspawn"
 
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON")
-"""What a Docker engine inside needs beyond nspawn's own choice; none lets a host change its machine's devices,
-clock or kernel settings."""
+"""What a Docker engine inside needs beyond nspawn's own choice. None of them lets a host change the
+devices, the clock or the kernel settings of the machine it runs on."""
+
+_INIT = """\
+for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
+    if mountpoint -q "$group"; then mount -o remount,bind,rw "$group"; fi
+done
+exec /lib/systemd/systemd"""
+"""nspawn mounts the host's groups of version 1 read-only, and memory limits of services would
+silently do nothing. Where they are the host's own, it may write them; systemd looks once, when
+it starts."""
 
 
 def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> list[str]:
@@ -35,19 +45,22 @@ def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> 
         f"--directory={root}",
         f"--machine={layout.machine(name)}",
         "--register=no",
-        *(
-            ["--keep-unit", "--setenv=SANDBOX_OWN_GROUPS=1"]
-            if own_groups
-            else [f"--property=MemoryMax={cgroups.MEMORY_MAX}"]
-        ),
+        *(["--keep-unit"] if own_groups else [f"--property=MemoryMax={cgroups.MEMORY_MAX}"]),
         f"--network-bridge={layout.bridge}",
         f"--capability={','.join(CAPABILITIES)}",
         "--system-call-filter=@keyring bpf",
         "--resolv-conf=off",
         "--timezone=off",
         "--console=pipe",
-        "--boot",
+        *(["--kill-signal=SIGRTMIN+3", "/bin/sh", "-c", _INIT] if own_groups else ["--boot"]),
     ]
+
+
+def serves_below(command: list[str], hosts: str) -> bool:
+    """Whether these arguments are those of a supervisor or nspawn of a host in the folder `hosts`."""
+    if command[0].endswith("systemd-nspawn"):
+        return any(argument.startswith(f"--directory={hosts}/") for argument in command)
+    return len(command) == 3 and command[1] == supervise.__file__ and command[2].startswith(f"{hosts}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +111,11 @@ class Nspawn:
     def state(self, name: str) -> tuple[HostState, int | None]:
         """Whether host `name` runs, and the process that keeps it running."""
         supervisor = self._supervisor(name)
-        inside = process.inside(self.layout.host(name) / "root")
-        if supervisor is not None and inside:
+        spawners = self._spawners(name)
+        if supervisor is not None and spawners:
             return HostState.RUNNING, supervisor.pid
-        return (HostState.BROKEN if supervisor or inside or self._spawners(name) else HostState.STOPPED), None
+        inside = process.inside(self.layout.host(name) / "root")
+        return (HostState.BROKEN if supervisor or spawners or inside else HostState.STOPPED), None
 
     def stop(self, name: str) -> None:
         """End whatever is left of host `name`, its keeper first, and remove its groups."""
@@ -119,7 +133,10 @@ class Nspawn:
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove the network, when no host is left."""
+        """Remove the network, and whatever runs on although its folder was removed by hand."""
+        hosts = str(self.layout.hosts)
+        strays = process.with_command(lambda command: serves_below(command, hosts))
+        process.end([*strays, *(child for stray in strays for child in process.children(stray))])
         network.remove_network(self.layout)
 
     def last_words(self, name: str) -> str:
@@ -143,7 +160,7 @@ class Nspawn:
             lambda command: command[0].endswith("systemd-nspawn") and directory in command
         )
 
-    def _read(self, name: str, file: str) -> dict[str, object] | dict[str, int]:
+    def _read(self, name: str, file: str) -> dict[str, Any]:
         path = self.layout.host(name) / file
         try:
             content = json.loads(path.read_text())

@@ -73,6 +73,18 @@ def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
     return tuple(process for process in running(proc) if _lives_in(process.pid, wanted, proc))
 
 
+def children(parent: Process, proc: Path = PROC) -> tuple[Process, ...]:
+    """The processes that `parent` itself started."""
+    return tuple(process for process in running(proc) if _parent(process.pid, proc) == parent.pid)
+
+
+def _parent(pid: int, proc: Path) -> int | None:
+    try:
+        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def _lives_in(pid: int, wanted: os.stat_result, proc: Path) -> bool:
     try:
         found = (proc / str(pid) / "root").stat()

@@ -6,8 +6,10 @@ login `operator`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from inventory.errors import SandboxError
 from provision.sandbox.commands import Progress, hand_over
 from provision.sandbox.host import Release
 from provision.sandbox.machine import Machine
+from provision.sandbox.process import end, with_command
 
 PACKAGES = (
     "systemd",
@@ -61,8 +64,12 @@ def sources(release: Release, machine: Machine) -> tuple[str, ...]:
 
 
 def build_command(release: Release, target: Path, machine: Machine) -> list[str]:
-    """The mmdebstrap call that makes `target` (a `.tar.zst`)."""
+    """The mmdebstrap call that makes `target` (a `.tar.zst`).
+
+    It has mounts and processes of its own, which all vanish with it, however it ends.
+    """
     return [
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
         "mmdebstrap",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
@@ -78,26 +85,41 @@ def build_command(release: Release, target: Path, machine: Machine) -> list[str]
 
 def ensure_image(release: Release, cache: Path, machine: Machine, progress: Progress) -> Path:
     """The tarball of `release`, built when it is not in `cache`. Raises SandboxError when that fails."""
-    tarball = cache / f"{image_of(release, machine)}.tar.zst"
+    image = image_of(release, machine)
+    tarball = cache / f"{image}.tar.zst"
     if tarball.exists():
         return tarball
     cache.mkdir(parents=True, exist_ok=True)
     hand_over(cache)
-    for abandoned in cache.glob(f".{tarball.name.partition('.')[0]}.*"):
-        abandoned.unlink()
-    half = cache / f".{tarball.name.partition('.')[0]}.new.tar.zst"
-    try:
-        _build(build_command(release, half, machine), f"building Debian {release}", progress)
-        half.rename(tarball)
-    finally:
-        half.unlink(missing_ok=True)
-    hand_over(tarball)
+    with (cache / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tarball.exists():
+            half, workplace = cache / f".{image}.new.tar.zst", cache / f".{image}.new"
+            _clear_abandoned(half, workplace)
+            workplace.mkdir(mode=0o755)
+            try:
+                _build(
+                    build_command(release, half, machine), workplace, f"building Debian {release}", progress
+                )
+                half.rename(tarball)
+            finally:
+                half.unlink(missing_ok=True)
+                remove_tree(workplace)
+            hand_over(tarball)
     return tarball
 
 
-def _build(command: Sequence[str], doing: str, progress: Progress) -> None:
+def _clear_abandoned(half: Path, workplace: Path) -> None:
+    """Remove what a killed build left, the builder itself first if it still runs."""
+    end(with_command(lambda command: command[0] == "unshare" and str(half) in command))
+    half.unlink(missing_ok=True)
+    remove_tree(workplace)
+
+
+def _build(command: Sequence[str], workplace: Path, doing: str, progress: Progress) -> None:
     began = time.monotonic()
-    with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(workplace)}
+    with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True, env=environment) as process:
         assert process.stdout is not None
         said: list[str] = []
         try:
@@ -105,8 +127,7 @@ def _build(command: Sequence[str], doing: str, progress: Progress) -> None:
                 said.append(line.rstrip())
                 progress(doing, min(0.97, (time.monotonic() - began) / _SECONDS))
         except BaseException:
-            # mmdebstrap removes its temporary folder when it is asked to end.
-            process.terminate()
+            process.kill()
             raise
     if process.returncode != 0:
         problems = [line for line in said if line.startswith("E:")] or said[-8:]
@@ -123,12 +144,23 @@ def unpack_command(tarball: Path, target: Path) -> list[str]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a host's folder. Raises SandboxError when something in it cannot be removed."""
+    """Remove a folder of ours. Raises SandboxError when that cannot be, or when something is mounted in it.
+
+    What is mounted there may be the machine's own; it must never be emptied with the folder.
+    """
+    mounted = [point for point in _mount_points() if point.is_relative_to(folder.absolute())]
+    if mounted:
+        raise SandboxError(
+            f"{folder} is not removed, because {mounted[0]} is mounted in it",
+            advice=f"Unmount it: sudo umount {mounted[0]}",
+        )
     try:
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as refused:
-        raise SandboxError(
-            f"{folder} cannot be removed: {refused}",
-            advice="See with `findmnt` whether something in it is mounted.",
-        ) from refused
+        raise SandboxError(f"{folder} cannot be removed: {refused}") from refused
+
+
+def _mount_points() -> list[Path]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [Path(line.split()[4].replace("\\040", " ")) for line in lines]
