@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -40,11 +39,6 @@ def bot_config(settings: RuntimeSettings) -> str:
             "channels": _channels(settings),
         }
     )
-
-
-def digest(*parts: str) -> str:
-    """One digest of everything a service was started with; parts cannot run into each other."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _channels(settings: RuntimeSettings) -> dict[str, Any]:

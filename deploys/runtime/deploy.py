@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from pyinfra.api import deploy
 
@@ -11,7 +12,7 @@ from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.ops import files, push, services, units
 from deploys.runtime import prune, users
-from deploys.runtime.config import bot_config, digest, engine_config
+from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import EngineSettings, RuntimeSettings
 from deploys.settings import settings_of, supplies
 from deploys.supplies import ReleaseArchive
@@ -24,6 +25,7 @@ ENGINE_CONFIG = "/etc/clawd/engine.json"
 BOT_CONFIG = "/etc/clawd/bot.json"
 ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
+ENGINE_READS = (ENGINE_CONFIG, ENGINE_UNIT)
 
 UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
@@ -81,12 +83,13 @@ def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
     """The engine is restarted, and its model loaded again, only when its own part of the release differs."""
     model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
     files.put(ENGINE_CONFIG, engine_config(engine, model))
-    _unit(ENGINE_UNIT, {"model_name": engine.model_name, "memory_max": engine.memory_max})
-    services.converge(
-        "clawd-engine",
-        inputs=digest(release.engine_digest or release.id, model),
-        watch=(ENGINE_CONFIG, ENGINE_UNIT),
-    )
+    values = {
+        "model_name": engine.model_name,
+        "memory_max": engine.memory_max,
+        "release": release.engine_digest or release.id,
+    }
+    _unit(ENGINE_UNIT, values)
+    services.converge("clawd-engine", inputs="", watch=ENGINE_READS)
     prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
 
 
@@ -100,20 +103,26 @@ def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
         "with_engine": settings.engine is not None,
         "credentials": names,
         "memory_max": settings.memory_max,
+        "release": release.id,
     }
     _unit(BOT_UNIT, values)
     services.converge(
         "clawd-bot",
-        inputs=digest(release.id),
-        watch=(BOT_CONFIG, BOT_UNIT, *(f"{SECRETS}/{name}" for name in names)),
+        inputs="",
+        watch=bot_reads(settings),
         ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
     )
     prune.only(SECRETS, names)
 
 
-def _unit(path: str, values: dict[str, object]) -> None:
+def _unit(path: str, values: Mapping[str, object]) -> None:
     name = path.rsplit("/", 1)[-1]
     files.template(f"runtime/{name}", path, values, check="systemd-analyze verify --recursive-errors=no {}")
+
+
+def bot_reads(settings: RuntimeSettings) -> tuple[str, ...]:
+    """The files that the bot reads when it starts."""
+    return (BOT_CONFIG, BOT_UNIT, *(f"{SECRETS}/{name}" for name in sorted(settings.credentials)))
 
 
 def probe(port: int, path: str) -> str:

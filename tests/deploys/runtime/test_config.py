@@ -7,7 +7,7 @@ import pytest
 
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.engine.settings import read_settings
-from deploys.runtime.config import bot_config, digest, engine_config
+from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
@@ -66,8 +66,3 @@ def test_text_is_written_readably() -> None:
     assert "你是团队的助手。" in written
     assert written.endswith("}\n")
     assert json.loads(written)["language"] == "zh"
-
-
-def test_digest_parts_do_not_run_into_each_other() -> None:
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest("ab", "c") == digest("ab", "c")

@@ -16,11 +16,17 @@ CREDENTIALS = ["console-jwt-secret", "telegram-secret-token", "telegram-token"]
 
 
 def engine_unit() -> str:
-    return rendered("runtime/clawd-engine.service", {"model_name": "smollm2-135m-q8_0", "memory_max": "1G"})
+    values = {"model_name": "smollm2-135m-q8_0", "memory_max": "1G", "release": "95a1b73a985f4f14"}
+    return rendered("runtime/clawd-engine.service", values)
 
 
 def bot_unit(*, with_engine: bool = True) -> str:
-    values = {"with_engine": with_engine, "credentials": CREDENTIALS, "memory_max": "400M"}
+    values = {
+        "with_engine": with_engine,
+        "credentials": CREDENTIALS,
+        "memory_max": "400M",
+        "release": "7a5fbbacd4121e50",
+    }
     return rendered("runtime/clawd-bot.service", values)
 
 
