@@ -1,0 +1,112 @@
+"""One deployment for all end-to-end tests: two fresh hosts (Debian 12 and 13) and the stand-ins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision import sandbox
+from tests.e2e import watcher
+from tests.e2e.world import FEISHU_PORT, RELEASES, TELEGRAM_PORT, World, layout_for_tests
+from tests.standins.control import Control
+from tests.standins.feishu.app import FeishuStandin
+from tests.standins.feishu.state import Credentials
+from tests.standins.outbound import Reach
+from tests.standins.serve import serving
+from tests.standins.telegram.app import TelegramStandin
+from tests.standins.telegram.webhook import Rules
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here needs hosts, and may take as long as a deployment."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.host)
+            item.add_marker(pytest.mark.timeout(1500))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two bare hosts and an operator's empty folder."""
+    model = os.environ.get("CLAWD_TEST_MODEL", "")
+    if not Path(model).is_file():
+        pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make test` does")
+    folder = tmp_path_factory.mktemp("operator")
+    made = World(folder, layout_for_tests(folder / "sandbox"))
+    sandbox.down(purge=True, layout=made.layout)
+    try:
+        sandbox.up(hosts=len(RELEASES), releases=RELEASES, layout=made.layout)
+        yield made
+    finally:
+        sandbox.down(purge=True, layout=made.layout)
+
+
+@pytest.fixture(scope="session")
+def telegram(world: World) -> Iterator[Control]:
+    """The Telegram stand-in, where the hosts reach it."""
+    rules = Rules(Reach(), reserved_addresses=True, pace=0.1)
+    stand_in = TelegramStandin([world.secret("telegram-token")], rules)
+    host = str(world.layout.machine_address)
+    with serving(stand_in.app, host=host, port=TELEGRAM_PORT) as url, Control(url) as control:
+        yield control
+
+
+@pytest.fixture(scope="session")
+def feishu(world: World) -> Iterator[Control]:
+    """The Feishu stand-in, where the hosts reach it; it trusts the deployment's authority."""
+    credentials = Credentials(
+        "cli_e2e",
+        world.secret("feishu-app-secret"),
+        world.secret("feishu-encrypt-key"),
+        world.secret("feishu-verification-token"),
+    )
+    authority = world.folder / "inventory" / ".clawd" / "e2e" / "ca" / "ca.pem"
+    stand_in = FeishuStandin(credentials, Reach(ca=authority), pace=0.01)
+    host = str(world.layout.machine_address)
+    with serving(stand_in.app, host=host, port=FEISHU_PORT) as url, Control(url) as control:
+        yield control
+
+
+@pytest.fixture(scope="session")
+def deployed(world: World, telegram: Control, feishu: Control) -> World:
+    """The hosts after a first run that was interrupted, the run that completed it, and one more.
+
+    What these runs said is in `records`; meanwhile somebody without rights looked for secrets on bot1.
+    """
+    world.inventory()
+    watching = _start_watching(world, "bot1")
+    world.records["interrupted"] = world.interrupted("up", "-i", "e2e", "--yes", at="bot1: base:")
+    world.records["first"] = world.run("up", "-i", "e2e", "--yes", "--json")
+    world.records["plan after"] = world.run("plan", "-i", "e2e", "--json")
+    world.records["second"] = world.run("up", "-i", "e2e", "--yes", "--json")
+    world.on("bot1", "touch /tmp/clawd-watch-stop")
+    world.records["seen"], _ = watching.communicate(timeout=60)
+    first = world.records["first"]
+    assert first.returncode == 0, f"the deployment failed\n{first.stderr[-6000:]}\n{first.stdout[-2000:]}"
+    return world
+
+
+def _start_watching(world: World, host: str) -> subprocess.Popen[str]:
+    script = Path(watcher.__file__).read_text(encoding="utf-8")
+    world.on(host, "install -m 755 /dev/null /usr/local/bin/clawd-watch")
+    ssh = sandbox.ssh_command(host, layout=world.layout)
+    subprocess.run(
+        [*ssh, "sudo", "tee", "/usr/local/bin/clawd-watch"],
+        input=script, text=True, check=True, stdout=subprocess.DEVNULL, timeout=30,
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [*ssh, "sudo", "-u", "nobody", "python3", "/usr/local/bin/clawd-watch"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("\n".join(world.secrets.values()) + "\n\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "watching\n"
+    return process

@@ -1,0 +1,118 @@
+"""Two bare hosts, Debian 12 and 13, become what the inventory says, and stay so."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import time
+
+import pytest
+
+from tests.e2e.world import World
+
+
+def test_ctrl_c_stops_after_the_operation_and_says_so(deployed: World) -> None:
+    interrupted = deployed.records["interrupted"]
+    assert interrupted.returncode == 130, interrupted.stderr[-3000:]
+    assert "interrupted" in interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
+
+
+def test_the_next_run_completes_it_on_every_host(deployed: World) -> None:
+    told = json.loads(deployed.records["first"].stdout)
+    assert [host["status"] for host in told["result"]["hosts"]] == ["done", "done"]
+    assert told["verification"]["failed"] == 0
+    assert told["verification"]["passed"] > 20
+
+
+def test_then_nothing_is_left_to_change(deployed: World) -> None:
+    planned = deployed.records["plan after"]
+    assert planned.returncode == 0, planned.stdout
+    assert json.loads(planned.stdout)["plan"]["changes"] == 0
+    second = json.loads(deployed.records["second"].stdout)
+    assert {host["host"]: len(host["changed"]) for host in second["result"]["hosts"]} == {
+        "bot1": 0,
+        "bot2": 0,
+    }
+
+
+def test_no_secret_was_to_be_seen_on_the_host_while_it_was_deployed(deployed: World) -> None:
+    seen = deployed.records["seen"]
+    rounds = re.search(r"^rounds (\d+)$", seen, re.MULTILINE)
+    assert rounds, seen
+    assert int(rounds[1]) > 50, "the watcher hardly looked"
+    assert "secret " not in seen, seen
+
+
+def test_no_secret_is_in_what_the_program_said_or_logged(deployed: World) -> None:
+    said = [done.stdout + done.stderr for name, done in deployed.records.items() if name != "seen"]
+    logged = [file.read_text() for file in deployed.folder.glob("state/**/*.log")]
+    assert logged
+    for name, secret in deployed.secrets.items():
+        assert not any(secret in text for text in (*said, *logged)), f"{name} was told"
+
+
+def test_no_secret_is_in_the_hosts_journals_or_units(deployed: World) -> None:
+    for host in deployed.hosts:
+        text = deployed.on(
+            host,
+            "journalctl --no-pager -o cat; cat /var/lib/clawd/state/journal.jsonl; "
+            "systemctl show clawd-bot clawd-engine nginx; cat /etc/clawd/*.json /etc/nginx/nginx.conf",
+        ).stdout
+        for name, secret in deployed.secrets.items():
+            assert secret not in text, f"{name} on {host}"
+
+
+def test_the_journal_tells_all_three_runs(deployed: World) -> None:
+    told = json.loads(deployed.run("history", "-i", "e2e", "--json").stdout)
+    for host in deployed.hosts:
+        assert told[host][-1]["status"] == "done"
+        assert told[host][-1]["changed"]
+    assert any(entry["status"] == "interrupted" for entries in told.values() for entry in entries)
+
+
+def test_verify_is_green_on_both(deployed: World) -> None:
+    told = deployed.json("verify", "-i", "e2e")["verification"]
+    assert told["failed"] == 0
+    assert {check["host"] for check in told["checks"]} == set(deployed.hosts)
+    assert {check["component"] for check in told["checks"]} == {
+        "base", "firewall", "tls", "model", "runtime", "nginx",
+    }  # fmt: skip
+
+
+def test_an_up_without_changes_is_quick(deployed: World) -> None:
+    started = time.monotonic()
+    deployed.json("up", "-i", "e2e", "--yes")
+    assert time.monotonic() - started < 30
+
+
+def test_a_second_run_at_the_same_time_is_told_who_holds_the_lock(deployed: World) -> None:
+    deployed.on("bot1", "echo PermitEmptyPasswords yes >>/etc/ssh/sshd_config.d/10-clawd.conf")
+    first = deployed.start("up", "-i", "e2e", "--yes")
+    assert first.stderr
+    for line in first.stderr:
+        if "comparing" in line:
+            break
+    second = deployed.run("up", "-i", "e2e", "--yes")
+    _, rest = first.communicate(timeout=300)
+    assert first.returncode == 0, rest
+    assert second.returncode == 5, second.stderr
+    assert "locked by" in second.stderr
+
+
+@pytest.mark.parametrize("host", ["bot1", "bot2"])
+def test_only_modern_tls_is_spoken(deployed: World, host: str) -> None:
+    authority = deployed.folder / "inventory" / ".clawd" / "e2e" / "ca" / "ca.pem"
+    for version, accepted in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_1, False)):
+        context = ssl.create_default_context(cafile=str(authority))
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+        with socket.create_connection((deployed.address(host), 443), timeout=10) as raw:
+            try:
+                context.wrap_socket(raw, server_hostname=deployed.address(host)).close()
+                spoken = True
+            except ssl.SSLError:
+                spoken = False
+        assert spoken is accepted, version

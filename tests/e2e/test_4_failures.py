@@ -1,0 +1,85 @@
+"""What can go wrong on the way is told plainly, changes nothing it should not, and the next run completes."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.e2e.world import World
+
+
+def test_a_host_that_is_not_there_stops_the_run_before_any_change(deployed: World) -> None:
+    hosts = "hosts:\n" + "".join(
+        f"  {name}: {{address: {address}, user: operator, ssh_key: {deployed.layout.key}}}\n"
+        for name, address in (("bot1", deployed.address("bot1")), ("gone", str(deployed.layout.subnet[99])))
+    )
+    deployed.inventory("gone", replacing={"hosts": hosts})
+    done = deployed.run("up", "-i", "gone", "--yes")
+    assert done.returncode == 1
+    assert "gone" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be reached" in done.stderr or "not known" in done.stderr
+
+
+def test_another_host_key_stops_the_run(deployed: World) -> None:
+    file = deployed.inventory("imposter", hosts=("bot1",))
+    other = deployed.folder / "other_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    key = " ".join(other.with_suffix(".pub").read_text().split()[:2])
+    text = file.read_text()
+    file.write_text(text.replace("user: operator,", f"user: operator, host_key: {key},"))
+    done = deployed.run("up", "-i", "imposter", "--yes")
+    assert done.returncode == 1
+    assert "another host key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_host_key_stops_the_run(deployed: World) -> None:
+    empty = deployed.folder / "no_known_hosts"
+    empty.touch()
+    file = deployed.inventory("stranger", hosts=("bot1",))
+    file.write_text(file.read_text().replace(str(deployed.layout.known_hosts), str(empty)))
+    done = deployed.run("up", "-i", "stranger", "--yes")
+    assert done.returncode == 1
+    assert "host key is not known" in done.stderr
+    assert "ssh-keyscan" in done.stderr
+
+
+def test_too_little_space_is_found_before_anything_changes(deployed: World) -> None:
+    deployed.on("bot1", "mount -t tmpfs -o size=30m tmpfs /var/lib/clawd")
+    try:
+        done = deployed.run("up", "-i", "e2e", "--yes")
+        assert done.returncode == 1
+        assert "bot1: not enough free space" in done.stderr
+        assert "30 MB free" in done.stderr or "29 MB free" in done.stderr
+    finally:
+        deployed.on("bot1", "umount /var/lib/clawd")
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(deployed: World) -> None:
+    deployed.on("bot1", "mount -t tmpfs -o size=8m tmpfs /opt/clawd")
+    try:
+        done = deployed.run("up", "-i", "e2e", "--yes")
+        assert done.returncode == 1
+        assert "bot1" in done.stderr
+        assert "No space left" in done.stderr or "not enough" in done.stderr
+        assert "free disk space" in done.stderr
+    finally:
+        deployed.on("bot1", "umount /opt/clawd")
+    deployed.json("up", "-i", "e2e", "--yes")
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_a_configuration_that_its_program_refuses_does_not_go_live(deployed: World) -> None:
+    broken = deployed.folder / "templates" / "nginx" / "nginx.conf"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("this is no nginx configuration;\n")
+    try:
+        done = deployed.run("up", "-i", "e2e", "--yes")
+        assert done.returncode == 1
+        assert "unknown directive" in done.stderr
+        assert deployed.on("bot1", "systemctl is-active nginx").stdout.strip() == "active"
+        assert deployed.on("bot1", "nginx -t", check=False).returncode == 0
+    finally:
+        broken.unlink()
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
