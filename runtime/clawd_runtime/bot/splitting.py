@@ -60,10 +60,10 @@ def _longest_prefix(text: str, limit: int, measure: Measure) -> int:
 
 
 def _best_cut(text: str, longest: int) -> int:
-    # One character more is looked at, so that a boundary that ends exactly at the limit is seen.
+    # One character more is looked at: white space may stand beyond the limit, since it is dropped.
     for boundary in BOUNDARIES:
         cuts = [match.end() for match in boundary.finditer(text, longest // 2, longest + 1)]
-        fitting = [cut for cut in cuts if cut <= longest]
+        fitting = [cut for cut in cuts if cut <= longest or text[longest].isspace()]
         if fitting:
             return fitting[-1]
     return _between_graphemes(text, longest)

@@ -1,0 +1,163 @@
+"""What becomes of an event."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.bot.channels.feishu_events import is_addressable_group, read_message
+from clawd_runtime.bot.values import ConversationKey, Inbound
+
+BOT = "ou_bot"
+
+
+def mention(number: int, open_id: str, name: str) -> dict[str, Any]:
+    ids = {"union_id": "on_x", "user_id": "x", "open_id": open_id}
+    return {"key": f"@_user_{number}", "id": ids, "name": name, "tenant_key": "t"}
+
+
+def event(content: Any = None, **message: Any) -> dict[str, Any]:
+    return {
+        "schema": "2.0",
+        "header": {"event_id": "e1", "event_type": "im.message.receive_v1", "token": "t", "app_id": "cli_1"},
+        "event": {
+            "sender": {"sender_id": {"open_id": "ou_ada", "union_id": "on_ada"}, "sender_type": "user"},
+            "message": {
+                "message_id": "om_1",
+                "create_time": "1609073151345",
+                "chat_id": "oc_1",
+                "chat_type": "p2p",
+                "message_type": "text",
+                "content": json.dumps(content if content is not None else {"text": "hello"}),
+                **message,
+            },
+        },
+    }
+
+
+def read(given: dict[str, Any], bot: str | None = BOT) -> Inbound:
+    inbound = read_message(given, bot)
+    assert inbound is not None
+    return inbound
+
+
+def test_a_private_message() -> None:
+    assert read(event()) == Inbound(
+        event_id="e1",
+        message_id="om_1",
+        conversation=ConversationKey("feishu", "oc_1"),
+        chat_kind="private",
+        user="ou_ada",
+        text="hello",
+        addressed=True,
+        reply_to="om_1",
+        received_at=1609073151.345,
+    )
+
+
+def test_a_topic_is_a_conversation_of_its_own() -> None:
+    assert read(event(thread_id="omt_1")).conversation == ConversationKey("feishu", "oc_1", "omt_1")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "addressed"),
+    [
+        ("@_user_1 hello", "hello", True),
+        ("@_user_1hello", "hello", True),
+        ("hello @_user_1", "hello", True),
+        ("hey @_user_1 hello", "hey hello", True),
+        ("@_user_1 ask @_user_2 now", "ask @Bob now", True),
+        ("@_user_1\n    indented  twice", "indented  twice", True),
+        ("@_user_1 keep @_user_12 and @_user_3", "keep @Zoë and @_user_3", True),
+        ("@_user_1", "", True),
+    ],
+)
+def test_the_bots_mention_is_taken_out(text: str, shown: str, addressed: bool) -> None:
+    mentions = [mention(1, BOT, "Clawd"), mention(2, "ou_bob", "Bob"), mention(12, "ou_zoe", "Zoë")]
+    inbound = read(event({"text": text}, chat_type="group", mentions=mentions))
+    assert (inbound.text, inbound.addressed, inbound.chat_kind) == (shown, addressed, "group")
+
+
+@pytest.mark.parametrize("mentions", [[], None, [mention(1, "ou_bob", "Bob")]])
+def test_in_a_group_the_bot_is_meant_only_when_it_is_mentioned(mentions: Any) -> None:
+    assert not read(event({"text": "@_user_1 hi"}, chat_type="group", mentions=mentions)).addressed
+
+
+def test_without_its_own_id_the_bot_takes_no_mention_for_its_own() -> None:
+    nobody = {"key": "@_user_1", "id": {"open_id": None}, "name": "gone"}
+    assert not read(event(chat_type="group", mentions=[nobody]), bot=None).addressed
+    assert is_addressable_group(event(chat_type="group", mentions=[nobody]))
+    assert not is_addressable_group(event(chat_type="group"))
+    assert not is_addressable_group(event(mentions=[nobody]))
+    assert not is_addressable_group({"event": None})
+
+
+POST = {
+    "title": "Plan",
+    "content": [
+        [
+            {"tag": "at", "user_id": "@_user_1", "user_name": "Clawd"},
+            {"tag": "text", "text": " see ", "style": ["bold"]},
+            {"tag": "a", "text": "the page", "href": "https://example.com"},
+        ],
+        [{"tag": "img", "image_key": "img_1"}],
+        [{"tag": "code_block", "language": "PYTHON", "text": "x = 1\n"}, {"tag": "emotion"}],
+    ],
+}
+
+
+@pytest.mark.parametrize("content", [POST, {"zh_cn": POST}])
+def test_a_rich_text_is_read(content: dict[str, Any]) -> None:
+    inbound = read(event(content, message_type="post", mentions=[mention(1, BOT, "Clawd")]))
+    assert inbound.text == "Plan\nsee the page (https://example.com)\n\nx = 1"
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "file", "sticker", "interactive", "new_kind"])
+def test_other_kinds_have_no_text(kind: str) -> None:
+    assert read(event({"image_key": "img"}, message_type=kind)).text == ""
+
+
+def test_other_events_and_other_bots_are_passed_over() -> None:
+    reaction = event()
+    reaction["header"]["event_type"] = "im.message.reaction.created_v1"
+    assert read_message(reaction, BOT) is None
+    bot = event()
+    bot["event"]["sender"]["sender_type"] = "app"
+    assert read_message(bot, BOT) is None
+
+
+@pytest.mark.parametrize("missing", ["message_id", "chat_id", "create_time", "content", "message_type"])
+def test_an_incomplete_message_is_passed_over(missing: str) -> None:
+    broken = event()
+    del broken["event"]["message"][missing]
+    assert read_message(broken, BOT) is None
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+NONSENSE = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+
+
+@given(st.sampled_from(["message", "sender", "content", "mentions", "header"]), NONSENSE)
+def test_nonsense_does_no_harm(where: str, nonsense: Any) -> None:
+    broken = event()
+    match where:
+        case "header":
+            broken["header"] = nonsense
+        case "content":
+            broken["event"]["message"]["content"] = json.dumps(nonsense)
+        case "mentions":
+            broken["event"]["message"]["mentions"] = nonsense
+        case _:
+            broken["event"][where] = nonsense
+    found = read_message(broken, BOT)
+    assert found is None or isinstance(found.text, str)
+    for kind in ("post", "image"):
+        broken = event(nonsense, message_type=kind)
+        found = read_message(broken, BOT)
+        assert found is None or isinstance(found.text, str)

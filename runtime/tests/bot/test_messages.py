@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from string import Formatter
+
+import pytest
+
+from clawd_runtime.bot.messages import EN, ZH, Messages, language_for
+from clawd_runtime.bot.settings import Language
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "tag", "language"),
+    [
+        ("auto", "hello", "zh-hans", "en"),
+        ("auto", "你好", "en", "zh"),
+        ("auto", "请解释 HTTP", None, "zh"),
+        ("auto", "これは何ですか、漢字", "ja", "en"),
+        ("auto", "/help", "zh-hant", "zh"),
+        ("auto", "/help", None, "en"),
+        ("auto", "😀", "zh", "zh"),
+        ("auto", "", "de", "en"),
+        ("zh", "hello", "en", "zh"),
+        ("en", "你好", "zh", "en"),
+    ],
+)
+def test_language(setting: Language, text: str, tag: str | None, language: str) -> None:
+    assert language_for(setting, text, tag) == language
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Messages)])
+def test_both_languages_fill_in_the_same(field: str) -> None:
+    named = [{name for _, name, _, _ in Formatter().parse(getattr(words, field))} for words in (EN, ZH)]
+    assert named[0] == named[1]
+    assert getattr(EN, field) != getattr(ZH, field)

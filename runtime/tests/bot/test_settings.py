@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clawd_runtime.bot.channels.telegram import TelegramSettings
+from clawd_runtime.bot.settings import load_settings
+from clawd_runtime.errors import SettingsError
+
+GOOD: dict[str, Any] = {
+    "listen": {"host": "127.0.0.1", "port": 8080},
+    "database": "sqlite:////var/lib/clawd-bot/bot.db",
+    "system_prompt": "Be kind.",
+    "language": "auto",
+    "max_reply_tokens": 512,
+    "rate_limit_per_minute": 30,
+    "models": {
+        "default": {
+            "endpoint": "unix:/run/clawd-engine/engine.sock",
+            "model": "x",
+            "context_size": 4096,
+        },
+        "fallback": {"endpoint": "https://models.example.com/v1", "model": "m", "context_size": 4096},
+    },
+    "public_url": "https://bot.example.com/",
+    "channels": {
+        "telegram": {
+            "mode": "webhook",
+            "api_base": "https://api.telegram.org",
+            "upload_certificate": "/etc/clawd/tls/fullchain.pem",
+        },
+        "console": {},
+    },
+}
+
+
+def write(folder: Path, value: object) -> Path:
+    path = folder / "bot.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def test_the_documented_file(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, GOOD))
+    assert settings.public_url == "https://bot.example.com"
+    assert settings.models.fallback
+    assert settings.models.fallback.model == "m"
+    telegram = settings.channels["telegram"]
+    assert isinstance(telegram, TelegramSettings)
+    assert telegram.upload_certificate == Path("/etc/clawd/tls/fullchain.pem")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"channels": {"irc": {}}},
+            "channels: no channel is called irc; there are telegram, feishu, console",
+        ),
+        (
+            {"channels": {"telegram": {"mode": "push"}}},
+            "telegram.mode: Input should be 'webhook' or 'polling'",
+        ),
+        ({"channels": {"telegram": {"tokn": "x"}}}, "telegram.tokn: Extra inputs are not permitted"),
+        ({"channels": {"console": None}}, "console"),
+        ({"channels": []}, "channels: should be an object"),
+        ({"listen": {"port": 70000}}, "listen.port"),
+        ({"models": {}}, "models.default: Field required"),
+        ({"models": {"default": {"endpoint": "engine.sock", "model": "x"}}}, "models.default.endpoint"),
+        ({"database": "postgresql://db"}, "database"),
+        ({"max_reply_tokens": 4000}, "models.default.context_size: 4096 leaves no room"),
+        ({"colour": "blue"}, "colour: Extra inputs are not permitted"),
+        ({"language": "fr"}, "language"),
+    ],
+)
+def test_mistakes_name_file_and_field(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = write(tmp_path, GOOD | change)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(tmp_path, {"language": "fr", "database": 1}))
+    assert {"language", "database", "models"} <= {
+        line.split(": ")[1] for line in str(caught.value).splitlines()
+    }
+
+
+def test_a_file_that_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"bot\.json:2:1: this is not JSON"):
+        load_settings(write(tmp_path, '{"a": 1,\n'))
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings(tmp_path / "absent.json")
