@@ -199,6 +199,8 @@ for attempt in range(5):
         if error.code == 416:
             sys.exit(0)
         problem = "the server answers %d %s" % (error.code, error.reason)
+        if error.code < 500 and error.code not in (408, 429):
+            break
     except (OSError, http.client.HTTPException) as error:
         problem = str(getattr(error, "reason", error))
 sys.exit("cannot be fetched: %s; the next run continues" % problem)

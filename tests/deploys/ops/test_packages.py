@@ -1,0 +1,53 @@
+"""Packages: what is asked for, given what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploys.ops import packages
+from deploys.ops.facts import PackagesFact
+from tests.deploys.harness import Machine
+
+APT = """#!/bin/sh
+echo "$DEBIAN_FRONTEND $*" >> "$(dirname "$0")/asked"
+case "$*" in *update*) touch "$(dirname "$0")/updated" ;; *) [ -e "$(dirname "$0")/updated" ] ;; esac
+"""
+
+
+def test_nothing_when_all_are_installed() -> None:
+    machine = Machine(facts={PackagesFact: frozenset({"a", "b", "c"})})
+    assert not machine.run(lambda: packages.installed("b", "a")).predicted
+
+
+def test_index_is_read_when_it_is_old_or_does_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(APT)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    data = {"apt_options": "-o Acquire::http::Proxy=http://127.0.0.1:3128"}
+    machine = Machine(data, facts={PackagesFact: frozenset({"a"})})
+    run = machine.run(lambda: packages.installed("a", "b", "c"))
+    assert run.succeeded, run.output
+    assert run.changes[0].diff == ("install b c",)
+    *_, update, install = (tmp_path / "asked").read_text().splitlines()
+    assert "update" in update
+    assert install.startswith("noninteractive ")
+    assert install.endswith("--no-install-recommends -- b c")
+    for line in (update, install):
+        assert "-o DPkg::Lock::Timeout=120" in line
+        assert "-o Acquire::http::Proxy=http://127.0.0.1:3128" in line
+
+
+def test_fact_knows_half_installed_from_installed() -> None:
+    lines = ["bash installed", "nginx config-files", "curl half-configured", "removed"]
+    assert PackagesFact().process(lines) == {"bash"}
+
+
+def test_fact_on_this_machine() -> None:
+    from pyinfra import host
+
+    found = []
+    Machine().run(lambda: found.append(host.get_fact(PackagesFact, packages=("dpkg", "no-such-package"))))
+    assert found == [{"dpkg"}]
