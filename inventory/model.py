@@ -27,9 +27,11 @@ class Declared(BaseModel):
 
 
 class Bastion(Declared):
+    """A jump host in front of a server."""
+
     address: str = Field(description="Name or address of the jump host.")
     user: str | None = Field(None, description="Login there; the host's own user by default.")
-    port: Port = 22
+    port: Port = Field(22, description="SSH port.")
     host_key: str | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
 
 
@@ -55,36 +57,46 @@ class Host(Declared):
 class Operator(Declared):
     """A person's or a team's login on every host, with sudo."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = Field(description="Login name.")
     keys: tuple[str, ...] = Field(min_length=1, description="Their SSH public keys.")
 
 
 class Base(Declared):
+    """What every host gets: packages, logins, clock, journal, sshd."""
+
     time_zone: str = Field("Etc/UTC", description="IANA zone name, e.g. Asia/Shanghai.")
     packages: tuple[str, ...] = Field((), description="Additional Debian packages.")
-    operators: tuple[Operator, ...] = ()
-    journal_max: str = Field("500M", pattern=r"^\d+[KMG]$", description="Most disk journald may use.")
+    operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
+    journal_max: str = Field("500M", pattern=r"^[0-9]+[KMG]$", description="Most disk journald may use.")
     ssh_port: Port = Field(22, description="Port sshd listens on.")
 
 
 class OpenPort(Declared):
-    port: Port
-    protocol: Literal["tcp", "udp"] = "tcp"
+    """A port that the firewall lets in."""
+
+    port: Port = Field(description="Port number.")
+    protocol: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol.")
     from_: tuple[Network, ...] = Field((), alias="from", description="Only from these; all when empty.")
 
 
 class Firewall(Declared):
-    enabled: bool = True
+    """nftables: everything but the declared ports is dropped."""
+
+    enabled: bool = Field(True, description="Whether nftables is managed at all.")
     open: tuple[OpenPort, ...] = Field((), description="Ports beyond those the components need.")
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
 
 
 class Tls(Declared):
+    """The certificate of nginx."""
+
     mode: Literal["own-ca", "self-signed"] = Field(
         "own-ca", description="Signed by the project's own authority, or by itself."
     )
-    names: tuple[str, ...] = Field((), description="Names and addresses in the certificate; the host's address when empty.")
-    lifetime_days: Annotated[int, Field(ge=1, le=825)] = 90
+    names: tuple[str, ...] = Field(
+        (), description="Names and addresses in the certificate; the host's address when empty."
+    )
+    lifetime_days: Annotated[int, Field(ge=1, le=825)] = Field(90, description="Of a certificate.")
     renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.33, description="Renewed when less than this part of the lifetime is left."
     )
@@ -93,24 +105,28 @@ class Tls(Declared):
 class LocalModel(Declared):
     """A GGUF file served by clawd-engine on the runtime hosts."""
 
-    engine: Literal["llama-cpp"] = "llama-cpp"
-    path: Path = Field(description="GGUF file on the laptop (relative to this file), or where it lies on the host when `url` or neither applies.")
+    engine: Literal["llama-cpp"] = Field("llama-cpp", description="clawd-engine on the runtime hosts.")
+    path: Path = Field(
+        description="GGUF file on the laptop, relative to this file; with `url` only its name is used."
+    )
     url: str | None = Field(None, description="Fetched by the host from here instead of pushed.")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest the file must have; required with `url`."
     )
     context_size: Annotated[int, Field(ge=256)] = Field(4096, description="Tokens of one conversation.")
     parallel: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Conversations decoded together.")
-    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="Compute threads; the host's cores by default.")
-    memory_max: str = Field("2G", pattern=r"^\d+[KMG]$", description="Most memory the engine may use.")
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Compute threads; the host's cores by default."
+    )
+    memory_max: str = Field("2G", pattern=r"^[0-9]+[KMG]$", description="Most memory the engine may use.")
 
 
 class RemoteModel(Declared):
     """A server that speaks the OpenAI chat protocol (vLLM, a provider)."""
 
-    engine: Literal["openai-compatible"]
+    engine: Literal["openai-compatible"] = Field(description="A server elsewhere.")
     endpoint: str = Field(pattern=r"^https?://", description="Base address, ending before /chat/completions.")
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(None, description="Sent as bearer token.")
     model: str = Field("default", description="Name sent in the request.")
 
 
@@ -118,55 +134,83 @@ Model = Annotated[LocalModel | RemoteModel, Field(discriminator="engine")]
 
 
 class Models(Declared):
-    default: Model
+    """The language models that answer."""
+
+    default: Model = Field(description="Answers unless it cannot.")
     fallback: Model | None = Field(None, description="Used while the default cannot answer.")
 
 
 class Telegram(Declared):
+    """A Telegram bot."""
+
     token: SecretStr = Field(description="From BotFather.")
-    mode: Literal["webhook", "polling"] = "webhook"
-    secret_token: SecretStr | None = Field(None, description="Checked on every webhook call; required in webhook mode.")
-    api_base: str = Field("https://api.telegram.org", pattern=r"^https?://")
+    mode: Literal["webhook", "polling"] = Field(
+        "webhook", description="Telegram calls nginx, or the bot asks Telegram."
+    )
+    secret_token: SecretStr | None = Field(
+        None, description="Checked on every webhook call; required in webhook mode."
+    )
+    api_base: str = Field(
+        "https://api.telegram.org", pattern=r"^https?://", description="Address of the Bot API."
+    )
 
 
 class Feishu(Declared):
-    app_id: str
-    app_secret: SecretStr
+    """A Feishu (Lark) app with a bot."""
+
+    app_id: str = Field(description="`cli_…`, from the developer console.")
+    app_secret: SecretStr = Field(description="Of the app, from the developer console.")
     encrypt_key: SecretStr = Field(description="Events are encrypted and signed with it.")
-    verification_token: SecretStr
-    api_base: str = Field("https://open.feishu.cn", pattern=r"^https?://")
+    verification_token: SecretStr = Field(description="Every event carries it.")
+    api_base: str = Field(
+        "https://open.feishu.cn", pattern=r"^https?://", description="Address of the open platform."
+    )
 
 
 class Console(Declared):
-    jwt_secret: SecretStr = Field(description="At least 32 bytes; signs the tokens of `clawd-provision chat`.")
+    """The console channel: `clawd-provision chat`, over HTTPS with a signed token."""
+
+    jwt_secret: SecretStr = Field(
+        description="At least 32 bytes; signs the tokens of `clawd-provision chat`."
+    )
 
 
 class Channels(Declared):
     """How people reach the bot."""
 
-    telegram: Telegram | None = None
-    feishu: Feishu | None = None
-    console: Console | None = None
+    telegram: Telegram | None = Field(None, description="A Telegram bot.")
+    feishu: Feishu | None = Field(None, description="A Feishu app.")
+    console: Console | None = Field(None, description="`clawd-provision chat`.")
 
 
 class Bot(Declared):
-    system_prompt: str = Field("You are a helpful assistant.", description="Instruction before every conversation.")
+    """clawd-bot, the process that talks to people."""
+
+    system_prompt: str = Field(
+        "You are a helpful assistant.", description="Instruction before every conversation."
+    )
     language: Literal["auto", "en", "zh"] = Field("auto", description="Language of the bot's own messages.")
-    max_reply_tokens: Annotated[int, Field(ge=16)] = 512
-    rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(30, description="Messages a user may send a minute.")
-    memory_max: str = Field("400M", pattern=r"^\d+[KMG]$")
+    max_reply_tokens: Annotated[int, Field(ge=16)] = Field(512, description="Longest reply.")
+    rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(
+        30, description="Messages a user may send a minute."
+    )
+    memory_max: str = Field("400M", pattern=r"^[0-9]+[KMG]$", description="Most memory the bot may use.")
     port: Port = Field(8080, description="Port of the bot's HTTP server, behind nginx.")
 
 
 class Nginx(Declared):
-    https_port: Port = 443
+    """nginx, the only thing that the internet reaches."""
+
+    https_port: Port = Field(443, description="Webhooks and console.")
     http_port: Port = Field(80, description="Answers with a redirect to HTTPS.")
     requests_per_second: Annotated[int, Field(ge=1)] = Field(20, description="Per client address.")
-    max_body: str = Field("1m", pattern=r"^\d+[km]$")
+    max_body: str = Field("1m", pattern=r"^[0-9]+[km]$", description="Largest request.")
 
 
 class Runtime(Declared):
-    run_with: Literal["systemd"] = "systemd"
+    """How engine and bot run on a host."""
+
+    run_with: Literal["systemd"] = Field("systemd", description="What starts them.")
 
 
 class Inventory(Declared):
@@ -174,15 +218,15 @@ class Inventory(Declared):
 
     project: Name = Field("clawd", description="Names the deployment in lock, journal and certificates.")
     known_hosts: Path | None = Field(None, description="File of host keys, besides ~/.ssh/known_hosts.")
-    hosts: dict[Name, Host] = Field(min_length=1)
-    base: Base = Base()
-    firewall: Firewall = Firewall()
-    tls: Tls = Tls()
-    models: Models
-    channels: Channels = Channels()
-    bot: Bot = Bot()
-    runtime: Runtime = Runtime()
-    nginx: Nginx = Nginx()
+    hosts: dict[Name, Host] = Field(min_length=1, description="The servers, by name.")
+    base: Base = Field(Base(), description="What every host gets.")
+    firewall: Firewall = Field(Firewall(), description="Who may connect.")
+    tls: Tls = Field(Tls(), description="The certificate of nginx.")
+    models: Models = Field(description="The language models that answer.")
+    channels: Channels = Field(Channels(), description="How people reach the bot.")
+    bot: Bot = Field(Bot(), description="The bot.")
+    runtime: Runtime = Field(Runtime(), description="How they run.")
+    nginx: Nginx = Field(Nginx(), description="The front door.")
 
     def with_role(self, role: Role) -> dict[str, Host]:
         """The hosts that have `role`, in file order."""

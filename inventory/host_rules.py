@@ -1,0 +1,159 @@
+"""What must hold between the hosts of an inventory, their roles and their ports. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from inventory.finding import EVERY_ROLE, Finding, Rule, at_least, from_verdict
+from inventory.mistakes import dotted
+from inventory.model import Inventory
+from inventory.source import KeyPath
+from inventory.values import (
+    check_address,
+    check_certificate_name,
+    check_package,
+    check_public_key,
+    check_time_zone,
+    is_address,
+)
+
+RESERVED_LOGINS = ("root", "clawd-bot", "clawd-engine", "www-data", "sshd", "nobody")
+LEAST_JOURNAL = "16M"
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A port that something listens on or that the firewall opens."""
+
+    path: KeyPath
+    port: int
+    protocol: str
+    hosts: frozenset[str]
+    remedy: str = "give one of them another port"
+
+
+def addresses_and_keys(inventory: Inventory) -> Iterator[Finding]:
+    """Every host can be reached by its address, and no two are the same machine."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, host in inventory.hosts.items():
+        path: KeyPath = ("hosts", name)
+        yield from from_verdict((*path, "address"), check_address(host.address))
+        if host.host_key:
+            yield from from_verdict((*path, "host_key"), check_public_key(host.host_key))
+        if host.bastion:
+            yield from from_verdict((*path, "bastion", "address"), check_address(host.bastion.address))
+            if host.bastion.host_key:
+                yield from from_verdict(
+                    (*path, "bastion", "host_key"), check_public_key(host.bastion.host_key)
+                )
+        machine = (
+            _normal(host.address),
+            str(host.port),
+            _normal(host.bastion.address) if host.bastion else "",
+        )
+        other = first.setdefault(machine, name)
+        if other != name:
+            yield Finding(
+                ((*path, "address"), ("hosts", other, "address")),
+                f"`{name}` and `{other}` have the same address {host.address}",
+                "give each host its own, or give one host all the roles",
+            )
+
+
+def roles(inventory: Inventory) -> Iterator[Finding]:
+    """The roles that the channels need are there, each host has each role once."""
+    for name, host in inventory.hosts.items():
+        for index, role in enumerate(host.roles):
+            if role in host.roles[:index]:
+                yield Finding(
+                    (("hosts", name, "roles", index),),
+                    f"`{name}` has the role {role} twice",
+                    "name each role once",
+                )
+    if not inventory.with_role("runtime"):
+        yield Finding(
+            (("hosts",),), "no host has the role runtime", "add `runtime` to the roles of one", (EVERY_ROLE,)
+        )
+    if inventory.with_role("nginx"):
+        return
+    channels = inventory.channels
+    if channels.telegram and channels.telegram.mode == "webhook":
+        yield Finding(
+            (("channels", "telegram", "mode"), ("channels", "telegram")),
+            "Telegram's webhook needs a host with the role nginx, and none has it",
+            "add `nginx` to the roles of a host, or write `mode: polling`",
+            (EVERY_ROLE,),
+        )
+    if channels.feishu:
+        yield Finding(
+            (("channels", "feishu"),),
+            "Feishu's webhook needs a host with the role nginx, and none has it",
+            "add `nginx` to the roles of a host",
+            (EVERY_ROLE,),
+        )
+
+
+def ports(inventory: Inventory) -> Iterator[Finding]:
+    """No port of a host is used by two, nor opened twice in the firewall."""
+    everywhere = frozenset(inventory.hosts)
+    by_nginx = frozenset(inventory.with_role("nginx"))
+    opened = "remove it: the firewall opens the ports of the components by itself"
+    claims = [
+        _Claim(("base", "ssh_port"), inventory.base.ssh_port, "tcp", everywhere),
+        _Claim(("nginx", "https_port"), inventory.nginx.https_port, "tcp", by_nginx),
+        _Claim(("nginx", "http_port"), inventory.nginx.http_port, "tcp", by_nginx),
+        _Claim(("bot", "port"), inventory.bot.port, "tcp", frozenset(inventory.with_role("runtime"))),
+        *(
+            _Claim(("firewall", "open", index, "port"), entry.port, entry.protocol, everywhere, opened)
+            for index, entry in enumerate(inventory.firewall.open)
+        ),
+    ]
+    for index, claim in enumerate(claims):
+        for earlier in claims[:index]:
+            shared = sorted(claim.hosts & earlier.hosts)
+            if shared and (claim.port, claim.protocol) == (earlier.port, earlier.protocol):
+                remedy = claim.remedy
+                if claim.path[0] == earlier.path[0] == "firewall":
+                    remedy = "keep one entry, with all networks in its `from`"
+                elif earlier.path == ("bot", "port"):
+                    remedy = "remove it: the bot is reached through nginx only"
+                yield Finding(
+                    (claim.path, earlier.path),
+                    f"port {claim.port} is used twice on {', '.join(shared)}: "
+                    f"by `{dotted(claim.path)}` and by `{dotted(earlier.path)}`",
+                    remedy,
+                    (EVERY_ROLE,),
+                )
+                break
+
+
+def base(inventory: Inventory) -> Iterator[Finding]:
+    """Time zone, packages, journal and logins can be what they say."""
+    yield from from_verdict(("base", "time_zone"), check_time_zone(inventory.base.time_zone))
+    for index, package in enumerate(inventory.base.packages):
+        yield from from_verdict(("base", "packages", index), check_package(package))
+    yield from at_least(("base", "journal_max"), inventory.base.journal_max, LEAST_JOURNAL, "journald")
+    names: set[str] = set()
+    for index, operator in enumerate(inventory.base.operators):
+        path: KeyPath = ("base", "operators", index)
+        if operator.name in names or operator.name in RESERVED_LOGINS:
+            problem = "is listed twice" if operator.name in names else "belongs to the system"
+            yield Finding(((*path, "name"),), f"the login {operator.name} {problem}", "choose another name")
+        names.add(operator.name)
+        for number, key in enumerate(operator.keys):
+            yield from from_verdict((*path, "keys", number), check_public_key(key))
+
+
+def certificates(inventory: Inventory) -> Iterator[Finding]:
+    """The names can stand in a certificate."""
+    for index, name in enumerate(inventory.tls.names):
+        yield from from_verdict(("tls", "names", index), check_certificate_name(name))
+
+
+def _normal(address: str) -> str:
+    return str(ip_address(address)) if is_address(address) else address.lower().removesuffix(".")
+
+
+RULES: tuple[Rule, ...] = (addresses_and_keys, roles, ports, base, certificates)

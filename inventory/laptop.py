@@ -1,0 +1,90 @@
+"""What an inventory needs of the machine it is loaded on: keys and model files that it names."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from inventory.finding import Finding
+from inventory.model import Inventory, LocalModel
+from inventory.source import KeyPath
+from inventory.values import size_in_bytes
+
+GGUF_MAGIC = b"GGUF"  # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+
+def files(inventory: Inventory) -> Iterator[Finding]:
+    """The files that the inventory names are here and are what they should be."""
+    if inventory.known_hosts is not None:
+        yield from _present(
+            ("known_hosts",), inventory.known_hosts, "write host keys with `ssh-keyscan`, checked"
+        )
+    for name, host in inventory.hosts.items():
+        if host.ssh_key is not None:
+            yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
+    for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
+        if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
+            yield from _model(("models", name), model)
+
+
+def _present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        yield Finding((path,), f"{_name(file)} does not exist", f"correct the path, or {advice}")
+    except OSError as error:
+        yield Finding((path,), f"{_name(file)} cannot be read: {error.strerror}", "correct the path")
+    else:
+        if not stat.S_ISREG(mode):
+            yield Finding((path,), f"{_name(file)} is not a file", "name a file")
+
+
+def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
+    if "PRIVATE KEY" in str(file):
+        yield Finding(
+            (path,), "this is a private key itself", "replace this key pair, and name its file here"
+        )
+        return
+    absent = list(_present(path, file, "make a key with `ssh-keygen -t ed25519`"))
+    yield from absent
+    if not absent and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+        yield Finding(
+            (path,),
+            f"{_name(file)} is open to others than its owner (mode {mode:04o})",
+            f"`chmod 600 {file}`",
+        )
+
+
+def _model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
+    at: KeyPath = (*path, "path")
+    absent = list(_present(at, model.path, "let the host fetch it with `url:` and `sha256:`"))
+    yield from absent
+    if absent:
+        return
+    try:
+        with model.path.open("rb") as stream:
+            magic = stream.read(len(GGUF_MAGIC))
+        size = model.path.stat().st_size
+    except OSError as error:
+        yield Finding(
+            (at,), f"{_name(model.path)} cannot be read: {error.strerror}", "make it readable to you"
+        )
+        return
+    if magic != GGUF_MAGIC:
+        yield Finding(
+            (at,),
+            f"{_name(model.path)} is not a GGUF file",
+            "download it again; a pointer or a web page was saved",
+        )
+    elif size >= size_in_bytes(model.memory_max):
+        yield Finding(
+            ((*path, "memory_max"), at),
+            f"{model.memory_max} is less than the model file itself has ({size / (1 << 20):.0f}M)",
+            "allow the file's size and about a third more",
+        )
+
+
+def _name(file: Path) -> str:
+    text = str(file)
+    return text if len(text) <= 200 else f"…{text[-199:]}"

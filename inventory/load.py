@@ -1,0 +1,204 @@
+"""Loading an inventory: from a YAML file to the typed model, or to every mistake in it at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from inventory import host_rules, laptop, service_rules
+from inventory.errors import InventoryError, Mistake, SecretError
+from inventory.finding import Rule
+from inventory.mistakes import Wrong, dotted, wrongs
+from inventory.model import Inventory
+from inventory.secrets import SecretReader, expand_home
+from inventory.shape import Spot, leaves
+from inventory.source import KeyPath, Source, Tagged
+from inventory.view import digest, public_view
+from inventory.yaml_source import read
+
+__all__ = ["PLACEHOLDER", "Loaded", "digest", "load", "public_view"]
+
+PLACEHOLDER = "unresolved-secret-unresolved-secret"
+"""Stands for every secret when secrets are not resolved."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An inventory and where it came from. Paths in it are absolute."""
+
+    inventory: Inventory
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file; paths written in it are relative to this."""
+        return self.path.parent
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the project's certificate authority is kept. Whoever creates it gives it mode 0700."""
+        return self.folder / ".clawd" / self.inventory.project
+
+    def digest(self) -> str:
+        """`inventory.load.digest` with paths relative to the file, so that it is the same on every laptop."""
+        return digest(self.inventory, self.folder)
+
+
+def load(path: Path, resolve_secrets: bool = True) -> Loaded:
+    """Load the inventory file at `path`.
+
+    With `resolve_secrets` false nothing but the file itself is looked at: secrets become `PLACEHOLDER`, and
+    files that it names need not exist. Raises InventoryError with every mistake, ClawdError when the file
+    cannot be read.
+    """
+    absolute = _absolute(path)
+    source = read(absolute, str(path))
+    reader = SecretReader(absolute.parent) if resolve_secrets else None
+    data, early = _fill_in(source, absolute.parent, reader)
+    inventory, found, pruned = _validate(data)
+    mistakes = [*source.mistakes, *(wrong.at(source) for wrong in early)]
+    settled = [*source.mistaken, *(wrong.path for wrong in early)]
+    mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
+    checks = (*host_rules.RULES, *service_rules.RULES)
+    if resolve_secrets:
+        checks += (service_rules.secret_values, laptop.files)
+    mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
+    if mistakes:
+        raise InventoryError(tuple(set(mistakes)))
+    return Loaded(inventory, absolute)
+
+
+def _fill_in(source: Source, folder: Path, reader: SecretReader | None) -> tuple[Any, list[Wrong]]:
+    """The file's data with secrets in place and paths absolute; no `reader` means placeholders."""
+    data, found = deepcopy(source.data), []
+    for path, spot, value in leaves(Inventory, source.data):
+        if path in source.mistaken:
+            _put(data, path, PLACEHOLDER)
+            continue
+        try:
+            filled = _filled(path, spot, value, folder, reader)
+        except SecretError as error:
+            found.append(Wrong(path, error.message, error.advice))
+            filled = PLACEHOLDER
+        _put(data, path, filled)
+    return data, found
+
+
+def _filled(path: KeyPath, spot: Spot | None, value: Any, folder: Path, reader: SecretReader | None) -> Any:
+    if spot is not None and spot.is_secret and value is not None:
+        if isinstance(value, Tagged):
+            return reader.read(value) if reader else PLACEHOLDER
+        raise SecretError(
+            f"`{dotted(path)}` is a secret in plain text",
+            advice="give it by !age, !env NAME, !cmd COMMAND or !file PATH, and replace it if others saw it",
+        )
+    if isinstance(value, Tagged):
+        if spot is None:
+            return ""
+        raise SecretError(
+            f"`{dotted(path)}` is not a secret, {value.tag} is for secrets", advice="write the value"
+        )
+    if spot is not None and spot.is_a(Path) and isinstance(value, str) and value:
+        return str(_absolute(folder / expand_home(value)))
+    return value
+
+
+def _validate(data: Any) -> tuple[Inventory, list[Wrong], list[KeyPath]]:
+    """The inventory, what is wrong with it, and what was left out or made up because of that.
+
+    What is mistaken is replaced by its default, so that the rules can look at everything else.
+    """
+    inventory, errors = _attempt(data)
+    found = list(wrongs(errors, data, Inventory))
+    pruned: list[KeyPath] = []
+    rest = deepcopy(data)
+    while inventory is None:
+        known = len(pruned)
+        for wrong in list(wrongs(errors, rest, Inventory)):
+            path = _smallest_to_drop(wrong)
+            if path and not _within(path, pruned):
+                pruned.append(path)
+                _drop(rest, path)
+        for key in _STAND_INS.keys() - rest.keys():
+            pruned.append((key,))
+            rest[key] = _STAND_INS[key]
+        if len(pruned) == known:
+            raise AssertionError(
+                f"validation does not say what is wrong: {[error['type'] for error in errors]}"
+            )
+        inventory, errors = _attempt(rest)
+    return inventory, found, pruned
+
+
+_STAND_INS: dict[str, Any] = {
+    "hosts": {"unknown": {"address": "unknown.invalid"}},
+    "models": {"default": {"engine": "openai-compatible", "endpoint": "https://unknown.invalid"}},
+}
+
+
+def _attempt(data: Any) -> tuple[Inventory | None, list[ErrorDetails]]:
+    # Strict, by way of JSON: "22" is no number, but lists become tuples and texts paths and networks.
+    try:
+        return Inventory.model_validate_json(json.dumps(data), strict=True), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+
+
+def _smallest_to_drop(wrong: Wrong) -> KeyPath:
+    """What must go for the mistake to be gone: the whole of what lacks a key, the whole of a list."""
+    path = wrong.path[:-1] if wrong.missing else wrong.path
+    for length, key in enumerate(path):
+        if isinstance(key, int):
+            return path[:length]
+    return path
+
+
+def _broken_rules(
+    inventory: Inventory, checks: Iterable[Rule], source: Source, mistaken: list[KeyPath]
+) -> Iterator[Mistake]:
+    for finding in chain.from_iterable(check(inventory) for check in checks):
+        if any(_within(path, mistaken) for path in finding.at):
+            continue
+        if any(_touches(path, mistaken) for path in finding.depends_on):
+            continue
+        at = next((path for path in finding.at if source.has(path)), finding.at[-1])
+        yield Wrong(at, finding.problem, finding.advice).at(source)
+
+
+def _within(path: KeyPath, mistaken: Iterable[KeyPath]) -> bool:
+    """Whether `path` is something mistaken or a part of it."""
+    return any(path[: len(wrong)] == wrong for wrong in mistaken)
+
+
+def _touches(path: KeyPath, mistaken: Iterable[KeyPath]) -> bool:
+    """Whether `path`, with `*` for any key, is a part of something mistaken or the other way round."""
+    return any(
+        all(one in (other, "*") for one, other in zip(path, wrong, strict=False)) for wrong in mistaken
+    )
+
+
+def _absolute(path: Path) -> Path:
+    """`path` without `..`. A link at its end is kept: caches of models link `x.gguf` to another name."""
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def _put(data: Any, path: KeyPath, value: Any) -> None:
+    for key in path[:-1]:
+        data = data[key]
+    if path:
+        data[path[-1]] = value
+
+
+def _drop(data: Any, path: KeyPath) -> None:
+    for key in path[:-1]:
+        data = data[key]
+    del data[path[-1]]

@@ -1,0 +1,256 @@
+"""From what pydantic finds wrong with a file's data to mistakes with a place and advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_interface
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from inventory.errors import Mistake
+from inventory.shape import Spot, known_keys, spot_at
+from inventory.source import KeyPath, Place, Source
+
+PATTERN_WORDS = {
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
+    r"^[a-z_][a-z0-9_-]{0,31}$": "a login of lower-case letters, digits, `_` and `-`, at most 32",
+    r"^[0-9]+[KMG]$": "a whole number followed by K, M or G, such as 500M",
+    r"^[0-9]+[km]$": "a whole number followed by k or m, such as 1m",
+    r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
+    r"^https?://": "an address that begins with https:// or http://",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A mistake and the key path it is about, before it has a place.
+
+    `on_key` points at the key instead of the value.
+    """
+
+    path: KeyPath
+    problem: str
+    advice: str
+    on_key: bool = False
+    missing: bool = False
+
+    def at(self, source: Source) -> Mistake:
+        """The mistake at its place in `source`."""
+        parent = self.path[:-1]
+        if self.missing:
+            place = source.key_place(parent) if parent else Place(1, 1)
+        else:
+            place = source.key_place(self.path) if self.on_key else source.place(self.path)
+        return Mistake(source.file, place.line, place.column, self.problem, self.advice)
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as people write it: `hosts.bot1.roles[0]`."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def shown(value: Any, limit: int = 40) -> str:
+    """A value that is no secret, short enough for a message."""
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if value is None:
+        return "empty"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = " ".join(text.split())
+    return f"`{text if len(text) <= limit else text[: limit - 1] + '…'}`"
+
+
+def kind_of(value: Any) -> str:
+    """What sort of value it is, without showing it: a secret may stand where none belongs."""
+    if value is None or isinstance(value, dict | list):
+        return shown(value)
+    return (
+        "a text" if isinstance(value, str) else "a number" if not isinstance(value, bool) else "true or false"
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Advice naming the known word that `word` was probably meant to be, or all of them."""
+    words = list(known)
+    lower = {candidate.lower(): candidate for candidate in words}
+    found = get_close_matches(word.lower(), lower, 1, 0.6)
+    return f"did you mean `{lower[found[0]]}`?" if found else f"known are {', '.join(words)}"
+
+
+def wrongs(errors: Iterable[ErrorDetails], data: Any, root: type[BaseModel]) -> Iterator[Wrong]:
+    """What pydantic's `errors` on `data` mean, one for each key path.
+
+    `data` is what was validated. Values of fields that hold secrets never appear.
+    """
+    told: set[KeyPath] = set()
+    for error in errors:
+        path, on_key = _path(error["loc"], data)
+        if error["type"] == "missing":
+            path = (*path, str(error["loc"][-1]))
+        elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            path = (*path, "engine")
+        # A list that is too short because its items are wrong is not a second mistake.
+        if error["type"] == "too_short" and any(known[: len(path)] == path for known in told):
+            continue
+        if path not in told:
+            told.add(path)
+            yield _wrong(error, path, on_key, data, root)
+
+
+def _path(loc: tuple[int | str, ...], data: Any) -> tuple[KeyPath, bool]:
+    """The part of an error's location that exists in the data (pydantic adds names of union members),
+    and whether the key itself is wrong."""
+    path: list[str | int] = []
+    for key in loc:
+        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
+        if inside:
+            path.append(key)
+            data = _at(data, (key,))
+    return tuple(path), loc[-1:] == ("[key]",)
+
+
+def _wrong(error: ErrorDetails, path: KeyPath, on_key: bool, data: Any, root: type[BaseModel]) -> Wrong:
+    kind, where = error["type"], f"`{dotted(path)}`"
+    spot = spot_at(root, data, path)
+    if kind == "extra_forbidden":
+        known = known_keys(root, data, path[:-1])
+        place = f" in `{dotted(path[:-1])}`" if len(path) > 1 else ""
+        return Wrong(path, f"unknown key `{path[-1]}`{place}", nearest(str(path[-1]), known), on_key=True)
+    if kind in ("missing", "union_tag_not_found"):
+        return _missing(path, spot)
+    if on_key:
+        return Wrong(path, f"`{path[-1]}` is not a name", f"use {_pattern_words(error)}", on_key=True)
+    value = _at(data, path)
+    may_be_shown = spot.is_plain if spot else error["type"] == "union_tag_invalid"
+    words = shown(value) if may_be_shown else kind_of(value)
+    because = "" if value in (None, [], {}) else _because(error)
+    return Wrong(path, f"{where} is {words}{because}", _advice(error, spot, value))
+
+
+def _missing(path: KeyPath, spot: Spot | None) -> Wrong:
+    owner = f"`{dotted(path[:-1])}`" if len(path) > 1 else "the inventory"
+    if path[-1] == "engine":
+        advice = "add `engine: llama-cpp` or `engine: openai-compatible`"
+    else:
+        description = spot.description.rstrip(".") if spot else ""
+        advice = f"add `{path[-1]}:` ({description})" if description else f"add `{path[-1]}:`"
+    return Wrong(path, f"{owner} lacks `{path[-1]}`", advice, missing=True)
+
+
+def _because(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "greater_than_equal" | "greater_than":
+            return ", which is too small"
+        case "less_than_equal" | "less_than":
+            return ", which is too large"
+        case "string_pattern_mismatch":
+            return ", which is malformed"
+        case "value_error":
+            return ", which is not a network"
+        case kind if kind.endswith("_type"):
+            return ", the wrong type"
+        case _:
+            return ", which is not allowed here"
+
+
+def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
+    match error["type"]:
+        case "literal_error" | "union_tag_invalid":
+            return nearest(str(value), _choices(error, spot))
+        case "string_pattern_mismatch":
+            return f"write {_pattern_words(error)}"
+        case "string_type":
+            return _text_advice(spot, value)
+        case (
+            "int_type"
+            | "float_type"
+            | "greater_than_equal"
+            | "greater_than"
+            | "less_than_equal"
+            | "less_than"
+        ):
+            whole = spot is None or not spot.is_a(float)
+            return f"write a {'whole ' if whole else ''}number{_range(spot)}"
+        case "int_from_float":
+            return f"write a whole number{_range(spot)}"
+        case "bool_type":
+            return "write true or false"
+        case "tuple_type" | "list_type":
+            return "write a list: `[…]`, or one `- ` line an item"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return (
+                "write keys with values below it, or leave the key out"
+                if value is None
+                else "write keys with values below it"
+            )
+        case "too_short":
+            return "name at least one"
+        case "value_error":
+            return _network_advice(str(value))
+        case _:
+            return f"{error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _text_advice(spot: Spot | None, value: Any) -> str:
+    if spot and spot.is_secret:
+        return "give it by !age, !env, !cmd or !file"
+    for limit in spot.constraints if spot else ():
+        if pattern := getattr(limit, "pattern", None):
+            return f"write {PATTERN_WORDS[pattern]}"
+    return "write a text" if isinstance(value, dict | list | None) else f'write "{value}" in quotes'
+
+
+def _choices(error: ErrorDetails, spot: Spot | None) -> tuple[str, ...]:
+    if error["type"] == "union_tag_invalid":
+        context: Mapping[str, Any] = error.get("ctx", {})
+        return tuple(word.strip("' ") for word in str(context["expected_tags"]).split(","))
+    kinds = spot.kinds if spot else ()
+    return tuple(str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
+
+
+def _pattern_words(error: ErrorDetails) -> str:
+    return PATTERN_WORDS[error["ctx"]["pattern"]]
+
+
+def _range(spot: Spot | None) -> str:
+    """The allowed range in words: ` from 1 to 65535`, ` above 0 and below 1`."""
+    words = []
+    for limit in spot.constraints if spot else ():
+        match limit:
+            case annotated_types.Ge(ge):
+                words.append(f"from {ge}")
+            case annotated_types.Gt(gt):
+                words.append(f"above {gt}")
+            case annotated_types.Le(le):
+                words.append(f"to {le}")
+            case annotated_types.Lt(lt):
+                words.append(f"and below {lt}")
+    if len(words) == 1 and words[0].startswith("from"):
+        words.append("up")
+    return f" {' '.join(words)}" if words else ""
+
+
+def _network_advice(value: str) -> str:
+    try:
+        return f"write {ip_interface(value).network}"
+    except ValueError:
+        return "write an address or a network such as 10.0.0.0/8 or 2001:db8::/32"
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for key in path:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
