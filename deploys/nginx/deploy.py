@@ -16,6 +16,7 @@ CONFIG = "/etc/nginx/nginx.conf"
 DROP_IN = "/etc/systemd/system/nginx.service.d/clawd.conf"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
+READS = (CONFIG, CERTIFICATE, PRIVATE_KEY)
 ACME_FOLDER = "/var/lib/clawd/acme"
 STATUS_PORT = 8090
 
@@ -34,7 +35,7 @@ def apply() -> None:
     services.converge(
         "nginx",
         inputs="",
-        watch=(CONFIG, CERTIFICATE, PRIVATE_KEY),
+        watch=READS,
         reload=True,
         ready=serves_its_certificate(settings.https_port),
     )

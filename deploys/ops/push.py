@@ -99,11 +99,12 @@ def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
 
 
 def _state(dest: str) -> PathState:
-    state: PathState = host.get_fact(PushedFact, path=dest, record=_record_of(dest))
+    state: PathState = host.get_fact(PushedFact, path=dest, record=record_of(dest))
     return state
 
 
-def _record_of(dest: str) -> str:
+def record_of(dest: str) -> str:
+    """Where the digest that `dest` was found to have is kept on the host."""
     return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
 
 
@@ -133,7 +134,7 @@ def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> d
         "digest": digest,
         "ownership": f"{owner}:{group}",
         "mode": mode,
-        "record": _record_of(dest),
+        "record": record_of(dest),
     }
 
 

@@ -1,0 +1,107 @@
+"""Checks of nginx, read-only: what it offers and what it refuses, as a client sees it on the host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from deploys.nginx.deploy import CONFIG, READS, STATUS_PORT, serves_its_certificate
+from deploys.nginx.settings import NginxSettings
+from deploys.ops.checks import runs_as_started
+
+HIDDEN = ("/", "/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
+
+
+def test_runs_with_what_is_on_the_disk(host: Any) -> None:
+    assert runs_as_started(host, "nginx.service", watch=READS), (
+        f"nginx does not run, or one of these changed since it read them: {', '.join(READS)}"
+    )
+
+
+def test_starts_at_boot(host: Any) -> None:
+    assert host.service("nginx").is_enabled
+
+
+def test_configuration_is_valid(host: Any) -> None:
+    checked = host.run("nginx -t -q -c %s", CONFIG)
+    assert checked.rc == 0, checked.stderr
+
+
+def test_serves_the_certificate_on_the_disk(host: Any, settings: NginxSettings) -> None:
+    served = host.run(serves_its_certificate(settings.https_port))
+    assert served.rc == 0, served.stderr.strip().splitlines()[-1:]
+
+
+def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None:
+    offered = json.loads(host.check_output("python3 -c %s %s", TLS_VERSIONS, str(settings.https_port)))
+    assert offered == {"TLSv1": False, "TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}
+
+
+def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None:
+    status, location = answer(host, "http", settings.http_port, "/any?thing=1")
+    port = "" if settings.https_port == 443 else f":{settings.https_port}"
+    assert (status, location) == (301, f"https://bot.test{port}/any?thing=1")
+
+
+def test_health_is_passed_to_a_bot(host: Any, settings: NginxSettings) -> None:
+    assert answer(host, "https", settings.https_port, "/healthz")[0] == 200
+
+
+def test_webhooks_reach_a_bot_that_refuses_strangers(host: Any, settings: NginxSettings) -> None:
+    for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
+        status, _ = answer(host, "https", settings.https_port, path, method="POST")
+        assert 400 <= status < 500, f"POST {path} without any proof is answered with {status}"
+
+
+@pytest.mark.parametrize("path", HIDDEN)
+def test_everything_else_is_not_found(host: Any, settings: NginxSettings, path: str) -> None:
+    assert answer(host, "https", settings.https_port, path)[0] == 404
+
+
+def test_status_is_for_this_host_only(host: Any) -> None:
+    listening = host.check_output("ss -Hltn sport = :%s", str(STATUS_PORT)).splitlines()
+    assert [line.split()[3] for line in listening] == [f"127.0.0.1:{STATUS_PORT}"]
+    assert answer(host, "http", STATUS_PORT, "/nginx_status")[0] == 200
+
+
+def answer(host: Any, scheme: str, port: int, path: str, *, method: str = "GET") -> tuple[int, str | None]:
+    """Status and `Location` of what nginx of this host answers."""
+    asked = host.check_output("python3 -c %s %s %s %s %s", ASK, scheme, str(port), method, path)
+    status, location = json.loads(asked)
+    return status, location
+
+
+ASK = """
+import http.client, json, ssl, sys
+scheme, port, method, path = sys.argv[1:]
+if scheme == "https":
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", int(port), timeout=10, context=ssl._create_unverified_context())
+else:
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+connection.request(method, path, headers={"Host": "bot.test"})
+answer = connection.getresponse()
+print(json.dumps([answer.status, answer.getheader("Location")]))
+"""
+
+# Level 0 makes the client itself willing: what is refused, nginx refuses.
+TLS_VERSIONS = """
+import json, socket, ssl, sys, warnings
+warnings.simplefilter("ignore")
+offered = {}
+for name in ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[name]
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as plain:
+        try:
+            with context.wrap_socket(plain):
+                offered[name] = True
+        except (ssl.SSLError, ConnectionError):
+            offered[name] = False
+print(json.dumps(offered))
+"""

@@ -1,0 +1,170 @@
+"""Checks of engine and bot, read-only. No secret leaves the host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploys.ops.checks import runs_as_started
+from deploys.runtime.config import bot_config, engine_config
+from deploys.runtime.deploy import BOT_CONFIG, CURRENT, ENGINE_CONFIG, ENGINE_READS, SECRETS, bot_reads, probe
+from deploys.runtime.settings import ENGINE_SOCKET, RuntimeSettings
+
+UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
+MOST_EXPOSURE = 30
+"""Of `systemd-analyze security`, in tenths: 3.0 of 10."""
+
+
+def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSettings) -> None:
+    reads = {"clawd-engine": ENGINE_READS, "clawd-bot": bot_reads(settings)}
+    for name in names(settings):
+        assert runs_as_started(host, f"{name}.service", watch=reads[name]), (
+            f"{name} does not run, or one of these changed since its last start: {', '.join(reads[name])}"
+        )
+
+
+def test_services_start_at_boot(host: Any, settings: RuntimeSettings) -> None:
+    disabled = [name for name in names(settings) if not host.service(name).is_enabled]
+    assert not disabled, f"not enabled: {', '.join(disabled)}"
+
+
+def test_settings_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
+    assert host.file(BOT_CONFIG).content_string == bot_config(settings), f"{BOT_CONFIG} is not as declared"
+
+
+def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
+    file = host.file(ENGINE_CONFIG)
+    if settings.engine is None:
+        assert not file.exists
+        return
+    written = file.content_string
+    model = json.loads(written)["model"]
+    assert written == engine_config(settings.engine, model), f"{ENGINE_CONFIG} is not as declared"
+    assert host.file(model).is_file, f"{model} is not there"
+
+
+def test_the_bot_runs_the_current_release(host: Any) -> None:
+    current = host.check_output("readlink -f %s", CURRENT)
+    loaded = host.check_output(
+        "grep -oE '/opt/clawd/releases/[0-9a-f]+' /proc/%s/maps | sort -u", pid(host, "clawd-bot")
+    )
+    assert loaded == current, f"{CURRENT} is {current}, the bot has loaded {loaded}"
+
+
+def test_processes_run_as_their_users(host: Any, settings: RuntimeSettings) -> None:
+    for name in names(settings):
+        owner = host.check_output("ps -o user:32=,group:32= -p %s", pid(host, name)).split()
+        assert owner == [name, "clawd"]
+
+
+def test_memory_limits_are_in_force(host: Any, settings: RuntimeSettings) -> None:
+    limits = {"clawd-bot": settings.memory_max}
+    if settings.engine:
+        limits["clawd-engine"] = settings.engine.memory_max
+    for name, limit in limits.items():
+        assert memory_limit(host, name) == in_bytes(limit), name
+
+
+def test_units_are_sandboxed(host: Any, settings: RuntimeSettings) -> None:
+    for name in names(settings):
+        judged = host.run(f"systemd-analyze security --no-pager --threshold={MOST_EXPOSURE} {name}.service")
+        assert judged.rc == 0, judged.stdout.splitlines()[-1:]
+
+
+def test_the_engine_has_no_network(host: Any, settings: RuntimeSettings) -> None:
+    if settings.engine:
+        own = host.check_output("readlink /proc/%s/ns/net", pid(host, "clawd-engine"))
+        assert own != host.check_output("readlink /proc/1/ns/net")
+
+
+def test_the_engine_serves_its_model_to_the_group_only(host: Any, settings: RuntimeSettings) -> None:
+    if settings.engine is None:
+        return
+    socket = host.file(ENGINE_SOCKET)
+    assert (socket.user, socket.group, socket.mode) == ("clawd-engine", "clawd", 0o660)
+    assert host.run("runuser -u nobody -- test -e %s", ENGINE_SOCKET).rc != 0
+    answer = json.loads(host.check_output("python3 -c %s", ASK_ENGINE))
+    assert [model["id"] for model in answer["data"]] == [settings.engine.model_name]
+
+
+def test_the_bot_answers(host: Any, settings: RuntimeSettings) -> None:
+    asked = host.run(probe(settings.port, "/readyz"))
+    assert asked.rc == 0, asked.stderr.strip().splitlines()[-1:]
+
+
+def test_the_bot_listens_only_where_declared(host: Any, settings: RuntimeSettings) -> None:
+    listening = host.check_output("ss -Hltn sport = :%s", str(settings.port)).splitlines()
+    assert [line.split()[3] for line in listening] == [f"{settings.listen_host}:{settings.port}"]
+
+
+def test_secrets_are_private(host: Any, settings: RuntimeSettings) -> None:
+    listed = host.check_output("cd %s && stat -c '%%n %%U %%a' .[!.]* * 2>/dev/null || true", SECRETS)
+    assert listed.splitlines() == [f"{name} root 600" for name in sorted(settings.credentials)]
+    assert host.file(SECRETS).mode == 0o700
+
+
+def test_no_secret_is_shown(host: Any, settings: RuntimeSettings) -> None:
+    units = " ".join(names(settings))
+    shown = host.check_output(SECRETS_SHOWN, SECRETS, units)
+    assert not shown, f"can be seen in settings, units, arguments or environment: {shown}"
+
+
+def test_the_database_is_private(host: Any) -> None:
+    folder, database = host.file("/var/lib/clawd-bot"), host.file("/var/lib/clawd-bot/bot.db")
+    assert (folder.user, folder.mode) == ("clawd-bot", 0o700)
+    assert (database.user, database.mode) == ("clawd-bot", 0o600)
+
+
+def names(settings: RuntimeSettings) -> list[str]:
+    """The services of this host."""
+    return ["clawd-engine", "clawd-bot"] if settings.engine else ["clawd-bot"]
+
+
+def pid(host: Any, name: str) -> str:
+    """The main process of a service; 0 when it does not run."""
+    number: str = host.check_output("systemctl show --property MainPID --value %s", name)
+    return number
+
+
+def memory_limit(host: Any, name: str) -> int:
+    """What the kernel allows a service, in bytes, from its cgroup of version 2 or 1."""
+    group = host.check_output("systemctl show --property ControlGroup --value %s", name)
+    limit: str = host.check_output(
+        "cat %s 2>/dev/null || cat %s",
+        f"/sys/fs/cgroup{group}/memory.max",
+        f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes",
+    )
+    return int(limit)
+
+
+def in_bytes(size: str) -> int:
+    """`400M` as systemd understands it."""
+    return int(size[:-1]) * UNITS[size[-1]]
+
+
+ASK_ENGINE = f"""
+import http.client, socket
+connection = http.client.HTTPConnection("engine", timeout=10)
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("{ENGINE_SOCKET}")
+connection.request("GET", "/v1/models")
+print(connection.getresponse().read().decode())
+"""
+
+SECRETS_SHOWN = """
+cd %s && units=%s
+public() {
+    systemctl show $units
+    systemctl cat $units
+    cat /etc/clawd/*.json
+    for unit in $units; do
+        process=$(systemctl show --property MainPID --value $unit)
+        tr '\\0' '\\n' < /proc/$process/cmdline
+        tr '\\0' '\\n' < /proc/$process/environ
+    done
+}
+seen=$(public)
+for secret in *; do
+    case $seen in *"$(cat "$secret")"*) echo "$secret" ;; esac
+done
+"""
