@@ -9,12 +9,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.errors import ArtifactError
 from provision.artifacts.progress import Tell, silent
+
+KINDS = ("engine", "wheels", "releases", "models", "digests")
+"""The kinds of entries; other folders of the cache belong to others."""
 
 _STALE_AFTER = 24 * 3600.0
 _CHUNK = 1 << 20
@@ -87,18 +90,18 @@ class Cache:
             yield
 
     def size(self) -> int:
-        """Bytes that the cache takes on disk."""
-        if not self.root.is_dir():
-            return 0
-        return sum(file.lstat().st_size for file in self.root.rglob("*") if not file.is_dir())
+        """Bytes that the entries take on disk."""
+        files = (file for kind in KINDS for file in (self.root / kind).rglob("*") if not file.is_dir())
+        return sum(file.lstat().st_size for file in files)
 
     def prune(self, unused_for: float) -> int:
         """Removes entries that nobody has used for that many seconds; returns the bytes set free."""
         before = self.size()
         horizon = time.time() - unused_for
-        for entry in self.root.glob("*/*"):
-            if entry.is_dir() and entry.stat().st_mtime < horizon:
-                shutil.rmtree(entry, ignore_errors=True)
+        for entry in (entry for kind in KINDS for entry in (self.root / kind).glob("*")):
+            with suppress(FileNotFoundError):
+                if entry.stat().st_mtime < horizon:
+                    shutil.rmtree(entry, ignore_errors=True)
         return before - self.size()
 
     def used(self, entry: Path) -> None:
@@ -116,13 +119,16 @@ class Cache:
     def _publish(self, work: Path, entry: Path) -> None:
         self._folder(entry.parent)
         work.chmod(0o755)
-        if entry.exists():
-            entry.rename(Path(tempfile.mkdtemp(dir=self._partial())) / "replaced")
+        old = Path(tempfile.mkdtemp(prefix="old-", dir=self._partial()))
+        with suppress(FileNotFoundError):
+            entry.rename(old / "entry")
         try:
             work.rename(entry)
         except OSError as error:
             if not entry.exists():
                 raise ArtifactError(f"{entry}: cannot be written: {error.strerror}") from error
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _folder(self, folder: Path) -> Path:
         try:

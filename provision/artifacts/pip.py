@@ -15,7 +15,7 @@ from inventory.errors import ArtifactError, ToolError
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.progress import Tell, silent
 
-_COLLECTING = re.compile(r"^Collecting ([A-Za-z0-9._-]+)")
+_FETCHING = re.compile(r"^(?:Collecting|Processing) (?:\S*/)?([A-Za-z0-9._-]+)")
 _MISMATCH = "DO NOT MATCH THE HASHES"
 _LOGIN = re.compile(r"(?<=//)[^/@\s]+@")
 _NOT_OURS = ("PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_NO_DEPS")
@@ -63,7 +63,7 @@ def _run(command: Sequence[str], what: str, count: int, extra: Mapping[str, str]
         try:
             for line in process.stdout:
                 tail.append(line.rstrip())
-                if match := _COLLECTING.match(line):
+                if match := _FETCHING.match(line):
                     seen += 1
                     progress(f"{what}: fetching {match[1]}", min(seen - 1, count) / count)
         except BaseException:

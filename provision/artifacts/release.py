@@ -27,6 +27,9 @@ from provision.artifacts.wheels import wheels_for
 _FORMAT = "1"
 """Raise it when the same inputs are to give another archive."""
 
+_KEPT_FOR = 30 * 86400.0
+"""Seconds that an unused entry of the cache is kept."""
+
 _SITE = "site-packages"
 _ARCHIVE = "clawd-runtime.tar.gz"
 _RECORD = "made.json"
@@ -64,13 +67,14 @@ def release_for(
     key = f"{kind}-{digest_of(packages, source.version, _digest(source.files()))}"
     folder = cache.entry("releases", key)
     if (release := _recorded(folder)) is None:
-        with cache.lock(f"release-{key}", progress):
+        with cache.lock(f"release-{kind}", progress):
             if (release := _recorded(folder)) is None:
                 wheels = wheels_for(locked, kind, cache, progress)
                 progress(f"assembling the release for {kind}")
                 with cache.making("releases", key) as work:
                     _make(work, kind, source, packages, (engine.path, *wheels))
                 release = _recorded(folder)
+                cache.prune(_KEPT_FOR)
     assert release is not None
     cache.used(folder)
     return release

@@ -27,7 +27,7 @@ def wheels_for(
     """
     key = f"{kind}-{digest_of(*(str(entry) for entry in entries))}"
     folder = cache.entry("wheels", key)
-    with cache.lock(f"wheels-{key}", progress):
+    with cache.lock(f"wheels-{kind}", progress):
         if not _whole(folder, entries):
             with cache.making("wheels", key) as work:
                 options = (*_ONLY_WHEELS, *kind.pip_options)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.errors import ArtifactError
+from provision.artifacts.cache import Cache, default_folder, digest_of, sha256_of
+
+
+def test_an_entry_appears_whole_and_replaces_the_old_one(cache: Cache) -> None:
+    for text in ("old", "new"):
+        with cache.making("models", "k") as work:
+            (work / "f").write_text(text)
+            assert not cache.entry("models", "k").exists() or text == "new"
+        assert (cache.entry("models", "k") / "f").read_text() == text
+    assert list((cache.root / "partial").iterdir()) == []
+
+
+def test_what_fails_leaves_the_old_entry_and_nothing_half(cache: Cache) -> None:
+    with cache.making("models", "k") as work:
+        (work / "f").write_text("old")
+
+    def interrupted() -> None:
+        with cache.making("models", "k") as work:
+            (work / "f").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (cache.entry("models", "k") / "f").read_text() == "old"
+    assert list((cache.root / "partial").iterdir()) == []
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from provision.artifacts.cache import Cache
+cache = Cache(Path(sys.argv[1]))
+with cache.lock("x"), cache.making("models", "killed") as work:
+    (work / "f").write_text("half")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(cache.root)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        told: list[str] = []
+
+        def progress(message: str, fraction: float | None = None) -> None:
+            told.append(message)
+            holder.send_signal(signal.SIGKILL)
+
+        with cache.lock("x", progress):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert told == ["waiting for another run that makes x"]
+    assert not cache.entry("models", "killed").exists()
+    left = next((cache.root / "partial").iterdir())
+    os.utime(left, (0, 0))
+    with cache.workspace():
+        assert not left.exists()
+
+
+def test_pruning_takes_what_was_not_used_and_nothing_of_others(cache: Cache) -> None:
+    for key in ("used", "unused"):
+        with cache.making("models", key) as work:
+            (work / "f").write_bytes(b"x" * 1000)
+    foreign = cache.root / "sandbox" / "root"
+    foreign.mkdir(parents=True)
+    for entry in (cache.entry("models", "used"), cache.entry("models", "unused"), foreign):
+        os.utime(entry, (0, 0))
+    cache.used(cache.entry("models", "used"))
+    assert cache.size() == 2000
+    assert cache.prune(60) == 1000
+    assert cache.entry("models", "used").exists()
+    assert foreign.exists()
+    assert cache.size() == 1000
+
+
+def test_the_folder_is_the_user_s_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CLAWD_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_folder() == tmp_path / ".cache/clawd-provision"
+    monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "own"))
+    assert Cache.default().root == tmp_path / "own"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ArtifactError, match="CLAWD_CACHE"),
+        Cache(tmp_path / "file" / "cache").making("models", "k"),
+    ):
+        pass
+
+
+def test_digests_do_not_depend_on_where_parts_are_cut() -> None:
+    assert digest_of("ab", "c") != digest_of("a", "bc")
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
+def test_digests_differ_exactly_with_their_parts(a: list[str], b: list[str]) -> None:
+    assert (digest_of(*a) == digest_of(*b)) == (a == b)
+
+
+def test_progress_is_told_while_a_large_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as handle:
+        handle.truncate(200 << 20)
+    fractions: list[float | None] = []
+    started = time.monotonic()
+    sha256_of(file, lambda message, fraction=None: fractions.append(fraction))
+    assert time.monotonic() - started < 30
+    assert fractions == sorted(fractions, key=lambda f: f or 0.0)
+    assert len(fractions) == 3

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inventory.errors import ArtifactError
+from provision.artifacts.gguf import read_header
+
+SCALARS = {4: "<I", 6: "<f", 7: "<?", 10: "<Q", 11: "<q"}
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def entry(key: str, kind: int, value: object) -> bytes:
+    if kind == 8:
+        return text(key) + struct.pack("<I", 8) + text(str(value))
+    if kind == 9:
+        assert isinstance(value, list)
+        strings = b"".join(text(item) for item in value)
+        return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + strings
+    return text(key) + struct.pack("<I", kind) + struct.pack(SCALARS[kind], value)
+
+
+def gguf(entries: list[bytes], *, version: int = 3, data: int = 68, alignment: int = 32) -> bytes:
+    """A file with one Q8_0 tensor of 64 elements (68 bytes), and `data` bytes for it."""
+    header = b"GGUF" + struct.pack("<IQQ", version, 1, len(entries)) + b"".join(entries)
+    header += text("w") + struct.pack("<IQIQ", 1, 64, 8, 0)
+    return header + bytes(-len(header) % alignment) + bytes(data)
+
+
+CHAT = [entry("general.architecture", 8, "llama"), entry("tokenizer.chat_template", 8, "{{ messages }}")]
+
+
+def write(folder: Path, data: bytes) -> Path:
+    path = folder / "m.gguf"
+    path.write_bytes(data)
+    return path
+
+
+ENTRIES = st.lists(
+    st.one_of(
+        st.builds(entry, st.text(max_size=20), st.just(8), st.text(max_size=50)),
+        st.builds(entry, st.text(max_size=20), st.just(9), st.lists(st.text(max_size=9), max_size=9)),
+        st.builds(entry, st.text(max_size=20), st.sampled_from([4, 10]), st.integers(0, 2**32 - 1)),
+        st.builds(entry, st.text(max_size=20), st.just(7), st.booleans()),
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None)
+@given(ENTRIES, st.text(min_size=1), st.sampled_from([2, 3]), st.data())
+def test_headers_are_read_and_refused_wherever_the_file_ends(
+    others: list[bytes], template: str, version: int, chance: st.DataObject
+) -> None:
+    ours = [
+        entry("general.architecture", 8, "llama"),
+        entry("tokenizer.chat_template", 8, template),
+        entry("general.name", 8, "Tiny"),
+    ]
+    whole = gguf([*others, *ours], version=version)
+    with tempfile.TemporaryDirectory() as folder:
+        header = read_header(write(Path(folder), whole))
+        assert (header.version, header.architecture, header.name) == (version, "llama", "Tiny")
+        assert (header.chat_template, header.split_count, header.tensors) == (template, 1, 1)
+        end = chance.draw(st.integers(0, len(whole) - 1))
+        with pytest.raises(ArtifactError):
+            read_header(write(Path(folder), whole[:end]))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(ArtifactError):
+        read_header(write(Path(folder), b"GGUF\x03\x00\x00\x00" + noise))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a GGUF"),
+        (b"PK\x03\x04" + bytes(100), "not a GGUF"),
+        (gguf(CHAT, version=1), "version 1"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(50), "little-endian"),
+        (gguf(CHAT, data=67), "1 of "),
+        (gguf([CHAT[1]]), "architecture"),
+        (gguf([*CHAT, text("k") + struct.pack("<I", 99)]), "unknown type 99"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 1), "tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<IIQ", 9, 8, 2**60), "longer"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, data: bytes, reason: str) -> None:
+    with pytest.raises(ArtifactError, match=reason) as caught:
+        read_header(write(tmp_path, data))
+    assert "m.gguf" in str(caught.value)
+
+
+@pytest.mark.parametrize("alignment", [8, 32, 64, 4096])
+def test_tensors_begin_where_the_alignment_says(tmp_path: Path, alignment: int) -> None:
+    whole = gguf([*CHAT, entry("general.alignment", 4, alignment)], alignment=alignment)
+    assert read_header(write(tmp_path, whole)).architecture == "llama"
+    with pytest.raises(ArtifactError, match="cut off: 1 of"):
+        read_header(write(tmp_path, whole[:-1]))
+
+
+def test_parts_are_counted(tmp_path: Path) -> None:
+    assert read_header(write(tmp_path, gguf([*CHAT, entry("split.count", 4, 3)]))).split_count == 3

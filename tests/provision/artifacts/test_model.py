@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import ArtifactError
+from inventory.model import LocalModel
+from provision.artifacts import model as under_test
+from provision.artifacts.cache import Cache
+from provision.artifacts.model import model_file
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def gguf(*, template: bool = True, parts: int = 1) -> bytes:
+    entries = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
+    entries.append(text("split.count") + struct.pack("<IH", 2, parts))
+    if template:
+        entries.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text("{{ x }}"))
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries)) + b"".join(entries) + bytes(32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "Smol LM v2.gguf"
+    path.write_bytes(gguf())
+    return path
+
+
+def test_a_file_is_given_with_its_digest_size_and_a_plain_name(path: Path, cache: Cache) -> None:
+    found = model_file(LocalModel(path=path), cache=cache)
+    assert (found.name, found.size, found.source, found.url) == (
+        "Smol-LM-v2",
+        path.stat().st_size,
+        path,
+        None,
+    )
+    assert found.sha256 == hashlib.sha256(gguf()).hexdigest()
+    assert model_file(LocalModel(path=path, sha256=found.sha256), cache=cache) == found
+
+
+def test_it_is_read_again_only_when_it_changed(
+    path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    real = under_test.sha256_of
+    monkeypatch.setattr(under_test, "sha256_of", lambda p, progress: (reads.append(p), real(p, progress))[1])
+    first = model_file(LocalModel(path=path), cache=cache)
+    assert model_file(LocalModel(path=path), cache=cache) == first
+    assert len(reads) == 1
+    path.write_bytes(gguf() + b"more")
+    second = model_file(LocalModel(path=path), cache=cache)
+    assert second.sha256 != first.sha256
+    os.utime(path, ns=(1, 1))
+    model_file(LocalModel(path=path), cache=cache)
+    assert len(reads) == 3
+
+
+def test_a_damaged_memory_of_digests_is_no_obstacle(path: Path, cache: Cache) -> None:
+    first = model_file(LocalModel(path=path), cache=cache)
+    (record,) = (cache.root / "digests").rglob("digest.json")
+    record.write_text("[")
+    assert model_file(LocalModel(path=path), cache=cache) == first
+
+
+def test_another_digest_than_declared_is_refused(path: Path, cache: Cache) -> None:
+    with pytest.raises(ArtifactError, match="is declared"):
+        model_file(LocalModel(path=path, sha256="0" * 64), cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "no such file"),
+        (b"<html>not found</html>", "not a GGUF"),
+        (gguf(template=False), "no chat template"),
+        (gguf(parts=3), "one of 3 parts"),
+    ],
+)
+def test_what_cannot_serve_is_refused(tmp_path: Path, cache: Cache, data: bytes | None, reason: str) -> None:
+    path = tmp_path / "m.gguf"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=reason):
+        model_file(LocalModel(path=path), cache=cache)
+
+
+def test_a_model_that_hosts_fetch_needs_a_digest_and_no_file(tmp_path: Path, cache: Cache) -> None:
+    there = LocalModel(path=tmp_path / "big.gguf", url="https://models.example/big.gguf", sha256="1" * 64)
+    found = model_file(there, cache=cache)
+    assert (found.name, found.sha256, found.size, found.source) == ("big", "1" * 64, None, None)
+    assert found.url == there.url
+    with pytest.raises(ArtifactError, match="sha256"):
+        model_file(there.model_copy(update={"sha256": None}), cache=cache)

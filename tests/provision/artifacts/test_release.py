@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from provision.artifacts.cache import Cache
+from provision.artifacts.engine_wheel import EngineWheel
+from provision.artifacts.kind import HostKind
+from provision.artifacts.release import needed_at_run_time, release_for
+from provision.artifacts.runtime_source import RuntimeSource
+
+BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
+TRIXIE = HostKind("x86_64", (3, 13), (2, 41))
+
+
+def test_a_release_is_what_the_runtime_needs_and_says_so(
+    source: RuntimeSource, engine: EngineWheel, cache: Cache, about: Callable[[Path], dict[str, object]]
+) -> None:
+    release = release_for(BOOKWORM, engine, cache, source=source)
+    with tarfile.open(release.archive.archive) as archive:
+        members = {m.name.removeprefix("site-packages/"): m for m in archive if not m.isdir()}
+        run = archive.extractfile("site-packages/clawd_runtime/engine/main.py")
+        assert run is not None
+        assert run.read() == b"print('engine')\n"
+    assert {name for name in members if "dist-info" not in name} == {
+        "release.json", "clawd_runtime/__init__.py",
+        "clawd_runtime/bot/main.py", "clawd_runtime/engine/main.py", "alpha/__init__.py",
+        "beta/__init__.py", "llama_cpp/__init__.py", "bin/libggml-cpu-x64.so",
+        "llama_cpp/lib/libllama.so", "llama_cpp/lib/libllama.so.0", "llama_cpp/lib/libllama.so.0.5.0",
+    }  # fmt: skip
+    assert members["llama_cpp/lib/libllama.so"].linkname == "libllama.so.0.5.0"
+    assert about(release.archive.archive)["packages"] == {
+        "alpha": "1.0", "beta": "1.0", "llama-cpp-python": "9.9"
+    }  # fmt: skip
+    assert release.kept < release.came
+    assert release.archive.size == release.archive.archive.stat().st_size
+
+
+def test_the_same_inputs_give_the_same_release_anywhere(
+    source: RuntimeSource, engine: EngineWheel, tmp_path: Path
+) -> None:
+    first = release_for(BOOKWORM, engine, Cache(tmp_path / "one"), source=source)
+    moved = RuntimeSource(tmp_path / "elsewhere")
+    shutil.copytree(source.folder, moved.folder, copy_function=shutil.copy)
+    for path in moved.folder.rglob("*.py"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    second = release_for(BOOKWORM, engine, Cache(tmp_path / "two"), source=moved)
+    assert first.archive.archive != second.archive.archive
+    assert first.archive.sha256 == second.archive.sha256
+
+
+def test_a_release_is_made_once_and_again_when_it_was_damaged(
+    source: RuntimeSource, engine: EngineWheel, cache: Cache, only_local_index: Path
+) -> None:
+    first = release_for(BOOKWORM, engine, cache, source=source)
+    for file in only_local_index.iterdir():
+        file.unlink()
+    told: list[str] = []
+    started = time.perf_counter()
+    second = release_for(BOOKWORM, engine, cache, source=source, progress=lambda m, f=None: told.append(m))
+    assert (second, told) == (first, [])
+    assert time.perf_counter() - started < 0.2
+    first.archive.archive.write_bytes(b"short")
+    assert release_for(BOOKWORM, engine, cache, source=source) == first
+    assert first.archive.archive.stat().st_size == first.archive.size
+
+
+def test_only_what_the_engine_reads_changes_its_digest(
+    source: RuntimeSource, engine: EngineWheel, cache: Cache
+) -> None:
+    first = release_for(BOOKWORM, engine, cache, source=source).archive
+    (source.folder / "clawd_runtime/bot/main.py").write_text("print('better')\n")
+    bot = release_for(BOOKWORM, engine, cache, source=source).archive
+    assert bot.sha256 != first.sha256
+    assert bot.engine_digest == first.engine_digest
+    (source.folder / "clawd_runtime/engine/main.py").write_text("print('faster')\n")
+    assert release_for(BOOKWORM, engine, cache, source=source).archive.engine_digest != first.engine_digest
+    assert release_for(TRIXIE, engine, cache, source=source).archive.engine_digest != first.engine_digest
+
+
+def test_the_engine_imports_nothing_of_the_bot() -> None:
+    """Else `engine_digest` would miss a change that the engine sees."""
+    package = RuntimeSource.of_this_program().folder / "clawd_runtime"
+    files = [path for path in package.rglob("*.py") if "bot" not in path.relative_to(package).parts]
+    assert files
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert not [name for name in names if name.startswith("clawd_runtime.bot")], path
+
+
+def test_python_imports_from_an_unpacked_release(
+    source: RuntimeSource, engine: EngineWheel, cache: Cache, tmp_path: Path
+) -> None:
+    release = release_for(BOOKWORM, engine, cache, source=source)
+    with tarfile.open(release.archive.archive) as archive:
+        archive.extractall(tmp_path / "r", filter="data")
+    code = "import alpha, beta, llama_cpp, clawd_runtime.engine.main as m; print(m.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={"PYTHONPATH": str(tmp_path / "r/site-packages")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path / "r/site-packages"))
+
+
+@pytest.mark.parametrize(
+    ("path", "needed"),
+    [
+        ("numpy/__init__.py", True),
+        ("numpy/testing/__init__.py", True),
+        ("numpy/_core/tests/test_x.py", False),
+        ("numpy/_core/include/numpy/arrayobject.h", False),
+        ("numpy/random/lib/libnpyrandom.a", False),
+        ("numpy.libs/libopenblas.so", True),
+        ("bin/libggml-cpu-haswell.so", True),
+        ("lib/libllama.so", False),
+        ("llama_cpp/lib/libllama.so.0", True),
+        ("include/llama.h", False),
+        ("pydantic/main.pyi", False),
+        ("pydantic/py.typed", True),
+        ("httpx-1.dist-info/METADATA", True),
+        ("httpx-1.dist-info/licenses/LICENSE.md", True),
+        ("httpx-1.dist-info/RECORD", False),
+        ("tests.py", True),
+        ("certifi/cacert.pem", True),
+    ],
+)
+def test_only_what_builds_need_is_left_out(path: str, needed: bool) -> None:
+    assert needed_at_run_time(path) is needed
