@@ -1,11 +1,47 @@
-"""Makes blocking calls cooperative, as pyinfra needs. Import before anything that opens sockets."""
+"""Blocking calls made cooperative, as pyinfra needs, and the same thing done for several hosts at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+import gevent
 from gevent import monkey
+from gevent.pool import Pool
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 def enable() -> None:
-    """Patches sockets, threads and subprocesses for gevent, once."""
+    """Patches sockets, threads and subprocesses for gevent, once. Call before anything opens sockets."""
     if not monkey.is_module_patched("socket"):
         monkey.patch_all()
+
+
+def outcomes(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T | Exception]:
+    """What `function` gives for every item, or the exception it raises; all at once, in the items' order."""
+
+    def guarded(item: K) -> T | Exception:
+        try:
+            return function(item)
+        except Exception as error:
+            return error
+
+    pool = Pool(at_once)
+    running = {item: pool.spawn(guarded, item) for item in items}
+    gevent.joinall(list(running.values()))
+    return {item: greenlet.get() for item, greenlet in running.items()}
+
+
+def for_each(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T]:
+    """What `function` gives for every item, all at once.
+
+    Raises the exception of the first item, in order, for which it raised one; the others have ended by then.
+    """
+    done: dict[K, T] = {}
+    for item, outcome in outcomes(items, function, at_once).items():
+        if isinstance(outcome, Exception):
+            raise outcome
+        done[item] = outcome
+    return done

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
-import gevent
 from gevent.event import Event
 
 from inventory.errors import ClawdError, ConnectError, HostError
@@ -23,9 +22,10 @@ from inventory.load import Loaded, digest
 from provision import doctor, journal
 from provision import verify as checks
 from provision.assign import Selection, assign, selected_hosts
+from provision.concurrency import for_each
 from provision.lock import Locks
 from provision.offline import apt_options, share
-from provision.plan import HostResult, Plan, Result, Status
+from provision.plan import Plan, Result, Status
 from provision.progress import Progress
 from provision.runlog import RunLog
 from provision.session import Assignment, Session
@@ -200,14 +200,16 @@ def record(run: Run, session: Session, result: Result) -> None:
     """
     run.progress.step("journal")
     current = digest(run.loaded.inventory, run.loaded.folder)
+    results = {host.host: host for host in result.hosts}
 
-    def write(host: HostResult) -> None:
+    def write(name: str) -> None:
+        host = results[name]
         quiet = host.status is Status.DONE and not host.changed
         last = journal.read(session, host.host, 1) if quiet else ()
         if not quiet or not any(entry.inventory == current for entry in last):
             journal.append(session, host.host, journal.Entry.of(host, current))
 
-    gevent.joinall([gevent.spawn(write, host) for host in result.hosts], raise_error=True)
+    for_each(results, write)
 
 
 def conclude(

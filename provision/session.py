@@ -35,6 +35,7 @@ from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded
 from provision import ssh
 from provision.advice import advice_for
+from provision.concurrency import for_each, outcomes
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import Progress
 from provision.runlog import RunLog
@@ -120,8 +121,8 @@ class Session:
                 raise ssh.connect_error(name, self._declared[name], error) from error
             self._state.activate_host(host)
 
-        outcomes = self._in_parallel(self._declared, connect_one)
-        return {name: error for name, error in outcomes.items() if isinstance(error, ConnectError)}
+        ended = outcomes(self._declared, connect_one)
+        return {name: error for name, error in ended.items() if isinstance(error, ConnectError)}
 
     def close(self) -> None:
         """Closes every connection, which also frees locks held over them."""
@@ -183,11 +184,7 @@ class Session:
 
         Raises the error of the first host (in inventory order) for which it raised one.
         """
-        outcomes = self._in_parallel(self.hosts if hosts is None else hosts, function)
-        for outcome in outcomes.values():
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return outcomes  # type: ignore[return-value]
+        return for_each(self.hosts if hosts is None else hosts, function)
 
     # Plan and apply
 
@@ -212,8 +209,8 @@ class Session:
                         return HostPlan(name, self._planned(name), error)
             return HostPlan(name, self._planned(name))
 
-        outcomes = self._in_parallel(self.hosts, prepare_one)
-        return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in outcomes.items()))
+        planned = outcomes(self.hosts, prepare_one)
+        return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in planned.items()))
 
     def execute(self, plan: Plan, progress: Progress, stopping: Event) -> tuple[HostResult, ...]:
         """Applies what was prepared, all hosts of `plan` at once.
@@ -223,7 +220,7 @@ class Session:
         """
         self._state.set_stage(StateStage.Execute)
         self._state.is_executing = True
-        outcomes = self._in_parallel(
+        ended = outcomes(
             [host.host for host in plan.hosts],
             lambda name: self._execute_one(plan.for_host(name), progress, stopping),
         )
@@ -231,7 +228,7 @@ class Session:
             outcome
             if isinstance(outcome, HostResult)
             else HostResult(name, Status.FAILED, message=_readable(outcome))
-            for name, outcome in outcomes.items()
+            for name, outcome in ended.items()
         )
 
     def _evaluate(self, name: str, component: Component) -> str | None:
@@ -319,17 +316,6 @@ class Session:
 
     def _host(self, name: str) -> Any:
         return self._state.inventory.get_host(name)
-
-    def _in_parallel(self, names: Iterable[str], function: Callable[[str], T]) -> dict[str, T | Exception]:
-        def guarded(name: str) -> T | Exception:
-            try:
-                return function(name)
-            except Exception as error:
-                return error
-
-        greenlets = {name: gevent.spawn(guarded, name) for name in names}
-        gevent.joinall(list(greenlets.values()))
-        return {name: greenlet.get() for name, greenlet in greenlets.items()}
 
     def _write_ssh_files(self) -> None:
         user_file = Path("~/.ssh/known_hosts").expanduser()

@@ -1,7 +1,7 @@
 """Checks that hosts are what the inventory says, by the components' own testinfra checks.
 
 A pytest process a host, several at once, each over one SSH connection. What a check may see of the
-inventory goes to the process through its input, never through its arguments or a file.
+inventory goes to the process through a pipe, never through its arguments or a file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.pool import Pool
+from gevent.fileobject import FileObject
 
 import deploys
 from deploys.component import ComponentSettings
 from inventory.errors import VerifyError
 from inventory.load import Loaded
 from provision import ssh
+from provision.concurrency import for_each
 from provision.session import Assignment
 
 DEPLOYS = Path(deploys.__file__ or "").parent
@@ -70,7 +71,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class HostBrief:
-    """What the pytest process of one host is told, pickled, on its input."""
+    """What the pytest process of one host is told, pickled, through a pipe."""
 
     host: str
     address: str
@@ -92,10 +93,12 @@ def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> V
         declared = {host: loaded.inventory.hosts[host] for host in assignments}
         known = ssh.known_hosts(loaded.inventory, declared, Path("~/.ssh/known_hosts").expanduser())
         (folder / "known_hosts").write_text(known, encoding="utf-8")
-        briefs = [_brief(loaded, host, assignments[host], folder) for host in assignments]
-        outcomes = Pool(AT_ONCE).map(_checks_of_host, briefs)
-        gevent.joinall([gevent.spawn(_end_connection, brief) for brief in briefs])
-    return Verification(tuple(check for checks in outcomes for check in checks))
+        briefs = {host: _brief(loaded, host, assignments[host], folder) for host in assignments}
+        try:
+            outcomes = for_each(briefs, lambda host: _checks_of_host(briefs[host]), AT_ONCE)
+        finally:
+            for_each(briefs, lambda host: _end_connection(briefs[host]))
+    return Verification(tuple(check for checks in outcomes.values() for check in checks))
 
 
 def _brief(loaded: Loaded, host: str, assigned: Iterable[Assignment], folder: Path) -> HostBrief:
@@ -140,12 +143,14 @@ def openssh_config(name: str, loaded: Loaded, folder: Path) -> str:
 def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
     modules = [DEPLOYS / component / "verify.py" for component in brief.settings]
     present = [str(module) for module in modules if module.is_file()]
-    reading, writing = os.pipe()
+    briefing, brief_end = os.pipe()
+    report_end, reporting = os.pipe()
     environment = {
         **os.environ,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), os.environ.get("PYTHONPATH", "")]),
-        "CLAWD_VERIFY_OUTPUT": str(writing),
+        "CLAWD_VERIFY_BRIEF": str(briefing),
+        "CLAWD_VERIFY_REPORT": str(reporting),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)]
     command += [
@@ -158,22 +163,25 @@ def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
     ]
     process = subprocess.Popen(
         command,
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
-        pass_fds=(writing,),
+        pass_fds=(briefing, reporting),
     )
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as lines:
-        told = gevent.get_hub().threadpool.spawn(lines.read)
-        printed, _ = process.communicate(pickle.dumps(brief))
-        text = told.get()
+    os.close(briefing)
+    os.close(reporting)
+    with FileObject(brief_end, "wb") as told, FileObject(report_end, "rb") as reports:
+        told.write(pickle.dumps(brief))
+        told.close()
+        printing = gevent.spawn(process.communicate)
+        lines = reports.read().decode().splitlines()
+        printed, _ = printing.get()
     if process.returncode not in (0, 1):
         raise VerifyError(
             f"{brief.host}: its checks could not be run\n{printed.decode(errors='replace')[-2000:]}"
         )
-    return tuple(Check(brief.host, **json.loads(line)) for line in text.splitlines())
+    return tuple(Check(brief.host, **json.loads(line)) for line in lines)
 
 
 def _end_connection(brief: HostBrief) -> None:

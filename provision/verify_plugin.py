@@ -1,7 +1,7 @@
 """The pytest plugin inside a verification process: gives `host` and `settings`, reports outcomes.
 
-Loaded by `provision.verify` with `-p provision.verify_plugin`; reads its `HostBrief` from standard input
-and writes a line of JSON a check to the file descriptor in `CLAWD_VERIFY_OUTPUT`.
+Loaded by `provision.verify` with `-p provision.verify_plugin`; reads its `HostBrief` from the file descriptor
+in `CLAWD_VERIFY_BRIEF` and writes a line of JSON a check to the one in `CLAWD_VERIFY_REPORT`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +23,8 @@ MESSAGE_LINES = 12
 
 def pytest_configure(config: pytest.Config) -> None:
     """Takes the brief and looks only at `verify.py` files."""
-    config.stash[_BRIEF] = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent process
+    with os.fdopen(int(os.environ["CLAWD_VERIFY_BRIEF"]), "rb") as told:
+        config.stash[_BRIEF] = pickle.load(told)  # noqa: S301 - from our own parent process
     config.addinivalue_line("python_files", "verify.py")
 
 
@@ -63,7 +63,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         "message": _message(report),
         "seconds": round(report.duration, 3),
     }
-    os.write(int(os.environ["CLAWD_VERIFY_OUTPUT"]), (json.dumps(told) + "\n").encode())
+    os.write(int(os.environ["CLAWD_VERIFY_REPORT"]), (json.dumps(told) + "\n").encode())
 
 
 def _message(report: pytest.TestReport) -> str:
