@@ -40,4 +40,4 @@ def canonical(name: str) -> str:
     try:
         return str(ip_address(name))
     except ValueError:
-        return name.lower() if name.isascii() else name.encode("idna").decode()
+        return name.lower() if name.isascii() else name.lower().encode("idna").decode()

@@ -59,7 +59,7 @@ class Machine:
         self,
         data: Mapping[str, Any] | None = None,
         *,
-        facts: Mapping[type, Any] | None = None,
+        facts: Mapping[Any, Any] | None = None,
         ssh: Any = None,
     ) -> None:
         self._data, self._facts, self._ssh = dict(data or {}), facts, ssh

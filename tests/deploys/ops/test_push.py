@@ -49,7 +49,8 @@ def pushed(source: Path, dest: Path, line: Line | None = None, digest: str = DIG
 def test_pushed_whole_and_then_left_alone(source: Path, dest: Path) -> None:
     line = Line()
     run = pushed(source, dest, line)
-    assert run.succeeded and run.predicted, run.output
+    assert run.succeeded, run.output
+    assert run.predicted
     assert dest.read_bytes() == CONTENT
     assert line.sent == len(CONTENT)
     assert [item.name for item in dest.parent.iterdir()] == ["model.gguf"]

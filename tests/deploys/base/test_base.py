@@ -1,0 +1,120 @@
+"""What base writes, and when it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from deploys.base import deploy as base_deploy
+from deploys.base.deploy import apply
+from deploys.base.settings import ALWAYS, BaseSettings, settings_for
+from deploys.ops.accounts import GroupFact, UserFact, UserState
+from deploys.ops.facts import (
+    Connection,
+    ConnectionFact,
+    PackagesFact,
+    PathFact,
+    PathState,
+    UnitFact,
+    UnitState,
+)
+from inventory.errors import HostError
+from inventory.model import Operator
+from tests.deploys.golden import assert_golden
+from tests.deploys.harness import Machine, Run
+from tests.deploys.inventories import inventory
+
+GOLDEN = Path(__file__).parent / "golden"
+KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJt0000000000000000000000000000000000000000000"
+ANNA = {"name": "anna", "keys": [f"ssh-ed25519 {KEY} anna@desk"]}
+
+
+def bare_host(settings: dict[str, object], *, port: int = 22, login: str = "root", key: str = KEY) -> Run:
+    """Base prepared on a host where nothing is yet, over an SSH connection."""
+    transport = SimpleNamespace(
+        auth_handler=SimpleNamespace(private_key=SimpleNamespace(get_base64=lambda: key))
+    )
+    facts = {
+        ConnectionFact: Connection("192.0.2.7", port),
+        GroupFact: frozenset({"boris", login}),
+        PackagesFact: frozenset(),
+        PathFact: PathState(),
+        UnitFact: UnitState(),
+        UserFact: None,
+    }
+    machine = Machine(
+        {"base": settings, "ssh_user": login},
+        facts=facts,
+        ssh=SimpleNamespace(get_transport=lambda: transport),
+    )
+    return machine.run(apply, execute=False)
+
+
+def written(run: Run, path: str) -> str:
+    (change,) = [change for change in run.changes if change.path == path]
+    return "".join(f"{line[1:]}\n" for line in change.diff if line.startswith("+"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/ssh/sshd_config.d/10-clawd.conf",
+        "/etc/sudoers.d/clawd",
+        "/etc/systemd/journald.conf.d/10-clawd.conf",
+        "/etc/timezone",
+        "/home/anna/.ssh/authorized_keys",
+    ],
+)
+def test_files(path: str) -> None:
+    run = bare_host({"operators": [ANNA], "time_zone": "Asia/Shanghai", "journal_max": "1G"})
+    assert_golden(GOLDEN / path.strip("/").replace("/", "-"), written(run, path))
+
+
+def test_whole_order_on_a_bare_host() -> None:
+    names = bare_host({"operators": [ANNA]}).names
+    assert_golden(GOLDEN / "operations.txt", "".join(f"{name.removeprefix('Base | ')}\n" for name in names))
+
+
+def test_port_of_the_connection_stays_open() -> None:
+    text = written(bare_host({"ssh_port": 2022}, port=2222), "/etc/ssh/sshd_config.d/10-clawd.conf")
+    assert [line for line in text.splitlines() if line.startswith("Port")] == ["Port 2022", "Port 2222"]
+
+
+def test_operator_no_longer_declared_is_retired_but_not_the_login_in_use() -> None:
+    names = bare_host({"operators": []}, login="carla").names
+    assert [name for name in names if "Retire" in name] == ["Base | Retire boris"]
+
+
+def test_keys_without_the_one_in_use_are_refused() -> None:
+    with pytest.raises(HostError, match="anna is the login in use"):
+        bare_host({"operators": [ANNA]}, login="anna", key="AAAAsomeotherkey")
+    assert bare_host({"operators": [ANNA]}, login="anna").predicted
+    assert bare_host({"operators": [ANNA]}, login="root", key="AAAAsomeotherkey").predicted
+
+
+def test_settings_are_the_same_on_every_host() -> None:
+    declared = inventory(
+        {"bot1": ["runtime"], "web1": ["nginx"]}, base={"packages": ["htop", "sudo"], "operators": [ANNA]}
+    )
+    settings = settings_for(declared, "bot1")
+    assert settings == settings_for(declared, "web1")
+    assert settings.packages == tuple(sorted({*ALWAYS, "htop"}))
+    assert settings.operators == (Operator.model_validate(ANNA),)
+
+
+def test_settings_from_plain_data() -> None:
+    assert BaseSettings.model_validate({}).packages == ALWAYS
+
+
+def test_home_and_group_of_a_user_that_is_there_are_used() -> None:
+    facts = {
+        UserFact: UserState("/srv/anna", "users", frozenset({"clawd-operators"})),
+        PathFact: PathState(),
+    }
+    run = Machine(facts=facts).run(
+        lambda: base_deploy._operator(Operator.model_validate(ANNA)), execute=False
+    )
+    assert [change.path for change in run.changes] == ["/srv/anna/.ssh", "/srv/anna/.ssh/authorized_keys"]
+    assert run.changes[0].diff == ("new folder 0700 anna:users",)

@@ -1,0 +1,138 @@
+"""The ruleset, and when the firewall refuses or repairs."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live
+from deploys.firewall.rules import accepting, admits, names_in
+from deploys.firewall.settings import FirewallSettings, Opening, settings_for
+from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
+from deploys.ops.files import rendered
+from inventory.errors import HostError
+from tests.deploys.golden import assert_golden
+from tests.deploys.harness import Machine, Run
+from tests.deploys.inventories import inventory
+
+GOLDEN = Path(__file__).parent / "golden"
+FULL: dict[str, Any] = {
+    "ssh_port": 22,
+    "management": ["10.1.0.0/16", "10.1.2.0/24", "fd00::/8", "192.0.2.7"],
+    "openings": [
+        {"port": 80, "purpose": "http"},
+        {"port": 8080, "sources": ["10.0.0.1", "web.internal"], "purpose": "bot, from nginx"},
+        {"port": 51820, "protocol": "udp", "sources": ["2001:db8::/32"]},
+    ],
+}
+
+
+def prepared(
+    settings: dict[str, Any], *, client: str = "10.1.2.3", port: int = 22, **names: tuple[str, ...]
+) -> Run:
+    facts = {
+        ConnectionFact: Connection(client, port),
+        PackagesFact: frozenset({"nftables"}),
+        PathFact: PathState(),
+        TableFact: TableState(),
+        AddressesFact: names.get("names", {}),
+    }
+    return Machine({"firewall": settings}, facts=facts).run(apply, execute=False)
+
+
+def ruleset(settings: dict[str, Any], ssh_ports: set[int]) -> str:
+    declared = FirewallSettings.model_validate(settings)
+    resolved = {"web.internal": ("10.0.0.9", "fd00::9")}
+    return rendered("firewall/nftables.conf", {"rules": accepting(declared, ssh_ports, resolved)})
+
+
+@pytest.mark.parametrize(("name", "settings"), [("full.conf", FULL), ("open.conf", {})])
+def test_ruleset(name: str, settings: dict[str, Any]) -> None:
+    assert_golden(GOLDEN / name, ruleset(settings, {22, 2222}))
+
+
+@pytest.mark.parametrize("settings", [FULL, {}])
+@pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed here")
+def test_nft_takes_the_ruleset(settings: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rules"
+    path.write_text(ruleset(settings, {22}))
+    checked = subprocess.run(["nft", "--check", "--file", path], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_names_are_resolved_and_unknown_ones_refused() -> None:
+    assert names_in(FirewallSettings.model_validate(FULL)) == ("web.internal",)
+    with pytest.raises(HostError, match=r"web\.internal cannot be resolved"):
+        prepared(FULL)
+    assert AddressesFact().process(["a 10.0.0.2", "a 10.0.0.1", "a 10.0.0.1", "b ::1"]) == {
+        "a": ("10.0.0.1", "10.0.0.2"),
+        "b": ("::1",),
+    }
+
+
+def test_own_way_in_stays_open() -> None:
+    (change,) = [change for change in prepared({}, port=2222).changes if change.path == "/etc/nftables.conf"]
+    assert '+\t\ttcp dport { 22, 2222 } accept comment "ssh"' in change.diff
+
+
+def test_management_without_the_client_in_use_is_refused() -> None:
+    with pytest.raises(HostError, match=r"198\.51\.100\.1, which is in none"):
+        prepared({"management": ["10.0.0.0/8"]}, client="198.51.100.1")
+
+
+@pytest.mark.parametrize(
+    ("networks", "client", "expected"),
+    [
+        ([], "203.0.113.1", True),
+        (["10.0.0.0/8"], "10.9.9.9", True),
+        (["10.0.0.0/8"], "11.0.0.1", False),
+        (["10.0.0.0/8"], "::ffff:10.1.1.1", True),
+        (["10.0.0.0/8"], "fe80::1%eth0", False),
+        (["fe80::/10"], "fe80::1%eth0", True),
+    ],
+)
+def test_admits(networks: list[str], client: str, expected: bool) -> None:
+    assert admits(tuple(ip_network(network) for network in networks), client) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (TableState(), "load the rules"),
+        (TableState("live", "", True), "load the new rules"),
+        (TableState("live", "other live", True), "load the new rules"),
+        (
+            TableState("by-hand", "{digest} live", True),
+            "load the rules again: the live ones were changed by hand",
+        ),
+        (TableState("live", "{digest} live", False), "load at boot"),
+        (TableState("live", "{digest} live", True), None),
+    ],
+)
+def test_live_rules_are_repaired(state: TableState, expected: str | None) -> None:
+    digest = hashlib.sha256(b"rules").hexdigest()
+    present = TableState(state.digest, state.stamp.format(digest=digest), state.enabled)
+    run = Machine(facts={TableFact: present}).run(lambda: live("rules"), execute=False)
+    assert [change.diff for change in run.changes] == ([(expected,)] if expected else [])
+
+
+def test_settings() -> None:
+    one = settings_for(inventory(), "bot1")
+    assert one is not None
+    assert [(item.port, item.sources) for item in one.openings] == [(80, ()), (443, ())]
+    apart = inventory(
+        {"bot1": ["runtime"], "web1": ["nginx"]}, firewall={"open": [{"port": 9100, "from": ["10.5.0.0/16"]}]}
+    )
+    bot, web = settings_for(apart, "bot1"), settings_for(apart, "web1")
+    assert bot is not None
+    assert web is not None
+    declared = Opening(port=9100, sources=("10.5.0.0/16",))
+    assert bot.openings == (Opening(port=8080, sources=("10.0.0.2",), purpose="bot, from nginx"), declared)
+    assert [item.port for item in web.openings] == [80, 443, 9100]
+    assert settings_for(inventory(firewall={"enabled": False}), "bot1") is None

@@ -1,0 +1,60 @@
+"""The authority's files on the laptop."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deploys.tls.authority import authority, authority_certificate, remember, trusted_certificate
+from inventory.errors import ClawdError
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DAYS = timedelta(days=90)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_made_once_and_private(tmp_path: Path) -> None:
+    state = tmp_path / ".clawd" / "p"
+    assert authority_certificate(state) is None
+    first = authority(state, "p", DAYS, NOW)
+    again = authority(state, "p", DAYS, NOW + timedelta(days=100))
+    assert first.certificate == again.certificate
+    assert first.key_pem == again.key_pem
+    assert authority_certificate(state) == first.certificate
+    assert [mode(path) for path in (state, state / "ca", state / "ca" / "ca.key")] == [0o700, 0o700, 0o600]
+    assert [path.name for path in state.iterdir()] == ["ca"]
+
+
+def test_damaged_or_mixed_files_are_not_replaced_silently(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    authority(one, "p", DAYS, NOW)
+    authority(two, "p", DAYS, NOW)
+    (one / "ca" / "ca.key").write_bytes((two / "ca" / "ca.key").read_bytes())
+    with pytest.raises(ClawdError, match="does not belong"):
+        authority(one, "p", DAYS, NOW)
+    (one / "ca" / "ca.key").write_bytes(b"")
+    with pytest.raises(ClawdError, match="cannot be read"):
+        authority(one, "p", DAYS, NOW)
+
+
+def test_authority_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+    authority(tmp_path, "p", DAYS, NOW)
+    with pytest.raises(ClawdError, match="ends on 2036"):
+        authority(tmp_path, "p", DAYS, NOW + timedelta(days=3600))
+
+
+def test_what_the_laptop_trusts(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for kind in ("own-ca", "self-signed"):
+        with pytest.raises(ClawdError, match="does not exist"):
+            trusted_certificate(state, kind, "bot1")
+    authority(state, "p", DAYS, NOW)
+    remember(state, "bot1", b"certificate of bot1")
+    assert trusted_certificate(state, "own-ca", "bot1") == state / "ca" / "ca.pem"
+    assert trusted_certificate(state, "self-signed", "bot1").read_bytes() == b"certificate of bot1"

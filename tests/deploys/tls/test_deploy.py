@@ -1,0 +1,98 @@
+"""Issuing onto a file system, with the clock moved by the test."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from deploys.tls import deploy
+from deploys.tls.settings import TlsSettings
+from tests.deploys.harness import Machine, Run
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+WANTED = TlsSettings(names=("bot.example.com", "10.0.0.1"))
+
+
+class Host:
+    """Where certificates go, and the laptop's state beside it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.serials, self.state = folder / "tls", folder / "tls.d", folder / "state"
+        for name, path in (
+            ("CURRENT", self.current),
+            ("SERIALS", self.serials),
+            ("CHAIN", self.current / "fullchain.pem"),
+            ("KEY", self.current / "privkey.pem"),
+        ):
+            monkeypatch.setattr(deploy, name, str(path))
+
+    def issue(self, wanted: TlsSettings = WANTED, *, days: float = 0, execute: bool = True) -> Run:
+        clock = lambda: NOW + timedelta(days=days)  # noqa: E731
+        return Machine().run(lambda: deploy.certificate(wanted, self.state, clock=clock), execute=execute)
+
+    @property
+    def serial(self) -> int:
+        return x509.load_pem_x509_certificates((self.current / "fullchain.pem").read_bytes())[0].serial_number
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def test_plan_makes_nothing_anywhere(host: Host) -> None:
+    run = host.issue(execute=False)
+    assert run.predicted
+    assert run.changes[0].diff == ("issue a certificate for bot.example.com, 10.0.0.1: there is none",)
+    assert run.changes[1].secret
+    assert not host.state.exists()
+    assert not host.serials.exists()
+
+
+@pytest.mark.parametrize("mode", ["own-ca", "self-signed"])
+def test_issued_once_and_renewed_in_time(host: Host, mode: str) -> None:
+    wanted = WANTED.model_copy(update={"mode": mode})
+    assert host.issue(wanted).succeeded
+    first = host.serial
+    assert not host.issue(wanted, days=60).predicted
+    assert host.issue(wanted, days=61).changed
+    assert host.serial != first
+    assert [path.name for path in host.serials.iterdir()] == [f"{host.serial:x}"]
+    assert stat.S_IMODE((host.current / "privkey.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE(host.serials.stat().st_mode) == 0o755
+    assert not host.issue(wanted, days=61).predicted
+
+
+def test_both_files_switch_with_one_link(host: Host) -> None:
+    host.issue()
+    before = host.current.readlink()
+    host.issue(WANTED.model_copy(update={"names": ("other.example.com",)}))
+    assert host.current.is_symlink()
+    assert host.current.readlink() != before
+
+
+def test_key_is_in_no_log_command_or_change(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("pyinfra").propagate = True
+    run = host.issue()
+    assert "Running command" in caplog.text
+    for key in (host.current / "privkey.pem", host.state / "ca" / "ca.key"):
+        secret = key.read_text().splitlines()[1][:40]
+        told = caplog.text + repr(run) + "".join(command.get_raw_value() for command in run.commands)
+        assert secret not in told
+        assert "PRIVATE KEY" not in told
+
+
+def test_self_signed_certificate_is_what_the_laptop_trusts(host: Host) -> None:
+    wanted = WANTED.model_copy(update={"mode": "self-signed"})
+    host.issue(wanted)
+    pinned = host.state / "tls" / "@local.pem"
+    assert pinned.read_bytes() == (host.current / "fullchain.pem").read_bytes()
+    pinned.unlink()
+    assert not host.issue(wanted).changed
+    assert pinned.exists(), "another laptop learns it from the host"
