@@ -31,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def brief(pytestconfig: pytest.Config) -> HostBrief:
     """The host being verified, as declared."""
-    return pytestconfig.stash[_BRIEF]
+    told: HostBrief = pytestconfig.stash[_BRIEF]
+    return told
 
 
 @pytest.fixture(scope="session")
