@@ -139,7 +139,8 @@ def test_an_incomplete_message_is_passed_over(missing: str) -> None:
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 NONSENSE = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
 
 

@@ -1,0 +1,151 @@
+"""What the tests of the bot share: a channel, a model's server and a chain of the real core between them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from clawd_runtime.bot.answering import Answerer
+from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, NoProgress, Progress
+from clawd_runtime.bot.deliverer import Deliverer
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.rate_limit import RateLimiter
+from clawd_runtime.bot.router import Router
+from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.store.store import Store
+from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
+from clawd_runtime.bot.worker import Worker
+
+Outcome = Exception | None
+
+
+def message(event: str, text: str = "hello", *, chat: str = "1", user: str = "1", **changes: Any) -> Inbound:
+    fields: dict[str, Any] = {
+        "event_id": event,
+        "message_id": f"m{event}",
+        "conversation": ConversationKey("scripted", chat),
+        "chat_kind": "private",
+        "user": user,
+        "text": text,
+        "addressed": True,
+        "reply_to": event,
+        "received_at": time.time(),
+    }
+    return Inbound(**fields | changes)
+
+
+class ScriptedChannel(Channel):
+    """Records what it is told to send; `outcomes` are what happens first."""
+
+    name = "scripted"
+    Settings = ChannelSettings
+    idempotent_for: ClassVar[float] = 0.0
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        super().__init__(None, cast(ChannelContext, None))
+        self.outcomes = list(outcomes)
+        self.attempts: list[Reply] = []
+        self.sent: list[Reply] = []
+        self.unanswered: list[str] = []
+        self.shown = 0
+
+    async def send(self, reply: Reply) -> SentRef:
+        self.attempts.append(reply)
+        await asyncio.sleep(0)
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if outcome is not None:
+            raise outcome
+        self.sent.append(reply)
+        return SentRef(str(len(self.sent)))
+
+    def split(self, text: str) -> tuple[str, ...]:
+        return tuple(text.split("|"))
+
+    @asynccontextmanager
+    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        self.shown += 1
+        yield NoProgress()
+
+    def left_unanswered(self, event_id: str) -> None:
+        self.unanswered.append(event_id)
+
+    @property
+    def texts(self) -> list[str]:
+        return [reply.text for reply in self.sent]
+
+
+class IdempotentChannel(ScriptedChannel):
+    idempotent_for = 3600.0
+
+
+class ScriptedAnswerer:
+    """Answers with what `answer` returns or raises."""
+
+    def __init__(self, answer: Callable[[tuple[Turn, ...], str], Any]) -> None:
+        self._answer = answer
+
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
+        result = self._answer(history, question)
+        answered: str = await result if asyncio.iscoroutine(result) else result
+        return answered
+
+
+class Chain:
+    """Store, worker and deliverer as the bot has them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        channel: ScriptedChannel,
+        answer: Callable[[tuple[Turn, ...], str], Any] = lambda history, question: f"re: {question}",
+        *,
+        limit: int = 1000,
+        at_once: int = 8,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = open_database(f"sqlite:///{folder}/bot.db")
+        self.store = Store(self.database, clock)
+        self.metrics = Metrics()
+        channels = {channel.name: channel}
+        answerer = cast(Answerer, ScriptedAnswerer(answer))
+        router = Router("en", RateLimiter(limit), limit)
+        self.worker = Worker(self.store, router, answerer, channels, self.metrics, at_once, clock)
+        self.deliverer = Deliverer(self.store, channels, self.metrics, clock)
+        self.store.on_message = self.worker.add
+        self.store.on_reply = self.deliverer.add
+
+    async def take_up(self) -> None:
+        messages, replies = await self.store.unfinished()
+        self.deliverer.add(replies)
+        self.worker.add(messages)
+
+    async def settled(self, seconds: float = 10.0) -> None:
+        """Wait until nothing is left to do."""
+        async with asyncio.timeout(seconds):
+            while True:
+                depths = await self.store.depths()
+                if not depths.inbox and not {"pending", "sending"} & depths.outbox.keys():
+                    return
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        await self.worker.stop(0.05)
+        await self.deliverer.stop(0.05)
+        await asyncio.to_thread(self.database.close)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, {"channel": "scripted", **labels}) or 0.0
+
+
+@asynccontextmanager
+async def running(chain: Chain) -> AsyncIterator[Chain]:
+    await chain.take_up()
+    try:
+        yield chain
+    finally:
+        await chain.stop()

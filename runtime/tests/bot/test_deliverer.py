@@ -1,0 +1,127 @@
+"""From the outbox to a channel, with a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from clawd_runtime.bot import deliverer
+from clawd_runtime.bot.backoff import backoff
+from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliverable
+from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.store import Settlement, Store
+from clawd_runtime.bot.worker import replies_to
+from tests.bot.scripted import Chain, IdempotentChannel, ScriptedChannel, message, running
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def _deliver(folder: Path, channel: ScriptedChannel, *events: str) -> dict[str, int]:
+    async with running(Chain(folder, channel)) as chain:
+        for event in events:
+            await chain.store.store(message(event, event))
+        await chain.settled()
+        return dict((await chain.store.depths()).outbox)
+
+
+def test_what_did_not_arrive_is_sent_again_under_the_same_key(tmp_path: Path) -> None:
+    channel = ScriptedChannel(RetryLater("429", 0.02), RetryLater("refused", 0.01))
+    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert channel.texts == ["re: 1"]
+    assert len({reply.key for reply in channel.attempts}) == 1
+    assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
+
+
+def test_later_answers_of_a_conversation_wait_for_earlier_ones(tmp_path: Path) -> None:
+    channel = ScriptedChannel(RetryLater("429", 0.1))
+    asyncio.run(_deliver(tmp_path, channel, "1", "2"))
+    assert channel.texts == ["re: 1", "re: 2"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Undeliverable("blocked"), "dead"),
+        (DeliveryUnknown("time-out"), "doubtful"),
+        (KeyError("a bug"), "doubtful"),
+    ],
+)
+def test_what_cannot_be_repeated_is_recorded(tmp_path: Path, outcome: Exception, state: str) -> None:
+    channel = ScriptedChannel(outcome)
+    assert asyncio.run(_deliver(tmp_path, channel, "1", "2")) == {state: 1}
+    assert len(channel.attempts) == 2
+    assert channel.texts == ["re: 2"]
+
+
+def test_doubt_is_resolved_by_repeating_where_keys_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
+    channel = IdempotentChannel(DeliveryUnknown("time-out"), ConnectionError())
+    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
+
+
+async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> dict[str, int]:
+    """A run ends in the middle of a delivery; the next one begins `pause` seconds later."""
+    clock = Clock()
+    database = open_database(f"sqlite:///{folder}/bot.db")
+    store = Store(database, clock)
+    await store.store(message("1"))
+    task = await store.task(1)
+    assert task
+    await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
+    _, [(id, _)] = await store.unfinished()
+    await store.begin_sending(id)
+    database.close()
+    clock.now += pause
+    async with running(Chain(folder, channel, clock=clock)) as chain:
+        await chain.settled()
+        return dict((await chain.store.depths()).outbox)
+
+
+def test_an_interrupted_delivery_that_cannot_be_repeated(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    assert asyncio.run(_interrupted(tmp_path, channel, 1.0)) == {"doubtful": 1}
+    assert channel.attempts == []
+
+
+def test_an_interrupted_delivery_whose_key_is_known(tmp_path: Path) -> None:
+    channel = IdempotentChannel()
+    assert asyncio.run(_interrupted(tmp_path, channel, 3400.0)) == {}
+    assert channel.texts == ["answer"]
+
+
+def test_an_interrupted_delivery_whose_key_is_forgotten(tmp_path: Path) -> None:
+    channel = IdempotentChannel()
+    assert asyncio.run(_interrupted(tmp_path, channel, 3500.0)) == {"doubtful": 1}
+    assert channel.attempts == []
+
+
+def test_it_gives_up_after_a_day(tmp_path: Path) -> None:
+    clock = Clock()
+    channel = ScriptedChannel(*(RetryLater("429", 0.01) for _ in range(5)))
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+            await chain.store.store(message("1"))
+            while not channel.attempts:
+                await asyncio.sleep(0.005)
+            clock.now += deliverer.GIVE_UP_AFTER + 1
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {"dead": 1}
+    assert channel.sent == []
+
+
+def test_backoff_doubles_up_to_five_minutes() -> None:
+    assert [backoff(failures) for failures in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]

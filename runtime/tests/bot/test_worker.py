@@ -1,0 +1,169 @@
+"""From inbox to outbox, with a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from clawd_runtime.bot.completion import ContextTooLong, ModelUnavailable
+from clawd_runtime.bot.messages import EN
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.values import ConversationKey, reply_key
+from tests.bot.scripted import Chain, ScriptedChannel, message, running
+
+History = tuple[Turn, ...]
+
+
+def test_an_answer_in_parts_to_the_right_place(tmp_path: Path) -> None:
+    async def play() -> ScriptedChannel:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, lambda *_: "one|two")) as chain:
+            await chain.store.store(message("e1"))
+            await chain.settled()
+            assert chain.count("clawd_messages_total", outcome="answered") == 1
+            assert chain.count("clawd_deliveries_total", outcome="sent") == 2
+        return channel
+
+    channel = asyncio.run(play())
+    assert [(r.text, r.part, r.parts, r.reply_to) for r in channel.sent] == [
+        ("one", 0, 2, "e1"),
+        ("two", 1, 2, "e1"),
+    ]
+    assert [reply.key for reply in channel.sent] == [reply_key("scripted", "e1", part) for part in (0, 1)]
+    assert len({reply.key for reply in channel.sent}) == 2
+    assert all(len(reply.key) <= 50 for reply in channel.sent)
+
+
+def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
+    running_now: Counter[str] = Counter()
+    most = 0
+
+    async def answer(history: History, question: str) -> str:
+        nonlocal most
+        chat, number = question.split()
+        assert [turn.text for turn in history if turn.role == "user"] == [
+            f"{chat} {n}" for n in range(int(number))
+        ]
+        running_now[chat] += 1
+        assert running_now[chat] == 1
+        most = max(most, running_now.total())
+        await asyncio.sleep(0.002)
+        running_now[chat] -= 1
+        return f"{chat} {number}"
+
+    async def play() -> ScriptedChannel:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer, at_once=3)) as chain:
+            events = [(chat, n) for n in range(6) for chat in ("a", "b", "c", "d", "e")]
+            await asyncio.gather(
+                *(chain.store.store(message(f"{chat}{n}", f"{chat} {n}", chat=chat)) for chat, n in events)
+            )
+            await chain.settled()
+        return channel
+
+    channel = asyncio.run(play())
+    assert most == 3
+    for chat in "abcde":
+        assert [text for text in channel.texts if text.startswith(chat)] == [f"{chat} {n}" for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome", "words"),
+    [
+        (ModelUnavailable("down"), "model_failed", EN.model_failed),
+        (ContextTooLong("long"), "too_long", EN.too_long),
+        (RuntimeError("a bug"), "failed", EN.model_failed),
+    ],
+)
+def test_failure_is_never_silence_and_leaves_no_trace(
+    tmp_path: Path, failure: Exception, outcome: str, words: str
+) -> None:
+    histories: list[History] = []
+
+    def answer(history: History, question: str) -> str:
+        histories.append(history)
+        if question == "fails":
+            raise failure
+        return "fine"
+
+    async def play() -> ScriptedChannel:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer)) as chain:
+            await chain.store.store(message("1", "fails"))
+            await chain.store.store(message("2", "works"))
+            await chain.settled()
+            assert chain.count("clawd_messages_total", outcome=outcome) == 1
+        return channel
+
+    assert asyncio.run(play()).texts == [words, "fine"]
+    assert histories == [(), ()]
+
+
+def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:
+    async def play() -> ScriptedChannel:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, limit=1)) as chain:
+            for event in ("1", "2", "3"):
+                await chain.store.store(message(event))
+            await chain.store.store(message("4", chat_kind="group", addressed=False))
+            await chain.settled()
+            assert channel.shown == 1
+        return channel
+
+    channel = asyncio.run(play())
+    assert channel.texts == ["re: hello", EN.rate_limited.format(limit=1)]
+    assert sorted(channel.unanswered) == ["3", "4"]
+
+
+def test_new_forgets(tmp_path: Path) -> None:
+    def answer(history: History, question: str) -> str:
+        return f"{len(history)} before"
+
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer)) as chain:
+            for event, text in enumerate(("a", "b", "/new", "c")):
+                await chain.store.store(message(str(event), text))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == ["0 before", "2 before", EN.new_conversation, "0 before"]
+
+
+def test_a_restart_takes_up_what_was_left_once(tmp_path: Path) -> None:
+    async def hang(history: History, question: str) -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+    async def first() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, hang)) as chain:
+            for event in ("1", "2", "3"):
+                await chain.store.store(message(event, f"question {event}"))
+        return channel.texts
+
+    async def second() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel)) as chain:
+            assert not await chain.store.store(message("2"))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(first()) == []
+    assert asyncio.run(second()) == ["re: question 1", "re: question 2", "re: question 3"]
+    assert asyncio.run(second()) == []
+
+
+def test_messages_of_a_channel_that_is_gone_stay(tmp_path: Path) -> None:
+    async def play() -> int:
+        async with running(Chain(tmp_path, ScriptedChannel())) as chain:
+            await chain.store.store(message("1", conversation=ConversationKey("elsewhere", "1")))
+            await chain.store.store(message("2"))
+            while (depths := await chain.store.depths()).inbox > 1 or depths.outbox:
+                await asyncio.sleep(0.005)
+            return depths.inbox
+
+    assert asyncio.run(play()) == 1
