@@ -12,6 +12,7 @@ The sandbox in use is the one of `Layout()`: `.sandbox/` in the project's folder
 
 from __future__ import annotations
 
+from inventory.errors import SandboxError
 from provision.sandbox.commands import Progress, ensure_tools
 from provision.sandbox.host import RELEASES, HostState, Release, SandboxHost
 from provision.sandbox.layout import Layout
@@ -23,6 +24,7 @@ __all__ = [
     "Layout",
     "Progress",
     "Release",
+    "SandboxError",
     "SandboxHost",
     "down",
     "ensure_tools",

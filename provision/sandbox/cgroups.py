@@ -94,19 +94,19 @@ def _make_with_cpus(group: Path) -> None:
 
 def remove(groups: tuple[Path, ...], *, patience: float = 3.0) -> None:
     """Remove these groups, whose processes have ended, and our folder when it is left empty."""
+    deadline = time.monotonic() + patience
     for group in groups:
         if not group.is_dir():
             continue
         folders = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
         for folder in (*folders, group):
-            _remove_folder(folder, patience)
+            _remove_folder(folder, deadline)
         with contextlib.suppress(OSError):
             group.parent.rmdir()
 
 
-def _remove_folder(folder: Path, patience: float) -> None:
+def _remove_folder(folder: Path, deadline: float) -> None:
     # A group stays busy for a moment after its last process has ended.
-    deadline = time.monotonic() + patience
     while folder.is_dir():
         try:
             folder.rmdir()

@@ -24,6 +24,9 @@ CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON")
 """What a Docker engine inside needs beyond nspawn's own choice. None of them lets a host change the
 devices, the clock or the kernel settings of the machine it runs on."""
 
+_PATIENCE = 2.0
+"""Seconds that nspawn and the supervisor get to end after their host has."""
+
 _INIT = """\
 for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
     if mountpoint -q "$group"; then mount -o remount,bind,rw "$group"; fi
@@ -118,8 +121,13 @@ class Nspawn:
         return (HostState.BROKEN if supervisor or spawners or inside else HostState.STOPPED), None
 
     def stop(self, name: str) -> None:
-        """End whatever is left of host `name`, its keeper first, and remove its groups."""
+        """End whatever is left of host `name`, and remove its groups.
+
+        What runs inside goes first: nspawn and the supervisor then clean up and end by themselves.
+        """
         supervisor = self._supervisor(name)
+        process.end(process.inside(self.layout.host(name) / "root"))
+        process.wait_for_end([*self._spawners(name), *([supervisor] if supervisor else [])], _PATIENCE)
         process.end([supervisor] if supervisor else [])
         process.end(self._spawners(name))
         process.end(process.inside(self.layout.host(name) / "root"))

@@ -6,6 +6,7 @@ processes inside a host by the root folder they live in. Source: proc(5).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -61,7 +62,19 @@ def running(proc: Path = PROC) -> Iterator[Process]:
 
 def with_command(matches: Callable[[list[str]], bool], proc: Path = PROC) -> tuple[Process, ...]:
     """The processes whose arguments satisfy `matches`."""
-    return tuple(process for process in running(proc) if matches(command_of(process.pid, proc)))
+    found = ((process, command_of(process.pid, proc)) for process in running(proc))
+    return tuple(process for process, command in found if command and matches(command))
+
+
+def wait_for_end(processes: Iterable[Process], patience: float) -> bool:
+    """Wait until these processes have ended by themselves; False when `patience` seconds were not enough."""
+    waiting = list(processes)
+    deadline = time.monotonic() + patience
+    while waiting := [process for process in waiting if alive(process)]:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
@@ -98,19 +111,14 @@ def end(processes: Iterable[Process], *, patience: float = 10.0) -> None:
 
     Raises SandboxError when one is still there after `patience` seconds.
     """
-    waiting = list(processes)
-    deadline = time.monotonic() + patience
-    for process in waiting:
+    ending = list(processes)
+    for process in ending:
         if alive(process):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-    while waiting := [process for process in waiting if alive(process)]:
-        if time.monotonic() > deadline:
-            pids = ", ".join(str(process.pid) for process in waiting)
-            raise SandboxError(
-                f"process {pids} of a sandbox host does not end",
-                advice="It probably hangs in the kernel; restart this machine.",
-            )
-        time.sleep(0.02)
+    if not wait_for_end(ending, patience):
+        pids = ", ".join(str(process.pid) for process in ending if alive(process))
+        raise SandboxError(
+            f"process {pids} of a sandbox host does not end",
+            advice="It probably hangs in the kernel; restart this machine.",
+        )

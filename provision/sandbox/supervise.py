@@ -39,6 +39,7 @@ def into_background(folder: Path) -> None:
     half = folder / "supervisor.json.new"
     half.write_text(json.dumps(record))
     half.rename(folder / "supervisor.json")
+    take_console(folder)
     os.write(writer, b".")
     os.close(writer)
 
@@ -53,7 +54,11 @@ def take_console(folder: Path) -> None:
 
 
 def enter(groups: list[str]) -> None:
-    """Move this process, and so the host, into its own control groups."""
+    """Move the calling process into the host's own control groups.
+
+    The host's process does so, not the supervisor: whoever is left over as a zombie keeps its
+    groups from being removed.
+    """
     for group in groups:
         Path(group, "cgroup.procs").write_text(str(os.getpid()))
 
@@ -69,10 +74,10 @@ def connect(interface: str, host: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def keep_running(command: list[str], interface: str) -> int:
+def keep_running(command: list[str], interface: str, groups: list[str]) -> int:
     """Start the host again whenever it reboots; return the exit code of its last run."""
     while True:
-        host = subprocess.Popen(command)
+        host = subprocess.Popen(command, preexec_fn=partial(enter, groups))
         # Asked to end, nspawn shuts the host down in order.
         signal.signal(signal.SIGTERM, partial(_pass_on, host))
         connect(interface, host)
@@ -89,9 +94,7 @@ def main(folder: Path) -> int:
     """Read what to run, go to the background, and run it."""
     boot = json.loads((folder / "boot.json").read_text())
     into_background(folder)
-    take_console(folder)
-    enter(boot["groups"])
-    return keep_running(boot["command"], boot["interface"])
+    return keep_running(boot["command"], boot["interface"], boot["groups"])
 
 
 if __name__ == "__main__":

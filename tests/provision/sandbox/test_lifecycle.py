@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from inventory.errors import SandboxError
+from provision import sandbox
+from provision.sandbox import docker, lifecycle
+from provision.sandbox.backend import choose
+from provision.sandbox.commands import silent
+from provision.sandbox.host import HostRecord, HostState, SandboxHost, write_record
+from provision.sandbox.layout import Layout
+
+RECORD = HostRecord("bot1", "10.213.78.11", "trixie", "nspawn", "trixie-0", "ssh-ed25519 AAAAkey root@bot1")
+
+
+def make(layout: Layout, record: HostRecord = RECORD) -> None:
+    (layout.host(record.name) / "root").mkdir(parents=True)
+    write_record(layout.host(record.name), record)
+
+
+def test_the_package_shows_what_it_means_to_show() -> None:
+    assert set(sandbox.__all__) == {name for name in sandbox.__all__ if hasattr(sandbox, name)}
+    assert {"up", "down", "status", "ssh_command", "SandboxHost", "Layout"} <= set(sandbox.__all__)
+
+
+def test_status_of_nothing_is_empty_and_makes_nothing(layout: Layout) -> None:
+    assert sandbox.status(layout=layout) == ()
+    assert not layout.folder.exists()
+
+
+def test_status_shows_a_stopped_host(layout: Layout) -> None:
+    make(layout)
+    assert sandbox.status(layout=layout) == (
+        SandboxHost("bot1", "10.213.78.11", "trixie", "nspawn", HostState.STOPPED, None),
+    )
+
+
+def test_ssh_checks_the_hosts_key_with_our_files_only(layout: Layout) -> None:
+    make(layout)
+    command = sandbox.ssh_command("bot1", layout=layout)
+    assert command[-1] == "operator@10.213.78.11"
+    assert "StrictHostKeyChecking=yes" in command
+    assert f"UserKnownHostsFile={layout.known_hosts}" in command
+    layout.key.touch()
+    # ssh itself must understand the line.
+    parsed = subprocess.run(
+        [command[0], "-G", *command[1:]], capture_output=True, text=True, check=True
+    ).stdout
+    assert "stricthostkeychecking true" in parsed
+    assert f"identityfile {layout.key}" in parsed
+
+
+def test_ssh_to_no_host_names_those_there_are(layout: Layout) -> None:
+    make(layout)
+    with pytest.raises(SandboxError, match=r"no sandbox host bot2 \(there is: bot1\)"):
+        sandbox.ssh_command("bot2", layout=layout)
+
+
+def test_known_hosts_names_host_and_address() -> None:
+    assert lifecycle.known_hosts_line(RECORD) == "bot1,10.213.78.11 ssh-ed25519 AAAAkey\n"
+
+
+@pytest.mark.parametrize("act", [sandbox.up, sandbox.down])
+def test_without_root_nothing_is_touched(
+    act: object, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert callable(act)
+    with pytest.raises(SandboxError, match="sudo"):
+        act(layout=layout)
+    assert not layout.folder.exists()
+
+
+@pytest.mark.parametrize("hosts", [0, -1, 100])
+def test_an_impossible_number_of_hosts_is_refused(hosts: int, layout: Layout) -> None:
+    with pytest.raises(SandboxError, match="1 to 99"):
+        sandbox.up(hosts, layout=layout)
+
+
+@pytest.mark.parametrize(
+    ("missing", "engine", "expected"),
+    [((), True, "nspawn"), (("systemd-nspawn",), True, "docker"), (("mmdebstrap",), True, "nspawn")],
+)
+def test_docker_is_chosen_only_where_there_is_no_nspawn(
+    missing: tuple[str, ...], engine: bool, expected: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr("provision.sandbox.backend.missing_tools", lambda: missing)
+    monkeypatch.setattr("provision.sandbox.backend.ensure_tools", lambda progress: installed.extend(missing))
+    monkeypatch.setattr(docker, "engine_answers", lambda: engine)
+    assert choose(layout, silent).name == expected
+    assert installed == ([] if expected == "docker" else list(missing))
