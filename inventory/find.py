@@ -23,7 +23,7 @@ def find(name: str, start: Path | None = None) -> Path:
     if _is_file(given):
         return Path(name) if start == Path.cwd() else given
     if not name.endswith(ENDINGS):
-        for folder in _folders(start):
+        for folder in folders(start):
             for ending in ENDINGS:
                 candidate = folder / f"{name}{ending}"
                 if _is_file(candidate):
@@ -34,7 +34,7 @@ def find(name: str, start: Path | None = None) -> Path:
 def inventories(start: Path | None = None) -> dict[str, Path]:
     """The inventories that can be called by name from `start`; the nearest of a name counts."""
     found: dict[str, Path] = {}
-    for folder in _folders(start or Path.cwd()):
+    for folder in folders(start or Path.cwd()):
         for file in sorted(folder.iterdir()):
             if file.suffix in ENDINGS and _is_file(file):
                 found.setdefault(file.stem, file)
@@ -54,7 +54,7 @@ def _not_found(name: str, start: Path) -> ClawdError:
     return ClawdError(problem, advice=f"{question}there are: {listed}")
 
 
-def _folders(start: Path) -> Iterator[Path]:
+def folders(start: Path) -> Iterator[Path]:
     """`inventory/` here and in every folder above, nearest first."""
     here = start.absolute()
     for folder in (here, *here.parents):

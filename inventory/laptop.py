@@ -18,7 +18,7 @@ def files(inventory: Inventory) -> Iterator[Finding]:
     """The files that the inventory names are here and are what they should be."""
     if inventory.known_hosts is not None:
         yield from _present(
-            ("known_hosts",), inventory.known_hosts, "write host keys with `ssh-keyscan`, checked"
+            ("known_hosts",), inventory.known_hosts, "make it with `ssh-keyscan` and compare the keys"
         )
     for name, host in inventory.hosts.items():
         if host.ssh_key is not None:

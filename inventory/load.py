@@ -48,10 +48,6 @@ class Loaded:
         """Where the project's certificate authority is kept. Whoever creates it gives it mode 0700."""
         return self.folder / ".clawd" / self.inventory.project
 
-    def digest(self) -> str:
-        """`inventory.load.digest` with paths relative to the file, so that it is the same on every laptop."""
-        return digest(self.inventory, self.folder)
-
 
 def load(path: Path, resolve_secrets: bool = True) -> Loaded:
     """Load the inventory file at `path`.

@@ -19,6 +19,7 @@ from typing import Any
 import pyrage
 
 from inventory.errors import SecretError
+from inventory.find import folders
 from inventory.source import Tagged
 
 COMMAND_LIMIT = 30.0
@@ -100,7 +101,7 @@ class SecretReader:
         if not self._identities:
             raise SecretError(
                 "there is no age key on this machine to decrypt with",
-                advice=f"put your key into {DEFAULT_KEY_FILE} (mode 0600), or name it in CLAWD_AGE_KEY_FILE",
+                advice=f"put yours into {DEFAULT_KEY_FILE} (mode 0600), or name its file in CLAWD_AGE_KEY_FILE",
             )
         return decrypt(armored, self._identities)
 
@@ -126,7 +127,8 @@ def encrypt(value: str, recipients: Sequence[str]) -> str:
     if not recipients:
         raise SecretError(
             "there is nobody to encrypt to",
-            advice="make a key of your own, or list public keys in `.clawd/recipients` beside the inventory",
+            advice="make a key with `clawd-provision inventory keygen`, or list your team's public keys in "
+            "`.clawd/recipients` beside the inventory",
         )
     armored: bytes = pyrage.encrypt(value.encode(), [_recipient(text) for text in recipients], armored=True)
     return armored.decode("ascii")
@@ -160,24 +162,33 @@ def own_identities() -> tuple[Identity, ...]:
         return _identities(key, "CLAWD_AGE_KEY")
     if name := os.environ.get("CLAWD_AGE_KEY_FILE"):
         return _identities(_utf8(_read_private(expand_home(name)), name), name)
-    default = expand_home(DEFAULT_KEY_FILE)
+    default = default_key_file()
     if default.exists():
         return _identities(_utf8(_read_private(default), str(default)), str(default))
     return ()
 
 
-def recipients_for(folder: Path) -> tuple[str, ...]:
-    """The public keys to encrypt to: those in `<folder>/.clawd/recipients` (one a line, `#` comments),
-    else those of this laptop's own age keys."""
-    listed = folder / ".clawd" / "recipients"
-    if listed.is_file():
-        lines = (line.strip() for line in listed.read_text(encoding="utf-8").splitlines())
-        return tuple(line for line in lines if line and not line.startswith("#"))
+def own_recipients(folder: Path | None = None) -> tuple[str, ...]:
+    """The public keys to encrypt to when none are given: those in `.clawd/recipients` of `folder` (one a
+    line, `#` comments), else those of this laptop's own age keys.
+
+    Without `folder` the current folder and the nearest `inventory/` folders are looked at.
+    """
+    for place in [folder] if folder else [Path.cwd(), *folders(Path.cwd())]:
+        listed = place / ".clawd" / "recipients"
+        if listed.is_file():
+            lines = (line.strip() for line in listed.read_text(encoding="utf-8").splitlines())
+            return tuple(line for line in lines if line and not line.startswith("#"))
     return tuple(
         str(identity.to_public())
         for identity in own_identities()
         if isinstance(identity, pyrage.x25519.Identity)
     )
+
+
+def default_key_file() -> Path:
+    """Where this laptop's age key is looked for when the environment names none."""
+    return expand_home(DEFAULT_KEY_FILE)
 
 
 def generate_identity(path: Path) -> str:
@@ -237,19 +248,7 @@ def _read_private(path: Path) -> bytes:
     """The content of a file that only its owner may read."""
     try:
         # Not blocking, so that a pipe in the file's place cannot hold up the run.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SecretError(
-                    f"{path} is not a file", advice="name a file that holds nothing but the secret"
-                )
-            mode = stat.S_IMODE(status.st_mode)
-            if mode & 0o077:
-                raise SecretError(
-                    f"{path} is open to others than its owner (mode {mode:04o})",
-                    advice=f"`chmod 600 {path}`",
-                )
-            content = stream.read(LARGEST_SECRET + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise SecretError(
             f"the secret file {path} does not exist", advice="create it with mode 0600, or correct the path"
@@ -259,11 +258,22 @@ def _read_private(path: Path) -> bytes:
             f"the secret file {path} cannot be read: {getattr(error, 'strerror', error)}",
             advice="make it readable to you alone",
         ) from error
-    if len(content) > LARGEST_SECRET:
-        raise SecretError(
-            f"{path} is larger than 64 KiB", advice="name a file that holds nothing but the secret"
-        )
-    return content
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SecretError(f"{path} is not a file", advice="name a file that holds nothing but the secret")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o077:
+            raise SecretError(
+                f"{path} is open to others than its owner (mode {mode:04o})", advice=f"`chmod 600 {path}`"
+            )
+        if status.st_size > LARGEST_SECRET:
+            raise SecretError(
+                f"{path} is larger than 64 KiB", advice="name a file that holds nothing but the secret"
+            )
+        return os.read(descriptor, LARGEST_SECRET)
+    finally:
+        os.close(descriptor)
 
 
 def _run(command: str, folder: Path) -> tuple[int | None, bytes]:
