@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tests.standins.telegram.state import Bot, Chat
+from tests.standins.telegram.state import DEFAULT_UPDATES, Bot, Chat
 from tests.standins.telegram.text import MESSAGE_UNITS, BadMarkup, found_entities, from_html, units
 from tests.standins.telegram.wire import ApiError, Call
 
@@ -131,6 +131,8 @@ def get_webhook_info(bot: Bot, call: Call) -> dict[str, Any]:
     }
     if bot.last_error:
         info["last_error_date"], info["last_error_message"] = bot.last_error
+    if bot.allowed_updates != DEFAULT_UPDATES:
+        info["allowed_updates"] = list(bot.allowed_updates)
     if bot.webhook:
         info["max_connections"] = bot.webhook.max_connections
         info["ip_address"] = bot.webhook.ip_address

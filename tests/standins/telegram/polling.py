@@ -34,7 +34,7 @@ class Polling:
         if self._bot.webhook:
             return await self._conflict(WEBHOOK_ACTIVE)
         if call.text("allowed_updates"):
-            self._bot.allowed_updates = tuple(call.json("allowed_updates") or ()) or self._bot.allowed_updates
+            self._bot.ask_for(call.json("allowed_updates") or [])
         offset = call.integer("offset")
         limit = min(max(call.integer("limit", 100), 1), 100)
         timeout = min(max(call.integer("timeout"), 0), LONGEST_POLL)

@@ -170,6 +170,10 @@ class Bot:
         self.woken.set()
         return update
 
+    def ask_for(self, kinds: list[str]) -> None:
+        """From now on queue updates of these kinds only; none means the usual ones."""
+        self.allowed_updates = tuple(kinds) or DEFAULT_UPDATES
+
     def forget(self, update: Update) -> None:
         """The update has been taken."""
         if update in self.queue:

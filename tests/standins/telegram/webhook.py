@@ -77,7 +77,7 @@ class WebhookSender:
         if call.flag("drop_pending_updates"):
             self._bot.queue.clear()
         if call.text("allowed_updates"):
-            self._bot.allowed_updates = tuple(call.json("allowed_updates") or ()) or self._bot.allowed_updates
+            self._bot.ask_for(call.json("allowed_updates") or [])
         if webhook == self._bot.webhook and not webhook.certificate:
             return "Webhook is already set"
         self.stop()

@@ -27,10 +27,17 @@ TEXT = '{"text":"x"}'
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with serving(FeishuStandin(APP).app) as base_url:
+        yield base_url
+
+
 @pytest.fixture
-def control() -> Iterator[Control]:
+def control(served: str) -> Iterator[Control]:
     TokenManager.cache.cache.clear()
-    with serving(FeishuStandin(APP).app) as url, Control(url) as control:
+    with Control(served) as control:
+        control.post("reset")
         yield control
 
 

@@ -30,16 +30,22 @@ from tests.standins.telegram.app import TelegramStandin
 TOKEN = "1000:test-token"
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
     with serving(TelegramStandin([TOKEN]).app) as base_url:
         yield base_url
 
 
 @pytest.fixture
-def control(url: str) -> Iterator[Control]:
-    with Control(url) as control:
+def control(served: str) -> Iterator[Control]:
+    with Control(served) as control:
+        control.post("reset")
         yield control
+
+
+@pytest.fixture
+def url(control: Control) -> str:
+    return control.base_url
 
 
 def run(act: Callable[[Bot], Awaitable[None]], url: str, token: str = TOKEN) -> None:
@@ -142,6 +148,7 @@ def test_the_older_of_two_pollers_is_told_of_the_conflict(url: str, control: Con
 def test_kinds_that_were_not_asked_for_do_not_come(url: str, control: Control) -> None:
     async def act(bot: Bot) -> None:
         await bot.get_updates(allowed_updates=["callback_query"])
+        assert (await bot.get_webhook_info()).allowed_updates == ["callback_query"]
         assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is None
         await bot.get_updates(offset=-1, allowed_updates=["message"])
         assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is not None

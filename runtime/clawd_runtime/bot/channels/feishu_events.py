@@ -48,7 +48,9 @@ def read_message(event: Mapping[str, Any], bot_open_id: str | None) -> Inbound |
         return Inbound(
             event_id=_text(header["event_id"]),
             message_id=_text(message["message_id"]),
-            conversation=ConversationKey(CHANNEL, _text(message["chat_id"]), message.get("thread_id") or ""),
+            conversation=ConversationKey(
+                CHANNEL, _text(message["chat_id"]), str(message.get("thread_id") or "")
+            ),
             chat_kind="private" if private else "group",
             user=_text(sender["sender_id"]["open_id"]),
             text=_without_placeholders(_content(message), mentions, bot_open_id),
