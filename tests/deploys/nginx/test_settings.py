@@ -1,0 +1,85 @@
+from typing import Any
+
+import pytest
+
+from deploys.nginx.settings import authority, bots_behind, own_proxy_only, public_url, settings_for
+from tests.deploys.inventories import inventory
+
+BOTH = ["runtime", "nginx"]
+
+
+def test_one_host_passes_to_its_own_bot_over_loopback() -> None:
+    settings = settings_for(inventory(), "bot1")
+    assert settings is not None
+    assert settings.upstreams == ("127.0.0.1:8080",)
+    assert (settings.https_port, settings.http_port, settings.max_body) == (443, 80, "1m")
+
+
+def test_a_host_without_the_role_has_no_nginx() -> None:
+    assert settings_for(inventory({"bot1": ["runtime"]}), "bot1") is None
+
+
+def test_without_any_bot_there_is_nothing_to_serve() -> None:
+    assert settings_for(inventory({"web1": ["nginx"]}), "web1") is None
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "bots"),
+    [
+        ({"bot1": BOTH}, "bot1", ("bot1",)),
+        ({"bot1": ["runtime"], "bot2": ["runtime"], "web1": ["nginx"]}, "web1", ("bot1", "bot2")),
+        ({"bot1": BOTH, "bot2": BOTH}, "bot2", ("bot2",)),
+        ({"bot1": BOTH, "bot2": ["runtime"]}, "bot1", ("bot1", "bot2")),
+        ({"bot1": BOTH, "web1": ["nginx"]}, "web1", ("bot1",)),
+        ({"bot1": ["runtime"]}, "bot1", ()),
+    ],
+)
+def test_which_bots_stand_behind_an_nginx(
+    hosts: dict[str, list[str]], host: str, bots: tuple[str, ...]
+) -> None:
+    assert bots_behind(inventory(hosts), host) == bots
+
+
+def test_other_hosts_bots_are_reached_by_their_address() -> None:
+    settings = settings_for(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
+    assert settings is not None
+    assert settings.upstreams == ("127.0.0.1:8080", "10.0.0.2:8080")
+
+
+def test_every_bot_is_behind_some_nginx_when_there_is_one() -> None:
+    hosts = {"bot1": BOTH, "bot2": ["runtime"], "web1": ["nginx"]}
+    declared = inventory(hosts)
+    reached = {bot for host in hosts for bot in bots_behind(declared, host)}
+    assert reached == {"bot1", "bot2"}
+
+
+def test_own_proxy_only() -> None:
+    declared = inventory({"bot1": BOTH, "bot2": ["runtime"]})
+    assert own_proxy_only(declared, "bot1")
+    assert not own_proxy_only(declared, "bot2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "https://10.0.0.1"),
+        ({"tls": {"names": ["bot.example.com", "10.0.0.1"]}}, "https://bot.example.com"),
+        ({"tls": {"names": ["*.example.com", "bot.example.com"]}}, "https://bot.example.com"),
+        ({"nginx": {"https_port": 8443}}, "https://10.0.0.1:8443"),
+        ({"tls": {"names": ["2001:db8::1"]}, "nginx": {"https_port": 8443}}, "https://[2001:db8::1]:8443"),
+        ({"tls": {"names": ["2001:db8::1"]}}, "https://[2001:db8::1]"),
+    ],
+)
+def test_public_url(changes: dict[str, Any], url: str) -> None:
+    assert public_url(inventory(**changes), "bot1") == url
+
+
+def test_public_url_of_a_bot_behind_another_host() -> None:
+    assert public_url(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "bot1") == "https://10.0.0.2"
+    assert public_url(inventory({"bot1": ["runtime"]}), "bot1") is None
+
+
+def test_authority() -> None:
+    assert authority("bot.example.com", 80) == "bot.example.com:80"
+    assert authority("10.0.0.1", 80) == "10.0.0.1:80"
+    assert authority("2001:db8::1", 80) == "[2001:db8::1]:80"
