@@ -15,6 +15,7 @@ class LineFormatter(logging.Formatter):
     """Renders a record, traceback included, as one line with a UTC time in ISO 8601."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """`record` as one line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         text = super().format(record).rstrip("\n").replace("\n", "\\n")
         return f"{time.removesuffix('+00:00')}Z [{record.levelname}] {text}"

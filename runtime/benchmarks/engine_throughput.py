@@ -1,0 +1,145 @@
+"""Answers a second of the engine's batcher against llama-cpp-python's `Llama` behind a lock, in one sitting.
+
+    python runtime/benchmarks/engine_throughput.py MODEL.gguf [--concurrency 1 4 8 16] [--rounds 2]
+
+Every caller sends a shared system prompt of about 155 tokens and a question of its own, and takes 64 tokens.
+Printed is generated tokens a second over all callers, prompts included in the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from clawd_runtime.engine.backends import load_backends
+from clawd_runtime.engine.batcher import Batcher
+from clawd_runtime.engine.cpus import usable_cpus
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.model import LlamaModel
+from clawd_runtime.engine.template import ChatTemplate, Message
+from clawd_runtime.engine.values import Delta, Finished, Job, Sampling
+
+SYSTEM = (
+    "You are the assistant of a small team. Answer in full sentences, stay friendly, and never invent facts. "
+    * 7
+)
+ANSWER_TOKENS = 64
+CONTEXT = 512
+
+# What one caller does: send question number `n`, and give back how many tokens it received.
+Ask = Callable[[int], int]
+
+
+def question(number: int) -> str:
+    """A prompt of about 25 tokens."""
+    return f"Question {number}: please tell me a story about {number * 37} ships on the sea and their crews."
+
+
+def tokens_per_second(ask: Ask, concurrency: int, first: int) -> float:
+    """All callers at once, two questions each."""
+    received: list[int] = []
+
+    def caller(number: int) -> None:
+        for turn in range(2):
+            received.append(ask(first + number * 2 + turn))
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(concurrency)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(received) / (time.monotonic() - began)
+
+
+def batcher_ask(model: LlamaModel, batcher: Batcher) -> Ask:
+    """Through the engine's batcher, prompt rendered and tokenised anew each time."""
+    template = ChatTemplate(model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts())
+
+    def ask(number: int) -> int:
+        prompt = model.tokenize(
+            template.render([Message("system", SYSTEM), Message("user", question(number))])
+        )
+        events: queue.Queue = queue.Queue()
+        batcher.submit(Job(prompt, ANSWER_TOKENS, Sampling(temperature=0)), events.put)
+        while isinstance(event := events.get(), Delta):
+            pass
+        assert isinstance(event, Finished), event
+        return event.usage.completion
+
+    return ask
+
+
+def locked_ask(llama: Any) -> Ask:
+    """Through the high-level API, one caller at a time."""
+    lock = threading.Lock()
+
+    def ask(number: int) -> int:
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(number)}]
+        with lock:
+            answer = llama.create_chat_completion(messages, max_tokens=ANSWER_TOKENS, temperature=0)
+        return answer["usage"]["completion_tokens"]
+
+    return ask
+
+
+def resident_megabytes() -> float:
+    """Memory of this process now, as the kernel counts it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=2, help="the best of how many (default: %(default)s)")
+    parser.add_argument("--no-lock", action="store_true", help="leave out the comparison")
+    options = parser.parse_args()
+
+    backend, threads = load_backends(), usable_cpus()
+    print(f"{options.model.name}, back end {backend.variant}, {threads} threads, best of {options.rounds}")
+    print(f"{'callers':>8} {'batcher':>9} {'locked':>9} {'ratio':>6}   tokens/s")
+    from llama_cpp import Llama  # after clawd_runtime.engine, which says how its threads wait
+
+    llama = Llama(
+        str(options.model), n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False
+    )
+    first = 1
+    for concurrency in options.concurrency:
+        before = resident_megabytes()
+        model = LlamaModel(options.model, context_size=CONTEXT, parallel=concurrency, threads=threads)
+        batcher = Batcher(model, EngineMetrics(), queue=concurrency, on_fault=lambda fault: None)
+        batcher.start()
+        with contextlib.ExitStack() as closing:
+            closing.callback(model.close)
+            closing.callback(batcher.stop)
+            best = {"batcher": 0.0, "locked": 0.0}
+            asks = {"batcher": batcher_ask(model, batcher)}
+            if not options.no_lock:
+                asks["locked"] = locked_ask(llama)
+            for _ in range(options.rounds):
+                for name, ask in asks.items():
+                    best[name] = max(best[name], tokens_per_second(ask, concurrency, first))
+                    first += 2 * concurrency
+            grown = resident_megabytes() - before
+        ratio = best["batcher"] / best["locked"] if best["locked"] else float("nan")
+        print(
+            f"{concurrency:>8} {best['batcher']:>9.1f} {best['locked']:>9.1f} {ratio:>6.2f} (+{grown:.0f} MB)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
