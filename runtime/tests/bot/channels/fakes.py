@@ -1,0 +1,35 @@
+"""An inbox that keeps what it is given, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clawd_runtime.bot.channels.base import Answer
+from clawd_runtime.bot.values import Inbound
+
+
+class MemoryInbox:
+    def __init__(self) -> None:
+        self.stored: list[Inbound] = []
+        self.states: dict[tuple[str, str], str] = {}
+        self.answers: dict[str, Answer] = {}
+        self.failure: Exception | None = None
+
+    async def store(self, inbound: Inbound) -> bool:
+        if self.failure:
+            raise self.failure
+        if any(inbound.event_id == known.event_id for known in self.stored):
+            return False
+        self.stored.append(inbound)
+        return True
+
+    async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
+        for inbound in inbounds:
+            await self.store(inbound)
+        self.states |= {(channel, name): value for name, value in state.items()}
+
+    async def state(self, channel: str, name: str) -> str | None:
+        return self.states.get((channel, name))
+
+    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+        return self.answers.get(event_id)

@@ -1,0 +1,181 @@
+"""Sending to the stand-in of the Bot API, and what the channel needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from clawd_runtime.bot.channels.base import (
+    ChannelContext,
+    DeliveryError,
+    DeliveryUnknown,
+    RetryLater,
+    Undeliverable,
+)
+from clawd_runtime.bot.channels.telegram import TelegramChannel, TelegramSettings
+from clawd_runtime.bot.credentials import Credentials
+from clawd_runtime.bot.splitting import utf16_units
+from clawd_runtime.bot.values import ConversationKey, Reply, SentRef, reply_key
+from clawd_runtime.errors import SettingsError
+from tests.bot.channels.fakes import MemoryInbox
+from tests.bot.channels.telegram_bench import CHAT, SECRET, TOKEN, bot_api, channel
+from tests.standins.control import Control
+
+
+@pytest.fixture
+def standin() -> Iterator[Control]:
+    with bot_api() as control:
+        yield control
+
+
+def reply(text: str = "hi", *, thread: str = "", chat: int = CHAT, part: int = 0) -> Reply:
+    return Reply(
+        key=reply_key("telegram", "1", part),
+        event_id="1",
+        conversation=ConversationKey("telegram", str(chat), thread),
+        chat_kind="private",
+        reply_to="1",
+        text=text,
+        part=part,
+        parts=2,
+    )
+
+
+def send(base: str, what: Reply, **more: Any) -> SentRef:
+    async def play() -> SentRef:
+        async with channel(base, **more) as telegram:
+            return await telegram.send(what)
+
+    return asyncio.run(play())
+
+
+def test_a_message_is_sent_as_a_reply(standin: Control) -> None:
+    asked = standin.post("messages", text="hello")["message"]
+    sent = send(standin.base_url, reply("**plain** <b>text</b> & more"))
+    [message] = standin.get("sent")
+    assert message["text"] == "**plain** <b>text</b> & more"
+    assert message["reply_to_message"]["message_id"] == asked["message_id"]
+    assert sent.id == str(message["message_id"])
+
+
+def test_only_the_first_part_is_a_reply_and_topics_are_kept(standin: Control) -> None:
+    standin.post("chats", id=-100, type="supergroup", title="Team", threads=[50])
+    send(standin.base_url, reply(thread="50", chat=-100, part=1))
+    [message] = standin.get("sent")
+    assert message["message_thread_id"] == 50
+    assert "reply_to_message" not in message
+
+
+def test_a_message_that_was_deleted_can_still_be_answered(standin: Control) -> None:
+    send(standin.base_url, reply())
+    assert "reply_to_message" not in standin.get("sent")[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ({"drop": "after"}, DeliveryUnknown),
+        ({"drop": "before"}, DeliveryUnknown),
+        ({"status": 502}, DeliveryUnknown),
+        ({"status": 200, "body": {"ok": True, "result": {}}}, DeliveryUnknown),
+        (
+            {"status": 429, "body": {"ok": False, "error_code": 429, "parameters": {"retry_after": 3}}},
+            RetryLater,
+        ),
+        (
+            {"status": 401, "body": {"ok": False, "error_code": 401, "description": "Unauthorized"}},
+            RetryLater,
+        ),
+        ({"status": 400, "body": {"ok": False, "error_code": 400, "description": "Bad"}}, Undeliverable),
+    ],
+)
+def test_what_may_be_repeated(standin: Control, fault: dict[str, Any], outcome: type[DeliveryError]) -> None:
+    standin.post("faults", match="sendMessage", **fault)
+    with pytest.raises(outcome) as caught:
+        send(standin.base_url, reply())
+    assert TOKEN.partition(":")[2] not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_the_limits_of_a_chat(standin: Control) -> None:
+    send(standin.base_url, reply())
+    with pytest.raises(RetryLater) as caught:
+        send(standin.base_url, reply(part=1))
+    assert caught.value.after == 1.0
+
+
+def test_a_user_who_blocked_the_bot(standin: Control) -> None:
+    standin.post("chats", id=CHAT, state="blocked")
+    with pytest.raises(Undeliverable, match="403"):
+        send(standin.base_url, reply())
+
+
+def test_nobody_listens(unused_tcp_port: int) -> None:
+    with pytest.raises(RetryLater):
+        send(f"http://127.0.0.1:{unused_tcp_port}", reply())
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_slow_answer_is_in_doubt() -> None:
+    def slow(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    with pytest.raises(DeliveryUnknown):
+        send("http://api", reply(), transport=httpx.MockTransport(slow))
+
+
+def test_a_group_that_became_a_supergroup() -> None:
+    chats: list[int] = []
+
+    def moved(request: httpx.Request) -> httpx.Response:
+        chats.append(json.loads(request.content)["chat_id"])
+        if chats[-1] == -5:
+            parameters = {"migrate_to_chat_id": -1005}
+            return httpx.Response(400, json={"ok": False, "error_code": 400, "parameters": parameters})
+        return httpx.Response(200, json={"ok": True, "result": {"message_id": 3}})
+
+    assert send("http://api", reply(chat=-5), transport=httpx.MockTransport(moved)) == SentRef("3")
+    assert chats == [-5, -1005]
+
+
+def test_parts_are_as_long_as_telegram_takes(standin: Control) -> None:
+    async def play() -> tuple[str, ...]:
+        async with channel(standin.base_url) as telegram:
+            return telegram.split("一二三四五😀。" * 1500)
+
+    parts = asyncio.run(play())
+    assert [utf16_units(part) <= 4096 for part in parts] == [True] * 3
+    standin.post("limits", chat=[100, 1.0])
+    for part in parts:
+        send(standin.base_url, reply(part))
+
+
+def test_what_is_missing_is_said() -> None:
+    context = ChannelContext(MemoryInbox(), httpx.AsyncClient(), Credentials({"telegram-token": "x"}), None)
+    with pytest.raises(SettingsError, match="telegram-token"):
+        TelegramChannel(TelegramSettings(mode="polling"), context)
+    for secret, url, said in ((SECRET, None, "public_url"), ("with space", "https://x", "secret-token")):
+        credentials = Credentials({"telegram-token": TOKEN, "telegram-secret-token": secret})
+        with pytest.raises(SettingsError, match=said) as caught:
+            TelegramChannel(
+                TelegramSettings(), ChannelContext(MemoryInbox(), httpx.AsyncClient(), credentials, url)
+            )
+        assert secret not in str(caught.value)
+
+
+def test_which_credentials_it_needs() -> None:
+    both = ("telegram-token", "telegram-secret-token")
+    assert TelegramChannel.credentials(TelegramSettings()) == both
+    assert TelegramChannel.credentials(TelegramSettings(mode="polling")) == both[:1]

@@ -1,0 +1,70 @@
+"""Showing that an answer is being made, with the stand-in of the Bot API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from clawd_runtime.bot.channels import telegram_progress
+from clawd_runtime.bot.values import ConversationKey, Inbound
+from tests.bot.channels.telegram_bench import CHAT, bot_api, channel, until
+from tests.standins.control import Control
+
+
+@pytest.fixture
+def standin() -> Iterator[Control]:
+    with bot_api() as control:
+        yield control
+
+
+def inbound(chat: int = CHAT, kind: Any = "private") -> Inbound:
+    return Inbound("1000:1", "m", ConversationKey("telegram", str(chat)), kind, "7", "hi", True, "1", 0.0)
+
+
+async def _answering(base: str, what: Inbound, check: Callable[[], Any]) -> None:
+    async with channel(base) as telegram, telegram.answering(what) as progress:
+        for text in ("one", "one two", "one two " + "x" * 5000):
+            progress.show(text)
+            await asyncio.sleep(0.05)
+        await until(check)
+
+
+def test_a_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram_progress, "DRAFT_EVERY", 0.02)
+    check = lambda: [d for d in standin.get("drafts") if len(d["text"]) == 4096]  # noqa: E731
+    asyncio.run(_answering(standin.base_url, inbound(), check))
+    assert [draft["chat_id"] for draft in standin.get("drafts")] == [CHAT]
+
+
+def test_typing_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram_progress, "TYPING_LASTS", 0.02)
+    standin.post("chats", id=-100, type="supergroup", title="Team")
+
+    def typed() -> bool:
+        calls = [call["method"] for call in standin.get("calls")]
+        return calls.count("sendchataction") >= 3
+
+    asyncio.run(_answering(standin.base_url, inbound(-100, "group"), typed))
+    assert standin.get("drafts") == []
+
+
+def test_a_server_without_drafts_and_typing_disturbs_nothing() -> None:
+    calls: list[str] = []
+
+    def unknown(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path.rpartition("/")[2])
+        return httpx.Response(404, json={"ok": False, "error_code": 404, "description": "Not Found"})
+
+    async def play() -> None:
+        async with channel("http://api", transport=httpx.MockTransport(unknown)) as telegram:
+            for _ in range(2):
+                async with telegram.answering(inbound()) as progress:
+                    progress.show("one")
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(play())
+    assert calls.count("sendMessageDraft") == 1
