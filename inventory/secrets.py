@@ -101,7 +101,7 @@ class SecretReader:
         if not self._identities:
             raise SecretError(
                 "there is no age key on this machine to decrypt with",
-                advice=f"put yours into {DEFAULT_KEY_FILE} (mode 0600), or name its file in CLAWD_AGE_KEY_FILE",
+                advice=f"put yours into {DEFAULT_KEY_FILE} (mode 0600), or name it in CLAWD_AGE_KEY_FILE",
             )
         return decrypt(armored, self._identities)
 

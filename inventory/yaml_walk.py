@@ -140,7 +140,7 @@ class _Walk:
         tag = str(node.tag)
         if tag in SECRET_TAGS:
             return Tagged(tag, self._text(node))
-        if not tag.startswith(_STANDARD) and tag != "!":
+        if not tag.startswith(_STANDARD):
             self._wrong_tag(node)
             return self._text(node)
         match tag.removeprefix(_STANDARD):

@@ -343,7 +343,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     ),
     "private key": (
         "  time_zone",
-        "  operators:\n    - name: a\n      keys:\n        - ‸-----BEGIN OPENSSH PRIVATE KEY-----\n  time_zone",
+        "  operators:\n    - name: a\n      keys: [‸-----BEGIN OPENSSH PRIVATE KEY-----]\n  time_zone",
         "this is a private key",
         "replace this key pair, and write the line of the .pub file here",
     ),
@@ -517,7 +517,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "!file encrypt-key",
         "‸!age abc",
         "there is no age key on this machine to decrypt with",
-        "put yours into ~/.config/clawd-provision/age.key (mode 0600), or name its file in CLAWD_AGE_KEY_FILE",
+        "put yours into ~/.config/clawd-provision/age.key (mode 0600), or name it in CLAWD_AGE_KEY_FILE",
     ),
     "secret tag without text": ("!file encrypt-key", "‸!file", "`!file` names nothing", "write `!file PATH`"),
     # files on the laptop
@@ -657,7 +657,8 @@ def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
             "add `nginx` to the roles of a host, or write `mode: polling`",
         ),
         (
-            "  feishu: {app_id: a, app_secret: !file jwt, encrypt_key: !file jwt, verification_token: !file jwt}\n",
+            "  feishu:\n    app_id: a\n    app_secret: !env HOME\n"
+            "    encrypt_key: !env HOME\n    verification_token: !env HOME\n",
             (3, 3),
             "add `nginx` to the roles of a host",
         ),

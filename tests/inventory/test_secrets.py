@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from inventory import secrets
+from inventory.errors import InventoryError, SecretError
+from inventory.load import load
+from inventory.secrets import (
+    SecretReader,
+    decrypt,
+    encrypt,
+    generate_identity,
+    own_identities,
+    own_recipients,
+)
+from inventory.source import Tagged
+from tests.inventory.conftest import VALID, private
+
+
+def test_age_round_trip_in_an_inventory(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    public = generate_identity(laptop / "age.key")
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "age.key"))
+    armored = encrypt("a-secret-token", [public])
+    block = "!age |\n" + "".join(f"      {line}\n" for line in armored.splitlines())
+    (laptop / "prod.yml").write_text(VALID.replace("!file secret-token\n", block))
+    telegram = load(Path("prod.yml")).inventory.channels.telegram
+    assert telegram is not None
+    assert telegram.secret_token is not None
+    assert telegram.secret_token.get_secret_value() == "a-secret-token"
+
+
+def test_age_value_that_cannot_be_decrypted(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = pyrage.x25519.Identity.generate()
+    monkeypatch.setenv("CLAWD_AGE_KEY", str(pyrage.x25519.Identity.generate()))
+    armored = encrypt("canary", [str(other.to_public())])
+    block = "!age |\n" + "".join(f"      {line}\n" for line in armored.splitlines())
+    (laptop / "prod.yml").write_text(VALID.replace("!file secret-token\n", block))
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    assert [str(mistake) for mistake in raised.value.mistakes] == [
+        "prod.yml:18:19: this age value cannot be decrypted: it is damaged, or none of your keys opens it; "
+        "encrypt it again with your key among the recipients, or use the key it was made for"
+    ]
+
+
+def test_the_key_file_of_age_itself_is_understood(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    text = f"# created: 2024-01-01T00:00:00Z\n# public key: {identity.to_public()}\n{identity}\n"
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(private(laptop / "key.txt", text)))
+    assert decrypt(encrypt("x", own_recipients()), own_identities()) == "x"
+
+
+def test_default_key_file(laptop: Path) -> None:
+    assert own_identities() == ()
+    home = laptop.parent / "home"
+    generate_identity(home / ".config/clawd-provision/age.key")
+    assert len(own_identities()) == 1
+
+
+def test_ssh_keys_encrypt_and_decrypt(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "ssh"], check=True)
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "ssh"))
+    armored = encrypt("value", [(laptop / "ssh.pub").read_text().strip()])
+    assert SecretReader(laptop).read(Tagged("!age", armored)) == "value"
+
+
+def test_encrypt_to_a_team(laptop: Path) -> None:
+    keys = [pyrage.x25519.Identity.generate() for _ in range(3)]
+    listed = "".join(f"# someone\n{key.to_public()}\n\n" for key in keys)
+    (laptop / "inventory" / ".clawd").mkdir(parents=True)
+    (laptop / "inventory" / ".clawd" / "recipients").write_text(listed)
+    assert own_recipients() == tuple(str(key.to_public()) for key in keys)
+    armored = encrypt("value", own_recipients(laptop / "inventory"))
+    assert [decrypt(armored, [key]) for key in keys] == ["value"] * 3
+
+
+def test_nobody_to_encrypt_to(laptop: Path) -> None:
+    with pytest.raises(SecretError, match="nobody"):
+        encrypt("x", own_recipients())
+
+
+@pytest.mark.parametrize("recipient", ["age1xyz", "ssh-ed25519 AAAA", "alice", ""])
+def test_bad_recipient(recipient: str) -> None:
+    with pytest.raises(SecretError, match="not a public key"):
+        encrypt("x", [recipient])
+
+
+def test_generated_key_is_private_and_kept(laptop: Path) -> None:
+    path = laptop / "new" / "age.key"
+    public = generate_identity(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o077 == 0
+    before = path.read_text()
+    assert public in before
+    with pytest.raises(SecretError, match="exists already"):
+        generate_identity(path)
+    assert path.read_text() == before
+
+
+def test_key_file_open_to_others(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate_identity(laptop / "age.key")
+    (laptop / "age.key").chmod(0o644)
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "age.key"))
+    with pytest.raises(SecretError, match="open to others"):
+        own_identities()
+
+
+def test_bad_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAWD_AGE_KEY", "AGE-SECRET-KEY-1CANARY")
+    with pytest.raises(SecretError) as raised:
+        own_identities()
+    assert "CANARY" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_command_runs_in_the_folder(laptop: Path) -> None:
+    assert SecretReader(laptop).read(Tagged("!cmd", "pwd; true | cat")) == str(laptop)
+
+
+def test_command_that_takes_too_long_is_ended(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "COMMAND_LIMIT", 0.5)
+    started = time.monotonic()
+    with pytest.raises(SecretError, match="did not end"):
+        SecretReader(laptop).read(Tagged("!cmd", "sh -c 'echo $$ > pid; exec sleep 60' & wait"))
+    assert time.monotonic() - started < 10
+    assert ended(int((laptop / "pid").read_text()))
+
+
+def test_what_a_command_leaves_running_is_ended(laptop: Path) -> None:
+    command = "sleep 60 >/dev/null & echo $! > pid; echo secret"
+    assert SecretReader(laptop).read(Tagged("!cmd", command)) == "secret"
+    assert ended(int((laptop / "pid").read_text()))
+
+
+def ended(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        status = Path(f"/proc/{pid}/stat")
+        if status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_pipe_in_place_of_a_secret_file_does_not_block(laptop: Path) -> None:
+    os.mkfifo(laptop / "pipe", 0o600)
+    with pytest.raises(SecretError, match="is not a file"):
+        SecretReader(laptop).read(Tagged("!file", "pipe"))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"a\x00b", "control characters"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"x" * 70_000, "larger than 64 KiB"),
+    ],
+)
+def test_unusable_secret_file(laptop: Path, content: bytes, problem: str) -> None:
+    (laptop / "bad").write_bytes(content)
+    (laptop / "bad").chmod(0o600)
+    with pytest.raises(SecretError, match=problem):
+        SecretReader(laptop).read(Tagged("!file", "bad"))
