@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -27,10 +28,11 @@ class _Told:
 
     def __call__(self, message: str, fraction: float | None = None, /) -> None:
         now = time.monotonic()
-        if message == self._last and now < self._next:
-            return
         terminal = sys.stderr.isatty()
-        self._last, self._next = message, now + (0.2 if terminal else 15.0)
+        step = message if terminal else re.split(r"[:(]", message)[0]
+        if step == self._last and now < self._next:
+            return
+        self._last, self._next = step, now + (0.2 if terminal else 30.0)
         line = message if fraction is None else f"{message} {fraction:4.0%}"
         click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal)
 

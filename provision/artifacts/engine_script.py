@@ -113,9 +113,12 @@ added=
 fail() {{ echo "clawd: $1"; exit 1; }}
 finish() {{
   status=$?
-  trap '' HUP INT TERM
+  trap '' HUP INT TERM PIPE
   trap - EXIT
-  if [ -n "$added" ]; then echo 'removing the C++ compiler'; apt_get purge $added >/dev/null || true; fi
+  if [ -n "$added" ]; then
+    echo 'removing the C++ compiler' || true
+    apt_get purge $added >/dev/null 2>&1 || true
+  fi
   [ $status = 0 ] || rm -rf "$folder"
   exit $status
 }}

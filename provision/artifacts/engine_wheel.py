@@ -156,9 +156,10 @@ def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.Entry]:
 def _run_build(builder: Builder, sdist: Path, tools: Path, work: Path, progress: Tell) -> Path:
     started = time.monotonic()
     progress(f"building the engine on {builder.name}", 0.0)
-    folder = [line.strip() for line in builder.run(engine_script.prepare_script())][-1]
-    if not engine_script.is_build_folder(folder):
-        raise ArtifactError(f"{builder.name}: no build folder can be made in /var/tmp: {folder}")
+    answer = [line.strip() for line in builder.run(engine_script.prepare_script())]
+    folder = next(filter(engine_script.is_build_folder, answer), "")
+    if not folder:
+        raise ArtifactError(f"{builder.name}: no build folder can be made in /var/tmp: {' '.join(answer)}")
     try:
         builder.put(sdist, f"{folder}/{SDIST}")
         builder.put(tools, f"{folder}/{TOOLS}")

@@ -16,7 +16,7 @@ from packaging.utils import parse_wheel_filename
 
 from deploys.supplies import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
-from provision.artifacts.archive import Entry, Stored
+from provision.artifacts.archive import Entry, Link, Stored
 from provision.artifacts.cache import Cache, digest_of
 from provision.artifacts.engine_wheel import EngineWheel
 from provision.artifacts.kind import HostKind
@@ -63,8 +63,8 @@ def release_for(
     """
     source = source or RuntimeSource.of_this_program()
     locked = lockfile.for_kind(source.locked, kind, without={ENGINE})
-    packages = digest_of(_FORMAT, str(kind), engine.sha256, *map(str, locked))
-    key = f"{kind}-{digest_of(packages, source.version, _digest(source.files()))}"
+    inputs = digest_of(_FORMAT, source.version, engine.sha256, _digest(source.files()), *map(str, locked))
+    key = f"{kind}-{inputs}"
     folder = cache.entry("releases", key)
     if (release := _recorded(folder)) is None:
         with cache.lock(f"release-{kind}", progress):
@@ -72,7 +72,7 @@ def release_for(
                 wheels = wheels_for(locked, kind, cache, progress)
                 progress(f"assembling the release for {kind}")
                 with cache.making("releases", key) as work:
-                    _make(work, kind, source, packages, (engine.path, *wheels))
+                    _make(work, kind, source, (engine.path, *wheels))
                 release = _recorded(folder)
                 cache.prune(_KEPT_FOR)
     assert release is not None
@@ -98,23 +98,26 @@ def needed_at_run_time(path: str) -> bool:
     return place.suffix not in _BUILD_TIME_SUFFIXES
 
 
-def _make(work: Path, kind: HostKind, source: RuntimeSource, packages: str, wheels: tuple[Path, ...]) -> None:
-    installed = archive.linked_duplicates(entries_of(wheels, _SITE))
+def _make(work: Path, kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> None:
+    installed = [*source.entries(_SITE), *archive.linked_duplicates(entries_of(wheels, _SITE))]
     about = Entry("release.json", Stored(_about(kind, source, wheels)))
-    written = archive.write(work / _ARCHIVE, [about, *source.entries(_SITE), *installed])
+    written = archive.write(work / _ARCHIVE, [about, *installed])
     came = sum(member.content.size for wheel in wheels for member in wheel_file.members(wheel))
     record = {
         "sha256": written.sha256,
         "size": written.size,
-        "engine": digest_of(packages, _digest(filter(_read_by_the_engine, source.files()))),
+        "engine": _digest(sorted(_read_by_the_engine(installed))),
         "came": came,
         "kept": written.unpacked,
     }
     (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _read_by_the_engine(file: tuple[str, bytes]) -> bool:
-    return not file[0].startswith(f"{PACKAGE}/bot/")
+def _read_by_the_engine(installed: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
+    for entry in installed:
+        if not entry.path.startswith(f"{_SITE}/{PACKAGE}/bot/"):
+            content = entry.content
+            yield entry.path, content.target.encode() if isinstance(content, Link) else content.unpacked()
 
 
 def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> bytes:

@@ -12,6 +12,8 @@ import pytest
 from provision.artifacts import engine_script
 from provision.artifacts.engine_script import SDIST, TOOLS, Recipe, build_script, step_of
 
+WHOLE_APT_LOG = ["update", "install --no-install-recommends g++", "purge g++ libc6-dev"]
+
 FAKE_PYTHON = """#!/bin/sh
 echo "targets $SKBUILD_BUILD_TARGETS"
 echo "args $CMAKE_ARGS"
@@ -132,21 +134,8 @@ def alive(pid: int) -> bool:
 
 def without_compiler(machine: Path) -> None:
     """A PATH with the programs of a minimal Debian and no g++."""
-    for name in (
-        "sh",
-        "cat",
-        "df",
-        "awk",
-        "rm",
-        "mkdir",
-        "tar",
-        "gzip",
-        "nproc",
-        "env",
-        "nice",
-        "sort",
-        "comm",
-    ):
+    names = "sh cat df awk rm mkdir tar gzip nproc env nice sort comm sleep"
+    for name in names.split():
         real = next(Path(d, name) for d in ("/bin", "/usr/bin") if Path(d, name).exists())
         (machine.parent / "path" / name).symlink_to(real)
     program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
@@ -160,12 +149,8 @@ def test_a_missing_compiler_is_named(machine: Path) -> None:
     assert vanishes(machine)
 
 
-@pytest.mark.parametrize("build", ["echo wheel x.whl", "exit 3"])
-def test_a_compiler_that_was_installed_for_it_is_removed_with_all_it_brought(
-    machine: Path, build: str
-) -> None:
-    without_compiler(machine)
-    program(machine, "python3", FAKE_PYTHON.format(then=build))
+def with_apt(machine: Path) -> None:
+    """apt-get and dpkg-query that install and remember, in apt.log, what they were asked."""
     installed = machine.parent / "installed"
     installed.write_text("base\nzlib\n")
     program(machine, "dpkg-query", f"#!/bin/sh\ncat {installed}\n")
@@ -180,11 +165,40 @@ case "$*" in
 esac
 """,
     )
+
+
+def apt_log(machine: Path) -> list[str]:
+    return [line.split("Timeout=300 ")[1] for line in (machine.parent / "apt.log").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("build", ["echo wheel x.whl", "exit 3"])
+def test_a_compiler_that_was_installed_for_it_is_removed_with_all_it_brought(
+    machine: Path, build: str
+) -> None:
+    without_compiler(machine)
+    program(machine, "python3", FAKE_PYTHON.format(then=build))
+    with_apt(machine)
     process = start(machine, only=True, install_compiler=True)
     output = finish(process)
     assert process.returncode == (0 if "wheel" in build else 3), output
-    asked = [line.split("Timeout=300 ")[1] for line in (machine.parent / "apt.log").read_text().splitlines()]
-    assert asked == ["update", "install --no-install-recommends g++", "purge g++ libc6-dev"]
+    assert apt_log(machine) == WHOLE_APT_LOG
+
+
+def test_the_compiler_is_removed_even_when_nobody_listens_any_more(machine: Path) -> None:
+    without_compiler(machine)
+    program(machine, "python3", FAKE_PYTHON.format(then="sleep 600"))
+    with_apt(machine)
+    process = start(machine, only=True, install_compiler=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    for line in process.stdout:
+        if line.startswith("[1/2]"):
+            break
+    process.stdout.close()
+    process.stdin.close()
+    process.wait(timeout=10)
+    assert vanishes(machine)
+    assert apt_log(machine) == WHOLE_APT_LOG
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class FakeHost:
     def run(self, script: str) -> Generator[str, None, None]:
         if "mktemp" in script:
             self.folder = "/var/tmp/clawd-engine.abc123"
+            yield "Welcome!"
             yield self.folder
         elif script.startswith("rm -rf"):
             assert script == f"rm -rf {self.folder}"
