@@ -17,7 +17,7 @@ from clawd_runtime.engine.computer import Computer, Feed
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.schedule import Share, next_batch
 from clawd_runtime.engine.sequence import Sequence, Ticket
-from clawd_runtime.engine.slots import Held, Placement, place
+from clawd_runtime.engine.slots import Held, Placement, better_soon, place
 from clawd_runtime.engine.values import Delta, Event, Failed, Finished, Job
 from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
 
@@ -168,8 +168,11 @@ class Batcher:
                 if not self._waiting or len(self._running) == self._computer.parallel:
                     self._metrics.queued.set(len(self._waiting))
                     return
+                slots, prompt = self._slots(), self._waiting[0].job.prompt
+                if better_soon(slots, self._reading(), prompt):
+                    return
                 ticket = self._waiting.popleft()
-                placement = place(self._slots(), ticket.job.prompt)
+                placement = place(slots, prompt)
                 assert placement is not None, "a slot is free, but none was found"
                 self._clock += 1
                 run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
@@ -181,6 +184,9 @@ class Batcher:
             Held(seq, tokens, seq in self._running, self._used[seq])
             for seq, tokens in enumerate(self._holding)
         ]
+
+    def _reading(self) -> list[tuple[int, ...]]:
+        return [run.ticket.job.prompt for run in self._running.values() if not run.written]
 
     def _settle(self, run: Sequence, placement: Placement) -> None:
         """Make the slot hold the reusable beginning of the prompt, and nothing else."""

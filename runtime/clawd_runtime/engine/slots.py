@@ -67,3 +67,13 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
     if shared[donor.seq] >= shared[target.seq] + SHORTEST_COPY:
         return Placement(target.seq, shared[donor.seq], donor.seq)
     return Placement(target.seq, shared[target.seq])
+
+
+def better_soon(slots: Sequence[Held], reading: Sequence[Sequence[int]], prompt: Sequence[int]) -> bool:
+    """Whether a prompt of `reading`, still being computed, will give much more of `prompt` than any slot now.
+
+    To wait for it costs nothing: prompts are computed oldest first.
+    """
+    now = max(common_prefix(slot.tokens, prompt) for slot in slots)
+    most = len(prompt) - 1
+    return any(min(common_prefix(other, prompt), most) >= now + SHORTEST_COPY for other in reading)

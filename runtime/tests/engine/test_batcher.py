@@ -128,6 +128,18 @@ def test_the_system_prompt_is_copied_between_slots(started, fake_model):
     assert end.usage.reused == 100
 
 
+def test_what_arrives_together_computes_the_system_prompt_once(started, fake_model):
+    model = fake_model(parallel=3)
+    gate = Gate(model)
+    batcher = started(model)
+    system = list(range(100))
+    callers = [ask(batcher, [*system, 200 + number]) for number in range(3)]
+    gate.open()
+    for caller in callers:
+        caller.result()
+    assert sum(len(feed.tokens) for step in model.steps for feed in step if len(feed.tokens) > 1) < 110
+
+
 def test_a_prompt_beside_a_writer_comes_in_small_chunks(started, fake_model, answer_of):
     model = fake_model(parallel=2)
     gate = Gate(model)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.engine.slots import SHORTEST_COPY, Held, Placement, common_prefix, place
+from clawd_runtime.engine.slots import SHORTEST_COPY, Held, Placement, better_soon, common_prefix, place
 
 tokens = st.lists(st.integers(0, 2), max_size=80)
 
@@ -65,3 +65,18 @@ def test_the_slot_unused_for_longest_is_given_up():
 
 def test_the_same_prompt_again_leaves_one_token_to_compute():
     assert place([Held(0, [1, 2, 3], False, 1)], [1, 2, 3]) == Placement(0, 2)
+
+
+def test_a_prompt_waits_for_the_same_beginning_that_is_being_computed():
+    system = list(range(100))
+    begun = [Held(0, system[:20], True, 1), Held(1, [], False, 0)]
+    assert better_soon(begun, [[*system, 7, 7]], [*system, 8])
+    assert not better_soon(begun, [[9, *system]], [*system, 8])
+    done = [Held(0, [*system, 7, 7], True, 1), Held(1, [], False, 0)]
+    assert not better_soon(done, [[*system, 7, 7]], [*system, 8])
+
+
+def test_the_very_same_prompt_is_not_waited_for_forever():
+    prompt = list(range(100))
+    assert better_soon([Held(0, [], True, 1)], [prompt], prompt)
+    assert not better_soon([Held(0, prompt[:80], True, 1)], [prompt], prompt)
