@@ -27,6 +27,7 @@ from provision.lock import Locks
 from provision.offline import apt_options, share
 from provision.plan import Plan, Result, Status
 from provision.progress import Progress
+from provision.rollback import Rollback
 from provision.runlog import RunLog
 from provision.session import Assignment, Session
 from provision.supply import gather
@@ -190,7 +191,7 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
     run.progress.step("apply")
     stopping = Event()
     with _stop_on_interrupt(stopping, run.progress):
-        return Result(session.execute(planned, run.progress, stopping))
+        return Result(session.execute(planned, run.progress, stopping, Rollback(session)))
 
 
 def record(run: Run, session: Session, result: Result) -> None:

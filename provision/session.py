@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import gevent
 import pyinfra
@@ -59,6 +59,16 @@ class CommandResult:
     succeeded: bool
     stdout: str
     stderr: str
+
+
+class Safety(Protocol):
+    """Keeps what a host was like, and puts it back when the change fails."""
+
+    def arm(self, plan: HostPlan) -> None:
+        """Called before the first operation. Raises when the host must not be changed."""
+
+    def undo(self, result: HostResult) -> HostResult:
+        """Called after a failure; returns how the host came out in the end."""
 
 
 class Session:
@@ -212,17 +222,19 @@ class Session:
         planned = outcomes(self.hosts, prepare_one)
         return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in planned.items()))
 
-    def execute(self, plan: Plan, progress: Progress, stopping: Event) -> tuple[HostResult, ...]:
+    def execute(
+        self, plan: Plan, progress: Progress, stopping: Event, safety: Safety | None = None
+    ) -> tuple[HostResult, ...]:
         """Applies what was prepared, all hosts of `plan` at once.
 
-        A host stops at its first failed operation. When `stopping` is set, every host stops after the
-        operation it is in. Hosts without changes are left alone.
+        A host stops at its first failed operation, and `safety` may undo what it did. When `stopping` is set,
+        every host stops after the operation it is in. Hosts without changes are left alone.
         """
         self._state.set_stage(StateStage.Execute)
         self._state.is_executing = True
         ended = outcomes(
             [host.host for host in plan.hosts],
-            lambda name: self._execute_one(plan.for_host(name), progress, stopping),
+            lambda name: self._execute_one(plan.for_host(name), progress, stopping, safety),
         )
         return tuple(
             outcome
@@ -271,14 +283,20 @@ class Session:
         names = self._state.get_op_meta(op_hash).names
         return ", ".join(sorted(name.rsplit(" | ", 1)[-1] for name in names))
 
-    def _execute_one(self, plan: HostPlan, progress: Progress, stopping: Event) -> HostResult:
+    def _execute_one(
+        self, plan: HostPlan, progress: Progress, stopping: Event, safety: Safety | None
+    ) -> HostResult:
         started = time.monotonic()
         host = self._host(plan.host)
         result = HostResult(plan.host, Status.DONE, unchanged=len(plan.operations))
         progress.applying(plan.host, len(plan.operations))
         if plan.changing:
+            if safety:
+                safety.arm(plan)
             with ctx_host.use(host):
                 result = self._walk(plan, progress, stopping)
+            if safety and result.status is Status.FAILED:
+                result = safety.undo(result)
         result = replace(result, seconds=time.monotonic() - started)
         progress.finished(result)
         return result

@@ -83,3 +83,21 @@ def test_a_configuration_that_its_program_refuses_does_not_go_live(deployed: Wor
     finally:
         broken.unlink()
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_a_release_that_does_not_come_up_is_put_back(deployed: World) -> None:
+    broken = deployed.folder / "templates" / "runtime" / "clawd-bot.service"
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_text("[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n")
+    before = deployed.on("bot1", "cat /etc/systemd/system/clawd-bot.service").stdout
+    try:
+        told = deployed.json("up", "-i", "e2e", "--yes", expect=4)
+        assert {host["status"] for host in told["result"]["hosts"]} == {"rolled back"}
+        for host in deployed.hosts:
+            assert deployed.on(host, "systemctl is-active clawd-bot").stdout.strip() == "active"
+        assert deployed.on("bot1", "cat /etc/systemd/system/clawd-bot.service").stdout == before
+        assert deployed.on("bot1", "ls /var/lib/clawd/state/previous.tar", check=False).returncode != 0
+    finally:
+        broken.unlink()
+    deployed.json("up", "-i", "e2e", "--yes")
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0

@@ -1,0 +1,93 @@
+"""Putting the old state of the bots back when a new one does not come up.
+
+Before the runtime of a host changes, its settings, secrets, units and the link to its release are kept in one
+archive on the host (root only). When the run then fails there, they are put back and both services started
+with them, and the host counts as rolled back only if both run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inventory.errors import ClawdError
+from provision.plan import HostPlan, HostResult, Status
+from provision.session import Session
+
+GUARDED = {"model", "runtime"}
+"""The components whose change is undone when a later operation of theirs fails."""
+
+KEPT = (
+    "etc/clawd/bot.json",
+    "etc/clawd/engine.json",
+    "etc/clawd/secrets",
+    "etc/systemd/system/clawd-bot.service",
+    "etc/systemd/system/clawd-engine.service",
+    "opt/clawd/current",
+)
+ARCHIVE = "/var/lib/clawd/state/previous.tar"
+
+KEEP = f"""set -eu
+umask 077
+cd /
+rm -f {ARCHIVE}
+[ -L opt/clawd/current ] && systemctl is-active --quiet clawd-bot || exit 0
+there=
+for path in {" ".join(KEPT)}; do
+    if [ -e "$path" ] || [ -L "$path" ]; then there="$there $path"; fi
+done
+tar -cf {ARCHIVE}.new $there
+mv {ARCHIVE}.new {ARCHIVE}
+echo kept
+"""
+"""Keeps the state of a host whose bot runs; says `kept`. A host that serves nothing has nothing to go back to."""
+
+PUT_BACK = f"""set -eu
+cd /
+tar -tf {ARCHIVE} >/dev/null
+rm -rf etc/clawd/secrets
+tar -xpf {ARCHIVE}
+systemctl daemon-reload
+systemctl reset-failed clawd-bot clawd-engine 2>/dev/null || true
+if [ -f etc/clawd/engine.json ]; then systemctl restart clawd-engine; fi
+systemctl restart clawd-bot
+systemctl is-active --quiet clawd-bot
+rm -f {ARCHIVE}
+"""
+"""Unpacks what was kept over what is there and starts both services with it."""
+
+
+class Rollback:
+    """Keeps and puts back the state of hosts, over the connections of one run."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._armed: set[str] = set()
+
+    def arm(self, plan: HostPlan) -> None:
+        """Keeps the state of a host when its plan changes a guarded component."""
+        if any(operation.component in GUARDED for operation in plan.changing):
+            kept = self._session.run(plan.host, KEEP, timeout=60)
+            if not kept.succeeded:
+                raise ClawdError(
+                    f"{plan.host}: its present state cannot be kept, so nothing was changed: {kept.stderr.strip()}",
+                    advice="free disk space on /var/lib, then run `up` again",
+                )
+            if "kept" in kept.stdout.split():
+                self._armed.add(plan.host)
+
+    def undo(self, result: HostResult) -> HostResult:
+        """Puts the old state back on a host that failed in a guarded component.
+
+        Returns the result with what came of it; unchanged when there was nothing to put back.
+        """
+        failure = result.failure
+        if result.host not in self._armed or failure is None or failure.component not in GUARDED:
+            return result
+        done = self._session.run(result.host, PUT_BACK, timeout=180)
+        if done.succeeded:
+            return replace(
+                result,
+                status=Status.ROLLED_BACK,
+                message="the old release and settings were put back and serve",
+            )
+        return replace(result, message=f"the old state could not be put back: {done.stderr.strip()[-400:]}")
