@@ -69,7 +69,7 @@ class Rollback:
             kept = self._session.run(plan.host, KEEP, timeout=60)
             if not kept.succeeded:
                 raise ClawdError(
-                    f"{plan.host}: its present state cannot be kept, so nothing was changed: {kept.stderr.strip()}",
+                    f"{plan.host}: nothing was changed: its present state cannot be kept: {kept.stderr.strip()}",
                     advice="free disk space on /var/lib, then run `up` again",
                 )
             if "kept" in kept.stdout.split():
