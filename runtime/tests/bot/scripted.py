@@ -101,18 +101,19 @@ class Chain:
     def __init__(
         self,
         folder: Path,
-        channel: ScriptedChannel,
+        channel: Channel,
         answer: Callable[[tuple[Turn, ...], str], Any] = lambda history, question: f"re: {question}",
         *,
         limit: int = 1000,
         at_once: int = 8,
         clock: Callable[[], float] = time.time,
+        answerer: Any = None,
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock)
         self.metrics = Metrics()
         channels = {channel.name: channel}
-        answerer = cast(Answerer, ScriptedAnswerer(answer))
+        answerer = cast(Answerer, answerer or ScriptedAnswerer(answer))
         router = Router("en", RateLimiter(limit), limit)
         self.worker = Worker(self.store, router, answerer, channels, self.metrics, at_once, clock)
         self.deliverer = Deliverer(self.store, channels, self.metrics, clock)

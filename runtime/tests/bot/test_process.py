@@ -1,0 +1,168 @@
+"""The program: how it starts, what it tells systemd, what its log shows, how it ends."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.bot.program import Program, model_server
+from tests.standins.serve import serving
+
+JWT_SECRET = "console-secret-0123456789abcdef-0123456789"
+TOKEN = "1000:telegram-token-telegram-token"
+SECRET_TOKEN = "webhook-secret-token"
+CREDENTIALS = {
+    "console-jwt-secret": JWT_SECRET,
+    "telegram-token": TOKEN,
+    "telegram-secret-token": SECRET_TOKEN,
+    "model-default-api-key": "the-key-of-the-model",
+}
+LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[(INFO|WARNING|ERROR)\] \S.*$")
+
+
+@contextmanager
+def program(folder: Path, pause: float = 0.0, **more: Any) -> Iterator[Program]:
+    def fails(question: str) -> bool:
+        return "unanswerable" in question
+
+    channels = {
+        # Nobody listens there: the log shows how failed calls are told.
+        "telegram": {"mode": "webhook", "api_base": "http://127.0.0.1:9"},
+        "console": {},
+    }
+    with (
+        serving(model_server(pause, fails)) as model,
+        Program(folder, model, channels, CREDENTIALS, public_url="https://bot.example.com", **more) as made,
+    ):
+        yield made
+
+
+def ask(program: Program, text: str, id: str = "1") -> str:
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60}, JWT_SECRET)
+    response = httpx.post(
+        f"{program.url}/console/v1/messages",
+        json={"text": text, "id": id},
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=30.0,
+    )
+    return response.text
+
+
+def eventually(check: Callable[[], Any], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_its_life_as_systemd_sees_it(tmp_path: Path) -> None:
+    notified: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, program(tmp_path, pause=0.4) as bot:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(0.2)
+        bot.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        bot.start()
+        bot.wait_alive()
+
+        def hear(word: str) -> bool:
+            try:
+                notified.append(manager.recv(4096).decode())
+            except TimeoutError:
+                return False
+            return word in notified[-1]
+
+        eventually(lambda: hear("READY=1"))
+        eventually(lambda: hear("WATCHDOG=1"))
+        assert bot.get("/readyz").json() == {"database": True, "engine": True}
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(ask(bot, "finish this")))
+        asking.start()
+        eventually(lambda: bot.waiting())
+        assert bot.terminate() == 0
+        asking.join(10.0)
+        eventually(lambda: hear("STOPPING=1"))
+    assert '"re: finish this"' in answers[0]
+
+
+def test_the_log_tells_what_happens_and_no_secrets(tmp_path: Path) -> None:
+    with program(tmp_path) as bot:
+        bot.start()
+        bot.wait_alive()
+        assert "re: my private words" in ask(bot, "my private words")
+        assert "I am sorry" in ask(bot, "unanswerable private words", "2")
+        headers = {"X-Telegram-Bot-Api-Secret-Token": SECRET_TOKEN}
+        for body in (b'{"update_id": "private words"', b'{"message": "private words"}'):
+            httpx.post(f"{bot.url}/telegram/webhook", content=body, headers=headers, trust_env=False)
+        with sqlite3.connect(bot.database) as database:
+            database.execute("DROP TABLE turns")
+        ask_in_vain = threading.Thread(target=lambda: _ignoring(lambda: ask(bot, "private words", "3")))
+        ask_in_vain.start()
+        eventually(lambda: "no such table" in bot.log.read_text())
+        bot.kill()
+        ask_in_vain.join(10.0)
+    log = bot.log.read_text()
+    for secret in (*CREDENTIALS.values(), TOKEN.partition(":")[2], "private words"):
+        assert secret not in log
+    assert all(LINE.match(line) for line in log.splitlines()), log
+    assert "console message 1: answered" in log
+    assert "model default: HTTP 400" in log
+    assert "Telegram getMe: ConnectError" in log
+
+
+def _ignoring(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except httpx.HTTPError:
+        return
+
+
+def test_it_does_not_start_without_its_secrets(tmp_path: Path) -> None:
+    with program(tmp_path) as bot:
+        (tmp_path / "credentials" / "telegram-secret-token").unlink()
+        (tmp_path / "credentials" / "console-jwt-secret").write_text("")
+        assert bot.start().wait(20.0) == 2
+    log = bot.log.read_text()
+    assert "telegram-secret-token: No such file" in log
+    assert "console-jwt-secret: is empty" in log
+    assert "Traceback" not in log
+
+
+def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+    with program(tmp_path, language="klingon") as bot:
+        assert bot.start().wait(20.0) == 2
+    assert f"{tmp_path}/bot.json: language:" in bot.log.read_text()
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    with program(tmp_path, database=f"sqlite:///{tmp_path}/no/such/folder/bot.db") as bot:
+        assert bot.start().wait(20.0) == 1
+    assert "no/such/folder" in bot.log.read_text()
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with program(tmp_path) as bot, socket.socket() as other:
+        other.bind(("127.0.0.1", bot.port))
+        other.listen()
+        assert bot.start().wait(20.0) == 2
+    assert f"cannot listen on 127.0.0.1:{bot.port}: Address already in use" in bot.log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--config"]])
+def test_a_wrong_command_line(arguments: list[str]) -> None:
+    from clawd_runtime.bot.main import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
