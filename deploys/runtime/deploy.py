@@ -25,7 +25,6 @@ ENGINE_CONFIG = "/etc/clawd/engine.json"
 BOT_CONFIG = "/etc/clawd/bot.json"
 ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
-ENGINE_READS = (ENGINE_CONFIG, ENGINE_UNIT)
 
 UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
@@ -89,7 +88,7 @@ def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
         "release": release.engine_digest or release.id,
     }
     _unit(ENGINE_UNIT, values)
-    services.converge("clawd-engine", inputs="", watch=ENGINE_READS)
+    services.converge("clawd-engine", inputs="", watch=engine_reads(model))
     prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
 
 
@@ -118,6 +117,11 @@ def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
 def _unit(path: str, values: Mapping[str, object]) -> None:
     name = path.rsplit("/", 1)[-1]
     files.template(f"runtime/{name}", path, values, check="systemd-analyze verify --recursive-errors=no {}")
+
+
+def engine_reads(model: str) -> tuple[str, ...]:
+    """The files that the engine reads when it starts; for the model's, the small record of when it came."""
+    return (ENGINE_CONFIG, ENGINE_UNIT, push.record_of(model))
 
 
 def bot_reads(settings: RuntimeSettings) -> tuple[str, ...]:

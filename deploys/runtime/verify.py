@@ -7,7 +7,7 @@ from typing import Any
 
 from deploys.ops.checks import runs_as_started
 from deploys.runtime.config import bot_config, engine_config
-from deploys.runtime.deploy import BOT_CONFIG, CURRENT, ENGINE_CONFIG, ENGINE_READS, SECRETS, bot_reads, probe
+from deploys.runtime.deploy import BOT_CONFIG, CURRENT, ENGINE_CONFIG, SECRETS, bot_reads, engine_reads, probe
 from deploys.runtime.settings import ENGINE_SOCKET, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -16,10 +16,13 @@ MOST_EXPOSURE = 30
 
 
 def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSettings) -> None:
-    reads = {"clawd-engine": ENGINE_READS, "clawd-bot": bot_reads(settings)}
-    for name in names(settings):
-        assert runs_as_started(host, f"{name}.service", watch=reads[name]), (
-            f"{name} does not run, or one of these changed since its last start: {', '.join(reads[name])}"
+    reads = {"clawd-bot": bot_reads(settings)}
+    if settings.engine:
+        reads["clawd-engine"] = engine_reads(model_of(host))
+    for name, files in reads.items():
+        pid(host, name)
+        assert runs_as_started(host, f"{name}.service", watch=files), (
+            f"one of these changed since {name} was started: {', '.join(files)}"
         )
 
 
@@ -37,9 +40,8 @@ def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
     if settings.engine is None:
         assert not file.exists
         return
-    written = file.content_string
-    model = json.loads(written)["model"]
-    assert written == engine_config(settings.engine, model), f"{ENGINE_CONFIG} is not as declared"
+    model = model_of(host)
+    assert file.content_string == engine_config(settings.engine, model), f"{ENGINE_CONFIG} is not as declared"
     assert host.file(model).is_file, f"{model} is not there"
 
 
@@ -62,6 +64,7 @@ def test_memory_limits_are_in_force(host: Any, settings: RuntimeSettings) -> Non
     if settings.engine:
         limits["clawd-engine"] = settings.engine.memory_max
     for name, limit in limits.items():
+        pid(host, name)
         assert memory_limit(host, name) == in_bytes(limit), name
 
 
@@ -121,9 +124,15 @@ def names(settings: RuntimeSettings) -> list[str]:
 
 
 def pid(host: Any, name: str) -> str:
-    """The main process of a service; 0 when it does not run."""
+    """The main process of a service, which must be running."""
     number: str = host.check_output("systemctl show --property MainPID --value %s", name)
+    assert number != "0", f"{name} does not run"
     return number
+
+
+def model_of(host: Any) -> str:
+    """The path of the model that the engine is told to serve."""
+    return str(json.loads(host.file(ENGINE_CONFIG).content_string)["model"])
 
 
 def memory_limit(host: Any, name: str) -> int:
@@ -165,6 +174,7 @@ public() {
 }
 seen=$(public)
 for secret in *; do
+    [ -s "$secret" ] || continue
     case $seen in *"$(cat "$secret")"*) echo "$secret" ;; esac
 done
 """
