@@ -123,7 +123,7 @@ finish() {{
   exit $status
 }}
 trap finish EXIT
-trap 'exit 130' HUP INT TERM
+trap 'exit 130' HUP INT TERM PIPE
 (cat <&3 >/dev/null; kill -TERM 0) >/dev/null 2>&1 &
 
 free=$(df -Pm . | awk 'NR == 2 {{ print $4 }}')

@@ -17,8 +17,8 @@ WHOLE_APT_LOG = ["update", "install --no-install-recommends g++", "purge g++ lib
 FAKE_PYTHON = """#!/bin/sh
 echo "targets $SKBUILD_BUILD_TARGETS"
 echo "args $CMAKE_ARGS"
-echo "[1/2] one"
 echo $$ > "$FAKE/pid"
+echo "[1/2] one"
 {then}
 for out; do :; done
 """
