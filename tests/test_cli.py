@@ -72,7 +72,7 @@ def test_mistakes_come_all_at_once_with_their_place(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "prod.yml:2:9: " in done.stderr
     assert "address" in done.stderr
-    assert "prod.yml:2:32: " in done.stderr
+    assert "prod.yml:2:34: " in done.stderr
     assert "prod.yml:3:1: " in done.stderr
 
 
