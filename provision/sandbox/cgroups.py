@@ -16,6 +16,17 @@ from pathlib import Path
 MEMORY_MAX = 4 * 1024**3
 """Bytes a host may use, its page cache included: that of a small rented server."""
 
+WRITABLE_INIT = """\
+for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
+    if mountpoint -q "$group"; then mount -o remount,bind,rw "$group"; fi
+done
+exec /lib/systemd/systemd"""
+"""The first program of a host whose groups are its own alone, and which therefore may write them.
+
+nspawn (with version 1) and Docker mount them read-only, and memory limits of services would
+silently do nothing. systemd looks once, when it starts.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
@@ -69,9 +80,7 @@ def make(machine: str, memory_max: int = MEMORY_MAX) -> tuple[Path, ...]:
     if machine_runs_systemd():
         return ()
     groups = []
-    for hierarchy in hierarchies(
-        Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text()
-    ):
+    for hierarchy in _ours():
         group = hierarchy.ours / "clawd-sandbox" / machine
         if "cpuset" in hierarchy.controllers:
             _make_with_cpus(group)
@@ -80,6 +89,16 @@ def make(machine: str, memory_max: int = MEMORY_MAX) -> tuple[Path, ...]:
             (group / "memory.limit_in_bytes").write_text(str(memory_max))
         groups.append(group)
     return tuple(groups)
+
+
+def left(prefix: str) -> tuple[Path, ...]:
+    """The groups there are of machines whose name begins so, even if nothing else is known of them."""
+    found = (hierarchy.ours.glob(f"clawd-sandbox/{prefix}*") for hierarchy in _ours())
+    return tuple(group for groups in found for group in groups if group.is_dir())
+
+
+def _ours() -> tuple[Hierarchy, ...]:
+    return hierarchies(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
 
 
 def _make_with_cpus(group: Path) -> None:

@@ -2,6 +2,7 @@
 
 The containers start from the same root filesystem as with nspawn and have the same addresses.
 They get the rights systemd needs to manage services, but not `--privileged`.
+Tried with Docker 20.10 on a machine with control groups of version 1 only.
 Source: the docker-create, docker-import and docker-network-create references.
 """
 
@@ -24,9 +25,6 @@ from provision.sandbox.machine import Machine, read_machine
 from provision.sandbox.rootfs import ensure_image, image_of, remove_tree
 
 NAME = "docker"
-
-_INIT = "mount -o remount,rw /sys/fs/cgroup; exec /sbin/init"
-"""Docker mounts the container's own control groups read-only; systemd has to write them."""
 
 _BY_DOCKER = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/systemd/network/10-host0.network")
 
@@ -66,7 +64,7 @@ def create_command(layout: Layout, name: str, image: str) -> list[str]:
         *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108 - the container's own
         *("--env", "container=docker", "--stop-signal", "SIGRTMIN+3", "--restart", "unless-stopped"),
         f"clawd-sandbox:{image}",
-        *("/bin/sh", "-c", _INIT),
+        *("/bin/sh", "-c", cgroups.WRITABLE_INIT),
     ]
 
 

@@ -124,7 +124,13 @@ def execute(
     name: str, command: str, *, user: str = "root", timeout: float = 60, layout: Layout | None = None
 ) -> str:
     """Run a shell command on host `name` and return what it prints. Raises SandboxError when it fails."""
-    return run([*ssh_command(name, user=user, layout=layout), command], timeout=timeout).stdout
+    done = run([*ssh_command(name, user=user, layout=layout), command], timeout=timeout, check=False)
+    if done.returncode != 0:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-8:]
+        raise SandboxError(
+            f"{name}: `{command}` failed with exit code {done.returncode}: " + "\n  ".join(words)
+        )
+    return done.stdout
 
 
 def _ensure_started(

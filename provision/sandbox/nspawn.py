@@ -27,15 +27,6 @@ devices, the clock or the kernel settings of the machine it runs on."""
 _PATIENCE = 2.0
 """Seconds that nspawn and the supervisor get to end after their host has."""
 
-_INIT = """\
-for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
-    if mountpoint -q "$group"; then mount -o remount,bind,rw "$group"; fi
-done
-exec /lib/systemd/systemd"""
-"""nspawn mounts the host's groups of version 1 read-only, and memory limits of services would
-silently do nothing. Where they are the host's own, it may write them; systemd looks once, when
-it starts."""
-
 
 def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> list[str]:
     """The nspawn call that boots `root` and stays until the host is off.
@@ -55,7 +46,7 @@ def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> 
         "--resolv-conf=off",
         "--timezone=off",
         "--console=pipe",
-        *(["--kill-signal=SIGRTMIN+3", "/bin/sh", "-c", _INIT] if own_groups else ["--boot"]),
+        *(["--kill-signal=SIGRTMIN+3", "/bin/sh", "-c", cgroups.WRITABLE_INIT] if own_groups else ["--boot"]),
     ]
 
 
@@ -145,6 +136,7 @@ class Nspawn:
         hosts = str(self.layout.hosts)
         strays = process.with_command(lambda command: serves_below(command, hosts))
         process.end([*strays, *(child for stray in strays for child in process.children(stray))])
+        cgroups.remove(cgroups.left(self.layout.machine("")))
         network.remove_network(self.layout)
 
     def last_words(self, name: str) -> str:

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import SandboxError
 from provision.sandbox import network
 from provision.sandbox.layout import Layout
 
@@ -39,3 +45,46 @@ def test_dockers_filter_lets_both_directions_through(layout: Layout) -> None:
         ["DOCKER-USER", "--in-interface", "clawdt", "--jump", "ACCEPT"],
         ["DOCKER-USER", "--out-interface", "clawdt", "--jump", "ACCEPT"],
     ]
+
+
+@pytest.fixture
+def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that does not forward packets."""
+    (tmp_path / "ip_forward").write_text("0")
+    monkeypatch.setattr(network, "_FORWARDING", tmp_path / "ip_forward")
+    monkeypatch.setattr(network, "_NOTES", tmp_path / "run")
+    return tmp_path / "ip_forward"
+
+
+def test_the_last_sandbox_to_go_puts_forwarding_back(layout: Layout, forwarding: Path) -> None:
+    other = dataclasses.replace(layout, bridge="other0")
+    network._forward(layout)
+    network._forward(other)
+    network._forward(layout)
+    assert forwarding.read_text() == "1"
+    network._stop_forwarding(layout)
+    network._stop_forwarding(layout)
+    assert forwarding.read_text() == "1"
+    network._stop_forwarding(other)
+    assert forwarding.read_text() == "0"
+    network._stop_forwarding(other)
+    assert forwarding.read_text() == "0"
+
+
+def test_a_machine_that_forwards_goes_on_forwarding(layout: Layout, forwarding: Path) -> None:
+    forwarding.write_text("1")
+    network._forward(layout)
+    network._stop_forwarding(layout)
+    assert forwarding.read_text() == "1"
+
+
+def test_the_bridge_of_another_clone_is_not_taken_over(
+    layout: Layout, forwarding: Path, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox")
+    network._forward(other)
+    network._require_ours(layout)
+    other.hosts.mkdir(parents=True)
+    network._require_ours(other)
+    with pytest.raises(SandboxError, match=r"clone/\.sandbox is up and uses clawdt and 10\.213\.78\.0/24"):
+        network._require_ours(layout)

@@ -24,21 +24,19 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
 ]
 
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    # Its own names and network, so that several test runs can go on at once.
+    number = 100 + os.getpid() % 150
     box = Layout(
         folder=tmp_path_factory.mktemp("box") / ".sandbox",
-        bridge="clawdt",
-        subnet=IPv4Network("10.213.78.0/24"),
-        table="clawd_sandbox_test",
+        bridge=f"ct{number}",
+        subnet=IPv4Network(f"10.213.{number}.0/24"),
+        table=f"clawd_sandbox_{number}",
     )
-    forwarding = FORWARDING.read_text()
     yield box
     sandbox.down(layout=box, purge=True)
-    assert FORWARDING.read_text() == forwarding
 
 
 def ours(box: Layout) -> tuple[process.Process, ...]:
@@ -167,7 +165,7 @@ def test_down_leaves_nothing_but_keys_and_images(box: Layout) -> None:
     assert not any(process.alive(found) for found in insides)
     assert not any(Path(group).exists() for group in groups)
     interfaces = [path.name for path in Path("/sys/class/net").iterdir()]
-    assert not [name for name in interfaces if "clawdt" in name]
+    assert not [name for name in interfaces if box.bridge in name]
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     assert box.table not in tables.split()
     assert not box.hosts.exists()
@@ -179,7 +177,9 @@ def test_down_leaves_nothing_but_keys_and_images(box: Layout) -> None:
 def test_hosts_whose_folder_was_removed_by_hand_are_ended(box: Layout) -> None:
     sandbox.up(layout=box)
     insides = process.inside(box.host("bot1") / "root")
+    groups = json.loads((box.host("bot1") / "boot.json").read_text())["groups"]
     subprocess.run(["rm", "-rf", "--one-file-system", str(box.hosts)], check=False)
     sandbox.down(layout=box)
     assert ours(box) == ()
     assert not any(process.alive(found) for found in insides)
+    assert not any(Path(group).exists() for group in groups)
