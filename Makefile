@@ -5,9 +5,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,CLAWD_TEST_MODEL)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
+export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
 .PHONY: help up down test test-quick test-hosts lint types packages lock clean
@@ -55,13 +56,15 @@ down:                 ## removes what make up made, but not its cache
 	@rm -rf $(VENV) inventory/.clawd
 
 test: packages $(VENV)/.engine $(MODEL) lint types   ## every test
-	@$(SUDO) env CLAWD_TEST_MODEL=$(CLAWD_TEST_MODEL) $(BIN)/pytest -q
+	@$(BIN)/pytest -q runtime/tests
+	@$(SUDO) $(BIN)/pytest -q tests
 
 test-quick: $(VENV)/.installed   ## the tests that need neither a host nor a model
-	@$(BIN)/pytest -q -m "not host and not model"
+	@$(BIN)/pytest -q -m "not host and not model" runtime/tests
+	@$(BIN)/pytest -q -m "not host and not model" tests
 
 test-hosts: packages $(VENV)/.engine $(MODEL)   ## the tests on real hosts
-	@$(SUDO) $(BIN)/pytest -q -m host
+	@$(SUDO) $(BIN)/pytest -q -m host tests
 
 lint: $(VENV)/.installed   ## ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
