@@ -2,7 +2,9 @@ import os
 import subprocess
 from pathlib import Path
 
+from deploys.runtime import prune
 from deploys.runtime.prune import Entries, EntriesFact, outdated
+from tests.deploys.harness import Machine
 
 A, B, C, D, E = (letter * 16 for letter in "abcde")
 
@@ -46,3 +48,35 @@ def asked(folder: str, link: str) -> Entries:
     command = fact.command(folder=folder, link=link)
     run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     return fact.process(run.stdout.splitlines())
+
+
+def test_only_what_is_named_stays(tmp_path: Path) -> None:
+    for name in ("keep", "go", ".hidden", "with space"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    run = Machine().run(lambda: prune.only(str(tmp_path), {"keep"}))
+    assert run.changed
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keep"]
+    again = Machine().run(lambda: prune.only(str(tmp_path), {"keep"}))
+    assert not again.predicted
+    assert not again.changed
+
+
+def test_a_folder_that_is_not_there_has_nothing_to_clear(tmp_path: Path) -> None:
+    run = Machine().run(lambda: prune.only(str(tmp_path / "missing"), {"keep"}))
+    assert run.succeeded
+    assert not run.changed
+
+
+def test_releases_are_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "releases"
+    folder.mkdir()
+    for age, name in enumerate((E, D, C, B, A)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (1_000_000 - age, 1_000_000 - age))
+    current = tmp_path / "current"
+    current.symlink_to(folder / A)
+    run = Machine().run(lambda: prune.releases(str(folder), str(current), E))
+    assert run.succeeded
+    assert {entry.name for entry in folder.iterdir()} == {E, D, A}

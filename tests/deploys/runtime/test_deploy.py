@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.model.space import RESERVE, Space, SpaceFact
+from deploys.ops.accounts import UserFact, UserState
+from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
+from deploys.runtime.deploy import apply, probe, remove
+from deploys.runtime.prune import Entries, EntriesFact
+from deploys.runtime.settings import settings_for
+from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from inventory.errors import ArtifactError, CapacityError
+from inventory.model import Inventory
+from tests.deploys.harness import Machine, Run
+from tests.deploys.inventories import REMOTE, SECRETS, inventory
+
+MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
+RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
+BARE: dict[Any, Any] = {
+    PathFact: PathState(),
+    UserFact: None,
+    UnitFact: UnitState(),
+    EntriesFact: Entries(),
+    SpaceFact: Space(free=RESERVE + 5000, there=False, partial=0),
+}
+
+
+def plan(
+    declared: Inventory,
+    *,
+    release: ReleaseArchive | None = RELEASE,
+    model: ModelFile | None = MODEL,
+    facts: dict[Any, Any] | None = None,
+) -> Run:
+    data = {
+        "runtime": settings_for(declared, "bot1"),
+        "supplies": Supplies(Path("state"), release=release, model=model),
+    }
+    return Machine(data, facts={**BARE, **(facts or {})}).run(apply, execute=False)
+
+
+def place(run: Run, name: str) -> int:
+    return next(number for number, found in enumerate(run.names) if found.endswith(name))
+
+
+def test_the_order_of_a_first_installation() -> None:
+    run = plan(inventory())
+    in_order = [
+        "User clawd-engine",
+        "User clawd-bot",
+        "Unpack /opt/clawd/releases/cdcdcdcdcdcdcdcd",
+        "Clear /opt/clawd/releases",
+        "Link /opt/clawd/current",
+        "Write /etc/clawd/engine.json",
+        "Write /etc/systemd/system/clawd-engine.service",
+        "Service clawd-engine",
+        "Clear /var/lib/clawd/models",
+        "Write /etc/clawd/secrets/telegram-token",
+        "Write /etc/clawd/bot.json",
+        "Write /etc/systemd/system/clawd-bot.service",
+        "Service clawd-bot",
+        "Clear /etc/clawd/secrets",
+    ]
+    places = [place(run, name) for name in in_order]
+    assert places == sorted(places)
+
+
+def test_no_secret_is_in_names_or_changes() -> None:
+    run = plan(inventory())
+    shown = repr(run.names) + repr(run.changes)
+    assert not [name for name, value in SECRETS.items() if value in shown]
+    masked = {change.path for change in run.changes if change.secret}
+    assert masked == {f"/etc/clawd/secrets/{name}" for name in SECRETS}
+
+
+def test_a_release_for_the_bot_only_leaves_the_unit_of_the_engine_alone() -> None:
+    def engine_unit(release: ReleaseArchive) -> tuple[str, ...]:
+        run = plan(inventory(), release=release)
+        (change,) = (c for c in run.changes if c.path.endswith("clawd-engine.service") and "/" in c.path)
+        return change.diff
+
+    other = "12" * 32
+    assert engine_unit(RELEASE) == engine_unit(ReleaseArchive(RELEASE.archive, other, 1000, "ef" * 8))
+    assert engine_unit(RELEASE) != engine_unit(ReleaseArchive(RELEASE.archive, other, 1000, "99" * 8))
+    assert engine_unit(RELEASE) != engine_unit(ReleaseArchive(RELEASE.archive, other, 1000))
+
+
+def test_with_a_model_elsewhere_there_is_no_engine() -> None:
+    declared = inventory(models={"default": REMOTE})
+    run = plan(declared, model=None)
+    assert not [change for change in run.changes if "clawd-engine.service" in change.path]
+    before = {UnitFact: UnitState(load="loaded", active="active", enabled="enabled")}
+    run = plan(declared, model=None, facts=before)
+    assert ("stop and remove",) in [change.diff for change in run.changes]
+
+
+def test_what_is_not_declared_any_more_goes() -> None:
+    run = plan(inventory(), facts={EntriesFact: Entries(("old-secret", *SECRETS))})
+    removed = {change.path for change in run.changes if change.diff == ("removed",)}
+    assert "/etc/clawd/secrets/old-secret" in removed
+    assert "/etc/clawd/secrets/telegram-token" not in removed
+
+
+def test_a_user_with_another_group_is_put_right() -> None:
+    run = plan(inventory(), facts={UserFact: UserState("/nonexistent", "nogroup")})
+    assert ("group nogroup → clawd",) in [change.diff for change in run.changes]
+    run = plan(inventory(), facts={UserFact: UserState("/nonexistent", "clawd")})
+    assert not [change for change in run.changes if change.path.startswith("user ")]
+
+
+def test_without_a_release_nothing_is_done() -> None:
+    with pytest.raises(ArtifactError, match="no release of clawd-runtime"):
+        plan(inventory(), release=None)
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done() -> None:
+    with pytest.raises(CapacityError, match="a release of clawd-runtime"):
+        plan(inventory(), facts={SpaceFact: Space(free=RESERVE, there=False, partial=0)})
+
+
+def test_removal_leaves_the_conversations() -> None:
+    there = {
+        PathFact: PathState("directory", "0755", "root", "root"),
+        UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
+    }
+    run = Machine(facts=there).run(remove, execute=False)
+    assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
+        change.path for change in run.changes
+    }
+    assert not [change for change in run.changes if "clawd-bot/" in change.path]
+
+
+def test_the_probe_asks_this_host() -> None:
+    assert "http://127.0.0.1:8080/readyz" in probe(8080, "/readyz")
