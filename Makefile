@@ -8,6 +8,9 @@ RUN := $(BIN)/clawd-provision
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,CLAWD_TEST_MODEL)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
+# gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
+COOPERATIVE := tests/provision tests/deploys
+PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
@@ -57,14 +60,17 @@ down:                 ## removes what make up made, but not its cache
 
 test: packages $(VENV)/.engine $(MODEL) lint types   ## every test
 	@$(BIN)/pytest -q runtime/tests
-	@$(SUDO) $(BIN)/pytest -q tests
+	@$(SUDO) $(BIN)/pytest -q $(COOPERATIVE)
+	@$(SUDO) $(BIN)/pytest -q $(PLAIN)
 
 test-quick: $(VENV)/.installed   ## the tests that need neither a host nor a model
 	@$(BIN)/pytest -q -m "not host and not model" runtime/tests
-	@$(BIN)/pytest -q -m "not host and not model" tests
+	@$(BIN)/pytest -q -m "not host and not model" $(COOPERATIVE)
+	@$(BIN)/pytest -q -m "not host and not model" $(PLAIN)
 
 test-hosts: packages $(VENV)/.engine $(MODEL)   ## the tests on real hosts
-	@$(SUDO) $(BIN)/pytest -q -m host tests
+	@$(SUDO) $(BIN)/pytest -q -m host $(COOPERATIVE)
+	@$(SUDO) $(BIN)/pytest -q -m host $(PLAIN)
 
 lint: $(VENV)/.installed   ## ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
