@@ -36,7 +36,7 @@ FULL: dict[str, Any] = {
 def prepared(
     settings: dict[str, Any], *, client: str = "10.1.2.3", port: int = 22, **names: tuple[str, ...]
 ) -> Run:
-    facts = {
+    facts: dict[Any, Any] = {
         ConnectionFact: Connection(client, port),
         PackagesFact: frozenset({"nftables"}),
         PathFact: PathState(),
