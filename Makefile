@@ -5,12 +5,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,CLAWD_TEST_MODEL)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,CLAWD_TEST_MODEL,CLAWD_TEST_NGINX)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
 PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
+export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/nginx/usr/sbin/nginx
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
@@ -36,6 +37,12 @@ packages:             ## the Debian packages of this machine that the sandbox an
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
 	fi
 
+# The program itself, without the service that its package would start on this machine.
+$(VENV)/nginx: | $(VENV)/.installed packages
+	@cd $(VENV) && (apt-get download -qq nginx 2>/dev/null || \
+	    { $(SUDO) apt-get update -qq && apt-get download -qq nginx; }) && \
+	    dpkg --extract nginx_*.deb nginx.new && mv nginx.new nginx && rm nginx_*.deb
+
 $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
@@ -58,17 +65,17 @@ down:                 ## removes what make up made, but not its cache
 	@if [ -x $(RUN) ]; then $(SUDO) $(RUN) sandbox down --purge; fi
 	@rm -rf $(VENV) inventory/.clawd
 
-test: packages $(VENV)/.engine $(MODEL) lint types   ## every test
+test: packages $(VENV)/.engine $(VENV)/nginx $(MODEL) lint types   ## every test
 	@$(BIN)/pytest -q runtime/tests
 	@$(SUDO) $(BIN)/pytest -q $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q $(PLAIN)
 
-test-quick: $(VENV)/.installed   ## the tests that need neither a host nor a model
+test-quick: $(VENV)/.installed $(VENV)/nginx   ## the tests that need neither a host nor a model
 	@$(BIN)/pytest -q -m "not host and not model" runtime/tests
 	@$(BIN)/pytest -q -m "not host and not model" $(COOPERATIVE)
 	@$(BIN)/pytest -q -m "not host and not model" $(PLAIN)
 
-test-hosts: packages $(VENV)/.engine $(MODEL)   ## the tests on real hosts
+test-hosts: packages $(VENV)/.engine $(VENV)/nginx $(MODEL)   ## the tests on real hosts
 	@$(SUDO) $(BIN)/pytest -q -m host $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m host $(PLAIN)
 

@@ -38,12 +38,12 @@ class Component:
 
     def settings_for(self, inventory: Inventory, host: str) -> ComponentSettings | None:
         """What `host` should have of this component; `None` when nothing."""
-        return import_module(f"deploys.{self.name}.settings").settings_for(inventory, host)
+        module = import_module(f"deploys.{self.name}.settings")
+        settings: ComponentSettings | None = module.settings_for(inventory, host)
+        return settings
 
     @property
     def apply(self) -> Callable[[], Any]:
-        return import_module(f"deploys.{self.name}.deploy").apply
-
-    @property
-    def verify_module(self) -> str:
-        return f"deploys.{self.name}.verify"
+        """The pyinfra deploy that makes the current host so."""
+        deploy: Callable[[], Any] = import_module(f"deploys.{self.name}.deploy").apply
+        return deploy

@@ -14,7 +14,7 @@ class ReleaseArchive:
     sha256: str
     size: int
     engine_digest: str | None = None
-    """Of what the engine's process reads of it: between releases with the same, the engine goes on running."""
+    """Of what the engine's process reads of it: releases with the same leave the engine running."""
 
     @property
     def id(self) -> str:

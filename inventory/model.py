@@ -118,6 +118,9 @@ class LocalModel(Declared):
     threads: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Compute threads; the host's cores by default."
     )
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.3, description="Freedom in answering; 0 answers the same every time."
+    )
     memory_max: str = Field("2G", pattern=r"^[0-9]+[KMG]$", description="Most memory the engine may use.")
 
 
@@ -128,6 +131,10 @@ class RemoteModel(Declared):
     endpoint: str = Field(pattern=r"^https?://", description="Base address, ending before /chat/completions.")
     api_key: SecretStr | None = Field(None, description="Sent as bearer token.")
     model: str = Field("default", description="Name sent in the request.")
+    context_size: Annotated[int, Field(ge=256)] = Field(8192, description="Tokens of one conversation.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        None, description="Freedom in answering; the server's own choice when absent."
+    )
 
 
 Model = Annotated[LocalModel | RemoteModel, Field(discriminator="engine")]

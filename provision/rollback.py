@@ -39,7 +39,7 @@ tar -cf {ARCHIVE}.new $there
 mv {ARCHIVE}.new {ARCHIVE}
 echo kept
 """
-"""Keeps the state of a host whose bot runs; says `kept`. A host that serves nothing has nothing to go back to."""
+"""Keeps the state of a host whose bot runs and says `kept`; a host that serves nothing keeps nothing."""
 
 PUT_BACK = f"""set -eu
 cd /
@@ -69,7 +69,7 @@ class Rollback:
             kept = self._session.run(plan.host, KEEP, timeout=60)
             if not kept.succeeded:
                 raise ClawdError(
-                    f"{plan.host}: nothing was changed: its present state cannot be kept: {kept.stderr.strip()}",
+                    f"{plan.host}: nothing was changed: its state cannot be kept: {kept.stderr.strip()}",
                     advice="free disk space on /var/lib, then run `up` again",
                 )
             if "kept" in kept.stdout.split():

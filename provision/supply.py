@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploys.model.settings import local_model
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import HostError
 from inventory.load import Loaded
-from inventory.model import LocalModel
 from provision.artifacts.builders import SshBuilder
 from provision.artifacts.cache import Cache
 from provision.artifacts.engine_wheel import engine_wheels
@@ -36,9 +36,9 @@ def gather(
     needs = {host: {item.component.name for item in assigned} for host, assigned in assignments.items()}
     running = [host for host, names in needs.items() if names & NEED_RELEASE]
     built = _releases(session, running, progress)
-    declared = loaded.inventory.models.default
+    declared = local_model(loaded.inventory)
     model: ModelFile | None = None
-    if isinstance(declared, LocalModel) and any(names & NEED_MODEL for names in needs.values()):
+    if declared is not None and any(names & NEED_MODEL for names in needs.values()):
         model = model_file(declared, progress.detail)
     return {
         host: Supplies(

@@ -41,12 +41,14 @@ def apply() -> None:
     for user in ("clawd-engine", "clawd-bot"):
         users.service(user, group="clawd")
     _release(release)
-    if settings.engine:
-        _engine(settings.engine, release)
-    else:
+    model = _engine(settings.engine, release) if settings.engine else None
+    if model is None:
         units.absent("clawd-engine.service")
         files.absent(ENGINE_CONFIG)
     _bot(settings, release)
+    if model:
+        # Last: until the bot answers on the new model, the old one may be needed again.
+        prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
 
 
 @deploy("Remove runtime")
@@ -78,8 +80,11 @@ def _release(release: ReleaseArchive) -> None:
     files.link(CURRENT, path)
 
 
-def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
-    """The engine is restarted, and its model loaded again, only when its own part of the release differs."""
+def _engine(engine: EngineSettings, release: ReleaseArchive) -> str:
+    """The engine, on its model, whose path is returned.
+
+    It is restarted, and its model loaded again, only when its own part of the release differs.
+    """
     model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
     files.put(ENGINE_CONFIG, engine_config(engine, model))
     values = {
@@ -89,7 +94,7 @@ def _engine(engine: EngineSettings, release: ReleaseArchive) -> None:
     }
     _unit(ENGINE_UNIT, values)
     services.converge("clawd-engine", inputs="", watch=engine_reads(model))
-    prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
+    return model
 
 
 def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:

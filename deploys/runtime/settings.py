@@ -13,7 +13,6 @@ from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
-REMOTE_CONTEXT_SIZE = 8192
 
 
 class EngineSettings(ComponentSettings):
@@ -32,6 +31,7 @@ class EndpointSettings(ComponentSettings):
     endpoint: str = Field(description="`unix:PATH` or an address ending before /chat/completions.")
     model: str
     context_size: int
+    temperature: float | None
 
 
 class TelegramSettings(ComponentSettings):
@@ -127,10 +127,16 @@ def _endpoints(inventory: Inventory) -> dict[str, EndpointSettings]:
 def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
     if isinstance(model, LocalModel):
         return EndpointSettings(
-            endpoint=f"unix:{ENGINE_SOCKET}", model=model.path.stem, context_size=model.context_size
+            endpoint=f"unix:{ENGINE_SOCKET}",
+            model=model.path.stem,
+            context_size=model.context_size,
+            temperature=model.temperature,
         )
     return EndpointSettings(
-        endpoint=model.endpoint.rstrip("/"), model=model.model, context_size=REMOTE_CONTEXT_SIZE
+        endpoint=model.endpoint.rstrip("/"),
+        model=model.model,
+        context_size=model.context_size,
+        temperature=model.temperature,
     )
 
 

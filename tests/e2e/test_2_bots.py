@@ -12,6 +12,10 @@ from tests.standins.control import Control
 
 QUESTION = "What is the capital of France?"
 SECONDS = 90.0
+FORGERIES = [
+    *("signature", "unsigned", "stale", "token", "padding"),
+    *("ciphertext", "ciphertext signed", "plain", "plain signed"),
+]
 
 
 def test_telegram_delivers_and_the_model_answers(deployed: World, telegram: Control) -> None:
@@ -60,7 +64,7 @@ def test_a_repeated_telegram_update_is_answered_once(deployed: World, telegram: 
     assert stays_empty(lambda: telegram.get("sent", chat_id="504")[1:])
 
 
-@pytest.mark.parametrize("kind", ["signature", "unsigned", "stale", "token", "tampered", "plain"])
+@pytest.mark.parametrize("kind", FORGERIES)
 def test_forged_feishu_events_get_nothing(deployed: World, feishu: Control, kind: str) -> None:
     before = len(feishu.get("sent"))
     told = feishu.post("forge", kind=kind, message={"text": QUESTION, "user": "ou_mallory"})

@@ -10,7 +10,7 @@ DAMAGE = [
     ("runtime", "systemctl stop clawd-bot", {"runtime"}, "bot"),
     ("runtime", "systemctl stop clawd-engine", {"runtime"}, "engine"),
     ("nginx", "systemctl stop nginx", {"nginx"}, "nginx"),
-    ("nginx", "echo # by hand >>/etc/nginx/nginx.conf", {"nginx"}, "nginx.conf"),
+    ("nginx", "echo \"# by hand\" >>/etc/nginx/nginx.conf", {"nginx"}, "nginx.conf"),
     ("firewall", "nft add rule inet clawd input tcp dport 9999 accept", {"firewall"}, ""),
     ("base", "rm /etc/ssh/sshd_config.d/10-clawd.conf", {"base"}, "ssh"),
     ("runtime", "chmod 644 /etc/clawd/secrets/telegram-token", {"runtime"}, "secret"),

@@ -56,14 +56,27 @@ def test_too_little_space_is_found_before_anything_changes(deployed: World) -> N
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(deployed: World) -> None:
+def test_too_little_space_for_a_release_is_found_before_it_is_sent(deployed: World) -> None:
     deployed.on("bot1", "mount -t tmpfs -o size=8m tmpfs /opt/clawd")
     try:
         done = deployed.run("up", "-i", "e2e", "--yes")
         assert done.returncode == 1
+        assert "bot1: a release of clawd-runtime" in done.stderr
+        assert "only 8 MiB are free" in done.stderr
+    finally:
+        deployed.on("bot1", "umount /opt/clawd")
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(deployed: World) -> None:
+    # Enough bytes to begin with, but after fifty files there is no space left.
+    deployed.on("bot1", "mount -t tmpfs -o size=2g,nr_inodes=50 tmpfs /opt/clawd")
+    try:
+        done = deployed.run("up", "-i", "e2e", "--yes")
+        assert done.returncode in {1, 4}
         assert "bot1" in done.stderr
-        assert "No space left" in done.stderr or "not enough" in done.stderr
-        assert "free disk space" in done.stderr
+        assert "No space left on device" in done.stderr
+        assert "free disk space on the host" in done.stderr
     finally:
         deployed.on("bot1", "umount /opt/clawd")
     deployed.json("up", "-i", "e2e", "--yes")
@@ -101,3 +114,19 @@ def test_a_release_that_does_not_come_up_is_put_back(deployed: World) -> None:
         broken.unlink()
     deployed.json("up", "-i", "e2e", "--yes")
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_a_host_without_internet_gets_its_packages_through_the_laptop(deployed: World) -> None:
+    deployed.on(
+        "bot2",
+        "apt-get remove -y -qq libnginx-mod-http-echo nginx-light >/dev/null 2>&1; ip route del default",
+    )
+    assert deployed.on("bot2", "timeout 5 apt-get update", check=False).returncode != 0
+    file = deployed.inventory("offline", hosts=("bot2",))
+    file.write_text(file.read_text().replace("user: operator,", "user: operator, internet: false,"))
+    try:
+        told = deployed.json("up", "-i", "offline", "--yes")
+        assert any("ackage" in line for line in told["result"]["hosts"][0]["changed"]), told["result"]
+        assert told["verification"]["failed"] == 0
+    finally:
+        deployed.on("bot2", f"ip route add default via {deployed.layout.machine_address}")

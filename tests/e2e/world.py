@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -63,7 +64,8 @@ class World:
 
     def on(self, host: str, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command as root on a host, apart from the program under test."""
-        words = [*sandbox.ssh_command(host, layout=self.layout), "sudo", "sh", "-c", f"'{command}'"]
+        as_root = f"sudo sh -c {shlex.quote(command)}"
+        words = [*sandbox.ssh_command(host, layout=self.layout), as_root]
         return subprocess.run(words, capture_output=True, text=True, check=check, timeout=120)
 
     def inventory(
@@ -91,7 +93,7 @@ class World:
                 for host in hosts
             ),
             "models": f"""models:
-  default: {{engine: llama-cpp, path: {model}, context_size: 2048, memory_max: 1G}}""",
+  default: {{engine: llama-cpp, path: {model}, context_size: 2048, temperature: 0}}""",
             "channels": f"""channels:
   telegram:
     token: !file {secrets}/telegram-token

@@ -63,6 +63,7 @@ class ChatModel:
         self.name = name
         self.context_size = endpoint.context_size
         self._model = endpoint.model
+        self._sampling = {} if endpoint.temperature is None else {"temperature": endpoint.temperature}
         self._http = http
         self._base, self._health = _addresses(name, endpoint.endpoint)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -74,6 +75,7 @@ class ChatModel:
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "max_tokens": max_tokens,
             "stream": True,
+            **self._sampling,
         }
         try:
             async with self._http.stream(

@@ -39,6 +39,7 @@ class ModelEndpoint(Part):
     endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
     model: Annotated[str, Field(min_length=1)]
     context_size: Annotated[int, Field(ge=256)] = 4096
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
 
 
 class Models(Part):

@@ -82,6 +82,30 @@ def test_pieces_come_whole_wherever_the_network_cuts(size: int) -> None:
     assert answer(httpx.Response(200, stream=Pieces(*pieces))) == ["你好 ", "a\u2028b\x85c", "😀"]
 
 
+@pytest.mark.parametrize(("declared", "sent"), [(None, {}), (0.0, {"temperature": 0.0})])
+def test_freedom_is_the_servers_own_choice_unless_declared(
+    declared: float | None, sent: dict[str, float]
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, stream=Pieces(chunk("hi"), b"data: [DONE]\n\n"))
+
+    async def once() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+            endpoint = ModelEndpoint(
+                endpoint="https://models.example.com/v1", model="m", temperature=declared
+            )
+            assert [piece async for piece in ChatModel("default", endpoint, http).stream(QUESTION, 8)] == [
+                "hi"
+            ]
+
+    asyncio.run(once())
+    body = json.loads(seen[0].content)
+    assert {name: value for name, value in body.items() if name == "temperature"} == sent
+
+
 def test_an_end_without_done_is_an_end() -> None:
     assert answer(httpx.Response(200, content=chunk("x") + chunk(finish="length"))) == ["x"]
 
