@@ -57,12 +57,12 @@ def test_the_order_of_a_first_installation() -> None:
         "Write /etc/clawd/engine.json",
         "Write /etc/systemd/system/clawd-engine.service",
         "Service clawd-engine",
-        "Clear /var/lib/clawd/models",
         "Write /etc/clawd/secrets/telegram-token",
         "Write /etc/clawd/bot.json",
         "Write /etc/systemd/system/clawd-bot.service",
         "Service clawd-bot",
         "Clear /etc/clawd/secrets",
+        "Clear /var/lib/clawd/models",
     ]
     places = [place(run, name) for name in in_order]
     assert places == sorted(places)
