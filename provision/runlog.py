@@ -38,7 +38,10 @@ class RunLog(logging.Handler):
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
         self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
         self.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
-        self._loggers = [logging.getLogger(name) for name in ("pyinfra", "clawd")]
+        self._loggers = {
+            logger: (logger.level, logger.propagate)
+            for logger in map(logging.getLogger, ("pyinfra", "clawd"))
+        }
         for logger in self._loggers:
             logger.setLevel(logging.INFO)
             logger.addHandler(self)
@@ -63,7 +66,9 @@ class RunLog(logging.Handler):
 
     def close(self) -> None:
         """Stops listening and closes the file."""
-        for logger in self._loggers:
+        for logger, (level, propagate) in self._loggers.items():
             logger.removeHandler(self)
+            logger.setLevel(level)
+            logger.propagate = propagate
         self._file.close()
         super().close()
