@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.e2e.world import World
@@ -37,6 +39,23 @@ def test_damage_is_named_found_and_repaired(
     assert changed["bot2"] == set()
     assert component in changed["bot1"]
     assert changed["bot1"] <= repaired
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def test_after_a_reboot_everything_serves_again(deployed: World) -> None:
+    def boot_time() -> str:
+        return deployed.on("bot2", 'cut -d" " -f22 /proc/1/stat', check=False).stdout
+
+    before = boot_time()
+    deployed.on("bot2", "systemctl reboot", check=False)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        again = deployed.on("bot2", "systemctl is-active clawd-bot nginx nftables", check=False)
+        if again.stdout.split() == ["active"] * 3 and boot_time() != before:
+            break
+        time.sleep(1)
+    assert boot_time() not in {before, ""}, "it did not reboot"
+    assert deployed.json("verify", "-i", "e2e")["verification"]["failed"] == 0
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
