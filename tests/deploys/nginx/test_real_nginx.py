@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -49,7 +51,11 @@ class SmallBot(BaseHTTPRequestHandler):
             self._answer()
 
     def _answer(self) -> None:
-        told = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()}}
+        told = {
+            "path": self.path,
+            "port": self.connection.getsockname()[1],
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+        }
         body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -69,6 +75,19 @@ class SmallBot(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
+
+
+class Bot(ThreadingHTTPServer):
+    """A server whose connections can be ended with it, as those of a process are."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, client = super().get_request()
+        self.connections.append(connection)
+        return connection, client
 
 
 @dataclass(frozen=True)
@@ -139,15 +158,34 @@ def moved(text: str, folder: Path, status_port: int) -> str:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("nginx")
-    bot = ThreadingHTTPServer(("127.0.0.1", 0), SmallBot)
-    threading.Thread(target=bot.serve_forever, daemon=True).start()
+    # The first is refused: nothing listens there.
+    with bot() as answering, nginx(tmp_path_factory.mktemp("nginx"), (free_port(), answering)) as server:
+        yield server
+
+
+@contextmanager
+def bot() -> Iterator[int]:
+    """A small bot on its port."""
+    server = Bot(("127.0.0.1", 0), SmallBot)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        for connection in server.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def nginx(folder: Path, bots: Sequence[int]) -> Iterator[Served]:
+    """A real nginx in front of the bots on these ports."""
     server = Served(free_port(), free_port(), folder)
     settings = NginxSettings(
         https_port=server.https_port,
         http_port=server.http_port,
-        # The first is refused: nothing listens there.
-        upstreams=(f"127.0.0.1:{free_port()}", f"127.0.0.1:{bot.server_port}"),
+        upstreams=tuple(f"127.0.0.1:{port}" for port in bots),
         requests_per_second=RATE,
         max_body="64k",
     )
@@ -165,8 +203,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.terminate()
         process.wait(timeout=10)
-        bot.shutdown()
-        bot.server_close()
 
 
 def wait_for(port: int) -> None:
@@ -190,6 +226,18 @@ def test_webhooks_are_passed_on(served: Served, path: str) -> None:
 
 def test_health_is_passed_on(served: Served) -> None:
     assert served.ask("/healthz").status == 200
+
+
+def test_one_bot_answers_all_while_it_lives_and_the_next_when_it_is_gone(tmp_path: Path) -> None:
+    def answered_by(front: Served) -> list[int]:
+        return [json.loads(front.ask("/feishu/webhook", "POST", b"{}").read())["port"] for _ in range(5)]
+
+    with bot() as second, ExitStack() as first_lives:
+        first = first_lives.enter_context(bot())
+        with nginx(tmp_path, (first, second)) as front:
+            assert answered_by(front) == [first] * 5
+            first_lives.close()
+            assert answered_by(front) == [second] * 5
 
 
 @pytest.mark.parametrize(
