@@ -44,6 +44,8 @@ class Worker:
         self._metrics = metrics
         self._gate = asyncio.Semaphore(answers_at_once)
         self._clock = clock
+        # Decided but not stored yet: deciding again would count against the sender and ask the model twice.
+        self._made: dict[int, Settlement] = {}
         self._runner: LaneRunner[ConversationKey, int] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
@@ -59,10 +61,15 @@ class Worker:
     async def _handle(self, seq: int) -> None:
         task = await self._store.task(seq)
         if task is None:
+            self._made.pop(seq, None)
             return
         channel = self._channels[task.inbound.channel]
-        settlement = await self._deal_with(task, channel)
-        if not await self._store.settle(task, settlement):
+        if seq not in self._made:
+            self._made[seq] = await self._deal_with(task, channel)
+        settlement = self._made[seq]
+        settled_now = await self._store.settle(task, settlement)
+        del self._made[seq]
+        if not settled_now:
             return
         if not settlement.replies:
             channel.left_unanswered(task.inbound.event_id)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from clawd_runtime.bot import lanes
 from clawd_runtime.bot.completion import ContextTooLong, ModelUnavailable
 from clawd_runtime.bot.messages import EN
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.store.store import Settlement, Task
 from clawd_runtime.bot.values import ConversationKey, reply_key
+from clawd_runtime.errors import StoreError
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
 History = tuple[Turn, ...]
@@ -167,3 +170,33 @@ def test_messages_of_a_channel_that_is_gone_stay(tmp_path: Path) -> None:
             return depths.inbox
 
     assert asyncio.run(play()) == 1
+
+
+def test_a_full_disk_makes_no_message_count_or_be_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
+    asked: list[str] = []
+
+    def answer(history: History, question: str) -> str:
+        asked.append(question)
+        return f"re: {question}"
+
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer, limit=2)) as chain:
+            settle, failures = chain.store.settle, iter(range(5))
+
+            async def failing(task: Task, settlement: Settlement) -> bool:
+                if next(failures, None) is not None:
+                    raise StoreError("the disk is full")
+                return await settle(task, settlement)
+
+            monkeypatch.setattr(chain.store, "settle", failing)
+            await chain.store.store(message("1", "first"))
+            await chain.store.store(message("2", "second"))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == ["re: first", "re: second"]
+    assert asked == ["first", "second"]
