@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ENGINE_ENDPOINT, ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
@@ -34,11 +34,23 @@ def bot_config(settings: RuntimeSettings) -> str:
             "language": settings.language,
             "max_reply_tokens": settings.max_reply_tokens,
             "rate_limit_per_minute": settings.rate_limit_per_minute,
+            **_pace(settings),
             "models": {name: endpoint.model_dump() for name, endpoint in settings.models.items()},
             "public_url": settings.public_url,
             "channels": _channels(settings),
         }
     )
+
+
+def _pace(settings: RuntimeSettings) -> dict[str, int]:
+    """How many answers the bot asks for at once, where its own engine gives them.
+
+    As many as the engine decodes together and one that is ready when a place falls free. The rest wait in
+    the bot, which takes people in turn; the engine would serve them in the order in which they came.
+    """
+    if settings.engine is None or settings.models["default"].endpoint != ENGINE_ENDPOINT:
+        return {}
+    return {"answers_at_once": settings.engine.parallel + 1}
 
 
 def _channels(settings: RuntimeSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from deploys.nginx.settings import own_proxy_only, public_url
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
+ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 
 
@@ -127,7 +128,7 @@ def _endpoints(inventory: Inventory) -> dict[str, EndpointSettings]:
 def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
     if isinstance(model, LocalModel):
         return EndpointSettings(
-            endpoint=f"unix:{ENGINE_SOCKET}",
+            endpoint=ENGINE_ENDPOINT,
             model=model.path.stem,
             context_size=model.context_size,
             temperature=model.temperature,

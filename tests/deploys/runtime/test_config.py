@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,25 @@ def test_the_bot_reads_its_settings(declared: Inventory, tmp_path: Path) -> None
     assert read.public_url == settings.public_url
     assert (read.models.fallback is not None) == (declared.models.fallback is not None)
     assert set(read.channels) == {name for name, value in declared.channels if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("models", "at_once"),
+    [
+        ({"default": LOCAL}, 5),
+        ({"default": {**LOCAL, "parallel": 64}, "fallback": REMOTE}, 65),
+        ({"default": REMOTE}, 32),
+        ({"default": REMOTE, "fallback": LOCAL}, 32),
+    ],
+)
+def test_people_wait_in_the_bot_not_in_the_engine(
+    models: dict[str, Any], at_once: int, tmp_path: Path
+) -> None:
+    settings = settings_for(inventory(models=models), "bot1")
+    assert settings is not None
+    file = tmp_path / "bot.json"
+    file.write_text(bot_config(settings), encoding="utf-8")
+    assert load_settings(file).answers_at_once == at_once
 
 
 @pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
