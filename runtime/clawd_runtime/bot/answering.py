@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from clawd_runtime.bot.channels.base import Progress
+from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.completion import (
     ChatMessage,
     ChatModel,
@@ -101,12 +102,12 @@ class Answerer:
                 async for piece in pieces:
                     answer += piece
                     if answer.strip():
-                        progress.show(answer.strip())
+                        progress.show(whole_characters(answer.strip()))
         except TimeoutError:
             raise ModelUnavailable(f"model {model.name}: no end after {ATTEMPT_SECONDS:g} s") from None
         if not answer.strip():
             raise ModelUnavailable(f"model {model.name}: an empty answer")
-        return answer.strip()
+        return whole_characters(answer.strip())
 
     def _report(self, model: ChatModel, failure: ModelFailure) -> None:
         self._metrics.model(model.name, type(failure).__name__)

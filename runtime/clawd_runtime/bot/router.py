@@ -62,6 +62,12 @@ class Router:
             return _command(text, words)
         return Ask(text, words)
 
+    def give_up(self, inbound: Inbound) -> Ignore | Say:
+        """What to do with a message that cannot be dealt with because of a fault of ours."""
+        if inbound.chat_kind == "group" and not inbound.addressed:
+            return Ignore("failed")
+        return Say("failed", messages_for(self._language, inbound.text, inbound.language).model_failed)
+
 
 def _command(text: str, words: Messages) -> Decision:
     command = text.split(maxsplit=1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from clawd_runtime.bot.answering import Answerer
@@ -20,6 +21,8 @@ from clawd_runtime.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+# So often the handling of a message may fail before we give it up.
+MOST_FAULTS = 3
 # Conversations looked after at once; of these only `answers_at_once` wait for a model.
 CONVERSATIONS_AT_ONCE = 512
 
@@ -46,6 +49,7 @@ class Worker:
         self._clock = clock
         # Decided but not stored yet: deciding again would count against the sender and ask the model twice.
         self._made: dict[int, Settlement] = {}
+        self._faults: Counter[int] = Counter()
         self._runner: LaneRunner[ConversationKey, int] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
@@ -59,12 +63,24 @@ class Worker:
         await self._runner.stop(grace)
 
     async def _handle(self, seq: int) -> None:
+        try:
+            await self._settle(seq)
+        except StoreError:
+            raise
+        except Exception:
+            self._faults[seq] += 1
+            raise
+        self._faults.pop(seq, None)
+
+    async def _settle(self, seq: int) -> None:
         task = await self._store.task(seq)
         if task is None:
             self._made.pop(seq, None)
             return
         channel = self._channels[task.inbound.channel]
-        if seq not in self._made:
+        if self._faults[seq] >= MOST_FAULTS:
+            self._made[seq] = self._give_up(task)
+        elif seq not in self._made:
             self._made[seq] = await self._deal_with(task, channel)
         settlement = self._made[seq]
         settled_now = await self._store.settle(task, settlement)
@@ -86,6 +102,12 @@ class Worker:
                 return Settlement(outcome, replies_to(task.inbound, channel, text), begins_anew=begins_anew)
             case Ask():
                 return await self._ask(task, channel, decision)
+
+    def _give_up(self, task: Task) -> Settlement:
+        """Apologise, without what may have failed."""
+        decision = self._router.give_up(task.inbound)
+        words = (decision.text,) if isinstance(decision, Say) else ()
+        return Settlement(decision.outcome, _numbered(task.inbound, words))
 
     async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
         inbound = task.inbound
@@ -110,7 +132,10 @@ class Worker:
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
     """The messages that make up an answer, cut as the channel needs it."""
-    parts = channel.split(text)
+    return _numbered(inbound, channel.split(text))
+
+
+def _numbered(inbound: Inbound, parts: tuple[str, ...]) -> tuple[Reply, ...]:
     return tuple(
         Reply(
             key=reply_key(inbound.channel, inbound.event_id, number),

@@ -100,6 +100,12 @@ def test_an_empty_answer_is_none() -> None:
     assert Outcome(Scripted("default", "", " ", "something")).answer() == "something"
 
 
+def test_half_a_character_from_a_model_is_replaced() -> None:
+    outcome = Outcome(Scripted("default", "\ud83d\ude00 \ud83d"))
+    assert outcome.answer() == "😀 \ufffd"
+    assert outcome.shown == ["😀", "😀 \ufffd"]
+
+
 def test_in_the_end_it_gives_up() -> None:
     default = Scripted("default", DOWN)
     outcome = Outcome(default)

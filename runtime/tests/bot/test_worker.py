@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from clawd_runtime.bot import lanes
+from clawd_runtime.bot.channels.base import NoProgress, Progress
 from clawd_runtime.bot.completion import ContextTooLong, ModelUnavailable
 from clawd_runtime.bot.messages import EN
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Settlement, Task
-from clawd_runtime.bot.values import ConversationKey, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, reply_key
 from clawd_runtime.errors import StoreError
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
@@ -119,6 +122,53 @@ def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:
     channel = asyncio.run(play())
     assert channel.texts == ["re: hello", EN.rate_limited.format(limit=1)]
     assert sorted(channel.unanswered) == ["3", "4"]
+
+
+@pytest.mark.parametrize("broken", ["split", "answering"])
+def test_a_fault_of_ours_ends_in_an_apology(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
+    tried = 0
+
+    class Faulty(ScriptedChannel):
+        def split(self, text: str) -> tuple[str, ...]:
+            nonlocal tried
+            if broken == "split" and text in ("re: first", EN.model_failed):
+                tried += 1
+                raise UnicodeEncodeError("utf-8", text, 0, 1, "a bug")
+            return super().split(text)
+
+        @asynccontextmanager
+        async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+            nonlocal tried
+            if broken == "answering" and inbound.text == "first":
+                tried += 1
+                raise KeyError("a bug")
+            yield NoProgress()
+
+    async def play() -> list[str]:
+        channel = Faulty()
+        async with running(Chain(tmp_path, channel)) as chain:
+            await chain.store.store(message("1", "first"))
+            await chain.store.store(message("2", "second"))
+            await chain.settled()
+            assert chain.count("clawd_messages_total", outcome="failed") == 1
+        return channel.texts
+
+    assert asyncio.run(play()) == [EN.model_failed, "re: second"]
+    assert tried <= 3
+
+
+def test_half_a_character_from_a_user_is_answered(tmp_path: Path) -> None:
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel)) as chain:
+            await chain.store.store(message("1", "a\ud83d", reply_to="\udc00"))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == ["re: a\ufffd"]
 
 
 def test_new_forgets(tmp_path: Path) -> None:

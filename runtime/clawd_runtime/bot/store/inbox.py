@@ -8,6 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.store import schema
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound
 
@@ -86,7 +87,7 @@ def add_all(connection: Connection, inbounds: Sequence[Inbound]) -> list[tuple[i
 
 
 def _columns(inbound: Inbound) -> dict[str, Any]:
-    return {
+    columns = {
         "channel": inbound.channel,
         "event_id": inbound.event_id,
         "message_id": inbound.message_id,
@@ -99,6 +100,9 @@ def _columns(inbound: Inbound) -> dict[str, Any]:
         "reply_to": inbound.reply_to,
         "language": inbound.language,
         "received_at": inbound.received_at,
+    }
+    return {
+        name: whole_characters(value) if isinstance(value, str) else value for name, value in columns.items()
     }
 
 

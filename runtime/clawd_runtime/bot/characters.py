@@ -1,0 +1,12 @@
+"""Text that can be stored and sent."""
+
+from __future__ import annotations
+
+
+def whole_characters(text: str) -> str:
+    r"""`text` as UTF-8 can hold it.
+
+    JSON may carry halves of characters (`\ud83d`): two that belong together are joined, one that is alone
+    becomes U+FFFD.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.bot.characters import whole_characters
+
+
+@given(st.text())
+def test_what_is_whole_stays(text: str) -> None:
+    assert whole_characters(text) == text
+
+
+@given(st.text(st.characters(codec=None)))
+def test_everything_can_be_stored(text: str) -> None:
+    whole_characters(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"), [("a\ud83d\ude00b", "a😀b"), ("a\ud83db", "a\ufffdb"), ("\ude00", "\ufffd")]
+)
+def test_halves_are_joined_or_replaced(text: str, whole: str) -> None:
+    assert whole_characters(text) == whole
