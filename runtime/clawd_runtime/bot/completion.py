@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from clawd_runtime.errors import RuntimeFault
 # The engine answers nothing until it has a free slot and has read the prompt.
 TIMEOUT = httpx.Timeout(connect=5.0, read=180.0, write=15.0, pool=30.0)
 LONGEST_LINE = 1024 * 1024
+TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size", re.IGNORECASE)
 
 
 class ModelFailure(RuntimeFault):
@@ -130,9 +132,10 @@ class ChatModel:
 
     def _refusal(self, response: httpx.Response, body: bytes) -> ModelFailure:
         status = response.status_code
-        code = _error_code(body)
+        error = _error(body)
+        code = _code(error)
         what = f"model {self.name}: HTTP {status}" + (f" {code}" if code else "")
-        if code == "context_length_exceeded":
+        if code == "context_length_exceeded" or (status in (400, 413) and _tells_too_long(error)):
             return ContextTooLong(what)
         if status in (408, 409, 425, 429) or status >= 500:
             return ModelUnavailable(what, retry_after(response))
@@ -190,10 +193,24 @@ async def _events(response: httpx.Response) -> AsyncGenerator[str, None]:
                 yield line[5:].strip().decode("utf-8", "replace")
 
 
-def _error_code(body: bytes) -> str | None:
+def _error(body: bytes) -> Mapping[str, Any]:
+    """What a server says went wrong; some put it into `error`, some do not. Empty when it is no JSON."""
     try:
-        error: Any = json.loads(body)["error"]
-        code = error.get("code") or error.get("type")
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return None
-    return code if isinstance(code, str) and code.replace("_", "").isalnum() else None
+        told: Any = json.loads(body)
+    except ValueError:
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    inner = told.get("error")
+    return inner if isinstance(inner, dict) else told
+
+
+def _code(error: Mapping[str, Any]) -> str | None:
+    named = (error.get("code"), error.get("type"))
+    code = next((each for each in named if isinstance(each, str)), "")
+    return code if code.replace("_", "").isalnum() else None
+
+
+def _tells_too_long(error: Mapping[str, Any]) -> bool:
+    """Whether it is the prompt's length: vLLM and llama.cpp say so in words only."""
+    return any(TOO_LONG.search(str(error.get(name))) for name in ("message", "type", "code"))

@@ -23,6 +23,7 @@ from clawd_runtime.bot.completion import (
 from clawd_runtime.bot.settings import ModelEndpoint
 
 REMOTE = ModelEndpoint(endpoint="https://models.example.com/v1/", model="m")
+VLLM = "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens."
 QUESTION = (ChatMessage("system", "be kind"), ChatMessage("user", "hello"))
 
 
@@ -132,6 +133,18 @@ def test_an_end_without_done_is_an_end() -> None:
         (httpx.Response(400, json={"error": {"code": "context_length_exceeded"}}), ContextTooLong),
         (httpx.Response(400, json={"error": {"code": None, "type": "invalid_request_error"}}), ModelRefused),
         (httpx.Response(400, json=["?"]), ModelRefused),
+        (httpx.Response(400, json={"error": {"code": 400, "message": VLLM}}), ContextTooLong),
+        (
+            httpx.Response(400, json={"object": "error", "type": "BadRequestError", "message": VLLM}),
+            ContextTooLong,
+        ),
+        (
+            httpx.Response(400, json={"error": {"code": 400, "type": "exceed_context_size_error"}}),
+            ContextTooLong,
+        ),
+        (httpx.Response(413, json={"error": "Context window exceeded", "message": VLLM}), ContextTooLong),
+        (httpx.Response(401, json={"error": {"message": VLLM}}), ModelRefused),
+        (httpx.Response(400, json={"error": {"code": 400, "message": "unknown field"}}), ModelRefused),
     ],
 )
 def test_failures(response: httpx.Response | Exception, failure: type[ModelFailure]) -> None:
