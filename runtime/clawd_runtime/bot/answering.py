@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 WAITS_BEFORE_FALLBACK = (0.5,)
 WAITS_OF_LAST = (0.5, 2.0, 5.0, 10.0, 20.0)
 LONGEST_WAIT = 30.0
-ATTEMPT_SECONDS = 240.0
+# An answer may take its time, but something of it must come: a first piece, which may wait in the server's
+# queue, and then the next. The total is there for a server that never ends.
+IDLE_SECONDS = 240.0
+ATTEMPT_SECONDS = 1800.0
 PATIENCE_SECONDS = 300.0
 SHRINK = 0.6
 
@@ -94,17 +97,22 @@ class Answerer:
 
     async def _collect(self, model: ChatModel, prompt: tuple[ChatMessage, ...], progress: Progress) -> str:
         answer = ""
+        now = asyncio.get_running_loop().time
+        latest = now() + ATTEMPT_SECONDS
         try:
             async with (
-                asyncio.timeout(ATTEMPT_SECONDS),
+                asyncio.timeout(IDLE_SECONDS) as patience,
                 aclosing(model.stream(prompt, self._max_reply_tokens)) as pieces,
             ):
                 async for piece in pieces:
                     answer += piece
+                    patience.reschedule(min(now() + IDLE_SECONDS, latest))
                     if answer.strip():
                         progress.show(whole_characters(answer.strip()))
         except TimeoutError:
-            raise ModelUnavailable(f"model {model.name}: no end after {ATTEMPT_SECONDS:g} s") from None
+            raise ModelUnavailable(
+                f"model {model.name}: nothing more for {IDLE_SECONDS:g} s, or no end"
+            ) from None
         if not answer.strip():
             raise ModelUnavailable(f"model {model.name}: an empty answer")
         return whole_characters(answer.strip())

@@ -16,8 +16,8 @@ import httpx
 from clawd_runtime.bot.settings import ModelEndpoint
 from clawd_runtime.errors import RuntimeFault
 
-# The engine answers nothing until it has a free slot and has read the prompt.
-TIMEOUT = httpx.Timeout(connect=5.0, read=180.0, write=15.0, pool=30.0)
+# The engine answers nothing until it has a free slot and has read the prompt: the asker's patience decides.
+TIMEOUT = httpx.Timeout(connect=5.0, read=300.0, write=15.0, pool=30.0)
 LONGEST_LINE = 1024 * 1024
 TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size", re.IGNORECASE)
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from clawd_runtime.bot import answering
 from clawd_runtime.bot.answering import WAITS_OF_LAST, Answerer
 from clawd_runtime.bot.channels.base import NoProgress
 from clawd_runtime.bot.completion import (
@@ -113,6 +114,47 @@ def test_in_the_end_it_gives_up() -> None:
         outcome.answer()
     assert len(default.prompts) == len(WAITS_OF_LAST) + 1
     assert tuple(outcome.waits) == WAITS_OF_LAST
+
+
+class Slow:
+    """Gives these pieces with a pause before each."""
+
+    name = "slow"
+    context_size = 1024
+
+    def __init__(self, pause: float, *pieces: str) -> None:
+        self.pause = pause
+        self.pieces = pieces
+
+    async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
+        for piece in self.pieces:
+            await asyncio.sleep(self.pause)
+            yield piece
+
+
+async def _ask_once(model: Slow) -> str:
+    async def sleep(seconds: float) -> None:
+        return
+
+    return await Answerer(cast(Any, [model]), "be kind", 128, Metrics(), sleep).answer(
+        (), "question", NoProgress()
+    )
+
+
+def test_a_slow_answer_may_take_longer_than_its_longest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "IDLE_SECONDS", 0.2)
+    assert asyncio.run(_ask_once(Slow(0.05, *"abcdefgh"))) == "abcdefgh"
+
+
+@pytest.mark.parametrize(("idle", "total", "pieces"), [(0.02, 9.0, "ab"), (9.0, 0.1, "a" * 400)])
+def test_a_stalled_or_endless_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, idle: float, total: float, pieces: str
+) -> None:
+    monkeypatch.setattr(answering, "IDLE_SECONDS", idle)
+    monkeypatch.setattr(answering, "ATTEMPT_SECONDS", total)
+    monkeypatch.setattr(answering, "WAITS_OF_LAST", ())
+    with pytest.raises(ModelUnavailable, match="or no end"):
+        asyncio.run(_ask_once(Slow(0.05, *pieces)))
 
 
 def test_a_long_wait_is_not_endless() -> None:
