@@ -112,8 +112,10 @@ class Worker:
     async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
         inbound = task.inbound
         try:
-            async with channel.answering(inbound) as progress, self._gate:
-                answer = await self._answerer.answer(task.history, ask.question, progress)
+            async with self._gate:
+                history = await self._store.recall(inbound.conversation)
+                async with channel.answering(inbound) as progress:
+                    answer = await self._answerer.answer(history, ask.question, progress)
         except StoreError:
             raise
         except ContextTooLong:

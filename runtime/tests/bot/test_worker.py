@@ -124,6 +124,28 @@ def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:
     assert sorted(channel.unanswered) == ["3", "4"]
 
 
+def test_what_waits_for_a_model_costs_nothing_yet(tmp_path: Path) -> None:
+    """A crowd that waits neither shows itself typing nor keeps its histories in memory."""
+    go_on = asyncio.Event()
+
+    async def answer(history: History, question: str) -> str:
+        await go_on.wait()
+        return question
+
+    async def play() -> None:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer, at_once=2)) as chain:
+            for number in range(6):
+                await chain.store.store(message(str(number), chat=str(number)))
+            await asyncio.sleep(0.1)
+            assert channel.shown == 2
+            go_on.set()
+            await chain.settled()
+            assert channel.shown == 6
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize("broken", ["split", "answering"])
 def test_a_fault_of_ours_ends_in_an_apology(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,6 +13,8 @@ from clawd_runtime.bot.values import ConversationKey
 
 Role = Literal["user", "assistant"]
 REMEMBERED_TURNS = 400
+# More than the largest contexts of today take; a few enormous messages must not fill the memory.
+REMEMBERED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,22 @@ class Turn:
 
 
 def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn, ...]:
-    """The newest turns of a conversation, oldest first."""
+    """The newest turns of a conversation, oldest first, and not more than `REMEMBERED_BYTES` of them."""
     newest = (
         select(turns.c.role, turns.c.text)
         .where(_of(turns, conversation), turns.c.generation == _generation(connection, conversation))
         .order_by(turns.c.id.desc())
         .limit(REMEMBERED_TURNS)
     )
-    return tuple(Turn(cast(Role, row.role), row.text) for row in reversed(connection.execute(newest).all()))
+    turns_kept: deque[Turn] = deque()
+    left = REMEMBERED_BYTES
+    with connection.execute(newest) as rows:
+        while (row := rows.fetchone()) is not None:
+            left -= len(row.text.encode())
+            if left < 0:
+                break
+            turns_kept.appendleft(Turn(cast(Role, row.role), row.text))
+    return tuple(turns_kept)
 
 
 def append(connection: Connection, conversation: ConversationKey, said: tuple[Turn, ...], now: float) -> None:

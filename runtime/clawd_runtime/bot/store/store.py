@@ -21,11 +21,10 @@ Listener = Callable[[list[Queued]], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A message to deal with, and what was said before it."""
+    """A message to deal with."""
 
     seq: int
     inbound: Inbound
-    history: tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,13 @@ class Store:
 
         def load(connection: Connection) -> Task | None:
             found = inbox.message(connection, seq)
-            return Task(seq, found, history.recall(connection, found.conversation)) if found else None
+            return Task(seq, found) if found else None
 
         return await self._database.run(load)
+
+    async def recall(self, conversation: ConversationKey) -> tuple[Turn, ...]:
+        """What was said in a conversation, oldest first; of a long one the newest part."""
+        return await self._database.run(lambda c: history.recall(c, conversation))
 
     async def settle(self, task: Task, settlement: Settlement) -> bool:
         """Record how a message is dealt with, all or nothing. False when that had been done before."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from clawd_runtime.bot.channels.base import Answer
-from clawd_runtime.bot.store import schema
+from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Settlement, Store
@@ -116,7 +116,7 @@ async def _round_trip(store: Store) -> None:
     task = await store.task(1)
     assert task is not None
     assert task.inbound == message("1")
-    assert task.history == ()
+    assert await store.recall(task.inbound.conversation) == ()
 
 
 def test_a_message_comes_back_as_it_was(database: Database) -> None:
@@ -157,7 +157,7 @@ async def _settle(store: Store) -> None:
     await store.store(message("2"))
     following = await store.task(2)
     assert following
-    assert following.history == said
+    assert await store.recall(following.inbound.conversation) == said
     assert await store.settle(following, Settlement("ignored"))
     assert await store.answer_to("telegram", "2") == Answer(None)
 
@@ -175,7 +175,7 @@ async def _all_or_nothing(store: Store) -> None:
         await store.settle(task, Settlement("answered", twice_the_same_key, (Turn("user", "x"),)))
     again = await store.task(1)
     assert again is not None
-    assert again.history == ()
+    assert await store.recall(again.inbound.conversation) == ()
     assert (await store.unfinished())[1] == []
 
 
@@ -196,12 +196,12 @@ async def _anew(store: Store) -> None:
     await store.store(message("4"))
     task = await store.task(4)
     assert task
-    assert [turn.text for turn in task.history] == ["new", "new"]
+    assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["new", "new"]
     topic = ConversationKey("telegram", "7", "topic")
     await store.store(message("5", conversation=topic))
     other = await store.task(5)
     assert other
-    assert other.history == ()
+    assert await store.recall(other.inbound.conversation) == ()
 
 
 def test_a_new_conversation_forgets_and_topics_are_apart(database: Database) -> None:
@@ -271,7 +271,7 @@ async def _purge(database: Database) -> None:
     assert len(open_replies) == 2
     task = await store.task(open_messages[0][0])
     assert task
-    assert [turn.text for turn in task.history] == ["2", "3"]
+    assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
 def test_purging_leaves_what_is_open_and_remembered(database: Database) -> None:
@@ -317,3 +317,19 @@ def test_errors_do_not_quote_what_people_wrote(database: Database) -> None:
     with pytest.raises(StoreError) as caught:
         asyncio.run(break_it())
     assert "SECRETWORDS" not in repr(caught.value) + str(caught.value.__context__)
+
+
+async def _much(store: Store) -> None:
+    await store.store(message())
+    task = await store.task(1)
+    assert task is not None
+    said = tuple(Turn(("user", "assistant")[number % 2], f"{number} " + "字" * 100) for number in range(10))
+    await store.settle(task, Settlement("answered", turns=said))
+    assert await store.recall(HOME) == said[-2:]
+
+
+def test_no_more_is_recalled_than_memory_should_hold(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
+    asyncio.run(_much(Store(database)))
