@@ -22,6 +22,7 @@ PATTERN_WORDS = {
     r"^[0-9]+[KMG]$": "a whole number followed by K, M or G, such as 500M",
     r"^[0-9]+[km]$": "a whole number followed by k or m, such as 1m",
     r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
+    r"^cli_[A-Za-z0-9_]+$": "`cli_` and what follows it in the developer console",
     r"^https?://": "an address that begins with https:// or http://",
 }
 
@@ -193,6 +194,8 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
                 if value is None
                 else "write keys with values below it"
             )
+        case "string_too_short":
+            return "write a text, or leave the key out"
         case "too_short":
             return "name at least one"
         case "value_error":

@@ -113,9 +113,11 @@ class LocalModel(Declared):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest the file must have; required with `url`."
     )
-    context_size: Annotated[int, Field(ge=256)] = Field(4096, description="Tokens of one conversation.")
+    context_size: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
+        4096, description="Tokens of one conversation."
+    )
     parallel: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Conversations decoded together.")
-    threads: Annotated[int, Field(ge=1)] | None = Field(
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Compute threads; the host's cores by default."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] = Field(
@@ -130,7 +132,7 @@ class RemoteModel(Declared):
     engine: Literal["openai-compatible"] = Field(description="A server elsewhere.")
     endpoint: str = Field(pattern=r"^https?://", description="Base address, ending before /chat/completions.")
     api_key: SecretStr | None = Field(None, description="Sent as bearer token.")
-    model: str = Field("default", description="Name sent in the request.")
+    model: Annotated[str, Field(min_length=1)] = Field("default", description="Name sent in the request.")
     context_size: Annotated[int, Field(ge=256)] = Field(8192, description="Tokens of one conversation.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         None, description="Freedom in answering; the server's own choice when absent."
@@ -165,7 +167,7 @@ class Telegram(Declared):
 class Feishu(Declared):
     """A Feishu (Lark) app with a bot."""
 
-    app_id: str = Field(description="`cli_…`, from the developer console.")
+    app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$", description="`cli_…`, from the developer console.")
     app_secret: SecretStr = Field(description="Of the app, from the developer console.")
     encrypt_key: SecretStr = Field(description="Events are encrypted and signed with it.")
     verification_token: SecretStr = Field(description="Every event carries it.")

@@ -13,6 +13,8 @@ from inventory.values import check_server
 
 OFFICIAL_TELEGRAM = "https://api.telegram.org"
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
+# The bot refuses to start when less than this is left for a question beside the longest reply.
+SHORTEST_PROMPT_TOKENS = 128
 LEAST_ENGINE_MEMORY = "256M"
 LEAST_BOT_MEMORY = "96M"
 
@@ -31,10 +33,12 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if isinstance(model, RemoteModel):
             yield from from_verdict((*path, "endpoint"), check_server(model.endpoint, "/chat/completions"))
         elif isinstance(model, LocalModel):
-            yield from _local_model(path, model, inventory.bot.max_reply_tokens)
+            yield from _local_model(path, model)
+        if model is not None:
+            yield from _room(path, model.context_size, inventory.bot.max_reply_tokens)
 
 
-def _local_model(path: KeyPath, model: LocalModel, reply: int) -> Iterator[Finding]:
+def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
     if model.path.suffix != ".gguf":
         yield Finding(
             ((*path, "path"),),
@@ -51,11 +55,15 @@ def _local_model(path: KeyPath, model: LocalModel, reply: int) -> Iterator[Findi
                 ((*path, "sha256"),),
             )
     yield from at_least((*path, "memory_max"), model.memory_max, LEAST_ENGINE_MEMORY, "the engine")
-    if reply >= model.context_size:
+
+
+def _room(path: KeyPath, context: int, reply: int) -> Iterator[Finding]:
+    least = reply + SHORTEST_PROMPT_TOKENS
+    if context < least:
         yield Finding(
             (("bot", "max_reply_tokens"), (*path, "context_size")),
-            f"a reply of {reply} tokens leaves no room in a context of {model.context_size}",
-            f"lower `bot.max_reply_tokens` or raise `{dotted(path)}.context_size`",
+            f"a reply of {reply} tokens leaves no room for a question in a context of {context}",
+            f"lower `bot.max_reply_tokens`, or raise `{dotted(path)}.context_size` to at least {least}",
         )
 
 
@@ -111,9 +119,11 @@ def secret_values(inventory: Inventory) -> Iterator[Finding]:
                 "Telegram does not accept this secret token",
                 "use 1 to 256 of A-Z a-z 0-9 _ and -",
             )
-    if telegram and telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM:
+    if telegram:
         token = telegram.token.get_secret_value()
-        if not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]{20,}", token):
+        # A server of one's own may hand out shorter ones.
+        least = 20 if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM else 1
+        if not re.fullmatch(rf"[0-9]+:[A-Za-z0-9_-]{{{least},}}", token):
             yield Finding(
                 (("channels", "telegram", "token"),),
                 "this is not a token of a Telegram bot",

@@ -73,7 +73,7 @@ def test_sandbox(laptop: Path) -> None:
         "feishu-verification-token",
         "console-jwt-secret",
     ):
-        private(sandbox / "secrets" / name, SECRETS["jwt"])
+        private(sandbox / "secrets" / name, SECRETS["telegram" if name == "telegram-token" else "jwt"])
     private(sandbox / "id_ed25519", "a key")
     (sandbox / "known_hosts").touch()
     (sandbox / "models").mkdir()

@@ -147,9 +147,9 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "write a whole number from 1 to 64",
     ),
     "number for text": (
-        "app_id: cli_1",
-        "app_id: ‸5",
-        "`channels.feishu.app_id` is `5`, the wrong type",
+        "    roles:",
+        "    user: ‸5\n    roles:",
+        "`hosts.bot1.user` is `5`, the wrong type",
         'write "5" in quotes',
     ),
     "number for size": (
@@ -186,7 +186,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "    memory_max",
         "    context_size: ‸8\n    memory_max",
         "`models.default.context_size` is `8`, which is too small",
-        "write a whole number from 256 up",
+        "write a whole number from 256 to 1048576",
     ),
     "fraction out of range": (
         "base:\n",
@@ -411,9 +411,35 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     ),
     "reply longer than context": (
         "    memory_max",
-        "    context_size: ‸512\n    memory_max",
-        "a reply of 512 tokens leaves no room in a context of 512",
-        "lower `bot.max_reply_tokens` or raise `models.default.context_size`",
+        "    context_size: ‸639\n    memory_max",
+        "a reply of 512 tokens leaves no room for a question in a context of 639",
+        "lower `bot.max_reply_tokens`, or raise `models.default.context_size` to at least 640",
+    ),
+    "reply longer than the fallback's context": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+        "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
+        "a reply of 512 tokens leaves no room for a question in a context of 256",
+        "lower `bot.max_reply_tokens`, or raise `models.fallback.context_size` to at least 640",
+    ),
+    "more threads than the engine takes": (
+        "    memory_max",
+        "    threads: ‸1025\n    memory_max",
+        "`models.default.threads` is `1025`, which is too large",
+        "write a whole number from 1 to 1024",
+    ),
+    "more context than the engine takes": (
+        "    memory_max",
+        "    context_size: ‸1048577\n    memory_max",
+        "`models.default.context_size` is `1048577`, which is too large",
+        "write a whole number from 256 to 1048576",
+    ),
+    "model without a name": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+        '    endpoint: https://llm.example.com\n    model: ‸""\n',
+        "`models.fallback.model` is ``, which is not allowed here",
+        "write a text, or leave the key out",
     ),
     "bot without memory": (
         "base:\n",
@@ -439,6 +465,18 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "‸!file secret-token",
         "this is not a token of a Telegram bot",
         "copy it from BotFather: digits, a colon, and about 35 more characters",
+    ),
+    "not a token of one's own Bot API server": (
+        "    token: !env TELEGRAM_TOKEN\n",
+        "    api_base: https://tg.example.com\n    token: ‸!file secret-token\n",
+        "this is not a token of a Telegram bot",
+        "copy it from BotFather: digits, a colon, and about 35 more characters",
+    ),
+    "bad app_id": (
+        "app_id: cli_1",
+        "app_id: ‸cli-1",
+        "`channels.feishu.app_id` is `cli-1`, which is malformed",
+        "write `cli_` and what follows it in the developer console",
     ),
     "webhook port": (
         "base:\n",
@@ -657,7 +695,7 @@ def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
             "add `nginx` to the roles of a host, or write `mode: polling`",
         ),
         (
-            "  feishu:\n    app_id: a\n    app_secret: !env HOME\n"
+            "  feishu:\n    app_id: cli_a\n    app_secret: !env HOME\n"
             "    encrypt_key: !env HOME\n    verification_token: !env HOME\n",
             (3, 3),
             "add `nginx` to the roles of a host",
