@@ -37,6 +37,8 @@ from clawd_runtime.errors import ChannelError
 log = logging.getLogger(__name__)
 
 LARGEST_EVENT = 1 << 20
+# Only a challenge comes unsigned, and it is short: strangers must not keep us decrypting.
+LARGEST_UNSIGNED = 8192
 # Feishu waits three seconds for the word that an event has arrived.
 IDENTITY_SECONDS = 2.0
 LONGEST_PAUSE = 60.0
@@ -127,6 +129,8 @@ class FeishuChannel(Channel):
         if signed:
             age = self._settings.max_event_age
             verify_signature(self._encrypt_key, request.headers, body, now=self._clock(), max_age=age)
+        elif len(body) > LARGEST_UNSIGNED:
+            raise Unauthentic("the request is not signed, and too large for a challenge")
         event = open_envelope(self._encrypt_key, body)
         if event.get("type") == "url_verification":
             self._check_token(event.get("token"))

@@ -75,13 +75,12 @@ def _mentions(message: Mapping[str, Any]) -> Iterator[Mention]:
 
 def _content(message: Mapping[str, Any]) -> str:
     """The words of a message; empty when it has none that can be read (a picture, a voice message)."""
-    content = json.loads(message["content"])
     match message["message_type"]:
         case "text":
-            return str(content["text"])
+            return str(json.loads(message["content"])["text"])
         case "post":
-            return _post_text(content)
-        case _:
+            return _post_text(json.loads(message["content"]))
+        case _:  # what content holds then is not always JSON (merge_forward)
             return ""
 
 

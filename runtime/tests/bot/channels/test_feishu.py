@@ -18,6 +18,7 @@ from lark_oapi.core.model import RawRequest
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
+from clawd_runtime.bot.channels import feishu
 from clawd_runtime.bot.channels.base import Answer, ChannelContext, RetryLater, Undeliverable
 from clawd_runtime.bot.channels.feishu import FeishuChannel, FeishuSettings
 from clawd_runtime.bot.channels.feishu_api import size_in_request
@@ -250,6 +251,20 @@ def test_a_challenge_whose_signature_is_wrong_is_refused(bot: Bot) -> None:
 def test_a_plain_challenge_is_refused(bot: Bot) -> None:
     asked = {"type": "url_verification", "token": APP.verification_token, "challenge": "ajls384"}
     assert bot.post(plain(asked)).status_code == 401
+
+
+def test_only_a_short_unsigned_request_is_decrypted(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def open_envelope(key: str, body: bytes) -> dict[str, Any]:
+        opened.append(len(body))
+        return {}
+
+    monkeypatch.setattr(feishu, "open_envelope", open_envelope)
+    assert bot.post(b"x" * 8193).status_code == 401
+    assert opened == []
+    assert bot.post(b"x" * 8192).status_code == 401
+    assert opened == [8192]
 
 
 def test_an_event_larger_than_any_is_refused(bot: Bot) -> None:

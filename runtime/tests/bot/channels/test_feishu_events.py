@@ -121,6 +121,12 @@ def test_other_kinds_have_no_text(kind: str) -> None:
     assert read(event({"image_key": "img"}, message_type=kind)).text == ""
 
 
+def test_content_that_is_no_json_is_no_text() -> None:
+    forwarded = event(message_type="merge_forward")
+    forwarded["event"]["message"]["content"] = "Merged and Forwarded Message"
+    assert read(forwarded).text == ""
+
+
 def test_other_events_and_other_bots_are_passed_over() -> None:
     reaction = event()
     reaction["header"]["event_type"] = "im.message.reaction.created_v1"
