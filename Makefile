@@ -63,7 +63,8 @@ up: packages $(VENV)/.engine $(MODEL)   ## a throwaway Debian host serving the b
 
 down:                 ## removes what make up made, but not its cache
 	@if [ -x $(RUN) ]; then $(SUDO) $(RUN) sandbox down --purge; fi
-	@rm -rf $(VENV) inventory/.clawd
+	@$(SUDO) rm -rf inventory/.clawd/sandbox
+	@rm -rf $(VENV)
 
 test: packages $(VENV)/.engine $(VENV)/nginx $(MODEL) lint types   ## every test
 	@$(BIN)/pytest -q runtime/tests

@@ -309,12 +309,13 @@ def running(
         selection = Selection(split(limit), split(tags))
         with TerminalProgress(stderr_console()) as screen:
             yield Run(loaded, selection, screen, log, skip_unreachable), screen
-    except (ClawdError, KeyboardInterrupt, click.ClickException):
+    except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
         raise
-    except Exception:
+    except Exception as error:
         log.exception(f"{command} failed")
-        click.echo(f"clawd-provision: a fault of ours; the details are in {log.path}", err=True)
-        raise
+        fault = f"{type(error).__name__}: {error}"
+        click.echo(f"clawd-provision: a fault of ours ({fault}); the details are in {log.path}", err=True)
+        sys.exit(1)
     finally:
         log.close()
 
@@ -370,9 +371,12 @@ def show_sandbox(hosts: Any) -> None:
 
 def confirmed(plan: Plan) -> bool:
     """Asks whether to apply. Raises `ClawdError` where nobody can answer."""
+    from provision.concurrency import typed_line
+
     if not sys.stdin.isatty():
         raise ClawdError("there is nobody to ask here", advice="look at the plan, then run again with --yes")
-    return click.confirm(f"Apply {plan.changes} changes?", err=True)
+    click.echo(f"Apply {plan.changes} changes? [y/N]: ", nl=False, err=True)
+    return typed_line().strip().lower() in {"y", "yes"}
 
 
 def typed_lines() -> Iterator[str]:

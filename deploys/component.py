@@ -31,7 +31,7 @@ class ComponentSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A thing that can be installed, verified and removed on a host."""
+    """A thing that can be installed and verified on a host."""
 
     name: str
     summary: str

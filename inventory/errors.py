@@ -13,7 +13,6 @@ anything else that escapes is a fault of ours and keeps its traceback in a log.
     ├── HostError                   a step on a host failed
     │   └── CapacityError           the host is too small for what is placed on it
     ├── LockHeldError               someone else is applying           exit code 5
-    ├── RolledBackError             a change was undone                exit code 4
     └── VerifyError                 a check does not hold on a host
 """
 
@@ -96,12 +95,6 @@ class LockHeldError(ClawdError):
     """Another run holds the lock of a host."""
 
     exit_code = 5
-
-
-class RolledBackError(ClawdError):
-    """A change failed its check and the old state was put back."""
-
-    exit_code = 4
 
 
 class VerifyError(ClawdError):

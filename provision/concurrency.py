@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
 import gevent
 from gevent import monkey
 from gevent.pool import Pool
+from gevent.select import select
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -45,3 +47,13 @@ def for_each(items: Iterable[K], function: Callable[[K], T], at_once: int = 100)
             raise outcome
         done[item] = outcome
     return done
+
+
+def typed_line() -> str:
+    """The line that a person types, empty at the end of input.
+
+    Waits without stopping everything else: connections go on answering their hosts, however long a person
+    reads before typing.
+    """
+    select([sys.stdin], [], [])
+    return sys.stdin.readline()

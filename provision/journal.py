@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from inventory.errors import HostError
-from provision.plan import HostResult
+from provision.plan import HostResult, Status
 from provision.session import Session
 from provision.version import program_version
 
@@ -23,19 +23,24 @@ JOURNAL_FILE = "/var/lib/clawd/state/journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run on one host. `inventory` is the inventory's digest, `status` a `plan.Status`."""
+    """One run on one host.
+
+    `inventory` is the inventory's digest, `status` a `plan.Status`, `components` those that the run was
+    limited to (none: all).
+    """
 
     time: str
     who: str
     program: str
     inventory: str
     status: str
+    components: tuple[str, ...]
     changed: tuple[str, ...]
     failure: str = ""
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, result: HostResult, inventory: str) -> Self:
+    def of(cls, result: HostResult, inventory: str, components: tuple[str, ...]) -> Self:
         """The entry of a run that ends now."""
         failure = (
             f"{result.failure.component}: {result.failure.operation}" if result.failure else result.message
@@ -46,10 +51,16 @@ class Entry:
             program=program_version(),
             inventory=inventory,
             status=str(result.status),
+            components=components,
             changed=tuple(f"{operation.component}: {operation.name}" for operation in result.changed),
             failure=failure,
             seconds=round(result.seconds, 2),
         )
+
+    def is_whole(self, inventory: str) -> bool:
+        """Whether after this run the host was wholly what this program makes of this inventory."""
+        complete = self.status == Status.DONE and not self.components
+        return complete and (self.inventory, self.program) == (inventory, program_version())
 
     def to_line(self) -> str:
         """One line of JSON, ended by a newline."""
@@ -60,7 +71,8 @@ class Entry:
         """Reads one line; `None` for a line that was cut off by a crash."""
         try:
             told = json.loads(line)
-            return cls(**{**told, "changed": tuple(told["changed"])})
+            lists = {name: tuple(told[name]) for name in ("components", "changed")}
+            return cls(**{**told, **lists})
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -1,6 +1,6 @@
 """What each command does, step by step.
 
-up:      load → connect → examine → lock → supply → plan → confirm → apply → verify → journal
+up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 verify:  load → checks on every host
@@ -22,7 +22,7 @@ from inventory.load import Loaded, digest
 from provision import doctor, journal
 from provision import verify as checks
 from provision.assign import Selection, assign, selected_hosts
-from provision.concurrency import for_each
+from provision.concurrency import outcomes
 from provision.lock import Locks
 from provision.offline import apt_options, share
 from provision.plan import Plan, Result, Status
@@ -80,17 +80,20 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         ClawdError: before anything was changed, when a step finds something in the way.
     """
     assignments = assign(run.loaded.inventory, run.selection)
-    with connected(run) as (session, unreachable), Locks(session, session.hosts, "up"):
-        plan = make_plan(run, session, assignments)
-        if plan.changes and not confirm(plan):
-            return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
-        result = apply(run, session, plan)
+    with connected(run) as (session, unreachable):
+        with Locks(session, session.hosts, "up"):
+            plan = make_plan(run, session, assignments, may_build=True)
+            if plan.changes:
+                if not confirm(plan):
+                    return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
+                session.check_alive()
+            result = apply(run, session, plan)
+            notes = record(run, session, result)
         verification = None
         if verify and result.changed and result.succeeded:
             run.progress.step("verify")
             verification = checks.verify(run.loaded, _only(assignments, session.hosts))
-        record(run, session, result)
-    return conclude(plan, result, verification, unreachable)
+    return conclude(plan, result, verification, unreachable, notes)
 
 
 def plan(run: Run) -> Outcome:
@@ -105,8 +108,8 @@ def plan(run: Run) -> Outcome:
 def drift(run: Run) -> Outcome:
     """Says whether hosts differ from what was last applied, changing nothing.
 
-    A difference counts as drift when the inventory is the one that was last applied there; when the
-    inventory has changed since, the difference may be its own and the changes are pending.
+    A difference counts as drift when the last run there was complete and of this inventory and program; else
+    it may have another cause, and the changes are pending.
     """
     with connected(run) as (session, unreachable):
         planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
@@ -115,14 +118,15 @@ def drift(run: Run) -> Outcome:
     drifted = [
         host.host
         for host in planned.hosts
-        if host.changing and any(entry.inventory == current for entry in last[host.host])
+        if host.changing and any(entry.is_whole(current) for entry in last[host.host])
     ]
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
     if drifted:
         return Outcome(Exit.DRIFT, planned, message=f"drifted: {', '.join(drifted)}")
     if planned.changes:
-        return Outcome(Exit.PENDING, planned, message="the inventory has changed since it was last applied")
+        why = "not drift: the last run was of another inventory or program, or incomplete"
+        return Outcome(Exit.PENDING, planned, message=why)
     return Outcome(Exit.DONE, planned)
 
 
@@ -144,10 +148,10 @@ def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
 
 @contextmanager
 def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
-    """Connects to the selected hosts and examines them.
+    """Connects to the selected hosts.
 
-    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and
-    `HostError` with everything that stands in the way.
+    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and `HostError`
+    where commands do not run as root.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
     with Session(run.loaded, hosts, run.log) as session:
@@ -155,15 +159,19 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
         unreachable = session.connect()
         if unreachable and (not run.skip_unreachable or not session.hosts):
             raise _together(list(unreachable.values()))
+        session.everywhere(session.require_root)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
                 session.set_data(host, "apt_options", apt_options(share(session.transport(host))))
         yield session, unreachable
 
 
-def make_plan(run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]) -> Plan:
+def make_plan(
+    run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]], *, may_build: bool = False
+) -> Plan:
     """Examines the hosts, gathers what they need from the laptop, and compares.
 
+    With `may_build` the engine is built on a host when it can be built nowhere else and is not in the cache.
     Raises `ClawdError` when a host is unfit or could not be compared.
     """
     run.progress.step("examine")
@@ -171,7 +179,8 @@ def make_plan(run: Run, session: Session, assignments: Mapping[str, Sequence[Ass
         lambda host: doctor.HostFacts.parse(host, session.run(host, doctor.PROBE, timeout=30))
     )
     run.progress.step("supply")
-    supplies = gather(run.loaded, session, _only(assignments, session.hosts), run.progress)
+    mine = _only(assignments, session.hosts)
+    supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
     found = [
         finding
         for host in session.hosts
@@ -180,7 +189,7 @@ def make_plan(run: Run, session: Session, assignments: Mapping[str, Sequence[Ass
     if found:
         raise HostError("\n".join(found))
     run.progress.step("plan")
-    planned = session.prepare(_only(assignments, session.hosts), supplies, run.progress)
+    planned = session.prepare(mine, supplies, run.progress)
     if planned.errors:
         raise HostError("\n".join(f"{host.host}: {host.error}" for host in planned.errors))
     return planned
@@ -194,23 +203,24 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
         return Result(session.execute(planned, run.progress, stopping, Rollback(session)))
 
 
-def record(run: Run, session: Session, result: Result) -> None:
-    """Writes what happened into the journals of the hosts where something did.
+def record(run: Run, session: Session, result: Result) -> tuple[str, ...]:
+    """Writes what happened into the journals of the hosts where something did; returns what went wrong.
 
-    An unchanged host gets an entry only when the inventory has another digest than its last entry.
+    An unchanged host gets an entry only when its last one does not say the same already.
     """
     run.progress.step("journal")
     current = digest(run.loaded.inventory, run.loaded.folder)
+    components = run.selection.components
     results = {host.host: host for host in result.hosts}
 
     def write(name: str) -> None:
         host = results[name]
         quiet = host.status is Status.DONE and not host.changed
-        last = journal.read(session, host.host, 1) if quiet else ()
-        if not quiet or not any(entry.inventory == current for entry in last):
-            journal.append(session, host.host, journal.Entry.of(host, current))
+        if quiet and (components or any(entry.is_whole(current) for entry in journal.read(session, name, 1))):
+            return
+        journal.append(session, name, journal.Entry.of(host, current, components))
 
-    for_each(results, write)
+    return tuple(str(ended) for ended in outcomes(results, write).values() if isinstance(ended, Exception))
 
 
 def conclude(
@@ -218,12 +228,13 @@ def conclude(
     result: Result,
     verification: checks.Verification | None,
     unreachable: Mapping[str, ConnectError],
+    notes: Sequence[str] = (),
 ) -> Outcome:
-    """How an `up` ends."""
+    """How an `up` ends. `notes` are things that went wrong beside the hosts' own results."""
     code = Exit(result.exit_code)
-    if code is Exit.DONE and (unreachable or (verification and verification.failed)):
+    if code is Exit.DONE and (unreachable or notes or (verification and verification.failed)):
         code = Exit.ERROR
-    return Outcome(code, planned, result, verification, unreachable)
+    return Outcome(code, planned, result, verification, unreachable, "\n".join(notes))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ holds a secret: differences of secret files carry no lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -90,7 +90,6 @@ class Status(StrEnum):
 
     DONE = "done"
     FAILED = "failed"
-    UNREACHABLE = "unreachable"
     INTERRUPTED = "interrupted"
     ROLLED_BACK = "rolled back"
 
@@ -128,7 +127,6 @@ class Result:
     """What a run did on every host."""
 
     hosts: tuple[HostResult, ...]
-    checks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:

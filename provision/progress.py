@@ -25,6 +25,9 @@ class Progress(Protocol):
     def operation(self, host: str, operation: PlannedOperation) -> None:
         """A host begins an operation."""
 
+    def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
+        """So many bytes of a large file are on a host."""
+
     def finished(self, result: HostResult) -> None:
         """A host is through."""
 
@@ -45,6 +48,9 @@ class Silent:
         """Does nothing."""
 
     def operation(self, host: str, operation: PlannedOperation) -> None:
+        """Does nothing."""
+
+    def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
         """Does nothing."""
 
     def finished(self, result: HostResult) -> None:

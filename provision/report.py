@@ -31,7 +31,6 @@ STEPS = {
 _STYLE = {
     Status.DONE: "green",
     Status.FAILED: "red",
-    Status.UNREACHABLE: "red",
     Status.INTERRUPTED: "yellow",
     Status.ROLLED_BACK: "yellow",
 }
@@ -101,6 +100,12 @@ class TerminalProgress:
         self._hosts[host] = (text, done + 1, total)
         if not self._live and operation.changes:
             self._say(f"  {host}: {text}")
+
+    def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
+        """So many bytes of a large file are on a host."""
+        _, done, operations = self._hosts.get(host, ("", 0, 0))
+        text = f"{dest.rsplit('/', 1)[-1]} {sent / 1e6:.0f} of {total / 1e6:.0f} MB"
+        self._hosts[host] = (text, done, operations)
 
     def finished(self, result: HostResult) -> None:
         """A host is through."""

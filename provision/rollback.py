@@ -44,16 +44,24 @@ echo kept
 PUT_BACK = f"""set -eu
 cd /
 tar -tf {ARCHIVE} >/dev/null
-rm -rf etc/clawd/secrets
+if ! tar -tf {ARCHIVE} | grep -qx etc/systemd/system/clawd-engine.service; then
+    systemctl disable --now clawd-engine 2>/dev/null || true
+fi
+rm -rf {" ".join(KEPT)}
 tar -xpf {ARCHIVE}
 systemctl daemon-reload
 systemctl reset-failed clawd-bot clawd-engine 2>/dev/null || true
-if [ -f etc/clawd/engine.json ]; then systemctl restart clawd-engine; fi
+if [ -f etc/systemd/system/clawd-engine.service ]; then systemctl restart clawd-engine; fi
 systemctl restart clawd-bot
 systemctl is-active --quiet clawd-bot
-rm -f {ARCHIVE}
 """
-"""Unpacks what was kept over what is there and starts both services with it."""
+"""Replaces what is there by what was kept, and starts both services with it."""
+
+FORGET = f"rm -f {ARCHIVE}"
+"""What was kept holds old secrets: it goes when the run on the host is over."""
+
+START_SECONDS = 900
+"""A large model may take as long to load as its unit allows."""
 
 
 class Rollback:
@@ -75,19 +83,20 @@ class Rollback:
             if "kept" in kept.stdout.split():
                 self._armed.add(plan.host)
 
-    def undo(self, result: HostResult) -> HostResult:
-        """Puts the old state back on a host that failed in a guarded component.
+    def settle(self, result: HostResult) -> HostResult:
+        """Puts the old state back on a host that failed in a guarded component; then forgets it.
 
         Returns the result with what came of it; unchanged when there was nothing to put back.
         """
-        failure = result.failure
-        if result.host not in self._armed or failure is None or failure.component not in GUARDED:
+        if result.host not in self._armed:
             return result
-        done = self._session.run(result.host, PUT_BACK, timeout=180)
-        if done.succeeded:
-            return replace(
-                result,
-                status=Status.ROLLED_BACK,
-                message="the old release and settings were put back and serve",
-            )
-        return replace(result, message=f"the old state could not be put back: {done.stderr.strip()[-400:]}")
+        if result.status is Status.FAILED and result.failure and result.failure.component in GUARDED:
+            done = self._session.run(result.host, PUT_BACK, timeout=START_SECONDS)
+            if not done.succeeded:
+                message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
+                return replace(result, message=message)
+            message = "the old release and settings were put back and serve"
+            result = replace(result, status=Status.ROLLED_BACK, message=message)
+        if result.status is not Status.FAILED:
+            self._session.run(result.host, FORGET, timeout=20)
+        return result

@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import gevent
 import pyinfra
+import pyinfra.connectors.util
 from gevent.event import Event
 from paramiko import SSHException
 from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
@@ -30,6 +32,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from deploys.component import Component, ComponentSettings
 from deploys.ops.changes import collected
+from deploys.ops.stream import PROGRESS as PUSHED
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded
@@ -41,6 +44,16 @@ from provision.progress import Progress
 from provision.runlog import RunLog
 
 T = TypeVar("T")
+
+
+def _refuse_password(prompt: str = "") -> str:
+    """pyinfra would ask for a sudo password and send it in a command's arguments, where others see it."""
+    raise HostError(
+        "sudo asks for a password there", advice="give the login passwordless sudo, or connect as root"
+    )
+
+
+pyinfra.connectors.util.getpass = _refuse_password
 OUTPUT_LINES = 20
 
 
@@ -67,8 +80,8 @@ class Safety(Protocol):
     def arm(self, plan: HostPlan) -> None:
         """Called before the first operation. Raises when the host must not be changed."""
 
-    def undo(self, result: HostResult) -> HostResult:
-        """Called after a failure; returns how the host came out in the end."""
+    def settle(self, result: HostResult) -> HostResult:
+        """Called after the last operation; undoes a failure. Returns how the host came out in the end."""
 
 
 class Session:
@@ -159,6 +172,19 @@ class Session:
         except (OSError, EOFError, SSHException) as error:
             raise HostError(f"{name}: the connection broke ({error})") from error
         return CommandResult(succeeded, output.stdout, output.stderr)
+
+    def require_root(self, name: str) -> None:
+        """Raises `HostError` when commands do not run as root without a password."""
+        if not self.run(name, "exit 0", timeout=30).succeeded:
+            raise HostError(
+                f"{name}: {self.user(name)} may not run commands as root",
+                advice="give the login passwordless sudo, or connect as root",
+            )
+
+    def check_alive(self) -> None:
+        """Raises `ConnectError` when the connection to a host is gone, and with it its lock."""
+        for name in self.hosts:
+            self.transport(name)
 
     def as_root(self, name: str, script: str) -> str:
         """The command line that runs `script` as root on a host."""
@@ -295,8 +321,8 @@ class Session:
                 safety.arm(plan)
             with ctx_host.use(host):
                 result = self._walk(plan, progress, stopping)
-            if safety and result.status is Status.FAILED:
-                result = safety.undo(result)
+            if safety:
+                result = _settled(safety, result)
         result = replace(result, seconds=time.monotonic() - started)
         progress.finished(result)
         return result
@@ -309,6 +335,7 @@ class Session:
             if stopping.is_set():
                 return HostResult(plan.host, Status.INTERRUPTED, tuple(changed), unchanged)
             progress.operation(plan.host, operation)
+            host.connector_data[PUSHED] = partial(progress.pushed, plan.host)
             try:
                 succeeded = run_host_op(self._state, host, op_hash)
             except Exception as error:
@@ -340,6 +367,14 @@ class Session:
         text = ssh.known_hosts(self._loaded.inventory, self._declared, user_file)
         (self.ssh_folder / "known_hosts").write_text(text, encoding="utf-8")
         (self.ssh_folder / "ssh_config").write_text(ssh.ssh_config(self._declared), encoding="utf-8")
+
+
+def _settled(safety: Safety, result: HostResult) -> HostResult:
+    """What safety makes of a result. What goes wrong there is told beside the failure, not in its place."""
+    try:
+        return safety.settle(result)
+    except Exception as error:
+        return replace(result, message=f"{result.message}\n{_readable(error)}".strip())
 
 
 def _plan_or_error(name: str, outcome: HostPlan | Exception) -> HostPlan:

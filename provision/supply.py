@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploys.model.settings import local_model
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
-from inventory.errors import HostError
+from inventory.errors import ArtifactError, HostError
 from inventory.load import Loaded
 from provision.artifacts.builders import SshBuilder
 from provision.artifacts.cache import Cache
@@ -23,7 +23,12 @@ NEED_MODEL = {"model", "runtime"}
 
 
 def gather(
-    loaded: Loaded, session: Session, assignments: Mapping[str, Sequence[Assignment]], progress: Progress
+    loaded: Loaded,
+    session: Session,
+    assignments: Mapping[str, Sequence[Assignment]],
+    progress: Progress,
+    *,
+    may_build: bool,
 ) -> dict[str, Supplies]:
     """The supplies of every host of `assignments`.
 
@@ -35,7 +40,7 @@ def gather(
     """
     needs = {host: {item.component.name for item in assigned} for host, assigned in assignments.items()}
     running = [host for host, names in needs.items() if names & NEED_RELEASE]
-    built = _releases(session, running, progress)
+    built = _releases(session, running, progress, may_build=may_build)
     declared = local_model(loaded.inventory)
     model: ModelFile | None = None
     if declared is not None and any(names & NEED_MODEL for names in needs.values()):
@@ -51,7 +56,9 @@ def gather(
     }
 
 
-def _releases(session: Session, hosts: Sequence[str], progress: Progress) -> dict[str, ReleaseArchive]:
+def _releases(
+    session: Session, hosts: Sequence[str], progress: Progress, *, may_build: bool
+) -> dict[str, ReleaseArchive]:
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
         if not done.succeeded:
@@ -59,6 +66,11 @@ def _releases(session: Session, hosts: Sequence[str], progress: Progress) -> dic
         return HostKind.from_probe(done.stdout, where=host)
 
     def builder_on(host: str) -> SshBuilder:
+        if not may_build:
+            raise ArtifactError(
+                f"the engine for hosts like {host} has not been built yet, and only {host} could build it",
+                advice="run `clawd-provision up` once: it builds there, which takes some minutes",
+            )
         return SshBuilder(host, session.ssh_client(host), user=session.user(host))
 
     if not hosts:

@@ -28,7 +28,7 @@ FILE = PlannedOperation("nginx", "File nginx.conf", changes=True, files=(FileCha
         ([], 0),
         ([Status.DONE, Status.DONE], 0),
         ([Status.DONE, Status.FAILED], 1),
-        ([Status.UNREACHABLE], 1),
+        ([Status.FAILED], 1),
         ([Status.FAILED, Status.ROLLED_BACK], 4),
         ([Status.ROLLED_BACK, Status.INTERRUPTED, Status.FAILED], 130),
     ],

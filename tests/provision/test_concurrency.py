@@ -1,0 +1,71 @@
+"""Several hosts at once, and a question that stops nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+
+import gevent
+import pytest
+
+from provision.concurrency import for_each, outcomes, typed_line
+
+
+def test_everything_goes_on_while_a_person_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as keyboard, os.fdopen(writing, "w") as fingers:
+        monkeypatch.setattr(sys, "stdin", keyboard)
+        ticks: list[int] = []
+
+        def tick() -> None:
+            for number in range(5):
+                gevent.sleep(0.01)
+                ticks.append(number)
+            fingers.write("yes\n")
+            fingers.flush()
+
+        gevent.spawn(tick)
+        with gevent.Timeout(5):
+            assert typed_line() == "yes\n"
+        assert ticks == [0, 1, 2, 3, 4]
+
+
+def test_the_end_of_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    with io.TextIOWrapper(os.fdopen(reading, "rb")) as keyboard:
+        monkeypatch.setattr(sys, "stdin", keyboard)
+        with gevent.Timeout(5):
+            assert typed_line() == ""
+
+
+def test_items_are_done_at_once_and_told_in_order() -> None:
+    started = time.monotonic()
+
+    def slow(item: int) -> int:
+        gevent.sleep(0.1)
+        if item == 3:
+            raise ValueError("three")
+        return item * 10
+
+    ended = outcomes([1, 2, 3, 4], slow)
+    assert time.monotonic() - started < 0.35
+    assert list(ended) == [1, 2, 3, 4]
+    assert (ended[1], ended[4], str(ended[3])) == (10, 40, "three")
+
+
+def test_the_first_error_in_order_is_raised_after_all_have_ended() -> None:
+    ended: list[int] = []
+
+    def function(item: int) -> int:
+        gevent.sleep(0.01 * (5 - item))
+        ended.append(item)
+        if item in {2, 4}:
+            raise ValueError(str(item))
+        return item
+
+    with pytest.raises(ValueError, match="2"):
+        for_each([1, 2, 3, 4], function)
+    assert sorted(ended) == [1, 2, 3, 4]
