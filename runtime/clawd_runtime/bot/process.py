@@ -53,23 +53,34 @@ async def serve(bot: Bot, listener: socket.socket) -> None:
             timeout_graceful_shutdown=CONNECTION_GRACE,
         )
     )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
     watching = asyncio.create_task(_tell_watchdog(bot))
     try:
+        # What came earlier is taken up first, or a new message would be answered before an older one.
         await bot.start()
-        host, port = listener.getsockname()[:2]
-        log.info("listening on %s:%d", host, port)
-        notify("READY=1", "STATUS=answering")
-        await asyncio.wait((serving, asyncio.create_task(ending.wait())), return_when=asyncio.FIRST_COMPLETED)
-        notify("STOPPING=1", "STATUS=finishing answers")
-        log.info("stopping: what is not finished in time is taken up at the next start")
+        await _serve_until(ending, bot, server, listener)
     finally:
-        server.should_exit = True
-        await bot.stop()
-        await serving
         watching.cancel()
         await bot.close()
     log.info("stopped")
+
+
+async def _serve_until(
+    ending: asyncio.Event, bot: Bot, server: uvicorn.Server, listener: socket.socket
+) -> None:
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    asked_to_end = asyncio.create_task(ending.wait())
+    try:
+        host, port = listener.getsockname()[:2]
+        log.info("listening on %s:%d", host, port)
+        notify("READY=1", "STATUS=answering")
+        await asyncio.wait((serving, asked_to_end), return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1", "STATUS=finishing answers")
+        log.info("stopping: what is not finished in time is taken up at the next start")
+    finally:
+        asked_to_end.cancel()
+        server.should_exit = True
+        await bot.stop()
+        await serving
 
 
 async def _tell_watchdog(bot: Bot) -> None:

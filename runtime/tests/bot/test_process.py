@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import signal
 import socket
 import sqlite3
 import threading
@@ -10,12 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import jwt
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from clawd_runtime.bot.app import Bot
+from clawd_runtime.bot.process import listen_on, serve
+from clawd_runtime.bot.settings import Listen
 from tests.bot.program import Program, model_server
 from tests.standins.serve import serving
 
@@ -94,6 +104,46 @@ def test_its_life_as_systemd_sees_it(tmp_path: Path) -> None:
         asking.join(10.0)
         eventually(lambda: hear("STOPPING=1"))
     assert '"re: finish this"' in answers[0]
+
+
+class SlowToStart:
+    """A bot that takes a while to take up what an earlier run left."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.store = self
+
+    def http_application(self) -> Starlette:
+        async def asked(_: Request) -> Response:
+            self.happened.append("asked")
+            return Response()
+
+        return Starlette(routes=[Route("/", asked)])
+
+    async def start(self) -> None:
+        await asyncio.sleep(0.3)
+        self.happened.append("started")
+
+    async def stop(self) -> None:
+        self.happened.append("stopped")
+
+    async def close(self) -> None:
+        self.happened.append("closed")
+
+
+async def _asked_while_starting() -> list[str]:
+    bot = SlowToStart()
+    with listen_on(Listen(port=0)) as listener:
+        serving = asyncio.create_task(serve(cast(Bot, bot), listener))
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await http.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=10.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    return bot.happened
+
+
+def test_what_an_earlier_run_left_comes_before_what_is_new() -> None:
+    assert asyncio.run(_asked_while_starting()) == ["started", "asked", "stopped", "closed"]
 
 
 def test_the_log_tells_what_happens_and_no_secrets(tmp_path: Path) -> None:
