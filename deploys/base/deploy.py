@@ -66,14 +66,16 @@ def _journal(limit: str) -> None:
 
 
 def _operators(declared: tuple[Operator, ...]) -> None:
-    _keep_own_login(declared)
-    former: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
+    members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
+    # Root can never be declared: whoever put it there by hand is not to lose it.
+    undeclared = members - {operator.name for operator in declared} - {"root"}
+    _keep_own_login(declared, undeclared)
     accounts.group(OPERATORS)
     for operator in declared:
         _operator(operator)
     values = {"operators": [operator.name for operator in declared]}
     files.template("base/sudoers", SUDOERS, values, mode="0440", check="/usr/sbin/visudo -cqf {}")
-    for name in sorted(former - {operator.name for operator in declared} - {host.data.get("ssh_user")}):
+    for name in sorted(undeclared):
         accounts.retired(name, group=OPERATORS)
 
 
@@ -91,9 +93,14 @@ def authorized_keys(operator: Operator) -> str:
     return "".join(f"{key.strip()}\n" for key in operator.keys)
 
 
-def _keep_own_login(declared: tuple[Operator, ...]) -> None:
-    """Raises `HostError` when the login in use is an operator whose keys would not include the one in use."""
+def _keep_own_login(declared: tuple[Operator, ...], undeclared: frozenset[str]) -> None:
+    """Raises `HostError` when the login in use would lose its sudo, or the key in use its login."""
     user, key = host.data.get("ssh_user"), key_in_use()
+    if user in undeclared:
+        raise HostError(
+            f"{host.name}: {user} is the login in use, and base.operators no longer has it: it would lose sudo",
+            advice=f"connect with another login first, or declare {user} under base.operators",
+        )
     for operator in declared:
         if operator.name == user and key and not any(key in line.split() for line in operator.keys):
             raise HostError(

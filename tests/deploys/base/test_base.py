@@ -31,14 +31,21 @@ KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJt0000000000000000000000000000000000000000000"
 ANNA = {"name": "anna", "keys": [f"ssh-ed25519 {KEY} anna@desk"]}
 
 
-def bare_host(settings: dict[str, object], *, port: int = 22, login: str = "root", key: str = KEY) -> Run:
-    """Base prepared on a host where nothing is yet, over an SSH connection."""
+def bare_host(
+    settings: dict[str, object],
+    *,
+    port: int = 22,
+    login: str = "root",
+    key: str = KEY,
+    former: tuple[str, ...] = ("boris",),
+) -> Run:
+    """Base prepared on a host with nothing but `former` operators, over an SSH connection."""
     transport = SimpleNamespace(
         auth_handler=SimpleNamespace(private_key=SimpleNamespace(get_base64=lambda: key))
     )
     facts = {
         ConnectionFact: Connection("192.0.2.7", port),
-        GroupFact: frozenset({"boris", login}),
+        GroupFact: frozenset(former),
         PackagesFact: frozenset(),
         PathFact: PathState(),
         UnitFact: UnitState(),
@@ -82,9 +89,19 @@ def test_port_of_the_connection_stays_open() -> None:
     assert [line for line in text.splitlines() if line.startswith("Port")] == ["Port 2022", "Port 2222"]
 
 
-def test_operator_no_longer_declared_is_retired_but_not_the_login_in_use() -> None:
-    names = bare_host({"operators": []}, login="carla").names
+def test_operator_no_longer_declared_is_retired() -> None:
+    names = bare_host({"operators": []}, login="carla", former=("boris", "root")).names
     assert [name for name in names if "Retire" in name] == ["Base | Retire boris"]
+
+
+def test_login_in_use_is_not_retired_but_refused() -> None:
+    with pytest.raises(
+        HostError, match=r"boris is the login in use, and base\.operators no longer"
+    ) as refused:
+        bare_host({"operators": [ANNA]}, login="boris")
+    assert "connect with another login first" in str(refused.value.advice)
+    declared = {"name": "boris", "keys": ANNA["keys"]}
+    assert bare_host({"operators": [declared]}, login="boris").predicted
 
 
 def test_keys_without_the_one_in_use_are_refused() -> None:
