@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import Channel, RetryLater, Undeliverable
@@ -15,12 +15,14 @@ from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.store.store import Queued, Store
 from clawd_runtime.bot.values import ConversationKey
+from clawd_runtime.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 SENT_AT_ONCE = 64
 SEND_SECONDS = 60.0
 GIVE_UP_AFTER = 24 * 3600.0
+RECORD_AGAIN_AFTER = 5.0
 IDEMPOTENCY_MARGIN = 120.0
 
 
@@ -89,7 +91,8 @@ class Deliverer:
 
     async def _postpone(self, delivery: Delivery, after: float | None, problem: str) -> float:
         wait = (after if after is not None else backoff(delivery.reply.attempt)) * random.uniform(1.0, 1.2)  # noqa: S311
-        await self._store.postpone(delivery.id, self._clock() + wait, problem)
+        until = self._clock() + wait
+        await _recorded(lambda: self._store.postpone(delivery.id, until, problem))
         self._metrics.delivery(delivery.reply.conversation.channel, "retried")
         log.warning("%s: again in %.1f s: %s", _name(delivery), wait, problem)
         return wait
@@ -98,13 +101,23 @@ class Deliverer:
         self, delivery: Delivery, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> float | None:
         """Record how it ended; no other attempt is made."""
-        await self._store.finish(delivery.id, state, ref=ref, problem=problem)
+        await _recorded(lambda: self._store.finish(delivery.id, state, ref=ref, problem=problem))
         self._metrics.delivery(delivery.reply.conversation.channel, state)
         if problem:
             log.warning("%s: %s: %s", _name(delivery), state, problem)
         else:
             log.info("%s: %s", _name(delivery), state)
         return None
+
+
+async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
+    """Repeat until it is stored: how an attempt ended is known here only; forgotten, it becomes a doubt."""
+    while True:
+        try:
+            return await record()
+        except StoreError as fault:
+            log.error("%s: again in %g s", fault, RECORD_AGAIN_AFTER)
+            await asyncio.sleep(RECORD_AGAIN_AFTER)
 
 
 def _name(delivery: Delivery) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clawd_runtime.bot import deliverer
+from clawd_runtime.bot import deliverer, lanes
 from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliverable
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Settlement, Store
 from clawd_runtime.bot.worker import replies_to
+from clawd_runtime.errors import StoreError
 from tests.bot.scripted import Chain, IdempotentChannel, ScriptedChannel, message, running
 
 
@@ -104,6 +106,32 @@ def test_an_interrupted_delivery_whose_key_is_forgotten(tmp_path: Path) -> None:
     channel = IdempotentChannel()
     assert asyncio.run(_interrupted(tmp_path, channel, 3500.0)) == {"doubtful": 1}
     assert channel.attempts == []
+
+
+@pytest.mark.parametrize(("call", "outcome"), [("postpone", RetryLater("429", 0.01)), ("finish", None)])
+def test_a_full_disk_makes_no_doubt_of_a_certainty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, outcome: Exception | None
+) -> None:
+    monkeypatch.setattr(deliverer, "RECORD_AGAIN_AFTER", 0.01, raising=False)
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
+    channel = ScriptedChannel(outcome)
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel)) as chain:
+            record, failures = getattr(chain.store, call), iter(range(3))
+
+            async def failing(*arguments: Any, **more: Any) -> None:
+                if next(failures, None) is not None:
+                    raise StoreError("the disk is full")
+                await record(*arguments, **more)
+
+            monkeypatch.setattr(chain.store, call, failing)
+            await chain.store.store(message("1"))
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {}
+    assert channel.texts == ["re: hello"]
 
 
 def test_it_gives_up_after_a_day(tmp_path: Path) -> None:
