@@ -98,6 +98,14 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
             "add `secret_token:` (1 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
             ((*path, "mode"), (*path, "secret_token")),
         )
+    runtimes, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
+    if runtimes and fronts and not runtimes.keys() & fronts.keys():
+        yield Finding(
+            ((*path, "mode"), path),
+            "no host has both runtime and nginx, so no bot can give nginx's certificate to Telegram",
+            "give one host both roles, or write `mode: polling` with one runtime host",
+            (EVERY_ROLE,),
+        )
     port = inventory.nginx.https_port
     if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM and port not in TELEGRAM_WEBHOOK_PORTS:
         yield Finding(

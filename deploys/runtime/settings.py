@@ -43,6 +43,7 @@ class TelegramSettings(ComponentSettings):
     upload_certificate: str | None = Field(
         description="Certificate that Telegram cannot know by itself; `None` where nginx runs elsewhere."
     )
+    registers_webhook: bool = Field(description="Telegram knows one webhook, so one host registers it.")
 
 
 class FeishuSettings(ComponentSettings):
@@ -150,7 +151,18 @@ def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
         mode=telegram.mode,
         api_base=telegram.api_base.rstrip("/"),
         upload_certificate=CERTIFICATE if uploads else None,
+        registers_webhook=host == _registrar(inventory),
     )
+
+
+def _registrar(inventory: Inventory) -> str | None:
+    """The runtime host that registers Telegram's webhook: the first that has nginx's certificate to upload.
+
+    Were each to register its own, the last to start would take all messages away from the others.
+    """
+    runtimes = inventory.with_role("runtime")
+    fronts = (name for name, declared in runtimes.items() if "nginx" in declared.roles)
+    return next(fronts, next(iter(runtimes), None))
 
 
 def _channel_credentials(channels: Channels) -> dict[str, SecretStr]:

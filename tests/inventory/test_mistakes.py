@@ -301,7 +301,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     "nginx on the SSH port": (
         "base:\n",
         "nginx:\n  http_port: ‸22\nbase:\n",
-        "port 22 is used twice on bot1: by `nginx.http_port` and by `base.ssh_port`",
+        "port 22 is used twice on bot1: by `nginx.http_port` and by `hosts.bot1.port`",
         "give one of them another port",
     ),
     "SSH on nginx's port": (
@@ -720,6 +720,20 @@ def test_polling_by_two(laptop: Path) -> None:
     (mistake,) = raised.value.mistakes
     assert (mistake.line, mistake.column) == (19, 11)
     assert mistake.problem == "2 runtime hosts would poll Telegram, which answers one of them only"
+
+
+def test_webhook_needs_a_bot_beside_nginx(laptop: Path) -> None:
+    """Its bot uploads the certificate, which Telegram cannot know otherwise."""
+    apart = VALID.replace(ROLES, "    roles: [runtime]\n  web1: {address: 192.0.2.12, roles: [nginx]}\n")
+    (laptop / "prod.yml").write_text(apart)
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    (mistake,) = raised.value.mistakes
+    assert (mistake.line, mistake.column) == (17, 3)
+    assert mistake.advice == "give one host both roles, or write `mode: polling` with one runtime host"
+    together = apart.replace("[nginx]", "[nginx, runtime]")
+    (laptop / "prod.yml").write_text(together)
+    assert list(load(Path("prod.yml")).inventory.with_role("runtime")) == ["bot1", "web1"]
 
 
 def test_every_pattern_of_the_model_has_words() -> None:

@@ -40,6 +40,23 @@ def test_polling_telegram_needs_no_secret_token_and_uploads_no_certificate() -> 
 
 
 @pytest.mark.parametrize(
+    ("hosts", "registrar"),
+    [
+        ({"bot1": ["runtime", "nginx"]}, "bot1"),
+        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime", "nginx"]}, "bot1"),
+        ({"bot1": ["runtime"], "bot2": ["runtime", "nginx"]}, "bot2"),
+        ({"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}, "bot1"),
+    ],
+)
+def test_one_host_registers_the_webhook(hosts: dict[str, list[str]], registrar: str) -> None:
+    declared = inventory(hosts)
+    found = {name: settings(declared, name).telegram for name, roles in hosts.items() if "runtime" in roles}
+    assert [name for name, telegram in found.items() if telegram and telegram.registers_webhook] == [
+        registrar
+    ]
+
+
+@pytest.mark.parametrize(
     ("hosts", "listen"),
     [
         ({"bot1": ["runtime", "nginx"]}, "127.0.0.1"),

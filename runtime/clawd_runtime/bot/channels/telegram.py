@@ -31,7 +31,12 @@ from clawd_runtime.bot.channels.base import (
 )
 from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
 from clawd_runtime.bot.channels.telegram_progress import TelegramProgress
-from clawd_runtime.bot.channels.telegram_reception import Polling, Reception, WebhookRegistration
+from clawd_runtime.bot.channels.telegram_reception import (
+    Polling,
+    Reception,
+    RegisteredElsewhere,
+    WebhookRegistration,
+)
 from clawd_runtime.bot.channels.telegram_updates import read_update
 from clawd_runtime.bot.splitting import split
 from clawd_runtime.bot.values import Inbound, Reply, SentRef
@@ -48,11 +53,15 @@ REFUSED_TOKEN_WAIT = 60.0
 
 
 class TelegramSettings(ChannelSettings):
-    """`upload_certificate` is the PEM file of a certificate that no public authority signed."""
+    """`upload_certificate` is the PEM file of a certificate that no public authority signed.
+
+    Telegram knows one webhook a bot: of several hosts with the same token, one `registers_webhook`.
+    """
 
     mode: Literal["webhook", "polling"] = "webhook"
     api_base: Annotated[str, Field(pattern=r"^https?://[^/].*$")] = "https://api.telegram.org"
     upload_certificate: Path | None = None
+    registers_webhook: bool = True
     max_connections: Annotated[int, Field(ge=1, le=100)] = 40
 
 
@@ -89,7 +98,7 @@ class TelegramChannel(Channel):
         return (Route(WEBHOOK_PATH, self._webhook, methods=["POST"]),)
 
     async def run(self) -> None:
-        """Poll, or keep the webhook registered."""
+        """Poll, or keep the webhook registered where that is this bot's part."""
         await self._reception.run()
 
     def split(self, text: str) -> tuple[str, ...]:
@@ -156,6 +165,8 @@ class TelegramChannel(Channel):
         secret = self.context.credentials["telegram-secret-token"]
         if not SECRET_TOKEN.match(secret):
             raise SettingsError("credential telegram-secret-token: should be 1–256 of A–Z a–z 0–9 _ -")
+        if not self._settings.registers_webhook:
+            return RegisteredElsewhere(self._api)
         return WebhookRegistration(
             self._api,
             url=self.context.public_url + WEBHOOK_PATH,

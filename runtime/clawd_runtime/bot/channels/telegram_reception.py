@@ -73,6 +73,14 @@ class Reception(ABC):
         return me
 
 
+class RegisteredElsewhere(Reception):
+    """Answers what comes by a webhook that another host's bot keeps registered."""
+
+    async def step(self, me: Identity) -> None:
+        """See `Reception.step`."""
+        await asyncio.sleep(CHECK_EVERY)
+
+
 class WebhookRegistration(Reception):
     """Registers the webhook at the start, and again when Telegram or the certificate's file differ."""
 

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from clawd_runtime.bot.channels import telegram_reception
 from clawd_runtime.bot.channels.telegram_updates import Identity
+from clawd_runtime.errors import StoreError
 from tests.bot.channels.fakes import MemoryInbox
 from tests.bot.channels.telegram_bench import CHAT, ME, SECRET, TOKEN, bot_api, channel, until
 from tests.standins.control import Control
@@ -177,6 +178,28 @@ def test_the_webhook_is_registered(standin: Control) -> None:
         "allowed_updates": '["message"]',
         "max_connections": "40",
     }
+
+
+def test_a_bot_beside_the_one_that_registers_answers_and_leaves_the_webhook_alone(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "CHECK_EVERY", 0.02)
+    seen: list[int] = []
+
+    async def watched() -> None:
+        async with channel(standin.base_url, registers_webhook=False) as telegram:
+            reception = telegram._reception
+            task = asyncio.create_task(telegram.run())
+            await until(lambda: reception.identity is not None)
+            # Several rounds, each of which would register it.
+            await asyncio.sleep(0.1)
+            seen.append(len(telegram.routes()))
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(watched())
+    assert seen == [1]
+    assert not [call for call in standin.get("calls") if "webhook" in call["method"]]
 
 
 def test_the_certificate_is_uploaded_again_when_it_changes(
