@@ -150,8 +150,8 @@ def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
 def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
     """Connects to the selected hosts.
 
-    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and `HostError`
-    where commands do not run as root.
+    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and
+    `HostError` where commands do not run as root.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
     with Session(run.loaded, hosts, run.log) as session:

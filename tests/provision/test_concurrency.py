@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
@@ -33,12 +32,13 @@ def test_everything_goes_on_while_a_person_thinks(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_end_of_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(writing)
-    with io.TextIOWrapper(os.fdopen(reading, "rb")) as keyboard:
+    person, terminal = os.openpty()
+    with os.fdopen(terminal, encoding="utf-8") as keyboard:
         monkeypatch.setattr(sys, "stdin", keyboard)
+        os.write(person, b"\x04")
         with gevent.Timeout(5):
             assert typed_line() == ""
+    os.close(person)
 
 
 def test_items_are_done_at_once_and_told_in_order() -> None:
