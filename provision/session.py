@@ -107,8 +107,10 @@ class Session:
         self._declared = {name: loaded.inventory.hosts[name] for name in hosts}
         self._folder = tempfile.TemporaryDirectory(prefix="clawd-ssh-")
         self.ssh_folder = Path(self._folder.name)
-        self._write_ssh_files()
-        names = [(name, ssh.pyinfra_data(host, self.ssh_folder)) for name, host in self._declared.items()]
+        ssh.write_files(loaded.inventory, self._declared, self.ssh_folder)
+        names = [
+            (name, ssh.pyinfra_data(name, host, self.ssh_folder)) for name, host in self._declared.items()
+        ]
         hosts_of_run = Inventory((names, {}))
         for host in hosts_of_run if connector else ():
             host.connector_cls = connector
@@ -361,12 +363,6 @@ class Session:
 
     def _host(self, name: str) -> Any:
         return self._state.inventory.get_host(name)
-
-    def _write_ssh_files(self) -> None:
-        user_file = Path("~/.ssh/known_hosts").expanduser()
-        text = ssh.known_hosts(self._loaded.inventory, self._declared, user_file)
-        (self.ssh_folder / "known_hosts").write_text(text, encoding="utf-8")
-        (self.ssh_folder / "ssh_config").write_text(ssh.ssh_config(self._declared), encoding="utf-8")
 
 
 def _settled(safety: Safety, result: HostResult) -> HostResult:

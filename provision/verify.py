@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,8 @@ class HostBrief:
     """What the pytest process of one host is told, pickled, through a pipe."""
 
     host: str
-    address: str
-    user: str
-    port: int
+    sudo: bool
     ssh_config: str
-    identity_file: str | None
     control_path: str
     settings: Mapping[str, ComponentSettings]
 
@@ -91,53 +88,23 @@ def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> V
     with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
         folder = Path(name)
         declared = {host: loaded.inventory.hosts[host] for host in assignments}
-        known = ssh.known_hosts(loaded.inventory, declared, Path("~/.ssh/known_hosts").expanduser())
-        (folder / "known_hosts").write_text(known, encoding="utf-8")
-        briefs = {host: _brief(loaded, host, assignments[host], folder) for host in assignments}
+        ssh.write_files(loaded.inventory, declared, folder)
+        briefs = {
+            host: HostBrief(
+                host=host,
+                sudo=declared[host].user != "root",
+                ssh_config=str(ssh.config_file(folder)),
+                # Short: the path of a socket has at most 104 bytes on some systems, and `ssh` adds to it.
+                control_path=str(folder / f"{position}.sock"),
+                settings={item.component.name: item.settings for item in assigned},
+            )
+            for position, (host, assigned) in enumerate(assignments.items())
+        }
         try:
             outcomes = for_each(briefs, lambda host: _checks_of_host(briefs[host]), AT_ONCE)
         finally:
             for_each(briefs, lambda host: _end_connection(briefs[host]))
     return Verification(tuple(check for checks in outcomes.values() for check in checks))
-
-
-def _brief(loaded: Loaded, host: str, assigned: Iterable[Assignment], folder: Path) -> HostBrief:
-    declared = loaded.inventory.hosts[host]
-    config = folder / f"{host}.ssh_config"
-    config.write_text(openssh_config(host, loaded, folder), encoding="utf-8")
-    return HostBrief(
-        host=host,
-        address=declared.address,
-        user=declared.user,
-        port=declared.port,
-        ssh_config=str(config),
-        identity_file=str(declared.ssh_key) if declared.ssh_key else None,
-        control_path=str(folder / f"{host}.sock"),
-        settings={item.component.name: item.settings for item in assigned},
-    )
-
-
-def openssh_config(name: str, loaded: Loaded, folder: Path) -> str:
-    """An OpenSSH configuration that reaches one host under the same rules as the run itself."""
-    host = loaded.inventory.hosts[name]
-    lines = [
-        f"Host {host.address}",
-        f"    Port {host.port}",
-        f"    User {host.user}",
-        "    StrictHostKeyChecking yes",
-        f"    UserKnownHostsFile {folder / 'known_hosts'}",
-        "    GlobalKnownHostsFile /dev/null",
-        "    BatchMode yes",
-        f"    ConnectTimeout {ssh.CONNECT_TIMEOUT}",
-        "    LogLevel ERROR",
-    ]
-    if host.ssh_key:
-        lines += [f"    IdentityFile {host.ssh_key}", "    IdentitiesOnly yes"]
-    if host.bastion:
-        lines.append(
-            f"    ProxyJump {host.bastion.user or host.user}@{host.bastion.address}:{host.bastion.port}"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
@@ -194,7 +161,7 @@ def _end_connection(brief: HostBrief) -> None:
             f"ControlPath={brief.control_path}",
             "-O",
             "exit",
-            brief.address,
+            brief.host,
         ],
         capture_output=True,
         check=False,

@@ -39,10 +39,10 @@ def brief(pytestconfig: pytest.Config) -> HostBrief:
 def host(brief: HostBrief) -> Any:
     """The testinfra host, as root, over one shared connection."""
     return testinfra.get_host(
-        f"ssh://{brief.address}",
+        f"ssh://{brief.host}",
         ssh_config=brief.ssh_config,
         controlpath=brief.control_path,
-        sudo=brief.user != "root",
+        sudo=brief.sudo,
     )
 
 
