@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paramiko import BadHostKeyException
 from paramiko.hostkeys import HostKeys
 
 from inventory.errors import ConnectError
@@ -138,9 +139,9 @@ def pyinfra_data(name: str, host: Host, folder: Path) -> dict[str, Any]:
     return data
 
 
-def connect_error(name: str, host: Host, cause: object) -> ConnectError:
-    """Turns what the SSH library or the `ssh` program says into a message for the operator."""
-    text = str(cause).strip()
+def connect_error(name: str, host: Host, cause: BaseException | str) -> ConnectError:
+    """Turns what the SSH library raised or the `ssh` program said into a message for the operator."""
+    text = str(_wrong_key(cause) or cause).strip()
     where = f"{name} ({host.user}@{host.address}:{host.port})"
     entry, address, port = f"hosts.{name}", host.address, host.port
     if host.bastion and _speaks_of_jump_host(text, host):
@@ -175,6 +176,14 @@ def connect_error(name: str, host: Host, cause: object) -> ConnectError:
         f"{where}: cannot be reached ({text})",
         advice="check that it is on, its address and port, and any firewall between",
     )
+
+
+def _wrong_key(cause: BaseException | str) -> BadHostKeyException | None:
+    """The wrong host key behind an error: pyinfra trips over its own report of one that a jump host shows."""
+    error = cause if isinstance(cause, BaseException) else None
+    while error is not None and not isinstance(error, BadHostKeyException):
+        error = error.__context__
+    return error
 
 
 def _speaks_of_jump_host(text: str, host: Host) -> bool:

@@ -1,0 +1,119 @@
+"""Real SSH servers behind real jump hosts, reached by pyinfra and by the `ssh` program."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import paramiko
+import pytest
+
+from inventory.model import Inventory
+from provision import ssh
+from provision.runlog import RunLog
+from provision.session import Session
+from tests.provision.ssh_servers import Server, serving
+
+PRIVATE = "10.255.255.5"
+
+
+@dataclass
+class Network:
+    """Two hosts at one private address, each behind a jump host of its own."""
+
+    jumps: dict[str, Server]
+    hosts: dict[str, Server]
+    key: Path
+    folder: Path
+
+    def inventory(self, **jump_keys: str | None) -> Inventory:
+        """Declares the hosts; `jump_keys` says another host key of a jump host, or none."""
+        hosts = {
+            name: {
+                "address": PRIVATE,
+                "user": "ops",
+                "ssh_key": str(self.key),
+                "host_key": host.public_key,
+                "bastion": {
+                    "address": "127.0.0.1",
+                    "port": self.jumps[name].port,
+                    "user": "jumper",
+                    "host_key": jump_keys.get(name, self.jumps[name].public_key),
+                },
+            }
+            for name, host in self.hosts.items()
+        }
+        models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
+        return Inventory.model_validate({"hosts": hosts, "models": models})
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    key = paramiko.ECDSAKey.generate()
+    key.write_private_key_file(str(tmp_path / "key"))
+    hosts = {name: Server(key) for name in ("east", "west")}
+    jumps = {name: Server(key, behind=host) for name, host in hosts.items()}
+    with serving(*hosts.values(), *jumps.values()):
+        yield Network(jumps, hosts, tmp_path / "key", tmp_path)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[RunLog]:
+    opened = RunLog("test", tmp_path / "log")
+    yield opened
+    opened.close()
+
+
+def session(network: Network, log: RunLog, inventory: Inventory) -> Session:
+    loaded: Any = SimpleNamespace(inventory=inventory, state_folder=network.folder)
+    return Session(loaded, tuple(inventory.hosts), log)
+
+
+def test_hosts_at_one_address_are_told_apart_by_their_jump_hosts(network: Network, log: RunLog) -> None:
+    with session(network, log, network.inventory()) as hosts:
+        assert hosts.connect() == {}
+        for name in ("east", "west"):
+            channel = hosts.open_channel(name)
+            channel.exec_command("who are you")
+            assert channel.makefile("r").readline().strip() == str(network.hosts[name].port)
+            assert network.jumps[name].logins == ["jumper"]
+            assert network.jumps[name].asked == [(PRIVATE, 22)]
+            assert network.hosts[name].logins == ["ops"]
+
+
+def test_the_ssh_program_reaches_them_by_the_same_file(network: Network) -> None:
+    inventory = network.inventory()
+    ssh.write_files(inventory, inventory.hosts, network.folder)
+    for name in ("east", "west"):
+        command = ["ssh", "-F", str(ssh.config_file(network.folder)), name, "true"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stdout.strip()) == (0, str(network.hosts[name].port)), done.stderr
+        assert network.jumps[name].logins == ["jumper"]
+
+
+def test_a_jump_host_that_nobody_knows_is_refused_without_a_question(
+    network: Network, log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody may be asked"))
+    with session(network, log, network.inventory(east=None)) as hosts:
+        unreachable = hosts.connect()
+        assert hosts.hosts == ("west",)
+    assert "its jump host jumper@127.0.0.1" in unreachable["east"].message
+    assert "its host key is not known" in unreachable["east"].message
+    assert "`hosts.east.bastion`" in unreachable["east"].advice
+    assert network.jumps["east"].logins == []
+
+
+def test_a_jump_host_with_another_key_is_refused(network: Network, log: RunLog) -> None:
+    other = network.hosts["east"].public_key
+    with session(network, log, network.inventory(east=other)) as hosts:
+        unreachable = hosts.connect()
+    assert "its jump host jumper@127.0.0.1" in unreachable["east"].message
+    assert "another host key" in unreachable["east"].message
+    assert network.jumps["east"].logins == []
