@@ -11,14 +11,20 @@ import socket
 
 
 def notify(*assignments: str) -> bool:
-    """Send `assignments` (such as `READY=1`) to the service manager; says whether anybody was told."""
+    """Send `assignments` (such as `READY=1`) to the service manager; says whether anybody was told.
+
+    That nobody listens (any more) is no reason to fail.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto("\n".join(assignments).encode(), address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto("\n".join(assignments).encode(), address)
+    except OSError:
+        return False
     return True
 
 

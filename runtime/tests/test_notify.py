@@ -29,6 +29,11 @@ def test_nobody_is_told_where_nobody_listens(monkeypatch):
     assert not notify("READY=1")
 
 
+def test_a_service_manager_that_has_gone_is_not_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    assert not notify("READY=1")
+
+
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [
