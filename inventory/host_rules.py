@@ -101,7 +101,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
     by_nginx = frozenset(inventory.with_role("nginx"))
     opened = "remove it: the firewall opens the ports of the components by itself"
     claims = [
-        _Claim(("base", "ssh_port"), inventory.base.ssh_port, "tcp", everywhere),
+        *_by_ssh(inventory),
         _Claim(("nginx", "https_port"), inventory.nginx.https_port, "tcp", by_nginx),
         _Claim(("nginx", "http_port"), inventory.nginx.http_port, "tcp", by_nginx),
         _Claim(("bot", "port"), inventory.bot.port, "tcp", frozenset(inventory.with_role("runtime"))),
@@ -127,6 +127,16 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                     (EVERY_ROLE,),
                 )
                 break
+
+
+def _by_ssh(inventory: Inventory) -> Iterator[_Claim]:
+    """The port of sshd: the declared one, or else the one that each host is reached on."""
+    declared = inventory.base.ssh_port
+    if declared is not None:
+        yield _Claim(("base", "ssh_port"), declared, "tcp", frozenset(inventory.hosts))
+        return
+    for name, host in inventory.hosts.items():
+        yield _Claim(("hosts", name, "port"), host.port, "tcp", frozenset({name}))
 
 
 def base(inventory: Inventory) -> Iterator[Finding]:

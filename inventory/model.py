@@ -68,7 +68,9 @@ class Base(Declared):
     packages: tuple[str, ...] = Field((), description="Additional Debian packages.")
     operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
     journal_max: str = Field("500M", pattern=r"^[0-9]+[KMG]$", description="Most disk journald may use.")
-    ssh_port: Port = Field(22, description="Port sshd listens on.")
+    ssh_port: Port | None = Field(
+        None, description="Port sshd listens on, beside the one in use; only that when absent."
+    )
 
 
 class OpenPort(Declared):

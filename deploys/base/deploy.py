@@ -98,7 +98,8 @@ def _keep_own_login(declared: tuple[Operator, ...], undeclared: frozenset[str]) 
     user, key = host.data.get("ssh_user"), key_in_use()
     if user in undeclared:
         raise HostError(
-            f"{host.name}: {user} is the login in use, and base.operators no longer has it: it would lose sudo",
+            f"{host.name}: {user} is the login in use, and base.operators no longer has it, so it would "
+            f"lose sudo",
             advice=f"connect with another login first, or declare {user} under base.operators",
         )
     for operator in declared:
@@ -117,8 +118,8 @@ def key_in_use() -> str | None:
     return str(key.get_base64()) if key else None
 
 
-def _ssh(declared: int) -> None:
+def _ssh(declared: int | None) -> None:
     """The port of the connection in use stays open beside the declared one: no run cuts itself off."""
-    ports = sorted({declared, connection_of(host).port or declared})
+    ports = sorted(connection_of(host).ssh_ports(declared))
     files.template("base/sshd.conf", SSHD, {"ports": ports}, check=SSHD_CHECK)
     services.converge("ssh", inputs="", watch=(SSHD,), reload=True)

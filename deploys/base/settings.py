@@ -18,7 +18,7 @@ class BaseSettings(ComponentSettings):
     operators: tuple[Operator, ...] = ()
     time_zone: str = "Etc/UTC"
     journal_max: str = "500M"
-    ssh_port: Port = 22
+    ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
 
 
 def settings_for(inventory: Inventory, host: str) -> BaseSettings:

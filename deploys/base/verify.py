@@ -38,7 +38,7 @@ def test_folder(host: Any, path: str) -> None:
 def test_sshd_as_declared(host: Any, settings: BaseSettings) -> None:
     effective = set(host.check_output("/usr/sbin/sshd -T").splitlines())
     wanted = {
-        f"port {settings.ssh_port}",
+        *((f"port {settings.ssh_port}",) if settings.ssh_port else ()),
         "pubkeyauthentication yes",
         "passwordauthentication no",
         "kbdinteractiveauthentication no",

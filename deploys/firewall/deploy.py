@@ -35,8 +35,7 @@ def apply() -> None:
             f"firewall.management, so this run would be the last",
             advice=f"add a network that holds {connection.client} to firewall.management",
         )
-    ssh_ports = {settings.ssh_port, connection.port or settings.ssh_port}
-    rules = accepting(settings, ssh_ports, _addresses(names_in(settings)))
+    rules = accepting(settings, connection.ssh_ports(settings.ssh_port), _addresses(names_in(settings)))
     ruleset = files.render("firewall/nftables.conf", {"rules": rules})
     packages.installed("nftables")
     files.put(CONFIG, ruleset, mode="0755", check="nft -c -f {}")

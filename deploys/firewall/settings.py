@@ -25,7 +25,7 @@ class Opening(ComponentSettings):
 class FirewallSettings(ComponentSettings):
     """What may reach one host, besides answers to what it asked for, loopback and ICMP."""
 
-    ssh_port: Port = 22
+    ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
     openings: tuple[Opening, ...] = ()
 

@@ -179,6 +179,13 @@ class Connection:
     client: str = ""
     port: int = 0
 
+    def ssh_ports(self, declared: int | None) -> frozenset[int]:
+        """What SSH has to be open on: the `declared` port and the one in use; 22 when neither is known.
+
+        The one in use is sshd's own, also behind something that forwards another port to it.
+        """
+        return frozenset(port for port in (declared, self.port) if port) or frozenset({22})
+
 
 class ConnectionFact(Fact):
     """Which address and port the connection in use comes through. Ask it with `_sudo=False`."""

@@ -304,6 +304,12 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "port 22 is used twice on bot1: by `nginx.http_port` and by `hosts.bot1.port`",
         "give one of them another port",
     ),
+    "SSH reached on nginx's port": (
+        "    address: 192.0.2.11\n",
+        "    address: 192.0.2.11\n    port: ‸443\n",
+        "port 443 is used twice on bot1: by `nginx.https_port` and by `hosts.bot1.port`",
+        "give one of them another port",
+    ),
     "SSH on nginx's port": (
         "  time_zone",
         "  ssh_port: ‸443\n  time_zone",

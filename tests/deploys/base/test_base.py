@@ -84,9 +84,20 @@ def test_whole_order_on_a_bare_host() -> None:
     assert_golden(GOLDEN / "operations.txt", "".join(f"{name.removeprefix('Base | ')}\n" for name in names))
 
 
-def test_port_of_the_connection_stays_open() -> None:
-    text = written(bare_host({"ssh_port": 2022}, port=2222), "/etc/ssh/sshd_config.d/10-clawd.conf")
-    assert [line for line in text.splitlines() if line.startswith("Port")] == ["Port 2022", "Port 2222"]
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [({"ssh_port": 2022}, ["Port 2022", "Port 2222"]), ({}, ["Port 2222"])],
+)
+def test_sshd_listens_on_the_port_in_use_and_on_the_declared_one(
+    settings: dict[str, object], ports: list[str]
+) -> None:
+    text = written(bare_host(settings, port=2222), "/etc/ssh/sshd_config.d/10-clawd.conf")
+    assert [line for line in text.splitlines() if line.startswith("Port")] == ports
+
+
+def test_not_over_ssh_the_usual_port_is_sshds() -> None:
+    assert Connection().ssh_ports(None) == {22}
+    assert Connection().ssh_ports(2022) == {2022}
 
 
 def test_operator_no_longer_declared_is_retired() -> None:

@@ -74,9 +74,12 @@ def test_names_are_resolved_and_unknown_ones_refused() -> None:
     }
 
 
-def test_own_way_in_stays_open() -> None:
-    (change,) = [change for change in prepared({}, port=2222).changes if change.path == "/etc/nftables.conf"]
-    assert '+\t\ttcp dport { 22, 2222 } accept comment "ssh"' in change.diff
+@pytest.mark.parametrize(("settings", "ports"), [({"ssh_port": 22}, "22, 2222"), ({}, "2222")])
+def test_own_way_in_stays_open_and_no_other(settings: dict[str, Any], ports: str) -> None:
+    run = prepared(settings, port=2222)
+    (change,) = [change for change in run.changes if change.path == "/etc/nftables.conf"]
+    ours = [line for line in change.diff if "ssh" in line]
+    assert ours == [f'+\t\ttcp dport {{ {ports} }} accept comment "ssh"']
 
 
 def test_management_without_the_client_in_use_is_refused() -> None:
