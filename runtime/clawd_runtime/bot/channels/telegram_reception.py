@@ -17,7 +17,7 @@ from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
 from clawd_runtime.bot.channels.telegram_updates import ALLOWED_UPDATES, Identity, read_update
 from clawd_runtime.bot.messages import CATALOGUE
 from clawd_runtime.bot.values import Inbound
-from clawd_runtime.errors import ChannelError
+from clawd_runtime.errors import ChannelError, RuntimeFault, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Reception(ABC):
         self.identity: Identity | None = None
 
     async def run(self) -> None:
-        """Receive until cancelled, whatever Telegram or the network do meanwhile."""
+        """Receive until cancelled, whatever Telegram, the network or the disk do meanwhile."""
         failures = 0
         while True:
             try:
@@ -43,7 +43,7 @@ class Reception(ABC):
                     self.identity = await self._introduce()
                 await self.step(self.identity)
                 failures = 0
-            except ChannelError as fault:
+            except (ChannelError, StoreError) as fault:
                 failures += 1
                 pause = _pause(fault, failures)
                 log.warning("%s: again in %.0f s", fault, pause)
@@ -207,7 +207,7 @@ def _is_update(update: Any) -> bool:
     return isinstance(update, dict) and isinstance(update.get("update_id"), int)
 
 
-def _pause(fault: ChannelError, failures: int) -> float:
+def _pause(fault: RuntimeFault, failures: int) -> float:
     if isinstance(fault, RetryLater) and fault.after is not None:
         return fault.after
     return min(LONGEST_PAUSE, backoff(failures))

@@ -84,6 +84,26 @@ def test_polling_does_not_confirm_what_was_not_stored(standin: Control) -> None:
     asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
 
 
+def test_polling_goes_on_when_the_disk_has_room_again(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "backoff", lambda failures: 0.01)
+    inbox = MemoryInbox()
+    inbox.failure = StoreError("the disk is full")
+    standin.post("messages", text="precious")
+
+    def calls() -> list[Any]:
+        return [call for call in standin.get("calls") if call["method"] == "getupdates"]
+
+    def tried_often() -> bool:
+        if len(calls()) > 3:
+            inbox.failure = None
+        return bool(inbox.stored)
+
+    asyncio.run(_polled(standin.base_url, inbox, tried_often))
+    assert [inbound.text for inbound in inbox.stored] == ["precious"]
+
+
 async def _run_once(base: str, inbox: MemoryInbox) -> None:
     async with channel(base, inbox, mode="polling") as telegram:
         await asyncio.wait_for(telegram.run(), 10.0)
