@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 # Open connections end by themselves when the bot has stopped; these seconds are for those that do not.
 CONNECTION_GRACE = 26
 BACKLOG = 1024
+# Longer than nginx keeps idle connections to us (60 s): only who sends may close without a request lost.
+IDLE_CONNECTION_SECONDS = 75
 
 
 def listen_on(place: Listen) -> socket.socket:
@@ -50,6 +52,7 @@ async def serve(bot: Bot, listener: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=IDLE_CONNECTION_SECONDS,
             timeout_graceful_shutdown=CONNECTION_GRACE,
         )
     )

@@ -18,11 +18,13 @@ from typing import Any, cast
 import httpx
 import jwt
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from clawd_runtime.bot import process
 from clawd_runtime.bot.app import Bot
 from clawd_runtime.bot.process import listen_on, serve
 from clawd_runtime.bot.settings import Listen
@@ -144,6 +146,19 @@ async def _asked_while_starting() -> list[str]:
 
 def test_what_an_earlier_run_left_comes_before_what_is_new() -> None:
     assert asyncio.run(_asked_while_starting()) == ["started", "asked", "stopped", "closed"]
+
+
+def test_idle_connections_outlive_those_of_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+    configured: list[uvicorn.Config] = []
+
+    class Noted(process._Server):
+        def __init__(self, config: uvicorn.Config) -> None:
+            configured.append(config)
+            super().__init__(config)
+
+    monkeypatch.setattr(process, "_Server", Noted)
+    asyncio.run(_asked_while_starting())
+    assert [config.timeout_keep_alive > 60 for config in configured] == [True]
 
 
 def test_the_log_tells_what_happens_and_no_secrets(tmp_path: Path) -> None:
