@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from clawd_runtime.bot.store.store import Depths
 
@@ -12,12 +18,40 @@ HANDLING_SECONDS = (0.1, 0.25, 0.5, 0.9, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0, 180.0,
 DELIVERY_STATES = ("pending", "sending", "doubtful", "dead")
 
 
+class ProcessUsage(Collector):
+    """Memory, files and times of this process.
+
+    `ProcessCollector` needs files of `/proc` that systemd's `ProcSubset=pid` hides, and says nothing without
+    them; what memory and files are can be told all the same.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._self = proc / "self"
+        self._everything = ProcessCollector(proc=str(proc), registry=None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, under the names that every Prometheus client uses."""
+        found = tuple(self._everything.collect())
+        return iter(found) if found else self._own()
+
+    def _own(self) -> Iterator[Metric]:
+        try:
+            pages = int((self._self / "statm").read_text().split()[1])
+            files = len(list((self._self / "fd").iterdir()))
+        except OSError:
+            return
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes", "Resident memory size in bytes.", pages * resource.getpagesize()
+        )
+        yield GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", files)
+
+
 class Metrics:
     """The bot's own registry, so that several bots in one process do not meet."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry.register(ProcessUsage())
         self._http = Histogram(
             "http_request_duration_seconds",
             "Time from a request to the beginning of its answer.",
