@@ -24,12 +24,15 @@ import deploys
 from deploys.component import ComponentSettings
 from inventory.errors import VerifyError
 from inventory.load import Loaded
+from inventory.model import Host
 from provision import ssh
 from provision.concurrency import for_each
 from provision.session import Assignment
 
 DEPLOYS = Path(deploys.__file__ or "").parent
 AT_ONCE = 8
+MOST_CONNECTING_S = 3 * ssh.CONNECT_TIMEOUT
+CONNECTION_KEPT = "60s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class HostBrief:
 def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> Verification:
     """Runs every assigned component's checks on every host.
 
+    A host that cannot be reached has one failed check, `reachable` of `connection`.
+
     Raises `VerifyError` when the checks of a host could not be run at all.
     """
     with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
@@ -101,39 +106,33 @@ def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> V
             for position, (host, assigned) in enumerate(assignments.items())
         }
         try:
-            outcomes = for_each(briefs, lambda host: _checks_of_host(briefs[host]), AT_ONCE)
+            outcomes = for_each(briefs, lambda host: _checks_of_host(briefs[host], declared[host]), AT_ONCE)
         finally:
             for_each(briefs, lambda host: _end_connection(briefs[host]))
     return Verification(tuple(check for checks in outcomes.values() for check in checks))
 
 
-def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
+def _checks_of_host(brief: HostBrief, declared: Host) -> tuple[Check, ...]:
     modules = [DEPLOYS / component / "verify.py" for component in brief.settings]
-    present = [str(module) for module in modules if module.is_file()]
+    present = [module for module in modules if module.is_file()]
+    # Without a path pytest would collect, and so run, whatever lies in the current folder.
+    if not present:
+        return ()
+    if problem := _open_connection(brief):
+        error = ssh.connect_error(brief.host, declared, problem)
+        return (Check(brief.host, "connection", "reachable", "failed", str(error)),)
+    return _run_checks(brief, present)
+
+
+def _run_checks(brief: HostBrief, modules: Sequence[Path]) -> tuple[Check, ...]:
     briefing, brief_end = os.pipe()
     report_end, reporting = os.pipe()
-    environment = {
-        **os.environ,
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), os.environ.get("PYTHONPATH", "")]),
-        "CLAWD_VERIFY_BRIEF": str(briefing),
-        "CLAWD_VERIFY_REPORT": str(reporting),
-    }
-    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)]
-    command += [
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "provision.verify_plugin",
-        *present,
-    ]
     process = subprocess.Popen(
-        command,
+        pytest_command(modules),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment,
+        env=_environment(briefing, reporting),
         pass_fds=(briefing, reporting),
     )
     os.close(briefing)
@@ -151,19 +150,55 @@ def _checks_of_host(brief: HostBrief) -> tuple[Check, ...]:
     return tuple(Check(brief.host, **json.loads(line)) for line in lines)
 
 
+def pytest_command(modules: Sequence[Path]) -> list[str]:
+    """The command that runs checks: nothing but ours, wherever it is started."""
+    return [
+        *(sys.executable, "-P", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)),
+        *("--import-mode=importlib", "-p", "no:cacheprovider", "-p", "provision.verify_plugin"),
+        *map(str, modules),
+    ]
+
+
+def _environment(briefing: int, reporting: int) -> dict[str, str]:
+    # An empty entry would mean the current folder.
+    inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {
+        **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), *inherited]),
+        "CLAWD_VERIFY_BRIEF": str(briefing),
+        "CLAWD_VERIFY_REPORT": str(reporting),
+    }
+
+
+def _open_connection(brief: HostBrief) -> str:
+    """Opens the connection that the checks share; returns what `ssh` says when it cannot."""
+    master = ["-o", "ControlMaster=auto", "-o", f"ControlPersist={CONNECTION_KEPT}"]
+    # A file: what stays behind to hold the connection would keep a pipe open.
+    with tempfile.TemporaryFile() as said:
+        try:
+            done = subprocess.run(
+                [*_ssh(brief), *master, brief.host, "true"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                check=False,
+                timeout=MOST_CONNECTING_S,
+            )
+        except subprocess.TimeoutExpired:
+            return f"no answer within {MOST_CONNECTING_S} s"
+        said.seek(0)
+        message = said.read().decode(errors="replace").strip()
+    if done.returncode == 0:
+        return ""
+    return message or f"`ssh {brief.host} true` ended with {done.returncode}"
+
+
 def _end_connection(brief: HostBrief) -> None:
-    subprocess.run(
-        [
-            "ssh",
-            "-F",
-            brief.ssh_config,
-            "-o",
-            f"ControlPath={brief.control_path}",
-            "-O",
-            "exit",
-            brief.host,
-        ],
-        capture_output=True,
-        check=False,
-        timeout=10,
-    )
+    if Path(brief.control_path).exists():
+        command = [*_ssh(brief), "-O", "exit", brief.host]
+        subprocess.run(command, capture_output=True, check=False, timeout=10)
+
+
+def _ssh(brief: HostBrief) -> list[str]:
+    return ["ssh", "-F", brief.ssh_config, "-o", f"ControlPath={brief.control_path}"]

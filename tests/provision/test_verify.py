@@ -1,0 +1,108 @@
+"""Checks in a process of their own, over one connection to a real SSH server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import paramiko
+import pytest
+
+from deploys.component import Component, ComponentSettings
+from inventory.model import Inventory
+from provision import verify as checks
+from provision.session import Assignment
+from tests.provision.ssh_servers import Server, serving
+
+ROOT = Path(__file__).parents[2]
+GREET = """
+def test_the_host_says_{}(host):
+    assert host.run("anything").stdout.strip() == "{}"
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    key = paramiko.ECDSAKey.generate()
+    key.write_private_key_file(str(tmp_path / "key"))
+    opened = Server(key)
+    with serving(opened):
+        yield opened
+
+
+@pytest.fixture
+def deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of components, none yet; checks find our packages as they do when installed."""
+    folder = tmp_path / "installed" / "deploys"
+    monkeypatch.setattr(checks, "DEPLOYS", folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return folder
+
+
+def write_checks(deploys: Path, component: str, text: str) -> None:
+    (deploys / component).mkdir(parents=True)
+    (deploys / component / "verify.py").write_text(text)
+
+
+def verify(folder: Path, port: int, host_key: str | None, *components: str) -> checks.Verification:
+    host = {"address": "127.0.0.1", "port": port, "ssh_key": str(folder / "key"), "host_key": host_key}
+    models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
+    loaded: Any = SimpleNamespace(
+        inventory=Inventory.model_validate({"hosts": {"one": host}, "models": models})
+    )
+    assigned = [Assignment(Component(name, ""), ComponentSettings()) for name in components]
+    return checks.verify(loaded, {"one": assigned})
+
+
+def test_what_holds_and_what_does_not(
+    server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checks(deploys, "greet", GREET.format("port", server.port) + GREET.format("nonsense", "nonsense"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("pytest", "testinfra", "provision"):
+        (elsewhere / f"{name}.py").write_text("raise SystemExit('a file of the current folder was run')")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
+    done = verify(tmp_path, server.port, server.public_key, "greet")
+    assert [(check.component, check.name, check.outcome) for check in done.checks] == [
+        ("greet", "the host says port", "passed"),
+        ("greet", "the host says nonsense", "failed"),
+    ]
+    assert server.logins == ["root"]
+
+
+def test_a_host_without_checks_starts_nothing(
+    server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("no process is needed"))
+    assert verify(tmp_path, server.port, server.public_key, "unchecked").checks == ()
+    assert server.logins == []
+
+
+def test_a_host_that_does_not_answer_fails_once(deploys: Path, tmp_path: Path) -> None:
+    write_checks(deploys, "greet", GREET.format("one", 1) + GREET.format("two", 2))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    (check,) = verify(tmp_path, port, None, "greet").checks
+    assert (check.host, check.component, check.name) == ("one", "connection", "reachable")
+    assert check.outcome == "failed"
+    assert f"one (root@127.0.0.1:{port}): cannot be reached" in check.message
+    assert "firewall" in check.message
+
+
+def test_a_host_that_nobody_knows_is_told_as_such(server: Server, deploys: Path, tmp_path: Path) -> None:
+    write_checks(deploys, "greet", GREET.format("one", 1))
+    (check,) = verify(tmp_path, server.port, None, "greet").checks
+    assert "its host key is not known" in check.message
+    assert "ssh-keyscan" in check.message
+    other = paramiko.ECDSAKey.generate()
+    (check,) = verify(tmp_path, server.port, f"{other.get_name()} {other.get_base64()}", "greet").checks
+    assert "another host key" in check.message
+    assert server.logins == []
