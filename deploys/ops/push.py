@@ -59,7 +59,8 @@ def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> Operat
     """The folder `dest` (root, 0755) with what is in the laptop's `archive`, a `.tar.gz`.
 
     The archive is pushed, checked, unpacked beside `dest`, its Python byte-compiled for the host, and renamed
-    into place; it does not stay on the host. A folder unpacked from one with the same digest is left alone.
+    into place once it is on disk; it does not stay on the host. A folder unpacked from one with the same
+    digest is left alone.
     """
     arguments.setdefault("name", f"Unpack {dest}")
     return _unpack(archive, dest, sha256, **arguments)
@@ -168,6 +169,8 @@ tar -xzf "$part" -C "$fresh" --no-same-owner
 # A file that is no valid Python for this version is not an error: packages carry such files as data.
 (cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
 printf '%s\n' "$digest" > "$fresh/$marker"
+# Or a power cut might leave the marker beside files that are still empty.
+sync -f "$fresh"
 rm -rf "$dest"
 mv -T "$fresh" "$dest"
 rm -f "$part"

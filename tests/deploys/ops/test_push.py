@@ -215,6 +215,22 @@ def test_archive_is_unpacked_compiled_and_left_alone(tmp_path: Path) -> None:
     assert not Machine(ssh=Line()).run(unpack).predicted
 
 
+def test_folder_goes_live_only_when_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, dest, programs = tmp_path / "release.tar.gz", tmp_path / "1", tmp_path / "bin"
+    before = archive(source, {"a": "1"})
+    Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=before))
+    programs.mkdir()
+    (programs / "sync").write_text(f'#!/bin/sh\nls -A "$2" > {tmp_path}/synced\necho no disk >&2\nexit 1\n')
+    (programs / "sync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    after = archive(source, {"a": "2", "b": "2"})
+    run = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=after))
+    assert not run.succeeded
+    assert "no disk" in run.output
+    assert (tmp_path / "synced").read_text().split() == [".sha256", "a", "b"]
+    assert (dest / "a").read_text() == "1"
+
+
 def test_damaged_archive_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     source, dest = tmp_path / "release.tar.gz", tmp_path / "1"
     good = archive(source, {"a": "1"})
