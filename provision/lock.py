@@ -18,9 +18,12 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from paramiko import SSHException
+
 from inventory.errors import HostError, LockHeldError
 
 LOCK_FILE = "/var/lib/clawd/state/lock"
+ANSWER_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Holder:
 def acquire_script(holder: Holder, path: str = LOCK_FILE) -> str:
     """The shell script that takes the lock, says `held`, and keeps it until its input ends.
 
+    On a full disk the lock is held without its holder's name, so that what is wrong there can be told.
     Says `busy` and the holder's line when another process has it.
     """
     file, folder = shlex.quote(path), shlex.quote(str(PurePosixPath(path).parent))
@@ -62,7 +66,7 @@ umask 077
 mkdir -p {folder}
 exec 9>>{file}
 if flock -n 9; then
-    printf '%s\\n' {shlex.quote(holder.to_line())} >{file}
+    printf '%s\\n' {shlex.quote(holder.to_line())} >{file} || true
     echo held
     cat >/dev/null
     : >{file}
@@ -97,7 +101,11 @@ class Locks:
 
     def __enter__(self) -> Self:
         # Always in the same order, so that two runs over the same hosts cannot hold half each for ever.
-        busy = [message for name in sorted(self._hosts) if (message := self._acquire(name))]
+        try:
+            busy = [message for name in sorted(self._hosts) if (message := self._acquire(name))]
+        except HostError:
+            self.release()
+            raise
         if busy:
             self.release()
             raise LockHeldError(
@@ -118,20 +126,36 @@ class Locks:
 
     def _acquire(self, name: str) -> str | None:
         """Takes one host's lock; returns a message when it is busy."""
+        try:
+            return self._ask_for(name)
+        except (OSError, EOFError, SSHException) as error:
+            raise HostError(
+                f"{name}: the lock {LOCK_FILE} could not be taken: "
+                f"{str(error) or 'the host did not answer in time'}",
+                advice="nothing was changed; check that the host answers (`ssh`), then run the command again",
+            ) from error
+
+    def _ask_for(self, name: str) -> str | None:
         channel = self._connections.open_channel(name)
-        channel.settimeout(20)
-        channel.exec_command(self._connections.as_root(name, acquire_script(self._holder)))
-        answer = channel.makefile("r")
-        word = answer.readline().strip()
-        if word == "held":
-            self._channels[name] = channel
-            return None
+        try:
+            channel.settimeout(ANSWER_TIMEOUT_S)
+            channel.exec_command(self._connections.as_root(name, acquire_script(self._holder)))
+            answer = channel.makefile("r")
+            word = answer.readline().strip()
+            if word == "held":
+                self._channels[name] = channel
+                return None
+            line = answer.readline()
+            problem = "" if word == "busy" else channel.makefile_stderr("r").read().strip()
+        finally:
+            if name not in self._channels:
+                channel.close()
         if word != "busy":
-            problem = channel.makefile_stderr("r").read().strip()
-            channel.close()
-            raise HostError(f"{name}: the lock {LOCK_FILE} could not be taken: {problem or 'no answer'}")
-        holder = Holder.from_line(answer.readline())
-        channel.close()
+            raise HostError(
+                f"{name}: the lock {LOCK_FILE} could not be taken: {problem or 'no answer'}",
+                advice="check that root can write there (`df -h`, `mount`), then run the command again",
+            )
+        holder = Holder.from_line(line)
         if holder is None:
             return f"{name}: locked by another run"
         return f"{name}: locked by {holder.who} since {holder.since} ({holder.command})"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paramiko import SSHException
 
 from inventory.errors import HostError, LockHeldError
 from provision.lock import Holder, Locks, acquire_script
@@ -70,6 +71,14 @@ def test_an_unreadable_line_names_nobody(line: str) -> None:
     assert Holder.from_line(line) is None
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_on_a_full_disk_it_is_held_without_a_name() -> None:
+    # Opens like a file on a full disk, and refuses every byte.
+    process = take(Path("/dev/full"), ANNA)
+    assert first_line(process) == "held"
+    process.communicate()
+
+
 class Channel:
     """An SSH channel that answers with fixed text."""
 
@@ -122,3 +131,25 @@ def test_a_host_that_cannot_lock_says_why() -> None:
     hosts = Hosts(a=Channel("", "mkdir: Read-only file system"))
     with pytest.raises(HostError, match="Read-only file system"), Locks(hosts, ["a"], "up"):
         pytest.fail("the block must not be entered")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeoutError(), "did not answer in time"),
+        (SSHException("Channel closed."), "Channel closed."),
+        (EOFError(), "did not answer"),
+        (ConnectionResetError("reset by peer"), "reset by peer"),
+    ],
+)
+def test_a_broken_connection_is_told_and_no_lock_is_kept(error: Exception, says: str) -> None:
+    class Broken(Channel):
+        def exec_command(self, _: str) -> None:
+            raise error
+
+    hosts = Hosts(a=Channel("held\n"), b=Broken(""))
+    with pytest.raises(HostError, match=f"b: the lock .*{says}") as caught, Locks(hosts, ["a", "b"], "up"):
+        pytest.fail("the block must not be entered")
+    assert "nothing was changed" in caught.value.advice
+    assert hosts.channels["a"].closed
+    assert hosts.channels["b"].closed
