@@ -147,13 +147,18 @@ def public_key_sha256(certificate: x509.Certificate) -> str:
 def new_authority(project: str, now: datetime) -> KeyPair:
     """A certificate authority that may sign servers' certificates, and no further authorities."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"{project} certificate authority")
+    name = authority_name(project)
     builder = (
         _builder(name, name, key, now, AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
     )
     return KeyPair(builder.sign(key, hashes.SHA256()), key)
+
+
+def authority_name(project: str) -> x509.Name:
+    """The subject of a project's authority."""
+    return _name(f"{project} certificate authority")
 
 
 def new_certificate(wanted: TlsSettings, authority: KeyPair | None, now: datetime) -> KeyPair:
