@@ -44,8 +44,10 @@ def apply() -> None:
 
 @deploy("Remove firewall")
 def remove() -> None:
-    """Nothing of ours filters any more, now or after a reboot."""
-    files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
+    """Nothing of ours filters any more, now or after a reboot. Another's configuration is left alone."""
+    state: TableState = host.get_fact(TableFact)
+    if state.written:
+        files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
     closed()
     files.absent(STAMP)
 
@@ -86,19 +88,23 @@ def _addresses(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """Our table in the kernel: digest (empty when there is none), stamp, whether it is loaded at boot."""
+    """Our table in the kernel: digest (empty when there is none) and stamp.
+
+    `enabled` tells whether the configuration is loaded at boot, `written` whether our table stands in it.
+    """
 
     digest: str = ""
     stamp: str = ""
     enabled: bool = False
+    written: bool = False
 
 
 class TableFact(Fact):
     """State of our table."""
 
     def command(self) -> str:
-        """A script that prints the digest of the live table, the stamp, and whether it is loaded at boot."""
-        return assignments(stamp=STAMP, table=TABLE) + _DIGEST + _TABLE
+        """A script that prints the digest of the live table, the stamp, and how it comes back at boot."""
+        return assignments(stamp=STAMP, table=TABLE, config=CONFIG) + _DIGEST + _TABLE
 
     @staticmethod
     def default() -> TableState:
@@ -107,8 +113,8 @@ class TableFact(Fact):
 
     def process(self, output: list[str]) -> TableState:
         """Turn the script's lines into a `TableState`."""
-        digest, stamp, enabled = (*output, "", "", "")[:3]
-        return TableState(digest, stamp, enabled == "enabled")
+        digest, stamp, written, enabled = (*output, "", "", "", "")[:4]
+        return TableState(digest, stamp, enabled == "enabled", written == "written")
 
 
 # Without counters and handles, so that traffic and reloading make no difference.
@@ -121,6 +127,7 @@ live() {
 _TABLE = r"""
 live
 cat "$stamp" 2>/dev/null || echo
+if grep -qs "^table $table" "$config"; then echo written; else echo; fi
 systemctl is-enabled nftables 2>/dev/null || true
 """
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live
+from deploys.firewall import deploy
+from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live, remove
 from deploys.firewall.rules import accepting, admits, names_in
 from deploys.firewall.settings import FirewallSettings, Opening, settings_for
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
@@ -121,6 +122,47 @@ def test_live_rules_are_repaired(state: TableState, expected: str | None) -> Non
     present = TableState(state.digest, state.stamp.format(digest=digest), state.enabled)
     run = Machine(facts={TableFact: present}).run(lambda: live("rules"), execute=False)
     assert [change.diff for change in run.changes] == ([(expected,)] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (TableState(), {"/var/lib/clawd/state/firewall.stamp"}),
+        (TableState("live"), {"nftables inet clawd", "/var/lib/clawd/state/firewall.stamp"}),
+        (TableState(written=True), {"/etc/nftables.conf", "/var/lib/clawd/state/firewall.stamp"}),
+    ],
+)
+def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> None:
+    facts = {TableFact: state, PathFact: PathState("file", "0755", "root", "root", "0" * 64, b"old\n")}
+    run = Machine(facts=facts).run(remove, execute=False)
+    assert {change.path for change in run.changes} == expected
+
+
+def test_nothing_of_ours_nothing_to_remove() -> None:
+    facts = {TableFact: TableState(), PathFact: PathState()}
+    assert not Machine(facts=facts).run(remove, execute=False).predicted
+
+
+@pytest.mark.parametrize(
+    ("content", "written"),
+    [
+        (None, False),
+        ("#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter {\n}\n", False),
+        (ruleset({}, {22}), True),
+    ],
+)
+def test_whose_configuration_it_is(
+    content: str | None, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, stamp = tmp_path / "nftables.conf", tmp_path / "stamp"
+    monkeypatch.setattr(deploy, "CONFIG", str(config))
+    monkeypatch.setattr(deploy, "STAMP", str(stamp))
+    stamp.write_text("a b\n")
+    if content is not None:
+        config.write_text(content)
+    output = subprocess.run(["sh", "-c", TableFact().command()], capture_output=True, text=True).stdout
+    state = TableFact().process(output.splitlines())
+    assert (state.stamp, state.written) == ("a b", written)
 
 
 def test_settings() -> None:
