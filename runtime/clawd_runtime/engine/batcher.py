@@ -25,6 +25,8 @@ _log = logging.getLogger("clawd.engine")
 
 # Prompt tokens of one step while somebody's answer is being written: the more, the longer the others wait.
 PROMPT_CHUNK = 32
+# After so many failed steps in a row the context is beyond help; a new process may do better.
+MOST_FAILED_STEPS = 3
 
 
 class Batcher:
@@ -51,6 +53,7 @@ class Batcher:
         self._holding: list[list[int]] = [[] for _ in range(computer.parallel)]
         self._used = [0] * computer.parallel
         self._clock = 0
+        self._failed_steps = 0
         self._closed = False
         self._progress = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
@@ -141,8 +144,10 @@ class Batcher:
             _log.exception("the batcher has failed")
             with self._turn:
                 self._closed = True
-            self._fail_all(EngineError("the engine has failed"))
-            self._on_fault(fault)
+            try:
+                self._fail_all(EngineError("the engine has failed"))
+            finally:
+                self._on_fault(fault)
 
     def _wait_for_work(self) -> bool:
         with self._turn:
@@ -214,10 +219,14 @@ class Batcher:
             self._computer.step(feeds)
         except EngineError as fault:
             self._fail_step(feeds, fault)
+            self._failed_steps += 1
+            if self._failed_steps == MOST_FAILED_STEPS:
+                raise
             return
         finally:
             self._progress = time.monotonic()
             self._metrics.step_seconds.observe(self._progress - began)
+        self._failed_steps = 0
         for feed in feeds:
             self._holding[feed.seq].extend(feed.tokens)
         for feed in feeds:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 # A copy moves all that the donor holds, so it must save noticeably more than a step's worth of tokens.
 SHORTEST_COPY = 32
+# And it takes longer the more the donor holds: above this, computing is hardly slower.
+LARGEST_DONOR = 512
+LARGEST_DONOR_PER_SHARED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,9 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
     """The best slot for `prompt`; `None` when all are busy.
 
     A slot whose conversation goes on (at least half of what it holds is kept) is best, the longest first;
-    else the one unused for longest, filled from any slot that shares enough. At least one token of the
-    prompt is always left to compute, because drawing the next token needs its result.
+    else the one unused for longest, filled from the slot that shares most, of several the
+    shortest. At least one token of the prompt is always left to compute, because drawing the next token
+    needs its result.
     """
     most = len(prompt) - 1
     shared = {slot.seq: min(common_prefix(slot.tokens, prompt), most) for slot in slots}
@@ -63,8 +67,14 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
         target = max(continuing, key=lambda slot: (shared[slot.seq], -slot.seq))
     else:
         target = min(idle, key=lambda slot: (bool(slot.tokens), slot.used, slot.seq))
-    donor = max(slots, key=lambda slot: shared[slot.seq])
-    if shared[donor.seq] >= shared[target.seq] + SHORTEST_COPY:
+    donors = [
+        slot
+        for slot in slots
+        if shared[slot.seq] >= shared[target.seq] + SHORTEST_COPY
+        and len(slot.tokens) <= LARGEST_DONOR_PER_SHARED * shared[slot.seq] + LARGEST_DONOR
+    ]
+    if donors:
+        donor = max(donors, key=lambda slot: (shared[slot.seq], -len(slot.tokens)))
         return Placement(target.seq, shared[donor.seq], donor.seq)
     return Placement(target.seq, shared[target.seq])
 

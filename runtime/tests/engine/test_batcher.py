@@ -236,6 +236,40 @@ def test_a_failed_step_fails_its_answers_and_nothing_else(started, fake_model, a
     assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
 
 
+@pytest.mark.parametrize(
+    ("failures", "ends"), [((True,) * 3, True), ((True, True, False, True, True), False)]
+)
+def test_failing_steps_in_a_row_end_the_engine(started, fake_model, failures, ends):
+    faults: queue.Queue = queue.Queue()
+    model = fake_model(parallel=1)
+    batcher = started(model, on_fault=faults.put)
+    for failing in failures:
+        model.fail_next = failing
+        _, end = ask(batcher, [9] * 40, max_tokens=3).result()
+        assert isinstance(end, Failed if failing else Finished)
+    if ends:
+        assert isinstance(faults.get(timeout=WAIT), EngineError)
+        with pytest.raises(NotReadyError):
+            ask(batcher, [9])
+    else:
+        assert isinstance(ask(batcher, [9] * 40).result()[1], Finished)
+        assert faults.empty()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_is_reported_even_when_the_callers_cannot_be_told(started, fake_model):
+    faults: queue.Queue = queue.Queue()
+    model = fake_model(parallel=1)
+    model.piece = lambda token: 1 / 0
+
+    def gone(event):
+        raise RuntimeError("the loop is closed")
+
+    batcher = started(model, on_fault=faults.put)
+    batcher.submit(Job((1,), 5), gone)
+    assert isinstance(faults.get(timeout=WAIT), ZeroDivisionError)
+
+
 def test_a_fault_of_ours_fails_everything_and_is_reported(started, fake_model):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=1)

@@ -58,6 +58,28 @@ def test_little_in_common_is_not_worth_a_copy():
     assert place(slots, [*common, 1]) == Placement(1, 0)
 
 
+def test_of_equal_donors_the_shortest_is_copied():
+    system = list(range(60))
+    slots = [
+        Held(0, [*system, *range(500, 900)], True, 5),
+        Held(1, [*system, 9], True, 5),
+        Held(2, [*system, *range(500, 700)], True, 5),
+        Held(3, [], False, 0),
+    ]
+    assert place(slots, [*system, 1]) == Placement(3, 60, donor=1)
+
+
+def test_a_donor_that_holds_too_much_is_not_copied():
+    system = list(range(60))
+    longest = [*system, *[7] * (8 * 60 + 512 - 60)]
+    slots = [Held(0, longest, True, 5), Held(1, [], False, 0)]
+    assert place(slots, [*system, 1]) == Placement(1, 60, donor=0)
+    slots = [Held(0, [*longest, 7], True, 5), Held(1, [], False, 0)]
+    assert place(slots, [*system, 1]) == Placement(1, 0)
+    slots = [Held(0, [*longest, 7], True, 5), Held(1, [], False, 0), Held(2, system[:50], True, 0)]
+    assert place(slots, [*system, 1]) == Placement(1, 50, donor=2)
+
+
 def test_the_slot_unused_for_longest_is_given_up():
     slots = [Held(0, [1] * 50, False, 9), Held(1, [2] * 50, False, 3)]
     assert place(slots, [3, 3]) == Placement(1, 0)
