@@ -45,7 +45,7 @@ def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn,
 
 
 def append(connection: Connection, conversation: ConversationKey, said: tuple[Turn, ...], now: float) -> None:
-    """Add turns to the newest generation."""
+    """Add turns to the newest generation, and forget those that `recall` would never reach again."""
     generation = _generation(connection, conversation)
     for turn in said:
         connection.execute(
@@ -59,6 +59,8 @@ def append(connection: Connection, conversation: ConversationKey, said: tuple[Tu
                 created_at=now,
             )
         )
+    if said:
+        _forget_oldest(connection, conversation)
 
 
 def begin_anew(connection: Connection, conversation: ConversationKey) -> None:
@@ -89,6 +91,19 @@ def purge(connection: Connection, before: float) -> int:
         .exists()
     )
     return connection.execute(delete(turns).where(turns.c.created_at < before, superseded)).rowcount
+
+
+def _forget_oldest(connection: Connection, conversation: ConversationKey) -> None:
+    newest_to_forget = (
+        select(turns.c.id)
+        .where(_of(turns, conversation))
+        .order_by(turns.c.generation.desc(), turns.c.id.desc())
+        .offset(REMEMBERED_TURNS)
+        .limit(1)
+    )
+    last = connection.scalar(newest_to_forget)
+    if last is not None:
+        connection.execute(delete(turns).where(_of(turns, conversation), turns.c.id <= last))
 
 
 def _generation(connection: Connection, conversation: ConversationKey) -> int:

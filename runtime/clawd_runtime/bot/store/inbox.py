@@ -38,12 +38,16 @@ def message(connection: Connection, seq: int) -> Inbound | None:
     return _inbound(row) if row else None
 
 
-def settle(connection: Connection, seq: int, outcome: str, now: float) -> bool:
-    """Mark a message as dealt with; False when it was already."""
+def settle(connection: Connection, seq: int, outcome: str, now: float, *, keep_text: bool) -> bool:
+    """Mark a message as dealt with; False when it was already.
+
+    Without `keep_text` its words are forgotten; the ids stay, by which repetitions are recognised.
+    """
+    forgotten = {} if keep_text else {"text": ""}
     result = connection.execute(
         update(table)
         .where(table.c.seq == seq, table.c.outcome.is_(None))
-        .values(outcome=outcome, done_at=now)
+        .values(outcome=outcome, done_at=now, **forgotten)
     )
     return bool(result.rowcount == 1)
 

@@ -104,12 +104,17 @@ class Store:
         return await self._database.run(lambda c: history.recall(c, conversation))
 
     async def settle(self, task: Task, settlement: Settlement) -> bool:
-        """Record how a message is dealt with, all or nothing. False when that had been done before."""
+        """Record how a message is dealt with, all or nothing. False when that had been done before.
+
+        The words of a message that is not remembered (ignored, over the rate limit) are not kept either.
+        """
         now = self._clock()
         conversation = task.inbound.conversation
 
         def record(connection: Connection) -> list[Queued] | None:
-            if not inbox.settle(connection, task.seq, settlement.outcome, now):
+            if not inbox.settle(
+                connection, task.seq, settlement.outcome, now, keep_text=bool(settlement.turns)
+            ):
                 return None
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)

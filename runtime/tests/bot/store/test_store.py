@@ -333,3 +333,51 @@ def test_no_more_is_recalled_than_memory_should_hold(
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
     asyncio.run(_much(Store(database)))
+
+
+def _column(path: Path, query: str) -> list[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return [value for (value,) in connection.execute(query)]
+    finally:
+        connection.close()
+
+
+async def _dealt_with(store: Store) -> None:
+    dealt_with = (("1", "not_addressed"), ("2", "rate_limited"), ("3", "answered"))
+    for event, outcome in dealt_with:
+        await store.store(message(event, text=f"words {event}"))
+        task = await store.task(int(event))
+        assert task
+        turns = (Turn("user", task.inbound.text),) if outcome == "answered" else ()
+        assert await store.settle(task, Settlement(outcome, turns=turns))
+    for event, _ in dealt_with:
+        assert not await store.store(message(event, text="again"))
+
+
+def test_the_words_of_ignored_messages_are_not_kept(database: Database, path: Path) -> None:
+    asyncio.run(_dealt_with(Store(database)))
+    assert _column(path, "SELECT text FROM inbox ORDER BY seq") == ["", "", "words 3"]
+
+
+async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> None:
+    for number in range(exchanges):
+        event = f"{conversation.chat}-{number}"
+        await store.store(message(event, conversation=conversation))
+        ((seq, _),) = (await store.unfinished())[0]
+        task = await store.task(seq)
+        assert task
+        said = (Turn("user", f"question {number}"), Turn("assistant", f"answer {number}"))
+        await store.settle(task, Settlement("answered", turns=said, begins_anew=number == 3))
+
+
+def test_what_is_never_recalled_again_is_forgotten(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED_TURNS", 4)
+    store = Store(database)
+    asyncio.run(_talk(store, ConversationKey("telegram", "8"), 2))
+    asyncio.run(_talk(store, HOME, 6))
+    of_home = "SELECT text FROM turns WHERE chat = '7' ORDER BY id"
+    assert _column(path, of_home) == ["question 4", "answer 4", "question 5", "answer 5"]
+    assert len(_column(path, "SELECT text FROM turns WHERE chat = '8'")) == 4
