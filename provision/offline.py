@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
 import requests
+from paramiko import SSHException
+from urllib3.exceptions import HTTPError
+
+from inventory.errors import HostError
 
 CHUNK = 65536
 _LOG = logging.getLogger("clawd")
@@ -27,20 +32,30 @@ _HOP_BY_HOP = {
 }
 
 
-def share(transport: Any) -> int:
+def share(name: str, transport: Any) -> int:
     """Opens the port on the host's loopback and serves it; returns its number.
 
     Args:
+        name: the host.
         transport: the paramiko transport of the connection to the host.
 
     Raises:
-        paramiko.SSHException: when the host's sshd forbids forwarding.
+        HostError: when the host's sshd forbids forwarding, or the connection is gone.
     """
 
     def arrived(channel: Any, _origin: object, _server: object) -> None:
         gevent.spawn(_serve, channel)
 
-    return int(transport.request_port_forward("127.0.0.1", 0, arrived))
+    try:
+        return int(transport.request_port_forward("127.0.0.1", 0, arrived))
+    except (SSHException, EOFError, OSError) as error:
+        raise HostError(
+            f"{name}: it has no internet, and its sshd does not let it have the laptop's ({error})",
+            advice=(
+                "allow `AllowTcpForwarding remote` (or yes) in its sshd_config, "
+                f"or set `internet: true` under `hosts.{name}`"
+            ),
+        ) from error
 
 
 def apt_options(port: int) -> str:
@@ -60,9 +75,10 @@ def _serve(channel: Any) -> None:
                 return
             if not _fetch(channel, method, target, headers):
                 return
-    except (OSError, EOFError, requests.RequestException) as error:
+    except (OSError, EOFError, requests.RequestException, HTTPError) as error:
         _LOG.warning("proxy for a host without internet: %s", error)
     finally:
+        reader.close()
         channel.close()
 
 
@@ -118,13 +134,16 @@ def _tunnel(channel: Any, target: str) -> None:
         channel.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = gevent.spawn(_copy, remote.recv, channel.sendall)
         _copy(channel.recv, remote.sendall)
-        remote.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            remote.shutdown(socket.SHUT_WR)
         back.join(timeout=120)
 
 
 def _copy(receive: Any, send: Any) -> None:
-    while chunk := receive(CHUNK):
-        send(chunk)
+    """Passes bytes on until either side ends; how it ends is the business of apt on the host."""
+    with suppress(OSError, EOFError):
+        while chunk := receive(CHUNK):
+            send(chunk)
 
 
 def _refuse(channel: Any, code: int, reason: str) -> None:

@@ -162,7 +162,7 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
         session.everywhere(session.require_root)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
-                session.set_data(host, "apt_options", apt_options(share(session.transport(host))))
+                session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
         yield session, unreachable
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import gevent
 import pytest
+from paramiko import SSHException
 
-from provision.offline import apt_options, share
+from inventory.errors import HostError
+from provision.offline import _copy, apt_options, share
 
 BODY = b"Package: nginx\n" * 5000
 
@@ -30,6 +32,13 @@ class Mirror(BaseHTTPRequestHandler):
             for piece in (b"one ", b"two"):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
+            return
+        if self.path == "/broken":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
             return
         if self.headers.get("If-Modified-Since"):
             self.send_response(304)
@@ -75,7 +84,7 @@ class Transport:
 @pytest.fixture
 def transport() -> Transport:
     opened = Transport()
-    assert share(opened) == 40123
+    assert share("one", opened) == 40123
     return opened
 
 
@@ -135,3 +144,33 @@ def test_garbage_closes_the_connection(transport: Transport) -> None:
     connection.sock.sendall(b"\x16\x03\x01garbage\r\n")
     with gevent.Timeout(5):
         assert connection.sock.recv(100) == b""
+
+
+def test_a_mirror_that_breaks_off_ends_the_connection(
+    transport: Transport, mirror: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = transport.connect()
+    connection.request("GET", f"{mirror}/broken")
+    with gevent.Timeout(5), pytest.raises(http.client.IncompleteRead):
+        connection.getresponse().read()
+    assert "proxy for a host without internet" in caplog.text
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_copying_ends_when_either_side_is_gone() -> None:
+    def gone(_: object) -> bytes:
+        raise ConnectionResetError
+
+    _copy(gone, lambda _: None)
+    _copy(lambda _: b"data", gone)
+
+
+@pytest.mark.parametrize("error", [SSHException("TCP forwarding request denied"), EOFError()])
+def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) -> None:
+    class Forbidding(Transport):
+        def request_port_forward(self, address: str, port: int, handler: Any) -> int:
+            raise error
+
+    with pytest.raises(HostError, match="one: it has no internet") as caught:
+        share("one", Forbidding())
+    assert "AllowTcpForwarding" in caught.value.advice
