@@ -13,6 +13,8 @@ _HOST = re.compile(
     r"^\s*(?:\x1b\[[0-9;]*m)*\[(?P<host>[^\]]+)\](?:\x1b\[[0-9;]*m)*\s*(?P<text>.*)$", re.DOTALL
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# paramiko prints the traceback of a broken connection to the terminal when nobody listens to it.
+_LEVELS = {"pyinfra": logging.INFO, "clawd": logging.INFO, "paramiko": logging.WARNING}
 KEPT_LINES = 12
 KEPT_FILES = 50
 
@@ -24,7 +26,7 @@ def log_folder() -> Path:
 
 
 class RunLog(logging.Handler):
-    """Writes pyinfra's and our own messages to a file of mode 0600 and keeps the last lines of every host."""
+    """Writes what pyinfra, paramiko and we say to a file of mode 0600; keeps the last lines of every host."""
 
     def __init__(self, command: str, folder: Path | None = None) -> None:
         super().__init__(logging.INFO)
@@ -38,12 +40,11 @@ class RunLog(logging.Handler):
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
         self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
         self.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
-        self._loggers = {
-            logger: (logger.level, logger.propagate)
-            for logger in map(logging.getLogger, ("pyinfra", "clawd"))
-        }
-        for logger in self._loggers:
-            logger.setLevel(logging.INFO)
+        self._loggers: dict[logging.Logger, tuple[int, bool]] = {}
+        for name, level in _LEVELS.items():
+            logger = logging.getLogger(name)
+            self._loggers[logger] = (logger.level, logger.propagate)
+            logger.setLevel(level)
             logger.addHandler(self)
             logger.propagate = False
 
