@@ -15,6 +15,7 @@ from provision.session import CommandResult
 
 SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
 FREE_SYSTEM_MB = 1500
+FREE_INSTALLED_MB = 150
 MOST_CLOCK_SKEW_S = 120
 
 PROBE = r"""
@@ -22,8 +23,10 @@ set -u
 . /etc/os-release
 echo "id=$ID"; echo "version=${VERSION_ID:-}"; echo "uid=$(id -u)"; echo "cores=$(nproc)"
 echo "memory_kb=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)"
-mkdir -p /var/lib/clawd 2>/dev/null
-echo "free_mb=$(df -Pm /var/lib/clawd 2>/dev/null | awk 'NR==2 {print $4}')"
+folder=/var/lib/clawd; while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+echo "free_mb=$(df -Pm "$folder" 2>/dev/null | awk 'NR==2 {print $4}')"
+installed=0; if [ -d /opt/clawd/releases ] || [ -f /etc/nginx/nginx.conf ]; then installed=1; fi
+echo "installed=$installed"
 echo "epoch=$(date +%s)"; echo "init=$(cat /proc/1/comm)"
 echo "models_mb=$(du -sm /var/lib/clawd/models 2>/dev/null | cut -f1)"
 """
@@ -31,7 +34,10 @@ echo "models_mb=$(du -sm /var/lib/clawd/models 2>/dev/null | cut -f1)"
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a host is. Sizes in MB, `epoch` in seconds of the host's own clock."""
+    """What a host is. Sizes in MB, `epoch` in seconds of the host's own clock.
+
+    `installed` tells whether packages or releases are there already, so that little more space is needed.
+    """
 
     id: str
     version: str
@@ -40,6 +46,7 @@ class HostFacts:
     memory_mb: int
     free_mb: int
     models_mb: int
+    installed: bool
     epoch: int
     init: str
 
@@ -61,6 +68,7 @@ class HostFacts:
                 memory_mb=int(told["memory_kb"]) // 1024,
                 free_mb=int(told["free_mb"] or 0),
                 models_mb=int(told["models_mb"] or 0),
+                installed=told["installed"] == "1",
                 epoch=int(told["epoch"]),
                 init=told["init"],
             )
@@ -82,7 +90,7 @@ def findings(host: str, facts: HostFacts, model: ModelFile | None, now: datetime
         found.append(f"{host}: commands do not run as root; give the login passwordless sudo")
     if facts.init != "systemd":
         found.append(f"{host}: it is run by {facts.init}, not systemd; use a full server or virtual machine")
-    needed = FREE_SYSTEM_MB if not facts.models_mb else FREE_SYSTEM_MB // 10
+    needed = FREE_INSTALLED_MB if facts.installed or facts.models_mb else FREE_SYSTEM_MB
     if model and model.size and facts.models_mb * 2**20 < model.size:
         needed += model.size // 2**20
     if facts.free_mb < needed:

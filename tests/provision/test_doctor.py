@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ MODEL = ModelFile("m.gguf", "0" * 64, 3 * 2**30)
 def facts(**changed: object) -> HostFacts:
     whole = {
         "id": "debian", "version": "12", "uid": 0, "cores": 2, "memory_mb": 3900, "free_mb": 20000,
-        "models_mb": 0, "epoch": EPOCH, "init": "systemd",
+        "models_mb": 0, "installed": False, "epoch": EPOCH, "init": "systemd",
     }  # fmt: skip
     return HostFacts(**{**whole, **changed})  # type: ignore[arg-type]
 
@@ -52,6 +53,35 @@ def test_all_findings_at_once() -> None:
 
 def test_a_model_that_is_there_needs_no_space() -> None:
     assert findings("one", facts(free_mb=500, models_mb=3 * 1024), MODEL, NOW) == ()
+
+
+def test_what_is_installed_needs_less_space_even_without_models() -> None:
+    assert findings("one", facts(free_mb=200, installed=True), None, NOW) == ()
+    (finding,) = findings("one", facts(free_mb=200), None, NOW)
+    assert "200 MB free, 1500 MB needed" in finding
+    (finding,) = findings("one", facts(free_mb=30, installed=True), None, NOW)
+    assert "30 MB free, 150 MB needed" in finding
+
+
+def test_the_probe_changes_nothing_and_measures_the_folder_that_there_is(tmp_path: Path) -> None:
+    base = tmp_path / "var/lib"
+    base.mkdir(parents=True)
+    script = PROBE.replace("/var/lib", str(base)).replace("/opt/", f"{tmp_path}/opt/")
+    script = script.replace("/etc/nginx", f"{tmp_path}/etc/nginx")
+
+    def examined() -> HostFacts:
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        return HostFacts.parse("here", CommandResult(done.returncode == 0, done.stdout, done.stderr))
+
+    assert examined().free_mb > 0
+    assert examined().installed is False
+    assert list(base.iterdir()) == []
+    (tmp_path / "opt/clawd/releases").mkdir(parents=True)
+    assert examined().installed is True
+    (tmp_path / "opt/clawd/releases").rmdir()
+    (tmp_path / "etc/nginx").mkdir(parents=True)
+    (tmp_path / "etc/nginx/nginx.conf").touch()
+    assert examined().installed is True
 
 
 def test_the_probe_runs_here_and_is_understood() -> None:
