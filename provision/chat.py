@@ -37,6 +37,9 @@ class Console:
 def console_of(loaded: Loaded) -> Console:
     """The console of an inventory's bot, at its first nginx host.
 
+    It is asked for by the first name of the certificate that is a host's (`*.domain` is none), else by
+    the host's address.
+
     Raises `ClawdError` when the inventory declares no console or no nginx.
     """
     declared = loaded.inventory.channels.console
@@ -47,7 +50,7 @@ def console_of(loaded: Loaded) -> Console:
             advice="declare `channels.console.jwt_secret`, and give a host the role nginx",
         )
     name, host = next(iter(fronts.items()))
-    public = loaded.inventory.tls.names[0] if loaded.inventory.tls.names else host.address
+    public = next((given for given in loaded.inventory.tls.names if "*" not in given), host.address)
     bracketed = f"[{public}]" if ":" in public else public
     return Console(
         url=f"https://{bracketed}:{loaded.inventory.nginx.https_port}/console/v1/messages",
