@@ -174,7 +174,8 @@ def show_result(console: Console, result: Result) -> None:
     for host in result.hosts:
         if host.failure or host.message:
             told = "\n".join(filter(None, (str(host.failure or ""), host.message)))
-            console.print(f"[red]{escape(host.host)}[/red] {escape(_CONTROL.sub('', told))}", highlight=False)
+            text = escape(_CONTROL.sub("", told))
+            console.print(f"[red]{escape(host.host)}[/red] {text}", highlight=False, soft_wrap=True)
 
 
 def show_verification(console: Console, verification: Verification) -> None:
