@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import gevent
 from gevent import monkey
+from gevent.hub import Hub
 from gevent.pool import Pool
 from gevent.select import select
 
@@ -19,6 +20,8 @@ def enable() -> None:
     """Patches sockets, threads and subprocesses for gevent, once. Call before anything opens sockets."""
     if not monkey.is_module_patched("socket"):
         monkey.patch_all()
+        # Ctrl-C still reaches the main greenlet, without a traceback of whichever happened to be running.
+        Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
 
 
 def outcomes(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T | Exception]:

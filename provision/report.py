@@ -195,10 +195,10 @@ def show_verification(console: Console, verification: Verification) -> None:
                 table.add_row(f"  {escape(name)}", *marks)
     console.print(table)
     for check in verification.failed:
-        console.print(
-            f"[red]{escape(f'{check.host}: {check.component}: {check.name}')}[/red]", highlight=False
-        )
-        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))))
+        name = escape(f"{check.host}: {check.component}: {check.name}")
+        found = _CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))
+        console.print(f"[red]{name}[/red]", highlight=False, soft_wrap=True)
+        console.print(Text(found), soft_wrap=True)
 
 
 def _cell(verification: Verification, host: str, component: str) -> str:
