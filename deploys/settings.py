@@ -29,6 +29,11 @@ def settings_of(name: str, cls: type[S]) -> S:
     return value if isinstance(value, cls) else cls.model_validate(value)
 
 
+def purging() -> bool:
+    """Whether a component that is removed takes its data with it: `host.data.purge`."""
+    return bool(host.data.get("purge", False))
+
+
 def supplies() -> Supplies:
     """What the laptop brings to the current host: `host.data.supplies`, an instance or plain data.
 

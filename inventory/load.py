@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from inventory import host_rules, laptop, service_rules
+from inventory import laptop, rules
 from inventory.errors import InventoryError, Mistake, SecretError
 from inventory.finding import Rule
 from inventory.mistakes import Wrong, dotted, wrongs
@@ -64,9 +64,9 @@ def load(path: Path, resolve_secrets: bool = True) -> Loaded:
     mistakes = [*source.mistakes, *(wrong.at(source) for wrong in early)]
     settled = [*source.mistaken, *(wrong.path for wrong in early)]
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
-    checks = (*host_rules.RULES, *service_rules.RULES)
+    checks = rules.RULES
     if resolve_secrets:
-        checks += (service_rules.secret_values, laptop.files)
+        checks += (rules.services.secret_values, laptop.files)
     mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))

@@ -7,23 +7,28 @@ schema for editors and the reference in the docs are generated from it.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Network = IPv4Network | IPv6Network
-Role = Literal["runtime", "nginx"]
-ALL_ROLES: tuple[Role, ...] = ("runtime", "nginx")
+from inventory.declared import Declared, Name, Network, Port
+from inventory.sections.database import Database
+from inventory.sections.disk import Disk
+from inventory.sections.docker import Docker
+from inventory.sections.hardening import Hardening
+from inventory.sections.logs import Logs
+from inventory.sections.monitoring import Monitoring
+from inventory.sections.nginx import Nginx
+from inventory.sections.nvidia import Nvidia
+from inventory.sections.tls import Tls
 
+__all__ = ["Declared", "Name", "Network", "Port"]
 
-class Declared(BaseModel):
-    """A value of the inventory: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Role = Literal["runtime", "nginx", "database", "monitoring", "logs"]
+"""runtime: model and bot. nginx: TLS and webhooks. database: PostgreSQL for several runtime hosts.
+monitoring: Prometheus, Alertmanager, Grafana. logs: Elasticsearch, Logstash, Kibana."""
+DEFAULT_ROLES: tuple[Role, ...] = ("runtime", "nginx")
 
 
 class Bastion(Declared):
@@ -47,7 +52,11 @@ class Host(Declared):
         description="Public host key (`ssh-ed25519 AAAA…`); else ~/.ssh/known_hosts must know it.",
     )
     bastion: Bastion | None = Field(None, description="Jump host.")
-    roles: tuple[Role, ...] = Field(ALL_ROLES, min_length=1, description="What this server does.")
+    internal_address: str | None = Field(
+        None, description="Address by which the other hosts of this file reach it; `address` when absent."
+    )
+    disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
+    roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
     internet: bool = Field(
         True,
         description="Whether it reaches package mirrors itself; when false, apt goes through the laptop.",
@@ -87,21 +96,6 @@ class Firewall(Declared):
     enabled: bool = Field(True, description="Whether nftables is managed at all.")
     open: tuple[OpenPort, ...] = Field((), description="Ports beyond those the components need.")
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
-
-
-class Tls(Declared):
-    """The certificate of nginx."""
-
-    mode: Literal["own-ca", "self-signed"] = Field(
-        "own-ca", description="Signed by the project's own authority, or by itself."
-    )
-    names: tuple[str, ...] = Field(
-        (), description="Names and addresses in the certificate; the host's address when empty."
-    )
-    lifetime_days: Annotated[int, Field(ge=1, le=825)] = Field(90, description="Of a certificate.")
-    renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.33, description="Renewed when less than this part of the lifetime is left."
-    )
 
 
 class LocalModel(Declared):
@@ -209,19 +203,12 @@ class Bot(Declared):
     port: Port = Field(8080, description="Port of the bot's HTTP server, behind nginx.")
 
 
-class Nginx(Declared):
-    """nginx, the only thing that the internet reaches."""
-
-    https_port: Port = Field(443, description="Webhooks and console.")
-    http_port: Port = Field(80, description="Answers with a redirect to HTTPS.")
-    requests_per_second: Annotated[int, Field(ge=1)] = Field(20, description="Per client address.")
-    max_body: str = Field("1m", pattern=r"^[0-9]+[km]$", description="Largest request.")
-
-
 class Runtime(Declared):
     """How engine and bot run on a host."""
 
-    run_with: Literal["systemd"] = Field("systemd", description="What starts them.")
+    run_with: Literal["systemd", "docker"] = Field(
+        "systemd", description="Their own environment, or a container; systemd supervises both."
+    )
 
 
 class Inventory(Declared):
@@ -238,6 +225,17 @@ class Inventory(Declared):
     bot: Bot = Field(Bot(), description="The bot.")
     runtime: Runtime = Field(Runtime(), description="How they run.")
     nginx: Nginx = Field(Nginx(), description="The front door.")
+    database: Database | None = Field(None, description="What several runtime hosts share.")
+    docker: Docker = Field(Docker(), description="The Docker engine, where something needs it.")
+    nvidia: Nvidia = Field(Nvidia(), description="Drivers of NVIDIA GPUs.")
+    hardening: Hardening = Field(Hardening(), description="Beyond SSH keys and firewall.")
+    monitoring: Monitoring = Field(Monitoring(), description="Metrics, alerts and dashboards.")
+    logs: Logs = Field(Logs(), description="Where log lines are gathered and kept.")
+
+    def internal(self, host: str) -> str:
+        """The address by which the other hosts reach `host`."""
+        declared = self.hosts[host]
+        return declared.internal_address or declared.address
 
     def with_role(self, role: Role) -> dict[str, Host]:
         """The hosts that have `role`, in file order."""

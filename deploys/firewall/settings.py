@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from deploys.component import ComponentSettings
-from deploys.nginx.settings import bots_behind
+from deploys.component import ComponentSettings, Opening
+from deploys.registry import COMPONENTS
 from inventory.model import Inventory, Network, Port
-
-
-class Opening(ComponentSettings):
-    """One open port."""
-
-    port: Port
-    protocol: Literal["tcp", "udp"] = "tcp"
-    sources: tuple[str, ...] = Field(
-        (), description="Networks, addresses or host names; everyone when empty."
-    )
-    purpose: str = Field("declared", pattern=r'^[^"\\\n]{1,100}$', description="Stands beside the rule.")
 
 
 class FirewallSettings(ComponentSettings):
@@ -37,25 +24,11 @@ def settings_for(inventory: Inventory, host: str) -> FirewallSettings | None:
     return FirewallSettings(
         ssh_port=inventory.base.ssh_port,
         management=inventory.firewall.management,
-        openings=(*_nginx(inventory, host), *_bot(inventory, host), *_declared(inventory)),
+        openings=(
+            *(opening for component in COMPONENTS for opening in component.openings_for(inventory, host)),
+            *_declared(inventory),
+        ),
     )
-
-
-def _nginx(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    if not bots_behind(inventory, host):
-        return ()
-    nginx = inventory.nginx
-    return (Opening(port=nginx.http_port, purpose="http"), Opening(port=nginx.https_port, purpose="https"))
-
-
-def _bot(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """The bot's port, for the other hosts whose nginx passes requests to it."""
-    proxies = tuple(
-        inventory.hosts[name].address
-        for name in inventory.with_role("nginx")
-        if name != host and host in bots_behind(inventory, name)
-    )
-    return (Opening(port=inventory.bot.port, sources=proxies, purpose="bot, from nginx"),) if proxies else ()
 
 
 def _declared(inventory: Inventory) -> tuple[Opening, ...]:

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings
+from deploys.component import ComponentSettings, Opening
 from inventory.model import Inventory
 
 
@@ -30,11 +30,19 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         https_port=inventory.nginx.https_port,
         http_port=inventory.nginx.http_port,
         upstreams=tuple(
-            authority("127.0.0.1" if bot == host else inventory.hosts[bot].address, port) for bot in bots
+            authority("127.0.0.1" if bot == host else inventory.internal(bot), port) for bot in bots
         ),
         requests_per_second=inventory.nginx.requests_per_second,
         max_body=inventory.nginx.max_body,
     )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """HTTP and HTTPS, for everyone."""
+    if not bots_behind(inventory, host):
+        return ()
+    nginx = inventory.nginx
+    return (Opening(port=nginx.http_port, purpose="http"), Opening(port=nginx.https_port, purpose="https"))
 
 
 def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:

@@ -81,6 +81,28 @@ def retired(name: str, *, group: str, **arguments: Any) -> OperationMeta:
     return _retired(name, group, **arguments)
 
 
+def absent(name: str, **arguments: Any) -> OperationMeta:
+    """No such user, nor a group of that name; files that belonged to it stay."""
+    arguments.setdefault("name", f"No user {name}")
+    return _absent(name, **arguments)
+
+
+@operation
+def _absent(name: str) -> Iterator[StringCommand]:
+    user, group = host.get_fact(UserFact, user=name), host.get_fact(GroupFact, group=name)
+    if user is not None or group is not None:
+        record(Change(f"user {name}", ("removed",)))
+        yield script(_REMOVE, name=name)
+
+
+# userdel takes the group along when it is nobody else's.
+_REMOVE = r"""
+set -eu
+! getent passwd "$name" >/dev/null || userdel "$name"
+! getent group "$name" >/dev/null || groupdel "$name"
+"""
+
+
 @operation
 def _group(name: str) -> Iterator[StringCommand]:
     if host.get_fact(GroupFact, group=name) is None:

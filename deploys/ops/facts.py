@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,12 +155,13 @@ _WATCH = r"""[ ! -f "$path" ] || printf 'Watched=%s  %s\n' "$(sha256sum < "$path
 
 
 class PackagesFact(Fact):
-    """Which of some Debian packages are installed."""
+    """Which of some Debian packages, each `NAME` or `NAME=VERSION`, are installed."""
 
     def command(self, packages: tuple[str, ...]) -> str:
-        """A script that prints the name of each installed one."""
-        names = " ".join(assignments(x=package).strip()[2:] for package in packages)
-        return f"dpkg-query -W -f='${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null || true"
+        """A script that prints name, state and version of each that dpkg knows."""
+        names = " ".join(shlex.quote(package.partition("=")[0]) for package in packages)
+        shown = "${Package} ${db:Status-Status} ${Version}\\n"
+        return f"dpkg-query -W -f='{shown}' {names} 2>/dev/null || true"
 
     @staticmethod
     def default() -> frozenset[str]:
@@ -167,9 +169,10 @@ class PackagesFact(Fact):
         return frozenset()
 
     def process(self, output: list[str]) -> frozenset[str]:
-        """The names whose state is `installed`."""
-        rows = (line.split() for line in output)
-        return frozenset(row[0] for row in rows if row[1:] == ["installed"])
+        """`NAME` and `NAME=VERSION` of those whose state is `installed`."""
+        rows = [line.split() for line in output]
+        present = [row for row in rows if row[1:2] == ["installed"]]
+        return frozenset(name for row in present for name in (row[0], f"{row[0]}={row[-1]}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Debian packages."""
+"""Debian packages, and whose they are: what a component brought is what it takes away again."""
 
 from __future__ import annotations
 
@@ -10,44 +10,167 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
-from deploys.ops.facts import PackagesFact
-from deploys.ops.shell import script
+from deploys.ops.facts import Fact, PackagesFact
+from deploys.ops.shell import assignments, script
+
+RECORDS = "/var/lib/clawd/state/packages"
+"""A file a component: `wants NAME` for what it asked for, `brought NAME` for what was not there before."""
 
 
-def installed(*names: str, **arguments: Any) -> OperationMeta:
-    """These packages, without recommended ones.
+def installed(*names: str, component: str | None = None, **arguments: Any) -> OperationMeta:
+    """These packages, each `NAME` or `NAME=VERSION`, without recommended ones.
 
     Waits up to two minutes for another program's lock, finishes an installation that was cut off, and reads
     the mirrors' index only when a package is missing and the index is a day old or does not do.
+    `component` remembers them, with all they depend on, as brought by it, for `removed`.
     `host.data.apt_options` are further arguments of apt-get, such as a proxy for a host without internet.
     """
     arguments.setdefault("name", f"Packages {' '.join(names)}")
-    return _installed(tuple(names), **arguments)
+    return _installed(tuple(names), component, **arguments)
+
+
+def removed(component: str, *, keep_configuration: bool = False, **arguments: Any) -> OperationMeta:
+    """None of the packages that `component` brought, but those that another component wants or that something
+    else has come to depend on.
+
+    They are purged: what they kept in /etc goes, and with some of Debian's (PostgreSQL) their data. With
+    `keep_configuration` they are only removed.
+    """
+    arguments.setdefault("name", f"No packages of {component}")
+    return _removed(component, keep_configuration, **arguments)
+
+
+class WantedFact(Fact):
+    """The packages that a component was recorded to want."""
+
+    def command(self, component: str) -> str:
+        """A script that prints a name a line."""
+        record = assignments(record=f"{RECORDS}/{component}")
+        return f"{record}sed -n 's/^wants //p' \"$record\" 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def process(self, output: list[str]) -> frozenset[str]:
+        """The names."""
+        return frozenset(filter(None, output))
+
+
+class BroughtFact(Fact):
+    """The packages that would go if a component did; `None` when nothing is recorded of it."""
+
+    def command(self, component: str) -> str:
+        """A script that prints `recorded`, and a name a line."""
+        return assignments(records=RECORDS, component=component) + _BROUGHT
+
+    def process(self, output: list[str]) -> frozenset[str] | None:
+        """The names."""
+        lines = [line for line in output if line]
+        return frozenset(lines[1:]) if lines[:1] == ["recorded"] else None
 
 
 @operation
-def _installed(names: tuple[str, ...]) -> Iterator[StringCommand]:
+def _installed(names: tuple[str, ...], component: str | None) -> Iterator[StringCommand]:
     present: frozenset[str] = host.get_fact(PackagesFact, packages=names)
     missing = sorted(set(names) - present)
-    if not missing:
+    bare = sorted({name.partition("=")[0] for name in names})
+    if not missing and (component is None or set(bare) <= host.get_fact(WantedFact, component=component)):
         return
-    record(Change("packages", (f"install {' '.join(missing)}",)))
-    yield script(_INSTALL, packages=" ".join(missing), options=host.data.get("apt_options") or "")
+    if missing:
+        record(Change("packages", (f"install {' '.join(missing)}",)))
+    else:
+        record(Change("packages", (f"note that {component} needs {' '.join(bare)}",)))
+    yield script(
+        _INSTALL,
+        packages=" ".join(missing),
+        options=host.data.get("apt_options") or "",
+        record=f"{RECORDS}/{component}" if component else "",
+        wanted=" ".join(bare),
+    )
 
 
-# `$packages` and `$options` are lists of words, hence not quoted.
-_INSTALL = r"""
+@operation
+def _removed(component: str, keep_configuration: bool) -> Iterator[StringCommand]:
+    brought: frozenset[str] | None = host.get_fact(BroughtFact, component=component)
+    if brought is None:
+        return
+    names = " ".join(sorted(brought))
+    record(Change("packages", (f"remove {names}",) if names else (f"forget what {component} needed",)))
+    yield script(
+        _REMOVE,
+        packages=names,
+        record=f"{RECORDS}/{component}",
+        action="remove" if keep_configuration else "purge",
+    )
+
+
+_APT = r"""
 set -u
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 apt() {
     apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $options "$@" </dev/null
 }
-install() { apt install --no-install-recommends -- $packages; }
 if [ "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ]; then
     dpkg --configure -a --force-confdef --force-confold </dev/null || exit 1
 fi
-recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
-if [ "$recent" ] && install; then exit 0; fi
-apt update && install
 """
+
+# `$packages`, `$wanted` and `$options` are lists of words, hence not quoted. What an installation brings is
+# written down before it begins as the names that were there, so that one cut off midway is known as well.
+_INSTALL = (
+    _APT
+    + r"""
+install() { apt install --no-install-recommends --allow-downgrades -- $packages; }
+there() { dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p' | sort -u; }
+note() {
+    [ "$record" ] || return 0
+    {
+        cat "$record" 2>/dev/null
+        printf 'wants %s\n' $wanted
+        [ ! -f "$record.before" ] || there | comm -13 "$record.before" - | sed 's/^/brought /'
+    } | sort -u > "$record.new"
+    mv -f "$record.new" "$record" && rm -f "$record.before"
+}
+if [ "$record" ]; then
+    mkdir -p "${record%/*}"
+    [ -f "$record.before" ] || { there > "$record.before.new" && mv "$record.before.new" "$record.before"; }
+fi
+[ "$packages" ] || { note; exit; }
+recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
+if [ "$recent" ] && install; then note; exit; fi
+apt update && install && note
+"""
+)
+
+# What goes is what this component alone brought and wants; a package without which another one would have to
+# go stays, and so does what that needs.
+_BROUGHT = r"""
+cd "$records" 2>/dev/null && [ -f "$component" ] || exit 0
+echo recorded
+others=$(for other in *; do [ "$other" = "$component" ] || sed -n 's/^wants //p' "$other"; done)
+going=$(sed -n 's/^brought //p' "$component" | sort -u | while read -r name; do
+    printf '%s\n' "$others" | grep -qxF "$name" && continue
+    state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)
+    case $state in installed|config-files|half-*|unpacked) echo "$name" ;; esac
+done)
+taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u; }
+beyond() { taken "$1" | grep -vxF -e "$going" | grep -q .; }
+while [ "$going" ] && beyond "$going"; do
+    kept=$(for name in $going; do beyond "$name" || echo "$name"; done)
+    [ "$kept" != "$going" ] || break
+    going=$kept
+done
+[ ! "$going" ] || printf '%s\n' "$going"
+"""
+
+_REMOVE = (
+    "options=\n"
+    + _APT
+    + r"""
+[ ! "$packages" ] || apt "$action" -- $packages || exit 1
+rm -f "$record" "$record.before"
+"""
+)

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from deploys.component import ComponentSettings
+from deploys.component import ComponentSettings, Opening
 from deploys.model.settings import local_model
-from deploys.nginx.settings import own_proxy_only, public_url
+from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
@@ -97,6 +97,16 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         console=channels.console is not None,
         credentials=_channel_credentials(channels) | _model_credentials(inventory),
     )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """The bot's port, for the other hosts whose nginx passes requests to it."""
+    proxies = tuple(
+        inventory.internal(name)
+        for name in inventory.with_role("nginx")
+        if name != host and host in bots_behind(inventory, name)
+    )
+    return (Opening(port=inventory.bot.port, sources=proxies, purpose="bot, from nginx"),) if proxies else ()
 
 
 def listen_host(inventory: Inventory, host: str) -> str:

@@ -78,16 +78,41 @@ echo
 
 
 def certificate(
-    wanted: TlsSettings, state_folder: Path, *, clock: Clock = utc_now, **arguments: Any
+    wanted: TlsSettings,
+    state_folder: Path,
+    *,
+    folder: str = CURRENT,
+    owner: str = "root",
+    clock: Clock = utc_now,
+    **arguments: Any,
 ) -> OperationMeta:
-    """The certificate `wanted`, issued anew when the present one will not do."""
+    """The certificate `wanted` in `folder`, issued anew when the present one will not do.
+
+    `folder` has fullchain.pem, privkey.pem (of `owner`, 0600) and, signed by the project's authority, ca.pem.
+    It is a link to a folder in `<folder>.d`, so that all change together.
+    """
     arguments.setdefault("name", f"Certificate for {', '.join(wanted.names)}")
-    return _certificate(wanted, state_folder, clock, **arguments)
+    return _certificate(wanted, state_folder, folder, owner, clock, **arguments)
+
+
+def internal(
+    folder: str, project: str, names: tuple[str, ...], *, owner: str, **arguments: Any
+) -> OperationMeta:
+    """A certificate of the project's own authority, for a service that only other hosts of ours talk to.
+
+    `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
+    renewed when a third of that is left: give the files to the service's `watch`.
+    """
+    wanted = TlsSettings(project=project, names=names, lifetime_days=365)
+    return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
 
 
 @operation
-def _certificate(wanted: TlsSettings, state_folder: Path, clock: Clock) -> Iterator[StringCommand]:
-    installed: Installed = host.get_fact(CertificateFact, chain=CHAIN, key=KEY)
+def _certificate(
+    wanted: TlsSettings, state_folder: Path, folder: str, owner: str, clock: Clock
+) -> Iterator[StringCommand]:
+    chain_path, key_path = f"{folder}/fullchain.pem", f"{folder}/privkey.pem"
+    installed: Installed = host.get_fact(CertificateFact, chain=chain_path, key=key_path)
     own_ca = wanted.mode == "own-ca"
     known = authority_certificate(state_folder) if own_ca else None
     reason = reason_to_issue(installed, wanted, known, clock())
@@ -95,9 +120,9 @@ def _certificate(wanted: TlsSettings, state_folder: Path, clock: Clock) -> Itera
         if not own_ca:
             remember(state_folder, host.name, installed.chain)
         return
-    record(Change(CHAIN, (f"issue a certificate for {', '.join(wanted.names)}: {reason}",)))
-    record(Change(KEY, (), secret=True))
-    yield script('(umask 077; mkdir -p "$folder")', folder=SERIALS)
+    record(Change(chain_path, (f"issue a certificate for {', '.join(wanted.names)}: {reason}",)))
+    record(Change(key_path, (), secret=True))
+    yield script('(umask 077; mkdir -p "$folder")', folder=f"{folder}.d")
     # Preparing ends at the first command, so a plan makes neither authority nor key.
     signer = (
         authority(state_folder, wanted.project, timedelta(days=wanted.lifetime_days), clock())
@@ -108,9 +133,10 @@ def _certificate(wanted: TlsSettings, state_folder: Path, clock: Clock) -> Itera
     chain = issued.certificate_pem + (signer.certificate_pem if signer else b"")
     yield script(
         RECEIVE + _INSTALL,
-        stdin=framed(chain) + framed(issued.key_pem),
-        current=CURRENT,
-        serials=SERIALS,
+        stdin=framed(chain) + framed(issued.key_pem) + framed(signer.certificate_pem if signer else b""),
+        current=folder,
+        serials=f"{folder}.d",
+        owner=owner,
         serial=f"{issued.certificate.serial_number:x}",
     )
     if not own_ca:
@@ -126,8 +152,11 @@ trap 'rm -rf "$fresh"' EXIT
 mkdir "$fresh"
 receive "$fresh/fullchain.pem"
 receive "$fresh/privkey.pem"
+receive "$fresh/ca.pem"
+[ -s "$fresh/ca.pem" ] || rm "$fresh/ca.pem"
+chown "$owner" "$fresh"/*
 chmod 0755 "$serials" "$fresh"
-chmod 0644 "$fresh/fullchain.pem"
+find "$fresh" -name '*.pem' ! -name privkey.pem -exec chmod 0644 {} +
 [ -L "$current" ] || rm -rf "$current"
 ln -s "${serials##*/}/$serial" "$current.new"
 mv -fT "$current.new" "$current"

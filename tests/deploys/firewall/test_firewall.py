@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from deploys.component import Opening
 from deploys.firewall import deploy
 from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live, remove
 from deploys.firewall.rules import accepting, admits, names_in
-from deploys.firewall.settings import FirewallSettings, Opening, settings_for
+from deploys.firewall.settings import FirewallSettings, settings_for
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
 from deploys.ops.files import rendered
 from inventory.errors import HostError

@@ -17,7 +17,7 @@ from clawd_runtime.bot.settings import SHORTEST_PROMPT_TOKENS, load_settings
 from clawd_runtime.engine.settings import read_settings
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
-from inventory import service_rules
+from inventory import rules
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, inventory
 
@@ -92,12 +92,12 @@ def test_what_would_not_start_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_both_leave_the_same_room_for_a_question() -> None:
-    assert service_rules.SHORTEST_PROMPT_TOKENS == SHORTEST_PROMPT_TOKENS
+    assert rules.services.SHORTEST_PROMPT_TOKENS == SHORTEST_PROMPT_TOKENS
 
 
 def problems(declared: Inventory) -> list[str]:
-    rules = (*service_rules.RULES, service_rules.secret_values)
-    return [finding.problem for finding in chain.from_iterable(rule(declared) for rule in rules)]
+    checks = (*rules.RULES, rules.services.secret_values)
+    return [finding.problem for finding in chain.from_iterable(rule(declared) for rule in checks)]
 
 
 async def start_channels(settings: RuntimeSettings, file: Path) -> None:

@@ -1,0 +1,11 @@
+"""What a host has of hardening."""
+
+from __future__ import annotations
+
+from deploys.component import ComponentSettings
+from inventory.model import Inventory
+
+
+def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
+    """Nothing yet."""
+    return None

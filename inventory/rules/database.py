@@ -1,0 +1,7 @@
+"""What must hold for the section `database` of an inventory. Pure."""
+
+from __future__ import annotations
+
+from inventory.finding import Rule
+
+RULES: tuple[Rule, ...] = ()

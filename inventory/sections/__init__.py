@@ -1,0 +1,1 @@
+"""What is declared of one component each; `inventory.model` puts them together."""
