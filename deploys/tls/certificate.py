@@ -172,12 +172,17 @@ def new_certificate(wanted: TlsSettings, authority: KeyPair | None, now: datetim
         .add_extension(x509.SubjectAlternativeName(_general_names(wanted.names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_purposes(wanted)), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
     )
     return KeyPair(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _purposes(wanted: TlsSettings) -> list[x509.ObjectIdentifier]:
+    server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    return [server, client] if wanted.client else [server]
 
 
 def _builder(

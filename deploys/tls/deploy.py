@@ -100,10 +100,12 @@ def internal(
 ) -> OperationMeta:
     """A certificate of the project's own authority, for a service that only other hosts of ours talk to.
 
+    It serves on both sides of a connection: nodes of a cluster are servers and clients of each other.
+
     `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
     renewed when a third of that is left: give the files to the service's `watch`.
     """
-    wanted = TlsSettings(project=project, names=names, lifetime_days=365)
+    wanted = TlsSettings(project=project, names=names, lifetime_days=365, client=True)
     return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
 
 

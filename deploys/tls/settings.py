@@ -19,6 +19,7 @@ class TlsSettings(ComponentSettings):
     names: tuple[str, ...] = Field(min_length=1, description="DNS names in ASCII, and IP addresses.")
     lifetime_days: int = 90
     renew_fraction: float = 0.33
+    client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
 
 
 def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:

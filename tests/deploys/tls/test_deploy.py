@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from deploys.tls import deploy
 from deploys.tls.settings import TlsSettings
-from tests.deploys.harness import Machine, Run
+from tests.deploys.harness import OWN, Machine, Run
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WANTED = TlsSettings(names=("bot.example.com", "10.0.0.1"))
@@ -21,19 +22,20 @@ WANTED = TlsSettings(names=("bot.example.com", "10.0.0.1"))
 class Host:
     """Where certificates go, and the laptop's state beside it."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.current, self.serials, self.state = folder / "tls", folder / "tls.d", folder / "state"
-        for name, path in (
-            ("CURRENT", self.current),
-            ("SERIALS", self.serials),
-            ("CHAIN", self.current / "fullchain.pem"),
-            ("KEY", self.current / "privkey.pem"),
-        ):
-            monkeypatch.setattr(deploy, name, str(path))
 
     def issue(self, wanted: TlsSettings = WANTED, *, days: float = 0, execute: bool = True) -> Run:
-        clock = lambda: NOW + timedelta(days=days)  # noqa: E731
-        return Machine().run(lambda: deploy.certificate(wanted, self.state, clock=clock), execute=execute)
+        return Machine().run(
+            lambda: deploy.certificate(
+                wanted,
+                self.state,
+                folder=str(self.current),
+                owner=OWN["owner"],
+                clock=lambda: NOW + timedelta(days=days),
+            ),
+            execute=execute,
+        )
 
     @property
     def serial(self) -> int:
@@ -41,8 +43,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
 
 
 def test_plan_makes_nothing_anywhere(host: Host) -> None:
@@ -96,3 +98,28 @@ def test_self_signed_certificate_is_what_the_laptop_trusts(host: Host) -> None:
     pinned.unlink()
     assert not host.issue(wanted).changed
     assert pinned.exists(), "another laptop learns it from the host"
+
+
+def test_internal_certificate_is_signed_by_the_project_and_fits_both_sides(host: Host) -> None:
+    names = ("db1", "10.0.0.9")
+    folder = str(host.current)
+
+    def issue() -> Run:
+        machine = Machine({"supplies": {"state_folder": str(host.state)}})
+        return machine.run(lambda: deploy.internal(folder, "shop", names, owner=OWN["owner"]))
+
+    assert issue().succeeded
+    assert not issue().predicted
+    authority = (host.state / "ca" / "ca.pem").read_bytes()
+    assert (host.current / "ca.pem").read_bytes() == authority
+    leaf, signer = x509.load_pem_x509_certificates((host.current / "fullchain.pem").read_bytes())
+    leaf.verify_directly_issued_by(signer)
+    assert signer == x509.load_pem_x509_certificate(authority)
+    usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    for name in ("fullchain.pem", "privkey.pem", "ca.pem"):
+        file = host.current / name
+        assert (file.owner(), stat.S_IMODE(file.stat().st_mode)) == (
+            OWN["owner"],
+            0o600 if name == "privkey.pem" else 0o644,
+        )
