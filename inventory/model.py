@@ -211,6 +211,17 @@ class Runtime(Declared):
     )
 
 
+class Rollout(Declared):
+    """How a change reaches several runtime hosts that serve already: batch after batch."""
+
+    batch_percent: Annotated[int, Field(ge=1, le=100)] = Field(
+        25, description="Part of the runtime hosts that change at a time; at least one."
+    )
+    drain_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
+        30, description="Longest wait for requests that are under way before a host changes."
+    )
+
+
 class Inventory(Declared):
     """A whole inventory file."""
 
@@ -224,6 +235,7 @@ class Inventory(Declared):
     channels: Channels = Field(Channels(), description="How people reach the bot.")
     bot: Bot = Field(Bot(), description="The bot.")
     runtime: Runtime = Field(Runtime(), description="How they run.")
+    rollout: Rollout = Field(Rollout(), description="How changes reach several runtime hosts.")
     nginx: Nginx = Field(Nginx(), description="The front door.")
     database: Database | None = Field(None, description="What several runtime hosts share.")
     docker: Docker = Field(Docker(), description="The Docker engine, where something needs it.")

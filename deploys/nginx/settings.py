@@ -25,13 +25,10 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
     bots = bots_behind(inventory, host)
     if not bots:
         return None
-    port = inventory.bot.port
     return NginxSettings(
         https_port=inventory.nginx.https_port,
         http_port=inventory.nginx.http_port,
-        upstreams=tuple(
-            authority("127.0.0.1" if bot == host else inventory.internal(bot), port) for bot in bots
-        ),
+        upstreams=tuple(upstream_address(inventory, host, bot) for bot in bots),
         requests_per_second=inventory.nginx.requests_per_second,
         max_body=inventory.nginx.max_body,
     )
@@ -57,6 +54,12 @@ def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
     alone = tuple(bot for bot in runtimes if "nginx" not in inventory.hosts[bot].roles)
     own = (host,) if host in runtimes else ()
     return own + alone or runtimes
+
+
+def upstream_address(inventory: Inventory, front: str, bot: str) -> str:
+    """`address:port` by which the nginx of `front` knows the bot of the host `bot`."""
+    address = "127.0.0.1" if bot == front else inventory.internal(bot)
+    return authority(address, inventory.bot.port)
 
 
 def own_proxy_only(inventory: Inventory, host: str) -> bool:
