@@ -42,6 +42,7 @@ EXAMPLES = """Examples:
   clawd-provision up -i prod --limit bot1     one host only
   clawd-provision drift -i prod               has anybody changed a host by hand? (exit code 3)
   clawd-provision verify -i prod --json       every check on every host
+  clawd-provision remove -i prod --limit bot2 take everything off a host, but keep its data
 """
 
 
@@ -77,19 +78,26 @@ def run_options(function: Command) -> Command:
 @run_options
 @click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
 @click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
+@click.option("--purge", is_flag=True, help="Components that are no longer declared lose their data as well.")
 def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
     """Make the hosts what the inventory says; shows the plan and asks first."""
     with running("up", **options) as (run, screen):
         from provision import pipeline
 
-        def confirm(plan: Plan) -> bool:
-            screen.pause()
-            show_plan(plan)
-            agreed = yes or confirmed(plan)
-            screen.resume()
-            return agreed
+        outcome = pipeline.up(run, asking(screen, yes), verify=not no_verify)
+    finish(outcome, options["as_json"], plan_shown=True)
 
-        outcome = pipeline.up(run, confirm, verify=not no_verify)
+
+@program.command()
+@run_options
+@click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
+@click.option("--purge", is_flag=True, help="Data as well: models, conversations, databases, certificates.")
+def remove(yes: bool, **options: Any) -> NoReturn:
+    """Take components off hosts (all of them unless limited); shows what goes and asks first. Data stays."""
+    with running("remove", **options) as (run, screen):
+        from provision import pipeline
+
+        outcome = pipeline.remove(run, asking(screen, yes))
     finish(outcome, options["as_json"], plan_shown=True)
 
 
@@ -282,6 +290,19 @@ def sandbox_down(purge: bool) -> None:
 # Around the commands
 
 
+def asking(screen: TerminalProgress, yes: bool) -> Callable[[Plan], bool]:
+    """Shows a plan, and asks whether to go on unless that was said before."""
+
+    def confirm(plan: Plan) -> bool:
+        screen.pause()
+        show_plan(plan)
+        agreed = yes or confirmed(plan)
+        screen.resume()
+        return agreed
+
+    return confirm
+
+
 @contextmanager
 def running(
     command: str,
@@ -291,6 +312,7 @@ def running(
     tags: tuple[str, ...],
     skip_unreachable: bool,
     as_json: bool,
+    purge: bool = False,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
     """Loads the inventory and opens the run's log and its lines on the screen."""
     from provision import concurrency
@@ -308,7 +330,7 @@ def running(
         loaded = load(find(inventory_name))
         selection = Selection(split(limit), split(tags))
         with TerminalProgress(stderr_console()) as screen:
-            yield Run(loaded, selection, screen, log, skip_unreachable), screen
+            yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
     except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
         raise
     except Exception as error:

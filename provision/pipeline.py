@@ -3,6 +3,7 @@
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
+remove:  load → connect → lock →                    plan → confirm → apply → journal
 verify:  load → checks on every host
 """
 
@@ -14,18 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 
 from gevent.event import Event
 
+from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
-from provision import doctor, journal
+from provision import doctor, installed, journal, rollout
 from provision import verify as checks
 from provision.assign import Selection, assign, selected_hosts
 from provision.concurrency import outcomes
 from provision.lock import Locks
 from provision.offline import apt_options, share
-from provision.plan import Plan, Result, Status
+from provision.plan import HostResult, Plan, Result, Status
 from provision.progress import Progress
 from provision.rollback import Rollback
 from provision.runlog import RunLog
@@ -66,6 +69,8 @@ class Run:
     progress: Progress
     log: RunLog
     skip_unreachable: bool = False
+    purge: bool = False
+    """Whether a component that is removed takes its data with it."""
 
 
 def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Outcome:
@@ -82,13 +87,14 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     assignments = assign(run.loaded.inventory, run.selection)
     with connected(run) as (session, unreachable):
         with Locks(session, session.hosts, "up"):
-            plan = make_plan(run, session, assignments, may_build=True)
+            whole = with_removals(run, session, assignments)
+            plan = make_plan(run, session, whole, may_build=True)
             if plan.changes:
                 if not confirm(plan):
                     return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
                 session.check_alive()
             result = apply(run, session, plan)
-            notes = record(run, session, result)
+            notes = record(run, session, result, whole)
         verification = None
         if verify and result.changed and result.succeeded:
             run.progress.step("verify")
@@ -99,7 +105,8 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 def plan(run: Run) -> Outcome:
     """Says what `up` would do, changing nothing."""
     with connected(run) as (session, unreachable):
-        planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
+        wanted = assign(run.loaded.inventory, run.selection)
+        planned = make_plan(run, session, with_removals(run, session, wanted))
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
     return Outcome(Exit.PENDING if planned.changes else Exit.DONE, planned)
@@ -112,7 +119,8 @@ def drift(run: Run) -> Outcome:
     it may have another cause, and the changes are pending.
     """
     with connected(run) as (session, unreachable):
-        planned = make_plan(run, session, assign(run.loaded.inventory, run.selection))
+        wanted = assign(run.loaded.inventory, run.selection)
+        planned = make_plan(run, session, with_removals(run, session, wanted))
         current = digest(run.loaded.inventory, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
     drifted = [
@@ -135,6 +143,27 @@ def verify(run: Run) -> Outcome:
     run.progress.step("verify")
     verification = checks.verify(run.loaded, assign(run.loaded.inventory, run.selection))
     return Outcome(Exit.ERROR if verification.failed else Exit.DONE, verification=verification)
+
+
+def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
+    """Takes the selected components off the selected hosts; without a selection, all of them."""
+    with connected(run) as (session, unreachable), Locks(session, session.hosts, "remove"):
+        run.progress.step("plan")
+        chosen = run.selection.components
+        removing = {
+            host: installed.removals(names, (), chosen)
+            for host, names in session.everywhere(lambda host: installed.read(session, host)).items()
+        }
+        supplies = gather(run.loaded, session, removing, run.progress, may_build=False)
+        planned = _prepared(run, session, removing, supplies)
+        if not planned.changes:
+            return Outcome(Exit.DONE, planned, unreachable=unreachable)
+        if not confirm(planned):
+            return Outcome(Exit.PENDING, planned, unreachable=unreachable, message="nothing was changed")
+        session.check_alive()
+        result = apply(run, session, planned)
+        notes = record(run, session, result, removing)
+    return conclude(planned, result, None, unreachable, notes)
 
 
 def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
@@ -166,6 +195,19 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
         yield session, unreachable
 
 
+def with_removals(
+    run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
+) -> dict[str, Sequence[Assignment]]:
+    """What every connected host should get, after the removal of what it has and should no longer have."""
+    run.progress.step("examine")
+    names = session.everywhere(lambda host: installed.read(session, host))
+    chosen = run.selection.components
+    return {
+        host: (*installed.removals(names[host], assignments[host], chosen), *assignments[host])
+        for host in session.hosts
+    }
+
+
 def make_plan(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]], *, may_build: bool = False
 ) -> Plan:
@@ -189,21 +231,57 @@ def make_plan(
     if found:
         raise HostError("\n".join(found))
     run.progress.step("plan")
-    planned = session.prepare(mine, supplies, run.progress)
+    return _prepared(run, session, mine, supplies)
+
+
+def _prepared(
+    run: Run,
+    session: Session,
+    assignments: Mapping[str, Sequence[Assignment]],
+    supplies: Mapping[str, Supplies],
+) -> Plan:
+    for host in session.hosts:
+        session.set_data(host, "purge", run.purge)
+    planned = session.prepare(assignments, supplies, run.progress)
     if planned.errors:
         raise HostError("\n".join(f"{host.host}: {host.error}" for host in planned.errors))
     return planned
 
 
 def apply(run: Run, session: Session, planned: Plan) -> Result:
-    """Applies a plan. Ctrl-C once stops every host after its operation, twice at once."""
+    """Applies a plan, host after host where bots serve. Ctrl-C once stops every host after its operation,
+    twice at once.
+    """
     run.progress.step("apply")
-    stopping = Event()
+    inventory, stopping = run.loaded.inventory, Event()
+    bots = [host.host for host in planned.hosts if rollout.changes_bot(host)]
+    serving = [host for host, runs in session.everywhere(partial(_bot_runs, session), bots).items() if runs]
+
+    def execute(part: Plan) -> tuple[HostResult, ...]:
+        session.everywhere(
+            lambda host: installed.add(session, host, part.for_host(host)), part.changing_hosts
+        )
+        return session.execute(part, run.progress, stopping, Rollback(session))
+
     with _stop_on_interrupt(stopping, run.progress):
-        return Result(session.execute(planned, run.progress, stopping, Rollback(session)))
+        return Result(
+            rollout.roll(
+                rollout.stages(inventory, planned, serving),
+                planned,
+                execute,
+                lambda host: rollout.Drain(session, inventory, host),
+                run.progress,
+            )
+        )
 
 
-def record(run: Run, session: Session, result: Result) -> tuple[str, ...]:
+def _bot_runs(session: Session, host: str) -> bool:
+    return session.run(host, "systemctl is-active --quiet clawd-bot", timeout=20).succeeded
+
+
+def record(
+    run: Run, session: Session, result: Result, assignments: Mapping[str, Sequence[Assignment]]
+) -> tuple[str, ...]:
     """Writes what happened into the journals of the hosts where something did; returns what went wrong.
 
     An unchanged host gets an entry only when its last one does not say the same already.
@@ -215,6 +293,10 @@ def record(run: Run, session: Session, result: Result) -> tuple[str, ...]:
 
     def write(name: str) -> None:
         host = results[name]
+        if host.status is Status.NOT_BEGUN:
+            return
+        if host.status is Status.DONE and not installed.settle(session, name, assignments[name], run.purge):
+            return
         quiet = host.status is Status.DONE and not host.changed
         if quiet and (components or any(entry.is_whole(current) for entry in journal.read(session, name, 1))):
             return

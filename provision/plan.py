@@ -30,6 +30,8 @@ class PlannedOperation:
     name: str
     changes: bool
     files: tuple[FileChange, ...] = ()
+    removes: bool = False
+    """Whether it takes a component off that the inventory no longer names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class Plan:
         """The hosts that could not be planned."""
         return tuple(host for host in self.hosts if host.error)
 
+    @property
+    def changing_hosts(self) -> tuple[str, ...]:
+        """The names of the hosts where something would change."""
+        return tuple(host.host for host in self.hosts if host.changing)
+
     def for_host(self, name: str) -> HostPlan:
         """The plan of one host. Raises `KeyError` when the plan does not have it."""
         for host in self.hosts:
@@ -92,6 +99,7 @@ class Status(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     ROLLED_BACK = "rolled back"
+    NOT_BEGUN = "not begun"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ _STYLE = {
     Status.FAILED: "red",
     Status.INTERRUPTED: "yellow",
     Status.ROLLED_BACK: "yellow",
+    Status.NOT_BEGUN: "dim",
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 DIFF_LINES = 40
@@ -134,12 +135,13 @@ def show_plan(console: Console, plan: Plan) -> None:
             continue
         unchanged = len(host.operations) - len(host.changing)
         console.print(f"{name}  {len(host.changing)} to change [dim]({unchanged} as they should be)[/dim]")
-        component = ""
+        heading = ""
         for operation in host.changing:
-            if operation.component != component:
-                component = operation.component
-                console.print(f"  [cyan]{component}[/cyan]")
-            console.print(f"    [yellow]~[/yellow] {escape(operation.name)}", highlight=False)
+            removed = " [red]is removed[/red]" if operation.removes else ""
+            if heading != (heading := f"  [cyan]{operation.component}[/cyan]{removed}"):
+                console.print(heading)
+            mark = "[red]-[/red]" if operation.removes else "[yellow]~[/yellow]"
+            console.print(f"    {mark} {escape(operation.name)}", highlight=False)
             for change in operation.files:
                 _show_file(console, change)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inventory.errors import ClawdError
+from provision.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Status
 from provision.session import Session
 
@@ -83,20 +84,44 @@ class Rollback:
             if "kept" in kept.stdout.split():
                 self._armed.add(plan.host)
 
-    def settle(self, result: HostResult) -> HostResult:
-        """Puts the old state back on a host that failed in a guarded component; then forgets it.
+    def settle(self, results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
+        """Puts the old state back on all of these hosts when one failed in a guarded component.
 
-        Returns the result with what came of it; unchanged when there was nothing to put back.
+        Returns the results with what came of it. What was kept is forgotten where it is not needed any more.
         """
-        if result.host not in self._armed:
+        failed = [result.host for result in results if self._to_undo(result)]
+        known = {result.host: result for result in results}
+
+        def settle_one(host: str) -> HostResult:
+            result = known[host]
+            if host not in self._armed:
+                return result
+            if failed and result.status in (Status.DONE, Status.FAILED):
+                result = self._put_back(result, failed)
+            if result.status is not Status.FAILED:
+                self._session.run(host, FORGET, timeout=20)
             return result
-        if result.status is Status.FAILED and result.failure and result.failure.component in GUARDED:
-            done = self._session.run(result.host, PUT_BACK, timeout=START_SECONDS)
-            if not done.succeeded:
-                message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
-                return replace(result, message=message)
-            message = "the old release and settings were put back and serve"
-            result = replace(result, status=Status.ROLLED_BACK, message=message)
-        if result.status is not Status.FAILED:
-            self._session.run(result.host, FORGET, timeout=20)
-        return result
+
+        ended = outcomes(known, settle_one)
+        return tuple(
+            outcome
+            if isinstance(outcome, HostResult)
+            else replace(known[host], message=f"{known[host].message}\n{outcome}".strip())
+            for host, outcome in ended.items()
+        )
+
+    def _to_undo(self, result: HostResult) -> bool:
+        if result.host not in self._armed or result.status is not Status.FAILED:
+            return False
+        return result.failure is not None and result.failure.component in GUARDED
+
+    def _put_back(self, result: HostResult, failed: list[str]) -> HostResult:
+        if result.host not in failed and result.status is Status.FAILED:
+            return result  # failed elsewhere, with a bot that came up: its own message says what to do
+        done = self._session.run(result.host, PUT_BACK, timeout=START_SECONDS)
+        if not done.succeeded:
+            message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
+            return replace(result, status=Status.FAILED, message=message)
+        why = "" if result.host in failed else f", because {', '.join(failed)} did not come up"
+        message = f"the old release and settings were put back and serve{why}"
+        return replace(result, status=Status.ROLLED_BACK, message=message)

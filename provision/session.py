@@ -59,10 +59,10 @@ OUTPUT_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One component and what it should be on one host."""
+    """One component and what it should be on one host; nothing when it is to be removed."""
 
     component: Component
-    settings: ComponentSettings
+    settings: ComponentSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,11 @@ class Safety(Protocol):
     def arm(self, plan: HostPlan) -> None:
         """Called before the first operation. Raises when the host must not be changed."""
 
-    def settle(self, result: HostResult) -> HostResult:
-        """Called after the last operation; undoes a failure. Returns how the host came out in the end."""
+    def settle(self, results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
+        """Called when hosts that change together are through; undoes failures.
+
+        Returns how the hosts came out in the end.
+        """
 
 
 class Session:
@@ -115,7 +118,7 @@ class Session:
         for host in hosts_of_run if connector else ():
             host.connector_cls = connector
         self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=ssh.CONNECT_TIMEOUT))
-        self._owners: dict[str, list[str]] = {name: [] for name in self._declared}
+        self._owners: dict[str, list[Assignment]] = {name: [] for name in self._declared}
         pyinfra.is_cli = False
         ctx_state.set(self._state)
         for position, host in enumerate(self._state.inventory):
@@ -241,8 +244,9 @@ class Session:
             with ctx_host.use(host):
                 for assignment in assignments[name]:
                     progress.planning(name, assignment.component.name)
-                    setattr(host.data, assignment.component.name, assignment.settings)
-                    error = self._evaluate(name, assignment.component)
+                    if assignment.settings is not None:
+                        setattr(host.data, assignment.component.name, assignment.settings)
+                    error = self._evaluate(name, assignment)
                     if error:
                         return HostPlan(name, self._planned(name), error)
             return HostPlan(name, self._planned(name))
@@ -255,8 +259,9 @@ class Session:
     ) -> tuple[HostResult, ...]:
         """Applies what was prepared, all hosts of `plan` at once.
 
-        A host stops at its first failed operation, and `safety` may undo what it did. When `stopping` is set,
-        every host stops after the operation it is in. Hosts without changes are left alone.
+        A host stops at its first failed operation; when all are through, `safety` may undo what they did.
+        When `stopping` is set, every host stops after the operation it is in. Hosts without changes are left
+        alone.
         """
         self._state.set_stage(StateStage.Execute)
         self._state.is_executing = True
@@ -264,19 +269,20 @@ class Session:
             [host.host for host in plan.hosts],
             lambda name: self._execute_one(plan.for_host(name), progress, stopping, safety),
         )
-        return tuple(
+        results = tuple(
             outcome
             if isinstance(outcome, HostResult)
             else HostResult(name, Status.FAILED, message=_readable(outcome))
             for name, outcome in ended.items()
         )
+        return safety.settle(results) if safety else results
 
-    def _evaluate(self, name: str, component: Component) -> str | None:
+    def _evaluate(self, name: str, assignment: Assignment) -> str | None:
         """Adds one component's operations to a host; returns why it could not be evaluated."""
-        host = self._host(name)
+        host, component = self._host(name), assignment.component
         before = len(host.op_hash_order)
         try:
-            component.apply()
+            component.remove() if assignment.settings is None else component.apply()
         except ClawdError as error:
             return f"{component.name}: {error}"
         except Exception as error:
@@ -286,7 +292,7 @@ class Session:
                 f"\n    {line}" for line in tail
             )
         finally:
-            self._owners[name] += [component.name] * (len(host.op_hash_order) - before)
+            self._owners[name] += [assignment] * (len(host.op_hash_order) - before)
         if host in self._state.failed_hosts:
             return f"{component.name}: facts could not be read\n" + "\n".join(self._log.tail(name))
         return None
@@ -294,18 +300,24 @@ class Session:
     def _planned(self, name: str) -> tuple[PlannedOperation, ...]:
         host = self._host(name)
         return tuple(
-            self._planned_operation(host, component, op_hash)
-            for component, op_hash in zip(self._owners[name], host.op_hash_order, strict=True)
+            self._planned_operation(host, assignment, op_hash)
+            for assignment, op_hash in zip(self._owners[name], host.op_hash_order, strict=True)
             if op_hash in self._state.ops[host]
         )
 
-    def _planned_operation(self, host: Any, component: str, op_hash: str) -> PlannedOperation:
+    def _planned_operation(self, host: Any, assignment: Assignment, op_hash: str) -> PlannedOperation:
         meta = self._state.ops[host][op_hash].operation_meta
         changes = tuple(
             FileChange(change.path, () if change.secret else change.diff, change.secret)
             for change in collected(host, op_hash)
         )
-        return PlannedOperation(component, self._name(op_hash), meta.will_change, changes)
+        return PlannedOperation(
+            assignment.component.name,
+            self._name(op_hash),
+            meta.will_change,
+            changes,
+            removes=assignment.settings is None,
+        )
 
     def _name(self, op_hash: str) -> str:
         names = self._state.get_op_meta(op_hash).names
@@ -323,8 +335,6 @@ class Session:
                 safety.arm(plan)
             with ctx_host.use(host):
                 result = self._walk(plan, progress, stopping)
-            if safety:
-                result = _settled(safety, result)
         result = replace(result, seconds=time.monotonic() - started)
         progress.finished(result)
         return result
@@ -363,14 +373,6 @@ class Session:
 
     def _host(self, name: str) -> Any:
         return self._state.inventory.get_host(name)
-
-
-def _settled(safety: Safety, result: HostResult) -> HostResult:
-    """What safety makes of a result. What goes wrong there is told beside the failure, not in its place."""
-    try:
-        return safety.settle(result)
-    except Exception as error:
-        return replace(result, message=f"{result.message}\n{_readable(error)}".strip())
 
 
 def _plan_or_error(name: str, outcome: HostPlan | Exception) -> HostPlan:

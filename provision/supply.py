@@ -38,7 +38,10 @@ def gather(
         ArtifactError: when something cannot be made, or a host is of a kind nothing can be built for.
         HostError: when a host does not say of which kind it is.
     """
-    needs = {host: {item.component.name for item in assigned} for host, assigned in assignments.items()}
+    needs = {
+        host: {item.component.name for item in assigned if item.settings is not None}
+        for host, assigned in assignments.items()
+    }
     running = [host for host, names in needs.items() if names & NEED_RELEASE]
     built = _releases(session, running, progress, may_build=may_build)
     declared = local_model(loaded.inventory)

@@ -101,7 +101,9 @@ def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> V
                 ssh_config=str(ssh.config_file(folder)),
                 # Short: the path of a socket has at most 104 bytes on some systems, and `ssh` adds to it.
                 control_path=str(folder / f"{position}.sock"),
-                settings={item.component.name: item.settings for item in assigned},
+                settings={
+                    item.component.name: item.settings for item in assigned if item.settings is not None
+                },
             )
             for position, (host, assigned) in enumerate(assignments.items())
         }

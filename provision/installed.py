@@ -1,0 +1,81 @@
+"""Which components a host has, remembered on the host, so that one that is dropped can be taken off again.
+
+A name a line in `/var/lib/clawd/state/components` (root only). A name is added before the first operation
+of its component and taken away after the last one of its removal: an interrupted run leaves it too long at
+most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from deploys.registry import BY_NAME, COMPONENTS
+from inventory.errors import HostError
+from provision.plan import HostPlan
+from provision.session import Assignment, Session
+
+RECORD = "/var/lib/clawd/state/components"
+
+
+def read(session: Session, host: str) -> frozenset[str]:
+    """The components of a host; none when nothing was ever applied."""
+    done = session.run(host, f"[ ! -f {RECORD} ] || cat {RECORD}", timeout=20)
+    if not done.succeeded:
+        raise HostError(f"{host}: its components could not be read: {done.stderr.strip()}")
+    return frozenset(done.stdout.split())
+
+
+def write(session: Session, host: str, names: Iterable[str]) -> None:
+    """Remembers exactly these components. Raises `HostError` when that cannot be written."""
+    script = (
+        f"umask 077; mkdir -p {RECORD.rpartition('/')[0]} && cat >{RECORD}.new && sync {RECORD}.new "
+        f"&& mv {RECORD}.new {RECORD}"
+    )
+    done = session.run(host, script, stdin="\n".join(sorted(names)), timeout=20)
+    if not done.succeeded:
+        raise HostError(
+            f"{host}: its components could not be noted: {done.stderr.strip()}",
+            advice="free disk space on /var/lib, then run `up` again",
+        )
+
+
+def add(session: Session, host: str, plan: HostPlan) -> None:
+    """Remembers, before a host changes, the components that it is about to get."""
+    names = {operation.component for operation in plan.operations if not operation.removes}
+    before = read(session, host)
+    if not names <= before:
+        write(session, host, before | names)
+
+
+def settle(session: Session, host: str, assigned: Sequence[Assignment], purge: bool) -> bool:
+    """Remembers, when a host is done, what it has got and forgets what was removed; whether anything is kept.
+
+    With `purge`, a host that has nothing left loses what this program remembers there, its journal too.
+    """
+    before = read(session, host)
+    kept = {item.component.name for item in assigned if item.settings is not None}
+    gone = {item.component.name for item in assigned if item.settings is None}
+    after = (before | kept) - gone
+    if purge and gone and not after:
+        session.run(host, "rm -rf /var/lib/clawd", timeout=60)
+        return False
+    if before != after:
+        write(session, host, after)
+    return True
+
+
+def removals(
+    installed: Iterable[str], assigned: Sequence[Assignment], selected: Sequence[str] = ()
+) -> tuple[Assignment, ...]:
+    """What a host has and should no longer have, in the order of removal: the reverse of building.
+
+    `selected` are the components that the run is limited to; empty means all. A name that no component has
+    (any more) is left alone.
+    """
+    wanted = {item.component.name for item in assigned}
+    going = {name for name in installed if name not in wanted and (not selected or name in selected)}
+    return tuple(
+        Assignment(component, None)
+        for component in reversed(COMPONENTS)
+        if component.name in going & set(BY_NAME)
+    )

@@ -1,0 +1,175 @@
+"""In which order the hosts of a run change, and how a bot is taken out of service while it does.
+
+First everything that serves no bot yet, new bots after their database; then the hosts whose bots serve, batch
+after batch. A batch is drained at every nginx that passes requests to it, changed, checked, and put back in
+service. When a host of it does not come up, the old state is put back on the whole batch and the following
+ones are not begun.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from deploys.nginx.settings import bots_behind, upstream
+from inventory.errors import HostError
+from inventory.model import Inventory
+from provision.concurrency import for_each
+from provision.plan import HostPlan, HostResult, Plan, Status
+from provision.progress import Progress
+from provision.rollback import GUARDED
+from provision.session import Session
+
+UPSTREAM = "/usr/local/lib/clawd/upstream"
+"""The program of the nginx component that takes bots out of service and puts them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Hosts that change together. When one of `gates` fails, later stages do not begin."""
+
+    hosts: tuple[str, ...]
+    gates: tuple[str, ...] = ()
+    drained: bool = False
+
+
+def stages(inventory: Inventory, planned: Plan, serving: Collection[str]) -> tuple[Stage, ...]:
+    """The hosts of a plan in the order in which they change. `serving` are those whose bot runs."""
+    names = [host.host for host in planned.hosts]
+    databases = [name for name in names if "database" in inventory.hosts[name].roles]
+    changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
+    rolling = sorted(changing, key=lambda name: name not in databases)
+    if len(rolling) == 1 and not fronts(inventory, rolling[0]):
+        rolling = []
+    others = [name for name in names if name not in rolling]
+    # A bot that is new waits for its database.
+    waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
+    at_once = [name for name in others if name not in waiting or name in databases]
+    fresh = tuple(name for name in waiting if name not in at_once)
+    size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
+    batches = (tuple(rolling[start : start + size]) for start in range(0, len(rolling), size))
+    found = (
+        Stage(tuple(at_once), gates=tuple(name for name in databases if name in at_once)),
+        Stage(fresh, gates=fresh),
+        *(Stage(batch, gates=batch, drained=True) for batch in batches),
+    )
+    return tuple(stage for stage in found if stage.hosts)
+
+
+def changes_bot(plan: HostPlan) -> bool:
+    """Whether a plan changes what the bot of a host runs with."""
+    return any(operation.component in GUARDED for operation in plan.changing)
+
+
+def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
+    """The nginx hosts that pass requests to the bot of the host `bot` and to others as well."""
+    return tuple(
+        front
+        for front in inventory.with_role("nginx")
+        if bot in (behind := bots_behind(inventory, front)) and len(behind) > 1
+    )
+
+
+def roll(
+    stages: Sequence[Stage],
+    planned: Plan,
+    execute: Callable[[Plan], tuple[HostResult, ...]],
+    out_of_service: Callable[[str], Drain],
+    progress: Progress,
+) -> tuple[HostResult, ...]:
+    """Carries out the stages in order. Returns every host's result in the order of the plan."""
+    results: dict[str, HostResult] = {}
+    rolling = [stage for stage in stages if stage.drained]
+    reason = ""
+    for stage in stages:
+        if reason:
+            results |= {host: HostResult(host, Status.NOT_BEGUN, message=reason) for host in stage.hosts}
+            continue
+        if stage.drained:
+            batch = rolling.index(stage) + 1
+            progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
+        results |= _carried_out(stage, planned, execute, out_of_service)
+        failed = [host for host in stage.gates if results[host].status is not Status.DONE]
+        if failed:
+            reason = f"not begun, because {', '.join(failed)} did not come through"
+        elif any(results[host].status is Status.INTERRUPTED for host in stage.hosts):
+            reason = "not begun, because the run was interrupted"
+    return tuple(results[host.host] for host in planned.hosts)
+
+
+def _carried_out(
+    stage: Stage,
+    planned: Plan,
+    execute: Callable[[Plan], tuple[HostResult, ...]],
+    out_of_service: Callable[[str], Drain],
+) -> dict[str, HostResult]:
+    drains = [out_of_service(host) for host in stage.hosts] if stage.drained else []
+    try:
+        for drain in drains:
+            drain.begin()
+    except HostError as error:
+        for drain in drains:
+            drain.end()
+        return {host: HostResult(host, Status.FAILED, message=str(error)) for host in stage.hosts}
+    ended = execute(Plan(tuple(planned.for_host(host) for host in stage.hosts)))
+    results = {result.host: result for result in ended}
+    for drain in drains:
+        # A bot that neither changed nor went back is down: better that nobody is sent to it.
+        if results[drain.bot].status is not Status.FAILED:
+            results[drain.bot] = _told(results[drain.bot], drain.end())
+    return results
+
+
+def _told(result: HostResult, problems: Sequence[str]) -> HostResult:
+    if not problems:
+        return result
+    return replace(result, message="\n".join(filter(None, (result.message, *problems))))
+
+
+class Drain:
+    """Takes one bot out of service at every nginx in front of it, and puts it back."""
+
+    def __init__(self, session: Session, inventory: Inventory, bot: str) -> None:
+        self.bot = bot
+        self._session = session
+        self._wait = inventory.rollout.drain_seconds
+        self._addresses = {
+            front: upstream(inventory, front, bot)
+            for front in fronts(inventory, bot)
+            if front in session.hosts
+        }
+
+    def begin(self) -> None:
+        """No new requests reach the bot, and those under way have ended.
+
+        Raises `HostError` when a front refuses.
+        """
+
+        def drain(front: str) -> None:
+            done = self._session.run(
+                front,
+                f"[ ! -x {UPSTREAM} ] || {UPSTREAM} drain {shlex.quote(self._addresses[front])} {self._wait}",
+                timeout=self._wait + 60,
+            )
+            if not done.succeeded:
+                raise HostError(
+                    f"{self.bot} could not be taken out of service at {front}: {done.stderr.strip()}",
+                    advice="nothing was changed there; look at the other bots, which have to serve meanwhile",
+                )
+
+        for_each(self._addresses, drain)
+
+    def end(self) -> tuple[str, ...]:
+        """The bot gets requests again. Returns what went wrong, a line a front."""
+
+        def restore(front: str) -> str:
+            done = self._session.run(
+                front,
+                f"[ ! -x {UPSTREAM} ] || {UPSTREAM} restore {shlex.quote(self._addresses[front])}",
+                timeout=60,
+            )
+            problem = f"{self.bot} is still out of service at {front}: {done.stderr.strip()}; run `up` again"
+            return "" if done.succeeded else problem
+
+        return tuple(filter(None, for_each(self._addresses, restore).values()))

@@ -1,0 +1,82 @@
+"""What a host is remembered to have, and what goes when the inventory no longer names it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploys.component import ComponentSettings
+from deploys.registry import BY_NAME
+from provision import installed
+from provision.installed import RECORD, removals
+from provision.plan import HostPlan, PlannedOperation
+from provision.session import Assignment
+
+
+def assigned(*names: str) -> tuple[Assignment, ...]:
+    return tuple(Assignment(BY_NAME[name], ComponentSettings()) for name in names)
+
+
+def names(found: tuple[Assignment, ...]) -> list[str]:
+    assert all(item.settings is None for item in found)
+    return [item.component.name for item in found]
+
+
+def test_what_is_dropped_goes_in_the_reverse_order_of_building() -> None:
+    has = {"base", "tls", "model", "runtime", "nginx"}
+    assert names(removals(has, assigned("base", "tls"))) == ["nginx", "runtime", "model"]
+
+
+def test_a_limited_run_removes_nothing_else() -> None:
+    assert names(removals({"base", "model", "nginx"}, (), ("nginx",))) == ["nginx"]
+
+
+def test_what_no_component_is_called_is_left_alone() -> None:
+    assert removals({"somebody-elses"}, ()) == ()
+
+
+class Here:
+    """A session whose one host is a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def run(self, _host: str, script: str, *, stdin: str | None = None, timeout: float) -> Any:
+        assert timeout
+        here = script.replace("/var/lib/clawd", str(self._root))
+        done = subprocess.run(["sh", "-c", here], input=stdin, capture_output=True, text=True, check=False)
+        return SimpleNamespace(succeeded=done.returncode == 0, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Any:
+    return Here(tmp_path / "clawd")
+
+
+def operation(component: str, *, removes: bool = False) -> PlannedOperation:
+    return PlannedOperation(component, "does something", changes=True, removes=removes)
+
+
+def test_remembered_before_it_changes_and_forgotten_when_it_is_gone(here: Any, tmp_path: Path) -> None:
+    assert installed.read(here, "bot1") == frozenset()
+    installed.add(here, "bot1", HostPlan("bot1", (operation("base"), operation("nginx", removes=True))))
+    assert installed.read(here, "bot1") == {"base"}
+    assert installed.settle(here, "bot1", assigned("base", "tls"), purge=False)
+    assert installed.read(here, "bot1") == {"base", "tls"}
+    going = removals(installed.read(here, "bot1"), assigned("base"))
+    assert installed.settle(here, "bot1", (*going, *assigned("base")), purge=False)
+    assert installed.read(here, "bot1") == {"base"}
+    record = Path(RECORD.replace("/var/lib/clawd", str(tmp_path / "clawd")))
+    assert record.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_host_with_nothing_left_is_forgotten_only_when_purged(here: Any, tmp_path: Path) -> None:
+    for purge in (False, True):
+        installed.add(here, "bot1", HostPlan("bot1", (operation("base"),)))
+        kept = installed.settle(here, "bot1", removals({"base"}, ()), purge=purge)
+        assert kept is not purge
+        assert (tmp_path / "clawd").exists() is not purge

@@ -1,0 +1,80 @@
+"""Which hosts get their old state back when one of a batch does not come up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from provision.plan import HostPlan, HostResult, OperationFailure, PlannedOperation, Status
+from provision.rollback import FORGET, KEEP, PUT_BACK, Rollback
+
+CHANGING = (PlannedOperation("runtime", "Service clawd-bot", changes=True),)
+
+
+class Hosts:
+    """A session whose hosts keep and put back as told."""
+
+    def __init__(self, *, unable: tuple[str, ...] = ()) -> None:
+        self.put_back: list[str] = []
+        self.forgot: list[str] = []
+        self._unable = unable
+
+    def run(self, host: str, script: str, *, timeout: float) -> Any:
+        assert timeout
+        if script == PUT_BACK:
+            self.put_back.append(host)
+        if script == FORGET:
+            self.forgot.append(host)
+        succeeded = not (script == PUT_BACK and host in self._unable)
+        return SimpleNamespace(succeeded=succeeded, stdout="kept" if script == KEEP else "", stderr="no room")
+
+
+def armed(hosts: Hosts, *names: str) -> Rollback:
+    rollback = Rollback(hosts)  # type: ignore[arg-type]
+    for name in names:
+        rollback.arm(HostPlan(name, CHANGING))
+    return rollback
+
+
+def failed(host: str, component: str = "runtime") -> HostResult:
+    return HostResult(host, Status.FAILED, failure=OperationFailure(component, "Service x", ("it died",)))
+
+
+def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
+    hosts = Hosts()
+    settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
+    assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
+    assert sorted(hosts.put_back) == ["bot1", "bot2"]
+    assert "because bot1 did not come up" in settled[1].message
+
+
+def test_what_came_up_is_kept_when_something_else_fails() -> None:
+    hosts = Hosts()
+    settled = armed(hosts, "bot1", "bot2").settle((failed("bot1", "nginx"), HostResult("bot2", Status.DONE)))
+    assert [result.status for result in settled] == [Status.FAILED, Status.DONE]
+    assert hosts.put_back == []
+    assert hosts.forgot == ["bot2"]
+
+
+def test_a_host_that_never_served_has_nothing_to_go_back_to() -> None:
+    hosts = Hosts()
+    settled = armed(hosts).settle((failed("bot1"),))
+    assert settled == (failed("bot1"),)
+
+
+def test_an_interrupted_host_is_left_for_the_next_run() -> None:
+    hosts = Hosts()
+    settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.INTERRUPTED)))
+    assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.INTERRUPTED]
+
+
+@pytest.mark.parametrize("unable", ["bot1", "bot2"])
+def test_what_could_not_be_put_back_is_told_and_its_archive_kept(unable: str) -> None:
+    hosts = Hosts(unable=(unable,))
+    settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
+    (result,) = (result for result in settled if result.host == unable)
+    assert result.status is Status.FAILED
+    assert "could not be put back: no room" in result.message
+    assert unable not in hosts.forgot

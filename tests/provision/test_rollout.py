@@ -1,0 +1,208 @@
+"""The order in which hosts change, and what a failure stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.errors import HostError
+from inventory.model import Inventory
+from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Status
+from provision.progress import Silent
+from provision.rollout import Drain, Stage, fronts, roll, stages
+
+BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
+OTHER = PlannedOperation("firewall", "Rules in force", changes=True)
+
+
+def inventory(roles: Mapping[str, list[str]], **changes: Any) -> Inventory:
+    hosts = {
+        name: {"address": f"10.0.0.{number}", "roles": of}
+        for number, (name, of) in enumerate(roles.items(), 1)
+    }
+    model = {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}
+    return Inventory.model_validate({"hosts": hosts, "models": {"default": model}, **changes})
+
+
+def plan(**operations: PlannedOperation | None) -> Plan:
+    return Plan(tuple(HostPlan(name, (what,) if what else ()) for name, what in operations.items()))
+
+
+CLUSTER = {"lb": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db": ["database"]}
+
+
+def test_a_first_deployment_begins_with_what_the_bots_need() -> None:
+    planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+    assert stages(inventory(CLUSTER), planned, serving=()) == (
+        Stage(("lb", "db"), gates=("db",)),
+        Stage(("bot1", "bot2"), gates=("bot1", "bot2")),
+    )
+
+
+def test_bots_that_serve_change_one_after_another() -> None:
+    planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+    assert stages(inventory(CLUSTER), planned, serving=("bot1", "bot2"))[1:] == (
+        Stage(("bot1",), gates=("bot1",), drained=True),
+        Stage(("bot2",), gates=("bot2",), drained=True),
+    )
+
+
+def test_a_bot_whose_plan_leaves_it_alone_is_not_drained() -> None:
+    planned = plan(lb=OTHER, bot1=OTHER, bot2=OTHER, db=OTHER)
+    assert not any(stage.drained for stage in stages(inventory(CLUSTER), planned, serving=("bot1", "bot2")))
+
+
+def test_one_server_changes_in_one_stage() -> None:
+    single = inventory({"bot1": ["runtime", "nginx"]})
+    assert stages(single, plan(bot1=BOT), serving=("bot1",)) == (Stage(("bot1",)),)
+
+
+def test_batches_are_a_part_of_the_bots() -> None:
+    names = [f"bot{number}" for number in range(1, 9)]
+    fleet = inventory(
+        {"lb": ["nginx"], **{name: ["runtime"] for name in names}}, rollout={"batch_percent": 30}
+    )
+    planned = plan(lb=None, **dict.fromkeys(names, BOT))
+    batches = [stage.hosts for stage in stages(fleet, planned, serving=names) if stage.drained]
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2]
+
+
+@given(
+    roles=st.lists(
+        st.sets(st.sampled_from(["runtime", "nginx", "database", "monitoring"]), min_size=1),
+        min_size=1,
+        max_size=6,
+    ),
+    data=st.data(),
+)
+def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.DataObject) -> None:
+    names = [f"h{number}" for number in range(len(roles))]
+    whole = inventory({name: sorted(of) for name, of in zip(names, roles, strict=True)})
+    planned = plan(**{name: data.draw(st.sampled_from([BOT, OTHER, None])) for name in names})
+    serving = data.draw(st.sets(st.sampled_from(names)))
+    found = stages(whole, planned, serving)
+    assert sorted(host for stage in found for host in stage.hosts) == sorted(names)
+    assert all(set(stage.gates) <= set(stage.hosts) for stage in found)
+
+
+def test_fronts_are_those_with_another_bot_to_pass_to() -> None:
+    assert fronts(inventory(CLUSTER), "bot1") == ("lb",)
+    assert fronts(inventory({"bot1": ["runtime", "nginx"]}), "bot1") == ()
+
+
+class Recorder:
+    """Carries plans out as told, and writes down what happened in which order."""
+
+    def __init__(self, statuses: Mapping[str, Status] | None = None, refusing: str = "") -> None:
+        self.events: list[str] = []
+        self._statuses, self._refusing = statuses or {}, refusing
+
+    def execute(self, part: Plan) -> tuple[HostResult, ...]:
+        self.events.append("change " + " ".join(host.host for host in part.hosts))
+        return tuple(HostResult(host.host, self._statuses.get(host.host, Status.DONE)) for host in part.hosts)
+
+    def drain(self, host: str) -> Any:
+        def begin() -> None:
+            if host == self._refusing:
+                raise HostError(f"{host} is the last one")
+            self.events.append(f"drain {host}")
+
+        def end() -> tuple[str, ...]:
+            self.events.append(f"restore {host}")
+            return ()
+
+        return SimpleNamespace(bot=host, begin=begin, end=end)
+
+    def roll(self, planned: Plan) -> dict[str, Status]:
+        order = stages(inventory(CLUSTER), planned, serving=("bot1", "bot2"))
+        results = roll(order, planned, self.execute, self.drain, Silent())
+        return {result.host: result.status for result in results}
+
+
+ALL = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+
+
+def test_each_bot_is_drained_changed_and_put_back() -> None:
+    recorder = Recorder()
+    assert set(recorder.roll(ALL).values()) == {Status.DONE}
+    assert recorder.events == [
+        "change lb db",
+        *("drain bot1", "change bot1", "restore bot1"),
+        *("drain bot2", "change bot2", "restore bot2"),
+    ]
+
+
+def test_a_broken_release_is_stopped_at_the_first_batch() -> None:
+    recorder = Recorder({"bot1": Status.ROLLED_BACK})
+    assert recorder.roll(ALL) == {
+        "lb": Status.DONE,
+        "bot1": Status.ROLLED_BACK,
+        "bot2": Status.NOT_BEGUN,
+        "db": Status.DONE,
+    }
+    assert recorder.events[-1] == "restore bot1"
+
+
+def test_a_bot_that_is_down_gets_no_requests() -> None:
+    recorder = Recorder({"bot1": Status.FAILED})
+    recorder.roll(ALL)
+    assert "restore bot1" not in recorder.events
+
+
+def test_without_its_database_no_bot_changes() -> None:
+    recorder = Recorder({"db": Status.FAILED})
+    assert recorder.roll(ALL)["bot1"] is Status.NOT_BEGUN
+    assert recorder.events == ["change lb db"]
+
+
+def test_a_failure_elsewhere_keeps_no_bot_from_changing() -> None:
+    assert Recorder({"lb": Status.FAILED}).roll(ALL)["bot2"] is Status.DONE
+
+
+def test_an_interrupted_host_keeps_the_others_from_beginning() -> None:
+    assert Recorder({"lb": Status.INTERRUPTED}).roll(ALL)["bot1"] is Status.NOT_BEGUN
+
+
+def test_a_bot_that_cannot_be_drained_is_not_changed() -> None:
+    recorder = Recorder(refusing="bot1")
+    found = recorder.roll(ALL)
+    assert (found["bot1"], found["bot2"]) == (Status.FAILED, Status.NOT_BEGUN)
+    assert "change bot1" not in recorder.events
+
+
+class Fronts:
+    """A session whose hosts answer as told."""
+
+    def __init__(self, answer: Callable[[str], tuple[bool, str]]) -> None:
+        self.hosts = ("lb", "bot1", "bot2")
+        self.asked: list[tuple[str, str]] = []
+        self._answer = answer
+
+    def run(self, host: str, script: str, *, timeout: float) -> Any:
+        assert timeout
+        self.asked.append((host, script))
+        succeeded, said = self._answer(script)
+        return SimpleNamespace(succeeded=succeeded, stderr=said, stdout="")
+
+
+def test_drains_at_the_front_by_the_address_it_knows() -> None:
+    session = Fronts(lambda _: (True, ""))
+    drain = Drain(session, inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
+    drain.begin()
+    assert drain.end() == ()
+    assert [host for host, _ in session.asked] == ["lb", "lb"]
+    assert "upstream drain 10.0.0.3:8080 30" in session.asked[0][1]
+    assert "upstream restore 10.0.0.3:8080" in session.asked[1][1]
+
+
+def test_a_front_that_refuses_is_named() -> None:
+    session = Fronts(lambda _: (False, "the last one that serves"))
+    drain = Drain(session, inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
+    with pytest.raises(HostError, match="bot2 could not be taken out of service at lb: the last one"):
+        drain.begin()
+    assert "still out of service at lb" in drain.end()[0]
