@@ -43,6 +43,8 @@ class World:
     folder: Path
     layout: Layout
     records: dict[str, Any] = field(default_factory=dict)
+    program: Path = ROOT
+    """The checkout that is run."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ class World:
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         environment.setdefault("CLAWD_CACHE", str(Path("~/.cache/clawd-provision").expanduser()))
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "cli.py"), *words],
+            [sys.executable, str(self.program / "cli.py"), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

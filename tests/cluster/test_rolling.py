@@ -1,0 +1,72 @@
+"""Releases change under load, and nobody notices; a broken one is stopped at the first bot."""
+
+from __future__ import annotations
+
+import time
+
+from tests.cluster.world import Cluster, People
+from tests.standins.control import Control
+
+REQUESTS = 10_000
+
+
+def test_a_second_run_changes_nothing(deployed: Cluster) -> None:
+    told = deployed.json("up", "-i", "e2e", "--yes")
+    assert {host["host"]: host["changed"] for host in told["result"]["hosts"]} == {
+        host: [] for host in deployed.hosts
+    }
+    assert deployed.json("verify", "-i", "e2e")["verification"]["failed"] == 0
+
+
+def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
+    deployed: Cluster, telegram: Control, feishu: Control
+) -> None:
+    releases = 0
+    with People(telegram, feishu) as people:
+        people.wait_for(300, 60)
+        while len(people.asked) < REQUESTS:
+            releases += 1
+            deployed.program = deployed.another_release(f"release-{releases}")
+            told = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
+            changed = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+            assert all(any("clawd-bot" in line for line in changed[app]) for app in ("app1", "app2")), changed
+    deadline = time.monotonic() + 300
+    while sum(people.answers().values()) < len(people.asked) and time.monotonic() < deadline:
+        time.sleep(1)
+    answers = people.answers()
+    assert people.failed_deliveries() == []
+    assert [text for text in people.asked if answers[text] == 0] == []
+    assert [text for text, times in answers.items() if times > 1] == []
+    assert set(answers) == set(people.asked)
+    assert people.deliveries() >= REQUESTS
+    assert releases >= 2
+    served = {
+        app: deployed.on(app, "curl -s http://127.0.0.1:8080/metrics | grep -c ^clawd").stdout
+        for app in ("app1", "app2")
+    }
+    print(f"{len(people.asked)} messages, {releases} releases, metrics {served}")
+
+
+def test_a_broken_release_is_stopped_at_the_first_bot_and_put_back(
+    deployed: Cluster, telegram: Control, feishu: Control
+) -> None:
+    broken = deployed.another_release("broken")
+    (broken / "runtime" / "clawd_runtime" / "bot" / "__main__.py").write_text("raise SystemExit(1)\n")
+    before = {app: deployed.on(app, "readlink /opt/clawd/current").stdout for app in ("app1", "app2")}
+    working, deployed.program = deployed.program, broken
+    try:
+        with People(telegram, feishu) as people:
+            told = deployed.json("up", "-i", "e2e", "--yes", expect=4)
+    finally:
+        deployed.program = working
+    assert {host["host"]: host["status"] for host in told["result"]["hosts"]} == {
+        "front": "done",
+        "app1": "rolled back",
+        "app2": "not begun",
+        "data": "done",
+    }
+    assert {app: deployed.on(app, "readlink /opt/clawd/current").stdout for app in before} == before
+    assert people.failed_deliveries() == []
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+    upstream = deployed.on("front", "/usr/local/lib/clawd/upstream status").stdout
+    assert "down" not in upstream, upstream

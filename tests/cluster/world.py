@@ -1,0 +1,176 @@
+"""A cluster to test against: a load balancer, two bots that share a database, stand-ins, a scripted model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from provision.sandbox import Layout
+from tests.e2e.world import FEISHU_PORT, ROOT, TELEGRAM_PORT, World
+from tests.standins.control import Control
+
+ROLES = {"front": "nginx", "app1": "runtime", "app2": "runtime", "data": "database"}
+MACHINES = {name: f"bot{number}" for number, name in enumerate(ROLES, 1)}
+RELEASES = ("bookworm", "trixie", "bookworm", "trixie")
+MODEL_PORT = 8083
+
+
+def layout_for_cluster(folder: Path) -> Layout:
+    """A sandbox of its own."""
+    return Layout(folder, bridge="clawdc", subnet=IPv4Network("10.213.83.0/24"), table="clawd_cluster")
+
+
+@dataclass
+class Cluster(World):
+    """Four hosts, each with one role, and the project folder of a made-up operator."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Their names in the inventory."""
+        return tuple(ROLES)
+
+    def address(self, host: str) -> str:
+        """The address of a host."""
+        return str(self.layout.address(MACHINES[host]))
+
+    def on(self, host: str, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a command as root on a host, apart from the program under test."""
+        return super().on(MACHINES[host], command, check=check)
+
+    def another_release(self, note: str) -> Path:
+        """A checkout whose runtime differs from ours in nothing but a note, so that it makes another release."""
+        copy = self.folder / "checkouts" / note
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file() and not name.startswith("tests/"):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, copy / name)
+        (copy / "runtime" / "clawd_runtime" / "note.txt").write_text(note)
+        return copy
+
+    def _inventory_text(self, hosts: tuple[str, ...], replacing: Mapping[str, str]) -> str:
+        machine, secrets = self.layout.machine_address, self.layout.secrets
+        declared = "".join(
+            f"  {host}: {{address: {self.address(host)}, user: operator, ssh_key: {self.layout.key}, "
+            f"roles: [{ROLES[host]}]}}\n"
+            for host in hosts
+        )
+        sections = {
+            "project": "project: cluster",
+            "known_hosts": f"known_hosts: {self.layout.known_hosts}",
+            "hosts": f"hosts:\n{declared}",
+            "database": f"database:\n  password: !file {secrets}/console-jwt-secret",
+            "models": f"""models:
+  default: {{engine: openai-compatible, endpoint: "http://{machine}:{MODEL_PORT}/v1"}}""",
+            "channels": f"""channels:
+  telegram:
+    token: !file {secrets}/telegram-token
+    secret_token: !file {secrets}/telegram-secret-token
+    api_base: http://{machine}:{TELEGRAM_PORT}
+  feishu:
+    app_id: cli_e2e
+    app_secret: !file {secrets}/feishu-app-secret
+    encrypt_key: !file {secrets}/feishu-encrypt-key
+    verification_token: !file {secrets}/feishu-verification-token
+    api_base: http://{machine}:{FEISHU_PORT}
+  console:
+    jwt_secret: !file {secrets}/console-jwt-secret""",
+            "bot": "bot:\n  rate_limit_per_minute: 100000",
+            "nginx": "nginx:\n  requests_per_second: 2000",
+        }
+        return "\n".join({**sections, **replacing}.values()) + "\n"
+
+
+class People:
+    """People who write on both platforms without pause, each message numbered, until told to stop."""
+
+    CHATS = 40
+
+    def __init__(self, telegram: Control, feishu: Control) -> None:
+        self.asked: list[str] = []
+        self._platforms = {"telegram": telegram, "feishu": feishu}
+        self._enough = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(name,)) for name in self._platforms]
+        self._failure: Exception | None = None
+        for chat in range(1, self.CHATS + 1):
+            telegram.post("chats", id=chat)
+        wide = [1_000_000, 1.0]
+        telegram.post("limits", chat=wide, all=wide)
+        feishu.post("limits", receiver=wide, second=wide, minute=wide)
+
+    def __enter__(self) -> People:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+        if self._failure:
+            raise self._failure
+
+    def wait_for(self, count: int, seconds: float) -> None:
+        """Until that many messages have been written."""
+        deadline = time.monotonic() + seconds
+        while len(self.asked) < count:
+            assert not self._failure, self._failure
+            assert time.monotonic() < deadline, f"only {len(self.asked)} of {count} messages were written"
+            time.sleep(0.2)
+
+    def _write(self, platform: str) -> None:
+        control = self._platforms[platform]
+        try:
+            for number in self._numbers():
+                text = f"{platform}-{number}"
+                chat = number % self.CHATS + 1
+                if platform == "telegram":
+                    control.post("messages", text=text, chat={"id": chat})
+                else:
+                    control.post("messages", text=text, user=f"ou_{chat}")
+                self.asked.append(text)
+        except Exception as error:
+            self._failure = error
+
+    def _numbers(self) -> Iterator[int]:
+        number = 0
+        while not self._enough.is_set():
+            yield number
+            number += 1
+            time.sleep(0.02)
+
+    def answers(self) -> Counter[str]:
+        """How often each message has been answered."""
+        told = [message["text"] for message in self._platforms["telegram"].get("sent")]
+        told += [text_of(message) for message in self._platforms["feishu"].get("sent")]
+        return Counter(text.removeprefix("re: ") for text in told)
+
+    def failed_deliveries(self) -> list[dict[str, Any]]:
+        """What the platforms could not deliver at the first attempt."""
+        return [
+            delivery
+            for control in self._platforms.values()
+            for delivery in control.get("deliveries")
+            if delivery["error"]
+        ]
+
+    def deliveries(self) -> int:
+        """How many requests the platforms made."""
+        return sum(len(control.get("deliveries")) for control in self._platforms.values())
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a message sent on Feishu."""
+    text: str = json.loads(message["body"]["content"])["text"]
+    return text
