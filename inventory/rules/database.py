@@ -2,6 +2,160 @@
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-RULES: tuple[Rule, ...] = ()
+from inventory.finding import EVERY_ROLE, Finding, Rule
+from inventory.model import Inventory
+from inventory.source import KeyPath
+from inventory.values import size_in_bytes
+
+PORT = 5432
+MIB = 1 << 20
+CONNECTION_MEMORY = 5 * MIB
+"""What a connection takes beside its work memory: a process of PostgreSQL with its caches."""
+LEAST_MEMORY = 128 * MIB
+LEAST_PASSWORD = 16
+SECTION: KeyPath = ("database",)
+
+
+def presence(inventory: Inventory) -> Iterator[Finding]:
+    """The section and the role go together: one database, on one host or elsewhere."""
+    database, hosts = inventory.database, list(inventory.with_role("database"))
+    if database is None:
+        for host in hosts:
+            yield Finding(
+                (_role(inventory, host), SECTION),
+                f"`{host}` has the role database, but there is no section `database` with a password",
+                "add `database:` with `password: !env NAME`, or remove the role",
+                (EVERY_ROLE,),
+            )
+        return
+    if database.url is not None:
+        for host in hosts:
+            yield Finding(
+                ((*SECTION, "url"), _role(inventory, host)),
+                f"`database.url` names a database elsewhere, but `{host}` has the role database",
+                "remove the one or the other",
+                (EVERY_ROLE,),
+            )
+        return
+    if not hosts:
+        yield Finding(
+            (SECTION,),
+            "`database` is declared, but no host has the role database",
+            "add `database` to the roles of one host, or write `url:` of one elsewhere",
+            (EVERY_ROLE, (*SECTION, "url")),
+        )
+    for host in hosts[1:]:
+        yield Finding(
+            (_role(inventory, host),),
+            f"`{hosts[0]}` and `{host}` both have the role database, but all bots share one",
+            "leave it to one of them",
+            (EVERY_ROLE,),
+        )
+
+
+def sharing(inventory: Inventory) -> Iterator[Finding]:
+    """Bots that one nginx spreads requests over share their inbox and conversations."""
+    if inventory.database is not None:
+        return
+    runtimes = inventory.with_role("runtime")
+    alone = [name for name, host in runtimes.items() if "nginx" not in host.roles]
+    for name in inventory.with_role("nginx"):
+        own = [name] if name in runtimes else []
+        bots = own + alone or list(runtimes)
+        if len(bots) > 1:
+            yield Finding(
+                (("hosts", name, "roles"), ("hosts", name)),
+                f"nginx on `{name}` spreads requests over {', '.join(bots)}, which share no database",
+                "add a section `database`, and the role database to one host; or give each of them its own nginx",
+                (EVERY_ROLE, SECTION),
+            )
+            return
+
+
+def external(inventory: Inventory) -> Iterator[Finding]:
+    """`url` can be connected to, and holds no secret."""
+    if inventory.database is None or inventory.database.url is None:
+        return
+    path = (*SECTION, "url")
+    try:
+        parts = urlsplit(inventory.database.url)
+        complete = bool(parts.hostname and parts.username) and parts.port != 0
+    except ValueError:
+        parts, complete = None, False
+    if parts is not None and parts.password is not None:
+        yield Finding(
+            (path,), "this address has a password in it", "remove it, and give it as `password: !env NAME`"
+        )
+    elif parts is None or not complete or not re.fullmatch(r"/[A-Za-z0-9_-]+", parts.path):
+        yield Finding(
+            (path,), "this is not the address of a database", "write postgresql://LOGIN@NAME:5432/DATABASE"
+        )
+
+
+def memory(inventory: Inventory) -> Iterator[Finding]:
+    """Half of the memory is enough for the connections."""
+    database = inventory.database
+    if database is None or database.url is not None:
+        return
+    least = max(LEAST_MEMORY, 2 * database.max_connections * CONNECTION_MEMORY)
+    if size_in_bytes(database.memory) < least:
+        yield Finding(
+            ((*SECTION, "memory"), (*SECTION, "max_connections"), SECTION),
+            f"{database.memory} is too little for {database.max_connections} connections of about "
+            f"{CONNECTION_MEMORY // MIB}M each in half of it",
+            f"write at least {least // MIB}M, or lower `database.max_connections`",
+        )
+
+
+def backups(inventory: Inventory) -> Iterator[Finding]:
+    """Dumps lie in a folder of their own, where PostgreSQL's packages do not remove them."""
+    if inventory.database is None:
+        return
+    path = inventory.database.backups.path
+    if f"{path}/".startswith(("/var/lib/postgresql/", "/etc/", "/proc/", "/sys/", "/run/", "/tmp/")):  # noqa: S108
+        yield Finding(
+            ((*SECTION, "backups", "path"),),
+            f"{path} is no place for backups",
+            "write a folder of their own, such as /var/backups/clawd",
+        )
+
+
+def port(inventory: Inventory) -> Iterator[Finding]:
+    """Nothing else of the host uses PostgreSQL's port."""
+    if inventory.database is None:
+        return
+    used: tuple[tuple[KeyPath, int, frozenset[str]], ...] = (
+        (("nginx", "https_port"), inventory.nginx.https_port, frozenset(inventory.with_role("nginx"))),
+        (("nginx", "http_port"), inventory.nginx.http_port, frozenset(inventory.with_role("nginx"))),
+        (("bot", "port"), inventory.bot.port, frozenset(inventory.with_role("runtime"))),
+    )
+    for path, number, hosts in used:
+        shared = sorted(hosts & inventory.with_role("database").keys())
+        if number == PORT and shared:
+            yield Finding(
+                (path,), f"port {PORT} of {', '.join(shared)} is PostgreSQL's", "choose another", (EVERY_ROLE,)
+            )
+
+
+def secret_values(inventory: Inventory) -> Iterator[Finding]:
+    """The password is long enough, and the same in every normalisation. Findings contain no part of it."""
+    if inventory.database is None:
+        return
+    password = inventory.database.password.get_secret_value()
+    if len(password) < LEAST_PASSWORD or not re.fullmatch(r"[!-~]+", password):
+        yield Finding(
+            ((*SECTION, "password"),),
+            f"the password has to have at least {LEAST_PASSWORD} characters, of ASCII and without spaces",
+            "make one with `openssl rand -base64 24`",
+        )
+
+
+def _role(inventory: Inventory, host: str) -> KeyPath:
+    return ("hosts", host, "roles", inventory.hosts[host].roles.index("database"))
+
+
+RULES: tuple[Rule, ...] = (presence, sharing, external, memory, backups, port)
