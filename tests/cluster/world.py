@@ -47,7 +47,7 @@ class Cluster(World):
         return super().on(MACHINES[host], command, check=check)
 
     def another_release(self, note: str) -> Path:
-        """A checkout whose runtime differs from ours in nothing but a note, so that it makes another release."""
+        """A checkout whose runtime differs from ours in a note alone, which makes it another release."""
         copy = self.folder / "checkouts" / note
         listed = subprocess.run(
             ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True

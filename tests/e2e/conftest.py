@@ -78,6 +78,7 @@ def deployed(world: World, telegram: Control, feishu: Control) -> World:
     What these runs said is in `records`; meanwhile somebody without rights looked for secrets on bot1.
     """
     world.inventory()
+    world.records["bare"] = world.look("bot2")
     watching = _start_watching(world, "bot1")
     world.records["interrupted"] = world.interrupted("up", "-i", "e2e", "--yes", at="bot1: base:")
     world.records["first"] = world.run("up", "-i", "e2e", "--yes", "--json")

@@ -30,6 +30,18 @@ SECRET_NAMES = (
     "console-jwt-secret",
 )
 
+LOOK = r"""
+dpkg-query -W -f='package ${Package} ${db:Status-Status}\n'
+getent passwd | sed 's/^\([^:]*\).*/user \1/'
+getent group | sed 's/^\([^:]*\):[^:]*:[^:]*/group \1/'
+systemctl list-unit-files --no-legend --no-pager | awk '$2 == "enabled" {print "enabled", $1}'
+nft list tables
+find /etc -xdev -type f -exec sha256sum {} +
+find /opt /usr/local /srv /var/lib/clawd* /run/clawd* -xdev -not -type d
+find /etc /opt /usr/local /srv /var/lib/clawd* -xdev -type d
+ls /var/lib /var/log
+"""
+
 
 def layout_for_tests(folder: Path) -> Layout:
     """A sandbox beside the one in use: its own bridge, addresses and firewall table."""
@@ -69,6 +81,10 @@ class World:
         as_root = f"sudo sh -c {shlex.quote(command)}"
         words = [*sandbox.ssh_command(host, layout=self.layout), as_root]
         return subprocess.run(words, capture_output=True, text=True, check=check, timeout=120)
+
+    def look(self, host: str) -> frozenset[str]:
+        """What is on a host: packages, users, groups, units, and files where a deployment leaves some."""
+        return frozenset(self.on(host, LOOK).stdout.splitlines())
 
     def inventory(
         self,
