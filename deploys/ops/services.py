@@ -27,6 +27,7 @@ def converge(
     reload: bool = False,
     ready: str | None = None,
     timeout: int = 60,
+    undo: str | None = None,
     **arguments: Any,
 ) -> OperationMeta:
     """`unit` enabled and running with exactly these `inputs`, a digest of all that it reads.
@@ -35,11 +36,12 @@ def converge(
     something, or when `inputs` or a file of the host named in `watch` differ from those of its last
     successful start. That start is remembered in a stamp, so a run that is cut off before the restart is made
     good by the next. `ready` is a shell command that succeeds when the unit serves; it is tried for `timeout`
-    seconds. On failure the last lines of the unit's journal are in the operation's error output.
+    seconds. On failure the last lines of the unit's journal are in the operation's error output, and `undo`,
+    a shell command, puts back what served before.
     """
     full = unit if "." in unit else f"{unit}.service"
     arguments.setdefault("name", f"Service {full.removesuffix('.service')}")
-    return _converge(full, inputs, tuple(changed), tuple(watch), reload, ready, timeout, **arguments)
+    return _converge(full, inputs, tuple(changed), tuple(watch), reload, ready, timeout, undo, **arguments)
 
 
 def stamp_path(unit: str) -> str:
@@ -61,6 +63,7 @@ def _converge(
     reload: bool,
     ready: str | None,
     timeout: int,
+    undo: str | None,
 ) -> Iterator[StringCommand]:
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit), watch=watch)
     stamp = stamp_of(inputs, state.watched)
@@ -77,6 +80,7 @@ def _converge(
         action=action.split()[0],
         ready=ready or "",
         timeout=timeout,
+        undo=undo or "",
     )
 
 
@@ -102,6 +106,7 @@ set -u
 failed() {
     echo "$unit: $1" >&2
     journalctl --no-pager --quiet --lines 20 --unit "$unit" >&2
+    [ -z "$undo" ] || sh -c "$undo" >&2
     exit 1
 }
 quietly() { output=$("$@" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }; }

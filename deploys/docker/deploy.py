@@ -1,0 +1,326 @@
+"""The Docker engine: package, configuration that was tried before it went live, guard, service."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
+from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
+from deploys.ops import accounts, files, packages, services, sources, units
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+from deploys.settings import purging, settings_of
+from inventory.errors import ArtifactError, HostError
+
+CONFIG = "/etc/docker/daemon.json"
+ENVIRONMENT = "/etc/docker/clawd.env"
+GUARD = "/etc/docker/clawd.nft"
+DROP_IN = "/etc/systemd/system/docker.service.d/clawd.conf"
+BEFORE = "/var/lib/clawd/state/daemon.json.before"
+STAMP = "/var/lib/clawd/state/docker-guard.stamp"
+TABLE = "inet clawd_docker"
+READS = (CONFIG, ENVIRONMENT, DROP_IN)
+READY = "docker version --format '{{.Server.Version}}'"
+
+
+@deploy("Docker")
+def apply() -> None:
+    """The engine running with exactly the declared configuration; one it does not start with is put back.
+
+    Raises `ArtifactError` when the key of Docker's repository cannot be read, `HostError` on a release that
+    neither source has packages for.
+    """
+    settings = settings_of("docker", DockerSettings)
+    release: Release = host.get_fact(ReleaseFact)
+    names = _source(settings, release)
+    files.directory("/etc/docker")
+    files.directory(DROP_IN.rsplit("/", 1)[0])
+    _guard(settings)
+    files.put(ENVIRONMENT, environment(settings), mode="0600", secret=settings.proxy is not None)
+    files.template("docker/service.conf", DROP_IN, {"guarded": settings.guarded})
+    packages.installed(*names, component="docker")
+    files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_toolkit()), check=CHECK)
+    services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
+
+
+@deploy("Remove docker")
+def remove() -> None:
+    """No engine, no containers, none of its rules. Images and volumes stay, unless they are purged."""
+    roots: tuple[str, ...] = host.get_fact(RootsFact)
+    stopped()
+    for unit in ("docker.service", "docker.socket", "containerd.service"):
+        units.absent(unit, file=False)
+    packages.removed("docker")
+    sources.absent("docker")
+    files.absent(DROP_IN.rsplit("/", 1)[0])
+    for path in ("/etc/docker", "/etc/containerd", BEFORE, STAMP):
+        files.absent(path)
+    accounts.absent("docker")
+    if purging():
+        for root in roots:
+            files.absent(root)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which system a host runs: `debian` and `bookworm`, say."""
+
+    system: str = ""
+    codename: str = ""
+
+
+class ReleaseFact(Fact):
+    """The host's `Release`."""
+
+    def command(self) -> str:
+        """A script that prints two words."""
+        return '. /etc/os-release && echo "$ID ${VERSION_CODENAME-}"'
+
+    @staticmethod
+    def default() -> Release:
+        """Unknown."""
+        return Release()
+
+    def process(self, output: list[str]) -> Release:
+        """Split the line."""
+        system, _, codename = output[0].partition(" ")
+        return Release(system, codename.strip())
+
+
+class ToolkitFact(Fact):
+    """Whether the host has NVIDIA's container toolkit."""
+
+    def command(self) -> str:
+        """A script that prints yes or no."""
+        return "command -v nvidia-container-runtime >/dev/null && echo yes || echo no"
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether it said yes."""
+        return output[0] == "yes"
+
+
+class RootsFact(Fact):
+    """The folders that hold images, containers and volumes."""
+
+    def command(self) -> str:
+        """A script that prints a folder a line: the declared one, and those that packages use."""
+        return assignments(config=CONFIG) + _ROOTS
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The folders, each once."""
+        return tuple(dict.fromkeys(line for line in output if line.startswith("/")))
+
+
+_ROOTS = r"""
+sed -n 's/^ *"data-root": "\(.*\)",*$/\1/p' "$config" 2>/dev/null
+printf '%s\n' /var/lib/docker /var/lib/containerd
+"""
+
+
+def has_toolkit() -> bool:
+    """Whether the current host has NVIDIA's container toolkit, and so a GPU to give to containers."""
+    return bool(host.get_fact(ToolkitFact))
+
+
+def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:
+    """The repository, where it is not the distribution's own; returns the names of the packages."""
+    if settings.source == "distribution":
+        sources.absent("docker")
+        return (*PACKAGES.get(release.codename, ("docker.io",)), "apparmor", "ca-certificates")
+    if release.system not in ("debian", "ubuntu") or not release.codename:
+        raise HostError(
+            f"{host.name}: Docker's repository has nothing for {release.system or 'this system'}",
+            advice="write `docker.source: distribution`, or use Debian or Ubuntu",
+        )
+    sources.apt(
+        "docker",
+        uri=f"{settings.repository}/{release.system}",
+        suite=release.codename,
+        components=("stable",),
+        key=_key(settings),
+    )
+    return (*DOCKERS_OWN, "apparmor", "ca-certificates")
+
+
+def _key(settings: DockerSettings) -> bytes:
+    try:
+        return settings.key.read_bytes() if settings.key else b""
+    except OSError as error:
+        raise ArtifactError(
+            f"the key of Docker's repository cannot be read: {error}",
+            advice="put it where `docker.key` says: it is the file `gpg` in the repository",
+        ) from error
+
+
+def _guard(settings: DockerSettings) -> None:
+    if not settings.guarded:
+        _guard_live(None, name="No guard before containers")
+        files.absent(GUARD)
+        return
+    packages.installed("nftables", component="docker")
+    ruleset = files.render("docker/guard.nft", {"rules": guard_rules(settings.openings)})
+    files.put(GUARD, ruleset, check="nft -c -f {}")
+    _guard_live(sha256(ruleset.encode()).hexdigest(), name="Guard before containers")
+
+
+# The file replaced is kept beside the stamps until the new one serves. `{}` stands for the new one.
+CHECK = rf"""
+mkdir -p "$(dirname {BEFORE})"
+if [ -f {CONFIG} ]; then cp -p {CONFIG} {BEFORE}; else rm -f {BEFORE}; fi
+if dockerd --help 2>/dev/null | grep -q -e --validate; then
+    dockerd --validate --config-file {{}}
+else
+    python3 -c {
+    shlex.quote(
+        "import json, sys; unknown = set(json.load(open(sys.argv[1]))) - set(sys.argv[2:]); "
+        "sys.exit(', '.join(sorted(unknown)) + ': unknown to this Docker engine' if unknown else 0)"
+    )
+} {{}} {" ".join(sorted(KNOWN))}
+fi
+"""
+_UNDO = rf"""
+if [ -f {BEFORE} ]; then mv -f {BEFORE} {CONFIG}; else rm -f {CONFIG}; fi
+systemctl reset-failed docker.service docker.socket
+if systemctl restart docker; then echo "docker runs again with the configuration it had before"
+else echo "nor does docker start with the configuration it had before"; fi
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState:
+    """Our table in the kernel: its digest (empty when there is none), and the stamp of the last load."""
+
+    digest: str = ""
+    stamp: str = ""
+
+
+class GuardFact(Fact):
+    """State of our table."""
+
+    def command(self) -> str:
+        """A script that prints two lines."""
+        return assignments(table=TABLE, stamp=STAMP) + _LIVE + 'live; cat "$stamp" 2>/dev/null || echo'
+
+    @staticmethod
+    def default() -> GuardState:
+        """No table."""
+        return GuardState()
+
+    def process(self, output: list[str]) -> GuardState:
+        """Turn the two lines into a `GuardState`."""
+        digest, stamp = (*output, "", "")[:2]
+        return GuardState(digest, stamp)
+
+
+_LIVE = r"""
+live() {
+    listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
+    printf '%s\n' "$listed" | sha256sum | cut -c1-64
+}
+"""
+
+
+@operation
+def _guard_live(digest: str | None) -> Iterator[StringCommand]:
+    state: GuardState = host.get_fact(GuardFact)
+    if digest is None:
+        if state.digest:
+            record(Change(f"nftables {TABLE}", ("removed",)))
+            yield script('nft delete table $table; rm -f "$stamp"', table=TABLE, stamp=STAMP)
+    elif not state.digest or state.stamp != f"{digest} {state.digest}":
+        record(Change(f"nftables {TABLE}", ("load the rules",)))
+        yield script(_LIVE + _LOAD, config=GUARD, table=TABLE, stamp=STAMP, digest=digest)
+
+
+_LOAD = r"""
+set -eu
+umask 077
+mkdir -p "${stamp%/*}"
+rm -f "$stamp"
+nft -f "$config"
+echo "$digest $(live)" > "$stamp"
+"""
+
+
+class RunningFact(Fact):
+    """Whether a Docker engine, a container of one, or a rule of one is on the host."""
+
+    def command(self) -> str:
+        """A script that prints yes or no."""
+        return _RUNNING
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether it said yes."""
+        return output[0] == "yes"
+
+
+_RUNNING = r"""
+if command -v dockerd >/dev/null || [ -d /sys/class/net/docker0 ] ||
+    nft list tables 2>/dev/null | grep -q 'inet clawd_docker$'; then echo yes; else echo no; fi
+"""
+
+
+def stopped() -> OperationMeta:
+    """No container runs, and nothing is left of what an engine sets up in the kernel."""
+    return _stopped(name="Stop containers and engine")
+
+
+@operation
+def _stopped() -> Iterator[StringCommand]:
+    if host.get_fact(RunningFact):
+        record(Change("docker", ("stop containers and engine",)))
+        yield script(_STOP, table=TABLE)
+
+
+# While its programs are there. Debian's package would take images and volumes with it when it is purged, did
+# it find its program for that.
+_STOP = r"""
+if docker version >/dev/null 2>&1; then
+    running=$(docker ps --quiet)
+    [ ! "$running" ] || docker stop --time 35 $running >/dev/null
+fi
+systemctl disable --now docker.socket docker.service containerd.service 2>/dev/null
+chmod -f -x /usr/share/docker.io/contrib/nuke-graph-directory.sh /var/lib/docker/nuke-graph-directory.sh
+for program in iptables ip6tables; do
+    command -v $program >/dev/null && $program -n -L DOCKER >/dev/null 2>&1 || continue
+    family=$([ $program = iptables ] && echo ip || echo ip6)
+    $program -P FORWARD ACCEPT
+    for of in filter nat raw; do
+        $program-save -t $of 2>/dev/null | grep -E -e '^-A .*(DOCKER|docker0|br-[0-9a-f]{12})' |
+            sed 's/^-A/-D/' | xargs -r -L 1 $program -t $of
+        chains=$($program-save -t $of 2>/dev/null | sed -n 's/^:\(DOCKER[^ ]*\) .*/\1/p')
+        for chain in $chains; do $program -t $of -F $chain; done
+        for chain in $chains; do $program -t $of -X $chain; done
+        [ "$($program-save -t $of 2>/dev/null | grep -c -e '^-A' -e '^:.* - ')" != 0 ] ||
+            nft delete table $family $of 2>/dev/null
+    done
+done
+for link in /sys/class/net/docker0 /sys/class/net/br-????????????; do
+    [ ! -d "$link/bridge" ] || ip link delete "${link##*/}"
+done
+nft delete table $table 2>/dev/null
+true
+"""

@@ -1,0 +1,75 @@
+"""Checks of the Docker engine, read-only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploys.docker.config import daemon_config, environment
+from deploys.docker.deploy import CONFIG, ENVIRONMENT, GUARD, READS, STAMP, TABLE
+from deploys.docker.settings import DockerSettings
+from deploys.ops.checks import runs_as_started
+
+
+def test_engine_runs_with_what_is_on_the_disk(host: Any) -> None:
+    assert runs_as_started(host, "docker.service", watch=READS), (
+        f"docker does not run, or one of these changed since it was started: {', '.join(READS)}"
+    )
+
+
+def test_engine_starts_at_boot(host: Any) -> None:
+    assert host.service("docker").is_enabled
+
+
+def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:
+    toolkit = host.run("command -v nvidia-container-runtime").rc == 0
+    declared = daemon_config(settings, gpu=settings.gpu and toolkit)
+    assert host.file(CONFIG).content_string == declared, f"{CONFIG} is not as declared"
+    assert host.file(ENVIRONMENT).content_string == environment(settings), f"{ENVIRONMENT} is not as declared"
+
+
+def test_engine_goes_by_its_configuration(host: Any, settings: DockerSettings) -> None:
+    shown = host.run("docker info --format '{{json .}}'")
+    assert shown.rc == 0, f"the engine does not answer: {shown.stderr.strip()}"
+    info = json.loads(shown.stdout)
+    assert info["LiveRestoreEnabled"], "containers would end with the engine"
+    assert (info["LoggingDriver"], info["Driver"]) == ("local", "overlay2")
+    assert info["DockerRootDir"] == settings.data_root
+
+
+def test_guard_in_force(host: Any, settings: DockerSettings) -> None:
+    live = host.run(f"nft --stateless --numeric list table {TABLE}")
+    if not settings.guarded:
+        assert live.rc != 0
+        return
+    assert live.rc == 0, "published ports are open to everyone: the guard is not loaded"
+    digest = host.check_output(f"nft --stateless --numeric list table {TABLE} | sha256sum | cut -c1-64")
+    applied = host.file(STAMP).content_string.strip()
+    assert applied == f"{host.file(GUARD).sha256sum} {digest}", (
+        f"the guard was changed since it was applied ({GUARD})"
+    )
+
+
+def test_nothing_is_published_past_the_firewall(host: Any, settings: DockerSettings) -> None:
+    shown = host.run("docker ps --format '{{.Names}}: {{.Ports}}'")
+    assert shown.rc == 0, shown.stderr.strip()
+    declared = {f"{item.port}/{item.protocol}" for item in settings.openings}
+    open_to_all = [line for line in shown.stdout.splitlines() if published(line) - declared]
+    assert not open_to_all, (
+        "published to other hosts and not in firewall.open, so the guard keeps it closed "
+        f"(publish on 127.0.0.1, or declare it): {'; '.join(open_to_all)}"
+    )
+
+
+def published(line: str) -> set[str]:
+    """The ports `PORT/PROTOCOL` of a line of `docker ps` that are published beyond loopback.
+
+    Docker writes them `0.0.0.0:8080->80/tcp, :::8080->80/tcp, 127.0.0.1:9000->90/tcp`.
+    """
+    ports = set()
+    for item in line.partition(": ")[2].split(", "):
+        outside, arrow, inside = item.partition("->")
+        address, _, port = outside.rpartition(":")
+        if arrow and not address.startswith(("127.", "[::1]", "::1")):
+            ports.add(f"{port}/{inside.rpartition('/')[2]}")
+    return ports
