@@ -18,6 +18,7 @@ from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.completion import ChatModel, socket_mounts
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.deliverer import Deliverer
+from clawd_runtime.bot.engine_metrics import engine_metrics
 from clawd_runtime.bot.http import application
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.rate_limit import RateLimiter
@@ -75,6 +76,7 @@ class Bot:
     def http_application(self) -> Starlette:
         """The ASGI application."""
         routes = [route for channel in self._channels.values() for route in channel.routes()]
+        routes.extend(engine_metrics(self._models, self._http))
         return application(routes, self.store, self.metrics, self._any_model_alive)
 
     async def start(self) -> None:

@@ -68,6 +68,7 @@ class ChatModel:
         self._sampling = {} if endpoint.temperature is None else {"temperature": endpoint.temperature}
         self._http = http
         self._base, self._health = _addresses(name, endpoint.endpoint)
+        self.metrics_address = _metrics_address(name, endpoint.endpoint)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
@@ -175,6 +176,11 @@ def _addresses(name: str, endpoint: str) -> tuple[str, str]:
         return f"http://{_host(name)}/v1", f"http://{_host(name)}/health"
     base = endpoint.rstrip("/")
     return base, f"{base}/models"
+
+
+def _metrics_address(name: str, endpoint: str) -> str | None:
+    """Where the server tells its metrics; `None` of one that is not of this host."""
+    return f"http://{_host(name)}/metrics" if endpoint.startswith("unix:") else None
 
 
 def _host(name: str) -> str:

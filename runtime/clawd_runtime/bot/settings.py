@@ -117,6 +117,12 @@ def _contradictions(settings: BotSettings) -> list[str]:
                 f"models.{name}.context_size: {model.context_size} leaves no room for a question beside "
                 f"max_reply_tokens {settings.max_reply_tokens}; raise the one or lower the other"
             )
+    if alerts := settings.channels.get("alerts"):
+        for channel in ("telegram", "feishu"):
+            if getattr(alerts, f"{channel}_chat") is not None and channel not in settings.channels:
+                found.append(
+                    f"channels.alerts.{channel}_chat: there is no channels.{channel} to tell it through"
+                )
     return found
 
 

@@ -62,6 +62,7 @@ class Inbound:
 class Reply:
     """One message to send: part number `part` (from 0) of `parts` of the answer to an event.
 
+    `reply_to` is empty for a message that answers none.
     `key` is the same whenever this part of the answer to this event is sent, and only then: 40 hexadecimal
     digits, for platforms that accept an idempotency key. `attempt` counts from 1.
     """

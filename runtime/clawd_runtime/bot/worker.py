@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from clawd_runtime.bot.answering import Answerer
 from clawd_runtime.bot.channels.base import Channel
@@ -94,6 +95,9 @@ class Worker:
         log.info("%s message %d: %s after %.2f s", channel.name, seq, settlement.outcome, seconds)
 
     async def _deal_with(self, task: Task, channel: Channel) -> Settlement:
+        places = channel.announced_to(task.inbound)
+        if places is not None:
+            return Settlement("announced", self._announcements(task.inbound, places))
         decision = self._router.decide(task.inbound)
         match decision:
             case Ignore(outcome):
@@ -102,6 +106,19 @@ class Worker:
                 return Settlement(outcome, replies_to(task.inbound, channel, text), begins_anew=begins_anew)
             case Ask():
                 return await self._ask(task, channel, decision)
+
+    def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
+        """The messages that tell `places` of an event, cut as the channel of each needs it."""
+        cut = [(place, self._channels[place.channel].split(inbound.text)) for place in places]
+        told = [
+            Reply("", inbound.event_id, place, "group", "", text, number, len(texts))
+            for place, texts in cut
+            for number, text in enumerate(texts)
+        ]
+        return tuple(
+            replace(reply, key=reply_key(inbound.channel, inbound.event_id, number))
+            for number, reply in enumerate(told)
+        )
 
     def _give_up(self, task: Task) -> Settlement:
         """Apologise, without what may have failed."""

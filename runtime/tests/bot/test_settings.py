@@ -58,7 +58,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
     [
         (
             {"channels": {"irc": {}}},
-            "channels: no channel is called irc; there are telegram, feishu, console",
+            "channels: no channel is called irc; there are telegram, feishu, console, alerts",
         ),
         (
             {"channels": {"telegram": {"mode": "push"}}},

@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
 from clawd_runtime.bot.credentials import Credentials
-from clawd_runtime.bot.values import Inbound, Reply, SentRef
+from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import ChannelError
 
 
@@ -164,6 +164,13 @@ class Channel(ABC):
         Its failures must not disturb the answer, and leaving it ends all it started.
         """
         yield NoProgress()
+
+    def announced_to(self, inbound: Inbound) -> Sequence[ConversationKey] | None:
+        """For an event that is no question: the conversations, of any channel, that are told its text.
+
+        None, as for every message of a person: it is answered.
+        """
+        return None
 
     def left_unanswered(self, event_id: str) -> None:  # noqa: B027
         """Told when a stored message is dealt with and no answer to it will ever come."""

@@ -105,7 +105,11 @@ class FeishuChannel(Channel):
     async def send(self, reply: Reply) -> SentRef:
         """See `Channel.send`."""
         try:
-            sent = await self._api.reply(reply.reply_to, _without_mentions(reply.text), reply.key)
+            text = _without_mentions(reply.text)
+            if reply.reply_to:
+                sent = await self._api.reply(reply.reply_to, text, reply.key)
+            else:
+                sent = await self._api.tell(reply.conversation.chat, text, reply.key)
         except FeishuRefusal as refusal:
             raise Undeliverable(str(refusal)) from None
         return SentRef(sent)

@@ -68,6 +68,12 @@ class FeishuApi:
         answer = await self.call("POST", f"/im/v1/messages/{message_id}/reply", body)
         return str((answer.get("data") or {}).get("message_id", ""))
 
+    async def tell(self, chat_id: str, text: str, uuid: str) -> str:
+        """Send a text to a chat, in answer to nothing, and return its id. `uuid` and errors as of `reply`."""
+        body = {"receive_id": chat_id, "msg_type": "text", "content": text_content(text), "uuid": uuid}
+        answer = await self.call("POST", "/im/v1/messages?receive_id_type=chat_id", body)
+        return str((answer.get("data") or {}).get("message_id", ""))
+
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call an endpoint and return its JSON; a token that has ended is renewed once.
 

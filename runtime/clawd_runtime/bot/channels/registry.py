@@ -10,6 +10,7 @@ CHANNELS = {
     "telegram": "clawd_runtime.bot.channels.telegram:TelegramChannel",
     "feishu": "clawd_runtime.bot.channels.feishu:FeishuChannel",
     "console": "clawd_runtime.bot.channels.console:ConsoleChannel",
+    "alerts": "clawd_runtime.bot.channels.alerts:AlertsChannel",
 }
 
 

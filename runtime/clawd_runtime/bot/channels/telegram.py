@@ -128,7 +128,7 @@ class TelegramChannel(Channel):
         message: dict[str, Any] = {"chat_id": int(chat), "text": reply.text}
         if reply.conversation.thread:
             message["message_thread_id"] = int(reply.conversation.thread)
-        if reply.part == 0:
+        if reply.part == 0 and reply.reply_to:
             message["reply_parameters"] = {
                 "message_id": int(reply.reply_to),
                 "allow_sending_without_reply": True,

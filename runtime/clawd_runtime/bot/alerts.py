@@ -1,0 +1,87 @@
+"""Notifications of Prometheus' Alertmanager: what they say, and when two of them say the same.
+
+Source: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config (version 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Language = Literal["en", "zh"]
+Status = Literal["firing", "resolved"]
+MOST_ALERTS = 20
+"""Alerts of one notification that are told one by one; the rest are counted."""
+
+
+class Alert(BaseModel):
+    """One alert. `fingerprint` stands for its labels, `startsAt` for this time of its firing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Status
+    labels: dict[str, str]
+    annotations: dict[str, str] = Field(default_factory=dict)
+    starts_at: str = Field(alias="startsAt")
+    fingerprint: str
+
+
+class Notification(BaseModel):
+    """What Alertmanager posts about one group of alerts. Newer versions may add fields, not change these."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal["4"]
+    group_key: str = Field(alias="groupKey", min_length=1)
+    status: Status
+    alerts: tuple[Alert, ...] = Field(min_length=1)
+    truncated: int = Field(0, alias="truncatedAlerts")
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    firing: str
+    resolved: str
+    more: str
+
+
+_WORDS: dict[Language, _Words] = {
+    "en": _Words("🔥 Alert", "✅ Resolved", "… and {count} more"),
+    "zh": _Words("🔥 告警", "✅ 已恢复", "……另有 {count} 条"),
+}
+
+
+def event_id(notification: Notification) -> str:
+    """The same for a repetition of a notification, and for the same one from another Alertmanager; else new.
+
+    Alertmanager repeats what still fires every few hours, and posts again what it could not see arrive.
+    """
+    told = sorted((alert.fingerprint, alert.status, alert.starts_at) for alert in notification.alerts)
+    seed = "\0".join((notification.group_key, *("\0".join(each) for each in told)))
+    return hashlib.sha256(seed.encode()).hexdigest()[:40]
+
+
+def text_of(notification: Notification, language: Language) -> str:
+    """The notification for people: firing alerts first, each with its summary and where it is."""
+    ordered = sorted(notification.alerts, key=lambda alert: (alert.status == "resolved", alert.starts_at))
+    lines = [_line(alert, language) for alert in ordered[:MOST_ALERTS]]
+    left = len(ordered) - len(lines) + notification.truncated
+    return "\n\n".join((*lines, *_rest(left, language)))
+
+
+def _line(alert: Alert, language: Language) -> str:
+    words = _WORDS[language]
+    state = words.firing if alert.status == "firing" else words.resolved
+    labels, annotations = alert.labels, alert.annotations
+    place = labels.get("host") or labels.get("instance", "")
+    told = annotations.get(f"summary_{language}") or annotations.get("summary", "")
+    title = f"{state} [{labels.get('severity', '-')}] {labels.get('alertname', '-')}"
+    return "\n".join(filter(None, (f"{title} · {place}" if place else title, told)))
+
+
+def _rest(count: int, language: Language) -> Sequence[str]:
+    return (_WORDS[language].more.format(count=count),) if count > 0 else ()

@@ -1,0 +1,175 @@
+"""Alerts of Prometheus' Alertmanager, told to chats of the other channels.
+
+Alertmanager posts to `/alerts` with a bearer token. A notification is an event like any other: stored before
+it is acknowledged, known again when it is repeated, and sent through the outbox. It is announced, not
+answered: as messages of the bot in a Telegram or Feishu chat, or through a custom bot of a Feishu group.
+
+Source for the custom bot: https://open.feishu.cn/document/client-docs/bot-v3/add-custom-bot
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+from pydantic import Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from clawd_runtime.bot.alerts import Language, Notification, event_id, text_of
+from clawd_runtime.bot.channels.base import (
+    Channel,
+    ChannelContext,
+    ChannelSettings,
+    DeliveryUnknown,
+    RetryLater,
+    Undeliverable,
+)
+from clawd_runtime.bot.splitting import split
+from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
+from clawd_runtime.errors import SettingsError
+
+TOKEN = "alerts-token"  # noqa: S105  a credential's name
+WEBHOOK = "alerts-feishu-webhook"
+SIGNING_SECRET = "alerts-feishu-secret"  # noqa: S105  a credential's name
+CUSTOM_BOT = "feishu-custom-bot"
+"""The chat of this channel itself that stands for the custom bot."""
+LARGEST_TEXT = 20 * 1024 - 1024
+SECONDS = 20.0
+TOO_FAST = frozenset({9499, 11232})
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class AlertsSettings(ChannelSettings):
+    """Who is told. With `custom_bot`, the address of a Feishu group's custom bot is a credential."""
+
+    language: Language = "en"
+    telegram_chat: int | None = None
+    feishu_chat: str | None = Field(None, pattern=r"^oc_[A-Za-z0-9_]+$")
+    custom_bot: bool = False
+    custom_bot_signs: bool = False
+
+
+class AlertsChannel(Channel):
+    """Where Alertmanager posts to."""
+
+    name = "alerts"
+    Settings = AlertsSettings
+
+    def __init__(
+        self, settings: AlertsSettings, context: ChannelContext, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(settings, context)
+        self._settings = settings
+        self._clock = clock
+        self._token = context.credentials[TOKEN]
+        self._places = _places(settings)
+        if not self._places:
+            raise SettingsError("channels.alerts: names nobody to tell; set telegram_chat or feishu_chat")
+
+    @classmethod
+    def credentials(cls, settings: Any) -> tuple[str, ...]:
+        """The token that Alertmanager shows, and what a custom bot needs."""
+        custom = (WEBHOOK, *((SIGNING_SECRET,) if settings.custom_bot_signs else ()))
+        return (TOKEN, *(custom if settings.custom_bot else ()))
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """`POST /alerts`, which nginx does not pass."""
+        return (Route("/alerts", self._receive, methods=["POST"]),)
+
+    def announced_to(self, inbound: Inbound) -> Sequence[ConversationKey]:
+        """Every declared chat."""
+        return self._places
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """A custom bot takes requests of 20 KB."""
+        return split(text, LARGEST_TEXT, lambda part: len(part.encode("utf-8", "replace")))
+
+    async def send(self, reply: Reply) -> SentRef:
+        """Post to the custom bot, which knows no idempotency key and gives its messages no id."""
+        if not self._settings.custom_bot or reply.conversation.chat != CUSTOM_BOT:
+            raise Undeliverable("no custom bot of Feishu is declared")
+        try:
+            response = await self.context.http.post(
+                self.context.credentials[WEBHOOK], json=self._body(reply.text), timeout=SECONDS
+            )
+        except NOT_SENT as fault:
+            raise RetryLater(f"Feishu's custom bot: {type(fault).__name__}") from None
+        except httpx.HTTPError as fault:
+            raise DeliveryUnknown(f"Feishu's custom bot: {type(fault).__name__}") from None
+        _check(response)
+        return SentRef("")
+
+    def _body(self, text: str) -> dict[str, Any]:
+        body: dict[str, Any] = {"msg_type": "text", "content": {"text": text}}
+        if self._settings.custom_bot_signs:
+            stamp = str(int(self._clock()))
+            body |= {"timestamp": stamp, "sign": signature(stamp, self.context.credentials[SIGNING_SECRET])}
+        return body
+
+    async def _receive(self, request: Request) -> Response:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        proven = hmac.compare_digest(token.strip().encode(), self._token.encode())
+        if scheme.lower() != "bearer" or not proven:
+            return JSONResponse({"message": "unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
+        try:
+            notification = Notification.model_validate_json(await request.body())
+        except ValidationError as error:
+            # A status that Alertmanager does not repeat: the same again would be no better.
+            wrong = sorted({".".join(map(str, problem["loc"])) for problem in error.errors()})
+            return JSONResponse({"message": f"no notification of version 4: {', '.join(wrong)}"}, 400)
+        new = await self.context.inbox.store(self._inbound(notification))
+        return JSONResponse({"new": new})
+
+    def _inbound(self, notification: Notification) -> Inbound:
+        id = event_id(notification)
+        return Inbound(
+            event_id=id,
+            message_id=id,
+            conversation=ConversationKey(self.name, "alertmanager"),
+            chat_kind="group",
+            user="alertmanager",
+            text=text_of(notification, self._settings.language),
+            addressed=True,
+            reply_to="",
+            received_at=self._clock(),
+        )
+
+
+def signature(timestamp: str, secret: str) -> str:
+    """What a custom bot with signature verification wants: HMAC-SHA256 of nothing, keyed by both."""
+    digest = hmac.new(f"{timestamp}\n{secret}".encode(), b"", hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def _places(settings: AlertsSettings) -> tuple[ConversationKey, ...]:
+    places = []
+    if settings.telegram_chat is not None:
+        places.append(ConversationKey("telegram", str(settings.telegram_chat)))
+    if settings.feishu_chat is not None:
+        places.append(ConversationKey("feishu", settings.feishu_chat))
+    if settings.custom_bot:
+        places.append(ConversationKey("alerts", CUSTOM_BOT))
+    return tuple(places)
+
+
+def _check(response: httpx.Response) -> None:
+    """Raises a `DeliveryError` unless the custom bot has taken the message."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    code = body.get("code", body.get("StatusCode")) if isinstance(body, dict) else None
+    said = f"Feishu's custom bot: HTTP {response.status_code}, code {code}"
+    if response.status_code == 429 or code in TOO_FAST:
+        raise RetryLater(said)
+    if response.status_code >= 500 or not isinstance(code, int):
+        raise DeliveryUnknown(said)
+    if code != 0:
+        raise Undeliverable(said)

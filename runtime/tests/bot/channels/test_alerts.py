@@ -1,0 +1,192 @@
+"""From Alertmanager's request to the chats: through the program, and strict stand-ins of the platforms."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from clawd_runtime.bot.channels.alerts import CUSTOM_BOT, AlertsChannel, AlertsSettings, signature
+from clawd_runtime.bot.channels.base import ChannelContext, DeliveryUnknown, RetryLater, Undeliverable
+from clawd_runtime.bot.credentials import Credentials as Secrets
+from clawd_runtime.bot.settings import load_settings
+from clawd_runtime.bot.values import ConversationKey, Reply
+from clawd_runtime.errors import SettingsError
+from tests.bot.channels.fakes import MemoryInbox
+from tests.bot.program import Program, model_server
+from tests.bot.test_alerts import alert, notification
+from tests.standins.control import Control
+from tests.standins.feishu.app import FeishuStandin
+from tests.standins.feishu.state import Credentials
+from tests.standins.serve import serving
+from tests.standins.telegram.app import TelegramStandin
+
+APP = Credentials()
+BOT_TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
+TOKEN = "a-token-of-alertmanager"
+CHAT, ROOM = -100200300, "oc_ops"
+SECRETS = {
+    "telegram-token": BOT_TOKEN,
+    "telegram-secret-token": "secret",
+    "feishu-app-secret": APP.app_secret,
+    "feishu-encrypt-key": APP.encrypt_key,
+    "feishu-verification-token": APP.verification_token,
+    "alerts-token": TOKEN,
+}
+
+
+class Setting:
+    """A running bot that tells alerts to a group of each platform."""
+
+    def __init__(self, program: Program, telegram: Control, feishu: Control) -> None:
+        self.program, self.telegram, self.feishu = program, telegram, feishu
+
+    def notify(self, what: Any, token: str = TOKEN) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.program.url}/alerts", json=what, headers=headers, trust_env=False)
+
+    def sent(self) -> tuple[list[str], list[str]]:
+        telegram = [message["text"] for message in self.telegram.get("sent", chat_id=str(CHAT))]
+        feishu = [str(message) for message in self.feishu.get("sent", chat_id=ROOM)]
+        return telegram, feishu
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    with ExitStack() as stack:
+        telegram = stack.enter_context(
+            Control(stack.enter_context(serving(TelegramStandin([BOT_TOKEN]).app)))
+        )
+        feishu = stack.enter_context(Control(stack.enter_context(serving(FeishuStandin(APP).app))))
+        telegram.post("chats", id=CHAT, type="supergroup", title="ops")
+        feishu.post("chats", id=ROOM, type="group")
+        model = stack.enter_context(serving(model_server()))
+        channels = {
+            "telegram": {"api_base": telegram.base_url, "registers_webhook": False},
+            "feishu": {"app_id": APP.app_id, "api_base": feishu.base_url},
+            "alerts": {"language": "zh", "telegram_chat": CHAT, "feishu_chat": ROOM},
+        }
+        url = {"public_url": "https://bot.example.com"}
+        program = stack.enter_context(Program(tmp_path, model, channels, SECRETS, **url))
+        program.start()
+        program.wait_alive()
+        yield Setting(program, telegram, feishu)
+
+
+def test_a_notification_reaches_both_chats_once(setting: Setting) -> None:
+    answers = [setting.notify(notification()).json() for _ in range(3)]
+    assert answers == [{"new": True}, {"new": False}, {"new": False}]
+    setting.program.settle()
+    telegram, feishu = setting.sent()
+    assert telegram == ["🔥 告警 [warning] HighLatency · bot1\nHighLatency 过高"]
+    assert len(feishu) == 1
+    assert "HighLatency 过高" in feishu[0]
+    setting.notify(notification(alert(status="resolved"), status="resolved"))
+    setting.program.settle()
+    assert [len(sent) for sent in setting.sent()] == [2, 2]
+
+
+def test_a_bot_that_was_killed_tells_it_afterwards(setting: Setting) -> None:
+    too_fast = {"ok": False, "error_code": 429, "description": "", "parameters": {"retry_after": 1}}
+    setting.telegram.post("faults", match="sendMessage", status=429, body=too_fast)
+    assert setting.notify(notification()).status_code == 200
+    setting.program.kill()
+    setting.program.start()
+    setting.program.wait_alive()
+    assert setting.notify(notification()).json() == {"new": False}
+    setting.program.settle()
+    assert [len(sent) for sent in setting.sent()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"Authorization": "Bearer other"}, {"Authorization": f"Basic {TOKEN}"}]
+)
+def test_strangers_are_refused(setting: Setting, header: dict[str, str]) -> None:
+    posted = httpx.post(f"{setting.program.url}/alerts", json=notification(), headers=header, trust_env=False)
+    assert posted.status_code == 401
+    assert setting.sent() == ([], [])
+
+
+def test_what_is_no_notification_is_told_so(setting: Setting) -> None:
+    refused = setting.notify({**notification(), "version": "5"})
+    assert (refused.status_code, refused.json()["message"]) == (400, "no notification of version 4: version")
+
+
+def test_a_chat_needs_its_channel(tmp_path: Path) -> None:
+    channels = {"alerts": {"telegram_chat": CHAT}}
+    program = Program(tmp_path, "http://127.0.0.1:1", channels, {})
+    with pytest.raises(SettingsError, match=r"there is no channels.telegram"):
+        load_settings(program.folder / "bot.json")
+
+
+def custom_bot(
+    answer: httpx.Response | Exception, **settings: Any
+) -> tuple[list[httpx.Request], Exception | None]:
+    """What a custom bot is sent, and what becomes of it."""
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    secrets = Secrets(
+        {
+            "alerts-token": TOKEN,
+            "alerts-feishu-webhook": "https://f.example/hook/1",
+            "alerts-feishu-secret": "s",
+        }
+    )
+    reply = Reply("k", "e", ConversationKey("alerts", CUSTOM_BOT), "group", "", "down")
+
+    async def play() -> Exception | None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+            context = ChannelContext(MemoryInbox(), http, secrets, None)
+            channel = AlertsChannel(AlertsSettings(custom_bot=True, **settings), context, clock=lambda: 1.6e9)
+            try:
+                await channel.send(reply)
+            except Exception as fault:
+                return fault
+            return None
+
+    return seen, asyncio.run(play())
+
+
+def test_the_custom_bot_of_a_group() -> None:
+    seen, fault = custom_bot(httpx.Response(200, json={"code": 0, "msg": "success"}), custom_bot_signs=True)
+    assert fault is None
+    key = b"1600000000\ns"
+    sign = base64.b64encode(hmac.new(key, digestmod=hashlib.sha256).digest()).decode()
+    assert signature("1600000000", "s") == sign
+    assert seen[0].url == "https://f.example/hook/1"
+    assert httpx.Response(200, content=seen[0].content).json() == {
+        "msg_type": "text",
+        "content": {"text": "down"},
+        "timestamp": "1600000000",
+        "sign": sign,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        (httpx.Response(200, json={"StatusCode": 0}), type(None)),
+        (httpx.Response(200, json={"code": 19021, "msg": "sign match fail"}), Undeliverable),
+        (httpx.Response(200, json={"code": 11232}), RetryLater),
+        (httpx.Response(500), DeliveryUnknown),
+        (httpx.ConnectError("refused"), RetryLater),
+        (httpx.ReadTimeout("late"), DeliveryUnknown),
+    ],
+    ids=str,
+)
+def test_what_a_custom_bot_answers(answer: httpx.Response | Exception, meaning: type) -> None:
+    assert isinstance(custom_bot(answer)[1], meaning)
