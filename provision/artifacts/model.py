@@ -9,9 +9,9 @@ from pathlib import Path
 
 from deploys.supplies import ModelFile
 from inventory.errors import ArtifactError
+from inventory.gguf import GgufHeader, read_header
 from inventory.model import LocalModel
 from provision.artifacts.cache import Cache, sha256_of
-from provision.artifacts.gguf import GgufHeader, read_header
 from provision.artifacts.progress import Tell, silent
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")

@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 from inventory.errors import ArtifactError, ToolError
+from inventory.gguf import read_header
 from provision.artifacts import lockfile, pip
 from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.engine_wheel import engine_wheels
-from provision.artifacts.gguf import read_header
 from provision.artifacts.kind import HostKind
 from provision.artifacts.progress import Tell, silent
 from provision.artifacts.release import release_for

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
-from provision.artifacts.gguf import read_header
+from inventory.gguf import Shape, read_header
 
 SCALARS = {4: "<I", 6: "<f", 7: "<?", 10: "<Q", 11: "<q"}
 
@@ -24,6 +24,8 @@ def entry(key: str, kind: int, value: object) -> bytes:
         return text(key) + struct.pack("<I", 8) + text(str(value))
     if kind == 9:
         assert isinstance(value, list)
+        if value and isinstance(value[0], int):
+            return text(key) + struct.pack(f"<IIQ{len(value)}I", 9, 4, len(value), *value)
         strings = b"".join(text(item) for item in value)
         return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + strings
     return text(key) + struct.pack("<I", kind) + struct.pack(SCALARS[kind], value)
@@ -113,3 +115,37 @@ def test_tensors_begin_where_the_alignment_says(tmp_path: Path, alignment: int) 
 
 def test_parts_are_counted(tmp_path: Path) -> None:
     assert read_header(write(tmp_path, gguf([*CHAT, entry("split.count", 4, 3)]))).split_count == 3
+
+
+SMOLLM2 = [
+    entry("llama.block_count", 4, 30),
+    entry("llama.context_length", 4, 8192),
+    entry("llama.embedding_length", 4, 576),
+    entry("llama.feed_forward_length", 4, 1536),
+    entry("llama.attention.head_count", 4, 9),
+    entry("llama.attention.head_count_kv", 4, 3),
+    entry("tokenizer.ggml.tokens", 9, ["a", "b", "c"]),
+]
+
+
+def test_the_shape_of_a_model_is_read(tmp_path: Path) -> None:
+    header = read_header(write(tmp_path, gguf([*CHAT, *SMOLLM2])))
+    assert header.shape == Shape((3,) * 30, 64, 64, 576, 1536, 3)
+    assert (header.shape.kv_elements, header.context_length, header.weights) == (30 * 3 * 128, 8192, 68)
+
+
+def test_layers_may_differ_and_heads_say_their_own_length(tmp_path: Path) -> None:
+    hybrid = [
+        *SMOLLM2[:5],
+        entry("llama.attention.head_count_kv", 9, [4, 0, 4]),
+        entry("llama.attention.key_length", 4, 128),
+        entry("llama.attention.value_length", 4, 96),
+        entry("llama.vocab_size", 4, 49152),
+    ]
+    shape = read_header(write(tmp_path, gguf([*CHAT, *hybrid]))).shape
+    assert shape == Shape((4, 0, 4), 128, 96, 576, 1536, 49152)
+    assert shape.kv_elements == 8 * (128 + 96)
+
+
+def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
+    assert read_header(write(tmp_path, gguf(CHAT))).shape == Shape((), 0, 0, 0, 0, 0)

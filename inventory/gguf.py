@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,9 @@ _MOST_DIMENSIONS = 4
 _WANTED = {
     "general.architecture", "general.name", "general.alignment", "tokenizer.chat_template", "split.count",
 }  # fmt: skip
+_MOST_LAYERS = 4096
+_INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
+"""Types of values that a count a layer may have."""
 
 _BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
@@ -38,10 +42,32 @@ another type is taken to end where it begins."""
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a transformer is, in numbers; what the header does not tell is 0.
+
+    `kv_heads` has one number a layer; a layer that keeps nothing of earlier tokens has 0. `key_length` and
+    `value_length` are the elements of one head.
+    """
+
+    kv_heads: tuple[int, ...]
+    key_length: int
+    value_length: int
+    embedding: int
+    feed_forward: int
+    vocabulary: int
+
+    @property
+    def kv_elements(self) -> int:
+        """Numbers that all layers together keep of one token."""
+        return sum(self.kv_heads) * (self.key_length + self.value_length)
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """The parts of the header that matter for serving.
 
-    `split_count` is the number of files that the model is cut into, 1 when it is whole.
+    `split_count` is the number of files that the model is cut into, 1 when it is whole. `weights` are the
+    bytes of all tensors, `context_length` the tokens that the model is made for (0 when it does not say).
     """
 
     version: int
@@ -50,6 +76,9 @@ class GgufHeader:
     tensors: int
     chat_template: str | None
     split_count: int
+    weights: int
+    context_length: int
+    shape: Shape
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -91,7 +120,7 @@ class _Reader:
         architecture = values.get("general.architecture")
         if not isinstance(architecture, str):
             self._damaged("it does not name its architecture")
-        self._check_tensors(tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT))
+        weights = self._check_tensors(tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT))
         template = values.get("tokenizer.chat_template")
         return GgufHeader(
             version,
@@ -100,6 +129,9 @@ class _Reader:
             tensors,
             template if isinstance(template, str) else None,
             max(_whole(values.get("split.count"), 1), 1),
+            weights,
+            _whole(values.get(f"{architecture}.context_length"), 0),
+            _shape(values, architecture),
         )
 
     def _entry(self) -> tuple[str, object]:
@@ -108,7 +140,7 @@ class _Reader:
         return key, self._value(kind, key in _WANTED)
 
     def _value(self, kind: int, wanted: bool) -> object:
-        """One value; strings that are not wanted are passed over."""
+        """One value; strings that are not wanted are passed over, of long arrays only the length is told."""
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind])
         if kind == _STRING and wanted:
@@ -116,16 +148,19 @@ class _Reader:
         if kind == _STRING:
             self._skip(self._number("<Q"))
         elif kind == _ARRAY:
-            self._pass_array()
+            return self._array()
         else:
             self._damaged(f"it has a value of the unknown type {kind}")
         return None
 
-    def _pass_array(self) -> None:
+    def _array(self) -> object:
+        """The numbers of a short array, or how many items a longer one or one of texts has."""
         kind, count = self._number("<I"), self._number("<Q")
+        if kind in _INTEGERS and count <= _MOST_LAYERS:
+            return tuple(self._number(_SCALARS[kind]) for _ in range(count))
         if kind in _SCALARS:
             self._skip(count * struct.calcsize(_SCALARS[kind]))
-            return
+            return count
         if kind not in (_STRING, _ARRAY):
             self._damaged(f"it has an array of the unknown type {kind}")
         if count > len(self._data):
@@ -134,8 +169,10 @@ class _Reader:
             if kind == _ARRAY:
                 self._damaged("it has an array of arrays")
             self._skip(self._number("<Q"))
+        return count
 
-    def _check_tensors(self, count: int, alignment: int) -> None:
+    def _check_tensors(self, count: int, alignment: int) -> int:
+        """The bytes of all tensors, which are all there."""
         end = 0
         for _ in range(count):
             self._skip(self._number("<Q"))
@@ -155,6 +192,7 @@ class _Reader:
                 f"{self._path}: is cut off: {missing} of {start + end} bytes are missing",
                 advice="fetch it again",
             )
+        return len(self._data) - start
 
     def _string(self) -> str:
         start = self._place + 8
@@ -177,6 +215,32 @@ class _Reader:
 
     def _damaged(self, why: str) -> NoReturn:
         raise ArtifactError(f"{self._path}: is damaged: {why}", advice="fetch it again")
+
+
+def _shape(values: Mapping[str, object], architecture: str) -> Shape:
+    """The keys are those of the format's section "LLM"; a head is as long as llama.cpp takes it to be."""
+
+    def number(key: str) -> int:
+        return _whole(_largest(values.get(f"{architecture}.{key}")), 0)
+
+    layers, heads = number("block_count"), number("attention.head_count")
+    kv_heads = values.get(f"{architecture}.attention.head_count_kv", heads)
+    if not isinstance(kv_heads, tuple):
+        kv_heads = (_whole(kv_heads, 0),) * min(layers, _MOST_LAYERS)
+    embedding = number("embedding_length")
+    head = embedding // heads if heads else 0
+    return Shape(
+        kv_heads=kv_heads,
+        key_length=number("attention.key_length") or head,
+        value_length=number("attention.value_length") or head,
+        embedding=embedding,
+        feed_forward=number("feed_forward_length"),
+        vocabulary=number("vocab_size") or _whole(values.get("tokenizer.ggml.tokens"), 0),
+    )
+
+
+def _largest(value: object) -> object:
+    return max(value, default=0) if isinstance(value, tuple) else value
 
 
 def _whole(value: object, default: int) -> int:
