@@ -171,6 +171,13 @@ _REMOVE = (
     + _APT
     + r"""
 [ ! "$packages" ] || apt "$action" -- $packages || exit 1
+# What stays for the sake of others is theirs from now on.
+for name in $(sed -n 's/^brought //p' "$record"); do
+    case " $packages " in *" $name "*) continue ;; esac
+    for other in "${record%/*}"/*; do
+        [ "$other" = "$record" ] || [ ! -f "$other" ] || echo "brought $name" >> "$other"
+    done
+done
 rm -f "$record" "$record.before"
 """
 )

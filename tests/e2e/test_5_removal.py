@@ -1,4 +1,4 @@
-"""What the inventory no longer names is taken off, with nothing of it left but data; and a whole host is made bare."""
+"""What the inventory no longer names goes, with nothing of it left but data; a whole host is made bare."""
 
 from __future__ import annotations
 
