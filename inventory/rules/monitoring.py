@@ -2,6 +2,156 @@
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+from collections.abc import Iterator
 
-RULES: tuple[Rule, ...] = ()
+from inventory.finding import EVERY_ROLE, Finding, Rule, at_least, from_verdict
+from inventory.model import Inventory
+from inventory.source import KeyPath
+from inventory.values import check_server
+
+PORTS = {
+    9090: "Prometheus",
+    9093: "Alertmanager",
+    9100: "the node exporter",
+    9113: "the nginx exporter",
+    9115: "the blackbox exporter",
+    9187: "the PostgreSQL exporter",
+}
+LEAST_RETENTION = "512M"
+SHORTEST_TOKEN = 16
+SHORTEST_PASSWORD = 8
+SAMPLES_IN_WINDOW = 4
+"""Rates of fewer samples miss a scrape that fails."""
+
+HERE: KeyPath = ("monitoring",)
+ALERTS: KeyPath = ("monitoring", "alerts")
+GRAFANA: KeyPath = ("monitoring", "grafana")
+
+
+def one_host(inventory: Inventory) -> Iterator[Finding]:
+    """One host watches; without one, nobody reads what is declared."""
+    watchers = list(inventory.with_role("monitoring"))
+    for name in watchers[1:]:
+        yield Finding(
+            (("hosts", name, "roles"),),
+            f"`{name}` and `{watchers[0]}` both have the role monitoring",
+            "give it to one host",
+            (EVERY_ROLE,),
+        )
+    if not watchers and (inventory.monitoring.alerts or inventory.monitoring.grafana):
+        yield Finding(
+            (HERE,),
+            "monitoring is declared, but no host has the role monitoring",
+            "add `monitoring` to the roles of one, or remove the section",
+            (EVERY_ROLE,),
+        )
+
+
+def intervals(inventory: Inventory) -> Iterator[Finding]:
+    """A window holds enough measurements, and the disk some of them."""
+    monitoring = inventory.monitoring
+    least = SAMPLES_IN_WINDOW * monitoring.scrape_interval
+    if monitoring.window < least:
+        yield Finding(
+            ((*HERE, "window"), (*HERE, "scrape_interval")),
+            f"a window of {monitoring.window} s has too few measurements, one every "
+            f"{monitoring.scrape_interval} s",
+            f"write at least {least}, or measure more often",
+        )
+    yield from at_least((*HERE, "retention_size"), monitoring.retention_size, LEAST_RETENTION, "Prometheus")
+
+
+def alerts(inventory: Inventory) -> Iterator[Finding]:
+    """Somebody can be told, through a channel that is there."""
+    declared, channels = inventory.monitoring.alerts, inventory.channels
+    if declared is None:
+        return
+    if declared.telegram_chat is None and declared.feishu_chat is None and declared.feishu_webhook is None:
+        yield Finding(
+            (ALERTS,),
+            "`monitoring.alerts` names nobody to tell",
+            "add `telegram_chat:`, `feishu_chat:` or `feishu_webhook:`",
+        )
+    for name, chat, channel in (
+        ("telegram_chat", declared.telegram_chat, channels.telegram),
+        ("feishu_chat", declared.feishu_chat, channels.feishu),
+    ):
+        platform = name.removesuffix("_chat")
+        if chat is not None and channel is None:
+            yield Finding(
+                ((*ALERTS, name),),
+                f"there is no `channels.{platform}` to tell this chat through",
+                f"declare `channels.{platform}`, or remove this line",
+                (("channels", platform),),
+            )
+    if declared.feishu_webhook_secret is not None and declared.feishu_webhook is None:
+        yield Finding(
+            ((*ALERTS, "feishu_webhook_secret"),),
+            "this is the secret of a custom bot that is not declared",
+            "add its address as `feishu_webhook:`, or remove this line",
+        )
+
+
+def grafana(inventory: Inventory) -> Iterator[Finding]:
+    """Grafana's package comes from somewhere that can be trusted."""
+    declared = inventory.monitoring.grafana
+    if declared is None:
+        return
+    yield from from_verdict((*GRAFANA, "repository"), check_server(declared.repository))
+    if declared.key is None and declared.package is None:
+        yield Finding(
+            (GRAFANA,),
+            "Grafana's repository has no key to be trusted by",
+            "fetch gpg.key of the repository once and name it as `key:`, or give a .deb as `package:`",
+            ((*GRAFANA, "key"), (*GRAFANA, "package")),
+        )
+
+
+def ports(inventory: Inventory) -> Iterator[Finding]:
+    """Nobody else uses the ports of the monitoring."""
+    watchers = inventory.with_role("monitoring")
+    if not watchers:
+        return
+    bots, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
+    grafana = inventory.monitoring.grafana
+    claims: list[tuple[KeyPath, int, set[str]]] = [
+        (("bot", "port"), inventory.bot.port, set(bots)),
+        (("nginx", "https_port"), inventory.nginx.https_port, set(fronts)),
+        (("nginx", "http_port"), inventory.nginx.http_port, set(fronts)),
+    ]
+    if grafana:
+        claims.append(((*GRAFANA, "port"), grafana.port, set(watchers)))
+        for path, port, hosts in claims[:3]:
+            if port == grafana.port and hosts & set(watchers):
+                yield _taken((*GRAFANA, "port"), port, f"`{'.'.join(map(str, path))}`")
+    for path, port, hosts in claims:
+        if port in PORTS and hosts:
+            yield _taken(path, port, PORTS[port])
+
+
+def _taken(path: KeyPath, port: int, by: str) -> Finding:
+    return Finding((path,), f"port {port} is used by {by}", "choose another port", (EVERY_ROLE,))
+
+
+def secret_values(inventory: Inventory) -> Iterator[Finding]:
+    """Secrets have the form that their users demand. Findings never contain a part of one."""
+    declared = inventory.monitoring
+    if declared.alerts:
+        token = declared.alerts.token.get_secret_value()
+        if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+            yield Finding(
+                ((*ALERTS, "token"),),
+                f"the token must have at least {SHORTEST_TOKEN} visible ASCII characters",
+                "make one with `openssl rand -hex 24`",
+            )
+    if declared.grafana:
+        password = declared.grafana.admin_password.get_secret_value()
+        if len(password) < SHORTEST_PASSWORD or "\n" in password:
+            yield Finding(
+                ((*GRAFANA, "admin_password"),),
+                f"the password must have at least {SHORTEST_PASSWORD} characters, on one line",
+                "make one with `openssl rand -base64 18`",
+            )
+
+
+RULES: tuple[Rule, ...] = (one_host, intervals, alerts, grafana, ports, secret_values)

@@ -72,6 +72,8 @@ class AlertsChannel(Channel):
         self._places = _places(settings)
         if not self._places:
             raise SettingsError("channels.alerts: names nobody to tell; set telegram_chat or feishu_chat")
+        if settings.custom_bot and not context.credentials[WEBHOOK].startswith(("https://", "http://")):
+            raise SettingsError(f"credential {WEBHOOK}: is not the address of a custom bot")
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.rules.monitoring import RULES
+from inventory.source import KeyPath
+from tests.deploys.inventories import inventory
+
+HOSTS = {"bot1": ["runtime", "nginx"], "watch": ["monitoring"]}
+ALERTS: dict[str, Any] = {"token": "0123456789abcdef", "telegram_chat": -100}
+GRAFANA: dict[str, Any] = {"admin_password": "12345678", "key": "gpg.key"}
+
+
+def found(hosts: dict[str, list[str]] = HOSTS, **changes: Any) -> dict[KeyPath, str]:
+    declared = inventory(hosts, **changes)
+    return {finding.at[0]: finding.problem for rule in RULES for finding in rule(declared)}
+
+
+@pytest.mark.parametrize(
+    "monitoring",
+    [
+        {},
+        {"alerts": ALERTS, "grafana": GRAFANA},
+        {"alerts": {**ALERTS, "feishu_chat": "oc_1", "feishu_webhook": "https://x/y"}},
+        {"grafana": {"admin_password": "12345678", "package": "grafana.deb"}},
+        {"scrape_interval": 2, "window": 10, "sustained": 0},
+    ],
+    ids=["defaults", "alerts and dashboards", "everybody told", "a package file", "hurried"],
+)
+def test_what_is_right(monitoring: dict[str, Any]) -> None:
+    assert found(monitoring=monitoring) == {}
+
+
+def test_without_the_role_nothing_is_asked_for() -> None:
+    assert found({"bot1": ["runtime", "nginx"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "problem"),
+    [
+        ({"monitoring": {"window": 30}}, ("monitoring", "window"), "too few measurements"),
+        ({"monitoring": {"retention_size": "100M"}}, ("monitoring", "retention_size"), "too little"),
+        ({"monitoring": {"alerts": {"token": "x" * 16}}}, ("monitoring", "alerts"), "nobody to tell"),
+        (
+            {"monitoring": {"alerts": ALERTS}, "channels": {}},
+            ("monitoring", "alerts", "telegram_chat"),
+            "no `channels.telegram`",
+        ),
+        (
+            {"monitoring": {"alerts": {**ALERTS, "feishu_webhook_secret": "s"}}},
+            ("monitoring", "alerts", "feishu_webhook_secret"),
+            "not declared",
+        ),
+        (
+            {"monitoring": {"alerts": {**ALERTS, "token": "short"}}},
+            ("monitoring", "alerts", "token"),
+            "at least 16",
+        ),
+        (
+            {"monitoring": {"grafana": {"admin_password": "12345678"}}},
+            ("monitoring", "grafana"),
+            "no key to be trusted by",
+        ),
+        (
+            {"monitoring": {"grafana": {**GRAFANA, "admin_password": "short"}}},
+            ("monitoring", "grafana", "admin_password"),
+            "at least 8",
+        ),
+        (
+            {"monitoring": {"grafana": {**GRAFANA, "port": 9090}}},
+            ("monitoring", "grafana", "port"),
+            "used by Prometheus",
+        ),
+        ({"bot": {"port": 9100}}, ("bot", "port"), "used by the node exporter"),
+        ({"nginx": {"https_port": 9113}}, ("nginx", "https_port"), "used by the nginx exporter"),
+    ],
+    ids=lambda value: "" if not isinstance(value, str) else value.replace(" ", "-"),
+)
+def test_what_is_wrong(changes: dict[str, Any], at: KeyPath, problem: str) -> None:
+    assert problem in found(**changes)[at]
+
+
+def test_grafana_keeps_off_the_port_of_a_bot_beside_it() -> None:
+    declared = {"monitoring": {"grafana": {**GRAFANA, "port": 8080}}}
+    assert found(**declared) == {}
+    together = {"all": ["runtime", "nginx", "monitoring"]}
+    assert "used by `bot.port`" in found(together, **declared)["monitoring", "grafana", "port"]
+
+
+def test_two_watchers() -> None:
+    problems = found({**HOSTS, "watch2": ["monitoring"]})
+    assert problems["hosts", "watch2", "roles"] == "`watch2` and `watch` both have the role monitoring"
+
+
+def test_settings_that_nobody_reads() -> None:
+    problems = found({"bot1": ["runtime", "nginx"]}, monitoring={"alerts": ALERTS})
+    assert "no host has the role monitoring" in problems["monitoring",]
