@@ -13,10 +13,15 @@ from deploys.ops.facts import PathFact
 from deploys.settings import settings_of
 
 CONFIG = "/etc/nginx/nginx.conf"
+FOLDER = "/etc/nginx/clawd"
+UPSTREAMS = f"{FOLDER}/upstreams.conf"
+PAGE = f"{FOLDER}/maintenance.html"
+PROGRAM = "/usr/local/lib/clawd/upstream"
+STATE = "/run/clawd-upstream"
 DROP_IN = "/etc/systemd/system/nginx.service.d/clawd.conf"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
-READS = (CONFIG, CERTIFICATE, PRIVATE_KEY)
+READS = (CONFIG, UPSTREAMS, CERTIFICATE, PRIVATE_KEY)
 ACME_FOLDER = "/var/lib/clawd/acme"
 STATUS_PORT = 8090
 
@@ -25,13 +30,20 @@ STATUS_PORT = 8090
 def apply() -> None:
     """nginx serving the webhooks, the console and the health check over TLS, and nothing else."""
     settings = settings_of("nginx", NginxSettings)
-    packages.installed("nginx", "logrotate")
+    packages.installed("nginx", "logrotate", component="nginx")
     files.directory(ACME_FOLDER)
     files.absent("/etc/nginx/sites-enabled/default")
     files.directory(DROP_IN.rsplit("/", 1)[0])
     files.template("nginx/service.conf", DROP_IN, {})
+    files.directory(FOLDER)
+    files.directory(PROGRAM.rsplit("/", 1)[0])
+    files.template("nginx/upstream.py", PROGRAM, {}, mode="0755", check=_IS_PYTHON)
+    files.template("nginx/maintenance.html", PAGE, {})
     ipv6 = host.get_fact(PathFact, path="/proc/net/if_inet6").kind == "file"
-    files.template("nginx/nginx.conf", CONFIG, values(settings, ipv6=ipv6), check="nginx -t -q -c {}")
+    rendered = values(settings, ipv6=ipv6)
+    # First the bots, which the other file speaks of; each is tried together with the other one that is there.
+    files.template("nginx/upstreams.conf", UPSTREAMS, rendered, check=_WITH_THE_REST)
+    files.template("nginx/nginx.conf", CONFIG, rendered, check="nginx -t -q -c {}")
     services.converge(
         "nginx",
         inputs="",
@@ -41,21 +53,31 @@ def apply() -> None:
     )
 
 
+_IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
+# Debian's own configuration and one of before there was such a file do not include it: it is tried alone.
+_WITH_THE_REST = rf"""(
+    set -e
+    whole=$(mktemp)
+    trap 'rm -f "$whole"' EXIT
+    if grep -qF 'include {UPSTREAMS};' {CONFIG}; then sed "s#{UPSTREAMS}#"{{}}"#" {CONFIG} > "$whole"
+    else printf 'events {{ }}\nhttp {{ include %s; }}\n' {{}} > "$whole"
+    fi
+    nginx -t -q -c "$whole"
+)"""
+
+
 @deploy("Remove nginx")
 def remove() -> None:
-    """No nginx running or started at boot; Debian's package stays."""
+    """No nginx, nor anything that was put there for it; logs of accesses go with its package."""
     units.absent("nginx.service", file=False)
-    files.absent(DROP_IN)
+    packages.removed("nginx")
+    for path in (DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
+        files.absent(path)
 
 
 def values(settings: NginxSettings, *, ipv6: bool) -> dict[str, object]:
-    """What the template of nginx.conf is rendered with. A burst is two seconds' worth of requests."""
-    return {
-        **settings.model_dump(),
-        "burst": 2 * settings.requests_per_second,
-        "status_port": STATUS_PORT,
-        "ipv6": ipv6,
-    }
+    """What the templates of nginx's configuration are rendered with."""
+    return {**settings.model_dump(), "status_port": STATUS_PORT, "ipv6": ipv6}
 
 
 def serves_its_certificate(port: int) -> str:

@@ -6,18 +6,41 @@ from ipaddress import IPv6Address, ip_address
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings, Opening
-from inventory.model import Inventory
+from deploys.component import ComponentSettings, Need, Opening
+from inventory.model import Inventory, Network
+from inventory.sections.nginx import Limit
+
+TELEGRAM_RANGES = ("149.154.160.0/20", "91.108.4.0/22")
+"""From where Telegram calls webhooks: https://core.telegram.org/bots/webhooks"""
+MEMORY = 64 << 20
+
+
+class PathSettings(ComponentSettings):
+    """What a client may do with one path."""
+
+    requests_per_second: int = Field(20, description="Per client address.")
+    burst: int = Field(40, description="Requests beyond that which may come at once.")
+    allow: tuple[str, ...] = Field((), description="Networks that may use it; everyone when empty.")
 
 
 class NginxSettings(ComponentSettings):
     """One nginx."""
 
-    https_port: int
-    http_port: int
+    https_port: int = 443
+    http_port: int = 80
     upstreams: tuple[str, ...] = Field(min_length=1, description="`address:port` of each bot.")
-    requests_per_second: int = Field(description="Per client address and path.")
-    max_body: str
+    shared: bool = Field(
+        False, description="Whether the bots share a database, so that any may take any request."
+    )
+    telegram: PathSettings = PathSettings()
+    feishu: PathSettings = PathSettings()
+    console: PathSettings = PathSettings()
+    health: PathSettings = PathSettings()
+    connections: int = Field(128, description="That one client address may have open.")
+    trusted_proxies: tuple[str, ...] = ()
+    max_body: str = "1m"
+    maintenance: bool = False
+    retry_after: int = Field(60, description="Seconds, told during maintenance.")
 
 
 def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
@@ -25,12 +48,29 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
     bots = bots_behind(inventory, host)
     if not bots:
         return None
+    nginx = inventory.nginx
+    limits, allow = nginx.limits, nginx.allow
+    telegram = (*(TELEGRAM_RANGES if allow.telegram_ranges else ()), *_texts(allow.telegram))
+
+    def path(limit: Limit, allowed: tuple[str, ...] = ()) -> PathSettings:
+        rate = limit.requests_per_second or nginx.requests_per_second
+        burst = 2 * rate if limit.burst is None else limit.burst
+        return PathSettings(requests_per_second=rate, burst=burst, allow=allowed)
+
     return NginxSettings(
-        https_port=inventory.nginx.https_port,
-        http_port=inventory.nginx.http_port,
-        upstreams=tuple(upstream_address(inventory, host, bot) for bot in bots),
-        requests_per_second=inventory.nginx.requests_per_second,
-        max_body=inventory.nginx.max_body,
+        https_port=nginx.https_port,
+        http_port=nginx.http_port,
+        upstreams=tuple(upstream(inventory, host, bot) for bot in bots),
+        shared=inventory.database is not None,
+        telegram=path(limits.telegram, telegram),
+        feishu=path(limits.feishu, _texts(allow.feishu)),
+        console=path(limits.console, _texts(allow.console)),
+        health=path(limits.health),
+        connections=nginx.connections,
+        trusted_proxies=_texts(nginx.trusted_proxies),
+        max_body=nginx.max_body,
+        maintenance=nginx.maintenance,
+        retry_after=nginx.retry_after,
     )
 
 
@@ -42,24 +82,33 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return (Opening(port=nginx.http_port, purpose="http"), Opening(port=nginx.https_port, purpose="https"))
 
 
-def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
-    """The hosts whose bots the nginx of `host` passes requests to, its own first.
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Memory of nginx: its workers, their zones, and TLS sessions."""
+    if not bots_behind(inventory, host):
+        return ()
+    return (Need("nginx", memory=MEMORY, how="64M: workers, 10M of TLS sessions, 20M of clients' limits"),)
 
-    A host that has both roles stands for itself: its nginx serves its own bot, and shares with the other
-    nginx hosts only the bots that have no nginx beside them. An nginx left with none of these serves all.
+
+def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
+    """The hosts whose bots the nginx of `host` passes requests to.
+
+    With a database that the bots share, all of them. Without, a host that has both roles stands for itself:
+    its nginx serves its own bot first, and shares with the other nginx hosts only the bots that have no nginx
+    beside them. An nginx left with none of these serves all.
     """
     if "nginx" not in inventory.hosts[host].roles:
         return ()
     runtimes = tuple(inventory.with_role("runtime"))
+    if inventory.database is not None:
+        return runtimes
     alone = tuple(bot for bot in runtimes if "nginx" not in inventory.hosts[bot].roles)
     own = (host,) if host in runtimes else ()
     return own + alone or runtimes
 
 
-def upstream_address(inventory: Inventory, front: str, bot: str) -> str:
-    """`address:port` by which the nginx of `front` knows the bot of the host `bot`."""
-    address = "127.0.0.1" if bot == front else inventory.internal(bot)
-    return authority(address, inventory.bot.port)
+def upstream(inventory: Inventory, host: str, bot: str) -> str:
+    """What the nginx of `host` calls the bot of host `bot`: its own by loopback, others by their address."""
+    return authority("127.0.0.1" if bot == host else inventory.internal(bot), inventory.bot.port)
 
 
 def own_proxy_only(inventory: Inventory, host: str) -> bool:
@@ -86,6 +135,10 @@ def public_url(inventory: Inventory, host: str) -> str | None:
 def authority(address: str, port: int) -> str:
     """`address:port` as URLs and nginx write it, with brackets around an IPv6 address."""
     return f"{_bracketed(address)}:{port}"
+
+
+def _texts(networks: tuple[Network, ...]) -> tuple[str, ...]:
+    return tuple(map(str, networks))
 
 
 def _bracketed(address: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import CONFIG, READS, STATUS_PORT, serves_its_certificate
+from deploys.nginx.deploy import CONFIG, PROGRAM, READS, STATUS_PORT, serves_its_certificate
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import runs_as_started
 
-HIDDEN = ("/", "/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
+HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -45,6 +46,11 @@ def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None
     assert (status, location) == (301, f"https://bot.test{port}/any?thing=1")
 
 
+def test_passes_to_the_declared_bots_and_none_is_drained(host: Any, settings: NginxSettings) -> None:
+    told = host.check_output("%s status", PROGRAM).splitlines()
+    assert told == [f"{name} up" for name in settings.upstreams]
+
+
 def test_health_is_passed_to_a_bot(host: Any, settings: NginxSettings) -> None:
     assert answer(host, "https", settings.https_port, "/healthz")[0] == 200
 
@@ -52,7 +58,29 @@ def test_health_is_passed_to_a_bot(host: Any, settings: NginxSettings) -> None:
 def test_webhooks_reach_a_bot_that_refuses_strangers(host: Any, settings: NginxSettings) -> None:
     for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
         status, _ = answer(host, "https", settings.https_port, path, method="POST")
-        assert 400 <= status < 500, f"POST {path} without any proof is answered with {status}"
+        if settings.maintenance:
+            assert status == 503, f"POST {path} is answered with {status} during maintenance"
+        else:
+            assert 400 <= status < 500, f"POST {path} without any proof is answered with {status}"
+
+
+def test_paths_with_a_list_are_closed_to_others(host: Any, settings: NginxSettings) -> None:
+    paths = (
+        ("/telegram/webhook", settings.telegram),
+        ("/feishu/webhook", settings.feishu),
+        ("/console/v1/messages", settings.console),
+    )
+    loopback = ip_address("127.0.0.1")
+    for path, declared in paths:
+        allowed = not declared.allow or any(loopback in ip_network(network) for network in declared.allow)
+        status, _ = answer(host, "https", settings.https_port, path, method="POST")
+        if not settings.maintenance:
+            assert allowed or status == 403, f"POST {path} from this host is answered with {status}"
+
+
+def test_the_page_is_there_only_during_maintenance(host: Any, settings: NginxSettings) -> None:
+    status, _ = answer(host, "https", settings.https_port, "/")
+    assert status == (503 if settings.maintenance else 404)
 
 
 @pytest.mark.parametrize("path", HIDDEN)

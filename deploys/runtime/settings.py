@@ -114,9 +114,11 @@ def listen_host(inventory: Inventory, host: str) -> str:
 
     Loopback when no other host's nginx passes requests to it. Otherwise every address, because the one in
     the inventory may be a name or an address that only a router in between knows; the firewall lets the
-    nginx hosts in and nobody else.
+    nginx hosts in and nobody else. Where others reach it by IPv6, that is taken too: `::` is both.
     """
-    return "127.0.0.1" if own_proxy_only(inventory, host) else "0.0.0.0"  # noqa: S104
+    if own_proxy_only(inventory, host):
+        return "127.0.0.1"
+    return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
 
 
 def _engine(model: LocalModel | None) -> EngineSettings | None:

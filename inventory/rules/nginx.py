@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+from collections.abc import Iterator
 
-RULES: tuple[Rule, ...] = ()
+from inventory.finding import Finding, Rule
+from inventory.model import Inventory
+
+
+def trusted_proxies(inventory: Inventory) -> Iterator[Finding]:
+    """Not everyone may say which client a request is from."""
+    for index, network in enumerate(inventory.nginx.trusted_proxies):
+        if network.prefixlen == 0:
+            yield Finding(
+                (("nginx", "trusted_proxies", index),),
+                f"with {network} anyone can pretend to be any client, past limits and lists",
+                "name only the networks of your own proxies",
+            )
+
+
+def ports(inventory: Inventory) -> Iterator[Finding]:
+    """A port that a webhook is called on is not that of the status page."""
+    for key, port in (("https_port", inventory.nginx.https_port), ("http_port", inventory.nginx.http_port)):
+        if port == STATUS_PORT:
+            yield Finding(
+                (("nginx", key),), f"port {port} is that of nginx's own status page", "choose another port"
+            )
+
+
+STATUS_PORT = 8090
+RULES: tuple[Rule, ...] = (trusted_proxies, ports)

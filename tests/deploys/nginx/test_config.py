@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from deploys.nginx.deploy import CERTIFICATE, serves_its_certificate, values
+from deploys.nginx.deploy import CERTIFICATE, UPSTREAMS, serves_its_certificate, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.files import rendered
 from inventory.model import Inventory
@@ -10,21 +10,43 @@ from tests.deploys.inventories import inventory
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def config(declared: Inventory, host: str = "bot1", *, ipv6: bool = True) -> str:
+TEAM = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}
+
+
+def config(declared: Inventory, host: str = "bot1", *, ipv6: bool = True, file: str = "nginx.conf") -> str:
     settings = settings_for(declared, host)
     assert settings is not None
-    return rendered("nginx/nginx.conf", values(settings, ipv6=ipv6))
+    return rendered(f"nginx/{file}", values(settings, ipv6=ipv6))
+
+
+def upstreams(declared: Inventory, host: str = "bot1") -> str:
+    return config(declared, host, file="upstreams.conf")
 
 
 def test_one_host() -> None:
     assert_golden(GOLDEN / "one-host.conf", config(inventory()))
+    assert_golden(GOLDEN / "one-host-upstreams.conf", upstreams(inventory()))
 
 
 def test_other_ports_and_several_bots() -> None:
-    roles = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}
     ports = {"https_port": 8443, "http_port": 8880, "requests_per_second": 5, "max_body": "64k"}
-    declared = inventory(roles, nginx=ports)
+    declared = inventory(TEAM, nginx=ports)
     assert_golden(GOLDEN / "several-bots.conf", config(declared, "web1", ipv6=False))
+    assert_golden(GOLDEN / "several-bots-upstreams.conf", upstreams(declared, "web1"))
+
+
+def test_bots_that_share_a_database() -> None:
+    limits = {"telegram": {"requests_per_second": 100, "burst": 0}, "console": {"burst": 3}}
+    allow = {"telegram_ranges": True, "telegram": ["10.9.0.0/16"], "console": ["10.8.0.0/16", "fd00::/8"]}
+    nginx = {"limits": limits, "allow": allow, "trusted_proxies": ["10.7.0.0/24"], "connections": 500}
+    declared = inventory(TEAM, nginx=nginx, database={"password": "of-the-database"})
+    assert_golden(GOLDEN / "shared-database.conf", config(declared, "web1"))
+    assert_golden(GOLDEN / "shared-database-upstreams.conf", upstreams(declared, "web1"))
+
+
+def test_maintenance() -> None:
+    declared = inventory(nginx={"maintenance": True, "retry_after": 120})
+    assert_golden(GOLDEN / "maintenance.conf", config(declared))
 
 
 def test_without_ipv6_nothing_listens_on_it() -> None:
@@ -32,8 +54,10 @@ def test_without_ipv6_nothing_listens_on_it() -> None:
     assert "[::]" not in config(inventory(), ipv6=False)
 
 
-def test_the_whole_configuration_is_one_file() -> None:
-    assert "include" not in config(inventory())
+def test_only_the_bots_are_in_another_file() -> None:
+    lines = [line.strip() for line in config(inventory()).splitlines()]
+    assert [line for line in lines if line.startswith("include")] == [f"include {UPSTREAMS};"]
+    assert "include" not in upstreams(inventory())
 
 
 def test_the_log_has_no_query_and_no_header_of_a_client() -> None:

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.nginx.deploy import apply, remove
+from deploys.nginx.deploy import apply, remove, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.files import rendered
+from deploys.ops.packages import BroughtFact, WantedFact
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
 
-BARE: dict[Any, Any] = {PathFact: PathState(), PackagesFact: frozenset(), UnitFact: UnitState()}
+BARE: dict[Any, Any] = {
+    PathFact: PathState(),
+    PackagesFact: frozenset(),
+    WantedFact: frozenset(),
+    UnitFact: UnitState(),
+}
 
 
 def plan(path: PathState = BARE[PathFact]) -> Run:
@@ -19,7 +26,8 @@ def plan(path: PathState = BARE[PathFact]) -> Run:
 def test_a_first_installation() -> None:
     changed = [change.path for change in plan().changes]
     assert changed[0] == "packages"
-    assert changed[-2:] == ["/etc/nginx/nginx.conf", "nginx.service"]
+    assert changed[-3:] == ["/etc/nginx/clawd/upstreams.conf", "/etc/nginx/nginx.conf", "nginx.service"]
+    assert "/usr/local/lib/clawd/upstream" in changed
 
 
 def test_ipv6_is_listened_on_where_the_kernel_has_it() -> None:
@@ -31,11 +39,33 @@ def test_ipv6_is_listened_on_where_the_kernel_has_it() -> None:
     assert not listens(PathState("absent"))
 
 
-def test_removal_stops_it_and_leaves_debians_package() -> None:
+def test_a_bot_left_drained_is_a_difference() -> None:
+    settings = settings_for(inventory(), "bot1")
+    assert settings is not None
+    text = rendered("nginx/upstreams.conf", values(settings, ipv6=True))
+    drained = text.replace("fail_timeout=5s;", "fail_timeout=5s down;")
+    run = plan(PathState("file", "0644", "root", "root", "of another content", drained.encode()))
+    (change,) = (change for change in run.changes if change.path == "/etc/nginx/clawd/upstreams.conf")
+    assert [line for line in change.diff if line.startswith("-")] == [
+        "-    server 127.0.0.1:8080 max_fails=3 fail_timeout=5s down;"
+    ] * 2
+
+
+def test_removal_leaves_nothing() -> None:
     running = UnitState(load="loaded", active="active", enabled="enabled")
-    run = Machine(facts={UnitFact: running, PathFact: PathState("file")}).run(remove, execute=False)
+    facts = {
+        UnitFact: running,
+        PathFact: PathState("file"),
+        BroughtFact: frozenset({"nginx", "nginx-common"}),
+    }
+    run = Machine(facts=facts).run(remove, execute=False)
     assert [change.path for change in run.changes] == [
         "nginx.service",
-        "/etc/systemd/system/nginx.service.d/clawd.conf",
+        "packages",
+        "/etc/systemd/system/nginx.service.d",
+        "/etc/nginx/clawd",
+        "/usr/local/lib/clawd/upstream",
+        "/run/clawd-upstream",
+        "/var/lib/clawd/acme",
     ]
-    assert run.changes[0].diff == ("stop and disable",)
+    assert run.changes[1].diff == ("remove nginx nginx-common",)

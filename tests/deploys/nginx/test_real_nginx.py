@@ -1,159 +1,20 @@
-"""The rendered configuration in a real nginx on loopback, in front of a small bot."""
+"""The rendered configuration in a real nginx: what is passed on, refused and told."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import socket
 import ssl
-import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from deploys.nginx.deploy import values
-from deploys.nginx.settings import NginxSettings
-from deploys.ops.files import rendered
-
-NGINX = os.environ.get("CLAWD_TEST_NGINX") or shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-
-STATUS = "127.0.0.1:8090"
-RATE = 5
-
-
-class SmallBot(BaseHTTPRequestHandler):
-    """Answers what it was asked; under /console/ it streams two events half a second apart."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path.startswith("/console/"):
-            self._stream()
-        else:
-            self._answer()
-
-    def _answer(self) -> None:
-        told = {
-            "path": self.path,
-            "port": self.connection.getsockname()[1],
-            "headers": {name.lower(): value for name, value in self.headers.items()},
-        }
-        body = json.dumps(told).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for event in (b"data: 1\n\n", b"data: 2\n\n"):
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
-            self.wfile.flush()
-            time.sleep(0.5)
-        self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-class Bot(ThreadingHTTPServer):
-    """A server whose connections can be ended with it, as those of a process are."""
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self.connections: list[socket.socket] = []
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, client = super().get_request()
-        self.connections.append(connection)
-        return connection, client
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running nginx: its ports and its folder."""
-
-    https_port: int
-    http_port: int
-    folder: Path
-
-    def ask(
-        self,
-        path: str,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> http.client.HTTPResponse:
-        trusting = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=10, context=trusting)
-        connection.request(method, path, body, headers or {})
-        return connection.getresponse()
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
-
-
-def certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot.test")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "fullchain.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
-def moved(text: str, folder: Path, status_port: int) -> str:
-    """The configuration with its fixed places moved into `folder`, so that it runs beside anything else."""
-    for old, new in {
-        "/etc/clawd/tls": str(folder),
-        "/var/lib/clawd/acme": str(folder / "acme"),
-        "/var/log/nginx": str(folder),
-        "/run/nginx.pid": str(folder / "nginx.pid"),
-        STATUS: f"127.0.0.1:{status_port}",
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    own = "root" if os.geteuid() == 0 else "www-data"
-    return text.replace("user www-data;", f"user {own};")
+from deploys.nginx.settings import PathSettings
+from tests.deploys.nginx.front import RATE, Served, bot, free_port, nginx
 
 
 @pytest.fixture(scope="module")
@@ -161,58 +22,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # The first is refused: nothing listens there.
     with bot() as answering, nginx(tmp_path_factory.mktemp("nginx"), (free_port(), answering)) as server:
         yield server
-
-
-@contextmanager
-def bot() -> Iterator[int]:
-    """A small bot on its port."""
-    server = Bot(("127.0.0.1", 0), SmallBot)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        for connection in server.connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def nginx(folder: Path, bots: Sequence[int]) -> Iterator[Served]:
-    """A real nginx in front of the bots on these ports."""
-    server = Served(free_port(), free_port(), folder)
-    settings = NginxSettings(
-        https_port=server.https_port,
-        http_port=server.http_port,
-        upstreams=tuple(f"127.0.0.1:{port}" for port in bots),
-        requests_per_second=RATE,
-        max_body="64k",
-    )
-    certificate(folder)
-    (folder / "acme/.well-known/acme-challenge").mkdir(parents=True)
-    (folder / "acme/.well-known/acme-challenge/token").write_text("proof")
-    text = moved(rendered("nginx/nginx.conf", values(settings, ipv6=False)), folder, free_port())
-    (folder / "nginx.conf").write_text(text)
-    assert NGINX
-    subprocess.run([NGINX, "-t", "-q", "-c", str(folder / "nginx.conf")], check=True, timeout=30)
-    process = subprocess.Popen([NGINX, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"])
-    try:
-        wait_for(server.https_port)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on {port}")
 
 
 @pytest.mark.parametrize("path", ["/telegram/webhook", "/feishu/webhook"])
@@ -339,3 +148,64 @@ def test_the_log_tells_paths_without_what_may_be_secret(served: Served) -> None:
     assert "POST /telegram/webhook 200" in logged
     assert "GET /elsewhere 404" in logged
     assert "s3cret" not in logged
+
+
+def path(*, allow: tuple[str, ...] = (), rate: int = 100, burst: int = 100) -> PathSettings:
+    return PathSettings(requests_per_second=rate, burst=burst, allow=allow)
+
+
+def test_each_path_has_its_own_limit_and_its_own_list(tmp_path: Path) -> None:
+    limits = {
+        "telegram": path(allow=("149.154.160.0/20", "91.108.4.0/22")),
+        "feishu": path(allow=("127.0.0.0/8",), rate=1, burst=2),
+        "console": path(allow=("10.9.0.0/16",)),
+    }
+    with bot() as port, nginx(tmp_path, [port], **limits) as front:
+        assert front.ask("/telegram/webhook", "POST", b"{}").status == 403
+        assert front.ask("/console/v1/messages", "POST", b"{}").status == 403
+        burst = [front.ask("/feishu/webhook", "POST", b"{}").status for _ in range(6)]
+        assert burst == [200] * 3 + [429] * 3
+        assert [front.ask("/healthz").status for _ in range(2 * RATE)] == [200] * (2 * RATE)
+
+
+def test_behind_a_trusted_proxy_the_client_is_the_one_it_names(tmp_path: Path) -> None:
+    def status(front: Served, forwarded: str) -> int:
+        return front.ask("/telegram/webhook", "POST", b"{}", {"X-Forwarded-For": forwarded}).status
+
+    telegram = path(allow=("149.154.160.0/20",))
+    for name in ("trusting", "strict"):
+        (tmp_path / name).mkdir()
+    with bot() as port:
+        trusted = ("127.0.0.0/8",)
+        with nginx(tmp_path / "trusting", [port], telegram=telegram, trusted_proxies=trusted) as front:
+            assert status(front, "149.154.167.5") == 200
+            assert status(front, "149.154.167.5, 203.0.113.9") == 403, (
+                "what a client writes itself counts not"
+            )
+            assert status(front, "149.154.167.5, 127.0.0.9") == 200
+        with nginx(tmp_path / "strict", [port], telegram=telegram) as front:
+            assert status(front, "149.154.167.5") == 403
+
+
+def test_a_client_has_so_many_connections(tmp_path: Path) -> None:
+    with bot() as port, nginx(tmp_path, [port], connections=2) as front:
+        streams = [front.ask("/console/v1/messages", "POST", b"{}") for _ in range(3)]
+        assert [stream.status for stream in streams] == [200, 200, 429]
+
+
+def test_during_maintenance_all_are_told_to_come_back(tmp_path: Path) -> None:
+    with bot() as port, nginx(tmp_path, [port], maintenance=True, retry_after=90) as front:
+        for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
+            answer = front.ask(path, "POST", b"{}")
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "90")
+        page = front.ask("/")
+        text = page.read().decode()
+        assert (page.status, page.headers["Retry-After"]) == (503, "90")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert "back soon" in text
+        assert "维护" in text
+        assert front.ask("/healthz").status == 200
+        assert front.ask("/healthz").headers["Retry-After"] is None
+        for hidden in ("/maintenance.html", "/elsewhere"):
+            assert front.ask(hidden).status == 404

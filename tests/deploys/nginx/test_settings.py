@@ -2,7 +2,15 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.settings import authority, bots_behind, own_proxy_only, public_url, settings_for
+from deploys.nginx.settings import (
+    NginxSettings,
+    PathSettings,
+    authority,
+    bots_behind,
+    own_proxy_only,
+    public_url,
+    settings_for,
+)
 from tests.deploys.inventories import inventory
 
 BOTH = ["runtime", "nginx"]
@@ -38,6 +46,40 @@ def test_which_bots_stand_behind_an_nginx(
     hosts: dict[str, list[str]], host: str, bots: tuple[str, ...]
 ) -> None:
     assert bots_behind(inventory(hosts), host) == bots
+
+
+@pytest.mark.parametrize("host", ["bot1", "bot2"])
+def test_bots_that_share_a_database_stand_behind_every_nginx(host: str) -> None:
+    hosts = {"bot1": BOTH, "bot2": BOTH, "bot3": ["runtime"]}
+    declared = inventory(hosts, database={"password": "of-the-database"})
+    assert bots_behind(declared, host) == ("bot1", "bot2", "bot3")
+    assert not own_proxy_only(declared, host)
+    settings = settings_for(declared, host)
+    assert settings is not None
+    assert settings.shared
+
+
+def test_limits_and_lists_of_single_paths() -> None:
+    nginx = {
+        "requests_per_second": 7,
+        "limits": {"console": {"requests_per_second": 3}, "feishu": {"burst": 0}},
+        "allow": {"telegram_ranges": True, "telegram": ["10.9.0.0/16"], "console": ["fd00::/8"]},
+    }
+    settings = settings_for(inventory(nginx=nginx), "bot1")
+    assert settings is not None
+    assert settings.telegram == PathSettings(
+        requests_per_second=7, burst=14, allow=("149.154.160.0/20", "91.108.4.0/22", "10.9.0.0/16")
+    )
+    assert settings.feishu == PathSettings(requests_per_second=7, burst=0)
+    assert settings.console == PathSettings(requests_per_second=3, burst=6, allow=("fd00::/8",))
+    assert settings.health == PathSettings(requests_per_second=7, burst=14)
+
+
+def test_plain_data_of_another_pyinfra_inventory_will_do() -> None:
+    path = {"requests_per_second": 5, "burst": 9}
+    paths = dict.fromkeys(("telegram", "feishu", "console", "health"), path)
+    settings = NginxSettings.model_validate({"upstreams": ["127.0.0.1:8080"], **paths})
+    assert (settings.https_port, settings.shared, settings.maintenance) == (443, False, False)
 
 
 def test_other_hosts_bots_are_reached_by_their_address() -> None:

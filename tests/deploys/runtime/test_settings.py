@@ -70,6 +70,15 @@ def test_the_bot_listens_only_where_an_nginx_needs_it(hosts: dict[str, list[str]
     assert settings(inventory(hosts)).listen_host == listen
 
 
+def test_the_bot_takes_ipv6_where_others_reach_it_so() -> None:
+    hosts = {
+        "bot1": {"address": "10.0.0.1", "internal_address": "fd00::1", "roles": ["runtime"]},
+        "web1": {"address": "10.0.0.2", "roles": ["nginx"]},
+    }
+    declared = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
+    assert settings(declared).listen_host == "::"
+
+
 def test_without_a_local_model_there_is_no_engine() -> None:
     found = settings(inventory(models={"default": REMOTE}))
     assert found.engine is None

@@ -1,0 +1,231 @@
+"""Bots that are drained, restored and killed behind a real nginx under load."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploys.nginx.settings import PathSettings
+from tests.deploys.nginx.front import Served, bot, free_port, nginx
+
+ANY = PathSettings(requests_per_second=100_000, burst=100_000)
+UNLIMITED = {"telegram": ANY, "feishu": ANY, "console": ANY, "health": ANY, "connections": 1000}
+
+
+class Load:
+    """Clients that post webhooks until they are told to stop, each time over a new connection."""
+
+    def __init__(self, front: Served) -> None:
+        self._front, self._ending = front, threading.Event()
+        self.answers: Counter[int] = Counter()
+        self.by: Counter[int] = Counter()
+
+    @contextmanager
+    def running(self, clients: int = 4) -> Iterator[Load]:
+        threads = [threading.Thread(target=self._post) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._ending.set()
+            for thread in threads:
+                thread.join()
+
+    def more(self, answers: int) -> None:
+        wanted = self.answers.total() + answers
+        deadline = time.monotonic() + 30
+        while self.answers.total() < wanted:
+            assert time.monotonic() < deadline, f"too few answers: {self.answers}"
+            time.sleep(0.01)
+
+    def _post(self) -> None:
+        while not self._ending.is_set():
+            try:
+                answer = self._front.ask("/telegram/webhook", "POST", b"{}")
+                told = json.loads(answer.read()) if answer.status == 200 else {"port": 0}
+                self.by[told["port"]] += 1
+                self.answers[answer.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.answers[-1] += 1
+                print(repr(error))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Served, int, int]]:
+    """A front with two bots that share a database."""
+    with (
+        bot() as first,
+        bot() as second,
+        nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front,
+    ):
+        yield front, first, second
+
+
+def test_bots_that_share_a_database_take_turns(two: tuple[Served, int, int]) -> None:
+    front, first, second = two
+    with Load(front).running() as load:
+        load.more(200)
+    assert load.answers.keys() == {200}
+    assert min(load.by[first], load.by[second]) > 50
+
+
+def test_a_person_at_the_console_stays_with_one_bot(two: tuple[Served, int, int]) -> None:
+    front, *_ = two
+    told = {front.ask("/console/where").read() for _ in range(6)}
+    assert len({json.loads(answer)["port"] for answer in told}) == 1
+
+
+def test_drained_and_restored_in_turn_under_load_without_a_failed_request(
+    two: tuple[Served, int, int],
+) -> None:
+    front, *bots = two
+    with Load(front).running() as load:
+        load.more(100)
+        for drained, other in (bots, bots[::-1]):
+            name = f"127.0.0.1:{drained}"
+            done = front.upstream("drain", name)
+            assert (done.returncode, done.stdout) == (0, f"{name} down\n")
+            assert front.down() == [name]
+            before = load.by[drained]
+            load.more(100)
+            assert load.by[drained] == before, "a drained bot is still asked"
+            last = front.upstream("drain", f"127.0.0.1:{other}")
+            assert last.returncode == 3
+            assert "last" in last.stderr
+            assert front.upstream("restore", name).stdout == f"{name} up\n"
+            load.more(200)
+            assert load.by[drained] > before
+    assert load.answers.keys() == {200}, load.answers
+    assert front.down() == []
+
+
+def test_both_can_be_given_again(two: tuple[Served, int, int]) -> None:
+    front, first, _ = two
+    name = f"127.0.0.1:{first}"
+    original = (front.folder / "upstreams.conf").read_text()
+    masters = (front.folder / "nginx.pid").read_text()
+    for _ in range(2):
+        assert front.upstream("restore", name).returncode == 0
+    assert workers(masters) == workers(masters)
+    assert front.upstream("drain", name).returncode == 0
+    once = workers(masters)
+    assert front.upstream("drain", name).returncode == 0
+    assert workers(masters) == once, "nothing to load: no reload, which would end connections"
+    assert front.upstream("restore", name).returncode == 0
+    assert (front.folder / "upstreams.conf").read_text() == original
+
+
+def test_a_bot_whose_stream_runs_on_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    def stream(front: Served) -> http.client.HTTPResponse:
+        return front.ask("/console/v1/messages", "POST", b"{}", {"X-Events": "8"})
+
+    with bot() as first, bot() as second:
+        names = [f"127.0.0.1:{port}" for port in (first, second)]
+        with nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front:
+            asked = json.loads(front.ask("/console/where").read())["port"]
+            busy, idle = names if asked == first else names[::-1]
+            answer = stream(front)
+            begun = time.monotonic()
+            assert front.upstream("drain", busy, "1").stdout.strip().endswith("still run there")
+            assert 1 <= time.monotonic() - begun < 3
+            assert front.upstream("drain", busy, "20").stdout == f"{busy} down\n"
+            assert 3 < time.monotonic() - begun < 8, "until the stream ended"
+            assert answer.read().count(b"data:") == 8
+            front.upstream("restore", busy)
+            answer = stream(front)
+            begun = time.monotonic()
+            assert front.upstream("drain", idle, "20").stdout == f"{idle} down\n"
+            assert time.monotonic() - begun < 3.5, "another bot's stream is nothing to wait for"
+            assert answer.read().count(b"data:") == 8
+
+
+def test_a_run_that_is_killed_between_change_and_reload_is_made_good(two: tuple[Served, int, int]) -> None:
+    front, first, _ = two
+    name = f"127.0.0.1:{first}"
+    program = (front.folder / "upstream.py").read_text()
+    (front.folder / "killed.py").write_text(
+        program.replace("def reload():", "def reload():\n    os.kill(os.getpid(), signal.SIGKILL)")
+    )
+    killed = subprocess.run([sys.executable, str(front.folder / "killed.py"), "drain", name], timeout=30)
+    assert killed.returncode == -signal.SIGKILL
+    assert front.down() == [name]
+    assert asked_by(front, 20)[first] > 0, "nginx does not know of it yet"
+    assert front.upstream("drain", name).returncode == 0
+    assert asked_by(front, 20)[first] == 0
+
+
+def test_what_nginx_refuses_is_undone(two: tuple[Served, int, int]) -> None:
+    front, first, _ = two
+    upstreams, config = front.folder / "upstreams.conf", front.folder / "nginx.conf"
+    before = upstreams.read_text()
+    config.write_text(config.read_text().replace("tcp_nodelay on;", "nonsense on;"))
+    refused = front.upstream("drain", f"127.0.0.1:{first}")
+    assert refused.returncode == 1
+    assert 'unknown directive "nonsense"' in refused.stderr
+    assert upstreams.read_text() == before
+    assert asked_by(front, 20)[first] > 0
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("drain",), ("drain", "127.0.0.1:1"), ("restore", "x"), ("drain", "a", "b")]
+)
+def test_wrong_words(two: tuple[Served, int, int], words: tuple[str, ...]) -> None:
+    told = two[0].upstream(*words)
+    assert told.returncode == 2
+    assert told.stderr
+
+
+def test_without_a_shared_database_the_bot_that_stands_by_takes_over(tmp_path: Path) -> None:
+    with bot() as first, bot() as second, nginx(tmp_path, (first, second), **UNLIMITED) as front:
+        assert asked_by(front, 10) == {first: 10}
+        assert front.upstream("drain", f"127.0.0.1:{first}").returncode == 0
+        assert asked_by(front, 10) == {second: 10}
+
+
+def test_a_bot_that_dies_costs_no_webhook(tmp_path: Path) -> None:
+    with bot() as second, ExitStack() as first_lives:
+        first = first_lives.enter_context(bot())
+        with nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front:
+            with Load(front).running() as load:
+                load.more(200)
+                first_lives.close()
+                load.more(300)
+            assert load.answers.keys() == {200}, load.answers
+
+
+def test_a_bot_that_has_no_database_costs_no_webhook(tmp_path: Path) -> None:
+    """It answers 503; only bots that know of each other's events are asked one after the other."""
+    with bot(status=503) as ill, bot() as well:
+        for name in ("shared", "apart"):
+            (tmp_path / name).mkdir()
+        with nginx(tmp_path / "shared", (ill, well), shared=True, **UNLIMITED) as front:
+            assert asked_by(front, 20) == {well: 20}
+        with nginx(tmp_path / "apart", (ill, well), **UNLIMITED) as front:
+            assert front.ask("/telegram/webhook", "POST", b"{}").status == 503
+
+
+def test_a_dead_address_costs_no_webhook(tmp_path: Path) -> None:
+    with bot() as second, nginx(tmp_path, (free_port(), second), shared=True, **UNLIMITED) as front:
+        assert asked_by(front, 20) == {second: 20}
+
+
+def asked_by(front: Served, requests: int) -> Counter[int]:
+    answers = [front.ask("/telegram/webhook", "POST", b"{}") for _ in range(requests)]
+    return Counter(json.loads(answer.read())["port"] for answer in answers)
+
+
+def workers(master: str) -> list[str]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", master.strip()], capture_output=True, text=True)
+    return found.stdout.split()

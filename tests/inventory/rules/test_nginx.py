@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.model import Inventory
+from inventory.rules.nginx import RULES
+
+MODEL = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
+
+
+def problems(nginx: dict[str, Any]) -> list[str]:
+    declared = Inventory.model_validate(
+        {"hosts": {"bot1": {"address": "10.0.0.1"}}, "models": MODEL, "nginx": nginx}
+    )
+    return [finding.problem for rule in RULES for finding in rule(declared)]
+
+
+@pytest.mark.parametrize(
+    ("nginx", "part"),
+    [
+        ({"trusted_proxies": ["10.0.0.0/8", "0.0.0.0/0"]}, "anyone can pretend"),
+        ({"trusted_proxies": ["::/0"]}, "anyone can pretend"),
+        ({"https_port": 8090}, "status page"),
+        ({"http_port": 8090}, "status page"),
+    ],
+)
+def test_what_does_not_hold(nginx: dict[str, Any], part: str) -> None:
+    (problem,) = problems(nginx)
+    assert part in problem
+
+
+@pytest.mark.parametrize(
+    "nginx", [{}, {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}, {"maintenance": True}]
+)
+def test_what_does(nginx: dict[str, Any]) -> None:
+    assert problems(nginx) == []
