@@ -70,7 +70,7 @@ def sharing(inventory: Inventory) -> Iterator[Finding]:
             yield Finding(
                 (("hosts", name, "roles"), ("hosts", name)),
                 f"nginx on `{name}` spreads requests over {', '.join(bots)}, which share no database",
-                "add a section `database`, and the role database to one host; or give each of them its own nginx",
+                "add a section `database` and the role database to one host, or give each bot its own nginx",
                 (EVERY_ROLE, SECTION),
             )
             return
@@ -137,7 +137,10 @@ def port(inventory: Inventory) -> Iterator[Finding]:
         shared = sorted(hosts & inventory.with_role("database").keys())
         if number == PORT and shared:
             yield Finding(
-                (path,), f"port {PORT} of {', '.join(shared)} is PostgreSQL's", "choose another", (EVERY_ROLE,)
+                (path,),
+                f"port {PORT} of {', '.join(shared)} is PostgreSQL's",
+                "choose another",
+                (EVERY_ROLE,),
             )
 
 

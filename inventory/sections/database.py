@@ -31,7 +31,7 @@ class Database(Declared):
     password: SecretStr = Field(description="Of the login `clawd`, or of the one in `url`.")
     url: Annotated[str, Field(pattern=r"^postgresql://")] | None = Field(
         None,
-        description="A database elsewhere, `postgresql://LOGIN@NAME:5432/DATABASE`; then no host has the role.",
+        description="A database elsewhere, `postgresql://LOGIN@NAME:5432/DATABASE`; no host has the role.",
     )
     max_connections: Annotated[int, Field(ge=20, le=2000)] = Field(
         50, description="Open connections of all bots together."

@@ -1,0 +1,139 @@
+"""The one login and the one database, with no more rights than the bots need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.database import scram
+from deploys.database.server import PSQL, ClustersFact
+from deploys.database.settings import NAME
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import script
+
+RESERVED_CONNECTIONS = 5
+"""Kept for maintenance, backups and metrics, of `max_connections`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessState:
+    """The login and its database as the server has them; `answers` tells whether it could be asked."""
+
+    answers: bool = False
+    role: str = ""
+    verifier_head: str = ""
+    verifier_digest: str = ""
+    database: str = ""
+
+
+class AccessFact(Fact):
+    """State of the login and its database. Of the password's verifier only salt and digest are printed."""
+
+    def command(self) -> str:
+        """A script that prints `key=value` lines."""
+        return PSQL + _ASK
+
+    @staticmethod
+    def default() -> AccessState:
+        """Not known."""
+        return AccessState()
+
+    def process(self, output: list[str]) -> AccessState:
+        """Turn the script's lines into an `AccessState`."""
+        values = dict(line.split("=", 1) for line in output if "=" in line)
+        head, _, digest = values.get("verifier", "").rpartition("|")
+        role, database = values.get("role", ""), values.get("database", "")
+        return AccessState("answers" in values, role, head, digest, database)
+
+
+# NAME is a constant; no value from outside stands in these statements.
+_ASK = rf"""
+sql postgres 2>/dev/null <<'SQL' || true
+SELECT 'answers=yes';
+SELECT 'role=' || concat_ws(',', rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication,
+    rolbypassrls, rolconnlimit, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid))
+    FROM pg_roles r WHERE rolname = '{NAME}';
+SELECT 'verifier=' || split_part(rolpassword, '$', 1) || '$' || split_part(rolpassword, '$', 2) || '|' ||
+    encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex') FROM pg_authid WHERE rolname = '{NAME}';
+SELECT datname = '{NAME}' AS there FROM pg_database WHERE datname = '{NAME}' \gset
+\if :{{?there}}
+\connect {NAME}
+SELECT 'database=' || concat_ws(',', pg_get_userbyid(datdba), pg_encoding_to_char(encoding),
+    has_database_privilege('public', '{NAME}', 'CONNECT'),
+    (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'),
+    has_schema_privilege('public', 'public', 'USAGE') OR has_schema_privilege('public', 'public', 'CREATE'))
+    FROM pg_database WHERE datname = '{NAME}';
+\endif
+SQL
+"""  # noqa: S608
+
+
+def expected_role(limit: int) -> str:
+    """What `AccessState.role` is when all is well: a login, nothing more, member of nothing."""
+    return f"t,f,f,f,f,f,{limit},0"
+
+
+EXPECTED_DATABASE = f"{NAME},UTF8,f,pg_database_owner,f"
+"""What `AccessState.database` is when all is well: its own, closed to everyone else, as is its schema."""
+
+
+def granted(password: SecretStr, max_connections: int, **arguments: Any) -> OperationMeta:
+    """The login `clawd` with this password and nothing but its own database `clawd`."""
+    arguments.setdefault("name", f"Database and login {NAME}")
+    return _granted(password, max_connections - RESERVED_CONNECTIONS, **arguments)
+
+
+@operation
+def _granted(password: SecretStr, limit: int) -> Iterator[StringCommand]:
+    state: AccessState = host.get_fact(AccessFact)
+    if not state.answers and host.get_fact(ClustersFact):
+        return  # a server that is down, in a plan: what it has is asked again when it runs
+    known = scram.fits(password.get_secret_value(), state.verifier_head, state.verifier_digest)
+    different = tuple(differences(state, known, limit))
+    if not different:
+        return
+    record(Change(f"database {NAME}", different))
+    proof = "" if known else f" PASSWORD '{scram.verifier(password.get_secret_value())}'"
+    yield script(PSQL + "sql postgres", stdin=_GRANT.format(name=NAME, limit=limit, password=proof))
+
+
+def differences(state: AccessState, password_known: bool, limit: int) -> Iterator[str]:
+    """What is not as it should be, in words."""
+    if not state.role:
+        yield "new login and database"
+        return
+    if state.role != expected_role(limit):
+        yield f"rights of the login: {state.role} → {expected_role(limit)}"
+    if not password_known:
+        yield "another password"
+    if not state.database:
+        yield "new database"
+    elif state.database != EXPECTED_DATABASE:
+        yield f"rights on the database: {state.database} → {EXPECTED_DATABASE}"
+
+
+# By standard input, and with logging off: nobody sees the verifier. The collation is by bytes, which no
+# update of the C library changes under an index.
+_GRANT = r"""
+SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';
+SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \gexec
+ALTER ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+    CONNECTION LIMIT {limit}{password};
+SELECT format('REVOKE %s FROM {name}', roleid::regrole::text) FROM pg_auth_members
+    WHERE member = '{name}'::regrole \gexec
+SELECT 'CREATE DATABASE {name} OWNER {name} TEMPLATE template0 ENCODING ''UTF8''
+    LC_COLLATE ''C'' LC_CTYPE ''C.UTF-8'''
+    WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \gexec
+ALTER DATABASE {name} OWNER TO {name};
+REVOKE ALL ON DATABASE {name} FROM PUBLIC;
+\connect {name}
+ALTER SCHEMA public OWNER TO pg_database_owner;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+"""

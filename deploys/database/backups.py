@@ -1,0 +1,107 @@
+"""Nightly dumps: their programs, their timer, and the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.database.settings import NAME, BackupSettings
+from deploys.ops import files, services
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+
+ENVIRONMENT = "/etc/clawd/database-backup.env"
+PROGRAMS = "/usr/local/lib/clawd"
+BACKUP = f"{PROGRAMS}/backup-database"
+METRICS = f"{PROGRAMS}/backup-metrics"
+RESTORE = f"{PROGRAMS}/restore-database"
+SERVICE = "/etc/systemd/system/clawd-database-backup.service"
+TIMER = "/etc/systemd/system/clawd-database-backup.timer"
+TEXTFILES = "/var/lib/prometheus/node-exporter"
+"""Where Debian's node exporter reads metrics of others from."""
+METRICS_FILE = f"{TEXTFILES}/clawd_database_backup.prom"
+
+
+def nightly(settings: BackupSettings) -> None:
+    """A dump every night, the newest kept; and one at once where there is none, so that each is proved."""
+    values = {
+        "name": NAME,
+        "path": settings.path,
+        "keep": settings.keep,
+        "time": settings.time,
+        "environment": ENVIRONMENT,
+        "backup": BACKUP,
+        "metrics": METRICS,
+        "textfiles": TEXTFILES,
+    }
+    files.directory(settings.path, owner="postgres", group="postgres", mode="0700")
+    files.directory(PROGRAMS)
+    files.template("database/backup.env", ENVIRONMENT, values)
+    for path in (BACKUP, METRICS, RESTORE):
+        template = f"database/{path.rsplit('/', 1)[-1]}"
+        files.template(template, path, {**values, "program": RESTORE}, mode="0755", check="sh -n {}")
+    for path in (SERVICE, TIMER):
+        template = f"database/{path.rsplit('/', 1)[-1]}"
+        files.template(template, path, values, check="systemd-analyze verify --recursive-errors=no {}")
+    services.converge("clawd-database-backup.timer", inputs="", watch=(TIMER, SERVICE))
+    first(settings.path)
+
+
+def first(folder: str, **arguments: Any) -> OperationMeta:
+    """There is a dump in `folder`."""
+    arguments.setdefault("name", "First backup of the database")
+    return _first(folder, **arguments)
+
+
+class DumpsFact(Fact):
+    """The dumps in a folder, the newest last."""
+
+    def command(self, folder: str) -> str:
+        """Print one a line."""
+        return f'{assignments(folder=folder)}ls -1 "$folder" 2>/dev/null | grep "^{NAME}-.*\\.dump$" || true'
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The lines."""
+        return tuple(filter(None, output))
+
+
+class FolderFact(Fact):
+    """The folder of the dumps, as the host was last told; empty when it was not."""
+
+    def command(self) -> str:
+        """Print it."""
+        return f"sed -n 's/^FOLDER=//p' {ENVIRONMENT} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> str:
+        """None."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """The line."""
+        return output[0] if output else ""
+
+
+@operation
+def _first(folder: str) -> Iterator[StringCommand]:
+    if host.get_fact(DumpsFact, folder=folder):
+        return
+    record(Change(folder, ("first dump",)))
+    yield script(_FIRST)
+
+
+_FIRST = r"""
+systemctl start clawd-database-backup.service && exit 0
+journalctl --no-pager --quiet --lines 20 --unit clawd-database-backup.service >&2
+exit 1
+"""

@@ -1,0 +1,155 @@
+"""PostgreSQL of the distribution, for the bots alone: TLS, one login, one database, nightly dumps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from deploys.database import access, backups, server
+from deploys.database.releases import ReleaseFact, version_of
+from deploys.database.server import CLUSTER, ClustersFact, config_folder
+from deploys.database.settings import DATA, MIB, NAME, WAL, DatabaseSettings
+from deploys.firewall.deploy import AddressesFact
+from deploys.ops import accounts, files, packages, units
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+from inventory.errors import HostError
+from inventory.rules.database import PORT
+from inventory.values import is_address
+
+TLS = "/etc/clawd/database-tls"
+CERTIFICATE = f"{TLS}/fullchain.pem"
+PRIVATE_KEY = f"{TLS}/privkey.pem"
+
+
+@deploy("Database")
+def apply() -> None:
+    """PostgreSQL as declared. Raises `HostError` on a release without one, and for names without address."""
+    settings = settings_of("database", DatabaseSettings)
+    version = version_of(host.name, host.get_fact(ReleaseFact))
+    addresses = client_addresses(settings.clients)
+    packages.installed(f"postgresql-{version}", "logrotate", component="database")
+    server.cluster(version)
+    files.directory("/etc/clawd")
+    internal(TLS, settings.project, settings.names, owner="postgres")
+    at_start, reads = config_files(version)
+    files.template("database/start.conf", at_start, values(settings), check=trial(version))
+    files.template("database/settings.conf", reads[0], values(settings), check=trial(version))
+    files.template(
+        "database/pg_hba.conf",
+        reads[1],
+        {"name": NAME, "addresses": addresses},
+        owner="postgres",
+        group="postgres",
+        mode="0640",
+        check=trial(version, hba=True),
+    )
+    server.served(version, at_start=(at_start,), reads=reads)
+    access.granted(settings.password, settings.max_connections)
+    backups.nightly(settings.backups)
+
+
+@deploy("Remove database")
+def remove() -> None:
+    """No PostgreSQL that we brought, nor its configuration. Data and dumps stay, unless they are purged."""
+    dumps = host.get_fact(backups.FolderFact)
+    clusters: tuple[str, ...] = host.get_fact(ClustersFact)
+    units.absent("clawd-database-backup.timer")
+    units.absent("clawd-database-backup.service")
+    for version, name in (cluster.split("/") for cluster in clusters):
+        if name == CLUSTER:
+            units.absent(f"postgresql@{version}-{CLUSTER}.service", file=False)
+            # Without it, removing the packages finds no data to remove.
+            files.absent(config_folder(version))
+    # The configuration of another's clusters would go with the packages, and with it their data.
+    foreign = any(not cluster.endswith(f"/{CLUSTER}") for cluster in clusters)
+    packages.removed("database", keep_configuration=foreign)
+    own = (backups.ENVIRONMENT, backups.BACKUP, backups.METRICS, backups.RESTORE, backups.METRICS_FILE)
+    for path in (*own, TLS, f"{TLS}.d"):
+        files.absent(path)
+    if not foreign:
+        for path in ("/etc/postgresql", "/etc/postgresql-common", "/var/log/postgresql"):
+            files.absent(path)
+    if purging():
+        server.emptied(DATA)
+        if dumps:
+            server.emptied(dumps)
+        accounts.absent("postgres")
+
+
+def config_files(version: str) -> tuple[str, tuple[str, ...]]:
+    """What the server reads at its start only, and what it also reads when it is reloaded."""
+    folder = config_folder(version)
+    reads = (f"{folder}/conf.d/20-clawd.conf", f"{folder}/pg_hba.conf", CERTIFICATE, PRIVATE_KEY)
+    return f"{folder}/conf.d/10-clawd.conf", reads
+
+
+def values(settings: DatabaseSettings) -> Mapping[str, Any]:
+    """What the templates of postgresql.conf are rendered with."""
+    return {
+        "port": PORT,
+        "listen": settings.listen,
+        "max_connections": settings.max_connections,
+        "shared_buffers_mb": settings.shared_buffers // MIB,
+        "work_mem_kb": settings.work_mem // 1024,
+        "maintenance_work_mem_mb": settings.maintenance_work_mem // MIB,
+        "memory_mb": settings.memory // MIB,
+        "wal_mb": WAL // MIB,
+        "certificate": CERTIFICATE,
+        "private_key": PRIVATE_KEY,
+    }
+
+
+def client_addresses(clients: tuple[str, ...]) -> tuple[str, ...]:
+    """The clients as networks of one address each. Raises `HostError` for a name that has none."""
+    names = tuple(client for client in clients if not is_address(client))
+    found = host.get_fact(AddressesFact, names=names) if names else {}
+    unknown = [name for name in names if not found.get(name)]
+    if unknown:
+        raise HostError(
+            f"{host.name}: database: {', '.join(unknown)} cannot be resolved there, so it cannot be let in",
+            advice="give that host an `internal_address`, or make its name known",
+        )
+    every = (address for client in clients for address in found.get(client, (client,)))
+    return tuple(str(ip_network(address)) for address in dict.fromkeys(every))
+
+
+def trial(version: str, *, hba: bool = False) -> str:
+    """A check: a server with an empty database of its own starts with the new file in the place of the old.
+
+    It listens nowhere but in its own folder. PostgreSQL has no command that would only read the files.
+    """
+    setting = "echo \"hba_file = '$trial/new'\"" if hba else "echo \"include '$trial/new'\""
+    return (
+        _TRIAL.replace("@bin@", f"/usr/lib/postgresql/{version}/bin")
+        .replace("@config@", config_folder(version))
+        .replace("@setting@", setting)
+    )
+
+
+_TRIAL = r"""(
+    set -eu
+    cd /
+    trial=$(mktemp -d /var/tmp/clawd-trial-XXXXXX)
+    as() { runuser -u postgres -- "$@"; }
+    ended() { as @bin@/pg_ctl -D "$trial/data" -m immediate stop >/dev/null 2>&1 || true; rm -rf "$trial"; }
+    trap ended EXIT
+    cp {} "$trial/new"
+    {
+        echo "include '@config@/postgresql.conf'"
+        @setting@
+        echo "data_directory = '$trial/data'"
+        echo "external_pid_file = ''"
+        echo "listen_addresses = ''"
+        echo "unix_socket_directories = '$trial'"
+        echo "logging_collector = off"
+    } > "$trial/postgresql.conf"
+    chown -R postgres "$trial"
+    as @bin@/initdb -D "$trial/data" --no-sync --auth=peer --locale=C >/dev/null
+    as @bin@/pg_ctl -D "$trial/data" -o "-c config_file=$trial/postgresql.conf" -l "$trial/log" \
+        -w -t 30 start >/dev/null || { cat "$trial/log"; exit 1; }
+)"""

@@ -1,0 +1,242 @@
+"""PostgreSQL's server: there, and running with what lies on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+
+CLUSTER = "main"
+
+PSQL = r"""
+sql() { cd / && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$@"; }
+"""
+
+
+def config_folder(version: str) -> str:
+    """Where the configuration of our cluster is."""
+    return f"/etc/postgresql/{version}/{CLUSTER}"
+
+
+class ClustersFact(Fact):
+    """The clusters that are configured on a host, each `VERSION/NAME`."""
+
+    def command(self) -> str:
+        """Print one a line."""
+        return _CLUSTERS
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The lines."""
+        return tuple(filter(None, output))
+
+
+_CLUSTERS = r"""
+cd /etc/postgresql 2>/dev/null || exit 0
+ls -d */*/postgresql.conf 2>/dev/null | sed 's|/[^/]*$||'
+"""
+
+
+def cluster(version: str, **arguments: Any) -> OperationMeta:
+    """Our cluster is configured; data of one that was removed is taken up again."""
+    arguments.setdefault("name", f"PostgreSQL {version}")
+    return _cluster(version, **arguments)
+
+
+@operation
+def _cluster(version: str) -> Iterator[StringCommand]:
+    if f"{version}/{CLUSTER}" in host.get_fact(ClustersFact):
+        return
+    if not expected(host, "packages"):
+        # Debian's package makes it, or takes it up, while it is installed.
+        record(Change(config_folder(version), ("new cluster",)))
+    yield script(_CLUSTER, version=version, name=CLUSTER)
+
+
+_CLUSTER = r"""
+set -eu
+[ ! -f "/etc/postgresql/$version/$name/postgresql.conf" ] || exit 0
+pg_createcluster "$version" "$name"
+systemctl daemon-reload
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """How the server runs. Times are seconds since 1970, `newest` those of the files asked about.
+
+    `pending` tells that a setting waits for a restart.
+    """
+
+    active: bool = False
+    enabled: bool = False
+    answers: bool = False
+    pending: bool = False
+    started: float = 0
+    loaded: float = 0
+    newest_at_start: float = 0
+    newest: float = 0
+
+
+class ServerFact(Fact):
+    """State of our cluster's server."""
+
+    def command(self, version: str, at_start: tuple[str, ...], reads: tuple[str, ...]) -> str:
+        """A script that prints `key=value` lines."""
+        unit = assignments(unit=f"postgresql@{version}-{CLUSTER}.service")
+        first = assignments(files=" ".join(at_start), key="newest_at_start") + _NEWEST
+        return PSQL + unit + _SERVER + first + assignments(files=" ".join(reads), key="newest") + _NEWEST
+
+    @staticmethod
+    def default() -> ServerState:
+        """Not there."""
+        return ServerState()
+
+    def process(self, output: list[str]) -> ServerState:
+        """Turn the script's lines into a `ServerState`."""
+        values = dict(line.split("=", 1) for line in output if "=" in line)
+        return ServerState(
+            active=values.get("active") == "active",
+            enabled=values.get("enabled") == "enabled",
+            answers="loaded" in values,
+            pending=values.get("pending") == "1",
+            **{
+                name: float(values.get(name) or 0)
+                for name in ("started", "loaded", "newest_at_start", "newest")
+            },
+        )
+
+
+_SERVER = r"""
+echo "active=$(systemctl is-active "$unit" 2>/dev/null)"
+echo "enabled=$(systemctl is-enabled postgresql.service 2>/dev/null)"
+sql postgres 2>/dev/null -c "SELECT 'started=' || extract(epoch FROM pg_postmaster_start_time());
+    SELECT 'loaded=' || extract(epoch FROM pg_conf_load_time());
+    SELECT 'pending=' || (count(*) > 0)::int FROM pg_settings WHERE pending_restart"
+"""
+_NEWEST = r"""
+echo "$key=$(stat -L -c %.9Y $files 2>/dev/null | sort -g | tail -n 1)"
+"""
+
+
+def served(
+    version: str, *, at_start: tuple[str, ...], reads: tuple[str, ...], **arguments: Any
+) -> OperationMeta:
+    """The server runs with what its files say, now and after a boot.
+
+    It is restarted when one of the files `at_start`, which it reads only then, is newer than its start, and
+    otherwise reloaded when one of the files it `reads` is newer than what it has loaded.
+    """
+    arguments.setdefault("name", "Service postgresql")
+    return _served(version, at_start, reads, **arguments)
+
+
+@operation
+def _served(version: str, at_start: tuple[str, ...], reads: tuple[str, ...]) -> Iterator[StringCommand]:
+    state: ServerState = host.get_fact(ServerFact, version=version, at_start=at_start, reads=reads)
+    action = action_for(
+        state,
+        new_at_start=any(expected(host, path) for path in at_start),
+        new=any(expected(host, path) for path in reads),
+    )
+    if action is None:
+        return
+    record(Change("postgresql.service", (action,)))
+    yield script(
+        PSQL + _SERVE,
+        unit=f"postgresql@{version}-{CLUSTER}.service",
+        log=f"/var/log/postgresql/postgresql-{version}-{CLUSTER}.log",
+        action=action.split()[0],
+        files=" ".join((*at_start, *reads)),
+    )
+
+
+def action_for(state: ServerState, *, new_at_start: bool, new: bool) -> str | None:
+    """What the server needs, in words for the plan; `None` when it runs as declared."""
+    if not state.active:
+        return "start (it does not run)"
+    if not state.answers:
+        return "wait (it runs, but does not answer)"
+    if new_at_start or state.newest_at_start > state.started or state.pending:
+        return "restart (what it reads at its start changes)"
+    if new or state.newest > state.loaded:
+        return "reload (what it reads changes)"
+    return None if state.enabled else "enable (it does not start at boot)"
+
+
+_SERVE = r"""
+set -u
+failed() {
+    echo "PostgreSQL $1" >&2
+    tail -n 20 "$log" >&2
+    exit 1
+}
+systemctl enable --quiet postgresql.service
+case $action in
+    reload) systemctl reload "$unit" || failed "does not reload" ;;
+    start|restart)
+        systemctl reset-failed "$unit" 2>/dev/null
+        systemctl start postgresql.service
+        systemctl restart "$unit" || failed "does not start"
+        ;;
+esac
+newest=$(stat -L -c %.9Y $files | sort -g | tail -n 1)
+as_it_is="SELECT extract(epoch FROM pg_conf_load_time()) >= $newest
+    AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE error IS NOT NULL)"
+deadline=$(($(date +%s) + 60))
+until [ "$(sql postgres -c "$as_it_is" 2>/dev/null)" = t ]; do
+    systemctl is-active --quiet "$unit" || failed "fails after its start"
+    [ "$(date +%s)" -lt "$deadline" ] || failed "does not answer, or does not take its settings"
+    sleep 0.2
+done
+"""
+
+
+def emptied(path: str, **arguments: Any) -> OperationMeta:
+    """Nothing at `path`; where something is mounted there, an empty folder."""
+    arguments.setdefault("name", f"Remove {path}")
+    return _emptied(path, **arguments)
+
+
+class NotEmptyFact(Fact):
+    """Whether there is something in a folder, or a folder where nothing is mounted."""
+
+    def command(self, path: str) -> str:
+        """Print `there` if so."""
+        return assignments(path=path) + _NOT_EMPTY
+
+    @staticmethod
+    def default() -> bool:
+        """Nothing there."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether the word came."""
+        return "there" in output
+
+
+_NOT_EMPTY = r"""
+[ -d "$path" ] || exit 0
+if [ "$(ls -A "$path")" ] || ! mountpoint -q "$path"; then echo there; fi
+"""
+
+
+@operation
+def _emptied(path: str) -> Iterator[StringCommand]:
+    if host.get_fact(NotEmptyFact, path=path):
+        record(Change(path, ("removed, with all data in it",)))
+        yield script(
+            'set -eu\nfind "$path" -mindepth 1 -delete\nmountpoint -q "$path" || rmdir "$path"', path=path
+        )
