@@ -23,6 +23,8 @@ def files(inventory: Inventory) -> Iterator[Finding]:
     for name, host in inventory.hosts.items():
         if host.ssh_key is not None:
             yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
+        if host.bastion is not None and host.bastion.ssh_key is not None:
+            yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model)

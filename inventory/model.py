@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Name, Network, Port
+from inventory.declared import Declared, Name, Network, Port, Size
 from inventory.sections.database import Database
 from inventory.sections.disk import Disk
 from inventory.sections.docker import Docker
@@ -32,11 +32,15 @@ DEFAULT_ROLES: tuple[Role, ...] = ("runtime", "nginx")
 
 
 class Bastion(Declared):
-    """A jump host in front of a server."""
+    """A jump host in front of a server: one of this file by its name, or another by its address."""
 
-    address: str = Field(description="Name or address of the jump host.")
+    host: Name | None = Field(
+        None, description="A host of this file; address, user, port and keys are those declared there."
+    )
+    address: str | None = Field(None, description="Name or address of a jump host that is not in this file.")
     user: str | None = Field(None, description="Login there; the host's own user by default.")
     port: Port = Field(22, description="SSH port.")
+    ssh_key: Path | None = Field(None, description="Private key file; the host's own by default.")
     host_key: str | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
 
 
@@ -54,6 +58,16 @@ class Host(Declared):
     bastion: Bastion | None = Field(None, description="Jump host.")
     internal_address: str | None = Field(
         None, description="Address by which the other hosts of this file reach it; `address` when absent."
+    )
+    cores: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None,
+        description="Processor cores it has, to check before it is reached; asked of the host when absent.",
+    )
+    memory: Size | None = Field(
+        None, description="Memory it has, such as 8G, to check before it is reached; asked when absent."
+    )
+    gpu_memory: Size | None = Field(
+        None, description="Memory of its GPUs, such as 48G: the model is placed there; none when absent."
     )
     disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
     roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
@@ -248,6 +262,21 @@ class Inventory(Declared):
         """The address by which the other hosts reach `host`."""
         declared = self.hosts[host]
         return declared.internal_address or declared.address
+
+    def reached(self, host: str) -> Host:
+        """How `host` is reached: its declaration, with a jump host of this file written out."""
+        declared = self.hosts[host]
+        if declared.bastion is None or declared.bastion.host is None:
+            return declared
+        jump = self.hosts[declared.bastion.host]
+        written_out = Bastion(
+            address=jump.address,
+            user=jump.user,
+            port=jump.port,
+            ssh_key=jump.ssh_key,
+            host_key=jump.host_key,
+        )
+        return declared.model_copy(update={"bastion": written_out})
 
     def with_role(self, role: Role) -> dict[str, Host]:
         """The hosts that have `role`, in file order."""

@@ -107,7 +107,7 @@ class Session:
     ) -> None:
         self._loaded = loaded
         self._log = log
-        self._declared = {name: loaded.inventory.hosts[name] for name in hosts}
+        self._declared = {name: loaded.inventory.reached(name) for name in hosts}
         self._folder = tempfile.TemporaryDirectory(prefix="clawd-ssh-")
         self.ssh_folder = Path(self._folder.name)
         ssh.write_files(loaded.inventory, self._declared, self.ssh_folder)

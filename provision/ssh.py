@@ -2,8 +2,9 @@
 
 Host keys are always checked, those of jump hosts too. The keys of an inventory (`host_key`, `known_hosts`)
 and the user's own `~/.ssh/known_hosts` are written into files of this run; a host whose key is in none of
-them is refused. The run and the checks of `verify` connect by a host's name in the inventory, under one
-ssh_config, so that two hosts may have the same private address behind different jump hosts.
+them is refused. Hosts come here as `Inventory.reached` gives them. The run and the checks of `verify` connect
+by a host's name in the inventory, under one ssh_config, so that two hosts may have the same private address
+behind different jump hosts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from paramiko import BadHostKeyException
 from paramiko.hostkeys import HostKeys
 
 from inventory.errors import ConnectError
-from inventory.model import Host, Inventory
+from inventory.model import Bastion, Host, Inventory
 
 CONNECT_TIMEOUT = 15
 KEEPALIVE = 15
@@ -58,7 +59,7 @@ def known_hosts(inventory: Inventory, host: Host, user_file: Path) -> str:
     """
     keys = {known_hosts_name(host.address, host.port): host.host_key}
     if host.bastion:
-        keys[known_hosts_name(host.bastion.address, host.bastion.port)] = host.bastion.host_key
+        keys[known_hosts_name(_address(host.bastion), host.bastion.port)] = host.bastion.host_key
     declared = {name: " ".join(key.split()[:2]) for name, key in keys.items() if key}
     lines = [f"{name} {key}" for name, key in declared.items()]
     for file in (inventory.known_hosts, user_file):
@@ -106,18 +107,28 @@ def _blocks(name: str, host: Host, folder: Path) -> Iterator[list[str]]:
         f"    ServerAliveInterval {KEEPALIVE}",
         "    LogLevel ERROR",
     ]
-    if host.ssh_key:
-        rules += [f'    IdentityFile "{host.ssh_key}"', "    IdentitiesOnly yes"]
     alias = f"jump.{name}"
     jump = [f"    ProxyJump {alias}"] if host.bastion else []
-    yield [f"Host {name}", *_login(host.address, host.port, host.user), *rules, *jump]
+    login = _login(host.address, host.port, host.user)
+    yield [f"Host {name}", *login, *rules, *_identity(host.ssh_key), *jump]
     if host.bastion:
-        user = host.bastion.user or host.user
-        yield [f"Host {alias}", *_login(host.bastion.address, host.bastion.port, user), *rules]
+        login = _login(_address(host.bastion), host.bastion.port, host.bastion.user or host.user)
+        yield [f"Host {alias}", *login, *rules, *_identity(host.bastion.ssh_key or host.ssh_key)]
 
 
 def _login(address: str, port: int, user: str) -> list[str]:
     return [f"    HostName {address}", f"    Port {port}", f"    User {user}"]
+
+
+def _identity(key: Path | None) -> list[str]:
+    return [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"] if key else []
+
+
+def _address(jump: Bastion) -> str:
+    """The address of a jump host as `Inventory.reached` gives it."""
+    if jump.address is None:
+        raise ValueError(f"the jump host {jump.host} is not written out")
+    return jump.address
 
 
 def pyinfra_data(name: str, host: Host, folder: Path) -> dict[str, Any]:
@@ -145,7 +156,7 @@ def connect_error(name: str, host: Host, cause: BaseException | str) -> ConnectE
     where = f"{name} ({host.user}@{host.address}:{host.port})"
     entry, address, port = f"hosts.{name}", host.address, host.port
     if host.bastion and _speaks_of_jump_host(text, host):
-        address, port = host.bastion.address, host.bastion.port
+        address, port = _address(host.bastion), host.bastion.port
         where = f"{name}: its jump host {host.bastion.user or host.user}@{address}:{port}"
         entry += ".bastion"
     if re.search(r"No (\S+ )?host key", text) or "not found in known_hosts" in text:
@@ -194,4 +205,4 @@ def _speaks_of_jump_host(text: str, host: Host) -> bool:
         return f"[{address}]:{port}" in text or re.search(plain, text) is not None
 
     jump = host.bastion
-    return jump is not None and named(jump.address, jump.port) and not named(host.address, host.port)
+    return jump is not None and named(_address(jump), jump.port) and not named(host.address, host.port)

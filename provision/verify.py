@@ -92,7 +92,7 @@ def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> V
     """
     with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
         folder = Path(name)
-        declared = {host: loaded.inventory.hosts[host] for host in assignments}
+        declared = {host: loaded.inventory.reached(host) for host in assignments}
         ssh.write_files(loaded.inventory, declared, folder)
         briefs = {
             host: HostBrief(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least, from_verdict
-from inventory.mistakes import dotted
-from inventory.model import Inventory
+from inventory.mistakes import dotted, nearest
+from inventory.model import Bastion, Inventory
 from inventory.source import KeyPath
 from inventory.values import (
     check_address,
@@ -42,17 +42,7 @@ def addresses_and_keys(inventory: Inventory) -> Iterator[Finding]:
         yield from from_verdict((*path, "address"), check_address(host.address))
         if host.host_key:
             yield from from_verdict((*path, "host_key"), check_public_key(host.host_key))
-        if host.bastion:
-            yield from from_verdict((*path, "bastion", "address"), check_address(host.bastion.address))
-            if host.bastion.host_key:
-                yield from from_verdict(
-                    (*path, "bastion", "host_key"), check_public_key(host.bastion.host_key)
-                )
-        machine = (
-            _normal(host.address),
-            str(host.port),
-            _normal(host.bastion.address) if host.bastion else "",
-        )
+        machine = (_normal(host.address), str(host.port), _jump(inventory, host.bastion))
         other = first.setdefault(machine, name)
         if other != name:
             yield Finding(
@@ -60,6 +50,69 @@ def addresses_and_keys(inventory: Inventory) -> Iterator[Finding]:
                 f"`{name}` and `{other}` have the same address {host.address}",
                 "give each host its own, or give one host all the roles",
             )
+
+
+def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
+    """Every jump host is one of this file that is reached directly, or has an address of its own."""
+    for name, host in inventory.hosts.items():
+        path: KeyPath = ("hosts", name, "bastion")
+        jump = host.bastion
+        if jump is None:
+            continue
+        if jump.address is not None:
+            yield from from_verdict((*path, "address"), check_address(jump.address))
+        if jump.host_key:
+            yield from from_verdict((*path, "host_key"), check_public_key(jump.host_key))
+        if jump.host is None and jump.address is None:
+            yield Finding(
+                (path,),
+                f"`{dotted(path)}` names no jump host",
+                "add `host:` with the name of a host of this file, or `address:`",
+                ((*path, "host"), (*path, "address")),
+            )
+        elif jump.host is not None:
+            yield from _named_jump_host(inventory, name, path, jump, jump.host)
+
+
+def _named_jump_host(
+    inventory: Inventory, name: str, path: KeyPath, jump: Bastion, named: str
+) -> Iterator[Finding]:
+    own = sorted(jump.model_fields_set - {"host"})
+    if own:
+        yield Finding(
+            ((*path, own[0]),),
+            f"`{dotted(path)}` names the host `{named}` and has {_listed(own)} as well",
+            f"remove {_listed(own)}: what `hosts.{named}` declares is used, or remove `host:`",
+        )
+    at: KeyPath = (*path, "host")
+    if named == name:
+        yield Finding(
+            (at,), f"`{name}` would be its own jump host", "name another host, or remove `bastion:`"
+        )
+    elif named not in inventory.hosts:
+        yield Finding(
+            (at,),
+            f"there is no host `{named}` in this file",
+            nearest(named, list(inventory.hosts)),
+            (("hosts", named),),
+        )
+    elif inventory.hosts[named].bastion is not None:
+        yield Finding(
+            (at,),
+            f"the jump host `{named}` is itself behind a jump host",
+            "name a host that is reached directly",
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _jump(inventory: Inventory, jump: Bastion | None) -> str:
+    """The address of a jump host, empty when there is none."""
+    named = inventory.hosts.get(jump.host) if jump and jump.host else None
+    address = named.address if named else jump.address if jump else None
+    return _normal(address) if address else ""
 
 
 def roles(inventory: Inventory) -> Iterator[Finding]:
@@ -166,4 +219,4 @@ def _normal(address: str) -> str:
     return str(ip_address(address)) if is_address(address) else address.lower().removesuffix(".")
 
 
-RULES: tuple[Rule, ...] = (addresses_and_keys, roles, ports, base, certificates)
+RULES: tuple[Rule, ...] = (addresses_and_keys, jump_hosts, roles, ports, base, certificates)

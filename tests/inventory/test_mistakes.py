@@ -279,6 +279,56 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "this is not an SSH public key",
         "write the whole line of a .pub file: `ssh-ed25519 AAAA…`",
     ),
+    # jump hosts
+    "jump host named nowhere": (
+        ROLES,
+        ROLES + "    bastion: {host: ‸gatway}\n  gateway: {address: 192.0.2.1}\n",
+        "there is no host `gatway` in this file",
+        "did you mean `gateway`?",
+    ),
+    "jump host unlike any host": (
+        ROLES,
+        ROLES + "    bastion: {host: ‸xyz}\n  gateway: {address: 192.0.2.1}\n",
+        "there is no host `xyz` in this file",
+        "known are bot1, gateway",
+    ),
+    "jump host without a name": (
+        ROLES,
+        ROLES + "    ‸bastion: {port: 22}\n",
+        "`hosts.bot1.bastion` names no jump host",
+        "add `host:` with the name of a host of this file, or `address:`",
+    ),
+    "jump host by name and address": (
+        ROLES,
+        ROLES
+        + "    bastion: {host: gateway, user: me, address: ‸192.0.2.9}\n  gateway: {address: 192.0.2.1}\n",
+        "`hosts.bot1.bastion` names the host `gateway` and has `address`, `user` as well",
+        "remove `address`, `user`: what `hosts.gateway` declares is used, or remove `host:`",
+    ),
+    "own jump host": (
+        ROLES,
+        ROLES + "    bastion: {host: ‸bot1}\n",
+        "`bot1` would be its own jump host",
+        "name another host, or remove `bastion:`",
+    ),
+    "jump host behind a jump host": (
+        ROLES,
+        ROLES + "    bastion: {host: ‸b}\n  b: {address: 192.0.2.2, bastion: {address: 192.0.2.3}}\n",
+        "the jump host `b` is itself behind a jump host",
+        "name a host that is reached directly",
+    ),
+    "bad address of a jump host": (
+        ROLES,
+        ROLES + "    bastion: {address: ‸root@192.0.2.9}\n",
+        "`root@192.0.2.9` is not an address",
+        "write the login as `user:` and the address without it",
+    ),
+    "malformed size of a host": (
+        ROLES,
+        ROLES + "    memory: ‸4GB\n",
+        "`hosts.bot1.memory` is `4GB`, which is malformed",
+        "write a whole number followed by K, M or G, such as 500M",
+    ),
     # ports
     "firewall opens nginx's port": (
         "base:\n",

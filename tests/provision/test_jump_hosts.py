@@ -87,6 +87,33 @@ def test_hosts_at_one_address_are_told_apart_by_their_jump_hosts(network: Networ
             assert network.hosts[name].logins == ["ops"]
 
 
+def test_a_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLog) -> None:
+    jump, host = network.jumps["east"], network.hosts["east"]
+    behind = {"address": PRIVATE, "user": "ops", "host_key": host.public_key, "bastion": {"host": "gate"}}
+    gate = {
+        "address": "127.0.0.1",
+        "port": jump.port,
+        "user": "jumper",
+        "ssh_key": str(network.key),
+        "host_key": jump.public_key,
+    }
+    inventory = Inventory.model_validate(
+        {
+            "hosts": {"east": {**behind, "ssh_key": str(network.key)}, "gate": gate},
+            "models": {
+                "default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}
+            },
+        }
+    )
+    loaded: Any = SimpleNamespace(inventory=inventory, state_folder=network.folder)
+    with Session(loaded, ("east",), log) as hosts:
+        assert hosts.connect() == {}
+        channel = hosts.open_channel("east")
+        channel.exec_command("who are you")
+        assert channel.makefile("r").readline().strip() == str(host.port)
+    assert (jump.logins, jump.asked) == (["jumper"], [(PRIVATE, 22)])
+
+
 def test_the_ssh_program_reaches_them_by_the_same_file(network: Network) -> None:
     inventory = network.inventory()
     ssh.write_files(inventory, inventory.hosts, network.folder)
