@@ -17,16 +17,19 @@ RECORDS = "/var/lib/clawd/state/packages"
 """A file a component: `wants NAME` for what it asked for, `brought NAME` for what was not there before."""
 
 
-def installed(*names: str, component: str | None = None, **arguments: Any) -> OperationMeta:
+def installed(
+    *names: str, component: str | None = None, archive: str | None = None, **arguments: Any
+) -> OperationMeta:
     """These packages, each `NAME` or `NAME=VERSION`, without recommended ones.
 
     Waits up to two minutes for another program's lock, finishes an installation that was cut off, and reads
     the mirrors' index only when a package is missing and the index is a day old or does not do.
     `component` remembers them, with all they depend on, as brought by it, for `removed`.
+    `archive` is a .deb file of the host that the one package of `names` is installed from.
     `host.data.apt_options` are further arguments of apt-get, such as a proxy for a host without internet.
     """
     arguments.setdefault("name", f"Packages {' '.join(names)}")
-    return _installed(tuple(names), component, **arguments)
+    return _installed(tuple(names), component, archive, **arguments)
 
 
 def removed(component: str, *, keep_configuration: bool = False, **arguments: Any) -> OperationMeta:
@@ -72,7 +75,7 @@ class BroughtFact(Fact):
 
 
 @operation
-def _installed(names: tuple[str, ...], component: str | None) -> Iterator[StringCommand]:
+def _installed(names: tuple[str, ...], component: str | None, archive: str | None) -> Iterator[StringCommand]:
     present: frozenset[str] = host.get_fact(PackagesFact, packages=names)
     missing = sorted(set(names) - present)
     bare = sorted({name.partition("=")[0] for name in names})
@@ -84,7 +87,7 @@ def _installed(names: tuple[str, ...], component: str | None) -> Iterator[String
         record(Change("packages", (f"note that {component} needs {' '.join(bare)}",)))
     yield script(
         _INSTALL,
-        packages=" ".join(missing),
+        packages=archive if archive and missing else " ".join(missing),
         options=host.data.get("apt_options") or "",
         record=f"{RECORDS}/{component}" if component else "",
         wanted=" ".join(bare),
