@@ -1,11 +1,72 @@
-"""What a host has of disk."""
+"""What lies on the data disk of a host."""
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+from typing import Literal
+
+from pydantic import Field
+
 from deploys.component import ComponentSettings
-from inventory.model import Inventory
+from deploys.model.settings import MODELS_FOLDER, local_model
+from inventory.model import Host, Inventory
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class Place(ComponentSettings):
+    """A folder of the host whose content lies on the data disk."""
+
+    folder: str = Field(description="Where programs look for it.")
+    name: str = Field(description="Folder on the disk.")
+    users: tuple[str, ...] = Field(
+        (), description="Units that read it: stopped while it moves, and not started without the disk."
+    )
+
+
+class DiskSettings(ComponentSettings):
+    """The data disk of one host."""
+
+    device: str = Field("auto", description="Path of the whole disk; `auto` is the only blank one.")
+    filesystem: Literal["ext4", "xfs"] = "ext4"
+    mount: str = "/srv/clawd"
+    places: tuple[Place, ...] = ()
+
+
+MODELS = Place(folder=MODELS_FOLDER, name="models", users=("clawd-engine.service",))
+BOT = Place(folder="/var/lib/clawd-bot", name="bot", users=("clawd-bot.service",))
+POSTGRESQL = Place(folder="/var/lib/postgresql", name="postgresql", users=("postgresql.service",))
+ELASTICSEARCH = Place(folder="/var/lib/elasticsearch", name="elasticsearch", users=("elasticsearch.service",))
+
+
+def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
+    """The data disk of `host` with the folders that its roles fill; `None` where none is declared."""
+    declared = inventory.hosts[host]
+    if declared.disk is None:
+        return None
+    kept = {
+        "models": (MODELS,) if "runtime" in declared.roles and local_model(inventory) else (),
+        "database": _databases(declared),
+        "logs": (ELASTICSEARCH,) if "logs" in declared.roles else (),
+    }
+    return DiskSettings(
+        device=declared.disk.device,
+        filesystem=declared.disk.filesystem,
+        mount=declared.disk.mount,
+        places=tuple(place for item in declared.disk.keeps for place in kept[item]),
+    )
+
+
+def lies_on_data_disk(inventory: Inventory, host: str, path: str) -> bool:
+    """Whether `path` of `host` takes its space from the data disk and not from the system's."""
+    settings = settings_for(inventory, host)
+    if settings is None:
+        return False
+    folders = (settings.mount, *(place.folder for place in settings.places))
+    return any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
+
+
+def _databases(declared: Host) -> tuple[Place, ...]:
+    """The bot keeps what it is asked in a file of its own or, with several runtime hosts, in PostgreSQL."""
+    return (
+        *((POSTGRESQL,) if "database" in declared.roles else ()),
+        *((BOT,) if "runtime" in declared.roles else ()),
+    )

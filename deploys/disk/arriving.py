@@ -1,0 +1,25 @@
+"""Space that a run is about to bring, for those who ask for room while a plan is made."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from pyinfra import host
+
+from deploys.disk.devices import Choice
+
+_KEY = "clawd_disk_arriving"
+
+
+def will_hold(folder: str, choice: Choice) -> None:
+    """Note that `folder` of the current host will lie on a disk that is still to be formatted."""
+    if choice.state != "ours":
+        host.connector_data.setdefault(_KEY, {})[folder] = choice.size
+
+
+def arriving(path: str) -> int | None:
+    """Bytes of the disk on which `path` of the current host will lie, `None` when it stays where it is."""
+    folders: dict[str, int] = host.connector_data.get(_KEY, {})
+    return next(
+        (size for folder, size in folders.items() if PurePosixPath(path).is_relative_to(folder)), None
+    )

@@ -1,0 +1,283 @@
+"""The block devices of a host, and which of them is to be the data disk. Choosing is pure.
+
+What may be formatted is decided here, and asked once more by the script that formats: a disk on which
+anything at all is found is refused, whatever it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments
+from inventory.errors import ClawdError
+
+LABEL = "clawd-data"
+"""Label of our file system, and name of its partition once it is whole."""
+BEGUN = "clawd-new"
+"""Name of a partition that we made and have not finished formatting: nobody ever mounted it."""
+LEAST_SIZE = 256 << 20
+# What is not a disk though Linux calls it one.
+_NO_DISK = re.compile(r"/dev/(zram|ram|nbd|fd|loop|sr)\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A block device as lsblk, wipefs and blkid see it.
+
+    `tags` are what blkid finds by probing (TYPE, UUID, LABEL, PTTYPE, PART_ENTRY_NAME, …), `signatures` what
+    wipefs would erase, `used_by` what the kernel builds on it, `empty` whether its first MiB is all zeros.
+    """
+
+    path: str
+    kind: str
+    size: int
+    parent: str = ""
+    read_only: bool = False
+    removable: bool = False
+    mounts: tuple[str, ...] = ()
+    used_by: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """All block devices of a host, and what the declared path stands for there."""
+
+    all: tuple[Device, ...] = ()
+    declared: str = ""
+
+    def parts_of(self, disk: Device) -> tuple[Device, ...]:
+        """The partitions of `disk`."""
+        return tuple(device for device in self.all if device.parent == disk.path and device.kind == "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The disk to use. `blank`: to be formatted; `begun`: formatting was cut off; `ours`: has our data.
+
+    `file_system` is the device that has it, empty when `blank`; `uuid` and `kind` are its own when `ours`.
+    """
+
+    state: Literal["blank", "begun", "ours"]
+    disk: str
+    size: int
+    file_system: str = ""
+    uuid: str = ""
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the probes of one device print."""
+
+    signatures: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    empty: bool = False
+
+
+class DevicesFact(Fact):
+    """The block devices of a host."""
+
+    def command(self, device: str) -> str:
+        """A script that prints what lsblk knows, then the findings for each disk and partition."""
+        return assignments(declared="" if device == "auto" else device) + _DEVICES
+
+    @staticmethod
+    def default() -> Devices:
+        """None."""
+        return Devices()
+
+    def process(self, output: list[str]) -> Devices:
+        """Turn the script's lines into `Devices`."""
+        return parse(output)
+
+
+# A disk without medium or with a bad first sector cannot be read: it is not called empty.
+_DEVICES = r"""
+export LC_ALL=C
+[ ! "$declared" ] || printf 'declared %s\n' "$(readlink -f "$declared")"
+printf 'tree %s\n' "$(lsblk --json --bytes --output PATH,TYPE,SIZE,RO,RM,PKNAME,MOUNTPOINTS | tr -d '\n')"
+lsblk --noheadings --raw --output PATH,TYPE | sort -u | while read -r path type; do
+    case $type in disk|part|loop) ;; *) continue ;; esac
+    [ -b "$path" ] || continue
+    printf 'device %s\n' "$path"
+    wipefs --no-act --noheadings --output TYPE "$path" 2>/dev/null | sed 's/^/signature /'
+    blkid -p -o export "$path" 2>/dev/null | sed 's/^/tag /'
+    [ "$(head -c 1048576 "$path" 2>/dev/null | wc -c)" = 1048576 ] || continue
+    [ "$(head -c 1048576 "$path" | tr -d '\0' | head -c 1 | wc -c)" != 0 ] || echo empty
+done
+"""
+
+
+def parse(lines: Sequence[str]) -> Devices:
+    """What `DevicesFact` prints, as values. A device without a node in /dev is left out."""
+    declared = ""
+    tree: list[Mapping[str, Any]] = []
+    found: dict[str, _Findings] = {}
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word == "declared":
+            declared = rest
+        elif word == "tree":
+            tree = json.loads(rest)["blockdevices"]
+        elif word == "device":
+            last = found[rest] = _Findings()
+        elif word == "signature":
+            last.signatures.append(rest.strip())
+        elif word == "tag":
+            key, _, value = rest.partition("=")
+            last.tags[key] = value.replace("\\ ", " ")
+        elif word == "empty":
+            last.empty = True
+    return Devices(tuple(_devices(tree, "", found)), declared)
+
+
+def _devices(
+    nodes: Sequence[Mapping[str, Any]], parent: str, found: Mapping[str, _Findings]
+) -> Iterator[Device]:
+    for node in nodes:
+        path = node["path"]
+        children = node.get("children", ())
+        if path in found:
+            yield Device(
+                path,
+                node["type"],
+                int(node["size"] or 0),
+                parent,
+                bool(node["ro"]),
+                bool(node["rm"]),
+                tuple(mount for mount in node["mountpoints"] if mount),
+                tuple(child["path"] for child in children if child["type"] != "part"),
+                tuple(found[path].signatures),
+                found[path].tags,
+                found[path].empty,
+            )
+        yield from _devices(children, path, found)
+
+
+def choose(devices: Devices, declared: str) -> Choice:
+    """The data disk: the `declared` one, or with `auto` ours, or else the only blank one.
+
+    Raises `ClawdError` that says what was found when there is no such disk or more than one.
+    """
+    known = [choice for disk in _disks(devices) if (choice := _known(disk, devices))]
+    if declared == "auto":
+        return _only(known or [_blank(disk) for disk in _candidates(devices)], devices)
+    disk = next((device for device in devices.all if device.path == devices.declared), None)
+    if disk is None:
+        raise ClawdError(f"there is no disk {declared}", advice=f"the host has {_listed(devices)}")
+    if disk.kind == "part":
+        raise ClawdError(
+            f"{declared} is a partition of {disk.parent}", advice=f"declare the whole disk {disk.parent}"
+        )
+    if choice := _known(disk, devices):
+        return choice
+    if known:
+        raise ClawdError(
+            f"{declared} is not the data disk in use: that is {known[0].disk}",
+            advice=f"declare {known[0].disk}, or take that disk off the host first",
+        )
+    if content := found_on(disk, devices):
+        raise ClawdError(
+            f"{declared} is not blank, so it is not touched: {'; '.join(content)}",
+            advice=f"declare another disk; if nothing on it is needed, `wipefs --all {disk.path}` and clear "
+            "its first MiB by hand",
+        )
+    if disk.size < LEAST_SIZE:
+        raise ClawdError(f"{declared} has only {disk.size >> 20} MiB", advice="declare a larger disk")
+    return _blank(disk)
+
+
+def found_on(disk: Device, devices: Devices) -> tuple[str, ...]:
+    """What speaks against calling a disk blank, in words."""
+    found = []
+    if disk.mounts:
+        found.append(f"in use as {', '.join(disk.mounts)}")
+    if disk.used_by:
+        found.append(f"used by {', '.join(disk.used_by)}")
+    if kind := disk.tags.get("TYPE"):
+        found.append(_content(disk, kind))
+    if table := disk.tags.get("PTTYPE"):
+        found.append(f"a partition table ({table})")
+    found += [_part(part) for part in devices.parts_of(disk)]
+    if disk.signatures and not found:
+        found.append(f"signatures of {', '.join(sorted(set(disk.signatures)))}")
+    if not disk.empty and not found:
+        found.append("data in its first MiB, or it cannot be read")
+    if disk.read_only:
+        found.append("it is read-only")
+    return tuple(found)
+
+
+def _content(device: Device, kind: str) -> str:
+    label = f" `{device.tags['LABEL']}`" if device.tags.get("LABEL") else ""
+    words = {
+        "LVM2_member": "a physical volume of LVM",
+        "linux_raid_member": "a member of a RAID",
+        "swap": "swap",
+    }
+    return words.get(kind, f"{kind}{label}")
+
+
+def _part(part: Device) -> str:
+    kind = part.tags.get("TYPE")
+    mounted = f", mounted on {', '.join(part.mounts)}" if part.mounts else ""
+    return f"{part.path} ({_content(part, kind) if kind else 'unformatted'}{mounted})"
+
+
+def _disks(devices: Devices) -> tuple[Device, ...]:
+    return tuple(device for device in devices.all if device.kind in ("disk", "loop"))
+
+
+def _candidates(devices: Devices) -> tuple[Device, ...]:
+    return tuple(
+        disk
+        for disk in _disks(devices)
+        if not _NO_DISK.match(disk.path)
+        and not disk.removable
+        and disk.size >= LEAST_SIZE
+        and not found_on(disk, devices)
+    )
+
+
+def _known(disk: Device, devices: Devices) -> Choice | None:
+    """How this disk is ours, if it is: by our label, or by the name of a partition that we have begun."""
+    parts = devices.parts_of(disk)
+    for device in (disk, *parts):
+        kind = device.tags.get("TYPE", "")
+        named = device.tags.get("PART_ENTRY_NAME")
+        if device.tags.get("LABEL") == LABEL and kind in ("ext4", "xfs") and named != BEGUN:
+            return Choice("ours", disk.path, disk.size, device.path, device.tags.get("UUID", ""), kind)
+    if len(parts) == 1 and parts[0].tags.get("PART_ENTRY_NAME") == BEGUN and not parts[0].mounts:
+        return Choice("begun", disk.path, disk.size, parts[0].path)
+    return None
+
+
+def _blank(disk: Device) -> Choice:
+    return Choice("blank", disk.path, disk.size)
+
+
+def _only(choices: Sequence[Choice], devices: Devices) -> Choice:
+    if len(choices) == 1:
+        return choices[0]
+    if not choices:
+        raise ClawdError(
+            "no disk is blank, and none has been a data disk before",
+            advice=f"attach one, or declare a blank one as `disk.device`; the host has {_listed(devices)}",
+        )
+    paths = " and ".join(choice.disk for choice in choices)
+    what = "blank" if choices[0].state == "blank" else "data disks of earlier runs"
+    raise ClawdError(f"{paths} are {what}", advice="say which is meant: `disk.device: /dev/disk/by-id/…`")
+
+
+def _listed(devices: Devices) -> str:
+    disks = [disk for disk in _disks(devices) if not _NO_DISK.match(disk.path) and disk.size]
+    told = (f"{disk.path} ({'; '.join(found_on(disk, devices)) or 'blank'})" for disk in disks)
+    return ", ".join(told) or "no disk at all"

@@ -1,0 +1,47 @@
+"""The systemd units that mount the data disk and the folders on it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from deploys.disk.settings import Place
+from deploys.ops.files import render
+
+UNITS = "/etc/systemd/system"
+
+
+def escaped(path: str) -> str:
+    """A path as it stands in a unit's name (systemd.unit(5), `systemd-escape --path`)."""
+    inner = path.strip("/").replace("//", "/")
+    text = "".join(
+        "-" if char == "/" else char if re.fullmatch(r"[A-Za-z0-9:_.]", char) else _hex(char)
+        for char in inner
+    )
+    return f"{_hex('.')}{text[1:]}" if text.startswith(".") else text or "-"
+
+
+def unit_of(path: str) -> str:
+    """The unit that mounts `path`."""
+    return f"{escaped(path)}.mount"
+
+
+def disk_unit(mount: str, uuid: str, filesystem: str) -> str:
+    """The text of the unit that mounts the disk."""
+    device = f"/dev/disk/by-uuid/{uuid}"
+    values = {"mount": mount, "device": device, "check": f"systemd-fsck@{escaped(device)}.service"}
+    return render("disk/data.mount", {**values, "filesystem": filesystem})
+
+
+def place_unit(place: Place, mount: str) -> str:
+    """The text of the unit that shows a folder of the disk at its place."""
+    values = {"folder": place.folder, "target": target_of(place, mount), "mount": mount}
+    return render("disk/place.mount", {**values, "users": place.users})
+
+
+def target_of(place: Place, mount: str) -> str:
+    """The folder on the mounted disk."""
+    return f"{mount}/{place.name}"
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
