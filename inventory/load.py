@@ -66,7 +66,7 @@ def load(path: Path, resolve_secrets: bool = True) -> Loaded:
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
     checks = rules.RULES
     if resolve_secrets:
-        checks += (rules.services.secret_values, laptop.files)
+        checks += (rules.services.secret_values, rules.database.secret_values, laptop.files)
     mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))

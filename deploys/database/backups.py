@@ -22,6 +22,9 @@ METRICS = f"{PROGRAMS}/backup-metrics"
 RESTORE = f"{PROGRAMS}/restore-database"
 SERVICE = "/etc/systemd/system/clawd-database-backup.service"
 TIMER = "/etc/systemd/system/clawd-database-backup.timer"
+UNIT = "clawd-database-backup.timer"
+READS = (TIMER, SERVICE, ENVIRONMENT, BACKUP, METRICS, RESTORE)
+"""The programs among them so that a difference in one is seen."""
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 """Where Debian's node exporter reads metrics of others from."""
 METRICS_FILE = f"{TEXTFILES}/clawd_database_backup.prom"
@@ -48,7 +51,7 @@ def nightly(settings: BackupSettings) -> None:
     for path in (SERVICE, TIMER):
         template = f"database/{path.rsplit('/', 1)[-1]}"
         files.template(template, path, values, check="systemd-analyze verify --recursive-errors=no {}")
-    services.converge("clawd-database-backup.timer", inputs="", watch=(TIMER, SERVICE))
+    services.converge(UNIT, inputs="", watch=READS)
     first(settings.path)
 
 

@@ -18,6 +18,7 @@ from deploys.ops import accounts, files, packages, units
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.errors import HostError
+from inventory.model import Network
 from inventory.rules.database import PORT
 from inventory.values import is_address
 
@@ -114,8 +115,15 @@ def client_addresses(clients: tuple[str, ...]) -> tuple[str, ...]:
             f"{host.name}: database: {', '.join(unknown)} cannot be resolved there, so it cannot be let in",
             advice="give that host an `internal_address`, or make its name known",
         )
-    every = (address for client in clients for address in found.get(client, (client,)))
-    return tuple(str(ip_network(address)) for address in dict.fromkeys(every))
+    return tuple(str(network) for network in clients_as_networks(clients, found))
+
+
+def clients_as_networks(
+    clients: tuple[str, ...], resolved: Mapping[str, tuple[str, ...]]
+) -> tuple[Network, ...]:
+    """A network of one address for each address of a client, each once."""
+    every = (address for client in clients for address in resolved.get(client) or (client,))
+    return tuple(ip_network(address) for address in dict.fromkeys(every))
 
 
 def trial(version: str, *, hba: bool = False) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority
-from deploys.tls.settings import canonical
+from deploys.tls.settings import AUTHORITY, canonical
 from inventory.model import Inventory
 from inventory.rules.database import CONNECTION_MEMORY, PORT
 from inventory.values import size_in_bytes
@@ -22,8 +22,6 @@ WAL = 512 * MIB
 """What PostgreSQL writes ahead before it tidies up."""
 LEAST_DATA = 1024 * MIB
 LEAST_DUMP = 64 * MIB
-AUTHORITY = "/etc/clawd/ca.pem"
-"""On every host that checks servers of ours."""
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 

@@ -29,7 +29,7 @@ def bot_config(settings: RuntimeSettings) -> str:
     return _json(
         {
             "listen": {"host": settings.listen_host, "port": settings.port},
-            "database": DATABASE,
+            "database": settings.database or DATABASE,
             "system_prompt": settings.system_prompt,
             "language": settings.language,
             "max_reply_tokens": settings.max_reply_tokens,

@@ -16,6 +16,8 @@ from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import EngineSettings, RuntimeSettings
 from deploys.settings import settings_of, supplies
 from deploys.supplies import ReleaseArchive
+from deploys.tls.deploy import trusted
+from deploys.tls.settings import AUTHORITY
 from inventory.errors import ArtifactError
 
 RELEASES = "/opt/clawd/releases"
@@ -56,7 +58,7 @@ def remove() -> None:
     """Neither engine nor bot. Conversations in /var/lib/clawd-bot and the accounts that own them stay."""
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
-    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, "/opt/clawd"):
+    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, "/opt/clawd"):
         files.absent(path)
 
 
@@ -102,6 +104,8 @@ def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
     for name in names:
         value = settings.credentials[name].get_secret_value()
         files.put(f"{SECRETS}/{name}", value, mode="0600", secret=True)
+    if settings.database and AUTHORITY in settings.database:
+        trusted(settings.project)
     files.put(BOT_CONFIG, bot_config(settings))
     values = {
         "with_engine": settings.engine is not None,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Opening
+from deploys.database.settings import url_for
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
@@ -69,6 +70,10 @@ class RuntimeSettings(ComponentSettings):
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = False
+    project: str = Field("clawd", description="Names the authority of the shared database's certificate.")
+    database: str | None = Field(
+        None, description="URL of the database that several bots share, without its password; else its own."
+    )
     credentials: dict[str, SecretStr] = Field(description="Secret values by credential name.")
 
 
@@ -95,7 +100,13 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             else None
         ),
         console=channels.console is not None,
-        credentials=_channel_credentials(channels) | _model_credentials(inventory),
+        project=inventory.project,
+        database=url_for(inventory, host),
+        credentials={
+            **_channel_credentials(channels),
+            **_model_credentials(inventory),
+            **({"database-password": inventory.database.password} if inventory.database else {}),
+        },
     )
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from deploys.tls.settings import TlsSettings
+from deploys.tls.settings import ProvidedSettings, TlsSettings
 
 CLOCK_SKEW = timedelta(minutes=5)
 """New certificates are valid from this long ago, for clocks that are slow."""
@@ -26,11 +26,15 @@ AUTHORITY_LIFETIME = timedelta(days=3650)
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What a host has: chain in PEM, SHA-256 of its private key's public half, and the key's mode."""
+    """What a host has: chain in PEM, SHA-256 of its private key's public half, and the key's mode.
+
+    `source` is the ACME server that issued it, empty for others.
+    """
 
     chain: bytes = b""
     public_key_sha256: str = ""
     key_mode: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ def reason_to_issue(
         return "the present one cannot be read"
     checks = (
         _wrong_key(installed, leaf),
-        _wrong_names(leaf, wanted),
-        _wrong_issuer(leaf, wanted, authority),
+        _another_than_provided(leaf, wanted) if wanted.provided else _wrong_names(leaf, wanted),
+        _wrong_issuer(installed, leaf, wanted, authority),
         _wrong_time(leaf, wanted, now),
     )
     return next((reason for reason in checks if reason), None)
@@ -96,9 +100,17 @@ def _wrong_names(leaf: x509.Certificate, wanted: TlsSettings) -> str | None:
     )
 
 
+def _another_than_provided(leaf: x509.Certificate, wanted: TlsSettings) -> str | None:
+    return "another one is provided" if wanted.provided and leaf != leaf_of(wanted.provided) else None
+
+
 def _wrong_issuer(
-    leaf: x509.Certificate, wanted: TlsSettings, authority: x509.Certificate | None
+    installed: Installed, leaf: x509.Certificate, wanted: TlsSettings, authority: x509.Certificate | None
 ) -> str | None:
+    if wanted.mode == "provided":
+        return None
+    if wanted.acme:
+        return None if installed.source == wanted.acme.server else "the present one is from elsewhere"
     issuer = leaf if wanted.mode == "self-signed" else authority
     try:
         if issuer is not None:
@@ -119,11 +131,26 @@ def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> s
         return f"the present one is valid only from {start:%Y-%m-%d %H:%M}"
     if now >= end:
         return f"it expired on {end:%Y-%m-%d}"
-    if end - now < wanted.renew_fraction * (end - start):
+    if wanted.provided:
+        return None
+    if end - now < _left_at_renewal(wanted) * (end - start):
         return f"it expires on {end:%Y-%m-%d}"
-    if end - start > timedelta(days=wanted.lifetime_days) + 2 * CLOCK_SKEW:
+    if wanted.mode != "acme" and end - start > timedelta(days=wanted.lifetime_days) + 2 * CLOCK_SKEW:
         return f"it lives longer than {wanted.lifetime_days} days"
     return None
+
+
+def _left_at_renewal(wanted: TlsSettings) -> float:
+    """The part of the lifetime with which one is renewed from here.
+
+    A host that has an ACME server does so by itself; one that is late needs somebody to look.
+    """
+    return wanted.renew_fraction / 2 if wanted.mode == "acme" else wanted.renew_fraction
+
+
+def leaf_of(provided: ProvidedSettings) -> x509.Certificate:
+    """The host's own certificate of a chain that was given."""
+    return x509.load_pem_x509_certificates(provided.certificate.get_secret_value().encode())[0]
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:

@@ -12,18 +12,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops import files
-from deploys.ops.changes import Change, operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.changes import Change, operation, record, text_diff
+from deploys.ops.facts import Fact, PathFact, PathState
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.settings import settings_of, supplies
 from deploys.tls.authority import authority, authority_certificate, remember
 from deploys.tls.certificate import Installed, new_certificate, reason_to_issue
-from deploys.tls.settings import TlsSettings
+from deploys.tls.settings import AUTHORITY, TlsSettings
 
 CURRENT = "/etc/clawd/tls"
 SERIALS = "/etc/clawd/tls.d"
@@ -107,6 +108,32 @@ def internal(
     """
     wanted = TlsSettings(project=project, names=names, lifetime_days=365, client=True)
     return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
+
+
+def trusted(project: str, *, path: str = AUTHORITY, **arguments: Any) -> OperationMeta:
+    """The certificate of the project's authority, by which programs on this host check servers of ours."""
+    arguments.setdefault("name", f"Authority of {project}")
+    return _trusted(project, supplies().state_folder, path, utc_now, **arguments)
+
+
+@operation
+def _trusted(project: str, state_folder: Path, path: str, clock: Clock) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path, content=True)
+    known = authority_certificate(state_folder)
+    wanted = known.public_bytes(Encoding.PEM) if known else None
+    if wanted and state.content == wanted and (state.mode, state.owner) == ("0644", "root"):
+        return
+    record(Change(path, text_diff(state.content, wanted) if wanted else ("of the new authority",)))
+    yield script('mkdir -p -m 0755 "${path%/*}"', path=path)
+    # As with a certificate: only now is an authority made.
+    if wanted is None:
+        wanted = authority(state_folder, project, timedelta(days=365), clock()).certificate_pem
+    yield script(
+        RECEIVE
+        + 'set -eu\numask 022\nreceive "$path.new"\nchmod 0644 "$path.new"\nmv -fT "$path.new" "$path"',
+        stdin=framed(wanted),
+        path=path,
+    )
 
 
 @operation

@@ -3,36 +3,103 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings
 from inventory.model import Inventory
+from inventory.sections.tls import LETS_ENCRYPT
+
+CURRENT = "/etc/clawd/tls"
+AUTHORITY = "/etc/clawd/authority.pem"
+"""Where a bot without an nginx beside it finds the project's authority, to upload it to Telegram."""
+
+
+class AcmeSettings(ComponentSettings):
+    """How a host gets its certificate from an authority by itself."""
+
+    server: str = LETS_ENCRYPT
+    authority: Path | None = Field(None, description="PEM file on the laptop that leads to `server`.")
+    email: str
+    challenge: Literal["http-01", "dns-01"] = "http-01"
+    http_port: int = Field(80, description="Where the challenge is answered while nginx does not run.")
+    https_port: int = Field(443, description="Where nginx is asked for what it serves.")
+    provider: str = "exec"
+    hook: Path | None = None
+    environment: dict[str, SecretStr] = {}
+    resolvers: tuple[str, ...] = ()
+    check_propagation: bool = True
+
+
+class ProvidedSettings(ComponentSettings):
+    """A certificate from elsewhere, in PEM."""
+
+    certificate: SecretStr
+    key: SecretStr
 
 
 class TlsSettings(ComponentSettings):
     """The certificate of one host; the project names its authority."""
 
     project: str = "clawd"
-    mode: Literal["own-ca", "self-signed"] = "own-ca"
+    mode: Literal["acme", "own-ca", "self-signed", "provided"] = "own-ca"
     names: tuple[str, ...] = Field(min_length=1, description="DNS names in ASCII, and IP addresses.")
     lifetime_days: int = 90
     renew_fraction: float = 0.33
     client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
+    authority_only: bool = Field(False, description="The host gets the authority's certificate, none itself.")
+    acme: AcmeSettings | None = Field(None, description="Required in mode acme.")
+    provided: ProvidedSettings | None = Field(None, description="Required in mode provided.")
 
 
 def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:
-    """The certificate of `host`, in its own address's name when none is declared; only nginx needs one."""
-    if "nginx" not in inventory.hosts[host].roles:
-        return None
+    """The certificate of `host`, in its own address's name when none is declared; only nginx needs one.
+
+    A bot that has to tell Telegram of the project's authority gets that.
+    """
     tls = inventory.tls
+    has_nginx = "nginx" in inventory.hosts[host].roles
+    if not has_nginx and not uploads_authority(inventory, host):
+        return None
     return TlsSettings(
         project=inventory.project,
         mode=tls.mode,
         names=tuple(canonical(name) for name in tls.names or (inventory.hosts[host].address,)),
         lifetime_days=tls.lifetime_days,
         renew_fraction=tls.renew_fraction,
+        authority_only=not has_nginx,
+        acme=_acme(inventory) if tls.mode == "acme" else None,
+        provided=(
+            ProvidedSettings(certificate=tls.provided.certificate, key=tls.provided.key)
+            if tls.mode == "provided" and tls.provided
+            else None
+        ),
+    )
+
+
+def uploads_authority(inventory: Inventory, host: str) -> bool:
+    """Whether the bot of `host` uploads the project's authority to Telegram, having no nginx beside it."""
+    roles, telegram = inventory.hosts[host].roles, inventory.channels.telegram
+    webhook = telegram is not None and telegram.mode == "webhook" and bool(inventory.with_role("nginx"))
+    return webhook and inventory.tls.mode == "own-ca" and "runtime" in roles and "nginx" not in roles
+
+
+def _acme(inventory: Inventory) -> AcmeSettings:
+    acme = inventory.tls.acme
+    return AcmeSettings(
+        server=acme.server,
+        authority=acme.authority,
+        email=acme.email or "",
+        challenge=acme.challenge,
+        http_port=inventory.nginx.http_port,
+        https_port=inventory.nginx.https_port,
+        provider=acme.dns.provider,
+        hook=acme.dns.hook,
+        environment=acme.dns.environment,
+        resolvers=acme.dns.resolvers,
+        check_propagation=acme.dns.check_propagation,
     )
 
 
