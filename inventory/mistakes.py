@@ -23,6 +23,7 @@ PATTERN_WORDS = {
     r"^[0-9]+[km]$": "a whole number followed by k or m, such as 1m",
     r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
     r"^cli_[A-Za-z0-9_]+$": "`cli_` and what follows it in the developer console",
+    r"^oc_[A-Za-z0-9_]+$": "`oc_` and what follows it in the id of the group",
     r"^https?://": "an address that begins with https:// or http://",
 }
 

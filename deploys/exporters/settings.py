@@ -1,11 +1,142 @@
-"""What a host has of exporters."""
+"""What a host tells Prometheus."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from typing import Literal
+
+from pydantic import Field
+
+from deploys.component import ComponentSettings, Need, Opening
+from deploys.nginx.settings import authority, bots_behind
+from deploys.tls.settings import canonical
 from inventory.model import Inventory
 
+NODE, NGINX, BLACKBOX, POSTGRES = 9100, 9113, 9115, 9187
+"""The exporters' ports, as Debian's packages and the list of Prometheus have them."""
+MIB = 1 << 20
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+
+class Front(ComponentSettings):
+    """An nginx that is probed from the monitoring host as the world sees it."""
+
+    host: str
+    address: str = Field(description="`address:port` of its HTTPS.")
+    name: str = Field(description="In its certificate, and asked for.")
+
+
+class ExportersSettings(ComponentSettings):
+    """The exporters of one host."""
+
+    listen: str = Field("127.0.0.1", description="Address to listen on; every one when empty.")
+    nginx: bool = False
+    database: bool = False
+    fronts: tuple[Front, ...] = Field((), description="Probed from here: on the monitoring host.")
+    project: str = Field("clawd", description="Names the authority that signed the fronts' certificates.")
+    name: str = Field("127.0.0.1", description="Of this host, in a certificate of its own.")
+    trust: Literal["own", "public", "nobody"] = Field(
+        "own",
+        description="Which authority the fronts' certificates are checked by: the project's, the public ones. "
+        "Of one that this host cannot know, only the expiry is watched.",
+    )
+    sysfs: str = Field("/sys", description="Where the kernel shows what hardware there is.")
+
+
+def monitoring_host(inventory: Inventory) -> str | None:
+    """The host that watches all others; `None` when nobody does."""
+    return next(iter(inventory.with_role("monitoring")), None)
+
+
+def watched_from(inventory: Inventory, host: str) -> tuple[str, ...]:
+    """The address that `host` is watched from over the network: none when nobody does, or it does itself."""
+    watcher = monitoring_host(inventory)
+    return () if watcher in (None, host) else (inventory.internal(str(watcher)),)
+
+
+def target(inventory: Inventory, host: str, port: int) -> str:
+    """`address:port` by which the monitoring host reaches something on `host`."""
+    own = host == monitoring_host(inventory)
+    return authority("127.0.0.1" if own else inventory.internal(host), port)
+
+
+def fronts(inventory: Inventory) -> tuple[Front, ...]:
+    """Every nginx that passes requests to a bot."""
+    served = [host for host in inventory.with_role("nginx") if bots_behind(inventory, host)]
+    return tuple(
+        Front(
+            host=host,
+            address=authority(inventory.internal(host), inventory.nginx.https_port),
+            name=_certificate_name(inventory, host),
+        )
+        for host in served
+    )
+
+
+def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
+    """The exporters of `host`; `None` when nobody watches."""
+    watcher = monitoring_host(inventory)
+    if watcher is None:
+        return None
+    watches = host == watcher
+    return ExportersSettings(
+        listen="127.0.0.1" if watches else "",
+        nginx=bool(bots_behind(inventory, host)),
+        database=_has_database(inventory, host),
+        fronts=fronts(inventory) if watches else (),
+        project=inventory.project,
+        name=canonical(inventory.internal(host)),
+        trust=_trust(inventory),
+    )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """The exporters' ports, for the monitoring host and nobody else."""
+    settings = settings_for(inventory, host)
+    sources = watched_from(inventory, host)
+    if settings is None or not sources:
+        return ()
+    ports = {
+        NODE: "metrics of the host",
+        **({NGINX: "metrics of nginx"} if settings.nginx else {}),
+        **({POSTGRES: "metrics of PostgreSQL"} if settings.database else {}),
+    }
+    return tuple(Opening(port=port, sources=sources, purpose=purpose) for port, purpose in ports.items())
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """A process each."""
+    settings = settings_for(inventory, host)
+    if settings is None:
+        return ()
+    parts = {
+        "node": 24,
+        **({"nginx": 16} if settings.nginx else {}),
+        **({"PostgreSQL": 24} if settings.database else {}),
+        **({"blackbox": 24} if settings.fronts else {}),
+    }
+    memory = " + ".join(f"{name} {mib} MiB" for name, mib in parts.items())
+    disk = 18 * len(parts)
+    return (
+        Need(
+            "exporters",
+            memory=sum(parts.values()) * MIB,
+            disk=disk * MIB,
+            how=f"memory: {memory}; disk: {len(parts)} programs of 18 MiB",
+        ),
+    )
+
+
+def _trust(inventory: Inventory) -> Literal["own", "public", "nobody"]:
+    tls = inventory.tls
+    if tls.mode == "own-ca":
+        return "own"
+    return "public" if tls.mode == "acme" and tls.acme.authority is None else "nobody"
+
+
+def _certificate_name(inventory: Inventory, host: str) -> str:
+    names = [name for name in inventory.tls.names if not name.startswith("*")]
+    return canonical(names[0] if names else inventory.hosts[host].address)
+
+
+def _has_database(inventory: Inventory, host: str) -> bool:
+    database = inventory.database
+    return database is not None and database.url is None and "database" in inventory.hosts[host].roles

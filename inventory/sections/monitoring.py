@@ -67,7 +67,7 @@ class Grafana(Declared):
         (), description="Networks that reach it, by HTTPS; when empty, only the host itself (SSH tunnel)."
     )
     repository: str = Field(
-        "https://apt.grafana.com", pattern=r"^https?://\S+$", description="Package repository, or a mirror."
+        "https://apt.grafana.com", pattern=r"^https?://", description="Package repository, or a mirror."
     )
     key: Path | None = Field(
         None, description="The repository's public key (a file); required unless `package` is given."

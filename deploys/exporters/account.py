@@ -1,0 +1,44 @@
+"""The user that Debian's packages of Prometheus share, and leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.exporters.exporter import ACCOUNT
+from deploys.ops.accounts import UserFact
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.shell import script
+
+HOME = "/var/lib/prometheus"
+
+
+def gone(**arguments: Any) -> OperationMeta:
+    """No such user, unless a package that is still there, or data, belongs to it."""
+    arguments.setdefault("name", f"No user {ACCOUNT}")
+    return _gone(**arguments)
+
+
+@operation
+def _gone() -> Iterator[StringCommand]:
+    if host.get_fact(UserFact, user=ACCOUNT) is not None:
+        record(Change(f"user {ACCOUNT}", ("removed, when nothing needs it any more",)))
+        yield script(_GONE, name=ACCOUNT, home=HOME)
+
+
+_GONE = r"""
+set -eu
+packages=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' 'prometheus*' 'alertmanager*' 2>/dev/null |
+    grep ' installed$' || true)
+[ -z "$packages" ] || exit 0
+find "$home" -mindepth 1 -type d -empty -delete 2>/dev/null || true
+rmdir "$home" 2>/dev/null || true
+[ -z "$(find /var/lib -mindepth 1 -maxdepth 1 -user "$name")" ] || exit 0
+! pgrep -u "$name" >/dev/null || exit 0
+userdel "$name"
+! getent group "$name" >/dev/null || groupdel "$name"
+"""

@@ -1,0 +1,56 @@
+"""Checks of the exporters, read-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploys.exporters import gpu
+from deploys.exporters.database import RIGHTS, LoginFact
+from deploys.exporters.deploy import shows
+from deploys.exporters.exporter import exporters
+from deploys.exporters.settings import ExportersSettings
+from deploys.ops.checks import runs_as_started
+
+
+def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:
+    for exporter in exporters(settings):
+        assert runs_as_started(host, f"{exporter.package}.service", watch=exporter.watched), (
+            f"{exporter.package} does not run, or one of these changed: {', '.join(exporter.watched)}"
+        )
+
+
+def test_exporters_start_at_boot(host: Any, settings: ExportersSettings) -> None:
+    names = [exporter.package for exporter in exporters(settings)]
+    assert [name for name in names if not host.service(name).is_enabled] == []
+
+
+def test_exporters_reach_what_they_measure(host: Any, settings: ExportersSettings) -> None:
+    for exporter in exporters(settings):
+        asked = host.run(shows(exporter))
+        assert asked.rc == 0, f"{exporter.package}: {asked.stderr.strip().splitlines()[-1:]}"
+
+
+def test_exporters_listen_where_they_should(host: Any, settings: ExportersSettings) -> None:
+    for exporter in exporters(settings):
+        listening = host.check_output("ss -Hltn sport = :%s", str(exporter.port)).splitlines()
+        places = {line.split()[3].rpartition(":")[0] for line in listening}
+        local = settings.listen == "127.0.0.1" or exporter.package == "prometheus-blackbox-exporter"
+        assert places == ({"127.0.0.1"} if local else {"*"}), f"{exporter.package} listens on {places}"
+
+
+def test_the_database_login_has_no_more_rights_than_it_needs(host: Any, settings: ExportersSettings) -> None:
+    if settings.database:
+        fact = LoginFact()
+        state = fact.process(host.run(fact.command()).stdout.splitlines())
+        assert state.rights == RIGHTS
+
+
+def test_gpus_are_measured(host: Any, settings: ExportersSettings) -> None:
+    fact = gpu.GpuFact()
+    if not fact.process(host.run(fact.command(settings.sysfs)).stdout.splitlines()):
+        assert not host.file(gpu.PROGRAM).exists, "GPUs are measured on a host that has none"
+        return
+    assert runs_as_started(host, gpu.TIMER, watch=gpu.FILES)
+    age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", gpu.OUTPUT))
+    assert age < 120, f"{gpu.OUTPUT} was written {age} s ago"
+    assert "clawd_gpu_up 1" in host.file(gpu.OUTPUT).content_string, "nvidia-smi does not answer"
