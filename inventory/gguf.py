@@ -67,7 +67,8 @@ class GgufHeader:
     """The parts of the header that matter for serving.
 
     `split_count` is the number of files that the model is cut into, 1 when it is whole. `weights` are the
-    bytes of all tensors, `context_length` the tokens that the model is made for (0 when it does not say).
+    bytes of all tensors, `parameters` their numbers, `context_length` the tokens that the model is made for
+    (0 when it does not say).
     """
 
     version: int
@@ -77,6 +78,7 @@ class GgufHeader:
     chat_template: str | None
     split_count: int
     weights: int
+    parameters: int
     context_length: int
     shape: Shape
 
@@ -120,7 +122,9 @@ class _Reader:
         architecture = values.get("general.architecture")
         if not isinstance(architecture, str):
             self._damaged("it does not name its architecture")
-        weights = self._check_tensors(tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT))
+        weights, parameters = self._tensors(
+            tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT)
+        )
         template = values.get("tokenizer.chat_template")
         return GgufHeader(
             version,
@@ -130,6 +134,7 @@ class _Reader:
             template if isinstance(template, str) else None,
             max(_whole(values.get("split.count"), 1), 1),
             weights,
+            parameters,
             _whole(values.get(f"{architecture}.context_length"), 0),
             _shape(values, architecture),
         )
@@ -171,9 +176,9 @@ class _Reader:
             self._skip(self._number("<Q"))
         return count
 
-    def _check_tensors(self, count: int, alignment: int) -> int:
-        """The bytes of all tensors, which are all there."""
-        end = 0
+    def _tensors(self, count: int, alignment: int) -> tuple[int, int]:
+        """Bytes and numbers of all tensors, which are all there."""
+        end = numbers = 0
         for _ in range(count):
             self._skip(self._number("<Q"))
             dimensions = self._number("<I")
@@ -182,6 +187,7 @@ class _Reader:
             elements = 1
             for _ in range(dimensions):
                 elements *= self._number("<Q")
+            numbers += elements
             kind, offset = self._number("<I"), self._number("<Q")
             per_block, size = _BLOCKS.get(kind, (1, 0))
             end = max(end, offset + elements // per_block * size)
@@ -192,7 +198,7 @@ class _Reader:
                 f"{self._path}: is cut off: {missing} of {start + end} bytes are missing",
                 advice="fetch it again",
             )
-        return len(self._data) - start
+        return len(self._data) - start, numbers
 
     def _string(self) -> str:
         start = self._place + 8

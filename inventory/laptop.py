@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inventory.finding import Finding
+from inventory.footprint import MIB, of_model, size
 from inventory.model import Inventory, LocalModel
 from inventory.source import KeyPath
 from inventory.values import size_in_bytes
@@ -27,7 +28,7 @@ def files(inventory: Inventory) -> Iterator[Finding]:
             yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
-            yield from _model(("models", name), model)
+            yield from _model(("models", name), model, inventory)
 
 
 def _present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
@@ -58,7 +59,7 @@ def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
         )
 
 
-def _model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
+def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[Finding]:
     at: KeyPath = (*path, "path")
     absent = list(_present(at, model.path, "let the host fetch it with `url:` and `sha256:`"))
     yield from absent
@@ -67,7 +68,7 @@ def _model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
     try:
         with model.path.open("rb") as stream:
             magic = stream.read(len(GGUF_MAGIC))
-        size = model.path.stat().st_size
+        length = model.path.stat().st_size
     except OSError as error:
         yield Finding(
             (at,), f"{_name(model.path)} cannot be read: {error.strerror}", "make it readable to you"
@@ -79,11 +80,34 @@ def _model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
             f"{_name(model.path)} is not a GGUF file",
             "download it again; a pointer or a web page was saved",
         )
-    elif size >= size_in_bytes(model.memory_max):
+    elif length >= size_in_bytes(model.memory_max):
         yield Finding(
             ((*path, "memory_max"), at),
-            f"{model.memory_max} is less than the model file itself has ({size / (1 << 20):.0f}M)",
+            f"{model.memory_max} is less than the model file itself has ({length / (1 << 20):.0f}M)",
             "allow the file's size and about a third more",
+        )
+    else:
+        runs_on_gpu = all(host.gpu_memory for host in inventory.with_role("runtime").values())
+        yield from _fits(path, model, runs_on_gpu)
+
+
+def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Finding]:
+    """The conversations are none too long for the model, and the engine may use what it will take."""
+    needed = of_model(model)
+    if needed is None:
+        return
+    if needed.context_length and model.context_size > needed.context_length:
+        yield Finding(
+            ((*path, "context_size"), (*path, "path")),
+            f"a conversation of {model.context_size} tokens is longer than the {needed.context_length} that "
+            f"{_name(model.path)} is made for",
+            f"write {needed.context_length} or less",
+        )
+    if needed.total > size_in_bytes(model.memory_max) and not runs_on_gpu:
+        yield Finding(
+            ((*path, "memory_max"), (*path, "path")),
+            f"{model.memory_max} is less than the engine takes: {size(needed.total)} = {needed.how}",
+            f"write {-(-needed.total * 11 // 10 // MIB)}M, or lower `parallel` or `context_size`",
         )
 
 
