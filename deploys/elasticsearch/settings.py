@@ -1,11 +1,119 @@
-"""What a host has of elasticsearch."""
+"""Which Elasticsearch a host has, in which cluster, and what it keeps for how long. Pure."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from pydantic import Field, SecretStr
+
+from deploys.component import ComponentSettings, Need, Opening
+from deploys.elastic import placement
+from deploys.elastic.passwords import derived
+from deploys.elastic.placement import GIB, MIB, Node, PackageSettings
 from inventory.model import Inventory
+from inventory.values import size_in_bytes
+
+LEAST_HEAP = 512 * MIB
+MOST_HEAP = 30 * GIB
+USUAL_HEAP = 1 * GIB
+"""On the smallest host that is meant for it, of 4 GB."""
+PROGRAM = 2 * GIB
+"""What the unpacked package takes, and the next version beside it while it is upgraded."""
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class ElasticsearchSettings(ComponentSettings):
+    """One node. Its cluster has one or three."""
+
+    project: str = "clawd"
+    node: str
+    nodes: tuple[Node, ...] = Field(min_length=1, description="All of the cluster, the first leads.")
+    heap: str | None = Field(None, description="A quarter of the host's memory when absent.")
+    keep_days: int = 30
+    audit_days: int = 190
+    password: SecretStr = Field(description="Of `elastic`, who may do everything.")
+    writer_password: SecretStr = Field(description="Of Logstash, who may add lines.")
+    reader_password: SecretStr | None = Field(None, description="Of the people who read in Kibana.")
+    packages: PackageSettings = PackageSettings()
+
+    @property
+    def address(self) -> str:
+        """By which the other nodes reach this one."""
+        return next(node.address for node in self.nodes if node.name == self.node)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the cluster is this node."""
+        return len(self.nodes) == 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether the cluster is founded and its users are made here."""
+        return self.nodes[0].name == self.node
+
+
+def settings_for(inventory: Inventory, host: str) -> ElasticsearchSettings | None:
+    """The node on `host`; `None` without the role logs."""
+    if not placement.keeps_logs(inventory, host):
+        return None
+    logs, root = inventory.logs, placement.root_password(inventory)
+    return ElasticsearchSettings(
+        project=inventory.project,
+        node=host,
+        nodes=placement.nodes(inventory),
+        heap=logs.elasticsearch_heap,
+        keep_days=logs.keep_days,
+        audit_days=logs.audit_days,
+        password=derived(root, inventory.project, "elastic"),
+        writer_password=derived(root, inventory.project, "logstash"),
+        reader_password=logs.reader_password,
+        packages=placement.package_settings(inventory),
+    )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """Queries and the nodes' own traffic, for the other nodes; a single node serves its own host alone."""
+    others = tuple(node.address for node in placement.nodes(inventory) if node.name != host)
+    if not placement.keeps_logs(inventory, host) or not others:
+        return ()
+    return (
+        Opening(port=placement.ELASTICSEARCH_PORT, sources=others, purpose="Elasticsearch, from log hosts"),
+        Opening(port=placement.TRANSPORT_PORT, sources=others, purpose="Elasticsearch nodes"),
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Heap and what Java takes beside it; the lines of all the days, twice where there are three nodes."""
+    if not placement.keeps_logs(inventory, host):
+        return ()
+    logs, count = inventory.logs, len(placement.nodes(inventory))
+    heap = size_in_bytes(logs.elasticsearch_heap) if logs.elasticsearch_heap else USUAL_HEAP
+    copies = 1 if count == 1 else 2
+    days = max(logs.keep_days, logs.audit_days)
+    lines = size_in_bytes(logs.daily) * days * copies // count
+    return (
+        Need(
+            what="Elasticsearch",
+            memory=heap * 3 // 2,
+            disk=PROGRAM,
+            how=f"heap {heap // MIB} MiB, and half of it again for Java itself and the network",
+        ),
+        Need(
+            what="log lines",
+            disk=lines,
+            path="/var/lib/elasticsearch",
+            how=f"{logs.daily} a day × {days} days × {copies} {'copy' if copies == 1 else 'copies'} "
+            f"on {count} {'host' if count == 1 else 'hosts'}",
+        ),
+    )
+
+
+def heap_for(memory: int, declared: str | None) -> int:
+    """Bytes of heap on a host with `memory` bytes: as declared, else a quarter of the memory.
+
+    A quarter leaves a quarter to Logstash and Kibana and half to the pages of the index, as Elasticsearch's
+    documentation demands (at most half). Raises ValueError when what is declared is more than half.
+    """
+    if declared is None:
+        quarter = memory // 4 // (64 * MIB) * (64 * MIB)
+        return min(max(quarter, LEAST_HEAP), MOST_HEAP)
+    if (heap := size_in_bytes(declared)) > memory // 2:
+        raise ValueError(f"{declared} is more than half of the host's {memory // MIB} MiB")
+    return heap

@@ -1,11 +1,58 @@
-"""What a host has of filebeat."""
+"""Which lines a host sends, and to whom. Pure."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from typing import Literal
+
+from pydantic import Field
+
+from deploys.component import ComponentSettings, Need
+from deploys.elastic import placement
+from deploys.elastic.placement import MIB, PackageSettings
 from inventory.model import Inventory
 
+Dataset = Literal["bot", "engine", "nginx_access", "nginx_error", "audit"]
+"""What kind of lines; each has the data stream `logs-clawd.<dataset>-default`."""
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+
+class FilebeatSettings(ComponentSettings):
+    """One Filebeat."""
+
+    project: str = "clawd"
+    node: str
+    address: str
+    logstash: tuple[str, ...] = Field(min_length=1, description="`address:port` of every Logstash.")
+    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    packages: PackageSettings = PackageSettings()
+
+
+def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
+    """What `host` sends; `None` when no host keeps log lines. Logins and sudo are sent by every host."""
+    nodes = placement.nodes(inventory)
+    if not nodes:
+        return None
+    roles = inventory.hosts[host].roles
+    of_bot: tuple[Dataset, ...] = ("bot", "engine") if "runtime" in roles else ()
+    of_nginx: tuple[Dataset, ...] = ("nginx_access", "nginx_error") if "nginx" in roles else ()
+    return FilebeatSettings(
+        project=inventory.project,
+        node=host,
+        address=inventory.internal(host),
+        logstash=tuple(f"{placement.bracketed(node.address)}:{placement.BEATS_PORT}" for node in nodes),
+        datasets=(*of_bot, *of_nginx, "audit"),
+        packages=placement.package_settings(inventory),
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Its queue of lines in memory and the program."""
+    if settings_for(inventory, host) is None:
+        return ()
+    return (
+        Need(
+            what="Filebeat",
+            memory=128 * MIB,
+            disk=256 * MIB,
+            how="128 MiB for Go and 3200 lines on their way; 256 MiB of program",
+        ),
+    )

@@ -1,11 +1,76 @@
-"""What a host has of kibana."""
+"""Which Kibana a host has, and who may open it. Pure."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from pydantic import Field, SecretStr
+
+from deploys.component import ComponentSettings, Need, Opening
+from deploys.elastic import placement
+from deploys.elastic.passwords import derived
+from deploys.elastic.placement import GIB, MIB, PackageSettings
 from inventory.model import Inventory
+from inventory.values import size_in_bytes
+
+NATIVE = 256 * MIB
+"""What Node takes beside its heap."""
+PROGRAM = 3 * GIB // 2
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class KibanaSettings(ComponentSettings):
+    """One Kibana."""
+
+    project: str = "clawd"
+    node: str
+    address: str = Field(description="By which browsers of the networks in `sources` reach it.")
+    elasticsearch: tuple[str, ...] = Field(min_length=1, description="Addresses, its own host's first.")
+    sources: tuple[str, ...] = Field((), description="Networks that may open it; loopback only when empty.")
+    heap: str = "512M"
+    password: SecretStr = Field(description="Of `elastic`, to make its token and what is saved in it.")
+    keys: dict[str, SecretStr] = Field(
+        description="What it encrypts sessions, saved objects and reports with, by the names of its settings."
+    )
+    packages: PackageSettings = PackageSettings()
+
+
+ENCRYPTED = ("security", "encryptedSavedObjects", "reporting")
+
+
+def settings_for(inventory: Inventory, host: str) -> KibanaSettings | None:
+    """The Kibana of `host`; `None` but on the first host with the role logs."""
+    if not placement.leads(inventory, host):
+        return None
+    root, project = placement.root_password(inventory), inventory.project
+    return KibanaSettings(
+        project=project,
+        node=host,
+        address=inventory.internal(host),
+        elasticsearch=placement.elasticsearch_urls(placement.nodes(inventory), host),
+        sources=tuple(str(network) for network in inventory.logs.kibana_from),
+        heap=inventory.logs.kibana_heap,
+        password=derived(root, project, "elastic"),
+        keys={name: derived(root, project, f"kibana {name}") for name in ENCRYPTED},
+        packages=placement.package_settings(inventory),
+    )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """Kibana, for the declared networks only."""
+    sources = tuple(str(network) for network in inventory.logs.kibana_from)
+    if not placement.leads(inventory, host) or not sources:
+        return ()
+    return (Opening(port=placement.KIBANA_PORT, sources=sources, purpose="Kibana"),)
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Heap, what Node takes beside it, and the program."""
+    if not placement.leads(inventory, host):
+        return ()
+    heap = inventory.logs.kibana_heap
+    return (
+        Need(
+            what="Kibana",
+            memory=size_in_bytes(heap) + NATIVE,
+            disk=PROGRAM,
+            how=f"heap {heap} and {NATIVE // MIB} MiB for Node; {PROGRAM // MIB} MiB of program",
+        ),
+    )

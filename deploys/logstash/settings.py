@@ -1,11 +1,70 @@
-"""What a host has of logstash."""
+"""Which Logstash a host has, from whom it takes lines and where it sends them. Pure."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from pydantic import Field, SecretStr
+
+from deploys.component import ComponentSettings, Need, Opening
+from deploys.elastic import placement
+from deploys.elastic.passwords import derived
+from deploys.elastic.placement import GIB, MIB, PackageSettings
 from inventory.model import Inventory
+from inventory.values import size_in_bytes
+
+QUEUE = 256 * MIB
+"""Lines on disk that Elasticsearch has not taken yet."""
+NATIVE = 384 * MIB
+"""What Java and JRuby take beside the heap."""
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class LogstashSettings(ComponentSettings):
+    """One Logstash."""
+
+    project: str = "clawd"
+    node: str
+    address: str = Field(description="By which Filebeat of other hosts reaches it.")
+    elasticsearch: tuple[str, ...] = Field(min_length=1, description="Addresses, its own host's first.")
+    time_zone: str = Field("Etc/UTC", description="Of the hosts: nginx writes its errors in local time.")
+    heap: str = "512M"
+    password: SecretStr = Field(description="Of `clawd_logstash` in Elasticsearch.")
+    packages: PackageSettings = PackageSettings()
+
+
+def settings_for(inventory: Inventory, host: str) -> LogstashSettings | None:
+    """The Logstash of `host`; `None` without the role logs. Each log host has one: Filebeat takes any."""
+    if not placement.keeps_logs(inventory, host):
+        return None
+    return LogstashSettings(
+        project=inventory.project,
+        node=host,
+        address=inventory.internal(host),
+        elasticsearch=placement.elasticsearch_urls(placement.nodes(inventory), host),
+        time_zone=inventory.base.time_zone,
+        heap=inventory.logs.logstash_heap,
+        password=derived(placement.root_password(inventory), inventory.project, "logstash"),
+        packages=placement.package_settings(inventory),
+    )
+
+
+def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
+    """The port of Filebeat, for the other hosts of the inventory."""
+    others = tuple(inventory.internal(name) for name in inventory.hosts if name != host)
+    if not placement.keeps_logs(inventory, host) or not others:
+        return ()
+    return (Opening(port=placement.BEATS_PORT, sources=others, purpose="Logstash, from Filebeat"),)
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Heap, what Java takes beside it, program and queue."""
+    if not placement.keeps_logs(inventory, host):
+        return ()
+    heap = inventory.logs.logstash_heap
+    return (
+        Need(
+            what="Logstash",
+            memory=size_in_bytes(heap) + NATIVE,
+            disk=GIB + QUEUE,
+            how=f"heap {heap} and {NATIVE // MIB} MiB for Java and JRuby; 1 GiB of program, "
+            f"{QUEUE // MIB} MiB of queue",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What Elasticsearch, Logstash, Kibana and Filebeat share: packages, passwords, placement, HTTP APIs."""

@@ -1,0 +1,223 @@
+"""The HTTP APIs of Elasticsearch and Kibana, asked from the host that they run on.
+
+A small program runs on the host and reads the logins from files there, which only root may read: no password
+is in a command, a plan or an answer. What is there already is found by reading, and only what is missing or
+different is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+
+MANAGER = "clawd-provision"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server over TLS, as the host sees it. `ca` is a file of the host."""
+
+    port: int
+    ca: str
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request. `login` is a file of the host: `USER:PASSWORD`, or a bearer token as `NAME=TOKEN`.
+
+    In `body`, `secret_in(FILE)` stands for the password in FILE. `raw` is sent as it is, with `content_type`.
+    `keep` is a file that gets `NAME=SECRET`, that name, and the keys in the answer that lead to the secret.
+    """
+
+    method: str
+    path: str
+    login: str
+    body: Any = None
+    raw: str = ""
+    content_type: str = "application/json"
+    keep: tuple[str, str, tuple[str, ...]] | None = None
+    accepted: tuple[int, ...] = (200, 201)
+
+    def spec(self) -> dict[str, Any]:
+        """As JSON-able data, for the program on the host."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Something that should be there. `holds` tells from status and body of `probe` whether it is."""
+
+    name: str
+    probe: Call
+    writes: tuple[Call, ...]
+    holds: Callable[[int, Any], bool] = field(compare=False)
+
+
+def secret_in(file: str) -> dict[str, str]:
+    """Stands in a body for the password that lies in `file` on the host."""
+    return {"$secret": file}
+
+
+def stored(server: Server, wanted: tuple[Wanted, ...], *, name: str, **arguments: Any) -> OperationMeta:
+    """All of `wanted` on `server`: what its probe does not find is written."""
+    return _stored(server, wanted, name=name, **arguments)
+
+
+def marked(body: dict[str, Any]) -> dict[str, str]:
+    """Metadata that tells whose an object is and what it was written from."""
+    written = json.dumps(body, sort_keys=True).encode()
+    return {"managed_by": MANAGER, "digest": sha256(written).hexdigest()[:16]}
+
+
+def contains(there: Any, wanted: Any) -> bool:
+    """Whether `there` has everything of `wanted`; servers add defaults and turn numbers into texts."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(
+            name in there and contains(there[name], value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, (list, tuple)):
+        return (
+            isinstance(there, list)
+            and len(there) == len(wanted)
+            and all(contains(one, other) for one, other in zip(there, wanted, strict=True))
+        )
+    return str(there).lower() == str(wanted).lower()
+
+
+class AnswersFact(Fact):
+    """Status and body of each of some reading calls; status 0 where nobody answers."""
+
+    def command(self, server: Server, calls: tuple[Call, ...]) -> str:
+        """The program with its calls. There is no secret among them."""
+        return command(server, calls, reading=True)
+
+    @staticmethod
+    def default() -> tuple[tuple[int, Any], ...]:
+        """No answer."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[tuple[int, Any], ...]:
+        """Turn the program's JSON into pairs."""
+        return tuple((status, body) for status, body in json.loads(output[-1]))
+
+
+def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
+    """The shell command that makes `calls`: prints the answers, or fails at the first not accepted."""
+    spec = {
+        "port": server.port,
+        "ca": server.ca,
+        "calls": [call.spec() for call in calls],
+        "reading": reading,
+    }
+    return assignments(program=PROGRAM, spec=json.dumps(spec)) + 'python3 -c "$program" "$spec"'
+
+
+def holds(server: Server, call: Call, expression: str) -> str:
+    """A shell command that succeeds when the Python `expression` is true of `status` and `body` of `call`.
+
+    It prints them when it fails.
+    """
+    program = f"""{PROGRAM.replace("print(json.dumps(answers))", "status, body = answers[-1]")}
+try:
+    held = {expression}
+except (KeyError, TypeError):
+    held = False
+sys.exit(0 if held else "%s %s" % (status or "no answer:", str(body)[:300]))
+"""
+    asked = {"calls": [call.spec()], "reading": True}
+    spec = {"address": server.address, "port": server.port, "ca": server.ca, **asked}
+    return f"/usr/bin/python3 -c {shlex.quote(program)} {shlex.quote(json.dumps(spec))}"
+
+
+@operation
+def _stored(server: Server, wanted: tuple[Wanted, ...]) -> Iterator[StringCommand]:
+    answers = host.get_fact(AnswersFact, server=server, calls=tuple(item.probe for item in wanted))
+    absent = (0, None)
+    answered = (*answers, *[absent] * (len(wanted) - len(answers)))
+    missing = [item for item, answer in zip(wanted, answered, strict=True) if not item.holds(*answer)]
+    if not missing:
+        return
+    for item in missing:
+        record(Change(item.name, ("written",)))
+    yield script(command(server, tuple(call for item in missing for call in item.writes), reading=False))
+
+
+PROGRAM = r"""
+import base64, http.client, json, os, ssl, sys
+spec = json.loads(sys.argv[1])
+context = ssl.create_default_context(cafile=spec["ca"]) if os.path.exists(spec["ca"]) else None
+
+def content(path):
+    with open(path) as file:
+        return file.read().strip()
+
+def authorization(login):
+    text = content(login)
+    if ":" in text:
+        return "Basic " + base64.b64encode(text.encode()).decode()
+    return "Bearer " + text.partition("=")[2]
+
+def filled(value):
+    if isinstance(value, dict):
+        if set(value) == {"$secret"}:
+            return content(value["$secret"]).partition(":")[2]
+        return {name: filled(item) for name, item in value.items()}
+    return [filled(item) for item in value] if isinstance(value, list) else value
+
+def answer(call):
+    headers = {"kbn-xsrf": "clawd", "Authorization": authorization(call["login"])}
+    body = call["raw"] or None
+    if call["body"] is not None:
+        body = json.dumps(filled(call["body"]))
+    if body is not None:
+        headers["Content-Type"] = call["content_type"]
+    connection = http.client.HTTPSConnection(spec["address"], spec["port"], timeout=60, context=context)
+    connection.request(call["method"], call["path"], body.encode() if body else None, headers)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    try:
+        return response.status, json.loads(text)
+    except ValueError:
+        return response.status, text
+
+def kept(path, name, secret):
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(name + "=" + secret + "\n")
+    os.replace(path + ".new", path)
+
+answers = []
+for call in spec["calls"]:
+    try:
+        if context is None:
+            raise OSError("there is no " + spec["ca"])
+        status, body = answer(call)
+    except (OSError, http.client.HTTPException) as error:
+        status, body = 0, str(error)
+    if not spec["reading"]:
+        if status not in call["accepted"]:
+            told = body.get("error", body.get("message", body)) if isinstance(body, dict) else body
+            sys.exit("%s %s: %s %s" % (call["method"], call["path"], status or "no answer:", str(told)[:500]))
+        if call["keep"]:
+            path, name, keys = call["keep"]
+            for key in keys:
+                body = body[key]
+            kept(path, name, body)
+    answers.append([status, body])
+if spec["reading"]:
+    print(json.dumps(answers))
+"""

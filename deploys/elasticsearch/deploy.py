@@ -1,0 +1,145 @@
+"""Elasticsearch: secured before its first start, alone or one of three nodes."""
+
+from __future__ import annotations
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from deploys.elastic import api
+from deploys.elastic import packages as elastic
+from deploys.elastic.api import Call, Server
+from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT, bracketed, certificate_names
+from deploys.elasticsearch.host import FORMED, FORMED_NOTE, MAP_COUNT, SYSCTL, MachineFact, founded, map_count
+from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
+from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
+from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
+from deploys.ops import accounts, files, services, units
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+from inventory.errors import HostError
+
+NAME = "elasticsearch"
+ETC = "/etc/elasticsearch"
+CONFIG = f"{ETC}/elasticsearch.yml"
+JVM = f"{ETC}/jvm.options.d/clawd.options"
+TLS = f"{ETC}/clawd-tls"
+CA = f"{TLS}/ca.pem"
+READS = (CONFIG, JVM, KEYSTORE, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
+DROP_IN = "/etc/systemd/system/elasticsearch.service.d"
+LOGINS = "/etc/clawd/elasticsearch"
+DATA = "/var/lib/elasticsearch"
+SERVER = Server(ELASTICSEARCH_PORT, CA)
+SECONDS = 300
+"""Longest wait for a node, and for the others to join it."""
+
+
+@deploy("Elasticsearch")
+def apply() -> None:
+    """A node that serves, and on the first host its policies, templates, roles and users.
+
+    Raises `HostError` when the declared heap is more than half of the host's memory.
+    """
+    settings = settings_of(NAME, ElasticsearchSettings)
+    machine = host.get_fact(MachineFact)
+    config = files.render("elasticsearch/elasticsearch.yml", values(settings, maps_files=machine.maps_files))
+    if not elastic.is_installed(NAME):
+        # The package sets up a security of its own while it is installed, unless it finds one.
+        files.directory(ETC)
+        files.put(CONFIG, config, name="Settings before the package")
+    elastic.installed(NAME, settings.packages)
+    files.directory(ETC, group=NAME, mode="2750")
+    files.directory(f"{ETC}/jvm.options.d", group=NAME, mode="2750")
+    files.put(CONFIG, config, group=NAME, mode="0660")
+    _memory(settings, machine.memory)
+    if machine.maps_files:
+        files.template("elasticsearch/sysctl.conf", SYSCTL, {"count": MAP_COUNT})
+        map_count(machine)
+    else:
+        files.absent(SYSCTL)
+    internal(TLS, settings.project, certificate_names(settings.address), owner=NAME)
+    bootstrap_password(settings.password)
+    _logins(settings)
+    files.directory(DATA, owner=NAME, group=NAME, mode="2750")
+    elastic.settled_owner(DATA, NAME)
+    files.directory(DROP_IN)
+    files.template("elasticsearch/service.conf", f"{DROP_IN}/clawd.conf", {})
+    if settings.leads and not settings.alone:
+        founded(CONFIG, settings.node, in_a_cluster(SERVER), founded_elsewhere(settings))
+    services.converge(NAME, inputs="", watch=READS, ready=in_a_cluster(SERVER), timeout=SECONDS)
+    if settings.leads:
+        files.put(FORMED, FORMED_NOTE)
+        api.stored(SERVER, wanted(settings), name="Policies, templates, roles and users")
+
+
+@deploy("Remove Elasticsearch")
+def remove() -> None:
+    """No Elasticsearch and nothing of its configuration. The lines stay, unless they are purged."""
+    units.absent(f"{NAME}.service", file=False)
+    elastic.removed(NAME)
+    kept = (DATA, FORMED) if purging() else ()
+    for path in (DROP_IN, ETC, LOGINS, "/var/log/elasticsearch", "/usr/share/elasticsearch", SYSCTL, RECORD):
+        files.absent(path)
+    for path in kept:
+        files.absent(path)
+    accounts.absent(NAME)
+
+
+def values(settings: ElasticsearchSettings, *, maps_files: bool) -> dict[str, object]:
+    """What the template of elasticsearch.yml is rendered with."""
+    return {
+        "project": settings.project,
+        "node": settings.node,
+        "address": settings.address,
+        "alone": settings.alone,
+        "nodes": [{"seed": f"{bracketed(node.address)}:{TRANSPORT_PORT}"} for node in settings.nodes],
+        "http_port": ELASTICSEARCH_PORT,
+        "transport_port": TRANSPORT_PORT,
+        "maps_files": maps_files,
+    }
+
+
+def in_a_cluster(server: Server) -> str:
+    """A shell command that succeeds when a node lets `elastic` in and belongs to a cluster with a master."""
+    return api.holds(
+        server,
+        Call("GET", "/_cluster/health?timeout=1s&master_timeout=1s", ADMIN),
+        'status == 200 and body["status"] in ("green", "yellow", "red")',
+    )
+
+
+def founded_elsewhere(settings: ElasticsearchSettings) -> str:
+    """A shell command that succeeds when one of the other nodes belongs to a cluster."""
+    others = (node.address for node in settings.nodes if node.name != settings.node)
+    return " || ".join(in_a_cluster(Server(SERVER.port, SERVER.ca, address)) for address in others)
+
+
+def _memory(settings: ElasticsearchSettings, memory: int) -> None:
+    try:
+        heap = heap_for(memory, settings.heap)
+    except ValueError as error:
+        raise HostError(
+            f"{host.name}: `logs.elasticsearch_heap` {error}",
+            advice="lower it, or leave it out for a quarter; the index needs the other half for its pages",
+        ) from error
+    files.template("elasticsearch/jvm.options", JVM, {"heap": heap // MIB}, group=NAME, mode="0660")
+
+
+def _logins(settings: ElasticsearchSettings) -> None:
+    """Who may do what, for the calls from this host. Every node asks as `elastic` whether it is well."""
+    files.directory("/etc/clawd")
+    files.directory(LOGINS, mode="0700")
+    files.put(ADMIN, login("elastic", settings.password.get_secret_value()), mode="0600", secret=True)
+    if not settings.leads:
+        return
+    writer = login("clawd_logstash", settings.writer_password.get_secret_value())
+    files.put(WRITER, writer, mode="0600", secret=True)
+    if settings.reader_password is not None:
+        reader = login("clawd", settings.reader_password.get_secret_value())
+        files.put(READER, reader, mode="0600", secret=True)
+    else:
+        files.absent(READER)
+
+
+def login(user: str, password: str) -> str:
+    """The content of a file with a login."""
+    return f"{user}:{password}\n"

@@ -1,0 +1,131 @@
+"""What Elasticsearch has to know of its host: memory, mappings, whether its cluster exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import script
+
+LEAST_MAP_COUNT = 262_144
+"""Mappings of a process that Elasticsearch's check at the start demands where it maps its files."""
+MAP_COUNT = 1_048_576
+"""What its documentation recommends, "Increase virtual memory"."""
+SYSCTL = "/etc/sysctl.d/60-clawd-elasticsearch.conf"
+FORMED = "/var/lib/clawd/state/elasticsearch-formed"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Bytes of memory, `vm.max_map_count` as it is, and whether the host lets it be changed."""
+
+    memory: int = 4 << 30
+    map_count: int = 0
+    settable: bool = True
+
+    @property
+    def maps_files(self) -> bool:
+        """Whether Elasticsearch can map its files; a container may be refused what that needs."""
+        return self.settable or self.map_count >= LEAST_MAP_COUNT
+
+
+class MachineFact(Fact):
+    """The host as a `Machine`."""
+
+    def command(self) -> str:
+        """Read /proc. A read-only /proc/sys is that of a container."""
+        return (
+            "awk '/^MemTotal:/ {print $2}' /proc/meminfo; cat /proc/sys/vm/max_map_count; "
+            "if [ -w /proc/sys/vm/max_map_count ]; then echo yes; else echo no; fi"
+        )
+
+    @staticmethod
+    def default() -> Machine:
+        """A small one."""
+        return Machine()
+
+    def process(self, output: list[str]) -> Machine:
+        """Turn the three lines into a `Machine`."""
+        return Machine(int(output[0]) * 1024, int(output[1]), output[2] == "yes")
+
+
+def map_count(machine: Machine, **arguments: Any) -> OperationMeta:
+    """The kernel's limit raised at once; the file `SYSCTL` does it at boot."""
+    return _map_count(machine, name="Mappings of a process", **arguments)
+
+
+@operation
+def _map_count(machine: Machine) -> Iterator[StringCommand]:
+    if machine.settable and machine.map_count < LEAST_MAP_COUNT:
+        record(Change("vm.max_map_count", (f"{machine.map_count} → {MAP_COUNT}",)))
+        yield script('sysctl -q -w "vm.max_map_count=$count"', count=MAP_COUNT)
+
+
+class FormedFact(Fact):
+    """Whether this host belongs to a cluster that exists."""
+
+    def command(self) -> str:
+        """Look for the note that was made when it did."""
+        return f"[ ! -f {FORMED} ] || echo yes"
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Yes or no."""
+        return output[:1] == ["yes"]
+
+
+def founded(config: str, node: str, alive: str, elsewhere: str, **arguments: Any) -> OperationMeta:
+    """A cluster of several nodes exists: founded by this one alone, unless the others have one.
+
+    `cluster.initial_master_nodes` is in the configuration for this one start only: left there, a node whose
+    disk was replaced would found a second cluster. `alive` and `elsewhere` are shell commands that succeed
+    when this node is in a cluster, and when another one is.
+    """
+    return _founded(config, node, alive, elsewhere, name="Found the cluster")
+
+
+@operation
+def _founded(config: str, node: str, alive: str, elsewhere: str) -> Iterator[StringCommand]:
+    if host.get_fact(FormedFact):
+        return
+    record(Change("cluster", (f"founded by {node}, or joined where it exists",)))
+    yield script(
+        _FOUND, config=config, node=node, alive=alive, elsewhere=elsewhere, formed=FORMED, note=FORMED_NOTE
+    )
+
+
+FORMED_NOTE = "this host belongs to a cluster that exists\n"
+_FOUND = r"""
+set -eu
+mkdir -p "${formed%/*}"
+if ! sh -c "$elsewhere" >/dev/null 2>&1; then
+    cp -p "$config" "$config.clawd"
+    trap 'mv -f "$config.clawd" "$config"' EXIT
+    printf 'cluster.initial_master_nodes: ["%s"]\n' "$node" >> "$config"
+    systemctl daemon-reload
+    systemctl restart elasticsearch
+    tries=0
+    while ! told=$(sh -c "$alive" 2>&1); do
+        tries=$((tries + 1))
+        if [ "$tries" -ge 180 ] || [ "$(systemctl is-active elasticsearch)" = failed ]; then
+            printf 'the cluster cannot be founded: %s\n' "$told" >&2
+            journalctl --no-pager --quiet --lines 20 --unit elasticsearch >&2
+            exit 1
+        fi
+        sleep 1
+    done
+fi
+printf '%s' "$note" > "$formed"
+chmod 0644 "$formed"
+"""

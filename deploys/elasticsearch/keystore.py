@@ -1,0 +1,89 @@
+"""Elasticsearch's keystore: the one place that takes the password of `elastic` before the first start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from pydantic import SecretStr
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import NOT_SHOWN, Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import RECEIVE, assignments, framed, script
+
+KEYSTORE = "/etc/elasticsearch/elasticsearch.keystore"
+TOOL = "/usr/share/elasticsearch/bin/elasticsearch-keystore"
+RECORD = "/var/lib/clawd/state/elasticsearch-keystore"
+"""Root's: a digest of the password that the keystore was given, and of the keystore as it was then."""
+
+
+class KeystoreFact(Fact):
+    """The digest of the password in the keystore; empty when somebody else has changed the file since."""
+
+    def command(self) -> str:
+        """Compare the keystore with its record."""
+        return assignments(keystore=KEYSTORE, record=RECORD) + _RECORDED
+
+    @staticmethod
+    def default() -> str:
+        """None."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """The digest."""
+        return output[0] if output else ""
+
+
+_RECORDED = r"""
+read -r digest file 2>/dev/null < "$record" || exit 0
+owned=$(stat -c '%U:%G %a' "$keystore" 2>/dev/null)
+[ "$owned" = "root:elasticsearch 660" ] || exit 0
+[ "$(sha256sum < "$keystore" | cut -c1-64)" != "$file" ] || echo "$digest"
+"""
+
+
+def bootstrap_password(password: SecretStr, **arguments: Any) -> OperationMeta:
+    """`elastic` has this password from the first start on, without a call of the API.
+
+    It counts as long as nobody has given `elastic` another one through the API, so a new one takes a restart:
+    give `KEYSTORE` to the service's `watch`.
+    """
+    return _bootstrap_password(password, name="Password of elastic", **arguments)
+
+
+@operation
+def _bootstrap_password(password: SecretStr) -> Iterator[StringCommand]:
+    secret = password.get_secret_value().encode()
+    digest = sha256(b"keystore" + secret).hexdigest()
+    if host.get_fact(KeystoreFact) == digest:
+        return
+    record(Change(KEYSTORE, (NOT_SHOWN,), secret=True))
+    yield script(
+        RECEIVE + _GIVE,
+        stdin=framed(secret),
+        keystore=KEYSTORE,
+        tool=TOOL,
+        record=RECORD,
+        value=digest,
+    )
+
+
+# The tool makes the file anew, as root; Elasticsearch, of its group, writes to it at its start.
+_GIVE = r"""
+set -eu
+umask 077
+secret=$(mktemp)
+trap 'rm -f "$secret"' EXIT
+receive "$secret"
+[ -f "$keystore" ] || "$tool" create >&2
+"$tool" add --stdin --force bootstrap.password < "$secret" >&2
+chown root:elasticsearch "$keystore"
+chmod 660 "$keystore"
+mkdir -p "${record%/*}"
+printf '%s %s\n' "$value" "$(sha256sum < "$keystore" | cut -c1-64)" > "$record.new"
+mv -f "$record.new" "$record"
+"""

@@ -1,0 +1,75 @@
+"""Filebeat: the lines of journal and nginx, sent to Logstash over mutual TLS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api import deploy
+
+from deploys.elastic import packages as elastic
+from deploys.elastic.placement import certificate_names
+from deploys.filebeat.settings import Dataset, FilebeatSettings
+from deploys.ops import files, services, units
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+
+NAME = "filebeat"
+ETC = "/etc/filebeat"
+CONFIG = f"{ETC}/filebeat.yml"
+TLS = f"{ETC}/clawd-tls"
+READS = (CONFIG, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
+DATA = "/var/lib/filebeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where the lines of one data set come from: a unit or names in the journal, or a file."""
+
+    dataset: Dataset
+    type: str = "journald"
+    unit: str = ""
+    identifiers: tuple[str, ...] = ()
+    path: str = ""
+
+
+INPUTS = (
+    Input("bot", unit="clawd-bot.service"),
+    Input("engine", unit="clawd-engine.service"),
+    Input("nginx_access", "filestream", path="/var/log/nginx/access.log"),
+    Input("nginx_error", "filestream", path="/var/log/nginx/error.log"),
+    # Since OpenSSH 9.8, Debian 13 and Ubuntu 26.04, sessions are told by a program of their own.
+    Input("audit", identifiers=("sshd", "sshd-session", "sudo", "su", "login")),
+)
+
+
+@deploy("Filebeat")
+def apply() -> None:
+    """A Filebeat that sends what the host writes."""
+    settings = settings_of(NAME, FilebeatSettings)
+    elastic.installed(NAME, settings.packages)
+    internal(TLS, settings.project, certificate_names(settings.address), owner="root")
+    files.template("filebeat/filebeat.yml", CONFIG, values(settings), mode="0600", check=ACCEPTED)
+    services.converge(NAME, inputs="", watch=READS)
+
+
+@deploy("Remove Filebeat")
+def remove() -> None:
+    """No Filebeat. How far it has read stays noted, unless it is purged: nothing is sent twice later."""
+    units.absent(f"{NAME}.service", file=False)
+    elastic.removed(NAME)
+    kept = (DATA,) if purging() else ()
+    for path in (ETC, "/var/log/filebeat", "/usr/share/filebeat", *kept):
+        files.absent(path)
+
+
+def values(settings: FilebeatSettings) -> dict[str, object]:
+    """What the template is rendered with."""
+    return {
+        "node": settings.node,
+        "inputs": [item for item in INPUTS if item.dataset in settings.datasets],
+        "logstash": settings.logstash,
+        "tls": TLS,
+    }
+
+
+ACCEPTED = f"filebeat test config -c {{}} --path.config {ETC} --path.data $(mktemp -d -u)"

@@ -1,0 +1,100 @@
+"""Kibana over TLS, on loopback unless networks are declared, with a token of its own for Elasticsearch."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+
+from deploys.elastic import api
+from deploys.elastic import packages as elastic
+from deploys.elastic.api import Call, Server
+from deploys.elastic.placement import (
+    ELASTICSEARCH_PORT,
+    KIBANA_PORT,
+    bracketed,
+    certificate_names,
+    mebibytes,
+)
+from deploys.kibana.objects import ADMIN, TOKEN, saved, token
+from deploys.kibana.settings import KibanaSettings
+from deploys.ops import accounts, files, services, units
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+
+NAME = "kibana"
+ETC = "/etc/kibana"
+CONFIG = f"{ETC}/kibana.yml"
+TLS = f"{ETC}/clawd-tls"
+CA = f"{TLS}/ca.pem"
+DROP_IN = "/etc/systemd/system/kibana.service.d"
+SECRETS = "/etc/clawd/kibana"
+ENVIRONMENT = f"{SECRETS}/environment"
+READS = (
+    CONFIG,
+    f"{TLS}/fullchain.pem",
+    f"{TLS}/privkey.pem",
+    TOKEN,
+    ENVIRONMENT,
+    f"{DROP_IN}/clawd.conf",
+)
+DATA = "/var/lib/kibana"
+SERVER = Server(KIBANA_PORT, CA)
+AVAILABLE = api.holds(
+    SERVER, Call("GET", "/api/status", ADMIN), 'body["status"]["overall"]["level"] == "available"'
+)
+"""A shell command that succeeds when Kibana serves."""
+
+
+@deploy("Kibana")
+def apply() -> None:
+    """A Kibana that reads the lines, with data views and searches to begin with."""
+    settings = settings_of(NAME, KibanaSettings)
+    elastic.installed(NAME, settings.packages)
+    files.directory(ETC, group=NAME, mode="2750")
+    internal(TLS, settings.project, certificate_names(settings.address), owner=NAME)
+    files.directory("/etc/clawd")
+    files.directory(SECRETS, mode="0700")
+    files.put(ADMIN, f"elastic:{settings.password.get_secret_value()}\n", mode="0600", secret=True)
+    api.stored(Server(ELASTICSEARCH_PORT, CA), (token(settings.node),), name="Token of Kibana")
+    files.put(ENVIRONMENT, environment(settings), mode="0600", secret=True)
+    files.template("kibana/kibana.yml", CONFIG, values(settings), group=NAME, mode="0660")
+    files.directory(DROP_IN)
+    files.template("kibana/service.conf", f"{DROP_IN}/clawd.conf", values(settings))
+    files.directory(DATA, owner=NAME, group=NAME, mode="2750")
+    elastic.settled_owner(DATA, NAME)
+    services.converge(NAME, inputs="", watch=READS, ready=AVAILABLE, timeout=300)
+    api.stored(SERVER, saved(), name="Data views and searches")
+
+
+@deploy("Remove Kibana")
+def remove() -> None:
+    """No Kibana. What is saved in it lies in Elasticsearch, and stays there with the lines."""
+    units.absent(f"{NAME}.service", file=False)
+    elastic.removed(NAME)
+    kept = (DATA,) if purging() else ()
+    for path in (DROP_IN, ETC, SECRETS, "/var/log/kibana", "/usr/share/kibana", "/run/kibana", *kept):
+        files.absent(path)
+    accounts.absent(NAME)
+
+
+def values(settings: KibanaSettings) -> dict[str, object]:
+    """What the templates are rendered with."""
+    return {
+        "node": settings.node,
+        "port": KIBANA_PORT,
+        "open": bool(settings.sources),
+        "public": bracketed(settings.address),
+        "elasticsearch": settings.elasticsearch,
+        "keys": tuple(settings.keys),
+        "heap": mebibytes(settings.heap),
+        "tls": TLS,
+        "token": TOKEN,
+        "environment": ENVIRONMENT,
+    }
+
+
+def environment(settings: KibanaSettings) -> str:
+    """What systemd reads and hands to Kibana alone: its keys, in the order of their names in kibana.yml."""
+    return "".join(
+        f"CLAWD_KEY_{number}={key.get_secret_value()}\n"
+        for number, key in enumerate(settings.keys.values(), 1)
+    )

@@ -1,0 +1,110 @@
+"""Logstash: lines taken from Filebeat over mutual TLS, taken apart, and added to data streams."""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra.api import deploy
+
+from deploys.elastic import packages as elastic
+from deploys.elastic.placement import BEATS_PORT, MIB, certificate_names, mebibytes
+from deploys.logstash.settings import QUEUE, LogstashSettings
+from deploys.ops import accounts, files, services, units
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+
+NAME = "logstash"
+ETC = "/etc/logstash"
+SETTINGS = f"{ETC}/logstash.yml"
+PIPELINES = f"{ETC}/pipelines.yml"
+PIPELINE = f"{ETC}/conf.d/clawd.conf"
+TLS = f"{ETC}/clawd-tls"
+DROP_IN = "/etc/systemd/system/logstash.service.d"
+SECRETS = "/etc/clawd/logstash"
+ENVIRONMENT = f"{SECRETS}/environment"
+READS = (
+    SETTINGS,
+    PIPELINES,
+    PIPELINE,
+    f"{TLS}/fullchain.pem",
+    f"{TLS}/privkey.pem",
+    ENVIRONMENT,
+    f"{DROP_IN}/clawd.conf",
+)
+DATA = "/var/lib/logstash"
+API_PORT = 9600
+
+
+@deploy("Logstash")
+def apply() -> None:
+    """A Logstash that takes lines from every Filebeat that the project's authority knows."""
+    settings = settings_of(NAME, LogstashSettings)
+    elastic.installed(NAME, settings.packages)
+    files.directory(f"{ETC}/conf.d")
+    files.template("logstash/logstash.yml", SETTINGS, values(settings))
+    files.template("logstash/pipelines.yml", PIPELINES, values(settings))
+    internal(TLS, settings.project, certificate_names(settings.address), owner=NAME)
+    files.template("logstash/clawd.conf", PIPELINE, values(settings), check=ACCEPTED)
+    files.directory("/etc/clawd")
+    files.directory(SECRETS, mode="0700")
+    files.put(ENVIRONMENT, environment(settings), mode="0600", secret=True)
+    files.directory(DROP_IN)
+    files.template("logstash/service.conf", f"{DROP_IN}/clawd.conf", values(settings))
+    files.directory(DATA, owner=NAME, group=NAME)
+    elastic.settled_owner(DATA, NAME)
+    services.converge(NAME, inputs="", watch=READS, ready=TAKES_LINES, timeout=300)
+
+
+@deploy("Remove Logstash")
+def remove() -> None:
+    """No Logstash. Lines that Elasticsearch has not taken stay in its queue, unless they are purged."""
+    units.absent(f"{NAME}.service", file=False)
+    elastic.removed(NAME)
+    kept = (DATA,) if purging() else ()
+    for path in (DROP_IN, ETC, SECRETS, "/var/log/logstash", "/usr/share/logstash", *kept):
+        files.absent(path)
+    accounts.absent(NAME)
+
+
+def values(settings: LogstashSettings) -> dict[str, object]:
+    """What the templates are rendered with."""
+    return {
+        "node": settings.node,
+        "elasticsearch": settings.elasticsearch,
+        "time_zone": settings.time_zone,
+        "heap": mebibytes(settings.heap),
+        "queue": QUEUE // MIB,
+        "beats_port": BEATS_PORT,
+        "api_port": API_PORT,
+        "pipeline": PIPELINE,
+        "tls": TLS,
+        "environment": ENVIRONMENT,
+    }
+
+
+def environment(settings: LogstashSettings) -> str:
+    """What systemd reads and hands to Logstash alone."""
+    return f"CLAWD_ELASTICSEARCH_PASSWORD={settings.password.get_secret_value()}\n"
+
+
+# Logstash refuses root, so the file to be checked is lent to its user. It writes where it runs: not in the
+# queue of the one that serves.
+ACCEPTED = """
+    data=$(mktemp -d)
+    chown logstash "$data"
+    chgrp logstash {} && chmod 0640 {}
+    status=0
+    runuser -u logstash -- env "LS_JAVA_OPTS=-Xms256m -Xmx256m" CLAWD_ELASTICSEARCH_PASSWORD=of-no-account \
+        /usr/share/logstash/bin/logstash --path.settings /etc/logstash --path.data "$data" \
+        --path.logs "$data" --config.test_and_exit --path.config {} || status=$?
+    rm -rf "$data"
+    (exit "$status")
+"""
+_TAKES_LINES = f"""
+import json, socket, urllib.request
+with urllib.request.urlopen("http://127.0.0.1:{API_PORT}/_node/pipelines/clawd", timeout=5) as answer:
+    assert "clawd" in json.load(answer)["pipelines"], "the pipeline does not run"
+socket.create_connection(("127.0.0.1", {BEATS_PORT}), timeout=5).close()
+"""
+TAKES_LINES = f"/usr/bin/python3 -c {shlex.quote(_TAKES_LINES)}"
+"""A shell command that succeeds when the pipeline runs and Filebeat's port is open."""
