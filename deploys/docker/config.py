@@ -11,7 +11,16 @@ from deploys.component import Opening
 from deploys.docker.settings import DockerSettings
 
 KNOWN = (
-    *("data-root", "default-address-pools", "exec-opts", "features", "init", "insecure-registries", "ip"),
+    *(
+        "bip",
+        "data-root",
+        "default-address-pools",
+        "exec-opts",
+        "features",
+        "init",
+        "insecure-registries",
+        "ip",
+    ),
     *("live-restore", "log-driver", "log-opts", "registry-mirrors", "runtimes", "storage-driver"),
 )
 """Keys that an engine without `--validate` (Debian 12's 20.10) understands, of those we might write."""
@@ -31,6 +40,8 @@ def daemon_config(settings: DockerSettings, *, gpu: bool) -> str:
         "init": True,
         # What a container publishes is for this host, unless it names another address.
         "ip": "127.0.0.1",
+        # The package starts the engine before this file is there, and the bridge it makes then would stay.
+        "bip": f"{settings.address_pool[1]}/24",
         "default-address-pools": [{"base": str(settings.address_pool), "size": 24}],
         # Otherwise the engine falls back to copying whole images where overlay2 is impossible.
         "storage-driver": "overlay2",

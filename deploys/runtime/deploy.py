@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pyinfra.api import deploy
 
@@ -11,9 +12,9 @@ from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.ops import files, push, services, units
-from deploys.runtime import prune, users
+from deploys.runtime import image, prune, users
 from deploys.runtime.config import bot_config, engine_config
-from deploys.runtime.settings import EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import settings_of, supplies
 from deploys.supplies import ReleaseArchive
 from deploys.tls.deploy import trusted
@@ -30,6 +31,19 @@ BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
 
 UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
+IMAGE_RATIO = 14
+"""And this many while an image is made of it: unpacked, as a layer, in the engine, and once more the base."""
+SOCKET_FOLDER = "/run/clawd-engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What engine and bot are started from: the bot anew when `id` differs, the engine when `engine` does."""
+
+    id: str
+    engine: str
+    templates: str = "runtime"
+    gpu: bool = False
 
 
 @deploy("Runtime")
@@ -42,12 +56,12 @@ def apply() -> None:
     release = supplied_release()
     for user in ("clawd-engine", "clawd-bot"):
         users.service(user, group="clawd")
-    _release(release)
-    model = _engine(settings.engine, release) if settings.engine else None
+    running = _image(release, settings.container) if settings.container else _release(release)
+    model = _engine(settings.engine, running) if settings.engine else None
     if model is None:
         units.absent("clawd-engine.service")
         files.absent(ENGINE_CONFIG)
-    _bot(settings, release)
+    _bot(settings, running)
     if model:
         # Last: until the bot answers on the new model, the old one may be needed again.
         prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
@@ -58,6 +72,9 @@ def remove() -> None:
     """Neither engine nor bot. Conversations in /var/lib/clawd-bot and the accounts that own them stay."""
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
+    image.absent()
+    for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept over the stops of a container
+        files.absent(path)
     for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, "/opt/clawd"):
         files.absent(path)
 
@@ -73,16 +90,28 @@ def supplied_release() -> ReleaseArchive:
     return release
 
 
-def _release(release: ReleaseArchive) -> None:
+def _release(release: ReleaseArchive) -> Running:
     path = f"{RELEASES}/{release.id}"
     require_space(path, release.size * UNPACKED_RATIO, "a release of clawd-runtime")
     files.directory(RELEASES)
     push.unpack(release.archive, path, sha256=release.sha256)
     prune.releases(RELEASES, CURRENT, release.id)
     files.link(CURRENT, path)
+    return Running(release.id, release.engine_digest or release.id)
 
 
-def _engine(engine: EngineSettings, release: ReleaseArchive) -> str:
+def _image(release: ReleaseArchive, container: ContainerSettings) -> Running:
+    wanted = image.wanted(release, container)
+    path = f"{RELEASES}/{wanted.id}"
+    require_space(path, release.size * IMAGE_RATIO, "an image of clawd-runtime")
+    files.directory(RELEASES)
+    image.made(wanted, RELEASES)
+    image.releases(RELEASES, CURRENT, wanted.id)
+    files.link(CURRENT, path)
+    return Running(wanted.id, wanted.engine_digest, "runtime/docker", container.gpu)
+
+
+def _engine(engine: EngineSettings, running: Running) -> str:
     """The engine, on its model, whose path is returned.
 
     It is restarted, and its model loaded again, only when its own part of the release differs.
@@ -92,28 +121,29 @@ def _engine(engine: EngineSettings, release: ReleaseArchive) -> str:
     values = {
         "model_name": engine.model_name,
         "memory_max": engine.memory_max,
-        "release": release.engine_digest or release.id,
+        "release": running.engine,
+        "gpu": running.gpu,
     }
-    _unit(ENGINE_UNIT, values)
+    _unit(ENGINE_UNIT, values, running.templates)
     services.converge("clawd-engine", inputs="", watch=engine_reads(model))
     return model
 
 
-def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
+def _bot(settings: RuntimeSettings, running: Running) -> None:
     names = sorted(settings.credentials)
     for name in names:
         value = settings.credentials[name].get_secret_value()
         files.put(f"{SECRETS}/{name}", value, mode="0600", secret=True)
-    if settings.database and AUTHORITY in settings.database:
+    if needs_authority(settings):
         trusted(settings.project)
     files.put(BOT_CONFIG, bot_config(settings))
     values = {
         "with_engine": settings.engine is not None,
         "credentials": names,
         "memory_max": settings.memory_max,
-        "release": release.id,
+        "release": running.id,
     }
-    _unit(BOT_UNIT, values)
+    _unit(BOT_UNIT, values, running.templates)
     services.converge(
         "clawd-bot",
         inputs="",
@@ -123,9 +153,17 @@ def _bot(settings: RuntimeSettings, release: ReleaseArchive) -> None:
     prune.only(SECRETS, names)
 
 
-def _unit(path: str, values: Mapping[str, object]) -> None:
+def needs_authority(settings: RuntimeSettings) -> bool:
+    """Whether the bot checks its database by the project's authority, or uploads that to Telegram."""
+    uploads = settings.telegram is not None and settings.telegram.upload_certificate == AUTHORITY
+    return uploads or AUTHORITY in (settings.database or "")
+
+
+def _unit(path: str, values: Mapping[str, object], templates: str) -> None:
     name = path.rsplit("/", 1)[-1]
-    files.template(f"runtime/{name}", path, values, check="systemd-analyze verify --recursive-errors=no {}")
+    files.template(
+        f"{templates}/{name}", path, values, check="systemd-analyze verify --recursive-errors=no {}"
+    )
 
 
 def engine_reads(model: str) -> tuple[str, ...]:

@@ -54,6 +54,14 @@ class FeishuSettings(ComponentSettings):
     api_base: str
 
 
+class ContainerSettings(ComponentSettings):
+    """How engine and bot run in containers."""
+
+    base_image: str | None = Field(None, description="Image with Python, by name; else made on the host.")
+    registry: str | None = Field(None, description="Registry by which hosts share images; else none.")
+    gpu: bool = Field(False, description="Whether the engine gets the host's NVIDIA GPUs.")
+
+
 class RuntimeSettings(ComponentSettings):
     """The engine (when the host serves a model itself) and the bot of one host."""
 
@@ -75,6 +83,7 @@ class RuntimeSettings(ComponentSettings):
         None, description="URL of the database that several bots share, without its password; else its own."
     )
     credentials: dict[str, SecretStr] = Field(description="Secret values by credential name.")
+    container: ContainerSettings | None = Field(None, description="In containers; else in their own files.")
 
 
 def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
@@ -107,6 +116,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             **_model_credentials(inventory),
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
+        container=_container(inventory),
     )
 
 
@@ -130,6 +140,12 @@ def listen_host(inventory: Inventory, host: str) -> str:
     if own_proxy_only(inventory, host):
         return "127.0.0.1"
     return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
+
+
+def _container(inventory: Inventory) -> ContainerSettings | None:
+    if inventory.runtime.run_with != "docker":
+        return None
+    return ContainerSettings(base_image=inventory.docker.base_image, registry=inventory.docker.registry)
 
 
 def _engine(model: LocalModel | None) -> EngineSettings | None:

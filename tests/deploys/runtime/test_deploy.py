@@ -9,6 +9,7 @@ from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.accounts import UserFact, UserState
 from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.deploy import apply, probe, remove
+from deploys.runtime.image import ImagesFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
@@ -125,6 +126,7 @@ def test_removal_leaves_the_conversations() -> None:
     there = {
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
+        ImagesFact: frozenset(),
     }
     run = Machine(facts=there).run(remove, execute=False)
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {

@@ -1,0 +1,310 @@
+"""Makes the runtime's image out of a release, on the host and without a registry.
+
+    build_image.py plan                 prints which packages the base would be made of, `NAME VERSION` a line
+    build_image.py make < ORDER         makes the image of an order (JSON, see `Order`), prints its ID
+
+An image has two layers. The base is the host's own Python: the installed files of the packages that it and
+llama.cpp's libraries need, and nothing else, so there is no shell in it. Or it is another image, by name. On
+top comes the release. What could differ from one making to the next (times, owners, order) is fixed, so the
+same packages and the same release are the same image on every host. The engine gets only the layers it lacks.
+
+A program of its own on the host; knows only the standard library. Source of the archive's form: the Docker
+image specification v1.2, github.com/moby/docker-image-spec.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import io
+import json
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOTS = ("python3", "libgomp1", "libstdc++6")
+"""What the base is made for."""
+
+LEFT_OUT = {"dpkg", "tar", "debconf", "perl-base", "cdebconf", "init-system-helpers"}
+"""Only installing needs these."""
+
+NOT_NEEDED = re.compile(
+    r"/usr/share/(doc|man|info|locale|lintian|bug|doc-base|menu|pixmaps|applications)(/|$)|/var/"
+)
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+"""Links into /usr of every release since Debian 12 and Ubuntu 20.04."""
+
+DPKG = "/var/lib/dpkg/info"
+RELEASE_FOLDER = "opt/clawd/current"
+CONFIG = {
+    "Env": [
+        "PATH=/usr/local/bin:/usr/bin:/bin",
+        f"PYTHONPATH=/{RELEASE_FOLDER}/site-packages",
+        "PYTHONDONTWRITEBYTECODE=1",
+        "PYTHONUNBUFFERED=1",
+    ],
+    "Entrypoint": ["python3", "-P", "/opt/clawd/start.py"],
+    "WorkingDir": "/",
+}
+TRIAL = "import ctypes, ssl, sqlite3, zlib, clawd_runtime.bot.main, clawd_runtime.engine.main"
+EPOCH = "1970-01-01T00:00:00Z"
+
+
+def main(arguments: list[str]) -> int:
+    """`plan` or `make`."""
+    if arguments == ["plan"]:
+        for name, version in sorted(closure(installed()).items()):
+            print(name, version)
+        return 0
+    try:
+        print(make(json.load(sys.stdin)))
+    except (subprocess.CalledProcessError, OSError, ValueError) as error:
+        complaint = getattr(error, "stderr", None) or b""
+        sys.exit(f"the image cannot be made: {error}\n{complaint.decode(errors='replace').strip()}".strip())
+    return 0
+
+
+# What the base is made of
+
+
+def installed() -> dict[str, dict[str, str]]:
+    """The installed packages with their fields, from dpkg."""
+    fields = ("Package", "Version", "db:Status-Status", "Pre-Depends", "Depends", "Provides")
+    form = "\\t".join(f"${{{field}}}" for field in fields) + "\\n"
+    shown = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True)
+    rows = (line.split("\t") for line in shown.stdout.splitlines())
+    return {row[0]: dict(zip(fields, row, strict=True)) for row in rows if row[2] == "installed"}
+
+
+def closure(packages: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The packages that `ROOTS` need to run, each with its version.
+
+    That of `libgomp1` is not told: it comes from one source with `libgcc-s1`, and may not be there yet.
+    """
+    provided = {word: name for name, fields in packages.items() for word in _names(fields["Provides"])}
+    found: dict[str, str] = {}
+    open_ends = list(ROOTS)
+    while open_ends:
+        name = open_ends.pop()
+        name = name if name in packages else provided.get(name, name)
+        if name in found or name in LEFT_OUT:
+            continue
+        found[name] = packages[name]["Version"] if name in packages and name != "libgomp1" else "-"
+        fields = packages.get(name, {"Pre-Depends": "", "Depends": ""})
+        for demand in f"{fields['Pre-Depends']}, {fields['Depends']}".split(","):
+            there = (
+                word for word in _names(demand.replace("|", ",")) if word in packages or word in provided
+            )
+            open_ends += [next(there, "")] if demand.strip() else []
+        open_ends = [name for name in open_ends if name]
+    return found
+
+
+def _names(text: str) -> list[str]:
+    return [match[1] for part in text.split(",") if (match := re.match(r"\s*([a-z0-9][a-z0-9+.-]+)", part))]
+
+
+def files_of(package: str) -> Iterator[str]:
+    """The files and links of an installed package that a program may need, under /usr where merged."""
+    lists = [
+        path
+        for path in (Path(DPKG, f"{package}.list"), *Path(DPKG).glob(f"{package}:*.list"))
+        if path.is_file()
+    ]
+    if not lists:
+        raise ValueError(f"{package} is not installed")
+    for line in lists[0].read_text(encoding="utf-8").splitlines():
+        top, _, rest = line.lstrip("/").partition("/")
+        path = f"/usr/{top}/{rest}" if top in MERGED and Path("/", top).is_symlink() else line
+        there = Path(path)
+        if not NOT_NEEDED.search(path) and (there.is_symlink() or there.is_file()):
+            yield path
+
+
+def base_tree(root: Path) -> None:
+    """The base under `root`: files of the packages, Python's byte-compiled."""
+    for package in closure(installed()):
+        for path in files_of(package):
+            target = root / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target, follow_symlinks=False)
+    for name in MERGED:
+        link = Path("/", name)
+        if link.is_symlink():
+            (root / name).symlink_to(link.readlink())
+    for name in ("etc", "proc", "sys", "dev", "run", "tmp", "var/lib", "opt"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    compiled(root / "usr/lib", "/usr/lib")
+
+
+def compiled(folder: Path, place: str) -> None:
+    """Python below `folder`, `place` in the image, byte-compiled; the outcome depends only on the source."""
+    compileall.compile_dir(
+        folder,
+        quiet=2,
+        stripdir=str(folder),
+        prependdir=place,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+
+
+# Layers and the archive that the engine loads
+
+
+class Layer:
+    """A tar archive on disk and its digest, by which the engine knows it."""
+
+    def __init__(self, tree: Path, archive: Path) -> None:
+        self.archive = archive
+        with (
+            archive.open("wb") as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
+            for path in sorted(tree.rglob("*")):
+                tar.add(path, str(path.relative_to(tree)), recursive=False, filter=_plain)
+        digest = hashlib.sha256()
+        with archive.open("rb") as written:
+            while piece := written.read(1 << 20):
+                digest.update(piece)
+        self.digest = f"sha256:{digest.hexdigest()}"
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mtime = 0
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    if member.name == "tmp":
+        member.mode = 0o1777
+    return member
+
+
+def image_config(config: dict[str, Any], layers: list[str], architecture: str) -> bytes:
+    """The image's configuration, whose digest is the image's ID."""
+    return json.dumps(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "created": EPOCH,
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": layers},
+            "history": [{"created": EPOCH, "created_by": "clawd-provision"} for _ in layers],
+        },
+        sort_keys=True,
+    ).encode()
+
+
+def load(config: bytes, tag: str, layers: list[str], top: Layer) -> None:
+    """Gives the engine an image of these layers, of which it lacks only the top one."""
+    image = hashlib.sha256(config).hexdigest()
+    entry = {"Config": f"{image}.json", "RepoTags": [tag], "Layers": [f"{layer[7:]}.tar" for layer in layers]}
+    process = subprocess.Popen(
+        ["docker", "load", "--quiet"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stderr
+    try:
+        with process.stdin, tarfile.open(fileobj=process.stdin, mode="w|") as tar:
+            _add(tar, "manifest.json", json.dumps([entry]).encode())
+            _add(tar, f"{image}.json", config)
+            tar.add(top.archive, f"{top.digest[7:]}.tar", filter=_plain)
+    except BrokenPipeError:
+        pass  # what the engine says tells why
+    complaint = process.stderr.read()
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, ["docker", "load"], stderr=complaint)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+# The order
+
+
+def make(order: dict[str, str]) -> str:
+    """Makes the image `order["tag"]` unless it is there; returns its ID. Keys of an order, all text:
+
+    tag, base_tag (names of the images), base_image (name in a registry or empty), registry (prefix or empty),
+    release (folder with the unpacked release, moved away), start (text of start.py), work (a folder to use).
+    """
+    if (ours := inspect(order["tag"])) is not None:
+        return str(ours["Id"])
+    shared = f"{order['registry']}/{order['tag']}" if order["registry"] else ""
+    if shared and docker("pull", "--quiet", shared, check=False).returncode == 0:
+        docker("tag", shared, order["tag"])
+    else:
+        _build(order)
+    try:
+        try_out(order["tag"])
+    except subprocess.CalledProcessError:
+        docker("rmi", order["tag"], check=False)  # or the next run would take it for a good one
+        raise
+    if shared:
+        docker("tag", order["tag"], shared)
+        docker("push", "--quiet", shared)
+        docker("rmi", shared)
+    return str((inspect(order["tag"]) or {})["Id"])
+
+
+def _build(order: dict[str, str]) -> None:
+    work = Path(order["work"])
+    base = _base(order, work)
+    site = work / "release" / RELEASE_FOLDER
+    site.parent.mkdir(parents=True)
+    Path(order["release"]).rename(site)
+    (work / "release/opt/clawd/start.py").write_text(order["start"], encoding="utf-8")
+    compiled(site, f"/{RELEASE_FOLDER}")
+    top = Layer(work / "release", work / "release.tar")
+    layers = [*base["RootFS"]["Layers"], top.digest]
+    config = image_config({**(base.get("Config") or {}), **CONFIG}, layers, str(base["Architecture"]))
+    load(config, order["tag"], layers, top)
+
+
+def _base(order: dict[str, str], work: Path) -> dict[str, Any]:
+    """The image to build on, which the engine has from now on."""
+    name = order["base_image"] or order["base_tag"]
+    if inspect(name) is None and order["base_image"]:
+        docker("pull", "--quiet", name)
+    elif inspect(name) is None:
+        (work / "base").mkdir(parents=True)
+        base_tree(work / "base")
+        layer = Layer(work / "base", work / "base.tar")
+        architecture = docker("version", "--format", "{{.Server.Arch}}").stdout.decode().strip()
+        load(image_config({}, [layer.digest], architecture), name, [layer.digest], layer)
+    return inspect(name) or {}
+
+
+def try_out(tag: str) -> None:
+    """Python in the image can load both programs. Raises when not: it is of another kind than the release."""
+    options = ("--rm", "--network", "none", "--read-only", "--entrypoint", "python3")
+    docker("run", *options, tag, "-P", "-c", TRIAL)
+
+
+def inspect(image: str) -> dict[str, Any] | None:
+    """What the engine knows of an image; `None` when it does not have it."""
+    done = docker("image", "inspect", image, check=False)
+    if done.returncode:
+        return None
+    found: dict[str, Any] = json.loads(done.stdout)[0]
+    return found
+
+
+def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """A command of the engine's client. Raises when it fails, unless told not to."""
+    return subprocess.run(["docker", *arguments], capture_output=True, check=check)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,246 @@
+"""A release as an image of the host's Docker engine, by digest.
+
+/opt/clawd/releases/<id>/image.env   `IMAGE=sha256:…`, and `BASE=…` which it was built on
+/opt/clawd/releases/<id>/attend.py   runs it as a service
+
+Like a release of files, it is a folder that the link /opt/clawd/current points at: switching, going back and
+keeping three is the same for both.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import RECEIVE, assignments, framed, script
+from deploys.ops.stream import StreamCommand, part_of
+from deploys.runtime.prune import Entries, EntriesFact, outdated
+from deploys.runtime.settings import ContainerSettings
+from deploys.supplies import ReleaseArchive
+
+NAME = "clawd-runtime"
+BASE = "clawd-base"
+PROGRAMS = Path(__file__).parent
+
+
+def program(name: str) -> str:
+    """The text of a program that runs on the host or in the image."""
+    return (PROGRAMS / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An image: what it is made of. Its `id` names its folder; two with the same have the same content."""
+
+    release: ReleaseArchive
+    base: str
+    base_image: str = ""
+    registry: str = ""
+
+    @property
+    def id(self) -> str:
+        """16 hex digits, from the release, the base and the programs that make and start it."""
+        return _digest(self.release.sha256, self.base, program("attend.py"))
+
+    @property
+    def engine_digest(self) -> str:
+        """Of what the engine's process reads of it: with the same, the engine is left running."""
+        return _digest(self.release.engine_digest or self.release.sha256, self.base)
+
+
+class BaseFact(Fact):
+    """What the host's own Python, of which a base is made, consists of: `NAME VERSION` lines."""
+
+    def command(self) -> str:
+        """The program that also makes the base, asked for its plan."""
+        return f"python3 -c {shlex.quote(program('build_image.py'))} plan 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> str:
+        """Unknown: a host without Python."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """The lines in one text."""
+        return "\n".join(output)
+
+
+def wanted(release: ReleaseArchive, container: ContainerSettings) -> Wanted:
+    """The image that the current host should run."""
+    made_of = container.base_image or str(host.get_fact(BaseFact))
+    base = _digest(made_of, program("build_image.py"), program("start.py"))
+    return Wanted(release, base, container.base_image or "", container.registry or "")
+
+
+def made(image: Wanted, folder: str, **arguments: Any) -> OperationMeta:
+    """The image in the engine, tried out, and its folder in `folder`.
+
+    The release is sent and the image made on the host, or taken from the registry that the hosts share.
+    """
+    arguments.setdefault("name", f"Image {NAME}:{image.id}")
+    return _made(image, f"{folder}/{image.id}", **arguments)
+
+
+def releases(folder: str, current: str, new: str, **arguments: Any) -> OperationMeta:
+    """As `prune.releases`, with the images of the releases that go, and bases that none is built on."""
+    arguments.setdefault("name", f"Clear {folder}")
+    return _releases(folder, current, new, **arguments)
+
+
+def absent(**arguments: Any) -> OperationMeta:
+    """No image of ours in the engine."""
+    arguments.setdefault("name", "No images")
+    return _absent(**arguments)
+
+
+class ImageFact(Fact):
+    """Whether the image that a release folder names is in the engine, and the folder whole."""
+
+    def command(self, folder: str) -> str:
+        """A script that prints yes or no."""
+        return assignments(folder=folder) + _THERE
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether it said yes."""
+        return output[0] == "yes"
+
+
+_THERE = r"""
+image=$(sed -n 's/^IMAGE=//p' "$folder/image.env" 2>/dev/null)
+if [ "$image" ] && [ -f "$folder/attend.py" ] && docker image inspect "$image" >/dev/null 2>&1
+then echo yes; else echo no; fi
+"""
+
+
+class ImagesFact(Fact):
+    """Our images in the engine, each `NAME:TAG`, but those that containers run."""
+
+    def command(self) -> str:
+        """A script that prints a name a line."""
+        return _IMAGES
+
+    @staticmethod
+    def default() -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def process(self, output: list[str]) -> frozenset[str]:
+        """The names."""
+        return frozenset(filter(None, output))
+
+
+_IMAGES = r"""
+command -v docker >/dev/null || exit 0
+used=$(docker ps --quiet --no-trunc | xargs -r docker inspect --format '{{.Image}}' 2>/dev/null)
+docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' 2>/dev/null | while read -r id name; do
+    case $name in clawd-runtime:*|clawd-base:*) ;; *) continue ;; esac
+    case $used in *"$id"*) ;; *) echo "$name" ;; esac
+done
+"""
+
+
+@operation
+def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
+    if host.get_fact(ImageFact, folder=dest):
+        return
+    archive = image.release.archive
+    record(Change(dest, (f"new image from {archive.name} (sha256 {image.release.sha256[:16]}…)",)))
+    yield StreamCommand(archive, dest, image.release.sha256)
+    order = {
+        "tag": f"{NAME}:{image.id}",
+        "base_tag": f"{BASE}:{image.base}",
+        "base_image": image.base_image,
+        "registry": image.registry,
+        "release": f"{dest}.new/unpacked",
+        "work": f"{dest}.new/work",
+        "start": program("start.py"),
+    }
+    contents = [program("build_image.py"), json.dumps(order), program("attend.py")]
+    yield script(
+        RECEIVE + _MAKE,
+        stdin="".join(framed(content.encode()) for content in contents),
+        part=part_of(dest, image.release.sha256),
+        digest=image.release.sha256,
+        dest=dest,
+        base=order["base_image"] or order["base_tag"],
+    )
+
+
+_MAKE = r"""
+set -eu
+umask 022
+if [ "$(sha256sum < "$part" | cut -c1-64)" != "$digest" ]; then
+    rm -f "$part"
+    echo "$dest: what arrived is damaged; it was removed" >&2
+    exit 1
+fi
+fresh="$dest.new"
+trap 'rm -rf "$fresh"' EXIT
+rm -rf "$fresh"
+mkdir -p "$fresh/unpacked" "$fresh/work" "$fresh/live"
+receive "$fresh/build.py"
+receive "$fresh/order.json"
+receive "$fresh/live/attend.py"
+tar -xzf "$part" -C "$fresh/unpacked" --no-same-owner
+image=$(cd / && python3 "$fresh/build.py" make < "$fresh/order.json")
+printf 'IMAGE=%s\nBASE=%s\n' "$image" "$base" > "$fresh/live/image.env"
+sync -f "$fresh"
+rm -rf "$dest"
+mv -T "$fresh/live" "$dest"
+rm -f "$part"
+"""
+
+
+@operation
+def _releases(folder: str, current: str, new: str) -> Iterator[StringCommand]:
+    entries: Entries = host.get_fact(EntriesFact, folder=folder, link=current)
+    going = outdated(entries, new)
+    kept = {name for name in (*entries.names, new) if name not in going}
+    there: frozenset[str] = host.get_fact(ImagesFact)
+    images = [
+        name for name in sorted(there) if name.startswith(f"{NAME}:") and name[len(NAME) + 1 :] not in kept
+    ]
+    for name in (*(f"{folder}/{name}" for name in going), *images):
+        record(Change(name, ("removed",)))
+    for name in going:
+        yield script('rm -rf -- "$path"', path=f"{folder}/{name}")
+    if images:
+        yield script(_PRUNE, images=" ".join(images), folder=folder)
+
+
+# A base goes with the last release that is built on it; the layers that an image is made of stay with it.
+_PRUNE = r"""
+docker rmi $images >/dev/null || exit 1
+docker images --format '{{.Repository}}:{{.Tag}}' 'clawd-base' | while read -r base; do
+    grep -qsxF "BASE=$base" "$folder"/*/image.env || docker rmi "$base" >/dev/null 2>&1 || true
+done
+"""
+
+
+@operation
+def _absent() -> Iterator[StringCommand]:
+    there: frozenset[str] = host.get_fact(ImagesFact)
+    if there:
+        for name in sorted(there):
+            record(Change(name, ("removed",)))
+        yield script("docker rmi $images >/dev/null", images=" ".join(sorted(there)))
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\0".join(parts).encode()).hexdigest()[:16]
