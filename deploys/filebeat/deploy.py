@@ -72,4 +72,4 @@ def values(settings: FilebeatSettings) -> dict[str, object]:
     }
 
 
-ACCEPTED = f"filebeat test config -c {{}} --path.config {ETC} --path.data $(mktemp -d -u)"
+ACCEPTED = "filebeat test config -c {}"

@@ -1,0 +1,113 @@
+"""Checks of Elasticsearch, read-only, as its programs and strangers see it. No secret leaves the host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploys.elastic.api import AnswersFact, Call, command, holds
+from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT
+from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, in_a_cluster
+from deploys.elasticsearch.host import Machine, MachineFact
+from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
+from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
+from deploys.ops.checks import runs_as_started
+
+
+def test_runs_with_what_is_on_the_disk(host: Any) -> None:
+    assert runs_as_started(host, "elasticsearch.service", watch=READS), (
+        f"Elasticsearch does not run, or one of these changed since it read them: {', '.join(READS)}"
+    )
+
+
+def test_starts_at_boot(host: Any) -> None:
+    assert host.service("elasticsearch").is_enabled
+
+
+def test_maps_files_where_the_host_lets_it(host: Any) -> None:
+    allowed = "true" if _machine(host).maps_files else "false"
+    lines = host.file(CONFIG).content_string.splitlines()
+    assert f"node.store.allow_mmap: {allowed}" in lines, "vm.max_map_count is not what it was at the last run"
+
+
+def test_heap_is_at_most_half_of_the_memory(host: Any, settings: ElasticsearchSettings) -> None:
+    machine = _machine(host)
+    heap = heap_for(machine.memory, settings.heap)
+    assert heap <= machine.memory // 2
+    assert f"-Xmx{heap // MIB}m" in host.file(JVM).content_string.splitlines()
+
+
+def test_secrets_are_private(host: Any) -> None:
+    folder = host.file(LOGINS)
+    assert (folder.user, folder.mode) == ("root", 0o700)
+    for name in host.check_output("ls -A %s", LOGINS).split():
+        file = host.file(f"{LOGINS}/{name}")
+        assert (file.user, file.mode) == ("root", 0o600), f"{LOGINS}/{name} can be read by others"
+    key = host.file(f"{CA.rsplit('/', 1)[0]}/privkey.pem")
+    assert (key.user, key.mode) == ("elasticsearch", 0o600)
+
+
+def test_answers_over_tls_to_elastic_in_a_cluster(host: Any) -> None:
+    asked = host.run(in_a_cluster(SERVER))
+    assert asked.rc == 0, asked.stderr.strip()
+
+
+def test_cluster_is_complete(host: Any, settings: ElasticsearchSettings) -> None:
+    call = Call("GET", "/_cluster/health", ADMIN)
+    count = len(settings.nodes)
+    held = host.run(holds(SERVER, call, f'body["number_of_nodes"] == {count} and body["status"] == "green"'))
+    assert held.rc == 0, held.stderr.strip()
+
+
+def test_strangers_are_turned_away(host: Any) -> None:
+    status = host.check_output("python3 -c %s %s %s", STRANGER, str(ELASTICSEARCH_PORT), CA)
+    assert status == "401"
+
+
+def test_a_single_node_listens_on_loopback_only(host: Any, settings: ElasticsearchSettings) -> None:
+    if not settings.alone:
+        return
+    listening = host.check_output("ss -Hltn")
+    ports = (str(ELASTICSEARCH_PORT), str(TRANSPORT_PORT))
+    addresses = [line.split()[3].rsplit(":", 1) for line in listening.splitlines()]
+    own = {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
+    assert {address for address, port in addresses if port in ports} <= own
+
+
+def test_policies_templates_roles_and_users(host: Any, settings: ElasticsearchSettings) -> None:
+    if not settings.leads:
+        return
+    things = wanted(settings)
+    asked = command(SERVER, tuple(item.probe for item in things), reading=True)
+    answers = AnswersFact().process(host.check_output(asked).splitlines())
+    wrong = [item.name for item, answer in zip(things, answers, strict=True) if not item.holds(*answer)]
+    assert not wrong, f"missing or different: {', '.join(wrong)}"
+
+
+def test_logstash_may_add_lines_and_nothing_else(host: Any, settings: ElasticsearchSettings) -> None:
+    if not settings.leads:
+        return
+    may = json.loads(host.check_output(_asking("create_doc", "auto_configure")).splitlines()[-1])[0][1]
+    assert may["has_all_requested"], may
+    read = json.loads(host.check_output(_asking("read", "delete")).splitlines()[-1])[0][1]
+    assert not any(read["index"]["logs-clawd.bot-default"].values()), "Logstash can read or delete lines"
+
+
+def _asking(*privileges: str) -> str:
+    body = {"index": [{"names": ["logs-clawd.bot-default"], "privileges": list(privileges)}]}
+    return command(SERVER, (Call("GET", "/_security/user/_has_privileges", WRITER, body),), reading=True)
+
+
+def _machine(host: Any) -> Machine:
+    fact = MachineFact()
+    return fact.process(host.check_output(fact.command()).splitlines())
+
+
+STRANGER = """
+import ssl, sys, urllib.error, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[2])
+try:
+    print(urllib.request.urlopen("https://127.0.0.1:%s/" % sys.argv[1], context=context, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""

@@ -1,0 +1,50 @@
+"""Checks of Logstash, read-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploys.elastic.placement import BEATS_PORT
+from deploys.logstash.deploy import ENVIRONMENT, READS, TAKES_LINES, TLS
+from deploys.ops.checks import runs_as_started
+
+
+def test_runs_with_what_is_on_the_disk(host: Any) -> None:
+    assert runs_as_started(host, "logstash.service", watch=READS), (
+        f"Logstash does not run, or one of these changed since it read them: {', '.join(READS)}"
+    )
+
+
+def test_starts_at_boot(host: Any) -> None:
+    assert host.service("logstash").is_enabled
+
+
+def test_takes_lines(host: Any) -> None:
+    asked = host.run(TAKES_LINES)
+    assert asked.rc == 0, asked.stderr.strip().splitlines()[-1:]
+
+
+def test_secrets_are_private(host: Any) -> None:
+    for path, owner in ((ENVIRONMENT, "root"), (f"{TLS}/privkey.pem", "logstash")):
+        file = host.file(path)
+        assert (file.user, file.mode) == (owner, 0o600), f"{path} can be read by others"
+
+
+def test_who_shows_no_certificate_is_turned_away(host: Any) -> None:
+    told = host.run("python3 -c %s %s %s", STRANGER, str(BEATS_PORT), f"{TLS}/ca.pem")
+    assert told.rc == 0, told.stderr.strip().splitlines()[-1:]
+
+
+# In TLS 1.3 the client's certificate is asked for after the handshake: reading tells.
+STRANGER = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[2])
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as plain:
+    try:
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as line:
+            if line.recv(1):
+                sys.exit("it talks to somebody without a certificate")
+    except (ssl.SSLError, ConnectionError):
+        sys.exit(0)
+sys.exit("it listens to somebody without a certificate")
+"""
