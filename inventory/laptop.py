@@ -26,6 +26,14 @@ def files(inventory: Inventory) -> Iterator[Finding]:
             yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
         if host.bastion is not None and host.bastion.ssh_key is not None:
             yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
+    if inventory.tls.mode == "acme":
+        acme = inventory.tls.acme
+        if acme.authority is not None:
+            yield from _present(
+                ("tls", "acme", "authority"), acme.authority, "leave it out for a public authority"
+            )
+        if acme.dns.hook is not None:
+            yield from _present(("tls", "acme", "dns", "hook"), acme.dns.hook, "name a provider")
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from inventory import laptop, rules
+from inventory import certificates, laptop, rules
 from inventory.errors import InventoryError, Mistake, SecretError
 from inventory.finding import Rule
 from inventory.mistakes import Wrong, dotted, wrongs
@@ -66,7 +66,12 @@ def load(path: Path, resolve_secrets: bool = True) -> Loaded:
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
     checks = rules.RULES
     if resolve_secrets:
-        checks += (rules.services.secret_values, rules.database.secret_values, laptop.files)
+        checks += (
+            rules.services.secret_values,
+            rules.database.secret_values,
+            laptop.files,
+            certificates.provided,
+        )
     mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))

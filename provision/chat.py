@@ -55,7 +55,7 @@ def console_of(loaded: Loaded) -> Console:
     return Console(
         url=f"https://{bracketed}:{loaded.inventory.nginx.https_port}/console/v1/messages",
         secret=declared.jwt_secret.get_secret_value(),
-        authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls.mode, name),
+        authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls, name),
         host=name,
     )
 

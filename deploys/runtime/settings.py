@@ -6,15 +6,19 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from deploys.component import ComponentSettings, Opening
+from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
+from deploys.tls.settings import AUTHORITY
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
+from inventory.values import size_in_bytes
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
+RELEASE = 160 << 20
+"""Bytes of a release on the disk, about."""
 
 
 class EngineSettings(ComponentSettings):
@@ -130,6 +134,20 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return (Opening(port=inventory.bot.port, sources=proxies, purpose="bot, from nginx"),) if proxies else ()
 
 
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """The bot, and three releases of both programs. The engine's memory is the model's need."""
+    if "runtime" not in inventory.hosts[host].roles:
+        return ()
+    limit = inventory.bot.memory_max
+    how = f"its limit (bot.memory_max {limit}); three releases of {RELEASE >> 20} MiB"
+    return (Need("bot", memory=size_in_bytes(limit), disk=3 * RELEASE, path="/opt/clawd", how=how),)
+
+
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """The bot's, which others reach through nginx only."""
+    return (inventory.bot.port,) if "runtime" in inventory.hosts[host].roles else ()
+
+
 def listen_host(inventory: Inventory, host: str) -> str:
     """The address the bot's HTTP server binds.
 
@@ -185,17 +203,27 @@ def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
     telegram = inventory.channels.telegram
     if telegram is None:
         return None
-    uploads = telegram.mode == "webhook" and "nginx" in inventory.hosts[host].roles
     return TelegramSettings(
         mode=telegram.mode,
         api_base=telegram.api_base.rstrip("/"),
-        upload_certificate=CERTIFICATE if uploads else None,
+        upload_certificate=_upload(inventory, host) if telegram.mode == "webhook" else None,
         registers_webhook=host == _registrar(inventory),
     )
 
 
+def _upload(inventory: Inventory, host: str) -> str | None:
+    """What shows Telegram that nginx's certificate is right: itself, or where nginx runs elsewhere, the
+    project's authority. Telegram knows public authorities by itself.
+    """
+    if inventory.tls.mode in ("acme", "provided"):
+        return None
+    if "nginx" in inventory.hosts[host].roles:
+        return CERTIFICATE
+    return AUTHORITY if inventory.tls.mode == "own-ca" and inventory.with_role("nginx") else None
+
+
 def _registrar(inventory: Inventory) -> str | None:
-    """The runtime host that registers Telegram's webhook: the first that has nginx's certificate to upload.
+    """The runtime host that registers Telegram's webhook: the first that has an nginx, else the first.
 
     Were each to register its own, the last to start would take all messages away from the others.
     """

@@ -19,11 +19,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploys.tls.certificate import KeyPair, new_authority
 from inventory.errors import ClawdError
+from inventory.sections.tls import Tls
 
 
-def trusted_certificate(state_folder: Path, mode: str, host: str) -> Path:
-    """The PEM file that leads to the certificate of `host`. Raises `ClawdError` while there is none."""
-    own_ca = mode == "own-ca"
+def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
+    """The PEM file that leads to the certificate of `host`; `None` when authorities that all know do.
+
+    Raises `ClawdError` while there is none.
+    """
+    if tls.mode == "provided":
+        return None
+    if tls.mode == "acme":
+        return tls.acme.authority
+    own_ca = tls.mode == "own-ca"
     path = _folder(state_folder) / "ca.pem" if own_ca else _pinned(state_folder, host)
     if not path.is_file():
         raise ClawdError(

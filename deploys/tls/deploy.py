@@ -1,13 +1,17 @@
-"""The certificate of a host: issued on the laptop, installed together with its key in one step.
+"""The certificate of a host, installed together with its key in one step.
 
 /etc/clawd/tls.d/<serial>/{fullchain.pem,privkey.pem}
 /etc/clawd/tls -> tls.d/<serial>
+
+It is issued on the laptop or was given there; from an authority that speaks ACME, the host obtains and renews
+it by itself.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +26,12 @@ from deploys.ops.changes import Change, operation, record, text_diff
 from deploys.ops.facts import Fact, PathFact, PathState
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.settings import settings_of, supplies
+from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
-from deploys.tls.certificate import Installed, new_certificate, reason_to_issue
-from deploys.tls.settings import AUTHORITY, TlsSettings
+from deploys.tls.certificate import Installed, leaf_of, new_certificate, reason_to_issue
+from deploys.tls.settings import AUTHORITY, CURRENT, ProvidedSettings, TlsSettings
 
-CURRENT = "/etc/clawd/tls"
-SERIALS = "/etc/clawd/tls.d"
+SERIALS = f"{CURRENT}.d"
 CHAIN = f"{CURRENT}/fullchain.pem"
 KEY = f"{CURRENT}/privkey.pem"
 
@@ -41,13 +45,17 @@ def utc_now() -> datetime:
 
 @deploy("TLS")
 def apply() -> None:
-    """A certificate that holds for the declared names, renewed in time."""
-    certificate(settings_of("tls", TlsSettings), supplies().state_folder)
+    """A certificate that holds for the declared names, renewed in time, and its end told to metrics."""
+    settings = settings_of("tls", TlsSettings)
+    renewal.program(settings)
+    certificate(settings, supplies().state_folder)
+    renewal.timer()
 
 
 @deploy("Remove TLS")
 def remove() -> None:
-    """No certificate and no key. The authority on the laptop stays."""
+    """No certificate, no key, and nothing that renews them. The authority on the laptop stays."""
+    renewal.absent()
     files.absent(CURRENT)
     files.absent(SERIALS)
 
@@ -56,7 +64,7 @@ class CertificateFact(Fact):
     """The certificate a host has, as `Installed`."""
 
     def command(self, chain: str, key: str) -> str:
-        """A script that prints mode and public half of the key, then the chain in base64."""
+        """A script that prints mode and public half of the key, the chain in base64, and its source."""
         return assignments(chain=chain, key=key) + _INSTALLED
 
     @staticmethod
@@ -66,8 +74,8 @@ class CertificateFact(Fact):
 
     def process(self, output: list[str]) -> Installed:
         """Turn the script's lines into `Installed`."""
-        mode, public, chain = (*output, "", "", "")[:3]
-        return Installed(b64decode(chain), public, mode)
+        mode, public, chain, source = (*output, "", "", "", "")[:4]
+        return Installed(b64decode(chain), public, mode, source)
 
 
 _INSTALLED = r"""
@@ -75,6 +83,7 @@ stat -L -c %a "$key" 2>/dev/null || echo
 openssl pkey -in "$key" -pubout -outform DER 2>/dev/null | sha256sum | cut -c1-64
 base64 -w0 "$chain" 2>/dev/null
 echo
+cat "${chain%/*}/source" 2>/dev/null || true
 """
 
 
@@ -142,34 +151,56 @@ def _certificate(
 ) -> Iterator[StringCommand]:
     chain_path, key_path = f"{folder}/fullchain.pem", f"{folder}/privkey.pem"
     installed: Installed = host.get_fact(CertificateFact, chain=chain_path, key=key_path)
-    own_ca = wanted.mode == "own-ca"
-    known = authority_certificate(state_folder) if own_ca else None
+    known = authority_certificate(state_folder) if wanted.mode == "own-ca" else None
     reason = reason_to_issue(installed, wanted, known, clock())
     if reason is None:
-        if not own_ca:
+        if wanted.mode == "self-signed":
             remember(state_folder, host.name, installed.chain)
         return
-    record(Change(chain_path, (f"issue a certificate for {', '.join(wanted.names)}: {reason}",)))
+    source = {"acme": "obtain", "provided": "install"}.get(wanted.mode, "issue")
+    record(Change(chain_path, (f"{source} a certificate for {', '.join(wanted.names)}: {reason}",)))
     record(Change(key_path, (), secret=True))
+    if wanted.mode == "acme":
+        yield script(renewal.OBTAIN)
+        return
     yield script('(umask 077; mkdir -p "$folder")', folder=f"{folder}.d")
     # Preparing ends at the first command, so a plan makes neither authority nor key.
-    signer = (
-        authority(state_folder, wanted.project, timedelta(days=wanted.lifetime_days), clock())
-        if own_ca
-        else None
-    )
-    issued = new_certificate(wanted, signer, clock())
-    chain = issued.certificate_pem + (signer.certificate_pem if signer else b"")
+    new = _provided(wanted.provided) if wanted.provided else _issued(wanted, state_folder, clock())
     yield script(
         RECEIVE + _INSTALL,
-        stdin=framed(chain) + framed(issued.key_pem) + framed(signer.certificate_pem if signer else b""),
+        stdin=framed(new.chain) + framed(new.key) + framed(new.authority),
         current=folder,
         serials=f"{folder}.d",
         owner=owner,
-        serial=f"{issued.certificate.serial_number:x}",
+        serial=f"{new.serial:x}",
     )
-    if not own_ca:
-        remember(state_folder, host.name, chain)
+    if wanted.mode == "self-signed":
+        remember(state_folder, host.name, new.chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What is to be installed, in PEM; `authority` is empty where that is not ours."""
+
+    serial: int
+    chain: bytes
+    key: bytes = field(repr=False)
+    authority: bytes = b""
+
+
+def _issued(wanted: TlsSettings, state_folder: Path, now: datetime) -> _New:
+    if wanted.mode == "self-signed":
+        alone = new_certificate(wanted, None, now)
+        return _New(alone.certificate.serial_number, alone.certificate_pem, alone.key_pem)
+    signer = authority(state_folder, wanted.project, timedelta(days=wanted.lifetime_days), now)
+    issued = new_certificate(wanted, signer, now)
+    chain = issued.certificate_pem + signer.certificate_pem
+    return _New(issued.certificate.serial_number, chain, issued.key_pem, signer.certificate_pem)
+
+
+def _provided(provided: ProvidedSettings) -> _New:
+    chain, key = (value.get_secret_value().encode() for value in (provided.certificate, provided.key))
+    return _New(leaf_of(provided).serial_number, chain.rstrip() + b"\n", key.rstrip() + b"\n")
 
 
 # A reader sees the old pair or the new one: both files change with the one link.

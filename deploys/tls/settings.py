@@ -14,7 +14,7 @@ from inventory.sections.tls import LETS_ENCRYPT
 
 CURRENT = "/etc/clawd/tls"
 AUTHORITY = "/etc/clawd/authority.pem"
-"""Where a bot without an nginx beside it finds the project's authority, to upload it to Telegram."""
+"""Where a bot finds the project's authority: to check servers of ours, and to upload it to Telegram."""
 
 
 class AcmeSettings(ComponentSettings):
@@ -28,7 +28,7 @@ class AcmeSettings(ComponentSettings):
     https_port: int = Field(443, description="Where nginx is asked for what it serves.")
     provider: str = "exec"
     hook: Path | None = None
-    environment: dict[str, SecretStr] = {}
+    environment: dict[str, SecretStr] = Field({})
     resolvers: tuple[str, ...] = ()
     check_propagation: bool = True
 
@@ -49,19 +49,14 @@ class TlsSettings(ComponentSettings):
     lifetime_days: int = 90
     renew_fraction: float = 0.33
     client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
-    authority_only: bool = Field(False, description="The host gets the authority's certificate, none itself.")
     acme: AcmeSettings | None = Field(None, description="Required in mode acme.")
     provided: ProvidedSettings | None = Field(None, description="Required in mode provided.")
 
 
 def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:
-    """The certificate of `host`, in its own address's name when none is declared; only nginx needs one.
-
-    A bot that has to tell Telegram of the project's authority gets that.
-    """
+    """The certificate of `host`, in its own address's name when none is declared; only nginx needs one."""
     tls = inventory.tls
-    has_nginx = "nginx" in inventory.hosts[host].roles
-    if not has_nginx and not uploads_authority(inventory, host):
+    if "nginx" not in inventory.hosts[host].roles:
         return None
     return TlsSettings(
         project=inventory.project,
@@ -69,7 +64,6 @@ def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:
         names=tuple(canonical(name) for name in tls.names or (inventory.hosts[host].address,)),
         lifetime_days=tls.lifetime_days,
         renew_fraction=tls.renew_fraction,
-        authority_only=not has_nginx,
         acme=_acme(inventory) if tls.mode == "acme" else None,
         provided=(
             ProvidedSettings(certificate=tls.provided.certificate, key=tls.provided.key)
@@ -77,13 +71,6 @@ def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:
             else None
         ),
     )
-
-
-def uploads_authority(inventory: Inventory, host: str) -> bool:
-    """Whether the bot of `host` uploads the project's authority to Telegram, having no nginx beside it."""
-    roles, telegram = inventory.hosts[host].roles, inventory.channels.telegram
-    webhook = telegram is not None and telegram.mode == "webhook" and bool(inventory.with_role("nginx"))
-    return webhook and inventory.tls.mode == "own-ca" and "runtime" in roles and "nginx" not in roles
 
 
 def _acme(inventory: Inventory) -> AcmeSettings:

@@ -99,12 +99,12 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
             ((*path, "mode"), (*path, "secret_token")),
         )
     runtimes, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
-    if runtimes and fronts and not runtimes.keys() & fronts.keys():
+    if inventory.tls.mode == "self-signed" and runtimes and fronts and not runtimes.keys() & fronts.keys():
         yield Finding(
-            ((*path, "mode"), path),
-            "no host has both runtime and nginx, so no bot can give nginx's certificate to Telegram",
-            "give one host both roles, or write `mode: polling` with one runtime host",
-            (EVERY_ROLE,),
+            (("tls", "mode"), path),
+            "no host has both runtime and nginx, so no bot can give Telegram nginx's own certificate",
+            "write `tls.mode: own-ca` or `acme`, or give one host both roles",
+            (EVERY_ROLE, (*path, "mode")),
         )
     port = inventory.nginx.https_port
     if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM and port not in TELEGRAM_WEBHOOK_PORTS:

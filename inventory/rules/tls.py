@@ -2,6 +2,111 @@
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+import re
+from collections.abc import Iterator
 
-RULES: tuple[Rule, ...] = ()
+from inventory.finding import EVERY_ROLE, Finding, Rule, from_verdict
+from inventory.model import Inventory
+from inventory.source import KeyPath
+from inventory.values import check_server, is_address
+
+ACME: KeyPath = ("tls", "acme")
+DNS: KeyPath = (*ACME, "dns")
+MODE: KeyPath = ("tls", "mode")
+
+
+def acme(inventory: Inventory) -> Iterator[Finding]:
+    """An authority by ACME is asked for what it can issue, by a challenge that can be answered."""
+    declared = inventory.tls.acme
+    if inventory.tls.mode != "acme":
+        return
+    yield from from_verdict((*ACME, "server"), check_server(declared.server))
+    if declared.email is None:
+        yield Finding(
+            (ACME, MODE),
+            "`tls.acme` lacks `email`, with which the account at the authority is opened",
+            "add `email:`, an address that is read",
+            ((*ACME, "email"),),
+        )
+    yield from _names(inventory)
+    if declared.challenge == "http-01":
+        yield from _http(inventory)
+    else:
+        yield from _dns(inventory)
+
+
+def _names(inventory: Inventory) -> Iterator[Finding]:
+    if not inventory.tls.names:
+        for name, host in inventory.with_role("nginx").items():
+            if is_address(host.address):
+                yield Finding(
+                    (("tls", "names"), MODE),
+                    f"`{name}` is known by an address only, and ACME certificates are for names",
+                    "add `names:` to `tls`, such as bot.example.com",
+                )
+    for index, name in enumerate(inventory.tls.names):
+        if is_address(name):
+            yield Finding(
+                (("tls", "names", index),),
+                f"{name} is an address, and ACME certificates are for names",
+                "remove it, or write `mode: own-ca`",
+                (MODE,),
+            )
+
+
+def _http(inventory: Inventory) -> Iterator[Finding]:
+    wildcards = [name for name in inventory.tls.names if name.startswith("*")]
+    if wildcards:
+        yield Finding(
+            (("tls", "names", inventory.tls.names.index(wildcards[0])), ("tls", "names")),
+            f"{wildcards[0]} cannot be proved by http-01",
+            "write `challenge: dns-01` in `tls.acme`",
+            ((*ACME, "challenge"), MODE),
+        )
+    fronts = inventory.with_role("nginx")
+    if inventory.tls.names and len(fronts) > 1:
+        yield Finding(
+            ((*ACME, "challenge"), ACME, MODE),
+            f"{', '.join(fronts)} share names: the authority may ask one for the proof that another has",
+            "write `challenge: dns-01`, or leave `tls.names` out so that each host has its own name",
+            (("tls", "names"), EVERY_ROLE),
+        )
+
+
+def _dns(inventory: Inventory) -> Iterator[Finding]:
+    dns = inventory.tls.acme.dns
+    if dns.provider == "exec" and dns.hook is None:
+        yield Finding(
+            (DNS, ACME),
+            "`tls.acme.dns` lacks `hook`, the program that makes the record",
+            "add `hook:`, or name a `provider:` of https://go-acme.github.io/lego/dns",
+            ((*DNS, "hook"), (*DNS, "provider")),
+        )
+    if dns.provider != "exec" and dns.hook is not None:
+        yield Finding(
+            ((*DNS, "hook"),),
+            f"the provider {dns.provider} uses no hook",
+            "remove the hook, or write `provider: exec`",
+            ((*DNS, "provider"),),
+        )
+    for name in dns.environment:
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            yield Finding(
+                ((*DNS, "environment", name),),
+                f"{name} is no name of an environment variable",
+                "write capital letters, digits and `_`",
+            )
+
+
+def provided(inventory: Inventory) -> Iterator[Finding]:
+    """What is to be installed is there."""
+    if inventory.tls.mode == "provided" and inventory.tls.provided is None:
+        yield Finding(
+            (MODE,),
+            "`tls` lacks `provided`, the certificate and its key",
+            "add `provided:` with `certificate: !file …` and `key: !file …`",
+            (("tls", "provided"),),
+        )
+
+
+RULES: tuple[Rule, ...] = (acme, provided)

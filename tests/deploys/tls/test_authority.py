@@ -10,6 +10,7 @@ import pytest
 
 from deploys.tls.authority import authority, authority_certificate, remember, trusted_certificate
 from inventory.errors import ClawdError
+from inventory.sections.tls import Acme, Tls
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAYS = timedelta(days=90)
@@ -51,10 +52,20 @@ def test_authority_that_ends_too_early_is_refused(tmp_path: Path) -> None:
 
 def test_what_the_laptop_trusts(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    for kind in ("own-ca", "self-signed"):
+    own_ca, self_signed = Tls(mode="own-ca"), Tls(mode="self-signed")
+    for tls in (own_ca, self_signed):
         with pytest.raises(ClawdError, match="does not exist"):
-            trusted_certificate(state, kind, "bot1")
+            trusted_certificate(state, tls, "bot1")
     authority(state, "p", DAYS, NOW)
     remember(state, "bot1", b"certificate of bot1")
-    assert trusted_certificate(state, "own-ca", "bot1") == state / "ca" / "ca.pem"
-    assert trusted_certificate(state, "self-signed", "bot1").read_bytes() == b"certificate of bot1"
+    assert trusted_certificate(state, own_ca, "bot1") == state / "ca" / "ca.pem"
+    pinned = trusted_certificate(state, self_signed, "bot1")
+    assert pinned is not None
+    assert pinned.read_bytes() == b"certificate of bot1"
+
+
+def test_what_public_authorities_sign_is_trusted_as_everywhere(tmp_path: Path) -> None:
+    assert trusted_certificate(tmp_path, Tls(mode="provided"), "bot1") is None
+    assert trusted_certificate(tmp_path, Tls(mode="acme"), "bot1") is None
+    own = Acme(server="https://ca.example.com/dir", authority=tmp_path / "root.pem")
+    assert trusted_certificate(tmp_path, Tls(mode="acme", acme=own), "bot1") == tmp_path / "root.pem"

@@ -1,0 +1,104 @@
+"""What a host has to obtain and renew its certificate by itself, and to tell metrics when it ends.
+
+lego, from the distribution (4.9 in Debian 12 and 13), is the ACME client: one program without a Python of its
+own to keep, that knows some hundred DNS providers. When to renew is decided by our own program, by the part
+of the lifetime that is left; lego's own `renew` counts days.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploys.ops import files, packages, services, units
+from deploys.tls.settings import AcmeSettings, TlsSettings
+
+PROGRAM = "/usr/local/lib/clawd/certificate"
+FOLDER = "/etc/clawd/acme"
+CONFIG = f"{FOLDER}/config.json"
+ENVIRONMENT = f"{FOLDER}/environment.json"
+HOOK = f"{FOLDER}/dns-hook"
+SERVER_AUTHORITY = f"{FOLDER}/authority.pem"
+WEBROOT = "/var/lib/clawd/acme"
+LEGO = "/var/lib/clawd/lego"
+METRICS = "/var/lib/prometheus/node-exporter/clawd_tls.prom"
+UNITS = ("clawd-tls.service", "clawd-tls.timer")
+READ_BY_NGINX = (
+    "/etc/nginx/nginx.conf",
+    "/etc/nginx/clawd/upstreams.conf",
+    "/etc/clawd/tls/fullchain.pem",
+    "/etc/clawd/tls/privkey.pem",
+)
+"""What nginx is stamped with, see deploys/nginx/deploy.py: a renewal on the host is no difference to `up`."""
+OBTAIN = f"exec {PROGRAM} obtain"
+
+_IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
+
+
+def program(settings: TlsSettings) -> None:
+    """The program, with what it is told; for ACME also lego, and how challenges are answered."""
+    acme = settings.acme
+    if acme:
+        packages.installed("lego", component="tls")
+        files.directory(WEBROOT)
+    files.directory(PROGRAM.rsplit("/", 1)[0])
+    files.template("tls/certificate.py", PROGRAM, {}, mode="0755", check=_IS_PYTHON)
+    files.directory(FOLDER)
+    _file(SERVER_AUTHORITY, acme.authority.read_bytes() if acme and acme.authority else None)
+    _file(HOOK, acme.hook.read_bytes() if acme and acme.hook else None, mode="0700")
+    secrets = {name: value.get_secret_value() for name, value in acme.environment.items()} if acme else {}
+    text = json.dumps(secrets, indent=1, sort_keys=True).encode()
+    _file(ENVIRONMENT, text if secrets else None, mode="0600", secret=True)
+    files.put(CONFIG, json.dumps(config(settings), indent=1) + "\n")
+    if not acme:
+        packages.removed("tls")
+        files.absent(LEGO)
+
+
+def timer() -> None:
+    """What looks every hour whether it is time."""
+    for unit in UNITS:
+        files.template(f"tls/{unit}", f"/etc/systemd/system/{unit}", {}, check="systemd-analyze verify {}")
+    paths = tuple(f"/etc/systemd/system/{unit}" for unit in UNITS)
+    services.converge("clawd-tls.timer", inputs="", watch=paths)
+
+
+def absent() -> None:
+    """Neither program nor timer nor lego, nor the account it has with the authority."""
+    for unit in reversed(UNITS):
+        units.absent(unit)
+    packages.removed("tls")
+    for path in (PROGRAM, FOLDER, LEGO, METRICS):
+        files.absent(path)
+
+
+def config(settings: TlsSettings) -> dict[str, Any]:
+    """What the program is told; nothing of it is secret."""
+    told: dict[str, Any] = {"mode": settings.mode}
+    if settings.acme:
+        told |= {"names": settings.names, "renew_fraction": settings.renew_fraction, **_acme(settings.acme)}
+    return told
+
+
+def _acme(acme: AcmeSettings) -> dict[str, Any]:
+    return {
+        "server": acme.server,
+        "email": acme.email,
+        "challenge": acme.challenge,
+        "http_port": acme.http_port,
+        "https_port": acme.https_port,
+        "webroot": WEBROOT,
+        "provider": acme.provider,
+        "hook": HOOK if acme.hook else None,
+        "resolvers": acme.resolvers,
+        "check_propagation": acme.check_propagation,
+        "authority": SERVER_AUTHORITY if acme.authority else None,
+        "watched": READ_BY_NGINX,
+    }
+
+
+def _file(path: str, content: bytes | None, *, mode: str = "0644", secret: bool = False) -> None:
+    if content is None:
+        files.absent(path)
+    else:
+        files.put(path, content, mode=mode, secret=secret)
