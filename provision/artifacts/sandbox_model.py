@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -78,8 +77,8 @@ def _fetch(folder: Path, progress: Tell) -> Path:
 def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: Tell) -> Path:
     engine = engine_wheels([kind], cache, progress=progress)[kind]
     release = release_for(kind, engine, cache, progress=progress)
-    with tarfile.open(release.archive.archive) as archive:
-        archive.extractall(folder / "release", filter="data")
+    # Made by this program; and tarfile's filters came to Python 3.11 only after the one of Debian 12.
+    shutil.unpack_archive(release.archive.archive, folder / "release", "gztar")
     return folder / "release" / "site-packages"
 
 

@@ -110,8 +110,7 @@ def test_python_imports_from_an_unpacked_release(
     source: RuntimeSource, engine: EngineWheel, cache: Cache, tmp_path: Path
 ) -> None:
     release = release_for(BOOKWORM, engine, cache, source=source)
-    with tarfile.open(release.archive.archive) as archive:
-        archive.extractall(tmp_path / "r", filter="data")
+    shutil.unpack_archive(release.archive.archive, tmp_path / "r", "gztar")
     code = "import alpha, beta, llama_cpp, clawd_runtime.engine.main as m; print(m.__file__)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
