@@ -1,1 +1,1 @@
-"""exporters: what Prometheus reads of a host, its nginx, its database and its GPUs, and probes of the fronts."""
+"""exporters: what Prometheus reads of a host, nginx, database and GPUs, and probes of the fronts."""

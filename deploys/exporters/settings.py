@@ -35,7 +35,7 @@ class ExportersSettings(ComponentSettings):
     name: str = Field("127.0.0.1", description="Of this host, in a certificate of its own.")
     trust: Literal["own", "public", "nobody"] = Field(
         "own",
-        description="Which authority the fronts' certificates are checked by: the project's, the public ones. "
+        description="What the fronts' certificates are checked by: the project's authority, public ones. "
         "Of one that this host cannot know, only the expiry is watched.",
     )
     sysfs: str = Field("/sys", description="Where the kernel shows what hardware there is.")

@@ -1,1 +1,1 @@
-"""prometheus."""
+"""prometheus: gathers the metrics of all hosts and looks for what is beyond its threshold."""

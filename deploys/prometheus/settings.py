@@ -1,11 +1,130 @@
-"""What a host has of prometheus."""
+"""What Prometheus measures, how often, and when that is an alert."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from pydantic import Field
+
+from deploys.component import ComponentSettings, Need
+from deploys.exporters.settings import (
+    BLACKBOX,
+    MIB,
+    NGINX,
+    NODE,
+    POSTGRES,
+    fronts,
+    monitoring_host,
+    target,
+)
+from deploys.exporters.settings import settings_for as exporters_for
+from deploys.model.settings import local_model
 from inventory.model import Inventory
+from inventory.sections.monitoring import Thresholds
+from inventory.values import size_in_bytes
+
+PORT, ALERTMANAGER_PORT = 9090, 9093
+SERIES_A_HOST = 1600
+"""Of the node exporter 1,100, nginx 20, PostgreSQL 350, bot and engine 300: seen on the sandbox."""
+BYTES_A_SERIES = 8 * 1024
+"""In memory, index and open chunk."""
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class Target(ComponentSettings):
+    """Something that is measured. `address` is what `host` is reached by from the monitoring host."""
+
+    host: str
+    address: str
+    module: str | None = Field(None, description="Of the blackbox exporter, which then asks `address`.")
+
+
+class Job(ComponentSettings):
+    """Targets of one kind."""
+
+    name: str
+    path: str = "/metrics"
+    targets: tuple[Target, ...]
+
+
+class PrometheusSettings(ComponentSettings):
+    """One Prometheus."""
+
+    project: str
+    jobs: tuple[Job, ...]
+    scrape_interval: int
+    evaluation_interval: int
+    window: int
+    sustained: int
+    retention_size: str
+    thresholds: Thresholds
+    bot_memory: int = Field(description="Bytes that a bot may use.")
+
+
+def settings_for(inventory: Inventory, host: str) -> PrometheusSettings | None:
+    """The Prometheus of the monitoring host; `None` elsewhere."""
+    if host != monitoring_host(inventory):
+        return None
+    declared = inventory.monitoring
+    return PrometheusSettings(
+        project=inventory.project,
+        jobs=tuple(job for job in _jobs(inventory) if job.targets),
+        scrape_interval=declared.scrape_interval,
+        evaluation_interval=declared.evaluation_interval,
+        window=declared.window,
+        sustained=declared.sustained,
+        retention_size=declared.retention_size,
+        thresholds=declared.thresholds,
+        bot_memory=size_in_bytes(inventory.bot.memory_max),
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Memory for what it holds open, disk for what it keeps."""
+    settings = settings_for(inventory, host)
+    if settings is None:
+        return ()
+    hosts = len(inventory.hosts)
+    series = hosts * SERIES_A_HOST
+    memory = 96 * MIB + series * BYTES_A_SERIES
+    return (
+        Need(
+            "Prometheus",
+            memory=memory,
+            disk=100 * MIB,
+            how=f"memory: 96 MiB + {hosts} hosts of {SERIES_A_HOST} series of 8 KiB; disk: programs 100 MiB",
+        ),
+        Need(
+            "measurements",
+            disk=int(size_in_bytes(settings.retention_size) * 1.1),
+            path="/var/lib",
+            how=f"monitoring.retention_size {settings.retention_size} + a tenth while blocks are joined",
+        ),
+    )
+
+
+def _jobs(inventory: Inventory) -> tuple[Job, ...]:
+    hosts = tuple(inventory.hosts)
+    exporters = {host: exporters_for(inventory, host) for host in hosts}
+    with_nginx = [host for host, settings in exporters.items() if settings and settings.nginx]
+    with_database = [host for host, settings in exporters.items() if settings and settings.database]
+    bots = tuple(inventory.with_role("runtime"))
+    engines = bots if local_model(inventory) else ()
+    local = monitoring_host(inventory)
+
+    def at(port: int, names: tuple[str, ...] | list[str]) -> tuple[Target, ...]:
+        return tuple(Target(host=name, address=target(inventory, name, port)) for name in names)
+
+    probed = tuple(
+        Target(host=front.host, address=f"https://{front.address}/healthz", module=front.host)
+        for front in fronts(inventory)
+    )
+    watcher = [local] if local else []
+    return (
+        Job(name="clawd-bot", targets=at(inventory.bot.port, bots)),
+        Job(name="clawd-engine", path="/engine/metrics", targets=at(inventory.bot.port, engines)),
+        Job(name="node", targets=at(NODE, hosts)),
+        Job(name="nginx", targets=at(NGINX, with_nginx)),
+        Job(name="postgres", targets=at(POSTGRES, with_database)),
+        Job(name="front", path="/probe", targets=probed),
+        Job(name="blackbox", targets=at(BLACKBOX, watcher if probed else [])),
+        Job(name="prometheus", targets=at(PORT, watcher)),
+        Job(name="alertmanager", targets=at(ALERTMANAGER_PORT, watcher)),
+    )

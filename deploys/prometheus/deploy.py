@@ -1,0 +1,52 @@
+"""Prometheus: Debian's package with configuration and rules that promtool has accepted."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+
+from deploys.exporters import account
+from deploys.exporters.exporter import ACCOUNT, defaults_text
+from deploys.ops import files, packages, services, units
+from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
+from deploys.prometheus.rules import rules, rules_text
+from deploys.prometheus.settings import PORT, PrometheusSettings
+from deploys.settings import purging, settings_of
+
+UNIT = "prometheus"
+DEFAULTS = f"/etc/default/{UNIT}"
+DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/clawd.conf"
+READS = (DEFAULTS, DROP_IN, CONFIG, RULES)
+
+
+@deploy("Prometheus")
+def apply() -> None:
+    """Prometheus measuring every target and looking at every rule."""
+    settings = settings_of("prometheus", PrometheusSettings)
+    files.put(DEFAULTS, defaults_text(arguments(settings)))
+    files.directory(DROP_IN.rsplit("/", 1)[0])
+    files.template("prometheus/service.conf", DROP_IN, {})
+    packages.installed("prometheus", component="prometheus")
+    files.directory(DATA, owner=ACCOUNT, group=ACCOUNT, mode="0750")
+    text = rules_text(rules(settings), settings.evaluation_interval)
+    files.put(RULES, text, check="promtool check rules {}")
+    files.put(CONFIG, config(settings), check="promtool check config {}")
+    services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"), timeout=120)
+
+
+@deploy("Remove Prometheus")
+def remove() -> None:
+    """No Prometheus; what it measured stays, with the account that it belongs to, unless it is purged."""
+    units.absent(f"{UNIT}.service", file=False)
+    packages.removed("prometheus")
+    files.absent(DROP_IN.rsplit("/", 1)[0])
+    for path in (DEFAULTS, RULES, CONFIG):
+        files.absent(path)
+    if purging():
+        files.absent(DATA)
+    account.gone()
+
+
+def probe(port: int, path: str) -> str:
+    """A shell command that succeeds when this host answers `path` with 200."""
+    program = f'import urllib.request as u; u.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read()'
+    return f"/usr/bin/python3 -c '{program}'"
