@@ -1,1 +1,1 @@
-"""alertmanager."""
+"""alertmanager: gathers what Prometheus finds into messages, and has the bots tell them."""

@@ -1,11 +1,98 @@
-"""What a host has of alertmanager."""
+"""Where alerts go: from Alertmanager to a bot, and from the bot to people."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from deploys.component import ComponentSettings, Need
+from deploys.exporters.settings import MIB, monitoring_host, target
 from inventory.model import Inventory
 
+PORT = 9093
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+
+class AlertmanagerSettings(ComponentSettings):
+    """One Alertmanager."""
+
+    bots: tuple[str, ...] = Field((), description="`address:port` of bots; nobody is told when empty.")
+    token: SecretStr | None = Field(None, description="By which it proves itself to the bots.")
+    group_wait: int = 30
+    group_interval: int = 300
+
+
+class AlertsChannel(ComponentSettings):
+    """The bots' part: whom they tell. Without secrets."""
+
+    language: Literal["en", "zh"]
+    telegram_chat: int | None = None
+    feishu_chat: str | None = None
+    custom_bot: bool = False
+    custom_bot_signs: bool = False
+
+
+def settings_for(inventory: Inventory, host: str) -> AlertmanagerSettings | None:
+    """The Alertmanager of the monitoring host; `None` elsewhere."""
+    if host != monitoring_host(inventory):
+        return None
+    declared = inventory.monitoring.alerts
+    if declared is None:
+        return AlertmanagerSettings()
+    return AlertmanagerSettings(
+        bots=tuple(target(inventory, bot, inventory.bot.port) for bot in telling(inventory)),
+        token=declared.token,
+        group_wait=declared.group_wait,
+        group_interval=declared.group_interval,
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """One small process."""
+    if settings_for(inventory, host) is None:
+        return ()
+    how = "memory: process 40 MiB; disk: programs 45 MiB + silences and what was told 19 MiB"
+    return (Need("Alertmanager", memory=40 * MIB, disk=64 * MIB, how=how),)
+
+
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """Its own, on loopback."""
+    return (PORT,) if host == monitoring_host(inventory) else ()
+
+
+def telling(inventory: Inventory) -> tuple[str, ...]:
+    """The runtime hosts whose bots are told.
+
+    All of them where they share a database: the first to store a notification tells it, the others know it
+    then. Bots with an inbox of their own would each tell it, so then it is the first alone.
+    """
+    bots = tuple(inventory.with_role("runtime"))
+    return bots if inventory.database is not None else bots[:1]
+
+
+def alerts_channel(inventory: Inventory) -> AlertsChannel | None:
+    """What the bots are told about alerts; `None` when there is nobody to tell, or nobody who watches."""
+    declared = inventory.monitoring.alerts
+    if declared is None or monitoring_host(inventory) is None:
+        return None
+    spoken = inventory.bot.language
+    return AlertsChannel(
+        language=declared.language or ("en" if spoken == "auto" else spoken),
+        telegram_chat=declared.telegram_chat,
+        feishu_chat=declared.feishu_chat,
+        custom_bot=declared.feishu_webhook is not None,
+        custom_bot_signs=declared.feishu_webhook_secret is not None,
+    )
+
+
+def alerts_credentials(inventory: Inventory) -> dict[str, SecretStr]:
+    """The secrets of the bots' part, by the names of their credentials."""
+    declared = inventory.monitoring.alerts
+    if declared is None or alerts_channel(inventory) is None:
+        return {}
+    found = {
+        "alerts-token": declared.token,
+        "alerts-feishu-webhook": declared.feishu_webhook,
+        "alerts-feishu-secret": declared.feishu_webhook_secret,
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -132,6 +132,15 @@ def _trust(inventory: Inventory) -> Literal["own", "public", "nobody"]:
     return "public" if tls.mode == "acme" and tls.acme.authority is None else "nobody"
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """One an exporter."""
+    settings = settings_for(inventory, host)
+    if settings is None:
+        return ()
+    there = {NODE: True, NGINX: settings.nginx, POSTGRES: settings.database, BLACKBOX: bool(settings.fronts)}
+    return tuple(port for port, is_there in there.items() if is_there)
+
+
 def _certificate_name(inventory: Inventory, host: str) -> str:
     names = [name for name in inventory.tls.names if not name.startswith("*")]
     return canonical(names[0] if names else inventory.hosts[host].address)

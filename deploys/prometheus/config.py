@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.exporters.exporter import module_of
 from deploys.exporters.settings import BLACKBOX
 from deploys.prometheus.rules import yaml_text
-from deploys.prometheus.settings import ALERTMANAGER_PORT, PORT, Job, PrometheusSettings, Target
+from deploys.prometheus.settings import PORT, Job, PrometheusSettings, Target
 
 CONFIG = "/etc/prometheus/prometheus.yml"
 RULES = "/etc/prometheus/clawd-rules.yml"

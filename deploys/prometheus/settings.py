@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.component import ComponentSettings, Need
 from deploys.exporters.settings import (
     BLACKBOX,
@@ -21,7 +22,7 @@ from inventory.model import Inventory
 from inventory.sections.monitoring import Thresholds
 from inventory.values import size_in_bytes
 
-PORT, ALERTMANAGER_PORT = 9090, 9093
+PORT = 9090
 SERIES_A_HOST = 1600
 """Of the node exporter 1,100, nginx 20, PostgreSQL 350, bot and engine 300: seen on the sandbox."""
 BYTES_A_SERIES = 8 * 1024
@@ -98,6 +99,11 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
             how=f"monitoring.retention_size {settings.retention_size} + a tenth while blocks are joined",
         ),
     )
+
+
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """Its own, on loopback."""
+    return (PORT,) if host == monitoring_host(inventory) else ()
 
 
 def _jobs(inventory: Inventory) -> tuple[Job, ...]:

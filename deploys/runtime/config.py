@@ -61,6 +61,8 @@ def _channels(settings: RuntimeSettings) -> dict[str, Any]:
         channels["feishu"] = settings.feishu.model_dump()
     if settings.console:
         channels["console"] = {}
+    if settings.alerts:
+        channels["alerts"] = settings.alerts.model_dump(exclude_none=True)
     return channels
 
 

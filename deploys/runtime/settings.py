@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from deploys.alertmanager.settings import AlertsChannel, alerts_channel, alerts_credentials
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
+from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
 from deploys.tls.settings import AUTHORITY
@@ -82,6 +84,7 @@ class RuntimeSettings(ComponentSettings):
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = False
+    alerts: AlertsChannel | None = Field(None, description="Who is told what Alertmanager says.")
     project: str = Field("clawd", description="Names the authority of the shared database's certificate.")
     database: str | None = Field(
         None, description="URL of the database that several bots share, without its password; else its own."
@@ -113,11 +116,13 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             else None
         ),
         console=channels.console is not None,
+        alerts=alerts_channel(inventory),
         project=inventory.project,
         database=url_for(inventory, host),
         credentials={
             **_channel_credentials(channels),
             **_model_credentials(inventory),
+            **alerts_credentials(inventory),
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
         container=_container(inventory),
@@ -125,13 +130,19 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """The bot's port, for the other hosts whose nginx passes requests to it."""
+    """The bot's port, for the other hosts whose nginx passes requests to it, and for the one that watches."""
     proxies = tuple(
         inventory.internal(name)
         for name in inventory.with_role("nginx")
         if name != host and host in bots_behind(inventory, name)
     )
-    return (Opening(port=inventory.bot.port, sources=proxies, purpose="bot, from nginx"),) if proxies else ()
+    watcher = watched_from(inventory, host) if "runtime" in inventory.hosts[host].roles else ()
+    found = (("bot, from nginx", proxies), ("bot, from monitoring", watcher))
+    return tuple(
+        Opening(port=inventory.bot.port, sources=sources, purpose=purpose)
+        for purpose, sources in found
+        if sources
+    )
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
@@ -151,11 +162,12 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
 def listen_host(inventory: Inventory, host: str) -> str:
     """The address the bot's HTTP server binds.
 
-    Loopback when no other host's nginx passes requests to it. Otherwise every address, because the one in
-    the inventory may be a name or an address that only a router in between knows; the firewall lets the
-    nginx hosts in and nobody else. Where others reach it by IPv6, that is taken too: `::` is both.
+    Loopback when no other host's nginx passes requests to it and none watches it. Otherwise every address,
+    because the one in the inventory may be a name or an address that only a router in between knows; the
+    firewall lets the nginx and monitoring hosts in and nobody else. Where others reach it by IPv6, that is
+    taken too: `::` is both.
     """
-    if own_proxy_only(inventory, host):
+    if own_proxy_only(inventory, host) and not watched_from(inventory, host):
         return "127.0.0.1"
     return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
 

@@ -1,0 +1,65 @@
+"""alertmanager.yml and its command line. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.prometheus.rules import yaml_text
+
+CONFIG = "/etc/prometheus/alertmanager.yml"
+TOKEN = "/etc/prometheus/clawd-alerts-token"  # noqa: S105  a path
+DATA = "/var/lib/clawd-alertmanager"
+REPEAT = "4h"
+"""What still fires is posted again; a bot that knows it tells nobody twice."""
+
+
+def arguments() -> tuple[str, ...]:
+    """It listens on loopback, and for no other Alertmanager."""
+    return (
+        f"--config.file={CONFIG}",
+        f"--storage.path={DATA}",
+        f"--web.listen-address=127.0.0.1:{PORT}",
+        "--cluster.listen-address=",
+    )
+
+
+def config(settings: AlertmanagerSettings) -> str:
+    """alertmanager.yml."""
+    return yaml_text(
+        {
+            "route": {
+                "receiver": "bot",
+                # What happens on several hosts at once is one message.
+                "group_by": ["alertname"],
+                "group_wait": f"{settings.group_wait}s",
+                "group_interval": f"{settings.group_interval}s",
+                "repeat_interval": REPEAT,
+            },
+            # Of a host that is down, nothing else is worth telling.
+            "inhibit_rules": [
+                {
+                    "source_matchers": ['alertname="HostDown"'],
+                    "target_matchers": ['alertname!="HostDown"'],
+                    "equal": ["host"],
+                }
+            ],
+            "receivers": [_receiver(settings)],
+        }
+    )
+
+
+def _receiver(settings: AlertmanagerSettings) -> dict[str, Any]:
+    if not settings.bots:
+        return {"name": "bot"}
+    return {
+        "name": "bot",
+        "webhook_configs": [
+            {
+                "url": f"http://{bot}/alerts",
+                "send_resolved": True,
+                "http_config": {"authorization": {"type": "Bearer", "credentials_file": TOKEN}},
+            }
+            for bot in settings.bots
+        ],
+    }

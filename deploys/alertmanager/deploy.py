@@ -1,0 +1,49 @@
+"""Alertmanager: Debian's package with a configuration that amtool has accepted."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+
+from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
+from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.exporters import account
+from deploys.exporters.exporter import ACCOUNT, defaults_text
+from deploys.ops import files, packages, services, units
+from deploys.prometheus.deploy import probe
+from deploys.settings import purging, settings_of
+
+UNIT = "prometheus-alertmanager"
+DEFAULTS = f"/etc/default/{UNIT}"
+DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/clawd.conf"
+READS = (DEFAULTS, DROP_IN, CONFIG, TOKEN)
+
+
+@deploy("Alertmanager")
+def apply() -> None:
+    """Alertmanager passing alerts to the bots."""
+    settings = settings_of("alertmanager", AlertmanagerSettings)
+    files.put(DEFAULTS, defaults_text(arguments()))
+    files.directory(DROP_IN.rsplit("/", 1)[0])
+    files.template("prometheus/service.conf", DROP_IN, {})
+    packages.installed(UNIT, component="alertmanager")
+    files.directory(DATA, owner=ACCOUNT, group=ACCOUNT, mode="0750")
+    if settings.token is None:
+        files.absent(TOKEN)
+    else:
+        secret = settings.token.get_secret_value()
+        files.put(TOKEN, secret, owner=ACCOUNT, group=ACCOUNT, mode="0400", secret=True)
+    files.put(CONFIG, config(settings), check="amtool check-config {}")
+    services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"))
+
+
+@deploy("Remove Alertmanager")
+def remove() -> None:
+    """No Alertmanager; its silences stay, with the account that they belong to, unless they are purged."""
+    units.absent(f"{UNIT}.service", file=False)
+    packages.removed("alertmanager")
+    files.absent(DROP_IN.rsplit("/", 1)[0])
+    for path in (DEFAULTS, TOKEN, CONFIG):
+        files.absent(path)
+    if purging():
+        files.absent(DATA)
+    account.gone()
