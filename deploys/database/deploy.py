@@ -32,6 +32,7 @@ def apply() -> None:
     """PostgreSQL as declared. Raises `HostError` on a release without one, and for names without address."""
     settings = settings_of("database", DatabaseSettings)
     version = version_of(host.name, host.get_fact(ReleaseFact))
+    _same_version(version, host.get_fact(ClustersFact))
     addresses = client_addresses(settings.clients)
     packages.installed(f"postgresql-{version}", "logrotate", component="database")
     server.cluster(version)
@@ -80,6 +81,18 @@ def remove() -> None:
         if dumps:
             server.emptied(dumps)
         accounts.absent("postgres")
+
+
+def _same_version(version: str, clusters: tuple[str, ...]) -> None:
+    """Raises `HostError` where the release was upgraded and the data was not: the bots would find none."""
+    old = [cluster for cluster in clusters if cluster.endswith(f"/{CLUSTER}")]
+    if old and f"{version}/{CLUSTER}" not in old:
+        before = old[-1].split("/")[0]
+        raise HostError(
+            f"{host.name}: database: its data belongs to PostgreSQL {before}, and its release has {version}",
+            advice=f"move it there by `pg_upgradecluster {before} {CLUSTER}` (package postgresql-{version}), "
+            f"drop what is left of {before}, and run this again",
+        )
 
 
 def config_files(version: str) -> tuple[str, tuple[str, ...]]:

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from deploys.database.access import (
+    EXPECTED_DATABASE,
+    RESERVED_CONNECTIONS,
+    AccessFact,
+    AccessState,
+    differences,
+    expected_role,
+)
+from deploys.database.backups import DumpsFact, FolderFact
+from deploys.database.deploy import apply, remove
+from deploys.database.releases import VERSIONS, ReleaseFact, version_of
+from deploys.database.scram import verifier
+from deploys.database.server import ClustersFact, NotEmptyFact, ServerFact, ServerState, action_for
+from deploys.database.settings import DatabaseSettings
+from deploys.firewall.deploy import AddressesFact
+from deploys.ops.accounts import GroupFact, UserFact
+from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.tls.certificate import Installed
+from deploys.tls.deploy import CertificateFact
+from inventory.errors import HostError
+from tests.deploys.harness import Machine, Run
+
+PASSWORD = "a-password-of-24-letters"
+SETTINGS = DatabaseSettings(names=("10.0.0.4",), clients=("10.0.0.2",), password=PASSWORD)
+LIMIT = SETTINGS.max_connections - RESERVED_CONNECTIONS
+BARE: dict[Any, Any] = {
+    ReleaseFact: ("debian", "12"),
+    ClustersFact: (),
+    AddressesFact: {},
+    PathFact: PathState(),
+    PackagesFact: frozenset(),
+    WantedFact: frozenset(),
+    BroughtFact: None,
+    UnitFact: UnitState(),
+    ServerFact: ServerState(),
+    AccessFact: AccessState(),
+    CertificateFact: Installed(),
+    DumpsFact: (),
+    FolderFact: "",
+    NotEmptyFact: False,
+    UserFact: None,
+    GroupFact: None,
+}
+RUNS = ServerState(
+    active=True, enabled=True, answers=True, started=100, loaded=110, newest_at_start=99, newest=110
+)
+
+
+def plan(operations: Any = apply, settings: DatabaseSettings = SETTINGS, **facts: Any) -> Run:
+    known = {cls: facts.get(cls.__name__, answer) for cls, answer in BARE.items()}
+    return Machine({"database": settings}, facts=known).run(operations, execute=False)
+
+
+def test_a_first_installation() -> None:
+    changed = [change.path for change in plan().changes]
+    assert changed[0] == "packages"
+    assert "/etc/postgresql/15/main/pg_hba.conf" in changed
+    assert changed[-1] == "/var/backups/clawd"
+    assert changed.index("postgresql.service") < changed.index("database clawd")
+
+
+def test_no_password_and_no_verifier_in_plan_or_arguments() -> None:
+    run = plan()
+    assert PASSWORD not in repr(run.changes) + repr(run.names)
+
+
+def test_each_release_has_its_version() -> None:
+    assert version_of("db1", ("debian", "13")) == "17"
+    assert sorted(VERSIONS.values()) == ["14", "15", "16", "17"]
+    with pytest.raises(HostError, match="db1: database: there is no PostgreSQL known for debian 11"):
+        version_of("db1", ("debian", "11"))
+
+
+def test_data_of_an_older_release_is_not_left_behind() -> None:
+    with pytest.raises(HostError, match="belongs to PostgreSQL 13, and its release has 15"):
+        plan(ClustersFact=("13/main",))
+    assert plan(ClustersFact=("13/main", "15/main")).predicted
+    assert plan(ClustersFact=("13/other",)).predicted
+
+
+def test_a_client_without_address_is_told() -> None:
+    with pytest.raises(HostError, match="bot1\\.lan cannot be resolved there"):
+        plan(settings=SETTINGS.model_copy(update={"clients": ("bot1.lan",)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "new", "action"),
+    [
+        ({}, (False, False), None),
+        ({"active": False}, (True, True), "start"),
+        ({"answers": False}, (True, True), "wait"),
+        ({"newest_at_start": 101}, (False, False), "restart"),
+        ({"pending": True}, (False, False), "restart"),
+        ({}, (True, False), "restart"),
+        ({}, (True, True), "restart"),
+        ({}, (False, True), "reload"),
+        ({"newest": 111}, (False, False), "reload"),
+        ({"enabled": False}, (False, False), "enable"),
+    ],
+)
+def test_what_the_server_needs(changes: dict[str, Any], new: tuple[bool, bool], action: str | None) -> None:
+    values = {name: getattr(RUNS, name) for name in RUNS.__slots__} | changes
+    needed = action_for(ServerState(**values), new_at_start=new[0], new=new[1])
+    assert (needed.split()[0] if needed else None) == action
+
+
+def state(**changes: str) -> AccessState:
+    made = verifier(PASSWORD)
+    good = {
+        "role": expected_role(LIMIT),
+        "verifier_head": made.rsplit("$", 1)[0],
+        "verifier_digest": sha256(made.encode()).hexdigest(),
+        "database": EXPECTED_DATABASE,
+    }
+    return AccessState(answers=True, **good | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "different"),
+    [
+        ({}, ()),
+        ({"role": ""}, ("new login and database",)),
+        ({"database": ""}, ("new database",)),
+        ({"verifier_digest": "0"}, ("another password",)),
+        ({"role": f"t,t,f,f,f,f,{LIMIT},0"}, ("rights of the login",)),
+        ({"database": "clawd,UTF8,t,pg_database_owner,f"}, ("rights on the database",)),
+    ],
+)
+def test_rights_that_differ_are_told(changes: dict[str, str], different: tuple[str, ...]) -> None:
+    run = plan(AccessFact=state(**changes), ClustersFact=("15/main",))
+    told = [line for change in run.changes if change.path == "database clawd" for line in change.diff]
+    assert len(told) == len(different)
+    assert all(line.startswith(part) for line, part in zip(told, different, strict=True))
+
+
+def test_nothing_is_said_of_a_server_that_is_down() -> None:
+    run = plan(ClustersFact=("15/main",))
+    assert "database clawd" not in [change.path for change in run.changes]
+    assert list(differences(AccessState(), False, LIMIT)) == ["new login and database"]
+
+
+def test_removing_what_is_not_there_changes_nothing() -> None:
+    assert not plan(remove).predicted
+
+
+def test_configuration_goes_before_the_packages_that_would_take_the_data_along() -> None:
+    run = plan(
+        remove,
+        ClustersFact=("15/main",),
+        BroughtFact=frozenset({"postgresql-15"}),
+        PathFact=PathState("directory", "0755", "postgres", "postgres"),
+    )
+    changed = [change.path for change in run.changes]
+    assert changed.index("/etc/postgresql/15/main") < changed.index("packages")
+
+
+def test_clusters_of_others_keep_their_configuration() -> None:
+    run = plan(
+        remove,
+        ClustersFact=("15/main", "15/theirs"),
+        BroughtFact=frozenset({"postgresql-15"}),
+        PathFact=PathState("directory", "0755", "postgres", "postgres"),
+    )
+    changed = [change.path for change in run.changes]
+    assert "/etc/postgresql" not in changed
+    assert "/etc/postgresql/15/main" in changed

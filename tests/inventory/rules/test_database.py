@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.model import Inventory
+from inventory.rules.database import RULES, secret_values
+
+MODEL = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
+PASSWORD = "sixteen-or-longer"
+ONE = {"bot1": ["runtime", "nginx"]}
+TEAM = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
+WITHOUT = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}
+
+
+def declared(hosts: dict[str, list[str]], database: dict[str, Any] | None, **changes: Any) -> Inventory:
+    addresses = {
+        name: {"address": f"10.0.0.{n}", "roles": roles} for n, (name, roles) in enumerate(hosts.items())
+    }
+    section = {} if database is None else {"database": {"password": PASSWORD, **database}}
+    return Inventory.model_validate({"hosts": addresses, "models": MODEL, **section, **changes})
+
+
+def problems(inventory: Inventory) -> list[str]:
+    return [finding.problem for rule in RULES for finding in rule(inventory)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "database", "part"),
+    [
+        (TEAM, None, "no section `database`"),
+        (WITHOUT, {}, "no host has the role database"),
+        ({**TEAM, "db2": ["database"]}, {}, "`db1` and `db2` both have the role database"),
+        (TEAM, {"url": "postgresql://clawd@db.example.com/clawd"}, "but `db1` has the role database"),
+        (WITHOUT, None, "nginx on `web1` spreads requests over bot1, bot2, which share no database"),
+        ({**ONE, "bot2": ["runtime"]}, None, "spreads requests over bot1, bot2"),
+        (WITHOUT, {"url": "postgresql://clawd:secret@db.example.com/clawd"}, "has a password in it"),
+        (WITHOUT, {"url": "postgresql://db.example.com/clawd"}, "not the address of a database"),
+        (WITHOUT, {"url": "postgresql://clawd@db.example.com"}, "not the address of a database"),
+        (WITHOUT, {"url": "postgresql://clawd@db.example.com:99999/clawd"}, "not the address of a database"),
+        (TEAM, {"memory": "100M", "max_connections": 20}, "100M is too little for 20 connections"),
+        (TEAM, {"memory": "512M", "max_connections": 52}, "512M is too little for 52 connections"),
+        (TEAM, {"backups": {"path": "/var/lib/postgresql/dumps"}}, "is no place for backups"),
+        (TEAM, {"backups": {"path": "/tmp/dumps"}}, "is no place for backups"),
+    ],
+)
+def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any] | None, part: str) -> None:
+    found = problems(declared(hosts, database))
+    assert any(part in problem for problem in found), found
+    assert not any("secret@" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "database"),
+    [
+        (ONE, None),
+        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime", "nginx"]}, None),
+        ({"bot1": ["runtime", "nginx", "database"]}, {}),
+        (TEAM, {}),
+        (TEAM, {"memory": "512M", "max_connections": 51}),
+        (WITHOUT, {"url": "postgresql://clawd@db.example.com:6432/clawd?sslmode=require"}),
+    ],
+)
+def test_what_does(hosts: dict[str, list[str]], database: dict[str, Any] | None) -> None:
+    assert problems(declared(hosts, database)) == []
+
+
+def test_nothing_else_has_its_port() -> None:
+    beside = {"bot1": ["runtime", "nginx", "database"]}
+    (problem,) = problems(declared(beside, {}, bot={"port": 5432}))
+    assert problem == "port 5432 of bot1 is PostgreSQL's"
+    assert problems(declared(TEAM, {}, bot={"port": 5432})) == []
+
+
+@pytest.mark.parametrize("password", ["short", "long enough but with spaces", "sechzehn-und-länger"])
+def test_passwords_that_are_not_taken(password: str) -> None:
+    (finding,) = secret_values(declared(TEAM, {"password": password}))
+    assert password not in finding.problem + finding.advice
+    assert list(secret_values(declared(TEAM, {}))) == []
