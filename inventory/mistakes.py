@@ -24,6 +24,9 @@ PATTERN_WORDS = {
     r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
     r"^cli_[A-Za-z0-9_]+$": "`cli_` and what follows it in the developer console",
     r"^oc_[A-Za-z0-9_]+$": "`oc_` and what follows it in the id of the group",
+    r"^postgresql://": "postgresql://LOGIN@NAME:5432/DATABASE",
+    r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of day such as 03:30, in quotes",
+    r"^(/[A-Za-z0-9._-]+){2,}$": "the path of a folder that begins with /, such as /var/backups/clawd",
     r"^https?://": "an address that begins with https:// or http://",
 }
 
