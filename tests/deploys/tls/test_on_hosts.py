@@ -1,0 +1,386 @@
+"""tls and nginx on real hosts, by the plain `pyinfra` command, with certificates of an ACME server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shlex
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from deploys.nginx.settings import PathSettings
+from deploys.tls.certificate import new_authority, new_certificate
+from deploys.tls.settings import TlsSettings
+from inventory.errors import SandboxError
+from inventory.load import load
+from provision import sandbox
+from provision.assign import Selection, assign
+from provision.sandbox import Layout
+from provision.verify import verify
+from tests.deploys.test_on_hosts import Applied, Host
+from tests.deploys.tls.acme import Authority, pebble
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
+]
+
+RELEASES = ("bookworm", "trixie")
+HOSTS = ("bot1", "bot2")
+BOT = """
+import http.server
+class Bot(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(401); self.send_header("Content-Length", "0"); self.end_headers()
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Bot).serve_forever()
+"""
+ANY = {"requests_per_second": 10000, "burst": 10000}
+HOOK = """#!/bin/sh
+set -e
+case $1 in present) path=set-txt ;; *) path=clear-txt ;; esac
+python3 -c '
+import json, sys, urllib.request
+body = json.dumps({"host": sys.argv[2], "value": sys.argv[3]}).encode()
+urllib.request.urlopen(sys.argv[1], body, timeout=10)
+' "$MANAGEMENT/$path" "$2" "$3"
+"""
+
+
+@dataclass
+class Front(Host):
+    """A host with nginx in front of a small bot; its name in the DNS that the ACME server asks."""
+
+    acme: Authority
+
+    @property
+    def dns_name(self) -> str:
+        return f"{self.name}.clawd.test"
+
+    def tls(self, **changes: Any) -> Applied:
+        return self.apply("tls", **self.by_acme(**changes))
+
+    def by_acme(self, *, names: tuple[str, ...] = (), fraction: float = 0.33, **acme: Any) -> dict[str, Any]:
+        server = {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
+        return {
+            "mode": "acme",
+            "names": names or (self.dns_name,),
+            "renew_fraction": fraction,
+            "acme": {**server, **acme},
+        }
+
+    def nginx(self, **changes: Any) -> Applied:
+        paths = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
+        return self.apply("nginx", **{"upstreams": ["127.0.0.1:8080"], **paths, **changes})
+
+    def served(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(
+            ssl.get_server_certificate((self.address, 443), timeout=10).encode()
+        )
+
+    def ask(self, path: str, method: str = "GET") -> int:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(self.address, timeout=10, context=context)
+        connection.request(method, path, b"{}" if method == "POST" else None)
+        return connection.getresponse().status
+
+    def failing(self, **tls: Any) -> set[str]:
+        """What `verify` finds wrong with tls and nginx, the certificate being declared so."""
+        os.environ["CLAWD_TEST_SECRET"] = "x" * 32
+        file = self.folder / f"{self.name}-verify.yml"
+        declared = {"address": self.address, "user": "operator", "ssh_key": str(self.layout.key)}
+        limits = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
+        acme = {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
+        inventory = {
+            "known_hosts": str(self.layout.known_hosts),
+            "hosts": {self.name: declared},
+            "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
+            "channels": {"console": {"jwt_secret": "SECRET"}},
+            "nginx": {"limits": limits},
+            "tls": tls or {"mode": "acme", "names": [self.dns_name], "acme": acme},
+        }
+        file.write_text(json.dumps(inventory).replace('"SECRET"', "!env CLAWD_TEST_SECRET"))
+        loaded = load(file)
+        found = verify(loaded, assign(loaded.inventory, Selection(components=("tls", "nginx"))))
+        assert found.checks
+        return {check.name for check in found.failed}
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    folder = tmp_path_factory.mktemp("front") / ".sandbox"
+    box = Layout(folder, bridge="cltn", subnet=IPv4Network("10.213.92.0/24"), table="clawd_tls_test")
+    try:
+        sandbox.up(len(RELEASES), RELEASES, layout=box)
+        yield box
+    finally:
+        sandbox.down(layout=box, purge=True)
+
+
+@pytest.fixture(scope="module")
+def acme(box: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    with pebble(tmp_path_factory.mktemp("pebble"), str(box.machine_address)) as authority:
+        yield authority
+
+
+@pytest.fixture(scope="module")
+def fronts(box: Layout, acme: Authority) -> dict[str, Front]:
+    """Both hosts, at once: the certificate first, then nginx; each twice."""
+    found = {name: Front(name, box, box.folder.parent, acme) for name in HOSTS}
+    with ThreadPoolExecutor() as at_once:
+        list(at_once.map(_set_up, found.values()))
+    return found
+
+
+def _set_up(front: Front) -> None:
+    for name in (front.dns_name, f"any.{front.dns_name}"):
+        front.acme.tell("add-a", host=name, addresses=[front.address])
+    front.on(f"systemd-run -q --unit bot --property Restart=always /usr/bin/python3 -c {shlex.quote(BOT)}")
+    for apply in (front.tls, front.nginx):
+        first = apply()
+        assert first.succeeded, first.output
+        assert first.changed
+        second = apply()
+        assert second.succeeded, second.output
+        assert not second.changed, second.changed
+
+
+@pytest.fixture(params=HOSTS, ids=RELEASES)
+def front(request: pytest.FixtureRequest, fronts: dict[str, Front]) -> Front:
+    return fronts[request.param]
+
+
+class Clients:
+    """Clients that ask for /healthz, each time over a new connection, until told to stop."""
+
+    def __init__(self, front: Front) -> None:
+        self._front, self._ending = front, threading.Event()
+        self.answers: Counter[Any] = Counter()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ending.set()
+            for thread in threads:
+                thread.join()
+
+    def _ask(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self.answers[self._front.ask("/healthz")] += 1
+            except OSError as error:
+                self.answers[repr(error)] += 1
+
+
+def test_issued_before_there_was_an_nginx_and_served(front: Front) -> None:
+    leaf = front.served()
+    assert "Pebble" in leaf.issuer.rfc4514_string()
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [front.dns_name]
+    assert front.failing() == set()
+
+
+def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
+    before = front.served().serial_number
+    front.on("systemctl start clawd-tls.service")
+    assert front.served().serial_number == before, "it is not time yet"
+    assert front.tls(fraction=0.9999).changed == {"Write /etc/clawd/acme/config.json"}
+    clients = Clients(front)
+    with clients.asking():
+        time.sleep(1)
+        front.on("systemctl start clawd-tls.service")
+        time.sleep(1)
+    after = front.served().serial_number
+    print(front.name, dict(clients.answers))
+    assert after != before
+    assert clients.answers.keys() == {200}, clients.answers
+    assert clients.answers[200] > 20
+    assert front.on("ls /etc/clawd/tls.d") == f"{after:x}"
+    assert front.tls().changed == {"Write /etc/clawd/acme/config.json"}
+    assert not front.tls().changed
+    assert not front.nginx().changed, "what the host did by itself is no difference"
+    assert front.failing() == set()
+
+
+def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
+    front.on("mkdir -p /var/lib/prometheus/node-exporter")
+    metrics = "cat /var/lib/prometheus/node-exporter/clawd_tls.prom"
+    before = front.served()
+    nowhere = front.acme.directory.replace(":14000", ":14999")
+    file = "/etc/clawd/acme/config.json"
+    front.on(f'sed -i \'s#"server": .*#"server": "{nowhere}",#; s#0.33#0.9999#\' {file}')
+    with pytest.raises(SandboxError, match=r"clawd-tls\.service"):
+        front.on("systemctl start clawd-tls.service")
+    assert "connection refused" in front.on("journalctl -u clawd-tls.service -n 20")
+    assert front.served() == before
+    told = front.on(metrics)
+    assert "clawd_tls_renewal_failed 1" in told
+    assert f"clawd_tls_not_after_seconds {before.not_valid_after_utc.timestamp():.0f}" in told
+    assert "renewal does not fail" in front.failing()
+    front.on("systemctl start clawd-tls.service")
+    assert front.served() == before, "an authority is not asked again at once"
+    assert front.tls().changed == {f"Write {file}"}
+    front.on("touch -d '1 day ago' /var/lib/clawd/lego/failed; sed -i 's#0.33#0.9999#' " + file)
+    front.on("systemctl start clawd-tls.service")
+    assert front.served().serial_number != before.serial_number
+    assert "clawd_tls_renewal_failed 0" in front.on(metrics)
+    front.tls()
+    assert front.failing() == set()
+
+
+def test_damage_is_named_and_repaired(front: Front) -> None:
+    front.on("rm /etc/clawd/tls/privkey.pem; systemctl disable --now clawd-tls.timer")
+    front.on("/usr/local/lib/clawd/upstream status; rm /usr/local/lib/clawd/upstream")
+    named = front.failing()
+    assert {"certificate holds", "looked at every hour"} <= named
+    assert "passes to the declared bots and none is drained" in named
+    assert front.tls().changed == {f"Certificate for {front.dns_name}", "Service clawd-tls.timer"}
+    front.nginx()
+    assert front.failing() == set()
+
+
+def test_by_a_record_in_the_dns_also_for_all_names_of_a_domain(front: Front) -> None:
+    hook = front.folder / "hook"
+    hook.write_text(HOOK)
+    names = (f"*.{front.dns_name}", front.dns_name)
+    dns = {
+        "challenge": "dns-01",
+        "hook": str(hook),
+        "environment": {"MANAGEMENT": front.acme.management},
+        "resolvers": [front.acme.dns],
+        "check_propagation": False,
+    }
+    applied = front.tls(names=names, **dns)
+    assert applied.succeeded, applied.output
+    assert not front.tls(names=names, **dns).changed
+    assert front.nginx().succeeded
+    found = front.served().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert set(found.get_values_for_type(x509.DNSName)) == set(names)
+    assert front.on("stat -c '%a %U' /etc/clawd/acme/environment.json /etc/clawd/acme/dns-hook") == (
+        "600 root\n700 root"
+    )
+
+
+def test_what_cannot_be_obtained_is_told_and_the_old_one_serves(front: Front) -> None:
+    before = front.served()
+    front.acme.tell("add-a", host="elsewhere.test", addresses=[str(front.layout.machine_address)])
+    applied = front.tls(names=("elsewhere.test",))
+    assert not applied.succeeded
+    assert "did not issue one" in applied.output
+    assert "elsewhere.test" in applied.output
+    assert front.served() == before
+    front.on("rm -f /var/lib/clawd/lego/failed")
+
+
+def test_a_provided_one_takes_its_place(front: Front) -> None:
+    now = datetime.now(UTC)
+    authority = new_authority("somebody else", now)
+    pair = new_certificate(TlsSettings(names=(front.dns_name, front.address)), authority, now)
+    chain = (pair.certificate_pem + authority.certificate_pem).decode()
+    given = {"certificate": chain, "key": pair.key_pem.decode()}
+    settings = {"mode": "provided", "names": [front.dns_name, front.address], "provided": given}
+    applied = front.apply("tls", **settings)
+    assert applied.succeeded, applied.output
+    assert "PRIVATE KEY" not in applied.output
+    assert not front.apply("tls", **settings).changed
+    assert front.nginx().changed == {"Service nginx"}
+    assert front.served() == pair.certificate
+    assert front.on("dpkg-query -W -f '${db:Status-Status}' lego 2>/dev/null || echo none") == "none"
+    assert front.tls().succeeded
+    assert front.nginx().succeeded
+    assert "Pebble" in front.served().issuer.rfc4514_string()
+
+
+def test_a_bot_left_drained_is_put_back(front: Front) -> None:
+    two = {"upstreams": ["127.0.0.1:8080", "127.0.0.1:8081"], "shared": True}
+    assert front.nginx(**two).changed == {
+        "Write /etc/nginx/clawd/upstreams.conf",
+        "Write /etc/nginx/nginx.conf",
+        "Service nginx",
+    }
+    assert front.on("/usr/local/lib/clawd/upstream drain 127.0.0.1:8081") == "127.0.0.1:8081 down"
+    assert front.on("/usr/local/lib/clawd/upstream status") == "127.0.0.1:8080 up\n127.0.0.1:8081 down"
+    assert front.nginx(**two).changed == {"Write /etc/nginx/clawd/upstreams.conf", "Service nginx"}
+    assert front.on("/usr/local/lib/clawd/upstream status").count(" up") == 2
+    assert not front.nginx(**two).changed
+    refused = front.nginx(upstreams=["no such name:8080"])
+    assert not refused.succeeded
+    assert front.ask("/healthz") == 200
+    assert not front.nginx(**two).changed
+    front.nginx()
+
+
+def test_names_that_the_dns_does_not_know_yet_keep_nothing_down_for_good(front: Front) -> None:
+    front.on("echo 127.0.0.1 late.clawd.test >> /etc/hosts")
+    assert front.nginx(upstreams=["late.clawd.test:8080"]).succeeded
+    front.on("sed -i /late.clawd.test/d /etc/hosts; systemctl stop nginx; systemctl start --no-block nginx")
+    time.sleep(8)
+    assert front.on("systemctl is-active nginx || true") in ("activating", "inactive", "failed")
+    front.on("echo 127.0.0.1 late.clawd.test >> /etc/hosts")
+    deadline = time.monotonic() + 15
+    while front.on("systemctl is-active nginx || true") != "active":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert front.ask("/healthz") == 200
+    front.on("sed -i /late.clawd.test/d /etc/hosts")
+    front.nginx()
+
+
+def test_maintenance_and_lists(front: Front) -> None:
+    assert front.nginx(maintenance=True).succeeded
+    assert [front.ask("/telegram/webhook", "POST"), front.ask("/"), front.ask("/healthz")] == [503, 503, 200]
+    closed = PathSettings(requests_per_second=100, burst=100, allow=("10.9.0.0/16",)).model_dump()
+    assert front.nginx(console=closed).succeeded
+    assert front.ask("/console/v1/messages", "POST") == 403
+    assert front.ask("/telegram/webhook", "POST") == 401
+    front.nginx()
+
+
+def test_units_are_confined(front: Front) -> None:
+    told = front.on("systemd-analyze security --no-pager clawd-tls.service | tail -1")
+    assert float(told.split(":")[1].split()[0]) < 3.0, told
+
+
+def test_removed_with_nothing_left(front: Front) -> None:
+    for component in ("nginx", "tls"):
+        process = front.start(f"deploys.{component}.deploy.remove")
+        output, _ = process.communicate(timeout=240)
+        applied = Applied.read(process.returncode, output)
+        assert applied.succeeded, output
+        process = front.start(f"deploys.{component}.deploy.remove")
+        output, _ = process.communicate(timeout=240)
+        assert not Applied.read(process.returncode, output).changed, output
+    left = front.on(
+        "ls -d /etc/nginx /etc/clawd/* /usr/local/lib/clawd/* /var/lib/clawd/acme /var/lib/clawd/lego "
+        "/var/lib/clawd/state/packages/* /var/lib/nginx /var/log/nginx /run/clawd-upstream "
+        "/etc/systemd/system/clawd-tls* /etc/systemd/system/nginx* 2>/dev/null || true; "
+        "dpkg-query -W -f '${Package} ${db:Status-Status}\\n' nginx nginx-common lego 2>/dev/null || true; "
+        "getent passwd nginx || true"
+    )
+    assert left == ""
+    with socket.socket() as tried:
+        assert tried.connect_ex((front.address, 443)) != 0
