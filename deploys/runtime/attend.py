@@ -91,8 +91,9 @@ class Attendant:
     def run(self, command: list[str]) -> int:
         """Start the container in place of one that an attendant killed before has left; wait for its end."""
         subprocess.run(["docker", "rm", "--force", self._name], capture_output=True, check=False)
+        # Not --rm: an engine of version 20.10 ends such containers when it starts anew, live-restore or not.
         started = subprocess.run(
-            ["docker", "run", "--detach", "--rm", "--name", self._name, "--log-driver", "none", *command],
+            ["docker", "run", "--detach", "--name", self._name, "--log-driver", "none", *command],
             stdout=subprocess.DEVNULL,
             check=False,
         )
