@@ -100,29 +100,9 @@ def contains(there: Any, wanted: Any) -> bool:
 class AnswersFact(Fact):
     """Status and body of each of some reading calls; status 0 where nobody answers."""
 
-    def command(self, server: Server, calls: tuple[Call, ...]) -> str:
-        """The program with its calls. There is no secret among them."""
-        return command(server, calls, reading=True)
-
-    @staticmethod
-    def default() -> tuple[tuple[int, Any], ...]:
-        """No answer."""
-        return ()
-
-    def process(self, output: list[str]) -> tuple[tuple[int, Any], ...]:
-        """Turn the program's JSON into pairs."""
-        return tuple((status, body) for status, body in json.loads(output[-1]))
-
-
-def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
+    def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
     """The shell command that makes `calls`: prints the answers, or fails at the first not accepted."""
-    spec = {
-        "port": server.port,
-        "ca": server.ca,
-        "calls": [call.spec() for call in calls],
-        "reading": reading,
-    }
-    return assignments(program=PROGRAM, spec=json.dumps(spec)) + 'python3 -c "$program" "$spec"'
+    return assignments(program=PROGRAM, spec=_spec(server, calls, reading)) + 'python3 -c "$program" "$spec"'
 
 
 def holds(server: Server, call: Call, expression: str) -> str:
@@ -137,9 +117,13 @@ except (KeyError, TypeError):
     held = False
 sys.exit(0 if held else "%s %s" % (status or "no answer:", str(body)[:300]))
 """
-    asked = {"calls": [call.spec()], "reading": True}
-    spec = {"address": server.address, "port": server.port, "ca": server.ca, **asked}
-    return f"/usr/bin/python3 -c {shlex.quote(program)} {shlex.quote(json.dumps(spec))}"
+    spec = _spec(server, (call,), True)
+    return f"/usr/bin/python3 -c {shlex.quote(program)} {shlex.quote(spec)}"
+
+
+def _spec(server: Server, calls: tuple[Call, ...], reading: bool) -> str:
+    asked = {"calls": [call.spec() for call in calls], "reading": reading}
+    return json.dumps({"address": server.address, "port": server.port, "ca": server.ca, **asked})
 
 
 @operation

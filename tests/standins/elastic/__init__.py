@@ -1,0 +1,1 @@
+"""Stand-ins for Elastic's packages: see README.md."""

@@ -1,0 +1,193 @@
+"""A Logstash pipeline carried out by others' programs: logstash-pipeline-parser reads it, pygrok matches.
+
+pygrok knows names of letters only, and silently returns nothing for ECS's `[log][level]`: they are replaced
+before and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from logstash_pipeline_parser import Pipeline
+from pygrok import Grok
+
+Event = dict[str, Any]
+OPTIONS = {
+    "beats": {
+        "port",
+        "host",
+        "ssl_enabled",
+        "ssl_certificate",
+        "ssl_key",
+        "ssl_client_authentication",
+        "ssl_certificate_authorities",
+        "ssl_supported_protocols",
+    },
+    "grok": {"match", "overwrite", "pattern_definitions", "tag_on_failure"},
+    "date": {"match", "timezone", "target"},
+    "mutate": {"uppercase"},
+    "elasticsearch": {
+        "hosts",
+        "ssl_certificate_authorities",
+        "user",
+        "password",
+        "data_stream",
+    },
+}
+"""Of https://www.elastic.co/docs/reference/logstash/plugins, those that are used here."""
+
+
+class Unknown(Exception):
+    """Something that this cannot carry out."""
+
+
+def read(path: Path) -> list[Any]:
+    """The file as a tree, every plugin and option known. Raises `Unknown`."""
+    # The parser takes a backslash for an escape; Logstash does not, unless it is told to.
+    tree = Pipeline(path.read_text().replace("\\", "\\\\")).parse()
+    if [section for section, _ in tree] != ["input", "filter", "output"]:
+        raise Unknown("a pipeline has input, filter and output")
+    for _, steps in tree:
+        _check(steps)
+    return tree
+
+
+def section(tree: list[Any], name: str) -> dict[str, dict[str, Any]]:
+    """The plugins of an input or output with their options."""
+    (steps,) = (steps for title, steps in tree if title == name)
+    return {plugin: options(given) for plugin, given in steps}
+
+
+def options(given: list[Any]) -> dict[str, Any]:
+    return {name: values[0] if len(values) == 1 else values for name, values in given}
+
+
+def _check(steps: list[Any]) -> None:
+    for plugin, given in steps:
+        if plugin == "if":
+            _check(given[1:][0][0] if isinstance(given[1][0], list) else given[1:])
+            continue
+        known = OPTIONS.get(plugin)
+        if known is None:
+            raise Unknown(f"Unable to find plugin {plugin}")
+        if unknown := set(options(given)) - known:
+            raise Unknown(f"Unknown setting '{sorted(unknown)[0]}' for {plugin}")
+
+
+def filtered(tree: list[Any], event: Event) -> Event:
+    """The event after the filters of the pipeline."""
+    (steps,) = (steps for title, steps in tree if title == "filter")
+    for plugin, given in steps:
+        if plugin == "if":
+            condition, (inner,) = given[0], given[1:]
+            if _true(condition, event):
+                for name, of in inner[0] if isinstance(inner[0][0], list) else inner:
+                    _apply(name, options(of), event)
+        else:
+            _apply(plugin, options(given), event)
+    event.pop("@metadata", None)
+    return event
+
+
+def _true(condition: list[Any], event: Event) -> bool:
+    field, operator, wanted = condition
+    value = get(event, field)
+    if operator == "in":
+        return value in wanted
+    if operator == "==":
+        return bool(value == wanted)
+    raise Unknown(f"the operator {operator}")
+
+
+def _apply(plugin: str, given: dict[str, Any], event: Event) -> None:
+    if plugin == "grok":
+        _grok(given, event)
+    elif plugin == "date":
+        _date(given, event)
+    elif plugin == "mutate":
+        for field in given["uppercase"]:
+            if isinstance(value := get(event, field), str):
+                put(event, field, value.upper())
+    else:
+        raise Unknown(f"Unable to find plugin {plugin}")
+
+
+def _grok(given: dict[str, Any], event: Event) -> None:
+    ((source, patterns),) = given["match"]
+    definitions = tuple((name, text[0]) for name, text in given.get("pattern_definitions", []))
+    flat = [text for item in patterns for text in (item if isinstance(item, list) else [item])]
+    for pattern in flat:
+        found = match(pattern, str(get(event, source)), definitions)
+        if found is not None:
+            for field, value in found.items():
+                if value is None:
+                    continue
+                if field in event and field not in given.get("overwrite", []):
+                    raise Unknown(f"{field} would have two values")
+                put(event, field, value)
+            return
+    tags = given.get("tag_on_failure", ["_grokparsefailure"])
+    if tags:
+        event.setdefault("tags", []).extend(tags)
+
+
+def match(pattern: str, text: str, definitions: tuple[tuple[str, str], ...] = ()) -> dict[str, Any] | None:
+    """What `pattern` finds in `text`, by field; `None` when it does not match."""
+    names: dict[str, str] = {}
+
+    def plain(found: re.Match[str]) -> str:
+        alias = f"field{len(names)}"
+        names[alias] = found[2]
+        return f"%{{{found[1]}:{alias}{found[3] or ''}}}"
+
+    rewritten = re.sub(r"%\{(\w+):([^}:]+)(:\w+)?\}", plain, pattern)
+    found = _compiled(rewritten, definitions).match(text)
+    return (
+        None if found is None else {names[alias]: value for alias, value in found.items() if alias in names}
+    )
+
+
+@cache
+def _compiled(pattern: str, definitions: tuple[tuple[str, str], ...]) -> Grok:
+    return Grok(pattern, custom_patterns=dict(definitions))
+
+
+def _date(given: dict[str, Any], event: Event) -> None:
+    field, form = given["match"]
+    text = get(event, field)
+    if text is None:
+        return
+    if form == "ISO8601":
+        time = datetime.fromisoformat(text)
+    elif form == "yyyy/MM/dd HH:mm:ss":
+        time = datetime.strptime(text, "%Y/%m/%d %H:%M:%S").replace(tzinfo=ZoneInfo(given["timezone"]))
+    else:
+        raise Unknown(f"the date format {form}")
+    stamp = time.astimezone(UTC).isoformat(timespec="milliseconds")
+    event["@timestamp"] = stamp.replace("+00:00", "Z")
+
+
+def _keys(field: str) -> list[str]:
+    return re.findall(r"\[([^\]]+)\]", field) or [field]
+
+
+def get(event: Event, field: str) -> Any:
+    """The value of `[a][b]`."""
+    value: Any = event
+    for key in _keys(field):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def put(event: Event, field: str, value: Any) -> None:
+    """Give `[a][b]` a value."""
+    *above, last = _keys(field)
+    place = event
+    for key in above:
+        place = place.setdefault(key, {})
+    place[last] = value
