@@ -47,7 +47,7 @@ def apply() -> None:
     files.put(ENVIRONMENT, environment(settings), mode="0600", secret=settings.proxy is not None)
     files.template("docker/service.conf", DROP_IN, {"guarded": settings.guarded})
     packages.installed(*names, component="docker")
-    files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_toolkit()), check=CHECK)
+    files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_gpu()), check=CHECK)
     services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
 
 
@@ -95,12 +95,12 @@ class ReleaseFact(Fact):
         return Release(system, codename.strip())
 
 
-class ToolkitFact(Fact):
-    """Whether the host has NVIDIA's container toolkit."""
+class GpuFact(Fact):
+    """Whether the host has an NVIDIA GPU."""
 
     def command(self) -> str:
         """A script that prints yes or no."""
-        return "command -v nvidia-container-runtime >/dev/null && echo yes || echo no"
+        return GPU
 
     @staticmethod
     def default() -> bool:
@@ -110,6 +110,17 @@ class ToolkitFact(Fact):
     def process(self, output: list[str]) -> bool:
         """Whether it said yes."""
         return output[0] == "yes"
+
+
+# Display controllers of NVIDIA: class 0x0300xx (VGA) or 0x0302xx (3D). Source: the PCI ID repository.
+GPU = r"""
+for device in /sys/bus/pci/devices/*; do
+    case $(cat "$device/vendor" "$device/class" 2>/dev/null | tr '\n' ' ') in
+        "0x10de 0x0300"*|"0x10de 0x0302"*) echo yes; exit ;;
+    esac
+done
+echo no
+"""
 
 
 class RootsFact(Fact):
@@ -135,9 +146,9 @@ printf '%s\n' /var/lib/docker /var/lib/containerd
 """
 
 
-def has_toolkit() -> bool:
-    """Whether the current host has NVIDIA's container toolkit, and so a GPU to give to containers."""
-    return bool(host.get_fact(ToolkitFact))
+def has_gpu() -> bool:
+    """Whether the current host has an NVIDIA GPU, which the component nvidia makes usable in containers."""
+    return bool(host.get_fact(GpuFact))
 
 
 def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
+from deploys.nvidia import settings as nvidia
 from inventory.model import Inventory
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -38,7 +39,7 @@ class DockerSettings(ComponentSettings):
     registry_mirrors: tuple[str, ...] = ()
     proxy: str | None = None
     no_proxy: tuple[str, ...] = ()
-    gpu: bool = Field(False, description="Whether containers are given the host's NVIDIA GPUs.")
+    gpu: bool = Field(False, description="Whether containers get the NVIDIA GPUs of a host that has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")
 
@@ -59,6 +60,7 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
         registry_mirrors=tuple(mirror.rstrip("/") for mirror in docker.registry_mirrors),
         proxy=docker.proxy,
         no_proxy=docker.no_proxy,
+        gpu=gpus(inventory, host),
         guarded=inventory.firewall.enabled,
         openings=tuple(
             Opening(port=item.port, protocol=item.protocol, sources=tuple(map(str, item.from_)))
@@ -70,6 +72,11 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
 def needed(inventory: Inventory, host: str) -> bool:
     """Whether something on `host` runs in containers."""
     return inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles
+
+
+def gpus(inventory: Inventory, host: str) -> bool:
+    """Whether containers on `host` are given its GPUs, if it turns out to have any."""
+    return nvidia.settings_for(inventory, host) is not None
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from deploys.docker.config import daemon_config, environment
-from deploys.docker.deploy import CONFIG, ENVIRONMENT, GUARD, READS, STAMP, TABLE
+from deploys.docker.deploy import CONFIG, ENVIRONMENT, GPU, GUARD, READS, STAMP, TABLE
 from deploys.docker.settings import DockerSettings
 from deploys.ops.checks import runs_as_started
 
@@ -22,8 +22,8 @@ def test_engine_starts_at_boot(host: Any) -> None:
 
 
 def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:
-    toolkit = host.run("command -v nvidia-container-runtime").rc == 0
-    declared = daemon_config(settings, gpu=settings.gpu and toolkit)
+    gpu = host.run(GPU).stdout.strip() == "yes"
+    declared = daemon_config(settings, gpu=settings.gpu and gpu)
     assert host.file(CONFIG).content_string == declared, f"{CONFIG} is not as declared"
     assert host.file(ENVIRONMENT).content_string == environment(settings), f"{ENVIRONMENT} is not as declared"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import deploy
 
+from deploys.docker.deploy import has_gpu
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
@@ -108,7 +109,7 @@ def _image(release: ReleaseArchive, container: ContainerSettings) -> Running:
     image.made(wanted, RELEASES)
     image.releases(RELEASES, CURRENT, wanted.id)
     files.link(CURRENT, path)
-    return Running(wanted.id, wanted.engine_digest, "runtime/docker", container.gpu)
+    return Running(wanted.id, wanted.engine_digest, "runtime/docker", container.gpu and has_gpu())
 
 
 def _engine(engine: EngineSettings, running: Running) -> str:

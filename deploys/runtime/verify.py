@@ -45,12 +45,37 @@ def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
     assert host.file(model).is_file, f"{model} is not there"
 
 
-def test_the_bot_runs_the_current_release(host: Any) -> None:
+def test_the_bot_runs_the_current_release(host: Any, settings: RuntimeSettings) -> None:
+    if settings.container:
+        current = host.check_output("sed -n 's/^IMAGE=//p' %s/image.env", CURRENT)
+        running = host.check_output("docker inspect --format '{{.Image}}' clawd-bot")
+        assert running == current, f"{CURRENT} is image {current}, the bot runs {running}"
+        return
     current = host.check_output("readlink -f %s", CURRENT)
     loaded = host.check_output(
         "grep -oE '/opt/clawd/releases/[0-9a-f]+' /proc/%s/maps | sort -u", pid(host, "clawd-bot")
     )
     assert loaded == current, f"{CURRENT} is {current}, the bot has loaded {loaded}"
+
+
+def test_containers_are_those_declared(host: Any, settings: RuntimeSettings) -> None:
+    running = set(host.run("docker ps --format '{{.Names}}'").stdout.split()) & {"clawd-engine", "clawd-bot"}
+    assert running == (set(names(settings)) if settings.container else set())
+
+
+def test_containers_are_confined(host: Any, settings: RuntimeSettings) -> None:
+    for name in names(settings) if settings.container else ():
+        shown = host.check_output("docker inspect --format '{{json .HostConfig}}' %s", name)
+        confinement = json.loads(shown)
+        assert confinement["ReadonlyRootfs"], f"{name} may write to its image"
+        assert not confinement["Privileged"], f"{name} is privileged"
+        assert not confinement["PortBindings"], f"{name} publishes ports past the firewall"
+        status = dict(
+            line.split(":\t", 1)
+            for line in host.check_output("cat /proc/%s/status", pid(host, name)).splitlines()
+            if ":\t" in line
+        )
+        assert (int(status["CapBnd"], 16), status["NoNewPrivs"], status["Seccomp"]) == (0, "1", "2"), name
 
 
 def test_processes_run_as_their_users(host: Any, settings: RuntimeSettings) -> None:
@@ -126,10 +151,11 @@ def names(settings: RuntimeSettings) -> list[str]:
 
 
 def pid(host: Any, name: str) -> str:
-    """The main process of a service, which must be running."""
+    """The main process of a service, which must be running; in a container, the first one there."""
     number: str = host.check_output("systemctl show --property MainPID --value %s", name)
     assert number != "0", f"{name} does not run"
-    return number
+    inside = host.run("docker inspect --format '{{.State.Pid}}' %s", name)
+    return str(inside.stdout.strip()) if inside.rc == 0 else number
 
 
 def model_of(host: Any) -> str:
@@ -138,14 +164,20 @@ def model_of(host: Any) -> str:
 
 
 def memory_limit(host: Any, name: str) -> int:
-    """What the kernel allows a service, in bytes, from its cgroup of version 2 or 1."""
-    group = host.check_output("systemctl show --property ControlGroup --value %s", name)
-    limit: str = host.check_output(
-        "cat %s 2>/dev/null || cat %s",
-        f"/sys/fs/cgroup{group}/memory.max",
-        f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes",
-    )
-    return int(limit)
+    """What the kernel allows a service, in bytes, from its process's cgroup of version 2 or 1."""
+    groups = [
+        line.split(":", 2) for line in host.check_output("cat /proc/%s/cgroup", pid(host, name)).split()
+    ]
+    paths = {
+        **{f"/sys/fs/cgroup{path}/memory.max": None for _, kinds, path in groups if not kinds},
+        **{
+            f"/sys/fs/cgroup/memory{path}/memory.limit_in_bytes": None
+            for _, kinds, path in groups
+            if kinds == "memory"
+        },
+    }
+    limit: str = host.check_output(f"cat {' '.join(paths)} 2>/dev/null || true")
+    return int(limit.split()[0])
 
 
 def in_bytes(size: str) -> int:
@@ -167,6 +199,7 @@ cd %s && units=%s
 public() {
     systemctl show $units
     systemctl cat $units
+    docker inspect $units 2>/dev/null
     cat /etc/clawd/*.json
     for unit in $units; do
         process=$(systemctl show --property MainPID --value $unit)

@@ -2,6 +2,70 @@
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+from collections.abc import Iterator
+from ipaddress import IPv4Network, ip_address
 
-RULES: tuple[Rule, ...] = ()
+from inventory.finding import Finding, Rule
+from inventory.model import Inventory
+
+SMALLEST_POOL = 20
+"""Prefix length: sixteen networks of 256 addresses."""
+
+
+def engine(inventory: Inventory) -> Iterator[Finding]:
+    """Docker is there where something needs it, and can be got from where it is declared to come from."""
+    docker = inventory.docker
+    if inventory.runtime.run_with == "docker" and docker.enabled is False:
+        yield Finding(
+            (("docker", "enabled"), ("runtime", "run_with")),
+            "`runtime.run_with: docker` needs the engine that `docker.enabled: false` does without",
+            "leave `docker.enabled` out, or write `run_with: systemd`",
+        )
+    if docker.source == "docker" and docker.key is None:
+        yield Finding(
+            (("docker", "source"),),
+            "packages of Docker's repository cannot be trusted without its key",
+            "get the file `gpg` from the repository, compare its fingerprint, and name it in `docker.key`",
+            (("docker", "key"),),
+        )
+
+
+def images(inventory: Inventory) -> Iterator[Finding]:
+    """A base image by name does not change by itself."""
+    base = inventory.docker.base_image
+    if base is not None and "@sha256:" not in base and ":" not in base.rpartition("/")[2]:
+        yield Finding(
+            (("docker", "base_image"),),
+            f"`{base}` is whatever its registry calls the latest",
+            f"name a version, `{base}:VERSION`, or better a digest, `{base}@sha256:…`",
+        )
+
+
+def addresses(inventory: Inventory) -> Iterator[Finding]:
+    """Docker's networks do not take the addresses of hosts."""
+    pool = inventory.docker.address_pool
+    if pool.prefixlen > SMALLEST_POOL:
+        yield Finding(
+            (("docker", "address_pool"),),
+            f"{pool} has room for too few networks of 256 addresses",
+            f"write a network of /{SMALLEST_POOL} or larger",
+        )
+    for name, host in inventory.hosts.items():
+        for key, address in (("address", host.address), ("internal_address", host.internal_address)):
+            if address and _within(address, pool):
+                yield Finding(
+                    (("docker", "address_pool"), ("hosts", name, key)),
+                    f"{address} of host {name} lies in {pool}, from which Docker takes its networks",
+                    "write another private network as `docker.address_pool`",
+                    (("hosts", name, key),),
+                )
+
+
+def _within(address: str, pool: IPv4Network) -> bool:
+    try:
+        return ip_address(address) in pool
+    except ValueError:
+        return False
+
+
+RULES: tuple[Rule, ...] = (engine, images, addresses)
