@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from deploys.alertmanager.settings import AlertsChannel, alerts_channel, alerts_credentials
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
+from deploys.docker.settings import gpus
 from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
@@ -65,7 +66,7 @@ class ContainerSettings(ComponentSettings):
 
     base_image: str | None = Field(None, description="Image with Python, by name; else made on the host.")
     registry: str | None = Field(None, description="Registry by which hosts share images; else none.")
-    gpu: bool = Field(False, description="Whether the engine gets the host's NVIDIA GPUs.")
+    gpu: bool = Field(False, description="Whether the engine gets the GPUs of a host that has any.")
 
 
 class RuntimeSettings(ComponentSettings):
@@ -125,7 +126,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             **alerts_credentials(inventory),
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
-        container=_container(inventory),
+        container=_container(inventory, host),
     )
 
 
@@ -172,10 +173,13 @@ def listen_host(inventory: Inventory, host: str) -> str:
     return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
 
 
-def _container(inventory: Inventory) -> ContainerSettings | None:
+def _container(inventory: Inventory, host: str) -> ContainerSettings | None:
     if inventory.runtime.run_with != "docker":
         return None
-    return ContainerSettings(base_image=inventory.docker.base_image, registry=inventory.docker.registry)
+    docker = inventory.docker
+    return ContainerSettings(
+        base_image=docker.base_image, registry=docker.registry, gpu=gpus(inventory, host)
+    )
 
 
 def _engine(model: LocalModel | None) -> EngineSettings | None:
