@@ -9,6 +9,7 @@ RuntimeFault                    something the operator or the caller should read
 ├── EngineError                 the model failed while it was computing an answer
 ├── ChannelError                a messaging platform refused or cannot be reached
 └── StoreError                  the database cannot be read or written
+    └── StoreRefused            it would refuse the same again
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class ChannelError(RuntimeFault):
 
 class StoreError(RuntimeFault):
     """The database cannot be read or written."""
+
+
+class StoreRefused(StoreError):
+    """The database refuses this operation, and would refuse it again."""

@@ -24,9 +24,12 @@ from clawd_runtime.bot.store.history import Turn
 
 log = logging.getLogger(__name__)
 
-# Waits before asking the same model again. The last model is waited for as long as an engine takes to load.
+# Waits before asking the same model again. The last one may just be starting.
 WAITS_BEFORE_FALLBACK = (0.5,)
 WAITS_OF_LAST = (0.5, 2.0, 5.0, 10.0, 20.0)
+# A large model on a slow disk takes minutes to load. As long as its engine says so, that is no failure.
+LOADING_SECONDS = 900.0
+ASK_LOADING_EVERY = 2.0
 LONGEST_WAIT = 30.0
 # An answer may take its time, but something of it must come: a first piece, which may wait in the server's
 # queue, and then the next. The total is there for a server that never ends.
@@ -57,6 +60,28 @@ class Answerer:
 
     async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
         """The answer to `question`. Raises the last `ModelFailure` when no model gave one."""
+        loaded_until = time.monotonic() + LOADING_SECONDS
+        while True:
+            try:
+                return await self._ask_all(history, question, progress)
+            except ModelFailure:
+                if time.monotonic() > loaded_until or not await self._loaded_after_waiting(loaded_until):
+                    raise
+
+    async def _loaded_after_waiting(self, until: float) -> bool:
+        """Whether a model was on its way; returns when none is any more, or at the time `until`."""
+        waited = False
+        while await self._any_loading():
+            if time.monotonic() > until:
+                return False
+            waited = True
+            await self._sleep(ASK_LOADING_EVERY)
+        return waited
+
+    async def _any_loading(self) -> bool:
+        return any([await model.loading() for model in self._models])
+
+    async def _ask_all(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
         patient_until = time.monotonic() + PATIENCE_SECONDS
         failure: ModelFailure = ModelUnavailable("no model is configured")
         for model in self._models:
@@ -69,7 +94,7 @@ class Answerer:
                     break
                 except ModelUnavailable as unavailable:
                     failure = unavailable
-                    if wait is None or time.monotonic() > patient_until:
+                    if wait is None or time.monotonic() > patient_until or await model.loading():
                         break
                     await self._sleep(max(wait, min(unavailable.after or 0.0, LONGEST_WAIT)))
         raise failure

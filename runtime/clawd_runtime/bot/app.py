@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import httpx
@@ -15,13 +15,13 @@ from clawd_runtime.bot.answering import Answerer
 from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import Channel, ChannelContext
 from clawd_runtime.bot.channels.registry import channel_class
+from clawd_runtime.bot.cluster import Cluster
 from clawd_runtime.bot.completion import ChatModel, socket_mounts
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.deliverer import Deliverer
 from clawd_runtime.bot.engine_metrics import engine_metrics
 from clawd_runtime.bot.http import application
 from clawd_runtime.bot.metrics import Metrics
-from clawd_runtime.bot.rate_limit import RateLimiter
 from clawd_runtime.bot.router import Router
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
 from clawd_runtime.bot.store.database import Database
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # Telegram and Feishu repeat events for hours; what is forgotten could be answered a second time.
 KEEP_SECONDS = 7 * 24 * 3600.0
 PURGE_EVERY = 3600.0
+PURGING = "purging"
 WORKER_GRACE = 14.0
 DELIVERY_GRACE = 8.0
 STEADY_SECONDS = 60.0
@@ -44,7 +45,7 @@ class Bot:
 
     def __init__(self, settings: BotSettings, credentials: Credentials, database: Database) -> None:
         self._database = database
-        self.store = Store(database)
+        self.store = Store(database, limit=settings.rate_limit_per_minute)
         self.metrics = Metrics()
         endpoints = _endpoints(settings)
         self._http = httpx.AsyncClient(
@@ -59,10 +60,10 @@ class Bot:
         self._channels: dict[str, Channel] = {
             name: channel_class(name)(part, context) for name, part in settings.channels.items()
         }
-        limit = settings.rate_limit_per_minute
+        self.metrics.expect(self._channels)
         self._worker = Worker(
             self.store,
-            Router(settings.language, RateLimiter(limit), limit),
+            Router(settings.language, settings.rate_limit_per_minute),
             Answerer(self._models, settings.system_prompt, settings.max_reply_tokens, self.metrics),
             self._channels,
             self.metrics,
@@ -71,7 +72,11 @@ class Bot:
         self._deliverer = Deliverer(self.store, self._channels, self.metrics)
         self.store.on_message = self._worker.add
         self.store.on_reply = self._deliverer.add
+        self._cluster = Cluster(
+            self.store, database.presence, self._worker, self._deliverer, tuple(self._channels)
+        )
         self._background: list[asyncio.Task[None]] = []
+        self._membership: asyncio.Task[None] | None = None
 
     def http_application(self) -> Starlette:
         """The ASGI application."""
@@ -81,24 +86,22 @@ class Bot:
 
     async def start(self) -> None:
         """Take up what an earlier run left, and begin to receive."""
-        messages, replies = await self.store.unfinished()
-        if messages or replies:
-            log.info("taking up %d messages and %d replies of an earlier run", len(messages), len(replies))
-        self._deliverer.add(replies)
-        self._worker.add(messages)
+        await self._cluster.start()
+        self._membership = asyncio.create_task(self._cluster.run())
         self._begin(self._purge_regularly())
         for channel in self._channels.values():
             self._begin(_keep_running(channel))
 
     async def stop(self) -> None:
-        """Stop receiving, finish what can be finished soon; the rest stays stored for the next run."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        """Stop receiving, finish what can be finished soon; the rest is for other bots or the next run."""
+        await _cancelled(self._background)
+        await self._cluster.begin_leaving(self._worker.begin_nothing())
         await self._worker.stop(WORKER_GRACE)
         await self._deliverer.stop(DELIVERY_GRACE)
         for channel in self._channels.values():
             await channel.close()
+        await _cancelled([self._membership] if self._membership else [])
+        await self._cluster.leave()
 
     async def close(self) -> None:
         """Let go of connections and database, after the HTTP server has ended."""
@@ -114,8 +117,9 @@ class Bot:
     async def _purge_regularly(self) -> None:
         while True:
             try:
-                removed = await self.store.purge(KEEP_SECONDS)
-                log.info("purged %d rows", removed)
+                if await self.store.leads(PURGING):
+                    removed = await self.store.purge(KEEP_SECONDS)
+                    log.info("purged %d rows", removed)
             except StoreError as fault:
                 log.error("%s", fault)
             await asyncio.sleep(PURGE_EVERY)
@@ -125,6 +129,12 @@ def _endpoints(settings: BotSettings) -> tuple[tuple[str, ModelEndpoint], ...]:
     models = settings.models
     default = (("default", models.default),)
     return (*default, ("fallback", models.fallback)) if models.fallback else default
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _keep_running(channel: Channel) -> None:

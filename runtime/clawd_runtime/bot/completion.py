@@ -104,6 +104,14 @@ class ChatModel:
             return False
         return response.status_code < 500
 
+    async def loading(self) -> bool:
+        """Whether its server says that the model is on its way (our engine's `/health`)."""
+        try:
+            response = await self._http.get(self._health, headers=self._headers, timeout=5.0)
+            return response.status_code == 503 and response.json().get("status") == "loading"
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return False
+
     async def _pieces(self, events: AsyncIterator[str]) -> AsyncGenerator[str, None]:
         finished = False
         async for event in events:

@@ -12,17 +12,22 @@ from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import Channel, RetryLater, Undeliverable
 from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.store.inbox import Behind
 from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.store.store import Queued, Store
 from clawd_runtime.bot.values import ConversationKey
-from clawd_runtime.errors import StoreError
+from clawd_runtime.errors import StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
+# Of each channel: while one platform is slow to refuse, the answers for the others pass.
 SENT_AT_ONCE = 64
 SEND_SECONDS = 60.0
 GIVE_UP_AFTER = 24 * 3600.0
 RECORD_AGAIN_AFTER = 5.0
+MOST_REFUSALS = 3
+# Another bot sends to the conversation, and tells when it has finished; if that was not heard:
+LOOK_AGAIN_AFTER = 2.0
 IDEMPOTENCY_MARGIN = 120.0
 
 
@@ -46,31 +51,62 @@ class Deliverer:
         self._channels = channels
         self._metrics = metrics
         self._clock = clock
-        self._runner: LaneRunner[ConversationKey, int] = LaneRunner(self._handle, SENT_AT_ONCE)
+        self._runners: dict[str, LaneRunner[ConversationKey]] = {
+            name: LaneRunner(self._handle, SENT_AT_ONCE) for name in channels
+        }
+        # Recorded as begun, perhaps, but not sent: the database broke before it had answered.
+        self._never_left: set[int] = set()
 
     def add(self, queued: list[Queued]) -> None:
         """Send these messages. Those of a channel that is not configured stay stored."""
         for id, conversation in queued:
-            if conversation.channel in self._channels:
-                self._runner.put(conversation, id)
+            if conversation.channel in self._runners:
+                self._runners[conversation.channel].put(conversation, id)
+
+    def wake(self, id: int) -> bool:
+        """Look at a message again that was another bot's turn; False when it is not known here."""
+        return any(runner.wake(id) for runner in self._runners.values())
+
+    def wake_all(self) -> None:
+        """Look at everything again that waits for its repetition: the database is back."""
+        for runner in self._runners.values():
+            runner.wake_all()
 
     async def stop(self, grace: float) -> None:
         """Begin no other attempt; one that does not end within `grace` seconds is in doubt."""
-        await self._runner.stop(grace)
+        await asyncio.gather(*(runner.stop(grace) for runner in self._runners.values()))
 
     async def _handle(self, id: int) -> float | None:
         """Make one attempt; the seconds until the next one, None when it is over."""
+        try:
+            return await self._attempt_if_due(id)
+        except StoreError:
+            self._metrics.store_fault()
+            raise
+
+    async def _attempt_if_due(self, id: int) -> float | None:
         delivery = await self._store.delivery(id)
-        if delivery is None:
-            return None
+        match delivery:
+            case None:
+                self._never_left.discard(id)
+                return None
+            case Behind():
+                return LOOK_AGAIN_AFTER
         now = self._clock()
         if delivery.not_before > now:
             return delivery.not_before - now
         channel = self._channels[delivery.reply.conversation.channel]
-        if delivery.interrupted and not may_repeat(delivery, channel.idempotent_for, now):
+        in_doubt = delivery.interrupted and id not in self._never_left
+        if in_doubt and not may_repeat(delivery, channel.idempotent_for, now):
             return await self._finish(delivery, "doubtful", problem="the bot stopped while sending")
-        await self._store.begin_sending(id)
-        return await self._attempt(delivery, channel)
+        try:
+            begun = await self._store.begin_sending(id)
+        except StoreError:
+            if not in_doubt:
+                self._never_left.add(id)
+            raise
+        self._never_left.discard(id)
+        return await self._attempt(delivery, channel) if begun else 0.0
 
     async def _attempt(self, delivery: Delivery, channel: Channel) -> float | None:
         try:
@@ -111,11 +147,18 @@ class Deliverer:
 
 
 async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
-    """Repeat until it is stored: how an attempt ended is known here only; forgotten, it becomes a doubt."""
+    """Repeat until it is stored: how an attempt ended is known here only; forgotten, it becomes a doubt.
+
+    Raises `StoreRefused` when the database will not take it.
+    """
+    refused = 0
     while True:
         try:
             return await record()
         except StoreError as fault:
+            refused += isinstance(fault, StoreRefused)
+            if refused >= MOST_REFUSALS:
+                raise
             log.error("%s: again in %g s", fault, RECORD_AGAIN_AFTER)
             await asyncio.sleep(RECORD_AGAIN_AFTER)
 

@@ -1,89 +1,153 @@
-"""Work in lanes: within a lane one piece at a time and in order, the lanes side by side and in turn."""
+"""Work in lanes: within a lane one piece at a time and in order, the lanes side by side and in turn.
+
+Pieces are numbers; the order of a lane is theirs, not that of their coming: what is taken over from a bot
+that died is older than what is waiting here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
+from clawd_runtime.errors import RuntimeFault
+
 K = TypeVar("K", bound=Hashable)
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_FAULT = 5.0
+LONGEST_RETRY = 60.0
 
 
-class Lanes(Generic[K, T]):
+class Lanes(Generic[K]):
     """The schedule, without any work: who is next.
 
-    Lanes take turns: after its piece, a lane waits until every other lane that has work had one.
+    Lanes take turns: after its piece, a lane waits until every other lane that has work had one. A lane whose
+    piece is to be repeated rests until it is woken, and then goes before the others.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[K, deque[T]] = {}
+        self._waiting: dict[K, list[int]] = {}
+        self._lane_of: dict[int, K] = {}
         self._ready: deque[K] = deque()
         self._busy: set[K] = set()
+        self._resting: set[K] = set()
 
     def __len__(self) -> int:
         """How many pieces wait, those being worked on not counted."""
         return sum(map(len, self._waiting.values()))
 
-    def put(self, lane: K, piece: T) -> None:
-        """Add a piece at the end of a lane."""
-        queue = self._waiting.setdefault(lane, deque())
+    @property
+    def in_hand(self) -> frozenset[int]:
+        """The pieces being worked on."""
+        return frozenset(self._lane_of) - {piece for queue in self._waiting.values() for piece in queue}
+
+    def put(self, lane: K, piece: int) -> None:
+        """Add a piece to a lane, unless it is there already, waiting or being worked on."""
+        if piece in self._lane_of:
+            return
+        queue = self._waiting.setdefault(lane, [])
         if not queue and lane not in self._busy:
             self._ready.append(lane)
-        queue.append(piece)
+        elif queue and piece < queue[0]:
+            self.wake(lane)  # it rests because of a piece that is not the next any more
+        heappush(queue, piece)
+        self._lane_of[piece] = lane
 
-    def take(self) -> tuple[K, T] | None:
+    def take(self) -> tuple[K, int] | None:
         """The next piece of a lane that is free; the lane is busy until `done`. None when there is none."""
         if not self._ready:
             return None
         lane = self._ready.popleft()
         self._busy.add(lane)
         queue = self._waiting[lane]
-        piece = queue.popleft()
+        piece = heappop(queue)
         if not queue:
             del self._waiting[lane]
         return lane, piece
 
-    def done(self, lane: K) -> None:
+    def done(self, lane: K, piece: int) -> None:
         """The piece taken from this lane is finished."""
         self._busy.discard(lane)
+        del self._lane_of[piece]
         if lane in self._waiting:
             self._ready.append(lane)
 
+    def rest(self, lane: K, piece: int) -> None:
+        """The piece taken from this lane is to be repeated, when the lane is woken."""
+        self._busy.discard(lane)
+        queue = self._waiting.setdefault(lane, [])
+        self._resting.add(lane)
+        older_came = bool(queue) and queue[0] < piece
+        heappush(queue, piece)
+        if older_came:
+            self.wake(lane)
 
-class LaneRunner(Generic[K, T]):
+    def wake(self, lane: K) -> None:
+        """Let a resting lane go on."""
+        if lane in self._resting:
+            self._resting.discard(lane)
+            self._ready.appendleft(lane)
+
+    def lane_of(self, piece: int) -> K | None:
+        """The lane of a piece that is not finished."""
+        return self._lane_of.get(piece)
+
+    @property
+    def resting(self) -> tuple[K, ...]:
+        """The lanes that rest."""
+        return tuple(self._resting)
+
+
+class LaneRunner(Generic[K]):
     """Does the work of lanes, at most `limit` pieces at once.
 
-    `handle` does a piece. It returns None when the piece is finished, or the seconds after which the same
-    piece is to be handled again; meanwhile its lane waits, and its place is free for another lane. A piece
-    whose handling raises is logged and handled again: work leaves a lane only when it is finished.
+    `handle` does a piece. It returns None when the piece is finished, or the seconds after which it is to be
+    handled again; meanwhile its lane waits, and its place is free for another lane. A piece whose handling
+    raises is logged and handled again, later every time: work leaves a lane only when it is finished.
     """
 
-    def __init__(self, handle: Callable[[T], Awaitable[float | None]], limit: int) -> None:
+    def __init__(self, handle: Callable[[int], Awaitable[float | None]], limit: int) -> None:
         self._handle = handle
         self._limit = limit
-        self._lanes: Lanes[K, T] = Lanes()
-        self._repeats: deque[tuple[K, T]] = deque()
+        self._lanes: Lanes[K] = Lanes()
+        self._faults: Counter[int] = Counter()
         self._running: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[K, asyncio.TimerHandle] = {}
         self._stopped = False
 
-    def put(self, lane: K, piece: T) -> None:
-        """Add work."""
+    def put(self, lane: K, piece: int) -> None:
+        """Add work, unless it is there already."""
         self._lanes.put(lane, piece)
         self._pump()
 
+    def wake(self, piece: int) -> bool:
+        """Do not let this piece wait for its repetition any longer; False when it is not known here."""
+        lane = self._lanes.lane_of(piece)
+        if lane is None:
+            return False
+        self._wake(lane)
+        return True
+
+    def wake_all(self) -> None:
+        """Let nothing wait for its repetition any longer."""
+        for lane in self._lanes.resting:
+            self._wake(lane)
+
+    def begin_nothing(self) -> frozenset[int]:
+        """Begin nothing more; the pieces that are being worked on."""
+        self._stopped = True
+        for timer in self._timers.values():
+            timer.cancel()
+        return self._lanes.in_hand
+
     async def stop(self, grace: float) -> None:
         """Begin nothing more, give what is under way `grace` seconds, then cancel it."""
-        self._stopped = True
-        for timer in self._timers:
-            timer.cancel()
+        self.begin_nothing()
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         for task in self._running:
@@ -92,32 +156,40 @@ class LaneRunner(Generic[K, T]):
 
     def _pump(self) -> None:
         while not self._stopped and len(self._running) < self._limit:
-            taken = self._repeats.popleft() if self._repeats else self._lanes.take()
+            taken = self._lanes.take()
             if taken is None:
                 return
             task = asyncio.create_task(self._work(*taken))
             self._running.add(task)
             task.add_done_callback(self._finished)
 
-    async def _work(self, lane: K, piece: T) -> None:
+    async def _work(self, lane: K, piece: int) -> None:
         try:
             again_after = await self._handle(piece)
-        except Exception:
-            log.exception("a piece of work failed, it is repeated in %g s", RETRY_AFTER_FAULT)
-            again_after = RETRY_AFTER_FAULT
-        if again_after is None:
-            self._lanes.done(lane)
+        except Exception as fault:
+            self._faults[piece] += 1
+            again_after = min(LONGEST_RETRY, RETRY_AFTER_FAULT * 2 ** min(self._faults[piece] - 1, 10))
+            # What a database or a platform says tells all; a fault of ours needs its traceback.
+            expected = isinstance(fault, RuntimeFault)
+            log.error(
+                "%s; repeated in %g s",
+                fault if expected else "work failed",
+                again_after,
+                exc_info=not expected,
+            )
         else:
-            self._repeat_after(again_after, lane, piece)
+            self._faults.pop(piece, None)
+        if again_after is None:
+            self._lanes.done(lane, piece)
+        else:
+            self._lanes.rest(lane, piece)
+            self._timers[lane] = asyncio.get_running_loop().call_later(again_after, self._wake, lane)
 
-    def _repeat_after(self, seconds: float, lane: K, piece: T) -> None:
-        def repeat() -> None:
-            self._timers.discard(timer)
-            self._repeats.append((lane, piece))
-            self._pump()
-
-        timer = asyncio.get_running_loop().call_later(seconds, repeat)
-        self._timers.add(timer)
+    def _wake(self, lane: K) -> None:
+        if (timer := self._timers.pop(lane, None)) is not None:
+            timer.cancel()
+        self._lanes.wake(lane)
+        self._pump()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -26,7 +26,7 @@ from clawd_runtime.errors import SettingsError, StoreError
 
 log = logging.getLogger("clawd.bot")
 
-MODEL_KEYS = ("model-default-api-key", "model-fallback-api-key")
+OPTIONAL = ("model-default-api-key", "model-fallback-api-key", "database-password")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,11 +61,11 @@ def credentials_for(settings: BotSettings) -> Credentials:
         for channel, part in settings.channels.items()
         for name in channel_class(channel).credentials(part)
     ]
-    return read_credentials(Path(directory) if directory else None, required, MODEL_KEYS)
+    return read_credentials(Path(directory) if directory else None, required, OPTIONAL)
 
 
 async def _run(settings: BotSettings, credentials: Credentials, listener: socket.socket) -> None:
-    database = open_database(settings.database)
+    database = open_database(settings.database, credentials.get("database-password"))
     try:
         bot = Bot(settings, credentials, database)
     except SettingsError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -84,13 +84,32 @@ class Metrics:
             ("model", "outcome"),
             registry=self.registry,
         )
-        self._inbox = Gauge("clawd_inbox_depth", "Messages not dealt with.", registry=self.registry)
+        self._store_faults = Counter(
+            "clawd_store_faults_total",
+            "Operations of a message or reply that the database failed.",
+            registry=self.registry,
+        )
+        self._inbox = Gauge(
+            "clawd_inbox_depth",
+            "Messages not dealt with, of all bots on the database together.",
+            registry=self.registry,
+        )
         self._outbox = Gauge(
             "clawd_outbox_depth",
-            "Messages to send, or whose delivery failed, by state.",
+            "Messages to send, or whose delivery failed, by state; of all bots on the database together.",
             ("state",),
             registry=self.registry,
         )
+
+    def expect(self, channels: Iterable[str]) -> None:
+        """Tell from the beginning that nothing has failed yet: of a series that begins with a failure,
+        Prometheus sees no rise.
+        """
+        for channel in channels:
+            for outcome in ("answered", "failed", "model_failed"):
+                self._messages.labels(channel, outcome)
+            for outcome in ("sent", "doubtful", "dead"):
+                self._deliveries.labels(channel, outcome)
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """An HTTP request was answered; `path` is the route's, not the caller's."""
@@ -105,6 +124,10 @@ class Metrics:
     def delivery(self, channel: str, outcome: str) -> None:
         """A message was sent or given up, or an attempt was `retried`."""
         self._deliveries.labels(channel, outcome).inc()
+
+    def store_fault(self) -> None:
+        """The database failed what a message or a reply needed; it is tried again."""
+        self._store_faults.inc()
 
     def model(self, name: str, outcome: str) -> None:
         """A request to a model ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clawd_runtime.bot.messages import Messages, messages_for
-from clawd_runtime.bot.rate_limit import RateLimiter, Verdict
+from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.settings import Language
 from clawd_runtime.bot.values import Inbound
 
@@ -40,17 +40,15 @@ Decision = Ignore | Say | Ask
 class Router:
     """The rules that hold on every platform."""
 
-    def __init__(self, language: Language, limiter: RateLimiter, limit: int) -> None:
+    def __init__(self, language: Language, limit: int) -> None:
         self._language: Language = language
-        self._limiter = limiter
         self._limit = limit
 
-    def decide(self, inbound: Inbound) -> Decision:
-        """Decide about a message. Counts it towards its sender's rate limit unless it is ignored."""
+    def decide(self, inbound: Inbound, verdict: Verdict | None) -> Decision:
+        """Decide about a message of which the rate limit says `verdict`."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("not_addressed")
         words = messages_for(self._language, inbound.text, inbound.language)
-        verdict = self._limiter.judge(inbound.channel, inbound.user, inbound.received_at)
         if verdict is Verdict.IGNORE:
             return Ignore("rate_limited")
         if verdict is Verdict.EXPLAIN:

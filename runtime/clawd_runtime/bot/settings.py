@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -53,7 +54,7 @@ class BotSettings(Part):
     """The whole file. `channels` holds the checked settings of every configured channel."""
 
     listen: Listen = Listen()
-    database: Annotated[str, Field(pattern=r"^sqlite:////?.+")]
+    database: Annotated[str, Field(pattern=r"^(sqlite:////?.+|postgresql\+psycopg://.*/.+)$")]
     system_prompt: str = "You are a helpful assistant."
     language: Language = "auto"
     max_reply_tokens: Annotated[int, Field(ge=16)] = 512
@@ -62,6 +63,14 @@ class BotSettings(Part):
     models: Models
     public_url: Annotated[str, Field(pattern=r"^https?://[^/].*$")] | None = None
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
+
+    @field_validator("database")
+    @classmethod
+    def _without_a_password(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.password is not None or "password" in parse_qs(parts.query):
+            raise ValueError("should hold no password; give it as the credential database-password")
+        return value
 
     @field_validator("public_url")
     @classmethod

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from clawd_runtime.bot.answering import Answerer
 from clawd_runtime.bot.channels.base import Channel
@@ -16,14 +18,17 @@ from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.router import Ask, Ignore, Router, Say
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.bot.store.store import Queued, Settlement, Store, Task
+from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.store import Queued, Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
-from clawd_runtime.errors import StoreError
+from clawd_runtime.errors import StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
-# So often the handling of a message may fail before we give it up.
+# So often the handling of a message may fail before we apologise, and again before we say nothing.
 MOST_FAULTS = 3
+# Another bot works on the conversation, and tells when it has finished; if that was not heard:
+LOOK_AGAIN_AFTER = 2.0
 # Conversations looked after at once; of these only `answers_at_once` wait for a model.
 CONVERSATIONS_AT_ONCE = 512
 
@@ -51,7 +56,8 @@ class Worker:
         # Decided but not stored yet: deciding again would count against the sender and ask the model twice.
         self._made: dict[int, Settlement] = {}
         self._faults: Counter[int] = Counter()
-        self._runner: LaneRunner[ConversationKey, int] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
+        self._at_gate: dict[int, asyncio.Task[Any]] = {}
+        self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
         """Deal with these messages. Those of a channel that is not configured stay stored."""
@@ -59,46 +65,79 @@ class Worker:
             if conversation.channel in self._channels:
                 self._runner.put(conversation, seq)
 
+    def wake(self, seq: int) -> bool:
+        """Look at a message again that was another bot's turn; False when it is not known here."""
+        return self._runner.wake(seq)
+
+    def wake_all(self) -> None:
+        """Look at everything again that waits for its repetition: the database is back."""
+        self._runner.wake_all()
+
+    def forget(self) -> None:
+        """What was decided is not this bot's to store any more."""
+        self._made.clear()
+
+    def begin_nothing(self) -> frozenset[int]:
+        """Begin no other message, let go of those that wait for a model; those that are being dealt with."""
+        at_gate = frozenset(self._at_gate)
+        for task in self._at_gate.values():
+            task.cancel()
+        return self._runner.begin_nothing() - at_gate
+
     async def stop(self, grace: float) -> None:
         """Begin no other message; what is not finished after `grace` seconds stays stored."""
+        self.begin_nothing()
         await self._runner.stop(grace)
 
-    async def _handle(self, seq: int) -> None:
+    async def _handle(self, seq: int) -> float | None:
         try:
-            await self._settle(seq)
+            again_after = await self._settle(seq)
+        except StoreRefused:
+            # It would go on for ever: the answer, or something in it, is what the database does not take.
+            self._faults[seq] += 1
+            self._metrics.store_fault()
+            raise
         except StoreError:
+            self._metrics.store_fault()
             raise
         except Exception:
             self._faults[seq] += 1
             raise
         self._faults.pop(seq, None)
+        return again_after
 
-    async def _settle(self, seq: int) -> None:
-        task = await self._store.task(seq)
-        if task is None:
-            self._made.pop(seq, None)
-            return
+    async def _settle(self, seq: int) -> float | None:
+        """Deal with a message; the seconds until it has to be looked at again, None when it is over."""
+        task = await self._store.take(seq)
+        match task:
+            case None:
+                self._made.pop(seq, None)
+                return None
+            case Behind():
+                return LOOK_AGAIN_AFTER
         channel = self._channels[task.inbound.channel]
+        settlement = self._made.get(seq)
         if self._faults[seq] >= MOST_FAULTS:
-            self._made[seq] = self._give_up(task)
-        elif seq not in self._made:
-            self._made[seq] = await self._deal_with(task, channel)
-        settlement = self._made[seq]
+            settlement = self._give_up(task)
+        elif settlement is None:
+            settlement = await self._deal_with(task, channel)
+        self._made[seq] = settlement
         settled_now = await self._store.settle(task, settlement)
-        del self._made[seq]
+        self._made.pop(seq, None)
         if not settled_now:
-            return
+            return 0.0  # it is done, or another's, or again ours under another number: look
         if not settlement.replies:
             channel.left_unanswered(task.inbound.event_id)
         seconds = self._clock() - task.inbound.received_at
         self._metrics.message(channel.name, settlement.outcome, seconds)
         log.info("%s message %d: %s after %.2f s", channel.name, seq, settlement.outcome, seconds)
+        return None
 
     async def _deal_with(self, task: Task, channel: Channel) -> Settlement:
         places = channel.announced_to(task.inbound)
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
-        decision = self._router.decide(task.inbound)
+        decision = self._router.decide(task.inbound, task.verdict)
         match decision:
             case Ignore(outcome):
                 return Settlement(outcome)
@@ -121,7 +160,10 @@ class Worker:
         )
 
     def _give_up(self, task: Task) -> Settlement:
-        """Apologise, without what may have failed."""
+        """Apologise, without what may have failed; in the end without a word."""
+        if self._faults[task.seq] >= 2 * MOST_FAULTS:
+            log.error("%s message %d: given up without a word", task.inbound.channel, task.seq)
+            return Settlement("failed")
         decision = self._router.give_up(task.inbound)
         words = (decision.text,) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
@@ -129,7 +171,7 @@ class Worker:
     async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
         inbound = task.inbound
         try:
-            async with self._gate:
+            async with self._place_for(task.seq):
                 history = await self._store.recall(inbound.conversation)
                 async with channel.answering(inbound) as progress:
                     answer = await self._answerer.answer(history, ask.question, progress)
@@ -147,6 +189,21 @@ class Worker:
             replies_to(inbound, channel, answer),
             (Turn("user", ask.question), Turn("assistant", answer)),
         )
+
+    @asynccontextmanager
+    async def _place_for(self, seq: int) -> AsyncIterator[None]:
+        """One of the places before the models; who waits for one has nothing to lose yet."""
+        current = asyncio.current_task()
+        assert current is not None
+        self._at_gate[seq] = current
+        try:
+            await self._gate.acquire()
+        finally:
+            del self._at_gate[seq]
+        try:
+            yield
+        finally:
+            self._gate.release()
 
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:

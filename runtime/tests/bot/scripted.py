@@ -13,7 +13,6 @@ from clawd_runtime.bot.answering import Answerer
 from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, NoProgress, Progress
 from clawd_runtime.bot.deliverer import Deliverer
 from clawd_runtime.bot.metrics import Metrics
-from clawd_runtime.bot.rate_limit import RateLimiter
 from clawd_runtime.bot.router import Router
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.history import Turn
@@ -110,17 +109,19 @@ class Chain:
         answerer: Any = None,
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
-        self.store = Store(self.database, clock)
+        self.store = Store(self.database, clock, limit=limit)
         self.metrics = Metrics()
         channels = {channel.name: channel}
+        self.channels = tuple(channels)
         answerer = cast(Answerer, answerer or ScriptedAnswerer(answer))
-        router = Router("en", RateLimiter(limit), limit)
+        router = Router("en", limit)
         self.worker = Worker(self.store, router, answerer, channels, self.metrics, at_once, clock)
         self.deliverer = Deliverer(self.store, channels, self.metrics, clock)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add
 
     async def take_up(self) -> None:
+        await self.store.join(1, self.channels)
         messages, replies = await self.store.unfinished()
         self.deliverer.add(replies)
         self.worker.add(messages)

@@ -31,6 +31,11 @@ class Scripted:
         self.context_size = context_size
         self.script = list(script)
         self.prompts: list[Sequence[ChatMessage]] = []
+        self.loads_for = 0
+
+    async def loading(self) -> bool:
+        self.loads_for -= 1
+        return self.loads_for >= 0
 
     async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
         self.prompts.append(messages)
@@ -116,6 +121,30 @@ def test_in_the_end_it_gives_up() -> None:
     assert tuple(outcome.waits) == WAITS_OF_LAST
 
 
+def test_a_model_that_is_being_loaded_is_waited_for_as_long_as_its_engine_says_so() -> None:
+    default = Scripted("default", DOWN, "at last")
+    default.loads_for = 100
+    outcome = Outcome(default)
+    assert outcome.answer() == "at last"
+    assert sum(outcome.waits) == pytest.approx(answering.ASK_LOADING_EVERY * 99)
+
+
+def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "LOADING_SECONDS", 0.05)
+    default = Scripted("default", DOWN)
+    default.loads_for = 10**9
+    with pytest.raises(ModelUnavailable):
+        Outcome(default).answer()
+
+
+def test_while_it_is_loaded_the_fallback_answers() -> None:
+    default = Scripted("default", DOWN)
+    default.loads_for = 10**9
+    outcome = Outcome(default, Scripted("fallback", "from afar"))
+    assert outcome.answer() == "from afar"
+    assert outcome.waits == []
+
+
 class Slow:
     """Gives these pieces with a pause before each."""
 
@@ -125,6 +154,9 @@ class Slow:
     def __init__(self, pause: float, *pieces: str) -> None:
         self.pause = pause
         self.pieces = pieces
+
+    async def loading(self) -> bool:
+        return False
 
     async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
         for piece in self.pieces:

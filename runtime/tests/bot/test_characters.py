@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from clawd_runtime.bot.characters import whole_characters
 
 
-@given(st.text())
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_what_is_whole_stays(text: str) -> None:
     assert whole_characters(text) == text
 
@@ -18,7 +18,8 @@ def test_everything_can_be_stored(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "whole"), [("a\ud83d\ude00b", "a😀b"), ("a\ud83db", "a\ufffdb"), ("\ude00", "\ufffd")]
+    ("text", "whole"),
+    [("a\ud83d\ude00b", "a😀b"), ("a\ud83db", "a\ufffdb"), ("\ude00", "\ufffd"), ("a\0b", "a\ufffdb")],
 )
 def test_halves_are_joined_or_replaced(text: str, whole: str) -> None:
     assert whole_characters(text) == whole

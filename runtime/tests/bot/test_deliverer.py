@@ -77,8 +77,9 @@ async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> 
     clock = Clock()
     database = open_database(f"sqlite:///{folder}/bot.db")
     store = Store(database, clock)
+    await store.join(1, (channel.name,))
     await store.store(message("1"))
-    task = await store.task(1)
+    task = await store.take(1)
     assert task
     await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
     _, [(id, _)] = await store.unfinished()

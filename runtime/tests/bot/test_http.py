@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -37,11 +38,15 @@ class Broken(Store):
         raise StoreError("disk full")
 
 
+NUMBERS = itertools.count(1)
+
+
 def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -> list[httpx.Response]:
     async def model_alive() -> bool:
         return alive
 
     async def play() -> list[httpx.Response]:
+        await store.join(next(NUMBERS), ())
         app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), model_alive)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://bot") as client:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from clawd_runtime.bot.messages import EN, ZH
-from clawd_runtime.bot.rate_limit import RateLimiter
+from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.router import Ask, Decision, Ignore, Router, Say
 from clawd_runtime.bot.values import ConversationKey, Inbound
 
@@ -23,9 +23,9 @@ PRIVATE = Inbound(
 )
 
 
-def decide(limit: int = 30, **changes: object) -> Decision:
+def decide(verdict: Verdict | None = Verdict.ALLOW, **changes: object) -> Decision:
     inbound = replace(PRIVATE, **changes)  # type: ignore[arg-type]
-    return Router("auto", RateLimiter(limit), limit).decide(inbound)
+    return Router("auto", 30).decide(inbound, verdict)
 
 
 def test_a_question_goes_to_the_model() -> None:
@@ -62,19 +62,9 @@ def test_in_groups_only_when_addressed() -> None:
 
 
 def test_over_the_limit_is_told_once() -> None:
-    router = Router("en", RateLimiter(2), 2)
-    decisions = [router.decide(replace(PRIVATE, received_at=1000.0 + second)) for second in (0, 1, 2, 3, 61)]
-    assert decisions == [
-        Ask("hello", EN),
-        Ask("hello", EN),
-        Say("rate_limited", EN.rate_limited.format(limit=2)),
-        Ignore("rate_limited"),
-        Ask("hello", EN),
-    ]
+    assert decide(Verdict.EXPLAIN) == Say("rate_limited", EN.rate_limited.format(limit=30))
+    assert decide(Verdict.IGNORE) == Ignore("rate_limited")
 
 
-def test_talk_of_others_in_a_group_counts_for_nobody() -> None:
-    router = Router("en", RateLimiter(1), 1)
-    for _ in range(5):
-        router.decide(replace(PRIVATE, chat_kind="group", addressed=False))
-    assert router.decide(PRIVATE) == Ask("hello", EN)
+def test_talk_of_others_in_a_group_is_not_judged() -> None:
+    assert decide(None, chat_kind="group", addressed=False) == Ignore("not_addressed")

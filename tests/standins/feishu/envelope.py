@@ -73,7 +73,7 @@ def forged(kind: str, encrypt_key: str, event: dict[str, Any], at: float) -> Env
     if kind == "unsigned":
         return Envelope(good.body, {})
     if kind == "stale":
-        return signed(encrypt_key, good.body, at - 3600)
+        return signed(encrypt_key, good.body, at - 9 * 3600)
     if kind == "token":
         wrong = event | {"header": event["header"] | {"token": "guessed"}}
         return wrapped(encrypt_key, wrong, at)

@@ -87,6 +87,12 @@ class Inbox(Protocol):
         """What the channel stored under `name`, such as an offset."""
         ...
 
+    async def leads(self, role: str) -> bool:
+        """Whether it is this bot that does what only one of those on the database may do; ask again and
+        again.
+        """
+        ...
+
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         """The answer to a stored message; None while it is being made or when the event is unknown."""
         ...

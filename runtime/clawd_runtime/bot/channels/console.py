@@ -23,11 +23,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
+from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
-from clawd_runtime.errors import SettingsError
+from clawd_runtime.errors import SettingsError, StoreError
 
 SHORTEST_SECRET = 32
 KEEP_ALIVE = 15.0
+# The answer may be made by another bot on the same database, which cannot reach who waits here.
+ELSEWHERE = 2.0
 UNANSWERED = "no answer: too many messages within a minute; please wait a little"
 STOPPING = "the bot is restarting; repeat the request with the same id to get the answer"
 
@@ -51,6 +54,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.text = ""
+        self.repeated = False
         self.ending: tuple[str, dict[str, str]] | None = None
         self._news = asyncio.Event()
 
@@ -145,6 +149,7 @@ class ConsoleChannel(Channel):
         self._streams.setdefault(inbound.event_id, set()).add(stream)
         try:
             if not await self.context.inbox.store(inbound):
+                stream.repeated = True
                 earlier = await self.context.inbox.answer_to(self.name, inbound.event_id)
                 if earlier is not None:
                     stream.end(*_ending(earlier))
@@ -160,8 +165,9 @@ class ConsoleChannel(Channel):
         try:
             yield b": stored\n\n"
             while stream.ending is None:
-                if not await stream.news(KEEP_ALIVE):
+                if not await stream.news(ELSEWHERE if stream.repeated else KEEP_ALIVE):
                     yield b": working\n\n"
+                    await self._look_elsewhere(inbound, stream)
                 # A second attempt of the model may begin differently; then only the end tells the truth.
                 elif stream.text.startswith(sent) and stream.text != sent:
                     yield _event("delta", {"text": stream.text[len(sent) :]})
@@ -169,6 +175,12 @@ class ConsoleChannel(Channel):
             yield _event(*stream.ending)
         finally:
             self._leave(inbound, stream)
+
+    async def _look_elsewhere(self, inbound: Inbound, stream: Stream) -> None:
+        with suppress(StoreError):
+            answer = await self.context.inbox.answer_to(self.name, inbound.event_id)
+            if answer is not None:
+                stream.end(*_ending(answer))
 
     def _leave(self, inbound: Inbound, stream: Stream) -> None:
         waiting = self._streams[inbound.event_id]
@@ -201,8 +213,9 @@ class _Broadcast:
 
 
 def _inbound(user: str, question: Question) -> Inbound:
-    # JSON keeps the two apart whatever characters they hold.
-    event_id = json.dumps([user, question.id or uuid.uuid4().hex])
+    # JSON keeps the two apart whatever characters they hold. Left as they are, they fit into an index.
+    pair = [whole_characters(user), whole_characters(question.id or uuid.uuid4().hex)]
+    event_id = json.dumps(pair, ensure_ascii=False)
     return Inbound(
         event_id=event_id,
         message_id=event_id,

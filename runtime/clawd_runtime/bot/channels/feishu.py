@@ -47,12 +47,22 @@ LARGEST_TEXT = 150 * 1024 - 512
 MENTION_TAG = re.compile(r"<(?=/?at\b)", re.IGNORECASE)
 
 
+# Feishu repeats what was not taken after 15 s, 5 min, 1 h and 6 h, and no document says that it signs anew:
+# an event that must not be older than minutes would be lost in any longer outage. The age is no protection
+# that is missed: the signature covers the event's id, and who sends a genuine event again, whenever within
+# these hours, finds it in the inbox, which keeps ids for `KEEP_SECONDS` (7 days) after a message was dealt
+# with. The one must stay below the other. Events that are no messages, and challenges, have no effect to be
+# repeated.
+MAX_EVENT_AGE = 8 * 3600.0
+LONGEST_EVENT_AGE = 6 * 24 * 3600.0
+
+
 class FeishuSettings(ChannelSettings):
-    """`max_event_age` is how many seconds old (or early) the signature of an event may be."""
+    """`max_event_age` is how many seconds old the signature of an event may be."""
 
     app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$")
     api_base: str = Field("https://open.feishu.cn", pattern=r"^https?://[^/]")
-    max_event_age: float = Field(300.0, gt=0)
+    max_event_age: float = Field(MAX_EVENT_AGE, gt=0, le=LONGEST_EVENT_AGE)
 
 
 class FeishuChannel(Channel):

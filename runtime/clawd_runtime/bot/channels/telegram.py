@@ -166,9 +166,10 @@ class TelegramChannel(Channel):
         if not SECRET_TOKEN.match(secret):
             raise SettingsError("credential telegram-secret-token: should be 1–256 of A–Z a–z 0–9 _ -")
         if not self._settings.registers_webhook:
-            return RegisteredElsewhere(self._api)
+            return RegisteredElsewhere(self._api, self.context.inbox)
         return WebhookRegistration(
             self._api,
+            self.context.inbox,
             url=self.context.public_url + WEBHOOK_PATH,
             secret_token=secret,
             max_connections=self._settings.max_connections,

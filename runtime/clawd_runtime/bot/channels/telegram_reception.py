@@ -25,13 +25,17 @@ POLL_SECONDS = 50
 POLL_GRACE = 15.0
 LONGEST_PAUSE = 30.0
 CHECK_EVERY = 300.0
+# Telegram knows one webhook and one poll at a time; when the bot that leads is gone, another follows so soon.
+ROLE = "telegram"
+FOLLOW_SECONDS = 2.0
 
 
 class Reception(ABC):
     """Learns who the bot is, then receives. `identity` is None until Telegram has told."""
 
-    def __init__(self, api: TelegramApi) -> None:
+    def __init__(self, api: TelegramApi, inbox: Inbox) -> None:
         self.api = api
+        self.inbox = inbox
         self.identity: Identity | None = None
 
     async def run(self) -> None:
@@ -41,7 +45,10 @@ class Reception(ABC):
             try:
                 if self.identity is None:
                     self.identity = await self._introduce()
-                await self.step(self.identity)
+                if await self.leads():
+                    await self.step(self.identity)
+                else:
+                    await asyncio.sleep(FOLLOW_SECONDS)
                 failures = 0
             except (ChannelError, StoreError) as fault:
                 failures += 1
@@ -49,9 +56,15 @@ class Reception(ABC):
                 log.warning("%s: again in %.0f s", fault, pause)
                 await asyncio.sleep(pause)
 
+    async def leads(self) -> bool:
+        """Whether it is this bot, of those on the database, that receives for all."""
+        return await self.inbox.leads(ROLE)
+
     @abstractmethod
     async def step(self, me: Identity) -> None:
-        """One round. Raises `ChannelError` when it should be repeated after a while."""
+        """One round, of the one bot that `leads`. Raises `ChannelError` when it should be repeated after a
+        while.
+        """
 
     async def _introduce(self) -> Identity:
         user = await self.api.call("getMe")
@@ -76,6 +89,10 @@ class Reception(ABC):
 class RegisteredElsewhere(Reception):
     """Answers what comes by a webhook that another host's bot keeps registered."""
 
+    async def leads(self) -> bool:
+        """Never for the others: it may not register."""
+        return True
+
     async def step(self, me: Identity) -> None:
         """See `Reception.step`."""
         await asyncio.sleep(CHECK_EVERY)
@@ -87,13 +104,14 @@ class WebhookRegistration(Reception):
     def __init__(
         self,
         api: TelegramApi,
+        inbox: Inbox,
         *,
         url: str,
         secret_token: str,
         max_connections: int,
         certificate: Path | None,
     ) -> None:
-        super().__init__(api)
+        super().__init__(api, inbox)
         self._url = url
         self._secret_token = secret_token
         self._max_connections = max_connections
@@ -149,11 +167,17 @@ class Polling(Reception):
     """Long polling. Its offset is stored together with the updates that it confirms."""
 
     def __init__(self, api: TelegramApi, bot_id: int, inbox: Inbox) -> None:
-        super().__init__(api)
-        self._inbox = inbox
+        super().__init__(api, inbox)
         self._offset_name = f"offset:{bot_id}"
         self._offset: int | None = None
         self._webhook_gone = False
+
+    async def leads(self) -> bool:
+        """See `Reception.leads`. While another bot leads, its offset is the one that grows."""
+        leads = await super().leads()
+        if not leads:
+            self._offset = None
+        return leads
 
     async def step(self, me: Identity) -> None:
         """See `Reception.step`."""
@@ -161,11 +185,11 @@ class Polling(Reception):
             await self.api.call("deleteWebhook", {"drop_pending_updates": False})
             self._webhook_gone = True
         if self._offset is None:
-            self._offset = int(await self._inbox.state("telegram", self._offset_name) or 0)
+            self._offset = int(await self.inbox.state("telegram", self._offset_name) or 0)
         updates = await self._poll(self._offset)
         if updates:
             offset = max(int(update["update_id"]) for update in updates) + 1
-            await self._inbox.store_all(
+            await self.inbox.store_all(
                 tuple(_readable(updates, me)), "telegram", {self._offset_name: str(offset)}
             )
             self._offset = offset

@@ -1,38 +1,75 @@
-"""One SQLite database with one thread that alone touches it.
+"""One database with one thread that alone touches it.
 
-Operations are functions of a connection. They run in the order given; those that wait together share
-one transaction (each behind its own savepoint), so that a burst of messages costs one flush to disk.
-A result is handed out only after the commit: what `run` has returned survives a crash.
+Operations are functions of a connection. They run in the order given; those that wait together share one
+transaction, so that a burst of messages costs one flush to disk. When one of them fails, all of it is undone
+and each is done alone. A result is handed out only after the commit: what `run` has returned survives a
+crash.
+
+Several bots may share one database (PostgreSQL). Then their writing transactions take turns, as those of one
+SQLite file do, so no operation ever sees another's half. Each begins by checking that this bot is still a
+member: one that was taken for dead, and whose work others took over, changes nothing any more (see
+`cluster`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from clawd_runtime.bot.store.schema import migrate
-from clawd_runtime.errors import StoreError
+from clawd_runtime.bot.store import members
+from clawd_runtime.errors import StoreError, StoreRefused
 
 T = TypeVar("T")
 BATCH = 128
+Kind = Literal["read", "write", "join"]
+
+
+class Backend(Protocol):
+    """What differs between databases. `place` names the database in messages, without secrets."""
+
+    engine: Engine
+    place: str
+    advice: str
+    pause_after_loss: float
+    """For so many seconds after the connection was lost nobody waits for the next attempt."""
+
+    @property
+    def presence(self) -> Callable[[], Awaitable[members.Presence]] | None:
+        """Begins to tell others that this bot lives; None where there can be no others."""
+
+    def begin_writing(self, connection: Connection) -> None:
+        """Wait for one's turn to write; called first in a transaction that writes."""
+
+    def refuses(self, error: SQLAlchemyError) -> bool:
+        """Whether the same statement would fail again, however often it were tried."""
+
+    def reason(self, error: SQLAlchemyError) -> str:
+        """What went wrong, without the values that statements carry: they are the users' words."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class Deposed(StoreError):
+    """This bot is no member (any more): it was taken for dead, and another one took over its work."""
 
 
 @dataclass(slots=True)
 class _Job:
     operation: Callable[[Connection], Any]
     then: Callable[[Any], None] | None
+    kind: Kind
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    becomes: int | None = None
     result: Any = None
     problem: BaseException | None = None
 
@@ -51,37 +88,74 @@ class _Job:
 class Database:
     """An open database. Made by `open_database`."""
 
-    def __init__(self, engine: Engine, path: Path, lock: int) -> None:
-        self._engine = engine
-        self._path = path
-        self._lock = lock
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._member: int | None = None
+        self._committing = False
+        self._lost_at = -float("inf")
         self._thread = threading.Thread(target=self._work, name="database", daemon=True)
         self._thread.start()
 
-    async def run(self, operation: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
+    @property
+    def member(self) -> int:
+        """Number of this bot among those that share the database. Raises `Deposed` when it has none.
+
+        Within an operation it is the number under which the transaction was allowed.
+        """
+        if self._member is None:
+            raise Deposed("this bot has not joined those that share the database")
+        return self._member
+
+    @property
+    def presence(self) -> Callable[[], Awaitable[members.Presence]] | None:
+        """See `Backend.presence`."""
+        return self._backend.presence
+
+    async def run(
+        self,
+        operation: Callable[[Connection], T],
+        then: Callable[[T], None] | None = None,
+        *,
+        kind: Kind = "write",
+    ) -> T:
         """Run `operation` in a transaction and return its result after the commit.
 
         `then` is called with the result in the event loop, even when the caller was cancelled meanwhile.
-        Raises `StoreError` when the database fails, or what `operation` raises; then nothing of it is kept.
+        An operation may be run twice, and counts once. One of kind `read` does not wait for those that write.
+        Raises `StoreRefused` when the database would refuse it again and again, `Deposed` when this bot is no
+        member, other `StoreError`s when the database fails, or what `operation` raises; then nothing of it is
+        kept (or, when the connection broke at the commit, perhaps all of it).
         """
+        return await self._run(operation, then, kind, None)
+
+    async def join(self, member: int, operation: Callable[[Connection], T]) -> T:
+        """Run `operation`, which makes this bot the member of this number. Errors as of `run`."""
+        return await self._run(operation, None, "join", member)
+
+    def close(self) -> None:
+        """Finish what is queued and close the database."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._backend.close()
+
+    async def _run(
+        self,
+        operation: Callable[[Connection], T],
+        then: Callable[[T], None] | None,
+        kind: Kind,
+        becomes: int | None,
+    ) -> T:
         loop = asyncio.get_running_loop()
-        job = _Job(operation, then, loop, loop.create_future())
+        job = _Job(operation, then, kind, loop, loop.create_future(), becomes)
         self._jobs.put(job)
         result: T = await job.future
         return result
 
-    def close(self) -> None:
-        """Finish what is queued and close the file."""
-        self._jobs.put(None)
-        self._thread.join()
-        self._engine.dispose()
-        os.close(self._lock)
-
     def _work(self) -> None:
         while (first := self._jobs.get()) is not None:
             batch, ending = self._gather(first)
-            self._commit(batch)
+            self._carry_out(batch)
             for loop in {job.loop for job in batch}:
                 mine = [job for job in batch if job.loop is loop]
                 loop.call_soon_threadsafe(_settle, mine)
@@ -100,30 +174,57 @@ class Database:
             batch.append(job)
         return batch, False
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _carry_out(self, batch: list[_Job]) -> None:
         try:
-            with self._engine.begin() as connection:
+            self._transact_again_if_stale(batch)
+        except Exception as error:
+            if len(batch) > 1 and self._is_of_one(error):
                 for job in batch:
-                    self._apply(job, connection)
-        except SQLAlchemyError as error:
-            # SQLite may have ended the transaction by itself (disk full): none of the batch counts.
+                    self._carry_out([job])
+                return
             for job in batch:
                 job.problem = self._failure(error)
+        else:
+            for job in batch:
+                self._member = job.becomes or self._member
 
-    def _apply(self, job: _Job, connection: Connection) -> None:
+    def _is_of_one(self, error: Exception) -> bool:
+        """Whether it is the fault of one operation, and the others could be done without it."""
+        return not isinstance(error, SQLAlchemyError) or self._backend.refuses(error)
+
+    def _transact_again_if_stale(self, batch: list[_Job]) -> None:
+        """A connection that broke while idle is found broken by the first who uses it: that is no failure."""
+        if time.monotonic() < self._lost_at + self._backend.pause_after_loss:
+            raise StoreError(f"{self._backend.place}: the connection is lost")
         try:
-            with connection.begin_nested():
-                job.result = job.operation(connection)
-        except SQLAlchemyError:
+            try:
+                self._transact(batch)
+            except DBAPIError as error:
+                if not error.connection_invalidated or self._committing:
+                    raise
+                self._transact(batch)
+        except DBAPIError as error:
+            if not self._backend.refuses(error):
+                self._lost_at = time.monotonic()
             raise
-        except Exception as error:
-            job.problem = error
 
-    def _failure(self, error: SQLAlchemyError) -> StoreError:
-        cause = getattr(error, "orig", None) or error
-        return StoreError(
-            f"{self._path}: {cause}", advice="check free space and permissions of the database's folder"
-        )
+    def _transact(self, batch: list[_Job]) -> None:
+        self._committing = False
+        with self._backend.engine.connect() as connection, connection.begin():
+            kinds = {job.kind for job in batch}
+            if kinds != {"read"}:
+                self._backend.begin_writing(connection)
+            if "write" in kinds and not members.is_listed(connection, self.member):
+                raise Deposed(f"{self._backend.place}: another bot has taken over the work of this one")
+            for job in batch:
+                job.result = job.operation(connection)
+            self._committing = True
+
+    def _failure(self, error: Exception) -> Exception:
+        if not isinstance(error, SQLAlchemyError):
+            return error
+        kind = StoreRefused if self._backend.refuses(error) else StoreError
+        return kind(f"{self._backend.place}: {self._backend.reason(error)}", advice=self._backend.advice)
 
 
 def _settle(jobs: list[_Job]) -> None:
@@ -131,55 +232,16 @@ def _settle(jobs: list[_Job]) -> None:
         job.settle()
 
 
-def open_database(url: str) -> Database:
-    """Open (or make, for its owner alone) the database, bring its schema up to date, and lock it.
+def open_database(url: str, password: str | None = None) -> Database:
+    """Open the database and bring its schema up to date.
 
-    Raises `StoreError` when it cannot be used or another bot has it open.
+    Raises `StoreError` when it cannot be used.
     """
-    path = Path(make_url(url).database or "")
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        lock = _lock(path.with_name(path.name + ".lock"))
-    except BlockingIOError:
-        raise StoreError(
-            f"{path}: another clawd-bot has it open",
-            advice="stop that one first; two bots on one database would answer everything twice",
-        ) from None
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}", advice="check the folder and its owner") from None
-    engine = _engine(url)
-    try:
-        with engine.begin() as connection:
-            migrate(connection)
-    except (SQLAlchemyError, StoreError) as error:
-        os.close(lock)
-        cause = getattr(error, "orig", None) or error
-        raise StoreError(f"{path}: {cause}") from None
-    return Database(engine, path, lock)
+    # Imported only when used, because every library costs memory.
+    if url.startswith("sqlite:"):
+        from clawd_runtime.bot.store.sqlite import open_sqlite
 
+        return Database(open_sqlite(url))
+    from clawd_runtime.bot.store.postgres import open_postgres
 
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _engine(url: str) -> Engine:
-    # Parameters are the users' words: they must not appear in errors, and so not in logs.
-    engine = create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are ours, see _begin
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+    return Database(open_postgres(url, password))

@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from clawd_runtime.bot.characters import whole_characters
-from clawd_runtime.bot.store import schema
+from clawd_runtime.bot.rate_limit import WINDOW, Verdict
+from clawd_runtime.bot.store import members, schema
+from clawd_runtime.bot.store.inserting import insert_new
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound
 
 table = schema.inbox
 
 
-def add(connection: Connection, inbound: Inbound) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A message to deal with: as whose, and what the rate limit says (None where it was not asked)."""
+
+    seq: int
+    inbound: Inbound
+    member: int
+    verdict: Verdict | None = None
+
+
+class Behind:
+    """What cannot be dealt with yet: something older of the conversation is another member's, and open."""
+
+
+def add(connection: Connection, inbound: Inbound, owner: int | None) -> int | None:
     """Store a message; its number, or None when its event or message id is known."""
-    try:
-        with connection.begin_nested():
-            key = connection.execute(insert(table).values(_columns(inbound))).inserted_primary_key
-    except IntegrityError:
-        return None
-    return int(key[0]) if key else None
+    added = insert_new(connection, table, _columns(inbound) | {"owner": owner})
+    return None if added is None else int(added)
 
 
-def open_messages(connection: Connection) -> list[tuple[int, ConversationKey]]:
-    """Number and conversation of all that is not dealt with, oldest first."""
+def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
+    """Number and conversation of all of this owner that is not dealt with, oldest first."""
     query = select(table.c.seq, table.c.channel, table.c.chat, table.c.thread)
-    rows = connection.execute(query.where(table.c.outcome.is_(None)).order_by(table.c.seq))
+    mine = query.where(table.c.outcome.is_(None), table.c.owner == owner)
+    rows = connection.execute(mine.order_by(table.c.seq))
     return [(row.seq, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 
-def message(connection: Connection, seq: int) -> Inbound | None:
-    """The message of this number, unless it has been dealt with."""
-    row = connection.execute(select(table).where(table.c.seq == seq, table.c.outcome.is_(None))).one_or_none()
-    return _inbound(row) if row else None
+def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Behind | None:
+    """The message of this number; None when it has been dealt with or is another owner's.
+
+    It is judged by the rate limit: its sender may send `limit` messages in a minute. That is done once, and
+    stored.
+    """
+    mine = (table.c.seq == seq, table.c.outcome.is_(None), table.c.owner == owner)
+    row = connection.execute(select(table).where(*mine)).one_or_none()
+    if row is None:
+        return None
+    inbound = _inbound(row)
+    if members.is_behind(connection, table, inbound.conversation, seq):
+        return Behind()
+    if inbound.chat_kind == "group" and not inbound.addressed:
+        return Task(seq, inbound, owner)
+    if row.verdict is not None:
+        return Task(seq, inbound, owner, Verdict(row.verdict))
+    verdict = _judge(connection, inbound, limit)
+    connection.execute(update(table).where(table.c.seq == seq).values(verdict=verdict.value))
+    return Task(seq, inbound, owner, verdict)
 
 
-def settle(connection: Connection, seq: int, outcome: str, now: float, *, keep_text: bool) -> bool:
-    """Mark a message as dealt with; False when it was already.
+def settle(connection: Connection, task: Task, outcome: str, now: float, *, keep_text: bool) -> bool:
+    """Mark a message as dealt with; False when it was already, or is not the taker's any more.
 
     Without `keep_text` its words are forgotten; the ids stay, by which repetitions are recognised.
     """
     forgotten = {} if keep_text else {"text": ""}
     result = connection.execute(
         update(table)
-        .where(table.c.seq == seq, table.c.outcome.is_(None))
-        .values(outcome=outcome, done_at=now, **forgotten)
+        .where(table.c.seq == task.seq, table.c.outcome.is_(None), table.c.owner == task.member)
+        .values(outcome=outcome, done_at=now, owner=None, **forgotten)
     )
     return bool(result.rowcount == 1)
 
@@ -59,7 +88,7 @@ def outcome(connection: Connection, channel: str, event_id: str) -> str | None:
 
 
 def depth(connection: Connection) -> int:
-    """How many messages wait."""
+    """How many messages wait, whoever deals with them."""
     return connection.scalar(select(func.count()).where(table.c.outcome.is_(None))) or 0
 
 
@@ -84,10 +113,17 @@ def get_state(connection: Connection, channel: str, name: str) -> str | None:
     return cast("str | None", connection.scalar(query))
 
 
-def add_all(connection: Connection, inbounds: Sequence[Inbound]) -> list[tuple[int, ConversationKey]]:
-    """Store messages; number and conversation of those that are new."""
-    added = ((add(connection, inbound), inbound.conversation) for inbound in inbounds)
-    return [(seq, conversation) for seq, conversation in added if seq is not None]
+def _judge(connection: Connection, inbound: Inbound, limit: int) -> Verdict:
+    judged = (table.c.channel == inbound.channel, table.c.user_id == inbound.user)
+    recent = select(func.count()).where(
+        *judged, table.c.verdict == Verdict.ALLOW.value, table.c.received_at > inbound.received_at - WINDOW
+    )
+    allowed: int = connection.scalar(recent) or 0
+    if allowed < limit:
+        return Verdict.ALLOW
+    heard = table.c.verdict.in_((Verdict.ALLOW.value, Verdict.EXPLAIN.value))
+    last = select(table.c.verdict).where(*judged, heard).order_by(table.c.seq.desc()).limit(1)
+    return Verdict.IGNORE if connection.scalar(last) == Verdict.EXPLAIN.value else Verdict.EXPLAIN
 
 
 def _columns(inbound: Inbound) -> dict[str, Any]:

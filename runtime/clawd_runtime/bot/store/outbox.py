@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
+from clawd_runtime.bot.store import members
+from clawd_runtime.bot.store.inbox import Behind
 from clawd_runtime.bot.store.schema import outbox as table
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Reply
 
@@ -34,58 +36,87 @@ class Delivery:
     not_before: float
 
 
-def add(connection: Connection, replies: tuple[Reply, ...], now: float) -> list[tuple[int, ConversationKey]]:
+def add(
+    connection: Connection, replies: tuple[Reply, ...], owner: int, now: float
+) -> list[tuple[int, ConversationKey]]:
     """Queue messages; their numbers."""
     queued = []
     for reply in replies:
-        key = connection.execute(insert(table).values(_columns(reply, now))).inserted_primary_key
+        values = _columns(reply, now) | {"owner": owner}
+        key = connection.execute(insert(table).values(values)).inserted_primary_key
         if key:
             queued.append((int(key[0]), reply.conversation))
     return queued
 
 
-def open_deliveries(connection: Connection) -> list[tuple[int, ConversationKey]]:
-    """Number and conversation of all that is not finished, oldest first."""
+def open_deliveries(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
+    """Number and conversation of all of this owner that is not finished, oldest first."""
     query = select(table.c.id, table.c.channel, table.c.chat, table.c.thread)
-    rows = connection.execute(query.where(table.c.state.in_(OPEN)).order_by(table.c.id))
+    rows = connection.execute(
+        query.where(table.c.state.in_(OPEN), table.c.owner == owner).order_by(table.c.id)
+    )
     return [(row.id, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 
-def delivery(connection: Connection, id: int) -> Delivery | None:
-    """The message of this number, unless it is finished."""
-    row = connection.execute(select(table).where(table.c.id == id, table.c.state.in_(OPEN))).one_or_none()
-    return _delivery(row) if row else None
+def delivery(connection: Connection, id: int, owner: int) -> Delivery | Behind | None:
+    """The message of this number; None when it is finished or another owner's."""
+    mine = (table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
+    row = connection.execute(select(table).where(*mine)).one_or_none()
+    if row is None:
+        return None
+    found = _delivery(row)
+    return Behind() if members.is_behind(connection, table, found.reply.conversation, id) else found
 
 
-def begin(connection: Connection, id: int, now: float) -> None:
-    """Record, before anything leaves, that an attempt is made."""
-    connection.execute(
+def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
+    """Record, before anything leaves, that an attempt is made; False when it is another owner's to make."""
+    begun = connection.execute(
         update(table)
-        .where(table.c.id == id)
+        .where(table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
         .values(
             state="sending",
             attempts=table.c.attempts + 1,
             first_attempt_at=func.coalesce(table.c.first_attempt_at, now),
         )
     )
+    return bool(begun.rowcount == 1)
 
 
-def postpone(connection: Connection, id: int, until: float, problem: str) -> None:
+def postpone(connection: Connection, id: int, owner: int, until: float, problem: str) -> None:
     """Record that the attempt did not deliver and another one is to come."""
     connection.execute(
-        update(table).where(table.c.id == id).values(state="pending", not_before=until, problem=problem)
+        update(table)
+        .where(table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
+        .values(state="pending", not_before=until, problem=problem)
     )
 
 
 def finish(
-    connection: Connection, id: int, state: FinalState, now: float, *, ref: str | None, problem: str | None
+    connection: Connection,
+    id: int,
+    owner: int,
+    state: FinalState,
+    now: float,
+    *,
+    ref: str | None,
+    problem: str | None,
 ) -> None:
-    """Record how it ended."""
-    connection.execute(
+    """Record how it ended.
+
+    That it was sent is true whoever owns it meanwhile, and ends a doubt; any other end is for its owner to
+    tell.
+    """
+    its_owners = and_(table.c.state.in_(OPEN), table.c.owner == owner)
+    may_end = table.c.state.in_((*OPEN, "doubtful")) if state == "sent" else its_owners
+    ended = (
         update(table)
-        .where(table.c.id == id)
-        .values(state=state, finished_at=now, sent_ref=ref, problem=problem)
+        .where(table.c.id == id, may_end)
+        .values(state=state, finished_at=now, sent_ref=ref, problem=problem, owner=None)
+        .returning(table.c.channel, table.c.chat, table.c.thread)
     )
+    row = connection.execute(ended).one_or_none()
+    if row is not None:
+        members.tell_next(connection, table, ConversationKey(row.channel, row.chat, row.thread), owner)
 
 
 def answer(connection: Connection, channel: str, event_id: str) -> str | None:

@@ -1,7 +1,11 @@
 """Tables, and the numbered steps that lead to them.
 
 The steps are written out, not derived from the tables, because a step that has once been released never
-changes; a test compares what they make with the tables below. `PRAGMA user_version` counts steps done.
+changes; a test compares what they make with the tables below. The database counts the steps it has seen:
+SQLite in `PRAGMA user_version`, PostgreSQL in the table `schema_version`.
+
+In PostgreSQL the last release's bots work on while the first of the new ones takes the steps: a step only
+adds.
 """
 
 from __future__ import annotations
@@ -41,11 +45,29 @@ inbox = Table(
     Column("received_at", Float, nullable=False),
     Column("outcome", String),  # null until the message is dealt with
     Column("done_at", Float),
+    Column("owner", Integer),  # the member that deals with it; null when none does, and when it is dealt with
+    Column("verdict", String),  # of the rate limit; null while not judged
     UniqueConstraint("channel", "event_id"),
     UniqueConstraint("channel", "message_id"),
     sqlite_autoincrement=True,
 )
-inbox_open = Index("inbox_open", inbox.c.seq, sqlite_where=inbox.c.outcome.is_(None))
+inbox_open = Index(
+    "inbox_open",
+    inbox.c.channel,
+    inbox.c.chat,
+    inbox.c.thread,
+    inbox.c.seq,
+    sqlite_where=inbox.c.outcome.is_(None),
+    postgresql_where=inbox.c.outcome.is_(None),
+)
+inbox_judged = Index(
+    "inbox_judged",
+    inbox.c.channel,
+    inbox.c.user_id,
+    inbox.c.received_at,
+    sqlite_where=inbox.c.verdict.is_not(None),
+    postgresql_where=inbox.c.verdict.is_not(None),
+)
 
 conversations = Table(
     "conversations",
@@ -95,10 +117,19 @@ outbox = Table(
     Column("finished_at", Float),
     Column("sent_ref", String),
     Column("problem", String),
+    Column("owner", Integer),  # the member that sends it; null when none does, and when it is finished
     sqlite_autoincrement=True,
 )
 outbox_of_event = Index("outbox_of_event", outbox.c.channel, outbox.c.event_id)
-outbox_open = Index("outbox_open", outbox.c.id, sqlite_where=outbox.c.state.in_(("pending", "sending")))
+outbox_open = Index(
+    "outbox_open",
+    outbox.c.channel,
+    outbox.c.chat,
+    outbox.c.thread,
+    outbox.c.id,
+    sqlite_where=outbox.c.state.in_(("pending", "sending")),
+    postgresql_where=outbox.c.state.in_(("pending", "sending")),
+)
 
 channel_state = Table(
     "channel_state",
@@ -108,7 +139,23 @@ channel_state = Table(
     Column("value", String, nullable=False),
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (
+members = Table(
+    "members",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("channels", String, nullable=False),  # names, each between commas: ",console,telegram,"
+    Column("leaving", Integer, nullable=False),
+    Column("joined_at", Float, nullable=False),
+)
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", Integer, nullable=False),
+)
+
+SQLITE_STEPS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE inbox (
             seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -142,21 +189,102 @@ STEPS: tuple[tuple[str, ...], ...] = (
             channel VARCHAR NOT NULL, name VARCHAR NOT NULL, value VARCHAR NOT NULL,
             PRIMARY KEY (channel, name))""",
     ),
+    (
+        "ALTER TABLE inbox ADD COLUMN owner INTEGER",
+        "ALTER TABLE inbox ADD COLUMN verdict VARCHAR",
+        "ALTER TABLE outbox ADD COLUMN owner INTEGER",
+        "DROP INDEX inbox_open",
+        "CREATE INDEX inbox_open ON inbox (channel, chat, thread, seq) WHERE outcome IS NULL",
+        "CREATE INDEX inbox_judged ON inbox (channel, user_id, received_at) WHERE verdict IS NOT NULL",
+        "DROP INDEX outbox_open",
+        """CREATE INDEX outbox_open ON outbox (channel, chat, thread, id)
+            WHERE state IN ('pending', 'sending')""",
+        """CREATE TABLE members (
+            id INTEGER NOT NULL PRIMARY KEY, channels VARCHAR NOT NULL, leaving INTEGER NOT NULL,
+            joined_at FLOAT NOT NULL)""",
+        "CREATE TABLE roles (name VARCHAR NOT NULL PRIMARY KEY, owner INTEGER NOT NULL)",
+    ),
+)
+
+POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE inbox (
+            seq SERIAL NOT NULL PRIMARY KEY,
+            channel VARCHAR NOT NULL, event_id VARCHAR NOT NULL, message_id VARCHAR NOT NULL,
+            chat VARCHAR NOT NULL, thread VARCHAR NOT NULL, chat_kind VARCHAR NOT NULL,
+            user_id VARCHAR NOT NULL, text VARCHAR NOT NULL, addressed INTEGER NOT NULL,
+            reply_to VARCHAR NOT NULL, language VARCHAR, received_at FLOAT NOT NULL,
+            outcome VARCHAR, done_at FLOAT, owner INTEGER, verdict VARCHAR,
+            UNIQUE (channel, event_id), UNIQUE (channel, message_id))""",
+        "CREATE INDEX inbox_open ON inbox (channel, chat, thread, seq) WHERE outcome IS NULL",
+        "CREATE INDEX inbox_judged ON inbox (channel, user_id, received_at) WHERE verdict IS NOT NULL",
+        """CREATE TABLE conversations (
+            channel VARCHAR NOT NULL, chat VARCHAR NOT NULL, thread VARCHAR NOT NULL,
+            generation INTEGER NOT NULL, PRIMARY KEY (channel, chat, thread))""",
+        """CREATE TABLE turns (
+            id SERIAL NOT NULL PRIMARY KEY,
+            channel VARCHAR NOT NULL, chat VARCHAR NOT NULL, thread VARCHAR NOT NULL,
+            generation INTEGER NOT NULL, role VARCHAR NOT NULL, text VARCHAR NOT NULL,
+            created_at FLOAT NOT NULL)""",
+        "CREATE INDEX turns_of_conversation ON turns (channel, chat, thread, generation, id)",
+        """CREATE TABLE outbox (
+            id SERIAL NOT NULL PRIMARY KEY,
+            key VARCHAR NOT NULL UNIQUE, event_id VARCHAR NOT NULL,
+            channel VARCHAR NOT NULL, chat VARCHAR NOT NULL, thread VARCHAR NOT NULL,
+            chat_kind VARCHAR NOT NULL, reply_to VARCHAR NOT NULL, text VARCHAR NOT NULL,
+            part INTEGER NOT NULL, parts INTEGER NOT NULL, state VARCHAR NOT NULL,
+            attempts INTEGER NOT NULL, created_at FLOAT NOT NULL, first_attempt_at FLOAT,
+            not_before FLOAT NOT NULL, finished_at FLOAT, sent_ref VARCHAR, problem VARCHAR,
+            owner INTEGER)""",
+        "CREATE INDEX outbox_of_event ON outbox (channel, event_id)",
+        """CREATE INDEX outbox_open ON outbox (channel, chat, thread, id)
+            WHERE state IN ('pending', 'sending')""",
+        """CREATE TABLE channel_state (
+            channel VARCHAR NOT NULL, name VARCHAR NOT NULL, value VARCHAR NOT NULL,
+            PRIMARY KEY (channel, name))""",
+        """CREATE TABLE members (
+            id INTEGER NOT NULL PRIMARY KEY, channels VARCHAR NOT NULL, leaving INTEGER NOT NULL,
+            joined_at FLOAT NOT NULL)""",
+        "CREATE SEQUENCE member_numbers AS INTEGER",
+        "CREATE TABLE roles (name VARCHAR NOT NULL PRIMARY KEY, owner INTEGER NOT NULL)",
+    ),
 )
 
 
+def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:
+    """The steps in the words of this database."""
+    return POSTGRES_STEPS if connection.dialect.name == "postgresql" else SQLITE_STEPS
+
+
 def migrate(connection: Connection) -> None:
-    """Do the steps that this database has not seen, inside the caller's transaction.
+    """Do the steps that this database has not seen, inside the caller's transaction, which nobody shares.
 
     Raises `StoreError` when a newer release has written it: going back would misread what it holds.
     """
-    version: int = connection.scalar(text("PRAGMA user_version")) or 0
-    if version > len(STEPS):
+    steps = steps_of(connection)
+    version = _version(connection)
+    if version > len(steps):
         raise StoreError(
-            f"the database has schema {version}, this release knows up to {len(STEPS)}",
+            f"the database has schema {version}, this release knows up to {len(steps)}",
             advice="run the newer release again, or put the database's backup of that time back",
         )
-    for step in STEPS[version:]:
+    for step in steps[version:]:
         for statement in step:
             connection.execute(text(statement))
-    connection.execute(text(f"PRAGMA user_version = {len(STEPS)}"))
+    if version < len(steps):
+        _record(connection, len(steps))
+
+
+def _version(connection: Connection) -> int:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)"))
+        return connection.scalar(text("SELECT max(version) FROM schema_version")) or 0
+    return connection.scalar(text("PRAGMA user_version")) or 0
+
+
+def _record(connection: Connection, version: int) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("DELETE FROM schema_version"))
+        connection.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": version})
+    else:
+        connection.execute(text(f"PRAGMA user_version = {int(version)}"))

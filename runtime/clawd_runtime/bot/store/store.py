@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from clawd_runtime.bot.channels.base import Answer
-from clawd_runtime.bot.store import history, inbox, outbox
-from clawd_runtime.bot.store.database import Database
+from clawd_runtime.bot.store import history, inbox, members, outbox
+from clawd_runtime.bot.store.database import Database, Deposed
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.members import Notice
 from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
 Queued = tuple[int, ConversationKey]
 Listener = Callable[[list[Queued]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A message to deal with."""
-
-    seq: int
-    inbound: Inbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +40,61 @@ class Depths:
 
 
 class Store:
-    """Inbox, history, outbox and channel state.
+    """Inbox, history, outbox and channel state, of this bot and of others on the same database.
 
-    `on_message` and `on_reply` are told, after the commit and in order, what was added.
+    A user may send `limit` messages in a minute. `on_message` and `on_reply` are told, after the commit and
+    in order, what was added and is this bot's to deal with. Before anything else, this bot has to `join`.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, *, limit: int = 1_000_000
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._limit = limit
+        self._channels: tuple[str, ...] = ()
+        self._leaving = False
         self.on_message: Listener = lambda queued: None
         self.on_reply: Listener = lambda queued: None
 
     async def store(self, inbound: Inbound) -> bool:
-        """See `channels.base.Inbox`."""
-        added = await self._database.run(lambda c: inbox.add_all(c, (inbound,)), lambda q: self.on_message(q))
-        return bool(added)
+        """See `channels.base.Inbox`. It becomes this bot's own: whoever waits for the answer waits here."""
+
+        def add(connection: Connection) -> tuple[bool, list[Queued]]:
+            owner = None if self._leaving else self._database.member
+            seq = inbox.add(connection, inbound, owner)
+            if seq is None:
+                return False, []
+            if owner is None:
+                members.tell(connection, Notice(0, "orphans"))
+                return True, []
+            return True, [(seq, inbound.conversation)]
+
+        new, _ = await self._database.run(add, lambda added: self.on_message(added[1]))
+        return new
 
     async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
-        """See `channels.base.Inbox`."""
+        """See `channels.base.Inbox`. Conversations are shared out among all that serve the channel."""
 
         def add(connection: Connection) -> list[Queued]:
-            added = inbox.add_all(connection, inbounds)
+            among, mine = members.serving(connection, channel), []
+            for inbound in inbounds:
+                owner = members.share_of(inbound.conversation, among)
+                seq = inbox.add(connection, inbound, owner)
+                if seq is None:
+                    continue
+                if owner == self._database.member:
+                    mine.append((seq, inbound.conversation))
+                else:
+                    members.tell(connection, Notice(owner, "inbox", seq) if owner else Notice(0, "orphans"))
             inbox.set_state(connection, channel, state)
-            return added
+            return mine
 
         await self._database.run(add, lambda q: self.on_message(q))
 
     async def state(self, channel: str, name: str) -> str | None:
         """See `channels.base.Inbox`."""
-        return await self._database.run(lambda c: inbox.get_state(c, channel, name))
+        return await self._database.run(lambda c: inbox.get_state(c, channel, name), kind="read")
 
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         """See `channels.base.Inbox`."""
@@ -84,27 +104,74 @@ class Store:
                 return None
             return Answer(outbox.answer(connection, channel, event_id))
 
-        return await self._database.run(find)
+        return await self._database.run(find, kind="read")
+
+    async def leads(self, role: str) -> bool:
+        """See `channels.base.Inbox`."""
+        if self._leaving:
+            return False
+        held_by = await self._database.run(lambda c: members.leader(c, role), kind="read")
+        if held_by is not None:
+            return held_by == self._database.member
+        return await self._database.run(lambda c: members.take_role(c, self._database.member, role))
+
+    async def join(self, member: int, channels: Iterable[str]) -> None:
+        """Be this member, serving these channels; what is nobody's becomes this bot's own."""
+        self._channels = tuple(channels)
+        now = self._clock()
+        await self._database.join(member, lambda c: members.join(c, member, self._channels, now))
+
+    async def adopt(self) -> int:
+        """Make what is nobody's this bot's own; how much that was."""
+        if self._leaving or not await self._database.run(
+            lambda c: members.has_orphans(c, self._channels), kind="read"
+        ):
+            return 0
+        return await self._database.run(lambda c: members.adopt(c, self._database.member, self._channels))
+
+    async def bury(self, member: int) -> bool:
+        """Remove a member whose presence has ended, and adopt what it left; False when it is alive."""
+
+        def take_over(connection: Connection) -> bool:
+            if not members.is_gone(connection, member):
+                return False
+            members.remove(connection, member)
+            if not self._leaving:
+                members.adopt(connection, self._database.member, self._channels)
+            return True
+
+        return await self._database.run(take_over)
+
+    async def begin_leaving(self, keep: Iterable[int]) -> None:
+        """Give away the messages that are not in `keep`, and be given no more."""
+        self._leaving = True
+        kept = tuple(keep)
+        await self._database.run(lambda c: members.begin_leaving(c, self._database.member, kept))
+
+    async def leave(self) -> None:
+        """Be a member no more; what is not finished is for the others, or for the next run."""
+        await self._database.run(lambda c: members.remove(c, self._database.member))
 
     async def unfinished(self) -> tuple[list[Queued], list[Queued]]:
-        """What an earlier run left: messages to answer, messages to send."""
-        return await self._database.run(lambda c: (inbox.open_messages(c), outbox.open_deliveries(c)))
+        """What is this bot's own: messages to answer, messages to send."""
 
-    async def task(self, seq: int) -> Task | None:
-        """A message to deal with; None when that has been done."""
+        def find(connection: Connection) -> tuple[list[Queued], list[Queued]]:
+            me = self._database.member
+            return inbox.open_messages(connection, me), outbox.open_deliveries(connection, me)
 
-        def load(connection: Connection) -> Task | None:
-            found = inbox.message(connection, seq)
-            return Task(seq, found) if found else None
+        return await self._database.run(find, kind="read")
 
-        return await self._database.run(load)
+    async def take(self, seq: int) -> Task | Behind | None:
+        """A message to deal with; None when that has been done or is another bot's to do."""
+        return await self._database.run(lambda c: inbox.take(c, seq, self._database.member, self._limit))
 
     async def recall(self, conversation: ConversationKey) -> tuple[Turn, ...]:
         """What was said in a conversation, oldest first; of a long one the newest part."""
-        return await self._database.run(lambda c: history.recall(c, conversation))
+        return await self._database.run(lambda c: history.recall(c, conversation), kind="read")
 
     async def settle(self, task: Task, settlement: Settlement) -> bool:
-        """Record how a message is dealt with, all or nothing. False when that had been done before.
+        """Record how a message is dealt with, all or nothing. False when that is not this task's to do any
+        more.
 
         The words of a message that is not remembered (ignored, over the rate limit) are not kept either.
         """
@@ -112,40 +179,43 @@ class Store:
         conversation = task.inbound.conversation
 
         def record(connection: Connection) -> list[Queued] | None:
-            if not inbox.settle(
-                connection, task.seq, settlement.outcome, now, keep_text=bool(settlement.turns)
-            ):
+            if not inbox.settle(connection, task, settlement.outcome, now, keep_text=bool(settlement.turns)):
                 return None
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)
-            return outbox.add(connection, settlement.replies, now)
+            members.tell_next(connection, inbox.table, conversation, task.member)
+            return outbox.add(connection, settlement.replies, self._database.member, now)
 
         return await self._database.run(record, lambda q: self.on_reply(q or [])) is not None
 
-    async def delivery(self, id: int) -> Delivery | None:
-        """A message to send; None when it is finished."""
-        return await self._database.run(lambda c: outbox.delivery(c, id))
+    async def delivery(self, id: int) -> Delivery | Behind | None:
+        """A message to send; None when it is finished or another bot's to send."""
+        return await self._database.run(lambda c: outbox.delivery(c, id, self._database.member), kind="read")
 
-    async def begin_sending(self, id: int) -> None:
-        """To be called before anything of an attempt leaves."""
+    async def begin_sending(self, id: int) -> bool:
+        """To be called before anything of an attempt leaves. False when it is not this bot's to make any
+        more.
+        """
         now = self._clock()
-        await self._database.run(lambda c: outbox.begin(c, id, now))
+        return await self._database.run(lambda c: outbox.begin(c, id, self._database.member, now))
 
     async def postpone(self, id: int, until: float, problem: str) -> None:
         """The attempt failed; the next one comes not before `until`."""
-        await self._database.run(lambda c: outbox.postpone(c, id, until, problem))
+        await self._database.run(lambda c: outbox.postpone(c, id, self._database.member, until, problem))
 
     async def finish(
         self, id: int, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> None:
         """A message has been sent, or given up."""
         now = self._clock()
-        await self._database.run(lambda c: outbox.finish(c, id, state, now, ref=ref, problem=problem))
+        await self._database.run(
+            lambda c: outbox.finish(c, id, self._database.member, state, now, ref=ref, problem=problem)
+        )
 
     async def depths(self) -> Depths:
-        """How much waits."""
-        return await self._database.run(lambda c: Depths(inbox.depth(c), outbox.depths(c)))
+        """How much waits, for all bots on the database together."""
+        return await self._database.run(lambda c: Depths(inbox.depth(c), outbox.depths(c)), kind="read")
 
     async def purge(self, keep: float) -> int:
         """Forget what was finished more than `keep` seconds ago; the number of rows."""
@@ -154,5 +224,10 @@ class Store:
         return await self._database.run(lambda c: sum(purge(c, before) for purge in purges))
 
     async def ping(self) -> None:
-        """Raises `StoreError` when the database does not answer."""
-        await self._database.run(lambda c: c.execute(text("SELECT 1")).scalar())
+        """Raises `StoreError` when the database does not answer, or this bot may not work on it."""
+
+        def look(connection: Connection) -> None:
+            if not members.is_listed(connection, self._database.member):
+                raise Deposed("another bot has taken over the work of this one")
+
+        await self._database.run(look, kind="read")

@@ -14,6 +14,7 @@ class MemoryInbox:
         self.states: dict[tuple[str, str], str] = {}
         self.answers: dict[str, Answer] = {}
         self.failure: Exception | None = None
+        self.leading = True
 
     async def store(self, inbound: Inbound) -> bool:
         if self.failure:
@@ -30,6 +31,9 @@ class MemoryInbox:
 
     async def state(self, channel: str, name: str) -> str | None:
         return self.states.get((channel, name))
+
+    async def leads(self, role: str) -> bool:
+        return self.leading
 
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         return self.answers.get(event_id)

@@ -18,7 +18,8 @@ from lark_oapi.core.model import RawRequest
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.channels import feishu
+from clawd_runtime.bot.app import KEEP_SECONDS
+from clawd_runtime.bot.channels import feishu, feishu_crypto
 from clawd_runtime.bot.channels.base import Answer, ChannelContext, RetryLater, Undeliverable
 from clawd_runtime.bot.channels.feishu import FeishuChannel, FeishuSettings
 from clawd_runtime.bot.channels.feishu_api import size_in_request
@@ -70,6 +71,9 @@ class Noting:
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         raise NotImplementedError
 
+    async def leads(self, role: str) -> bool:
+        raise NotImplementedError
+
 
 @dataclass
 class Bot:
@@ -102,7 +106,9 @@ def app_of(inbox: Noting, api_base: str, **settings: Any) -> Starlette:
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Noting]:
     database = open_database(f"sqlite:///{tmp_path}/bot.db")
-    yield Noting(Store(database))
+    store = Store(database)
+    asyncio.run(store.join(1, ("feishu",)))
+    yield Noting(store)
     database.close()
 
 
@@ -285,6 +291,19 @@ def test_how_old_an_event_may_be_can_be_set(inbox: Noting, control: Control) -> 
         assert Bot(f"{url}/feishu/webhook", inbox).post(old.body, old.headers).status_code == 401
     with serving(app_of(inbox, control.base_url, max_event_age=7200)) as url:
         assert Bot(f"{url}/feishu/webhook", inbox).post(old.body, old.headers).status_code == 200
+
+
+def test_what_feishu_repeats_for_hours_is_taken_and_nothing_older(inbox: Noting, control: Control) -> None:
+    ages = {60.0: 200, 6.2 * 3600: 200, 8.1 * 3600: 401, -200.0: 200, -400.0: 401}
+    with serving(app_of(inbox, control.base_url)) as url:
+        bot = Bot(f"{url}/feishu/webhook", inbox)
+        for age, status in ages.items():
+            event = wrapped(APP.encrypt_key, a_message(), time.time() - age)
+            assert bot.post(event.body, event.headers).status_code == status, age
+
+
+def test_ids_are_kept_longer_than_events_are_believed() -> None:
+    assert feishu.LONGEST_EVENT_AGE + feishu_crypto.CLOCK_DIFFERENCE < KEEP_SECONDS
 
 
 @pytest.mark.parametrize("changed", ["nothing", "body", "nonce", "key", "token"])

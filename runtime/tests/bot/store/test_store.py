@@ -1,24 +1,28 @@
-"""The store against a real SQLite file."""
+"""The store, against a real SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
 from clawd_runtime.bot.channels.base import Answer
 from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import StoreError
+from tests.bot.postgres import PASSWORD, Server
 
 HOME = ConversationKey("telegram", "7")
 
@@ -56,21 +60,50 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "bot.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{path}"
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    opened = open_database(f"sqlite:///{path}")
+def database(url: str) -> Iterator[Database]:
+    opened = open_database(url, PASSWORD)
     yield opened
     opened.close()
 
 
-def test_the_steps_make_the_tables(database: Database, path: Path) -> None:
-    made, declared = inspect(create_engine(f"sqlite:///{path}")), create_engine("sqlite://")
+def engine_of(url: str) -> Engine:
+    return create_engine(make_url(url).set(password=PASSWORD) if "postgresql" in url else url)
+
+
+async def joined(database: Database, clock: Callable[[], float] = time.time, **more: Any) -> Store:
+    store = Store(database, clock, **more)
+    await store.join(1, ("telegram", "feishu"))
+    return store
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+    finally:
+        engine.dispose()
+
+
+def test_the_steps_make_the_tables(database: Database, url: str, postgres: Server) -> None:
+    made = inspect(engine_of(url))
+    declared = engine_of(postgres.new_database() if "postgresql" in url else "sqlite://")
     schema.metadata.create_all(declared)
     wanted = inspect(declared)
-    assert made.get_table_names() == wanted.get_table_names()
+    assert set(made.get_table_names()) - {"schema_version"} == set(wanted.get_table_names())
     for table in wanted.get_table_names():
         for what in ("get_columns", "get_pk_constraint"):
-            assert repr(getattr(made, what)(table)) == repr(getattr(wanted, what)(table)), table
+            sides = [_comparable(getattr(side, what)(table)) for side in (made, wanted)]
+            assert sides[0] == sides[1], table
         uniques = [
             {tuple(unique["column_names"]) for unique in side.get_unique_constraints(table)}
             for side in (made, wanted)
@@ -83,23 +116,56 @@ def test_the_steps_make_the_tables(database: Database, path: Path) -> None:
         assert indexes[0] == indexes[1]
 
 
-def test_only_the_owner_may_read(database: Database, path: Path) -> None:
+def _comparable(found: Any) -> list[str]:
+    """Sorted: a column that was added later stands last."""
+    if isinstance(found, dict):
+        return [repr(found.get("constrained_columns"))]
+    return sorted(repr({name: column[name] for name in ("name", "type", "nullable")}) for column in found)
+
+
+def test_only_the_owner_may_read(path: Path) -> None:
+    database = open_database(f"sqlite:///{path}")
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    database.close()
 
 
-def test_a_database_of_a_newer_release_is_refused(path: Path) -> None:
-    open_database(f"sqlite:///{path}").close()
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
-    connection.close()
+def test_a_database_of_a_newer_release_is_refused(url: str) -> None:
+    open_database(url, PASSWORD).close()
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        newer = len(schema.steps_of(connection)) + 1
+        counted = {
+            "sqlite": f"PRAGMA user_version = {newer}",
+            "postgresql": f"UPDATE schema_version SET version = {newer}",
+        }
+        connection.execute(text(counted[connection.dialect.name]))
+    engine.dispose()
     with pytest.raises(StoreError, match="newer release"):
-        open_database(f"sqlite:///{path}")
+        open_database(url, PASSWORD)
 
 
-def test_two_bots_cannot_share_it(database: Database, path: Path) -> None:
+def test_an_older_release_wrote_it(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        for statement in schema.SQLITE_STEPS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO inbox VALUES (7, 'telegram', 'e', 'm', '7', '', 'private', '7', 'hello', 1, '99', "
+            "NULL, 1000.0, NULL, NULL)"
+        )
+    connection.close()
+    database = open_database(f"sqlite:///{path}")
+    store = asyncio.run(joined(database))
+    assert asyncio.run(store.unfinished())[0] == [(7, HOME)]
+    database.close()
+
+
+def test_two_bots_cannot_share_a_file(path: Path) -> None:
+    database = open_database(f"sqlite:///{path}")
     with pytest.raises(StoreError, match="another clawd-bot"):
         open_database(f"sqlite:///{path}")
+    database.close()
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
@@ -108,22 +174,24 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
         open_database(f"sqlite:///{path}")
 
 
-async def _round_trip(store: Store) -> None:
+async def _round_trip(database: Database) -> None:
+    store = await joined(database)
     told: list[tuple[int, ConversationKey]] = []
     store.on_message = told.extend
     assert await store.store(message("1")) is True
     assert told == [(1, HOME)]
-    task = await store.task(1)
+    task = await store.take(1)
     assert task is not None
     assert task.inbound == message("1")
     assert await store.recall(task.inbound.conversation) == ()
 
 
 def test_a_message_comes_back_as_it_was(database: Database) -> None:
-    asyncio.run(_round_trip(Store(database)))
+    asyncio.run(_round_trip(database))
 
 
-async def _repetitions(store: Store) -> None:
+async def _repetitions(database: Database) -> None:
+    store = await joined(database)
     told: list[tuple[int, ConversationKey]] = []
     store.on_message = told.extend
     first = message("1")
@@ -137,14 +205,15 @@ async def _repetitions(store: Store) -> None:
 
 
 def test_repetitions_are_recognised_by_either_id(database: Database) -> None:
-    asyncio.run(_repetitions(Store(database)))
+    asyncio.run(_repetitions(database))
 
 
-async def _settle(store: Store) -> None:
+async def _settle(database: Database) -> None:
+    store = await joined(database)
     queued: list[tuple[int, ConversationKey]] = []
     store.on_reply = queued.extend
     await store.store(message("1"))
-    task = await store.task(1)
+    task = await store.take(1)
     assert task
     assert await store.answer_to("telegram", "1") is None
     parts = (reply(task.inbound, "a", 0, 2), reply(task.inbound, "b", 1, 2))
@@ -152,10 +221,10 @@ async def _settle(store: Store) -> None:
     assert await store.settle(task, Settlement("answered", parts, said))
     assert not await store.settle(task, Settlement("answered", parts, said))
     assert len(queued) == 2
-    assert await store.task(1) is None
+    assert await store.take(1) is None
     assert await store.answer_to("telegram", "1") == Answer("a\nb")
     await store.store(message("2"))
-    following = await store.task(2)
+    following = await store.take(2)
     assert following
     assert await store.recall(following.inbound.conversation) == said
     assert await store.settle(following, Settlement("ignored"))
@@ -163,54 +232,57 @@ async def _settle(store: Store) -> None:
 
 
 def test_settling_answers_once_and_remembers(database: Database) -> None:
-    asyncio.run(_settle(Store(database)))
+    asyncio.run(_settle(database))
 
 
-async def _all_or_nothing(store: Store) -> None:
+async def _all_or_nothing(database: Database) -> None:
+    store = await joined(database)
     await store.store(message("1"))
-    task = await store.task(1)
+    task = await store.take(1)
     assert task
     twice_the_same_key = (reply(task.inbound), reply(task.inbound))
     with pytest.raises(StoreError):
         await store.settle(task, Settlement("answered", twice_the_same_key, (Turn("user", "x"),)))
-    again = await store.task(1)
+    again = await store.take(1)
     assert again is not None
     assert await store.recall(again.inbound.conversation) == ()
     assert (await store.unfinished())[1] == []
 
 
 def test_settling_is_all_or_nothing(database: Database) -> None:
-    asyncio.run(_all_or_nothing(Store(database)))
+    asyncio.run(_all_or_nothing(database))
 
 
-async def _anew(store: Store) -> None:
+async def _anew(database: Database) -> None:
+    store = await joined(database)
     for event, settlement in (
         ("1", Settlement("answered", (), (Turn("user", "old"), Turn("assistant", "old")))),
         ("2", Settlement("command", (), (), begins_anew=True)),
         ("3", Settlement("answered", (), (Turn("user", "new"), Turn("assistant", "new")))),
     ):
         await store.store(message(event))
-        task = await store.task(int(event))
+        task = await store.take(int(event))
         assert task
         await store.settle(task, settlement)
     await store.store(message("4"))
-    task = await store.task(4)
+    task = await store.take(4)
     assert task
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["new", "new"]
     topic = ConversationKey("telegram", "7", "topic")
     await store.store(message("5", conversation=topic))
-    other = await store.task(5)
+    other = await store.take(5)
     assert other
     assert await store.recall(other.inbound.conversation) == ()
 
 
 def test_a_new_conversation_forgets_and_topics_are_apart(database: Database) -> None:
-    asyncio.run(_anew(Store(database)))
+    asyncio.run(_anew(database))
 
 
-async def _outbox(store: Store) -> None:
+async def _outbox(database: Database) -> None:
+    store = await joined(database, lambda: 50.0)
     await store.store(message("1"))
-    task = await store.task(1)
+    task = await store.take(1)
     assert task
     await store.settle(task, Settlement("answered", (reply(task.inbound),)))
     _, [(id, conversation)] = await store.unfinished()
@@ -232,10 +304,11 @@ async def _outbox(store: Store) -> None:
 
 
 def test_the_outbox_keeps_what_became_of_a_message(database: Database) -> None:
-    asyncio.run(_outbox(Store(database, clock=lambda: 50.0)))
+    asyncio.run(_outbox(database))
 
 
-async def _state(store: Store) -> None:
+async def _state(database: Database) -> None:
+    store = await joined(database)
     told: list[tuple[int, ConversationKey]] = []
     store.on_message = told.extend
     assert await store.state("telegram", "offset") is None
@@ -243,19 +316,22 @@ async def _state(store: Store) -> None:
     await store.store_all((), "telegram", {"offset": "4"})
     assert await store.state("telegram", "offset") == "4"
     assert await store.state("feishu", "offset") is None
-    assert [seq for seq, _ in told] == [1, 2]
+    first, second = [await store.take(seq) for seq, _ in told]
+    assert isinstance(first, Task)
+    assert first.inbound.event_id == "1"
+    assert isinstance(second, Behind)
 
 
 def test_state_is_stored_with_the_messages(database: Database) -> None:
-    asyncio.run(_state(Store(database)))
+    asyncio.run(_state(database))
 
 
 async def _purge(database: Database) -> None:
     now = 1000.0
-    store = Store(database, clock=lambda: now)
+    store = await joined(database, lambda: now)
     for event, anew in (("1", False), ("2", True), ("3", False)):
         await store.store(message(event))
-        task = await store.task(int(event))
+        task = await store.take(int(event))
         assert task
         said = (Turn("user", event),)
         await store.settle(task, Settlement("answered", (reply(task.inbound),), said, begins_anew=anew))
@@ -269,7 +345,7 @@ async def _purge(database: Database) -> None:
     open_messages, open_replies = await store.unfinished()
     assert len(open_messages) == 1
     assert len(open_replies) == 2
-    task = await store.task(open_messages[0][0])
+    task = await store.take(open_messages[0][0])
     assert task
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
@@ -278,7 +354,8 @@ def test_purging_leaves_what_is_open_and_remembered(database: Database) -> None:
     asyncio.run(_purge(database))
 
 
-async def _cancelled(store: Store) -> None:
+async def _cancelled(database: Database) -> None:
+    store = await joined(database)
     told: list[tuple[int, ConversationKey]] = []
     store.on_message = told.extend
     waiting = asyncio.create_task(store.store(message("1")))
@@ -291,10 +368,11 @@ async def _cancelled(store: Store) -> None:
 
 
 def test_a_stored_message_is_told_even_when_the_caller_has_gone(database: Database) -> None:
-    asyncio.run(_cancelled(Store(database)))
+    asyncio.run(_cancelled(database))
 
 
-async def _burst(store: Store, count: int) -> None:
+async def _burst(database: Database, count: int) -> None:
+    store = await joined(database)
     order: list[int] = []
     store.on_message = lambda queued: order.extend(seq for seq, _ in queued)
     await asyncio.gather(*(store.store(message(str(number))) for number in range(count)))
@@ -302,14 +380,14 @@ async def _burst(store: Store, count: int) -> None:
 
 
 def test_a_burst_is_stored_in_order(database: Database) -> None:
-    asyncio.run(_burst(Store(database), 1000))
+    asyncio.run(_burst(database, 1000))
 
 
 def test_errors_do_not_quote_what_people_wrote(database: Database) -> None:
     async def break_it() -> None:
-        store = Store(database)
+        store = await joined(database)
         await store.store(message("1", text="SECRETWORDS"))
-        task = await store.task(1)
+        task = await store.take(1)
         assert task
         same = reply(task.inbound, "SECRETWORDS")
         await store.settle(task, Settlement("answered", (same, same)))
@@ -319,9 +397,10 @@ def test_errors_do_not_quote_what_people_wrote(database: Database) -> None:
     assert "SECRETWORDS" not in repr(caught.value) + str(caught.value.__context__)
 
 
-async def _much(store: Store) -> None:
+async def _much(database: Database) -> None:
+    store = await joined(database)
     await store.store(message())
-    task = await store.task(1)
+    task = await store.take(1)
     assert task is not None
     said = tuple(Turn(("user", "assistant")[number % 2], f"{number} " + "字" * 100) for number in range(10))
     await store.settle(task, Settlement("answered", turns=said))
@@ -332,22 +411,15 @@ def test_no_more_is_recalled_than_memory_should_hold(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
-    asyncio.run(_much(Store(database)))
+    asyncio.run(_much(database))
 
 
-def _column(path: Path, query: str) -> list[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return [value for (value,) in connection.execute(query)]
-    finally:
-        connection.close()
-
-
-async def _dealt_with(store: Store) -> None:
+async def _dealt_with(database: Database) -> None:
+    store = await joined(database)
     dealt_with = (("1", "not_addressed"), ("2", "rate_limited"), ("3", "answered"))
     for event, outcome in dealt_with:
         await store.store(message(event, text=f"words {event}"))
-        task = await store.task(int(event))
+        task = await store.take(int(event))
         assert task
         turns = (Turn("user", task.inbound.text),) if outcome == "answered" else ()
         assert await store.settle(task, Settlement(outcome, turns=turns))
@@ -355,9 +427,9 @@ async def _dealt_with(store: Store) -> None:
         assert not await store.store(message(event, text="again"))
 
 
-def test_the_words_of_ignored_messages_are_not_kept(database: Database, path: Path) -> None:
-    asyncio.run(_dealt_with(Store(database)))
-    assert _column(path, "SELECT text FROM inbox ORDER BY seq") == ["", "", "words 3"]
+def test_the_words_of_ignored_messages_are_not_kept(database: Database, url: str) -> None:
+    asyncio.run(_dealt_with(database))
+    assert rows(url, "SELECT text FROM inbox ORDER BY seq") == [("",), ("",), ("words 3",)]
 
 
 async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> None:
@@ -365,19 +437,19 @@ async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> 
         event = f"{conversation.chat}-{number}"
         await store.store(message(event, conversation=conversation))
         ((seq, _),) = (await store.unfinished())[0]
-        task = await store.task(seq)
+        task = await store.take(seq)
         assert task
         said = (Turn("user", f"question {number}"), Turn("assistant", f"answer {number}"))
         await store.settle(task, Settlement("answered", turns=said, begins_anew=number == 3))
 
 
 def test_what_is_never_recalled_again_is_forgotten(
-    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_TURNS", 4)
-    store = Store(database)
+    store = asyncio.run(joined(database))
     asyncio.run(_talk(store, ConversationKey("telegram", "8"), 2))
     asyncio.run(_talk(store, HOME, 6))
     of_home = "SELECT text FROM turns WHERE chat = '7' ORDER BY id"
-    assert _column(path, of_home) == ["question 4", "answer 4", "question 5", "answer 5"]
-    assert len(_column(path, "SELECT text FROM turns WHERE chat = '8'")) == 4
+    assert rows(url, of_home) == [("question 4",), ("answer 4",), ("question 5",), ("answer 5",)]
+    assert len(rows(url, "SELECT text FROM turns WHERE chat = '8'")) == 4

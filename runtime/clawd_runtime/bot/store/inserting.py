@@ -1,0 +1,18 @@
+"""Inserting what may be there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Table
+
+
+def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> Any:
+    """Insert a row; its primary key, or None when a unique column forbids it."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    statement = insert(table).values(**values).on_conflict_do_nothing()
+    return connection.scalar(statement.returning(table.primary_key.columns[0]))

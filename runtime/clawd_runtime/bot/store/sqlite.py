@@ -1,0 +1,105 @@
+"""A SQLite file, of one bot alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+
+from clawd_runtime.bot.store import members
+from clawd_runtime.bot.store.members import Presence
+from clawd_runtime.bot.store.schema import migrate
+from clawd_runtime.errors import StoreError
+
+
+class SqliteBackend:
+    """See `database.Backend`. Holds the lock that keeps a second bot away."""
+
+    advice = "check free space and permissions of the database's folder"
+    pause_after_loss = 0.0
+    presence: Callable[[], Awaitable[Presence]] | None = None
+
+    def __init__(self, engine: Engine, path: Path, lock: int) -> None:
+        self.engine = engine
+        self.place = str(path)
+        self._lock = lock
+
+    def begin_writing(self, connection: Connection) -> None:
+        """`BEGIN IMMEDIATE` has seen to it."""
+
+    def refuses(self, error: SQLAlchemyError) -> bool:
+        """Integrity, types, and SQL that does not fit the tables; not a full disk, a lock, a broken file."""
+        cause = getattr(error, "orig", None)
+        if isinstance(cause, sqlite3.OperationalError):
+            return cause.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        return isinstance(error, IntegrityError | DataError | ProgrammingError)
+
+    def reason(self, error: SQLAlchemyError) -> str:
+        """SQLite's own words quote no values."""
+        return str(getattr(error, "orig", None) or error)
+
+    def close(self) -> None:
+        """Close the file, then let the next bot in."""
+        self.engine.dispose()
+        os.close(self._lock)
+
+
+def open_sqlite(url: str) -> SqliteBackend:
+    """Open (or make, for its owner alone) the database, bring its schema up to date, and lock it.
+
+    Raises `StoreError` when it cannot be used or another bot has it open.
+    """
+    path = Path(make_url(url).database or "")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        lock = _lock(path.with_name(path.name + ".lock"))
+    except BlockingIOError:
+        raise StoreError(
+            f"{path}: another clawd-bot has it open",
+            advice="stop that one first; two bots on one file would answer everything twice",
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}", advice="check the folder and its owner") from None
+    engine = _engine(url)
+    try:
+        with engine.begin() as connection:
+            migrate(connection)
+            members.expel_all(connection)
+    except (SQLAlchemyError, StoreError) as error:
+        os.close(lock)
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(f"{path}: {cause}") from None
+    return SqliteBackend(engine, path, lock)
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _engine(url: str) -> Engine:
+    # Parameters are the users' words: they must not appear in errors, and so not in logs.
+    engine = create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are ours, see _begin
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
