@@ -243,6 +243,13 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "`bot1` has the role runtime twice",
         "name each role once",
     ),
+    "roles that exclude each other": (
+        "[runtime, nginx]",
+        "[runtime, nginx, ‸logs]\nlogs: {password: !file jwt}",
+        "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would push the "
+        "model's weights out of the memory that the host keeps files in",
+        "give the role logs to a host of its own, or to one without runtime",
+    ),
     "no runtime host": (
         "hosts:\n  bot1:\n    address: 192.0.2.11\n    ssh_key: id\n    roles: [runtime, nginx]\n",
         "‸hosts:\n  bot1:\n    address: 192.0.2.11\n    ssh_key: id\n    roles: [nginx]\n",

@@ -1,0 +1,118 @@
+"""What must hold for the section `logs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.model import Inventory
+from inventory.rules.logs import RULES
+from inventory.source import KeyPath
+from tests.deploys.inventories import inventory
+
+BOT = {"bot1": ["runtime", "nginx"]}
+ONE = {**BOT, "log1": ["logs"]}
+THREE = {**BOT, "log1": ["logs"], "log2": ["logs", "monitoring"], "log3": ["logs"]}
+LOGS = {"password": "p" * 32}
+
+
+def found(declared: Inventory) -> dict[KeyPath, str]:
+    return {finding.at[0]: finding.problem for rule in RULES for finding in rule(declared)}
+
+
+@pytest.mark.parametrize("hosts", [BOT, ONE, THREE])
+def test_one_or_three_log_hosts_of_their_own(hosts: dict[str, list[str]]) -> None:
+    assert found(inventory(hosts, logs=LOGS)) == {}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "logs", "at", "problem"),
+    [
+        (
+            {"bot1": ["runtime", "nginx", "logs"]},
+            LOGS,
+            ("hosts", "bot1", "roles", 2),
+            "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would "
+            "push the model's weights out of the memory that the host keeps files in",
+        ),
+        (
+            {**ONE, "log2": ["logs"]},
+            LOGS,
+            ("hosts", "log2", "roles", 0),
+            "2 hosts have the role logs: two cannot tell which of them is right when they lose each other",
+        ),
+        (
+            {**THREE, "log4": ["nginx", "logs"]},
+            LOGS,
+            ("hosts", "log4", "roles", 1),
+            "4 hosts have the role logs: three keep every line twice and survive the loss of one; "
+            "more are not arranged here",
+        ),
+        (ONE, {}, ("logs",), "a host has the role logs, and `logs.password` is not given"),
+        (
+            ONE,
+            {"password": "p" * 31},
+            ("logs", "password"),
+            "the secret has 31 bytes, and at least 32 are needed",
+        ),
+        (
+            ONE,
+            {**LOGS, "reader_password": "p" * 11},
+            ("logs", "reader_password"),
+            "the secret has 11 bytes, and at least 12 are needed",
+        ),
+        (
+            ONE,
+            {**LOGS, "elasticsearch_heap": "511M"},
+            ("logs", "elasticsearch_heap"),
+            "511M is too little for Elasticsearch to work",
+        ),
+        (
+            ONE,
+            {**LOGS, "elasticsearch_heap": "31G"},
+            ("logs", "elasticsearch_heap"),
+            "31G is more than Java addresses with short pointers",
+        ),
+        (
+            ONE,
+            {**LOGS, "logstash_heap": "64M"},
+            ("logs", "logstash_heap"),
+            "64M is too little for Logstash to work",
+        ),
+        (
+            ONE,
+            {**LOGS, "kibana_heap": "64M"},
+            ("logs", "kibana_heap"),
+            "64M is too little for Kibana to work",
+        ),
+        (
+            ONE,
+            {**LOGS, "kibana_from": ["10.0.0.0/8", "0.0.0.0/0"]},
+            ("logs", "kibana_from", 1),
+            "0.0.0.0/0 is the whole world, and every log line lies behind this one password",
+        ),
+        (
+            ONE,
+            {**LOGS, "packages": {"mirror": "https://"}},
+            ("logs", "packages", "mirror"),
+            "`https://` is not the address of a server",
+        ),
+        (
+            ONE,
+            {**LOGS, "packages": {"proxy": "http://user:secret@proxy"}},
+            ("logs", "packages", "proxy"),
+            "this address has a login in it",
+        ),
+    ],
+)
+def test_what_does_not_hold(
+    hosts: dict[str, list[str]], logs: dict[str, Any], at: KeyPath, problem: str
+) -> None:
+    assert found(inventory(hosts, logs=logs)) == {at: problem}
+
+
+def test_kibana_is_not_opened_where_no_firewall_keeps_others_out() -> None:
+    logs = {**LOGS, "kibana_from": ["10.0.0.0/8"]}
+    assert found(inventory(ONE, logs=logs)) == {}
+    assert set(found(inventory(ONE, logs=logs, firewall={"enabled": False}))) == {("logs", "kibana_from")}
