@@ -59,8 +59,8 @@ def apply() -> None:
 def remove() -> None:
     """Nothing mounted; what lies on the disk stays there, for the next run that declares it.
 
-    Raises `HostError` while a unit is installed that keeps its data there. When purging, the data go; the file
-    system, which a later run takes up again, stays.
+    Raises `HostError` while a unit is installed that keeps its data there. When purging, the data go; the
+    file system stays, and a later run takes it up again.
     """
     units: tuple[OurUnit, ...] = host.get_fact(OurUnitsFact)
     _require_unused(units)

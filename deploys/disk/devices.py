@@ -20,7 +20,7 @@ LABEL = "clawd-data"
 """Label of our file system, and name of its partition once it is whole."""
 BEGUN = "clawd-new"
 """Name of a partition that we made and have not finished formatting: nobody ever mounted it."""
-LEAST_SIZE = 256 << 20
+LEAST_SIZE = 320 << 20
 # What is not a disk though Linux calls it one.
 _NO_DISK = re.compile(r"/dev/(zram|ram|nbd|fd|loop|sr)\d")
 
@@ -103,7 +103,7 @@ class DevicesFact(Fact):
 _DEVICES = r"""
 export LC_ALL=C
 [ ! "$declared" ] || printf 'declared %s\n' "$(readlink -f "$declared")"
-printf 'tree %s\n' "$(lsblk --json --bytes --output PATH,TYPE,SIZE,RO,RM,PKNAME,MOUNTPOINTS | tr -d '\n')"
+printf 'tree %s\n' "$(lsblk --json --bytes --output NAME,PATH,TYPE,SIZE,RO,RM,MOUNTPOINTS | tr -d '\n')"
 lsblk --noheadings --raw --output PATH,TYPE | sort -u | while read -r path type; do
     case $type in disk|part|loop) ;; *) continue ;; esac
     [ -b "$path" ] || continue

@@ -132,7 +132,7 @@ systemctl start "$unit" || { journalctl --no-pager --quiet --lines 5 --unit "$un
 
 # In this order, so that whenever it is killed one whole copy is left and known:
 #   copied to `$target.incoming`; unit enabled (from here on its users do not start without the disk); old
-#   folder renamed aside (from here on the copy counts); copy renamed to `$target`; mounted; old folder removed.
+#   folder renamed aside (from here on the copy counts); copy renamed to `$target`; mounted; old one removed.
 PLACE = (
     _SAME
     + r"""

@@ -1,0 +1,55 @@
+"""What must hold for data disks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.model import Inventory
+from inventory.rules.disk import RULES
+from inventory.source import KeyPath
+from tests.deploys.inventories import LOCAL
+
+
+def found(**disk: Any) -> dict[KeyPath, str]:
+    host = {"address": "10.0.0.1", "disk": disk}
+    declared = Inventory.model_validate({"hosts": {"bot1": host}, "models": {"default": LOCAL}})
+    return {finding.at[0]: finding.problem for rule in RULES for finding in rule(declared)}
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        {},
+        {"device": "/dev/vdb", "filesystem": "xfs", "mount": "/data"},
+        {"device": "/dev/disk/by-id/nvme-Samsung_SSD_980_S64", "keeps": []},
+        {"mount": "/srv/clawd-data", "keeps": ["logs", "models"]},
+        {"mount": "/var/clawd"},
+    ],
+)
+def test_what_is_right(disk: dict[str, Any]) -> None:
+    assert found(**disk) == {}
+
+
+@pytest.mark.parametrize(
+    ("disk", "key", "problem"),
+    [
+        ({"device": "vdb"}, "device", "not the path of a disk"),
+        ({"device": "/dev/../etc/passwd"}, "device", "not the path of a disk"),
+        ({"device": "/dev/vdb "}, "device", "not the path of a disk"),
+        ({"device": "UUID=5"}, "device", "not the path of a disk"),
+        ({"mount": "data"}, "mount", "not a folder that a disk can be mounted on"),
+        ({"mount": "/srv/clawd/"}, "mount", "not a folder that a disk can be mounted on"),
+        ({"mount": "/srv/../etc"}, "mount", "not a folder that a disk can be mounted on"),
+        ({"mount": "/srv/my data"}, "mount", "not a folder that a disk can be mounted on"),
+        ({"mount": "/srv"}, "mount", "belongs to the system"),
+        ({"mount": "/etc/clawd"}, "mount", "belongs to the system"),
+        ({"mount": "/var/lib/clawd/models"}, "mount", "belongs to the system"),
+        ({"keeps": ["models", "logs", "models"]}, "keeps", "listed twice"),
+    ],
+)
+def test_what_is_wrong(disk: dict[str, Any], key: str, problem: str) -> None:
+    ((at, said),) = found(**disk).items()
+    assert at[:4] == ("hosts", "bot1", "disk", key)
+    assert problem in said
