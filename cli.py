@@ -184,14 +184,21 @@ def inventory_group() -> None:
 @inventory_group.command()
 @inventory_option
 def check(inventory_name: str) -> None:
-    """Report every mistake of an inventory with its place; touches no host."""
+    """Report every mistake of an inventory with its place, and what hosts would hold; touches no host."""
+    from rich.console import Console
+
     from inventory.find import find
     from inventory.load import load
+    from provision import capacity
     from provision.assign import Selection, assign
+    from provision.report_capacity import show_capacity
 
     loaded = load(find(inventory_name))
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
+    hosts = loaded.inventory.hosts
+    show_capacity(Console(), [capacity.capacity_of(loaded.inventory, host) for host in hosts])
+    capacity.refuse(loaded.inventory, hosts)
 
 
 @inventory_group.command()

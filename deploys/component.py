@@ -4,7 +4,8 @@ A component `NAME` lives in `deploys/NAME/`:
 
     __init__.py   one line of documentation, and nothing that imports pyinfra
     settings.py   frozen `Settings` and `settings_for(inventory, host) -> Settings | None`; and where there is
-                  something to say: `openings_for(inventory, host)`, `needs_for(inventory, host)`
+                  something to say: `openings_for(inventory, host)`, `needs_for(inventory, host)`, and
+                  `ports_for(inventory, host)`, the TCP ports it listens on beside those it opens
     deploy.py     `apply()`, a pyinfra deploy that reads its settings from the host, and `remove()`, one that
                   needs none: it leaves nothing but data behind, and with `deploys.settings.purging()` nothing
     verify.py     testinfra checks: `test_*(host, settings)`
@@ -76,6 +77,12 @@ class Component:
         """What this component takes of `host`."""
         needs = getattr(self._settings, "needs_for", None)
         return tuple(needs(inventory, host)) if needs else ()
+
+    def ports_for(self, inventory: Inventory, host: str) -> tuple[int, ...]:
+        """The TCP ports of `host` that this component listens on, those on loopback too."""
+        more = getattr(self._settings, "ports_for", None)
+        opened = {item.port for item in self.openings_for(inventory, host) if item.protocol == "tcp"}
+        return tuple(sorted(opened | set(more(inventory, host) if more else ())))
 
     @property
     def apply(self) -> Callable[[], Any]:

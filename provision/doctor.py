@@ -1,107 +1,227 @@
-"""Whether a host can become what the inventory says, found out before anything changes.
+"""Whether hosts can become what the inventory says, found out before anything changes.
 
-One shell script a host, one round trip; then pure rules over what it printed. All findings at once.
+Every host is asked once, at the same time; then pure rules look at what it answered. What cannot work is
+refused, all of it on all hosts at once; what may work but is less than promised is a warning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
 
-from deploys.supplies import ModelFile
-from inventory.errors import HostError
-from provision.session import CommandResult
+from deploys.registry import COMPONENTS
+from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
+from inventory.errors import CapacityError, HostError
+from inventory.model import Inventory
+from provision.artifacts.kind import ARCHITECTURES
+from provision.capacity import Capacity, capacity_of, placed_on, shortages
+from provision.facts import FileSystem, HostFacts, Listener, probe
+from provision.progress import Progress
+from provision.session import Session
 
-SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
-FREE_SYSTEM_MB = 1500
-FREE_INSTALLED_MB = 150
+LEAST_CORES = 2
+LEAST_MEMORY_MB = 3600
+"""What is left of 4 GB once firmware and kernel have taken theirs."""
+LEAST_SYSTEM_DISK_MB = 28_000
+LEAST_DATA_DISK_MB = 46_000
+"""30 and 50 GB, less what a file system and a maker's way of counting take."""
+RESERVE_MB = 150
+"""Free space that a run itself needs, beside what it installs."""
 MOST_CLOCK_SKEW_S = 120
-
-PROBE = r"""
-set -u
-. /etc/os-release
-echo "id=$ID"; echo "version=${VERSION_ID:-}"; echo "uid=$(id -u)"; echo "cores=$(nproc)"
-echo "memory_kb=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)"
-folder=/var/lib/clawd; while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-echo "free_mb=$(df -Pm "$folder" 2>/dev/null | awk 'NR==2 {print $4}')"
-installed=0; if [ -d /opt/clawd/releases ] || [ -f /etc/nginx/nginx.conf ]; then installed=1; fi
-echo "installed=$installed"
-echo "epoch=$(date +%s)"; echo "init=$(cat /proc/1/comm)"
-echo "models_mb=$(du -sm /var/lib/clawd/models 2>/dev/null | cut -f1)"
-"""
+SYSTEM = "/"
+STATE = "/var/lib/clawd"
+UNITS = {"database": ("postgresql",), "exporters": ("prometheus",), "alertmanager": ("prometheus",)}
+"""Names with which the units of a component begin, where it is not the component's own name."""
 
 
 @dataclass(frozen=True, slots=True)
-class HostFacts:
-    """What a host is. Sizes in MB, `epoch` in seconds of the host's own clock.
+class Finding:
+    """Something about one host, a sentence with what to do; in the way when it is `refused`."""
 
-    `installed` tells whether packages or releases are there already, so that little more space is needed.
+    text: str
+    refused: bool = True
+    capacity: bool = False
+
+
+def examine(inventory: Inventory, session: Session, progress: Progress) -> dict[str, HostFacts]:
+    """Asks every connected host what it is; returns that, and tells warnings.
+
+    Raises `HostError` with all findings of all hosts, `CapacityError` where nothing but size is in the way.
     """
 
-    id: str
-    version: str
-    uid: int
-    cores: int
-    memory_mb: int
-    free_mb: int
-    models_mb: int
-    installed: bool
-    epoch: int
-    init: str
+    def ask(host: str) -> HostFacts:
+        paths = {item.need.path for item in placed_on(inventory, host)} | {STATE}
+        script = probe(paths, ask_mirrors=inventory.hosts[host].internet)
+        return HostFacts.parse(host, session.run(host, script, timeout=60))
 
-    @classmethod
-    def parse(cls, host: str, result: CommandResult) -> Self:
-        """Reads the probe's output. Raises `HostError` when the probe failed or made no sense."""
-        if not result.succeeded and "sudo" in result.stderr:
-            raise HostError(
-                f"{host}: sudo refused ({result.stderr.strip().splitlines()[-1]})",
-                advice="give the login passwordless sudo, or connect as root",
-            )
-        told = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
-        try:
-            return cls(
-                id=told["id"],
-                version=told["version"].strip('"'),
-                uid=int(told["uid"]),
-                cores=int(told["cores"]),
-                memory_mb=int(told["memory_kb"]) // 1024,
-                free_mb=int(told["free_mb"] or 0),
-                models_mb=int(told["models_mb"] or 0),
-                installed=told["installed"] == "1",
-                epoch=int(told["epoch"]),
-                init=told["init"],
-            )
-        except (KeyError, ValueError) as error:
-            problem = result.stderr.strip() or result.stdout.strip() or "it printed nothing"
-            raise HostError(
-                f"{host}: it could not be examined: {problem}",
-                advice="log in by hand and check that it is a Debian or Ubuntu server with a POSIX shell",
-            ) from error
+    facts = session.everywhere(ask)
+    now = datetime.now(UTC)
+    found = [item for host, told in facts.items() for item in findings(inventory, host, told, now)]
+    for item in found:
+        if not item.refused:
+            progress.warn(item.text)
+    refused = [item for item in found if item.refused]
+    if refused:
+        raised = CapacityError if all(item.capacity for item in refused) else HostError
+        raise raised("\n".join(item.text for item in refused))
+    return facts
 
 
-def findings(host: str, facts: HostFacts, model: ModelFile | None, now: datetime) -> tuple[str, ...]:
-    """Everything that stands in the way on one host, each a sentence with what to do."""
-    found: list[str] = []
-    if (facts.id, facts.version) not in SUPPORTED:
-        known = ", ".join(f"{name} {version}" for name, version in sorted(SUPPORTED))
-        found.append(f"{host}: {facts.id} {facts.version} is not supported; supported are {known}")
-    if facts.uid != 0:
-        found.append(f"{host}: commands do not run as root; give the login passwordless sudo")
-    if facts.init != "systemd":
-        found.append(f"{host}: it is run by {facts.init}, not systemd; use a full server or virtual machine")
-    needed = FREE_INSTALLED_MB if facts.installed or facts.models_mb else FREE_SYSTEM_MB
-    if model and model.size and facts.models_mb * 2**20 < model.size:
-        needed += model.size // 2**20
-    if facts.free_mb < needed:
-        found.append(
-            f"{host}: not enough free space on /var/lib: {facts.free_mb} MB free, {needed} MB needed; "
-            "free some (`df -h`, `journalctl --vacuum-size=200M`) or attach a larger disk"
+def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
+    """Everything there is to say about one host."""
+    gpu = facts.gpu_memory_mb << 20 if facts.gpu_memory_mb else None
+    capacity = capacity_of(inventory, host, memory=facts.memory_mb << 20, gpu_memory=gpu)
+    return (
+        *_system(inventory, host, facts),
+        *_clock(host, facts, now),
+        *(Finding(text, capacity=True) for text in shortages(capacity)),
+        *_disks(inventory, host, facts, capacity),
+        *_ports(inventory, host, facts),
+        *_mirrors(host, facts),
+        *_smallness(inventory, host, facts),
+    )
+
+
+def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+    release = release_of(facts.id, facts.version)
+    runs_bots = "runtime" in inventory.hosts[host].roles and inventory.runtime.run_with == "systemd"
+    if release is None:
+        known = ", ".join(str(item) for item in RELEASES)
+        yield Finding(f"{host}: {facts.id} {facts.version} is not supported; supported are {known}")
+    elif release.python < OLDEST_PYTHON and runs_bots:
+        yield Finding(
+            f"{host}: {release} has Python {_dotted(release.python)}, and the bots need "
+            f"{_dotted(OLDEST_PYTHON)}; write `runtime: {{run_with: docker}}`, or take a newer release"
         )
+    if facts.architecture not in ARCHITECTURES:
+        yield Finding(
+            f"{host}: it is a {facts.architecture}; the bots run on {' and '.join(ARCHITECTURES)} only"
+        )
+    if facts.uid != 0:
+        yield Finding(f"{host}: commands do not run as root; give the login passwordless sudo")
+    if facts.init != "systemd":
+        yield Finding(f"{host}: it is run by {facts.init}, not systemd; use a full server or virtual machine")
+
+
+def _clock(host: str, facts: HostFacts, now: datetime) -> Iterator[Finding]:
     skew = facts.epoch - int(now.astimezone(UTC).timestamp())
     if abs(skew) > MOST_CLOCK_SKEW_S:
-        found.append(
+        yield Finding(
             f"{host}: its clock is {abs(skew)} s {'ahead' if skew > 0 else 'behind'}; certificates and "
             "signatures would fail; check `timedatectl`"
         )
-    return tuple(found)
+
+
+def _disks(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity) -> Iterator[Finding]:
+    """What is still to be put on each file system fits there; a data disk not mounted yet counts whole."""
+    wanted: dict[str, list[tuple[str, int]]] = {}
+    for item in capacity.placed:
+        space = facts.file_systems.get(item.need.path)
+        waits = item.on_data_disk and _same(space, facts.file_systems.get(SYSTEM))
+        missing = _missing_mb(item.component, item.need.path, item.need.disk >> 20, facts)
+        if missing and space:
+            wanted.setdefault("the data disk" if waits else space.device, []).append(
+                (item.need.what, missing)
+            )
+    free = {space.device: space.free_mb for space in facts.file_systems.values()}
+    state = facts.file_systems.get(STATE)
+    if state:
+        wanted.setdefault(state.device, []).append(("state and journal of runs", RESERVE_MB))
+    free["the data disk"] = facts.data_disk_mb
+    for device, parts in wanted.items():
+        needed = sum(size for _, size in parts)
+        unknown = device == "the data disk" and not facts.data_disk_mb
+        if needed > free.get(device, 0) and not unknown:
+            has = free.get(device, 0)
+            told = " + ".join(f"{what} {size} MB" for what, size in parts)
+            yield Finding(
+                f"{host}: not enough free space on {device}: {has} MB free, {needed} MB needed ({told}); "
+                "free some (`df -h`, `journalctl --vacuum-size=200M`) or attach a larger one",
+                capacity=True,
+            )
+
+
+def _missing_mb(component: str, path: str, needed: int, facts: HostFacts) -> int:
+    """MB that a component still needs at a path: programs are all there or not, data grow."""
+    if path == SYSTEM or path.startswith(("/opt/", "/usr/")):
+        return 0 if component in facts.components else needed
+    space = facts.file_systems.get(path)
+    return max(0, needed - (space.used_mb if space else 0))
+
+
+def _same(one: FileSystem | None, other: FileSystem | None) -> bool:
+    return one is not None and other is not None and one.device == other.device
+
+
+def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+    """No port that a component wants is held by a program that is not its own."""
+    for component in COMPONENTS:
+        names = ("clawd-", "docker", component.name, *UNITS.get(component.name, ()))
+        for port in component.ports_for(inventory, host):
+            held = facts.listeners.get(port)
+            if held is not None and not held.unit.startswith(names):
+                yield Finding(
+                    f"{host}: port {port}, which {component.name} needs, is held by {_who(held)}; "
+                    f"stop that program there (`ss -ltnp sport = :{port}`), or choose another port"
+                )
+
+
+def _who(held: Listener) -> str:
+    program = held.program or "a program that does not say its name"
+    return f"{program} ({held.unit})" if held.unit else program
+
+
+def _mirrors(host: str, facts: HostFacts) -> Iterator[Finding]:
+    silent = sorted(where for where, answers in facts.mirrors.items() if not answers)
+    if not silent:
+        return
+    all_of_them = len(silent) == len(facts.mirrors)
+    yield Finding(
+        f"{host}: {', '.join(silent)} of its package sources cannot be reached from there; check "
+        "its network, proxy (`apt-config dump`), /etc/apt, or go through this computer (`internet: false`)",
+        refused=all_of_them and not facts.installed,
+    )
+
+
+def _smallness(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+    """What is less than the smallest tier promises to do with; it may still work."""
+    system = facts.file_systems.get(SYSTEM)
+    less: Sequence[tuple[bool, str]] = (
+        (facts.cores < LEAST_CORES, f"{facts.cores} core, and {LEAST_CORES} are the least to answer well"),
+        (
+            facts.memory_mb < LEAST_MEMORY_MB,
+            f"{facts.memory_mb} MB of memory, and 4 GB are the least advised",
+        ),
+        (
+            system is not None and system.size_mb < LEAST_SYSTEM_DISK_MB,
+            f"a system disk of {system.size_mb if system else 0} MB, and 30 GB are the least advised",
+        ),
+        (_data_disk_is_small(inventory, host, facts), "a data disk of less than the 50 GB advised"),
+    )
+    for is_less, what in less:
+        if is_less:
+            yield Finding(f"{host}: it has {what}", refused=False)
+    declared = inventory.hosts[host]
+    if declared.cores and facts.cores < declared.cores:
+        yield Finding(f"{host}: it has {facts.cores} cores, and {declared.cores} are declared", refused=False)
+
+
+def _data_disk_is_small(inventory: Inventory, host: str, facts: HostFacts) -> bool:
+    if inventory.hosts[host].disk is None:
+        return False
+    root = facts.file_systems.get(SYSTEM)
+    mounted = _largest(
+        space
+        for item in placed_on(inventory, host)
+        if item.on_data_disk and (space := facts.file_systems.get(item.need.path)) and not _same(space, root)
+    )
+    return 0 < (mounted or facts.data_disk_mb) < LEAST_DATA_DISK_MB
+
+
+def _largest(spaces: Iterable[FileSystem]) -> int:
+    return max((space.size_mb for space in spaces), default=0)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

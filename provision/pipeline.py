@@ -13,7 +13,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import IntEnum
 from functools import partial
 
@@ -22,7 +21,7 @@ from gevent.event import Event
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
-from provision import doctor, installed, journal, rollout
+from provision import capacity, doctor, installed, journal, rollout
 from provision import verify as checks
 from provision.assign import Selection, assign, selected_hosts
 from provision.concurrency import outcomes
@@ -85,6 +84,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         ClawdError: before anything was changed, when a step finds something in the way.
     """
     assignments = assign(run.loaded.inventory, run.selection)
+    capacity.refuse(run.loaded.inventory, assignments)
     with connected(run) as (session, unreachable):
         with Locks(session, session.hosts, "up"):
             whole = with_removals(run, session, assignments)
@@ -104,6 +104,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 
 def plan(run: Run) -> Outcome:
     """Says what `up` would do, changing nothing."""
+    capacity.refuse(run.loaded.inventory, selected_hosts(run.loaded.inventory, run.selection))
     with connected(run) as (session, unreachable):
         wanted = assign(run.loaded.inventory, run.selection)
         planned = make_plan(run, session, with_removals(run, session, wanted))
@@ -118,6 +119,7 @@ def drift(run: Run) -> Outcome:
     A difference counts as drift when the last run there was complete and of this inventory and program; else
     it may have another cause, and the changes are pending.
     """
+    capacity.refuse(run.loaded.inventory, selected_hosts(run.loaded.inventory, run.selection))
     with connected(run) as (session, unreachable):
         wanted = assign(run.loaded.inventory, run.selection)
         planned = make_plan(run, session, with_removals(run, session, wanted))
@@ -217,19 +219,10 @@ def make_plan(
     Raises `ClawdError` when a host is unfit or could not be compared.
     """
     run.progress.step("examine")
-    facts = session.everywhere(
-        lambda host: doctor.HostFacts.parse(host, session.run(host, doctor.PROBE, timeout=30))
-    )
+    doctor.examine(run.loaded.inventory, session, run.progress)
     run.progress.step("supply")
     mine = _only(assignments, session.hosts)
     supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
-    found = [
-        finding
-        for host in session.hosts
-        for finding in doctor.findings(host, facts[host], supplies[host].model, datetime.now(UTC))
-    ]
-    if found:
-        raise HostError("\n".join(found))
     run.progress.step("plan")
     return _prepared(run, session, mine, supplies)
 

@@ -16,6 +16,9 @@ class Progress(Protocol):
     def detail(self, message: str, fraction: float | None = None) -> None:
         """How far a longer step on the laptop is; `fraction` in 0…1 when known."""
 
+    def warn(self, message: str) -> None:
+        """Something that does not stand in the way, and should be known."""
+
     def planning(self, host: str, component: str) -> None:
         """A component is compared with a host."""
 
@@ -39,6 +42,9 @@ class Silent:
         """Does nothing."""
 
     def detail(self, message: str, fraction: float | None = None) -> None:
+        """Does nothing."""
+
+    def warn(self, message: str) -> None:
         """Does nothing."""
 
     def planning(self, host: str, component: str) -> None:

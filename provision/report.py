@@ -86,6 +86,10 @@ class TerminalProgress:
         if not self._live and message != before.rsplit(" ", 1)[0] and message != before:
             self._say(f"  {message}")
 
+    def warn(self, message: str) -> None:
+        """Something to know, which stays on the screen."""
+        self._say(f"warning: {message}")
+
     def planning(self, host: str, component: str) -> None:
         """A component is compared with a host."""
         self._hosts[host] = (component, 0, 0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings
+from deploys.component import ComponentSettings, Need
 from inventory.model import Inventory, Operator, Port
+from inventory.values import size_in_bytes
 
 ALWAYS = ("ca-certificates", "libgomp1", "python3", "sudo", "tzdata")
 """Packages that other components rely on."""
+MIB = 1 << 20
+MEMORY = 300 * MIB
+PACKAGES = 500 * MIB
 
 
 class BaseSettings(ComponentSettings):
@@ -30,4 +34,18 @@ def settings_for(inventory: Inventory, host: str) -> BaseSettings:
         time_zone=base.time_zone,
         journal_max=base.journal_max,
         ssh_port=base.ssh_port,
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """What the system itself takes, and its journal."""
+    journal = size_in_bytes(inventory.base.journal_max)
+    return (
+        Need(
+            "system",
+            memory=MEMORY,
+            disk=PACKAGES + journal,
+            how=f"kernel, systemd, sshd, logins {MEMORY // MIB} MiB; "
+            f"packages {PACKAGES // MIB} MiB + journal {inventory.base.journal_max}",
+        ),
     )

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings
+from deploys.component import ComponentSettings, Need
 from deploys.supplies import ModelFile
 from inventory.errors import ClawdError
+from inventory.footprint import GPU_PROCESS, of_model, size
 from inventory.model import Inventory, LocalModel
+from inventory.values import size_in_bytes
 
 MODELS_FOLDER = "/var/lib/clawd/models"
 
@@ -29,6 +31,34 @@ def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
     if model is None or "runtime" not in inventory.hosts[host].roles:
         return None
     return ModelSettings(name=model.path.stem, sha256=model.sha256)
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """The engine's memory, in the GPU where the host has one, and the file's place on the disk.
+
+    What cannot be known before the host has fetched the file is counted with the limit that it is given.
+    """
+    model = local_model(inventory)
+    if model is None or "runtime" not in inventory.hosts[host].roles:
+        return ()
+    taken, what = of_model(model), f"model {model.path.stem}"
+    if taken is None:
+        limit = size_in_bytes(model.memory_max)
+        how = f"its file is not on this computer, so its limit is counted (memory_max {model.memory_max})"
+        return (Need(what, memory=limit, path=MODELS_FOLDER, how=f"{how}; its size is not known"),)
+    what = f"{what} ({taken.tier} tier, {taken.parameters / 1e9:.2g}B)"
+    if inventory.hosts[host].gpu_memory:
+        need = Need(
+            what,
+            memory=GPU_PROCESS,
+            gpu_memory=taken.total - taken.process,
+            disk=taken.file_size,
+            path=MODELS_FOLDER,
+            how=f"{taken.how.rpartition(' + ')[0]} in the GPU; {size(GPU_PROCESS)} for the process",
+        )
+    else:
+        need = Need(what, memory=taken.total, disk=taken.file_size, path=MODELS_FOLDER, how=taken.how)
+    return (need,)
 
 
 def local_model(inventory: Inventory) -> LocalModel | None:

@@ -1,102 +1,183 @@
-"""What stands in the way of a host, from what its probe printed."""
+"""What stands in the way of a host, and what is only less than promised."""
 
 from __future__ import annotations
 
-import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from deploys.supplies import ModelFile
-from inventory.errors import HostError
-from provision.doctor import PROBE, HostFacts, findings
+from inventory.errors import CapacityError, HostError
+from inventory.model import Inventory
+from provision.doctor import Finding, examine, findings
+from provision.facts import FileSystem, HostFacts, Listener
 from provision.session import CommandResult
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
-MODEL = ModelFile("m.gguf", "0" * 64, 3 * 2**30)
+REMOTE = {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}
+DISK = FileSystem("/dev/sda1", 40_000, 20_000, 0)
+FACTS = HostFacts(
+    id="debian", version="12", architecture="x86_64", uid=0, cores=2, memory_mb=3900, gpu_memory_mb=0,
+    epoch=EPOCH, init="systemd", components=frozenset(), file_systems=dict.fromkeys(
+        ("/", "/opt/clawd", "/var/lib/clawd", "/var/lib/clawd/models"), DISK),
+    listeners={22: Listener("sshd", "ssh.service")}, mirrors={"192.0.2.80:80": True}, data_disk_mb=0,
+)  # fmt: skip
+INSTALLED = frozenset({"base", "firewall", "tls", "runtime", "nginx"})
 
 
-def facts(**changed: object) -> HostFacts:
-    whole = {
-        "id": "debian", "version": "12", "uid": 0, "cores": 2, "memory_mb": 3900, "free_mb": 20000,
-        "models_mb": 0, "installed": False, "epoch": EPOCH, "init": "systemd",
-    }  # fmt: skip
-    return HostFacts(**{**whole, **changed})  # type: ignore[arg-type]
+def inventory(**host: Any) -> Inventory:
+    declared = {"address": "192.0.2.1", "roles": ["runtime", "nginx"], **host}
+    return Inventory.model_validate({"hosts": {"one": declared}, "models": {"default": REMOTE}})
+
+
+def told(facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any) -> tuple[Finding, ...]:
+    return findings(of or inventory(), "one", replace(facts, **changed), NOW)
 
 
 def test_a_fit_host_has_no_findings() -> None:
-    assert findings("one", facts(), MODEL, NOW) == ()
+    assert told() == ()
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"version": "11"}, "debian 11 is not supported; supported are debian 12, debian 13"),
+        ({"version": "11"}, "debian 11 is not supported; supported are debian 12, debian 13, ubuntu 22.04"),
+        ({"id": "ubuntu", "version": "22.04"}, "ubuntu 22.04 has Python 3.10, and the bots need 3.11; write"),
+        ({"architecture": "riscv64"}, "it is a riscv64; the bots run on x86_64 and aarch64 only"),
         ({"uid": 1000}, "passwordless sudo"),
         ({"init": "tini"}, "run by tini, not systemd"),
-        ({"free_mb": 4000}, "4000 MB free, 4572 MB needed"),
         ({"epoch": EPOCH + 3600}, "clock is 3600 s ahead"),
         ({"epoch": EPOCH - 500}, "clock is 500 s behind"),
+        ({"memory_mb": 700}, "of memory are needed, and it has 700 MiB (found)"),
+        ({"mirrors": {"192.0.2.80:80": False}}, "192.0.2.80:80 of its package sources cannot be reached"),
+        (
+            {"listeners": {443: Listener("apache2", "apache2.service")}},
+            "port 443, which nginx needs, is held by apache2 (apache2.service); stop that program there",
+        ),
+        (
+            {"listeners": {8080: Listener("java", "")}},
+            "port 8080, which runtime needs, is held by java; stop",
+        ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_numbers(changed: dict[str, object], says: str) -> None:
-    (finding,) = findings("one", facts(**changed), MODEL, NOW)
-    assert finding.startswith("one: ")
-    assert says in finding
+def test_what_is_wrong_is_said_and_refused(changed: dict[str, object], says: str) -> None:
+    refused = [finding.text for finding in told(**changed) if finding.refused]
+    assert len(refused) == 1
+    assert refused[0].startswith("one: ")
+    assert says in refused[0]
 
 
-def test_all_findings_at_once() -> None:
-    assert len(findings("one", facts(version="10", free_mb=1, epoch=0), MODEL, NOW)) == 3
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"cores": 1}, "it has 1 core, and 2 are the least to answer well"),
+        ({"memory_mb": 2000}, "2000 MB of memory, and 4 GB are the least advised"),
+        ({"mirrors": {"a:80": False, "b:80": True}}, "a:80 of its package sources cannot be reached"),
+        (
+            {"mirrors": {"a:80": False}, "components": INSTALLED},
+            "a:80 of its package sources cannot be reached",
+        ),
+        (
+            {"file_systems": {path: replace(DISK, size_mb=20_000) for path in FACTS.file_systems}},
+            "a system disk of 20000 MB, and 30 GB are the least advised",
+        ),
+    ],
+)
+def test_what_is_less_than_promised_is_a_warning(changed: dict[str, object], says: str) -> None:
+    (finding,) = told(**changed)
+    assert not finding.refused
+    assert says in finding.text
 
 
-def test_a_model_that_is_there_needs_no_space() -> None:
-    assert findings("one", facts(free_mb=500, models_mb=3 * 1024), MODEL, NOW) == ()
+def test_a_release_whose_python_is_too_old_serves_bots_in_containers() -> None:
+    contained = inventory().model_copy(update={"runtime": SimpleNamespace(run_with="docker")})
+    old = replace(FACTS, id="ubuntu", version="22.04")
+    assert not any("Python" in item.text for item in findings(contained, "one", old, NOW))
 
 
-def test_what_is_installed_needs_less_space_even_without_models() -> None:
-    assert findings("one", facts(free_mb=200, installed=True), None, NOW) == ()
-    (finding,) = findings("one", facts(free_mb=200), None, NOW)
-    assert "200 MB free, 1500 MB needed" in finding
-    (finding,) = findings("one", facts(free_mb=30, installed=True), None, NOW)
-    assert "30 MB free, 150 MB needed" in finding
+@pytest.mark.parametrize(
+    "listeners",
+    [
+        {443: Listener("nginx", "nginx.service"), 8080: Listener("python3", "clawd-bot.service")},
+        {8080: Listener("docker-proxy", "docker.service")},
+        {9999: Listener("java", "")},
+    ],
+)
+def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, Listener]) -> None:
+    assert told(listeners=listeners) == ()
 
 
-def test_the_probe_changes_nothing_and_measures_the_folder_that_there_is(tmp_path: Path) -> None:
-    base = tmp_path / "var/lib"
-    base.mkdir(parents=True)
-    script = PROBE.replace("/var/lib", str(base)).replace("/opt/", f"{tmp_path}/opt/")
-    script = script.replace("/etc/nginx", f"{tmp_path}/etc/nginx")
-
-    def examined() -> HostFacts:
-        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-        return HostFacts.parse("here", CommandResult(done.returncode == 0, done.stdout, done.stderr))
-
-    assert examined().free_mb > 0
-    assert examined().installed is False
-    assert list(base.iterdir()) == []
-    (tmp_path / "opt/clawd/releases").mkdir(parents=True)
-    assert examined().installed is True
-    (tmp_path / "opt/clawd/releases").rmdir()
-    (tmp_path / "etc/nginx").mkdir(parents=True)
-    (tmp_path / "etc/nginx/nginx.conf").touch()
-    assert examined().installed is True
+def full(free_mb: int, **used: int) -> dict[str, FileSystem]:
+    return {path: replace(DISK, free_mb=free_mb, used_mb=used.get(path, 0)) for path in FACTS.file_systems}
 
 
-def test_the_probe_runs_here_and_is_understood() -> None:
-    done = subprocess.run(["sh", "-c", PROBE], capture_output=True, text=True, check=False)
-    here = HostFacts.parse("here", CommandResult(done.returncode == 0, done.stdout, done.stderr))
-    assert here.cores > 0
-    assert here.memory_mb > 100
-    assert abs(here.epoch - datetime.now(UTC).timestamp()) < 60
+def test_space_is_counted_with_its_parts() -> None:
+    (finding,) = told(file_systems=full(900))
+    assert finding.capacity
+    assert "not enough free space on /dev/sda1: 900 MB free, " in finding.text
+    assert "system 1000 MB + bot 480 MB" in finding.text
 
 
-def test_a_refused_sudo_is_told_as_such() -> None:
-    with pytest.raises(HostError, match="sudo refused"):
-        HostFacts.parse("one", CommandResult(False, "", "sudo: a password is required"))
+def test_what_is_installed_needs_little_more_space() -> None:
+    assert told(file_systems=full(200), components=INSTALLED | {"exporters", "filebeat", "hardening"}) == ()
+    (finding,) = told(file_systems=full(30), components=INSTALLED | {"exporters", "filebeat", "hardening"})
+    assert "30 MB free, 150 MB needed (state and journal of runs 150 MB)" in finding.text
 
 
-def test_nonsense_is_an_error_with_what_was_printed() -> None:
-    with pytest.raises(HostError, match="could not be examined: BusyBox"):
-        HostFacts.parse("one", CommandResult(True, "BusyBox", ""))
+def test_a_small_data_disk_is_a_warning() -> None:
+    (finding,) = told(of=inventory(disk={}), data_disk_mb=20_000)
+    assert finding.text == "one: it has a data disk of less than the 50 GB advised"
+
+
+class Hosts:
+    """Stands for a session whose hosts answer with what `probe` would print."""
+
+    def __init__(self, **changed: str) -> None:
+        self.output = PROBED.format(
+            **{"epoch": int(datetime.now(UTC).timestamp()), "version": "12", **changed}
+        )
+
+    def everywhere(self, function: Any) -> dict[str, HostFacts]:
+        return {"one": function("one"), "two": function("two")}
+
+    def run(self, host: str, script: str, *, timeout: float) -> CommandResult:
+        return CommandResult(True, self.output, "")
+
+
+PROBED = """\
+id=debian
+version={version}
+architecture=x86_64
+uid=0
+cores=1
+memory_kb=8000000
+epoch={epoch}
+init=systemd
+components=base runtime
+fs=/|/dev/sda1|40000|20000|0
+data_disk_mb=0
+"""
+
+
+def examined(hosts: Hosts) -> list[str]:
+    warnings: list[str] = []
+    two = {"one": {"address": "192.0.2.1"}, "two": {"address": "192.0.2.2"}}
+    both = Inventory.model_validate({"hosts": two, "models": {"default": REMOTE}})
+    session: Any = hosts
+    progress: Any = SimpleNamespace(warn=warnings.append)
+    examine(both, session, progress)
+    return warnings
+
+
+def test_warnings_are_told_and_the_run_goes_on() -> None:
+    assert [text.partition(":")[0] for text in examined(Hosts())] == ["one", "two"]
+
+
+def test_all_findings_of_all_hosts_at_once() -> None:
+    with pytest.raises(HostError) as refused:
+        examined(Hosts(version="11", epoch="0"))
+    assert len(refused.value.message.splitlines()) == 4
+    assert not isinstance(refused.value, CapacityError)

@@ -1,0 +1,120 @@
+"""What is placed on hosts against what they have: three real shapes, from the inventory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inventory.errors import CapacityError
+from inventory.model import Inventory
+from provision.capacity import capacity_of, placed_on, refuse, shortages
+from provision.report_capacity import lines
+from tests import ggufs
+
+GIB = 1 << 30
+PASSWORD = "a-password-of-sixteen"
+
+
+def planned(path: Path, hosts: dict[str, Any], **changes: Any) -> Inventory:
+    declared = {
+        name: {"address": f"192.0.2.{number}", **host} for number, (name, host) in enumerate(hosts.items(), 1)
+    }
+    model = {"engine": "llama-cpp", "path": str(path), "memory_max": "60G", **changes.pop("model", {})}
+    return Inventory.model_validate({"hosts": declared, "models": {"default": model}, **changes})
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Path:
+    return ggufs.write(tmp_path / "light.gguf", ggufs.LIGHT)
+
+
+@pytest.fixture
+def professional(tmp_path: Path) -> Path:
+    return ggufs.write(tmp_path / "professional.gguf", ggufs.PROFESSIONAL)
+
+
+def test_one_small_server_holds_a_small_model_and_no_light_one(light: Path, tmp_path: Path) -> None:
+    small = ggufs.write(tmp_path / "s.gguf", ggufs.Model(1_540_000_000, 28, 12, 2, 1536, 8960, 151936))
+    refuse(planned(small, {"bot1": {"memory": "4G", "cores": 2}}), ["bot1"])
+    with pytest.raises(CapacityError) as refused:
+        refuse(planned(light, {"bot1": {"memory": "4G", "cores": 2}}), ["bot1"])
+    text = str(refused.value)
+    assert "of memory are needed, and it has 4096 MiB (declared)" in text
+    assert "model light (light tier, 7.6B): weights 4086 MiB + KV cache 896 MiB (28 layers" in text
+    assert "bot: its limit (bot.memory_max 400M)" in text
+    assert "headroom: 10 % of its memory" in text
+
+
+def test_a_team_is_counted_host_by_host(light: Path) -> None:
+    hosts = {
+        "bot1": {"roles": ["runtime"], "memory": "8G"},
+        "bot2": {"roles": ["runtime"], "memory": "8G"},
+        "front": {"roles": ["nginx"], "memory": "1G"},
+        "db": {"roles": ["database"], "memory": "2G"},
+        "watch": {"roles": ["monitoring"], "memory": "2G"},
+        "logs": {"roles": ["logs"], "memory": "4G"},
+    }
+    team = planned(light, hosts, database={"password": PASSWORD}, logs={"password": PASSWORD})
+    refuse(team, hosts)
+    components = {host: {item.component for item in placed_on(team, host)} for host in hosts}
+    assert {"base", "model", "runtime"} <= components["bot1"]
+    assert {"base", "database"} <= components["db"]
+    assert {"elasticsearch", "logstash", "kibana"} <= components["logs"]
+    assert "model" not in components["front"] | components["db"] | components["logs"]
+    assert {item.need.what for item in placed_on(team, "bot1")} >= {"system", "bot"}
+
+
+def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
+    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G"}
+    inventory = planned(professional, {"gpu1": host})
+    refuse(inventory, ["gpu1"])
+    capacity = capacity_of(inventory, "gpu1")
+    assert 42 * GIB < capacity.gpu_memory_needed < 43 * GIB
+    assert capacity.memory_needed < 3 * GIB
+    too_small = planned(professional, {"gpu1": {**host, "gpu_memory": "40G"}})
+    (shortage,) = shortages(capacity_of(too_small, "gpu1"))
+    assert "42.1 GiB of GPU memory are needed, and it has 40.0 GiB (declared)" in shortage
+    without = planned(professional, {"gpu1": {"roles": ["runtime"], "memory": "32G"}})
+    (shortage,) = shortages(capacity_of(without, "gpu1"))
+    assert "of memory are needed, and it has 32.0 GiB" in shortage
+
+
+def test_what_was_found_wins_over_what_is_declared(light: Path) -> None:
+    inventory = planned(light, {"bot1": {"memory": "64G"}})
+    assert not list(shortages(capacity_of(inventory, "bot1")))
+    (shortage,) = shortages(capacity_of(inventory, "bot1", memory=4 * GIB))
+    assert "it has 4096 MiB (found)" in shortage
+
+
+def test_without_a_size_nothing_is_said_before_the_host_is_reached(light: Path) -> None:
+    refuse(planned(light, {"bot1": {}}), ["bot1"])
+
+
+def test_all_hosts_are_told_at_once(light: Path) -> None:
+    with pytest.raises(CapacityError) as refused:
+        refuse(planned(light, {"a": {"memory": "4G"}, "b": {"memory": "2G"}}), ["a", "b"])
+    assert [line[0] for line in str(refused.value).splitlines() if line[0] != " "] == ["a", "b"]
+
+
+def test_a_model_that_the_host_fetches_counts_with_its_limit(tmp_path: Path) -> None:
+    fetched = {"url": "https://models.example.com/m.gguf", "sha256": "0" * 64, "memory_max": "6G"}
+    inventory = planned(tmp_path / "m.gguf", {"bot1": {"memory": "4G"}}, model=fetched)
+    (shortage,) = shortages(capacity_of(inventory, "bot1"))
+    assert "6144 MiB  model m: its file is not on this computer, so its limit is counted" in shortage
+
+
+def test_models_lie_on_the_data_disk(light: Path) -> None:
+    inventory = planned(light, {"bot1": {"disk": {}}})
+    capacity = capacity_of(inventory, "bot1")
+    assert capacity.disk_needed(on_data_disk=True) >= light.stat().st_size
+    assert capacity.disk_needed(on_data_disk=False) < 2 * GIB
+
+
+def test_the_table_says_what_how_much_and_of_how_much(professional: Path) -> None:
+    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G"}
+    shown = [line.plain for line in lines(capacity_of(planned(professional, {"gpu1": host}), "gpu1"))]
+    assert shown[0] == "gpu1"
+    assert any("model professional (professional tier, 71B)" in line for line in shown)
+    assert shown[-1].split() == ["32.0", "GiB", "48.0", "GiB", "it", "has"]
