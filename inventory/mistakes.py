@@ -27,6 +27,9 @@ PATTERN_WORDS = {
     r"^postgresql://": "postgresql://LOGIN@NAME:5432/DATABASE",
     r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of day such as 03:30, in quotes",
     r"^(/[A-Za-z0-9._-]+){2,}$": "the path of a folder that begins with /, such as /var/backups/clawd",
+    r"^https://": "an address that begins with https://",
+    r"^[^@ ]+@[^@ ]+$": "an address such as ops@example.com",
+    r"^[a-z0-9-]+$": "lower-case letters, digits and hyphens",
     r"^https?://": "an address that begins with https:// or http://",
 }
 

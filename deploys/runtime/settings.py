@@ -228,14 +228,15 @@ def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
 
 
 def _upload(inventory: Inventory, host: str) -> str | None:
-    """What shows Telegram that nginx's certificate is right: itself, or where nginx runs elsewhere, the
+    """What shows Telegram that nginx's certificate is right: itself, or where nginx runs elsewhere too, the
     project's authority. Telegram knows public authorities by itself.
     """
     if inventory.tls.mode in ("acme", "provided"):
         return None
-    if "nginx" in inventory.hosts[host].roles:
-        return CERTIFICATE
-    return AUTHORITY if inventory.tls.mode == "own-ca" and inventory.with_role("nginx") else None
+    fronts = inventory.with_role("nginx")
+    if inventory.tls.mode == "self-signed" or list(fronts) == [host]:
+        return CERTIFICATE if host in fronts else None
+    return AUTHORITY if fronts else None
 
 
 def _registrar(inventory: Inventory) -> str | None:

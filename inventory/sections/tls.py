@@ -42,7 +42,7 @@ class Acme(Declared):
         None, description="PEM file on the laptop with the authority of a server of one's own."
     )
     email: str | None = Field(
-        None, pattern=r"^[^@\s]+@[^@\s]+$", description="Of the account; required in mode acme."
+        None, pattern=r"^[^@ ]+@[^@ ]+$", description="Of the account; required in mode acme."
     )
     challenge: Literal["http-01", "dns-01"] = Field(
         "http-01", description="Answered on port 80, or by a record in the DNS."

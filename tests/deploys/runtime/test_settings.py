@@ -1,5 +1,6 @@
 import pytest
 
+from deploys.runtime.deploy import needs_authority
 from deploys.runtime.settings import RuntimeSettings, settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, SECRETS, inventory
@@ -37,6 +38,34 @@ def test_polling_telegram_needs_no_secret_token_and_uploads_no_certificate() -> 
     assert found.telegram is not None
     assert found.telegram.upload_certificate is None
     assert set(found.credentials) == {"telegram-token"}
+
+
+BOTH, ALONE, FRONT = ["runtime", "nginx"], ["runtime"], ["nginx"]
+LEAF, AUTHORITY = "/etc/clawd/tls/fullchain.pem", "/etc/clawd/authority.pem"
+
+
+@pytest.mark.parametrize(
+    ("mode", "hosts", "uploaded"),
+    [
+        ("own-ca", {"bot1": BOTH}, LEAF),
+        ("own-ca", {"bot1": ALONE, "web1": FRONT}, AUTHORITY),
+        ("own-ca", {"bot1": BOTH, "bot2": BOTH}, AUTHORITY),
+        ("own-ca", {"bot1": BOTH, "web1": FRONT}, AUTHORITY),
+        ("own-ca", {"bot1": ALONE}, None),
+        ("self-signed", {"bot1": BOTH}, LEAF),
+        ("self-signed", {"bot1": ALONE, "bot2": BOTH}, None),
+        ("acme", {"bot1": BOTH}, None),
+        ("acme", {"bot1": ALONE, "web1": FRONT}, None),
+        ("provided", {"bot1": BOTH}, None),
+    ],
+)
+def test_telegram_is_given_what_it_cannot_know(
+    mode: str, hosts: dict[str, list[str]], uploaded: str | None
+) -> None:
+    found = settings(inventory(hosts, tls={"mode": mode}))
+    assert found.telegram is not None
+    assert found.telegram.upload_certificate == uploaded
+    assert needs_authority(found) is (uploaded == AUTHORITY)
 
 
 @pytest.mark.parametrize(
