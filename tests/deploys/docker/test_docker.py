@@ -1,0 +1,198 @@
+"""The engine's configuration, its guard, and when what is done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.component import Opening
+from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
+from deploys.docker.deploy import (
+    CHECK,
+    CONFIG,
+    GpuFact,
+    GuardFact,
+    GuardState,
+    Release,
+    ReleaseFact,
+    RootsFact,
+    RunningFact,
+    apply,
+    remove,
+)
+from deploys.docker.settings import DockerSettings, needs_for, settings_for
+from deploys.docker.verify import published
+from deploys.ops.accounts import GroupFact, UserFact
+from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.files import rendered
+from deploys.ops.packages import BroughtFact, WantedFact
+from inventory.errors import ArtifactError, HostError
+from tests.deploys.golden import assert_golden
+from tests.deploys.harness import Machine, Run
+from tests.deploys.inventories import inventory
+
+GOLDEN = Path(__file__).parent / "golden"
+FULL = DockerSettings(
+    registry_mirrors=("https://mirror.example.com",),
+    proxy="http://proxy.example.com:3128",
+    no_proxy=("registry.internal", "10.0.0.0/8"),
+    gpu=True,
+    openings=(
+        Opening(port=5000, sources=("10.1.0.0/16", "10.1.2.0/24", "fd00::/8"), purpose="registry"),
+        Opening(port=53, protocol="udp", purpose="names"),
+    ),
+)
+BARE: dict[Any, Any] = {
+    ReleaseFact: Release("debian", "trixie"),
+    PathFact: PathState(),
+    PackagesFact: frozenset(),
+    WantedFact: frozenset(),
+    UnitFact: UnitState(),
+    GuardFact: GuardState(),
+    GpuFact: False,
+}
+
+
+def plan(settings: DockerSettings, **facts: Any) -> Run:
+    known = {**BARE, **{kind: facts[kind.__name__] for kind in BARE if kind.__name__ in facts}}
+    return Machine({"docker": settings}, facts=known).run(apply, execute=False)
+
+
+def test_whole_configuration() -> None:
+    assert_golden(GOLDEN / "daemon.json", daemon_config(FULL, gpu=True))
+    assert_golden(GOLDEN / "clawd.env", environment(FULL))
+    assert_golden(GOLDEN / "guard.nft", rendered("docker/guard.nft", {"rules": guard_rules(FULL.openings)}))
+    assert_golden(GOLDEN / "service.conf", rendered("docker/service.conf", {"guarded": True}))
+
+
+def test_without_a_gpu_there_is_no_runtime_of_nvidia() -> None:
+    config = json.loads(daemon_config(FULL, gpu=False))
+    assert not {"runtimes", "exec-opts"} & config.keys()
+    assert config["insecure-registries"] == []
+
+
+def test_old_engines_know_every_key() -> None:
+    assert set(json.loads(daemon_config(FULL, gpu=True))) <= set(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("content", "accepted"), [('{"init": true}', True), ('{"init": true', False), ('{"innit": true}', False)]
+)
+def test_an_engine_that_cannot_validate_is_spared_mistakes(
+    content: str, accepted: bool, tmp_path: Path
+) -> None:
+    file, before, config = tmp_path / "new.json", tmp_path / "state" / "before", tmp_path / "daemon.json"
+    file.write_text(content)
+    config.write_text("{}")
+    check = CHECK.replace("{}", str(file)).replace(CONFIG, str(config))
+    check = check.replace("/var/lib/clawd/state/daemon.json.before", str(before))
+    # As on Debian 12, whose engine does not know --validate.
+    done = subprocess.run(["sh", "-ec", f"dockerd() {{ echo; }}\n{check}"], capture_output=True, text=True)
+    assert (done.returncode == 0) == accepted, done.stderr
+    assert before.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("codename", "packages"),
+    [("bookworm", "docker.io apparmor"), ("trixie", "docker-cli docker.io"), ("noble", "docker.io apparmor")],
+)
+def test_packages_of_the_distribution(codename: str, packages: str) -> None:
+    run = plan(DockerSettings(), ReleaseFact=Release("debian", codename))
+    (name,) = (name for name in run.names if "docker.io" in name)
+    assert set(packages.split()) <= set(name.split())
+    assert ("docker-cli" in name) == (codename == "trixie")
+
+
+def test_dockers_own_packages_come_from_its_repository(tmp_path: Path) -> None:
+    key = tmp_path / "docker.asc"
+    key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----")
+    settings = DockerSettings(source="docker", key=key, repository="https://mirror.example.com/docker")
+    run = plan(settings, ReleaseFact=Release("ubuntu", "noble"))
+    (change,) = (change for change in run.changes if change.path.endswith("clawd-docker.sources"))
+    assert "+URIs: https://mirror.example.com/docker/ubuntu" in change.diff
+    assert "+Suites: noble" in change.diff
+    assert any("docker-ce docker-ce-cli containerd.io" in name for name in run.names)
+
+
+def test_a_key_or_release_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="key of Docker's repository"):
+        plan(DockerSettings(source="docker", key=tmp_path / "missing"))
+    with pytest.raises(HostError, match="nothing for fedora"):
+        plan(DockerSettings(source="docker", key=tmp_path), ReleaseFact=Release("fedora", ""))
+
+
+def test_the_guard_stands_before_the_engine_comes() -> None:
+    names = plan(DockerSettings()).names
+    guard = next(place for place, name in enumerate(names) if "Guard before containers" in name)
+    engine = next(place for place, name in enumerate(names) if "docker.io" in name)
+    assert guard < engine
+
+
+def test_without_a_firewall_there_is_no_guard() -> None:
+    assert not [change for change in plan(DockerSettings(guarded=False)).changes if "nft" in change.path]
+
+
+def test_a_proxy_is_not_shown() -> None:
+    assert "proxy.example.com" not in repr(plan(FULL).changes)
+
+
+def test_removal_keeps_images_unless_they_are_purged() -> None:
+    there: dict[Any, Any] = {
+        **BARE,
+        RunningFact: True,
+        RootsFact: ("/data/docker", "/var/lib/docker"),
+        PathFact: PathState("directory", "0755", "root", "root"),
+        BroughtFact: frozenset({"docker.io"}),
+        UserFact: None,
+        GroupFact: frozenset(),
+    }
+    for purge in (False, True):
+        run = Machine({"purge": purge}, facts=there).run(remove, execute=False)
+        changed = {change.path for change in run.changes}
+        assert {"docker", "packages", "/etc/docker", "user docker"} <= changed
+        assert ({"/data/docker", "/var/lib/docker"} <= changed) == purge
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({}, {"bot1": False, "web": False}),
+        ({"runtime": {"run_with": "docker"}}, {"bot1": True, "web": False}),
+        ({"docker": {"enabled": True}}, {"bot1": True, "web": True}),
+        ({"docker": {"enabled": False}}, {"bot1": False, "web": False}),
+    ],
+)
+def test_hosts_that_have_docker(declared: dict[str, Any], expected: dict[str, bool]) -> None:
+    whole = inventory({"bot1": ["runtime"], "web": ["nginx"]}, **declared)
+    found = {host: settings_for(whole, host) is not None for host in whole.hosts}
+    assert found == expected
+    assert {host: bool(needs_for(whole, host)) for host in whole.hosts} == expected
+
+
+def test_declared_ports_may_be_published() -> None:
+    opened = {"open": [{"port": 5000, "from": ["10.0.0.0/8"]}]}
+    settings = settings_for(inventory(docker={"enabled": True}, firewall=opened), "bot1")
+    assert settings
+    assert guard_rules(settings.openings) == (
+        "ct status dnat meta l4proto tcp ct original proto-dst 5000 ip saddr { 10.0.0.0/8 } accept "
+        'comment "declared"',
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("bot: ", set()),
+        ("web: 80/tcp", set()),
+        ("web: 127.0.0.1:8080->80/tcp, [::1]:8080->80/tcp", set()),
+        ("web: 0.0.0.0:8080->80/tcp, :::8080->80/tcp", {"8080/tcp"}),
+        ("dns: 10.0.0.5:53->53/udp, [::]:54->54/udp", {"53/udp", "54/udp"}),
+        ("range: 0.0.0.0:8000-8001->80-81/tcp", {"8000-8001/tcp"}),
+    ],
+)
+def test_ports_published_beyond_loopback(line: str, expected: set[str]) -> None:
+    assert published(line) == expected

@@ -1,0 +1,227 @@
+"""Engine and bot in containers: their units, images by content, and what is done when."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.docker.deploy import GpuFact
+from deploys.model.space import RESERVE, Space, SpaceFact
+from deploys.ops.accounts import UserFact
+from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
+from deploys.ops.files import rendered
+from deploys.runtime import build_image, image
+from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
+from deploys.runtime.image import BaseFact, ImageFact, ImagesFact, Wanted
+from deploys.runtime.prune import Entries, EntriesFact
+from deploys.runtime.settings import settings_for
+from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from tests.deploys.golden import assert_golden
+from tests.deploys.harness import Machine, Run
+from tests.deploys.inventories import SECRETS, inventory
+from tests.deploys.runtime.test_units import verified
+
+GOLDEN = Path(__file__).parent / "golden" / "docker"
+MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
+RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
+BASE = "libc6 2.36-9\npython3 3.11.2-1"
+IMAGE = Wanted(RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("start.py")))
+BARE: dict[Any, Any] = {
+    PathFact: PathState(),
+    UserFact: None,
+    UnitFact: UnitState(),
+    EntriesFact: Entries(),
+    SpaceFact: Space(free=RESERVE + IMAGE_RATIO * 1000, there=False, partial=0),
+    BaseFact: BASE,
+    ImageFact: False,
+    ImagesFact: frozenset(),
+    GpuFact: False,
+}
+
+
+def plan(release: ReleaseArchive = RELEASE, facts: dict[Any, Any] | None = None, **declared: Any) -> Run:
+    whole = inventory(runtime={"run_with": "docker"}, **declared)
+    supplied = Supplies(Path("state"), release=release, model=MODEL)
+    data = {"runtime": settings_for(whole, "bot1"), "supplies": supplied}
+    return Machine(data, facts={**BARE, **(facts or {})}).run(apply, execute=False)
+
+
+def written(run: Run, end: str) -> tuple[str, ...]:
+    (change,) = (
+        change for change in run.changes if change.path.startswith("/") and change.path.endswith(end)
+    )
+    return change.diff
+
+
+def unit(name: str, **values: Any) -> str:
+    common = {"memory_max": "1G", "release": "95a1b73a985f4f14"}
+    engine = {"model_name": "smollm2-135m-q8_0", "gpu": True}
+    bot = {"with_engine": True, "credentials": ["console-jwt-secret", "telegram-token"]}
+    return rendered(f"runtime/docker/{name}", {**common, **engine, **bot, **values})
+
+
+@pytest.mark.parametrize("name", ["clawd-engine.service", "clawd-bot.service"])
+def test_units(name: str, tmp_path: Path) -> None:
+    assert_golden(GOLDEN / name, unit(name))
+    assert verified(tmp_path / name, unit(name)) == (0, "")
+
+
+def test_containers_may_do_no_more_than_the_services_without() -> None:
+    for name in ("clawd-engine.service", "clawd-bot.service"):
+        text = unit(name)
+        for option in ("--read-only", "--cap-drop ALL", "no-new-privileges", "--memory 1G --memory-swap 1G"):
+            assert option in text
+        assert not [word for word in ("--privileged", "--publish", "docker.sock") if word in text]
+    assert "--network none" in unit("clawd-engine.service")
+    assert "--gpus" not in unit("clawd-engine.service", gpu=False)
+
+
+def test_the_order_of_a_first_installation() -> None:
+    run = plan()
+    in_order = [
+        "User clawd-bot",
+        f"Image clawd-runtime:{IMAGE.id}",
+        "Link /opt/clawd/current",
+        "Service clawd-bot",
+    ]
+    places = [next(at for at, name in enumerate(run.names) if name.endswith(end)) for end in in_order]
+    assert places == sorted(places)
+    assert not [value for value in SECRETS.values() if value in repr(run.changes)]
+
+
+def test_the_image_follows_release_and_the_hosts_python() -> None:
+    def made(run: Run) -> str:
+        (name,) = (name for name in run.names if "Image clawd-runtime:" in name)
+        return name.rpartition(":")[2]
+
+    other = ReleaseArchive(RELEASE.archive, "12" * 32, 1000, "ef" * 8)
+    patched = {BaseFact: BASE.replace("3.11.2-1", "3.11.2-2")}
+    named = plan(docker={"base_image": "python:3.11-slim"})
+    images = [made(run) for run in (plan(), plan(other), plan(facts=patched), named)]
+    assert len(set(images)) == 4
+    assert made(plan()) == images[0] == IMAGE.id
+
+
+def test_a_release_for_the_bot_only_leaves_the_engine_alone() -> None:
+    other = ReleaseArchive(RELEASE.archive, "12" * 32, 1000, "ef" * 8)
+    patched = {BaseFact: BASE.replace("3.11.2-1", "3.11.2-2")}
+    end = "/clawd-engine.service"
+    assert written(plan(), end) == written(plan(other), end)
+    assert written(plan(), end) != written(plan(facts=patched), end)
+    assert written(plan(), "/clawd-bot.service") != written(plan(other), "/clawd-bot.service")
+
+
+def test_three_images_stay_and_what_runs() -> None:
+    old = [f"{number:016x}" for number in range(4)]
+    images = frozenset({*(f"clawd-runtime:{name}" for name in (*old, "stray")), "clawd-base:x"})
+    run = plan(facts={EntriesFact: Entries(tuple(old), linked=old[3]), ImagesFact: images})
+    gone = {change.path for change in run.changes if change.diff == ("removed",)}
+    # The new one, the one that runs, and the newest of the others.
+    assert gone >= {f"/opt/clawd/releases/{old[1]}", f"clawd-runtime:{old[2]}", "clawd-runtime:stray"}
+    assert not gone & {"clawd-base:x", f"clawd-runtime:{old[0]}", f"clawd-runtime:{old[3]}"}
+
+
+@pytest.mark.parametrize(("gpu", "host_has"), [(True, True), (True, False)])
+def test_gpus_are_passed_through_where_there_are_any(gpu: bool, host_has: bool) -> None:
+    whole = settings_for(inventory(runtime={"run_with": "docker"}), "bot1")
+    assert whole
+    assert whole.container
+    settings = whole.model_copy(update={"container": whole.container.model_copy(update={"gpu": gpu})})
+    data = {"runtime": settings, "supplies": Supplies(Path("state"), release=RELEASE, model=MODEL)}
+    run = Machine(data, facts={**BARE, GpuFact: host_has}).run(apply, execute=False)
+    assert any("--gpus all" in line for line in written(run, "/clawd-engine.service")) == (gpu and host_has)
+
+
+def test_removal_takes_the_images_along() -> None:
+    there = {
+        PathFact: PathState("directory", "0755", "root", "root"),
+        UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
+        ImagesFact: frozenset({"clawd-runtime:0", "clawd-base:0"}),
+    }
+    run = Machine(facts=there).run(remove, execute=False)
+    changed = [change.path for change in run.changes]
+    assert changed.index("clawd-bot.service") < changed.index("clawd-runtime:0")
+    assert {"clawd-base:0", "/run/clawd-engine", "/opt/clawd"} <= set(changed)
+
+
+# The program that makes the image
+
+
+def package(name: str, depends: str = "", provides: str = "") -> dict[str, str]:
+    return {"Package": name, "Version": "1", "Pre-Depends": "", "Depends": depends, "Provides": provides}
+
+
+def test_a_base_has_what_python_needs_and_nothing_to_install_with() -> None:
+    there = [
+        package("python3", "python3.11 (>= 3.11.2-1~), libpython3-stdlib | other, dpkg (>= 1)"),
+        package("python3.11", "libc6, mime-support"),
+        package("libpython3-stdlib"),
+        package("libc6"),
+        package("dpkg", "tar"),
+        package("tar"),
+        package("media-types", provides="mime-support (= 3.66)"),
+        package("libstdc++6", "libc6"),
+        package("nginx"),
+    ]
+    found = build_image.closure({fields["Package"]: fields for fields in there})
+    expected = {
+        "python3",
+        "python3.11",
+        "libpython3-stdlib",
+        "libc6",
+        "media-types",
+        "libstdc++6",
+        "libgomp1",
+    }
+    assert found.keys() == expected
+    assert found["libgomp1"] == "-"
+
+
+def test_a_layer_depends_on_content_only(tmp_path: Path) -> None:
+    digests = []
+    for name, order, mode in (("a", "xy", 0o600), ("b", "yx", 0o640)):
+        tree = tmp_path / name
+        (tree / "opt").mkdir(parents=True)
+        for file in order:
+            (tree / "opt" / file).write_text(file)
+            (tree / "opt" / file).chmod(mode)
+        (tree / "link").symlink_to("opt/x")
+        digests.append(build_image.Layer(tree, tmp_path / f"{name}.tar").digest)
+    assert digests[0] == digests[1]
+    assert digests[0] == f"sha256:{hashlib.sha256((tmp_path / 'a.tar').read_bytes()).hexdigest()}"
+    (tmp_path / "b/opt/x").write_text("other")
+    assert build_image.Layer(tmp_path / "b", tmp_path / "c.tar").digest != digests[0]
+
+
+def test_the_engine_is_sent_only_the_layer_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\ncat > {tmp_path}/loaded.tar\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("content")
+    top = build_image.Layer(tmp_path / "tree", tmp_path / "top.tar")
+    layers = [f"sha256:{'0' * 64}", top.digest]
+    config = build_image.image_config({"WorkingDir": "/"}, layers, "amd64")
+    build_image.load(config, "clawd-runtime:x", layers, top)
+    with tarfile.open(tmp_path / "loaded.tar") as sent:
+        (manifest,) = json.load(sent.extractfile("manifest.json") or io.BytesIO())
+        names = sent.getnames()
+    assert names == ["manifest.json", manifest["Config"], manifest["Layers"][1]]
+    assert manifest["Config"] == f"{hashlib.sha256(config).hexdigest()}.json"
+    assert manifest["RepoTags"] == ["clawd-runtime:x"]
+
+
+def test_programs_for_the_host_need_only_the_standard_library() -> None:
+    for name in ("attend.py", "build_image.py", "start.py"):
+        program = str(Path(build_image.__file__).with_name(name))
+        check = f"import runpy; runpy.run_path({program!r})"
+        subprocess.run([sys.executable, "-I", "-S", "-c", check], check=True, timeout=20)

@@ -1,0 +1,33 @@
+"""The rules of the section `docker`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inventory.rules.docker import RULES
+from tests.deploys.inventories import inventory
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        ({}, None),
+        ({"docker": {"enabled": False}}, None),
+        ({"docker": {"enabled": False}, "runtime": {"run_with": "docker"}}, "needs the engine"),
+        ({"docker": {"source": "docker"}}, "cannot be trusted without its key"),
+        ({"docker": {"source": "docker", "key": Path("docker.asc")}}, None),
+        ({"docker": {"base_image": "python"}}, "calls the latest"),
+        ({"docker": {"base_image": "registry.local:5000/python"}}, "calls the latest"),
+        ({"docker": {"base_image": "python:3.11-slim"}}, None),
+        ({"docker": {"base_image": f"python@sha256:{'ab' * 32}"}}, None),
+        ({"docker": {"address_pool": "10.0.0.0/16"}}, "10.0.0.1 of host bot1 lies in 10.0.0.0/16"),
+        ({"docker": {"address_pool": "192.168.0.0/24"}}, "too few networks"),
+    ],
+)
+def test_rules(declared: dict[str, Any], problem: str | None) -> None:
+    found = [finding.problem for rule in RULES for finding in rule(inventory(**declared))]
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
