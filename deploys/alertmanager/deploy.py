@@ -6,7 +6,6 @@ from pyinfra.api import deploy
 
 from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
-from deploys.exporters import account
 from deploys.exporters.exporter import ACCOUNT, defaults_text
 from deploys.ops import files, packages, services, units
 from deploys.prometheus.deploy import probe
@@ -46,4 +45,3 @@ def remove() -> None:
         files.absent(path)
     if purging():
         files.absent(DATA)
-    account.gone()

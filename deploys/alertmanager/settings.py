@@ -51,8 +51,8 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """One small process."""
     if settings_for(inventory, host) is None:
         return ()
-    how = "memory: process 40 MiB; disk: programs 45 MiB + silences and what was told 19 MiB"
-    return (Need("Alertmanager", memory=40 * MIB, disk=64 * MIB, how=how),)
+    how = "memory: process 48 MiB; disk: programs 45 MiB + silences and what was told 19 MiB"
+    return (Need("Alertmanager", memory=48 * MIB, disk=64 * MIB, how=how),)
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ from deploys.ops.changes import Change, operation, record
 from deploys.ops.shell import script
 
 HOME = "/var/lib/prometheus"
+DATA = ("/var/lib/clawd-prometheus", "/var/lib/clawd-alertmanager")
+"""What belongs to it and is kept when Prometheus and Alertmanager are removed."""
 
 
 def gone(**arguments: Any) -> OperationMeta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.exporters import account, database, gpu
@@ -19,7 +20,8 @@ from deploys.exporters.exporter import (
 )
 from deploys.exporters.settings import ExportersSettings
 from deploys.ops import files, packages, services, units
-from deploys.settings import settings_of
+from deploys.ops.facts import PathFact
+from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 
 MEMORY_MAX = "128M"
@@ -43,12 +45,17 @@ def apply() -> None:
 
 @deploy("Remove exporters")
 def remove() -> None:
-    """None of them, nor what they wrote; their login to the database goes with them."""
+    """None of them, nor what they wrote; their login to the database goes with them.
+
+    Their account on the host goes as well, unless measurements that belong to it are kept.
+    """
     gpu.absent()
     database.no_login()
     for package in ALL_PACKAGES:
         _without(package)
-    account.gone()
+    kept = any(host.get_fact(PathFact, path=path).kind != "absent" for path in account.DATA)
+    if purging() or not kept:
+        account.gone()
 
 
 def _with(exporter: Exporter, settings: ExportersSettings) -> None:

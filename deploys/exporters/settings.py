@@ -108,10 +108,10 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     if settings is None:
         return ()
     parts = {
-        "node": 24,
-        **({"nginx": 16} if settings.nginx else {}),
-        **({"PostgreSQL": 24} if settings.database else {}),
-        **({"blackbox": 24} if settings.fronts else {}),
+        "node": 32,
+        **({"nginx": 24} if settings.nginx else {}),
+        **({"PostgreSQL": 32} if settings.database else {}),
+        **({"blackbox": 32} if settings.fronts else {}),
     }
     memory = " + ".join(f"{name} {mib} MiB" for name, mib in parts.items())
     disk = 18 * len(parts)

@@ -1,1 +1,1 @@
-"""grafana."""
+"""grafana: dashboards of what Prometheus has measured."""

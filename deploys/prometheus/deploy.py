@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
-from deploys.exporters import account
 from deploys.exporters.exporter import ACCOUNT, defaults_text
 from deploys.ops import files, packages, services, units
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
@@ -43,7 +42,6 @@ def remove() -> None:
         files.absent(path)
     if purging():
         files.absent(DATA)
-    account.gone()
 
 
 def probe(port: int, path: str) -> str:

@@ -1,0 +1,156 @@
+"""Grafana: its package, its settings, and what it shows, all from files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.grafana import package
+from deploys.grafana.config import (
+    CERTIFICATE,
+    CONFIG,
+    DASHBOARDS,
+    DATASOURCES,
+    PASSWORD,
+    PROVIDER,
+    PROVISIONING,
+    datasources,
+    provider,
+)
+from deploys.grafana.dashboards import dashboard_json
+from deploys.grafana.panels import boards
+from deploys.grafana.settings import GrafanaSettings
+from deploys.ops import accounts, files, services, units
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import script
+from deploys.runtime import prune
+from deploys.settings import purging, settings_of
+from deploys.tls.deploy import internal
+
+UNIT = "grafana-server"
+ACCOUNT = "grafana"
+OWNED: dict[str, str] = {"owner": "root", "group": ACCOUNT, "mode": "0640"}
+"""As every installation of the package makes all that lies in /etc/grafana."""
+
+
+@deploy("Grafana")
+def apply() -> None:
+    """Grafana showing the dashboards to whoever has the password.
+
+    Raises `ArtifactError` when the repository's key, or the package, cannot be read.
+    """
+    settings = settings_of("grafana", GrafanaSettings)
+    package.installed(settings)
+    if settings.open_to:
+        internal(CERTIFICATE, settings.project, (settings.name, "127.0.0.1"), owner=ACCOUNT)
+    else:
+        _no_certificate()
+    files.put(
+        PASSWORD,
+        settings.admin_password.get_secret_value(),
+        secret=True,
+        **OWNED,
+    )
+    files.template("grafana/grafana.ini", CONFIG, values(settings), **OWNED)
+    files.put(DATASOURCES, datasources(settings), **OWNED)
+    files.put(PROVIDER, provider(), **OWNED)
+    files.directory(DASHBOARDS, group=ACCOUNT)
+    shown = boards(settings.thresholds)
+    for board in shown:
+        # Looked at anew every minute: no reason to restart.
+        files.put(f"{DASHBOARDS}/{board.uid}.json", dashboard_json(board), **OWNED)
+    prune.only(DASHBOARDS, {f"{board.uid}.json" for board in shown})
+    services.converge(UNIT, inputs="", watch=reads(settings), ready=healthy(settings.url), timeout=120)
+    _password(settings.url, name="Password of Grafana's admin")
+
+
+@deploy("Remove Grafana")
+def remove() -> None:
+    """No Grafana; its own database (users, what they made) stays with its account, unless it is purged."""
+    units.absent(f"{UNIT}.service", file=False)
+    package.removed()
+    _no_certificate()
+    files.absent("/etc/grafana")
+    files.absent("/var/log/grafana")
+    if purging():
+        files.absent("/var/lib/grafana")
+        accounts.absent(ACCOUNT)
+
+
+def values(settings: GrafanaSettings) -> dict[str, object]:
+    """What the template of grafana.ini is rendered with."""
+    return {
+        "open": bool(settings.open_to),
+        "port": settings.port,
+        "certificate": CERTIFICATE,
+        "password": PASSWORD,
+        "provisioning": PROVISIONING,
+    }
+
+
+def reads(settings: GrafanaSettings) -> tuple[str, ...]:
+    """The files that it reads when it starts."""
+    pair = (f"{CERTIFICATE}/fullchain.pem", f"{CERTIFICATE}/privkey.pem") if settings.open_to else ()
+    return (CONFIG, DATASOURCES, PROVIDER, *pair, *((package.STAMP,) if settings.package else ()))
+
+
+def healthy(url: str) -> str:
+    """A shell command that succeeds when Grafana and its database are well."""
+    return f'/usr/bin/python3 -c {shlex.quote(ASK)} {url}/api/health | grep -q \'"database": *"ok"\''
+
+
+def _no_certificate() -> None:
+    files.absent(CERTIFICATE)
+    files.absent(f"{CERTIFICATE}.d")
+
+
+class LoginFact(Fact):
+    """Whether Grafana takes the password that lies on the host; `None` when it cannot be asked."""
+
+    def command(self, url: str) -> str:
+        """A script that prints the status of an answer."""
+        return f"/usr/bin/python3 -c {shlex.quote(ASK)} {url}/api/user {PASSWORD} 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> bool | None:
+        """Whether the status was 200; `None` without any."""
+        first = output[0].strip() if output else ""
+        return first != "refused" if first else None
+
+
+@operation
+def _set_password(url: str) -> Iterator[StringCommand]:
+    if host.get_fact(LoginFact, url=url) is False:
+        record(Change("password of Grafana's admin", (), secret=True))
+        yield script(
+            'runuser -u grafana -- "$home/bin/grafana" cli --homepath "$home" --config "$config" '
+            'admin reset-admin-password --password-from-stdin < "$password"',
+            home="/usr/share/grafana",
+            config=CONFIG,
+            password=PASSWORD,
+        )
+
+
+def _password(url: str, **arguments: Any) -> OperationMeta:
+    """The declared password, also where there was another: the settings' counts at the first start only."""
+    return _set_password(url, **arguments)
+
+
+# Its certificate is the project's; on its own loopback, a host need not check who it is.
+ASK = """
+import base64, ssl, sys, urllib.error, urllib.request as u
+headers = {}
+if sys.argv[2:]:
+    password = open(sys.argv[2], encoding="utf-8").read()
+    headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+try:
+    request = u.Request(sys.argv[1], headers=headers)
+    print(u.urlopen(request, timeout=10, context=ssl._create_unverified_context()).read().decode())
+except urllib.error.HTTPError as refusal:
+    sys.exit(f"HTTP {refusal.code}") if refusal.code not in (401, 403) else print("refused")
+"""

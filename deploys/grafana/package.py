@@ -1,0 +1,118 @@
+"""Grafana's package: from its repository, a mirror of that, or a file of the laptop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.grafana.settings import GrafanaSettings
+from deploys.ops import files, packages, push, sources
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+from inventory.errors import ArtifactError
+
+NAME = "grafana"
+CACHE = "/var/cache/clawd"
+STAMP = "/var/lib/clawd/state/grafana.deb.sha256"
+
+
+class InstalledFileFact(Fact):
+    """Digest of the package file that Grafana was installed from; empty when it was none, or it is gone."""
+
+    def command(self) -> str:
+        """A script that prints it."""
+        return assignments(stamp=STAMP, name=NAME) + _INSTALLED
+
+    @staticmethod
+    def default() -> str:
+        """None."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """The line."""
+        return output[0].strip() if output else ""
+
+
+_INSTALLED = r"""
+state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)
+if [ "$state" = installed ]; then cat "$stamp" 2>/dev/null; fi
+true
+"""
+
+
+def installed(settings: GrafanaSettings) -> None:
+    """The package, wherever it comes from. Raises `ArtifactError` when the laptop's file cannot be read."""
+    if settings.package is None:
+        sources.apt(
+            NAME, uri=settings.repository, suite="stable", components=("main",), key=_read(settings.key)
+        )
+        files.absent(STAMP)
+        packages.installed(NAME, component=NAME)
+        return
+    digest = sha256(_read(settings.package)).hexdigest()
+    if host.get_fact(InstalledFileFact) != digest:
+        files.directory(CACHE)
+        push.file(settings.package, f"{CACHE}/grafana-{digest[:16]}.deb", sha256=digest)
+    _from_file(digest, name="Package grafana from a file")
+    packages.installed(NAME, component=NAME)
+    sources.absent(NAME)
+
+
+def removed() -> None:
+    """Neither package nor repository."""
+    packages.removed(NAME)
+    sources.absent(NAME)
+    files.absent(STAMP)
+
+
+def _read(path: Path | None) -> bytes:
+    try:
+        return path.read_bytes() if path else b""
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: {error.strerror}", advice="correct `monitoring.grafana`: `key` or `package`"
+        ) from None
+
+
+@operation
+def _install(digest: str) -> Iterator[StringCommand]:
+    if host.get_fact(InstalledFileFact) == digest:
+        return
+    record(Change("packages", (f"install grafana from a file (sha256 {digest[:16]}…)",)))
+    yield script(
+        _INSTALL,
+        file=f"{CACHE}/grafana-{digest[:16]}.deb",
+        digest=digest,
+        stamp=STAMP,
+        record=f"{packages.RECORDS}/{NAME}",
+        options=host.data.get("apt_options") or "",
+    )
+
+
+def _from_file(digest: str, **arguments: Any) -> OperationMeta:
+    return _install(digest, **arguments)
+
+
+# What was there before is noted as `packages.installed` does, which then takes down what was brought.
+_INSTALL = r"""
+set -eu
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+mkdir -p "${record%/*}"
+there() { dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p' | sort -u; }
+if [ ! -f "$record" ] && [ ! -f "$record.before" ]; then
+    there > "$record.before.new"
+    mv "$record.before.new" "$record.before"
+fi
+apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef \
+    -o Dpkg::Options::=--force-confold $options \
+    install --no-install-recommends --allow-downgrades --reinstall -- "$file" </dev/null
+printf '%s\n' "$digest" > "$stamp"
+rm -f "$file"
+"""

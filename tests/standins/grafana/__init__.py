@@ -1,0 +1,1 @@
+"""Stands in for Grafana's package, which cannot be had here: see `package.py`. It is not Grafana."""
