@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.elastic import packages
+from deploys.elastic.openpgp import fingerprints
+from deploys.elastic.packages import ArchitectureFact, debian_version, installed, key_of, proxy_for
+from deploys.elastic.placement import PackageSettings
+from deploys.ops.facts import PackagesFact, PathFact, PathState, PushedFact
+from deploys.ops.packages import WantedFact
+from inventory.errors import ArtifactError
+from tests.deploys.harness import Machine, Run
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, str]:
+    """Armored and bare, with gpg's word for its fingerprint."""
+    home = tmp_path_factory.mktemp("gnupg")
+    home.chmod(0o700)
+
+    def gpg(*words: str) -> bytes:
+        command = ["gpg", "--batch", "--homedir", str(home), *words]
+        return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+
+    gpg("--passphrase", "", "--quick-gen-key", "tests", "rsa2048", "sign", "never")
+    listed = gpg("--with-colons", "--fingerprint").decode().splitlines()
+    told = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
+    keys = gpg("--armor", "--export"), gpg("--export"), told
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True, timeout=20)
+    return keys
+
+
+def test_a_fingerprint_is_the_one_that_gpg_tells(key: tuple[bytes, bytes, str]) -> None:
+    armored, bare, told = key
+    assert fingerprints(armored) == fingerprints(bare) == (told,)
+    assert fingerprints(armored.replace(b"\n", b"\r\n")) == (told,)
+
+
+@pytest.mark.parametrize("damaged", [b"<html>not found</html>", b"", b"\x99\x01"])
+def test_what_is_no_key_has_none(damaged: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert fingerprints(damaged) == ()
+
+
+def test_a_key_is_used_only_with_the_declared_fingerprint(
+    key: tuple[bytes, bytes, str], tmp_path: Path
+) -> None:
+    armored, _, told = key
+    file = tmp_path / "key.asc"
+    file.write_bytes(armored)
+    assert key_of(PackageSettings(key=file, fingerprint=told), tmp_path) == armored
+    with pytest.raises(ArtifactError, match=f"holds the key {told}, and not 46095ACC"):
+        key_of(PackageSettings(key=file), tmp_path)
+    file.write_bytes(armored + armored)
+    with pytest.raises(ArtifactError, match="and not"):
+        key_of(PackageSettings(key=file, fingerprint=told), tmp_path)
+    with pytest.raises(ArtifactError, match="cannot be had"):
+        key_of(PackageSettings(key=tmp_path / "nothing"), tmp_path)
+
+
+def test_elastics_key_is_fetched_once_and_kept_only_when_it_is_the_right_one(
+    key: tuple[bytes, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armored, _, told = key
+    fetched: list[str] = []
+
+    def fetch() -> bytes:
+        fetched.append("once")
+        return armored
+
+    monkeypatch.setattr(packages, "_fetched", fetch)
+    state = tmp_path / "state"
+    with pytest.raises(ArtifactError):
+        key_of(PackageSettings(), state)
+    assert not state.exists()
+    wanted = PackageSettings(fingerprint=told)
+    assert key_of(wanted, state) == key_of(wanted, state) == armored
+    assert len(fetched) == 2
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+def test_logstash_has_versions_of_its_own() -> None:
+    assert debian_version("logstash", "9.4.9") == "1:9.4.9-1"
+    assert debian_version("filebeat", "9.4.9") == "9.4.9"
+
+
+def test_a_proxy_is_for_the_one_repository() -> None:
+    text = proxy_for("https://artifacts.elastic.co/packages/9.x/apt", "http://10.0.0.9:3128")
+    assert 'Acquire::https::Proxy::artifacts.elastic.co "http://10.0.0.9:3128";' in text
+
+
+def plan(settings: PackageSettings, present: frozenset[str] = frozenset()) -> Run:
+    facts: dict[Any, Any] = {
+        PackagesFact: present,
+        WantedFact: frozenset({"filebeat"}) if present else frozenset(),
+        PathFact: PathState(),
+        PushedFact: PathState(),
+        ArchitectureFact: "amd64",
+    }
+    return Machine(facts=facts).run(lambda: installed("filebeat", settings), execute=False)
+
+
+def test_from_a_folder_the_package_is_pushed_and_no_repository_is_added(tmp_path: Path) -> None:
+    settings = PackageSettings(folder=tmp_path)
+    with pytest.raises(ArtifactError, match=r"filebeat-9\.4\.9-amd64\.deb does not exist"):
+        plan(settings)
+    (tmp_path / "filebeat-9.4.9-amd64.deb").write_bytes(b"a package")
+    paths = [change.path for change in plan(settings).changes]
+    assert paths[:2] == ["/var/lib/clawd/packages", "/var/lib/clawd/packages/filebeat-9.4.9-amd64.deb"]
+    assert "packages" in paths
+    assert not any("sources" in path for path in paths)
+
+
+def test_what_is_installed_is_not_pushed_again(tmp_path: Path) -> None:
+    present = frozenset({"filebeat", "filebeat=9.4.9"})
+    assert not plan(PackageSettings(folder=tmp_path), present).changes
