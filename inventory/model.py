@@ -70,6 +70,9 @@ class Host(Declared):
         None, description="Memory of its GPUs, such as 48G: the model is placed there; none when absent."
     )
     disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
+    gpu: Literal["auto", "none", "required"] = Field(
+        "none", description="NVIDIA driver: where a GPU is found (`auto`), not at all, or else it is an error."
+    )
     roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
     internet: bool = Field(
         True,

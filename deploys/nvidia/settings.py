@@ -1,11 +1,66 @@
-"""What a host has of nvidia."""
+"""What a host with an NVIDIA GPU has."""
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from deploys.component import ComponentSettings, Need
 from inventory.model import Inventory
 
+# By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and the modules while they are built.
+DISK = 3 * 1024**3
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+
+class NvidiaSettings(ComponentSettings):
+    """Driver and container toolkit of one host."""
+
+    gpu: Literal["auto", "required"] = "auto"
+    branch: int = 580
+    modules: Literal["auto", "open", "proprietary"] = "auto"
+    repository: str = "https://developer.download.nvidia.com/compute/cuda/repos"
+    key: Path | None = Field(None, description="On the laptop.")
+    toolkit: bool = Field(False, description="Whether containers get the GPU.")
+    toolkit_repository: str = "https://nvidia.github.io/libnvidia-container/stable/deb"
+    toolkit_key: Path | None = Field(None, description="On the laptop.")
+    toolkit_version: str = "1.18.0-1"
+    reboot: Literal["ask", "auto", "never"] = "ask"
+    root: str = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
+
+
+def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
+    """The driver, where `host` may or must have a GPU."""
+    gpu = inventory.hosts[host].gpu
+    if gpu == "none":
+        return None
+    nvidia = inventory.nvidia
+    return NvidiaSettings(
+        gpu=gpu,
+        branch=nvidia.branch,
+        modules=nvidia.modules,
+        repository=nvidia.repository,
+        key=nvidia.key,
+        toolkit=_has_docker(inventory, host),
+        toolkit_repository=nvidia.toolkit_repository,
+        toolkit_key=nvidia.toolkit_key,
+        toolkit_version=nvidia.toolkit_version,
+        reboot=nvidia.reboot,
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """Space for the driver, where there must be a GPU; a host that may lack one is not asked for it."""
+    if inventory.hosts[host].gpu != "required":
+        return ()
+    how = "packages 0.9 GB, compiler and headers 0.4 GB, building modules 1.7 GB"
+    return (Need("NVIDIA driver", disk=DISK, how=how),)
+
+
+def _has_docker(inventory: Inventory, host: str) -> bool:
+    # Late: Docker's settings ask for ours.
+    from deploys.docker.settings import needed
+
+    enabled = inventory.docker.enabled
+    return needed(inventory, host) if enabled is None else enabled

@@ -40,7 +40,7 @@ class Attached:
     def __enter__(self) -> Self:
         self.path = run("losetup", "--find", "--show", str(self.image))
         run("partx", "--update", self.path, check=False)
-        self._over, self._hidden = threading.Event(), False
+        self._over, self._hidden, self._lock = threading.Event(), False, threading.Lock()
         self._thread = threading.Thread(target=self._like_udev)
         self._make_nodes()
         self._thread.start()
@@ -59,18 +59,21 @@ class Attached:
 
     def hide(self) -> None:
         """Take the disk away from the host, as if it were not attached."""
-        self._hidden = True
+        with self._lock:
+            self._hidden = True
         run("nsenter", "-t", self._inside(), "-m", "--", "sh", "-c", f"rm -rf {self.path}* /dev/disk/by-uuid")
 
     def show(self) -> None:
         """Give it back."""
-        self._hidden = False
-        self._make_nodes()
+        with self._lock:
+            self._hidden = False
+            self._make_nodes()
 
     def _like_udev(self) -> None:
         while not self._over.wait(0.1):
-            if not self._hidden:
-                self._make_nodes()
+            with self._lock:
+                if not self._hidden:
+                    self._make_nodes()
 
     def _make_nodes(self) -> None:
         inside = self._inside()

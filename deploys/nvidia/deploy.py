@@ -1,0 +1,123 @@
+"""NVIDIA's driver from its own repository, kept on one branch, and the toolkit that gives GPUs to containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from deploys.nvidia.gpus import Machine, MachineFact, Modules, modules_for
+from deploys.nvidia.reboot import loaded
+from deploys.nvidia.settings import NvidiaSettings
+from deploys.ops import files, packages, services, sources
+from deploys.settings import settings_of
+from inventory.errors import ArtifactError, ClawdError, HostError
+
+SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
+DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
+PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
+"""NVIDIA's metapackages; the same names for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
+BESIDE = {"debian": ("nvidia-persistenced",)}
+"""Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
+TOOLKIT_PACKAGES = (
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+)
+
+
+@deploy("NVIDIA")
+def apply() -> None:
+    """The driver of the declared branch in the kernel, its persistence daemon, and the container toolkit.
+
+    Without a GPU nothing is installed, and why is noted on the host. Raises `HostError` where there must be
+    one and is none, where no driver fits, and where Secure Boot would refuse the driver's modules.
+    """
+    settings = settings_of("nvidia", NvidiaSettings)
+    machine: Machine = host.get_fact(MachineFact, root=settings.root)
+    if not machine.gpus:
+        _skip(settings)
+        return
+    modules = _modules(machine, settings)
+    files.absent(SKIPPED, name="A GPU is there")
+    if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
+        # The package that keeps the branch would keep the old one.
+        packages.removed("nvidia")
+    sources.apt(DRIVER, uri=_repository(settings, machine), suite="/", key=_key(settings.key, "nvidia.key"))
+    packages.installed(f"linux-headers-{machine.kernel}", component="nvidia")
+    packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
+    beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
+    packages.installed(PACKAGES[modules], *beside, component="nvidia")
+    loaded(settings.reboot, settings.root)
+    services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
+    if settings.toolkit:
+        _toolkit(settings, machine)
+
+
+@deploy("Remove NVIDIA")
+def remove() -> None:
+    """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
+    packages.removed("nvidia")
+    sources.absent(TOOLKIT)
+    sources.absent(DRIVER)
+    files.absent(f"{services.STAMPS}/nvidia-persistenced.service.stamp")
+    files.absent(SKIPPED)
+
+
+def _skip(settings: NvidiaSettings) -> None:
+    """Nothing to do: said in the plan, and noted on the host for `verify`."""
+    why = "no PCI device of NVIDIA (vendor 0x10de) is a display or 3D controller"
+    if settings.gpu == "required":
+        raise HostError(
+            f"{host.name}: it must have an NVIDIA GPU, and {why}",
+            advice="write `gpu: auto` or `gpu: none` for this host, or pass the GPU through to it",
+        )
+    packages.removed("nvidia")
+    files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
+
+
+def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
+    try:
+        modules = modules_for(machine.gpus, settings.branch, settings.modules)
+    except ClawdError as error:
+        raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
+    if machine.secure_boot and not machine.loaded:
+        raise HostError(
+            f"{host.name}: Secure Boot is on, and its kernel refuses modules that are built on the host",
+            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install the driver "
+            "once by hand; where the driver is loaded already, this run goes on",
+        )
+    if machine.architecture not in ARCHITECTURES:
+        raise HostError(
+            f"{host.name}: NVIDIA has no driver for {machine.architecture}", advice="write `gpu: none`"
+        )
+    return modules
+
+
+def _repository(settings: NvidiaSettings, machine: Machine) -> str:
+    return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
+
+
+def _toolkit(settings: NvidiaSettings, machine: Machine) -> None:
+    """All four packages in one version: of different ones they do not work together."""
+    sources.apt(
+        TOOLKIT,
+        uri=f"{settings.toolkit_repository}/{machine.architecture}",
+        suite="/",
+        key=_key(settings.toolkit_key, "nvidia.toolkit_key"),
+    )
+    versions = tuple(f"{name}={settings.toolkit_version}" for name in TOOLKIT_PACKAGES)
+    packages.installed(*versions, component="nvidia")
+
+
+def _key(path: Path | None, declared: str) -> bytes:
+    advice = f"save the repository's public key, and write its path as `{declared}`"
+    if path is None:
+        raise ArtifactError(f"{host.name}: there is no `{declared}` to trust the packages by", advice=advice)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"`{declared}` cannot be read: {error}", advice=advice) from error

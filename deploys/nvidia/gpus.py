@@ -1,0 +1,176 @@
+"""GPUs of a host from sysfs, and which driver fits them. Choosing is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments
+from inventory.errors import ClawdError
+
+Modules = Literal["open", "proprietary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """GPUs whose PCI device id is `first` or more, up to the next generation's; `modules` that drive them.
+
+    `branches` are the first and last driver branch that knows them, 0 for no end.
+    """
+
+    first: int
+    name: str
+    modules: tuple[Modules, ...]
+    branches: tuple[int, int] = (0, 0)
+
+
+# Ranges of device ids: https://github.com/NVIDIA/open-gpu-kernel-modules (supported GPUs) and the driver's
+# README, appendix A. The last branch for Maxwell to Volta is 580.
+GENERATIONS = (
+    Generation(0x0000, "Kepler or older", ()),
+    Generation(0x1340, "Maxwell, Pascal or Volta", ("proprietary",), (0, 580)),
+    Generation(0x1E00, "Turing", ("open", "proprietary")),
+    Generation(0x2080, "Ampere, Hopper or Ada", ("open", "proprietary")),
+    Generation(0x2900, "Blackwell or later", ("open",), (570, 0)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One NVIDIA GPU: PCI address, device id, and the driver that is bound to it."""
+
+    address: str
+    device: int
+    driver: str = ""
+
+    @property
+    def generation(self) -> Generation:
+        """What it belongs to."""
+        return [known for known in GENERATIONS if known.first <= self.device][-1]
+
+    def __str__(self) -> str:
+        return f"{self.address} (10de:{self.device:04x}, {self.generation.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides about the driver on a host.
+
+    `loaded` is the version of the loaded kernel module, `installed` that of the driver's package; `system` is
+    as in NVIDIA's repository (`debian12`), `architecture` as dpkg names it, `kernel` the running one.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    secure_boot: bool = False
+    nouveau: bool = False
+    loaded: str = ""
+    installed: str = ""
+    system: str = ""
+    architecture: str = ""
+    kernel: str = ""
+
+
+class MachineFact(Fact):
+    """GPUs, and what the host's system and kernel are."""
+
+    def command(self, root: str = "") -> str:
+        """A script that prints a line `key value` each."""
+        return assignments(root=root) + _MACHINE
+
+    @staticmethod
+    def default() -> Machine:
+        """Without a GPU."""
+        return Machine()
+
+    def process(self, output: list[str]) -> Machine:
+        """Turn the lines into a `Machine`."""
+        return parse(output)
+
+
+# Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI Code and ID Assignment Specification).
+# The fifth byte of the variable SecureBoot is its value (UEFI specification, section 3.3).
+_MACHINE = r"""
+for device in "$root"/sys/bus/pci/devices/*; do
+    [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
+    case $(cat "$device/class") in 0x0300*|0x0302*) ;; *) continue ;; esac
+    bound=$(readlink "$device/driver" || true)
+    echo "gpu ${device##*/} $(cat "$device/device") ${bound##*/}"
+done
+for variable in "$root"/sys/firmware/efi/efivars/SecureBoot-*; do
+    [ -f "$variable" ] && [ "$(od -An -tu1 -j4 -N1 "$variable" | tr -d ' ')" = 1 ] && echo "secure_boot yes"
+done
+[ ! -d "$root/sys/module/nouveau" ] || echo "nouveau yes"
+sed -n 's/^NVRM version:.* \([0-9][0-9]*\.[0-9.]*\) .*/loaded \1/p' \
+    "$root/proc/driver/nvidia/version" 2>/dev/null
+dpkg-query -W -f='${db:Status-Status} ${Version}\n' nvidia-open cuda-drivers 2>/dev/null |
+    sed -n 's/^installed \([0-9.]*\).*/installed \1/p'
+. /etc/os-release
+echo "system $ID$(echo "$VERSION_ID" | tr -d .)"
+echo "architecture $(dpkg --print-architecture)"
+echo "kernel $(uname -r)"
+"""
+
+
+def parse(lines: Sequence[str]) -> Machine:
+    """What `MachineFact` prints, as a value."""
+    gpus = tuple(
+        Gpu(words[1], int(words[2], 16), words[3] if len(words) > 3 else "")
+        for words in (line.split() for line in lines if line.startswith("gpu "))
+    )
+    said = dict(line.split(" ", 1) for line in lines if " " in line and not line.startswith("gpu "))
+    return Machine(
+        gpus,
+        secure_boot="secure_boot" in said,
+        nouveau="nouveau" in said,
+        loaded=said.get("loaded", ""),
+        installed=said.get("installed", ""),
+        system=said.get("system", ""),
+        architecture=said.get("architecture", ""),
+        kernel=said.get("kernel", ""),
+    )
+
+
+def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
+    """The kernel modules that drive all of `gpus`; open ones where both do.
+
+    Raises `ClawdError` when none do, or not with this driver branch.
+    """
+    for gpu in gpus:
+        first, last = gpu.generation.branches
+        if not gpu.generation.modules:
+            raise ClawdError(
+                f"{gpu} has no driver any more", advice="take the GPU out, or write `gpu: none` for this host"
+            )
+        if branch < first or (last and branch > last):
+            known = f"{last} and earlier" if last else f"{first} and later"
+            raise ClawdError(
+                f"{gpu} works with driver branch {known} only, and {branch} is declared",
+                advice=f"write `nvidia.branch: {last or max(first, 580)}`",
+            )
+    fitting = [
+        kind for kind in ("open", "proprietary") if all(kind in gpu.generation.modules for gpu in gpus)
+    ]
+    if wanted == "auto" and fitting:
+        return "open" if "open" in fitting else "proprietary"
+    for kind in fitting:
+        if kind == wanted:
+            return wanted  # type: ignore[return-value]
+    listed = ", ".join(map(str, gpus))
+    if not fitting:
+        raise ClawdError(f"no kind of kernel modules drives all of {listed}", advice="keep one generation")
+    raise ClawdError(
+        f"the {wanted} kernel modules do not drive {listed}", advice=f"write `nvidia.modules: {fitting[0]}`"
+    )
+
+
+def reboot_reason(machine: Machine, installed: str) -> str | None:
+    """Why the driver `installed` starts only with the next boot; `None` when it is loaded already."""
+    if machine.loaded == installed:
+        return None
+    if machine.loaded:
+        return f"the kernel has driver {machine.loaded}, installed is {installed}"
+    if machine.nouveau:
+        return "the kernel has nouveau, which holds the GPU"
+    return "the kernel has no NVIDIA driver yet"

@@ -1,0 +1,121 @@
+"""Loading a new driver, and rebooting a host within a run where that is needed and allowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from deploys.nvidia.gpus import Machine, MachineFact, reboot_reason
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.shell import script
+
+PATIENCE = 600
+"""Seconds that a host gets to come back: servers test their memory first."""
+
+
+def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
+    """The kernel runs the driver that is installed: loaded now if nothing is in the way, else by a reboot.
+
+    With `ask` the operation fails where only a reboot helps, and says so; the run after the reboot goes on.
+    With `never` it changes nothing then.
+    """
+    return _loaded(reboot, root, name="Driver in the kernel")
+
+
+@operation
+def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
+    machine: Machine = host.get_fact(MachineFact, root=root)
+    why = reboot_reason(machine, machine.installed) if machine.installed else "the driver is installed first"
+    if why is None or (reboot == "never" and (machine.loaded or machine.nouveau)):
+        return
+    then = {
+        "ask": "load it, or ask for a reboot",
+        "auto": "load it, or reboot",
+        "never": "load it if possible",
+    }
+    record(Change("NVIDIA driver", (f"{then[reboot]} ({why})",)))
+    yield script(_LOAD, root=root, reboot=reboot)
+    if reboot == "auto":
+        yield RebootCommand(root)
+
+
+# What has been loaded is not unloaded: something may use it. Without nouveau a first driver needs no reboot.
+_LOADED = r"""
+wanted=$(dpkg-query -W -f='${db:Status-Status} ${Version}\n' nvidia-open cuda-drivers 2>/dev/null |
+    sed -n 's/^installed \([0-9.]*\).*/\1/p')
+is_loaded() {
+    running=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\.[0-9.]*\) .*/\1/p' \
+        "$root/proc/driver/nvidia/version" 2>/dev/null)
+    [ "$running" = "$wanted" ]
+}
+"""
+_LOAD = (
+    _LOADED
+    + r"""
+is_loaded && exit
+if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
+    modprobe nvidia || true
+    is_loaded && exit
+fi
+[ "$reboot" = ask ] || exit 0
+echo "driver $wanted is installed and starts with the next boot of this host (now: ${running:-none loaded})" >&2
+echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without the GPU" >&2
+exit 1
+"""
+)
+_REBOOT_IF_NEEDED = (
+    _LOADED
+    + r"""
+is_loaded && { echo loaded; exit; }
+systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl reboot >&2 || exit 1
+cat /proc/sys/kernel/random/boot_id
+"""
+)
+
+
+class RebootCommand(StringCommand):  # type: ignore[misc]
+    """Reboots the host unless the driver runs, and connects to it again.
+
+    The reboot is scheduled by systemd and the connection closed from here, so that nothing depends on how a
+    dying connection ends. pyinfra's own operation fails with sudo: it reads a file that the reboot removed.
+    """
+
+    def __init__(self, root: str) -> None:
+        super().__init__("reboot, where the driver needs it")
+        self.root = root
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        """Returns when the host is back with another boot id. Errors are lines of the output."""
+        asked = script(_REBOOT_IF_NEEDED, root=self.root)
+        succeeded, output = host.run_shell_command(asked, **connector_arguments)
+        boot = output.stdout.strip()
+        if not succeeded or boot == "loaded":
+            return succeeded, output
+        deadline = time.monotonic() + PATIENCE
+        time.sleep(3)
+        host.disconnect()
+        while time.monotonic() < deadline:
+            if self._is_back(host, boot):
+                return True, CommandOutput([])
+            time.sleep(2)
+        text = f"the host did not come back within {PATIENCE} s after its reboot: look at its console"
+        return False, CommandOutput([OutputLine("stderr", text)])
+
+    @staticmethod
+    def _is_back(host: Any, boot: str) -> bool:
+        """Whether the host answers, and has booted since."""
+        # What was kept about sudo lay in a file of the old boot.
+        host.connector_data.pop("sudo_askpass_path", None)
+        try:
+            host.connected = False
+            host.connect(raise_exceptions=True)
+            succeeded, output = host.run_shell_command("cat /proc/sys/kernel/random/boot_id")
+        except Exception:  # whatever it is, it is tried again until the deadline
+            return False
+        return bool(succeeded and output.stdout.strip() not in ("", boot))
