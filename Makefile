@@ -53,10 +53,10 @@ $(MODEL): | $(VENV)/.engine
 
 up: packages $(VENV)/.engine $(MODEL)   ## a throwaway Debian host serving the bots on a real model
 	@$(SUDO) $(RUN) sandbox up
-	@$(SUDO) $(RUN) up --inventory sandbox --yes
-	@$(SUDO) $(RUN) verify --inventory sandbox
+	@$(RUN) up --inventory sandbox --yes
+	@$(RUN) verify --inventory sandbox
 	@echo; echo "you> What is the capital of France?"
-	@$(SUDO) $(RUN) chat --inventory sandbox --message "What is the capital of France?"
+	@$(RUN) chat --inventory sandbox --message "What is the capital of France?"
 	@echo; echo "Next:  $(RUN) chat -i sandbox    talk to the bot"
 	@echo "       $(RUN) sandbox ssh       look around on the host"
 	@echo "       make down                remove it all"

@@ -33,7 +33,14 @@ def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
         return tls.acme.authority
     own_ca = tls.mode == "own-ca"
     path = _folder(state_folder) / "ca.pem" if own_ca else _pinned(state_folder, host)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except PermissionError as error:
+        raise ClawdError(
+            f"{path} may not be read by you, so the certificate of {host} cannot be checked",
+            advice=f"`up` was run by another user: take over the folder (`sudo chown -R $USER {state_folder}`)",
+        ) from error
+    if not there:
         raise ClawdError(
             f"{path} does not exist, so the certificate of {host} cannot be checked",
             advice="run `clawd-provision up` from here, or copy the folder .clawd from where it ran",
