@@ -38,7 +38,7 @@ def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
     except PermissionError as error:
         raise ClawdError(
             f"{path} may not be read by you, so the certificate of {host} cannot be checked",
-            advice=f"`up` was run by another user: take over the folder (`sudo chown -R $USER {state_folder}`)",
+            advice=f"another user ran `up`: take the folder over (`sudo chown -R $USER {state_folder}`)",
         ) from error
     if not there:
         raise ClawdError(
