@@ -35,7 +35,7 @@ from deploys.tls.deploy import internal
 
 UNIT = "grafana-server"
 ACCOUNT = "grafana"
-OWNED: dict[str, str] = {"owner": "root", "group": ACCOUNT, "mode": "0640"}
+OWNED: dict[str, Any] = {"owner": "root", "group": ACCOUNT, "mode": "0640"}
 """As every installation of the package makes all that lies in /etc/grafana."""
 
 

@@ -19,7 +19,7 @@ from deploys.ops.shell import assignments, script
 from inventory.errors import ArtifactError
 
 NAME = "grafana"
-CACHE = "/var/cache/clawd"
+CACHE = "/var/cache/clawd-grafana"
 STAMP = "/var/lib/clawd/state/grafana.deb.sha256"
 
 
@@ -70,6 +70,7 @@ def removed() -> None:
     packages.removed(NAME)
     sources.absent(NAME)
     files.absent(STAMP)
+    files.absent(CACHE)
 
 
 def _read(path: Path | None) -> bytes:

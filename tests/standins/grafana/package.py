@@ -1,9 +1,9 @@
 """Builds a .deb that stands in for Grafana's: layout, account, unit, command line, and a strict server.
 
 The layout is that of Grafana's own package by its documents and packaging scripts
-(github.com/grafana/grafana, packaging/deb): /usr/share/grafana/bin/grafana, /etc/grafana/grafana.ini, /etc/default/grafana-server,
-/usr/lib/systemd/system/grafana-server.service, user grafana, not started by itself; each installation makes
-what is in /etc/grafana 0640 root:grafana. The program is `program.py`.
+(github.com/grafana/grafana, packaging/deb): /usr/share/grafana/bin/grafana, /etc/grafana/grafana.ini,
+/etc/default/grafana-server, /usr/lib/systemd/system/grafana-server.service, user grafana, not started by
+itself; each installation makes what is in /etc/grafana 0640 root:grafana. The program is `program.py`.
 """
 
 from __future__ import annotations

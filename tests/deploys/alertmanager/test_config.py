@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploys.alertmanager.config import config
+from deploys.alertmanager.settings import AlertmanagerSettings, alerts_credentials, settings_for
+from deploys.runtime.config import bot_config
+from deploys.runtime.settings import settings_for as runtime_for
+from tests.deploys.golden import assert_golden
+from tests.deploys.inventories import inventory
+from tests.deploys.monitoring import ALERTS, monitored
+from tests.deploys.prometheus.tools import program
+
+GOLDEN = Path(__file__).parent / "golden"
+TEAM = {"bot1": ["runtime"], "bot2": ["runtime"], "front": ["nginx"], "watch": ["monitoring"]}
+DATABASE = {"password": "0123456789abcdef", "url": "postgresql://clawd@db.example.com/clawd"}
+
+
+def settings(**changes: Any) -> AlertmanagerSettings:
+    found = settings_for(monitored(TEAM, **changes), "watch")
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("team", settings(database=DATABASE)),
+        ("nobody-told", settings(monitoring={})),
+    ],
+)
+def test_file(name: str, found: AlertmanagerSettings, tmp_path: Path) -> None:
+    text = config(found)
+    assert_golden(GOLDEN / f"{name}.yml", text)
+    (tmp_path / "alertmanager.yml").write_text(text)
+    words = [program("amtool"), "check-config", tmp_path / "alertmanager.yml"]
+    checked = subprocess.run(words, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_bots_that_share_nothing_would_each_tell_it() -> None:
+    assert settings().bots == ("10.0.0.1:8080",)
+    assert settings(database=DATABASE).bots == ("10.0.0.1:8080", "10.0.0.2:8080")
+
+
+def test_no_secret_is_in_the_file() -> None:
+    token = ALERTS["token"]
+    assert token not in config(settings())
+    assert token not in repr(settings())
+
+
+@pytest.mark.parametrize(
+    ("language", "alerts", "spoken"),
+    [("auto", {}, "en"), ("zh", {}, "zh"), ("zh", {"language": "en"}, "en")],
+)
+def test_bots_are_told_whom_to_tell(language: str, alerts: dict[str, str], spoken: str) -> None:
+    declared = monitored(bot={"language": language}, monitoring={"alerts": {**ALERTS, **alerts}})
+    told = runtime_for(declared, "bot1")
+    assert told
+    assert told.alerts
+    assert told.alerts.language == spoken
+    assert '"telegram_chat": -100' in bot_config(told)
+    assert ALERTS["token"] not in bot_config(told)
+    assert told.credentials["alerts-token"].get_secret_value() == ALERTS["token"]
+
+
+def test_without_a_watcher_bots_have_no_such_channel() -> None:
+    declared = inventory(monitoring={"alerts": ALERTS})
+    assert alerts_credentials(declared) == {}
+    told = runtime_for(declared, "bot1")
+    assert told
+    assert told.alerts is None
+
+
+def test_a_custom_bot_is_a_secret() -> None:
+    hook = "https://open.feishu.cn/open-apis/bot/v2/hook/1"
+    more = {"feishu_webhook": hook, "feishu_webhook_secret": "s"}
+    told = runtime_for(monitored(monitoring={"alerts": {**ALERTS, **more}}), "bot1")
+    assert told
+    assert {"alerts-feishu-webhook", "alerts-feishu-secret"} <= told.credentials.keys()
+    assert hook not in bot_config(told)
+    assert '"custom_bot_signs": true' in bot_config(told)

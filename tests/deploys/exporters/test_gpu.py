@@ -1,0 +1,74 @@
+"""GPUs, presented as the kernel and nvidia-smi would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploys.exporters import gpu
+from deploys.exporters.gpu import GpuFact
+from deploys.ops.files import TEMPLATES
+
+SMI = "0, NVIDIA L4, 61, 87, 10240, 23034, 70.50, [N/A]\n1, NVIDIA L4, 44, 0, 1, 23034, 12.00, 0\n"
+
+
+def device(root: Path, name: str, vendor: str, kind: str) -> None:
+    folder = root / "bus/pci/devices" / name
+    folder.mkdir(parents=True)
+    (folder / "vendor").write_text(vendor + "\n")
+    (folder / "class").write_text(kind + "\n")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "there"),
+    [
+        ("0x10de", "0x030200", True),
+        ("0x10de", "0x030000", True),
+        ("0x10de", "0x040300", False),
+        ("0x1002", "0x030000", False),
+    ],
+    ids=["3D controller", "graphics card", "its sound", "another vendor's"],
+)
+def test_gpus_are_seen_on_the_bus(tmp_path: Path, vendor: str, kind: str, there: bool) -> None:
+    device(tmp_path, "0000:00:01.0", "0x8086", "0x060000")
+    device(tmp_path, "0000:01:00.0", vendor, kind)
+    said = subprocess.run(["sh", "-c", GpuFact().command(str(tmp_path))], capture_output=True, text=True)
+    assert GpuFact().process(said.stdout.splitlines()) is there
+
+
+def measured(folder: Path, smi: str) -> str:
+    """What the program writes when nvidia-smi is this script."""
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}")
+    (folder / "nvidia-smi").chmod(0o755)
+    output = folder / "clawd_gpu.prom"
+    program = TEMPLATES / "exporters" / "gpu-metrics"
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-I", program, output], env=environment, check=True)
+    return output.read_text()
+
+
+def test_what_nvidia_smi_tells_becomes_metrics(tmp_path: Path) -> None:
+    told = measured(tmp_path, f"printf '%s' '{SMI}'\n").splitlines()
+    assert 'clawd_gpu_temperature_celsius{gpu="0",name="NVIDIA L4"} 61' in told
+    assert 'clawd_gpu_utilization_ratio{gpu="0",name="NVIDIA L4"} 0.87' in told
+    assert 'clawd_gpu_memory_used_bytes{gpu="0",name="NVIDIA L4"} 1.07374e+10' in told
+    assert [line for line in told if line.startswith("clawd_gpu_ecc")] == [
+        'clawd_gpu_ecc_errors_uncorrected{gpu="1",name="NVIDIA L4"} 0'
+    ]
+    assert "clawd_gpu_up 1" in told
+
+
+def test_a_driver_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    told = measured(tmp_path, "echo 'NVIDIA-SMI has failed' >&2; exit 9\n").splitlines()
+    assert told == ["# TYPE clawd_gpu_up gauge", "clawd_gpu_up 0"]
+
+
+def test_the_program_is_looked_at_before_it_goes_live(tmp_path: Path) -> None:
+    check = gpu.COMPILES.replace("{}", f'"{tmp_path}/program"')
+    for text, status in (((TEMPLATES / "exporters/gpu-metrics").read_text(), 0), ("def", 1)):
+        (tmp_path / "program").write_text(text)
+        assert subprocess.run(["sh", "-c", check], capture_output=True).returncode == status
