@@ -11,6 +11,8 @@ MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
 PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
+# Of molecule/.
+SCENARIOS ?= default cluster
 export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/nginx/usr/sbin/nginx
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
@@ -91,6 +93,18 @@ lock:                 ## resolve the lock files anew (needs uv)
 	    -o runtime/requirements.lock runtime/pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --group dev -o requirements.lock pyproject.toml runtime/pyproject.toml
+
+$(VENV)/molecule/.installed: molecule/requirements.lock | $(VENV)/.installed
+	@$(PYTHON) -m venv $(VENV)/molecule
+	@$(VENV)/molecule/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+.PHONY: molecule
+molecule: packages $(VENV)/.engine $(MODEL) $(VENV)/molecule/.installed   ## fresh hosts made, made again without change, verified (minutes)
+	@for scenario in $(SCENARIOS); do \
+	    $(SUDO) env PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH" LC_ALL=C.UTF-8 CLAWD_CACHE="$(CLAWD_CACHE)" \
+	        molecule test --scenario-name $$scenario || exit 1; \
+	done
 
 clean:                ## caches of tools
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

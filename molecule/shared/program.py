@@ -1,0 +1,40 @@
+"""What the tests of the scenarios ask of the program itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """clawd-provision, with the scenario's inventory."""
+    command = [str(ROOT / ".venv" / "bin" / "clawd-provision"), *words]
+    return subprocess.run(
+        [*command, "--inventory", str(SCENARIO / "inventory.yml")],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        check=False,
+    )
+
+
+def failed_checks() -> list[str]:
+    """What `clawd-provision verify` finds wrong, as `host: check`."""
+    done = run("verify", "--json")
+    checks: list[dict[str, Any]] = json.loads(done.stdout)["verification"]["checks"]
+    assert checks, done.stderr
+    return [f"{check['host']}: {check['name']}" for check in checks if check["outcome"] != "passed"]
+
+
+def ask(question: str, conversation: str) -> str:
+    """What the bot answers through nginx."""
+    done = run("chat", "--message", question, "--conversation", conversation)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
