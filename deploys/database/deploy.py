@@ -65,8 +65,7 @@ def remove() -> None:
     for version, name in (cluster.split("/") for cluster in clusters):
         if name == CLUSTER:
             units.absent(f"postgresql@{version}-{CLUSTER}.service", file=False)
-            # Without it, removing the packages finds no data to remove.
-            files.absent(config_folder(version))
+            server.dissolved(version)
     # The configuration of another's clusters would go with the packages, and with it their data.
     foreign = any(not cluster.endswith(f"/{CLUSTER}") for cluster in clusters)
     packages.removed("database", keep_configuration=foreign)

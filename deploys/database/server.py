@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.database.settings import DATA
 from deploys.ops.changes import Change, expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
@@ -70,6 +71,30 @@ set -eu
 [ ! -f "/etc/postgresql/$version/$name/postgresql.conf" ] || exit 0
 pg_createcluster "$version" "$name"
 systemctl daemon-reload
+"""
+
+
+def dissolved(version: str, **arguments: Any) -> OperationMeta:
+    """Our cluster, stopped, is configured no longer; its data can be taken up again by `cluster`.
+
+    Where there is no configuration, removing Debian's packages finds no data to remove.
+    """
+    arguments.setdefault("name", f"No PostgreSQL {version}")
+    return _dissolved(version, **arguments)
+
+
+@operation
+def _dissolved(version: str) -> Iterator[StringCommand]:
+    if f"{version}/{CLUSTER}" in host.get_fact(ClustersFact):
+        record(Change(config_folder(version), ("removed",)))
+        yield script(_DISSOLVE, folder=config_folder(version), data=f"{DATA}/{version}/{CLUSTER}")
+
+
+# pg_createcluster looks for them there when it takes data up.
+_DISSOLVE = r"""
+set -eu
+for file in postgresql.conf pg_hba.conf pg_ident.conf; do mv -f "$folder/$file" "$data/$file"; done
+rm -rf "$folder"
 """
 
 
