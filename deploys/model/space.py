@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyinfra import host
 
+from deploys.disk.arriving import arriving
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments
 from inventory.errors import CapacityError
@@ -51,6 +52,9 @@ def require_space(path: str, size: int, what: str) -> None:
     What an earlier attempt has left counts, and what is there already needs nothing. `RESERVE` stays free.
     """
     space: Space = host.get_fact(SpaceFact, path=path)
+    if (coming := arriving(path)) is not None:
+        # What is there now is about to be mounted over.
+        space = replace(space, free=coming)
     shortage = shortage_of(space, size)
     if shortage:
         raise CapacityError(

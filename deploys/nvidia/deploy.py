@@ -1,4 +1,4 @@
-"""NVIDIA's driver from its own repository, kept on one branch, and the toolkit that gives GPUs to containers."""
+"""NVIDIA's driver from its own repository, kept on one branch, and the toolkit for GPUs in containers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inventory.errors import ArtifactError, ClawdError, HostError
 SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
 PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
-"""NVIDIA's metapackages; the same names for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
+"""NVIDIA's metapackages; the same for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
 BESIDE = {"debian": ("nvidia-persistenced",)}
 """Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
@@ -52,7 +52,10 @@ def apply() -> None:
     beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
     packages.installed(PACKAGES[modules], *beside, component="nvidia")
     loaded(settings.reboot, settings.root)
-    services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
+    stuck = machine.nouveau or machine.loaded not in ("", machine.installed)
+    if not (stuck and settings.reboot == "never"):
+        # Without the driver it would not start.
+        services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
     if settings.toolkit:
         _toolkit(settings, machine)
 
@@ -87,8 +90,8 @@ def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
     if machine.secure_boot and not machine.loaded:
         raise HostError(
             f"{host.name}: Secure Boot is on, and its kernel refuses modules that are built on the host",
-            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install the driver "
-            "once by hand; where the driver is loaded already, this run goes on",
+            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install the "
+            "driver once by hand; where the driver is loaded already, this run goes on",
         )
     if machine.architecture not in ARCHITECTURES:
         raise HostError(

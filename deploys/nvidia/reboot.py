@@ -64,8 +64,8 @@ if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
     is_loaded && exit
 fi
 [ "$reboot" = ask ] || exit 0
-echo "driver $wanted is installed and starts with the next boot of this host (now: ${running:-none loaded})" >&2
-echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without the GPU" >&2
+echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
+echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
 exit 1
 """
 )

@@ -46,7 +46,7 @@ def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> No
     """A new one, because the GPU may be taken from running ones and nobody notice."""
     if not (settings.toolkit and machine(host, settings).gpus):
         return
-    images = host.check_output("docker image ls --quiet").split()
+    images = host.run("docker image ls --quiet").stdout.split()
     if images:
         command = "docker run --rm --network none --gpus all --entrypoint nvidia-smi %s --list-gpus"
         seen = host.run(command, images[0])

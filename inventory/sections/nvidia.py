@@ -41,6 +41,6 @@ class Nvidia(Declared):
     )
     reboot: Literal["ask", "auto", "never"] = Field(
         "ask",
-        description="When a new driver needs a reboot: `ask` ends that host's run and says so, `auto` reboots, "
+        description="When a driver needs a reboot: `ask` ends that host's run and says so, `auto` reboots, "
         "`never` goes on, and `verify` tells until it is done.",
     )

@@ -66,7 +66,8 @@ def host(request: pytest.FixtureRequest, box: Layout) -> Iterator[WithDisk]:
         host = WithDisk(name, box, box.folder.parent, disk)
         host.on(f"printf %s {shlex.quote(SERVICE)} > /etc/systemd/system/clawd-bot.service")
         host.on(
-            "systemctl enable --now clawd-bot; mkdir -p /var/lib/clawd/models; echo GGUF > /var/lib/clawd/models/m"
+            "systemctl enable --now clawd-bot;"
+            "mkdir -p /var/lib/clawd/models; echo GGUF > /var/lib/clawd/models/m"
         )
         host.on(f"dpkg-query -W -f '${{Package}}\\n' > /root/packages; ls {UNITS} > /root/units")
         yield host
@@ -158,7 +159,8 @@ def test_removed_it_leaves_nothing_but_data_which_a_later_run_shows_again(host: 
     assert host.on("findmnt --list --noheadings --output TARGET | grep -E 'srv|clawd' || true") == ""
     assert host.on("ls -d /srv/clawd /var/lib/clawd-bot /var/lib/clawd/models 2>/dev/null || true") == ""
     left = host.on(
-        f"ls {UNITS} | diff /root/units - || true; dpkg-query -W -f '${{Package}}\\n' | diff /root/packages - || true"
+        f"ls {UNITS} | diff /root/units - || true;"
+        "dpkg-query -W -f '${Package}\\n' | diff /root/packages - || true"
     )
     assert left.splitlines()[1:] == ["< clawd-bot.service"]
     again = host.apply("disk", **declared(host))
@@ -177,7 +179,8 @@ def test_purged_the_data_go_too(host: WithDisk) -> None:
 def test_a_disk_with_another_file_system_is_refused(host: WithDisk) -> None:
     disk = host.disk.path
     host.on(
-        f"apt-get install -qq e2fsprogs >/dev/null 2>&1; partx --delete {disk}; wipefs -qa {disk}; mkfs.ext4 -qF -L photos {disk}"
+        f"apt-get install -qq e2fsprogs >/dev/null 2>&1; partx --delete {disk};"
+        f"wipefs -qa {disk}; mkfs.ext4 -qF -L photos {disk}"
     )
     run = host.apply("disk", **declared(host))
     assert not run.succeeded
