@@ -100,9 +100,8 @@ class Chain:
     def __init__(
         self,
         folder: Path,
-        channel: Channel,
+        *channels: Channel,
         answer: Callable[[tuple[Turn, ...], str], Any] = lambda history, question: f"re: {question}",
-        *,
         limit: int = 1000,
         at_once: int = 8,
         clock: Callable[[], float] = time.time,
@@ -111,12 +110,12 @@ class Chain:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock, limit=limit)
         self.metrics = Metrics()
-        channels = {channel.name: channel}
-        self.channels = tuple(channels)
+        by_name = {channel.name: channel for channel in channels}
+        self.channels = tuple(by_name)
         answerer = cast(Answerer, answerer or ScriptedAnswerer(answer))
         router = Router("en", limit)
-        self.worker = Worker(self.store, router, answerer, channels, self.metrics, at_once, clock)
-        self.deliverer = Deliverer(self.store, channels, self.metrics, clock)
+        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, at_once, clock)
+        self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add
 

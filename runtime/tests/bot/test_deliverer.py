@@ -13,6 +13,7 @@ from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliverable
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Settlement, Store
+from clawd_runtime.bot.values import ConversationKey, Reply, SentRef
 from clawd_runtime.bot.worker import replies_to
 from clawd_runtime.errors import StoreError
 from tests.bot.scripted import Chain, IdempotentChannel, ScriptedChannel, message, running
@@ -127,6 +128,63 @@ def test_a_full_disk_makes_no_doubt_of_a_certainty(
                 await record(*arguments, **more)
 
             monkeypatch.setattr(chain.store, call, failing)
+            await chain.store.store(message("1"))
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {}
+    assert channel.texts == ["re: hello"]
+
+
+class Hanging(ScriptedChannel):
+    """A platform that neither takes nor refuses."""
+
+    name = "hanging"
+
+    async def send(self, reply: Reply) -> SentRef:
+        self.attempts.append(reply)
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+def test_a_platform_that_hangs_does_not_delay_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverer, "SENT_AT_ONCE", 4)
+    hanging, fine = Hanging(), ScriptedChannel()
+
+    async def play() -> None:
+        async with running(Chain(tmp_path, hanging, fine)) as chain:
+            for number in range(10):
+                conversation = ConversationKey("hanging", str(number))
+                await chain.store.store(message(f"h{number}", conversation=conversation))
+            while len(hanging.attempts) < 4:
+                await asyncio.sleep(0.01)
+            await chain.store.store(message("1"))
+            async with asyncio.timeout(5.0):
+                while not fine.sent:
+                    await asyncio.sleep(0.01)
+            assert len(hanging.attempts) == 4
+
+    asyncio.run(play())
+
+
+def test_what_certainly_never_left_is_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection broke at the commit that records the attempt: it is recorded, and was not made."""
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
+    channel = ScriptedChannel()
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel)) as chain:
+            record, failures = chain.store.begin_sending, iter(range(2))
+
+            async def failing(id: int) -> bool:
+                begun = await record(id)
+                if next(failures, None) is not None:
+                    raise StoreError("the connection is lost")
+                return begun
+
+            monkeypatch.setattr(chain.store, "begin_sending", failing)
             await chain.store.store(message("1"))
             await chain.settled()
             return dict((await chain.store.depths()).outbox)

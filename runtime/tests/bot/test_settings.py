@@ -97,3 +97,31 @@ def test_a_file_that_is_not_json(tmp_path: Path) -> None:
         load_settings(write(tmp_path, '{"a": 1,\n'))
     with pytest.raises(SettingsError, match="No such file"):
         load_settings(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "sqlite:////var/lib/clawd-bot/bot.db",
+        "postgresql+psycopg://clawd@db.example.com:5432/clawd?sslmode=verify-full&sslrootcert=/etc/clawd/ca.pem",
+        "postgresql+psycopg://clawd@/clawd?host=/run/postgresql",
+    ],
+)
+def test_a_database_is_a_file_or_a_postgresql(tmp_path: Path, database: str) -> None:
+    assert load_settings(write(tmp_path, GOOD | {"database": database})).database == database
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "postgresql+psycopg://clawd:hunter2@db/clawd",
+        "postgresql+psycopg://clawd@db/clawd?password=hunter2",
+        "postgresql://clawd@db/clawd",
+        "postgresql+psycopg://clawd@db",
+        "mysql://clawd@db/clawd",
+    ],
+)
+def test_no_password_and_no_other_database(tmp_path: Path, database: str) -> None:
+    with pytest.raises(SettingsError, match="database") as caught:
+        load_settings(write(tmp_path, GOOD | {"database": database}))
+    assert "hunter2" not in str(caught.value)

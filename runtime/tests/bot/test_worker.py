@@ -15,9 +15,10 @@ from clawd_runtime.bot.channels.base import NoProgress, Progress
 from clawd_runtime.bot.completion import ContextTooLong, ModelUnavailable
 from clawd_runtime.bot.messages import EN
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.bot.store.store import Settlement, Task
+from clawd_runtime.bot.store.inbox import Task
+from clawd_runtime.bot.store.store import Settlement
 from clawd_runtime.bot.values import ConversationKey, Inbound, reply_key
-from clawd_runtime.errors import StoreError
+from clawd_runtime.errors import StoreError, StoreRefused
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
 History = tuple[Turn, ...]
@@ -26,7 +27,7 @@ History = tuple[Turn, ...]
 def test_an_answer_in_parts_to_the_right_place(tmp_path: Path) -> None:
     async def play() -> ScriptedChannel:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, lambda *_: "one|two")) as chain:
+        async with running(Chain(tmp_path, channel, answer=lambda *_: "one|two")) as chain:
             await chain.store.store(message("e1"))
             await chain.settled()
             assert chain.count("clawd_messages_total", outcome="answered") == 1
@@ -62,7 +63,7 @@ def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
 
     async def play() -> ScriptedChannel:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer, at_once=3)) as chain:
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=3)) as chain:
             events = [(chat, n) for n in range(6) for chat in ("a", "b", "c", "d", "e")]
             await asyncio.gather(
                 *(chain.store.store(message(f"{chat}{n}", f"{chat} {n}", chat=chat)) for chat, n in events)
@@ -97,7 +98,7 @@ def test_failure_is_never_silence_and_leaves_no_trace(
 
     async def play() -> ScriptedChannel:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer)) as chain:
+        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
             await chain.store.store(message("1", "fails"))
             await chain.store.store(message("2", "works"))
             await chain.settled()
@@ -134,7 +135,7 @@ def test_what_waits_for_a_model_costs_nothing_yet(tmp_path: Path) -> None:
 
     async def play() -> None:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer, at_once=2)) as chain:
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=2)) as chain:
             for number in range(6):
                 await chain.store.store(message(str(number), chat=str(number)))
             await asyncio.sleep(0.1)
@@ -199,7 +200,7 @@ def test_new_forgets(tmp_path: Path) -> None:
 
     async def play() -> list[str]:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer)) as chain:
+        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
             for event, text in enumerate(("a", "b", "/new", "c")):
                 await chain.store.store(message(str(event), text))
             await chain.settled()
@@ -215,7 +216,7 @@ def test_a_restart_takes_up_what_was_left_once(tmp_path: Path) -> None:
 
     async def first() -> list[str]:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, hang)) as chain:
+        async with running(Chain(tmp_path, channel, answer=hang)) as chain:
             for event in ("1", "2", "3"):
                 await chain.store.store(message(event, f"question {event}"))
         return channel.texts
@@ -256,7 +257,7 @@ def test_a_full_disk_makes_no_message_count_or_be_asked_twice(
 
     async def play() -> list[str]:
         channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer, limit=2)) as chain:
+        async with running(Chain(tmp_path, channel, answer=answer, limit=2)) as chain:
             settle, failures = chain.store.settle, iter(range(5))
 
             async def failing(task: Task, settlement: Settlement) -> bool:
@@ -272,3 +273,63 @@ def test_a_full_disk_makes_no_message_count_or_be_asked_twice(
 
     assert asyncio.run(play()) == ["re: first", "re: second"]
     assert asked == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "texts", "outcome"), [(3, [EN.model_failed], "failed"), (6, [], "failed")]
+)
+def test_an_answer_that_the_database_refuses_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, texts: list[str], outcome: str
+) -> None:
+    """First the answer, then the apology: what never can be stored must not hold up the conversation."""
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.001)
+    asked: list[str] = []
+
+    def answer(history: History, question: str) -> str:
+        asked.append(question)
+        return f"re: {question}"
+
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
+            settle, failures = chain.store.settle, iter(range(refused))
+
+            async def refusing(task: Task, settlement: Settlement) -> bool:
+                if next(failures, None) is not None:
+                    raise StoreRefused("value too long")
+                return await settle(task, settlement)
+
+            monkeypatch.setattr(chain.store, "settle", refusing)
+            await chain.store.store(message("1", "first"))
+            await chain.settled()
+            assert chain.count("clawd_messages_total", outcome=outcome) == 1
+            assert chain.metrics.registry.get_sample_value("clawd_store_faults_total") == refused
+            await chain.store.store(message("2", "second"))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == [*texts, "re: second"]
+    assert asked == ["first", "second"]
+
+
+def test_who_waits_for_a_model_is_let_go_when_the_bot_stops(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(history: History, question: str) -> str:
+        await go_on.wait()
+        return question
+
+    async def play() -> tuple[list[str], int]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+            for number in range(4):
+                await chain.store.store(message(str(number), chat=str(number)))
+            while not channel.shown:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            kept = chain.worker.begin_nothing()
+            go_on.set()
+            await chain.worker.stop(1.0)
+            return list(channel.texts), len(kept)
+
+    assert asyncio.run(play())[1] == 1

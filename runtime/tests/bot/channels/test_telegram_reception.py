@@ -55,6 +55,28 @@ def test_polling_stores_and_confirms(standin: Control) -> None:
     assert [inbound.text for inbound in inbox.stored[3:]] == ["message 3"]
 
 
+def test_only_the_bot_that_leads_polls_and_it_goes_on_from_the_common_offset(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "FOLLOW_SECONDS", 0.02)
+    inbox = MemoryInbox()
+    inbox.leading = False
+
+    async def watched() -> None:
+        async with channel(standin.base_url, inbox, mode="polling") as telegram:
+            task = asyncio.create_task(telegram.run())
+            await until(lambda: telegram._reception.identity is not None)
+            await asyncio.sleep(0.1)
+            assert not [call for call in standin.get("calls") if call["method"] == "getupdates"]
+            inbox.leading = True
+            await until(lambda: len(inbox.stored) == 1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    standin.post("messages", text="message")
+    asyncio.run(watched())
+
+
 def test_polling_removes_a_webhook_and_survives_conflicts(
     standin: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
