@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import deploy
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
 
 from deploys.base.settings import BaseSettings
 from deploys.ops import accounts, files, packages, services
 from deploys.ops.accounts import GroupFact, UserFact, UserState
-from deploys.ops.facts import connection_of
-from deploys.settings import settings_of
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact, connection_of
+from deploys.ops.services import stamp_path
+from deploys.ops.shell import assignments, script
+from deploys.settings import purging, settings_of
 from inventory.errors import HostError
 from inventory.model import Operator
 
 OPERATORS = "clawd-operators"
+USUAL_SSH_PORT = 22
 SSHD = "/etc/ssh/sshd_config.d/10-clawd.conf"
+SSHD_FILES = ("/etc/ssh/sshd_config.d/05-clawd-hardening.conf", SSHD)
+"""What of sshd's configuration is ours: first that of the component hardening, so that it wins."""
 SUDOERS = "/etc/sudoers.d/clawd"
+FOLDERS = ("/etc/clawd/secrets", "/etc/clawd", "/opt/clawd")
 JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 
 # The new drop-in before all of the present configuration: sshd heeds the first mention of an option.
@@ -35,12 +44,118 @@ SSHD_CHECK = """(
 def apply() -> None:
     """Packages, folders, operators, SSH, journal and time zone. Raises `HostError` before a lock-out."""
     settings = settings_of("base", BaseSettings)
-    packages.installed(*settings.packages)
+    packages.installed(*settings.packages, component="base")
     _folders()
     _time_zone(settings.time_zone)
     _journal(settings.journal_max)
     _operators(settings.operators)
     _ssh(settings.ssh_port)
+
+
+@deploy("Remove base")
+def remove() -> None:
+    """None of our settings, and no operator but the login in use, which keeps its sudo.
+
+    The port in use stays open where it is not the usual one. Folders go when nothing is in them.
+    """
+    port = connection_of(host).port
+    if port in (0, USUAL_SSH_PORT):
+        gone = files.absent(SSHD)
+    else:
+        gone = files.put(SSHD, "".join(f"Port {number}\n" for number in sorted({USUAL_SSH_PORT, port})))
+    _afresh("ssh.service", (gone,), reload=True)
+    _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
+    _no_operators()
+    packages.removed("base")
+    for folder in FOLDERS:
+        _empty_folder(folder, name=f"No folder {folder}")
+    _group_without_users("clawd", name="No group clawd")
+
+
+def _no_operators() -> None:
+    members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
+    mine = host.data.get("ssh_user")
+    for name in sorted(members - {"root", mine}):
+        accounts.retired(name, group=OPERATORS)
+        if purging():
+            accounts.absent(name)
+    if mine in members:
+        files.template("base/sudoers", SUDOERS, {"operators": [mine]}, mode="0440")
+    else:
+        files.absent(SUDOERS)
+        accounts.absent(OPERATORS)
+
+
+def _afresh(unit: str, changed: tuple[OperationMeta, ...], *, reload: bool) -> None:
+    """`unit` reads its settings again when they changed, and no start of it is remembered."""
+    _read_again(unit, changed, reload, name=f"{unit.removesuffix('.service')} as before")
+
+
+@operation
+def _read_again(unit: str, changed: tuple[OperationMeta, ...], reload: bool) -> Iterator[StringCommand]:
+    if any(meta.did_change() if meta.is_complete() else meta.will_change for meta in changed):
+        record(Change(unit, ("reload" if reload else "restart",)))
+        action = "reload" if reload else "restart"
+        yield script(
+            'systemctl "$action" "$unit" && rm -f "$stamp"', action=action, unit=unit, stamp=stamp_path(unit)
+        )
+
+
+@operation
+def _empty_folder(path: str) -> Iterator[StringCommand]:
+    if host.get_fact(EmptyFact, path=path):
+        record(Change(path, ("removed: it is empty",)))
+        yield script('rmdir "$path"', path=path)
+
+
+class EmptyFact(Fact):
+    """Whether a folder is there and has nothing in it but folders of ours that are empty too."""
+
+    def command(self, path: str) -> str:
+        """A script that prints `empty` or nothing."""
+        return (
+            assignments(path=path)
+            + '[ ! -d "$path" ] || [ "$(find "$path" ! -type d | head -n 1)" ] || echo empty'
+        )
+
+    @staticmethod
+    def default() -> bool:
+        """No such folder."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether it said so."""
+        return output == ["empty"]
+
+
+@operation
+def _group_without_users(name: str) -> Iterator[StringCommand]:
+    if host.get_fact(GroupFact, group=name) is not None and not host.get_fact(GroupUsersFact, group=name):
+        record(Change(f"group {name}", ("removed",)))
+        yield script('groupdel "$name"', name=name)
+
+
+class GroupUsersFact(Fact):
+    """Whether a group is somebody's primary group, so that it has to stay."""
+
+    def command(self, group: str) -> str:
+        """A script that prints the names of those users."""
+        return assignments(group=group) + _PRIMARY
+
+    @staticmethod
+    def default() -> bool:
+        """Nobody's."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether there is one."""
+        return any(output)
+
+
+_PRIMARY = r"""
+id=$(getent group "$group" | cut -d: -f3)
+[ ! "$id" ] || getent passwd | awk -F: -v id="$id" '$4 == id {print $1}'
+"""
 
 
 def _folders() -> None:
@@ -122,4 +237,4 @@ def _ssh(declared: int | None) -> None:
     """The port of the connection in use stays open beside the declared one: no run cuts itself off."""
     ports = sorted(connection_of(host).ssh_ports(declared))
     files.template("base/sshd.conf", SSHD, {"ports": ports}, check=SSHD_CHECK)
-    services.converge("ssh", inputs="", watch=(SSHD,), reload=True)
+    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)

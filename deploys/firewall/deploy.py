@@ -37,7 +37,7 @@ def apply() -> None:
         )
     rules = accepting(settings, connection.ssh_ports(settings.ssh_port), _addresses(names_in(settings)))
     ruleset = files.render("firewall/nftables.conf", {"rules": rules})
-    packages.installed("nftables")
+    packages.installed("nftables", component="firewall")
     files.put(CONFIG, ruleset, mode="0755", check="nft -c -f {}")
     live(ruleset)
 
@@ -50,6 +50,7 @@ def remove() -> None:
         files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
     closed()
     files.absent(STAMP)
+    packages.removed("firewall")
 
 
 class AddressesFact(Fact):

@@ -1,1 +1,1 @@
-"""hardening."""
+"""hardening: fail2ban, security updates, kernel settings, login banner, root login, time."""

@@ -2,10 +2,116 @@
 
 from __future__ import annotations
 
-from deploys.component import ComponentSettings
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pydantic import Field
+
+from deploys.component import ComponentSettings, Need
 from inventory.model import Inventory
+from inventory.sections.hardening import BANNER
+from inventory.values import is_address
+
+MIB = 1 << 20
+SYSCTL: Mapping[str, str] = MappingProxyType(
+    {
+        "net.ipv4.tcp_syncookies": "1",
+        "net.ipv4.icmp_echo_ignore_broadcasts": "1",
+        # Loose: a host may have several ways out.
+        "net.ipv4.conf.all.rp_filter": "2",
+        "net.ipv4.conf.default.rp_filter": "2",
+        "net.ipv4.conf.all.accept_redirects": "0",
+        "net.ipv4.conf.default.accept_redirects": "0",
+        "net.ipv4.conf.all.secure_redirects": "0",
+        "net.ipv4.conf.all.send_redirects": "0",
+        "net.ipv4.conf.all.accept_source_route": "0",
+        "net.ipv6.conf.all.accept_redirects": "0",
+        "net.ipv6.conf.default.accept_redirects": "0",
+        "net.ipv6.conf.all.accept_source_route": "0",
+        "kernel.kptr_restrict": "1",
+        "kernel.dmesg_restrict": "1",
+        "kernel.randomize_va_space": "2",
+        "fs.protected_hardlinks": "1",
+        "fs.protected_symlinks": "1",
+        "fs.protected_fifos": "1",
+        "fs.protected_regular": "2",
+        "fs.suid_dumpable": "0",
+    }
+)
+"""Safe on every server: none of them changes what a program that behaves can do."""
 
 
-def settings_for(inventory: Inventory, host: str) -> ComponentSettings | None:
-    """Nothing yet."""
-    return None
+class Fail2banSettings(ComponentSettings):
+    """When who is shut out."""
+
+    tries: int = 5
+    within: str = "10m"
+    ban: str = "1h"
+    never: tuple[str, ...] = ()
+
+
+class HardeningSettings(ComponentSettings):
+    """Hardening of one host. Plain data may leave out anything."""
+
+    fail2ban: Fail2banSettings | None = Fail2banSettings()
+    updates: bool = Field(True, description="Whether security updates are installed by themselves.")
+    reboot: str = "never"
+    sysctl: dict[str, str] = Field(dict(SYSCTL), description="All kernel settings.")
+    banner: str = BANNER
+    root_login: bool = Field(True, description="Whether root may log in with a key.")
+    time_servers: tuple[str, ...] = ()
+
+
+def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
+    """What `host` has. Root may log in as long as no other login with sudo is certain."""
+    declared = inventory.hardening
+    if not declared.enabled:
+        return None
+    fail2ban = declared.fail2ban
+    return HardeningSettings(
+        fail2ban=Fail2banSettings(
+            tries=fail2ban.tries,
+            within=fail2ban.within,
+            ban=fail2ban.ban,
+            never=_never(inventory),
+        )
+        if fail2ban.enabled
+        else None,
+        updates=declared.updates.enabled and inventory.hosts[host].internet,
+        reboot=declared.updates.reboot,
+        sysctl={**SYSCTL, **declared.sysctl},
+        banner=declared.banner,
+        root_login=declared.root_login or root_is_needed(inventory, host),
+        time_servers=declared.time_servers,
+    )
+
+
+def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+    """fail2ban's process, and the packages."""
+    settings = settings_for(inventory, host)
+    if settings is None:
+        return ()
+    memory = 40 * MIB if settings.fail2ban else 0
+    how = "fail2ban 40 MiB; packages 60 MiB" if memory else "packages 60 MiB"
+    return (Need("hardening", memory=memory, disk=60 * MIB, how=how),)
+
+
+def root_is_needed(inventory: Inventory, host: str) -> bool:
+    """Whether root is how `host` is reached, or nobody else is known to have sudo."""
+    return not inventory.base.operators or inventory.hosts[host].user == "root"
+
+
+def _never(inventory: Inventory) -> tuple[str, ...]:
+    """Networks that are never banned: those of the inventory's own machines and people."""
+    machines = {
+        address
+        for name, host in inventory.hosts.items()
+        for address in (
+            host.address,
+            inventory.internal(name),
+            *((host.bastion.address,) if host.bastion and host.bastion.address else ()),
+        )
+        if is_address(address)
+    }
+    networks = (*inventory.firewall.management, *inventory.hardening.fail2ban.never)
+    return ("127.0.0.0/8", "::1", *sorted(machines), *map(str, networks))

@@ -2,8 +2,54 @@
 
 from __future__ import annotations
 
-from inventory.declared import Declared
+from typing import Annotated
+
+from pydantic import Field
+
+from inventory.declared import Declared, Network
+
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")]
+Setting = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
+BANNER = "Authorized use only. Activity is logged."
+
+
+class Fail2ban(Declared):
+    """fail2ban: who fails to log in by SSH again and again is shut out for a while."""
+
+    enabled: bool = Field(True, description="Whether fail2ban is installed.")
+    tries: Annotated[int, Field(ge=2, le=100)] = Field(5, description="Failures before a ban.")
+    within: Duration = Field("10m", description="The time in which they count.")
+    ban: Duration = Field("1h", description="How long a ban lasts.")
+    never: tuple[Network, ...] = Field(
+        (),
+        description="Networks never banned, beside `firewall.management` and the hosts of this file.",
+    )
+
+
+class Updates(Declared):
+    """unattended-upgrades: security updates, every day."""
+
+    enabled: bool = Field(True, description="Whether security updates are installed by themselves.")
+    reboot: Annotated[str, Field(pattern=r"^(never|([01][0-9]|2[0-3]):[0-5][0-9])$")] = Field(
+        "never", description="Time of day of a reboot that an update asks for, such as 04:30, or never."
+    )
 
 
 class Hardening(Declared):
     """What makes a host harder to break into, beyond SSH keys and firewall."""
+
+    enabled: bool = Field(True, description="Whether any of this is done.")
+    fail2ban: Fail2ban = Field(Fail2ban(), description="Against guessing of passwords and logins.")
+    updates: Updates = Field(Updates(), description="Security updates.")
+    sysctl: dict[Setting, str] = Field(
+        {}, description="Kernel settings beside, or other than, the usual set."
+    )
+    banner: str = Field(BANNER, max_length=2000, description="Shown before login; empty for none.")
+    root_login: bool = Field(
+        False,
+        description="Whether root may log in with a key. It may all the same while a host is reached as root, "
+        "or nobody is declared under `base.operators`: no run shuts itself out.",
+    )
+    time_servers: tuple[str, ...] = Field(
+        (), description="NTP servers; those of the distribution when empty."
+    )

@@ -16,6 +16,7 @@ from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply,
 from deploys.firewall.rules import accepting, admits, names_in
 from deploys.firewall.settings import FirewallSettings, settings_for
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
+from deploys.ops.packages import BroughtFact, WantedFact
 from deploys.ops.files import rendered
 from inventory.errors import HostError
 from tests.deploys.golden import assert_golden
@@ -40,6 +41,7 @@ def prepared(
     facts: dict[Any, Any] = {
         ConnectionFact: Connection(client, port),
         PackagesFact: frozenset({"nftables"}),
+        WantedFact: frozenset({"nftables"}),
         PathFact: PathState(),
         TableFact: TableState(),
         AddressesFact: names.get("names", {}),
@@ -134,13 +136,14 @@ def test_live_rules_are_repaired(state: TableState, expected: str | None) -> Non
     ],
 )
 def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> None:
-    facts = {TableFact: state, PathFact: PathState("file", "0755", "root", "root", "0" * 64, b"old\n")}
+    there = PathState("file", "0755", "root", "root", "0" * 64, b"old\n")
+    facts = {TableFact: state, PathFact: there, BroughtFact: None}
     run = Machine(facts=facts).run(remove, execute=False)
     assert {change.path for change in run.changes} == expected
 
 
 def test_nothing_of_ours_nothing_to_remove() -> None:
-    facts = {TableFact: TableState(), PathFact: PathState()}
+    facts = {TableFact: TableState(), PathFact: PathState(), BroughtFact: None}
     assert not Machine(facts=facts).run(remove, execute=False).predicted
 
 

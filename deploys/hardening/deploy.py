@@ -1,0 +1,161 @@
+"""fail2ban, security updates, kernel settings, login banner, root login, sudo and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from deploys.base.deploy import SSHD_CHECK, SSHD_FILES
+from deploys.hardening import sysctl
+from deploys.hardening.settings import Fail2banSettings, HardeningSettings
+from deploys.ops import files, packages, services, units
+from deploys.ops.facts import Fact, UnitFact, UnitState
+from deploys.releases import release_of
+from deploys.settings import purging, settings_of
+
+JAIL = "/etc/fail2ban/jail.d/zz-clawd.local"
+UPDATES = "/etc/apt/apt.conf.d/52clawd-security-updates"
+TIMER = "apt-daily-upgrade.timer"
+SYSCTL = "/etc/sysctl.d/60-clawd.conf"
+SSHD = SSHD_FILES[0]
+BANNER = "/etc/clawd/banner"
+SUDOERS = "/etc/sudoers.d/clawd-hardening"
+TIMESYNCD = "/etc/systemd/timesyncd.conf.d/10-clawd.conf"
+
+# The whole of the present configuration with the new file in it.
+JAIL_CHECK = """(
+    whole=$(mktemp -d)
+    trap 'rm -rf "$whole"' EXIT
+    cp -a /etc/fail2ban/. "$whole"
+    cp {} "$whole/jail.d/zz-clawd.local"
+    fail2ban-client -c "$whole" -t
+)"""
+
+
+@deploy("Hardening")
+def apply() -> None:
+    """The host hardened. Whoever runs this as root keeps root's login."""
+    settings = settings_of("hardening", HardeningSettings)
+    clock: Clock = host.get_fact(ClockFact)
+    packages.installed(*_packages(settings, clock), component="hardening")
+    _fail2ban(settings.fail2ban)
+    _updates(settings)
+    files.template("hardening/sysctl.conf", SYSCTL, {"settings": sorted(settings.sysctl.items())})
+    sysctl.in_force(settings.sysctl)
+    _ssh(settings)
+    files.template("hardening/sudoers", SUDOERS, {}, mode="0440", check="/usr/sbin/visudo -cqf {}")
+    if not clock.kept_otherwise:
+        _time(settings, clock)
+
+
+@deploy("Remove hardening")
+def remove() -> None:
+    """None of it; kernel settings are what they were. Logs of fail2ban and of updates go with `purge`."""
+    for path in (SSHD, SUDOERS):
+        files.absent(path)
+    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+    sysctl.restored()
+    units.absent("fail2ban.service", file=False)
+    files.absent(services.stamp_path(TIMER))
+    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, *(LOGS if purging() else ())):
+        files.absent(path)
+    packages.removed("hardening")
+
+
+LOGS = ("/var/log/fail2ban.log", "/var/log/unattended-upgrades")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Who keeps a host's time: its own machine when it is a container, or another program than timesyncd."""
+
+    container: bool = False
+    other: str = ""
+    id: str = "debian"
+    version: str = ""
+
+    @property
+    def kept_otherwise(self) -> bool:
+        """Whether timesyncd has nothing to do there."""
+        return self.container or bool(self.other)
+
+
+class ClockFact(Fact):
+    """Who keeps the time, and on which release."""
+
+    def command(self) -> str:
+        """A script that prints whether it is a container, another time daemon, and the release."""
+        return _CLOCK
+
+    @staticmethod
+    def default() -> Clock:
+        """A machine with nothing yet."""
+        return Clock()
+
+    def process(self, output: list[str]) -> Clock:
+        """Turn the script's lines into a `Clock`."""
+        container, other, id, version = (*output, "", "", "", "")[:4]
+        return Clock(container == "container", other, id, version)
+
+
+_CLOCK = r"""
+if systemd-detect-virt --quiet --container; then echo container; else echo; fi
+dpkg-query -W -f='${Package} ${db:Status-Status}\n' chrony ntpsec openntpd 2>/dev/null |
+    sed -n 's/ installed$//p' | grep . || echo
+. /etc/os-release; echo "$ID"; echo "$VERSION_ID"
+"""
+
+
+def _packages(settings: HardeningSettings, clock: Clock) -> Iterator[str]:
+    if settings.fail2ban:
+        yield from ("fail2ban", "nftables", "python3-systemd")
+    if settings.updates:
+        yield "unattended-upgrades"
+    if not clock.kept_otherwise:
+        yield "systemd-timesyncd"
+    yield "sudo"
+
+
+def _fail2ban(settings: Fail2banSettings | None) -> None:
+    if settings is None:
+        units.absent("fail2ban.service", file=False)
+        files.absent(JAIL)
+        return
+    files.template("hardening/jail.local", JAIL, settings.model_dump(), check=JAIL_CHECK)
+    services.converge(
+        "fail2ban", inputs="", watch=(JAIL,), reload=True, ready="fail2ban-client status sshd", timeout=30
+    )
+
+
+def _updates(settings: HardeningSettings) -> None:
+    if not settings.updates:
+        files.absent(UPDATES)
+        return
+    clock: Clock = host.get_fact(ClockFact)
+    release = release_of(clock.id, clock.version)
+    values = {"origins": release.security if release else (), "reboot": settings.reboot}
+    files.template("hardening/apt.conf", UPDATES, values, check="apt-config -c {} dump >/dev/null")
+    timer: UnitState = host.get_fact(UnitFact, unit=TIMER, stamp=services.stamp_path(TIMER))
+    if timer.load != "masked":  # by somebody who wants to update by hand: `verify` tells it
+        services.converge(TIMER, inputs="")
+
+
+def _ssh(settings: HardeningSettings) -> None:
+    """The file stands before base's, so that what it says wins."""
+    if settings.banner:
+        files.put(BANNER, f"{settings.banner.rstrip()}\n")
+    else:
+        files.absent(BANNER)
+    by_root = host.data.get("ssh_user") in (None, "root")
+    values = {"root_login": settings.root_login or by_root, "banner": BANNER if settings.banner else ""}
+    files.template("hardening/sshd.conf", SSHD, values, check=SSHD_CHECK)
+    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+
+
+def _time(settings: HardeningSettings, clock: Clock) -> None:
+    files.directory(TIMESYNCD.rpartition("/")[0])
+    files.template("hardening/timesyncd.conf", TIMESYNCD, {"servers": settings.time_servers})
+    services.converge("systemd-timesyncd", inputs="", watch=(TIMESYNCD,))
