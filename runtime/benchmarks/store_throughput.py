@@ -1,7 +1,7 @@
 """How fast messages are stored, by how many bots at once: SQLite beside PostgreSQL.
 
-`python -m benchmarks.store_throughput sqlite:////tmp/bench.db [--bots 1] [--at-once 32] [--messages 5000]`, in
-`runtime/`, prints a line of JSON: messages a second, milliseconds until a message is on disk (median, and 99th
+`python -m benchmarks.store_throughput sqlite:////tmp/bench.db [--bots 1] [--at-once 32] [--messages 5000]`,
+in `runtime/`, prints a line of JSON: messages a second, milliseconds until a message is on disk (median, 99th
 of a hundred), milliseconds of the database in dealing with a message, and the memory of this process. The
 password of a PostgreSQL is in `PGPASSWORD`. The database should be empty, and is not emptied.
 """
