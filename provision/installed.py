@@ -15,6 +15,8 @@ from provision.plan import HostPlan
 from provision.session import Assignment, Session
 
 RECORD = "/var/lib/clawd/state/components"
+STOOD_ON = frozenset({"docker", "nvidia"})
+"""Components that the old state of others needs until their new one serves: it may have to be put back."""
 
 
 def read(session: Session, host: str) -> frozenset[str]:

@@ -200,14 +200,18 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
 def with_removals(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
 ) -> dict[str, Sequence[Assignment]]:
-    """What every connected host should get, after the removal of what it has and should no longer have."""
+    """What every connected host should get, and the removal of what it has and should no longer have.
+
+    What others stand on is removed when they are done with it, the rest before.
+    """
     run.progress.step("examine")
     names = session.everywhere(lambda host: installed.read(session, host))
-    chosen = run.selection.components
-    return {
-        host: (*installed.removals(names[host], assignments[host], chosen), *assignments[host])
-        for host in session.hosts
-    }
+    whole: dict[str, Sequence[Assignment]] = {}
+    for host in session.hosts:
+        going = installed.removals(names[host], assignments[host], run.selection.components)
+        last = [item for item in going if item.component.name in installed.STOOD_ON]
+        whole[host] = (*(item for item in going if item not in last), *assignments[host], *last)
+    return whole
 
 
 def make_plan(
