@@ -13,6 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ CREDENTIALS = {
 }
 
 
-def front(bots: list[Program]) -> Starlette:
+def front(bots: list[Program], statuses: Counter[int]) -> Starlette:
     """Passes each request to the next bot, and to the other when that one does not answer, as nginx does."""
     turns = itertools.count()
 
@@ -59,7 +60,9 @@ def front(bots: list[Program]) -> Starlette:
                 except httpx.TransportError:
                     continue
                 if answer.status_code < 500:
+                    statuses[answer.status_code] += 1
                     return Response(answer.content, answer.status_code)
+        statuses[502] += 1
         return Response(status_code=502)
 
     return Starlette(routes=[Route("/feishu/webhook", passed, methods=["POST"])])
@@ -68,11 +71,14 @@ def front(bots: list[Program]) -> Starlette:
 class Cluster:
     """Two bots behind a front, both stand-ins, a model and a database of their own."""
 
-    def __init__(self, bots: list[Program], scene: Scene, server: Server, database: str) -> None:
+    def __init__(
+        self, bots: list[Program], scene: Scene, server: Server, database: str, statuses: Counter[int]
+    ) -> None:
         self.bots = bots
         self.scene = scene
         self.server = server
         self.database = database
+        self.statuses = statuses
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.server.connect(self.database) as connection:
@@ -134,13 +140,14 @@ def cluster(folder: Path, server: Server, pause: float = 0.02, **more: Any) -> I
             bot = Program(folder / name, model_url, channels, CREDENTIALS, **{"database": url} | more)
             bots.append(stack.enter_context(bot))
         scene = Scene(telegram, feishu)
-        front_url = stack.enter_context(serving(front(bots)))
+        statuses = Counter[int]()
+        front_url = stack.enter_context(serving(front(bots, statuses)))
         for bot in bots:
             bot.start()
         for bot in bots:
             bot.wait_alive()
         feishu.post("webhook", url=f"{front_url}/feishu/webhook")
-        yield Cluster(bots, scene, server, url.rpartition("/")[2])
+        yield Cluster(bots, scene, server, url.rpartition("/")[2], statuses)
         for bot in bots:
             if bot.process and bot.process.poll() is None:
                 assert bot.terminate() == 0, bot.log.read_text()[-3000:]
@@ -213,6 +220,42 @@ def test_killed_and_the_database_restarted(tmp_path: Path, seed: int) -> None:
     with serving_postgres(free_port()) as server, cluster(tmp_path, server) as running:
         told = campaign(running, 60, seed=seed, restarts=True)
         print(json.dumps(told))
+
+
+def roll(running: Cluster, times: int) -> None:
+    """Replace one bot after the other, as a rolling update does."""
+    for number in range(times):
+        time.sleep(0.5)
+        bot = running.bots[number % 2]
+        assert bot.terminate() == 0
+        bot.start()
+        bot.wait_alive()
+
+
+def update_under_load(running: Cluster, rounds: int, times: int) -> None:
+    with ThreadPoolExecutor(1) as other:
+        rolling = other.submit(roll, running, times)
+        for _ in range(rounds):
+            running.scene.write()
+        rolling.result()
+    running.eventually("SELECT 1 FROM inbox", rounds * 2 * len(CHATS), 120.0)
+    running.settle(240.0)
+    assert running.statuses.keys() == {200}  # what came late was repeated, nothing was refused
+    running.check(3)  # a connection that a stand-in closes while it is used again leaves a doubt
+    assert running.rows("SELECT text FROM outbox WHERE problem LIKE '%the bot stopped%'") == []
+
+
+@pytest.mark.timeout(120)
+def test_a_rolling_update_fails_no_request_and_leaves_no_doubt(tmp_path: Path, postgres: Server) -> None:
+    with cluster(tmp_path, postgres) as running:
+        update_under_load(running, 20, 2)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1200)
+def test_ten_rolling_updates_under_load(tmp_path: Path) -> None:
+    with serving_postgres(free_port()) as server, cluster(tmp_path, server) as running:
+        update_under_load(running, 500, 20)
 
 
 @pytest.mark.timeout(120)
