@@ -13,7 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
-from deploys.ops import accounts, files, packages, services, sources, units
+from deploys.ops import accounts, files, packages, services, sources
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
@@ -56,12 +56,16 @@ def remove() -> None:
     """No engine, no containers, none of its rules. Images and volumes stay, unless they are purged."""
     roots: tuple[str, ...] = host.get_fact(RootsFact)
     stopped()
-    for unit in ("docker.service", "docker.socket", "containerd.service"):
-        units.absent(unit, file=False)
     packages.removed("docker")
     sources.absent("docker")
-    files.absent(DROP_IN.rsplit("/", 1)[0])
-    for path in ("/etc/docker", "/etc/containerd", BEFORE, STAMP):
+    for path in (
+        DROP_IN.rsplit("/", 1)[0],
+        "/etc/docker",
+        "/etc/containerd",
+        BEFORE,
+        STAMP,
+        services.stamp_path("docker.service"),
+    ):
         files.absent(path)
     accounts.absent("docker")
     if purging():
@@ -333,5 +337,6 @@ for link in /sys/class/net/docker0 /sys/class/net/br-????????????; do
     [ ! -d "$link/bridge" ] || ip link delete "${link##*/}"
 done
 nft delete table $table 2>/dev/null
+rmdir /etc/cni/net.d /etc/cni 2>/dev/null
 true
 """

@@ -41,7 +41,7 @@ LOOK = r"""
 dpkg-query -W -f='package ${Package} ${db:Status-Status}\n'
 getent passwd | cut -d: -f1 | sed 's/^/user /'; getent group | cut -d: -f1 | sed 's/^/group /'
 systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1}'
-find /etc /opt /usr/local /var/lib/clawd /var/lib/docker -xdev 2>/dev/null |
+find /etc /opt /usr/local /var/lib/docker -xdev 2>/dev/null |
     grep -vE '^/var/lib/docker/|^/etc/(passwd|group|g?shadow|subuid|subgid)-?$|/etc/ld.so.cache' |
     sed 's/^/file /'
 ls /sys/class/net | sed 's/^/network /'
@@ -150,12 +150,25 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]
         sandbox.down(layout=box, purge=True)
 
 
-@pytest.fixture(params=HOSTS, ids=RELEASES)
-def host(request: pytest.FixtureRequest, hosts: dict[str, Host]) -> Host:
-    return hosts[request.param]
+AtOnce = Callable[[Callable[[Host], None]], None]
 
 
-def test_damage_is_named_and_repaired(host: Host) -> None:
+@pytest.fixture(scope="module")
+def at_once(hosts: dict[str, Host]) -> AtOnce:
+    """Runs something on both hosts at the same time; the first failure is raised."""
+
+    def run(what: Callable[[Host], None]) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(what, hosts.values()))
+
+    return run
+
+
+def test_damage_is_named_and_repaired(at_once: AtOnce) -> None:
+    at_once(damage_is_named_and_repaired)
+
+
+def damage_is_named_and_repaired(host: Host) -> None:
     assert host.failing_checks() == set()
     host.on(
         """echo '{"live-restore": false}' > /etc/docker/daemon.json
@@ -173,7 +186,12 @@ def test_damage_is_named_and_repaired(host: Host) -> None:
     assert host.failing_checks() == set()
 
 
-def test_a_configuration_the_engine_does_not_start_with_is_put_back(host: Host) -> None:
+@pytest.mark.campaign
+def test_a_configuration_the_engine_does_not_start_with_is_put_back(at_once: AtOnce) -> None:
+    at_once(a_configuration_the_engine_does_not_start_with_is_put_back)
+
+
+def a_configuration_the_engine_does_not_start_with_is_put_back(host: Host) -> None:
     before = host.on("sha256sum /etc/docker/daemon.json")
     host.on("rm -rf /srv/file && echo > /srv/file")
     with pytest.raises(AssertionError) as failed:
@@ -188,13 +206,17 @@ def test_a_configuration_the_engine_does_not_start_with_is_put_back(host: Host) 
     assert host.failing_checks() == set()
 
 
-def test_containers_publish_to_this_host_unless_the_firewall_says_otherwise(host: Host) -> None:
+def test_containers_publish_to_this_host_unless_the_firewall_says_otherwise(at_once: AtOnce) -> None:
+    at_once(containers_publish_to_this_host_unless_the_firewall_says_otherwise)
+
+
+def containers_publish_to_this_host_unless_the_firewall_says_otherwise(host: Host) -> None:
     serve = "web:1 /usr/bin/python3 -m http.server 80"
     host.on(
         f"""docker network create inner >/dev/null
-        docker run -d --name a -p 9000:80 {serve} >/dev/null
-        docker run -d --name b -p 0.0.0.0:{OPENED}:80 --network inner {serve} >/dev/null
-        docker run -d --name c -p 0.0.0.0:9002:80 {serve} >/dev/null"""
+        docker run -d --name one -p 9000:80 {serve} >/dev/null
+        docker run -d --name two -p 0.0.0.0:{OPENED}:80 --network inner {serve} >/dev/null
+        docker run -d --name three -p 0.0.0.0:9002:80 {serve} >/dev/null"""
     )
     try:
         fetch = "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:{}/\", timeout=2)'"
@@ -203,14 +225,18 @@ def test_containers_publish_to_this_host_unless_the_firewall_says_otherwise(host
         assert reached(host.address, OPENED)
         assert not reached(host.address, 9000), "published on loopback by default"
         assert not reached(host.address, 9002), "published past the firewall"
-        assert host.on("docker exec a /usr/bin/python3 -c 'import socket; print(1)'") == "1"
+        assert host.on("docker exec one /usr/bin/python3 -c 'import socket; print(1)'") == "1"
         assert host.failing_checks() == {"nothing is published past the firewall"}
     finally:
-        host.on("docker rm -f a b c >/dev/null; docker network rm inner >/dev/null")
+        host.on("docker rm -f one two three >/dev/null; docker network rm inner >/dev/null")
     assert host.failing_checks() == set()
 
 
-def test_containers_outlive_the_engine(host: Host) -> None:
+def test_containers_outlive_the_engine(at_once: AtOnce) -> None:
+    at_once(containers_outlive_the_engine)
+
+
+def containers_outlive_the_engine(host: Host) -> None:
     host.on(
         "docker run -d --name lasting web:1 /usr/bin/python3 -c 'import time; time.sleep(600)' >/dev/null"
     )
@@ -220,7 +246,11 @@ def test_containers_outlive_the_engine(host: Host) -> None:
     host.on("docker rm -f lasting >/dev/null")
 
 
-def test_removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
+def test_removed_with_nothing_left_but_images_and_volumes(at_once: AtOnce) -> None:
+    at_once(removed_with_nothing_left_but_images_and_volumes)
+
+
+def removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
     host.on("docker volume create kept >/dev/null")
     host.on(
         "docker run -d --name left -v kept:/kept web:1 /usr/bin/python3 -c 'import time; time.sleep(600)'"
@@ -237,6 +267,7 @@ def test_removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
     host.run("remove", purge=True)
     host.on(f"({LOOK}) > /root/after")
     assert host.on("diff /root/before /root/after || true") == ""
+    assert host.on("ls /var/lib/clawd/state") == "packages"
 
 
 def answers(host: Host, command: str) -> bool:

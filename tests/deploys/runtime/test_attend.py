@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -49,8 +50,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made = Service(tmp_path)
     yield made
     (tmp_path / "end").touch()
-    made.process.kill()
-    made.process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(made.process.pid, signal.SIGKILL)
+    made.process.communicate()
     made.systemd.close()
 
 
@@ -77,7 +79,11 @@ class Service:
         }
         words = [str(folder), "clawd-bot", "25", "--memory", "1G", "--", "clawd_runtime.bot", "--config", "f"]
         self.process = subprocess.Popen(
-            [sys.executable, str(program), *words], stdout=subprocess.PIPE, env=environment, umask=0o027
+            [sys.executable, str(program), *words],
+            stdout=subprocess.PIPE,
+            env=environment,
+            umask=0o027,
+            start_new_session=True,
         )
 
     def calls(self, verb: str) -> list[str]:
