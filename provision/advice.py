@@ -1,4 +1,7 @@
-"""What to do about errors that programs on hosts print."""
+"""What to do about errors that programs on hosts print: a table, the more particular causes first.
+
+A part of the output that a pattern names stands in its advice: `{holder}`, `{source}`.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,100 @@ import re
 from collections.abc import Iterable
 
 _ADVICE: tuple[tuple[str, str], ...] = (
+    # Space and memory: what follows from them fails in many ways.
     (
-        r"No space left on device|not enough free space",
+        r"No space left on device|not enough free space|You don't have enough free space",
         "free disk space on the host (`df -h`, `journalctl --vacuum-size=200M`), then run `up` again",
     ),
+    (r"Disk quota exceeded", "raise the disk quota on the host, then run `up` again"),
+    (r"Read-only file system", "the host's file system is read-only; check `dmesg` and its disk"),
     (
-        r"Could not get lock|dpkg frontend lock|is another process using it",
+        r"oom-kill|Out of memory|Cannot allocate memory|[Vv]irtual memory exhausted"
+        r"|Killed signal terminated program|status=9/KILL.*oom|cc1plus: out of memory",
+        "the host ran out of memory; see `clawd-provision inventory check` for what is placed there, "
+        "give it more "
+        "or add swap, then run `up` again",
+    ),
+    # Packages.
+    (
+        r"Could not get lock (?P<lock>\S+?)\.? It is held by process (?P<holder>\d+ \([^)]*\))",
+        "process {holder} on the host holds the package lock; wait until it is done (`ps -p {pid}`), "
+        "then run "
+        "`up` again",
+    ),
+    (
+        r"Could not get lock|dpkg frontend lock|is another process using it|Unable to lock",
         "another package run is active on the host; wait for it, then run `up` again",
     ),
     (r"dpkg was interrupted", "run `sudo dpkg --configure -a` on the host, then `up` again"),
     (
-        r"Temporary failure resolving|Could not resolve|Failed to fetch|Unable to fetch",
+        r"not valid yet|certificate is not yet valid|invalid for another",
+        "the host's clock is behind; check `timedatectl` and set it, then run `up` again",
+    ),
+    (
+        r"Release file for (?P<source>\S+) is expired|certificate has expired",
+        "the package source is out of date or the host's clock is ahead; check `timedatectl`, then "
+        "the mirror",
+    ),
+    (
+        r"(NO_PUBKEY|EXPKEYSIG|KEYEXPIRED|signatures couldn't be verified|is not signed|BADSIG)",
+        "a package source is not signed by a key that the host trusts; check that the mirror is a "
+        "true copy and "
+        "its key, and do not install from it until then",
+    ),
+    (
+        r"repository '(?P<source>[^']+)' (does not have|no longer has) a Release file"
+        r"|404 +Not Found",
+        "the package source has no such release{at}; check /etc/apt and the mirror declared for it",
+    ),
+    (
+        r"Hash Sum mismatch|File has unexpected size|Mirror sync in progress",
+        "the package mirror is being updated or a cache in between is stale; run `up` again in some minutes",
+    ),
+    (
+        r"Temporary failure resolving|Could not resolve|Could not connect to|Connection timed out"
+        r"|Connection refused.*apt|Failed to fetch|Unable to fetch|Unable to connect to",
         "the host does not reach its package mirror; check its network, or set `internet: false`",
     ),
     (
-        r"not valid yet|certificate is not yet valid|invalid for another",
-        "the host's clock is wrong; check `timedatectl`",
+        r"Unable to locate package (?P<source>\S+)|Package '?(?P<package>[^' ]+)'? has no "
+        r"installation candidate",
+        "the host's package sources do not have it{at}; check the name, and that /etc/apt lists the "
+        "whole release",
     ),
+    (
+        r"held broken packages|unmet dependencies|have been kept back",
+        "packages on the host stand in each other's way; look with `sudo apt-get -f install`, then "
+        "run `up` again",
+    ),
+    # Services.
+    (
+        r"[Aa]ddress already in use|bind\(\) to \S+ failed",
+        "another program listens on that port; find it with `sudo ss -ltnp` and stop it, or choose "
+        "another port",
+    ),
+    (
+        r"(?P<unit>\S+\.\w+): (does not start|fails after its start|is not ready after|does not reload)",
+        "read `journalctl -u {unit}` on the host; what it ran with before is put back where that is kept",
+    ),
+    (r"is masked", "somebody masked this unit on the host: `sudo systemctl unmask` it, or leave it out"),
+    # Logins.
     (r"sudo: a password is required|sudo: .*not allowed", "give the login passwordless sudo on the host"),
-    (r"Read-only file system", "the host's file system is read-only; check `dmesg` and its disk"),
 )
 
 
 def advice_for(output: Iterable[str]) -> str:
     """A sentence telling what to do about the known causes in `output`; empty when none is known."""
     text = "\n".join(output)
-    return next((advice for pattern, advice in _ADVICE if re.search(pattern, text)), "")
+    for pattern, advice in _ADVICE:
+        found = re.search(pattern, text)
+        if found:
+            return advice.format(**_parts(found))
+    return ""
+
+
+def _parts(found: re.Match[str]) -> dict[str, str]:
+    named = {key: value or "" for key, value in found.groupdict().items()}
+    source = named.get("source") or named.get("package") or ""
+    holder = named.get("holder", "")
+    return {**named, "at": f" ({source.strip()})" if source else "", "pid": holder.partition(" ")[0]}

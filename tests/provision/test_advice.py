@@ -1,0 +1,114 @@
+"""Every cause that is known has its advice, told from what programs really print."""
+
+from __future__ import annotations
+
+import pytest
+
+from provision.advice import advice_for
+from provision.plan import HostResult, OperationFailure, Status
+
+# What was printed, and a part of the advice. Lines are those of apt, dpkg, gcc, systemd and our own scripts.
+CASES: dict[str, tuple[str, str]] = {
+    "lock with its holder": (
+        "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 (unattended-upgr)\n"
+        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another "
+        "process using it?",
+        "process 1234 (unattended-upgr) on the host holds the package lock; wait until it is done "
+        "(`ps -p 1234`)",
+    ),
+    "lock": ("E: Could not get lock /var/lib/apt/lists/lock - open (11)", "another package run is active"),
+    "interrupted": (
+        "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'",
+        "--configure -a",
+    ),
+    "no space": (
+        "dpkg: error processing archive x.deb (--unpack):\n cannot copy: No space left on device",
+        "free disk space",
+    ),
+    "no space foreseen": (
+        "E: You don't have enough free space in /var/cache/apt/archives/.",
+        "free disk space",
+    ),
+    "unreachable": (
+        "W: Failed to fetch http://mirror.example/dists/x/InRelease  Temporary failure resolving "
+        "'mirror.example'",
+        "does not reach its package mirror",
+    ),
+    "refused": (
+        "E: Failed to fetch http://192.0.2.1/x  Could not connect to 192.0.2.1:80 (192.0.2.1). - "
+        "connect (111)",
+        "does not reach its package mirror",
+    ),
+    "unsigned": ("E: The repository 'http://m.example x InRelease' is not signed.", "not signed by a key"),
+    "unknown key": (
+        "W: GPG error: http://m.example x InRelease: The following signatures couldn't be verified "
+        "because the "
+        "public key is not available: NO_PUBKEY 0123456789ABCDEF",
+        "not signed by a key",
+    ),
+    "no release": (
+        "E: The repository 'http://m.example/debian nosuch Release' does not have a Release file.",
+        "no such release (http://m.example/debian nosuch Release)",
+    ),
+    "not found": (
+        "E: Failed to fetch http://m.example/x.deb  404  Not Found [IP: 192.0.2.1 80]",
+        "no such release;",
+    ),
+    "clock behind": (
+        "E: Release file for http://m.example/InRelease is not valid yet (invalid for another 3h 2min 1s).",
+        "clock is behind",
+    ),
+    "clock ahead": (
+        "E: Release file for http://m.example/InRelease is expired (invalid since 3d 1h).",
+        "clock is ahead",
+    ),
+    "mirror in change": (
+        "E: Failed to fetch http://m.example/P.xz  Hash Sum mismatch",
+        "run `up` again in some",
+    ),
+    "no such package": ("E: Unable to locate package nosuch", "do not have it (nosuch)"),
+    "no candidate": ("E: Package 'nosuch' has no installation candidate", "do not have it (nosuch)"),
+    "dependencies": ("E: Unable to correct problems, you have held broken packages.", "apt-get -f install"),
+    "service": (
+        "clawd-bot.service: does not start\nNov 22 20:00:00 bot1 systemd[1]: Failed to start "
+        "clawd-bot.service",
+        "`journalctl -u clawd-bot.service`",
+    ),
+    "service never ready": (
+        "nginx.service: is not ready after 30 seconds (active)",
+        "journalctl -u nginx.service",
+    ),
+    "port taken": (
+        "nginx.service: does not start\nnginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address "
+        "already in use)",
+        "another program listens on that port",
+    ),
+    "memory at build": ("c++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
+    "memory of a service": (
+        "clawd-engine.service: does not start\nclawd-engine.service: Failed with result 'oom-kill'.",
+        "ran out of memory",
+    ),
+    "sudo": ("sudo: a password is required", "passwordless sudo"),
+    "read-only": ("touch: cannot touch '/etc/x': Read-only file system", "read-only"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_advice(case: str) -> None:
+    printed, says = CASES[case]
+    assert says in advice_for(printed.splitlines())
+
+
+@pytest.mark.parametrize("printed", ["", "Reading package lists...", "E: something {nobody} has seen %s"])
+def test_what_is_not_known_has_no_advice(printed: str) -> None:
+    assert advice_for([printed]) == ""
+
+
+def test_a_failure_names_component_operation_output_and_advice() -> None:
+    output = ("E: Unable to locate package nosuch",)
+    failure = OperationFailure("base", "Packages nosuch", output, advice_for(output))
+    told = str(failure)
+    assert HostResult("bot1", Status.FAILED, failure=failure).host == "bot1"
+    assert told.splitlines()[0] == "base: Packages nosuch failed"
+    assert "    E: Unable to locate package nosuch" in told
+    assert told.splitlines()[-1].startswith("  → the host's package sources do not have it (nosuch)")
