@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from cli import program
 from deploys.registry import COMPONENTS
+from inventory.errors import CapacityError
 from inventory.load import Loaded, load
-from inventory.model import Inventory
-from inventory.values import size_in_bytes
 from provision.assign import Selection, assign
 from provision.capacity import capacity_of, shortages
 from tests import ggufs
@@ -58,6 +57,8 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home with the models that the examples name, and their secrets in the environment."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "nvidia-cuda.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
     for name, model in MODELS.items():
         ggufs.write(tmp_path / "models" / name, model)
     for name, value in SECRETS.items():
@@ -86,38 +87,63 @@ def test_each_fits_the_servers_it_is_written_for(name: str) -> None:
         assert list(shortages(capacity)) == []
 
 
+def checked(file: Path) -> Result:
+    return CliRunner().invoke(program, ["inventory", "check", "-i", str(file)], env={"COLUMNS": "300"})
+
+
+SHOWN = {
+    "single": ("1168 MiB  829 MiB model qwen2.5-1.5b-instruct-q4_k_m (light tier, 1.5B)", "4096 MiB it has"),
+    "team": (
+        "6034 MiB  4086 MiB model qwen2.5-7b-instruct-q4_k_m (light tier, 7.6B)",
+        "2048 MiB data 1536 MiB PostgreSQL",
+        "16.0 GiB it has",
+    ),
+    "gpu-70b": (
+        "1024 MiB  42.1 GiB data 37.0 GiB model Llama-3.3-70B-Instruct-Q4_K_M (professional tier, 71B)",
+        "80 layers × 8 heads × (128 + 128) × 2 bytes × 4096 tokens × 4 conversations",
+        "64.0 GiB  48.0 GiB it has",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
-    shown = CliRunner().invoke(program, ["inventory", "check", "-i", str(EXAMPLES / f"{name}.yml")])
+    shown = checked(EXAMPLES / f"{name}.yml")
     assert shown.exit_code == 0, shown.output
     for host, components in COMPONENTS_OF[name].items():
-        lines = [line for line in shown.output.splitlines() if line.startswith(f"{host}:")]
-        assert lines, shown.output
-        assert all(component in lines[0] for component in components)
+        (line,) = [line for line in shown.output.splitlines() if line.startswith(f"{host}: ")]
+        assert components <= set(line.partition(": ")[2].split(", "))
+    words = " ".join(shown.output.split())
+    assert not [part for part in SHOWN[name] if " ".join(part.split()) not in words], shown.output
+    assert shown.output.count("it has") == len(COMPONENTS_OF[name])
     assert not [value for value in SECRETS.values() if value in shown.output]
 
 
 @pytest.mark.parametrize(
-    ("name", "host", "changes", "told"),
+    ("name", "larger", "smaller", "told"),
     [
-        ("single", "bot1", {"memory": "2G"}, "model qwen2.5-1.5b-instruct-q4_k_m"),
-        ("team", "bot2", {"memory": "7G"}, "model qwen2.5-7b-instruct-q4_k_m"),
-        ("team", "db1", {"memory": "2G"}, "PostgreSQL"),
-        ("gpu-70b", "gpu1", {"gpu_memory": "40G"}, "model Llama-3.3-70B-Instruct-Q4_K_M"),
+        ("single", "memory: 4G", "memory: 2G", "bot1: 2177 MiB of memory are needed, and it has 2048 MiB"),
+        (
+            "team",
+            "memory: 16G\n    roles: [runtime]\n  db1",
+            "memory: 7G\n    roles: [runtime]\n  db1",
+            "bot2: ",
+        ),
+        ("team", "memory: 4G\n    roles: [database]", "memory: 2G\n    roles: [database]", "db1: "),
+        ("gpu-70b", "gpu_memory: 48G", "gpu_memory: 40G", "gpu1: 42.1 GiB of GPU memory are needed"),
     ],
 )
 def test_a_smaller_server_is_refused_with_the_arithmetic(
-    name: str, host: str, changes: dict[str, str], told: str
+    name: str, larger: str, smaller: str, told: str, tmp_path: Path
 ) -> None:
-    (shortage,) = shortages(capacity_of(smaller(loaded(name).inventory, host, changes), host))
-    assert shortage.startswith(f"{host}: ")
-    assert told in shortage
-
-
-def smaller(inventory: Inventory, host: str, changes: dict[str, str]) -> Inventory:
-    assert all(size_in_bytes(value) > 0 for value in changes.values())
-    hosts = {**inventory.hosts, host: inventory.hosts[host].model_copy(update=changes)}
-    return inventory.model_copy(update={"hosts": hosts})
+    text = (EXAMPLES / f"{name}.yml").read_text()
+    assert larger in text
+    (tmp_path / "prod.yml").write_text(text.replace(larger, smaller))
+    shown = checked(tmp_path / "prod.yml")
+    assert isinstance(shown.exception, CapacityError)
+    first, *rows = str(shown.exception).splitlines()
+    assert first.startswith(told)
+    assert any("system" in row for row in rows) or "GPU" in first
 
 
 def test_every_component_is_in_an_example_or_needs_no_role() -> None:
