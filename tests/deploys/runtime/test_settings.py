@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
 from deploys.runtime.deploy import needs_authority
+from deploys.database.settings import url_for
+from deploys.runtime.config import bot_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, SECRETS, inventory
@@ -128,3 +132,16 @@ def test_plain_data_is_accepted() -> None:
     plain = found.model_dump()
     plain["credentials"] = {name: value.get_secret_value() for name, value in found.credentials.items()}
     assert RuntimeSettings.model_validate(plain) == found
+
+
+def test_a_shared_database_is_given_with_its_password() -> None:
+    hosts = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
+    found = settings(inventory(hosts, database={"password": "a-password-of-24-letters"}))
+    assert found.database == url_for(inventory(hosts, database={"password": "x"}), "bot1")
+    assert found.credentials["database-password"].get_secret_value() == "a-password-of-24-letters"
+    assert json.loads(bot_config(found))["database"] == found.database
+    assert "a-password" not in bot_config(found)
+    alone = settings(inventory())
+    assert alone.database is None
+    assert "database-password" not in alone.credentials
+    assert json.loads(bot_config(alone))["database"] == "sqlite:////var/lib/clawd-bot/bot.db"
