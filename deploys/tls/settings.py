@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from deploys.component import ComponentSettings
 from inventory.model import Inventory
@@ -51,6 +51,13 @@ class TlsSettings(ComponentSettings):
     client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
     acme: AcmeSettings | None = Field(None, description="Required in mode acme.")
     provided: ProvidedSettings | None = Field(None, description="Required in mode provided.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> TlsSettings:
+        for mode, needed in (("acme", self.acme), ("provided", self.provided)):
+            if (self.mode == mode) != (needed is not None):
+                raise ValueError(f"`{mode}` belongs to mode {mode}, which cannot do without it")
+        return self
 
 
 def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:

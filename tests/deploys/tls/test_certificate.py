@@ -7,10 +7,12 @@ import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from deploys.tls.certificate import (
     CLOCK_SKEW,
@@ -21,7 +23,7 @@ from deploys.tls.certificate import (
     public_key_sha256,
     reason_to_issue,
 )
-from deploys.tls.settings import TlsSettings, canonical, settings_for
+from deploys.tls.settings import AcmeSettings, ProvidedSettings, TlsSettings, canonical, settings_for
 from tests.deploys.inventories import inventory
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -100,6 +102,60 @@ def test_a_new_certificate_is_never_due_at_once() -> None:
     for lifetime in (1, 7, 90, 825):
         wanted = SELF_SIGNED.model_copy(update={"lifetime_days": lifetime, "renew_fraction": 0.99})
         assert reason_to_issue(installed(new_certificate(wanted, None, NOW)), wanted, None, NOW) is None
+
+
+SERVER = "https://ca.example.com/dir"
+BY_ACME = TlsSettings(
+    mode="acme", names=WANTED.names, acme=AcmeSettings(server=SERVER, email="a@example.com"), lifetime_days=7
+)
+GIVEN = ProvidedSettings(
+    certificate=SecretStr(OWN.certificate_pem.decode()), key=SecretStr(OWN.key_pem.decode())
+)
+PROVIDED = TlsSettings(mode="provided", names=("whatever",), provided=GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "days", "reason"),
+    [
+        (installed(OWN, source=SERVER), BY_ACME, 0, None),
+        (installed(OWN, source=SERVER), BY_ACME, 70, None),
+        (installed(OWN, source=SERVER), BY_ACME, 76, "it expires on 2027-02-20"),
+        (installed(OWN), BY_ACME, 0, "the present one is from elsewhere"),
+        (installed(OWN, source="https://other.example.com"), BY_ACME, 0, "the present one is from elsewhere"),
+        (
+            installed(OWN, source=SERVER),
+            BY_ACME.model_copy(update={"names": ("other.example.com",)}),
+            0,
+            "the present one is for 10.0.0.1, 2001:db8::1, bot.example.com",
+        ),
+        (installed(OWN), PROVIDED, 80, None),
+        (installed(ALONE), PROVIDED, 0, "another one is provided"),
+        (installed(OWN), PROVIDED, 91, "it expired on 2027-02-20"),
+    ],
+)
+def test_what_a_host_got_elsewhere(
+    present: Installed, wanted: TlsSettings, days: int, reason: str | None
+) -> None:
+    """A host renews by itself with a third left; here one that is late is noticed."""
+    assert reason_to_issue(present, wanted, None, NOW + timedelta(days=days)) == reason
+
+
+@pytest.mark.parametrize("given", [{"mode": "acme"}, {"mode": "provided"}, {"provided": GIVEN}])
+def test_settings_are_whole(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="belongs to mode"):
+        TlsSettings(names=("bot.example.com",), **given)
+
+
+def test_what_is_declared_reaches_the_host() -> None:
+    acme = {"email": "a@example.com", "server": SERVER, "dns": {"environment": {"KEY": "of the provider"}}}
+    declared = inventory(
+        tls={"mode": "acme", "names": ["Bücher.example"], "acme": acme}, nginx={"http_port": 8880}
+    )
+    found = settings_for(declared, "bot1")
+    assert found is not None
+    assert found.acme is not None
+    assert (found.names, found.acme.http_port) == (("xn--bcher-kva.example",), 8880)
+    assert "of the provider" not in repr(found)
 
 
 @pytest.mark.parametrize("mode", ["own-ca", "self-signed"])
