@@ -79,6 +79,7 @@ def _skip(settings: NvidiaSettings) -> None:
             advice="write `gpu: auto` or `gpu: none` for this host, or pass the GPU through to it",
         )
     packages.removed("nvidia")
+    files.directory(services.STAMPS, mode="0700")
     files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
 
 
