@@ -21,9 +21,10 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 DOCKERS_OWN = ("docker-ce", "docker-ce-cli", "containerd.io")
 """Packages of Docker's repository: the same for every release (docs.docker.com/engine/install)."""
 
-# Seen on Debian 13: dockerd 85 MB, containerd 45 MB, and a shim of 12 MB for each of two containers.
-MEMORY = 160 * 1024**2
-DISK = 450 * 1024**2
+MB = 1000**2
+# Seen on Debian 13.
+MEMORY = 160 * MB
+PROGRAMS, BASE, RELEASE, KEPT = 320 * MB, 60 * MB, 140 * MB, 3
 
 
 class DockerSettings(ComponentSettings):
@@ -83,5 +84,8 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """What the engine itself takes."""
     if settings_for(inventory, host) is None:
         return ()
-    how = "dockerd 85 MB + containerd 45 MB + 12 MB a container; programs 320 MB + image layers 130 MB"
-    return (Need("Docker engine", memory=MEMORY, disk=DISK, how=how),)
+    images = BASE + KEPT * RELEASE if needed(inventory, host) else 0
+    how = "dockerd 85 MB + containerd 45 MB + 15 MB a container; programs 320 MB"
+    if images:
+        how += f" + base of the images 60 MB + {KEPT} releases of 140 MB"
+    return (Need("Docker engine", memory=MEMORY, disk=PROGRAMS + images, how=how),)
