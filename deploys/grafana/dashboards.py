@@ -44,7 +44,7 @@ def _panel(panel: Panel) -> TimeSeries:
         made = made.with_target(_query(query, chr(ord("A") + number)))
     if panel.limit is None:
         return made
-    steps = [Threshold(None, "transparent"), Threshold(panel.limit, "red")]
+    steps = [Threshold(None, "transparent"), Threshold(float(panel.limit), "red")]
     drawn = GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
     limits = build.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
     return made.thresholds(limits).thresholds_style(drawn)

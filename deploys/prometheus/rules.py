@@ -79,7 +79,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
     return (
         Rule(
             "HighLatency",
-            f"{requests} > {limits.request_seconds}",
+            f"{requests} > {limits.request_seconds:g}",
             sustained,
             "P99 of HTTP requests is {{ $value | humanizeDuration }}, "
             f"more than {limits.request_seconds:g} s.",
@@ -87,7 +87,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
         ),
         Rule(
             "SlowMessages",
-            f"{messages} > {limits.handling_seconds}",
+            f"{messages} > {limits.handling_seconds:g}",
             sustained,
             "P95 from a message to its answer is {{ $value | humanizeDuration }}, "
             f"more than {limits.handling_seconds:g} s.",
@@ -95,7 +95,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
         ),
         Rule(
             "SlowModel",
-            f"({waited}) / {begun} > {limits.response_seconds}",
+            f"({waited}) / {begun} > {limits.response_seconds:g}",
             sustained,
             "The model begins its answers after {{ $value | humanizeDuration }} on average, "
             f"more than {limits.response_seconds:g} s.",
@@ -103,7 +103,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
         ),
         Rule(
             "SlowModelLoad",
-            f"clawd_engine_model_load_seconds > {limits.model_load_seconds}",
+            f"clawd_engine_model_load_seconds > {limits.model_load_seconds:g}",
             0,
             "Loading the model took {{ $value | humanizeDuration }}, "
             f"more than {limits.model_load_seconds:g} s.",
@@ -123,14 +123,14 @@ def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
     return (
         Rule(
             "RequestErrors",
-            f"100 * {failed} / {asked} > {limit}",
+            f"100 * {failed} / {asked} > {limit:g}",
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of HTTP requests fail, more than {limit:g} %.',
             f'HTTP 请求错误率为 {{{{ $value | printf "%.2f" }}}} %，超过 {limit:g} %。',
         ),
         Rule(
             "MessageErrors",
-            f"100 * {lost} / {dealt} > {limit}",
+            f"100 * {lost} / {dealt} > {limit:g}",
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of messages get no answer, more than {limit:g} %.',
             f'{{{{ $value | printf "%.2f" }}}} % 的消息未能得到回答，超过 {limit:g} %。',
@@ -160,7 +160,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
         Rule(
             "MemoryHigh",
             "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)"
-            f" > {limits.memory_percent}",
+            f" > {limits.memory_percent:g}",
             sustained,
             f'{{{{ $value | printf "%.0f" }}}} % of memory is in use, more than {limits.memory_percent:g} %.',
             f'内存占用率为 {{{{ $value | printf "%.0f" }}}} %，超过 {limits.memory_percent:g} %。',
@@ -177,7 +177,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             "DiskFull",
             '100 * (1 - node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|fuse.*|iso9660"}'
             ' / node_filesystem_size_bytes{fstype!~"tmpfs|ramfs|fuse.*|iso9660"})'
-            f" > {limits.disk_percent}",
+            f" > {limits.disk_percent:g}",
             sustained,
             '{{ $labels.mountpoint }} is {{ $value | printf "%.0f" }} % full.',
             '{{ $labels.mountpoint }} 已使用 {{ $value | printf "%.0f" }} %。',
