@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from deploys.runtime.deploy import needs_authority
 from deploys.database.settings import url_for
 from deploys.runtime.config import bot_config
+from deploys.runtime.deploy import needs_authority
 from deploys.runtime.settings import RuntimeSettings, settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, SECRETS, inventory
