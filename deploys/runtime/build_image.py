@@ -242,8 +242,10 @@ def make(order: dict[str, str]) -> str:
     if (ours := inspect(order["tag"])) is not None:
         return str(ours["Id"])
     shared = f"{order['registry']}/{order['tag']}" if order["registry"] else ""
-    if shared and docker("pull", "--quiet", shared, check=False).returncode == 0:
+    pulled = bool(shared) and docker("pull", "--quiet", shared, check=False).returncode == 0
+    if pulled:
         docker("tag", shared, order["tag"])
+        docker("rmi", shared)
     else:
         _build(order)
     try:
@@ -251,7 +253,7 @@ def make(order: dict[str, str]) -> str:
     except subprocess.CalledProcessError:
         docker("rmi", order["tag"], check=False)  # or the next run would take it for a good one
         raise
-    if shared:
+    if shared and not pulled:
         docker("tag", order["tag"], shared)
         docker("push", "--quiet", shared)
         docker("rmi", shared)

@@ -225,3 +225,78 @@ def test_programs_for_the_host_need_only_the_standard_library() -> None:
         program = str(Path(build_image.__file__).with_name(name))
         check = f"import runpy; runpy.run_path({program!r})"
         subprocess.run([sys.executable, "-I", "-S", "-c", check], check=True, timeout=20)
+
+
+class Client:
+    """Docker's client as `build_image` calls it: answers from what it was told to know, and remembers."""
+
+    def __init__(self, *, shared: bool = False, fit: bool = True) -> None:
+        self.images: set[str] = set()
+        self.calls: list[str] = []
+        self._shared, self._fit = shared, fit
+
+    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        code = {
+            "image": int(words[-1] not in self.images),
+            "pull": int(not self._shared),
+            "run": int(not self._fit),
+        }.get(words[0], 0)
+        if words[0] in ("pull", "push", "tag", "rmi", "run"):
+            self.calls.append(" ".join(word for word in words[:3] if not word.startswith("--")))
+        if words[0] == "tag":
+            self.images.add(words[2])
+        done = subprocess.CompletedProcess([*words], code, json.dumps([{"Id": "sha256:1"}]).encode(), b"no")
+        if check:
+            done.check_returncode()
+        return done
+
+
+def order(registry: str) -> dict[str, str]:
+    return {"tag": "clawd-runtime:1", "base_tag": "clawd-base:1", "base_image": "", "registry": registry}
+
+
+@pytest.mark.parametrize(
+    ("client", "calls"),
+    [
+        (
+            Client(shared=True),
+            [
+                "pull r/clawd-runtime:1",
+                "tag r/clawd-runtime:1 clawd-runtime:1",
+                "rmi r/clawd-runtime:1",
+                "run",
+            ],
+        ),
+        (
+            Client(),
+            [
+                *("pull r/clawd-runtime:1", "build", "run", "tag clawd-runtime:1 r/clawd-runtime:1"),
+                *("push r/clawd-runtime:1", "rmi r/clawd-runtime:1"),
+            ],
+        ),
+    ],
+    ids=["another host has made it", "this host makes it"],
+)
+def test_hosts_share_images_through_a_registry(
+    client: Client, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(wanted: dict[str, str]) -> None:
+        client.calls.append("build")
+        client.images.add(wanted["tag"])
+
+    monkeypatch.setattr(build_image, "docker", client)
+    monkeypatch.setattr(build_image, "_build", build)
+    assert build_image.make(order("r")) == "sha256:1"
+    assert client.calls == calls
+    client.calls.clear()
+    assert build_image.make(order("r")) == "sha256:1"
+    assert client.calls == []
+
+
+def test_an_image_that_does_not_run_the_release_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(fit=False)
+    monkeypatch.setattr(build_image, "docker", client)
+    monkeypatch.setattr(build_image, "_build", lambda _: client.calls.append("build"))
+    with pytest.raises(subprocess.CalledProcessError):
+        build_image.make(order(""))
+    assert client.calls == ["build", "run", "rmi clawd-runtime:1"]
