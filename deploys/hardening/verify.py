@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from deploys.base.deploy import SSHD_FILES
-from deploys.hardening.deploy import BANNER, JAIL, SUDOERS, TIMER, TIMESYNCD, UPDATES, Clock, ClockFact
+from deploys.hardening.deploy import BANNER, BANS, JAIL, SUDOERS, TIMER, TIMESYNCD, UPDATES, Clock, ClockFact
 from deploys.hardening.settings import HardeningSettings
 from deploys.hardening.sysctl import SettingsFact
 from deploys.ops.checks import runs_as_started
@@ -19,17 +17,18 @@ MOST_EXPOSURE = 30
 
 def test_guessing_of_logins_is_punished(host: Any, settings: HardeningSettings) -> None:
     if settings.fail2ban is None:
-        pytest.skip("fail2ban is not wanted")
+        return
     assert runs_as_started(host, "fail2ban.service", watch=(JAIL,)), f"fail2ban.service, or {JAIL} since"
     told = host.run("fail2ban-client get sshd maxretry")
     assert told.stdout.strip() == str(settings.fail2ban.tries), told.stderr
+    assert host.run(BANS).rc == 0, "fail2ban sees failures and bans nobody"
     assert "_SYSTEMD_UNIT=ssh.service" in host.check_output("fail2ban-client status sshd")
 
 
 def test_security_updates_come_by_themselves(host: Any, settings: HardeningSettings) -> None:
     if not settings.updates:
         assert not host.file(UPDATES).exists
-        pytest.skip("not wanted, or the host has no internet")
+        return
     clock = clock_of(host)
     release = release_of(clock.id, clock.version)
     dumped = host.check_output("apt-config dump Unattended-Upgrade; apt-config dump APT::Periodic")
@@ -39,9 +38,8 @@ def test_security_updates_come_by_themselves(host: Any, settings: HardeningSetti
     assert release is not None
     assert tuple(origins) == release.security
     assert 'APT::Periodic::Unattended-Upgrade "1"' in dumped
-    if host.service(TIMER).is_masked:
-        pytest.skip(f"{TIMER} is masked there: security updates are left to people")
-    assert host.service(TIMER).is_enabled
+    # Masked by somebody on the host, security updates are left to people.
+    assert host.service(TIMER).is_masked or host.service(TIMER).is_enabled
 
 
 def test_kernel_settings_in_force(host: Any, settings: HardeningSettings) -> None:
@@ -74,9 +72,7 @@ def test_sudo_rules(host: Any) -> None:
 
 def test_time_is_kept(host: Any) -> None:
     clock = clock_of(host)
-    if clock.kept_otherwise:
-        pytest.skip(f"time is kept by {clock.other or 'the machine of this container'}")
-    assert runs_as_started(host, "systemd-timesyncd.service", watch=(TIMESYNCD,))
+    assert clock.kept_otherwise or runs_as_started(host, "systemd-timesyncd.service", watch=(TIMESYNCD,))
 
 
 def test_our_services_are_sandboxed(host: Any) -> None:

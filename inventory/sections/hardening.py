@@ -47,7 +47,7 @@ class Hardening(Declared):
     banner: str = Field(BANNER, max_length=2000, description="Shown before login; empty for none.")
     root_login: bool = Field(
         False,
-        description="Whether root may log in with a key. It may all the same while a host is reached as root, "
+        description="Whether root may log in with a key. It may also while a host is reached as root, "
         "or nobody is declared under `base.operators`: no run shuts itself out.",
     )
     time_servers: tuple[str, ...] = Field(

@@ -16,8 +16,8 @@ from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply,
 from deploys.firewall.rules import accepting, admits, names_in
 from deploys.firewall.settings import FirewallSettings, settings_for
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
-from deploys.ops.packages import BroughtFact, WantedFact
 from deploys.ops.files import rendered
+from deploys.ops.packages import BroughtFact, WantedFact
 from inventory.errors import HostError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
