@@ -80,6 +80,7 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_ports(inventory, host, facts),
         *_mirrors(host, facts),
         *_smallness(inventory, host, facts),
+        *_refusals(inventory, host, facts),
     )
 
 
@@ -205,6 +206,12 @@ def _smallness(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Fi
     declared = inventory.hosts[host]
     if declared.cores and facts.cores < declared.cores:
         yield Finding(f"{host}: it has {facts.cores} cores, and {declared.cores} are declared", refused=False)
+
+
+def _refusals(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+    if facts.refused_settings and inventory.hardening.enabled:
+        names = ", ".join(facts.refused_settings)
+        yield Finding(f"{host}: it refuses the kernel settings {names}, and goes without them", refused=False)
 
 
 def _data_disk_is_small(inventory: Inventory, host: str, facts: HostFacts) -> bool:

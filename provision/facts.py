@@ -56,6 +56,8 @@ class HostFacts:
     listeners: Mapping[int, Listener]
     mirrors: Mapping[str, bool]
     data_disk_mb: int
+    refused_settings: tuple[str, ...] = ()
+    """Kernel settings that it did not let itself be set to (`deploys.hardening.sysctl`)."""
 
     @property
     def installed(self) -> bool:
@@ -100,6 +102,7 @@ class HostFacts:
                 },
                 mirrors={where: answer == "yes" for where, answer in rows("mirror")},
                 data_disk_mb=int(told["data_disk_mb"] or 0),
+                refused_settings=tuple(told.get("refused", "").split()),
             )
         except (KeyError, ValueError) as error:
             problem = result.stderr.strip() or result.stdout.strip() or "it printed nothing"
@@ -129,6 +132,7 @@ components=$(cat /var/lib/clawd/state/components 2>/dev/null | tr '\n' ' ')
 [ ! -d /opt/clawd/releases ] || components="$components runtime base"
 [ ! -e /etc/systemd/system/nginx.service.d/clawd.conf ] || components="$components nginx"
 echo "components=$components"
+echo "refused=$(cat /var/lib/clawd/state/sysctl.refused 2>/dev/null | tr '\n' ' ')"
 for path in $paths; do
     folder=$path; while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
     used=0; [ "$path" = / ] || used=$(timeout 10 du -sxm "$path" 2>/dev/null | cut -f1)

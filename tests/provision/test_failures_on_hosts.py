@@ -1,0 +1,184 @@
+"""What goes wrong on real hosts: told with component, operation, output and advice; what was live stays.
+
+Package lock held, sources that cannot be reached, a disk that is full, a service that will not start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from gevent.event import Event
+
+from deploys.supplies import Supplies
+from inventory.load import Loaded, load
+from provision import sandbox
+from provision.assign import Selection, assign
+from provision.plan import HostResult, Status
+from provision.progress import Silent
+from provision.runlog import RunLog
+from provision.sandbox import Layout
+from provision.session import Session
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
+]
+
+RELEASES = {"bot1": "bookworm", "bot2": "trixie"}
+SECONDS_FOR_A_LOCK = 2
+HOLD = (
+    "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); "
+    "fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(60)"
+)
+LIVE = (
+    "cat /etc/ssh/sshd_config.d/*.conf /etc/systemd/journald.conf.d/*.conf /etc/sudoers.d/clawd | sha256sum"
+)
+BROKEN = "/run/systemd/system/systemd-journald.service.d/broken.conf"
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    folder = tmp_path_factory.mktemp("failures") / ".sandbox"
+    box = Layout(folder, bridge="clph", subnet=IPv4Network("10.213.94.0/24"), table="clawd_hard_test")
+    try:
+        sandbox.up(len(RELEASES), tuple(RELEASES.values()), layout=box)
+        yield box
+    finally:
+        sandbox.down(layout=box, purge=True)
+
+
+@pytest.fixture(scope="module", params=list(RELEASES), ids=list(RELEASES.values()))
+def host(request: pytest.FixtureRequest, box: Layout) -> Host:
+    """A host that base has been applied to."""
+    host = Host(request.param, box)
+    assert host.apply().status is Status.DONE
+    return host
+
+
+class Host:
+    """One sandbox host, and runs of the component base against it as the program makes them."""
+
+    def __init__(self, name: str, layout: Layout) -> None:
+        self.name, self._layout = name, layout
+
+    def on(self, command: str) -> str:
+        return sandbox.execute(self.name, command, layout=self._layout).strip()
+
+    def apply(self, *packages: str, journal: str = "500M") -> HostResult:
+        loaded = self._inventory(packages, journal)
+        log = RunLog("test", self._layout.folder / "log")
+        selection = Selection(components=("base",))
+        try:
+            with Session(loaded, (self.name,), log) as session:
+                assert session.connect() == {}
+                session.set_data(
+                    self.name,
+                    "apt_options",
+                    f"-o DPkg::Lock::Timeout={SECONDS_FOR_A_LOCK} -o Acquire::Retries=0",
+                )
+                supplies = {self.name: Supplies(loaded.state_folder)}
+                plan = session.prepare(assign(loaded.inventory, selection), supplies, Silent())
+                assert not plan.errors
+                (result,) = session.execute(plan, Silent(), Event())
+                return result
+        finally:
+            log.close()
+
+    def _inventory(self, packages: tuple[str, ...], journal: str) -> Loaded:
+        file = self._layout.folder / f"{self.name}-{journal}-{len(packages)}.yml"
+        declared = {
+            "address": str(self._layout.address(self.name)),
+            "user": "operator",
+            "ssh_key": str(self._layout.key),
+        }
+        whole = {
+            "known_hosts": str(self._layout.known_hosts),
+            "hosts": {self.name: declared},
+            "base": {"packages": list(packages), "journal_max": journal},
+            "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
+        }
+        file.write_text(json.dumps(whole))
+        return load(file)
+
+
+def told(result: HostResult) -> str:
+    """What a person reads about a failed host: that nothing after the failure was done is a part of it."""
+    assert result.status is Status.FAILED
+    assert result.failure is not None
+    assert result.failure.component == "base"
+    return str(result.failure)
+
+
+def test_a_package_lock_that_is_held(host: Host) -> None:
+    before = host.on(LIVE)
+    host.on(f'systemd-run -q --unit=holds-the-lock python3 -c "{HOLD}"; sleep 1')
+    try:
+        text = told(host.apply("tree"))
+    finally:
+        host.on("systemctl stop holds-the-lock")
+    assert "Packages ca-certificates" in text
+    assert "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process" in text
+    assert "(python3) on the host holds the package lock; wait until it is done" in text
+    assert host.on(LIVE) == before
+    assert host.apply("tree").status is Status.DONE
+
+
+def test_package_sources_that_cannot_be_reached(host: Host) -> None:
+    before = host.on(LIVE)
+    sources = "/etc/apt/sources.list"
+    host.on(
+        f"cp {sources} /root/sources; sed -i 's|http://[^/]*|http://127.0.0.1:9|' {sources}; "
+        "rm -rf /var/lib/apt/lists/*; apt-get clean"
+    )
+    try:
+        text = told(host.apply("tree", "less"))
+    finally:
+        host.on(f"mv /root/sources {sources}")
+    assert "127.0.0.1" in text
+    assert "the host does not reach its package mirror" in text
+    assert host.on(LIVE) == before
+    assert host.apply("tree", "less").status is Status.DONE
+
+
+def test_a_package_that_there_is_not(host: Host) -> None:
+    text = told(host.apply("tree", "less", "no-such-package"))
+    assert "E: Unable to locate package no-such-package" in text
+    assert "the host's package sources do not have it (no-such-package)" in text
+
+
+def test_a_full_disk(host: Host) -> None:
+    before = host.on(LIVE)
+    host.on(
+        "apt-get clean; mount -t tmpfs -o size=64k tmpfs /var/cache/apt/archives; mkdir -p "
+        "/var/cache/apt/archives/partial"
+    )
+    try:
+        text = told(host.apply("tree", "less", "file"))
+    finally:
+        host.on("umount /var/cache/apt/archives")
+    assert "free space" in text or "No space left" in text
+    assert "free disk space on the host" in text
+    assert host.on(LIVE) == before
+    assert host.apply("tree", "less", "file").status is Status.DONE
+
+
+def test_a_service_that_will_not_start(host: Host) -> None:
+    """The next run makes it good, though the file that it reads is in place already."""
+    host.on(f"mkdir -p {Path(BROKEN).parent}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {BROKEN}")
+    try:
+        text = told(host.apply("tree", "less", "file", journal="400M"))
+    finally:
+        host.on(f"rm {BROKEN}; systemctl daemon-reload; systemctl reset-failed systemd-journald; true")
+    assert "base: Service systemd-journald failed" in text
+    assert "systemd-journald.service: " in text
+    assert "→ read `journalctl -u systemd-journald.service` on the host" in text
+    repaired = host.apply("tree", "less", "file", journal="400M")
+    assert repaired.status is Status.DONE
+    assert [operation.name for operation in repaired.changed] == ["Service systemd-journald"]
+    assert host.apply("tree", "less", "file", journal="400M").changed == ()
