@@ -16,7 +16,8 @@ wrong:
   removal, and the heir finds the message dealt with, or fails. An answer is stored with its replies in one
   transaction, so it is stored once. A send is recorded before it begins: the heir sees it begun, and repeats
   it only where the platform knows its key. The bot notices at its next look, forgets what it was about to
-  store, and joins under a new number.
+  store, and joins under a new number. What cannot be fenced is a request to a platform: one that a frozen bot
+  was about to make, and makes when it wakes, arrives once, but after answers that others have sent meanwhile.
 - A lock frees late (a host lost its power: some ten seconds, until keep-alives have failed): its
   conversations wait so long, the others do not.
 

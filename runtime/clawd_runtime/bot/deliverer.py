@@ -28,6 +28,7 @@ RECORD_AGAIN_AFTER = 5.0
 MOST_REFUSALS = 3
 # Another bot sends to the conversation, and tells when it has finished; if that was not heard:
 LOOK_AGAIN_AFTER = 2.0
+STOOD_STILL = 8.0
 IDEMPOTENCY_MARGIN = 120.0
 
 
@@ -105,6 +106,10 @@ class Deliverer:
             if not in_doubt:
                 self._never_left.add(id)
             raise
+        if begun and self._clock() - now > STOOD_STILL:
+            # Stopped, or starved: it may have been taken for dead meanwhile, and the next answer sent by another.
+            self._never_left.add(id)
+            return 0.0
         self._never_left.discard(id)
         return await self._attempt(delivery, channel) if begun else 0.0
 

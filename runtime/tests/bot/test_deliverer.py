@@ -193,6 +193,32 @@ def test_what_certainly_never_left_is_no_doubt(tmp_path: Path, monkeypatch: pyte
     assert channel.texts == ["re: hello"]
 
 
+def test_who_stood_still_looks_again_before_it_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, channel = Clock(), ScriptedChannel()
+    began: list[int] = []
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+            record = chain.store.begin_sending
+
+            async def frozen(id: int) -> bool:
+                begun = await record(id)
+                if not began:
+                    clock.now += deliverer.STOOD_STILL + 1
+                    assert channel.attempts == []
+                began.append(id)
+                return begun
+
+            monkeypatch.setattr(chain.store, "begin_sending", frozen)
+            await chain.store.store(message("1"))
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {}
+    assert len(began) == 2
+    assert channel.texts == ["re: hello"]
+
+
 def test_it_gives_up_after_a_day(tmp_path: Path) -> None:
     clock = Clock()
     channel = ScriptedChannel(*(RetryLater("429", 0.01) for _ in range(5)))
