@@ -107,7 +107,7 @@ class Deliverer:
                 self._never_left.add(id)
             raise
         if begun and self._clock() - now > STOOD_STILL:
-            # Stopped, or starved: it may have been taken for dead meanwhile, and the next answer sent by another.
+            # It may have been taken for dead meanwhile, and the next answer been sent by another bot.
             self._never_left.add(id)
             return 0.0
         self._never_left.discard(id)
