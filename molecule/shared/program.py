@@ -26,11 +26,12 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def failed_checks() -> list[str]:
-    """What `clawd-provision verify` finds wrong, as `host: check`."""
+    """What `clawd-provision verify` finds wrong, as `host: check: why`."""
     done = run("verify", "--json")
     checks: list[dict[str, Any]] = json.loads(done.stdout)["verification"]["checks"]
     assert checks, done.stderr
-    return [f"{check['host']}: {check['name']}" for check in checks if check["outcome"] != "passed"]
+    wrong = [check for check in checks if check["outcome"] != "passed"]
+    return [f"{check['host']}: {check['name']}: {check['message']}" for check in wrong]
 
 
 def ask(question: str, conversation: str) -> str:

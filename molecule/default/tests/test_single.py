@@ -23,7 +23,7 @@ def test_the_bot_answers_by_the_model() -> None:
     assert "Paris" in program.ask("What is the capital of France?", "molecule")
 
 
-@pytest.mark.parametrize("service", ["clawd-engine", "clawd-bot", "nginx", "nftables", "ssh"])
+@pytest.mark.parametrize("service", ["clawd-engine", "clawd-bot", "nginx", "ssh"])
 def test_services_run_now_and_after_a_boot(host: Any, service: str) -> None:
     assert host.service(service).is_running
     assert host.service(service).is_enabled
