@@ -6,17 +6,19 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.docker.deploy import has_gpu
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
-from deploys.ops import files, push, services, units
+from deploys.ops import accounts, files, push, services, units
+from deploys.ops.facts import PathFact
 from deploys.runtime import image, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
-from deploys.settings import settings_of, supplies
+from deploys.settings import purging, settings_of, supplies
 from deploys.supplies import ReleaseArchive
 from deploys.tls.deploy import trusted
 from deploys.tls.settings import AUTHORITY
@@ -28,6 +30,7 @@ SECRETS = "/etc/clawd/secrets"
 ENGINE_CONFIG = "/etc/clawd/engine.json"
 BOT_CONFIG = "/etc/clawd/bot.json"
 ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
+CONVERSATIONS = "/var/lib/clawd-bot"
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
 
 UNPACKED_RATIO = 5
@@ -70,7 +73,10 @@ def apply() -> None:
 
 @deploy("Remove runtime")
 def remove() -> None:
-    """Neither engine nor bot. Conversations in /var/lib/clawd-bot and the accounts that own them stay."""
+    """Neither engine nor bot, nor their users. Conversations stay, for root alone to read, unless purged.
+
+    systemd gives them back to the bot's user when there is one again (`StateDirectory`).
+    """
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
     image.absent()
@@ -78,6 +84,12 @@ def remove() -> None:
         files.absent(path)
     for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, "/opt/clawd"):
         files.absent(path)
+    if purging():
+        files.absent(CONVERSATIONS)
+    elif host.get_fact(PathFact, path=CONVERSATIONS).kind == "directory":
+        files.directory(CONVERSATIONS, mode="0700")
+    for user in ("clawd-bot", "clawd-engine"):
+        accounts.absent(user)
 
 
 def supplied_release() -> ReleaseArchive:

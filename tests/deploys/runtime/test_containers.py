@@ -15,7 +15,7 @@ import pytest
 
 from deploys.docker.deploy import GpuFact
 from deploys.model.space import RESERVE, Space, SpaceFact
-from deploys.ops.accounts import UserFact
+from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
 from deploys.runtime import build_image, image
@@ -145,6 +145,8 @@ def test_removal_takes_the_images_along() -> None:
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         ImagesFact: frozenset({"clawd-runtime:0", "clawd-base:0"}),
+        UserFact: None,
+        GroupFact: None,
     }
     run = Machine(facts=there).run(remove, execute=False)
     changed = [change.path for change in run.changes]

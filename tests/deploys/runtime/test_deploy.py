@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploys.model.space import RESERVE, Space, SpaceFact
-from deploys.ops.accounts import UserFact, UserState
+from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.image import ImagesFact
@@ -122,17 +122,22 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done() -> None:
         plan(inventory(), facts={SpaceFact: Space(free=RESERVE, there=False, partial=0)})
 
 
-def test_removal_leaves_the_conversations() -> None:
+@pytest.mark.parametrize("purge", [False, True])
+def test_removal_leaves_the_conversations(purge: bool) -> None:
     there = {
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         ImagesFact: frozenset(),
+        UserFact: UserState("/nonexistent", "clawd"),
+        GroupFact: None,
     }
-    run = Machine(facts=there).run(remove, execute=False)
+    run = Machine({"purge": purge}, facts=there).run(remove, execute=False)
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
         change.path for change in run.changes
     }
-    assert not [change for change in run.changes if "clawd-bot/" in change.path]
+    (kept,) = [change.diff for change in run.changes if change.path == "/var/lib/clawd-bot"]
+    assert kept == (("removed",) if purge else ("mode 0755 → 0700",))
+    assert {"user clawd-bot", "user clawd-engine"} <= {change.path for change in run.changes}
 
 
 def test_the_probe_asks_this_host() -> None:
