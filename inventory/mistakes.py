@@ -30,6 +30,18 @@ PATTERN_WORDS = {
     r"^https://": "an address that begins with https://",
     r"^[^@ ]+@[^@ ]+$": "an address such as ops@example.com",
     r"^[a-z0-9-]+$": "lower-case letters, digits and hyphens",
+    r"^https?://\S+[^/\s]$": "an address that begins with http(s):// and ends without a slash",
+    r"^https?://[^@\s\"]+[^/\s\"]$": "an address that begins with http(s):// and ends without a slash",
+    r"^https?://[^@/\s\"]+/?$": "an address such as http://proxy.example.com:3128, without login or path",
+    r"^/[\w./-]+[\w]$": "the path of a folder that begins with /, such as /srv/docker",
+    r"^[0-9]+[kmg]$": "a whole number followed by k, m or g, such as 20m",
+    r"^[a-z0-9][\w./:@-]+$": "the name of an image, such as registry.internal/python:3.11-slim",
+    r"^[a-z0-9][\w.:-]*(/[a-z0-9._-]+)*$": "a registry and a folder in it, such as registry.internal/bots",
+    r"^9\.[0-9]+\.[0-9]+$": "a version of the 9 series, such as 9.4.9",
+    r"^[0-9A-F]{40}$": "the 40 hexadecimal digits (upper case) of a key's fingerprint",
+    r"^[1-9][0-9]*[smhd]$": "a whole number followed by s, m, h or d, such as 10m",
+    r"^[0-9][0-9A-Za-z.+~-]*$": "the version of a package, such as 1.18.0-1",
+    r"^(never|([01][0-9]|2[0-3]):[0-5][0-9])$": "a time of day such as 04:30, in quotes, or never",
     r"^https?://": "an address that begins with https:// or http://",
 }
 

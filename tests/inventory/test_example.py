@@ -23,6 +23,11 @@ def test_example(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         private(laptop / "secrets" / name, SECRETS["jwt"])
     for name in ("FALLBACK_API_KEY", "TELEGRAM_TOKEN", "FEISHU_APP_SECRET", "FEISHU_VERIFICATION_TOKEN"):
         monkeypatch.setenv(f"CLAWD_{name}", SECRETS["telegram"])
+    for name in ("DATABASE", "GRAFANA", "LOGS", "LOGS_READER"):
+        monkeypatch.setenv(f"CLAWD_{name}_PASSWORD", SECRETS["jwt"])
+    monkeypatch.setenv("CLAWD_ALERTS_TOKEN", SECRETS["jwt"])
+    (laptop / "packages").mkdir()
+    (laptop / "packages" / "grafana.deb").write_bytes(b"!<arch>")
     private(home / ".ssh" / "id_ed25519", "a key")
     (home / "models").mkdir()
     (home / "models" / "qwen2.5-7b-instruct-q4_k_m.gguf").write_bytes(b"GGUF")
@@ -51,8 +56,23 @@ def test_what_the_example_calls_a_default_is_one() -> None:
     example = load(OURS / "example-prod.yml", resolve_secrets=False).inventory
     assert "Default: clawd." in text
     assert Inventory.model_fields["project"].default == "clawd"
-    for section in (example.runtime, example.nginx, example.tls.model_copy(update={"names": ()})):
+    whole = (
+        example.runtime,
+        example.nginx,
+        example.docker,
+        example.nvidia,
+        example.rollout,
+        example.hardening,
+    )
+    for section in (*whole, example.tls.model_copy(update={"names": ()})):
         assert section == type(section)()
+    monitoring, logs, disk = example.monitoring, example.logs, example.hosts["bot1"].disk
+    assert monitoring == type(monitoring)(alerts=monitoring.alerts, grafana=monitoring.grafana)
+    assert disk == type(disk)()  # type: ignore[misc]
+    given = {"password": logs.password, "reader_password": logs.reader_password}
+    chosen = {"kibana_from": logs.kibana_from, "elasticsearch_heap": logs.elasticsearch_heap}
+    assert logs == type(logs)(**given, **chosen)
+    assert example.database == type(example.database)(password=example.database.password)  # type: ignore[union-attr, misc]
     assert (
         example.bot.model_copy(update={"system_prompt": "You are a helpful assistant."})
         == type(example.bot)()
