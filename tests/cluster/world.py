@@ -22,6 +22,8 @@ ROLES = {"front": "nginx", "app1": "runtime", "app2": "runtime", "data": "databa
 MACHINES = {name: f"bot{number}" for number, name in enumerate(ROLES, 1)}
 RELEASES = ("bookworm", "trixie", "bookworm", "trixie")
 MODEL_PORT = 8083
+PAUSE = 0.05
+"""Seconds between two messages on each platform: what two cores carry, hosts and stand-ins together."""
 
 
 def layout_for_cluster(folder: Path) -> Layout:
@@ -148,7 +150,7 @@ class People:
         while not self._enough.is_set():
             yield number
             number += 1
-            time.sleep(0.02)
+            time.sleep(PAUSE)
 
     def answers(self) -> Counter[str]:
         """How often each message has been answered."""
