@@ -10,14 +10,18 @@ import os
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gevent.event import Event
 
 from deploys.supplies import Supplies
+from inventory.errors import HostError
 from inventory.load import Loaded, load
 from provision import sandbox
 from provision.assign import Selection, assign
+from provision.doctor import examine
 from provision.plan import HostResult, Status
 from provision.progress import Silent
 from provision.runlog import RunLog
@@ -90,6 +94,21 @@ class Host:
         finally:
             log.close()
 
+    def examined(self) -> list[str]:
+        """What preflight has to say, refusals last. The host would be a front, and the home of a bot."""
+        loaded, found = self._inventory((), "500M"), []
+        log = RunLog("test", self._layout.folder / "log")
+        try:
+            with Session(loaded, (self.name,), log) as session:
+                assert session.connect() == {}
+                progress: Any = SimpleNamespace(warn=found.append)
+                examine(loaded.inventory, session, progress)
+        except HostError as refused:
+            found += refused.message.splitlines()
+        finally:
+            log.close()
+        return found
+
     def _inventory(self, packages: tuple[str, ...], journal: str) -> Loaded:
         file = self._layout.folder / f"{self.name}-{journal}-{len(packages)}.yml"
         declared = {
@@ -105,6 +124,26 @@ class Host:
         }
         file.write_text(json.dumps(whole))
         return load(file)
+
+
+def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host: Host) -> None:
+    assert host.examined() == []
+    host.on("systemd-run -q --unit=holds-the-port python3 -m http.server -d /run 443; sleep 1")
+    host.on(
+        "cp /etc/apt/sources.list /root/sources; sed -i 's|http://[^/]*|http://127.0.0.1:9|' "
+        "/etc/apt/sources.list"
+    )
+    try:
+        found = host.examined()
+    finally:
+        host.on("systemctl stop holds-the-port; mv /root/sources /etc/apt/sources.list")
+    assert found == [
+        f"{host.name}: port 443, which nginx needs, is held by python3 (holds-the-port.service); "
+        "stop that program there (`ss -ltnp sport = :443`), or choose another port",
+        f"{host.name}: 127.0.0.1:9 of its package sources cannot be reached from there; check its network, "
+        "proxy (`apt-config dump`), /etc/apt, or go through this computer (`internet: false`)",
+    ]
+    assert host.examined() == []
 
 
 def told(result: HostResult) -> str:
