@@ -256,20 +256,26 @@ TRACES = (
     "dpkg -l elasticsearch logstash kibana filebeat python3-yaml 2>/dev/null | grep -E '^.[^un]'; "
     "systemctl list-unit-files --no-legend | grep -E 'elastic|logstash|kibana|filebeat'; true"
 )
-LINES = "/logs-clawd.bot-default/_count"
+LINES = "/var/lib/elasticsearch/lines.jsonl"
 
 
-def test_removed_with_nothing_left_but_the_lines_and_back_from_a_folder_of_packages(
-    host: LogHost, box: Layout, repository: Repository
-) -> None:
-    kept = host.ask("GET", LINES)
+def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
     removed = host.remove()
     assert removed.succeeded, removed.output
     assert host.on(TRACES) == ""
-    assert host.on("ls -d /var/lib/elasticsearch") == "/var/lib/elasticsearch"
+    assert int(host.on(f"wc -l < {LINES}")) > 0
     again = host.remove()
     assert again.succeeded, again.output
     assert not again.changed
+
+
+@pytest.mark.campaign
+def test_back_from_a_folder_of_packages_and_purged(
+    host: LogHost, box: Layout, repository: Repository
+) -> None:
+    """Installed twice more and purged: some minutes."""
+    assert host.remove().succeeded
+    kept = host.on(f"head -n 1 {LINES}")
     folder = repository.folder / "pool"
     loaded = declared(box, host.name, repository, {"folder": str(folder)})
     back = log_host(box, host.name, loaded)
@@ -277,7 +283,7 @@ def test_removed_with_nothing_left_but_the_lines_and_back_from_a_folder_of_packa
     assert first.succeeded, first.output
     assert host.on("ls /etc/apt/sources.list.d | grep clawd || true") == ""
     assert host.on("ls /var/lib/clawd/packages") == ""
-    assert host.ask("GET", LINES) == kept
+    assert host.on(f"head -n 1 {LINES}") == kept
     assert writing(host.calls("elasticsearch")) == [
         (method, path.format(name=host.name)) for method, path in FIRST_CALLS[-2:]
     ], "only the token, which lay in a file, is made again"
