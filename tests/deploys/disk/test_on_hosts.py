@@ -130,7 +130,7 @@ def test_without_the_disk_a_service_does_not_begin_anew(host: WithDisk) -> None:
     host.on("! timeout 20 systemctl start clawd-bot")
     host.disk.show()
     assert host.on("ls -A /var/lib/clawd-bot") == ""
-    host.on("systemctl start clawd-bot && mountpoint /var/lib/clawd-bot")
+    host.on("systemctl start var-lib-clawd-models.mount clawd-bot && mountpoint /var/lib/clawd-bot")
 
 
 def test_damage_is_named_and_repaired(host: WithDisk) -> None:
