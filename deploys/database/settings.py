@@ -90,6 +90,11 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return (Opening(port=PORT, sources=others, purpose="postgresql, from bots"),) if others else ()
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """PostgreSQL's, also where only this host reaches it."""
+    return (PORT,) if settings_for(inventory, host) else ()
+
+
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """Memory as declared; disk for data, log and dumps at least."""
     settings = settings_for(inventory, host)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deploys.component import Opening
-from deploys.database.settings import MIB, needs_for, openings_for, settings_for, url_for
+from deploys.database.settings import MIB, needs_for, openings_for, ports_for, settings_for, url_for
 from deploys.tls.settings import AUTHORITY
 from inventory.model import Inventory
 from tests.deploys.inventories import inventory
@@ -42,6 +42,7 @@ def test_beside_its_only_bot_it_is_not_reached_from_outside() -> None:
     assert (settings.listen, settings.clients) == ("localhost", ("127.0.0.1",))
     assert settings.names == ("10.0.0.1", "127.0.0.1")
     assert openings_for(team(BESIDE), "bot1") == ()
+    assert ports_for(team(BESIDE), "bot1") == (5432,)
     assert url_for(team(BESIDE), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
 
 
