@@ -5,19 +5,26 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,CLAWD_TEST_MODEL,CLAWD_TEST_NGINX)
+TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,$(TESTED_WITH))
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
+# What tests run beside that: programs of these packages, and the libraries they need.
+TOOLS := nginx prometheus prometheus-alertmanager postgresql-15
+LIBRARIES := libgssapi-krb5-2 libicu72 libldap-2.5-0 libpcre2-8-0 libpq5 libxml2 tzdata
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
 PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
 # Of molecule/.
 SCENARIOS ?= default cluster
-export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/nginx/usr/sbin/nginx
+export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/tools/usr/sbin/nginx
+export CLAWD_TEST_PROMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/promtool
+export CLAWD_TEST_AMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/amtool
+export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help up down test test-quick test-hosts lint types packages lock clean
+.PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean
 .DEFAULT_GOAL := help
 
 help:                 ## these targets
@@ -39,11 +46,13 @@ packages:             ## the Debian packages of this machine that the sandbox an
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
 	fi
 
-# The program itself, without the service that its package would start on this machine.
-$(VENV)/nginx: | $(VENV)/.installed packages
-	@cd $(VENV) && (apt-get download -qq nginx 2>/dev/null || \
-	    { $(SUDO) apt-get update -qq && apt-get download -qq nginx; }) && \
-	    dpkg --extract nginx_*.deb nginx.new && mv nginx.new nginx && rm nginx_*.deb
+# The programs themselves, without the services that their packages would start on this machine.
+$(VENV)/tools: | $(VENV)/.installed
+	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(LIBRARIES)"
+	@rm -rf $@.new && mkdir -p $@.new/packages && cd $@.new/packages && \
+	    (apt-get download -qq $(TOOLS) 2>/dev/null || { $(SUDO) apt-get update -qq && apt-get download -qq $(TOOLS); }) && \
+	    for package in *.deb; do dpkg --extract "$$package" ..; done
+	@rm -rf $@.new/packages && mv $@.new $@
 
 $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
@@ -68,19 +77,24 @@ down:                 ## removes what make up made, but not its cache
 	@$(SUDO) rm -rf inventory/.clawd/sandbox
 	@rm -rf $(VENV)
 
-test: packages $(VENV)/.engine $(VENV)/nginx $(MODEL) lint types   ## every test
-	@$(BIN)/pytest -q runtime/tests
-	@$(SUDO) $(BIN)/pytest -q $(COOPERATIVE)
-	@$(SUDO) $(BIN)/pytest -q $(PLAIN)
+test: packages $(VENV)/.engine $(VENV)/tools $(MODEL) lint types   ## every test but the campaigns
+	@$(BIN)/pytest -q -m "not campaign" runtime/tests
+	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(COOPERATIVE)
+	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN)
 
-test-quick: $(VENV)/.installed $(VENV)/nginx   ## the tests that need neither a host nor a model
-	@$(BIN)/pytest -q -m "not host and not model" runtime/tests
-	@$(BIN)/pytest -q -m "not host and not model" $(COOPERATIVE)
-	@$(BIN)/pytest -q -m "not host and not model" $(PLAIN)
+test-quick: $(VENV)/.installed $(VENV)/tools   ## the tests that need neither a host nor a model
+	@$(BIN)/pytest -q -m "not host and not model and not campaign" runtime/tests
+	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(COOPERATIVE)
+	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(PLAIN)
 
-test-hosts: packages $(VENV)/.engine $(VENV)/nginx $(MODEL)   ## the tests on real hosts
-	@$(SUDO) $(BIN)/pytest -q -m host $(COOPERATIVE)
-	@$(SUDO) $(BIN)/pytest -q -m host $(PLAIN)
+test-hosts: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## the tests on real hosts
+	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(COOPERATIVE)
+	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(PLAIN)
+
+campaign: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## long tests: clusters under load, kills, every component on hosts
+	@$(BIN)/pytest -q -m campaign runtime/tests
+	@$(SUDO) $(BIN)/pytest -q -m campaign $(COOPERATIVE)
+	@$(SUDO) $(BIN)/pytest -q -m campaign $(PLAIN)
 
 lint: $(VENV)/.installed   ## ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
