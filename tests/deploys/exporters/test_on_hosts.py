@@ -31,6 +31,7 @@ from tests.standins.grafana.package import build
 
 pytestmark = [
     pytest.mark.host,
+    pytest.mark.campaign,
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
 ]
