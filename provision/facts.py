@@ -142,7 +142,8 @@ done
 ! command -v ss >/dev/null || ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
     program=${process#*\"}; program=${program%%\"*}
     pid=${process#*pid=}; pid=${pid%%,*}
-    unit=$(grep -o '[^/]*\.service$' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
+    # A container's group is named docker/<id> or docker-<id>.scope.
+    unit=$(grep -oE '[^/]*\.service$|docker[-/][0-9a-f]{12}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
     echo "listens=${local##*:}|$program|$unit"
 done
 ! command -v nvidia-smi >/dev/null ||
