@@ -162,7 +162,7 @@ def test_a_package_lock_that_is_held(host: Host) -> None:
     finally:
         host.on("systemctl stop holds-the-lock")
     assert "Packages ca-certificates" in text
-    assert "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process" in text
+    assert "Could not get lock /var/lib/dpkg/lock-frontend. It is held by process" in text
     assert "(python3) on the host holds the package lock; wait until it is done" in text
     assert host.on(LIVE) == before
     assert host.apply("tree").status is Status.DONE
