@@ -86,14 +86,15 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
 
 def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
     release = release_of(facts.id, facts.version)
-    runs_bots = "runtime" in inventory.hosts[host].roles and inventory.runtime.run_with == "systemd"
+    # In a container as well: its Python is the host's, for which the release is made.
+    runs_bots = "runtime" in inventory.hosts[host].roles
     if release is None:
         known = ", ".join(str(item) for item in RELEASES)
         yield Finding(f"{host}: {facts.id} {facts.version} is not supported; supported are {known}")
     elif release.python < OLDEST_PYTHON and runs_bots:
         yield Finding(
             f"{host}: {release} has Python {_dotted(release.python)}, and the bots need "
-            f"{_dotted(OLDEST_PYTHON)}; write `runtime: {{run_with: docker}}`, or take a newer release"
+            f"{_dotted(OLDEST_PYTHON)}; take a newer release"
         )
     if facts.architecture not in ARCHITECTURES:
         yield Finding(
