@@ -100,7 +100,21 @@ def contains(there: Any, wanted: Any) -> bool:
 class AnswersFact(Fact):
     """Status and body of each of some reading calls; status 0 where nobody answers."""
 
-    def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
+    def command(self, server: Server, calls: tuple[Call, ...]) -> str:
+        """The program with its calls. There is no secret among them."""
+        return command(server, calls, reading=True)
+
+    @staticmethod
+    def default() -> tuple[tuple[int, Any], ...]:
+        """No answer."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[tuple[int, Any], ...]:
+        """Turn the program's JSON into pairs."""
+        return tuple((status, body) for status, body in json.loads(output[-1]))
+
+
+def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
     """The shell command that makes `calls`: prints the answers, or fails at the first not accepted."""
     return assignments(program=PROGRAM, spec=_spec(server, calls, reading)) + 'python3 -c "$program" "$spec"'
 

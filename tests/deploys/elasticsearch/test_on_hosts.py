@@ -24,6 +24,7 @@ from tests.standins.elastic.build import Repository, build, serving
 
 pytestmark = [
     pytest.mark.host,
+    pytest.mark.campaign,  # four programs on two hosts: about four minutes a release on two busy cores
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
 ]
@@ -269,7 +270,6 @@ def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
     assert not again.changed
 
 
-@pytest.mark.campaign
 def test_back_from_a_folder_of_packages_and_purged(
     host: LogHost, box: Layout, repository: Repository
 ) -> None:
