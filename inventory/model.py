@@ -71,7 +71,8 @@ class Host(Declared):
     )
     disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
     gpu: Literal["auto", "none", "required"] = Field(
-        "none", description="NVIDIA driver: where a GPU is found (`auto`), not at all, or else it is an error."
+        "none",
+        description="NVIDIA driver: where a GPU is found (`auto`), not at all, or else it is an error.",
     )
     roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
     internet: bool = Field(

@@ -65,6 +65,8 @@ def _with(exporter: Exporter, settings: ExportersSettings) -> None:
     values = {"after": exporter.after, "memory_max": MEMORY_MAX}
     files.template("exporters/service.conf", exporter.drop_in, values)
     packages.installed(exporter.package, component=exporter.component)
+    # Again: while it is installed, a package may take the file for its own account (PostgreSQL's on Debian 13).
+    files.put(exporter.defaults, defaults_text(exporter.arguments, exporter.environment))
     if BLACKBOX_CONFIG in exporter.reads:
         if settings.trust == "own":
             internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)

@@ -28,6 +28,9 @@ class Exporter:
     """Files besides those that every exporter has."""
     after: str = ""
     """A unit that should run before, and is waited for."""
+    owner: str = "root"
+    mode: str = "0644"
+    """Of its arguments' file, as every installation of its package makes them."""
     shows: str = ""
     """A metric that it tells only when it reaches what it measures, or is at work."""
 
@@ -133,6 +136,8 @@ def _postgres(listen: str) -> Exporter:
         (f"--web.listen-address={listen}:{POSTGRES}",),
         source,
         after="postgresql.service",
+        owner=ACCOUNT,
+        mode="0640",
         shows="pg_up 1",
     )
 

@@ -54,7 +54,7 @@ def test_a_team_is_counted_host_by_host(light: Path) -> None:
         "front": {"roles": ["nginx"], "memory": "1G"},
         "db": {"roles": ["database"], "memory": "2G"},
         "watch": {"roles": ["monitoring"], "memory": "2G"},
-        "logs": {"roles": ["logs"], "memory": "4G"},
+        "logs": {"roles": ["logs"], "memory": "6G"},
     }
     team = planned(light, hosts, database={"password": PASSWORD}, logs={"password": PASSWORD})
     refuse(team, hosts)

@@ -66,7 +66,8 @@ def test_people_are_answered_while_one_bot_is_away(host: Any) -> None:
 def test_prometheus_watches_every_host(host: Any) -> None:
     if name_of(host) != "web1":
         pytest.skip("asked of the monitoring host")
-    found = json.loads(host.check_output("curl -fsS http://127.0.0.1:9090/api/v1/query?query=up"))
+    asked = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/api/v1/query?query=up').read().decode())"
+    found = json.loads(host.check_output("python3 -c %s", asked))
     up = {
         (series["metric"]["job"], series["metric"]["instance"]): series["value"][1]
         for series in found["data"]["result"]
