@@ -262,6 +262,14 @@ def removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
     assert [line for line in difference if line[0] in "<>"] == ["> file /var/lib/docker"]
     assert "lasting" not in host.on("ps ax")
     assert host.on("ps ax | grep -cE '[d]ockerd|[c]ontainerd|time.sleep[(]' || true") == "0"
+
+
+@pytest.mark.campaign
+def test_what_was_kept_is_there_again_and_goes_when_it_is_purged(at_once: AtOnce) -> None:
+    at_once(what_was_kept_is_there_again_and_goes_when_it_is_purged)
+
+
+def what_was_kept_is_there_again_and_goes_when_it_is_purged(host: Host) -> None:
     host.apply()
     assert host.on("docker volume ls -q; docker images --format '{{.Repository}}'") == "kept\nweb"
     host.run("remove", purge=True)
