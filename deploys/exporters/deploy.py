@@ -60,13 +60,12 @@ def remove() -> None:
 
 def _with(exporter: Exporter, settings: ExportersSettings) -> None:
     """The arguments lie there first, so that it never listens where it should not."""
-    files.put(exporter.defaults, defaults_text(exporter.arguments, exporter.environment))
+    text = defaults_text(exporter.arguments, exporter.environment)
+    files.put(exporter.defaults, text, owner=exporter.owner, group=exporter.owner, mode=exporter.mode)
     files.directory(exporter.drop_in.rsplit("/", 1)[0])
     values = {"after": exporter.after, "memory_max": MEMORY_MAX}
     files.template("exporters/service.conf", exporter.drop_in, values)
     packages.installed(exporter.package, component=exporter.component)
-    # Again: while it is installed, a package may take the file for its own account (PostgreSQL's on Debian 13).
-    files.put(exporter.defaults, defaults_text(exporter.arguments, exporter.environment))
     if BLACKBOX_CONFIG in exporter.reads:
         if settings.trust == "own":
             internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)
