@@ -8,9 +8,10 @@ RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,$(TESTED_WITH))
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
-# What tests run beside that: programs of these packages, and the libraries they need.
+# What tests run beside that: the programs of these packages, unpacked; what they need, and further tools.
 TOOLS := nginx prometheus prometheus-alertmanager postgresql-15
-LIBRARIES := libgssapi-krb5-2 libicu72 libldap-2.5-0 libpcre2-8-0 libpq5 libxml2 tzdata
+LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
+    libgssapi-krb5-2 libicu72 libldap-2.5-0 libpcre2-8-0 libpq5 libxml2 tzdata
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
