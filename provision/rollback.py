@@ -24,6 +24,9 @@ KEPT = (
     "etc/systemd/system/clawd-bot.service",
     "etc/systemd/system/clawd-engine.service",
     "opt/clawd/current",
+    # With what both were last started, so that nothing seems to differ afterwards.
+    "var/lib/clawd/state/clawd-bot.service.stamp",
+    "var/lib/clawd/state/clawd-engine.service.stamp",
 )
 ARCHIVE = "/var/lib/clawd/state/previous.tar"
 
