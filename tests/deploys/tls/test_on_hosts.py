@@ -94,9 +94,14 @@ class Front(Host):
         return self.apply("nginx", **{"upstreams": ["127.0.0.1:8080"], **paths, **changes})
 
     def served(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(
-            ssl.get_server_certificate((self.address, 443), timeout=10).encode()
-        )
+        context = ssl._create_unverified_context()
+        with (
+            socket.create_connection((self.address, 443), timeout=10) as plain,
+            context.wrap_socket(plain) as connection,
+        ):
+            shown = connection.getpeercert(binary_form=True)
+        assert shown
+        return x509.load_der_x509_certificate(shown)
 
     def ask(self, path: str, method: str = "GET") -> int:
         context = ssl._create_unverified_context()
