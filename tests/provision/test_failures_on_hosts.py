@@ -57,7 +57,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
         sandbox.down(layout=box, purge=True)
 
 
-@pytest.fixture(scope="module", params=list(RELEASES), ids=list(RELEASES.values()))
+# One release in every test run, the other in campaigns.
+HOSTS = tuple(
+    pytest.param(name, id=release, marks=pytest.mark.campaign if release == "bookworm" else ())
+    for name, release in RELEASES.items()
+)
+
+
+@pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest, box: Layout) -> Host:
     """A host that base has been applied to."""
     host = Host(request.param, box)

@@ -59,7 +59,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
         sandbox.down(layout=box, purge=True)
 
 
-@pytest.fixture(scope="module", params=["bot1", "bot2"], ids=RELEASES)
+# One release in every test run, the other in campaigns.
+HOSTS = (
+    pytest.param("bot1", id="bookworm"),
+    pytest.param("bot2", id="trixie", marks=pytest.mark.campaign),
+)
+
+
+@pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest, box: Layout) -> Iterator[WithDisk]:
     name: str = request.param
     with Attached(box, name, box.folder.parent / f"{name}.img") as disk:

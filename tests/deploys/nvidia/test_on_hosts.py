@@ -118,7 +118,14 @@ def repositories(box: Layout) -> Iterator[tuple[str, Path]]:
         yield address, key
 
 
-@pytest.fixture(scope="module", params=["bot1", "bot2"], ids=RELEASES)
+# One release in every test run, the other in campaigns.
+HOSTS = (
+    pytest.param("bot1", id="bookworm", marks=pytest.mark.campaign),
+    pytest.param("bot2", id="trixie"),
+)
+
+
+@pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest, box: Layout, repositories: tuple[str, Path]) -> WithGpu:
     host = WithGpu(request.param, box, box.folder.parent, *repositories)
     host.on(

@@ -84,7 +84,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
         sandbox.down(layout=box, purge=True)
 
 
-@pytest.mark.parametrize("name", ["bot1", "bot2"])
+# One release in every test run, the other in campaigns.
+HOSTS = (
+    pytest.param("bot1", id="bookworm"),
+    pytest.param("bot2", id="trixie", marks=pytest.mark.campaign),
+)
+
+
+@pytest.mark.parametrize("name", HOSTS)
 def test_what_was_brought_goes_unless_it_is_needed(name: str, box: Layout) -> None:
     host = Host(name, box, box.folder.parent)
     assert host.apply(("install", "one", "jq", "hello")) == 1
@@ -99,7 +106,7 @@ def test_what_was_brought_goes_unless_it_is_needed(name: str, box: Layout) -> No
     assert host.apply(("remove", "one"), ("remove", "two")) == 0
 
 
-@pytest.mark.parametrize("name", ["bot1", "bot2"])
+@pytest.mark.parametrize("name", HOSTS)
 def test_what_somebody_else_came_to_need_stays(name: str, box: Layout) -> None:
     host = Host(name, box, box.folder.parent)
     host.apply(("install", "three", "libonig5", "hello"))
