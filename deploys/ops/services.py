@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from pyinfra import host
+from pyinfra import state as run
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
@@ -67,11 +68,14 @@ def _converge(
 ) -> Iterator[StringCommand]:
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit), watch=watch)
     stamp = stamp_of(inputs, state.watched)
-    new_files = any(map(_changes, changed)) or any(expected(host, path) for path in watch)
+    served = _served(unit)
+    changing = {path for path in watch if expected(host, path)} - served
+    new_files = bool(changing) or any(map(_changes, changed))
     action = action_for(state, stamp, new_files=new_files, reload=reload)
     if action is None:
         return
     record(Change(unit, (action,)))
+    served |= changing
     yield script(
         _CONVERGE,
         unit=unit,
@@ -82,6 +86,15 @@ def _converge(
         timeout=timeout,
         undo=undo or "",
     )
+
+
+def _served(unit: str) -> set[str]:
+    """The changed files that an earlier operation has started `unit` with; planned and carried out apart.
+
+    Two components may watch for the same unit: it is started once.
+    """
+    known: dict[tuple[str, bool], set[str]] = host.connector_data.setdefault("clawd_served", {})
+    return known.setdefault((unit, bool(run.is_executing)), set())
 
 
 def _changes(meta: OperationMeta) -> bool:
