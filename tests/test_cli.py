@@ -98,7 +98,7 @@ def test_check_shows_what_every_host_gets(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("one: base, firewall, tls")
+    assert done.stdout.startswith("one: base, hardening, firewall, tls")
 
 
 def test_the_schema_is_json() -> None:

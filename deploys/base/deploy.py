@@ -27,7 +27,13 @@ SSHD = "/etc/ssh/sshd_config.d/10-clawd.conf"
 SSHD_FILES = ("/etc/ssh/sshd_config.d/05-clawd-hardening.conf", SSHD)
 """What of sshd's configuration is ours: first that of the component hardening, so that it wins."""
 SUDOERS = "/etc/sudoers.d/clawd"
-FOLDERS = ("/etc/clawd/secrets", "/etc/clawd", "/opt/clawd")
+FOLDERS = (
+    "/etc/clawd/secrets",
+    "/etc/clawd",
+    "/opt/clawd",
+    "/usr/local/lib/clawd",
+    "/etc/systemd/journald.conf.d",
+)
 JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 
 # The new drop-in before all of the present configuration: sshd heeds the first mention of an option.

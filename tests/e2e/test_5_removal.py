@@ -16,6 +16,10 @@ MAY_DIFFER = (
     "/etc/subgid-",
     "/etc/mailcap",
     "/etc/ssl/certs/",
+    "alternatives.log",
+    "dpkg.log",
+    # The zone of the clock stays: which one was there before is not known.
+    "/etc/timezone",
 )
 
 
