@@ -31,7 +31,7 @@ def assign(inventory: Inventory, selection: Selection) -> Mapping[str, Sequence[
 
     Raises `ClawdError` for a component that does not exist.
     """
-    _check_known(selection.components, [component.name for component in COMPONENTS], "--tags", "component")
+    check_components(selection)
     wanted = [item for item in COMPONENTS if not selection.components or item.name in selection.components]
     return {
         host: [
@@ -41,6 +41,11 @@ def assign(inventory: Inventory, selection: Selection) -> Mapping[str, Sequence[
         ]
         for host in selected_hosts(inventory, selection)
     }
+
+
+def check_components(selection: Selection) -> None:
+    """Raises `ClawdError` for a selected component that does not exist."""
+    _check_known(selection.components, [component.name for component in COMPONENTS], "--tags", "component")
 
 
 def _check_known(given: Iterable[str], known: Iterable[str], option: str, kind: str) -> None:

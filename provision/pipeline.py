@@ -23,7 +23,7 @@ from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
 from provision import capacity, doctor, installed, journal, rollout
 from provision import verify as checks
-from provision.assign import Selection, assign, selected_hosts
+from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
 from provision.lock import Locks
 from provision.offline import apt_options, share
@@ -149,6 +149,7 @@ def verify(run: Run) -> Outcome:
 
 def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     """Takes the selected components off the selected hosts; without a selection, all of them."""
+    check_components(run.selection)
     with connected(run) as (session, unreachable), Locks(session, session.hosts, "remove"):
         run.progress.step("plan")
         chosen = run.selection.components

@@ -117,3 +117,11 @@ def test_every_command_about_hosts_has_help(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0
     assert "--limit" in done.stdout
+
+
+def test_removing_a_component_that_there_is_not_is_told_before_any_host_is_reached(tmp_path: Path) -> None:
+    done = cli("remove", "-i", str(inventory(tmp_path)), "--tags", "ngnix", cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 1
+    assert "--tags ngnix: there is no such component" in done.stderr
+    assert "did you mean nginx?" in done.stderr
+    assert "cannot be reached" not in done.stderr
