@@ -1,6 +1,7 @@
 # make up     a throwaway host that serves the bots     make test   every test
 # make down   removes everything these made              make help   the rest
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +26,8 @@ export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean
+.PHONY: help up down test test-runtime test-cooperative test-plain test-quick test-hosts campaign lint types \
+    packages lock clean
 .DEFAULT_GOAL := help
 
 help:                 ## these targets
@@ -35,8 +37,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml | packages
 	@echo "creating the environment from requirements.lock"
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^llama-cpp-python==/ {skip = 1; next} /^[a-z]/ {skip = 0} !skip' requirements.lock > $(VENV)/wheels.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable runtime
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable runtime
 	@touch $@
 
 packages:             ## the Debian packages of this machine that the sandbox and the build need
@@ -57,7 +59,7 @@ $(VENV)/tools: | $(VENV)/.installed
 
 $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
 	@touch $@
 
 $(MODEL): | $(VENV)/.engine
@@ -78,10 +80,18 @@ down:                 ## removes what make up made, but not its cache
 	@$(SUDO) rm -rf inventory/.clawd/sandbox
 	@rm -rf $(VENV)
 
+# Two parts at a time: a run on hosts mostly waits for them. Each line of theirs says of which part it is.
 test: packages $(VENV)/.engine $(VENV)/tools $(MODEL) lint types   ## every test but the campaigns
-	@$(BIN)/pytest -q -m "not campaign" runtime/tests
-	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(COOPERATIVE)
-	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN)
+	@$(MAKE) --no-print-directory --keep-going -j2 test-cooperative test-runtime test-plain
+
+test-cooperative:
+	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(COOPERATIVE) 2>&1 | sed -u 's/^/deploys: /'
+
+test-runtime:
+	@$(BIN)/pytest -q -m "not campaign" runtime/tests 2>&1 | sed -u 's/^/runtime: /'
+
+test-plain:
+	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN) 2>&1 | sed -u 's/^/whole:   /'
 
 test-quick: $(VENV)/.installed $(VENV)/tools   ## the tests that need neither a host nor a model
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" runtime/tests
@@ -111,7 +121,7 @@ lock:                 ## resolve the lock files anew (needs uv)
 
 $(VENV)/molecule/.installed: molecule/requirements.lock | $(VENV)/.installed
 	@$(PYTHON) -m venv $(VENV)/molecule
-	@$(VENV)/molecule/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@$(VENV)/molecule/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 .PHONY: molecule
