@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from provision import sandbox
-from tests.cluster.world import MODEL_PORT, RELEASES, Cluster, layout_for_cluster
-from tests.e2e.world import FEISHU_PORT, ROOT, TELEGRAM_PORT
+from tests.cluster.world import Cluster, layout_for_cluster
+from tests.deployment import ROOT
+from tests.platforms import MODEL_PORT, feishu_at, telegram_at
 from tests.standins.control import Control
-from tests.standins.feishu.app import FeishuStandin
-from tests.standins.feishu.state import Credentials
 from tests.standins.outbound import Reach
 from tests.standins.serve import serving
-from tests.standins.telegram.app import TelegramStandin
-from tests.standins.telegram.webhook import Rules
 
 sys.path.insert(0, str(ROOT / "runtime" / "tests" / "bot"))
 
@@ -35,38 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Four bare hosts and an operator's empty folder."""
     folder = tmp_path_factory.mktemp("cluster")
-    made = Cluster(folder, layout_for_cluster(folder / "sandbox"))
-    sandbox.down(purge=True, layout=made.layout)
-    try:
-        sandbox.up(hosts=len(RELEASES), releases=RELEASES, layout=made.layout)
+    with Cluster(folder, layout_for_cluster(folder / "sandbox")).fresh() as made:
         yield made
-    finally:
-        sandbox.down(purge=True, layout=made.layout)
 
 
 @pytest.fixture(scope="session")
 def telegram(cluster: Cluster) -> Iterator[Control]:
     """The Telegram stand-in, where the hosts reach it."""
-    rules = Rules(Reach(), reserved_addresses=True, pace=0.1)
-    stand_in = TelegramStandin([cluster.secret("telegram-token")], rules)
-    host = str(cluster.layout.machine_address)
-    with serving(stand_in.app, host=host, port=TELEGRAM_PORT) as url, Control(url) as control:
+    with telegram_at(cluster.here, cluster.secret("telegram-token")) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def feishu(cluster: Cluster) -> Iterator[Control]:
     """The Feishu stand-in, where the hosts reach it; it trusts the deployment's authority."""
-    credentials = Credentials(
-        "cli_e2e",
-        cluster.secret("feishu-app-secret"),
-        cluster.secret("feishu-encrypt-key"),
-        cluster.secret("feishu-verification-token"),
-    )
-    authority = cluster.folder / "inventory" / ".clawd" / "cluster" / "ca" / "ca.pem"
-    stand_in = FeishuStandin(credentials, Reach(ca=authority), pace=0.01)
-    host = str(cluster.layout.machine_address)
-    with serving(stand_in.app, host=host, port=FEISHU_PORT) as url, Control(url) as control:
+    with feishu_at(cluster.here, cluster.feishu_app, Reach(ca=cluster.authority)) as control:
         yield control
 
 
@@ -75,8 +54,7 @@ def model(cluster: Cluster) -> Iterator[str]:
     """A server of the OpenAI chat protocol that answers `re: <question>`."""
     from program import model_server
 
-    host = str(cluster.layout.machine_address)
-    with serving(model_server(pause=0.01), host=host, port=MODEL_PORT) as url:
+    with serving(model_server(pause=0.01), host=cluster.here, port=MODEL_PORT) as url:
         yield url
 
 

@@ -8,20 +8,18 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from provision.sandbox import Layout
-from tests.e2e.world import FEISHU_PORT, ROOT, TELEGRAM_PORT, World
+from provision.sandbox import Layout, Release
+from tests.deployment import ROOT, Deployment
+from tests.platforms import MODEL_PORT
 from tests.standins.control import Control
 
 ROLES = {"front": "nginx", "app1": "runtime", "app2": "runtime", "data": "database"}
-MACHINES = {name: f"bot{number}" for number, name in enumerate(ROLES, 1)}
-RELEASES = ("bookworm", "trixie", "bookworm", "trixie")
-MODEL_PORT = 8083
 PAUSE = 0.05
 """Seconds between two messages on each platform: what two cores carry, hosts and stand-ins together."""
 
@@ -32,21 +30,16 @@ def layout_for_cluster(folder: Path) -> Layout:
 
 
 @dataclass
-class Cluster(World):
+class Cluster(Deployment):
     """Four hosts, each with one role, and the project folder of a made-up operator."""
 
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Their names in the inventory."""
-        return tuple(ROLES)
-
-    def address(self, host: str) -> str:
-        """The address of a host."""
-        return str(self.layout.address(MACHINES[host]))
-
-    def on(self, host: str, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a command as root on a host, apart from the program under test."""
-        return super().on(MACHINES[host], command, check=check)
+    RELEASES: ClassVar[dict[str, Release]] = {
+        "front": "bookworm",
+        "app1": "trixie",
+        "app2": "bookworm",
+        "data": "trixie",
+    }
+    PROJECT = "cluster"
 
     def another_release(self, note: str) -> Path:
         """A checkout whose runtime differs from ours in a note alone, which makes it another release."""
@@ -61,37 +54,28 @@ class Cluster(World):
         (copy / "runtime" / "clawd_runtime" / "note.txt").write_text(note)
         return copy
 
-    def _inventory_text(self, hosts: tuple[str, ...], replacing: Mapping[str, str]) -> str:
-        machine, secrets = self.layout.machine_address, self.layout.secrets
+    def inventory(self) -> Path:
+        """Writes the inventory."""
         declared = "".join(
-            f"  {host}: {{address: {self.address(host)}, user: operator, ssh_key: {self.layout.key}, "
-            f"roles: [{ROLES[host]}]}}\n"
-            for host in hosts
+            f"  {host}: {{{self.login(host)}, roles: [{ROLES[host]}]}}\n" for host in self.hosts
         )
-        sections = {
-            "project": "project: cluster",
-            "known_hosts": f"known_hosts: {self.layout.known_hosts}",
-            "hosts": f"hosts:\n{declared}",
-            "database": f"database:\n  password: !file {secrets}/console-jwt-secret",
-            "models": f"""models:
-  default: {{engine: openai-compatible, endpoint: "http://{machine}:{MODEL_PORT}/v1"}}""",
-            "channels": f"""channels:
-  telegram:
-    token: !file {secrets}/telegram-token
-    secret_token: !file {secrets}/telegram-secret-token
-    api_base: http://{machine}:{TELEGRAM_PORT}
-  feishu:
-    app_id: cli_e2e
-    app_secret: !file {secrets}/feishu-app-secret
-    encrypt_key: !file {secrets}/feishu-encrypt-key
-    verification_token: !file {secrets}/feishu-verification-token
-    api_base: http://{machine}:{FEISHU_PORT}
-  console:
-    jwt_secret: !file {secrets}/console-jwt-secret""",
-            "bot": "bot:\n  rate_limit_per_minute: 100000",
-            "nginx": "nginx:\n  requests_per_second: 2000",
-        }
-        return "\n".join({**sections, **replacing}.values()) + "\n"
+        return self.declare(
+            "e2e",
+            f"""project: {self.PROJECT}
+known_hosts: {self.layout.known_hosts}
+hosts:
+{declared}
+database:
+  password: !file {self.layout.secrets}/console-jwt-secret
+models:
+  default: {{engine: openai-compatible, endpoint: "http://{self.here}:{MODEL_PORT}/v1"}}
+{self.channels}
+bot:
+  rate_limit_per_minute: 100000
+nginx:
+  requests_per_second: 2000
+""",
+        )
 
 
 class People:

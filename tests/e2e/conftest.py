@@ -11,14 +11,10 @@ import pytest
 
 from provision import sandbox
 from tests.e2e import watcher
-from tests.e2e.world import FEISHU_PORT, RELEASES, TELEGRAM_PORT, World, layout_for_tests
+from tests.e2e.world import World, layout_for_tests
+from tests.platforms import feishu_at, telegram_at
 from tests.standins.control import Control
-from tests.standins.feishu.app import FeishuStandin
-from tests.standins.feishu.state import Credentials
 from tests.standins.outbound import Reach
-from tests.standins.serve import serving
-from tests.standins.telegram.app import TelegramStandin
-from tests.standins.telegram.webhook import Rules
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,38 +32,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if not Path(model).is_file():
         pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make test` does")
     folder = tmp_path_factory.mktemp("operator")
-    made = World(folder, layout_for_tests(folder / "sandbox"))
-    sandbox.down(purge=True, layout=made.layout)
-    try:
-        sandbox.up(hosts=len(RELEASES), releases=RELEASES, layout=made.layout)
+    with World(folder, layout_for_tests(folder / "sandbox")).fresh() as made:
         yield made
-    finally:
-        sandbox.down(purge=True, layout=made.layout)
 
 
 @pytest.fixture(scope="session")
 def telegram(world: World) -> Iterator[Control]:
     """The Telegram stand-in, where the hosts reach it."""
-    rules = Rules(Reach(), reserved_addresses=True, pace=0.1)
-    stand_in = TelegramStandin([world.secret("telegram-token")], rules)
-    host = str(world.layout.machine_address)
-    with serving(stand_in.app, host=host, port=TELEGRAM_PORT) as url, Control(url) as control:
+    with telegram_at(world.here, world.secret("telegram-token")) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def feishu(world: World) -> Iterator[Control]:
     """The Feishu stand-in, where the hosts reach it; it trusts the deployment's authority."""
-    credentials = Credentials(
-        "cli_e2e",
-        world.secret("feishu-app-secret"),
-        world.secret("feishu-encrypt-key"),
-        world.secret("feishu-verification-token"),
-    )
-    authority = world.folder / "inventory" / ".clawd" / "e2e" / "ca" / "ca.pem"
-    stand_in = FeishuStandin(credentials, Reach(ca=authority), pace=0.01)
-    host = str(world.layout.machine_address)
-    with serving(stand_in.app, host=host, port=FEISHU_PORT) as url, Control(url) as control:
+    with feishu_at(world.here, world.feishu_app, Reach(ca=world.authority)) as control:
         yield control
 
 

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
@@ -23,21 +22,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from provision import sandbox
 from provision.sandbox import Layout
 from tests.e2e.world import World
+from tests.platforms import MODEL_PORT, feishu_at, telegram_at
 from tests.standins.control import Control
-from tests.standins.feishu.app import FeishuStandin
-from tests.standins.feishu.state import Credentials
 from tests.standins.outbound import Reach
 from tests.standins.serve import serving
-from tests.standins.telegram.app import TelegramStandin
-from tests.standins.telegram.webhook import Rules
 
 pytestmark = pytest.mark.campaign
 
 CHAT, ROOM = -100200300, "oc_ops"
-TELEGRAM_PORT, FEISHU_PORT, MODEL_PORT = 8083, 8084, 8085
 ANSWER_SECONDS = 2.0
 # Whoever writes has to wait for this lock, as for a disk that is slow.
 SLOW_DISK = """
@@ -100,21 +94,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         folder / "sandbox", bridge="clmo", subnet=IPv4Network("10.213.95.0/24"), table="clawd_mon_test"
     )
     world = World(folder, box)
-    sandbox.down(purge=True, layout=box)
-    with ExitStack() as stack:
-        stack.callback(sandbox.down, purge=True, layout=box)
-        sandbox.up(hosts=2, releases=("bookworm", "trixie"), layout=box)
-        machine = str(box.machine_address)
-        rules = Rules(Reach(), reserved_addresses=True, pace=0.1)
-        telegram_app = TelegramStandin([world.secret("telegram-token")], rules).app
-        names = ("feishu-app-secret", "feishu-encrypt-key", "feishu-verification-token")
-        app = Credentials("cli_e2e", *(world.secret(name) for name in names))
-        feishu_app = FeishuStandin(app, Reach()).app
-        stack.enter_context(serving(slow_model(), host=machine, port=MODEL_PORT))
-        telegram, feishu = (
-            stack.enter_context(Control(stack.enter_context(serving(made, host=machine, port=port))))
-            for made, port in ((telegram_app, TELEGRAM_PORT), (feishu_app, FEISHU_PORT))
-        )
+    with (
+        world.fresh(),
+        serving(slow_model(), host=world.here, port=MODEL_PORT),
+        telegram_at(world.here, world.secret("telegram-token")) as telegram,
+        feishu_at(world.here, world.feishu_app, Reach()) as feishu,
+    ):
         telegram.post("chats", id=CHAT, type="supergroup", title="ops")
         feishu.post("chats", id=ROOM, type="group")
         declare(world)
@@ -124,43 +109,32 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def declare(world: World) -> None:
-    box, secrets = world.layout, world.layout.secrets
-    machine = box.machine_address
-    login = f"user: operator, ssh_key: {box.key}"
-    (world.folder / "inventory").mkdir()
-    (world.folder / "inventory" / "watched.yml").write_text(f"""project: watched
-known_hosts: {box.known_hosts}
+    world.declare(
+        "watched",
+        f"""project: watched
+known_hosts: {world.layout.known_hosts}
 hosts:
-  watch: {{address: {box.address("bot1")}, {login}, roles: [monitoring]}}
-  bot: {{address: {box.address("bot2")}, {login}, roles: [runtime, nginx]}}
+  watch: {{{world.login("bot1")}, roles: [monitoring]}}
+  bot: {{{world.login("bot2")}, roles: [runtime, nginx]}}
 models:
-  default: {{engine: openai-compatible, endpoint: "http://{machine}:{MODEL_PORT}/v1", model: scripted}}
+  default: {{engine: openai-compatible, endpoint: "http://{world.here}:{MODEL_PORT}/v1", model: scripted}}
 bot:
   language: zh
   rate_limit_per_minute: 10000
-channels:
-  telegram:
-    token: !file {secrets}/telegram-token
-    secret_token: !file {secrets}/telegram-secret-token
-    api_base: http://{machine}:{TELEGRAM_PORT}
-  feishu:
-    app_id: cli_e2e
-    app_secret: !file {secrets}/feishu-app-secret
-    encrypt_key: !file {secrets}/feishu-encrypt-key
-    verification_token: !file {secrets}/feishu-verification-token
-    api_base: http://{machine}:{FEISHU_PORT}
+{world.channels}
 monitoring:
   scrape_interval: 2
   evaluation_interval: 2
   window: 20
   sustained: 6
   alerts:
-    token: !file {secrets}/console-jwt-secret
+    token: !file {world.layout.secrets}/console-jwt-secret
     telegram_chat: {CHAT}
     feishu_chat: {ROOM}
     group_wait: 1
     group_interval: 5
-""")
+""",
+    )
 
 
 class Talk:

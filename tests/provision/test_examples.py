@@ -14,8 +14,8 @@ from inventory.load import Loaded, load
 from provision.assign import Selection, assign
 from provision.capacity import capacity_of, shortages
 from tests import ggufs
+from tests.examples.given import EXAMPLES, SECRETS
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "inventory" / "examples"
 NAMES = ("single", "team", "gpu-70b")
 SMALL = ggufs.Model(1_543_714_304, 28, 12, 2, 1536, 8960, 151936)
 """The numbers of Qwen2.5-1.5B."""
@@ -23,18 +23,6 @@ MODELS = {
     "qwen2.5-1.5b-instruct-q4_k_m.gguf": SMALL,
     "qwen2.5-7b-instruct-q4_k_m.gguf": ggufs.LIGHT,
     "Llama-3.3-70B-Instruct-Q4_K_M.gguf": ggufs.PROFESSIONAL,
-}
-SECRETS = {
-    "TELEGRAM_TOKEN": "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
-    "TELEGRAM_SECRET_TOKEN": "canary-secret-token",
-    "FEISHU_APP_SECRET": "canary-app-secret",
-    "FEISHU_ENCRYPT_KEY": "canary-encrypt-key",
-    "FEISHU_VERIFICATION_TOKEN": "canary-verification",
-    "CONSOLE_JWT_SECRET": "canary-0123456789-0123456789-0123456789",
-    "DATABASE_PASSWORD": "canary-of-the-database",
-    "ALERTS_TOKEN": "canary-of-the-alerts",
-    "LOGS_PASSWORD": "canary-0123456789-0123456789-of-the-logs",
-    "FALLBACK_API_KEY": "canary-of-the-fallback",
 }
 COMPONENTS_OF = {
     "single": {"bot1": {"base", "tls", "model", "runtime", "nginx"}},
@@ -62,7 +50,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, model in MODELS.items():
         ggufs.write(tmp_path / "models" / name, model)
     for name, value in SECRETS.items():
-        monkeypatch.setenv(f"CLAWD_{name}", value)
+        monkeypatch.setenv(name, value)
 
 
 def loaded(name: str) -> Loaded:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from provision import sandbox
 from provision.sandbox import Layout
 from provision.session import Assignment
 from provision.verify import verify
+from tests.standins.elastic.asking import asking
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ("elasticsearch", "logstash", "kibana", "filebeat")
@@ -112,18 +112,8 @@ class LogHost:
         return [(call["method"], call["path"], call["user"], call["status"]) for call in asked]
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """What Elasticsearch answers `elastic`, asked by curl's like on the host."""
-        program = (
-            "import base64,json,ssl,sys,urllib.request as u;"
-            "login=base64.b64encode(open('/etc/clawd/elasticsearch/elastic','rb').read().strip()).decode();"
-            "c=ssl.create_default_context(cafile='/etc/elasticsearch/clawd-tls/ca.pem');"
-            "m,p,b=sys.argv[1:];"
-            "r=u.Request('https://127.0.0.1:9200'+p,data=b.encode() or None,method=m,"
-            "headers={'Authorization':'Basic '+login,'Content-Type':'application/json'});"
-            "print(u.urlopen(r,context=c,timeout=10).read().decode())"
-        )
-        words = [program, method, path, json.dumps(body) if body is not None else ""]
-        return json.loads(self.on("python3 -c " + " ".join(map(shlex.quote, words))))
+        """What Elasticsearch answers `elastic`, asked on the host."""
+        return json.loads(self.on(asking(method, path, body)))
 
 
 def plain(settings: ComponentSettings) -> Any:

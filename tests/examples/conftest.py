@@ -1,0 +1,24 @@
+"""Every test here needs hosts, the model and minutes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All are campaigns."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.host)
+            item.add_marker(pytest.mark.campaign)
+            item.add_marker(pytest.mark.timeout(2400))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def model() -> None:
+    """What the examples' models are here."""
+    if not Path(os.environ.get("CLAWD_TEST_MODEL", "")).is_file():
+        pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make campaign` does")
