@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.world import Cluster, layout_for_cluster
 from tests.deployment import ROOT
+from tests.marking import mark_below
 from tests.platforms import MODEL_PORT, feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.outbound import Reach
@@ -20,11 +20,7 @@ sys.path.insert(0, str(ROOT / "runtime" / "tests" / "bot"))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test here needs hosts, and takes minutes."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.host)
-            item.add_marker(pytest.mark.campaign)
-            item.add_marker(pytest.mark.timeout(2400))
+    mark_below(__file__, items, pytest.mark.host, pytest.mark.campaign, pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from provision import sandbox
 from tests.e2e import watcher
 from tests.e2e.world import World, layout_for_tests
+from tests.marking import mark_below
 from tests.platforms import feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.outbound import Reach
@@ -19,10 +20,7 @@ from tests.standins.outbound import Reach
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test here needs hosts, and may take as long as a deployment."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.host)
-            item.add_marker(pytest.mark.timeout(1500))
+    mark_below(__file__, items, pytest.mark.host, pytest.mark.timeout(1500))
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.marking import mark_below
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All are campaigns."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.host)
-            item.add_marker(pytest.mark.campaign)
-            item.add_marker(pytest.mark.timeout(2400))
+    mark_below(__file__, items, pytest.mark.host, pytest.mark.campaign, pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,7 +43,7 @@ class Single(Shipped):
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Single]:
     """The server after one `up`."""
     folder = tmp_path_factory.mktemp("single")
-    subnet = IPv4Network("10.213.97.0/24")
+    subnet = IPv4Network("10.213.99.0/24")
     made = Single(folder, Layout(folder / "sandbox", bridge="clawdx", subnet=subnet, table="clawd_single"))
     with made.fresh(), telegram_at(made.here, SECRETS["CLAWD_TELEGRAM_TOKEN"]) as telegram:
         made.records["telegram"] = telegram

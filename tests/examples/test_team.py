@@ -61,7 +61,7 @@ class Team(Shipped):
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """The team's hosts after one `up`: disks, authority, packages and platforms are stand-ins."""
     folder = tmp_path_factory.mktemp("team")
-    subnet = IPv4Network("10.213.98.0/24")
+    subnet = IPv4Network("10.213.100.0/24")
     made = Team(folder, Layout(folder / "sandbox", bridge="clawdt", subnet=subnet, table="clawd_team"))
     with made.fresh(), ExitStack() as stack:
         enter = stack.enter_context
