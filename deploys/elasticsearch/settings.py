@@ -84,7 +84,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     if not placement.keeps_logs(inventory, host):
         return ()
     logs, count = inventory.logs, len(placement.nodes(inventory))
-    heap = size_in_bytes(logs.elasticsearch_heap) if logs.elasticsearch_heap else USUAL_HEAP
+    heap = _foretold_heap(inventory.hosts[host].memory, logs.elasticsearch_heap)
     copies = 1 if count == 1 else 2
     days = max(logs.keep_days, logs.audit_days)
     lines = size_in_bytes(logs.daily) * days * copies // count
@@ -103,6 +103,13 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
             f"on {count} {'host' if count == 1 else 'hosts'}",
         ),
     )
+
+
+def _foretold_heap(memory: str | None, declared: str | None) -> int:
+    """Bytes of heap on a host that is said to have `memory`."""
+    if declared is not None:
+        return size_in_bytes(declared)
+    return heap_for(size_in_bytes(memory), None) if memory else USUAL_HEAP
 
 
 def heap_for(memory: int, declared: str | None) -> int:
