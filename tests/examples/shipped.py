@@ -43,6 +43,8 @@ class Shipped(Deployment):
             host.update(address=self.address(name), user="operator", ssh_key=str(self.layout.key))
         for platform in PORTS.keys() & whole["channels"].keys():
             whole["channels"][platform]["api_base"] = f"http://{self.here}:{PORTS[platform]}"
+        # The model of the tests is much smaller than the one it stands for, and easily led astray.
+        whole["models"]["default"]["temperature"] = 0
         at_home = self.folder / whole["models"]["default"]["path"].removeprefix("~/")
         at_home.parent.mkdir()
         at_home.symlink_to(os.environ["CLAWD_TEST_MODEL"])
@@ -73,9 +75,20 @@ class Shipped(Deployment):
         assert self.json("plan", "-i", "prod")["plan"]["changes"] == 0
 
 
-def answered(platform: Control, filters: dict[str, str]) -> str:
-    """What a bot sends where `filters` say, when it does."""
+def ask_on_telegram(telegram: Control, chat: int) -> None:
+    """Somebody asks in a chat of their own, and gets the right answer."""
+    telegram.post("messages", text=QUESTION, chat={"id": chat})
+    _expect_paris(telegram, chat_id=str(chat))
+
+
+def ask_on_feishu(feishu: Control, user: str) -> None:
+    """Somebody asks in a chat of their own, and gets the right answer."""
+    asked = feishu.post("messages", text=QUESTION, user=user)["message"]["message_id"]
+    _expect_paris(feishu, parent_id=asked)
+
+
+def _expect_paris(platform: Control, **place: str) -> None:
     begun = time.monotonic()
-    sent = platform.eventually(lambda: platform.get("sent", **filters), ANSWER_SECONDS)
-    print(f"answered after {time.monotonic() - begun:.1f} s: {sent[0]}")
-    return str(sent[0])
+    sent = platform.eventually(lambda: platform.get("sent", **place), ANSWER_SECONDS)
+    print(f"answered after {time.monotonic() - begun:.1f} s")
+    assert "Paris" in str(sent[0])

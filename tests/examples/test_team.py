@@ -18,7 +18,7 @@ from provision.sandbox import Layout, Release
 from tests.deploys.disk.attached import Attached, works
 from tests.deploys.tls.acme import Authority, pebble
 from tests.examples.given import SECRETS
-from tests.examples.shipped import QUESTION, Shipped, answered
+from tests.examples.shipped import Shipped, ask_on_feishu, ask_on_telegram
 from tests.platforms import feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.elastic.asking import asking
@@ -124,13 +124,9 @@ def test_people_on_both_platforms_are_answered_through_the_load_balancer(team: T
     telegram: Control = team.records["telegram"]
     feishu: Control = team.records["feishu"]
     feishu.post("webhook", url=f"https://{team.records['name']}/feishu/webhook")
-    told = []
     for person in range(1, 4):
-        telegram.post("messages", text=QUESTION, chat={"id": 1000 + person})
-        told.append(answered(telegram, {"chat_id": str(1000 + person)}))
-        asked = feishu.post("messages", text=QUESTION, user=f"ou_{person}")["message"]["message_id"]
-        told.append(answered(feishu, {"parent_id": asked}))
-    assert sum("Paris" in answer for answer in told) > 1
+        ask_on_telegram(telegram, 1000 + person)
+        ask_on_feishu(feishu, f"ou_{person}")
     assert not [delivery for delivery in telegram.get("deliveries") if delivery["error"]]
     passed = team.on("web1", "cat /var/log/nginx/access.log").stdout
     assert passed.count("POST /telegram/webhook 200") == 3
