@@ -197,6 +197,13 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             '证书将在 {{ $value | printf "%.1f" }} 天后到期。',
         ),
         Rule(
+            "CertificateNotRenewed",
+            "clawd_tls_renewal_failed > 0",
+            sustained,
+            "The last attempt at a new certificate failed; `journalctl -u clawd-tls` on the host tells why.",
+            "最近一次证书续期失败；原因见主机上的 `journalctl -u clawd-tls`。",
+        ),
+        Rule(
             "GpuHot",
             f"clawd_gpu_temperature_celsius > {limits.gpu_celsius}",
             sustained,

@@ -98,6 +98,7 @@ def quiet(alert: str, series: Series, name: str = "within") -> Case:
 
 DEPTH = f'clawd_outbox_depth{{{BOT},state="doubtful"}}'
 EXPIRY = 'probe_ssl_earliest_cert_expiry{job="front",host="bot1"}'
+RENEWAL = 'clawd_tls_renewal_failed{job="node",host="bot1"}'
 DAY = 86400
 CASES = (
     fires("HighLatency", latency(le_1_5=98, le_3_0=100)),
@@ -155,6 +156,9 @@ CASES = (
     quiet("TooManySessions", constant(f"clawd_inbox_depth{{{BOT}}}", 500)),
     fires("CertificateExpires", constant(EXPIRY, 9 * DAY)),
     quiet("CertificateExpires", constant(EXPIRY, 11 * DAY)),
+    fires("CertificateNotRenewed", constant(RENEWAL, 1)),
+    quiet("CertificateNotRenewed", constant(RENEWAL, 0)),
+    quiet("CertificateNotRenewed", {RENEWAL: "0x26 1 0x20"}, "the next attempt succeeds at once"),
     fires("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 86)),
     quiet("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 85)),
     fires("BotDown", constant(f"up{{{BOT}}}", 0)),
