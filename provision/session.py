@@ -39,6 +39,7 @@ from inventory.load import Loaded
 from provision import ssh
 from provision.advice import advice_for
 from provision.concurrency import for_each, outcomes
+from provision.foresight import Foresight
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import Progress
 from provision.runlog import RunLog
@@ -241,14 +242,18 @@ class Session:
         def prepare_one(name: str) -> HostPlan:
             host = self._host(name)
             host.data.supplies = supplies[name]
-            with ctx_host.use(host):
+            foresight = Foresight(host, self._loaded.state_folder / "asked" / f"{name}.json")
+            components = [assignment.component.name for assignment in assignments[name]]
+            with ctx_host.use(host), foresight.answering(components):
                 for assignment in assignments[name]:
                     progress.planning(name, assignment.component.name)
+                    foresight.evaluating(assignment.component.name)
                     if assignment.settings is not None:
                         setattr(host.data, assignment.component.name, assignment.settings)
                     error = self._evaluate(name, assignment)
                     if error:
                         return HostPlan(name, self._planned(name), error)
+            foresight.remember()
             return HostPlan(name, self._planned(name))
 
         planned = outcomes(self.hosts, prepare_one)
