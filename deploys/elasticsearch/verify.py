@@ -7,7 +7,8 @@ from typing import Any
 
 from deploys.elastic.api import AnswersFact, Call, command, holds
 from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT
-from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, in_a_cluster
+from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER
+from deploys.elasticsearch.health import in_a_cluster
 from deploys.elasticsearch.host import Machine, MachineFact
 from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for

@@ -27,6 +27,7 @@ def converge(
     watch: Sequence[str] = (),
     reload: bool = False,
     ready: str | None = None,
+    before: str | None = None,
     timeout: int = 60,
     undo: str | None = None,
     **arguments: Any,
@@ -37,12 +38,15 @@ def converge(
     something, or when `inputs` or a file of the host named in `watch` differ from those of its last
     successful start. That start is remembered in a stamp, so a run that is cut off before the restart is made
     good by the next. `ready` is a shell command that succeeds when the unit serves; it is tried for `timeout`
-    seconds. On failure the last lines of the unit's journal are in the operation's error output, and `undo`,
-    a shell command, puts back what served before.
+    seconds. It finds in `$before` what the shell command `before` printed ahead of the restart, to tell
+    whether things are as well as they were. On failure the last lines of the unit's journal are in the
+    operation's error output, and `undo`, a shell command, puts back what served before.
     """
     full = unit if "." in unit else f"{unit}.service"
     arguments.setdefault("name", f"Service {full.removesuffix('.service')}")
-    return _converge(full, inputs, tuple(changed), tuple(watch), reload, ready, timeout, undo, **arguments)
+    return _converge(
+        full, inputs, tuple(changed), tuple(watch), reload, ready, before, timeout, undo, **arguments
+    )
 
 
 def stamp_path(unit: str) -> str:
@@ -63,6 +67,7 @@ def _converge(
     watch: tuple[str, ...],
     reload: bool,
     ready: str | None,
+    before: str | None,
     timeout: int,
     undo: str | None,
 ) -> Iterator[StringCommand]:
@@ -83,6 +88,7 @@ def _converge(
         value=stamp,
         action=action.split()[0],
         ready=ready or "",
+        before=before or "",
         timeout=timeout,
         undo=undo or "",
     )
@@ -132,6 +138,11 @@ case $(property UnitFileState) in
     enabled|static|alias|indirect|generated) ;;
     *) quietly systemctl enable "$unit" || failed "cannot be enabled" ;;
 esac
+case $action in
+    enable) before= ;;
+    *) [ -z "$before" ] || before=$(sh -c "$before" 2>/dev/null </dev/null) ;;
+esac
+export before
 case $action in
     enable) ;;
     reload) quietly systemctl reload "$unit" || failed "does not reload" ;;

@@ -183,6 +183,23 @@ def test_waits_until_ready_and_says_what_the_probe_said(
     assert tries.read_text() == "\n\n\n"
 
 
+def test_the_probe_knows_how_things_were_before_the_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = Unit(tmp_path, monkeypatch)
+    unit.converge()
+    probed = tmp_path / "probed"
+    before = f"cat {unit.folder}/asked >{tmp_path}/then; echo well; echo aside >&2"
+    ready = f'echo "$before" >> {probed}; [ "$before" = well ]'
+    assert unit.asked
+    assert unit.converge(inputs="2", before=before, ready=ready).succeeded
+    assert probed.read_text() == "well\n"
+    assert (tmp_path / "then").read_text() == "daemon-reload\n", "told ahead of the restart"
+    unit.set("UnitFileState", "disabled")
+    assert unit.converge(inputs="2", before=before, ready=f'[ -z "$before" ] && echo >> {probed}').succeeded
+    assert probed.read_text() == "well\n\n", "nothing stops, so nothing is asked before"
+
+
 def test_unit_that_dies_after_its_start_fails_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
