@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
+from itertools import pairwise
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_changed_settings_restart_one_node_after_another(hosts: list[LogHost]) -
     assert done.returncode == 0, done.stdout + done.stderr
     after = sorted(map(restarted, hosts))
     assert not set(before) & set(after)
-    for (_, served), (stopped, _) in zip(after, after[1:], strict=False):
+    for (_, served), (stopped, _) in pairwise(after):
         assert stopped - served > RECOVERS_S
 
 
