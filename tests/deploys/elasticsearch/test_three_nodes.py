@@ -146,6 +146,7 @@ def test_changed_settings_restart_one_node_after_another(hosts: list[LogHost]) -
     words = ["up", "-i", str(inventory), "--limit", ",".join(NAMES), "--tags", "elasticsearch", "--yes"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *words],
+        env={**os.environ, "XDG_STATE_HOME": str(hosts[0].folder)},
         capture_output=True,
         text=True,
         timeout=600,
