@@ -15,7 +15,7 @@ from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
 from provision.artifacts.kind import ARCHITECTURES
-from provision.capacity import Capacity, capacity_of, placed_on, shortages
+from provision.capacity import Capacity, capacity_of, placed_on, shortages, warnings
 from provision.facts import FileSystem, HostFacts, Listener, probe
 from provision.progress import Progress
 from provision.session import Session
@@ -76,6 +76,7 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_system(inventory, host, facts),
         *_clock(host, facts, now),
         *(Finding(text, capacity=True) for text in shortages(capacity)),
+        *(Finding(text, refused=False) for text in warnings(capacity)),
         *_disks(inventory, host, facts, capacity),
         *_ports(inventory, host, facts),
         *_mirrors(host, facts),

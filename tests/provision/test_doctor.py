@@ -11,6 +11,7 @@ import pytest
 
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
+from provision.capacity import capacity_of
 from provision.doctor import Finding, examine, findings
 from provision.facts import FileSystem, HostFacts, Listener
 from provision.session import CommandResult
@@ -35,6 +36,18 @@ def inventory(**host: Any) -> Inventory:
 
 def told(facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any) -> tuple[Finding, ...]:
     return findings(of or inventory(), "one", replace(facts, **changed), NOW)
+
+
+def test_a_host_on_which_the_memory_alert_would_never_end_is_a_warning() -> None:
+    hosts = {
+        "one": {"address": "192.0.2.1", "roles": ["runtime", "nginx"]},
+        "watch": {"address": "192.0.2.2", "roles": ["monitoring"]},
+    }
+    watched = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
+    taken = capacity_of(watched, "one").memory_needed >> 20
+    (finding,) = [item for item in told(of=watched, memory_mb=taken * 5 // 4) if "MemoryHigh" in item.text]
+    assert not finding.refused
+    assert not [item for item in told(of=watched, memory_mb=taken * 2) if "MemoryHigh" in item.text]
 
 
 def test_a_fit_host_has_no_findings() -> None:
