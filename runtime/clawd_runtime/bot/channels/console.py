@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, ClassVar
 
-import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
+from clawd_runtime.bot.channels.console_token import InvalidToken, user_of
 from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError
@@ -193,13 +193,9 @@ class ConsoleChannel(Channel):
         if scheme.lower() != "bearer":
             return None
         try:
-            claims = jwt.decode(
-                token.strip(), self._secret, algorithms=["HS256"], options={"require": ["exp", "sub"]}
-            )
-        except jwt.PyJWTError:
+            return user_of(token.strip(), self._secret.encode(), time.time())
+        except InvalidToken:
             return None
-        user = claims["sub"]
-        return user if isinstance(user, str) and 0 < len(user) <= 128 else None
 
 
 class _Broadcast:
