@@ -18,6 +18,7 @@ import click
 from inventory.errors import ClawdError
 
 if TYPE_CHECKING:
+    from inventory.load import Loaded
     from provision.pipeline import Outcome, Run
     from provision.plan import Plan
     from provision.report import TerminalProgress
@@ -164,11 +165,9 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
     """Talk to the deployed bot through its console."""
     import getpass
 
-    from inventory.find import find
-    from inventory.load import load
     from provision.chat import ask, console_of
 
-    console = console_of(load(find(inventory_name)))
+    console = console_of(loaded_from(inventory_name))
     who = user or getpass.getuser()
     for text in [message] if message is not None else typed_lines():
         for piece in ask(console, text, user=who, conversation=conversation):
@@ -187,13 +186,11 @@ def check(inventory_name: str) -> None:
     """Report every mistake of an inventory with its place, and what hosts would hold; touches no host."""
     from rich.console import Console
 
-    from inventory.find import find
-    from inventory.load import load
     from provision import capacity
     from provision.assign import Selection, assign
     from provision.report_capacity import show_capacity
 
-    loaded = load(find(inventory_name))
+    loaded = loaded_from(inventory_name)
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
     hosts = loaded.inventory.hosts
@@ -297,6 +294,15 @@ def sandbox_down(purge: bool) -> None:
 # Around the commands
 
 
+def loaded_from(name: str) -> Loaded:
+    """The inventory `name`, in which the components fit together, too."""
+    from deploys.ports import RULES
+    from inventory.find import find
+    from inventory.load import load
+
+    return load(find(name), more=RULES)
+
+
 def asking(screen: TerminalProgress, yes: bool) -> Callable[[Plan], bool]:
     """Shows a plan, and asks whether to go on unless that was said before."""
 
@@ -325,8 +331,6 @@ def running(
     from provision import concurrency
 
     concurrency.enable()
-    from inventory.find import find
-    from inventory.load import load
     from provision.assign import Selection
     from provision.pipeline import Run
     from provision.report import TerminalProgress, stderr_console
@@ -334,7 +338,7 @@ def running(
 
     log = RunLog(command)
     try:
-        loaded = load(find(inventory_name))
+        loaded = loaded_from(inventory_name)
         selection = Selection(split(limit), split(tags))
         with TerminalProgress(stderr_console()) as screen:
             yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen

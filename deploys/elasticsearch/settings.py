@@ -79,6 +79,12 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     )
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """Both, also where only this host reaches them."""
+    keeps = placement.keeps_logs(inventory, host)
+    return (placement.ELASTICSEARCH_PORT, placement.TRANSPORT_PORT) if keeps else ()
+
+
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """Heap and what Java takes beside it; the lines of all the days, twice where there are three nodes.
 

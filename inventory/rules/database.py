@@ -124,26 +124,6 @@ def backups(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def port(inventory: Inventory) -> Iterator[Finding]:
-    """Nothing else of the host uses PostgreSQL's port."""
-    if inventory.database is None:
-        return
-    used: tuple[tuple[KeyPath, int, frozenset[str]], ...] = (
-        (("nginx", "https_port"), inventory.nginx.https_port, frozenset(inventory.with_role("nginx"))),
-        (("nginx", "http_port"), inventory.nginx.http_port, frozenset(inventory.with_role("nginx"))),
-        (("bot", "port"), inventory.bot.port, frozenset(inventory.with_role("runtime"))),
-    )
-    for path, number, hosts in used:
-        shared = sorted(hosts & inventory.with_role("database").keys())
-        if number == PORT and shared:
-            yield Finding(
-                (path,),
-                f"port {PORT} of {', '.join(shared)} is PostgreSQL's",
-                "choose another",
-                (EVERY_ROLE,),
-            )
-
-
 def secret_values(inventory: Inventory) -> Iterator[Finding]:
     """The password is long enough, and the same in every normalisation. Findings contain no part of it."""
     if inventory.database is None:
@@ -161,4 +141,4 @@ def _role(inventory: Inventory, host: str) -> KeyPath:
     return ("hosts", host, "roles", inventory.hosts[host].roles.index("database"))
 
 
-RULES: tuple[Rule, ...] = (presence, sharing, external, memory, backups, port)
+RULES: tuple[Rule, ...] = (presence, sharing, external, memory, backups)

@@ -66,13 +66,6 @@ def test_what_does(hosts: dict[str, list[str]], database: dict[str, Any] | None)
     assert problems(declared(hosts, database)) == []
 
 
-def test_nothing_else_has_its_port() -> None:
-    beside = {"bot1": ["runtime", "nginx", "database"]}
-    (problem,) = problems(declared(beside, {}, bot={"port": 5432}))
-    assert problem == "port 5432 of bot1 is PostgreSQL's"
-    assert problems(declared(TEAM, {}, bot={"port": 5432})) == []
-
-
 @pytest.mark.parametrize("password", ["short", "long enough but with spaces", "sechzehn-und-länger"])
 def test_passwords_that_are_not_taken(password: str) -> None:
     (finding,) = secret_values(declared(TEAM, {"password": password}))
