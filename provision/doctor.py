@@ -160,7 +160,7 @@ def _same(one: FileSystem | None, other: FileSystem | None) -> bool:
 def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
     """No port that a component wants is held by a program that is not its own."""
     for component in COMPONENTS:
-        names = ("clawd-", "docker", component.name, *UNITS.get(component.name, ()))
+        names = ("clawd-", "docker/clawd-", component.name, *UNITS.get(component.name, ()))
         for port in component.ports_for(inventory, host):
             held = facts.listeners.get(port)
             if held is not None and not held.unit.startswith(names):

@@ -119,12 +119,19 @@ def test_a_release_whose_python_is_too_old_serves_no_bots_in_containers_either()
     "listeners",
     [
         {443: Listener("nginx", "nginx.service"), 8080: Listener("python3", "clawd-bot.service")},
-        {8080: Listener("docker-proxy", "docker.service")},
+        {8080: Listener("python3", "docker/clawd-bot")},
         {9999: Listener("java", "")},
     ],
 )
 def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, Listener]) -> None:
     assert told(listeners=listeners) == ()
+
+
+@pytest.mark.parametrize("unit", ["docker/web", "docker/", "docker.service"])
+def test_a_container_of_somebody_else_holds_a_port_as_any_program_does(unit: str) -> None:
+    (finding,) = told(listeners={443: Listener("docker-proxy", unit)})
+    assert finding.refused
+    assert f"port 443, which nginx needs, is held by docker-proxy ({unit})" in finding.text
 
 
 def full(free_mb: int, **used: int) -> dict[str, FileSystem]:
