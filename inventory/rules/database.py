@@ -64,8 +64,8 @@ def sharing(inventory: Inventory) -> Iterator[Finding]:
     runtimes = inventory.with_role("runtime")
     alone = [name for name, host in runtimes.items() if "nginx" not in host.roles]
     for name in inventory.with_role("nginx"):
-        own = [name] if name in runtimes else []
-        bots = own + alone or list(runtimes)
+        mine = {*alone, *([name] if name in runtimes else [])}
+        bots = [bot for bot in runtimes if not mine or bot in mine]
         if len(bots) > 1:
             yield Finding(
                 (("hosts", name, "roles"), ("hosts", name)),

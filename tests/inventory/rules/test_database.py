@@ -35,6 +35,7 @@ def problems(inventory: Inventory) -> list[str]:
         (TEAM, {"url": "postgresql://clawd@db.example.com/clawd"}, "but `db1` has the role database"),
         (WITHOUT, None, "nginx on `web1` spreads requests over bot1, bot2, which share no database"),
         ({**ONE, "bot2": ["runtime"]}, None, "spreads requests over bot1, bot2"),
+        ({"bot2": ["runtime"], **ONE}, None, "spreads requests over bot2, bot1"),
         (WITHOUT, {"url": "postgresql://clawd:secret@db.example.com/clawd"}, "has a password in it"),
         (WITHOUT, {"url": "postgresql://db.example.com/clawd"}, "not the address of a database"),
         (WITHOUT, {"url": "postgresql://clawd@db.example.com"}, "not the address of a database"),
