@@ -194,8 +194,15 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
         session.everywhere(session.require_root)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
-                session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
+                lend = partial(_lend_internet, session, host)
+                lend()
+                session.when_connected_again(host, lend)
         yield session, unreachable
+
+
+def _lend_internet(session: Session, host: str) -> None:
+    """The laptop's, for as long as this connection lasts."""
+    session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
 
 
 def with_removals(

@@ -31,6 +31,7 @@ from pyinfra.connectors.base import BaseConnector
 from pyinfra.context import ctx_host, ctx_state
 
 from deploys.component import Component, ComponentSettings
+from deploys.nvidia.reboot import RECONNECTED
 from deploys.ops.changes import collected
 from deploys.ops.stream import PROGRESS as PUSHED
 from deploys.supplies import Supplies
@@ -204,6 +205,13 @@ class Session:
     def open_channel(self, name: str) -> Any:
         """A new paramiko session channel on the host's connection."""
         return self.transport(name).open_session()
+
+    def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
+        """Has `then` called when an operation has rebooted a host and connected to it anew.
+
+        What lived with the old connection is gone by then. What `then` raises fails the operation.
+        """
+        self._host(name).connector_data.setdefault(RECONNECTED, []).append(then)
 
     def user(self, name: str) -> str:
         """The login used on a host."""

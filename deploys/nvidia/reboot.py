@@ -14,9 +14,12 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from deploys.nvidia.gpus import Machine, MachineFact, reboot_reason
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.shell import script
+from inventory.errors import ClawdError
 
 PATIENCE = 600
 """Seconds that a host gets to come back: servers test their memory first."""
+RECONNECTED = "clawd_reconnected"
+"""Key of `host.connector_data` under which functions may stand that take up what the old connection held."""
 
 
 def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
@@ -102,10 +105,20 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
         host.disconnect()
         while time.monotonic() < deadline:
             if self._is_back(host, boot):
-                return True, CommandOutput([])
+                return self._taken_up(host)
             time.sleep(2)
         text = f"the host did not come back within {PATIENCE} s after its reboot: look at its console"
         return False, CommandOutput([OutputLine("stderr", text)])
+
+    @staticmethod
+    def _taken_up(host: Any) -> tuple[bool, CommandOutput]:
+        """What lived with the old connection, as the run's lock did, is there again, or the run ends here."""
+        try:
+            for again in host.connector_data.get(RECONNECTED, ()):
+                again()
+        except ClawdError as error:
+            return False, CommandOutput([OutputLine("stderr", line) for line in str(error).splitlines()])
+        return True, CommandOutput([])
 
     @staticmethod
     def _is_back(host: Any, boot: str) -> bool:
