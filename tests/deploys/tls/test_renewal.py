@@ -214,6 +214,7 @@ def test_removal_leaves_nothing() -> None:
         "/usr/local/lib/clawd/certificate",
         "/etc/clawd/acme",
         "/var/lib/clawd/lego",
+        "/var/lib/clawd/state/tls.lock",
         "/var/lib/prometheus/node-exporter/clawd_tls.prom",
         "/etc/clawd/tls",
         "/etc/clawd/tls.d",
