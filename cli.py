@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from inventory.errors import ClawdError
+from inventory.errors import ClawdError, InventoryError
 
 if TYPE_CHECKING:
+    from inventory.load import Loaded
     from provision.pipeline import Outcome, Run
     from provision.plan import Plan
     from provision.report import TerminalProgress
 
 Command = Callable[..., Any]
+INTERRUPTED = 130
 
 
 class Examples(click.Group):
@@ -164,11 +166,9 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
     """Talk to the deployed bot through its console."""
     import getpass
 
-    from inventory.find import find
-    from inventory.load import load
     from provision.chat import ask, console_of
 
-    console = console_of(load(find(inventory_name)))
+    console = console_of(loaded_from(inventory_name))
     who = user or getpass.getuser()
     for text in [message] if message is not None else typed_lines():
         for piece in ask(console, text, user=who, conversation=conversation):
@@ -187,13 +187,11 @@ def check(inventory_name: str) -> None:
     """Report every mistake of an inventory with its place, and what hosts would hold; touches no host."""
     from rich.console import Console
 
-    from inventory.find import find
-    from inventory.load import load
     from provision import capacity
     from provision.assign import Selection, assign
     from provision.report_capacity import show_capacity
 
-    loaded = load(find(inventory_name))
+    loaded = loaded_from(inventory_name)
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
     hosts = loaded.inventory.hosts
@@ -233,6 +231,11 @@ def encrypt(recipient: tuple[str, ...]) -> None:
         if sys.stdin.isatty()
         else sys.stdin.read().rstrip("\n")
     )
+    if not value.strip():
+        raise ClawdError(
+            "there is no secret on standard input",
+            advice='pipe it in (`printf %s "$TOKEN" | clawd-provision inventory encrypt`), or type it',
+        )
     armored = encrypted(value, recipient or own_recipients())
     click.echo("!age |\n" + "\n".join(f"  {line}" for line in armored.strip().splitlines()))
 
@@ -243,14 +246,13 @@ def sandbox() -> None:
 
 
 @sandbox.command(name="up")
-@click.option("--hosts", default=1, show_default=True, type=click.IntRange(1, 8))
+@click.option("--hosts", default=1, show_default=True, help="bot1, bot2, … up to this number.")
 @click.option(
     "--release",
     multiple=True,
-    default=("bookworm",),
-    show_default=True,
     type=click.Choice(["bookworm", "trixie"]),
-    help="Repeat to give each host its own.",
+    help="Repeat to give each host its own. A host of another release is replaced, with its data; without "
+    "this, hosts that exist keep theirs and new ones are bookworm.",
 )
 def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
     """Start hosts; those that run already are left as they are."""
@@ -259,7 +261,7 @@ def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
 
     with TerminalProgress(stderr_console()) as screen:
         screen.step("starting the sandbox")
-        started = machines.up(hosts=hosts, releases=release, progress=screen.detail)
+        started = machines.up(hosts=hosts, releases=release, lasting=True, progress=screen.detail)
     show_sandbox(started)
 
 
@@ -271,7 +273,7 @@ def sandbox_status() -> None:
     show_sandbox(machines.status())
 
 
-@sandbox.command(name="ssh", context_settings={"ignore_unknown_options": True})
+@sandbox.command(name="ssh", context_settings={"allow_interspersed_args": False})
 @click.argument("host", default="bot1")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def sandbox_ssh(host: str, command: tuple[str, ...]) -> NoReturn:
@@ -286,15 +288,32 @@ def sandbox_ssh(host: str, command: tuple[str, ...]) -> NoReturn:
 
 @sandbox.command(name="down")
 @click.option("--purge", is_flag=True, help="Its keys, secrets and models as well.")
-def sandbox_down(purge: bool) -> None:
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every sandbox of this checkout, and what killed runs of any left behind on this machine.",
+)
+def sandbox_down(purge: bool, everything: bool) -> None:
     """Stop and remove the hosts and everything made for them."""
     from provision import sandbox as machines
 
     machines.down(purge=purge)
     click.echo("the sandbox is gone", err=True)
+    for folder in machines.clear() if everything else ():
+        click.echo(f"and the one in {folder}", err=True)
 
 
 # Around the commands
+
+
+def loaded_from(name: str) -> Loaded:
+    """The inventory `name`, in which the components fit together, too."""
+    from deploys.ports import RULES
+    from inventory.find import find
+    from inventory.load import load
+
+    return load(find(name), more=RULES)
 
 
 def asking(screen: TerminalProgress, yes: bool) -> Callable[[Plan], bool]:
@@ -325,28 +344,70 @@ def running(
     from provision import concurrency
 
     concurrency.enable()
-    from inventory.find import find
-    from inventory.load import load
     from provision.assign import Selection
     from provision.pipeline import Run
     from provision.report import TerminalProgress, stderr_console
     from provision.runlog import RunLog
 
-    log = RunLog(command)
+    with in_json(as_json), RunLog(command) as log:
+        try:
+            loaded = loaded_from(inventory_name)
+            selection = Selection(split(limit), split(tags))
+            with TerminalProgress(stderr_console()) as screen:
+                yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
+        except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            log.exception(f"{command} failed")
+            raise unforeseen(error, log.path) from error
+
+
+@contextmanager
+def in_json(wanted: bool) -> Iterator[None]:
+    """Has what ends a command too early stand on standard output, too, where JSON is expected there."""
     try:
-        loaded = load(find(inventory_name))
-        selection = Selection(split(limit), split(tags))
-        with TerminalProgress(stderr_console()) as screen:
-            yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
-    except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
+        yield
+    except ClawdError as error:
+        if wanted:
+            print_json(error_json(error))
         raise
-    except Exception as error:
-        log.exception(f"{command} failed")
-        fault = f"{type(error).__name__}: {error}"
-        click.echo(f"clawd-provision: a fault of ours ({fault}); the details are in {log.path}", err=True)
-        sys.exit(1)
-    finally:
-        log.close()
+    except (KeyboardInterrupt, click.Abort):
+        if wanted:
+            print_json({"exit": INTERRUPTED, "error": "interrupted", "advice": "", "mistakes": []})
+        raise
+
+
+def error_json(error: ClawdError) -> dict[str, Any]:
+    """An error as JSON-able data; `mistakes` are those of an inventory, each with its place."""
+    mistakes = error.mistakes if isinstance(error, InventoryError) else ()
+    return {
+        "exit": error.exit_code,
+        "error": error.message,
+        "advice": error.advice,
+        "mistakes": [
+            {
+                "file": mistake.file,
+                "line": mistake.line,
+                "column": mistake.column,
+                "message": mistake.problem,
+                "advice": mistake.advice,
+            }
+            for mistake in mistakes
+        ],
+    }
+
+
+def unforeseen(error: Exception, log: Path | None) -> ClawdError:
+    """What a person is told of an error that is none of ours: this machine's refusal, or a fault of ours."""
+    details = f"the details are in {log}" if log else ""
+    if isinstance(error, OSError) and error.filename is not None:
+        return ClawdError(
+            f"{error.filename}: {error.strerror}",
+            advice=f"see that it can be read and written there, or name another place; {details}".rstrip(
+                "; "
+            ),
+        )
+    return ClawdError(f"a fault of ours ({type(error).__name__}: {error})", advice=details)
 
 
 def finish(outcome: Outcome, as_json: bool, *, plan_shown: bool = False) -> NoReturn:
@@ -429,7 +490,7 @@ def print_json(value: Any) -> None:
 
 
 def main() -> NoReturn:
-    """The entry point: turns our errors and Ctrl-C into messages and exit codes."""
+    """The entry point: turns errors and Ctrl-C into messages and exit codes."""
     try:
         program.main(standalone_mode=False)
     except ClawdError as error:
@@ -439,11 +500,26 @@ def main() -> NoReturn:
         sys.exit(leaving.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(1)  # click's own 2 means pending changes here
+    except Exception as error:
+        click.echo(f"{unforeseen(error, kept_in_log(error))}", err=True)
+        sys.exit(1)
     sys.exit(0)
+
+
+def kept_in_log(error: Exception) -> Path | None:
+    """Writes the traceback of what no command expected into a log of its own; None where that cannot be."""
+    from provision.runlog import RunLog
+
+    try:
+        with RunLog("fault") as log:
+            log.exception("the command failed")
+            return log.path
+    except ClawdError:
+        return None
 
 
 if __name__ == "__main__":

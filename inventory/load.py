@@ -49,8 +49,8 @@ class Loaded:
         return self.folder / ".clawd" / self.inventory.project
 
 
-def load(path: Path, resolve_secrets: bool = True) -> Loaded:
-    """Load the inventory file at `path`.
+def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) -> Loaded:
+    """Load the inventory file at `path`, which has to hold by `more` rules than those of inventories, too.
 
     With `resolve_secrets` false nothing but the file itself is looked at: secrets become `PLACEHOLDER`, and
     files that it names need not exist. Raises InventoryError with every mistake, ClawdError when the file
@@ -64,7 +64,7 @@ def load(path: Path, resolve_secrets: bool = True) -> Loaded:
     mistakes = [*source.mistakes, *(wrong.at(source) for wrong in early)]
     settled = [*source.mistaken, *(wrong.path for wrong in early)]
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
-    checks = rules.RULES
+    checks = rules.RULES + more
     if resolve_secrets:
         checks += (
             rules.services.secret_values,

@@ -40,6 +40,8 @@ class Capacity:
     gpu_memory: int | None
     declared: bool
     """Whether the sizes are those that the inventory declares."""
+    alert_percent: float | None = None
+    """Of memory in use, from which on people are told; `None` where nobody watches."""
 
     @property
     def memory_needed(self) -> int:
@@ -66,12 +68,14 @@ def capacity_of(
 ) -> Capacity:
     """What is placed on `host`, against `memory` and `gpu_memory` as found there, else as declared."""
     declared = inventory.hosts[host]
+    watched = bool(inventory.with_role("monitoring"))
     return Capacity(
         host,
-        placed_on(inventory, host),
+        placed_on(inventory if memory is None else _with_memory(inventory, host, memory), host),
         memory if memory is not None else _bytes(declared.memory),
         gpu_memory if gpu_memory is not None else _bytes(declared.gpu_memory),
         memory is None,
+        inventory.monitoring.thresholds.memory_percent if watched else None,
     )
 
 
@@ -112,6 +116,20 @@ def shortages(capacity: Capacity) -> Iterator[str]:
         )
 
 
+def warnings(capacity: Capacity) -> Iterator[str]:
+    """What fits and yet would not leave people alone."""
+    if not capacity.memory or capacity.alert_percent is None:
+        return
+    used = 100 * capacity.memory_needed / capacity.memory
+    if used > capacity.alert_percent and capacity.memory_needed + capacity.headroom <= capacity.memory:
+        yield (
+            f"{capacity.host}: {size(capacity.memory_needed)} of its {size(capacity.memory)} of memory are "
+            f"taken by what is placed there, {used:.1f} %: from {capacity.alert_percent:g} % on the alert "
+            "MemoryHigh fires, and would not end; spread the roles over more hosts, give it more memory, or "
+            "raise `monitoring.thresholds.memory_percent`"
+        )
+
+
 def refuse(inventory: Inventory, hosts: Iterable[str]) -> None:
     """Raises `CapacityError` with everything that hosts are too small for by what is declared of them."""
     found = [line for host in hosts for line in shortages(capacity_of(inventory, host))]
@@ -128,6 +146,12 @@ def _advice(capacity: Capacity) -> str:
 
 def _row(what: str, needed: int, how: str) -> str:
     return f"    {size(needed):>9}  {what}: {how}" if needed else ""
+
+
+def _with_memory(inventory: Inventory, host: str, memory: int) -> Inventory:
+    """As if `host` had been declared with the memory that was found: some components take a part of it."""
+    found = inventory.hosts[host].model_copy(update={"memory": f"{memory >> 10}K"})
+    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: found}})
 
 
 def _bytes(declared: str | None) -> int | None:

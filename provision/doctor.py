@@ -15,7 +15,7 @@ from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
 from provision.artifacts.kind import ARCHITECTURES
-from provision.capacity import Capacity, capacity_of, placed_on, shortages
+from provision.capacity import Capacity, capacity_of, placed_on, shortages, warnings
 from provision.facts import FileSystem, HostFacts, Listener, probe
 from provision.progress import Progress
 from provision.session import Session
@@ -76,6 +76,7 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_system(inventory, host, facts),
         *_clock(host, facts, now),
         *(Finding(text, capacity=True) for text in shortages(capacity)),
+        *(Finding(text, refused=False) for text in warnings(capacity)),
         *_disks(inventory, host, facts, capacity),
         *_ports(inventory, host, facts),
         *_mirrors(host, facts),
@@ -159,7 +160,7 @@ def _same(one: FileSystem | None, other: FileSystem | None) -> bool:
 def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
     """No port that a component wants is held by a program that is not its own."""
     for component in COMPONENTS:
-        names = ("clawd-", "docker", component.name, *UNITS.get(component.name, ()))
+        names = ("clawd-", "docker/clawd-", component.name, *UNITS.get(component.name, ()))
         for port in component.ports_for(inventory, host):
             held = facts.listeners.get(port)
             if held is not None and not held.unit.startswith(names):

@@ -27,7 +27,10 @@ class FileSystem:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A program that listens on a TCP port, and the systemd unit it belongs to; empty when not known."""
+    """A program that listens on a TCP port, and the systemd unit it belongs to; empty when not known.
+
+    Of a container, `unit` is `docker/NAME`.
+    """
 
     program: str
     unit: str
@@ -39,7 +42,7 @@ class HostFacts:
 
     `components` are those that an earlier run brought. `mirrors` says of each package mirror (`address:port`,
     or the proxy in front of all) whether it accepts a connection; empty where none was asked. `data_disk_mb`
-    is the size of the only disk without anything mounted, 0 when there is none or more.
+    is the size of the only disk that nothing is on or mounted from, 0 when there is none or more.
     """
 
     id: str
@@ -139,18 +142,27 @@ for path in $paths; do
     df -Pm "$folder" 2>/dev/null | awk -v path="$path" -v used="$used" -v OFS='|' '
         NR == 2 {print "fs=" path, $1, $2, $4, used}'
 done
+# Of a container, its name: that of an id, or of whoever publishes a port.
+container() { timeout 5 docker inspect --format '{{.Name}}' "$1" 2>/dev/null | tr -d /; }
+publisher() { timeout 5 docker ps --filter "publish=$1" --format '{{.Names}}' 2>/dev/null | head -n 1; }
 ! command -v ss >/dev/null || ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
     program=${process#*\"}; program=${program%%\"*}
     pid=${process#*pid=}; pid=${pid%%,*}
     # A container's group is named docker/<id> or docker-<id>.scope.
     unit=$(grep -oE '[^/]*\.service$|docker[-/][0-9a-f]{12}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
+    case $program:$unit in
+        docker-proxy:*) unit="docker/$(publisher "${local##*:}")" ;;
+        *:docker[-/]*) unit="docker/$(container "${unit#docker?}")" ;;
+    esac
     echo "listens=${local##*:}|$program|$unit"
 done
 ! command -v nvidia-smi >/dev/null ||
     nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sed 's/^/gpu_mb=/'
-echo "data_disk_mb=$(lsblk -bnro NAME,TYPE,SIZE,MOUNTPOINT,PKNAME 2>/dev/null | awk '
-    $2 == "disk" {size[$1] = $3; if ($4 ~ "^/") used[$1] = 1}
-    $2 != "disk" {for (name in size) if (index($0, name)) used[name] = 1}
+# As deploys.disk.devices has it: neither memory, network nor medium that can be taken out, nor too small.
+echo "data_disk_mb=$(lsblk -bnro NAME,TYPE,SIZE,RM,MOUNTPOINT,PKNAME 2>/dev/null | awk '
+    $2 != "disk" {used[$NF] = 1; next}
+    $1 !~ /^(zram|ram|nbd|fd|loop|sr)[0-9]/ && $3 >= 335544320 && $4 == 0 {size[$1] = $3}
+    NF > 4 {used[$1] = 1}
     END {
         for (name in size) if (!used[name]) {n++; found = size[name]}
         print n == 1 ? int(found / 1048576) : 0

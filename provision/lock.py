@@ -3,6 +3,7 @@
 The lock is a kernel file lock (`flock`) held by a process on the host that lives as long as this run's
 connection: when the laptop sleeps, crashes or is killed, the connection ends, the process with it, and the
 lock is free. Nothing is left to clean up, so a lock is never stale. The file's text tells who holds it.
+A host that reboots within a run frees it, too: it is taken again with the new connection.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import getpass
 import json
 import platform
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -86,6 +88,9 @@ class Connections(Protocol):
     def open_channel(self, name: str) -> Any:
         """A new SSH session channel."""
 
+    def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
+        """Has `then` called when a host was rebooted within the run and is connected to anew."""
+
 
 class Locks:
     """Holds the lock of several hosts; a context manager.
@@ -111,6 +116,8 @@ class Locks:
             raise LockHeldError(
                 "\n".join(busy), advice="wait for that run to end, then run the command again"
             )
+        for name in self._hosts:
+            self._connections.when_connected_again(name, partial(self._take_again, name))
         return self
 
     def __exit__(
@@ -123,6 +130,15 @@ class Locks:
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
+
+    def _take_again(self, name: str) -> None:
+        """Takes the lock of a host that lost it with its connection. Raises when another run was faster."""
+        if (lost := self._channels.pop(name, None)) is not None:
+            lost.close()
+        if busy := self._acquire(name):
+            raise LockHeldError(
+                busy, advice="it was taken while the host rebooted; run the command again later"
+            )
 
     def _acquire(self, name: str) -> str | None:
         """Takes one host's lock; returns a message when it is busy."""

@@ -27,7 +27,7 @@ from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
 from provision.lock import Locks
 from provision.offline import apt_options, share
-from provision.plan import HostResult, Plan, Result, Status
+from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.progress import Progress
 from provision.rollback import Rollback
 from provision.runlog import RunLog
@@ -194,8 +194,15 @@ def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
         session.everywhere(session.require_root)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
-                session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
+                lend = partial(_lend_internet, session, host)
+                lend()
+                session.when_connected_again(host, lend)
         yield session, unreachable
+
+
+def _lend_internet(session: Session, host: str) -> None:
+    """The laptop's, for as long as this connection lasts."""
+    session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
 
 
 def with_removals(
@@ -247,13 +254,19 @@ def _prepared(
 
 
 def apply(run: Run, session: Session, planned: Plan) -> Result:
-    """Applies a plan, host after host where bots serve. Ctrl-C once stops every host after its operation,
-    twice at once.
+    """Applies a plan, host after host where bots serve and in a cluster of Elasticsearch. Ctrl-C once stops
+    every host after its operation, twice at once.
     """
     run.progress.step("apply")
     inventory, stopping = run.loaded.inventory, Event()
-    bots = [host.host for host in planned.hosts if rollout.changes_bot(host)]
-    serving = [host for host, runs in session.everywhere(partial(_bot_runs, session), bots).items() if runs]
+
+    def running(unit: str, changes: Callable[[HostPlan], bool]) -> list[str]:
+        hosts = [host.host for host in planned.hosts if changes(host)]
+        found = session.everywhere(partial(_runs, session, unit), hosts)
+        return [host for host in hosts if found[host]]
+
+    serving = running("clawd-bot", rollout.changes_bot)
+    nodes = running("elasticsearch", rollout.changes_node)
 
     def execute(part: Plan) -> tuple[HostResult, ...]:
         session.everywhere(
@@ -264,7 +277,7 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             rollout.roll(
-                rollout.stages(inventory, planned, serving),
+                rollout.stages(inventory, planned, serving, nodes),
                 planned,
                 execute,
                 lambda host: rollout.Drain(session, inventory, host),
@@ -273,8 +286,8 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
         )
 
 
-def _bot_runs(session: Session, host: str) -> bool:
-    return session.run(host, "systemctl is-active --quiet clawd-bot", timeout=20).succeeded
+def _runs(session: Session, unit: str, host: str) -> bool:
+    return session.run(host, f"systemctl is-active --quiet {unit}", timeout=20).succeeded
 
 
 def record(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inventory.footprint import size
-from provision.capacity import HEADROOM_PERCENT, Capacity
+from provision.capacity import HEADROOM_PERCENT, Capacity, warnings
 
 
 def show_capacity(console: Console, capacities: Sequence[Capacity]) -> None:
@@ -44,6 +44,8 @@ def lines(capacity: Capacity) -> Iterator[Text]:
     has = size(capacity.memory) if capacity.memory else "?"
     has_gpu = size(capacity.gpu_memory) if capacity.gpu_memory else ""
     yield row(has, has_gpu, "", "it has", "" if capacity.memory else known, "bold")
+    for warning in warnings(capacity):
+        yield Text(f"  {warning}", style="yellow")
 
 
 def _shown(count: int) -> str:

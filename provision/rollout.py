@@ -4,6 +4,9 @@ First everything that serves no bot yet, new bots after their database; then the
 after batch. A batch is drained at every nginx that passes requests to it, changed, checked, and put back in
 service. When a host of it does not come up, the old state is put back on the whole batch and the following
 ones are not begun.
+
+The nodes of Elasticsearch's cluster change one after another, too: one of three may be away, two may not.
+A node's own start waits until the cluster is well again, so the next one may go then.
 """
 
 from __future__ import annotations
@@ -27,15 +30,20 @@ UPSTREAM = "/usr/local/lib/clawd/upstream"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Hosts that change together. When one of `gates` fails, later stages do not begin."""
+    """Hosts that change together, once all of `needs`, hosts of earlier stages, have come through."""
 
     hosts: tuple[str, ...]
-    gates: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     drained: bool = False
 
 
-def stages(inventory: Inventory, planned: Plan, serving: Collection[str]) -> tuple[Stage, ...]:
-    """The hosts of a plan in the order in which they change. `serving` are those whose bot runs."""
+def stages(
+    inventory: Inventory, planned: Plan, serving: Collection[str], nodes: Collection[str] = ()
+) -> tuple[Stage, ...]:
+    """The hosts of a plan in the order in which they change.
+
+    `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs.
+    """
     names = [host.host for host in planned.hosts]
     databases = [name for name in names if "database" in inventory.hosts[name].roles]
     changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
@@ -47,19 +55,33 @@ def stages(inventory: Inventory, planned: Plan, serving: Collection[str]) -> tup
     waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
     at_once = [name for name in others if name not in waiting or name in databases]
     fresh = tuple(name for name in waiting if name not in at_once)
+    # A node that does not run changes at once: it may be what keeps the cluster from being well.
+    following = [name for name in at_once if name in nodes and changes_node(planned.for_host(name))][1:]
+    at_once = [name for name in at_once if name not in following]
+    cluster = [name for name in at_once if changes_node(planned.for_host(name))]
+    found = [Stage(tuple(at_once))]
+    for name in following:
+        found.append(Stage((name,), needs=tuple(cluster)))
+        cluster.append(name)
+    needed = [name for name in databases if name not in rolling]
+    found.append(Stage(fresh, needs=tuple(needed)))
+    needed += fresh
     size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
-    batches = (tuple(rolling[start : start + size]) for start in range(0, len(rolling), size))
-    found = (
-        Stage(tuple(at_once), gates=tuple(name for name in databases if name in at_once)),
-        Stage(fresh, gates=fresh),
-        *(Stage(batch, gates=batch, drained=True) for batch in batches),
-    )
+    for start in range(0, len(rolling), size):
+        batch = rolling[start : start + size]
+        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        needed += batch
     return tuple(stage for stage in found if stage.hosts)
 
 
 def changes_bot(plan: HostPlan) -> bool:
     """Whether a plan changes what the bot of a host runs with."""
     return any(operation.component in GUARDED for operation in plan.changing)
+
+
+def changes_node(plan: HostPlan) -> bool:
+    """Whether a plan changes the Elasticsearch of a host."""
+    return any(operation.component == "elasticsearch" for operation in plan.changing)
 
 
 def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
@@ -81,20 +103,21 @@ def roll(
     """Carries out the stages in order. Returns every host's result in the order of the plan."""
     results: dict[str, HostResult] = {}
     rolling = [stage for stage in stages if stage.drained]
-    reason = ""
+    interrupted = False
     for stage in stages:
-        if reason:
-            results |= {host: HostResult(host, Status.NOT_BEGUN, message=reason) for host in stage.hosts}
+        missing = [host for host in stage.needs if results[host].status is not Status.DONE]
+        if interrupted or missing:
+            begun = [host for host in missing if results[host].status is not Status.NOT_BEGUN]
+            failed = ", ".join(begun or missing)
+            why = "the run was interrupted" if interrupted else f"{failed} did not come through"
+            message = f"not begun, because {why}"
+            results |= {host: HostResult(host, Status.NOT_BEGUN, message=message) for host in stage.hosts}
             continue
         if stage.drained:
             batch = rolling.index(stage) + 1
             progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
         results |= _carried_out(stage, planned, execute, out_of_service)
-        failed = [host for host in stage.gates if results[host].status is not Status.DONE]
-        if failed:
-            reason = f"not begun, because {', '.join(failed)} did not come through"
-        elif any(results[host].status is Status.INTERRUPTED for host in stage.hosts):
-            reason = "not begun, because the run was interrupted"
+        interrupted |= any(results[host].status is Status.INTERRUPTED for host in stage.hosts)
     return tuple(results[host.host] for host in planned.hosts)
 
 

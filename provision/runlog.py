@@ -8,6 +8,9 @@ import re
 from collections import defaultdict, deque
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+
+from inventory.errors import ToolError
 
 _HOST = re.compile(
     r"^\s*(?:\x1b\[[0-9;]*m)*\[(?P<host>[^\]]+)\](?:\x1b\[[0-9;]*m)*\s*(?P<text>.*)$", re.DOTALL
@@ -26,17 +29,27 @@ def log_folder() -> Path:
 
 
 class RunLog(logging.Handler):
-    """Writes what pyinfra, paramiko and we say to a file of mode 0600; keeps the last lines of every host."""
+    """Writes what pyinfra, paramiko and we say to a file of mode 0600; keeps the last lines of every host.
+
+    Raises `ToolError` where the file cannot be made.
+    """
 
     def __init__(self, command: str, folder: Path | None = None) -> None:
-        super().__init__(logging.INFO)
         folder = folder or log_folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in sorted(folder.glob("*.log"))[: -KEPT_FILES + 1]:
-            old.unlink(missing_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.path = folder / f"{stamp}-{command}.log"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for old in sorted(folder.glob("*.log"))[: -KEPT_FILES + 1]:
+                old.unlink(missing_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as refused:
+            raise ToolError(
+                f"the log of this run cannot be written to {folder}: {refused.strerror}",
+                advice="set XDG_STATE_HOME to a folder that you may write to",
+            ) from refused
+        # A handler that could not be finished would be flushed when Python ends all the same.
+        super().__init__(logging.INFO)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
         self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
         self.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
@@ -47,6 +60,14 @@ class RunLog(logging.Handler):
             logger.setLevel(level)
             logger.addHandler(self)
             logger.propagate = False
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record and remembers it for the host it is about."""

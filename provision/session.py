@@ -31,6 +31,7 @@ from pyinfra.connectors.base import BaseConnector
 from pyinfra.context import ctx_host, ctx_state
 
 from deploys.component import Component, ComponentSettings
+from deploys.nvidia.reboot import RECONNECTED
 from deploys.ops.changes import collected
 from deploys.ops.stream import PROGRESS as PUSHED
 from deploys.supplies import Supplies
@@ -39,6 +40,7 @@ from inventory.load import Loaded
 from provision import ssh
 from provision.advice import advice_for
 from provision.concurrency import for_each, outcomes
+from provision.foresight import Foresight
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import Progress
 from provision.runlog import RunLog
@@ -204,6 +206,13 @@ class Session:
         """A new paramiko session channel on the host's connection."""
         return self.transport(name).open_session()
 
+    def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
+        """Has `then` called when an operation has rebooted a host and connected to it anew.
+
+        What lived with the old connection is gone by then. What `then` raises fails the operation.
+        """
+        self._host(name).connector_data.setdefault(RECONNECTED, []).append(then)
+
     def user(self, name: str) -> str:
         """The login used on a host."""
         return self._declared[name].user
@@ -241,14 +250,18 @@ class Session:
         def prepare_one(name: str) -> HostPlan:
             host = self._host(name)
             host.data.supplies = supplies[name]
-            with ctx_host.use(host):
+            foresight = Foresight(host, self._loaded.state_folder / "asked" / f"{name}.json")
+            components = [assignment.component.name for assignment in assignments[name]]
+            with ctx_host.use(host), foresight.answering(components):
                 for assignment in assignments[name]:
                     progress.planning(name, assignment.component.name)
+                    foresight.evaluating(assignment.component.name)
                     if assignment.settings is not None:
                         setattr(host.data, assignment.component.name, assignment.settings)
                     error = self._evaluate(name, assignment)
                     if error:
                         return HostPlan(name, self._planned(name), error)
+            foresight.remember()
             return HostPlan(name, self._planned(name))
 
         planned = outcomes(self.hosts, prepare_one)

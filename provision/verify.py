@@ -77,53 +77,70 @@ class HostBrief:
     """What the pytest process of one host is told, pickled, through a pipe."""
 
     host: str
-    sudo: bool
-    ssh_config: str
-    control_path: str
+    shell: Sequence[str]
+    """The command that opens a shell there, as root, over the connection that is open."""
     settings: Mapping[str, ComponentSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One SSH connection to a host, kept open for its checks."""
+
+    host: str
+    declared: Host
+    config: str
+    control_path: str
+
+    @property
+    def ssh(self) -> tuple[str, ...]:
+        """`ssh` over this connection; what it takes further is added."""
+        return ("ssh", "-F", self.config, "-o", f"ControlPath={self.control_path}")
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """The command that opens a shell on the host, as root."""
+        return (*self.ssh, self.host, "sh" if self.declared.user == "root" else "sudo -n sh")
 
 
 def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> Verification:
     """Runs every assigned component's checks on every host.
 
-    A host that cannot be reached has one failed check, `reachable` of `connection`.
-
-    Raises `VerifyError` when the checks of a host could not be run at all.
+    A host that cannot be reached has one failed check, `reachable` of `connection`; one whose checks could
+    not be run, `could be run` of `checks`.
     """
     with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
         folder = Path(name)
         declared = {host: loaded.inventory.reached(host) for host in assignments}
         ssh.write_files(loaded.inventory, declared, folder)
-        briefs = {
-            host: HostBrief(
-                host=host,
-                sudo=declared[host].user != "root",
-                ssh_config=str(ssh.config_file(folder)),
-                # Short: the path of a socket has at most 104 bytes on some systems, and `ssh` adds to it.
-                control_path=str(folder / f"{position}.sock"),
-                settings={
-                    item.component.name: item.settings for item in assigned if item.settings is not None
-                },
-            )
-            for position, (host, assigned) in enumerate(assignments.items())
+        config = str(ssh.config_file(folder))
+        connections = {
+            # Short: the path of a socket has at most 104 bytes on some systems, and `ssh` adds to it.
+            host: Connection(host, declared[host], config, str(folder / f"{position}.sock"))
+            for position, host in enumerate(assignments)
         }
         try:
-            outcomes = for_each(briefs, lambda host: _checks_of_host(briefs[host], declared[host]), AT_ONCE)
+            outcomes = for_each(
+                connections, lambda host: _checks_of_host(connections[host], assignments[host]), AT_ONCE
+            )
         finally:
-            for_each(briefs, lambda host: _end_connection(briefs[host]))
+            for_each(connections, lambda host: _end_connection(connections[host]))
     return Verification(tuple(check for checks in outcomes.values() for check in checks))
 
 
-def _checks_of_host(brief: HostBrief, declared: Host) -> tuple[Check, ...]:
-    modules = [DEPLOYS / component / "verify.py" for component in brief.settings]
-    present = [module for module in modules if module.is_file()]
+def _checks_of_host(connection: Connection, assigned: Sequence[Assignment]) -> tuple[Check, ...]:
+    host = connection.host
+    settings = {item.component.name: item.settings for item in assigned if item.settings is not None}
+    present = [module for name in settings if (module := DEPLOYS / name / "verify.py").is_file()]
     # Without a path pytest would collect, and so run, whatever lies in the current folder.
     if not present:
         return ()
-    if problem := _open_connection(brief):
-        error = ssh.connect_error(brief.host, declared, problem)
-        return (Check(brief.host, "connection", "reachable", "failed", str(error)),)
-    return _run_checks(brief, present)
+    if problem := _open_connection(connection):
+        error = ssh.connect_error(host, connection.declared, problem)
+        return (Check(host, "connection", "reachable", "failed", str(error)),)
+    try:
+        return _run_checks(HostBrief(host, connection.shell, settings), present)
+    except VerifyError as error:
+        return (Check(host, "checks", "could be run", "error", str(error)),)
 
 
 def _run_checks(brief: HostBrief, modules: Sequence[Path]) -> tuple[Check, ...]:
@@ -173,14 +190,14 @@ def _environment(briefing: int, reporting: int) -> dict[str, str]:
     }
 
 
-def _open_connection(brief: HostBrief) -> str:
+def _open_connection(connection: Connection) -> str:
     """Opens the connection that the checks share; returns what `ssh` says when it cannot."""
     master = ["-o", "ControlMaster=auto", "-o", f"ControlPersist={CONNECTION_KEPT}"]
     # A file: what stays behind to hold the connection would keep a pipe open.
     with tempfile.TemporaryFile() as said:
         try:
             done = subprocess.run(
-                [*_ssh(brief), *master, brief.host, "true"],
+                [*connection.ssh, *master, connection.host, "true"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
@@ -193,14 +210,10 @@ def _open_connection(brief: HostBrief) -> str:
         message = said.read().decode(errors="replace").strip()
     if done.returncode == 0:
         return ""
-    return message or f"`ssh {brief.host} true` ended with {done.returncode}"
+    return message or f"`ssh {connection.host} true` ended with {done.returncode}"
 
 
-def _end_connection(brief: HostBrief) -> None:
-    if Path(brief.control_path).exists():
-        command = [*_ssh(brief), "-O", "exit", brief.host]
+def _end_connection(connection: Connection) -> None:
+    if Path(connection.control_path).exists():
+        command = [*connection.ssh, "-O", "exit", connection.host]
         subprocess.run(command, capture_output=True, check=False, timeout=10)
-
-
-def _ssh(brief: HostBrief) -> list[str]:
-    return ["ssh", "-F", brief.ssh_config, "-o", f"ControlPath={brief.control_path}"]

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import testinfra
+import testinfra.host
+
+from provision.verify_shell import ShellBackend
 
 if TYPE_CHECKING:
     from deploys.component import ComponentSettings
@@ -36,14 +39,13 @@ def brief(pytestconfig: pytest.Config) -> HostBrief:
 
 
 @pytest.fixture(scope="session")
-def host(brief: HostBrief) -> Any:
+def host(brief: HostBrief) -> Iterator[Any]:
     """The testinfra host, as root, over one shared connection."""
-    return testinfra.get_host(
-        f"ssh://{brief.host}",
-        ssh_config=brief.ssh_config,
-        controlpath=brief.control_path,
-        sudo=brief.sudo,
-    )
+    backend = ShellBackend(brief.host, brief.shell)
+    found = testinfra.host.Host(backend)
+    backend.set_host(found)
+    yield found
+    backend.close()
 
 
 @pytest.fixture

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import cli as program
+from inventory.errors import LockHeldError
+from provision import concurrency, pipeline
+from provision.plan import HostPlan, Plan, PlannedOperation
+from provision.sandbox.host import HostRecord, write_record
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def cli(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+def cli(
+    *words: str, cwd: Path = ROOT, typed: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *words],
         capture_output=True,
@@ -22,7 +34,7 @@ def cli(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.Complet
         cwd=cwd,
         env={**os.environ, **environment},
         timeout=60,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         check=False,
     )
 
@@ -106,10 +118,202 @@ def test_the_schema_is_json() -> None:
     assert json.loads(done.stdout)["properties"]["hosts"]
 
 
-def test_up_without_anybody_to_ask_changes_nothing(tmp_path: Path) -> None:
-    done = cli("up", "-i", str(inventory(tmp_path)), cwd=tmp_path)
+CHANGE = Plan((HostPlan("one", (PlannedOperation("base", "Time zone", True),)),))
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the program here, so that what it calls can be played; returns its exit code."""
+    monkeypatch.chdir(inventory(tmp_path).parent.parent)
+    monkeypatch.setenv("JWT_SECRET", "x" * 40)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    # What follows in this process is not gevent's.
+    monkeypatch.setattr(concurrency, "enable", lambda: None)
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["clawd-provision", *words])
+        with pytest.raises(SystemExit) as left:
+            program.main()
+        return int(left.value.code or 0)
+
+    return run
+
+
+def test_up_without_anybody_to_ask_shows_the_plan_and_changes_nothing(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    applied: list[bool] = []
+
+    def up(run: pipeline.Run, confirm: Callable[[Plan], bool], *, verify: bool) -> pipeline.Outcome:
+        applied.append(confirm(CHANGE))
+        return pipeline.Outcome(pipeline.Exit.DONE, CHANGE)
+
+    monkeypatch.setattr(pipeline, "up", up)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert in_process("up", "-i", "prod") == 1
+    told = capsys.readouterr().err
+    assert "Time zone" in told
+    assert "there is nobody to ask here" in told
+    assert "--yes" in told
+    assert applied == []
+    assert in_process("up", "-i", "prod", "--yes") == 0
+    assert applied == [True]
+
+
+def test_a_held_lock_is_told_in_json_too(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def held(*_: object, **__: object) -> pipeline.Outcome:
+        raise LockHeldError("one: ann@desk is applying", advice="wait for her run")
+
+    monkeypatch.setattr(pipeline, "up", held)
+    assert in_process("up", "-i", "prod", "--json") == 5
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {
+        "exit": 5,
+        "error": "one: ann@desk is applying",
+        "advice": "wait for her run",
+        "mistakes": [],
+    }
+    assert "ann@desk" in told.err
+
+
+def test_an_interruption_is_told_in_json_too(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> pipeline.Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "plan", interrupted)
+    assert in_process("plan", "-i", "prod", "--json") == 130
+    assert json.loads(capsys.readouterr().out)["exit"] == 130
+
+
+def test_a_fault_of_ours_is_told_with_its_log(
+    in_process: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def wrong(*_: object) -> pipeline.Outcome:
+        raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr(pipeline, "plan", wrong)
+    assert in_process("plan", "-i", "prod", "--json") == 1
+    told = capsys.readouterr()
+    assert "a fault of ours (KeyError: 'what nobody thought of')" in json.loads(told.out)["error"]
+    (log,) = (tmp_path / "state").rglob("*.log")
+    assert str(log) in told.err
+    assert "Traceback" in log.read_text()
+    assert "Traceback" not in told.err
+
+
+def test_a_fault_outside_of_runs_is_told_with_its_log(
+    in_process: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("inventory.schema.json_schema", lambda: dict[str, str]()["properties"])
+    assert in_process("inventory", "schema") == 1
+    (log,) = (tmp_path / "state").rglob("*.log")
+    assert (
+        f"a fault of ours (KeyError: 'properties')\n  → the details are in {log}" in capsys.readouterr().err
+    )
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        (("plan", "-i", "prod"), {"XDG_STATE_HOME": "/proc"}, "set XDG_STATE_HOME"),
+        (("inventory", "keygen", "--output", "/proc/foo/key"), {}, "/proc/foo"),
+        (("sandbox", "up"), {"CLAWD_SANDBOX": "/proc/x"}, "/proc/x" if os.geteuid() == 0 else "sudo"),
+    ],
+)
+def test_what_this_machine_refuses_is_told_without_a_traceback(
+    words: tuple[str, ...], environment: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    inventory(tmp_path)
+    environment = {"XDG_STATE_HOME": str(tmp_path), "JWT_SECRET": "x" * 40, **environment}
+    done = cli(*words, cwd=tmp_path, **environment)
     assert done.returncode == 1
-    assert "JWT_SECRET" in done.stderr
+    assert told in done.stderr
+    assert "→" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "exception" not in done.stderr.lower()
+
+
+def test_mistakes_come_in_json_with_their_place(tmp_path: Path) -> None:
+    file = inventory(tmp_path, "hosts:\n  one: {adress: h.example}\nmodels: {}\n")
+    done = cli("up", "-i", "prod", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["exit"] == 1
+    named = {(wrong["line"], wrong["column"]): wrong for wrong in told["mistakes"]}
+    wrong = named[2, 9]
+    assert wrong.keys() == {"file", "line", "column", "message", "advice"}
+    assert Path(wrong["file"]) == file.relative_to(tmp_path)
+    assert "adress" in wrong["message"]
+    assert "address" in wrong["advice"]
+
+
+def test_a_host_that_is_not_there_is_told_in_json_too(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = cli("plan", "-i", "prod", "--json", cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["exit"] == 1
+    assert "one (root@127.0.0.1:9): cannot be reached" in told["error"]
+    assert told["advice"]
+
+
+def test_with_a_mistake_no_host_is_reached(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        file = inventory(tmp_path, port=listener.getsockname()[1])
+        right = file.read_text()
+        file.write_text(f"{right}bots: {{}}\n")
+        for command in ("up", "verify", "history"):
+            done = cli(command, "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
+            assert "prod.yml:7:1: " in done.stderr
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+        file.write_text(right)
+        listener.setblocking(True)
+        listener.settimeout(30)
+        reaching = threading.Thread(
+            target=lambda: cli("plan", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
+        )
+        reaching.start()
+        listener.accept()[0].close()
+        reaching.join()
+
+
+def test_a_command_on_a_sandbox_host_keeps_its_own_options(tmp_path: Path) -> None:
+    box, tools = tmp_path / "box", tmp_path / "tools"
+    (box / "hosts" / "bot1").mkdir(parents=True)
+    write_record(
+        box / "hosts" / "bot1",
+        HostRecord("bot1", "192.0.2.11", "trixie", "nspawn", "trixie-0", "ssh-ed25519 AAAA root@bot1"),
+    )
+    tools.mkdir()
+    (tools / "ssh").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tools / "ssh").chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    for words in (("df", "-h"), ("ls", "--help"), ("journalctl", "-u", "clawd-bot")):
+        done = cli("sandbox", "ssh", "bot1", *words, CLAWD_SANDBOX=str(box), PATH=path)
+        assert done.returncode == 0, done.stderr
+        assert tuple(done.stdout.splitlines()[-len(words) :]) == words
+    assert "Log in to a host" in cli("sandbox", "ssh", "--help").stdout
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "  \n"])
+def test_nothing_is_not_a_secret(typed: str) -> None:
+    done = cli("inventory", "encrypt", "--recipient", "age1" + "q" * 58, typed=typed)
+    assert done.returncode == 1
+    assert "there is no secret on standard input" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("command", ["up", "plan", "drift", "verify", "history"])

@@ -15,7 +15,7 @@ from deploys.ops import accounts, files, packages, services
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, connection_of
-from deploys.ops.services import stamp_path
+from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of
 from inventory.errors import HostError
@@ -103,7 +103,11 @@ def _read_again(unit: str, changed: tuple[OperationMeta, ...], reload: bool) -> 
         record(Change(unit, ("reload" if reload else "restart",)))
         action = "reload" if reload else "restart"
         yield script(
-            'systemctl "$action" "$unit" && rm -f "$stamp"', action=action, unit=unit, stamp=stamp_path(unit)
+            'systemctl "$action" "$unit" && rm -rf "$stamp" "$good"',
+            action=action,
+            unit=unit,
+            stamp=stamp_path(unit),
+            good=good_path(unit),
         )
 
 

@@ -76,9 +76,9 @@ def remove() -> None:
         for path in ("/etc/postgresql", "/etc/postgresql-common", "/var/log/postgresql"):
             files.absent(path)
     if purging():
-        server.emptied(DATA)
+        files.absent(DATA)
         if dumps:
-            server.emptied(dumps)
+            files.absent(dumps)
         accounts.absent("postgres")
 
 

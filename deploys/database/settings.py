@@ -22,6 +22,8 @@ WAL = 512 * MIB
 """What PostgreSQL writes ahead before it tidies up."""
 LEAST_DATA = 1024 * MIB
 LEAST_DUMP = 64 * MIB
+MOST_HOURS = 26
+"""Since the last backup: a night, and some time to make it."""
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 

@@ -11,15 +11,13 @@ from deploys.database.deploy import CERTIFICATE, TLS, clients_as_networks, confi
 from deploys.database.releases import ReleaseFact, version_of
 from deploys.database.scram import fits
 from deploys.database.server import CLUSTER, ServerFact, ServerState, action_for
-from deploys.database.settings import DATA, MIB, NAME, DatabaseSettings
+from deploys.database.settings import DATA, MIB, MOST_HOURS, NAME, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 from deploys.ops.facts import Fact
 from inventory.rules.database import PORT
 
 T = TypeVar("T")
-MOST_HOURS = 26
-"""Since the last backup: a night, and some time to make it."""
 MOST_EXPOSURE = 30
 """Of `systemd-analyze security`, in tenths: 3.0 of 10."""
 
@@ -81,6 +79,10 @@ def test_serves_its_certificate(host: Any, settings: DatabaseSettings) -> None:
     assert served.stdout.splitlines()[:1] == [on_disk], "PostgreSQL serves another certificate, or none"
     missing = [name for name in settings.names if f":{name}" not in served.stdout]
     assert not missing, f"the certificate is not for {', '.join(missing)}"
+
+
+def test_certificate_does_not_end_soon(host: Any) -> None:
+    assert not (told := ends_soon(host, TLS)), told
 
 
 def test_listens_only_where_declared(host: Any, settings: DatabaseSettings) -> None:

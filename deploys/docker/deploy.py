@@ -64,9 +64,9 @@ def remove() -> None:
         "/etc/containerd",
         BEFORE,
         STAMP,
-        services.stamp_path("docker.service"),
     ):
         files.absent(path)
+    services.forgotten("docker.service")
     accounts.absent("docker")
     if purging():
         for root in roots:

@@ -124,13 +124,25 @@ def holds(server: Server, call: Call, expression: str) -> str:
 
     It prints them when it fails.
     """
-    program = f"""{PROGRAM.replace("print(json.dumps(answers))", "status, body = answers[-1]")}
-try:
+    return _judged(
+        server,
+        call,
+        f"""try:
     held = {expression}
 except (KeyError, TypeError):
     held = False
 sys.exit(0 if held else "%s %s" % (status or "no answer:", str(body)[:300]))
-"""
+""",
+    )
+
+
+def told(server: Server, call: Call, expression: str) -> str:
+    """A shell command that prints the Python `expression` of the `body` of `call`, if that is answered."""
+    return _judged(server, call, f"if status in {call.accepted}:\n    print({expression})\n")
+
+
+def _judged(server: Server, call: Call, ending: str) -> str:
+    program = f"{PROGRAM.replace('print(json.dumps(answers))', 'status, body = answers[-1]')}\n{ending}"
     spec = _spec(server, (call,), True)
     return f"/usr/bin/python3 -c {shlex.quote(program)} {shlex.quote(spec)}"
 

@@ -7,8 +7,9 @@ from pyinfra.api import deploy
 
 from deploys.elastic import api
 from deploys.elastic import packages as elastic
-from deploys.elastic.api import Call, Server
+from deploys.elastic.api import Server
 from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT, bracketed, certificate_names
+from deploys.elasticsearch.health import as_well_as_before, before_leaving, in_a_cluster
 from deploys.elasticsearch.host import FORMED, FORMED_NOTE, MAP_COUNT, SYSCTL, MachineFact, founded, map_count
 from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
@@ -29,8 +30,8 @@ DROP_IN = "/etc/systemd/system/elasticsearch.service.d"
 LOGINS = "/etc/clawd/elasticsearch"
 DATA = "/var/lib/elasticsearch"
 SERVER = Server(ELASTICSEARCH_PORT, CA)
-SECONDS = 300
-"""Longest wait for a node, and for the others to join it."""
+SECONDS = 600
+"""Longest wait for a node, for the others to join it, and for its copies of shards to be in step again."""
 
 
 @deploy("Elasticsearch")
@@ -65,7 +66,14 @@ def apply() -> None:
     files.template("elasticsearch/service.conf", f"{DROP_IN}/clawd.conf", {})
     if settings.leads and not settings.alone:
         founded(CONFIG, settings.node, in_a_cluster(SERVER), founded_elsewhere(settings))
-    services.converge(NAME, inputs="", watch=READS, ready=in_a_cluster(SERVER), timeout=SECONDS)
+    services.converge(
+        NAME,
+        inputs="",
+        watch=READS,
+        before=before_leaving(SERVER),
+        ready=as_well_as_before(SERVER),
+        timeout=SECONDS,
+    )
     if settings.leads:
         files.put(FORMED, FORMED_NOTE)
         api.stored(SERVER, wanted(settings), name="Policies, templates, roles and users")
@@ -96,15 +104,6 @@ def values(settings: ElasticsearchSettings, *, maps_files: bool) -> dict[str, ob
         "transport_port": TRANSPORT_PORT,
         "maps_files": maps_files,
     }
-
-
-def in_a_cluster(server: Server) -> str:
-    """A shell command that succeeds when a node lets `elastic` in and belongs to a cluster with a master."""
-    return api.holds(
-        server,
-        Call("GET", "/_cluster/health?timeout=1s&master_timeout=1s", ADMIN),
-        'status == 200 and body["status"] in ("green", "yellow", "red")',
-    )
 
 
 def founded_elsewhere(settings: ElasticsearchSettings) -> str:

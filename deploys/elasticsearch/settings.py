@@ -13,8 +13,8 @@ from inventory.values import size_in_bytes
 
 LEAST_HEAP = 512 * MIB
 MOST_HEAP = 30 * GIB
-USUAL_HEAP = 1 * GIB
-"""On the smallest host that is meant for it, of 4 GB."""
+SMALLEST_HOST = 4 * GIB
+"""Counted with while nobody knows how much memory a host has."""
 PROGRAM = 2 * GIB
 """What the unpacked package takes, and the next version beside it while it is upgraded."""
 
@@ -79,12 +79,22 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     )
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """Both, also where only this host reaches them."""
+    keeps = placement.keeps_logs(inventory, host)
+    return (placement.ELASTICSEARCH_PORT, placement.TRANSPORT_PORT) if keeps else ()
+
+
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Heap and what Java takes beside it; the lines of all the days, twice where there are three nodes."""
+    """Heap and what Java takes beside it; the lines of all the days, twice where there are three nodes.
+
+    The heap is the one that a host with the memory in `inventory` will be given.
+    """
     if not placement.keeps_logs(inventory, host):
         return ()
     logs, count = inventory.logs, len(placement.nodes(inventory))
-    heap = _foretold_heap(inventory.hosts[host].memory, logs.elasticsearch_heap)
+    memory = inventory.hosts[host].memory
+    heap, whence = _heap_counted(size_in_bytes(memory) if memory else SMALLEST_HOST, logs.elasticsearch_heap)
     copies = 1 if count == 1 else 2
     days = max(logs.keep_days, logs.audit_days)
     lines = size_in_bytes(logs.daily) * days * copies // count
@@ -93,7 +103,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
             what="Elasticsearch",
             memory=heap * 3 // 2,
             disk=PROGRAM,
-            how=f"heap {heap // MIB} MiB, and half of it again for Java itself and the network",
+            how=f"heap {heap // MIB} MiB ({whence}), and half of it again for Java itself and the network",
         ),
         Need(
             what="log lines",
@@ -105,11 +115,11 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     )
 
 
-def _foretold_heap(memory: str | None, declared: str | None) -> int:
-    """Bytes of heap on a host that is said to have `memory`."""
+def _heap_counted(memory: int, declared: str | None) -> tuple[int, str]:
+    """The heap on a host with `memory` bytes, and who says so; one that it would refuse counts whole."""
     if declared is not None:
-        return size_in_bytes(declared)
-    return heap_for(size_in_bytes(memory), None) if memory else USUAL_HEAP
+        return size_in_bytes(declared), "logs.elasticsearch_heap"
+    return heap_for(memory, None), f"a quarter of {memory // MIB} MiB"
 
 
 def heap_for(memory: int, declared: str | None) -> int:

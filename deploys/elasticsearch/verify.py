@@ -7,11 +7,12 @@ from typing import Any
 
 from deploys.elastic.api import AnswersFact, Call, command, holds
 from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT
-from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, in_a_cluster
+from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, TLS
+from deploys.elasticsearch.health import in_a_cluster
 from deploys.elasticsearch.host import Machine, MachineFact
 from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -45,6 +46,10 @@ def test_secrets_are_private(host: Any) -> None:
         assert (file.user, file.mode) == ("root", 0o600), f"{LOGINS}/{name} can be read by others"
     key = host.file(f"{CA.rsplit('/', 1)[0]}/privkey.pem")
     assert (key.user, key.mode) == ("elasticsearch", 0o600)
+
+
+def test_certificate_does_not_end_soon(host: Any) -> None:
+    assert not (told := ends_soon(host, TLS)), told
 
 
 def test_answers_over_tls_to_elastic_in_a_cluster(host: Any) -> None:

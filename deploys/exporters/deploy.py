@@ -7,7 +7,7 @@ import shlex
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.exporters import account, database, gpu
+from deploys.exporters import account, certificates, database, gpu
 from deploys.exporters.exporter import (
     ACCOUNT,
     ALL_PACKAGES,
@@ -41,6 +41,7 @@ def apply() -> None:
     for exporter in wanted:
         _with(exporter, settings)
     gpu.measured(settings.sysfs)
+    certificates.told()
 
 
 @deploy("Remove exporters")
@@ -49,6 +50,7 @@ def remove() -> None:
 
     Their account on the host goes as well, unless measurements that belong to it are kept.
     """
+    certificates.absent()
     gpu.absent()
     database.no_login()
     for package in ALL_PACKAGES:
@@ -69,6 +71,8 @@ def _with(exporter: Exporter, settings: ExportersSettings) -> None:
     if BLACKBOX_CONFIG in exporter.reads:
         if settings.trust == "own":
             internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)
+        else:
+            _no_certificate()
         check = f"{exporter.package} --config.check --config.file={{}}"
         files.put(BLACKBOX_CONFIG, blackbox_config(settings), check=check)
     services.converge(exporter.package, inputs="", watch=exporter.watched, ready=shows(exporter))
@@ -78,11 +82,15 @@ def _without(package: str) -> None:
     unit = f"{package}.service"
     units.absent(unit, file=False)
     if package == "prometheus-blackbox-exporter":
-        files.absent(CERTIFICATE)
-        files.absent(f"{CERTIFICATE}.d")
+        _no_certificate()
     files.absent(f"/etc/systemd/system/{unit}.d")
     packages.removed(f"exporters-{package.removeprefix('prometheus-')}")
     files.absent(f"/etc/default/{package}")
+
+
+def _no_certificate() -> None:
+    files.absent(CERTIFICATE)
+    files.absent(f"{CERTIFICATE}.d")
 
 
 def shows(exporter: Exporter) -> str:

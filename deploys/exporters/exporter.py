@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 
 from deploys.exporters.settings import BLACKBOX, NGINX, NODE, POSTGRES, ExportersSettings
-from deploys.nginx.deploy import STATUS_PORT
+from inventory.rules.nginx import STATUS_PORT
 
 ACCOUNT = "prometheus"
 """Debian's packages of Prometheus share this user."""

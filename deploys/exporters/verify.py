@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.exporters import gpu
+from deploys.exporters import certificates, gpu
 from deploys.exporters.database import RIGHTS, LoginFact
 from deploys.exporters.deploy import shows
-from deploys.exporters.exporter import exporters
+from deploys.exporters.exporter import CERTIFICATE, exporters
 from deploys.exporters.settings import ExportersSettings
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 
 
 def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:
@@ -36,6 +36,17 @@ def test_exporters_listen_where_they_should(host: Any, settings: ExportersSettin
         places = {line.split()[3].rpartition(":")[0] for line in listening}
         local = settings.listen == "127.0.0.1" or exporter.package == "prometheus-blackbox-exporter"
         assert places == ({"127.0.0.1"} if local else {"*"}), f"{exporter.package} listens on {places}"
+
+
+def test_certificate_does_not_end_soon(host: Any, settings: ExportersSettings) -> None:
+    if settings.fronts and settings.trust == "own":
+        assert not (told := ends_soon(host, CERTIFICATE)), told
+
+
+def test_ends_of_certificates_are_told(host: Any) -> None:
+    assert runs_as_started(host, certificates.TIMER, watch=certificates.FILES)
+    age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", certificates.OUTPUT))
+    assert age < 2 * 3600, f"{certificates.OUTPUT} was written {age} s ago"
 
 
 def test_the_database_login_has_no_more_rights_than_it_needs(host: Any, settings: ExportersSettings) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from deploys.grafana.config import (
     ALERTMANAGER_UID,
+    CERTIFICATE,
     DASHBOARDS,
     DATASOURCES,
     PASSWORD,
@@ -19,7 +20,7 @@ from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.deploy import ASK, UNIT, healthy, reads
 from deploys.grafana.panels import boards
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 
 
 def test_runs_with_what_is_on_the_disk(host: Any, settings: GrafanaSettings) -> None:
@@ -29,6 +30,11 @@ def test_runs_with_what_is_on_the_disk(host: Any, settings: GrafanaSettings) -> 
 
 def test_is_healthy(host: Any, settings: GrafanaSettings) -> None:
     assert host.run(healthy(settings.url)).rc == 0
+
+
+def test_certificate_does_not_end_soon(host: Any, settings: GrafanaSettings) -> None:
+    if settings.open_to:
+        assert not (told := ends_soon(host, CERTIFICATE)), told
 
 
 def test_files_are_as_declared(host: Any, settings: GrafanaSettings) -> None:

@@ -62,7 +62,8 @@ def remove() -> None:
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
     sysctl.restored()
     units.absent("fail2ban.service", file=False)
-    files.absent(services.stamp_path(TIMER))
+    for unit in (TIMER, "systemd-timesyncd.service"):
+        services.forgotten(unit)
     for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, *(LOGS if purging() else ())):
         files.absent(path)
     packages.removed("hardening")

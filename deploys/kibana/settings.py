@@ -61,6 +61,11 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return (Opening(port=placement.KIBANA_PORT, sources=sources, purpose="Kibana"),)
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """That of its web pages, also where they are on loopback."""
+    return (placement.KIBANA_PORT,) if placement.leads(inventory, host) else ()
+
+
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """Heap, what Node takes beside it, and the program."""
     if not placement.leads(inventory, host):

@@ -6,10 +6,10 @@ from typing import Any
 
 from deploys.elastic.api import AnswersFact, Server, command
 from deploys.elastic.placement import ELASTICSEARCH_PORT, KIBANA_PORT
-from deploys.kibana.deploy import AVAILABLE, CA, READS, SECRETS, SERVER
+from deploys.kibana.deploy import AVAILABLE, CA, READS, SECRETS, SERVER, TLS
 from deploys.kibana.objects import saved, token
 from deploys.kibana.settings import KibanaSettings
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -48,6 +48,10 @@ def test_secrets_are_private(host: Any) -> None:
     for name in host.check_output("ls -A %s", SECRETS).split():
         file = host.file(f"{SECRETS}/{name}")
         assert (file.user, file.mode) == ("root", 0o600), f"{SECRETS}/{name} can be read by others"
+
+
+def test_certificate_does_not_end_soon(host: Any) -> None:
+    assert not (told := ends_soon(host, TLS)), told
 
 
 def test_is_not_open_unless_declared(host: Any, settings: KibanaSettings) -> None:

@@ -7,7 +7,7 @@ import shlex
 from pyinfra.api import deploy
 
 from deploys.elastic import packages as elastic
-from deploys.elastic.placement import BEATS_PORT, MIB, certificate_names, mebibytes
+from deploys.elastic.placement import BEATS_PORT, LOGSTASH_API_PORT, MIB, certificate_names, mebibytes
 from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, files, services, units
 from deploys.settings import purging, settings_of
@@ -32,7 +32,6 @@ READS = (
     f"{DROP_IN}/clawd.conf",
 )
 DATA = "/var/lib/logstash"
-API_PORT = 9600
 
 
 @deploy("Logstash")
@@ -75,7 +74,7 @@ def values(settings: LogstashSettings) -> dict[str, object]:
         "heap": mebibytes(settings.heap),
         "queue": QUEUE // MIB,
         "beats_port": BEATS_PORT,
-        "api_port": API_PORT,
+        "api_port": LOGSTASH_API_PORT,
         "pipeline": PIPELINE,
         "tls": TLS,
         "environment": ENVIRONMENT,
@@ -102,7 +101,8 @@ ACCEPTED = """
 """
 _TAKES_LINES = f"""
 import json, socket, urllib.request
-with urllib.request.urlopen("http://127.0.0.1:{API_PORT}/_node/pipelines/clawd", timeout=5) as answer:
+asked = "http://127.0.0.1:{LOGSTASH_API_PORT}/_node/pipelines/clawd"
+with urllib.request.urlopen(asked, timeout=5) as answer:
     assert "clawd" in json.load(answer)["pipelines"], "the pipeline does not run"
 socket.create_connection(("127.0.0.1", {BEATS_PORT}), timeout=5).close()
 """

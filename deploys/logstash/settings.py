@@ -54,6 +54,12 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return (Opening(port=placement.BEATS_PORT, sources=others, purpose="Logstash, from Filebeat"),)
 
 
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """Filebeat's, also where only this host sends lines, and that of its own API on loopback."""
+    keeps = placement.keeps_logs(inventory, host)
+    return (placement.BEATS_PORT, placement.LOGSTASH_API_PORT) if keeps else ()
+
+
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     """Heap, what Java takes beside it, program and queue."""
     if not placement.keeps_logs(inventory, host):

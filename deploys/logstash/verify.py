@@ -6,7 +6,7 @@ from typing import Any
 
 from deploys.elastic.placement import BEATS_PORT
 from deploys.logstash.deploy import ENVIRONMENT, READS, TAKES_LINES, TLS
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -22,6 +22,10 @@ def test_starts_at_boot(host: Any) -> None:
 def test_takes_lines(host: Any) -> None:
     asked = host.run(TAKES_LINES)
     assert asked.rc == 0, asked.stderr.strip().splitlines()[-1:]
+
+
+def test_certificate_does_not_end_soon(host: Any) -> None:
+    assert not (told := ends_soon(host, TLS)), told
 
 
 def test_secrets_are_private(host: Any) -> None:

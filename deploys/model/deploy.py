@@ -34,7 +34,11 @@ def apply() -> None:
 
 @deploy("Remove model")
 def remove() -> None:
-    """No model on the host."""
+    """No model on the host, whether data are purged or not: it is no data.
+
+    It is a copy, known by its digest, of what this computer has or the host fetches; like a release and like
+    packages it goes with what needs it, and comes again.
+    """
     files.absent(MODELS_FOLDER)
 
 

@@ -11,6 +11,7 @@ from deploys.nginx.settings import NginxSettings
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
 from deploys.settings import settings_of
+from inventory.rules.nginx import STATUS_PORT
 
 CONFIG = "/etc/nginx/nginx.conf"
 FOLDER = "/etc/nginx/clawd"
@@ -23,7 +24,6 @@ CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
 READS = (CONFIG, UPSTREAMS, CERTIFICATE, PRIVATE_KEY)
 ACME_FOLDER = "/var/lib/clawd/acme"
-STATUS_PORT = 8090
 
 
 @deploy("nginx")

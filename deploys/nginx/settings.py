@@ -8,6 +8,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from inventory.model import Inventory, Network
+from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
 
 TELEGRAM_RANGES = ("149.154.160.0/20", "91.108.4.0/22")
@@ -80,6 +81,11 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
         return ()
     nginx = inventory.nginx
     return (Opening(port=nginx.http_port, purpose="http"), Opening(port=nginx.https_port, purpose="https"))
+
+
+def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """That of its status page, on loopback."""
+    return (STATUS_PORT,) if bots_behind(inventory, host) else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:

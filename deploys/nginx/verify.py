@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import CONFIG, PROGRAM, READS, STATUS_PORT, serves_its_certificate
+from deploys.nginx.deploy import CONFIG, PROGRAM, READS, serves_its_certificate
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import runs_as_started
+from inventory.rules.nginx import STATUS_PORT
 
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import deploy
 
+from deploys.nvidia.cuda import Cuda, cuda_for
 from deploys.nvidia.gpus import Machine, MachineFact, Modules, modules_for
 from deploys.nvidia.reboot import loaded
 from deploys.nvidia.settings import NvidiaSettings
-from deploys.ops import files, packages, services, sources
+from deploys.ops import files, packages, services, sources, units
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError
 
@@ -18,8 +19,9 @@ SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
 PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
 """NVIDIA's metapackages; the same for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
-BESIDE = {"debian": ("nvidia-persistenced",)}
+BESIDE = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
 """Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
+DEVICES = "/etc/systemd/system/clawd-gpu.service"
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
@@ -42,6 +44,7 @@ def apply() -> None:
         _skip(settings)
         return
     modules = _modules(machine, settings)
+    cuda = engine_cuda(machine, settings.branch, settings.cuda) if settings.engine else None
     files.absent(SKIPPED, name="A GPU is there")
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
         # The package that keeps the branch would keep the old one.
@@ -51,11 +54,18 @@ def apply() -> None:
     packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
     beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
     packages.installed(PACKAGES[modules], *beside, component="nvidia")
+    if cuda is not None:
+        packages.installed(*cuda.libraries, component="nvidia")
     loaded(settings.reboot, settings.root)
     stuck = machine.nouveau or machine.loaded not in ("", machine.installed)
     if not (stuck and settings.reboot == "never"):
         # Without the driver it would not start.
         services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
+        if cuda is not None:
+            files.template("nvidia/clawd-gpu.service", DEVICES, {}, check="systemd-analyze verify {}")
+            services.converge("clawd-gpu", inputs="", watch=(DEVICES,))
+    if cuda is None:
+        units.absent("clawd-gpu.service")
     if settings.toolkit:
         _toolkit(settings, machine)
 
@@ -63,11 +73,20 @@ def apply() -> None:
 @deploy("Remove NVIDIA")
 def remove() -> None:
     """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
+    units.absent("clawd-gpu.service")
     packages.removed("nvidia")
     sources.absent(TOOLKIT)
     sources.absent(DRIVER)
-    files.absent(f"{services.STAMPS}/nvidia-persistenced.service.stamp")
+    services.forgotten("nvidia-persistenced.service")
     files.absent(SKIPPED)
+
+
+def engine_cuda(machine: Machine, branch: int, wanted: str | None) -> Cuda:
+    """The CUDA of the engine on the current host. Raises `HostError` when none fits its GPUs and system."""
+    try:
+        return cuda_for(machine, branch, wanted)
+    except ClawdError as error:
+        raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
 
 
 def _skip(settings: NvidiaSettings) -> None:
@@ -78,6 +97,7 @@ def _skip(settings: NvidiaSettings) -> None:
             f"{host.name}: it must have an NVIDIA GPU, and {why}",
             advice="write `gpu: auto` or `gpu: none` for this host, or pass the GPU through to it",
         )
+    units.absent("clawd-gpu.service")
     packages.removed("nvidia")
     files.directory(services.STAMPS, mode="0700")
     files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
@@ -88,17 +108,24 @@ def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
         modules = modules_for(machine.gpus, settings.branch, settings.modules)
     except ClawdError as error:
         raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
-    if machine.secure_boot and not machine.loaded:
+    if machine.secure_boot and not _stays(machine, modules, settings.branch):
+        now = f"; {machine.loaded} is loaded, and would be gone at the next boot" if machine.loaded else ""
         raise HostError(
-            f"{host.name}: Secure Boot is on, and its kernel refuses modules that are built on the host",
-            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install the "
-            "driver once by hand; where the driver is loaded already, this run goes on",
+            f"{host.name}: Secure Boot is on, and its kernel refuses modules that are built on the host{now}",
+            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install "
+            f"{PACKAGES[modules]} of branch {settings.branch} by hand; where that is loaded, a run goes on",
         )
     if machine.architecture not in ARCHITECTURES:
         raise HostError(
             f"{host.name}: NVIDIA has no driver for {machine.architecture}", advice="write `gpu: none`"
         )
     return modules
+
+
+def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
+    """Whether the kernel runs just the modules that are wanted, so that none are built."""
+    there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
+    return bool(machine.loaded) and there
 
 
 def _repository(settings: NvidiaSettings, machine: Machine) -> str:

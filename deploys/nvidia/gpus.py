@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments
@@ -17,23 +17,32 @@ Modules = Literal["open", "proprietary"]
 class Generation:
     """GPUs whose PCI device id is `first` or more, up to the next generation's; `modules` that drive them.
 
-    `branches` are the first and last driver branch that knows them, 0 for no end.
+    `branches` are the first and last driver branch that knows them, 0 for no end; `cuda` the first and last
+    CUDA, empty for no end. `architectures` are what code is made for to run on all of them, each also for
+    those of the same number before the last digit that follow it.
     """
 
     first: int
     name: str
     modules: tuple[Modules, ...]
     branches: tuple[int, int] = (0, 0)
+    cuda: tuple[str, str] = ("", "")
+    architectures: tuple[str, ...] = ()
 
 
 # Ranges of device ids: https://github.com/NVIDIA/open-gpu-kernel-modules (supported GPUs) and the driver's
-# README, appendix A. The last branch for Maxwell to Volta is 580.
+# README, appendix A. The last branch for Maxwell to Volta is 580, the last CUDA 12.9. Compute capabilities:
+# developer.nvidia.com/cuda-gpus; `a` as llama.cpp wants it for Blackwell.
 GENERATIONS = (
     Generation(0x0000, "Kepler or older", ()),
-    Generation(0x1340, "Maxwell, Pascal or Volta", ("proprietary",), (0, 580)),
-    Generation(0x1E00, "Turing", ("open", "proprietary")),
-    Generation(0x2080, "Ampere, Hopper or Ada", ("open", "proprietary")),
-    Generation(0x2900, "Blackwell or later", ("open",), (570, 0)),
+    Generation(
+        0x1340, "Maxwell, Pascal or Volta", ("proprietary",), (0, 580), ("", "12.9"), ("50", "60", "61", "70")
+    ),
+    Generation(0x1E00, "Turing", ("open", "proprietary"), architectures=("75",)),
+    Generation(
+        0x2080, "Ampere, Hopper or Ada", ("open", "proprietary"), architectures=("80", "86", "89", "90")
+    ),
+    Generation(0x2900, "Blackwell or later", ("open",), (570, 0), ("12.9", ""), ("100", "120a", "121a")),
 )
 
 
@@ -58,7 +67,8 @@ class Gpu:
 class Machine:
     """What decides about the driver on a host.
 
-    `loaded` is the version of the loaded kernel module, `installed` that of the driver's package; `system` is
+    `loaded` is the version of the loaded kernel module, `installed` that of the driver's package, `package`
+    its name; `reboot_asked` names the packages on whose account the system wants to be rebooted. `system` is
     as in NVIDIA's repository (`debian12`), `architecture` as dpkg names it, `kernel` the running one.
     """
 
@@ -67,6 +77,8 @@ class Machine:
     nouveau: bool = False
     loaded: str = ""
     installed: str = ""
+    package: str = ""
+    reboot_asked: str = ""
     system: str = ""
     architecture: str = ""
     kernel: str = ""
@@ -89,9 +101,21 @@ class MachineFact(Fact):
         return parse(output)
 
 
+# What the system asks a reboot for (packages one a line in reboot-required.pkgs, if they said so), where it
+# touches the driver: a kernel, or something of NVIDIA's.
+REBOOT_ASKED = r"""
+reboot_asked() {
+    [ -e "$1/run/reboot-required" ] || return 0
+    [ -s "$1/run/reboot-required.pkgs" ] || { echo "an unnamed package"; return; }
+    grep -E '^(linux-|nvidia|libnvidia|libcuda|cuda)' "$1/run/reboot-required.pkgs" | sort -u | xargs
+}
+"""
+
 # Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI Code and ID Assignment Specification).
 # The fifth byte of the variable SecureBoot is its value (UEFI specification, section 3.3).
-_MACHINE = r"""
+_MACHINE = (
+    REBOOT_ASKED
+    + r"""
 for device in "$root"/sys/bus/pci/devices/*; do
     [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
     case $(cat "$device/class") in 0x0300*|0x0302*) ;; *) continue ;; esac
@@ -104,13 +128,16 @@ done
 [ ! -d "$root/sys/module/nouveau" ] || echo "nouveau yes"
 sed -n 's/^NVRM version:.* \([0-9][0-9]*\.[0-9.]*\) .*/loaded \1/p' \
     "$root/proc/driver/nvidia/version" 2>/dev/null
-dpkg-query -W -f='${db:Status-Status} ${Version}\n' nvidia-open cuda-drivers 2>/dev/null |
-    sed -n 's/^installed \([0-9.]*\).*/installed \1/p'
+dpkg-query -W -f='${db:Status-Status} ${Version} ${Package}\n' nvidia-open cuda-drivers 2>/dev/null |
+    sed -n 's/^installed \([0-9.]*\).* \(.*\)/installed \1\npackage \2/p'
+asked=$(reboot_asked "$root")
+[ ! "$asked" ] || echo "reboot_asked $asked"
 . /etc/os-release
 echo "system $ID$(echo "$VERSION_ID" | tr -d .)"
 echo "architecture $(dpkg --print-architecture)"
 echo "kernel $(uname -r)"
 """
+)
 
 
 def parse(lines: Sequence[str]) -> Machine:
@@ -126,10 +153,18 @@ def parse(lines: Sequence[str]) -> Machine:
         nouveau="nouveau" in said,
         loaded=said.get("loaded", ""),
         installed=said.get("installed", ""),
+        package=said.get("package", ""),
+        reboot_asked=said.get("reboot_asked", ""),
         system=said.get("system", ""),
         architecture=said.get("architecture", ""),
         kernel=said.get("kernel", ""),
     )
+
+
+def machine_of(host: Any, root: str) -> Machine:
+    """GPUs and driver of a host that is checked (testinfra's)."""
+    fact = MachineFact()
+    return fact.process(host.check_output(fact.command(root)).splitlines())
 
 
 def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
@@ -166,9 +201,10 @@ def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open"
 
 
 def reboot_reason(machine: Machine, installed: str) -> str | None:
-    """Why the driver `installed` starts only with the next boot; `None` when it is loaded already."""
+    """Why the driver `installed` is not all there before the next boot; `None` when it is."""
     if machine.loaded == installed:
-        return None
+        asked = machine.reboot_asked
+        return f"the system asks for a reboot (/run/reboot-required: {asked})" if asked else None
     if machine.loaded:
         return f"the kernel has driver {machine.loaded}, installed is {installed}"
     if machine.nouveau:

@@ -11,16 +11,21 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from deploys.nvidia.gpus import Machine, MachineFact, reboot_reason
+from deploys.nvidia.gpus import REBOOT_ASKED, Machine, MachineFact, reboot_reason
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.shell import script
+from inventory.errors import ClawdError
 
 PATIENCE = 600
 """Seconds that a host gets to come back: servers test their memory first."""
+RECONNECTED = "clawd_reconnected"
+"""Key of `host.connector_data` under which functions may stand that take up what the old connection held."""
 
 
 def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
     """The kernel runs the driver that is installed: loaded now if nothing is in the way, else by a reboot.
+
+    So does one that the system waits for on account of a kernel or of the driver's own packages.
 
     With `ask` the operation fails where only a reboot helps, and says so; the run after the reboot goes on.
     With `never` it changes nothing then.
@@ -46,7 +51,9 @@ def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
 
 
 # What has been loaded is not unloaded: something may use it. Without nouveau a first driver needs no reboot.
-_LOADED = r"""
+_LOADED = (
+    REBOOT_ASKED
+    + r"""
 wanted=$(dpkg-query -W -f='${db:Status-Status} ${Version}\n' nvidia-open cuda-drivers 2>/dev/null |
     sed -n 's/^installed \([0-9.]*\).*/\1/p')
 is_loaded() {
@@ -54,16 +61,23 @@ is_loaded() {
         "$root/proc/driver/nvidia/version" 2>/dev/null)
     [ "$running" = "$wanted" ]
 }
+asked=$(reboot_asked "$root")
 """
+)
 _LOAD = (
     _LOADED
     + r"""
-is_loaded && exit
+is_loaded && [ ! "$asked" ] && exit
 if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
     modprobe nvidia || true
-    is_loaded && exit
+    is_loaded && [ ! "$asked" ] && exit
 fi
 [ "$reboot" = ask ] || exit 0
+if is_loaded; then
+    echo "the system asks for a reboot ($root/run/reboot-required: $asked)" >&2
+    echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
+    exit 1
+fi
 echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
 echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
 exit 1
@@ -72,7 +86,7 @@ exit 1
 _REBOOT_IF_NEEDED = (
     _LOADED
     + r"""
-is_loaded && { echo loaded; exit; }
+is_loaded && [ ! "$asked" ] && { echo loaded; exit; }
 systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl reboot >&2 || exit 1
 cat /proc/sys/kernel/random/boot_id
 """
@@ -102,10 +116,20 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
         host.disconnect()
         while time.monotonic() < deadline:
             if self._is_back(host, boot):
-                return True, CommandOutput([])
+                return self._taken_up(host)
             time.sleep(2)
         text = f"the host did not come back within {PATIENCE} s after its reboot: look at its console"
         return False, CommandOutput([OutputLine("stderr", text)])
+
+    @staticmethod
+    def _taken_up(host: Any) -> tuple[bool, CommandOutput]:
+        """What lived with the old connection, as the run's lock did, is there again, or the run ends here."""
+        try:
+            for again in host.connector_data.get(RECONNECTED, ()):
+                again()
+        except ClawdError as error:
+            return False, CommandOutput([OutputLine("stderr", line) for line in str(error).splitlines()])
+        return True, CommandOutput([])
 
     @staticmethod
     def _is_back(host: Any, boot: str) -> bool:

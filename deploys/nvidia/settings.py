@@ -8,10 +8,25 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
+from deploys.model.settings import computes_on_gpu, local_model
 from inventory.model import Inventory
 
 # By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and the modules while they are built.
 DISK = 3 * 1024**3
+LIBRARIES = 1024**3
+"""libcublas, libcublasLt and libcudart of CUDA 12.9 unpacked, about, by the documents."""
+
+ROOT = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
+"""The one way in which every component that looks for GPUs may be shown some."""
+
+
+class EngineGpu(ComponentSettings):
+    """How the engine of a host computes on its GPUs, if it turns out to have any."""
+
+    branch: int = 580
+    cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
+    layers: int | None = Field(None, description="Layers that GPUs compute; all when absent.")
+    root: str = ROOT
 
 
 class NvidiaSettings(ComponentSettings):
@@ -27,7 +42,10 @@ class NvidiaSettings(ComponentSettings):
     toolkit_key: Path | None = Field(None, description="On the laptop.")
     toolkit_version: str = "1.18.0-1"
     reboot: Literal["ask", "auto", "never"] = "ask"
-    root: str = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
+    cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
+    engine: bool = Field(False, description="Whether the engine computes on the GPU.")
+    containers: bool = Field(False, description="Whether engine and bot run in containers.")
+    root: str = ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
@@ -47,7 +65,18 @@ def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
         toolkit_key=nvidia.toolkit_key,
         toolkit_version=nvidia.toolkit_version,
         reboot=nvidia.reboot,
+        cuda=nvidia.cuda,
+        engine=computes_on_gpu(inventory, host),
+        containers=inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles,
     )
+
+
+def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
+    """How the engine of `host` computes on GPUs; `None` where it is to use processors only."""
+    model = local_model(inventory)
+    if model is None or not computes_on_gpu(inventory, host):
+        return None
+    return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
@@ -55,7 +84,12 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
     if inventory.hosts[host].gpu != "required":
         return ()
     how = "packages 0.9 GB, compiler and headers 0.4 GB, building modules 1.7 GB"
-    return (Need("NVIDIA driver", disk=DISK, how=how),)
+    driver = Need("NVIDIA driver", disk=DISK, how=how)
+    if not computes_on_gpu(inventory, host):
+        return (driver,)
+    copies = 2 if inventory.runtime.run_with == "docker" else 1
+    how = "libcublas and libcudart 1 GB" + (", once more in the image" if copies > 1 else "")
+    return driver, Need("CUDA libraries", disk=copies * LIBRARIES, how=how)
 
 
 def _has_docker(inventory: Inventory, host: str) -> bool:

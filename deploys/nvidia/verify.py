@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from deploys.nvidia.cuda import cuda_for
 from deploys.nvidia.deploy import SKIPPED
-from deploys.nvidia.gpus import Machine, MachineFact, reboot_reason
+from deploys.nvidia.gpus import Machine, machine_of, reboot_reason
 from deploys.nvidia.settings import NvidiaSettings
 
 
@@ -42,18 +45,43 @@ def test_persistence_daemon_runs(host: Any, settings: NvidiaSettings) -> None:
     assert not machine(host, settings).gpus or host.service("nvidia-persistenced").is_running
 
 
+def test_cuda_can_begin(host: Any, settings: NvidiaSettings) -> None:
+    """Its libraries and device nodes are there; the engine itself says whether it computes with them."""
+    found = machine(host, settings)
+    if not (settings.engine and found.gpus):
+        return
+    cuda = cuda_for(found, settings.branch, settings.cuda)
+    missing = [name for name in cuda.libraries if not host.package(name).is_installed]
+    assert not missing, f"not installed: {', '.join(missing)}"
+    prepared = host.service("clawd-gpu")
+    assert prepared.is_running, "clawd-gpu has not made the device nodes of CUDA"
+    assert prepared.is_enabled, "clawd-gpu does not make the device nodes of CUDA at boot"
+
+
 def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> None:
     """A new one, because the GPU may be taken from running ones and nobody notice."""
-    if not (settings.toolkit and machine(host, settings).gpus):
+    found = machine(host, settings)
+    if not (settings.toolkit and found.gpus):
         return
-    images = host.run("docker image ls --quiet").stdout.split()
-    if images:
-        command = "docker run --rm --network none --gpus all --entrypoint nvidia-smi %s --list-gpus"
-        seen = host.run(command, images[0])
-        assert seen.rc == 0, seen.stdout + seen.stderr
+    image = host.run(IMAGE).stdout.strip()
+    if not image:
+        assert not settings.containers, "there is no image of clawd-runtime to start a container with the GPU"
+        pytest.skip("not tried: nothing of ours runs in containers, so there is no image to try it with")
+    command = "docker run --rm --network none --gpus all --entrypoint nvidia-smi %s --list-gpus"
+    seen = host.run(command, image)
+    assert seen.rc == 0, seen.stdout + seen.stderr
+    assert len(seen.stdout.splitlines()) == len(found.gpus), seen.stdout
+
+
+# The one that runs, else any release of ours.
+IMAGE = r"""
+running=$(sed -n 's/^IMAGE=//p' /opt/clawd/current/image.env 2>/dev/null)
+for image in $running $(docker image ls --quiet --no-trunc clawd-runtime 2>/dev/null); do
+    if docker image inspect "$image" >/dev/null 2>&1; then echo "$image"; break; fi
+done
+"""
 
 
 def machine(host: Any, settings: NvidiaSettings) -> Machine:
     """GPUs and driver of the host."""
-    fact = MachineFact()
-    return fact.process(host.check_output(fact.command(settings.root)).splitlines())
+    return machine_of(host, settings.root)

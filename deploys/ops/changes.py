@@ -29,12 +29,14 @@ class Change:
     """One thing that would differ afterwards.
 
     `path` is a file of the host, or a name such as `nginx.service`. `diff` says how it would differ: lines of
-    a unified diff, and lines in words. It never carries the content of something `secret`.
+    a unified diff, and lines in words. It never carries the content of something `secret`. `records` are
+    notes of ours on the host that change with it: what watches them is told, people are not.
     """
 
     path: str
     diff: tuple[str, ...]
     secret: bool = False
+    records: tuple[str, ...] = ()
 
 
 def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., OperationMeta]:
@@ -65,7 +67,9 @@ def collected(host: Any, op_hash: str) -> list[Change]:
 
 def expected(host: Any, path: str) -> bool:
     """Whether an operation evaluated so far would change `path` on the pyinfra `host`."""
-    return any(change.path == path for changes in _recorded(host).values() for change in changes)
+    return any(
+        path in (change.path, *change.records) for changes in _recorded(host).values() for change in changes
+    )
 
 
 def text_diff(old: bytes | None, new: bytes) -> tuple[str, ...]:

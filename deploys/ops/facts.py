@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pyinfra.api import FactBase
@@ -23,7 +23,10 @@ class Fact(FactBase):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class PathState:
-    """A path on a host. `mode` has four octal digits; `content` is fetched only when asked for and small."""
+    """A path on a host. `mode` has four octal digits; `content` is fetched only when asked for and small.
+
+    `vacant` is a folder with nothing in it that something is mounted on, so that it cannot go.
+    """
 
     kind: Kind = "absent"
     mode: str = ""
@@ -32,6 +35,7 @@ class PathState:
     sha256: str = ""
     content: bytes | None = None
     target: str = ""
+    vacant: bool = field(default=False, compare=False)
 
 
 class PathFact(Fact):
@@ -52,7 +56,8 @@ class PathFact(Fact):
         if kind == "link":
             return PathState("link", target=output[1])
         if kind == "directory":
-            return PathState("directory", rest[0].rjust(4, "0"), rest[1], rest[2])
+            vacant = output[1:2] == ["vacant"]
+            return PathState("directory", rest[0].rjust(4, "0"), rest[1], rest[2], vacant=vacant)
         if kind == "file":
             content = b64decode(output[2]) if output[2:] else None
             return PathState("file", rest[0].rjust(4, "0"), rest[1], rest[2], output[1], content)
@@ -61,7 +66,9 @@ class PathFact(Fact):
 
 _PATH = r"""
 if [ -L "$path" ]; then echo link; readlink "$path"
-elif [ -d "$path" ]; then stat -c 'directory|%a|%U|%G' "$path"
+elif [ -d "$path" ]; then
+    stat -c 'directory|%a|%U|%G' "$path"
+    if mountpoint -q "$path" && [ -z "$(ls -A "$path")" ]; then echo vacant; fi
 elif [ -f "$path" ]; then
     stat -c 'file|%a|%U|%G' "$path"
     sha256sum < "$path" | cut -c1-64

@@ -81,7 +81,10 @@ def link(path: str, target: str, **arguments: Any) -> OperationMeta:
 
 
 def absent(path: str, **arguments: Any) -> OperationMeta:
-    """Nothing at `path`; a folder is removed with all that is in it, of a link only the link."""
+    """Nothing at `path`; a folder is removed with all that is in it, of a link only the link.
+
+    A folder that something is mounted on, such as one on the data disk, is emptied.
+    """
     arguments.setdefault("name", f"Remove {path}")
     return _absent(path, **arguments)
 
@@ -193,7 +196,13 @@ mv -fT "$temporary" "$path"
 @operation
 def _absent(path: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path)
-    if state.kind == "absent":
+    if state.kind == "absent" or state.vacant:
         return
     record(Change(path, ("removed",)))
-    yield script('rm -rf -- "$path"', path=path)
+    yield script(_ABSENT, path=path)
+
+
+_ABSENT = r"""
+if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
+rm -rf -- "$path"
+"""

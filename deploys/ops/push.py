@@ -70,7 +70,7 @@ def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> Operat
 def _file(source: Path, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
     state = _state(dest)
     if state.sha256 != digest:
-        record(Change(dest, _arriving(state, digest, f"{source.stat().st_size} bytes from this machine")))
+        _arriving(dest, state, digest, f"{source.stat().st_size} bytes from this machine")
         yield StreamCommand(source, dest, digest)
         yield _going_live(dest, digest, owner, group, mode)
     else:
@@ -81,7 +81,7 @@ def _file(source: Path, dest: str, digest: str, owner: str, group: str, mode: st
 def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
     state = _state(dest)
     if state.sha256 != digest:
-        record(Change(dest, _arriving(state, digest, "fetched by the host")))
+        _arriving(dest, state, digest, "fetched by the host")
         # An address may carry a token, so it goes by standard input.
         yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, digest), program=_FETCHER)
         yield _going_live(dest, digest, owner, group, mode)
@@ -109,9 +109,10 @@ def record_of(dest: str) -> str:
     return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
 
 
-def _arriving(state: PathState, digest: str, how: str) -> tuple[str, ...]:
+def _arriving(dest: str, state: PathState, digest: str, how: str) -> None:
     before = f"sha256 {state.sha256[:16]}…" if state.sha256 else state.kind
-    return (f"{before} → sha256 {digest[:16]}… ({how})",)
+    line = f"{before} → sha256 {digest[:16]}… ({how})"
+    record(Change(dest, (line,), records=(record_of(dest),)))
 
 
 def _owned(
@@ -119,7 +120,7 @@ def _owned(
 ) -> Iterator[StringCommand]:
     wanted = PathState("file", mode, owner, group, digest)
     if state != wanted:
-        record(Change(dest, tuple(ownership(state, wanted))))
+        record(Change(dest, tuple(ownership(state, wanted)), records=(record_of(dest),)))
         yield script(_LIVE, **_live_values(dest, digest, owner, group, mode), file=dest)
 
 
@@ -152,7 +153,12 @@ set -eu
 umask 077
 chown "$ownership" "$file"
 chmod "$mode" "$file"
-if [ "$file" != "$dest" ]; then mv -fT "$file" "$dest"; rm -f "$dest".*.part; fi
+if [ "$file" != "$dest" ]; then
+    # Or a power cut might leave the name, and the record of the digest, to a file that is still empty.
+    sync "$file"
+    mv -fT "$file" "$dest"
+    rm -f "$dest".*.part
+fi
 mkdir -p "$(dirname "$record")"
 printf '%s %s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" > "$record"
 """

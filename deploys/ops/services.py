@@ -12,7 +12,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, expected, operation, record
-from deploys.ops.facts import UnitFact, UnitState
+from deploys.ops.facts import PathFact, UnitFact, UnitState
 from deploys.ops.shell import script
 
 STAMPS = "/var/lib/clawd/state"
@@ -27,7 +27,9 @@ def converge(
     watch: Sequence[str] = (),
     reload: bool = False,
     ready: str | None = None,
+    before: str | None = None,
     timeout: int = 60,
+    keep: bool = True,
     undo: str | None = None,
     **arguments: Any,
 ) -> OperationMeta:
@@ -37,12 +39,31 @@ def converge(
     something, or when `inputs` or a file of the host named in `watch` differ from those of its last
     successful start. That start is remembered in a stamp, so a run that is cut off before the restart is made
     good by the next. `ready` is a shell command that succeeds when the unit serves; it is tried for `timeout`
-    seconds. On failure the last lines of the unit's journal are in the operation's error output, and `undo`,
-    a shell command, puts back what served before.
+    seconds. It finds in `$before` what the shell command `before` printed ahead of the restart, to tell
+    whether things are as well as they were.
+
+    On failure the last lines of the unit's journal are in the operation's error output, and what it was last
+    started well with is live again: of the files in `watch` a copy is kept beside the stamp (`good_path`);
+    those that differ are put back, and the unit is started with them. A file that is reached through a link
+    is not: it is one of several that were switched at once, such as a certificate. Without `keep` none is.
+    `undo`, a shell command, is for the first start, when there is no copy: it puts back what was there.
     """
     full = unit if "." in unit else f"{unit}.service"
     arguments.setdefault("name", f"Service {full.removesuffix('.service')}")
-    return _converge(full, inputs, tuple(changed), tuple(watch), reload, ready, timeout, undo, **arguments)
+    return _converge(
+        full, inputs, tuple(changed), tuple(watch), reload, ready, before, timeout, keep, undo, **arguments
+    )
+
+
+def forgotten(unit: str, **arguments: Any) -> OperationMeta:
+    """No start of `unit` (with its suffix) is remembered, nor what it was started with."""
+    arguments.setdefault("name", f"Forget starts of {unit.removesuffix('.service')}")
+    return _forgotten(unit, **arguments)
+
+
+def good_path(unit: str) -> str:
+    """The folder of root's, since it may be secret, with a copy of what `unit` last started well with."""
+    return f"{STAMPS}/{unit}.good"
 
 
 def stamp_path(unit: str) -> str:
@@ -63,7 +84,9 @@ def _converge(
     watch: tuple[str, ...],
     reload: bool,
     ready: str | None,
+    before: str | None,
     timeout: int,
+    keep: bool,
     undo: str | None,
 ) -> Iterator[StringCommand]:
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit), watch=watch)
@@ -80,12 +103,23 @@ def _converge(
         _CONVERGE,
         unit=unit,
         stamp=stamp_path(unit),
+        good=good_path(unit),
         value=stamp,
         action=action.split()[0],
         ready=ready or "",
+        before=before or "",
         timeout=timeout,
+        kept="\n".join(watch) if keep else "",
         undo=undo or "",
     )
+
+
+@operation
+def _forgotten(unit: str) -> Iterator[StringCommand]:
+    paths = (stamp_path(unit), good_path(unit))
+    if any(host.get_fact(PathFact, path=path).kind != "absent" for path in paths):
+        record(Change(paths[0], ("removed",)))
+        yield script('rm -rf -- "$stamp" "$good"', stamp=paths[0], good=paths[1])
 
 
 def _served(unit: str) -> set[str]:
@@ -114,17 +148,80 @@ def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -
     return None
 
 
+# In the folder `$good` are the files as an archive, the names of those that were not there, the stamp, and
+# the probe: another may ask for what the old files do not give.
 _CONVERGE = r"""
 set -u
-failed() {
-    echo "$unit: $1" >&2
-    journalctl --no-pager --quiet --lines 20 --unit "$unit" >&2
-    [ -z "$undo" ] || sh -c "$undo" >&2
-    exit 1
-}
+umask 077
 quietly() { output=$("$@" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }; }
 property() { systemctl show --property "$1" --value "$unit"; }
-is_ready() { [ -z "$ready" ] || answer=$(sh -c "$ready" 2>&1 </dev/null); }
+well() {  # well ACTION PROBE: done, and it serves; or else `problem` says why not
+    case $1 in
+        enable) ;;
+        reload) quietly systemctl reload "$unit" || { problem="does not reload"; return 1; } ;;
+        *)
+            systemctl reset-failed "$unit" 2>/dev/null
+            quietly systemctl restart "$unit" || { problem="does not start"; return 1; }
+            ;;
+    esac
+    answer= deadline=$(($(date +%s) + timeout))
+    while :; do
+        active=$(property ActiveState)
+        [ "$active" != failed ] || { problem="fails after its start"; return 1; }
+        if [ "$active" = active ]; then
+            if [ -z "$2" ] || answer=$(sh -c "$2" 2>&1 </dev/null); then return; fi
+        fi
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            [ -z "$answer" ] || printf 'its probe says: %s\n' "$answer" >&2
+            problem="is not ready after $timeout seconds ($active)"
+            return 1
+        fi
+        sleep 0.3
+    done
+}
+failed() {
+    echo "$unit: $1" >&2
+    journalctl --no-pager --quiet --lines 12 --unit "$unit" >&2
+    as_before >&2
+    exit 1
+}
+as_before() {
+    if [ ! -d "$good" ]; then [ -z "$undo" ] || sh -c "$undo"; return; fi
+    differs || return
+    umask 022
+    tar -C / -xpf "$good/files.tar" && while IFS= read -r path; do rm -f "$path"; done < "$good/absent" ||
+        { echo "$unit: the files it ran with cannot be put back"; return; }
+    umask 077
+    systemctl daemon-reload
+    again=restart
+    if [ "$action" = reload ] && [ "$(property ActiveState)" = active ]; then again=reload; fi
+    if well "$again" "$(cat "$good/ready")"; then
+        cp "$good/stamp" "$stamp.new" && mv -f "$stamp.new" "$stamp"
+        echo "$unit: the files that it ran with before were put back, and it runs with them"
+    else
+        echo "$unit: the files that it ran with before were put back, but it $problem with them either"
+    fi
+}
+differs() {
+    tar -C / -df "$good/files.tar" >/dev/null 2>&1 || return 0
+    while IFS= read -r path; do [ ! -e "$path" ] || return 0; done < "$good/absent"
+    return 1
+}
+keep() {
+    rm -rf "$good.new"
+    if [ -z "$kept" ]; then rm -rf "$good"; return; fi
+    mkdir "$good.new"
+    : > "$good.new/absent"
+    printf '%s\n' "$kept" | while IFS= read -r path; do
+        if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo "$path" >> "$good.new/absent"
+        elif [ -f "$path" ] && [ "$(readlink -f "$path")" = "$path" ]; then echo "${path#/}"
+        fi
+    done | tar -C / -cf "$good.new/files.tar" --no-recursion --verbatim-files-from -T - || return
+    printf '%s' "$ready" > "$good.new/ready"
+    printf '%s\n' "$value" > "$good.new/stamp" || return
+    rm -rf "$good"
+    mv "$good.new" "$good"
+}
 rm -f "$stamp"
 # Always: systemd does not see by itself that a new folder of drop-ins needs it.
 quietly systemctl daemon-reload || exit 1
@@ -133,25 +230,12 @@ case $(property UnitFileState) in
     *) quietly systemctl enable "$unit" || failed "cannot be enabled" ;;
 esac
 case $action in
-    enable) ;;
-    reload) quietly systemctl reload "$unit" || failed "does not reload" ;;
-    *)
-        systemctl reset-failed "$unit" 2>/dev/null
-        quietly systemctl restart "$unit" || failed "does not start"
-        ;;
+    enable) before= ;;
+    *) [ -z "$before" ] || before=$(sh -c "$before" 2>/dev/null </dev/null) ;;
 esac
-deadline=$(($(date +%s) + timeout))
-while :; do
-    active=$(property ActiveState)
-    [ "$active" != failed ] || failed "fails after its start"
-    if [ "$active" = active ] && is_ready; then break; fi
-    if [ "$(date +%s)" -ge "$deadline" ]; then
-        [ -z "${answer-}" ] || printf 'its probe says: %s\n' "$answer" >&2
-        failed "is not ready after $timeout seconds ($active)"
-    fi
-    sleep 0.3
-done
-umask 077
-mkdir -p "$(dirname "$stamp")"
+export before
+well "$action" "$ready" || failed "$problem"
+mkdir -p "${stamp%/*}"
+keep || { echo "$unit: what it runs with cannot be kept in $good" >&2; exit 1; }
 printf '%s\n' "$value" > "$stamp.new" && mv -f "$stamp.new" "$stamp"
 """

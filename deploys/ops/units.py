@@ -11,7 +11,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import UnitFact, UnitState
-from deploys.ops.services import stamp_path
+from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import script
 
 
@@ -32,12 +32,12 @@ def _absent(unit: str, file: bool) -> Iterator[StringCommand]:
         return
     record(Change(unit, ("stop and remove" if file else "stop and disable",)))
     path = f"/etc/systemd/system/{unit}" if file else ""
-    yield script(_ABSENT, unit=unit, stamp=stamp_path(unit), path=path)
+    yield script(_ABSENT, unit=unit, stamp=stamp_path(unit), good=good_path(unit), path=path)
 
 
 _ABSENT = r"""
 set -eu
 systemctl disable --now "$unit"
-rm -f "$stamp"
+rm -rf "$stamp" "$good"
 [ -z "$path" ] || { rm -f "$path"; systemctl daemon-reload; }
 """

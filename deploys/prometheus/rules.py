@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
+from deploys.database.settings import MOST_HOURS
 from deploys.prometheus.settings import PrometheusSettings
+from deploys.tls.settings import LEAST_DAYS
 
 HOUSEKEEPING = "/healthz|/readyz|/metrics|/engine/metrics"
 """Paths of the bot that are asked by programs, all the time and answered at once."""
@@ -35,7 +37,7 @@ class Rule:
 
 def rules(settings: PrometheusSettings) -> tuple[Rule, ...]:
     """Every rule, those of the bot first."""
-    return (*_latency(settings), *_errors(settings), *_room(settings), *_down(settings))
+    return (*_latency(settings), *_errors(settings), *_room(settings), *_kept(settings), *_down(settings))
 
 
 def rules_text(alerts: tuple[Rule, ...], interval: int) -> str:
@@ -197,11 +199,49 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             '证书将在 {{ $value | printf "%.1f" }} 天后到期。',
         ),
         Rule(
+            "CertificateNotRenewed",
+            "clawd_tls_renewal_failed > 0",
+            sustained,
+            "The last attempt at a new certificate failed; `journalctl -u clawd-tls` on the host tells why.",
+            "最近一次证书续期失败；原因见主机上的 `journalctl -u clawd-tls`。",
+        ),
+        Rule(
+            "ServiceCertificateExpires",
+            f"(clawd_certificate_not_after_seconds - time()) / 86400 < {LEAST_DAYS}",
+            sustained,
+            'The certificate of {{ $labels.service }} ends in {{ $value | printf "%.1f" }} days: '
+            "run `clawd-provision up`, which renews it.",
+            '{{ $labels.service }} 的证书将在 {{ $value | printf "%.1f" }} 天后到期：'
+            "请运行 `clawd-provision up` 进行续期。",
+        ),
+        Rule(
             "GpuHot",
             f"clawd_gpu_temperature_celsius > {limits.gpu_celsius}",
             sustained,
             "GPU {{ $labels.gpu }} has {{ $value }} °C.",
             "GPU {{ $labels.gpu }} 温度为 {{ $value }} °C。",
+        ),
+    )
+
+
+def _kept(settings: PrometheusSettings) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "BackupFailed",
+            "clawd_database_backup_success == 0",
+            settings.sustained,
+            "The last backup of the database failed: see `journalctl -u clawd-database-backup` there.",
+            "最近一次数据库备份失败；原因见主机上的 `journalctl -u clawd-database-backup`。",
+            "critical",
+        ),
+        Rule(
+            "BackupOld",
+            f"time() - clawd_database_backup_last_success_timestamp_seconds > {MOST_HOURS * 3600}",
+            settings.sustained,
+            "The newest backup of the database is {{ $value | humanizeDuration }} old, "
+            f"more than {MOST_HOURS} hours.",
+            f"最新的数据库备份已有 {{{{ $value | humanizeDuration }}}}，超过 {MOST_HOURS} 小时。",
+            "critical",
         ),
     )
 

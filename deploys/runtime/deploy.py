@@ -138,7 +138,7 @@ def _engine(engine: EngineSettings, running: Running) -> str:
         "gpu": running.gpu,
     }
     _unit(ENGINE_UNIT, values, running.templates)
-    services.converge("clawd-engine", inputs="", watch=engine_reads(model))
+    services.converge("clawd-engine", inputs="", watch=engine_reads(model), keep=False)
     return model
 
 
@@ -161,6 +161,8 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         "clawd-bot",
         inputs="",
         watch=bot_reads(settings),
+        # Release, settings and secrets belong together, and are put back together: `provision.rollback`.
+        keep=False,
         ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
     )
     prune.only(SECRETS, names)

@@ -113,7 +113,9 @@ def internal(
     It serves on both sides of a connection: nodes of a cluster are servers and clients of each other.
 
     `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
-    renewed when a third of that is left: give the files to the service's `watch`.
+    renewed when a third of that is left: give the files to the service's `watch`. Only `up` does, so its end
+    is told to metrics (deploys/exporters/certificates.py, where a new `folder` has to be named) and looked at
+    by `verify` (`deploys.ops.checks.ends_soon`).
     """
     wanted = TlsSettings(project=project, names=names, lifetime_days=365, client=True)
     return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)

@@ -21,6 +21,7 @@ HOOK = f"{FOLDER}/dns-hook"
 SERVER_AUTHORITY = f"{FOLDER}/authority.pem"
 WEBROOT = "/var/lib/clawd/acme"
 LEGO = "/var/lib/clawd/lego"
+LOCK = "/var/lib/clawd/state/tls.lock"
 METRICS = "/var/lib/prometheus/node-exporter/clawd_tls.prom"
 UNITS = ("clawd-tls.service", "clawd-tls.timer")
 READ_BY_NGINX = (
@@ -68,7 +69,7 @@ def absent() -> None:
     for unit in reversed(UNITS):
         units.absent(unit)
     packages.removed("tls")
-    for path in (PROGRAM, FOLDER, LEGO, METRICS):
+    for path in (PROGRAM, FOLDER, LEGO, LOCK, METRICS):
         files.absent(path)
 
 

@@ -16,6 +16,9 @@ CURRENT = "/etc/clawd/tls"
 AUTHORITY = "/etc/clawd/authority.pem"
 """Where a bot finds the project's authority: to check servers of ours, and to upload it to Telegram."""
 
+LEAST_DAYS = 30
+"""Left of a certificate that only `up` renews (which it does from 120 on), for people to run that."""
+
 
 class AcmeSettings(ComponentSettings):
     """How a host gets its certificate from an authority by itself."""

@@ -64,8 +64,8 @@ def sharing(inventory: Inventory) -> Iterator[Finding]:
     runtimes = inventory.with_role("runtime")
     alone = [name for name, host in runtimes.items() if "nginx" not in host.roles]
     for name in inventory.with_role("nginx"):
-        own = [name] if name in runtimes else []
-        bots = own + alone or list(runtimes)
+        mine = {*alone, *([name] if name in runtimes else [])}
+        bots = [bot for bot in runtimes if not mine or bot in mine]
         if len(bots) > 1:
             yield Finding(
                 (("hosts", name, "roles"), ("hosts", name)),
@@ -124,26 +124,6 @@ def backups(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def port(inventory: Inventory) -> Iterator[Finding]:
-    """Nothing else of the host uses PostgreSQL's port."""
-    if inventory.database is None:
-        return
-    used: tuple[tuple[KeyPath, int, frozenset[str]], ...] = (
-        (("nginx", "https_port"), inventory.nginx.https_port, frozenset(inventory.with_role("nginx"))),
-        (("nginx", "http_port"), inventory.nginx.http_port, frozenset(inventory.with_role("nginx"))),
-        (("bot", "port"), inventory.bot.port, frozenset(inventory.with_role("runtime"))),
-    )
-    for path, number, hosts in used:
-        shared = sorted(hosts & inventory.with_role("database").keys())
-        if number == PORT and shared:
-            yield Finding(
-                (path,),
-                f"port {PORT} of {', '.join(shared)} is PostgreSQL's",
-                "choose another",
-                (EVERY_ROLE,),
-            )
-
-
 def secret_values(inventory: Inventory) -> Iterator[Finding]:
     """The password is long enough, and the same in every normalisation. Findings contain no part of it."""
     if inventory.database is None:
@@ -161,4 +141,4 @@ def _role(inventory: Inventory, host: str) -> KeyPath:
     return ("hosts", host, "roles", inventory.hosts[host].roles.index("database"))
 
 
-RULES: tuple[Rule, ...] = (presence, sharing, external, memory, backups, port)
+RULES: tuple[Rule, ...] = (presence, sharing, external, memory, backups)

@@ -24,13 +24,14 @@ LEAST_JOURNAL = "16M"
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
-    """A port that something listens on or that the firewall opens."""
+class Claim:
+    """A declared port: a `component` listens on it, or without one the firewall opens it."""
 
     path: KeyPath
     port: int
-    protocol: str
     hosts: frozenset[str]
+    component: str = ""
+    protocol: str = "tcp"
     remedy: str = "give one of them another port"
 
 
@@ -149,23 +150,11 @@ def roles(inventory: Inventory) -> Iterator[Finding]:
 
 
 def ports(inventory: Inventory) -> Iterator[Finding]:
-    """No port of a host is used by two, nor opened twice in the firewall."""
-    everywhere = frozenset(inventory.hosts)
-    by_nginx = frozenset(inventory.with_role("nginx"))
-    opened = "remove it: the firewall opens the ports of the components by itself"
-    claims = [
-        *_by_ssh(inventory),
-        _Claim(("nginx", "https_port"), inventory.nginx.https_port, "tcp", by_nginx),
-        _Claim(("nginx", "http_port"), inventory.nginx.http_port, "tcp", by_nginx),
-        _Claim(("bot", "port"), inventory.bot.port, "tcp", frozenset(inventory.with_role("runtime"))),
-        *(
-            _Claim(("firewall", "open", index, "port"), entry.port, entry.protocol, everywhere, opened)
-            for index, entry in enumerate(inventory.firewall.open)
-        ),
-    ]
-    for index, claim in enumerate(claims):
-        for earlier in claims[:index]:
-            shared = sorted(claim.hosts & earlier.hosts)
+    """No declared port of a host is used by two, nor opened twice in the firewall."""
+    declared = claims(inventory)
+    for index, claim in enumerate(declared):
+        for earlier in declared[:index]:
+            shared = [host for host in inventory.hosts if host in claim.hosts & earlier.hosts]
             if shared and (claim.port, claim.protocol) == (earlier.port, earlier.protocol):
                 remedy = claim.remedy
                 if claim.path[0] == earlier.path[0] == "firewall":
@@ -182,14 +171,39 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                 break
 
 
-def _by_ssh(inventory: Inventory) -> Iterator[_Claim]:
+def claims(inventory: Inventory) -> tuple[Claim, ...]:
+    """Every declared port; what components listen on beside these, their settings know."""
+    bots, fronts = frozenset(inventory.with_role("runtime")), frozenset(inventory.with_role("nginx"))
+    grafana, watchers = inventory.monitoring.grafana, frozenset(inventory.with_role("monitoring"))
+    pages: KeyPath = ("monitoring", "grafana", "port")
+    opened = "remove it: the firewall opens the ports of the components by itself"
+    return (
+        *_by_ssh(inventory),
+        Claim(("nginx", "https_port"), inventory.nginx.https_port, fronts, "nginx"),
+        Claim(("nginx", "http_port"), inventory.nginx.http_port, fronts, "nginx"),
+        Claim(("bot", "port"), inventory.bot.port, bots, "runtime"),
+        *((Claim(pages, grafana.port, watchers, "grafana"),) if grafana else ()),
+        *(
+            Claim(
+                ("firewall", "open", index, "port"),
+                entry.port,
+                frozenset(inventory.hosts),
+                protocol=entry.protocol,
+                remedy=opened,
+            )
+            for index, entry in enumerate(inventory.firewall.open)
+        ),
+    )
+
+
+def _by_ssh(inventory: Inventory) -> Iterator[Claim]:
     """The port of sshd: the declared one, or else the one that each host is reached on."""
     declared = inventory.base.ssh_port
     if declared is not None:
-        yield _Claim(("base", "ssh_port"), declared, "tcp", frozenset(inventory.hosts))
+        yield Claim(("base", "ssh_port"), declared, frozenset(inventory.hosts), "base")
         return
     for name, host in inventory.hosts.items():
-        yield _Claim(("hosts", name, "port"), host.port, "tcp", frozenset({name}))
+        yield Claim(("hosts", name, "port"), host.port, frozenset({name}), "base")
 
 
 def base(inventory: Inventory) -> Iterator[Finding]:

@@ -9,14 +9,6 @@ from inventory.model import Inventory
 from inventory.source import KeyPath
 from inventory.values import check_server
 
-PORTS = {
-    9090: "Prometheus",
-    9093: "Alertmanager",
-    9100: "the node exporter",
-    9113: "the nginx exporter",
-    9115: "the blackbox exporter",
-    9187: "the PostgreSQL exporter",
-}
 LEAST_RETENTION = "512M"
 SHORTEST_TOKEN = 16
 SHORTEST_PASSWORD = 8
@@ -107,32 +99,6 @@ def grafana(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def ports(inventory: Inventory) -> Iterator[Finding]:
-    """Nobody else uses the ports of the monitoring."""
-    watchers = inventory.with_role("monitoring")
-    if not watchers:
-        return
-    bots, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
-    grafana = inventory.monitoring.grafana
-    claims: list[tuple[KeyPath, int, set[str]]] = [
-        (("bot", "port"), inventory.bot.port, set(bots)),
-        (("nginx", "https_port"), inventory.nginx.https_port, set(fronts)),
-        (("nginx", "http_port"), inventory.nginx.http_port, set(fronts)),
-    ]
-    if grafana:
-        claims.append(((*GRAFANA, "port"), grafana.port, set(watchers)))
-        for path, port, hosts in claims[:3]:
-            if port == grafana.port and hosts & set(watchers):
-                yield _taken((*GRAFANA, "port"), port, f"`{'.'.join(map(str, path))}`")
-    for path, port, hosts in claims:
-        if port in PORTS and hosts:
-            yield _taken(path, port, PORTS[port])
-
-
-def _taken(path: KeyPath, port: int, by: str) -> Finding:
-    return Finding((path,), f"port {port} is used by {by}", "choose another port", (EVERY_ROLE,))
-
-
 def secret_values(inventory: Inventory) -> Iterator[Finding]:
     """Secrets have the form that their users demand. Findings never contain a part of one."""
     declared = inventory.monitoring
@@ -154,4 +120,4 @@ def secret_values(inventory: Inventory) -> Iterator[Finding]:
             )
 
 
-RULES: tuple[Rule, ...] = (one_host, intervals, alerts, grafana, ports, secret_values)
+RULES: tuple[Rule, ...] = (one_host, intervals, alerts, grafana, secret_values)

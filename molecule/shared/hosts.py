@@ -37,7 +37,9 @@ def up(folder: Path) -> None:
     """Makes the platforms, in the order in which molecule.yml names them, and says how they are reached."""
     layout = layout_of(folder)
     platforms = YAML(typ="safe").load(Path(os.environ["MOLECULE_FILE"]))["platforms"]
-    hosts = sandbox.up(len(platforms), [platform["release"] for platform in platforms], layout=layout)
+    hosts = sandbox.up(
+        len(platforms), [platform["release"] for platform in platforms], layout=layout, lasting=True
+    )
     named = {platform["name"]: host for platform, host in zip(platforms, hosts, strict=True)}
     for name in FURTHER_SECRETS:
         path = layout.secrets / name

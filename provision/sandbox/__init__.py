@@ -5,6 +5,7 @@
     ssh_command("bot1")                            how to log in
     execute("bot1", "systemctl is-system-running") run something there as root
     down()                                         remove everything
+    clear()                                        remove what killed runs left behind, too
 
 The sandbox in use is the one of `Layout()`: `.sandbox/` in the project's folder, and
 10.213.77.0/24. Pass another `Layout` to have one beside it.
@@ -16,7 +17,7 @@ from inventory.errors import SandboxError
 from provision.sandbox.commands import Progress, ensure_tools
 from provision.sandbox.host import RELEASES, HostState, Release, SandboxHost
 from provision.sandbox.layout import Layout
-from provision.sandbox.lifecycle import down, execute, ssh_command, status, up
+from provision.sandbox.lifecycle import clear, down, execute, ssh_command, status, up
 
 __all__ = [
     "RELEASES",
@@ -26,6 +27,7 @@ __all__ = [
     "Release",
     "SandboxError",
     "SandboxHost",
+    "clear",
     "down",
     "ensure_tools",
     "execute",

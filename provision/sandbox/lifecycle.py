@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from inventory.errors import SandboxError
 from provision.sandbox import backend as backends
+from provision.sandbox import leftovers, network, notes
 from provision.sandbox.backend import Backend
 from provision.sandbox.commands import Progress, hand_over, run, silent
 from provision.sandbox.host import (
+    RELEASES,
     HostRecord,
     HostState,
     Release,
@@ -25,39 +25,45 @@ from provision.sandbox.host import (
     releases_for,
 )
 from provision.sandbox.layout import MAX_HOSTS, Layout, host_name
+from provision.sandbox.locking import locked
 from provision.sandbox.machine import Machine
 from provision.sandbox.rootfs import remove_tree
 from provision.sandbox.secrets import ensure_key, ensure_secrets
 
 _BOOT_PATIENCE = 60.0
-_LOCK_PATIENCE = 600.0
 
 
 def up(
     hosts: int = 1,
-    releases: str | Sequence[str] = "bookworm",
+    releases: str | Sequence[str] = (),
     *,
     layout: Layout | None = None,
+    lasting: bool = False,
     progress: Progress = silent,
 ) -> tuple[SandboxHost, ...]:
     """Have `hosts` hosts running, and return them: bot1, bot2, ….
 
-    `releases` is one Debian release for all, or one a host. Hosts that run already stay as they
-    are; those that a killed run left half alive are started anew; those of another release are
-    replaced; further ones are left alone. Raises SandboxError.
+    `releases` is one Debian release for all, or one a host; without any, hosts keep theirs and new ones are
+    of the first there is. Hosts that run already stay as they are; those that a killed run left half alive
+    are started anew; those of another release are replaced; further ones are left alone.
+
+    The hosts outlive this process in any case. Unless they are meant to (`lasting`), another sandbox that
+    wants their network removes them once this process is gone. Raises SandboxError.
     """
     if not 1 <= hosts <= MAX_HOSTS:
         raise SandboxError(f"{hosts} hosts cannot be made", advice=f"Ask for 1 to {MAX_HOSTS}.")
-    wanted = releases_for(hosts, (releases,) if isinstance(releases, str) else tuple(releases))
+    named = (releases,) if isinstance(releases, str) else tuple(releases)
     layout = layout or Layout()
+    names = [host_name(number) for number in range(1, hosts + 1)]
+    wanted = releases_for(hosts, named) if named else tuple(_release_of(layout, name) for name in names)
     _require_root()
-    with _locked(layout, progress):
+    with locked(layout, progress):
         backend = backends.choose(layout, progress)
+        leftovers.make_way(layout, progress)
         _clear_half_made(layout)
         login_key = ensure_key(layout)
         ensure_secrets(layout)
-        machine = backend.prepare()
-        names = [host_name(number) for number in range(1, hosts + 1)]
+        machine = _prepared(backend, layout, lasting)
         for name, release in zip(names, wanted, strict=True):
             _ensure_started(backend, layout, name, release, machine, login_key, progress)
         _write_known_hosts(layout)
@@ -82,18 +88,16 @@ def down(
     """
     layout = layout or Layout()
     _require_root()
-    with _locked(layout, progress):
-        records = recorded(layout)
-        for record in records:
-            progress(f"{record.name}: removing", None)
-            backends.named(record.backend, layout).remove(record.name)
-        for backend in backends.present(layout):
-            backend.cleanup()
-        remove_tree(layout.hosts)
-        layout.known_hosts.unlink(missing_ok=True)
-        if purge:
-            _purge(layout)
-    return tuple(record.name for record in records)
+    with locked(layout, progress):
+        return leftovers.remove(layout, purge=purge, progress=progress)
+
+
+def clear(*, progress: Progress = silent) -> tuple[Path, ...]:
+    """Remove every further sandbox of this checkout and all that nobody will remove any more, whoever made
+    them; but none whose run goes on. Returns the folders they had. Raises SandboxError.
+    """
+    _require_root()
+    return leftovers.clear(progress)
 
 
 def ssh_command(name: str, *, user: str = "operator", layout: Layout | None = None) -> list[str]:
@@ -131,6 +135,21 @@ def execute(
             f"{name}: `{command}` failed with exit code {done.returncode}: " + "\n  ".join(words)
         )
     return done.stdout
+
+
+def _release_of(layout: Layout, name: str) -> Release:
+    record = read_record(layout.host(name))
+    return next((release for release in RELEASES if record and release == record.release), RELEASES[0])
+
+
+def _prepared(backend: Backend, layout: Layout, lasting: bool) -> Machine:
+    notes.claim(layout, lasting=lasting)
+    try:
+        return backend.prepare()
+    except SandboxError:
+        if not layout.hosts.exists():
+            network.release(layout)
+        raise
 
 
 def _ensure_started(
@@ -204,16 +223,6 @@ def _clear_half_made(layout: Layout) -> None:
         remove_tree(folder)
 
 
-def _purge(layout: Layout) -> None:
-    """Remove what we keep in the sandbox's folder, by name: the folder may be one of the user's own."""
-    for folder in (layout.secrets, layout.folder / "models"):
-        remove_tree(folder)
-    for file in (layout.key, layout.key.with_suffix(".pub"), layout.lock):
-        file.unlink(missing_ok=True)
-    with suppress(OSError):
-        layout.folder.rmdir()
-
-
 def _require_root() -> None:
     if sys.platform != "linux":
         raise SandboxError(
@@ -224,30 +233,3 @@ def _require_root() -> None:
         raise SandboxError(
             "making and removing sandbox hosts needs root", advice=f"Use sudo: sudo {' '.join(sys.argv)}"
         )
-
-
-@contextmanager
-def _locked(layout: Layout, progress: Progress) -> Iterator[None]:
-    """One run at a time changes a sandbox; a second one waits."""
-    _make_folder(layout.folder)
-    with layout.lock.open("a") as lock:
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SandboxError(
-                        "another run has been changing the sandbox for ten minutes",
-                        advice=f"See which process holds {layout.lock}: fuser {layout.lock}",
-                    ) from None
-                progress("waiting for another run that changes the sandbox", None)
-                time.sleep(0.5)
-        yield
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o755, parents=True)
-        hand_over(folder)

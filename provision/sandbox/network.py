@@ -1,27 +1,24 @@
 """The network between this machine and its hosts: a bridge, one nftables table, forwarding.
 
 Nothing of the machine's own network is changed, except that it forwards packets while a
-sandbox is up; what the setting was before is noted in `/run` and put back by the last sandbox
+sandbox is up; what the setting was before is noted (`notes.py`) and put back by the last sandbox
 that goes.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Any
 
 from inventory.errors import SandboxError
+from provision.sandbox import notes
 from provision.sandbox.commands import run
 from provision.sandbox.layout import Layout
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-_NOTES = Path("/run/clawd-sandbox")
 _USUAL_MTU = 1500
 
 
@@ -30,7 +27,6 @@ def ensure_network(layout: Layout) -> None:
 
     Raises SandboxError when the subnet or the bridge already belongs to something else.
     """
-    _require_ours(layout)
     routes: list[dict[str, Any]] = json.loads(
         run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"
     )
@@ -54,7 +50,7 @@ def ensure_network(layout: Layout) -> None:
         for rule in docker_rules(layout):
             if run(["iptables", "--check", *rule], check=False).returncode != 0:
                 run(["iptables", "--insert", *rule])
-    _forward(layout)
+    _forward()
 
 
 def remove_network(layout: Layout) -> None:
@@ -66,7 +62,7 @@ def remove_network(layout: Layout) -> None:
     if _docker_filters():
         for rule in docker_rules(layout):
             run(["iptables", "--delete", *rule], check=False)
-    _stop_forwarding(layout)
+    release(layout)
 
 
 def bridge_commands(layout: Layout) -> list[list[str]]:
@@ -143,45 +139,19 @@ def outgoing_mtu() -> int:
     return _USUAL_MTU
 
 
-def _require_ours(layout: Layout) -> None:
-    """Two sandboxes with the same bridge, say of two clones of the project, would mix up their hosts."""
-    with _notes() as notes:
-        owner = notes.get("bridges", {}).get(layout.bridge)
-    if owner not in (None, str(layout.folder)) and Path(owner, "hosts").exists():
-        raise SandboxError(
-            f"the sandbox in {owner} is up and uses {layout.bridge} and {layout.subnet}",
-            advice=f"Remove it first: CLAWD_SANDBOX={owner} clawd-provision sandbox down",
-        )
-
-
-def _forward(layout: Layout) -> None:
-    with _notes() as notes:
-        notes.setdefault("before", _FORWARDING.read_text().strip())
-        notes.setdefault("bridges", {})[layout.bridge] = str(layout.folder)
+def _forward() -> None:
+    with notes.held() as shared:
+        shared.setdefault("before", _FORWARDING.read_text().strip())
         if _FORWARDING.read_text().strip() != "1":
             _FORWARDING.write_text("1")
 
 
-def _stop_forwarding(layout: Layout) -> None:
-    with _notes() as notes:
-        notes.get("bridges", {}).pop(layout.bridge, None)
-        if notes and not notes["bridges"]:
-            _FORWARDING.write_text(notes["before"])
-            notes.clear()
-
-
-@contextmanager
-def _notes() -> Iterator[dict[str, Any]]:
-    """What all sandboxes of this machine share, held by one of them at a time."""
-    _NOTES.mkdir(mode=0o755, exist_ok=True)
-    path = _NOTES / "forwarding.json"
-    with (_NOTES / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        notes: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        yield notes
-        if notes:
-            half = path.with_suffix(".new")
-            half.write_text(json.dumps(notes))
-            half.rename(path)
-        else:
-            path.unlink(missing_ok=True)
+def release(layout: Layout) -> None:
+    """Give up the claim of `layout`, and with the last one on this machine, forwarding."""
+    with notes.held() as shared:
+        if shared.get("bridges", {}).get(layout.bridge, {}).get("folder") == str(layout.folder):
+            del shared["bridges"][layout.bridge]
+        if not shared.get("bridges"):
+            if "before" in shared:
+                _FORWARDING.write_text(shared["before"])
+            shared.clear()

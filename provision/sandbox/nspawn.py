@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inventory.errors import SandboxError
-from provision.sandbox import cgroups, network, process, supervise
+from provision.sandbox import cgroups, network, notes, process, supervise
 from provision.sandbox.commands import Progress, run
 from provision.sandbox.furnish import Place, host_files, make_host_key, unit_links, write_into
 from provision.sandbox.host import HostRecord, HostState, Release, write_record
@@ -132,12 +132,15 @@ class Nspawn:
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove the network, and whatever runs on although its folder was removed by hand."""
+        """Remove the network, unless it is another sandbox's, and whatever runs on although its folder was
+        removed by hand.
+        """
         hosts = str(self.layout.hosts)
         strays = process.with_command(lambda command: serves_below(command, hosts))
         process.end([*strays, *(child for stray in strays for child in process.children(stray))])
-        cgroups.remove(cgroups.left(self.layout.machine("")))
-        network.remove_network(self.layout)
+        if not notes.is_anothers(self.layout):
+            cgroups.remove(cgroups.left(self.layout.machine("")))
+            network.remove_network(self.layout)
 
     def last_words(self, name: str) -> str:
         """The end of what the host printed, for an error message."""

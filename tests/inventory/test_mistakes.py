@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from deploys.ports import RULES
 from inventory.errors import InventoryError
 from inventory.load import load
 from inventory.mistakes import PATTERN_WORDS
@@ -379,6 +380,12 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "port 443 is used twice on bot1: by `bot.port` and by `nginx.https_port`",
         "give one of them another port",
     ),
+    "SSH on a port of the log programs": (
+        ROLES,
+        ROLES + "  log1: {address: 192.0.2.12, port: ‸9200, roles: [logs]}\nlogs: {password: !file jwt}\n",
+        "port 9200 is used twice on log1: by `hosts.log1.port` and by elasticsearch",
+        "choose another port",
+    ),
     # base and certificates
     "bad time zone": (
         "Asia/Shanghai",
@@ -679,7 +686,7 @@ def test_mistake(kind: str, laptop: Path) -> None:
         problem, advice = problem.replace(name, folder), advice.replace(name, folder)
 
     with pytest.raises(InventoryError) as raised:
-        load(Path("prod.yml"))
+        load(Path("prod.yml"), more=RULES)
 
     assert [str(mistake) for mistake in raised.value.mistakes] == [
         f"prod.yml:{line}:{column}: {problem}; {advice}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Server(paramiko.ServerInterface):
     logins: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     port: int = 0
+    shell: bool = False
+    """Whether commands are run, by a shell of this machine; else each prints the server's port."""
 
     @property
     def public_key(self) -> str:
@@ -40,7 +43,8 @@ class Server(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
-        threading.Thread(target=self._run, args=(channel,), daemon=True).start()
+        run = self._run if self.shell else self._tell
+        threading.Thread(target=run, args=(channel, command), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(
@@ -51,10 +55,28 @@ class Server(paramiko.ServerInterface):
         self.asked.append(destination)
         return paramiko.OPEN_SUCCEEDED
 
-    def _run(self, channel: Any) -> None:
-        """Every command prints this server's port."""
+    def _tell(self, channel: Any, _: bytes) -> None:
         channel.sendall(f"{self.port}\n".encode())
         channel.send_exit_status(0)
+        channel.close()
+
+    def _run(self, channel: Any, command: bytes) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, shell=True, bufsize=0, **pipes) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stderr
+            ways = (
+                (channel.recv, process.stdin.write, process.stdin.close),
+                (process.stdout.read, channel.sendall, bool),
+                (process.stderr.read, channel.sendall_stderr, bool),
+            )
+            copies = [threading.Thread(target=_copy_all, args=way, daemon=True) for way in ways]
+            for copy in copies:
+                copy.start()
+            for copy in copies[1:]:
+                copy.join()
+            channel.send_exit_status(process.wait())
         channel.close()
 
 
@@ -92,6 +114,11 @@ def _lead(channel: Any, behind: Server) -> None:
         back.start()
         _copy(channel.recv, remote.sendall)
         channel.close()
+
+
+def _copy_all(receive: Any, send: Any, close: Any) -> None:
+    _copy(receive, send)
+    close()
 
 
 def _copy(receive: Any, send: Any) -> None:

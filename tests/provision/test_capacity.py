@@ -9,7 +9,7 @@ import pytest
 
 from inventory.errors import CapacityError
 from inventory.model import Inventory
-from provision.capacity import capacity_of, placed_on, refuse, shortages
+from provision.capacity import Capacity, capacity_of, placed_on, refuse, shortages, warnings
 from provision.report_capacity import lines
 from tests import ggufs
 
@@ -86,6 +86,54 @@ def test_what_was_found_wins_over_what_is_declared(light: Path) -> None:
     assert not list(shortages(capacity_of(inventory, "bot1")))
     (shortage,) = shortages(capacity_of(inventory, "bot1", memory=4 * GIB))
     assert "it has 4096 MiB (found)" in shortage
+
+
+LOGS: dict[str, Any] = {"logs": {"password": PASSWORD * 2, "daily": "1M"}}
+
+
+@pytest.mark.parametrize(("gib", "heap"), [(4, 1024), (8, 2048), (16, 4096), (32, 8192)])
+def test_elasticsearch_is_counted_with_the_heap_of_the_memory_that_is_there(
+    gib: int, heap: int, light: Path
+) -> None:
+    logs = planned(light, {"log1": {"roles": ["logs"], "memory": f"{gib}G"}}, **LOGS)
+    other = planned(light, {"log1": {"roles": ["logs"], "memory": "1G"}}, **LOGS)
+    for capacity in (capacity_of(logs, "log1"), capacity_of(other, "log1", memory=gib * GIB)):
+        (need,) = [item.need for item in capacity.placed if item.need.what == "Elasticsearch"]
+        assert need.memory == heap * 3 // 2 << 20
+
+
+def test_what_elasticsearch_would_take_of_a_shared_host_is_told(light: Path) -> None:
+    """12 GB hold the model and the smallest heap, but not the quarter that Elasticsearch would take."""
+    host = {"roles": ["runtime", "logs"], "memory": "12G"}
+    least = planned(light, {"one": host}, logs={**LOGS["logs"], "elasticsearch_heap": "1G"})
+    assert not list(shortages(capacity_of(least, "one")))
+    quarter = planned(light, {"one": host}, **LOGS)
+    (declared,), (found,) = (
+        list(shortages(capacity_of(quarter, "one", memory=memory))) for memory in (None, 12 * GIB)
+    )
+    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in declared
+    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in found
+
+
+def test_a_host_whose_memory_alert_would_never_end_is_warned_of(light: Path) -> None:
+    watcher = {"watch": {"roles": ["monitoring"], "memory": "4G"}}
+    tight = {"bot1": {"roles": ["runtime"], "memory": "7G"}, **watcher}
+    capacity = capacity_of(planned(light, tight), "bot1")
+    assert not list(shortages(capacity))
+    (warning,) = warnings(capacity)
+    percent = 100 * capacity.memory_needed / (7 * GIB)
+    assert 75 < percent < 90
+    assert f"{percent:.1f} %: from 75 % on the alert MemoryHigh fires" in warning
+    assert warning in lines_of(capacity)[-1]
+    patient = {"monitoring": {"thresholds": {"memory_percent": 90}}}
+    assert not list(warnings(capacity_of(planned(light, tight, **patient), "bot1")))
+    assert not list(warnings(capacity_of(planned(light, {"bot1": tight["bot1"]}), "bot1")))
+    roomy = {"bot1": {"roles": ["runtime"], "memory": "9G"}, **watcher}
+    assert not list(warnings(capacity_of(planned(light, roomy), "bot1")))
+
+
+def lines_of(capacity: Capacity) -> list[str]:
+    return [line.plain for line in lines(capacity)]
 
 
 def test_without_a_size_nothing_is_said_before_the_host_is_reached(light: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
+from provision.capacity import capacity_of
 from provision.doctor import Finding, examine, findings
 from provision.facts import FileSystem, HostFacts, Listener
 from provision.session import CommandResult
@@ -35,6 +36,18 @@ def inventory(**host: Any) -> Inventory:
 
 def told(facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any) -> tuple[Finding, ...]:
     return findings(of or inventory(), "one", replace(facts, **changed), NOW)
+
+
+def test_a_host_on_which_the_memory_alert_would_never_end_is_a_warning() -> None:
+    hosts = {
+        "one": {"address": "192.0.2.1", "roles": ["runtime", "nginx"]},
+        "watch": {"address": "192.0.2.2", "roles": ["monitoring"]},
+    }
+    watched = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
+    taken = capacity_of(watched, "one").memory_needed >> 20
+    (finding,) = [item for item in told(of=watched, memory_mb=taken * 5 // 4) if "MemoryHigh" in item.text]
+    assert not finding.refused
+    assert not [item for item in told(of=watched, memory_mb=taken * 2) if "MemoryHigh" in item.text]
 
 
 def test_a_fit_host_has_no_findings() -> None:
@@ -106,12 +119,19 @@ def test_a_release_whose_python_is_too_old_serves_no_bots_in_containers_either()
     "listeners",
     [
         {443: Listener("nginx", "nginx.service"), 8080: Listener("python3", "clawd-bot.service")},
-        {8080: Listener("docker-proxy", "docker.service")},
+        {8080: Listener("python3", "docker/clawd-bot")},
         {9999: Listener("java", "")},
     ],
 )
 def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, Listener]) -> None:
     assert told(listeners=listeners) == ()
+
+
+@pytest.mark.parametrize("unit", ["docker/web", "docker/", "docker.service"])
+def test_a_container_of_somebody_else_holds_a_port_as_any_program_does(unit: str) -> None:
+    (finding,) = told(listeners={443: Listener("docker-proxy", unit)})
+    assert finding.refused
+    assert f"port 443, which nginx needs, is held by docker-proxy ({unit})" in finding.text
 
 
 def full(free_mb: int, **used: int) -> dict[str, FileSystem]:

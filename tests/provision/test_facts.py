@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import HostError
-from provision.facts import HostFacts, probe
+from provision.facts import HostFacts, Listener, probe
 from provision.session import CommandResult
 
 
@@ -43,6 +43,44 @@ def test_listening_ports_are_told() -> None:
         port = server.getsockname()[1]
         found = examined(probe([], ask_mirrors=False)).listeners
     assert port in found
+
+
+def with_programs(folder: Path, **programs: str) -> str:
+    """The probe, finding these shell programs before those of this machine."""
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return f"PATH={folder}:$PATH\n{probe([], ask_mirrors=False)}"
+
+
+def test_a_published_port_is_told_with_the_container_that_publishes_it(tmp_path: Path) -> None:
+    listening = """echo 'LISTEN 0 9 0.0.0.0:443 0.0.0.0:* users:(("docker-proxy",pid=999999,fd=4))'"""
+    found = examined(
+        with_programs(tmp_path, ss=listening, docker='[ "$3" != publish=443 ] || echo somebodys-web')
+    ).listeners
+    assert found == {443: Listener("docker-proxy", "docker/somebodys-web")}
+
+
+SYSTEM = "sda disk 21474836480 0  \nsda1 part 21473787904 0 / sda\n"
+SPARE = "vdb disk 53687091200 0  \n"
+
+
+@pytest.mark.parametrize(
+    ("disks", "megabytes"),
+    [
+        (SYSTEM, 0),
+        (SYSTEM + SPARE, 51_200),
+        (SYSTEM + SPARE + "vdc disk 53687091200 0  \n", 0),
+        (SYSTEM + SPARE + "zram0 disk 4294967296 0  \nnbd0 disk 0 0  \nsr0 rom 1073741312 1  \n", 51_200),
+        (SYSTEM + SPARE + "sdb disk 8000000000 1  \nfd0 disk 4096 1  \nvdc disk 1048576 0  \n", 51_200),
+        (SYSTEM + "zram0 disk 4294967296 0 [SWAP] \nnbd1 disk 0 0  \n", 0),
+        (SYSTEM + "vdb disk 53687091200 0 [SWAP] \n", 0),
+        (SYSTEM + SPARE + "vg-data lvm 53687091200 0  vdb\n", 0),
+        (SYSTEM + "sda9 part 1048576 0  sda\n" + "sd disk 53687091200 0  \n", 51_200),
+    ],
+)
+def test_the_only_disk_that_can_become_the_data_disk(tmp_path: Path, disks: str, megabytes: int) -> None:
+    assert examined(with_programs(tmp_path, lsblk=f"printf '{disks}'")).data_disk_mb == megabytes
 
 
 def test_components_of_earlier_runs_are_known(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ HOLD = (
 LIVE = (
     "cat /etc/ssh/sshd_config.d/*.conf /etc/systemd/journald.conf.d/*.conf /etc/sudoers.d/clawd | sha256sum"
 )
+JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 BROKEN = "/run/systemd/system/systemd-journald.service.d/broken.conf"
 
 
@@ -215,16 +216,24 @@ def test_a_full_disk(host: Host) -> None:
 
 
 def test_a_service_that_will_not_start(host: Host) -> None:
-    """The next run makes it good, though the file that it reads is in place already."""
-    host.on(f"mkdir -p {Path(BROKEN).parent}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {BROKEN}")
+    """What it ran with before is live again, and runs: one could leave it so."""
+    packages = ("tree", "less", "file")
+    before = host.on(LIVE)
+    refuse = f'[Service]\\nExecStartPre=/bin/sh -c "! grep -q 400M {JOURNALD}"\\n'
+    host.on(f"mkdir -p {Path(BROKEN).parent}; printf '{refuse}' > {BROKEN}")
     try:
-        text = told(host.apply("tree", "less", "file", journal="400M"))
+        text = told(host.apply(*packages, journal="400M"))
+        assert host.on(LIVE) == before
+        assert host.on("systemctl is-active systemd-journald") == "active"
+        assert host.apply(*packages).changed == ()
     finally:
         host.on(f"rm {BROKEN}; systemctl daemon-reload; systemctl reset-failed systemd-journald; true")
     assert "base: Service systemd-journald failed" in text
-    assert "systemd-journald.service: " in text
+    assert "systemd-journald.service: does not start" in text
+    assert "the files that it ran with before were put back, and it runs with them" in text
     assert "→ read `journalctl -u systemd-journald.service` on the host" in text
-    repaired = host.apply("tree", "less", "file", journal="400M")
-    assert repaired.status is Status.DONE
-    assert [operation.name for operation in repaired.changed] == ["Service systemd-journald"]
-    assert host.apply("tree", "less", "file", journal="400M").changed == ()
+    assert {operation.name for operation in host.apply(*packages, journal="400M").changed} == {
+        f"Write {JOURNALD}",
+        "Service systemd-journald",
+    }
+    assert host.apply(*packages, journal="400M").changed == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ class Channel:
 class Hosts:
     def __init__(self, **channels: Channel) -> None:
         self.channels = channels
+        self.reboot: dict[str, Callable[[], None]] = {}
+
+    def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
+        self.reboot[name] = then
 
     def as_root(self, name: str, script: str) -> str:
         return script
@@ -124,6 +129,26 @@ def test_locks_end_with_the_block() -> None:
     hosts = Hosts(a=Channel("held\n"))
     with Locks(hosts, ["a"], "up"):
         assert not hosts.channels["a"].closed
+    assert hosts.channels["a"].closed
+
+
+def test_a_host_that_rebooted_within_the_run_is_locked_again() -> None:
+    before, after = Channel("held\n"), Channel("held\n")
+    hosts = Hosts(a=before)
+    with Locks(hosts, ["a"], "up"):
+        hosts.channels["a"] = after
+        hosts.reboot["a"]()
+        assert before.closed
+        assert not after.closed
+    assert after.closed
+
+
+def test_another_run_that_was_faster_after_a_reboot_is_named() -> None:
+    hosts = Hosts(a=Channel("held\n"))
+    with Locks(hosts, ["a"], "up"):
+        hosts.channels["a"] = Channel(f"busy\n{ANNA.to_line()}\n")
+        with pytest.raises(LockHeldError, match="locked by anna@laptop"):
+            hosts.reboot["a"]()
     assert hosts.channels["a"].closed
 
 

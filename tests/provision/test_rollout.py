@@ -17,6 +17,7 @@ from provision.progress import Silent
 from provision.rollout import Drain, Stage, fronts, roll, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
+NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
 OTHER = PlannedOperation("firewall", "Rules in force", changes=True)
 
 
@@ -39,16 +40,16 @@ CLUSTER = {"lb": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db": ["da
 def test_a_first_deployment_begins_with_what_the_bots_need() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     assert stages(inventory(CLUSTER), planned, serving=()) == (
-        Stage(("lb", "db"), gates=("db",)),
-        Stage(("bot1", "bot2"), gates=("bot1", "bot2")),
+        Stage(("lb", "db")),
+        Stage(("bot1", "bot2"), needs=("db",)),
     )
 
 
 def test_bots_that_serve_change_one_after_another() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     assert stages(inventory(CLUSTER), planned, serving=("bot1", "bot2"))[1:] == (
-        Stage(("bot1",), gates=("bot1",), drained=True),
-        Stage(("bot2",), gates=("bot2",), drained=True),
+        Stage(("bot1",), needs=("db",), drained=True),
+        Stage(("bot2",), needs=("db", "bot1"), drained=True),
     )
 
 
@@ -74,7 +75,7 @@ def test_batches_are_a_part_of_the_bots() -> None:
 
 @given(
     roles=st.lists(
-        st.sets(st.sampled_from(["runtime", "nginx", "database", "monitoring"]), min_size=1),
+        st.sets(st.sampled_from(["runtime", "nginx", "database", "monitoring", "logs"]), min_size=1),
         min_size=1,
         max_size=6,
     ),
@@ -83,11 +84,15 @@ def test_batches_are_a_part_of_the_bots() -> None:
 def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.DataObject) -> None:
     names = [f"h{number}" for number in range(len(roles))]
     whole = inventory({name: sorted(of) for name, of in zip(names, roles, strict=True)})
-    planned = plan(**{name: data.draw(st.sampled_from([BOT, OTHER, None])) for name in names})
-    serving = data.draw(st.sets(st.sampled_from(names)))
-    found = stages(whole, planned, serving)
+    planned = plan(**{name: data.draw(st.sampled_from([BOT, NODE, OTHER, None])) for name in names})
+    serving, nodes = (data.draw(st.sets(st.sampled_from(names))) for _ in range(2))
+    found = stages(whole, planned, serving, nodes)
     assert sorted(host for stage in found for host in stage.hosts) == sorted(names)
-    assert all(set(stage.gates) <= set(stage.hosts) for stage in found)
+    earlier: set[str] = set()
+    for stage in found:
+        assert set(stage.needs) <= earlier
+        assert sum(host in nodes and NODE in planned.for_host(host).changing for host in stage.hosts) <= 1
+        earlier |= set(stage.hosts)
 
 
 def test_fronts_are_those_with_another_bot_to_pass_to() -> None:
@@ -158,6 +163,44 @@ def test_without_its_database_no_bot_changes() -> None:
     recorder = Recorder({"db": Status.FAILED})
     assert recorder.roll(ALL)["bot1"] is Status.NOT_BEGUN
     assert recorder.events == ["change lb db"]
+
+
+LOGS = {**CLUSTER, "log1": ["logs"], "log2": ["logs"], "log3": ["logs"]}
+NODES = ("log1", "log2", "log3")
+LOGS_CHANGE = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER, log1=NODE, log2=NODE, log3=NODE)
+
+
+def test_nodes_of_a_cluster_change_one_after_another() -> None:
+    assert stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)[:3] == (
+        Stage(("lb", "db", "log1")),
+        Stage(("log2",), needs=("log1",)),
+        Stage(("log3",), needs=("log1", "log2")),
+    )
+
+
+def test_nodes_that_do_not_run_change_at_once_and_before_others_that_do() -> None:
+    assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=())[0].hosts == ("lb", "db", *NODES)
+    assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=("log1", "log2"))[:2] == (
+        Stage(("lb", "db", "log1", "log3")),
+        Stage(("log2",), needs=("log1", "log3")),
+    )
+
+
+def test_a_log_host_whose_elasticsearch_stays_as_it_is_waits_for_nobody() -> None:
+    quiet = plan(lb=OTHER, log1=OTHER, log2=NODE, log3=OTHER)
+    hosts = {name: of for name, of in LOGS.items() if name in ("lb", *NODES)}
+    assert stages(inventory(hosts), quiet, serving=(), nodes=NODES) == (Stage(("lb", *NODES)),)
+
+
+def test_a_node_that_fails_keeps_the_other_nodes_from_changing_and_no_bot() -> None:
+    recorder = Recorder({"log2": Status.FAILED})
+    order = stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)
+    results = {
+        result.host: result for result in roll(order, LOGS_CHANGE, recorder.execute, recorder.drain, Silent())
+    }
+    assert [results[name].status for name in NODES] == [Status.DONE, Status.FAILED, Status.NOT_BEGUN]
+    assert results["log3"].message == "not begun, because log2 did not come through"
+    assert results["bot2"].status is Status.DONE
 
 
 def test_a_failure_elsewhere_keeps_no_bot_from_changing() -> None:

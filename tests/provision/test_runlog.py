@@ -10,6 +10,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from inventory.errors import ToolError
 from provision.runlog import RunLog
 
 
@@ -50,3 +51,12 @@ def test_a_broken_banner_is_told_in_the_log_and_not_on_the_screen(
     log.close()
     assert "Traceback" not in capfd.readouterr().err
     assert "Error reading SSH protocol banner" in log.path.read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    before = list(logging._handlerList)  # type: ignore[attr-defined]
+    with pytest.raises(ToolError, match=r"cannot be written to .*/file/log: Not a directory"):
+        RunLog("up", tmp_path / "file" / "log")
+    # What is listed there is flushed and closed when Python ends.
+    assert logging._handlerList == before  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from tests.provision.ssh_servers import Server, serving
 ROOT = Path(__file__).parents[2]
 GREET = """
 def test_the_host_says_{}(host):
-    assert host.run("anything").stdout.strip() == "{}"
+    assert host.run("echo hello").stdout == "{}\\n"
 """
 
 
@@ -31,7 +31,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     key = paramiko.ECDSAKey.generate()
     key.write_private_key_file(str(tmp_path / "key"))
-    opened = Server(key)
+    opened = Server(key, shell=True)
     with serving(opened):
         yield opened
 
@@ -50,20 +50,31 @@ def write_checks(deploys: Path, component: str, text: str) -> None:
     (deploys / component / "verify.py").write_text(text)
 
 
-def verify(folder: Path, port: int, host_key: str | None, *components: str) -> checks.Verification:
+def verify(
+    folder: Path,
+    port: int,
+    host_key: str | None,
+    *components: str,
+    hosts: tuple[str, ...] = ("one",),
+    **others: tuple[str, ...],
+) -> checks.Verification:
+    """Verifies `components` on `hosts`; on one that is named in `others`, these."""
     host = {"address": "127.0.0.1", "port": port, "ssh_key": str(folder / "key"), "host_key": host_key}
     models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
     loaded: Any = SimpleNamespace(
-        inventory=Inventory.model_validate({"hosts": {"one": host}, "models": models})
+        inventory=Inventory.model_validate({"hosts": dict.fromkeys(hosts, host), "models": models})
     )
-    assigned = [Assignment(Component(name, ""), ComponentSettings()) for name in components]
-    return checks.verify(loaded, {"one": assigned})
+    assigned = {
+        name: [Assignment(Component(item, ""), ComponentSettings()) for item in others.get(name, components)]
+        for name in hosts
+    }
+    return checks.verify(loaded, assigned)
 
 
 def test_what_holds_and_what_does_not(
     server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_checks(deploys, "greet", GREET.format("port", server.port) + GREET.format("nonsense", "nonsense"))
+    write_checks(deploys, "greet", GREET.format("hello", "hello") + GREET.format("nonsense", "nonsense"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("pytest", "testinfra", "provision"):
@@ -72,7 +83,7 @@ def test_what_holds_and_what_does_not(
     monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
     done = verify(tmp_path, server.port, server.public_key, "greet")
     assert [(check.component, check.name, check.outcome) for check in done.checks] == [
-        ("greet", "the host says port", "passed"),
+        ("greet", "the host says hello", "passed"),
         ("greet", "the host says nonsense", "failed"),
     ]
     assert server.logins == ["root"]
@@ -95,6 +106,39 @@ def test_a_host_that_does_not_answer_fails_once(deploys: Path, tmp_path: Path) -
     assert check.outcome == "failed"
     assert f"one (root@127.0.0.1:{port}): cannot be reached" in check.message
     assert "firewall" in check.message
+
+
+def test_hosts_are_checked_at_the_same_time_in_the_order_of_the_inventory(
+    server: Server, deploys: Path, tmp_path: Path
+) -> None:
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    # Each waits for the other: one after the other they would never meet.
+    write_checks(
+        deploys,
+        "greet",
+        f"""
+def test_meets(host):
+    waiting = "for _ in $(seq 100); do [ $(ls {meeting} | wc -l) = 2 ] && exit 0; sleep 0.1; done; exit 1"
+    assert host.run("mktemp -p {meeting}; " + waiting).rc == 0
+""",
+    )
+    done = verify(tmp_path, server.port, server.public_key, "greet", hosts=("two", "one"))
+    assert [(check.host, check.outcome) for check in done.checks] == [("two", "passed"), ("one", "passed")]
+    assert server.logins == ["root", "root"]
+
+
+def test_checks_that_cannot_be_run_fail_for_their_own_host_alone(
+    server: Server, deploys: Path, tmp_path: Path
+) -> None:
+    write_checks(deploys, "greet", GREET.format("hello", "hello"))
+    write_checks(deploys, "broken", "import no_such_module\n")
+    done = verify(tmp_path, server.port, server.public_key, "greet", hosts=("one", "two"), two=("broken",))
+    assert [(check.host, check.component, check.outcome) for check in done.checks] == [
+        ("one", "greet", "passed"),
+        ("two", "checks", "error"),
+    ]
+    assert "no_such_module" in done.failed[0].message
 
 
 def test_a_host_that_nobody_knows_is_told_as_such(server: Server, deploys: Path, tmp_path: Path) -> None:

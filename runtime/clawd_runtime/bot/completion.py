@@ -154,7 +154,9 @@ class ChatModel:
 def socket_mounts(endpoints: Sequence[tuple[str, ModelEndpoint]]) -> dict[str, httpx.AsyncBaseTransport]:
     """Transports for the endpoints that are Unix sockets, by the address `ChatModel` uses for them."""
     return {
+        # Without certificates: httpx would load a whole set of them for each, and there is no TLS here.
         f"all://{_host(name)}": httpx.AsyncHTTPTransport(
+            verify=False,
             uds=endpoint.endpoint.removeprefix("unix:"),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
         )

@@ -34,8 +34,14 @@ IDEMPOTENCY_MARGIN = 120.0
 
 def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
     """Whether the platform would still recognise a repetition of what may have arrived."""
-    begun = delivery.first_attempt_at if delivery.first_attempt_at is not None else now
-    return now < begun + idempotent_for - IDEMPOTENCY_MARGIN
+    return now < _begun(delivery, now) + idempotent_for - IDEMPOTENCY_MARGIN
+
+
+def _begun(delivery: Delivery, now: float) -> float:
+    """When the first attempt was made. How long it had waited before does not count: its host may have been
+    off for days.
+    """
+    return delivery.first_attempt_at if delivery.first_attempt_at is not None else now
 
 
 class Deliverer:
@@ -57,6 +63,8 @@ class Deliverer:
         }
         # Recorded as begun, perhaps, but not sent: the database broke before it had answered.
         self._never_left: set[int] = set()
+        # When what this run has put off is due, by a clock that nobody sets.
+        self._due: dict[int, float] = {}
 
     def add(self, queued: list[Queued]) -> None:
         """Send these messages. Those of a channel that is not configured stay stored."""
@@ -90,12 +98,13 @@ class Deliverer:
         match delivery:
             case None:
                 self._never_left.discard(id)
+                self._due.pop(id, None)
                 return None
             case Behind():
                 return LOOK_AGAIN_AFTER
         now = self._clock()
-        if delivery.not_before > now:
-            return delivery.not_before - now
+        if (left := self._seconds_until_due(delivery, now)) > 0:
+            return left
         channel = self._channels[delivery.reply.conversation.channel]
         in_doubt = delivery.interrupted and id not in self._never_left
         if in_doubt and not may_repeat(delivery, channel.idempotent_for, now):
@@ -108,32 +117,46 @@ class Deliverer:
             raise
         if begun and self._clock() - now > STOOD_STILL:
             # It may have been taken for dead meanwhile, and the next answer been sent by another bot.
-            self._never_left.add(id)
+            if not in_doubt:
+                self._never_left.add(id)
             return 0.0
         self._never_left.discard(id)
-        return await self._attempt(delivery, channel) if begun else 0.0
+        return await self._attempt(delivery, channel, in_doubt=in_doubt) if begun else 0.0
 
-    async def _attempt(self, delivery: Delivery, channel: Channel) -> float | None:
+    def _seconds_until_due(self, delivery: Delivery, now: float) -> float:
+        """What was never tried is due, and what this run has put off when it said so, whatever the time of
+        day is now: it may have been set back by hours.
+        """
+        if delivery.reply.attempt == 1:
+            return 0.0
+        due = self._due.get(delivery.id)
+        return delivery.not_before - now if due is None else due - time.monotonic()
+
+    async def _attempt(self, delivery: Delivery, channel: Channel, *, in_doubt: bool) -> float | None:
+        """`in_doubt` says that an earlier attempt may have arrived; no refusal of this one changes that."""
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 sent = await channel.send(delivery.reply)
         except RetryLater as delay:
-            if self._clock() > delivery.created_at + GIVE_UP_AFTER:
+            if self._clock() > _begun(delivery, self._clock()) + GIVE_UP_AFTER:
                 return await self._finish(delivery, "dead", problem=f"given up: {delay}")
-            return await self._postpone(delivery, delay.after, str(delay))
+            return await self._postpone(delivery, delay.after, str(delay), in_doubt=in_doubt)
         except Undeliverable as refusal:
             return await self._finish(delivery, "dead", problem=str(refusal))
         except Exception as doubt:
             problem = str(doubt) or type(doubt).__name__
             if may_repeat(delivery, channel.idempotent_for, self._clock()):
-                return await self._postpone(delivery, None, problem)
+                return await self._postpone(delivery, None, problem, in_doubt=True)
             return await self._finish(delivery, "doubtful", problem=problem)
         return await self._finish(delivery, "sent", ref=sent.id)
 
-    async def _postpone(self, delivery: Delivery, after: float | None, problem: str) -> float:
+    async def _postpone(
+        self, delivery: Delivery, after: float | None, problem: str, *, in_doubt: bool
+    ) -> float:
         wait = (after if after is not None else backoff(delivery.reply.attempt)) * random.uniform(1.0, 1.2)  # noqa: S311
         until = self._clock() + wait
-        await _recorded(lambda: self._store.postpone(delivery.id, until, problem))
+        self._due[delivery.id] = time.monotonic() + wait
+        await _recorded(lambda: self._store.postpone(delivery.id, until, problem, in_doubt=in_doubt))
         self._metrics.delivery(delivery.reply.conversation.channel, "retried")
         log.warning("%s: again in %.1f s: %s", _name(delivery), wait, problem)
         return wait
@@ -142,6 +165,7 @@ class Deliverer:
         self, delivery: Delivery, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> float | None:
         """Record how it ended; no other attempt is made."""
+        self._due.pop(delivery.id, None)
         await _recorded(lambda: self._store.finish(delivery.id, state, ref=ref, problem=problem))
         self._metrics.delivery(delivery.reply.conversation.channel, state)
         if problem:

@@ -96,9 +96,19 @@ class ChatModel(Computer, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Offload:
+    """How many of a model's `layers` GPUs compute, and the names of those."""
+
+    gpu_layers: int
+    layers: int
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded model, which processor variant computes it, and with how many threads."""
+    """A loaded model, which processor variant computes it, with how many threads, and what GPUs do of it."""
 
     model: ChatModel
     variant: str
     threads: int
+    offload: Offload | None = None

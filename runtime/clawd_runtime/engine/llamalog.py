@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,17 @@ import llama_cpp
 _log = logging.getLogger("clawd.llama")
 
 # ggml_log_level of ggml.h; 5 continues the line before.
-_WARNING, _ERROR = 3, 4
+_INFO, _WARNING, _ERROR = 2, 3, 4
+# Said by llama_model::load_tensors, and nowhere to be asked for.
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 
 
 class Complaints:
-    """The last warnings and errors that llama.cpp logged."""
+    """The last errors that llama.cpp logged, and how many layers of how many it gave to GPUs."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=8)
+        self.offloaded: tuple[int, int] | None = None
 
     def text(self) -> str:
         """All of them on one line."""
@@ -32,6 +36,9 @@ _listeners: list[Complaints] = []
 
 def _receive(level: int, text: bytes, _user_data: object) -> None:
     line = text.decode(errors="replace").strip()
+    if level == _INFO and (said := _OFFLOADED.search(line)):
+        for listener in _listeners:
+            listener.offloaded = int(said[1]), int(said[2])
     if not line or level not in (_WARNING, _ERROR):
         return
     _log.debug("llama.cpp: %s", line)

@@ -58,6 +58,12 @@ class EngineMetrics:
         self.kv_capacity = Gauge(
             "clawd_engine_kv_capacity_tokens", "Tokens that the KV cache can hold", registry=registry
         )
+        self.gpu_layers = Gauge(
+            "clawd_engine_gpu_layers", "Layers of the model that GPUs compute", registry=registry
+        )
+        self.layers = Gauge(
+            "clawd_engine_model_layers", "Layers of the model that GPUs could compute", registry=registry
+        )
         self.load_seconds = Gauge(
             "clawd_engine_model_load_seconds", "Time taken to load the model", registry=registry
         )

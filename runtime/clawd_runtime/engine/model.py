@@ -9,12 +9,12 @@ import ctypes
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import llama_cpp
 
-from clawd_runtime.engine.backends import load_backends
-from clawd_runtime.engine.computer import Feed, Opened
+from clawd_runtime.engine.backends import load_backends, require_gpu
+from clawd_runtime.engine.computer import Feed, Offload, Opened
 from clawd_runtime.engine.cpus import usable_cpus
 from clawd_runtime.engine.gguf import check_gguf
 from clawd_runtime.engine.llamalog import capture_log
@@ -32,23 +32,34 @@ def open_model(settings: EngineSettings) -> Opened:
     """Load the back ends and the model that `settings` names; takes seconds.
 
     Raises:
-        ModelError: no back end runs here, or the model cannot be served.
+        ModelError: no back end runs here, there is no GPU where one is wanted, or the model cannot be served.
     """
     backend = load_backends()
+    gpus = require_gpu() if settings.n_gpu_layers else ()
     threads = min(settings.threads or usable_cpus(), usable_cpus())
     model = LlamaModel(
         Path(settings.model),
         context_size=settings.context_size,
         parallel=settings.parallel,
         threads=threads,
+        n_gpu_layers=settings.n_gpu_layers,
     )
-    return Opened(model, backend.variant, threads)
+    offload = Offload(*model.offloaded, gpus) if model.offloaded else None
+    return Opened(model, backend.variant, threads, offload)
 
 
 class LlamaModel:
     """A GGUF model with a context of `parallel` sequences of `context_size` tokens each."""
 
-    def __init__(self, path: Path, *, context_size: int, parallel: int, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        context_size: int,
+        parallel: int,
+        threads: int,
+        n_gpu_layers: int | Literal["all"] = 0,
+    ) -> None:
         """Load the model. The back ends must be loaded already.
 
         Raises:
@@ -60,12 +71,19 @@ class LlamaModel:
         self.capacity = max(STEP_CAPACITY, parallel)
         with capture_log() as complaints:
             self._model: Any = llama_cpp.llama_model_load_from_file(
-                os.fsencode(path), llama_cpp.llama_model_default_params()
+                os.fsencode(path), _model_parameters(n_gpu_layers)
             )
             if not self._model:
                 raise ModelError(
                     f"llama.cpp cannot load the model {path}: {complaints.text() or 'no reason given'}",
-                    advice="the file is damaged or of an unknown kind; put the right one in its place",
+                    advice="the file is damaged or of an unknown kind; put the right one in its place"
+                    + (", or a smaller one if the GPU's memory is too small" if n_gpu_layers else ""),
+                )
+            self.offloaded = complaints.offloaded
+            if n_gpu_layers and (self.offloaded is None or not self.offloaded[0]):
+                raise ModelError(
+                    f"llama.cpp loaded {path}, and gave none of its layers to the GPU",
+                    advice="the log of llama.cpp says why: start the engine by hand with --verbose",
                 )
             trained = llama_cpp.llama_model_n_ctx_train(self._model)
             if context_size > trained:
@@ -242,6 +260,13 @@ class LlamaModel:
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
+
+
+def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:
+    parameters = llama_cpp.llama_model_default_params()
+    # The default would be all of them, wherever a GPU happens to be.
+    parameters.n_gpu_layers = -1 if n_gpu_layers == "all" else n_gpu_layers
+    return parameters
 
 
 def _sampler_chain(sampling: Sampling) -> Any:

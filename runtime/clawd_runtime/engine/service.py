@@ -102,6 +102,13 @@ class Engine:
         seconds = time.monotonic() - began
         self.metrics.load_seconds.set(seconds)
         self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
+        if (offload := opened.offload) is not None:
+            self.metrics.gpu_layers.set(offload.gpu_layers)
+            self.metrics.layers.set(offload.layers)
+            _log.info(
+                "%d of %d layers are computed on %s",
+                *(offload.gpu_layers, offload.layers, ", ".join(offload.gpus)),
+            )
         _log.info(
             "model %s loaded in %.2f s: back end %s, %d threads, %d sequences of %d tokens",
             *(settings.model_name, seconds, opened.variant, opened.threads),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,7 +18,8 @@ class EngineSettings(BaseModel):
 
     `context_size` is tokens a sequence (prompt and answer together), `parallel` how many sequences are
     computed together, `queue` how many more requests may wait. `threads` is compute threads, `None` for one
-    per CPU that the process may use.
+    per CPU that the process may use. `n_gpu_layers` is how many of the model's layers a GPU computes: 0 none;
+    with any other the engine does not serve without a GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -30,6 +31,7 @@ class EngineSettings(BaseModel):
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     queue: Annotated[int, Field(ge=0, le=10_000)] = 32
+    n_gpu_layers: Literal["all"] | Annotated[int, Field(ge=0, le=10_000)] = 0
 
 
 def read_settings(path: Path) -> EngineSettings:

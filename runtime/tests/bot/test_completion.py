@@ -212,3 +212,11 @@ def test_over_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert alive
     assert not dead
     assert request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
+
+
+def test_a_socket_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loads_them() -> str:
+        raise AssertionError("certificates are loaded")
+
+    monkeypatch.setattr("certifi.where", loads_them)
+    assert len(socket_mounts((("default", ModelEndpoint(endpoint="unix:/run/a.sock", model="m")),))) == 1

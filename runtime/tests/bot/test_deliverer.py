@@ -12,6 +12,7 @@ from clawd_runtime.bot import deliverer, lanes
 from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliverable
 from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Reply, SentRef
 from clawd_runtime.bot.worker import replies_to
@@ -71,6 +72,88 @@ def test_doubt_is_resolved_by_repeating_where_keys_are_known(
     channel = IdempotentChannel(DeliveryUnknown("time-out"), ConnectionError())
     assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
+
+
+def test_a_doubt_is_not_forgotten_over_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt may have arrived; the platform is away until it has forgotten the key."""
+    monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
+    clock = Clock()
+
+    class Away(IdempotentChannel):
+        async def send(self, reply: Reply) -> SentRef:
+            if reply.attempt == 3:
+                clock.now += self.idempotent_for
+            return await super().send(reply)
+
+    channel = Away(DeliveryUnknown("time-out"), RetryLater("refused", 0.01), RetryLater("refused", 0.01))
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+            await chain.store.store(message("1"))
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {"doubtful": 1}
+    assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
+
+
+def test_a_doubt_is_resolved_after_refusals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
+    channel = IdempotentChannel(DeliveryUnknown("time-out"), RetryLater("refused", 0.01))
+    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert channel.texts == ["re: 1"]
+
+
+async def _resumed(
+    folder: Path, channel: ScriptedChannel, pause: float, *, postponed: bool
+) -> dict[str, int]:
+    """A run ends before a delivery, or between two attempts; the next begins `pause` seconds later."""
+    clock = Clock()
+    database = open_database(f"sqlite:///{folder}/bot.db")
+    store = Store(database, clock)
+    await store.join(1, (channel.name,))
+    await store.store(message("1"))
+    task = await store.take(1)
+    assert isinstance(task, Task)
+    await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
+    _, [(id, _)] = await store.unfinished()
+    if postponed:
+        await store.begin_sending(id)
+        await store.postpone(id, clock.now + 5.0, "429")
+    database.close()
+    clock.now += pause
+    async with running(Chain(folder, channel, clock=clock)) as chain:
+        await chain.settled(5.0)
+        return dict((await chain.store.depths()).outbox)
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_what_was_never_tried(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    assert asyncio.run(_resumed(tmp_path, channel, -86_400.0, postponed=False)) == {}
+    assert channel.texts == ["answer"]
+
+
+def test_a_clock_that_is_set_back_does_not_hold_up_what_is_repeated(tmp_path: Path) -> None:
+    clock, channel = Clock(), ScriptedChannel(RetryLater("429", 0.1))
+
+    async def play() -> None:
+        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+            await chain.store.store(message("1"))
+            while not chain.count("clawd_deliveries_total", outcome="retried"):
+                await asyncio.sleep(0.005)
+            clock.now -= 3600.0
+            await chain.settled(5.0)
+
+    asyncio.run(play())
+    assert channel.texts == ["re: hello"]
+
+
+def test_a_host_that_was_off_for_days_tries_more_than_once(tmp_path: Path) -> None:
+    """Its network comes up after the bot."""
+    channel = ScriptedChannel(RetryLater("ConnectError", 0.01), RetryLater("ConnectError", 0.01))
+    pause = 2 * deliverer.GIVE_UP_AFTER
+    assert asyncio.run(_resumed(tmp_path, channel, pause, postponed=False)) == {}
+    assert channel.texts == ["answer"]
 
 
 async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> dict[str, int]:
@@ -217,6 +300,28 @@ def test_who_stood_still_looks_again_before_it_sends(tmp_path: Path, monkeypatch
     assert asyncio.run(play()) == {}
     assert len(began) == 2
     assert channel.texts == ["re: hello"]
+
+
+def test_who_stood_still_does_not_forget_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
+    clock, channel = Clock(), IdempotentChannel(DeliveryUnknown("time-out"))
+
+    async def play() -> dict[str, int]:
+        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+            record = chain.store.begin_sending
+
+            async def frozen(id: int) -> bool:
+                begun = await record(id)
+                clock.now += channel.idempotent_for if channel.attempts else 0.0
+                return begun
+
+            monkeypatch.setattr(chain.store, "begin_sending", frozen)
+            await chain.store.store(message("1"))
+            await chain.settled()
+            return dict((await chain.store.depths()).outbox)
+
+    assert asyncio.run(play()) == {"doubtful": 1}
+    assert len(channel.attempts) == 1
 
 
 def test_it_gives_up_after_a_day(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_the_settings_of_the_architecture_are_read(tmp_path):
         ({"socket": "/" + "x" * 120}, "socket"),
         ({"threads": 0}, "threads"),
         ({"model_name": ""}, "model_name"),
+        ({"n_gpu_layers": -1}, "n_gpu_layers"),
+        ({"n_gpu_layers": "some"}, "n_gpu_layers"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, change, named):
@@ -44,6 +46,15 @@ def test_a_mistake_is_named(tmp_path, change, named):
         read_settings(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["all", 40, 0])
+def test_layers_for_a_gpu(tmp_path, said):
+    path = tmp_path / "engine.json"
+    path.write_text(json.dumps(GOOD))
+    assert read_settings(path).n_gpu_layers == 0
+    path.write_text(json.dumps(GOOD | {"n_gpu_layers": said}))
+    assert read_settings(path).n_gpu_layers == said
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):

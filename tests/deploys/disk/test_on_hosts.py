@@ -47,6 +47,12 @@ class WithDisk(Host):
 
     disk: Attached
 
+    def carried(self, operations: str, **data: Any) -> Applied:
+        """What came of `operations` by plain pyinfra."""
+        process = self.start(operations, **data)
+        output, _ = process.communicate(timeout=120)
+        return Applied.read(process.returncode, output)
+
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
@@ -90,9 +96,7 @@ def declared(host: WithDisk) -> dict[str, Any]:
 
 
 def removed(host: WithDisk, **data: Any) -> Applied:
-    process = host.start("deploys.disk.deploy.remove", **data)
-    output, _ = process.communicate(timeout=120)
-    return Applied.read(process.returncode, output)
+    return host.carried("deploys.disk.deploy.remove", **data)
 
 
 def failing_checks(host: WithDisk) -> set[str]:
@@ -181,6 +185,27 @@ def test_purged_the_data_go_too(host: WithDisk) -> None:
     assert host.apply("disk", **declared(host)).succeeded
     assert host.on("find /srv/clawd -type f") == ""
     assert removed(host, purge=True).succeeded
+
+
+def test_components_whose_folders_lie_on_the_disk_are_removed_before_it(host: WithDisk) -> None:
+    """A folder that the disk is mounted on cannot go until the disk does, and is no difference until then."""
+    assert host.apply("disk", **declared(host)).succeeded
+    host.on("echo GGUF > /var/lib/clawd/models/m; echo line > /var/lib/clawd-bot/bot.db")
+    for component, folder, purge in (
+        ("model", "/var/lib/clawd/models", False),
+        ("runtime", "/var/lib/clawd-bot", True),
+    ):
+        removal = f"deploys.{component}.deploy.remove"
+        first = host.carried(removal, purge=purge)
+        assert first.succeeded, first.output
+        assert f"Remove {folder}" in first.changed
+        second = host.carried(removal, purge=purge)
+        assert second.succeeded, second.output
+        assert second.changed == frozenset()
+        assert host.on(f"mountpoint -q {folder} && ls -A {folder}") == ""
+    assert removed(host).succeeded
+    assert host.on("ls -d /srv/clawd /var/lib/clawd-bot /var/lib/clawd/models 2>/dev/null || true") == ""
+    assert host.apply("disk", **declared(host)).succeeded
 
 
 def test_a_disk_with_another_file_system_is_refused(host: WithDisk) -> None:

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import pytest
 
+from deploys.elastic.placement import MIB
 from deploys.elasticsearch.settings import heap_for, needs_for, openings_for, settings_for
 from deploys.filebeat.settings import settings_for as filebeat_for
+from deploys.kibana.deploy import values as kibana_values
+from deploys.kibana.settings import NATIVE as KIBANA_NATIVE
 from deploys.kibana.settings import needs_for as kibana_needs
 from deploys.kibana.settings import openings_for as kibana_openings
 from deploys.kibana.settings import settings_for as kibana_for
+from deploys.logstash.deploy import values as logstash_values
+from deploys.logstash.settings import NATIVE as LOGSTASH_NATIVE
 from deploys.logstash.settings import needs_for as logstash_needs
 from deploys.logstash.settings import openings_for as logstash_openings
 from deploys.logstash.settings import settings_for as logstash_for
+from deploys.ops.files import rendered
 from inventory.model import Inventory
 from tests.deploys.inventories import inventory
 
@@ -103,6 +109,32 @@ def test_a_host_of_4_gb_has_room_for_all_of_it() -> None:
     assert lines.disk == 50 * (1 << 20) * 190
     assert lines.how == "50M a day × 190 days × 1 copy on 1 host"
     assert needs_for(one, "bot1") == ()
+
+
+@pytest.mark.parametrize(("gib", "heap"), [(4, 1024), (8, 2048), (16, 4096), (32, 8192)])
+def test_the_heap_that_is_counted_is_the_one_that_is_taken(gib: int, heap: int) -> None:
+    """Of all three programs: as their settings and templates give it to them."""
+    (node,) = declared({"log1": ["logs"]}).hosts.values()
+    host = node.model_copy(update={"memory": f"{gib}G"})
+    one = declared({"log1": ["logs"]}).model_copy(update={"hosts": {"log1": host}})
+    assert heap_for(gib * GIB, None) == heap * MIB
+    (memory, _) = needs_for(one, "log1")
+    assert memory.memory == heap * 3 // 2 * MIB
+    assert memory.how.startswith(f"heap {heap} MiB (a quarter of {gib * 1024} MiB), and half of it again")
+    logstash, kibana = logstash_for(one, "log1"), kibana_for(one, "log1")
+    assert logstash is not None
+    assert kibana is not None
+    (of_logstash,), (of_kibana,) = logstash_needs(one, "log1"), kibana_needs(one, "log1")
+    java = rendered("logstash/service.conf", logstash_values(logstash))
+    node_js = rendered("kibana/service.conf", kibana_values(kibana))
+    assert f"-Xmx{(of_logstash.memory - LOGSTASH_NATIVE) // MIB}m" in java
+    assert f"--max-old-space-size={(of_kibana.memory - KIBANA_NATIVE) // MIB}\n" in node_js
+
+
+def test_a_heap_that_is_declared_is_counted_on_any_host() -> None:
+    (memory, _) = needs_for(declared(ONE, elasticsearch_heap="3G"), "log1")
+    assert memory.memory == 4608 * MIB
+    assert "heap 3072 MiB (logs.elasticsearch_heap)" in memory.how
 
 
 def test_three_hosts_share_two_copies() -> None:

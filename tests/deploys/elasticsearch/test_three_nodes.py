@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
+from itertools import pairwise
 
 import pytest
 
@@ -16,7 +19,7 @@ from deploys.tls.authority import authority
 from inventory.load import load
 from provision import sandbox
 from provision.sandbox import Layout
-from tests.deploys.elasticsearch.onhosts import PROGRAMS, Applied, LogHost, writing
+from tests.deploys.elasticsearch.onhosts import PROGRAMS, ROOT, Applied, LogHost, writing
 from tests.standins.elastic.build import build, serving
 
 pytestmark = [
@@ -29,6 +32,9 @@ pytestmark = [
 NAMES = ("bot1", "bot2", "bot3")
 RELEASES = ("bookworm", "trixie", "bookworm")
 VERSION = "9.4.9"
+RECOVERS_S = 4.0
+"""How long the stand-in's cluster is yellow after a node restarts."""
+MOMENTS = ("ActiveExit", "ActiveEnter")
 FORMED = "/var/lib/clawd/state/elasticsearch-formed"
 
 
@@ -122,6 +128,43 @@ def test_a_second_run_changes_nothing_and_makes_no_writing_call(hosts: list[LogH
     for host, known in zip(hosts, before, strict=True):
         assert writing(host.calls("elasticsearch")[known:]) == []
     assert writing(hosts[1].calls("elasticsearch")) == []
+
+
+def restarted(host: LogHost) -> tuple[float, float]:
+    """When Elasticsearch was last stopped and when it served again: seconds of the clock that hosts share."""
+    asked = (f"systemctl show --value elasticsearch -p {what}TimestampMonotonic" for what in MOMENTS)
+    stopped, served = host.on("; ".join(asked)).split()
+    return int(stopped) / 1e6, int(served) / 1e6
+
+
+def by_the_program(hosts: list[LogHost], **logs: str) -> None:
+    """`clawd-provision up`, with these settings more in the section `logs`."""
+    inventory = hosts[0].folder / "other.yml"
+    added = "".join(f'"{name}": "{value}", ' for name, value in logs.items())
+    inventory.write_text(
+        (hosts[0].folder / "three.yml").read_text().replace('"logs": {', f'"logs": {{{added}')
+    )
+    words = ["up", "-i", str(inventory), "--limit", ",".join(NAMES), "--tags", "elasticsearch", "--yes"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *words],
+        env={**os.environ, "XDG_STATE_HOME": str(hosts[0].folder)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_changed_settings_restart_one_node_after_another(hosts: list[LogHost]) -> None:
+    """By the program's own `up`: the next node is not stopped before the cluster is green again."""
+    for settings in ({"elasticsearch_heap": "640M"}, {}):
+        before = [restarted(host) for host in hosts]
+        by_the_program(hosts, **settings)
+        after = sorted(map(restarted, hosts))
+        assert not set(before) & set(after)
+        for (_, served), (stopped, _) in pairwise(after):
+            assert stopped - served > RECOVERS_S
 
 
 def test_files_are_read_and_not_mapped_where_the_host_refuses_the_setting(hosts: list[LogHost]) -> None:

@@ -65,6 +65,11 @@ def test_an_exporter_never_runs_without_its_arguments(tmp_path: Path) -> None:
         "/etc/systemd/system/prometheus-nginx-exporter.service.d/clawd.conf",
         "packages",
         "prometheus-nginx-exporter.service",
+        "/usr/local/lib/clawd",
+        "/usr/local/lib/clawd/certificate-metrics",
+        "/etc/systemd/system/clawd-certificate-metrics.service",
+        "/etc/systemd/system/clawd-certificate-metrics.timer",
+        "clawd-certificate-metrics.timer",
     ]
 
 
@@ -77,9 +82,17 @@ def test_an_exporter_of_a_role_that_is_gone_goes(tmp_path: Path) -> None:
     assert "prometheus-node-exporter.service" not in stopped
 
 
+def test_a_certificate_that_nothing_is_checked_by_goes(tmp_path: Path) -> None:
+    there = PathState("directory", "0755", "root", "root")
+    for tls, goes in (({"mode": "own-ca"}, False), ({"mode": "self-signed"}, True)):
+        run = plan("exporters", monitored(tls=tls), "watch", tmp_path, PathFact=there)
+        gone = {change.path for change in run.changes if change.diff == ("removed",)}
+        assert ({"/etc/clawd/monitoring", "/etc/clawd/monitoring.d"} <= gone) is goes
+
+
 def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
     changed = paths(plan("exporters", monitored(), "bot1", tmp_path, GpuFact=True))
-    assert changed[-4:] == [
+    assert changed[-9:-5] == [
         "/usr/local/lib/clawd-gpu-metrics",
         "/etc/systemd/system/clawd-gpu-metrics.service",
         "/etc/systemd/system/clawd-gpu-metrics.timer",

@@ -10,11 +10,7 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from prometheus_client.parser import text_string_to_metric_families
 
-from clawd_runtime.bot.metrics import Metrics
-from clawd_runtime.bot.store.store import Depths
-from clawd_runtime.engine.metrics import EngineMetrics
 from deploys.grafana.config import datasources, provider
 from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.deploy import values
@@ -23,6 +19,7 @@ from deploys.grafana.settings import GrafanaSettings, openings_for, settings_for
 from deploys.ops.files import rendered
 from deploys.prometheus.rules import yaml_text
 from inventory.sections.monitoring import Thresholds
+from tests.deploys import metrics
 from tests.deploys.golden import assert_golden
 from tests.deploys.monitoring import GRAFANA, monitored
 from tests.deploys.prometheus.tools import program
@@ -84,20 +81,11 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
     assert f"{len(expressions)} rules found" in checked.stdout
 
 
-def test_metrics_of_bot_and_engine_are_those_that_they_tell() -> None:
-    bot, engine = Metrics(), EngineMetrics()
-    bot.expect(["telegram"])
-    told = bot.render(Depths(0, {})).decode() + engine.text().decode()
-    names = {
-        sample
-        for family in text_string_to_metric_families(told)
-        for sample in (family.name, family.name + "_total")
-    }
-    names |= {f"{name}_{part}" for name in set(names) for part in ("bucket", "sum", "count")}
+def test_metrics_of_ours_are_those_that_our_programs_tell(tmp_path: Path) -> None:
     text = "".join(dashboard_json(board) for board in BOARDS)
-    used = {word for word in _words(text) if word.startswith("clawd_") and not word.startswith("clawd_gpu")}
+    used = {word for word in _words(text) if word.startswith("clawd_")}
     assert used
-    assert used <= names, used - names
+    assert not used - metrics.of_ours(tmp_path)
 
 
 def _words(text: str) -> set[str]:

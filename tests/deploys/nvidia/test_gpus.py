@@ -73,6 +73,24 @@ def test_version_in_the_kernel(tmp_path: Path, line: str, version: str) -> None:
     assert found(tmp_path).loaded == version
 
 
+@pytest.mark.parametrize(
+    ("packages", "asked"),
+    [
+        (None, ""),
+        ("", "an unnamed package"),
+        ("libc6\ndbus\n", ""),
+        ("dbus\nlinux-image-6.1.0-33-amd64\nnvidia-open\n", "linux-image-6.1.0-33-amd64 nvidia-open"),
+    ],
+    ids=["none", "not said", "others", "kernel and driver"],
+)
+def test_a_reboot_that_the_system_asks_for(tmp_path: Path, packages: str | None, asked: str) -> None:
+    (tmp_path / "run").mkdir()
+    if packages is not None:
+        (tmp_path / "run/reboot-required").write_text("*** System restart required ***\n")
+        (tmp_path / "run/reboot-required.pkgs").write_text(packages)
+    assert found(tmp_path).reboot_asked == asked
+
+
 @pytest.mark.parametrize(("value", "on"), [(b"\x06\0\0\0\x01", True), (b"\x06\0\0\0\0", False)])
 def test_secure_boot(tmp_path: Path, value: bytes, on: bool) -> None:
     variable = tmp_path / SECURE_BOOT
@@ -126,6 +144,7 @@ def test_what_does_not_fit_is_refused(devices: tuple[int, ...], branch: int, wan
         (Machine(loaded="575.57.08"), "the kernel has driver 575.57.08"),
         (Machine(nouveau=True), "nouveau"),
         (Machine(), "no NVIDIA driver yet"),
+        (Machine(loaded="580.95.05", reboot_asked="linux-image-6.1.0-33-amd64"), "linux-image-6.1.0-33"),
     ],
 )
 def test_when_a_reboot_is_needed(machine: Machine, why: str | None) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from deploys.nvidia.settings import needs_for, settings_for
+from deploys.docker.settings import DockerSettings
+from deploys.exporters.settings import ExportersSettings
+from deploys.nvidia.settings import EngineGpu, NvidiaSettings, engine_gpu, needs_for, settings_for
 from inventory.model import Inventory
 from inventory.rules.nvidia import RULES
 from tests.deploys.inventories import LOCAL
@@ -37,8 +39,32 @@ def test_toolkit_where_docker_is(changes: dict[str, Any], toolkit: bool) -> None
 
 def test_space_is_asked_where_there_must_be_a_gpu() -> None:
     assert needs_for(declared("auto"), "one") == ()
-    (need,) = needs_for(declared("required"), "one")
-    assert need.disk == 3 << 30
+    driver, cuda = needs_for(declared("required"), "one")
+    assert (driver.disk, cuda.disk) == (3 << 30, 1 << 30)
+    (_, twice) = needs_for(declared("required", runtime={"run_with": "docker"}), "one")
+    assert twice.disk == 2 << 30
+    on_processors = {"default": {**LOCAL, "gpu_layers": 0}}
+    (only,) = needs_for(declared("required", models=on_processors), "one")
+    assert only == driver
+
+
+@pytest.mark.parametrize(
+    ("gpu", "layers", "computes"),
+    [("auto", None, True), ("required", 40, True), ("required", 0, False), ("none", None, False)],
+)
+def test_an_engine_computes_on_the_gpu_where_one_is_declared(
+    gpu: str, layers: int | None, computes: bool
+) -> None:
+    whole = declared(gpu, models={"default": {**LOCAL, "gpu_layers": layers}}, nvidia={"cuda": "12.9"})
+    found = engine_gpu(whole, "one")
+    assert found == (EngineGpu(cuda="12.9", layers=layers) if computes else None)
+    settings = settings_for(whole, "one")
+    assert settings is None or settings.engine is computes
+
+
+def test_every_component_is_shown_another_machine_in_the_same_way() -> None:
+    for settings in (NvidiaSettings, EngineGpu, DockerSettings, ExportersSettings):
+        assert settings.model_fields["root"].description == NvidiaSettings.model_fields["root"].description
 
 
 @pytest.mark.parametrize(

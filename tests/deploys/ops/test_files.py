@@ -168,6 +168,25 @@ def test_absent(tmp_path: Path) -> None:
     assert not Machine().run(lambda: files.absent(str(target))).predicted
 
 
+def test_absent_where_something_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot go: it is emptied, and then there is nothing to do."""
+    folder, programs = tmp_path / "data", tmp_path / "bin"
+    (folder / "base" / "1").mkdir(parents=True)
+    (folder / ".hidden").write_text("")
+    programs.mkdir()
+    (programs / "mountpoint").write_text(f'#!/bin/sh\n[ "$2" = {folder} ]\n')
+    # As the kernel answers to those who would remove it.
+    (programs / "rm").write_text(f'#!/bin/sh\ncase "$*" in *{folder}) exit 1 ;; esac; exec /bin/rm "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    run = Machine().run(lambda: files.absent(str(folder)))
+    assert run.changed, run.output
+    assert run.succeeded
+    assert list(folder.iterdir()) == []
+    assert not Machine().run(lambda: files.absent(str(folder))).predicted
+
+
 def test_template_of_the_user_wins(tmp_path: Path) -> None:
     own = tmp_path / "base" / "journald.conf"
     own.parent.mkdir()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from deploys.ops import push
+from deploys.ops.changes import expected
 from deploys.ops.stream import PIECE, PROGRESS, part_of
 from tests.deploys.harness import OWN, Line, Machine, Run
 
@@ -98,6 +99,41 @@ def test_file_changed_on_the_host_is_replaced(source: Path, dest: Path) -> None:
     assert run.predicted
     assert run.succeeded
     assert dest.read_bytes() == CONTENT
+
+
+def test_what_runs_on_the_file_is_foretold_to_restart(source: Path, dest: Path) -> None:
+    """By the plan of the run that pushes it again, not only once it is there."""
+    pushed(source, dest)
+    dest.write_bytes(b"damaged")
+    restarts: list[bool] = []
+
+    def operations() -> None:
+        from pyinfra import host
+
+        push.file(source, str(dest), sha256=DIGEST, **OWN)
+        restarts.append(expected(host, push.record_of(str(dest))))
+
+    Machine(ssh=Line()).run(operations, execute=False)
+    assert restarts == [True]
+    pushed(source, dest)
+    Machine(ssh=Line()).run(operations, execute=False)
+    assert restarts == [True, False]
+
+
+def test_file_goes_live_only_when_it_is_on_disk(
+    source: Path, dest: Path, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = dest.parent.parent / "bin"
+    programs.mkdir()
+    (programs / "sync").write_text('#!/bin/sh\necho "no disk for $1" >&2\nexit 1\n')
+    (programs / "sync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    dest.write_bytes(b"old")
+    run = pushed(source, dest)
+    assert not run.succeeded
+    assert f"no disk for {part_of(str(dest), DIGEST)}" in run.output
+    assert dest.read_bytes() == b"old"
+    assert not records.exists()
 
 
 def test_only_ownership_differs_nothing_is_sent(source: Path, dest: Path) -> None:

@@ -31,7 +31,11 @@ case $1 in
             daemon-reload) echo no > NeedDaemonReload; echo loaded > LoadState ;;
             enable) echo enabled > UnitFileState ;;
             restart|reload)
-                if [ -f broken ]; then echo "Job for $last failed" >&2; exit 1; fi
+                if [ -f broken ] || { [ -f refuses ] && sh refuses; }; then
+                    echo failed > ActiveState
+                    echo "Job for $last failed" >&2
+                    exit 1
+                fi
                 cat after > ActiveState ;;
         esac ;;
 esac
@@ -183,6 +187,23 @@ def test_waits_until_ready_and_says_what_the_probe_said(
     assert tries.read_text() == "\n\n\n"
 
 
+def test_the_probe_knows_how_things_were_before_the_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = Unit(tmp_path, monkeypatch)
+    unit.converge()
+    probed = tmp_path / "probed"
+    before = f"cat {unit.folder}/asked >{tmp_path}/then; echo well; echo aside >&2"
+    ready = f'echo "$before" >> {probed}; [ "$before" = well ]'
+    assert unit.asked
+    assert unit.converge(inputs="2", before=before, ready=ready).succeeded
+    assert probed.read_text() == "well\n"
+    assert (tmp_path / "then").read_text() == "daemon-reload\n", "told ahead of the restart"
+    unit.set("UnitFileState", "disabled")
+    assert unit.converge(inputs="2", before=before, ready=f'[ -z "$before" ] && echo >> {probed}').succeeded
+    assert probed.read_text() == "well\n\n", "nothing stops, so nothing is asked before"
+
+
 def test_unit_that_dies_after_its_start_fails_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +211,166 @@ def test_unit_that_dies_after_its_start_fails_at_once(
     run = unit.converge(timeout=60)
     assert not run.succeeded
     assert "fails after its start" in run.output
+
+
+class Configured:
+    """The unit with two files that it reads; it does not start when one of them has the word `bad` in it.
+
+    The second is only there when it is declared.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.unit = Unit(folder, monkeypatch)
+        self.one, self.two = folder / "etc" / "one", folder / "etc" / "two"
+        self.one.parent.mkdir()
+        self.unit.set("refuses", f"grep -qs bad {self.one} {self.two}")
+        self.good = folder / "state" / "app.service.good"
+
+    def apply(self, one: str, two: str | None = None, **arguments: Any) -> Run:
+        def operations() -> None:
+            files.put(str(self.one), one, **{**OWN, "mode": "0640"})
+            files.absent(str(self.two)) if two is None else files.put(str(self.two), two, **OWN)
+            watch = [str(self.one), str(self.two)]
+            services.converge("app", **{"inputs": "", "watch": watch, "timeout": 1, **arguments})
+
+        return Machine().run(operations)
+
+    @property
+    def files(self) -> tuple[str | None, str | None]:
+        one, two = (path.read_text() if path.exists() else None for path in (self.one, self.two))
+        return one, two
+
+
+@pytest.mark.parametrize("reload", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("fine", None), ("bad", None)),
+        (("fine", None), ("fine", "bad")),
+        (("fine", None), ("bad", "bad")),
+        (("fine", "well"), ("bad", None)),
+    ],
+)
+def test_what_it_does_not_start_with_is_replaced_by_what_it_ran_with(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    old: tuple[str, str | None],
+    new: tuple[str, str | None],
+    reload: bool,
+) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    assert host.apply(*old, reload=reload).succeeded
+    host.unit.asked  # noqa: B018 - what was asked until now is forgotten
+    run = host.apply(*new, reload=reload)
+    assert not run.succeeded
+    assert "app.service: does not " in run.output
+    assert "last words of the unit" in run.output
+    assert run.output.splitlines()[-1] == (
+        "app.service: the files that it ran with before were put back, and it runs with them"
+    )
+    assert host.files == old
+    assert stat.S_IMODE(host.one.stat().st_mode) == 0o640
+    assert host.unit.asked[-1] == "restart app.service", "what has failed cannot be reloaded"
+    assert not host.apply(*old, reload=reload).predicted, "as if nothing had been tried"
+    assert host.apply(*new, reload=reload).predictions[-1]
+
+
+def test_only_root_reads_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine")
+    assert stat.S_IMODE(host.good.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in host.good.iterdir()} == {0o600}
+
+
+def test_a_run_that_is_cut_off_before_the_start_changes_nothing_of_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine")
+    host.one.write_text("bad")
+    assert not host.apply("bad").succeeded
+    assert host.files == ("fine", None)
+
+
+def test_of_a_first_start_there_is_nothing_to_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    undone = tmp_path / "undone"
+    run = host.apply("bad", undo=f"echo >> {undone}; echo as before us")
+    assert not run.succeeded
+    assert run.output.splitlines()[-1] == "as before us"
+    assert host.files == ("bad", None)
+    assert host.apply("fine").succeeded
+    assert not host.apply("bad", undo=f"echo >> {undone}").succeeded
+    assert undone.read_text() == "\n", "that is only for the first start"
+    assert host.files == ("fine", None)
+
+
+def test_files_are_left_alone_when_they_are_not_why_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine")
+    host.unit.set("broken", "")
+    assert host.unit.asked
+    run = host.apply("fine", inputs="2")
+    assert not run.succeeded
+    assert "put back" not in run.output
+    assert [word.split()[0] for word in host.unit.asked].count("restart") == 1
+    run = host.apply("new")
+    assert run.output.splitlines()[-1] == (
+        "app.service: the files that it ran with before were put back, but it does not start with them either"
+    )
+    assert host.files == ("fine", None)
+    (host.unit.folder / "broken").unlink()
+    assert host.apply("fine").predictions == (False, False, True)
+
+
+def test_the_old_files_are_judged_by_the_old_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine", ready=f"grep -q fine {host.one}")
+    run = host.apply("fair", ready=f"grep -q better {host.one}")
+    assert not run.succeeded
+    assert "is not ready after 1 seconds (active)" in run.output
+    assert run.output.splitlines()[-1].endswith("put back, and it runs with them")
+    assert host.files == ("fine", None)
+
+
+def test_a_file_reached_through_a_link_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate and its key, say, which were renewed on the host in the meantime."""
+    host = Configured(tmp_path, monkeypatch)
+    (tmp_path / "2").mkdir()
+    for number in ("1", "2"):
+        (tmp_path / number).mkdir(exist_ok=True)
+        (tmp_path / number / "pem").write_text(number)
+    link = tmp_path / "current"
+    link.symlink_to("1")
+    watch = [str(host.one), str(link / "pem")]
+    assert host.apply("fine", watch=watch).succeeded
+    link.unlink()
+    link.symlink_to("2")
+    assert not host.apply("bad", watch=watch).succeeded
+    assert host.files == ("fine", None)
+    assert (link / "pem").read_text() == "2"
+    assert (tmp_path / "1" / "pem").read_text() == "1"
+
+
+def test_what_something_else_puts_back_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine", keep=False)
+    assert not host.good.exists()
+    assert not host.apply("bad", keep=False).succeeded
+    assert host.files == ("bad", None)
+
+
+def test_starts_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Configured(tmp_path, monkeypatch)
+    host.apply("fine")
+    forget = lambda: services.forgotten("app.service")  # noqa: E731
+    assert Machine().run(forget).changed
+    assert list(host.good.parent.iterdir()) == []
+    assert not Machine().run(forget).predicted
 
 
 @pytest.mark.parametrize(

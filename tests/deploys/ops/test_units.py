@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploys.ops import units
+from deploys.ops import services, units
 from deploys.ops.facts import UnitFact, UnitState
 from tests.deploys.harness import Machine, Run
 
@@ -36,3 +37,20 @@ def test_only_what_is_there_is_removed(state: UnitState, file: bool, changes: bo
 def test_the_plan_says_which() -> None:
     (change,) = plan(RUNNING).changes
     assert (change.path, change.diff) == ("app.service", ("stop and remove",))
+
+
+def test_what_is_remembered_of_its_starts_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, state = tmp_path / "bin", tmp_path / "state"
+    programs.mkdir()
+    (programs / "systemctl").write_text("#!/bin/sh\n")
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(services, "STAMPS", str(state))
+    (state / "app.service.good").mkdir(parents=True)
+    (state / "app.service.good" / "files.tar").write_text("secret")
+    (state / "app.service.stamp").write_text("x")
+    gone = Machine(facts={UnitFact: RUNNING}).run(lambda: units.absent("app.service", file=False))
+    assert gone.succeeded, gone.output
+    assert list(state.iterdir()) == []

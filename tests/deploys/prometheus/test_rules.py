@@ -12,6 +12,7 @@ import pytest
 
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, settings_for
+from tests.deploys import metrics
 from tests.deploys.inventories import inventory
 from tests.deploys.prometheus.tools import program
 
@@ -98,7 +99,11 @@ def quiet(alert: str, series: Series, name: str = "within") -> Case:
 
 DEPTH = f'clawd_outbox_depth{{{BOT},state="doubtful"}}'
 EXPIRY = 'probe_ssl_earliest_cert_expiry{job="front",host="bot1"}'
-DAY = 86400
+RENEWAL = 'clawd_tls_renewal_failed{job="node",host="bot1"}'
+OF_SERVICE = 'clawd_certificate_not_after_seconds{job="node",host="db",service="database"}'
+BACKUP = 'clawd_database_backup_success{job="node",host="db"}'
+DUMPED = 'clawd_database_backup_last_success_timestamp_seconds{job="node",host="db"}'
+HOUR, DAY = 3600, 86400
 CASES = (
     fires("HighLatency", latency(le_1_5=98, le_3_0=100)),
     quiet("HighLatency", latency(le_1_5=995, le_3_0=1000)),
@@ -155,6 +160,19 @@ CASES = (
     quiet("TooManySessions", constant(f"clawd_inbox_depth{{{BOT}}}", 500)),
     fires("CertificateExpires", constant(EXPIRY, 9 * DAY)),
     quiet("CertificateExpires", constant(EXPIRY, 11 * DAY)),
+    fires("CertificateNotRenewed", constant(RENEWAL, 1)),
+    quiet("CertificateNotRenewed", constant(RENEWAL, 0)),
+    quiet("CertificateNotRenewed", {RENEWAL: "0x26 1 0x20"}, "the next attempt succeeds at once"),
+    fires("ServiceCertificateExpires", constant(OF_SERVICE, 29 * DAY)),
+    fires("ServiceCertificateExpires", constant(OF_SERVICE, 0), "cannot be read"),
+    quiet("ServiceCertificateExpires", constant(OF_SERVICE, 31 * DAY)),
+    fires("BackupFailed", constant(BACKUP, 0)),
+    quiet("BackupFailed", constant(BACKUP, 1)),
+    quiet("BackupFailed", {BACKUP: "1x26 0 1x20"}, "made anew at once"),
+    # promtool's clock begins at 0: half an hour later, a dump made then is half an hour old.
+    fires("BackupOld", constant(DUMPED, -26 * HOUR)),
+    quiet("BackupOld", constant(DUMPED, -25 * HOUR)),
+    quiet("BackupOld", {DUMPED: f"{-27 * HOUR}x20 0x20"}, "made meanwhile"),
     fires("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 86)),
     quiet("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 85)),
     fires("BotDown", constant(f"up{{{BOT}}}", 0)),
@@ -206,6 +224,24 @@ def test_every_rule_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert {case.alert for case in CASES if case.fires} == names
     assert {case.alert for case in CASES if not case.fires} == names
     assert len(CASES) == len({(case.alert, case.name) for case in CASES})
+
+
+def test_every_rule_reads_metrics_that_somebody_tells(tmp_path: Path) -> None:
+    told = metrics.of_ours(tmp_path) | metrics.OF_OTHERS
+    read = {rule.name: metrics.read_by(rule.expr) for rule in rules(settings())}
+    assert all(read.values())
+    assert not {name: names - told for name, names in read.items() if names - told}
+
+
+def test_a_rule_reads_what_stands_in_its_expression() -> None:
+    assert metrics.read_by('sum by (le, host) (rate(a_bucket{job="b",path!~"c|d"}[300s])) > 1.5e3') == {
+        "a_bucket"
+    }
+    assert metrics.read_by("100 * (1 - a_x / b_y) > 75 and on (host) time() - c:z > 1h") == {
+        "a_x",
+        "b_y",
+        "c:z",
+    }
 
 
 @pytest.mark.parametrize("name", sorted({case.alert for case in CASES}))

@@ -406,7 +406,8 @@ def test_removed_with_nothing_left(front: Front) -> None:
         assert not Applied.read(process.returncode, output).changed, output
     left = front.on(
         "ls -d /etc/nginx /etc/clawd/* /usr/local/lib/clawd/* /var/lib/clawd/acme /var/lib/clawd/lego "
-        "/var/lib/clawd/state/packages/* /var/lib/nginx /var/log/nginx /run/clawd-upstream "
+        "/var/lib/clawd/state/packages/* /var/lib/clawd/state/*tls* "
+        "/var/lib/nginx /var/log/nginx /run/clawd-upstream "
         "/etc/systemd/system/clawd-tls* /etc/systemd/system/nginx* 2>/dev/null || true; "
         "dpkg-query -W -f '${Package} ${db:Status-Status}\\n' nginx nginx-common lego 2>/dev/null || true; "
         "getent passwd nginx || true"

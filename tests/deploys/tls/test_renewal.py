@@ -214,7 +214,17 @@ def test_removal_leaves_nothing() -> None:
         "/usr/local/lib/clawd/certificate",
         "/etc/clawd/acme",
         "/var/lib/clawd/lego",
+        "/var/lib/clawd/state/tls.lock",
         "/var/lib/prometheus/node-exporter/clawd_tls.prom",
         "/etc/clawd/tls",
         "/etc/clawd/tls.d",
     ]
+
+
+def test_of_what_the_program_leaves_on_a_host_nothing_is_left(program: ModuleType, tmp_path: Path) -> None:
+    with program.locked():
+        pass
+    (lock,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    facts = {**BARE, PathFact: PathState("file")}
+    run = Machine(facts=facts).run(renewal.absent, execute=False)
+    assert f"/{lock.relative_to(tmp_path)}" in {change.path for change in run.changes}

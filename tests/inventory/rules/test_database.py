@@ -35,6 +35,7 @@ def problems(inventory: Inventory) -> list[str]:
         (TEAM, {"url": "postgresql://clawd@db.example.com/clawd"}, "but `db1` has the role database"),
         (WITHOUT, None, "nginx on `web1` spreads requests over bot1, bot2, which share no database"),
         ({**ONE, "bot2": ["runtime"]}, None, "spreads requests over bot1, bot2"),
+        ({"bot2": ["runtime"], **ONE}, None, "spreads requests over bot2, bot1"),
         (WITHOUT, {"url": "postgresql://clawd:secret@db.example.com/clawd"}, "has a password in it"),
         (WITHOUT, {"url": "postgresql://db.example.com/clawd"}, "not the address of a database"),
         (WITHOUT, {"url": "postgresql://clawd@db.example.com"}, "not the address of a database"),
@@ -64,13 +65,6 @@ def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any
 )
 def test_what_does(hosts: dict[str, list[str]], database: dict[str, Any] | None) -> None:
     assert problems(declared(hosts, database)) == []
-
-
-def test_nothing_else_has_its_port() -> None:
-    beside = {"bot1": ["runtime", "nginx", "database"]}
-    (problem,) = problems(declared(beside, {}, bot={"port": 5432}))
-    assert problem == "port 5432 of bot1 is PostgreSQL's"
-    assert problems(declared(TEAM, {}, bot={"port": 5432})) == []
 
 
 @pytest.mark.parametrize("password", ["short", "long enough but with spaces", "sechzehn-und-länger"])

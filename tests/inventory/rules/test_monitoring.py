@@ -68,25 +68,11 @@ def test_without_the_role_nothing_is_asked_for() -> None:
             ("monitoring", "grafana", "admin_password"),
             "at least 8",
         ),
-        (
-            {"monitoring": {"grafana": {**GRAFANA, "port": 9090}}},
-            ("monitoring", "grafana", "port"),
-            "used by Prometheus",
-        ),
-        ({"bot": {"port": 9100}}, ("bot", "port"), "used by the node exporter"),
-        ({"nginx": {"https_port": 9113}}, ("nginx", "https_port"), "used by the nginx exporter"),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value.replace(" ", "-"),
 )
 def test_what_is_wrong(changes: dict[str, Any], at: KeyPath, problem: str) -> None:
     assert problem in found(**changes)[at]
-
-
-def test_grafana_keeps_off_the_port_of_a_bot_beside_it() -> None:
-    declared = {"monitoring": {"grafana": {**GRAFANA, "port": 8080}}}
-    assert found(**declared) == {}
-    together = {"all": ["runtime", "nginx", "monitoring"]}
-    assert "used by `bot.port`" in found(together, **declared)["monitoring", "grafana", "port"]
 
 
 def test_two_watchers() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from inventory.errors import SandboxError
 from provision import sandbox
-from provision.sandbox import docker, lifecycle
+from provision.sandbox import docker, lifecycle, notes, nspawn
 from provision.sandbox.backend import choose
 from provision.sandbox.commands import silent
 from provision.sandbox.host import HostRecord, HostState, SandboxHost, write_record
@@ -93,3 +93,21 @@ def test_docker_is_chosen_only_where_there_is_no_nspawn(
     monkeypatch.setattr(docker, "engine_answers", lambda: engine)
     assert choose(layout, silent).name == expected
     assert installed == ([] if expected == "docker" else list(missing))
+
+
+@pytest.mark.parametrize(("asked", "expected"), [((), "trixie"), (("bookworm",), "bookworm")])
+def test_a_host_keeps_its_release_unless_another_is_asked_for(
+    asked: tuple[str, ...], expected: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(layout)
+    seen: list[str] = []
+    monkeypatch.setattr(notes, "FOLDER", layout.folder / "run")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("provision.sandbox.backend.choose", lambda *_: nspawn.Nspawn(layout))
+    monkeypatch.setattr(nspawn.Nspawn, "prepare", lambda _: None)
+    monkeypatch.setattr(lifecycle, "_wait_for_ssh", lambda *_: None)
+    monkeypatch.setattr(
+        lifecycle, "_ensure_started", lambda backend, layout, name, release, *_: seen.append(release)
+    )
+    sandbox.up(2, asked, layout=layout)
+    assert seen == [expected, "bookworm"]

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.errors import SandboxError
-from provision.sandbox import network
+from provision.sandbox import network, notes
 from provision.sandbox.layout import Layout
 
 
@@ -52,39 +51,39 @@ def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine that does not forward packets."""
     (tmp_path / "ip_forward").write_text("0")
     monkeypatch.setattr(network, "_FORWARDING", tmp_path / "ip_forward")
-    monkeypatch.setattr(network, "_NOTES", tmp_path / "run")
+    monkeypatch.setattr(notes, "FOLDER", tmp_path / "run")
     return tmp_path / "ip_forward"
 
 
-def test_the_last_sandbox_to_go_puts_forwarding_back(layout: Layout, forwarding: Path) -> None:
+def test_the_last_sandbox_to_go_puts_forwarding_back(
+    layout: Layout, forwarding: Path, tmp_path: Path
+) -> None:
     other = dataclasses.replace(layout, bridge="other0")
-    network._forward(layout)
-    network._forward(other)
-    network._forward(layout)
+    for box in (layout, other, layout):
+        notes.claim(box, lasting=True)
+        network._forward()
     assert forwarding.read_text() == "1"
-    network._stop_forwarding(layout)
-    network._stop_forwarding(layout)
+    network.release(layout)
+    network.release(layout)
     assert forwarding.read_text() == "1"
-    network._stop_forwarding(other)
+    network.release(other)
     assert forwarding.read_text() == "0"
-    network._stop_forwarding(other)
+    network.release(other)
     assert forwarding.read_text() == "0"
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_machine_that_forwards_goes_on_forwarding(layout: Layout, forwarding: Path) -> None:
     forwarding.write_text("1")
-    network._forward(layout)
-    network._stop_forwarding(layout)
+    notes.claim(layout, lasting=True)
+    network._forward()
+    network.release(layout)
     assert forwarding.read_text() == "1"
 
 
-def test_the_bridge_of_another_clone_is_not_taken_over(
-    layout: Layout, forwarding: Path, tmp_path: Path
-) -> None:
-    other = dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox")
-    network._forward(other)
-    network._require_ours(layout)
-    other.hosts.mkdir(parents=True)
-    network._require_ours(other)
-    with pytest.raises(SandboxError, match=r"clone/\.sandbox is up and uses clawdt and 10\.213\.78\.0/24"):
-        network._require_ours(layout)
+def test_nobody_gives_up_what_another_has(layout: Layout, forwarding: Path, tmp_path: Path) -> None:
+    notes.claim(layout, lasting=True)
+    network._forward()
+    network.release(dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox"))
+    assert forwarding.read_text() == "1"
+    assert [claim.layout.folder for claim in notes.claims()] == [layout.folder]

@@ -12,17 +12,18 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, ClassVar
 
-import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
+from clawd_runtime.bot.channels.console_token import InvalidToken, user_of
 from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError
@@ -138,11 +139,8 @@ class ConsoleChannel(Channel):
         except ValidationError as error:
             return JSONResponse({"message": _problems(error)}, 422)
         inbound = _inbound(user, question)
-        return StreamingResponse(
-            self._answer(inbound, await self._accept(inbound)),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        stream = await self._accept(inbound)
+        return _Events(self._answer(inbound, stream), leave=lambda: self._leave(inbound, stream))
 
     async def _accept(self, inbound: Inbound) -> Stream:
         stream = Stream()
@@ -162,19 +160,16 @@ class ConsoleChannel(Channel):
 
     async def _answer(self, inbound: Inbound, stream: Stream) -> AsyncIterator[bytes]:
         sent = ""
-        try:
-            yield b": stored\n\n"
-            while stream.ending is None:
-                if not await stream.news(ELSEWHERE if stream.repeated else KEEP_ALIVE):
-                    yield b": working\n\n"
-                    await self._look_elsewhere(inbound, stream)
-                # A second attempt of the model may begin differently; then only the end tells the truth.
-                elif stream.text.startswith(sent) and stream.text != sent:
-                    yield _event("delta", {"text": stream.text[len(sent) :]})
-                    sent = stream.text
-            yield _event(*stream.ending)
-        finally:
-            self._leave(inbound, stream)
+        yield b": stored\n\n"
+        while stream.ending is None:
+            if not await stream.news(ELSEWHERE if stream.repeated else KEEP_ALIVE):
+                yield b": working\n\n"
+                await self._look_elsewhere(inbound, stream)
+            # A second attempt of the model may begin differently; then only the end tells the truth.
+            elif stream.text.startswith(sent) and stream.text != sent:
+                yield _event("delta", {"text": stream.text[len(sent) :]})
+                sent = stream.text
+        yield _event(*stream.ending)
 
     async def _look_elsewhere(self, inbound: Inbound, stream: Stream) -> None:
         with suppress(StoreError):
@@ -193,13 +188,26 @@ class ConsoleChannel(Channel):
         if scheme.lower() != "bearer":
             return None
         try:
-            claims = jwt.decode(
-                token.strip(), self._secret, algorithms=["HS256"], options={"require": ["exp", "sub"]}
-            )
-        except jwt.PyJWTError:
+            return user_of(token.strip(), self._secret.encode(), time.time())
+        except InvalidToken:
             return None
-        user = claims["sub"]
-        return user if isinstance(user, str) and 0 < len(user) <= 128 else None
+
+
+class _Events(StreamingResponse):
+    """Server-sent events; `leave` is called when they have ended or nobody reads them."""
+
+    def __init__(self, content: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        # Not in the generator, which a client that goes early leaves unstarted.
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 class _Broadcast:

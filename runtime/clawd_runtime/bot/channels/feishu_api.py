@@ -14,6 +14,7 @@ from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
+SHORTEST_WAIT = 1.0
 # With these nothing has been sent yet; with any other fault of the connection that is not known.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 TOKEN_INVALID = frozenset({99991661, 99991663, 99991664, 99991668})
@@ -174,5 +175,5 @@ def _checked(path: str, response: httpx.Response) -> dict[str, Any]:
 def _seconds(response: httpx.Response) -> float | None:
     for name in ("x-ogw-ratelimit-reset", "retry-after"):
         if (value := response.headers.get(name, "")).isdecimal():
-            return float(value)
+            return max(SHORTEST_WAIT, float(value))
     return None

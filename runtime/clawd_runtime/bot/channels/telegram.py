@@ -37,7 +37,7 @@ from clawd_runtime.bot.channels.telegram_reception import (
     RegisteredElsewhere,
     WebhookRegistration,
 )
-from clawd_runtime.bot.channels.telegram_updates import read_update
+from clawd_runtime.bot.channels.telegram_updates import is_update, read_update
 from clawd_runtime.bot.splitting import split
 from clawd_runtime.bot.values import Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
@@ -148,9 +148,17 @@ class TelegramChannel(Channel):
             # Telegram will repeat it; who is meant in a group can be told only when we know our name.
             return Response(status_code=503, headers={"Retry-After": "5"})
         try:
-            inbound = read_update(json.loads(await request.body()), me, time.time())
+            update = json.loads(await request.body())
         except ValueError:
             return Response(status_code=400)
+        if not is_update(update):
+            return Response(status_code=400)
+        try:
+            inbound = read_update(update, me, time.time())
+        except ValueError as error:
+            # Telegram would repeat it for a day, and it would be no better.
+            log.warning("Telegram update %d is left out: %s", update["update_id"], error)
+            return Response(status_code=200)
         if inbound is not None:
             await self.context.inbox.store(inbound)
         return Response(status_code=200)

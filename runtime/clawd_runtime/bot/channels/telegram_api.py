@@ -15,6 +15,7 @@ from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
+SHORTEST_WAIT = 1.0
 # With these nothing has been sent yet; with any other fault of the connection that is not known.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -82,6 +83,11 @@ def _result(method: str, response: httpx.Response) -> Any:
         parameters = body.get("parameters") or {}
     except (ValueError, TypeError, LookupError, AttributeError):
         code, description, parameters = response.status_code, "no answer of the Bot API", {}
+        if 400 <= code < 500:
+            # Something between refused it (a proxy, a relay at `api_base`): Telegram has not seen it.
+            raise RetryLater(
+                f"Telegram {method}: {code} {description}", after=_seconds({}, response)
+            ) from None
     if code == 429:
         raise RetryLater(f"Telegram {method}: 429", after=_seconds(parameters, response))
     if code >= 500 or code < 400:
@@ -92,6 +98,6 @@ def _result(method: str, response: httpx.Response) -> Any:
 def _seconds(parameters: Mapping[str, Any], response: httpx.Response) -> float | None:
     value = parameters.get("retry_after", response.headers.get("retry-after"))
     try:
-        return float(value) if value is not None else None
+        return max(SHORTEST_WAIT, float(value)) if value is not None else None
     except (TypeError, ValueError):
         return None

@@ -14,7 +14,7 @@ from typing import Any
 from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import DeliveryUnknown, Inbox, RetryLater
 from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
-from clawd_runtime.bot.channels.telegram_updates import ALLOWED_UPDATES, Identity, read_update
+from clawd_runtime.bot.channels.telegram_updates import ALLOWED_UPDATES, Identity, is_update, read_update
 from clawd_runtime.bot.messages import CATALOGUE
 from clawd_runtime.bot.values import Inbound
 from clawd_runtime.errors import ChannelError, RuntimeFault, StoreError
@@ -208,7 +208,7 @@ class Polling(Reception):
             # 409: a webhook has been set meanwhile, or another bot polls with this token.
             self._webhook_gone = refusal.code != 409
             raise
-        if not isinstance(updates, list) or not all(_is_update(update) for update in updates):
+        if not isinstance(updates, list) or not all(is_update(update) for update in updates):
             raise ChannelError("Telegram getUpdates: not a list of updates")
         return updates
 
@@ -225,10 +225,6 @@ def _readable(updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
         if inbound is not None:
             found.append(inbound)
     return found
-
-
-def _is_update(update: Any) -> bool:
-    return isinstance(update, dict) and isinstance(update.get("update_id"), int)
 
 
 def _pause(fault: RuntimeFault, failures: int) -> float:

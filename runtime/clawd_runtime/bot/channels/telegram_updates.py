@@ -36,6 +36,11 @@ class Mention:
     rest: str = ""
 
 
+def is_update(found: object) -> bool:
+    """Whether it is an update, be it readable or not: one that can be told apart by its number."""
+    return isinstance(found, dict) and isinstance(found.get("update_id"), int)
+
+
 def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> Inbound | None:
     """The message of an update; None when there is none for the bot.
 

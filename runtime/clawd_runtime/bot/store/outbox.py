@@ -3,6 +3,8 @@
 pending ──▶ sending ──▶ sent
    ▲           ├──────▶ doubtful   it may have arrived, and repeating it could show it twice
    └───────────┴──────▶ dead       it will not arrive
+
+`sending` is also what waits for its repetition while an earlier attempt may have arrived.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ OPEN = ("pending", "sending")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An attempt to send. `interrupted`: an earlier one began, and how it ended is not known.
+    """An attempt to send. `interrupted`: an earlier one began, and whether it arrived is not known.
 
     `first_attempt_at`, `created_at` and `not_before` are seconds since the epoch.
     """
@@ -82,12 +84,17 @@ def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
     return bool(begun.rowcount == 1)
 
 
-def postpone(connection: Connection, id: int, owner: int, until: float, problem: str) -> None:
-    """Record that the attempt did not deliver and another one is to come."""
+def postpone(
+    connection: Connection, id: int, owner: int, until: float, problem: str, *, in_doubt: bool
+) -> None:
+    """Record that the attempt did not deliver and another one is to come.
+
+    As long as any attempt may have arrived (`in_doubt`), it stays one whose end is not known.
+    """
     connection.execute(
         update(table)
         .where(table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
-        .values(state="pending", not_before=until, problem=problem)
+        .values(state="sending" if in_doubt else "pending", not_before=until, problem=problem)
     )
 
 

@@ -200,9 +200,11 @@ class Store:
         now = self._clock()
         return await self._database.run(lambda c: outbox.begin(c, id, self._database.member, now))
 
-    async def postpone(self, id: int, until: float, problem: str) -> None:
-        """The attempt failed; the next one comes not before `until`."""
-        await self._database.run(lambda c: outbox.postpone(c, id, self._database.member, until, problem))
+    async def postpone(self, id: int, until: float, problem: str, *, in_doubt: bool = False) -> None:
+        """The attempt failed; the next one comes not before `until`. `in_doubt`: one may have arrived."""
+        await self._database.run(
+            lambda c: outbox.postpone(c, id, self._database.member, until, problem, in_doubt=in_doubt)
+        )
 
     async def finish(
         self, id: int, state: FinalState, *, ref: str | None = None, problem: str | None = None

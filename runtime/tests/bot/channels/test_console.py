@@ -230,3 +230,28 @@ def test_a_short_secret_is_refused() -> None:
     context = ChannelContext(None, None, credentials, None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="at least 32 bytes"):
         ConsoleChannel(ConsoleSettings(), context)
+
+
+def test_who_goes_before_the_answer_begins_is_forgotten(tmp_path: Path) -> None:
+    """A disk may be slow, and a client's patience short."""
+
+    async def scene(desk: Desk) -> None:
+        async def receive() -> dict[str, Any]:
+            return bodies.pop(0) if bodies else {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            await asyncio.sleep(0)
+
+        bodies = [{"type": "http.request", "body": b'{"text": "hi"}'}]
+        (route,) = desk.channel.routes()
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/console/v1/messages",
+            "headers": [(b"authorization", f"Bearer {token()}".encode())],
+        }
+        await route.handle(scope, receive, send)  # type: ignore[arg-type]
+        await desk.chain.settled()
+        assert desk.channel._streams == {}
+
+    play(tmp_path, Growing("answer"), scene)

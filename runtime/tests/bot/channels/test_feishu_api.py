@@ -136,6 +136,7 @@ def test_a_wrong_secret_is_worth_another_try_later(control: Control) -> None:
         (400, 99991400, {"x-ogw-ratelimit-reset": "37"}, 37.0),
         (429, 99991400, {"x-ogw-ratelimit-reset": "5"}, 5.0),
         (429, None, {"Retry-After": "9"}, 9.0),
+        (429, 99991400, {"x-ogw-ratelimit-reset": "0"}, 1.0),
         (400, 99991403, {}, None),
         (400, 230020, {}, None),
         (400, 11232, {}, None),

@@ -136,6 +136,28 @@ def test_a_slow_answer_is_in_doubt() -> None:
         send("http://api", reply(), transport=httpx.MockTransport(slow))
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 407, 413])
+def test_what_a_proxy_refuses_never_reached_telegram(status: int) -> None:
+    """`api_base` may be a relay, and the way to Telegram a company's proxy: they answer in HTML."""
+
+    def refused(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, html="<h1>Access denied</h1>")
+
+    with pytest.raises(RetryLater):
+        send("http://api", reply(), transport=httpx.MockTransport(refused))
+
+
+@pytest.mark.parametrize("seconds", [0, -5, 0.001, "0"])
+def test_a_limit_is_waited_for_a_second_at_least(seconds: Any) -> None:
+    def limited(request: httpx.Request) -> httpx.Response:
+        parameters = {"retry_after": seconds}
+        return httpx.Response(429, json={"ok": False, "error_code": 429, "parameters": parameters})
+
+    with pytest.raises(RetryLater) as caught:
+        send("http://api", reply(), transport=httpx.MockTransport(limited))
+    assert caught.value.after == 1.0
+
+
 def test_a_group_that_became_a_supergroup() -> None:
     chats: list[int] = []
 

@@ -187,6 +187,24 @@ def test_a_malformed_body(body: bytes) -> None:
     assert post(MemoryInbox(), body).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"update_id": 872, "message": {"message_id": 1, "chat": {"id": CHAT}}},
+        {"update_id": 873, "message": UPDATE["message"] | {"entities": [{"type": "mention"}]}},  # type: ignore[operator]
+        {"update_id": 874, "message": "of a new kind"},
+    ],
+)
+def test_an_update_that_cannot_be_read_is_not_asked_for_again(
+    update: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Telegram would repeat it for a day, and what comes after it would wait."""
+    inbox = MemoryInbox()
+    assert post(inbox, json.dumps(update).encode()).status_code == 200
+    assert inbox.stored == []
+    assert str(update["update_id"]) in caplog.text
+
+
 def test_updates_of_other_kinds_are_taken_and_left() -> None:
     inbox = MemoryInbox()
     edited = {"update_id": 871, "edited_message": UPDATE["message"]}

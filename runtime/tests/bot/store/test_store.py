@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
 from clawd_runtime.bot.channels.base import Answer
+from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.history import Turn
@@ -453,3 +454,21 @@ def test_what_is_never_recalled_again_is_forgotten(
     of_home = "SELECT text FROM turns WHERE chat = '7' ORDER BY id"
     assert rows(url, of_home) == [("question 4",), ("answer 4",), ("question 5",), ("answer 5",)]
     assert len(rows(url, "SELECT text FROM turns WHERE chat = '8'")) == 4
+
+
+async def _over_a_clock_set_back(database: Database) -> list[Verdict | None]:
+    store = await joined(database, limit=2)
+    verdicts = []
+    for number, received_at in enumerate((8000.0, 8001.0, 8002.0, 8003.0, 4000.0, 4001.0, 4002.0)):
+        await store.store(replace(message(str(number)), received_at=received_at))
+        task = await store.take(number + 1)
+        assert isinstance(task, Task)
+        verdicts.append(task.verdict)
+        await store.settle(task, Settlement("answered"))
+    return verdicts
+
+
+def test_a_clock_that_was_set_back_silences_nobody(database: Database) -> None:
+    """What was received at a time that is yet to come is not of this minute."""
+    one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
+    assert asyncio.run(_over_a_clock_set_back(database)) == [*one_minute, Verdict.IGNORE, *one_minute]

@@ -59,6 +59,8 @@ KNOWN = {
     *(f"xpack.security.{layer}.ssl.{name}" for layer in ("http", "transport") for name in SSL),
 }
 LOST_AFTER = 3.0
+RECOVERS_S = 4.0
+"""How long copies of shards are behind after a node came, went or restarted."""
 
 
 class Node:
@@ -71,7 +73,10 @@ class Node:
         self.known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.store = Store(self.data, password)
         self.recorder = Recorder(Path(settings["path.logs"]) / "calls.jsonl")
+        self.run = uuid.uuid4().hex
         self.joined: dict[str, float] = {}
+        self.runs: dict[str, str] = {}
+        self.unsettled = time.monotonic()
         self.master: tuple[str, int] | None = None
         self.master_seen = 0.0
         self.client = client_context(*self.tls("transport"), names=False)
@@ -110,7 +115,7 @@ class Node:
                 if host.strip("[]") == own:
                     continue
                 try:
-                    told = self.say((host.strip("[]"), int(port)), kind="join", node=self.name)
+                    told = self.say((host.strip("[]"), int(port)), kind="join", node=self.name, run=self.run)
                 except (OSError, ValueError):
                     continue
                 if told.get("master") and self.known.get("uuid", told["uuid"]) == told["uuid"]:
@@ -134,6 +139,9 @@ class Node:
             return {"master": False}
         if message["kind"] == "join":
             self.joined[message["node"]] = time.monotonic()
+            if self.runs.get(message["node"]) != message["run"]:
+                self.runs[message["node"]] = message["run"]
+                self.unsettled = time.monotonic()
             return {"master": True, "uuid": self.known["uuid"]}
         return self.act(message["method"], message["path"], message["authorization"], message["body"])
 
@@ -146,7 +154,8 @@ class Node:
             now = time.monotonic()
             count = 1 + sum(now - seen < LOST_AFTER for seen in self.joined.values())
             alone = self.settings.get("discovery.type") == "single-node"
-            health = "green" if alone or count > 1 else "yellow"
+            copied = count > 1 and now - self.unsettled > RECOVERS_S
+            health = "green" if alone or copied else "yellow"
             return 200, {
                 "cluster_name": self.settings["cluster.name"],
                 "status": health,
@@ -158,6 +167,11 @@ class Node:
         """A call of the API."""
         authorization, body = headers.get("Authorization") or "", data.decode()
         status, told = self._answered(method, path, authorization, body)
+        if wanted := re.search(r"[?&]wait_for_status=(\w+)&timeout=(\d+)s", path):
+            deadline = time.monotonic() + int(wanted[2])
+            while status == 200 and told["status"] != wanted[1] and time.monotonic() < deadline:
+                time.sleep(0.2)
+                status, told = self._answered(method, path, authorization, body)
         who = (
             credentials(authorization)[1].partition(":")[0] if authorization.startswith("Basic") else "token"
         )

@@ -1,0 +1,54 @@
+"""The ends of services' certificates, which only `up` renews, in the node exporter's text files.
+
+Their authority's key never leaves the laptop, so a host can do no more than tell in time that somebody must
+run `up`. The certificate of nginx has a program of its own, see deploys/tls/renewal.py.
+"""
+
+from __future__ import annotations
+
+from deploys.database.deploy import TLS as DATABASE
+from deploys.elasticsearch.deploy import TLS as ELASTICSEARCH
+from deploys.exporters.exporter import CERTIFICATE as MONITORING
+from deploys.exporters.exporter import TEXTFILES
+from deploys.exporters.gpu import COMPILES
+from deploys.filebeat.deploy import TLS as FILEBEAT
+from deploys.grafana.config import CERTIFICATE as GRAFANA
+from deploys.kibana.deploy import TLS as KIBANA
+from deploys.logstash.deploy import TLS as LOGSTASH
+from deploys.ops import files, services, units
+
+FOLDERS = {
+    "database": DATABASE,
+    "elasticsearch": ELASTICSEARCH,
+    "exporters": MONITORING,
+    "filebeat": FILEBEAT,
+    "grafana": GRAFANA,
+    "kibana": KIBANA,
+    "logstash": LOGSTASH,
+}
+"""Of every component that asks for `deploys.tls.deploy.internal`; a host has some of them."""
+METRIC = "clawd_certificate_not_after_seconds"
+FOLDER = "/usr/local/lib/clawd"
+PROGRAM = f"{FOLDER}/certificate-metrics"
+OUTPUT = f"{TEXTFILES}/clawd_certificates.prom"
+TIMER, SERVICE = "clawd-certificate-metrics.timer", "clawd-certificate-metrics.service"
+UNITS = "/etc/systemd/system"
+FILES = (PROGRAM, f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}")
+VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": FOLDERS}
+
+
+def told() -> None:
+    """When they end is written every hour."""
+    files.directory(FOLDER)
+    files.template("exporters/certificate-metrics", PROGRAM, {}, check=COMPILES)
+    for unit in (SERVICE, TIMER):
+        files.template(f"exporters/{unit}", f"{UNITS}/{unit}", VALUES)
+    services.converge(TIMER, inputs="", watch=FILES, ready=f"test -f {OUTPUT}")
+
+
+def absent() -> None:
+    """Neither timer nor program nor what it wrote."""
+    units.absent(TIMER)
+    units.absent(SERVICE)
+    files.absent(PROGRAM)
+    files.absent(OUTPUT)

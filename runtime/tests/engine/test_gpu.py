@@ -1,0 +1,104 @@
+"""A model that is meant for a GPU is computed there or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import llama_cpp
+import pytest
+
+from clawd_runtime.engine import backends, llamalog, model
+from clawd_runtime.engine.computer import Offload, Opened
+from clawd_runtime.engine.model import LlamaModel, open_model
+from clawd_runtime.engine.service import Engine
+from clawd_runtime.errors import ModelError
+
+INFO = 2
+SAID = b"load_tensors: offloaded 33/81 layers to GPU\n"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch) -> Path:
+    """A package of llama_cpp whose library is the real one, and that has a folder for back ends."""
+    package = tmp_path / "site-packages" / "llama_cpp"
+    package.mkdir(parents=True)
+    (package.parent / "bin").mkdir()
+    (package / "lib").symlink_to(Path(llama_cpp.__file__).parent / "lib")
+    backends.load_backends()
+    monkeypatch.setattr(backends.llama_cpp, "__file__", str(package / "__init__.py"))
+    return package.parent / "bin"
+
+
+def test_a_build_for_processors_only_is_refused(settings):
+    """Before any model is loaded, so that 40 GB do not go into a host's memory first."""
+    wanting = settings.model_copy(update={"model": "/nowhere.gguf", "n_gpu_layers": "all"})
+    with pytest.raises(ModelError, match=r"knows processors only.*up.*gpu: required"):
+        open_model(wanting)
+
+
+def test_cuda_that_cannot_be_loaded_is_told_with_the_reason(installed):
+    (installed / "libggml-cuda.so").write_bytes(b"no library")
+    with pytest.raises(ModelError, match=r"CUDA cannot be loaded: .*libggml-cuda\.so.*libcuda\.so\.1"):
+        backends.require_gpu()
+
+
+def test_cuda_without_a_device_is_told(installed):
+    shutil.copy(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so.0", installed / "libggml-cuda.so")
+    with pytest.raises(ModelError, match=r"finds none.*nvidia-smi.*/dev/nvidia-uvm"):
+        backends.require_gpu()
+
+
+def test_devices_that_are_processors_do_not_count():
+    backends.load_backends()
+    library = backends._ggml(Path(llama_cpp.__file__).parent)
+    assert backends._gpus(library) == ()
+    assert library.ggml_backend_dev_count() >= 1
+
+
+@pytest.mark.model
+def test_a_model_none_of_whose_layers_went_to_the_gpu_is_refused(model_path):
+    backends.load_backends()
+    with pytest.raises(ModelError, match="gave none of its layers to the GPU"):
+        LlamaModel(model_path, context_size=256, parallel=1, threads=1, n_gpu_layers="all")
+
+
+@pytest.mark.parametrize(("declared", "given"), [("all", -1), (40, 40), (0, 0)])
+def test_what_llama_cpp_is_asked_for(declared, given):
+    assert model._model_parameters(declared).n_gpu_layers == given
+
+
+def test_what_llama_cpp_says_of_layers_is_heard():
+    with llamalog.capture_log() as said:
+        llamalog._receive(INFO, SAID, None)
+        llamalog._receive(INFO, b"load_tensors: offloading output layer to GPU\n", None)
+    assert said.offloaded == (33, 81)
+    assert said.text() == ""
+
+
+def test_metrics_and_log_tell_how_many_layers_are_offloaded(settings, fake_model, caplog):
+    offload = Offload(33, 81, ("NVIDIA L40S", "NVIDIA L40S"))
+    engine = Engine(
+        settings,
+        on_fault=lambda fault: None,
+        open_model=lambda _: Opened(fake_model(), "zen4", 2, offload),
+    )
+    with caplog.at_level("INFO", logger="clawd.engine"):
+        engine.load()
+    try:
+        told = engine.metrics.text().decode().splitlines()
+        assert {"clawd_engine_gpu_layers 33.0", "clawd_engine_model_layers 81.0"} <= set(told)
+        assert "33 of 81 layers are computed on NVIDIA L40S, NVIDIA L40S" in caplog.text
+    finally:
+        engine.close()
+
+
+def test_on_processors_no_layer_is_offloaded(settings, fake_model):
+    engine = Engine(
+        settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "zen4", 2)
+    )
+    engine.load()
+    try:
+        assert "clawd_engine_gpu_layers 0.0" in engine.metrics.text().decode()
+    finally:
+        engine.close()
