@@ -95,7 +95,9 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
             "allow the file's size and about a third more",
         )
     else:
-        runs_on_gpu = all(host.gpu_memory for host in inventory.with_role("runtime").values())
+        runs_on_gpu = model.gpu_layers is None and all(
+            host.gpu_memory and host.gpu != "none" for host in inventory.with_role("runtime").values()
+        )
         yield from _fits(path, model, runs_on_gpu)
 
 

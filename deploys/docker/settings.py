@@ -43,6 +43,7 @@ class DockerSettings(ComponentSettings):
     gpu: bool = Field(False, description="Whether containers get the NVIDIA GPUs of a host that has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")
+    root: str = nvidia.ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:

@@ -14,7 +14,6 @@ from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.deploy import (
     CHECK,
     CONFIG,
-    GpuFact,
     GuardFact,
     GuardState,
     Release,
@@ -26,6 +25,7 @@ from deploys.docker.deploy import (
 )
 from deploys.docker.settings import DockerSettings, needs_for, settings_for
 from deploys.docker.verify import published
+from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
@@ -53,7 +53,7 @@ BARE: dict[Any, Any] = {
     WantedFact: frozenset(),
     UnitFact: UnitState(),
     GuardFact: GuardState(),
-    GpuFact: False,
+    gpus.MachineFact: gpus.Machine(),
 }
 
 
