@@ -34,6 +34,8 @@ def files(inventory: Inventory) -> Iterator[Finding]:
             )
         if acme.dns.hook is not None:
             yield from _present(("tls", "acme", "dns", "hook"), acme.dns.hook, "name a provider")
+    if (registry := inventory.docker.registry_authority) is not None:
+        yield from _present(("docker", "registry_authority"), registry, "leave it out for a public authority")
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)

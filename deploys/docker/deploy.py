@@ -11,6 +11,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
+from deploys.docker import authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
 from deploys.nvidia.present import has_gpu
@@ -48,6 +49,7 @@ def apply() -> None:
     files.put(ENVIRONMENT, environment(settings), mode="0600", secret=settings.proxy is not None)
     files.template("docker/service.conf", DROP_IN, {"guarded": settings.guarded})
     packages.installed(*names, component="docker")
+    authorities.trusted(settings)
     files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_gpu(settings.root)), check=CHECK)
     services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
 

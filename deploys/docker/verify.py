@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploys.docker.authorities import authorities
 from deploys.docker.config import daemon_config, environment
 from deploys.docker.deploy import CONFIG, ENVIRONMENT, GUARD, READS, STAMP, TABLE
 from deploys.docker.settings import DockerSettings
@@ -27,6 +28,11 @@ def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:
     declared = daemon_config(settings, gpu=gpu)
     assert host.file(CONFIG).content_string == declared, f"{CONFIG} is not as declared"
     assert host.file(ENVIRONMENT).content_string == environment(settings), f"{ENVIRONMENT} is not as declared"
+
+
+def test_registries_are_checked_by_the_declared_authority(host: Any, settings: DockerSettings) -> None:
+    for path, content in authorities(settings).items():
+        assert host.file(path).content == content, f"{path} is not the declared `docker.registry_authority`"
 
 
 def test_engine_goes_by_its_configuration(host: Any, settings: DockerSettings) -> None:
