@@ -1,5 +1,5 @@
 # make up     a throwaway host that serves the bots     make test   every test
-# make down   removes everything these made              make help   the rest
+# make down   removes everything these made             make help   the rest
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
@@ -7,7 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=CLAWD_CACHE,$(TESTED_WITH))
+# What make starts keeps its logs here, and its tests their folders there: a checkout's own, which `make down` finds.
+BUILD := $(CURDIR)/.build
+export XDG_STATE_HOME := $(BUILD)/state
+export PYTEST_DEBUG_TEMPROOT := /tmp/clawd-$(shell pwd | cksum | cut -d ' ' -f 1)
+KEPT := CLAWD_CACHE,PYTEST_DEBUG_TEMPROOT,$(TESTED_WITH)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=$(KEPT) XDG_STATE_HOME=$(BUILD)/state-of-root)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 # What tests run beside that: the programs of these packages, unpacked; what they need, and further tools.
 TOOLS := nginx prometheus prometheus-alertmanager postgresql-15
@@ -17,6 +22,13 @@ MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
 PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
+# Of make up: how many hosts, and of which release (one, or one for each).
+HOSTS ?= 1
+RELEASE ?=
+INVENTORY := $(if $(filter-out 1,$(HOSTS)),.sandbox/inventory.yml,sandbox)
+# Of make down: keep leaves the cache, with the engine that takes minutes to build.
+CACHE ?= remove
+CACHED := digests engine locks models partial releases sandbox wheels
 # Of molecule/.
 SCENARIOS ?= default cluster
 export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/tools/usr/sbin/nginx
@@ -42,11 +54,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml | packages
 	@touch $@
 
 packages:             ## the Debian packages of this machine that the sandbox and the build need
+	@mkdir -p $(BUILD) $(PYTEST_DEBUG_TEMPROOT)
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>&1 | grep -v ' installed$$' || true); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing Debian packages: $(PACKAGES)"; \
 	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null && \
+	    echo "$$missing" | sed -E 's/^dpkg-query: .* //; s/ .*//' >> $(BUILD)/packages; \
 	fi
 
 # The programs themselves, without the services that their packages would start on this machine.
@@ -65,20 +79,31 @@ $(VENV)/.engine: $(VENV)/.installed
 $(MODEL): | $(VENV)/.engine
 	@$(BIN)/python -m provision.artifacts sandbox-model $@
 
-up: packages $(VENV)/.engine $(MODEL)   ## a throwaway Debian host serving the bots on a real model
-	@$(SUDO) $(RUN) sandbox up
-	@$(RUN) up --inventory sandbox --yes
-	@$(RUN) verify --inventory sandbox
+up: packages $(VENV)/.engine $(MODEL)   ## throwaway Debian hosts serving the bots on a real model (HOSTS=2 RELEASE=trixie)
+	@$(SUDO) $(RUN) sandbox up --hosts $(HOSTS) $(addprefix --release ,$(RELEASE))
+	@$(RUN) up --inventory $(INVENTORY) --yes
+	@$(RUN) verify --inventory $(INVENTORY)
 	@echo; echo "you> What is the capital of France?"
-	@$(RUN) chat --inventory sandbox --message "What is the capital of France?"
-	@echo; echo "Next:  $(RUN) chat -i sandbox    talk to the bot"
+	@$(RUN) chat --inventory $(INVENTORY) --message "What is the capital of France?"
+	@echo; echo "Next:  $(RUN) chat -i $(INVENTORY)    talk to the bot"
 	@echo "       $(RUN) sandbox ssh       look around on the host"
 	@echo "       make down                remove it all"
 
-down:                 ## removes what make up made, but not its cache
-	@if [ -x $(RUN) ]; then $(SUDO) $(RUN) sandbox down --purge; fi
-	@$(SUDO) rm -rf inventory/.clawd/sandbox
-	@rm -rf $(VENV)
+# With nothing but Python: the environment may be gone while hosts still run.
+down:                 ## removes everything that make up and make test made (CACHE=keep: all but the cache)
+	@$(SUDO) $(PYTHON) -B -m provision.sandbox down
+	@if [ -s $(BUILD)/packages ]; then \
+	    echo "Debian packages that were installed stay; to remove them:"; \
+	    echo "    sudo apt-get purge --auto-remove $$(sort -u $(BUILD)/packages | paste -sd ' ')"; \
+	fi
+	@$(MAKE) --no-print-directory clean
+	@$(SUDO) rm -rf inventory/.clawd/sandbox $(VENV) $(BUILD) $(PYTEST_DEBUG_TEMPROOT)
+	@rmdir inventory/.clawd 2>/dev/null || true
+ifeq ($(CACHE),keep)
+	@echo "kept: $(CLAWD_CACHE) (the engine, 5 minutes to build); \`make down\` removes it, too"
+else
+	@$(if $(CLAWD_CACHE),$(SUDO) rm -rf $(addprefix $(CLAWD_CACHE)/,$(CACHED)); rmdir $(CLAWD_CACHE) 2>/dev/null || true)
+endif
 
 # Two parts at a time: a run on hosts mostly waits for them. Each line of theirs says of which part it is.
 test: packages $(VENV)/.engine $(VENV)/tools $(MODEL) lint types   ## every test but the campaigns
@@ -131,5 +156,6 @@ molecule: packages $(VENV)/.engine $(MODEL) $(VENV)/molecule/.installed   ## fre
 	        molecule test --scenario-name $$scenario || exit 1; \
 	done
 
-clean:                ## caches of tools
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:                ## caches of tools, root's as well
+	@$(SUDO) find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .pytest_cache -o -name .mypy_cache \
+	    -o -name .ruff_cache -o -name .hypothesis -o -name '*.egg-info' \) -prune -exec rm -rf {} +

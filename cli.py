@@ -263,6 +263,9 @@ def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
         screen.step("starting the sandbox")
         started = machines.up(hosts=hosts, releases=release, lasting=True, progress=screen.detail)
     show_sandbox(started)
+    inventory = machines.write_inventory(machines.Layout(), machines.status())
+    if len(started) > 1:
+        click.echo(f"the inventory of these hosts is {inventory}", err=True)
 
 
 @sandbox.command(name="status")

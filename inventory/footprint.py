@@ -44,6 +44,8 @@ class Footprint:
     file_size: int
     how: str
     process: int = PROCESS
+    layers: int = 0
+    """Those that GPUs can compute: the model's, and its output."""
 
     @property
     def total(self) -> int:
@@ -79,8 +81,36 @@ def footprint(header: GgufHeader, *, context_size: int, parallel: int, file_size
         f"buffers {size(buffers)} + process {size(PROCESS)}"
     )
     return Footprint(
-        header.weights, kv_cache, buffers, header.parameters, header.context_length, file_size, how
+        header.weights,
+        kv_cache,
+        buffers,
+        header.parameters,
+        header.context_length,
+        file_size,
+        how,
+        layers=len(shape.kv_heads) + 1,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Bytes of weights, conversations and buffers in the GPU's and in the host's memory."""
+
+    gpu_layers: int
+    gpu: int
+    host: int
+
+
+def split(taken: Footprint, gpu_layers: int | None) -> Split:
+    """Where an engine of which the GPU computes `gpu_layers` (all for `None`) has its memory.
+
+    Layers are taken to be of one size. Buffers are needed on both sides when both compute.
+    """
+    count = taken.layers if gpu_layers is None else min(gpu_layers, taken.layers)
+    weights_and_cache = taken.weights + taken.kv_cache
+    on_gpu = -(-weights_and_cache * count // taken.layers)
+    rest = weights_and_cache - on_gpu
+    return Split(count, on_gpu + taken.buffers, rest + taken.buffers if rest else 0)
 
 
 def of_model(model: LocalModel) -> Footprint | None:

@@ -34,6 +34,8 @@ def files(inventory: Inventory) -> Iterator[Finding]:
             )
         if acme.dns.hook is not None:
             yield from _present(("tls", "acme", "dns", "hook"), acme.dns.hook, "name a provider")
+    if (registry := inventory.docker.registry_authority) is not None:
+        yield from _present(("docker", "registry_authority"), registry, "leave it out for a public authority")
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)
@@ -95,7 +97,9 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
             "allow the file's size and about a third more",
         )
     else:
-        runs_on_gpu = all(host.gpu_memory for host in inventory.with_role("runtime").values())
+        runs_on_gpu = model.gpu_layers is None and all(
+            host.gpu_memory and host.gpu != "none" for host in inventory.with_role("runtime").values()
+        )
         yield from _fits(path, model, runs_on_gpu)
 
 

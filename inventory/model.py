@@ -67,12 +67,14 @@ class Host(Declared):
         None, description="Memory it has, such as 8G, to check before it is reached; asked when absent."
     )
     gpu_memory: Size | None = Field(
-        None, description="Memory of its GPUs, such as 48G: the model is placed there; none when absent."
+        None,
+        description="Memory of its GPUs, such as 48G: the model is placed there, unless `gpu` is none.",
     )
     disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
     gpu: Literal["auto", "none", "required"] = Field(
         "none",
-        description="NVIDIA driver: where a GPU is found (`auto`), not at all, or else it is an error.",
+        description="NVIDIA driver, and an engine that computes on the GPU: where one is found (`auto`), not "
+        "at all, or else it is an error.",
     )
     roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
     internet: bool = Field(
@@ -136,6 +138,11 @@ class LocalModel(Declared):
     )
     temperature: Annotated[float, Field(ge=0, le=2)] = Field(
         0.3, description="Freedom in answering; 0 answers the same every time."
+    )
+    gpu_layers: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+        None,
+        description="Layers that the GPU computes where a host has one (`gpu`), counting the output as one; "
+        "all by default, 0 for none. The others are computed by the processor.",
     )
     memory_max: str = Field("2G", pattern=r"^[0-9]+[KMG]$", description="Most memory the engine may use.")
 

@@ -11,8 +11,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
+from deploys.docker import authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
+from deploys.nvidia.present import has_gpu
 from deploys.ops import accounts, files, packages, services, sources
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
@@ -47,7 +49,8 @@ def apply() -> None:
     files.put(ENVIRONMENT, environment(settings), mode="0600", secret=settings.proxy is not None)
     files.template("docker/service.conf", DROP_IN, {"guarded": settings.guarded})
     packages.installed(*names, component="docker")
-    files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_gpu()), check=CHECK)
+    authorities.trusted(settings)
+    files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_gpu(settings.root)), check=CHECK)
     services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
 
 
@@ -99,34 +102,6 @@ class ReleaseFact(Fact):
         return Release(system, codename.strip())
 
 
-class GpuFact(Fact):
-    """Whether the host has an NVIDIA GPU."""
-
-    def command(self) -> str:
-        """A script that prints yes or no."""
-        return GPU
-
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
-
-    def process(self, output: list[str]) -> bool:
-        """Whether it said yes."""
-        return output[0] == "yes"
-
-
-# Display controllers of NVIDIA: class 0x0300xx (VGA) or 0x0302xx (3D). Source: the PCI ID repository.
-GPU = r"""
-for device in /sys/bus/pci/devices/*; do
-    case $(cat "$device/vendor" "$device/class" 2>/dev/null | tr '\n' ' ') in
-        "0x10de 0x0300"*|"0x10de 0x0302"*) echo yes; exit ;;
-    esac
-done
-echo no
-"""
-
-
 class RootsFact(Fact):
     """The folders that hold images, containers and volumes."""
 
@@ -148,11 +123,6 @@ _ROOTS = r"""
 sed -n 's/^ *"data-root": "\(.*\)",*$/\1/p' "$config" 2>/dev/null
 printf '%s\n' /var/lib/docker /var/lib/containerd
 """
-
-
-def has_gpu() -> bool:
-    """Whether the current host has an NVIDIA GPU, which the component nvidia makes usable in containers."""
-    return bool(host.get_fact(GpuFact))
 
 
 def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:

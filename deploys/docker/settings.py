@@ -38,11 +38,14 @@ class DockerSettings(ComponentSettings):
     log_files: int = 5
     address_pool: IPv4Network = IPv4Network("172.28.0.0/14")
     registry_mirrors: tuple[str, ...] = ()
+    registries: tuple[str, ...] = Field((), description="HOST[:PORT] of those checked by the authority.")
+    registry_authority: Path | None = Field(None, description="PEM file on the laptop.")
     proxy: str | None = None
     no_proxy: tuple[str, ...] = ()
     gpu: bool = Field(False, description="Whether containers get the NVIDIA GPUs of a host that has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")
+    root: str = nvidia.ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
@@ -59,6 +62,8 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
         log_files=docker.log_files,
         address_pool=docker.address_pool,
         registry_mirrors=tuple(mirror.rstrip("/") for mirror in docker.registry_mirrors),
+        registries=docker.registries if docker.registry_authority else (),
+        registry_authority=docker.registry_authority,
         proxy=docker.proxy,
         no_proxy=docker.no_proxy,
         gpu=gpus(inventory, host),

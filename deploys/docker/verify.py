@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploys.docker.authorities import authorities
 from deploys.docker.config import daemon_config, environment
-from deploys.docker.deploy import CONFIG, ENVIRONMENT, GPU, GUARD, READS, STAMP, TABLE
+from deploys.docker.deploy import CONFIG, ENVIRONMENT, GUARD, READS, STAMP, TABLE
 from deploys.docker.settings import DockerSettings
+from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import runs_as_started
 
 
@@ -22,10 +24,15 @@ def test_engine_starts_at_boot(host: Any) -> None:
 
 
 def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:
-    gpu = host.run(GPU).stdout.strip() == "yes"
-    declared = daemon_config(settings, gpu=settings.gpu and gpu)
+    gpu = settings.gpu and bool(machine_of(host, settings.root).gpus)
+    declared = daemon_config(settings, gpu=gpu)
     assert host.file(CONFIG).content_string == declared, f"{CONFIG} is not as declared"
     assert host.file(ENVIRONMENT).content_string == environment(settings), f"{ENVIRONMENT} is not as declared"
+
+
+def test_registries_are_checked_by_the_declared_authority(host: Any, settings: DockerSettings) -> None:
+    for path, content in authorities(settings).items():
+        assert host.file(path).content == content, f"{path} is not the declared `docker.registry_authority`"
 
 
 def test_engine_goes_by_its_configuration(host: Any, settings: DockerSettings) -> None:

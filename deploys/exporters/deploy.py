@@ -40,7 +40,7 @@ def apply() -> None:
         database.login()
     for exporter in wanted:
         _with(exporter, settings)
-    gpu.measured(settings.sysfs)
+    gpu.measured(settings.root)
     certificates.told()
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority, bots_behind
+from deploys.nvidia.settings import ROOT
 from deploys.tls.settings import canonical
 from inventory.model import Inventory
 
@@ -38,7 +39,7 @@ class ExportersSettings(ComponentSettings):
         description="What the fronts' certificates are checked by: the project's authority, public ones. "
         "Of one that this host cannot know, only the expiry is watched.",
     )
-    sysfs: str = Field("/sys", description="Where the kernel shows what hardware there is.")
+    root: str = ROOT
 
 
 def monitoring_host(inventory: Inventory) -> str | None:

@@ -9,6 +9,7 @@ from deploys.exporters.database import RIGHTS, LoginFact
 from deploys.exporters.deploy import shows
 from deploys.exporters.exporter import CERTIFICATE, exporters
 from deploys.exporters.settings import ExportersSettings
+from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import ends_soon, runs_as_started
 
 
@@ -57,8 +58,7 @@ def test_the_database_login_has_no_more_rights_than_it_needs(host: Any, settings
 
 
 def test_gpus_are_measured(host: Any, settings: ExportersSettings) -> None:
-    fact = gpu.GpuFact()
-    if not fact.process(host.run(fact.command(settings.sysfs)).stdout.splitlines()):
+    if not machine_of(host, settings.root).gpus:
         assert not host.file(gpu.PROGRAM).exists, "GPUs are measured on a host that has none"
         return
     assert runs_as_started(host, gpu.TIMER, watch=gpu.FILES)

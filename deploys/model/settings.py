@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from deploys.component import ComponentSettings, Need
 from deploys.supplies import ModelFile
 from inventory.errors import ClawdError
-from inventory.footprint import GPU_PROCESS, of_model, size
+from inventory.footprint import GPU_PROCESS, of_model, size, split
 from inventory.model import Inventory, LocalModel
 from inventory.values import size_in_bytes
 
@@ -34,7 +35,7 @@ def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """The engine's memory, in the GPU where the host has one, and the file's place on the disk.
+    """The engine's memory, in the GPU where it computes there, and the file's place on the disk.
 
     What cannot be known before the host has fetched the file is counted with the limit that it is given.
     """
@@ -47,18 +48,27 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
         how = f"its file is not on this computer, so its limit is counted (memory_max {model.memory_max})"
         return (Need(what, memory=limit, path=MODELS_FOLDER, how=f"{how}; its size is not known"),)
     what = f"{what} ({taken.tier} tier, {taken.parameters / 1e9:.2g}B)"
-    if inventory.hosts[host].gpu_memory:
-        need = Need(
-            what,
-            memory=GPU_PROCESS,
-            gpu_memory=taken.total - taken.process,
-            disk=taken.file_size,
-            path=MODELS_FOLDER,
-            how=f"{taken.how.rpartition(' + ')[0]} in the GPU; {size(GPU_PROCESS)} for the process",
-        )
-    else:
-        need = Need(what, memory=taken.total, disk=taken.file_size, path=MODELS_FOLDER, how=taken.how)
-    return (need,)
+    placed = partial(Need, what, disk=taken.file_size, path=MODELS_FOLDER)
+    if not inventory.hosts[host].gpu_memory:
+        return (placed(memory=taken.total, how=taken.how),)
+    if not computes_on_gpu(inventory, host):
+        why = "gpu_layers is 0" if model.gpu_layers == 0 else "the host has `gpu: none`"
+        return (placed(memory=taken.total, how=f"{taken.how}; nothing in the GPU: {why}"),)
+    parts = split(taken, model.gpu_layers)
+    how = f"{taken.how.rpartition(' + ')[0]} in the GPU"
+    if parts.gpu_layers < taken.layers:
+        how += f", but for {taken.layers - parts.gpu_layers} of {taken.layers} layers ({size(parts.host)})"
+    how += f"; {size(GPU_PROCESS)} for the process"
+    return (placed(memory=parts.host + GPU_PROCESS, gpu_memory=parts.gpu, how=how),)
+
+
+def computes_on_gpu(inventory: Inventory, host: str) -> bool:
+    """Whether the engine of `host` computes on its GPUs, if it has any that CUDA knows."""
+    model = local_model(inventory)
+    declared = inventory.hosts[host]
+    if model is None or model.gpu_layers == 0 or "runtime" not in declared.roles:
+        return False
+    return declared.gpu != "none"
 
 
 def local_model(inventory: Inventory) -> LocalModel | None:

@@ -82,14 +82,14 @@ def installed() -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(fields, row, strict=True)) for row in rows if row[2] == "installed"}
 
 
-def closure(packages: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The packages that `ROOTS` need to run, each with its version.
+def closure(packages: dict[str, dict[str, str]], roots: tuple[str, ...] = ROOTS) -> dict[str, str]:
+    """The packages that `roots` need to run, each with its version.
 
     That of `libgomp1` is not told: it comes from one source with `libgcc-s1`, and may not be there yet.
     """
     provided = {word: name for name, fields in packages.items() for word in _names(fields["Provides"])}
     found: dict[str, str] = {}
-    open_ends = list(ROOTS)
+    open_ends = list(roots)
     while open_ends:
         name = open_ends.pop()
         name = name if name in packages else provided.get(name, name)
@@ -127,9 +127,9 @@ def files_of(package: str) -> Iterator[str]:
             yield path
 
 
-def base_tree(root: Path) -> None:
-    """The base under `root`: files of the packages, Python's byte-compiled."""
-    for package in closure(installed()):
+def base_tree(root: Path, libraries: tuple[str, ...] = ()) -> None:
+    """The base under `root`: files of the packages and of `libraries`, Python's byte-compiled."""
+    for package in closure(installed(), (*ROOTS, *libraries)):
         for path in files_of(package):
             target = root / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,6 +237,7 @@ def make(order: dict[str, str]) -> str:
     """Makes the image `order["tag"]` unless it is there; returns its ID. Keys of an order, all text:
 
     tag, base_tag (names of the images), base_image (name in a registry or empty), registry (prefix or empty),
+    libraries (further packages of the host for the base, between spaces),
     release (folder with the unpacked release, moved away), start (text of start.py), work (a folder to use).
     """
     if (ours := inspect(order["tag"])) is not None:
@@ -281,7 +282,7 @@ def _base(order: dict[str, str], work: Path) -> dict[str, Any]:
         docker("pull", "--quiet", name)
     elif inspect(name) is None:
         (work / "base").mkdir(parents=True)
-        base_tree(work / "base")
+        base_tree(work / "base", tuple(order["libraries"].split()))
         layer = Layer(work / "base", work / "base.tar")
         architecture = docker("version", "--format", "{{.Server.Arch}}").stdout.decode().strip()
         load(image_config({}, [layer.digest], architecture), name, [layer.digest], layer)

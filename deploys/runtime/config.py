@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from deploys.runtime.settings import ENGINE_ENDPOINT, ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 
-def engine_config(engine: EngineSettings, model: str) -> str:
-    """`engine.json` for the GGUF at `model` on the host."""
+def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) -> str:
+    """`engine.json` for the GGUF at `model` on the host, which `has_gpu` or not."""
     return _json(
         {
             "socket": ENGINE_SOCKET,
@@ -20,8 +20,16 @@ def engine_config(engine: EngineSettings, model: str) -> str:
             "context_size": engine.context_size,
             "parallel": engine.parallel,
             "threads": engine.threads,
+            **({"n_gpu_layers": layers} if (layers := gpu_layers(engine, has_gpu=has_gpu)) else {}),
         }
     )
+
+
+def gpu_layers(engine: EngineSettings, *, has_gpu: bool) -> int | Literal["all"]:
+    """How many layers of the model the host's GPUs compute."""
+    if engine.gpu is None or not has_gpu:
+        return 0
+    return "all" if engine.gpu.layers is None else engine.gpu.layers
 
 
 def bot_config(settings: RuntimeSettings) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.docker.deploy import has_gpu
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
+from deploys.nvidia.cuda import Cuda
+from deploys.nvidia.deploy import engine_cuda
+from deploys.nvidia.present import machine
+from deploys.nvidia.settings import LIBRARIES
 from deploys.ops import accounts, files, push, services, units
 from deploys.ops.facts import PathFact
 from deploys.runtime import image, prune, users
@@ -37,17 +40,22 @@ UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
 IMAGE_RATIO = 14
 """And this many while an image is made of it: unpacked, as a layer, in the engine, and once more the base."""
+LIBRARIES_RATIO = 3
+"""Copies of CUDA's libraries while a base is made with them: their files, as a layer, and in the engine."""
 SOCKET_FOLDER = "/run/clawd-engine"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What engine and bot are started from: the bot anew when `id` differs, the engine when `engine` does."""
+    """What engine and bot are started from: the bot anew when `id` differs, the engine when `engine` does.
+
+    `cuda` is the folder of the libraries with which the engine computes on GPUs; empty where it does not.
+    """
 
     id: str
     engine: str
     templates: str = "runtime"
-    gpu: bool = False
+    cuda: str = ""
 
 
 @deploy("Runtime")
@@ -60,7 +68,12 @@ def apply() -> None:
     release = supplied_release()
     for user in ("clawd-engine", "clawd-bot"):
         users.service(user, group="clawd")
-    running = _image(release, settings.container) if settings.container else _release(release)
+    cuda, libraries = _cuda(settings.engine)
+    if settings.container:
+        running = _image(release, settings.container, cuda.libraries if cuda else ())
+    else:
+        running = _release(release)
+    running = replace(running, cuda=libraries)
     model = _engine(settings.engine, running) if settings.engine else None
     if model is None:
         units.absent("clawd-engine.service")
@@ -103,6 +116,17 @@ def supplied_release() -> ReleaseArchive:
     return release
 
 
+def _cuda(engine: EngineSettings | None) -> tuple[Cuda | None, str]:
+    """The CUDA of the engine on the current host and the folder of its libraries; nothing without a GPU."""
+    if engine is None or engine.gpu is None:
+        return None, ""
+    found = machine(engine.gpu.root)
+    if not found.gpus:
+        return None, ""
+    cuda = engine_cuda(found, engine.gpu.branch, engine.gpu.cuda)
+    return cuda, cuda.library_path(found.architecture)
+
+
 def _release(release: ReleaseArchive) -> Running:
     path = f"{RELEASES}/{release.id}"
     require_space(path, release.size * UNPACKED_RATIO, "a release of clawd-runtime")
@@ -113,15 +137,16 @@ def _release(release: ReleaseArchive) -> Running:
     return Running(release.id, release.engine_digest or release.id)
 
 
-def _image(release: ReleaseArchive, container: ContainerSettings) -> Running:
-    wanted = image.wanted(release, container)
+def _image(release: ReleaseArchive, container: ContainerSettings, libraries: tuple[str, ...]) -> Running:
+    wanted = image.wanted(release, container, libraries)
     path = f"{RELEASES}/{wanted.id}"
-    require_space(path, release.size * IMAGE_RATIO, "an image of clawd-runtime")
+    size = release.size * IMAGE_RATIO + (LIBRARIES * LIBRARIES_RATIO if libraries else 0)
+    require_space(path, size, "an image of clawd-runtime")
     files.directory(RELEASES)
     image.made(wanted, RELEASES)
     image.releases(RELEASES, CURRENT, wanted.id)
     files.link(CURRENT, path)
-    return Running(wanted.id, wanted.engine_digest, "runtime/docker", container.gpu and has_gpu())
+    return Running(wanted.id, wanted.engine_digest, "runtime/docker")
 
 
 def _engine(engine: EngineSettings, running: Running) -> str:
@@ -130,12 +155,12 @@ def _engine(engine: EngineSettings, running: Running) -> str:
     It is restarted, and its model loaded again, only when its own part of the release differs.
     """
     model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
-    files.put(ENGINE_CONFIG, engine_config(engine, model))
+    files.put(ENGINE_CONFIG, engine_config(engine, model, has_gpu=bool(running.cuda)))
     values = {
         "model_name": engine.model_name,
         "memory_max": engine.memory_max,
         "release": running.engine,
-        "gpu": running.gpu,
+        "cuda": running.cuda,
     }
     _unit(ENGINE_UNIT, values, running.templates)
     services.converge("clawd-engine", inputs="", watch=engine_reads(model), keep=False)

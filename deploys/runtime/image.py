@@ -47,6 +47,7 @@ class Wanted:
     base: str
     base_image: str = ""
     registry: str = ""
+    libraries: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -76,11 +77,15 @@ class BaseFact(Fact):
         return "\n".join(output)
 
 
-def wanted(release: ReleaseArchive, container: ContainerSettings) -> Wanted:
-    """The image that the current host should run."""
+def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tuple[str, ...] = ()) -> Wanted:
+    """The image that the current host should run, with `libraries`, packages of the host, in its base.
+
+    Those count by their names, because they may not be there yet. A base from elsewhere has its own.
+    """
     made_of = container.base_image or str(host.get_fact(BaseFact))
-    base = _digest(made_of, program("build_image.py"), program("start.py"))
-    return Wanted(release, base, container.base_image or "", container.registry or "")
+    libraries = () if container.base_image else libraries
+    base = _digest(made_of, program("build_image.py"), program("start.py"), *libraries)
+    return Wanted(release, base, container.base_image or "", container.registry or "", libraries)
 
 
 def made(image: Wanted, folder: str, **arguments: Any) -> OperationMeta:
@@ -166,6 +171,7 @@ def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
         "tag": f"{NAME}:{image.id}",
         "base_tag": f"{BASE}:{image.base}",
         "base_image": image.base_image,
+        "libraries": " ".join(image.libraries),
         "registry": image.registry,
         "release": f"{dest}.new/unpacked",
         "work": f"{dest}.new/work",

@@ -9,10 +9,10 @@ from pydantic import Field, SecretStr
 from deploys.alertmanager.settings import AlertsChannel, alerts_channel, alerts_credentials
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
-from deploys.docker.settings import gpus
 from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
+from deploys.nvidia.settings import EngineGpu, engine_gpu
 from deploys.tls.settings import AUTHORITY
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.values import size_in_bytes
@@ -32,6 +32,7 @@ class EngineSettings(ComponentSettings):
     parallel: int
     threads: int | None
     memory_max: str
+    gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
 
 
 class EndpointSettings(ComponentSettings):
@@ -66,7 +67,6 @@ class ContainerSettings(ComponentSettings):
 
     base_image: str | None = Field(None, description="Image with Python, by name; else made on the host.")
     registry: str | None = Field(None, description="Registry by which hosts share images; else none.")
-    gpu: bool = Field(False, description="Whether the engine gets the GPUs of a host that has any.")
 
 
 class RuntimeSettings(ComponentSettings):
@@ -108,7 +108,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         max_reply_tokens=bot.max_reply_tokens,
         rate_limit_per_minute=bot.rate_limit_per_minute,
         memory_max=bot.memory_max,
-        engine=_engine(local_model(inventory)),
+        engine=_engine(inventory, host),
         models=_endpoints(inventory),
         telegram=_telegram(inventory, host),
         feishu=(
@@ -126,7 +126,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             **alerts_credentials(inventory),
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
-        container=_container(inventory, host),
+        container=_container(inventory),
     )
 
 
@@ -173,16 +173,15 @@ def listen_host(inventory: Inventory, host: str) -> str:
     return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
 
 
-def _container(inventory: Inventory, host: str) -> ContainerSettings | None:
+def _container(inventory: Inventory) -> ContainerSettings | None:
     if inventory.runtime.run_with != "docker":
         return None
     docker = inventory.docker
-    return ContainerSettings(
-        base_image=docker.base_image, registry=docker.registry, gpu=gpus(inventory, host)
-    )
+    return ContainerSettings(base_image=docker.base_image, registry=docker.registry)
 
 
-def _engine(model: LocalModel | None) -> EngineSettings | None:
+def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
+    model = local_model(inventory)
     if model is None:
         return None
     return EngineSettings(
@@ -191,6 +190,7 @@ def _engine(model: LocalModel | None) -> EngineSettings | None:
         parallel=model.parallel,
         threads=model.threads,
         memory_max=model.memory_max,
+        gpu=engine_gpu(inventory, host),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import runs_as_started
-from deploys.runtime.config import bot_config, engine_config
+from deploys.runtime.config import bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import BOT_CONFIG, CURRENT, ENGINE_CONFIG, SECRETS, bot_reads, engine_reads, probe
-from deploys.runtime.settings import ENGINE_SOCKET, RuntimeSettings
+from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 MOST_EXPOSURE = 30
@@ -41,7 +42,8 @@ def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
         assert not file.exists
         return
     model = model_of(host)
-    assert file.content_string == engine_config(settings.engine, model), f"{ENGINE_CONFIG} is not as declared"
+    declared = engine_config(settings.engine, model, has_gpu=has_gpu(host, settings.engine))
+    assert file.content_string == declared, f"{ENGINE_CONFIG} is not as declared"
     assert host.file(model).is_file, f"{model} is not there"
 
 
@@ -111,8 +113,22 @@ def test_the_engine_serves_its_model_to_the_group_only(host: Any, settings: Runt
     socket = host.file(ENGINE_SOCKET)
     assert (socket.user, socket.group, socket.mode) == ("clawd-engine", "clawd", 0o660)
     assert host.run("runuser -u nobody -- test -e %s", ENGINE_SOCKET).rc != 0
-    answer = json.loads(host.check_output("python3 -c %s", ASK_ENGINE))
+    answer = json.loads(host.check_output("python3 -c %s /v1/models", ASK_ENGINE))
     assert [model["id"] for model in answer["data"]] == [settings.engine.model_name]
+
+
+def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings) -> None:
+    """By what llama.cpp itself said when it loaded the model."""
+    engine = settings.engine
+    layers = gpu_layers(engine, has_gpu=has_gpu(host, engine)) if engine else 0
+    told = metrics(host) if engine else {}
+    computed, whole = told.get("clawd_engine_gpu_layers", 0), told.get("clawd_engine_model_layers", 0)
+    if not layers:
+        assert not computed, f"the GPU computes {computed:.0f} layers, and none are declared"
+        return
+    wanted = whole if layers == "all" else min(layers, whole)
+    assert computed, "the engine computes nothing on the GPU"
+    assert computed == wanted, f"the GPU computes {computed:.0f} of {whole:.0f} layers, declared: {layers}"
 
 
 def test_the_bot_answers(host: Any, settings: RuntimeSettings) -> None:
@@ -158,6 +174,18 @@ def pid(host: Any, name: str) -> str:
     return str(inside.stdout.strip()) if inside.rc == 0 else number
 
 
+def has_gpu(host: Any, engine: EngineSettings) -> bool:
+    """Whether there are GPUs for the engine to compute on."""
+    return engine.gpu is not None and bool(machine_of(host, engine.gpu.root).gpus)
+
+
+def metrics(host: Any) -> dict[str, float]:
+    """The engine's metrics without labels, by name."""
+    told = host.check_output("python3 -c %s /metrics", ASK_ENGINE)
+    rows = (line.split() for line in told.splitlines() if "{" not in line and not line.startswith("#"))
+    return {row[0]: float(row[1]) for row in rows if len(row) == 2}
+
+
 def model_of(host: Any) -> str:
     """The path of the model that the engine is told to serve."""
     return str(json.loads(host.file(ENGINE_CONFIG).content_string)["model"])
@@ -186,11 +214,11 @@ def in_bytes(size: str) -> int:
 
 
 ASK_ENGINE = f"""
-import http.client, socket
+import http.client, socket, sys
 connection = http.client.HTTPConnection("engine", timeout=10)
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect("{ENGINE_SOCKET}")
-connection.request("GET", "/v1/models")
+connection.request("GET", sys.argv[1])
 print(connection.getresponse().read().decode())
 """
 

@@ -54,9 +54,11 @@ def remember(state_folder: Path, host: str, chain: bytes) -> None:
     if not path.is_file() or path.read_bytes() != chain:
         state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(chain)
-        fresh.replace(path)
+        # A name of its own: another run may be remembering the same one.
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+            fresh = Path(folder) / path.name
+            fresh.write_bytes(chain)
+            fresh.replace(path)
 
 
 def authority_certificate(state_folder: Path) -> x509.Certificate | None:

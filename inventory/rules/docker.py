@@ -41,6 +41,17 @@ def images(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
+def authority(inventory: Inventory) -> Iterator[Finding]:
+    """An authority is of some registry."""
+    docker = inventory.docker
+    if docker.registry_authority is not None and not docker.registries:
+        yield Finding(
+            (("docker", "registry_authority"),),
+            "no registry is named that this authority could be of",
+            "name it as HOST[:PORT]/… in `docker.registry` or `docker.base_image`, or leave this out",
+        )
+
+
 def addresses(inventory: Inventory) -> Iterator[Finding]:
     """Docker's networks do not take the addresses of hosts."""
     pool = inventory.docker.address_pool
@@ -68,4 +79,4 @@ def _within(address: str, pool: IPv4Network) -> bool:
         return False
 
 
-RULES: tuple[Rule, ...] = (engine, images, addresses)
+RULES: tuple[Rule, ...] = (engine, images, authority, addresses)

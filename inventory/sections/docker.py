@@ -57,3 +57,18 @@ class Docker(Declared):
         description="Registry (HOST[:PORT][/PATH]) through which hosts share the runtime's images; "
         "each makes its own when absent.",
     )
+    registry_authority: Path | None = Field(
+        None,
+        description="PEM file with the authority that signed the certificates of the registries named here, "
+        "where that is no public one.",
+    )
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """`HOST[:PORT]` of the registries that `registry`, `base_image` and `registry_mirrors` name."""
+        images = (f"{self.registry}/" if self.registry else "", self.base_image or "")
+        named = (image.partition("/")[0] for image in images if "/" in image)
+        mirrors = (mirror.partition("://")[2].rstrip("/") for mirror in self.registry_mirrors)
+        # Without a dot, a port or the name localhost, the first part belongs to an image of Docker Hub.
+        hosts = (name for name in named if "." in name or ":" in name or name == "localhost")
+        return tuple(dict.fromkeys((*hosts, *mirrors)))

@@ -39,6 +39,11 @@ class Nvidia(Declared):
     toolkit_version: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]*$")] = Field(
         "1.18.0-1", description="Version of the four packages of the container toolkit."
     )
+    cuda: Annotated[str, Field(pattern=r"^1[2-9]\.[0-9]$")] | None = Field(
+        None,
+        description="CUDA that the engine is built with, and whose libraries it uses, such as 12.9; by the "
+        "host's release and GPUs when absent. From `repository`.",
+    )
     reboot: Literal["ask", "auto", "never"] = Field(
         "ask",
         description="When a driver needs a reboot: `ask` ends that host's run and says so, `auto` reboots, "

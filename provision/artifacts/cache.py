@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.errors import ArtifactError
+from provision import sudo
 from provision.artifacts.progress import Tell, silent
 
 KINDS = ("engine", "wheels", "releases", "models", "digests")
@@ -24,11 +25,12 @@ _CHUNK = 1 << 20
 
 
 def default_folder() -> Path:
-    """`$CLAWD_CACHE`, else `clawd-provision` in the user's cache folder."""
+    """`$CLAWD_CACHE`, else `clawd-provision` in the cache folder of who called the program, with sudo too."""
     if own := os.environ.get("CLAWD_CACHE"):
         return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "clawd-provision"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).expanduser().absolute() / "clawd-provision"
+    return sudo.home() / ".cache" / "clawd-provision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Cache:
         """
         folder = self._folder(self.root / "locks")
         with (folder / name).open("w") as handle:
+            sudo.hand_over(folder / name)
             told = False
             while True:
                 try:
@@ -119,6 +122,7 @@ class Cache:
     def _publish(self, work: Path, entry: Path) -> None:
         self._folder(entry.parent)
         work.chmod(0o755)
+        sudo.hand_over_all(work)
         old = Path(tempfile.mkdtemp(prefix="old-", dir=self._partial()))
         with suppress(FileNotFoundError):
             entry.rename(old / "entry")
@@ -132,7 +136,7 @@ class Cache:
 
     def _folder(self, folder: Path) -> Path:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            sudo.make_folder(folder)
         except OSError as error:
             raise ArtifactError(
                 f"{folder}: cannot be made: {error.strerror}",

@@ -16,6 +16,7 @@ from __future__ import annotations
 from inventory.errors import SandboxError
 from provision.sandbox.commands import Progress, ensure_tools
 from provision.sandbox.host import RELEASES, HostState, Release, SandboxHost
+from provision.sandbox.inventory import write as write_inventory
 from provision.sandbox.layout import Layout
 from provision.sandbox.lifecycle import clear, down, execute, ssh_command, status, up
 
@@ -34,4 +35,5 @@ __all__ = [
     "ssh_command",
     "status",
     "up",
+    "write_inventory",
 ]

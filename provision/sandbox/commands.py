@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from inventory.errors import SandboxError
+from provision.sudo import hand_over as hand_over
 
 Progress = Callable[[str, float | None], None]
 """Called with what is being done, and how much of it is done (0 to 1, None when unknown)."""
@@ -88,13 +88,6 @@ def ensure_tools(progress: Progress = silent) -> tuple[str, ...]:
         run(["apt-get", "update"], timeout=300)
         run(install_command(missing), timeout=600)
     return missing
-
-
-def hand_over(path: Path) -> None:
-    """Give what sudo made to the person who called sudo, who must read the keys in it."""
-    user, group = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-    if user and group and os.geteuid() == 0:
-        os.chown(path, int(user), int(group), follow_symlinks=False)
 
 
 def _search_path() -> str:

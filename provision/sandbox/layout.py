@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from inventory.errors import SandboxError
+from provision.artifacts.cache import default_folder
 
 MAX_HOSTS = 99
 """Names stay short enough for a network interface, addresses within the subnet."""
@@ -28,9 +29,7 @@ def _default_folder() -> Path:
 
 
 def _default_cache() -> Path:
-    chosen = os.environ.get("CLAWD_CACHE")
-    base = Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "clawd-provision"
-    return base / "sandbox"
+    return default_folder() / "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,11 @@ class Layout:
     def secrets(self) -> Path:
         """One file a secret of `inventory/sandbox.yml`."""
         return self.folder / "secrets"
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory of the hosts that run."""
+        return self.folder / "inventory.yml"
 
     @property
     def lock(self) -> Path:

@@ -72,9 +72,9 @@ def _remove_whole(layout: Layout, progress: Progress) -> None:
 
 def _purge(layout: Layout) -> None:
     """Remove what we keep in the sandbox's folder, by name: the folder may be one of the user's own."""
-    for folder in (layout.secrets, layout.folder / "models"):
+    for folder in (layout.secrets, layout.folder / "models", layout.folder / ".clawd"):
         remove_tree(folder)
-    for file in (layout.key, layout.key.with_suffix(".pub"), layout.lock):
+    for file in (layout.key, layout.key.with_suffix(".pub"), layout.inventory, layout.lock):
         file.unlink(missing_ok=True)
     with suppress(OSError):
         layout.folder.rmdir()

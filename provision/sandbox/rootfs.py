@@ -17,10 +17,11 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from inventory.errors import SandboxError
-from provision.sandbox.commands import Progress, hand_over
+from provision.sandbox.commands import Progress
 from provision.sandbox.host import Release
 from provision.sandbox.machine import Machine
 from provision.sandbox.process import end, with_command
+from provision.sudo import hand_over, make_folder
 
 PACKAGES = (
     "systemd",
@@ -89,9 +90,9 @@ def ensure_image(release: Release, cache: Path, machine: Machine, progress: Prog
     tarball = cache / f"{image}.tar.zst"
     if tarball.exists():
         return tarball
-    cache.mkdir(parents=True, exist_ok=True)
-    hand_over(cache)
+    make_folder(cache)
     with (cache / "lock").open("a") as lock:
+        hand_over(cache / "lock")
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tarball.exists():
             half, workplace = cache / f".{image}.new.tar.zst", cache / f".{image}.new"

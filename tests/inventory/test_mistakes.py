@@ -659,6 +659,12 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "{folder}/open is open to others than its owner (mode 0640)",
         "`chmod 600 {folder}/open`",
     ),
+    "authority of a registry missing": (
+        "project: team",
+        "project: team\ndocker:\n  registry: r.internal/bots\n  registry_authority: ‸nowhere.pem",
+        "{folder}/nowhere.pem does not exist",
+        "correct the path, or leave it out for a public authority",
+    ),
     "known_hosts missing": (
         "known_hosts: known_hosts",
         "known_hosts: ‸nowhere",

@@ -88,8 +88,10 @@ class Cluster:
                     self._presence = await self._open_presence()
                     await self._return(self._presence)
                 await self._attend(self._presence)
-            except StoreError as fault:
-                log.warning("%s; again in %g s", fault, RETURN_AFTER)
+            except Exception as fault:
+                # A fault of ours, too, must not end it: who looks no more is soon taken for dead.
+                expected = isinstance(fault, StoreError)
+                log.warning("%s; again in %g s", fault, RETURN_AFTER, exc_info=not expected)
                 await self._vanish()
                 await asyncio.sleep(RETURN_AFTER)
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from deploys.component import Opening
+from deploys.docker.authorities import FOLDER, MARK, NAME, OwnFact, authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.deploy import (
     CHECK,
     CONFIG,
-    GpuFact,
     GuardFact,
     GuardState,
     Release,
@@ -26,6 +26,7 @@ from deploys.docker.deploy import (
 )
 from deploys.docker.settings import DockerSettings, needs_for, settings_for
 from deploys.docker.verify import published
+from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
@@ -53,7 +54,8 @@ BARE: dict[Any, Any] = {
     WantedFact: frozenset(),
     UnitFact: UnitState(),
     GuardFact: GuardState(),
-    GpuFact: False,
+    gpus.MachineFact: gpus.Machine(),
+    OwnFact: (),
 }
 
 
@@ -123,6 +125,82 @@ def test_a_key_or_release_that_is_not_there_is_told(tmp_path: Path) -> None:
         plan(DockerSettings(source="docker", key=tmp_path / "missing"))
     with pytest.raises(HostError, match="nothing for fedora"):
         plan(DockerSettings(source="docker", key=tmp_path), ReleaseFact=Release("fedora", ""))
+
+
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+REGISTRIES = ("registry.internal:5000", "mirror.example.com")
+
+
+def private(folder: Path) -> DockerSettings:
+    file = folder / "ca.pem"
+    file.write_text(f"\n{AUTHORITY}\n")
+    return DockerSettings(registries=REGISTRIES, registry_authority=file)
+
+
+def test_the_authority_of_registries_lies_where_the_engine_looks_for_it(tmp_path: Path) -> None:
+    settings = private(tmp_path)
+    paths = [f"/etc/docker/certs.d/{registry}/ca.crt" for registry in REGISTRIES]
+    assert list(authorities(settings)) == paths
+    for content in authorities(settings).values():
+        assert_golden(GOLDEN / "ca.crt", content.decode())
+    changed = [change.path for change in plan(settings).changes]
+    assert [path for path in changed if path.endswith("ca.crt")] == paths
+    assert changed.index("packages") < changed.index(paths[0]), "openssl, which looks at it, comes with them"
+
+
+def test_the_authority_of_a_registry_that_is_named_no_more_goes(tmp_path: Path) -> None:
+    kept, old, shared = (f"{FOLDER}/{name}" for name in ("mirror.example.com", "old:5000", f"other/{NAME}"))
+    there = {"OwnFact": (kept, old, shared), "PathFact": PathState("directory", "0755", "root", "root")}
+    for settings, gone in (
+        (private(tmp_path), {old, shared}),
+        (DockerSettings(), {kept, old, shared}),
+    ):
+        removed = {change.path for change in plan(settings, **there).changes if change.diff == ("removed",)}
+        assert {path for path in removed if path.startswith(FOLDER)} == gone
+
+
+def test_only_our_own_are_told_from_others(tmp_path: Path) -> None:
+    for registry, text in {"ours": f"{MARK}\n{AUTHORITY}", "theirs": AUTHORITY, "both": f"{MARK}\n"}.items():
+        (tmp_path / registry).mkdir()
+        (tmp_path / registry / NAME).write_text(text)
+    (tmp_path / "both" / "client.cert").touch()
+    command = OwnFact().command().replace(FOLDER, str(tmp_path))
+    for folder, expected in (
+        (tmp_path, (f"{tmp_path}/both/{NAME}", f"{tmp_path}/ours")),
+        (tmp_path / "no", ()),
+    ):
+        asked = command.replace(str(tmp_path), str(folder))
+        told = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
+        assert OwnFact().process(told.stdout.splitlines()) == expected
+
+
+def test_an_authority_that_is_not_there_is_told(tmp_path: Path) -> None:
+    settings = DockerSettings(registries=REGISTRIES, registry_authority=tmp_path / "missing")
+    with pytest.raises(ArtifactError, match="authority of the registry cannot be read"):
+        plan(settings)
+
+
+@pytest.mark.parametrize(
+    ("declared", "registries"),
+    [
+        ({"registry": "registry.internal:5000/bots"}, ("registry.internal:5000",)),
+        ({"registry": "registry"}, ()),
+        ({"registry": "localhost"}, ("localhost",)),
+        ({"base_image": "python:3.11-slim"}, ()),
+        ({"base_image": "library/python:3.11"}, ()),
+        ({"base_image": "harbor.example.com/python:3.11"}, ("harbor.example.com",)),
+        (
+            {"registry": "r:5000", "base_image": "r:5000/p:1", "registry_mirrors": ["https://mirror:8443/"]},
+            ("r:5000", "mirror:8443"),
+        ),
+    ],
+)
+def test_registries_that_are_named(declared: dict[str, Any], registries: tuple[str, ...]) -> None:
+    whole = inventory(docker={"enabled": True, "registry_authority": "ca.pem", **declared})
+    settings = settings_for(whole, "bot1")
+    assert settings
+    assert settings.registries == registries
+    assert settings.registry_authority == Path("ca.pem")
 
 
 def test_the_guard_stands_before_the_engine_comes() -> None:

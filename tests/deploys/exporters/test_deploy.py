@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from deploys.exporters.database import LoginFact, LoginState
-from deploys.exporters.gpu import GpuFact
 from deploys.grafana.deploy import LoginFact as GrafanaLoginFact
 from deploys.grafana.package import InstalledFileFact
+from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.packages import BroughtFact, WantedFact
@@ -30,7 +30,7 @@ BARE: dict[Any, Any] = {
     BroughtFact: None,
     UnitFact: UnitState(),
     CertificateFact: Installed(),
-    GpuFact: False,
+    gpus.MachineFact: gpus.Machine(),
     LoginFact: LoginState(),
     GrafanaLoginFact: None,
     InstalledFileFact: "",
@@ -91,7 +91,15 @@ def test_a_certificate_that_nothing_is_checked_by_goes(tmp_path: Path) -> None:
 
 
 def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
-    changed = paths(plan("exporters", monitored(), "bot1", tmp_path, GpuFact=True))
+    changed = paths(
+        plan(
+            "exporters",
+            monitored(),
+            "bot1",
+            tmp_path,
+            MachineFact=gpus.Machine((gpus.Gpu("0000:01:00.0", 0x27B8),)),
+        )
+    )
     assert changed[-9:-5] == [
         "/usr/local/lib/clawd-gpu-metrics",
         "/etc/systemd/system/clawd-gpu-metrics.service",

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from deploys.docker.deploy import GpuFact
 from deploys.model.space import RESERVE, Space, SpaceFact
+from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
@@ -24,6 +24,7 @@ from deploys.runtime.image import BaseFact, ImageFact, ImagesFact, Wanted
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from inventory.errors import CapacityError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import SECRETS, inventory
@@ -33,6 +34,7 @@ GOLDEN = Path(__file__).parent / "golden" / "docker"
 MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BASE = "libc6 2.36-9\npython3 3.11.2-1"
+LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
 IMAGE = Wanted(RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("start.py")))
 BARE: dict[Any, Any] = {
     PathFact: PathState(),
@@ -43,12 +45,19 @@ BARE: dict[Any, Any] = {
     BaseFact: BASE,
     ImageFact: False,
     ImagesFact: frozenset(),
-    GpuFact: False,
+    gpus.MachineFact: gpus.Machine(),
 }
 
 
-def plan(release: ReleaseArchive = RELEASE, facts: dict[Any, Any] | None = None, **declared: Any) -> Run:
+def plan(
+    release: ReleaseArchive = RELEASE,
+    facts: dict[Any, Any] | None = None,
+    gpu: str = "none",
+    **declared: Any,
+) -> Run:
     whole = inventory(runtime={"run_with": "docker"}, **declared)
+    hosts = {name: host.model_copy(update={"gpu": gpu}) for name, host in whole.hosts.items()}
+    whole = whole.model_copy(update={"hosts": hosts})
     supplied = Supplies(Path("state"), release=release, model=MODEL)
     data = {"runtime": settings_for(whole, "bot1"), "supplies": supplied}
     return Machine(data, facts={**BARE, **(facts or {})}).run(apply, execute=False)
@@ -63,7 +72,7 @@ def written(run: Run, end: str) -> tuple[str, ...]:
 
 def unit(name: str, **values: Any) -> str:
     common = {"memory_max": "1G", "release": "95a1b73a985f4f14"}
-    engine = {"model_name": "smollm2-135m-q8_0", "gpu": True}
+    engine = {"model_name": "smollm2-135m-q8_0", "cuda": LIBRARIES}
     bot = {"with_engine": True, "credentials": ["console-jwt-secret", "telegram-token"]}
     return rendered(f"runtime/docker/{name}", {**common, **engine, **bot, **values})
 
@@ -81,7 +90,7 @@ def test_containers_may_do_no_more_than_the_services_without() -> None:
             assert option in text
         assert not [word for word in ("--privileged", "--publish", "docker.sock") if word in text]
     assert "--network none" in unit("clawd-engine.service")
-    assert "--gpus" not in unit("clawd-engine.service", gpu=False)
+    assert "--gpus" not in unit("clawd-engine.service", cuda="")
 
 
 def test_the_order_of_a_first_installation() -> None:
@@ -129,15 +138,41 @@ def test_three_images_stay_and_what_runs() -> None:
     assert not gone & {"clawd-base:x", f"clawd-runtime:{old[0]}", f"clawd-runtime:{old[3]}"}
 
 
-@pytest.mark.parametrize(("gpu", "host_has"), [(True, True), (True, False)])
-def test_gpus_are_passed_through_where_there_are_any(gpu: bool, host_has: bool) -> None:
-    whole = settings_for(inventory(runtime={"run_with": "docker"}), "bot1")
-    assert whole
-    assert whole.container
-    settings = whole.model_copy(update={"container": whole.container.model_copy(update={"gpu": gpu})})
-    data = {"runtime": settings, "supplies": Supplies(Path("state"), release=RELEASE, model=MODEL)}
-    run = Machine(data, facts={**BARE, GpuFact: host_has}).run(apply, execute=False)
-    assert any("--gpus all" in line for line in written(run, "/clawd-engine.service")) == (gpu and host_has)
+ROOM = Space(free=RESERVE + IMAGE_RATIO * 1000 + (3 << 30), there=False, partial=0)
+L40S = gpus.Machine((gpus.Gpu("0000:01:00.0", 0x26B9),), system="debian12", architecture="amd64")
+
+
+@pytest.mark.parametrize(
+    ("declared", "found"),
+    [("auto", L40S), ("auto", gpus.Machine()), ("none", L40S)],
+    ids=["there", "not there", "not wanted"],
+)
+def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.Machine) -> None:
+    run = plan(facts={gpus.MachineFact: found, SpaceFact: ROOM}, gpu=declared)
+    computes = declared == "auto" and bool(found.gpus)
+    engine = "\n".join(written(run, "/clawd-engine.service"))
+    assert (f"--gpus all --env LD_LIBRARY_PATH={LIBRARIES}" in engine) is computes
+    assert ('"n_gpu_layers": "all"' in "\n".join(written(run, "/engine.json"))) is computes
+
+
+def test_the_image_has_the_libraries_of_cuda_and_room_for_them() -> None:
+    with pytest.raises(CapacityError, match="an image of clawd-runtime"):
+        plan(facts={gpus.MachineFact: L40S}, gpu="required")
+    run = plan(facts={gpus.MachineFact: L40S, SpaceFact: ROOM}, gpu="required")
+    assert not any(IMAGE.id in name for name in run.names), "the same image as without CUDA"
+
+
+def test_what_a_base_has_beside_python() -> None:
+    def package(name: str, depends: str = "") -> dict[str, str]:
+        fields = {"Package": name, "Version": "1", "db:Status-Status": "installed", "Provides": ""}
+        return {**fields, "Pre-Depends": "", "Depends": depends}
+
+    there = {name: package(name) for name in ("python3", "libgomp1", "libstdc++6", "config-common")}
+    there["libcublas-12-9"] = package("libcublas-12-9", "config-common (>= 12)")
+    assert "libcublas-12-9" not in build_image.closure(there)
+    assert {"libcublas-12-9", "config-common"} <= set(
+        build_image.closure(there, (*build_image.ROOTS, "libcublas-12-9"))
+    )
 
 
 def test_removal_takes_the_images_along() -> None:

@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from deploys.ops.files import rendered
+from deploys.runtime.verify import MOST_EXPOSURE
 from tests.deploys.golden import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden"
+# Since systemd 250.
+EXPOSURE = (
+    "--offline"
+    in subprocess.run(["systemd-analyze", "--help"], capture_output=True, text=True, check=False).stdout
+)
 CREDENTIALS = ["console-jwt-secret", "telegram-secret-token", "telegram-token"]
 
 
-def engine_unit() -> str:
+def engine_unit(cuda: str = "") -> str:
     values = {"model_name": "smollm2-135m-q8_0", "memory_max": "1G", "release": "95a1b73a985f4f14"}
-    return rendered("runtime/clawd-engine.service", values)
+    return rendered("runtime/clawd-engine.service", {**values, "cuda": cuda})
 
 
 def bot_unit(*, with_engine: bool = True) -> str:
@@ -31,6 +37,53 @@ def bot_unit(*, with_engine: bool = True) -> str:
 
 def test_engine_unit() -> None:
     assert_golden(GOLDEN / "clawd-engine.service", engine_unit())
+
+
+def test_engine_unit_on_a_gpu(tmp_path: Path) -> None:
+    text = engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib")
+    assert_golden(GOLDEN / "clawd-engine-gpu.service", text)
+    assert verified(tmp_path / "clawd-engine.service", text) == (0, "")
+    misspelt = text.replace("DeviceAllow=char-nvidia* rw", "DeviceAllow=char-nvidia* xyz")
+    status, said = verified(tmp_path / "clawd-engine.service", misspelt)
+    assert status != 0 or "DeviceAllow" in said
+
+
+def test_a_gpu_opens_its_devices_and_little_else() -> None:
+    on_processors = engine_unit().splitlines()
+    on_gpu = engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib").splitlines()
+    added = [line for line in on_gpu if line not in on_processors and line and not line.startswith("#")]
+    assert added == [
+        "After=clawd-gpu.service",
+        "Wants=clawd-gpu.service",
+        "Environment=LD_LIBRARY_PATH=/usr/local/cuda-12.9/targets/x86_64-linux/lib",
+        "PrivateDevices=no",
+        "DeviceAllow=char-nvidia* rw",
+        "ProcSubset=all",
+        "SystemCallFilter=@resources",
+    ]
+    assert set(on_processors) <= set(on_gpu)
+    # The last one counts of those with one value.
+    assert on_gpu.index("PrivateDevices=no") > on_gpu.index("PrivateDevices=yes")
+    assert not [line for line in on_processors if "nvidia" in line or "DeviceAllow" in line]
+
+
+@pytest.mark.skipif(not EXPOSURE, reason="this systemd-analyze cannot judge a file")
+def test_with_a_gpu_the_unit_is_still_sandboxed(tmp_path: Path) -> None:
+    file = tmp_path / "clawd-engine.service"
+    file.write_text(engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib"))
+    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", str(file)]
+    judged = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert judged.returncode == 0, judged.stdout.splitlines()[-1:]
+
+
+def test_device_nodes_are_made_before_the_engine_starts(tmp_path: Path) -> None:
+    text = rendered("nvidia/clawd-gpu.service", {})
+    assert "Before=clawd-engine.service docker.service" in text
+    program = tmp_path / "nvidia-modprobe"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    there = text.replace("/usr/bin/nvidia-modprobe", str(program))
+    assert verified(tmp_path / "clawd-gpu.service", there) == (0, "")
 
 
 def test_bot_unit() -> None:

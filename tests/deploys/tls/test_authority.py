@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploys.tls.authority import authority, authority_certificate, remember, trusted_certificate
+from deploys.tls.certificate import KeyPair, new_authority
 from inventory.errors import ClawdError
 from inventory.sections.tls import Acme, Tls
 
@@ -30,6 +31,36 @@ def test_made_once_and_private(tmp_path: Path) -> None:
     assert authority_certificate(state) == first.certificate
     assert [mode(path) for path in (state, state / "ca", state / "ca" / "ca.key")] == [0o700, 0o700, 0o600]
     assert [path.name for path in state.iterdir()] == ["ca"]
+
+
+def test_of_two_that_make_it_at_the_same_moment_both_have_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[KeyPair] = []
+
+    def while_another_is_faster(project: str, now: datetime) -> KeyPair:
+        monkeypatch.undo()
+        made.append(authority(tmp_path, project, DAYS, now))
+        return new_authority(project, now)
+
+    monkeypatch.setattr("deploys.tls.authority.new_authority", while_another_is_faster)
+    assert authority(tmp_path, "p", DAYS, NOW).key_pem == made[0].key_pem
+    assert [path.name for path in tmp_path.iterdir()] == ["ca"]
+
+
+def test_two_that_remember_the_same_certificate_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def while_another_does_too(self: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        remember(tmp_path, "bot1", b"certificate of bot1")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", while_another_does_too)
+    remember(tmp_path, "bot1", b"certificate of bot1")
+    assert [path.name for path in (tmp_path / "tls").iterdir()] == ["bot1.pem"]
 
 
 def test_damaged_or_mixed_files_are_not_replaced_silently(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.deploys.inventories import inventory
         ({"docker": {"base_image": "registry.local:5000/python"}}, "calls the latest"),
         ({"docker": {"base_image": "python:3.11-slim"}}, None),
         ({"docker": {"base_image": f"python@sha256:{'ab' * 32}"}}, None),
+        ({"docker": {"registry_authority": "ca.pem"}}, "no registry is named"),
+        ({"docker": {"registry_authority": "ca.pem", "registry": "r.internal/bots"}}, None),
         ({"docker": {"address_pool": "10.0.0.0/16"}}, "10.0.0.1 of host bot1 lies in 10.0.0.0/16"),
         ({"docker": {"address_pool": "192.168.0.0/24"}}, "too few networks"),
     ],

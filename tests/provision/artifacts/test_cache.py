@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
 from provision.artifacts.cache import Cache, default_folder, digest_of, sha256_of
+from provision.sandbox import Layout
 
 
 def test_an_entry_appears_whole_and_replaces_the_old_one(cache: Cache) -> None:
@@ -42,6 +44,7 @@ def test_what_fails_leaves_the_old_entry_and_nothing_half(cache: Cache) -> None:
 _HOLD = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from provision.artifacts.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 with cache.lock("x"), cache.making("models", "killed") as work:
@@ -97,10 +100,46 @@ def test_pruning_takes_what_was_not_used_and_nothing_of_others(cache: Cache) -> 
 def test_the_folder_is_the_user_s_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CLAWD_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("SUDO_UID", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache/clawd-provision"
     monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "own"))
     assert Cache.default().root == tmp_path / "own"
+
+
+@pytest.fixture
+def called_by_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The home of a person who called the program with sudo, as root's environment is then."""
+    for name in ("CLAWD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "root"))
+    monkeypatch.setenv("SUDO_UID", "65534")
+    monkeypatch.setenv("SUDO_GID", "65534")
+    home = tmp_path / "home" / "anna"
+    home.mkdir(parents=True)
+    monkeypatch.setattr("provision.sudo.pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
+    return home
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be who sudo makes one")
+def test_with_sudo_it_is_the_caller_s_folder_and_stays_theirs(called_by_sudo: Path) -> None:
+    cache = Cache.default()
+    assert cache.root == called_by_sudo / ".cache" / "clawd-provision"
+    assert Layout().cache == cache.root / "sandbox"
+    with cache.lock("engine"), cache.making("engine", "k") as work:
+        (work / "folder").mkdir()
+        (work / "folder" / "file").touch()
+    made = list((called_by_sudo / ".cache").rglob("*"))
+    assert cache.root / "engine" / "k" / "folder" / "file" in made
+    assert {path.stat().st_uid for path in (called_by_sudo / ".cache", *made)} == {65534}
+    assert called_by_sudo.stat().st_uid == 0, "what was there before is left as it was"
+
+
+def test_without_sudo_s_rights_its_variables_mean_nothing(
+    called_by_sudo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.sudo.os.geteuid", lambda: 1000)
+    assert default_folder() == called_by_sudo.parents[1] / "root" / ".cache" / "clawd-provision"
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def add(connection: Connection, inbound: Inbound, owner: int | None) -> int | No
 def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
     """Number and conversation of all of this owner that is not dealt with, oldest first."""
     query = select(table.c.seq, table.c.channel, table.c.chat, table.c.thread)
-    mine = query.where(table.c.outcome.is_(None), table.c.owner == owner)
-    rows = connection.execute(mine.order_by(table.c.seq))
+    # Sorted here: a database that is asked for the order of numbers may go through all there ever were.
+    rows = sorted(connection.execute(query.where(table.c.outcome.is_(None), table.c.owner == owner)))
     return [(row.seq, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 

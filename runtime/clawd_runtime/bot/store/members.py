@@ -16,14 +16,13 @@ from zlib import crc32
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
-from clawd_runtime.bot.store.schema import inbox, members, outbox, roles
+from clawd_runtime.bot.store.schema import inbox, is_open, members, outbox, roles
 from clawd_runtime.bot.values import ConversationKey
 
 LOCKS = 0x636C6177
 """First part of all advisory locks of ours in PostgreSQL ("claw"); the second is a member's number, or 0."""
 NOTICES = "clawd"
 """PostgreSQL's channel of notices."""
-OPEN_STATES = ("pending", "sending")
 About = Literal["inbox", "outbox", "orphans"]
 
 
@@ -100,7 +99,7 @@ def adopt(connection: Connection, member: int, channels: Iterable[str]) -> int:
     served = tuple(channels)
     adopted = 0
     for table in (inbox, outbox):
-        mine = update(table).where(_open(table), table.c.owner.is_(None), table.c.channel.in_(served))
+        mine = update(table).where(is_open[table], table.c.owner.is_(None), table.c.channel.in_(served))
         adopted += connection.execute(mine.values(owner=member)).rowcount
     return adopted
 
@@ -110,7 +109,7 @@ def has_orphans(connection: Connection, channels: Iterable[str]) -> bool:
     served = tuple(channels)
     found = (
         select(table.c.channel)
-        .where(_open(table), table.c.owner.is_(None), table.c.channel.in_(served))
+        .where(is_open[table], table.c.owner.is_(None), table.c.channel.in_(served))
         .limit(1)
         for table in (inbox, outbox)
     )
@@ -120,7 +119,7 @@ def has_orphans(connection: Connection, channels: Iterable[str]) -> bool:
 def begin_leaving(connection: Connection, member: int, keep: Iterable[int]) -> None:
     """Give away all roles, and all messages but those in `keep`, and be given no more."""
     connection.execute(update(members).where(members.c.id == member).values(leaving=1))
-    given = update(inbox).where(inbox.c.owner == member, _open(inbox), inbox.c.seq.not_in(tuple(keep)))
+    given = update(inbox).where(inbox.c.owner == member, is_open[inbox], inbox.c.seq.not_in(tuple(keep)))
     connection.execute(given.values(owner=None))
     connection.execute(delete(roles).where(roles.c.owner == member))
     tell(connection, Notice(0, "orphans"))
@@ -129,7 +128,7 @@ def begin_leaving(connection: Connection, member: int, keep: Iterable[int]) -> N
 def remove(connection: Connection, member: int) -> None:
     """Delete a member; what was its own is nobody's."""
     for table in (inbox, outbox):
-        connection.execute(update(table).where(table.c.owner == member, _open(table)).values(owner=None))
+        connection.execute(update(table).where(table.c.owner == member, is_open[table]).values(owner=None))
     connection.execute(delete(roles).where(roles.c.owner == member))
     connection.execute(delete(members).where(members.c.id == member))
     tell(connection, Notice(0, "orphans"))
@@ -138,7 +137,7 @@ def remove(connection: Connection, member: int) -> None:
 def expel_all(connection: Connection) -> None:
     """Delete all members: whoever holds a SQLite file is alone."""
     for table in (inbox, outbox):
-        connection.execute(update(table).where(_open(table)).values(owner=None))
+        connection.execute(update(table).where(is_open[table]).values(owner=None))
     connection.execute(delete(roles))
     connection.execute(delete(members))
 
@@ -183,7 +182,10 @@ def tell_next(connection: Connection, table: Table, conversation: ConversationKe
     """Tell the owner of what is now the oldest of a conversation that its turn has come."""
     number = table.primary_key.columns[0]
     oldest = (
-        select(number, table.c.owner).where(_open(table), *of(table, conversation)).order_by(number).limit(1)
+        select(number, table.c.owner)
+        .where(is_open[table], *of(table, conversation))
+        .order_by(number)
+        .limit(1)
     )
     row = connection.execute(oldest).one_or_none()
     if row is not None and row.owner not in (None, member):
@@ -193,7 +195,7 @@ def tell_next(connection: Connection, table: Table, conversation: ConversationKe
 def is_behind(connection: Connection, table: Table, conversation: ConversationKey, number: int) -> bool:
     """Whether something older of the conversation is open."""
     key = table.primary_key.columns[0]
-    older = select(key).where(_open(table), *of(table, conversation), key < number).limit(1)
+    older = select(key).where(is_open[table], *of(table, conversation), key < number).limit(1)
     return connection.scalar(older) is not None
 
 
@@ -204,7 +206,3 @@ def of(table: Table, conversation: ConversationKey) -> tuple[ColumnElement[bool]
         table.c.chat == conversation.chat,
         table.c.thread == conversation.thread,
     )
-
-
-def _open(table: Table) -> ColumnElement[bool]:
-    return table.c.outcome.is_(None) if table is inbox else table.c.state.in_(OPEN_STATES)

@@ -12,15 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
 from clawd_runtime.bot.store import members
 from clawd_runtime.bot.store.inbox import Behind
+from clawd_runtime.bot.store.schema import has_failed, is_open
 from clawd_runtime.bot.store.schema import outbox as table
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Reply
 
 FinalState = Literal["sent", "doubtful", "dead"]
-OPEN = ("pending", "sending")
+OPEN = is_open[table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,14 @@ def add(
 def open_deliveries(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
     """Number and conversation of all of this owner that is not finished, oldest first."""
     query = select(table.c.id, table.c.channel, table.c.chat, table.c.thread)
-    rows = connection.execute(
-        query.where(table.c.state.in_(OPEN), table.c.owner == owner).order_by(table.c.id)
-    )
+    # Sorted here: a database that is asked for the order of numbers may go through all there ever were.
+    rows = sorted(connection.execute(query.where(OPEN, table.c.owner == owner)))
     return [(row.id, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 
 def delivery(connection: Connection, id: int, owner: int) -> Delivery | Behind | None:
     """The message of this number; None when it is finished or another owner's."""
-    mine = (table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
+    mine = (table.c.id == id, OPEN, table.c.owner == owner)
     row = connection.execute(select(table).where(*mine)).one_or_none()
     if row is None:
         return None
@@ -74,7 +74,7 @@ def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
     """Record, before anything leaves, that an attempt is made; False when it is another owner's to make."""
     begun = connection.execute(
         update(table)
-        .where(table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
+        .where(table.c.id == id, OPEN, table.c.owner == owner)
         .values(
             state="sending",
             attempts=table.c.attempts + 1,
@@ -93,7 +93,7 @@ def postpone(
     """
     connection.execute(
         update(table)
-        .where(table.c.id == id, table.c.state.in_(OPEN), table.c.owner == owner)
+        .where(table.c.id == id, OPEN, table.c.owner == owner)
         .values(state="sending" if in_doubt else "pending", not_before=until, problem=problem)
     )
 
@@ -113,8 +113,8 @@ def finish(
     That it was sent is true whoever owns it meanwhile, and ends a doubt; any other end is for its owner to
     tell.
     """
-    its_owners = and_(table.c.state.in_(OPEN), table.c.owner == owner)
-    may_end = table.c.state.in_((*OPEN, "doubtful")) if state == "sent" else its_owners
+    its_owners = and_(OPEN, table.c.owner == owner)
+    may_end = or_(OPEN, table.c.state == "doubtful") if state == "sent" else its_owners
     ended = (
         update(table)
         .where(table.c.id == id, may_end)
@@ -135,8 +135,9 @@ def answer(connection: Connection, channel: str, event_id: str) -> str | None:
 
 def depths(connection: Connection) -> dict[str, int]:
     """How many messages are in each state that somebody may have to care about."""
-    query = select(table.c.state, func.count()).where(table.c.state != "sent").group_by(table.c.state)
-    return {row.state: row[1] for row in connection.execute(query)}
+    count = select(table.c.state, func.count()).group_by(table.c.state)
+    found = (connection.execute(count.where(those)) for those in (OPEN, has_failed))
+    return {row.state: row[1] for rows in found for row in rows}
 
 
 def purge(connection: Connection, before: float) -> int:

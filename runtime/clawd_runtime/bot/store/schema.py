@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -107,6 +108,17 @@ outbox = Table(
 )
 outbox_of_event = Index("outbox_of_event", outbox.c.channel, outbox.c.event_id)
 outbox_open = Index("outbox_open", outbox.c.channel, outbox.c.chat, outbox.c.thread, outbox.c.id)
+
+outbox_failed = Index("outbox_failed", outbox.c.state)
+
+# Written out, not bound: SQLite uses an index of some rows only where it reads the same words.
+is_open = {
+    inbox: inbox.c.outcome.is_(None),
+    outbox: outbox.c.state.in_((literal_column("'pending'"), literal_column("'sending'"))),
+}
+"""What tells a message, or a reply, that is not finished."""
+has_failed = outbox.c.state.in_((literal_column("'doubtful'"), literal_column("'dead'")))
+"""What tells a reply that did not arrive, or perhaps not."""
 
 channel_state = Table(
     "channel_state",
@@ -227,6 +239,11 @@ POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
+# Not counted among the steps, so that the last release can still open what this one has written.
+WITHOUT_A_STEP = (
+    "CREATE INDEX IF NOT EXISTS outbox_failed ON outbox (state) WHERE state IN ('doubtful', 'dead')",
+)
+
 
 def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:
     """The steps in the words of this database."""
@@ -245,7 +262,7 @@ def migrate(connection: Connection) -> None:
             f"the database has schema {version}, this release knows up to {len(steps)}",
             advice="run the newer release again, or put the database's backup of that time back",
         )
-    for step in steps[version:]:
+    for step in (*steps[version:], WITHOUT_A_STEP):
         for statement in step:
             connection.execute(text(statement))
     if version < len(steps):

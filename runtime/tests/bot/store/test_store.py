@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import stat
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy.event import listens_for
 
 from clawd_runtime.bot.channels.base import Answer
 from clawd_runtime.bot.rate_limit import Verdict
@@ -454,6 +456,45 @@ def test_what_is_never_recalled_again_is_forgotten(
     of_home = "SELECT text FROM turns WHERE chat = '7' ORDER BY id"
     assert rows(url, of_home) == [("question 4",), ("answer 4",), ("question 5",), ("answer 5",)]
     assert len(rows(url, "SELECT text FROM turns WHERE chat = '8'")) == 4
+
+
+def test_no_message_costs_more_the_more_there_were(path: Path) -> None:
+    """A week of messages is kept: what is done for each one, or every few seconds, reads no whole table."""
+    database = open_database(f"sqlite:///{path}")
+    asked: list[tuple[str, Any]] = []
+    listening = database._backend.engine
+
+    @listens_for(listening, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    async def deal() -> None:
+        store = await joined(database)
+        await store.store(message())
+        task = await store.take(1)
+        assert isinstance(task, Task)
+        await store.recall(HOME)
+        turns = (Turn("user", "hello"), Turn("assistant", "hi"))
+        await store.settle(task, Settlement("answered", (reply(task.inbound),), turns))
+        await store.unfinished()
+        await store.delivery(1)
+        await store.begin_sending(1)
+        await store.postpone(1, 0.0, "429")
+        await store.finish(1, "sent", ref="5")
+        await store.answer_to("telegram", "1")
+        await store.adopt()
+        await store.depths()
+
+    asyncio.run(deal())
+    database.close()
+    plans = sqlite3.connect(path)
+    whole = re.compile(
+        r"SCAN (inbox|outbox|turns|conversations)\b(?! USING (COVERING )?INDEX \w+_(open|failed)$)"
+    )
+    for statement, values in asked:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            steps = [row[3] for row in plans.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert not any(map(whole.search, steps)), (statement, steps)
 
 
 async def _over_a_clock_set_back(database: Database) -> list[Verdict | None]:

@@ -1,0 +1,75 @@
+"""The authority of registries of one's own, where the engine looks for it each time it asks one.
+
+/etc/docker/certs.d/<host[:port]>/ca.crt: docs.docker.com/engine/security/certificates. It is trusted beside
+the public ones, and for that registry alone.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host
+
+from deploys.docker.settings import DockerSettings
+from deploys.ops import files
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments
+from inventory.errors import ArtifactError
+
+FOLDER = "/etc/docker/certs.d"
+NAME = "ca.crt"
+MARK = "# Written by clawd-provision: changes by hand are undone."
+"""Before the certificate, where OpenSSL and Go skip it: other files there are somebody else's."""
+
+
+def trusted(settings: DockerSettings) -> None:
+    """Every registry's authority as declared, and none of ours for others.
+
+    Raises `ArtifactError` when the laptop's file cannot be read.
+    """
+    wanted = authorities(settings)
+    for path in host.get_fact(OwnFact):
+        if f"{path.removesuffix('/' + NAME)}/{NAME}" not in wanted:
+            files.absent(path)
+    for path, content in wanted.items():
+        files.directory(path.rsplit("/", 1)[0])
+        files.put(path, content, check="openssl x509 -noout -in {}")
+
+
+def authorities(settings: DockerSettings) -> dict[str, bytes]:
+    """The files, by their paths on the host. Raises `ArtifactError` as `trusted`."""
+    if settings.registry_authority is None:
+        return {}
+    try:
+        certificate = settings.registry_authority.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"the authority of the registry cannot be read: {error}",
+            advice="put it where `docker.registry_authority` says: a certificate in PEM",
+        ) from error
+    content = f"{MARK}\n".encode() + certificate.strip() + b"\n"
+    return {f"{FOLDER}/{registry}/{NAME}": content for registry in settings.registries}
+
+
+class OwnFact(Fact):
+    """What of ours is there: a folder where nothing else lies in it, else the file."""
+
+    def command(self) -> str:
+        """A script that prints a path a line."""
+        return assignments(folder=FOLDER, name=NAME, mark=MARK) + _OWN
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The lines."""
+        return tuple(filter(None, output))
+
+
+_OWN = r"""
+for file in "$folder"/*/"$name"; do
+    grep -qxF "$mark" "$file" 2>/dev/null || continue
+    if [ "$(ls -A "${file%/*}")" = "$name" ]; then echo "${file%/*}"; else echo "$file"; fi
+done
+true
+"""
