@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -79,7 +76,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         made.write(whole)
         (name,) = whole["tls"]["names"]
         acme.tell("add-a", host=name, addresses=[made.address("web1")])
-        reach = Reach({name: made.address("web1")}, roots(folder / "roots.pem", made.here))
+        reach = Reach({name: made.address("web1")}, acme.roots)
         telegram = enter(telegram_at(made.here, SECRETS["CLAWD_TELEGRAM_TOKEN"], reach))
         telegram.post(
             "chats", id=whole["monitoring"]["alerts"]["telegram_chat"], type="supergroup", title="ops"
@@ -106,14 +103,6 @@ def substitute(
     whole["tls"]["acme"].update(server=acme.directory, authority=str(acme.ca))
     packages = {"mirror": mirror, "key": str(elastic.key), "fingerprint": elastic.fingerprint}
     whole["logs"]["packages"] = packages
-
-
-def roots(file: Path, address: str) -> Path:
-    """A file with the certificate that the ACME server's lead to."""
-    context = ssl._create_unverified_context()
-    with urllib.request.urlopen(f"https://{address}:15000/roots/0", context=context, timeout=10) as answer:
-        file.write_bytes(answer.read())
-    return file
 
 
 def test_a_second_run_changes_nothing(team: Team) -> None:

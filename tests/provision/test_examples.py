@@ -84,7 +84,7 @@ SHOWN = {
     "team": (
         "6034 MiB  4086 MiB model qwen2.5-7b-instruct-q4_k_m (light tier, 7.6B)",
         "2048 MiB data 1536 MiB PostgreSQL",
-        "3072 MiB  2048 MiB Elasticsearch  heap 2048 MiB, and half of it again",
+        "3072 MiB  2048 MiB Elasticsearch  heap 2048 MiB (a quarter of 8192 MiB), and half of it again",
         "16.0 GiB it has",
     ),
     "gpu-70b": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -21,16 +22,20 @@ from typing import Any
 from deploys.tls.certificate import new_authority, new_certificate
 from deploys.tls.settings import TlsSettings
 
-ACME_PORT, DNS_PORT, MANAGEMENT_PORT = 14000, 8053, 8055
+ACME_PORT, ROOTS_PORT, DNS_PORT, MANAGEMENT_PORT = 14000, 14001, 8053, 8055
 LIFETIME_S = 3600
 
 
 @dataclass(frozen=True)
 class Authority:
-    """The server's directory, what its own certificate leads to, and the address of its DNS."""
+    """The server's directory, what its own certificate leads to, and the address of its DNS.
+
+    `roots` is what issued certificates lead to: another at every start.
+    """
 
     directory: str
     ca: Path
+    roots: Path
     dns: str
     management: str
 
@@ -61,7 +66,7 @@ def pebble(folder: Path, address: str) -> Iterator[Authority]:
     (folder / "server.key").write_bytes(server.key_pem)
     config = {
         "listenAddress": f"{address}:{ACME_PORT}",
-        "managementListenAddress": f"{address}:{ACME_PORT + 1}",
+        "managementListenAddress": f"{address}:{ROOTS_PORT}",
         "certificate": str(folder / "server.pem"),
         "privateKey": str(folder / "server.key"),
         "httpPort": 80,
@@ -85,9 +90,14 @@ def pebble(folder: Path, address: str) -> Iterator[Authority]:
                         env={**os.environ, "PEBBLE_VA_NOSLEEP": "1"},
                     )
                 )
-        for port in (MANAGEMENT_PORT, ACME_PORT):
+        for port in (MANAGEMENT_PORT, ACME_PORT, ROOTS_PORT):
             _wait_for(address, port)
-        yield Authority(f"https://{address}:{ACME_PORT}/dir", folder / "ca.pem", dns, f"http://{management}")
+        ca, roots = folder / "ca.pem", folder / "roots.pem"
+        trusting = ssl.create_default_context(cafile=str(ca))
+        root = f"https://{address}:{ROOTS_PORT}/roots/0"
+        with urllib.request.urlopen(root, timeout=10, context=trusting) as answer:
+            roots.write_bytes(answer.read())
+        yield Authority(f"https://{address}:{ACME_PORT}/dir", ca, roots, dns, f"http://{management}")
     finally:
         for process in processes:
             process.terminate()
