@@ -13,7 +13,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
-from deploys.ops.facts import PathFact, PathState
+from deploys.ops.facts import OwnersFact, PathFact, PathState
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.settings import supplies
 
@@ -72,6 +72,15 @@ def directory(
     """A folder with this ownership; folders above it are made when they are missing."""
     arguments.setdefault("name", f"Folder {path}")
     return _directory(path, owner, group, mode, **arguments)
+
+
+def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
+    """What a program has made itself is `owner`'s, and of these modes by path; what is not there, need not be.
+
+    Nothing but owner and mode is looked at: it may be large, and in use.
+    """
+    arguments.setdefault("name", f"Keep private {next(iter(modes))}")
+    return _kept_private(modes, owner, **arguments)
 
 
 def link(path: str, target: str, **arguments: Any) -> OperationMeta:
@@ -171,6 +180,19 @@ if [ -L "$path" ]; then echo "$path is a link, not a folder: remove it first" >&
 chown "$ownership" "$path"
 chmod "$mode" "$path"
 """
+
+
+@operation
+def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringCommand]:
+    there: dict[str, tuple[str, str]] = host.get_fact(OwnersFact, paths=tuple(modes))
+    for path, (its_owner, its_mode) in there.items():
+        if (its_owner, its_mode) == (owner, modes[path]):
+            continue
+        old, new = PathState(owner=its_owner, mode=its_mode), PathState(owner=owner, mode=modes[path])
+        record(Change(path, tuple(ownership(old, new))))
+        yield script(
+            'chown "$owner" "$path" && chmod "$mode" "$path"', path=path, owner=owner, mode=modes[path]
+        )
 
 
 @operation
