@@ -441,7 +441,8 @@ def show(outcome: Outcome, *, plan_shown: bool) -> None:
     if outcome.result:
         show_result(console, outcome.result)
     if outcome.verification:
-        show_verification(console, outcome.verification)
+        # After a change, what holds is counted; who asked for the checks sees each of them.
+        show_verification(console, outcome.verification, every=outcome.result is None)
     for error in (outcome.unreachable or {}).values():
         click.echo(f"not reached: {error}", err=True)
     if outcome.message:
