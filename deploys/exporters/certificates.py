@@ -39,7 +39,9 @@ FILES = (PROGRAM, f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}")
 VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": FOLDERS}
 
 # The program of nginx's certificate tells its end where there is a folder to tell it in: from now on.
-READY = f"test -f {OUTPUT} && {{ [ ! -x {NGINX_PROGRAM} ] || [ -f {NGINX_METRICS} ] || {NGINX_PROGRAM} tell; }}"
+READY = (
+    f"test -f {OUTPUT} && {{ [ ! -x {NGINX_PROGRAM} ] || [ -f {NGINX_METRICS} ] || {NGINX_PROGRAM} tell; }}"
+)
 
 
 def told() -> None:
