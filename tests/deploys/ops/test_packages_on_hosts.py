@@ -90,15 +90,15 @@ set -e
 mkdir -p /srv/{package} && cd /srv/{package}
 for version in 1 2; do
     mkdir -p $version/DEBIAN
-    printf '%s\\n' 'Package: {package}' "Version: $version" 'Architecture: all' 'Maintainer: a <a@example.com>' \
+    printf '%s\\n' 'Package: {package}' "Version: $version" 'Architecture: all' 'Maintainer: a <a@b.example>' \
         'Description: stands for a package with an update' > $version/DEBIAN/control
     dpkg-deb --build -Zgzip $version $version.deb >/dev/null
 done
 dpkg -i 1.deb >/dev/null
 apt-mark auto {package} >/dev/null
 sum() {{ sha256sum "$1" | cut -d ' ' -f 1; }}
-{{ cat 2/DEBIAN/control; echo 'Filename: ./2.deb'; echo "Size: $(stat -c %s 2.deb)"; echo "SHA256: $(sum 2.deb)"
-}} > Packages
+cp 2/DEBIAN/control Packages
+printf '%s\\n' 'Filename: ./2.deb' "Size: $(stat -c %s 2.deb)" "SHA256: $(sum 2.deb)" >> Packages
 printf '%s\\n' 'Origin: x' 'Label: {label}' 'Suite: {suite}' 'Version: 12' "Date: $(date -Ru)" 'SHA256:' \
     " $(sum Packages) $(stat -c %s Packages) Packages" > Release
 echo 'deb [trusted=yes] file:/srv/{package} ./' > /etc/apt/sources.list.d/{package}.list
