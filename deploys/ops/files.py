@@ -75,7 +75,7 @@ def directory(
 
 
 def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
-    """What a program has made itself is `owner`'s, and of these modes by path; what is not there, need not be.
+    """What a program makes itself is `owner`'s, with these modes by path; what is not there need not be.
 
     Nothing but owner and mode is looked at: it may be large, and in use.
     """
@@ -185,14 +185,12 @@ chmod "$mode" "$path"
 @operation
 def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringCommand]:
     there: dict[str, tuple[str, str]] = host.get_fact(OwnersFact, paths=tuple(modes))
-    for path, (its_owner, its_mode) in there.items():
-        if (its_owner, its_mode) == (owner, modes[path]):
-            continue
-        old, new = PathState(owner=its_owner, mode=its_mode), PathState(owner=owner, mode=modes[path])
-        record(Change(path, tuple(ownership(old, new))))
-        yield script(
-            'chown "$owner" "$path" && chmod "$mode" "$path"', path=path, owner=owner, mode=modes[path]
-        )
+    for path, (old_owner, old_mode) in there.items():
+        mode = modes[path]
+        told = ownership(PathState(owner=old_owner, mode=old_mode), PathState(owner=owner, mode=mode))
+        if differences := tuple(told):
+            record(Change(path, differences))
+            yield script('chown "$owner" "$path" && chmod "$mode" "$path"', path=path, owner=owner, mode=mode)
 
 
 @operation
