@@ -90,8 +90,8 @@ set -e
 mkdir -p /srv/{package} && cd /srv/{package}
 for version in 1 2; do
     mkdir -p $version/DEBIAN
-    printf '%s\\n' 'Package: {package}' "Version: $version" 'Architecture: all' 'Maintainer: a <a@b.example>' \
-        'Description: stands for a package with an update' > $version/DEBIAN/control
+    printf '%s\\n' 'Package: {package}' "Version: $version" 'Architecture: all' \
+        'Maintainer: a <a@example.com>' 'Description: has an update' > $version/DEBIAN/control
     dpkg-deb --build -Zgzip $version $version.deb >/dev/null
 done
 dpkg -i 1.deb >/dev/null
