@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from deploys.nvidia.cuda import Cuda, cuda_for
 from deploys.nvidia.gpus import Machine, MachineFact, Modules, modules_for
 from deploys.nvidia.reboot import loaded
-from deploys.nvidia.settings import NvidiaSettings
+from deploys.nvidia.settings import ARCHITECTURES, NvidiaSettings, repository_uri
 from deploys.ops import files, packages, services, sources, units
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError
@@ -22,7 +22,6 @@ PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-driv
 BESIDE = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
 """Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
 DEVICES = "/etc/systemd/system/clawd-gpu.service"
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",
@@ -49,7 +48,9 @@ def apply() -> None:
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
         # The package that keeps the branch would keep the old one.
         packages.removed("nvidia")
-    sources.apt(DRIVER, uri=_repository(settings, machine), suite="/", key=_key(settings.key, "nvidia.key"))
+    sources.apt(
+        DRIVER, uri=repository_uri(settings, machine), suite="/", key=_key(settings.key, "nvidia.key")
+    )
     packages.installed(f"linux-headers-{machine.kernel}", component="nvidia")
     packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
     beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
@@ -126,10 +127,6 @@ def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
     """Whether the kernel runs just the modules that are wanted, so that none are built."""
     there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
     return bool(machine.loaded) and there
-
-
-def _repository(settings: NvidiaSettings, machine: Machine) -> str:
-    return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
 
 
 def _toolkit(settings: NvidiaSettings, machine: Machine) -> None:
