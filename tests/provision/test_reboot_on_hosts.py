@@ -15,7 +15,7 @@ from provision.session import Session
 from tests.hosts import Box, Host, boxes, on_hosts
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=300)
-box = boxes("clrb", 119)
+box = boxes("clrb", 161)
 TREE = "/root/tree"
 LINE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release Build"
 BOT = {"far": {"address": "192.0.2.1", "roles": ["runtime"]}}
