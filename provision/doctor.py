@@ -70,6 +70,7 @@ def examine(inventory: Inventory, session: Session, progress: Progress) -> dict[
 
 def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
     """Everything there is to say about one host."""
+    inventory = _as_found(inventory, host, facts)
     gpu = facts.gpu_memory_mb << 20 if facts.gpu_memory_mb else None
     capacity = capacity_of(inventory, host, memory=facts.memory_mb << 20, gpu_memory=gpu)
     return (
@@ -83,6 +84,18 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_smallness(inventory, host, facts),
         *_refusals(inventory, host, facts),
     )
+
+
+def _as_found(inventory: Inventory, host: str, facts: HostFacts) -> Inventory:
+    """`inventory` for the host as it is: without a GPU the model is computed in its own memory.
+
+    Where there must be one, the component nvidia says that it is missing.
+    """
+    declared = inventory.hosts[host]
+    if facts.gpus != 0 or declared.gpu != "auto":
+        return inventory
+    without = declared.model_copy(update={"gpu": "none", "gpu_memory": None})
+    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: without}})
 
 
 def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
