@@ -182,10 +182,12 @@ class Hosts:
             **{"epoch": int(datetime.now(UTC).timestamp()), "version": "12", **changed}
         )
 
-    def everywhere(self, function: Any) -> dict[str, HostFacts]:
-        return {"one": function("one"), "two": function("two")}
+        self.hosts = ("one", "two")
+        self.silent: set[str] = set()
 
     def run(self, host: str, script: str, *, timeout: float) -> CommandResult:
+        if host in self.silent:
+            raise HostError(f"{host}: no answer within {timeout:.0f} s")
         return CommandResult(True, self.output, "")
 
 
@@ -223,3 +225,12 @@ def test_all_findings_of_all_hosts_at_once() -> None:
         examined(Hosts(version="11", epoch="0"))
     assert len(refused.value.message.splitlines()) == 4
     assert not isinstance(refused.value, CapacityError)
+
+
+def test_a_host_that_does_not_answer_keeps_no_findings_of_others_from_being_told() -> None:
+    hosts = Hosts(version="11")
+    hosts.silent = {"one"}
+    with pytest.raises(HostError) as refused:
+        examined(hosts)
+    assert "one: no answer" in refused.value.message
+    assert [line for line in refused.value.message.splitlines() if line.startswith("two: ")]
