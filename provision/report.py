@@ -186,7 +186,7 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def show_verification(console: Console, verification: Verification, *, every: bool = True) -> None:
-    """Prints a table check × host, then every failed check with what it found.
+    """Prints a table check × host, then every check that failed or could not be tried, with what it found.
 
     Without `every`, a component's checks are counted, and only those that fail somewhere are listed.
     """
@@ -201,13 +201,14 @@ def show_verification(console: Console, verification: Verification, *, every: bo
         names = dict.fromkeys(check.name for check in verification.checks if check.component == component)
         for name in names:
             marks = [_mark(verification, host, component, name) for host in hosts]
-            if every or any("✗" in mark for mark in marks):
+            if every or any("✓" not in mark and "–" not in mark for mark in marks):
                 table.add_row(f"  {escape(name)}", *marks)
     console.print(table)
-    for check in verification.failed:
+    for check in (*verification.failed, *verification.skipped):
         name = escape(f"{check.host}: {check.component}: {check.name}")
         found = _CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))
-        console.print(f"[red]{name}[/red]", highlight=False, soft_wrap=True)
+        color = "yellow" if check.skipped else "red"
+        console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
         console.print(Text(found), soft_wrap=True)
 
 
@@ -216,7 +217,8 @@ def _cell(verification: Verification, host: str, component: str) -> str:
     passed = sum(check.passed for check in mine)
     if not mine:
         return "[dim]–[/dim]"
-    style = "green" if passed == len(mine) else "red"
+    left = {check.skipped for check in mine if not check.passed}
+    style = "red" if False in left else "yellow" if left else "green"
     return f"[{style}]{passed}/{len(mine)}[/{style}]"
 
 
@@ -225,7 +227,9 @@ def _mark(verification: Verification, host: str, component: str, name: str) -> s
     mine = [check for check in verification.checks if (check.host, check.component, check.name) == wanted]
     if not mine:
         return "[dim]–[/dim]"
-    return "[green]✓[/green]" if all(check.passed for check in mine) else "[red]✗[/red]"
+    if any(not check.passed and not check.skipped for check in mine):
+        return "[red]✗[/red]"
+    return "[green]✓[/green]" if all(check.passed for check in mine) else "[yellow]○[/yellow]"
 
 
 def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:

@@ -130,3 +130,25 @@ def test_without_a_terminal_what_changes_is_told_line_by_line() -> None:
         for share in (0.1, 0.2):
             progress.detail("building", share)
     assert screen.getvalue() == "applying\n  web: base: Time zone\n  building\n"
+
+
+def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -> None:
+    checks = (
+        Check("web", "nvidia", "driver is in the kernel", "passed"),
+        Check("web", "nvidia", "a new container gets the gpu", "skipped", "not tried: there is no image"),
+    )
+    found = Verification(checks)
+    assert found.failed == ()
+    assert {key: found.to_json()[key] for key in ("passed", "failed", "skipped")} == {
+        "passed": 1,
+        "failed": 0,
+        "skipped": 1,
+    }
+    for every in (True, False):
+        console, written = plain()
+        show_verification(console, found, every=every)
+        told = written.getvalue()
+        assert "○" in told
+        assert "✗" not in told
+        assert "1/2" in told
+        assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in told

@@ -30,9 +30,12 @@ installed=$(dpkg-query -W -f '${{db:Status-Status}} ${{Version}}\\n' nvidia-open
 mkdir -p {TREE}/proc/driver/nvidia
 echo "{LINE.format("$installed")}" > {VERSION}
 """
-AT_BOOT = """[Service]
+AT_BOOT = f"""[Unit]
+Before=clawd-gpu.service
+[Service]
 Type=oneshot
 ExecStart=/usr/local/sbin/modprobe nvidia
+ExecStart=/bin/rm -rf {TREE}/run {TREE}/dev
 [Install]
 WantedBy=multi-user.target
 """
@@ -63,6 +66,7 @@ class WithGpu(Host):
             "repository": f"{self.repositories}/driver",
             "key": str(self.key),
             "toolkit": True,
+            "engine": True,
             "toolkit_repository": f"{self.repositories}/toolkit",
             "toolkit_key": str(self.key),
             "root": TREE,
@@ -132,6 +136,9 @@ def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu)
     toolkit = {name: version for name, version in installed.items() if "container" in name}
     assert set(toolkit.values()) == {"1.18.0-1"}
     assert len(toolkit) == 4
+    series = "13-1" if host.release == "trixie" else "12-9"
+    assert {f"cuda-cudart-{series}", f"libcublas-{series}"} <= set(installed)
+    host.on(f"test -f {TREE}/dev/nvidia-uvm && rm -r {TREE}/dev")
     assert host.up() == frozenset()
     assert host.failing() == set()
     upgrade = host.on("apt-get -s dist-upgrade | grep '^Inst.*nvidia-\\(open\\|driver\\)' || true")
@@ -142,6 +149,9 @@ def test_damage_is_named_and_repaired(host: WithGpu) -> None:
     host.on("systemctl stop nvidia-persistenced")
     assert host.failing() == {"persistence daemon runs"}
     assert host.up() == {"Service nvidia-persistenced"}
+    host.on("systemctl stop clawd-gpu")
+    assert host.failing() == {"cuda can begin"}
+    assert host.up() == {"Service clawd-gpu"}
     host.on(f"mv {VERSION} /root/version")
     assert "driver sees every gpu" in host.failing()
     host.on(f"mv /root/version {VERSION}")
@@ -155,6 +165,17 @@ def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     assert "driver 580.95.05 is installed and starts with the next boot (now: 575.57.08)" in asked
     assert host.failing() == {"driver is in the kernel"}
     assert host.up(reboot="never") == frozenset()
+    right = shlex.quote(LINE.format("580.95.05"))
+    host.on(
+        f"echo {right} > {VERSION}; mkdir -p {TREE}/run; echo linux-image-x > {TREE}/run/reboot-required.pkgs"
+    )
+    assert host.up(reboot="ask") == frozenset()
+    host.on(f"touch {TREE}/run/reboot-required")
+    assert f"the system asks for a reboot ({TREE}/run/reboot-required: linux-image-x)" in host.told(
+        reboot="ask"
+    )
+    assert host.failing() == {"driver is in the kernel"}
+    assert host.up(reboot="never") == frozenset()
     host.on(
         f"printf %s {shlex.quote(AT_BOOT)} > /etc/systemd/system/kernel-stand-in.service;"
         "systemctl daemon-reload; systemctl enable kernel-stand-in"
@@ -163,6 +184,7 @@ def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     host.up(reboot="auto")
     assert host.on("cat /proc/sys/kernel/random/boot_id") != boot, "it was not rebooted"
     assert host.failing() == set()
+    host.on(f"test -f {TREE}/dev/nvidia-uvm")
     boot = host.on("cat /proc/sys/kernel/random/boot_id")
     assert host.up(reboot="auto") == frozenset()
     assert host.on("cat /proc/sys/kernel/random/boot_id") == boot
@@ -170,7 +192,12 @@ def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
 
 
 def test_another_branch_takes_the_place_of_the_first(host: WithGpu) -> None:
-    host.on(f"rm {VERSION}")
+    variable = f"{TREE}/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    host.on(f"printf '\\006\\000\\000\\000\\001' > {variable}")
+    assert host.up() == frozenset(), "what runs may stay"
+    assert "580.95.05 is loaded, and would be gone at the next boot" in host.told(branch=590)
+    assert host.versions()["nvidia-open"] == "580.95.05-1", "it was removed first"
+    host.on(f"rm {variable}; rm {VERSION}")
     host.up(branch=590)
     assert host.versions()["nvidia-open"] == "590.44.01-1"
     assert host.failing(branch=590) == set()
