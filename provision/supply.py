@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploys.model.settings import local_model
 from deploys.nvidia.cuda import cuda_for
+from deploys.nvidia.driver import driving
 from deploys.nvidia.gpus import Machine, MachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
@@ -87,8 +88,9 @@ def _releases(
         machine = _gpus(session, host, drivers[host]) if host in drivers else None
         if machine is None or not machine.gpus:
             return kind
+        cuda = _cuda(host, drivers[host], machine)
         repositories[host] = _repository(host, drivers[host], machine)
-        return replace(kind, cuda=_cuda(host, drivers[host], machine))
+        return replace(kind, cuda=cuda)
 
     def builder_on(host: str) -> SshBuilder:
         if not may_build:
@@ -123,7 +125,9 @@ def _gpus(session: Session, host: str, settings: NvidiaSettings) -> Machine:
 
 
 def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
+    """Asks first whether the host will have a driver at all: the build takes long."""
     try:
+        driving(machine, settings.branch, settings.modules)
         return str(cuda_for(machine, settings.branch, settings.cuda))
     except ClawdError as error:
         raise HostError(f"{host}: {error.message}", advice=error.advice) from error

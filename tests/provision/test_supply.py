@@ -92,3 +92,9 @@ def test_a_gpu_that_cuda_does_not_know_is_told_before_anything_is_built(
     settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"), cuda="13.1")
     with pytest.raises(HostError, match=r"^gpu: .*Pascal.* is known to CUDA 12\.9 and earlier only"):
         kinds(monkeypatch, {"gpu": "gpu 0000:01:00.0 0x1bb3\n"}, {"gpu": settings})
+
+
+def test_so_is_a_kernel_that_would_refuse_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"))
+    with pytest.raises(HostError, match=r"^gpu: Secure Boot is on"):
+        kinds(monkeypatch, {"gpu": f"{GPU}secure_boot yes\n"}, {"gpu": settings})
