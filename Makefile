@@ -53,8 +53,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml | packages
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable runtime
 	@touch $@
 
-packages:             ## the Debian packages of this machine that the sandbox and the build need
+.PHONY: scratch
+scratch:
 	@mkdir -p $(BUILD) $(PYTEST_DEBUG_TEMPROOT)
+
+packages test-cooperative test-runtime test-plain: scratch
+
+packages:             ## the Debian packages of this machine that the sandbox and the build need
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>&1 | grep -v ' installed$$' || true); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing Debian packages: $(PACKAGES)"; \

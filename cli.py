@@ -170,10 +170,14 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
 
     console = console_of(loaded_from(inventory_name))
     who = user or getpass.getuser()
-    for text in [message] if message is not None else typed_lines():
-        for piece in ask(console, text, user=who, conversation=conversation):
-            click.echo(piece, nl=False)
-        click.echo()
+    if message is not None:
+        say(ask(console, message, user=who, conversation=conversation))
+        return
+    for text in typed_lines():
+        try:
+            say(ask(console, text, user=who, conversation=conversation))
+        except ClawdError as error:
+            click.echo(f"{error}", err=True)
 
 
 @program.group(name="inventory")
@@ -441,7 +445,8 @@ def show(outcome: Outcome, *, plan_shown: bool) -> None:
     if outcome.result:
         show_result(console, outcome.result)
     if outcome.verification:
-        show_verification(console, outcome.verification)
+        # After a change, what holds is counted; who asked for the checks sees each of them.
+        show_verification(console, outcome.verification, every=outcome.result is None)
     for error in (outcome.unreachable or {}).values():
         click.echo(f"not reached: {error}", err=True)
     if outcome.message:
@@ -470,6 +475,18 @@ def confirmed(plan: Plan) -> bool:
         raise ClawdError("there is nobody to ask here", advice="look at the plan, then run again with --yes")
     click.echo(f"Apply {plan.changes} changes? [y/N]: ", nl=False, err=True)
     return typed_line().strip().lower() in {"y", "yes"}
+
+
+def say(answer: Iterator[str]) -> None:
+    """Prints an answer as it comes; a line that was begun is ended, whatever happens."""
+    begun = False
+    try:
+        for piece in answer:
+            begun = True
+            click.echo(piece, nl=False)
+    finally:
+        if begun:
+            click.echo()
 
 
 def typed_lines() -> Iterator[str]:

@@ -39,6 +39,7 @@ PATTERN_WORDS = {
     r"^[a-z0-9][\w.:-]*(/[a-z0-9._-]+)*$": "a registry and a folder in it, such as registry.internal/bots",
     r"^9\.[0-9]+\.[0-9]+$": "a version of the 9 series, such as 9.4.9",
     r"^[0-9A-F]{40}$": "the 40 hexadecimal digits (upper case) of a key's fingerprint",
+    r"^1[2-9]\.[0-9]$": "a version of CUDA from 12.0 on, such as 12.9, in quotes",
     r"^[1-9][0-9]*[smhd]$": "a whole number followed by s, m, h or d, such as 10m",
     r"^[0-9][0-9A-Za-z.+~-]*$": "the version of a package, such as 1.18.0-1",
     r"^(never|([01][0-9]|2[0-3]):[0-5][0-9])$": "a time of day such as 04:30, in quotes, or never",

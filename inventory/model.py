@@ -95,6 +95,9 @@ class Base(Declared):
 
     time_zone: str = Field("Etc/UTC", description="IANA zone name, e.g. Asia/Shanghai.")
     packages: tuple[str, ...] = Field((), description="Additional Debian packages.")
+    upgrade: Literal["never", "security", "all"] = Field(
+        "security", description="Which updates of the distribution's packages `up` installs."
+    )
     operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
     journal_max: str = Field("500M", pattern=r"^[0-9]+[KMG]$", description="Most disk journald may use.")
     ssh_port: Port | None = Field(

@@ -77,6 +77,12 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
                 "POST", console.url, json=body, headers={"Authorization": f"Bearer {token}"}
             ) as answer,
         ):
+            if answer.status_code == 401:
+                raise ClawdError(
+                    f"{console.host}: the bot does not believe who asks",
+                    advice="its console has another secret than this inventory (`up` gives it this one), or "
+                    "the clock here or there is wrong",
+                )
             if answer.status_code != 200:
                 answer.read()
                 raise ClawdError(
@@ -92,14 +98,20 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
 
 
 def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:
-    """The text of the `delta` events; after `done`, what they did not contain. Raises on `error`."""
+    """The text of the `delta` events; after `done`, what they did not contain.
+
+    Raises `ClawdError` on `error`, `ConnectError` when the stream ends before that.
+    """
     shown = ""
     event = ""
     for line in lines:
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
         elif line.startswith("data:"):
-            data = json.loads(line.removeprefix("data:"))
+            try:
+                data = json.loads(line.removeprefix("data:"))
+            except ValueError:
+                break
             if event == "error":
                 raise ClawdError(f"{console.host}: {data['message']}")
             if event == "done":

@@ -6,16 +6,17 @@ refused, all of it on all hosts at once; what may work but is less than promised
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from deploys.registry import COMPONENTS
 from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
-from inventory.errors import CapacityError, HostError
+from inventory.errors import CapacityError, ClawdError, HostError
 from inventory.model import Inventory
 from provision.artifacts.kind import ARCHITECTURES
 from provision.capacity import Capacity, capacity_of, placed_on, shortages, warnings
+from provision.concurrency import outcomes
 from provision.facts import FileSystem, HostFacts, Listener, probe
 from provision.progress import Progress
 from provision.session import Session
@@ -44,8 +45,10 @@ class Finding:
     capacity: bool = False
 
 
-def examine(inventory: Inventory, session: Session, progress: Progress) -> dict[str, HostFacts]:
-    """Asks every connected host what it is; returns that, and tells warnings.
+def examine(
+    inventory: Inventory, session: Session, progress: Progress, hosts: Collection[str] | None = None
+) -> dict[str, HostFacts]:
+    """Asks every connected host, or those of `hosts`, what it is; returns that, and tells warnings.
 
     Raises `HostError` with all findings of all hosts, `CapacityError` where nothing but size is in the way.
     """
@@ -55,9 +58,14 @@ def examine(inventory: Inventory, session: Session, progress: Progress) -> dict[
         script = probe(paths, ask_mirrors=inventory.hosts[host].internet)
         return HostFacts.parse(host, session.run(host, script, timeout=60))
 
-    facts = session.everywhere(ask)
+    answers = outcomes(session.hosts if hosts is None else hosts, ask)
+    facts = {host: told for host, told in answers.items() if isinstance(told, HostFacts)}
     now = datetime.now(UTC)
     found = [item for host, told in facts.items() for item in findings(inventory, host, told, now)]
+    found += [Finding(str(error)) for error in answers.values() if isinstance(error, ClawdError)]
+    for error in answers.values():
+        if isinstance(error, Exception) and not isinstance(error, ClawdError):
+            raise error
     for item in found:
         if not item.refused:
             progress.warn(item.text)
@@ -70,6 +78,7 @@ def examine(inventory: Inventory, session: Session, progress: Progress) -> dict[
 
 def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
     """Everything there is to say about one host."""
+    inventory = _as_found(inventory, host, facts)
     gpu = facts.gpu_memory_mb << 20 if facts.gpu_memory_mb else None
     capacity = capacity_of(inventory, host, memory=facts.memory_mb << 20, gpu_memory=gpu)
     return (
@@ -83,6 +92,18 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_smallness(inventory, host, facts),
         *_refusals(inventory, host, facts),
     )
+
+
+def _as_found(inventory: Inventory, host: str, facts: HostFacts) -> Inventory:
+    """`inventory` for the host as it is: without a GPU the model is computed in its own memory.
+
+    Where there must be one, the component nvidia says that it is missing.
+    """
+    declared = inventory.hosts[host]
+    if facts.gpus != 0 or declared.gpu != "auto":
+        return inventory
+    without = declared.model_copy(update={"gpu": "none", "gpu_memory": None})
+    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: without}})
 
 
 def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:

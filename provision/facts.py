@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from deploys.nvidia.gpus import GPUS
 from inventory.errors import HostError
 from provision.session import CommandResult
 
@@ -42,7 +43,8 @@ class HostFacts:
 
     `components` are those that an earlier run brought. `mirrors` says of each package mirror (`address:port`,
     or the proxy in front of all) whether it accepts a connection; empty where none was asked. `data_disk_mb`
-    is the size of the only disk that nothing is on or mounted from, 0 when there is none or more.
+    is the size of the only disk that nothing is on or mounted from, 0 when there is none or more. `gpus` are
+    those of NVIDIA on its bus, `None` where that was not told; their memory is known only with a driver.
     """
 
     id: str
@@ -59,6 +61,7 @@ class HostFacts:
     listeners: Mapping[int, Listener]
     mirrors: Mapping[str, bool]
     data_disk_mb: int
+    gpus: int | None = None
     refused_settings: tuple[str, ...] = ()
     """Kernel settings that it did not let itself be set to (`deploys.hardening.sysctl`)."""
 
@@ -105,6 +108,7 @@ class HostFacts:
                 },
                 mirrors={where: answer == "yes" for where, answer in rows("mirror")},
                 data_disk_mb=int(told["data_disk_mb"] or 0),
+                gpus=int(told["gpus"]) if told.get("gpus") else None,
                 refused_settings=tuple(told.get("refused", "").split()),
             )
         except (KeyError, ValueError) as error:
@@ -119,7 +123,7 @@ def probe(paths: Iterable[str], *, ask_mirrors: bool = True) -> str:
     """The script that tells a host's facts; `paths` are the folders whose space matters."""
     wanted = " ".join(shlex.quote(path) for path in sorted({"/", *paths}))
     asked = _MIRRORS.replace("MOST", str(MOST_MIRRORS)).replace("SECONDS", str(CONNECT_S))
-    return f"paths={shlex.quote(wanted)}\n{_PROBE}{asked if ask_mirrors else ''}\nexit 0\n"
+    return f"paths={shlex.quote(wanted)}\n{GPUS}{_PROBE}{asked if ask_mirrors else ''}\nexit 0\n"
 
 
 # What an earlier version left no record of is known by what it left.
@@ -156,6 +160,7 @@ publisher() { timeout 5 docker ps --filter "publish=$1" --format '{{.Names}}' 2>
     esac
     echo "listens=${local##*:}|$program|$unit"
 done
+echo "gpus=$(gpus "" | wc -l)"
 ! command -v nvidia-smi >/dev/null ||
     nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sed 's/^/gpu_mb=/'
 # As deploys.disk.devices has it: neither memory, network nor medium that can be taken out, nor too small.

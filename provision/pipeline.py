@@ -85,7 +85,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     """
     assignments = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, assignments)
-    with connected(run) as (session, unreachable):
+    with connected(run, draining=True) as (session, unreachable):
         with Locks(session, session.hosts, "up"):
             whole = with_removals(run, session, assignments)
             plan = make_plan(run, session, whole, may_build=True)
@@ -150,7 +150,7 @@ def verify(run: Run) -> Outcome:
 def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     """Takes the selected components off the selected hosts; without a selection, all of them."""
     check_components(run.selection)
-    with connected(run) as (session, unreachable), Locks(session, session.hosts, "remove"):
+    with connected(run, draining=True) as (session, unreachable), Locks(session, session.hosts, "remove"):
         run.progress.step("plan")
         chosen = run.selection.components
         removing = {
@@ -179,19 +179,22 @@ def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
 
 
 @contextmanager
-def connected(run: Run) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
-    """Connects to the selected hosts.
+def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
+    """Connects to the selected hosts; for `draining`, also to the fronts of their bots that are not selected.
 
-    Raises `ConnectError` naming every host that cannot be reached, unless the run skips those; and
-    `HostError` where commands do not run as root.
+    Raises `ClawdError` that names every host that cannot be reached, unless the run skips those, every one
+    where commands do not run as root, and whatever else is in the way on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    with Session(run.loaded, hosts, run.log) as session:
+    beside = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
+    with Session(run.loaded, hosts, run.log, beside=beside) as session:
         run.progress.step("connect")
         unreachable = session.connect()
-        if unreachable and (not run.skip_unreachable or not session.hosts):
-            raise _together(list(unreachable.values()))
-        session.everywhere(session.require_root)
+        skipping = run.skip_unreachable and session.hosts
+        in_the_way: dict[str, ClawdError] = {} if skipping else dict(unreachable)
+        in_the_way |= _without_root(session)
+        if in_the_way:
+            raise _together(run, session, in_the_way)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
                 lend = partial(_lend_internet, session, host)
@@ -351,10 +354,26 @@ def _only(
     return {host: assignments[host] for host in hosts}
 
 
-def _together(errors: Sequence[ClawdError]) -> ClawdError:
-    if len(errors) == 1:
-        return errors[0]
-    return ConnectError(
-        "\n".join(str(error) for error in errors),
-        advice="nothing was changed on any host; `--skip-unreachable` goes on with the others",
-    )
+def _without_root(session: Session) -> dict[str, ClawdError]:
+    asked = outcomes(session.reached, session.require_root)
+    return {host: error for host, error in asked.items() if isinstance(error, ClawdError)}
+
+
+def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> ClawdError:
+    """These, and what is in the way on the hosts that could be asked: all of it is told at once."""
+    told = list(errors.values())
+    try:
+        doctor.examine(
+            run.loaded.inventory,
+            session,
+            run.progress,
+            [host for host in session.hosts if host not in errors],
+        )
+    except ClawdError as findings:
+        told.append(findings)
+    if len(told) == 1:
+        return told[0]
+    advice = "nothing was changed on any host"
+    if any(isinstance(error, ConnectError) for error in told):
+        advice += "; `--skip-unreachable` goes on with those that can be reached"
+    return HostError("\n".join(str(error) for error in told), advice=advice)

@@ -122,7 +122,8 @@ class TerminalProgress:
 
     def _draw(self) -> Group:
         seconds = time.monotonic() - self._since
-        title = f"{self._step}  {self._detail}  [dim]{seconds:.0f} s[/dim]" if seconds >= 2 else self._step
+        doing = escape(f"{self._step}  {self._detail}".rstrip())
+        title = f"{doing}  [dim]{seconds:.0f} s[/dim]" if seconds >= 2 else doing
         rows: list[Text] = []
         for host, (text, done, total) in list(self._hosts.items()):
             count = f" [dim]{done}/{total}[/dim]" if total else ""
@@ -184,12 +185,15 @@ def show_result(console: Console, result: Result) -> None:
             console.print(f"[red]{escape(host.host)}[/red] {text}", highlight=False, soft_wrap=True)
 
 
-def show_verification(console: Console, verification: Verification) -> None:
-    """Prints a table host × component, then every failed check with what it found."""
-    hosts = sorted({check.host for check in verification.checks})
+def show_verification(console: Console, verification: Verification, *, every: bool = True) -> None:
+    """Prints a table check × host, then every check that failed or could not be tried, with what it found.
+
+    Without `every`, a component's checks are counted, and only those that fail somewhere are listed.
+    """
+    hosts = list(dict.fromkeys(check.host for check in verification.checks))
     components = list(dict.fromkeys(check.component for check in verification.checks))
     table = Table(box=None, pad_edge=False)
-    table.add_column("check")
+    table.add_column("check", overflow="fold")
     for host in hosts:
         table.add_column(escape(host))
     for component in components:
@@ -197,13 +201,14 @@ def show_verification(console: Console, verification: Verification) -> None:
         names = dict.fromkeys(check.name for check in verification.checks if check.component == component)
         for name in names:
             marks = [_mark(verification, host, component, name) for host in hosts]
-            if any("✗" in mark for mark in marks):
+            if every or any("✓" not in mark and "–" not in mark for mark in marks):
                 table.add_row(f"  {escape(name)}", *marks)
     console.print(table)
-    for check in verification.failed:
+    for check in (*verification.failed, *verification.skipped):
         name = escape(f"{check.host}: {check.component}: {check.name}")
         found = _CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))
-        console.print(f"[red]{name}[/red]", highlight=False, soft_wrap=True)
+        color = "yellow" if check.skipped else "red"
+        console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
         console.print(Text(found), soft_wrap=True)
 
 
@@ -212,7 +217,8 @@ def _cell(verification: Verification, host: str, component: str) -> str:
     passed = sum(check.passed for check in mine)
     if not mine:
         return "[dim]–[/dim]"
-    style = "green" if passed == len(mine) else "red"
+    left = {check.skipped for check in mine if not check.passed}
+    style = "red" if False in left else "yellow" if left else "green"
     return f"[{style}]{passed}/{len(mine)}[/{style}]"
 
 
@@ -221,7 +227,9 @@ def _mark(verification: Verification, host: str, component: str, name: str) -> s
     mine = [check for check in verification.checks if (check.host, check.component, check.name) == wanted]
     if not mine:
         return "[dim]–[/dim]"
-    return "[green]✓[/green]" if all(check.passed for check in mine) else "[red]✗[/red]"
+    if any(not check.passed and not check.skipped for check in mine):
+        return "[red]✗[/red]"
+    return "[green]✓[/green]" if all(check.passed for check in mine) else "[yellow]○[/yellow]"
 
 
 def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:

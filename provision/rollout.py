@@ -93,6 +93,12 @@ def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
     )
 
 
+def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
+    """The fronts of these hosts' bots that are not among them: without them nobody could be drained there."""
+    found = [front for host in hosts for front in fronts(inventory, host)]
+    return tuple(front for front in dict.fromkeys(found) if front not in hosts)
+
+
 def roll(
     stages: Sequence[Stage],
     planned: Plan,
@@ -160,7 +166,7 @@ class Drain:
         self._addresses = {
             front: upstream(inventory, front, bot)
             for front in fronts(inventory, bot)
-            if front in session.hosts
+            if front in session.reached
         }
 
     def begin(self) -> None:

@@ -96,6 +96,7 @@ class Session:
         loaded: the inventory.
         hosts: names of the hosts of this run.
         log: where the details of the run are written.
+        beside: further hosts to connect to, which are asked things but not changed.
         connector: pyinfra connector class to use instead of SSH; for tests on scripted hosts.
     """
 
@@ -105,11 +106,13 @@ class Session:
         hosts: Sequence[str],
         log: RunLog,
         *,
+        beside: Sequence[str] = (),
         connector: type[BaseConnector] | None = None,
     ) -> None:
         self._loaded = loaded
         self._log = log
-        self._declared = {name: loaded.inventory.reached(name) for name in hosts}
+        self._beside = frozenset(beside)
+        self._declared = {name: loaded.inventory.reached(name) for name in (*hosts, *beside)}
         self._folder = tempfile.TemporaryDirectory(prefix="clawd-ssh-")
         self.ssh_folder = Path(self._folder.name)
         ssh.write_files(loaded.inventory, self._declared, self.ssh_folder)
@@ -136,7 +139,12 @@ class Session:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that are connected and have not failed."""
+        """The hosts of the run that are connected and have not failed."""
+        return tuple(name for name in self.reached if name not in self._beside)
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """Those, and the ones beside them."""
         return tuple(host.name for host in self._state.inventory if host in self._state.active_hosts)
 
     def connect(self) -> dict[str, ConnectError]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deploys.model.settings import local_model
+from deploys.nvidia.cuda import cuda_for
+from deploys.nvidia.driver import driving
+from deploys.nvidia.gpus import Machine, MachineFact, parse
+from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
-from inventory.errors import ArtifactError, HostError
+from inventory.errors import ArtifactError, ClawdError, HostError
 from inventory.load import Loaded
 from provision.artifacts.builders import SshBuilder
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine_wheel import engine_wheels
+from provision.artifacts.engine_wheel import Repository, engine_wheels
 from provision.artifacts.kind import PROBE, HostKind
 from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
@@ -43,7 +48,13 @@ def gather(
         for host, assigned in assignments.items()
     }
     running = [host for host, names in needs.items() if names & NEED_RELEASE]
-    built = _releases(session, running, progress, may_build=may_build)
+    drivers = {
+        host: item.settings
+        for host in running
+        for item in assignments[host]
+        if isinstance(item.settings, NvidiaSettings) and item.settings.engine
+    }
+    built = _releases(session, running, drivers, progress, may_build=may_build)
     declared = local_model(loaded.inventory)
     model: ModelFile | None = None
     if declared is not None and any(names & NEED_MODEL for names in needs.values()):
@@ -60,13 +71,26 @@ def gather(
 
 
 def _releases(
-    session: Session, hosts: Sequence[str], progress: Progress, *, may_build: bool
+    session: Session,
+    hosts: Sequence[str],
+    drivers: Mapping[str, NvidiaSettings],
+    progress: Progress,
+    *,
+    may_build: bool,
 ) -> dict[str, ReleaseArchive]:
+    repositories: dict[str, Repository] = {}
+
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
         if not done.succeeded:
             raise HostError(f"{host}: it does not say what kind of host it is: {done.stderr.strip()}")
-        return HostKind.from_probe(done.stdout, where=host)
+        kind = HostKind.from_probe(done.stdout, where=host)
+        machine = _gpus(session, host, drivers[host]) if host in drivers else None
+        if machine is None or not machine.gpus:
+            return kind
+        cuda = _cuda(host, drivers[host], machine)
+        repositories[host] = _repository(host, drivers[host], machine)
+        return replace(kind, cuda=cuda)
 
     def builder_on(host: str) -> SshBuilder:
         if not may_build:
@@ -81,9 +105,41 @@ def _releases(
     cache = Cache.default()
     kinds = session.everywhere(kind_of, hosts)
     wanted = set(kinds.values())
-    engines = engine_wheels(wanted, cache, hosts=kinds, connect=builder_on, progress=progress.detail)
+    engines = engine_wheels(
+        wanted,
+        cache,
+        hosts=kinds,
+        connect=builder_on,
+        repositories=repositories,
+        progress=progress.detail,
+    )
     built = {kind: release_for(kind, engines[kind], cache, progress=progress.detail) for kind in wanted}
     return {host: built[kind].archive for host, kind in kinds.items()}
+
+
+def _gpus(session: Session, host: str, settings: NvidiaSettings) -> Machine:
+    done = session.run(host, MachineFact().command(settings.root), timeout=30)
+    if not done.succeeded:
+        raise HostError(f"{host}: it does not say which GPUs it has: {done.stderr.strip()}")
+    return parse(done.stdout.splitlines())
+
+
+def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
+    """Asks first whether the host will have a driver at all: the build takes long."""
+    try:
+        driving(machine, settings.branch, settings.modules)
+        return str(cuda_for(machine, settings.branch, settings.cuda))
+    except ClawdError as error:
+        raise HostError(f"{host}: {error.message}", advice=error.advice) from error
+
+
+def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Repository:
+    if settings.key is None:
+        raise ArtifactError(
+            f"{host}: there is no `nvidia.key` to trust CUDA's packages by",
+            advice="save the repository's public key, and write its path as `nvidia.key`",
+        )
+    return Repository(repository_uri(settings, machine), settings.key)
 
 
 def _overrides(loaded: Loaded) -> Path | None:

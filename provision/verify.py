@@ -37,7 +37,7 @@ CONNECTION_KEPT = "60s"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The outcome of one check on one host. `outcome` is passed, failed or error."""
+    """The outcome of one check on one host. `outcome` is passed, failed, error or skipped."""
 
     host: str
     component: str
@@ -51,6 +51,11 @@ class Check:
         """Whether what was checked holds."""
         return self.outcome == "passed"
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it could not be tried, for a reason that `message` tells; neither good nor bad."""
+        return self.outcome == "skipped"
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -61,13 +66,19 @@ class Verification:
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that do not hold."""
-        return tuple(check for check in self.checks if not check.passed)
+        return tuple(check for check in self.checks if not check.passed and not check.skipped)
+
+    @property
+    def skipped(self) -> tuple[Check, ...]:
+        """The checks that could not be tried."""
+        return tuple(check for check in self.checks if check.skipped)
 
     def to_json(self) -> dict[str, Any]:
         """The outcomes as JSON-able data: what `verify --json` prints."""
         return {
-            "passed": len(self.checks) - len(self.failed),
+            "passed": sum(check.passed for check in self.checks),
             "failed": len(self.failed),
+            "skipped": len(self.skipped),
             "checks": [asdict(check) for check in self.checks],
         }
 

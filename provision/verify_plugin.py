@@ -72,6 +72,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def _message(report: pytest.TestReport) -> str:
     if report.outcome == "passed":
         return ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
     return "\n".join(text.splitlines()[:MESSAGE_LINES])

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import cli as program
-from inventory.errors import LockHeldError
+from inventory.errors import ConnectError, LockHeldError
 from provision import concurrency, pipeline
 from provision.plan import HostPlan, Plan, PlannedOperation
 from provision.sandbox.host import HostRecord, write_record
@@ -329,3 +329,22 @@ def test_removing_a_component_that_there_is_not_is_told_before_any_host_is_reach
     assert "--tags ngnix: there is no such component" in done.stderr
     assert "did you mean nginx?" in done.stderr
     assert "cannot be reached" not in done.stderr
+
+
+def test_a_conversation_goes_on_after_an_answer_that_failed(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(_: object, text: str, **__: object) -> Iterator[str]:
+        yield f"about {text}: "
+        if text == "rain":
+            raise ConnectError("front: the answer broke off", advice="ask again")
+        yield "fine"
+
+    monkeypatch.setattr("provision.chat.ask", ask)
+    monkeypatch.setattr("provision.chat.console_of", lambda _: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("rain\nsun\n"))
+    assert in_process("chat", "-i", "prod") == 0
+    told = capsys.readouterr()
+    assert told.out == "about rain: \nabout sun: fine\n"
+    assert "the answer broke off\n  → ask again" in told.err
+    assert in_process("chat", "-i", "prod", "-m", "rain") == 1

@@ -11,7 +11,7 @@ from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
 from deploys.base.settings import BaseSettings
-from deploys.ops import accounts, files, packages, services
+from deploys.ops import accounts, files, packages, services, upgrades
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, connection_of
@@ -52,6 +52,8 @@ def apply() -> None:
     settings = settings_of("base", BaseSettings)
     packages.installed(*settings.packages, component="base")
     _folders()
+    if settings.upgrade != "never":
+        upgrades.current(settings.upgrade)
     _time_zone(settings.time_zone)
     _journal(settings.journal_max)
     _operators(settings.operators)
@@ -73,6 +75,7 @@ def remove() -> None:
     _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
     _no_operators()
     packages.removed("base")
+    files.absent(upgrades.RECORD)
     for folder in FOLDERS:
         _empty_folder(folder, name=f"No folder {folder}")
     _group_without_users("clawd", name="No group clawd")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
@@ -20,6 +22,7 @@ class BaseSettings(ComponentSettings):
 
     packages: tuple[str, ...] = Field(ALWAYS, description="Debian packages, all of them.")
     operators: tuple[Operator, ...] = ()
+    upgrade: Literal["never", "security", "all"] = "security"
     time_zone: str = "Etc/UTC"
     journal_max: str = "500M"
     ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
@@ -31,6 +34,7 @@ def settings_for(inventory: Inventory, host: str) -> BaseSettings:
     return BaseSettings(
         packages=tuple(sorted({*ALWAYS, *base.packages})),
         operators=base.operators,
+        upgrade=base.upgrade,
         time_zone=base.time_zone,
         journal_max=base.journal_max,
         ssh_port=base.ssh_port,

@@ -61,6 +61,29 @@ def first(folder: str, **arguments: Any) -> OperationMeta:
     return _first(folder, **arguments)
 
 
+def told(**arguments: Any) -> OperationMeta:
+    """What the last backup came to is among the host's metrics, also when these came after it."""
+    arguments.setdefault("name", "Last backup told to metrics")
+    return _told(**arguments)
+
+
+class UntoldFact(Fact):
+    """Whether there are backups that metrics do not know of."""
+
+    def command(self) -> str:
+        """A script that prints yes, or nothing."""
+        return f"[ ! -x {METRICS} ] || [ -f {METRICS_FILE} ] || echo yes"
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Whether it said yes."""
+        return output[:1] == ["yes"]
+
+
 class DumpsFact(Fact):
     """The dumps in a folder, the newest last."""
 
@@ -103,6 +126,21 @@ def _first(folder: str) -> Iterator[StringCommand]:
     yield script(_FIRST)
 
 
+@operation
+def _told() -> Iterator[StringCommand]:
+    if host.get_fact(UntoldFact):
+        record(Change(METRICS_FILE, ("of the last backup",)))
+        yield script(_TELL, environment=ENVIRONMENT, metrics=METRICS)
+
+
+# As after a backup: with the environment and the result of its service.
+_TELL = r"""
+set -eu
+set -a
+. "$environment"
+SERVICE_RESULT=$(systemctl show --property Result --value clawd-database-backup.service)
+exec "$metrics"
+"""
 _FIRST = r"""
 systemctl start clawd-database-backup.service && exit 0
 journalctl --no-pager --quiet --lines 20 --unit clawd-database-backup.service >&2

@@ -16,6 +16,8 @@ from deploys.grafana.config import CERTIFICATE as GRAFANA
 from deploys.kibana.deploy import TLS as KIBANA
 from deploys.logstash.deploy import TLS as LOGSTASH
 from deploys.ops import files, services, units
+from deploys.tls.renewal import METRICS as NGINX_METRICS
+from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM
 
 FOLDERS = {
     "database": DATABASE,
@@ -36,6 +38,11 @@ UNITS = "/etc/systemd/system"
 FILES = (PROGRAM, f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}")
 VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": FOLDERS}
 
+# The program of nginx's certificate tells its end where there is a folder to tell it in: from now on.
+READY = (
+    f"test -f {OUTPUT} && {{ [ ! -x {NGINX_PROGRAM} ] || [ -f {NGINX_METRICS} ] || {NGINX_PROGRAM} tell; }}"
+)
+
 
 def told() -> None:
     """When they end is written every hour."""
@@ -43,7 +50,7 @@ def told() -> None:
     files.template("exporters/certificate-metrics", PROGRAM, {}, check=COMPILES)
     for unit in (SERVICE, TIMER):
         files.template(f"exporters/{unit}", f"{UNITS}/{unit}", VALUES)
-    services.converge(TIMER, inputs="", watch=FILES, ready=f"test -f {OUTPUT}")
+    services.converge(TIMER, inputs="", watch=FILES, ready=READY)
 
 
 def absent() -> None:

@@ -7,6 +7,7 @@ import shlex
 from pyinfra import host
 from pyinfra.api import deploy
 
+from deploys.database import backups
 from deploys.exporters import account, certificates, database, gpu
 from deploys.exporters.exporter import (
     ACCOUNT,
@@ -42,6 +43,8 @@ def apply() -> None:
         _with(exporter, settings)
     gpu.measured(settings.root)
     certificates.told()
+    if settings.database:
+        backups.told()
 
 
 @deploy("Remove exporters")

@@ -8,21 +8,19 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.nvidia.cuda import Cuda, cuda_for
-from deploys.nvidia.gpus import Machine, MachineFact, Modules, modules_for
+from deploys.nvidia.driver import PACKAGES, driving
+from deploys.nvidia.gpus import Machine, MachineFact, Modules
 from deploys.nvidia.reboot import loaded
-from deploys.nvidia.settings import NvidiaSettings
+from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.ops import files, packages, services, sources, units
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError
 
 SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
-PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
-"""NVIDIA's metapackages; the same for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
 BESIDE = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
 """Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
 DEVICES = "/etc/systemd/system/clawd-gpu.service"
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",
@@ -49,7 +47,9 @@ def apply() -> None:
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
         # The package that keeps the branch would keep the old one.
         packages.removed("nvidia")
-    sources.apt(DRIVER, uri=_repository(settings, machine), suite="/", key=_key(settings.key, "nvidia.key"))
+    sources.apt(
+        DRIVER, uri=repository_uri(settings, machine), suite="/", key=_key(settings.key, "nvidia.key")
+    )
     packages.installed(f"linux-headers-{machine.kernel}", component="nvidia")
     packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
     beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
@@ -105,31 +105,9 @@ def _skip(settings: NvidiaSettings) -> None:
 
 def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
     try:
-        modules = modules_for(machine.gpus, settings.branch, settings.modules)
+        return driving(machine, settings.branch, settings.modules)
     except ClawdError as error:
         raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
-    if machine.secure_boot and not _stays(machine, modules, settings.branch):
-        now = f"; {machine.loaded} is loaded, and would be gone at the next boot" if machine.loaded else ""
-        raise HostError(
-            f"{host.name}: Secure Boot is on, and its kernel refuses modules that are built on the host{now}",
-            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install "
-            f"{PACKAGES[modules]} of branch {settings.branch} by hand; where that is loaded, a run goes on",
-        )
-    if machine.architecture not in ARCHITECTURES:
-        raise HostError(
-            f"{host.name}: NVIDIA has no driver for {machine.architecture}", advice="write `gpu: none`"
-        )
-    return modules
-
-
-def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
-    """Whether the kernel runs just the modules that are wanted, so that none are built."""
-    there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
-    return bool(machine.loaded) and there
-
-
-def _repository(settings: NvidiaSettings, machine: Machine) -> str:
-    return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
 
 
 def _toolkit(settings: NvidiaSettings, machine: Machine) -> None:

@@ -111,17 +111,25 @@ reboot_asked() {
 }
 """
 
-# Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI Code and ID Assignment Specification).
+# A line `gpu ADDRESS DEVICE DRIVER` each. Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI
+# Code and ID Assignment Specification).
+GPUS = r"""
+gpus() {
+    for device in "$1"/sys/bus/pci/devices/*; do
+        [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
+        case $(cat "$device/class") in 0x0300*|0x0302*) ;; *) continue ;; esac
+        bound=$(readlink "$device/driver" || true)
+        echo "gpu ${device##*/} $(cat "$device/device") ${bound##*/}"
+    done
+}
+"""
+
 # The fifth byte of the variable SecureBoot is its value (UEFI specification, section 3.3).
 _MACHINE = (
-    REBOOT_ASKED
+    GPUS
+    + REBOOT_ASKED
     + r"""
-for device in "$root"/sys/bus/pci/devices/*; do
-    [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
-    case $(cat "$device/class") in 0x0300*|0x0302*) ;; *) continue ;; esac
-    bound=$(readlink "$device/driver" || true)
-    echo "gpu ${device##*/} $(cat "$device/device") ${bound##*/}"
-done
+gpus "$root"
 for variable in "$root"/sys/firmware/efi/efivars/SecureBoot-*; do
     [ -f "$variable" ] && [ "$(od -An -tu1 -j4 -N1 "$variable" | tr -d ' ')" = 1 ] && echo "secure_boot yes"
 done

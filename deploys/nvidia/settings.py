@@ -9,6 +9,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from deploys.model.settings import computes_on_gpu, local_model
+from deploys.nvidia.gpus import Machine
 from inventory.model import Inventory
 
 # By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and the modules while they are built.
@@ -18,6 +19,10 @@ LIBRARIES = 1024**3
 
 ROOT = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
 """The one way in which every component that looks for GPUs may be shown some."""
+
+
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
+"""Folders of NVIDIA's repository by what dpkg calls an architecture."""
 
 
 class EngineGpu(ComponentSettings):
@@ -69,6 +74,11 @@ def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
         engine=computes_on_gpu(inventory, host),
         containers=inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles,
     )
+
+
+def repository_uri(settings: NvidiaSettings, machine: Machine) -> str:
+    """The address of NVIDIA's packages for `machine`, which is of one of `ARCHITECTURES`."""
+    return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
 
 
 def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:

@@ -79,6 +79,24 @@ fi
 """
 
 
+class OwnersFact(Fact):
+    """Owner and mode of some paths, without a look into them; those that are not there are left out."""
+
+    def command(self, paths: tuple[str, ...]) -> str:
+        """A script that prints a line for each path."""
+        return f"stat -c '%a %U %n' {' '.join(map(shlex.quote, paths))} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> dict[str, tuple[str, str]]:
+        """Nothing there."""
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, tuple[str, str]]:
+        """Turn the lines into owner and mode (four octal digits) by path."""
+        rows = [line.split(" ", 2) for line in output]
+        return {path: (owner, mode.rjust(4, "0")) for mode, owner, path in rows}
+
+
 class PushedFact(Fact):
     """State of a large file: its digest is computed only when the file changed since `record` was written."""
 

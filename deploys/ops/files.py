@@ -13,7 +13,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
-from deploys.ops.facts import PathFact, PathState
+from deploys.ops.facts import OwnersFact, PathFact, PathState
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.settings import supplies
 
@@ -72,6 +72,15 @@ def directory(
     """A folder with this ownership; folders above it are made when they are missing."""
     arguments.setdefault("name", f"Folder {path}")
     return _directory(path, owner, group, mode, **arguments)
+
+
+def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
+    """What a program makes itself is `owner`'s, with these modes by path; what is not there need not be.
+
+    Nothing but owner and mode is looked at: it may be large, and in use.
+    """
+    arguments.setdefault("name", f"Keep private {next(iter(modes))}")
+    return _kept_private(modes, owner, **arguments)
 
 
 def link(path: str, target: str, **arguments: Any) -> OperationMeta:
@@ -171,6 +180,17 @@ if [ -L "$path" ]; then echo "$path is a link, not a folder: remove it first" >&
 chown "$ownership" "$path"
 chmod "$mode" "$path"
 """
+
+
+@operation
+def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringCommand]:
+    there: dict[str, tuple[str, str]] = host.get_fact(OwnersFact, paths=tuple(modes))
+    for path, (old_owner, old_mode) in there.items():
+        mode = modes[path]
+        told = ownership(PathState(owner=old_owner, mode=old_mode), PathState(owner=owner, mode=mode))
+        if differences := tuple(told):
+            record(Change(path, differences))
+            yield script('chown "$owner" "$path" && chmod "$mode" "$path"', path=path, owner=owner, mode=mode)
 
 
 @operation

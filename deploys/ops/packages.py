@@ -109,7 +109,7 @@ def _removed(component: str, keep_configuration: bool) -> Iterator[StringCommand
     )
 
 
-_APT = r"""
+APT = r"""
 set -u
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 apt() {
@@ -124,7 +124,7 @@ fi
 # `$packages`, `$wanted` and `$options` are lists of words, hence not quoted. What an installation brings is
 # written down before it begins as the names that were there, so that one cut off midway is known as well.
 _INSTALL = (
-    _APT
+    APT
     + r"""
 install() { apt install --no-install-recommends --allow-downgrades -- $packages; }
 there() { dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p' | sort -u; }
@@ -171,7 +171,7 @@ done
 
 _REMOVE = (
     "options=\n"
-    + _APT
+    + APT
     + r"""
 [ ! "$packages" ] || apt "$action" -- $packages || exit 1
 # What stays for the sake of others is theirs from now on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from deploys.ops.checks import runs_as_started
@@ -25,12 +26,17 @@ def test_configuration_is_as_declared(host: Any, settings: PrometheusSettings) -
 
 
 def test_every_target_is_up(host: Any, settings: PrometheusSettings) -> None:
-    answer = api(host, "/api/v1/targets?state=active")["activeTargets"]
-    seen = {(target["labels"]["job"], target["labels"]["host"]): target for target in answer}
-    wanted = {(job.name, target.host) for job in settings.jobs for target in job.targets}
-    assert seen.keys() == wanted
-    down = {place: target["lastError"] for place, target in seen.items() if target["health"] == "down"}
-    assert not down
+    seen = targets(host)
+    assert seen.keys() == {(job.name, target.host) for job in settings.jobs for target in job.targets}
+    # What was asked before it had started is asked once more: that may be as long ago as the interval.
+    asked = {place: target["lastScrape"] for place, target in seen.items()}
+    deadline = time.monotonic() + 1.5 * settings.scrape_interval
+    while any(seen[place]["lastScrape"] == asked[place] for place in down(seen)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+        seen = targets(host)
+    assert not down(seen)
 
 
 def test_every_rule_is_evaluated(host: Any, settings: PrometheusSettings) -> None:
@@ -47,6 +53,17 @@ def test_alertmanager_is_known(host: Any) -> None:
 def test_only_this_host_reaches_it(host: Any) -> None:
     listening = host.check_output("ss -Hltn sport = :%s", str(PORT)).splitlines()
     assert [line.split()[3] for line in listening] == [f"127.0.0.1:{PORT}"]
+
+
+def targets(host: Any) -> dict[tuple[str, str], Any]:
+    """What Prometheus knows of every target, by job and host."""
+    active = api(host, "/api/v1/targets?state=active")["activeTargets"]
+    return {(target["labels"]["job"], target["labels"]["host"]): target for target in active}
+
+
+def down(seen: dict[tuple[str, str], Any]) -> dict[tuple[str, str], str]:
+    """The targets that did not answer, and why."""
+    return {place: target["lastError"] for place, target in seen.items() if target["health"] == "down"}
 
 
 def api(host: Any, path: str) -> Any:

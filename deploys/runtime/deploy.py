@@ -34,6 +34,7 @@ ENGINE_CONFIG = "/etc/clawd/engine.json"
 BOT_CONFIG = "/etc/clawd/bot.json"
 ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 CONVERSATIONS = "/var/lib/clawd-bot"
+DATABASE_FILES = tuple(f"{CONVERSATIONS}/bot.db{part}" for part in ("", "-wal", "-shm"))
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
 
 UNPACKED_RATIO = 5
@@ -182,6 +183,10 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         "release": running.id,
     }
     _unit(BOT_UNIT, values, running.templates)
+    if settings.database is None:
+        # systemd sees to the folder when the bot starts, the bot to the file when it makes it; neither later.
+        modes = {CONVERSATIONS: "0700", **dict.fromkeys(DATABASE_FILES, "0600")}
+        files.kept_private(modes, owner="clawd-bot")
     services.converge(
         "clawd-bot",
         inputs="",

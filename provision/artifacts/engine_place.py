@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inventory.errors import ArtifactError
 from provision.artifacts.kind import HostKind
@@ -30,24 +30,29 @@ def choose_builders(
     this_machine: HostKind | None,
     hosts: Mapping[str, HostKind],
     there: Collection[HostKind] = (),
+    compilers: Collection[str] = (),
 ) -> Choice:
-    """Chooses so that each architecture is built at most once.
+    """Chooses so that each architecture, and each CUDA of it, is built at most once.
 
     A build runs on machines of its architecture whose C library is not older; the newest of those that are
     `there` already is taken. What none of them serves is built on this machine when its C library is not too
-    new for any of them, else on the host with the oldest one. Raises ArtifactError when no machine can.
+    new for any of them, else on the host with the oldest one. What is made for GPUs is built on a host that
+    has such, or on this machine if that is among `compilers`, the kinds of CUDA that it has a compiler for.
+    Raises ArtifactError when no machine can.
     """
     built_on: dict[HostKind, HostKind] = {}
     builds: list[Place] = []
-    unserved: dict[str, list[HostKind]] = {}
+    unserved: dict[tuple[str, str], list[HostKind]] = {}
     for kind in sorted(set(kinds)):
         usable = [other for other in there if kind.runs_builds_of(other)]
         if usable:
             built_on[kind] = max(usable, key=lambda other: other.libc_version)
         else:
-            unserved.setdefault(kind.architecture, []).append(kind)
-    for architecture, waiting in unserved.items():
-        place = _place(architecture, waiting, this_machine, hosts)
+            unserved.setdefault((kind.architecture, kind.cuda), []).append(kind)
+    for (architecture, cuda), waiting in unserved.items():
+        able = this_machine and (not cuda or cuda in compilers)
+        here = replace(this_machine, cuda=cuda) if able and this_machine else None
+        place = _place(architecture, waiting, here, hosts)
         builds.append(place)
         built_on |= dict.fromkeys(waiting, place.kind)
     return Choice(built_on, tuple(builds))

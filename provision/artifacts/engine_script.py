@@ -1,8 +1,9 @@
 """The shell script that builds llama-cpp-python on a machine, from what was put there.
 
 The build is for every CPU of its architecture: llama.cpp comes with one back end for each level of
-instructions, and the engine loads the best that the host can run (`GGML_CPU_ALL_VARIANTS`). Nothing but the
-C++ compiler is fetched on the machine, and only when it is missing.
+instructions, and the engine loads the best that the host can run (`GGML_CPU_ALL_VARIANTS`). Where GPUs are to
+compute there is one more (`GGML_CUDA`), for just their architectures. Nothing but the C++ compiler, and
+NVIDIA's from the repository of the inventory, is fetched on the machine, and only when it is missing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from deploys.nvidia.cuda import Cuda
+
 SDIST = "llama.tar.gz"
 TOOLS = "tools.tar.gz"
+KEY = "repository.key"
 OUT = "out"
-"""Names in the build folder: the source archive, cmake and its companions, and where the wheel appears."""
+"""Names in the build folder: the source archive, cmake and its companions, the key of the repository of
+CUDA's compiler, and where the wheel appears."""
 
 CAPABILITIES = "cpu-variants"
 _CMAKE_ARGS = (
@@ -29,8 +34,9 @@ _CMAKE_ARGS = (
 _TARGETS = ("llama", "llama-common")
 """llama-common is not used; the install step of the package wants it."""
 
-_FREE_MB = 1500
-_MEMORY_PER_JOB_KB = 1_200_000
+_FREE_MB, _FREE_MB_CUDA = 1500, 8000
+_MEMORY_PER_JOB_KB, _MEMORY_PER_JOB_KB_CUDA = 1_200_000, 3_000_000
+"""By what compilers take; those of CUDA are of its documents and not measured."""
 _EPOCH = 315532800
 """1980-01-01, the earliest time that a zip file can carry."""
 
@@ -39,16 +45,43 @@ _STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a machine is to build: `sudo` for what needs root, and whether it may install the compiler."""
+    """How a machine is to build: `sudo` for what needs root, and whether it may install compilers.
+
+    With `cuda` also for GPUs; `repository` is the address of NVIDIA's packages for the machine, trusted by
+    the key that was put into the folder.
+    """
 
     folder: str
     sudo: bool = False
     install_compiler: bool = False
+    cuda: Cuda | None = None
+    repository: str = ""
+    armored: bool = True
 
 
-def recipe_text() -> str:
+def capabilities(cuda: Cuda | None) -> str:
+    """What a build can do, as part of a name."""
+    return f"{CAPABILITIES}-{cuda}" if cuda else CAPABILITIES
+
+
+def recipe_text(cuda: Cuda | None = None) -> str:
     """Everything about a build that decides what comes out; part of the key in the cache."""
-    return " ".join((*_CMAKE_ARGS, *_TARGETS, CAPABILITIES))
+    return " ".join((*cmake_arguments(cuda), *_TARGETS, CAPABILITIES))
+
+
+def cmake_arguments(cuda: Cuda | None) -> tuple[str, ...]:
+    """The settings of llama.cpp's build (its docs/build.md and ggml/src/ggml-cuda/CMakeLists.txt)."""
+    if cuda is None:
+        return _CMAKE_ARGS
+    architectures = ";".join(f"{name}-real" for name in cuda.architectures)
+    return (
+        *_CMAKE_ARGS,
+        "-DGGML_CUDA=ON",
+        "-DGGML_CUDA_NCCL=OFF",
+        f"-DCMAKE_CUDA_COMPILER={cuda.folder}/bin/nvcc",
+        f"-DCUDAToolkit_ROOT={cuda.folder}",
+        f"-DCMAKE_CUDA_ARCHITECTURES={architectures}",
+    )
 
 
 def step_of(line: str) -> float | None:
@@ -76,32 +109,75 @@ def build_script(recipe: Recipe) -> str:
     The machine's standard input is held open while the result is wanted: when it closes, the build and
     everything it started end, and the folder is removed.
     """
-    install = _INSTALL if recipe.install_compiler else _EXPLAIN
+    cuda = recipe.cuda
     return _SCRIPT.format(
         folder=shlex.quote(recipe.folder),
-        compiler=install.format(sudo="sudo -n" if recipe.sudo else ""),
-        free_mb=_FREE_MB,
-        memory=_MEMORY_PER_JOB_KB,
+        bring=(_BRING if recipe.install_compiler else _EXPLAIN).format(sudo="sudo -n" if recipe.sudo else ""),
+        cuda=_cuda(cuda, recipe) if cuda else "",
+        free_mb=_FREE_MB_CUDA if cuda else _FREE_MB,
+        memory=_MEMORY_PER_JOB_KB_CUDA if cuda else _MEMORY_PER_JOB_KB,
         sdist=SDIST,
         tools=TOOLS,
         out=OUT,
-        cmake_args=shlex.quote(" ".join(_CMAKE_ARGS)),
+        cmake_args=shlex.quote(" ".join(cmake_arguments(cuda))),
         targets=shlex.quote(";".join(_TARGETS)),
         epoch=_EPOCH,
     )
 
 
-_EXPLAIN = "fail 'there is no C++ compiler: apt-get install --no-install-recommends g++'"
+def _cuda(cuda: Cuda, recipe: Recipe) -> str:
+    keyring = f"/etc/apt/keyrings/clawd-engine-build.{'asc' if recipe.armored else 'gpg'}"
+    return _CUDA.format(
+        folder=cuda.folder,
+        packages=" ".join(cuda.compiler),
+        add=_ADD.format(keyring=keyring, key=KEY, uri=shlex.quote(recipe.repository))
+        if recipe.install_compiler
+        else "",
+    )
 
-_INSTALL = """\
-  apt_get() {{ {sudo} env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }}
-  packages() {{ dpkg-query -W -f '${{Package}}\\n' | sort -u; }}
-  echo 'installing the C++ compiler'
-  packages > packages.before
+
+# `bring WHAT PACKAGE …` on somebody's own machine: it only says what is missing.
+_EXPLAIN = """\
+bring() {{ what=$1; shift; fail "there is no $what: apt-get install --no-install-recommends $*"; }}
+clean() {{ :; }}"""
+
+# What comes is told from what was there, so that a build that is broken off leaves nothing either.
+_BRING = """\
+root() {{ {sudo} "$@"; }}
+apt_get() {{ root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }}
+packages() {{ dpkg-query -W -f '${{Package}}\\n' | sort -u; }}
+bring() {{
+  echo "installing the $1"
+  shift
+  [ -f packages.before ] || packages > packages.before
   apt_get update || fail 'the package index cannot be refreshed (sudo without password? network?)'
-  apt_get install --no-install-recommends g++ || fail 'g++ cannot be installed'
+  apt_get install --no-install-recommends "$@" || fail "$* cannot be installed"
+}}
+clean() {{
+  [ ! "${{source_added-}}" ] || root rm -f "$source_added" "$key_added"
+  [ -f packages.before ] || return 0
   packages > packages.after
-  added=$(comm -13 packages.before packages.after)"""
+  added=$(comm -13 packages.before packages.after)
+  [ -n "$added" ] || return 0
+  echo 'removing the compilers' || true
+  apt_get purge $added >/dev/null 2>&1 || true
+}}"""
+
+# The repository is there once a run has installed the driver; apt takes no second stanza with another key.
+_CUDA = """\
+if [ ! -x {folder}/bin/nvcc ]; then
+{add}  bring 'CUDA compiler' {packages}
+fi
+"""
+_ADD = """\
+  if ! grep -qsF {uri} /etc/apt/sources.list.d/*.sources; then
+    source_added=/etc/apt/sources.list.d/clawd-engine-build.sources
+    key_added={keyring}
+    root install -D -m 0644 {key} "$key_added" || fail 'the key of the repository cannot be put in its place'
+    printf 'Types: deb\\nURIs: %s\\nSuites: /\\nSigned-By: %s\\n' {uri} "$key_added" > build.sources
+    root install -m 0644 build.sources "$source_added" || fail 'the repository cannot be added'
+  fi
+"""
 
 _SCRIPT = """\
 set -eu
@@ -109,16 +185,14 @@ export LC_ALL=C
 exec 3<&0 </dev/null
 cd {folder}
 folder=$PWD
-added=
 fail() {{ echo "clawd: $1"; exit 1; }}
+{bring}
 finish() {{
   status=$?
   trap '' HUP INT TERM PIPE
   trap - EXIT
-  if [ -n "$added" ]; then
-    echo 'removing the C++ compiler' || true
-    apt_get purge $added >/dev/null 2>&1 || true
-  fi
+  cd "$folder"
+  clean
   [ $status = 0 ] || rm -rf "$folder"
   exit $status
 }}
@@ -128,10 +202,8 @@ trap 'exit 130' HUP INT TERM PIPE
 
 free=$(df -Pm . | awk 'NR == 2 {{ print $4 }}')
 [ "$free" -ge {free_mb} ] || fail "/var/tmp has $free MB free; the build needs {free_mb}"
-if ! command -v g++ >/dev/null 2>&1; then
-{compiler}
-fi
-mkdir source tools tmp {out}
+command -v g++ >/dev/null 2>&1 || bring 'C++ compiler' g++
+{cuda}mkdir source tools tmp {out}
 tar -xzf {sdist} -C source --strip-components=1 --no-same-owner
 tar -xzf {tools} -C tools --strip-components=1 --no-same-owner
 jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ {{ n = int($2 / {memory}); if (n > cores) n = cores;

@@ -7,15 +7,16 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
+from deploys.nvidia.cuda import Cuda
 from inventory.errors import ArtifactError, ToolError
 from provision.artifacts import archive, engine_script, lockfile, pip, wheel_file
 from provision.artifacts.builders import Builder, LocalBuilder
 from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.engine_place import Choice, Place, choose_builders
-from provision.artifacts.engine_script import OUT, SDIST, TOOLS, Recipe
+from provision.artifacts.engine_script import KEY, OUT, SDIST, TOOLS, Recipe
 from provision.artifacts.kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.progress import Tell, silent
@@ -24,6 +25,14 @@ from provision.artifacts.wheels import wheels_for
 
 BUILD_LOCK = Path(__file__).with_name("engine-build.lock")
 _RECORD = "made.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where a host's packages of NVIDIA come from, and the public key that they are trusted by."""
+
+    uri: str
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +50,24 @@ def engine_wheels(
     *,
     hosts: Mapping[str, HostKind] | None = None,
     connect: Callable[[str], Builder] | None = None,
+    repositories: Mapping[str, Repository] | None = None,
     source: RuntimeSource | None = None,
     progress: Tell = silent,
 ) -> dict[HostKind, EngineWheel]:
     """The engine for each of `kinds`, built where it is not in the cache.
 
-    `hosts` may build too, over what `connect(name)` gives. Raises ToolError when only this machine could
+    `hosts` may build too, over what `connect(name)` gives; those with GPUs get the compiler of CUDA for the
+    time of the build from their entry in `repositories`. Raises ToolError when only this machine could
     build and lacks a compiler, ArtifactError or HostError when a build fails.
     """
     locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
     this_machine = _this_machine(hosts)
+    wanted = {kind.cuda for kind in kinds}
+    compilers = {cuda for cuda in wanted if cuda and Path(Cuda.parse(cuda).folder, "bin/nvcc").exists()}
 
     def choose() -> tuple[dict[HostKind, EngineWheel], Choice]:
-        there = {wheel.built_on: wheel for wheel in cached(locked, cache)}
-        return there, choose_builders(kinds, this_machine, hosts or {}, there)
+        there = {wheel.built_on: wheel for cuda in wanted for wheel in cached(locked, cache, cuda)}
+        return there, choose_builders(kinds, this_machine, hosts or {}, there, compilers)
 
     there, choice = choose()
     if choice.builds:
@@ -62,17 +75,24 @@ def engine_wheels(
             there, choice = choose()
             for place in choice.builds:
                 builder = _builder(place, connect)
-                there[place.kind] = build(locked, place.kind, builder, cache, progress=progress)
+                there[place.kind] = build(
+                    locked,
+                    place.kind,
+                    builder,
+                    cache,
+                    repository=(repositories or {}).get(place.host or ""),
+                    progress=progress,
+                )
     found = {kind: there[built_on] for kind, built_on in choice.built_on.items()}
     for wheel in found.values():
         cache.used(wheel.path.parent)
     return found
 
 
-def cached(locked: Locked, cache: Cache) -> list[EngineWheel]:
-    """The wheels of this version and recipe that are in the cache and whole."""
+def cached(locked: Locked, cache: Cache, cuda: str = "") -> list[EngineWheel]:
+    """The wheels of this version and recipe, made for `cuda`, that are in the cache and whole."""
     found = []
-    for record in sorted((cache.root / "engine").glob(f"{_key(locked)}-*/{_RECORD}")):
+    for record in sorted((cache.root / "engine").glob(f"{_key(locked, cuda)}-*/{_RECORD}")):
         try:
             made = json.loads(record.read_text(encoding="utf-8"))
             wheel = EngineWheel(
@@ -87,16 +107,26 @@ def cached(locked: Locked, cache: Cache) -> list[EngineWheel]:
 
 
 def build(
-    locked: Locked, kind: HostKind, builder: Builder, cache: Cache, *, progress: Tell = silent
+    locked: Locked,
+    kind: HostKind,
+    builder: Builder,
+    cache: Cache,
+    *,
+    repository: Repository | None = None,
+    progress: Tell = silent,
 ) -> EngineWheel:
     """Builds on `builder`, a machine of `kind`; the wheel is in the cache afterwards.
 
-    Takes 5 to 10 minutes on 2 cores. What was put on the machine is removed again.
+    Takes 5 to 10 minutes on 2 cores; for GPUs many times that (not measured). What was put on the machine is
+    removed again.
     """
     with cache.workspace() as work:
         sdist = fetch_sdist(locked, work, progress)
         tools = _tools(kind, cache, work, progress)
-        wheel = _run_build(builder, sdist, tools, work, progress)
+        cuda = Cuda.parse(kind.cuda) if kind.cuda else None
+        if cuda and repository is None and builder.install_compiler:
+            raise ArtifactError(f"{builder.name}: there is no repository to take the compiler of {cuda} from")
+        wheel = _run_build(builder, sdist, tools, work, progress, cuda, repository)
         return publish(locked, kind, wheel, cache)
 
 
@@ -153,7 +183,15 @@ def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.Entry]:
                 yield member.entry("tools/bin" if member.scheme == "scripts" else "tools")
 
 
-def _run_build(builder: Builder, sdist: Path, tools: Path, work: Path, progress: Tell) -> Path:
+def _run_build(
+    builder: Builder,
+    sdist: Path,
+    tools: Path,
+    work: Path,
+    progress: Tell,
+    cuda: Cuda | None,
+    repository: Repository | None,
+) -> Path:
     started = time.monotonic()
     progress(f"building the engine on {builder.name}", 0.0)
     answer = [line.strip() for line in builder.run(engine_script.prepare_script())]
@@ -163,7 +201,11 @@ def _run_build(builder: Builder, sdist: Path, tools: Path, work: Path, progress:
     try:
         builder.put(sdist, f"{folder}/{SDIST}")
         builder.put(tools, f"{folder}/{TOOLS}")
-        recipe = Recipe(folder, sudo=builder.sudo, install_compiler=builder.install_compiler)
+        recipe = Recipe(folder, sudo=builder.sudo, install_compiler=builder.install_compiler, cuda=cuda)
+        if cuda and repository:
+            builder.put(repository.key, f"{folder}/{KEY}")
+            armored = repository.key.read_bytes().lstrip().startswith(b"-----BEGIN")
+            recipe = replace(recipe, repository=repository.uri, armored=armored)
         name = ""
         with closing(builder.run(engine_script.build_script(recipe))) as output:
             for line in output:
@@ -185,10 +227,14 @@ def _run_build(builder: Builder, sdist: Path, tools: Path, work: Path, progress:
 
 def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> EngineWheel:
     """Moves a wheel that was built on a machine of `kind` into the cache."""
-    if not any(member.path == "llama_cpp/lib/libllama.so" for member in wheel_file.members(wheel)):
+    paths = {member.path for member in wheel_file.members(wheel)}
+    if "llama_cpp/lib/libllama.so" not in paths:
         raise ArtifactError(f"{wheel.name}: the build made a wheel without libllama")
+    if kind.cuda and not any(PurePosixPath(path).name == "libggml-cuda.so" for path in paths):
+        raise ArtifactError(f"{wheel.name}: the build for {kind.cuda} made a wheel without libggml-cuda")
     digest = sha256_of(wheel)
-    key = f"{_key(locked)}-{kind.architecture}-{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
+    libc = f"{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
+    key = f"{_key(locked, kind.cuda)}-{kind.architecture}-{libc}"
     record = {
         "wheel": wheel.name,
         "sha256": digest,
@@ -200,9 +246,11 @@ def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> Engine
     return EngineWheel(cache.entry("engine", key) / wheel.name, digest, kind)
 
 
-def _key(locked: Locked) -> str:
-    recipe = digest_of(engine_script.recipe_text(), str(locked), BUILD_LOCK.read_text(encoding="utf-8"))
-    return f"{locked.version}-{engine_script.CAPABILITIES}-{recipe}"
+def _key(locked: Locked, cuda: str) -> str:
+    made_for = Cuda.parse(cuda) if cuda else None
+    text = engine_script.recipe_text(made_for)
+    recipe = digest_of(text, str(locked), BUILD_LOCK.read_text(encoding="utf-8"))
+    return f"{locked.version}-{engine_script.capabilities(made_for)}-{recipe}"
 
 
 def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:

@@ -42,16 +42,19 @@ _ANSWER = re.compile(
 class HostKind:
     """Hosts of one kind run the same release.
 
-    `python` and `libc_version` are (major, minor). Only CPython on glibc is supported.
+    `python` and `libc_version` are (major, minor). Only CPython on glibc is supported. `cuda` says with which
+    CUDA, and for which GPUs, the engine is made (`deploys.nvidia.cuda.Cuda`); empty for processors only.
     """
 
     architecture: str
     python: tuple[int, int]
     libc_version: tuple[int, int]
     libc: str = "glibc"
+    cuda: str = ""
 
     def __str__(self) -> str:
-        return f"{self.architecture}-cp{_digits(self.python)}-{self.libc}{_dotted(self.libc_version)}"
+        name = f"{self.architecture}-cp{_digits(self.python)}-{self.libc}{_dotted(self.libc_version)}"
+        return f"{name}-{self.cuda}" if self.cuda else name
 
     @classmethod
     def from_probe(cls, output: str, *, where: str) -> HostKind:
@@ -86,8 +89,8 @@ class HostKind:
             return None
 
     def runs_builds_of(self, other: HostKind) -> bool:
-        """Whether native code built on `other` runs here: same architecture, C library not older."""
-        return (self.architecture, self.libc) == (other.architecture, other.libc) and (
+        """Whether an engine built on `other` is for here: same architecture and CUDA, C library not older."""
+        return (self.architecture, self.libc, self.cuda) == (other.architecture, other.libc, other.cuda) and (
             self.libc_version >= other.libc_version
         )
 
@@ -98,6 +101,7 @@ class HostKind:
             "libc": self.libc,
             "libc_version": list(self.libc_version),
             "python": list(self.python),
+            **({"cuda": self.cuda} if self.cuda else {}),
         }
 
     @classmethod
@@ -109,6 +113,7 @@ class HostKind:
             (int(python_major), int(python_minor)),
             (int(libc_major), int(libc_minor)),
             values["libc"],
+            str(values.get("cuda", "")),
         )
 
     @property

@@ -35,6 +35,7 @@ def choose(layout: Layout, progress: Progress) -> Backend:
     nspawn where it is there; else a Docker engine that answers; else nspawn, installed.
     """
     if "systemd-nspawn" in missing_tools() and docker.engine_answers():
+        ensure_tools(progress, docker.TOOLS)
         return docker.Docker(layout)
     ensure_tools(progress)
     return nspawn.Nspawn(layout)

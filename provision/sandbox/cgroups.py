@@ -2,8 +2,8 @@
 
 Two hosts in one group would take each other's services for their own, so each gets a group
 in every hierarchy, beneath the group we are in ourselves. Where the memory controller is
-there, the group limits the host's memory.
-Source: cgroups(7); the kernel's admin-guide/cgroup-v1/{memory,cpusets}.
+there and may be handed down, the group limits the host's memory.
+Source: cgroups(7); the kernel's admin-guide/cgroup-v1/{memory,cpusets} and admin-guide/cgroup-v2.
 """
 
 from __future__ import annotations
@@ -87,8 +87,27 @@ def make(machine: str, memory_max: int = MEMORY_MAX) -> tuple[Path, ...]:
         group.mkdir(parents=True, exist_ok=True)
         if "memory" in hierarchy.controllers:
             (group / "memory.limit_in_bytes").write_text(str(memory_max))
+        if not hierarchy.controllers and _hands_down_memory(hierarchy.ours, group.parent):
+            (group / "memory.max").write_text(str(memory_max))
         groups.append(group)
     return tuple(groups)
+
+
+def _hands_down_memory(*folders: Path) -> bool:
+    """Whether these groups of version 2, outermost first, give the memory controller on to what is in them.
+
+    A group that holds processes itself may not, unless it is the outermost of the machine; then a host's
+    memory has no limit but the one we are under ourselves.
+    """
+    for folder in folders:
+        try:
+            if "memory" not in (folder / "cgroup.controllers").read_text().split():
+                return False
+            if "memory" not in (folder / "cgroup.subtree_control").read_text().split():
+                (folder / "cgroup.subtree_control").write_text("+memory")
+        except OSError:
+            return False
+    return True
 
 
 def left(prefix: str) -> tuple[Path, ...]:

@@ -69,12 +69,12 @@ def install_command(tools: Sequence[str]) -> list[str]:
     return ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
 
 
-def ensure_tools(progress: Progress = silent) -> tuple[str, ...]:
-    """Install the Debian packages the sandbox needs and return their names.
+def ensure_tools(progress: Progress = silent, tools: Sequence[str] = tuple(PACKAGES)) -> tuple[str, ...]:
+    """Install the Debian packages of these programs, as far as they are missing, and return which were.
 
     Raises SandboxError, with the line to type, where we may not or cannot.
     """
-    missing = missing_tools()
+    missing = tuple(tool for tool in missing_tools() if tool in tools)
     if not missing:
         return ()
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

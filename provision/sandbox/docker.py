@@ -1,7 +1,8 @@
 """Hosts as Docker containers that run systemd and sshd, for a Linux machine whose tool is Docker.
 
 The containers start from the same root filesystem as with nspawn and have the same addresses.
-They get the rights systemd needs to manage services, but not `--privileged`.
+They get the rights systemd needs to manage services, but not `--privileged`. Containers and network bear
+the sandbox's folder as a label: only what bears it is used, and removed.
 Tried with Docker 20.10 on a machine with control groups of version 1 only.
 Source: the docker-create, docker-import and docker-network-create references.
 """
@@ -25,6 +26,9 @@ from provision.sandbox.machine import Machine, read_machine
 from provision.sandbox.rootfs import ensure_image, image_of, remove_tree
 
 NAME = "docker"
+LABEL = "clawd-provision.sandbox"
+TOOLS = ("mmdebstrap", "zstd", "tar", "ssh", "ssh-keygen", "ip")
+"""What this backend calls beside `docker`; the root filesystem is made here, not fetched."""
 
 _BY_DOCKER = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/systemd/network/10-host0.network")
 
@@ -46,6 +50,7 @@ def network_command(layout: Layout) -> list[str]:
     """Make the network that the containers' fixed addresses belong to."""
     return [
         *("docker", "network", "create", "--driver", "bridge"),
+        *("--label", f"{LABEL}={layout.folder}"),
         *("--subnet", str(layout.subnet), "--gateway", str(layout.machine_address)),
         *("--opt", f"com.docker.network.bridge.name={layout.bridge}"),
         *("--opt", f"com.docker.network.driver.mtu={network.outgoing_mtu()}"),
@@ -57,6 +62,7 @@ def create_command(layout: Layout, name: str, image: str) -> list[str]:
     """Make the container of host `name`, without starting it."""
     return [
         *("docker", "create", "--name", layout.machine(name), "--hostname", name),
+        *("--label", f"{LABEL}={layout.folder}"),
         *("--network", layout.bridge, "--ip", str(layout.address(name))),
         *("--cgroupns", "private", "--memory", str(cgroups.MEMORY_MAX)),
         *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYSLOG"),
@@ -76,8 +82,11 @@ class Docker:
     name: str = NAME
 
     def prepare(self) -> Machine:
-        """Make the network, and read what the hosts take over from this machine."""
-        if run(["docker", "network", "inspect", self.layout.bridge], check=False).returncode != 0:
+        """Make the network, and read what the hosts take over from this machine.
+
+        Raises SandboxError when a network of that name is somebody else's.
+        """
+        if not self._ours("network", self.layout.bridge):
             run(network_command(self.layout))
         return read_machine(self.layout.machine_address)
 
@@ -89,7 +98,7 @@ class Docker:
         tarball = ensure_image(release, self.layout.cache, machine, progress)
         progress(f"{name}: loading Debian {release} into Docker", None)
         if run(["docker", "image", "inspect", f"clawd-sandbox:{image}"], check=False).returncode != 0:
-            _import(tarball, f"clawd-sandbox:{image}")
+            _import(tarball, f"clawd-sandbox:{image}", self.layout)
         folder = self.layout.host(name)
         remove_tree(folder)
         folder.mkdir(parents=True)
@@ -113,25 +122,45 @@ class Docker:
 
     def state(self, name: str) -> tuple[HostState, int | None]:
         """Whether host `name` runs, and its first process."""
-        shown = run(["docker", "container", "inspect", self.layout.machine(name)], check=False)
-        if shown.returncode != 0:
+        if not self._ours("container", self.layout.machine(name)):
             return HostState.BROKEN, None
-        return state_of(shown.stdout)
+        return state_of(run(["docker", "container", "inspect", self.layout.machine(name)]).stdout)
 
     def stop(self, name: str) -> None:
         """End host `name`."""
-        run(["docker", "kill", self.layout.machine(name)], check=False)
+        if self._ours("container", self.layout.machine(name)):
+            run(["docker", "kill", self.layout.machine(name)], check=False)
 
     def remove(self, name: str) -> None:
-        """Remove host `name` and its folder."""
-        if run(["docker", "container", "inspect", self.layout.machine(name)], check=False).returncode == 0:
+        """Remove host `name` and its folder. Raises SandboxError when its container is somebody else's."""
+        if self._ours("container", self.layout.machine(name)):
             run(["docker", "rm", "--force", self.layout.machine(name)])
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove the network, when no host is left."""
-        if run(["docker", "network", "inspect", self.layout.bridge], check=False).returncode == 0:
-            run(["docker", "network", "rm", self.layout.bridge])
+        """Remove every container, network and image of this sandbox, whatever became of its folder."""
+        ours = ["--filter", f"label={LABEL}={self.layout.folder}"]
+        for container in run(["docker", "ps", "--all", "--quiet", *ours]).stdout.split():
+            run(["docker", "rm", "--force", container])
+        for found in run(["docker", "network", "ls", "--quiet", *ours]).stdout.split():
+            run(["docker", "network", "rm", found])
+        for image in run(["docker", "images", "--quiet", *ours]).stdout.split():
+            # Another sandbox may have hosts of it.
+            run(["docker", "image", "rm", image], check=False)
+
+    def _ours(self, kind: str, name: str) -> bool:
+        """Whether there is a `kind` of that name. Raises SandboxError when it is not this sandbox's."""
+        shown = run(["docker", kind, "inspect", name], check=False)
+        if shown.returncode != 0:
+            return False
+        owner = owner_of(shown.stdout)
+        if owner != str(self.layout.folder):
+            whose = f"that of the sandbox in {owner}" if owner else "none of a sandbox's"
+            raise SandboxError(
+                f"Docker has a {kind} {name} already, and it is {whose}",
+                advice="Remove that sandbox first (`sandbox down` there), or rename what is not one.",
+            )
+        return True
 
     def last_words(self, name: str) -> str:
         """The end of what the host printed, for an error message."""
@@ -144,10 +173,17 @@ def state_of(inspected: str) -> tuple[HostState, int | None]:
     return (HostState.RUNNING, int(state["Pid"])) if state["Running"] else (HostState.STOPPED, None)
 
 
-def _import(tarball: Path, image: str) -> None:
+def owner_of(inspected: str) -> str:
+    """The folder of the sandbox, from the output of `docker container|network inspect`; empty if of none."""
+    found = json.loads(inspected)[0]
+    labels = found.get("Labels") or found.get("Config", {}).get("Labels") or {}
+    return str(labels.get(LABEL, ""))
+
+
+def _import(tarball: Path, image: str, layout: Layout) -> None:
     with subprocess.Popen(["zstd", "-dc", str(tarball)], stdout=subprocess.PIPE) as unpacked:
         done = subprocess.run(
-            ["docker", "import", "-", image],
+            ["docker", "import", "--change", f"LABEL {LABEL}={json.dumps(str(layout.folder))}", "-", image],
             stdin=unpacked.stdout,
             capture_output=True,
             text=True,

@@ -51,11 +51,12 @@ def claims() -> tuple[Claim, ...]:
         return tuple(_parsed(bridge, entry) for bridge, entry in notes.get("bridges", {}).items())
 
 
-def is_anothers(layout: Layout) -> bool:
-    """Whether the bridge of `layout` is another sandbox's."""
-    return any(
-        claim.layout.bridge == layout.bridge and claim.layout.folder != layout.folder for claim in claims()
-    )
+def is_ours(layout: Layout) -> bool:
+    """Whether what there is under the names of `layout` was made for it, and not for another sandbox."""
+    for claim in claims():
+        if claim.layout.bridge == layout.bridge:
+            return claim.layout.folder == layout.folder
+    return layout.hosts.is_dir()
 
 
 def claim(layout: Layout, *, lasting: bool) -> None:

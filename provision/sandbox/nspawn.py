@@ -132,13 +132,13 @@ class Nspawn:
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove the network, unless it is another sandbox's, and whatever runs on although its folder was
-        removed by hand.
+        """Remove the network, if it is this sandbox's, and whatever runs on although its folder was removed
+        by hand.
         """
         hosts = str(self.layout.hosts)
         strays = process.with_command(lambda command: serves_below(command, hosts))
         process.end([*strays, *(child for stray in strays for child in process.children(stray))])
-        if not notes.is_anothers(self.layout):
+        if notes.is_ours(self.layout):
             cgroups.remove(cgroups.left(self.layout.machine("")))
             network.remove_network(self.layout)
 

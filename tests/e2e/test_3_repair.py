@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from tests.e2e.world import World
 
-DAMAGE = [
-    ("runtime", "systemctl stop clawd-bot", {"runtime"}, "bot"),
-    ("runtime", "systemctl stop clawd-engine", {"runtime"}, "engine"),
-    ("nginx", "systemctl stop nginx", {"nginx"}, "nginx"),
-    ("nginx", "echo \"# by hand\" >>/etc/nginx/nginx.conf", {"nginx"}, "nginx.conf"),
-    ("firewall", "nft add rule inet clawd input tcp dport 9999 accept", {"firewall"}, ""),
-    ("base", "rm /etc/ssh/sshd_config.d/10-clawd.conf", {"base"}, "ssh"),
-    ("runtime", "chmod 644 /etc/clawd/secrets/telegram-token", {"runtime"}, "secret"),
-    ("model", "rm /var/lib/clawd/models/*.gguf", {"model", "runtime"}, "model"),
-]  # fmt: skip
+
+@dataclass(frozen=True)
+class Damage:
+    """What somebody did on a host, what `verify` says of it, and all that `up` may do about it."""
+
+    done: str
+    component: str
+    named: str
+    repaired: frozenset[str]
 
 
-@pytest.mark.parametrize(("component", "damage", "repaired", "named"), DAMAGE, ids=[row[1] for row in DAMAGE])
-def test_damage_is_named_found_and_repaired(
-    deployed: World, component: str, damage: str, repaired: set[str], named: str
-) -> None:
-    deployed.on("bot1", damage)
+def damage(done: str, component: str, named: str, *repaired: str) -> Damage:
+    return Damage(done, component, named, frozenset(repaired))
+
+
+KEY, SSHD = "/etc/clawd/secrets/telegram-token", "/etc/ssh/sshd_config.d/10-clawd.conf"
+DAMAGES = (
+    damage("systemctl stop clawd-bot", "runtime", "bot", "runtime: Service clawd-bot"),
+    damage("systemctl stop nginx", "nginx", "nginx", "nginx: Service nginx"),
+    damage("systemctl stop clawd-engine", "runtime", "engine", "runtime: Service clawd-engine"),
+    damage(
+        "echo '# by hand' >>/etc/nginx/nginx.conf",
+        "nginx",
+        "nginx.conf",
+        "nginx: Write /etc/nginx/nginx.conf",
+        "nginx: Service nginx",
+    ),
+    damage(f"chmod 644 {KEY}", "runtime", "secret", f"runtime: Write {KEY}", "runtime: Service clawd-bot"),
+    damage(
+        "nft add rule inet clawd input tcp dport 9999 accept", "firewall", "rules", "firewall: Rules in force"
+    ),
+    damage(
+        "rm /var/lib/clawd/models/*.gguf", "model", "model", "model: Push", "runtime: Service clawd-engine"
+    ),
+    damage(f"rm {SSHD}", "base", "ssh", f"base: Write {SSHD}", "base: Service ssh"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)), ids=[item.done for item in DAMAGES])
+def test_damage_is_named_and_exactly_that_is_repaired(deployed: World, number: int) -> None:
+    """One on the one host and another on the other; over all rounds each of them on both releases."""
+    wrong = {"bot1": DAMAGES[number], "bot2": DAMAGES[number - 1]}
+    for host, item in wrong.items():
+        deployed.on(host, item.done)
     verified = deployed.json("verify", "-i", "e2e", expect=1)["verification"]
-    failed = [check for check in verified["checks"] if check["outcome"] != "passed"]
-    assert {check["host"] for check in failed} == {"bot1"}
-    assert component in {check["component"] for check in failed}
-    assert named in str([check["name"] + check["message"] for check in failed])
     drifted = deployed.json("drift", "-i", "e2e", expect=3)
-    assert "bot1" in drifted["message"]
     told = deployed.json("up", "-i", "e2e", "--yes")
-    changed = {
-        host["host"]: {line.split(":")[0] for line in host["changed"]} for host in told["result"]["hosts"]
-    }
-    assert changed["bot2"] == set()
-    assert component in changed["bot1"]
-    assert changed["bot1"] <= repaired
+    for host, item in wrong.items():
+        failed = [
+            check for check in verified["checks"] if check["host"] == host and check["outcome"] != "passed"
+        ]
+        assert item.component in {check["component"] for check in failed}
+        assert item.named in str([check["name"] + check["message"] for check in failed])
+        assert host in drifted["message"]
+    changed = {host["host"]: frozenset(host["changed"]) for host in told["result"]["hosts"]}
+    assert changed == {host: item.repaired for host, item in wrong.items()}
+    assert told["verification"]["failed"] == 0
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 

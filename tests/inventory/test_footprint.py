@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.footprint import MIB, PROCESS, footprint, of_model, tier_of
+from inventory.footprint import MIB, PROCESS, footprint, of_model, split, tier_of
 from inventory.gguf import read_header
 from inventory.laptop import files
 from inventory.model import Host, Inventory, LocalModel, Models
@@ -64,7 +64,24 @@ def test_a_limit_below_what_the_engine_takes_is_a_mistake(tmp_path: Path) -> Non
     )
     assert finding.advice == "write 5649M, or lower `parallel` or `context_size`"
     assert not list(files(declared(LocalModel(path=path, memory_max="6G"))))
-    assert not list(files(declared(LocalModel(path=path, memory_max="5G"), gpu_memory="24G")))
+    on_gpu = {"gpu_memory": "24G", "gpu": "required"}
+    assert not list(files(declared(LocalModel(path=path, memory_max="5G"), **on_gpu)))
+    # The card is there, and the engine computes on the processor.
+    assert list(files(declared(LocalModel(path=path, memory_max="5G"), gpu_memory="24G")))
+    assert list(files(declared(LocalModel(path=path, memory_max="5G", gpu_layers=4), **on_gpu)))
+
+
+def test_a_part_of_the_layers_takes_its_part_of_the_memory(tmp_path: Path) -> None:
+    taken = footprint(
+        read_header(ggufs.write(tmp_path / "m.gguf", ggufs.LIGHT)), context_size=4096, parallel=4
+    )
+    assert taken.layers == 28 + 1
+    whole = split(taken, None)
+    assert (whole.gpu_layers, whole.gpu, whole.host) == (29, taken.total - taken.process, 0)
+    assert split(taken, 99) == whole
+    some = split(taken, 10)
+    assert some.gpu - taken.buffers == pytest.approx((taken.weights + taken.kv_cache) * 10 / 29, abs=1)
+    assert some.gpu + some.host == taken.weights + taken.kv_cache + 2 * taken.buffers
 
 
 def test_a_conversation_longer_than_the_model_allows_is_a_mistake(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "  time_zone:",
         "  ‸xyz:",
         "unknown key `xyz` in `base`",
-        "known are time_zone, packages, operators, journal_max, ssh_port",
+        "known are time_zone, packages, upgrade, operators, journal_max, ssh_port",
     ),
     "missing key": (
         "  bot1:\n    address: 192.0.2.11\n",

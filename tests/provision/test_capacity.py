@@ -67,7 +67,7 @@ def test_a_team_is_counted_host_by_host(light: Path) -> None:
 
 
 def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
-    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G"}
+    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G", "gpu": "required"}
     inventory = planned(professional, {"gpu1": host})
     refuse(inventory, ["gpu1"])
     capacity = capacity_of(inventory, "gpu1")
@@ -79,6 +79,34 @@ def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
     without = planned(professional, {"gpu1": {"roles": ["runtime"], "memory": "32G"}})
     (shortage,) = shortages(capacity_of(without, "gpu1"))
     assert "of memory are needed, and it has 32.0 GiB" in shortage
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "why"),
+    [({"gpu": "none"}, {}, "the host has `gpu: none`"), ({}, {"gpu_layers": 0}, "gpu_layers is 0")],
+)
+def test_a_gpu_on_which_nothing_computes_holds_nothing(
+    professional: Path, host: dict[str, str], model: dict[str, int], why: str
+) -> None:
+    """The engine would take 43 GiB of the host's 32."""
+    card = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G", "gpu": "required", **host}
+    inventory = planned(professional, {"gpu1": card}, model=model)
+    (shortage,) = shortages(capacity_of(inventory, "gpu1"))
+    assert "of memory are needed, and it has 32.0 GiB" in shortage
+    assert f"nothing in the GPU: {why}" in shortage
+    assert capacity_of(inventory, "gpu1").gpu_memory_needed == 0
+
+
+def test_layers_that_the_gpu_does_not_compute_are_the_hosts(professional: Path) -> None:
+    card = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "24G", "gpu": "required"}
+    half = capacity_of(planned(professional, {"gpu1": card}, model={"gpu_layers": 40}), "gpu1")
+    assert 20 * GIB < half.gpu_memory_needed < 22 * GIB
+    assert 22 * GIB < half.memory_needed < 25 * GIB
+    (need,) = [item.need for item in half.placed if item.component == "model"]
+    assert "in the GPU, but for 41 of 81 layers" in need.how
+    assert not list(shortages(half))
+    (shortage,) = shortages(capacity_of(planned(professional, {"gpu1": card}), "gpu1"))
+    assert "of GPU memory are needed, and it has 24.0 GiB" in shortage
 
 
 def test_what_was_found_wins_over_what_is_declared(light: Path) -> None:
@@ -161,7 +189,7 @@ def test_models_lie_on_the_data_disk(light: Path) -> None:
 
 
 def test_the_table_says_what_how_much_and_of_how_much(professional: Path) -> None:
-    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G"}
+    host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G", "gpu": "auto"}
     shown = [line.plain for line in lines(capacity_of(planned(professional, {"gpu1": host}), "gpu1"))]
     assert shown[0] == "gpu1"
     assert any("model professional (professional tier, 71B)" in line for line in shown)

@@ -1,15 +1,18 @@
-"""Where the console of a deployed bot is."""
+"""Where the console of a deployed bot is, and what is made of its answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import jwt
 import pytest
 
-from inventory.errors import ClawdError
+from inventory.errors import ClawdError, ConnectError
 from inventory.load import Loaded
 from inventory.model import Inventory
-from provision.chat import console_of
+from provision.chat import Console, ask, console_of
 
 
 def loaded(folder: Path, names: tuple[str, ...], **channels: object) -> Loaded:
@@ -46,3 +49,96 @@ def test_the_address_is_one_that_can_be_asked(tmp_path: Path, names: tuple[str, 
 def test_a_bot_without_a_console_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(ClawdError, match="has no console"):
         console_of(loaded(tmp_path, ()))
+
+
+SECRET = "s" * 40
+CONSOLE = Console("https://bot.example.com/console/v1/messages", SECRET, None, "front")
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response | httpx.HTTPError]:
+    """What the bot answers with; a request that it does not believe is refused."""
+    prepared: list[httpx.Response | httpx.HTTPError] = []
+    whole_client = httpx.Client
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        assert jwt.decode(token, SECRET, algorithms=["HS256"])["sub"] == "ann"
+        found = prepared.pop()
+        if isinstance(found, httpx.HTTPError):
+            raise found
+        return found
+
+    monkeypatch.setattr(httpx, "Client", lambda **_: whole_client(transport=httpx.MockTransport(answer)))
+    return prepared
+
+
+def events(*lines: str) -> httpx.Response:
+    return httpx.Response(200, content="\n".join(lines).encode())
+
+
+def asked() -> Iterator[str]:
+    return ask(CONSOLE, "hello", user="ann", conversation="laptop")
+
+
+def test_an_answer_comes_in_pieces_and_ends_with_what_they_lacked(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
+    answers.append(
+        events(
+            "event: delta", 'data: {"text": "Par"}', "", ": keep-alive", "",
+            "event: delta", 'data: {"text": "is"}', "", "event: done", 'data: {"text": "Paris."}', "", "",
+        )
+    )  # fmt: skip
+    assert list(asked()) == ["Par", "is", "."]
+
+
+def test_an_answer_that_was_made_anew_is_shown_whole(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
+    answers.append(
+        events("event: delta", 'data: {"text": "Lon"}', "event: done", 'data: {"text": "Paris."}', "")
+    )
+    assert list(asked()) == ["Lon", "\nParis."]
+
+
+def test_what_the_bot_could_not_do_is_told(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+    answers.append(
+        events("event: delta", 'data: {"text": "Par"}', "event: error", 'data: {"message": "full"}')
+    )
+    told = asked()
+    assert next(told) == "Par"
+    with pytest.raises(ClawdError, match="front: full"):
+        next(told)
+
+
+@pytest.mark.parametrize("broken", [(), ("event: delta", 'data: {"te'), ("event: done", "data: ")])
+def test_a_stream_that_breaks_off_is_told_as_such(
+    broken: tuple[str, ...], answers: list[httpx.Response | httpx.HTTPError]
+) -> None:
+    answers.append(events("event: delta", 'data: {"text": "Par"}', "", *broken))
+    told = asked()
+    assert next(told) == "Par"
+    with pytest.raises(ConnectError, match="front: the answer broke off") as caught:
+        next(told)
+    assert "ask again" in caught.value.advice
+
+
+def test_another_secret_is_told_as_such(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+    answers.append(httpx.Response(401, json={"error": "invalid token"}))
+    with pytest.raises(ClawdError, match="does not believe who asks") as caught:
+        list(asked())
+    assert "another secret" in caught.value.advice
+    assert SECRET not in str(caught.value)
+
+
+def test_a_refusal_is_quoted(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+    answers.append(httpx.Response(413, text="too long\n"))
+    with pytest.raises(ClawdError, match=r"refused \(413\): too long"):
+        list(asked())
+
+
+def test_a_bot_that_does_not_answer_is_named(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+    answers.append(httpx.ConnectError("Connection refused"))
+    with pytest.raises(ConnectError, match=r"does not answer at https://bot\.example\.com"):
+        list(asked())

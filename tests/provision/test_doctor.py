@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from provision.capacity import capacity_of
 from provision.doctor import Finding, examine, findings
 from provision.facts import FileSystem, HostFacts, Listener
 from provision.session import CommandResult
+from tests import ggufs
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
@@ -52,6 +54,21 @@ def test_a_host_on_which_the_memory_alert_would_never_end_is_a_warning() -> None
 
 def test_a_fit_host_has_no_findings() -> None:
     assert told() == ()
+
+
+def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_path: Path) -> None:
+    path = ggufs.write(tmp_path / "m.gguf", ggufs.PROFESSIONAL)
+    host = {"address": "192.0.2.1", "roles": ["runtime"], "gpu": "auto", "gpu_memory": "48G"}
+    model = {"engine": "llama-cpp", "path": str(path), "memory_max": "60G"}
+    declared = Inventory.model_validate({"hosts": {"one": host}, "models": {"default": model}})
+
+    def short(**changed: Any) -> list[str]:
+        found = told(of=declared, memory_mb=32 << 10, **changed)
+        return [item.text for item in found if "of memory are needed" in item.text]
+
+    assert short(gpus=1) == short(gpus=None) == []
+    (shortage,) = short(gpus=0)
+    assert "it has 32.0 GiB (found)" in shortage
 
 
 @pytest.mark.parametrize(
@@ -165,10 +182,12 @@ class Hosts:
             **{"epoch": int(datetime.now(UTC).timestamp()), "version": "12", **changed}
         )
 
-    def everywhere(self, function: Any) -> dict[str, HostFacts]:
-        return {"one": function("one"), "two": function("two")}
+        self.hosts = ("one", "two")
+        self.silent: set[str] = set()
 
     def run(self, host: str, script: str, *, timeout: float) -> CommandResult:
+        if host in self.silent:
+            raise HostError(f"{host}: no answer within {timeout:.0f} s")
         return CommandResult(True, self.output, "")
 
 
@@ -206,3 +225,12 @@ def test_all_findings_of_all_hosts_at_once() -> None:
         examined(Hosts(version="11", epoch="0"))
     assert len(refused.value.message.splitlines()) == 4
     assert not isinstance(refused.value, CapacityError)
+
+
+def test_a_host_that_does_not_answer_keeps_no_findings_of_others_from_being_told() -> None:
+    hosts = Hosts(version="11")
+    hosts.silent = {"one"}
+    with pytest.raises(HostError) as refused:
+        examined(hosts)
+    assert "one: no answer" in refused.value.message
+    assert [line for line in refused.value.message.splitlines() if line.startswith("two: ")]

@@ -27,6 +27,7 @@ def test_the_probe_runs_here_and_is_understood() -> None:
     assert set(here.file_systems) == {"/", "/var/lib/clawd/models"}
     assert all(0 <= space.free_mb <= space.size_mb for space in here.file_systems.values())
     assert here.mirrors == {}
+    assert here.gpus is not None
 
 
 def test_it_changes_nothing_and_measures_the_folder_that_there_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is shown where there is no terminal stays whole: a line of advice is a line."""
+"""What a person sees: whole lines without a terminal, moving ones on one, and tables of checks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from provision.plan import HostResult, OperationFailure, Result, Status
-from provision.report import show_result, show_verification
+from provision.plan import HostResult, OperationFailure, PlannedOperation, Result, Status
+from provision.report import TerminalProgress, show_result, show_verification
 from provision.verify import Check, Verification
 
 LONG = "the host does not reach its package mirror; check its network, or set `internet: false` " * 2
@@ -30,3 +30,125 @@ def test_what_a_check_found_is_one_line() -> None:
     console, screen = plain()
     show_verification(console, Verification((Check("one", "nginx", "answers", "failed", LONG),)))
     assert LONG.strip() in screen.getvalue()
+
+
+VERIFIED = Verification(
+    (
+        Check("web", "base", "packages are installed", "passed"),
+        Check("web", "nginx", "answers", "failed", "no answer"),
+        Check("app", "base", "packages are installed", "passed"),
+        Check("app", "base", "time zone [UTC]", "passed"),
+    )
+)
+
+
+def rows(screen: io.StringIO) -> list[list[str]]:
+    """The words of each line, those of a check's name as one."""
+    return [line.rsplit(None, 2) for line in screen.getvalue().splitlines()]
+
+
+def test_checks_are_a_table_of_every_check_and_every_host() -> None:
+    console, screen = plain()
+    show_verification(console, VERIFIED)
+    assert rows(screen)[:6] == [
+        ["check", "web", "app"],
+        ["base", "1/1", "2/2"],
+        ["  packages are installed", "✓", "✓"],
+        ["  time zone [UTC]", "–", "✓"],
+        ["nginx", "0/1", "–"],
+        ["  answers", "✗", "–"],
+    ]
+    assert screen.getvalue().endswith("web: nginx: answers\n    no answer\n")
+
+
+def test_after_a_change_checks_are_counted_and_those_that_fail_are_named() -> None:
+    console, screen = plain()
+    show_verification(console, VERIFIED, every=False)
+    assert [row[0] for row in rows(screen)[:4]] == ["check", "base", "nginx", "  answers"]
+
+
+def moving() -> tuple[Console, io.StringIO]:
+    screen = io.StringIO()
+    return Console(file=screen, width=100, force_terminal=True, color_system=None), screen
+
+
+def test_every_host_has_a_line_that_moves() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.applying("web", 5)
+        progress.applying("app", 2)
+        progress.operation("web", PlannedOperation("base", "Packages [hello]", True))
+        progress.operation("web", PlannedOperation("base", "Time zone", True))
+        progress.operation("app", PlannedOperation("model", "Push", True))
+        progress.pushed("app", "/var/lib/clawd/models/x.gguf", 41_000_000, 145_000_000)
+    last = screen.getvalue().rpartition("applying")[2].splitlines()
+    assert [line.strip() for line in last[1:3]] == [
+        "web 2/5 base: Time zone",
+        "app 1/2 x.gguf 41 of 145 MB",
+    ]
+
+
+def test_a_host_that_is_through_says_how_and_the_next_step_begins_without_hosts() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.applying("web", 5)
+        progress.finished(HostResult("web", Status.DONE))
+        progress.pause()
+        assert f"web 5/5 {Status.DONE}" in screen.getvalue()
+        screen.truncate(screen.seek(0))
+        progress.resume()
+        progress.step("verify")
+    assert "verifying" in screen.getvalue()
+    assert "web" not in screen.getvalue()
+
+
+def test_a_warning_stays_above_what_moves() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.warn("only 3 GB are free")
+    assert "warning: only 3 GB are free\n" in screen.getvalue()
+
+
+def test_brackets_in_what_is_told_are_shown_as_they_are() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("supply")
+        progress.detail("wheel [/x] of [red]llama[/red]")
+    assert "wheel [/x] of [red]llama[/red]" in screen.getvalue()
+
+
+def test_without_a_terminal_what_changes_is_told_line_by_line() -> None:
+    console, screen = plain()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.applying("web", 2)
+        progress.operation("web", PlannedOperation("base", "Packages", False))
+        progress.operation("web", PlannedOperation("base", "Time zone", True))
+        for share in (0.1, 0.2):
+            progress.detail("building", share)
+    assert screen.getvalue() == "applying\n  web: base: Time zone\n  building\n"
+
+
+def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -> None:
+    checks = (
+        Check("web", "nvidia", "driver is in the kernel", "passed"),
+        Check("web", "nvidia", "a new container gets the gpu", "skipped", "not tried: there is no image"),
+    )
+    found = Verification(checks)
+    assert found.failed == ()
+    assert {key: found.to_json()[key] for key in ("passed", "failed", "skipped")} == {
+        "passed": 1,
+        "failed": 0,
+        "skipped": 1,
+    }
+    for every in (True, False):
+        console, written = plain()
+        show_verification(console, found, every=every)
+        told = written.getvalue()
+        assert "○" in told
+        assert "✗" not in told
+        assert "1/2" in told
+        assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in told

@@ -14,7 +14,7 @@ from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
-from provision.rollout import Drain, Stage, fronts, roll, stages
+from provision.rollout import Drain, Stage, fronts, fronts_beside, roll, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
@@ -222,7 +222,7 @@ class Fronts:
     """A session whose hosts answer as told."""
 
     def __init__(self, answer: Callable[[str], tuple[bool, str]]) -> None:
-        self.hosts = ("lb", "bot1", "bot2")
+        self.reached = ("lb", "bot1", "bot2")
         self.asked: list[tuple[str, str]] = []
         self._answer = answer
 
@@ -241,6 +241,13 @@ def test_drains_at_the_front_by_the_address_it_knows() -> None:
     assert [host for host, _ in session.asked] == ["lb", "lb"]
     assert "upstream drain 10.0.0.3:8080 30" in session.asked[0][1]
     assert "upstream restore 10.0.0.3:8080" in session.asked[1][1]
+
+
+def test_fronts_that_are_not_of_the_run_are_reached_beside_it() -> None:
+    cluster = inventory(CLUSTER)
+    assert fronts_beside(cluster, ("bot2",)) == ("lb",)
+    assert fronts_beside(cluster, ("bot1", "bot2", "lb")) == ()
+    assert fronts_beside(cluster, ("lb",)) == ()
 
 
 def test_a_front_that_refuses_is_named() -> None:

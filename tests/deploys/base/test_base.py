@@ -20,6 +20,7 @@ from deploys.ops.facts import (
     UnitFact,
     UnitState,
 )
+from deploys.ops.upgrades import Pending, PendingFact
 from inventory.errors import HostError
 from inventory.model import Operator
 from tests.deploys.golden import assert_golden
@@ -50,6 +51,7 @@ def bare_host(
         PathFact: PathState(),
         UnitFact: UnitState(),
         UserFact: None,
+        PendingFact: Pending(("openssl=3.0.17-1",)),
     }
     machine = Machine(
         {"base": settings, "ssh_user": login},
@@ -146,3 +148,10 @@ def test_home_and_group_of_a_user_that_is_there_are_used() -> None:
     )
     assert [change.path for change in run.changes] == ["/srv/anna/.ssh", "/srv/anna/.ssh/authorized_keys"]
     assert run.changes[0].diff == ("new folder 0700 anna:users",)
+
+
+@pytest.mark.parametrize("upgrade", ["never", "security", "all"])
+def test_updates_are_installed_as_declared(upgrade: str) -> None:
+    run = bare_host({"upgrade": upgrade})
+    lines = [line for change in run.changes if change.path == "packages" for line in change.diff]
+    assert ("upgrade 1 package: openssl=3.0.17-1" in lines) == (upgrade != "never")

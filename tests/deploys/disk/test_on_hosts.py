@@ -205,7 +205,6 @@ def test_components_whose_folders_lie_on_the_disk_are_removed_before_it(host: Wi
         assert host.on(f"mountpoint -q {folder} && ls -A {folder}") == ""
     assert removed(host).succeeded
     assert host.on("ls -d /srv/clawd /var/lib/clawd-bot /var/lib/clawd/models 2>/dev/null || true") == ""
-    assert host.apply("disk", **declared(host)).succeeded
 
 
 def test_a_disk_with_another_file_system_is_refused(host: WithDisk) -> None:

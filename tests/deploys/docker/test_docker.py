@@ -127,7 +127,19 @@ def test_a_key_or_release_that_is_not_there_is_told(tmp_path: Path) -> None:
         plan(DockerSettings(source="docker", key=tmp_path), ReleaseFact=Release("fedora", ""))
 
 
-AUTHORITY = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBmTCCAT+gAwIBAgIUAVztXxlnJwwoekJwwyTlGllFh+kwCgYIKoZIzj0EAwIw
+KTEnMCUGA1UEAwwecmVnaXN0cnkgY2VydGlmaWNhdGUgYXV0aG9yaXR5MB4XDTI1
+MTIzMTIzNTUwMFoXDTM1MTIzMDAwMDAwMFowKTEnMCUGA1UEAwwecmVnaXN0cnkg
+Y2VydGlmaWNhdGUgYXV0aG9yaXR5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+CVbSrXn6ZvC9bSkGRVIyREmHjiDA0G/z/pp/M059AIkoxnUsk9hzdF5OEwNxYN2A
+sKbz7x5Q5OJ5YC/6wNploKNFMEMwHQYDVR0OBBYEFMomEoYyBPMPaCC/wE7oW4rn
+kT9QMBIGA1UdEwEB/wQIMAYBAf8CAQAwDgYDVR0PAQH/BAQDAgEGMAoGCCqGSM49
+BAMCA0gAMEUCIA+23AsI1FwkEV0Y5O8s+KjJDq7/3bj8Uh5gBVHwxq4gAiEAuhyf
+zOGZ9Q9W90SggTWOI1cNdeow8deY4o/4bWOkhlg=
+-----END CERTIFICATE-----
+"""
 REGISTRIES = ("registry.internal:5000", "mirror.example.com")
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from deploys.elasticsearch.deploy import values
-from deploys.elasticsearch.host import Machine
+from deploys.elasticsearch.host import MAP_COUNT, Machine
 from deploys.elasticsearch.settings import settings_for
 from deploys.filebeat.deploy import values as filebeat_values
 from deploys.filebeat.settings import settings_for as filebeat_for
@@ -79,6 +79,17 @@ def test_kibana() -> None:
     for key in settings.keys.values():
         assert key.get_secret_value() not in text
         assert key.get_secret_value() in kibana_environment(settings)
+
+
+def test_what_lies_beside_the_settings() -> None:
+    golden = {
+        "elasticsearch-jvm.options": rendered("elasticsearch/jvm.options", {"heap": 1024}),
+        "elasticsearch-service.conf": rendered("elasticsearch/service.conf", {}),
+        "elasticsearch-sysctl.conf": rendered("elasticsearch/sysctl.conf", {"count": MAP_COUNT}),
+        "kibana-service.conf": rendered("kibana/service.conf", kibana_values(kibana()[0])),
+    }
+    for name, text in golden.items():
+        assert_golden(GOLDEN / name, text)
 
 
 def test_filebeat() -> None:

@@ -49,6 +49,15 @@ def test_maintenance() -> None:
     assert_golden(GOLDEN / "maintenance.conf", config(declared))
 
 
+def test_what_lies_beside_the_configuration() -> None:
+    for template, name in (
+        ("service.conf", "service.conf"),
+        ("maintenance.html", "maintenance.html"),
+        ("upstream.py", "upstream"),
+    ):
+        assert_golden(GOLDEN / name, rendered(f"nginx/{template}", {}))
+
+
 def test_without_ipv6_nothing_listens_on_it() -> None:
     assert "[::]" in config(inventory())
     assert "[::]" not in config(inventory(), ipv6=False)

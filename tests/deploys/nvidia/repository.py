@@ -18,6 +18,28 @@ from typing import Any
 
 BRANCHES = {"580": "580.95.05", "590": "590.44.01"}
 TOOLKITS = ("1.18.0-1", "1.19.0-1")
+CUDA = ("12-9", "13-1")
+# Makes, below the presented root, the device nodes that it is asked for.
+MODPROBE = """#!/bin/sh
+mkdir -p /presented/dev
+: > /presented/dev/nvidia0
+[ "$1" != -u ] || : > /presented/dev/nvidia-uvm
+"""
+# What runc calls before a container's program starts, with the container's state: puts nvidia-smi into it,
+# where the engine was asked for GPUs. Containers of ours have no shell.
+HOOK = """#!/usr/bin/python3
+import json, pathlib, sys
+if not pathlib.Path("/presented/proc/driver/nvidia/version").exists():
+    sys.exit("nvidia-container-cli: initialization error: nvml error: driver not loaded")
+bundle = pathlib.Path(json.load(sys.stdin)["bundle"])
+config = json.loads((bundle / "config.json").read_text())
+assert "NVIDIA_VISIBLE_DEVICES=all" in config["process"]["env"], "GPUs were not asked for"
+root = pathlib.Path(config["root"]["path"])
+root = root if root.is_absolute() else bundle / root
+program = root / "usr/bin/nvidia-smi"
+program.write_text("#!/usr/bin/python3\\nprint('GPU 0: Tesla T4 (UUID: GPU-0)')\\n")
+program.chmod(0o755)
+"""
 PERSISTENCED = """[Unit]
 Description=NVIDIA Persistence Daemon
 [Service]
@@ -118,6 +140,14 @@ def _driver(pool: Path, kernel: str) -> None:
             "usr/lib/systemd/system/nvidia-persistenced.service": PERSISTENCED,
         }
         _package(pool, "nvidia-persistenced", version, daemon)
+        _package(pool, "nvidia-modprobe", version, {"usr/bin/nvidia-modprobe": MODPROBE})
+    for version in CUDA:
+        common = f"cuda-toolkit-{version}-config-common"
+        folder = f"usr/local/cuda-{version.replace('-', '.')}/targets/x86_64-linux/lib"
+        _package(pool, common, f"{version.replace('-', '.')}.79-1")
+        for name, library in (("cuda-cudart", "libcudart.so"), ("libcublas", "libcublas.so")):
+            files = {f"{folder}/{library}.{version[:2]}": "library\n"}
+            _package(pool, f"{name}-{version}", f"{version.replace('-', '.')}.79-1", files, Depends=common)
 
 
 def _toolkit(pool: Path) -> None:
@@ -125,7 +155,8 @@ def _toolkit(pool: Path) -> None:
         same = f"(= {version})"
         _package(pool, "libnvidia-container1", version)
         _package(pool, "libnvidia-container-tools", version, Depends=f"libnvidia-container1 {same}")
-        _package(pool, "nvidia-container-toolkit-base", version)
+        hook = {"usr/bin/nvidia-container-runtime-hook": HOOK}
+        _package(pool, "nvidia-container-toolkit-base", version, hook)
         needs = f"nvidia-container-toolkit-base {same}, libnvidia-container-tools (>= {version})"
         _package(pool, "nvidia-container-toolkit", version, Depends=needs)
 

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploys.component import Component
 from deploys.nvidia.settings import NvidiaSettings
-from inventory.load import load
-from provision import sandbox
-from provision.sandbox import Layout
+from deploys.registry import BY_NAME
 from provision.session import Assignment
-from provision.verify import verify
 from tests.deploys.nvidia import repository
-from tests.deploys.test_on_hosts import Applied, Host
+from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
-RELEASES = ("bookworm", "trixie")
+pytestmark = on_hosts(seconds=300)
+
 TREE = "/presented"
 VERSION = f"{TREE}/proc/driver/nvidia/version"
 LINE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (root@host)"
@@ -41,58 +30,51 @@ installed=$(dpkg-query -W -f '${{db:Status-Status}} ${{Version}}\\n' nvidia-open
 mkdir -p {TREE}/proc/driver/nvidia
 echo "{LINE.format("$installed")}" > {VERSION}
 """
-AT_BOOT = """[Service]
+AT_BOOT = f"""[Unit]
+Before=clawd-gpu.service
+[Service]
 Type=oneshot
 ExecStart=/usr/local/sbin/modprobe nvidia
+ExecStart=/bin/rm -rf {TREE}/run {TREE}/dev
 [Install]
 WantedBy=multi-user.target
 """
 
 
-@dataclass
+box = boxes("cldk", 90)
+
+
+@dataclass(frozen=True)
 class WithGpu(Host):
     """A host to which a GPU is presented, and the repositories it installs from."""
 
     repositories: str
     key: Path
 
-    def up(self, **settings: Any) -> Applied:
-        process = self.start("deploys.nvidia.deploy.apply", nvidia=self.settings(**settings), **self.direct())
-        output, _ = process.communicate(timeout=200)
-        return Applied.read(process.returncode, output)
+    def up(self, **settings: Any) -> frozenset[str]:
+        return self.apply(nvidia=self.settings(**settings))
 
-    def removed(self) -> Applied:
-        process = self.start("deploys.nvidia.deploy.remove", **self.direct())
-        output, _ = process.communicate(timeout=200)
-        return Applied.read(process.returncode, output)
+    def told(self, **settings: Any) -> str:
+        return self.refused(nvidia=self.settings(**settings))
 
-    def direct(self) -> dict[str, str]:
-        """What keeps apt from asking a proxy of this machine for the stand-in."""
-        return {"apt_options": f"-o Acquire::http::Proxy::{self.layout.machine_address}=DIRECT"}
+    def data(self) -> dict[str, Any]:
+        # Keeps apt from asking a proxy of this machine for the stand-in.
+        return super().data() | {"apt_options": f"-o Acquire::http::Proxy::{self.box.machine}=DIRECT"}
 
-    def settings(self, **changes: Any) -> dict[str, Any]:
-        return {
+    def settings(self, **changes: Any) -> NvidiaSettings:
+        values = {
             "repository": f"{self.repositories}/driver",
             "key": str(self.key),
             "toolkit": True,
+            "engine": True,
             "toolkit_repository": f"{self.repositories}/toolkit",
             "toolkit_key": str(self.key),
             "root": TREE,
-            **changes,
         }
+        return NvidiaSettings.model_validate(values | changes)
 
     def failing(self, **changes: Any) -> set[str]:
-        file = self.folder / f"{self.name}.yml"
-        one = {"address": self.address, "user": "operator", "ssh_key": str(self.layout.key)}
-        model = {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}
-        known = str(self.layout.known_hosts)
-        file.write_text(
-            json.dumps({"known_hosts": known, "hosts": {self.name: one}, "models": {"default": model}})
-        )
-        settings = NvidiaSettings.model_validate(self.settings(**changes))
-        found = verify(load(file), {self.name: [Assignment(Component("nvidia", ""), settings)]})
-        assert found.checks
-        return {check.name for check in found.failed}
+        return self.failing_checks(self.loaded(), Assignment(BY_NAME["nvidia"], self.settings(**changes)))
 
     def versions(self) -> dict[str, str]:
         rows = self.on("dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\\n'").splitlines()
@@ -100,34 +82,16 @@ class WithGpu(Host):
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    folder = tmp_path_factory.mktemp("nvidia") / ".sandbox"
-    box = Layout(folder, bridge="cldk", subnet=IPv4Network("10.213.90.0/24"), table="clawd_disk_test")
-    try:
-        sandbox.up(len(RELEASES), RELEASES, layout=box)
-        yield box
-    finally:
-        sandbox.down(layout=box, purge=True)
-
-
-@pytest.fixture(scope="module")
-def repositories(box: Layout) -> Iterator[tuple[str, Path]]:
-    folder = box.folder.parent / "repositories"
+def repositories(box: Box) -> Iterator[tuple[str, Path]]:
+    folder = box.folder / "repositories"
     key = repository.make(folder, platform.release())
-    with repository.served(folder, str(box.machine_address)) as address:
+    with repository.served(folder, box.machine) as address:
         yield address, key
 
 
-# One release in every test run, the other in campaigns.
-HOSTS = (
-    pytest.param("bot1", id="bookworm", marks=pytest.mark.campaign),
-    pytest.param("bot2", id="trixie"),
-)
-
-
-@pytest.fixture(scope="module", params=HOSTS)
-def host(request: pytest.FixtureRequest, box: Layout, repositories: tuple[str, Path]) -> WithGpu:
-    host = WithGpu(request.param, box, box.folder.parent, *repositories)
+@pytest.fixture(scope="module", params=in_every_run("trixie"))
+def host(request: pytest.FixtureRequest, box: Box, repositories: tuple[str, Path]) -> WithGpu:
+    host = WithGpu(box, box.named(request.param), *repositories)
     host.on(
         "apt-get update -qq; dpkg-query -W -f '${Package}\\n' > /root/packages;"
         "find /etc -type f | sort > /root/etc"
@@ -148,31 +112,23 @@ def present_gpu(host: WithGpu) -> None:
 
 
 def test_without_a_gpu_the_driver_is_skipped_and_why_is_said(host: WithGpu) -> None:
-    run = host.up()
-    assert run.succeeded, run.output
-    assert run.changed == {"Folder /var/lib/clawd/state", "No NVIDIA GPU: driver skipped"}
-    assert host.up().changed == frozenset()
+    assert host.up() == {"Folder /var/lib/clawd/state", "No NVIDIA GPU: driver skipped"}
+    assert host.up() == frozenset()
     assert host.failing() == set()
     assert host.failing(gpu="required") == {"gpu is there or the driver skipped with a reason"}
-    required = host.up(gpu="required")
-    assert not required.succeeded
-    assert "it must have an NVIDIA GPU, and no PCI device of NVIDIA" in required.output
+    assert "it must have an NVIDIA GPU, and no PCI device of NVIDIA" in host.told(gpu="required")
 
 
 def test_secure_boot_stops_it(host: WithGpu) -> None:
     present_gpu(host)
     variable = f"{TREE}/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     host.on(f"mkdir -p {TREE}/sys/firmware/efi/efivars; printf '\\006\\000\\000\\000\\001' > {variable}")
-    run = host.up()
-    assert not run.succeeded
-    assert "Secure Boot is on" in run.output
+    assert "Secure Boot is on" in host.told()
     host.on(f"rm {variable}")
 
 
 def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu) -> None:
-    run = host.up()
-    assert run.succeeded, run.output
-    assert {"Driver in the kernel", "Service nvidia-persistenced"} <= run.changed
+    assert {"Driver in the kernel", "Service nvidia-persistenced"} <= host.up()
     installed = host.versions()
     drivers = {name: version for name, version in installed.items() if version.startswith(("580.", "590."))}
     assert set(drivers.values()) == {"580.95.05-1"}, "a newer branch was taken"
@@ -180,9 +136,10 @@ def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu)
     toolkit = {name: version for name, version in installed.items() if "container" in name}
     assert set(toolkit.values()) == {"1.18.0-1"}
     assert len(toolkit) == 4
-    second = host.up()
-    assert second.succeeded, second.output
-    assert second.changed == frozenset()
+    series = "13-1" if host.release == "trixie" else "12-9"
+    assert {f"cuda-cudart-{series}", f"libcublas-{series}"} <= set(installed)
+    host.on(f"test -f {TREE}/dev/nvidia-uvm && rm -r {TREE}/dev")
+    assert host.up() == frozenset()
     assert host.failing() == set()
     upgrade = host.on("apt-get -s dist-upgrade | grep '^Inst.*nvidia-\\(open\\|driver\\)' || true")
     assert upgrade == "", "an upgrade would take the newer branch"
@@ -191,7 +148,10 @@ def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu)
 def test_damage_is_named_and_repaired(host: WithGpu) -> None:
     host.on("systemctl stop nvidia-persistenced")
     assert host.failing() == {"persistence daemon runs"}
-    assert host.up().changed == {"Service nvidia-persistenced"}
+    assert host.up() == {"Service nvidia-persistenced"}
+    host.on("systemctl stop clawd-gpu")
+    assert host.failing() == {"cuda can begin"}
+    assert host.up() == {"Service clawd-gpu"}
     host.on(f"mv {VERSION} /root/version")
     assert "driver sees every gpu" in host.failing()
     host.on(f"mv /root/version {VERSION}")
@@ -201,42 +161,53 @@ def test_damage_is_named_and_repaired(host: WithGpu) -> None:
 def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     older = shlex.quote(LINE.format("575.57.08"))
     host.on(f"echo {older} > {VERSION}")
-    asked = host.up(reboot="ask")
-    assert not asked.succeeded
-    assert "driver 580.95.05 is installed and starts with the next boot (now: 575.57.08)" in asked.output
+    asked = host.told(reboot="ask")
+    assert "driver 580.95.05 is installed and starts with the next boot (now: 575.57.08)" in asked
     assert host.failing() == {"driver is in the kernel"}
-    never = host.up(reboot="never")
-    assert never.succeeded, never.output
-    assert never.changed == frozenset()
+    assert host.up(reboot="never") == frozenset()
+    right = shlex.quote(LINE.format("580.95.05"))
+    host.on(
+        f"echo {right} > {VERSION}; mkdir -p {TREE}/run; echo linux-image-x > {TREE}/run/reboot-required.pkgs"
+    )
+    assert host.up(reboot="ask") == frozenset()
+    host.on(f"touch {TREE}/run/reboot-required")
+    assert f"the system asks for a reboot ({TREE}/run/reboot-required: linux-image-x)" in host.told(
+        reboot="ask"
+    )
+    assert host.failing() == {"driver is in the kernel"}
+    assert host.up(reboot="never") == frozenset()
     host.on(
         f"printf %s {shlex.quote(AT_BOOT)} > /etc/systemd/system/kernel-stand-in.service;"
         "systemctl daemon-reload; systemctl enable kernel-stand-in"
     )
     boot = host.on("cat /proc/sys/kernel/random/boot_id")
-    auto = host.up(reboot="auto")
-    assert auto.succeeded, auto.output
+    host.up(reboot="auto")
     assert host.on("cat /proc/sys/kernel/random/boot_id") != boot, "it was not rebooted"
     assert host.failing() == set()
+    host.on(f"test -f {TREE}/dev/nvidia-uvm")
     boot = host.on("cat /proc/sys/kernel/random/boot_id")
-    assert host.up(reboot="auto").changed == frozenset()
+    assert host.up(reboot="auto") == frozenset()
     assert host.on("cat /proc/sys/kernel/random/boot_id") == boot
     host.on("systemctl disable kernel-stand-in; rm /etc/systemd/system/kernel-stand-in.service")
 
 
 def test_another_branch_takes_the_place_of_the_first(host: WithGpu) -> None:
-    host.on(f"rm {VERSION}")
-    run = host.up(branch=590)
-    assert run.succeeded, run.output
+    variable = f"{TREE}/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    host.on(f"printf '\\006\\000\\000\\000\\001' > {variable}")
+    assert host.up() == frozenset(), "what runs may stay"
+    assert "580.95.05 is loaded, and would be gone at the next boot" in host.told(branch=590)
+    assert host.versions()["nvidia-open"] == "580.95.05-1", "it was removed first"
+    host.on(f"rm {variable}; rm {VERSION}")
+    host.up(branch=590)
     assert host.versions()["nvidia-open"] == "590.44.01-1"
     assert host.failing(branch=590) == set()
     assert host.failing() == {"driver is of the declared branch"}
-    assert host.up(branch=590).changed == frozenset()
+    assert host.up(branch=590) == frozenset()
 
 
 def test_removed_it_leaves_nothing(host: WithGpu) -> None:
-    run = host.removed()
-    assert run.succeeded, run.output
-    assert host.removed().changed == frozenset()
+    assert host.remove("nvidia")
+    assert not host.remove("nvidia"), "removed again"
     assert host.on("dpkg-query -W -f '${Package}\\n' | diff /root/packages - || true") == ""
     assert host.on("find /etc -type f | sort | diff /root/etc - || true") == ""
     assert host.on("find /var/lib/clawd -type f") == ""

@@ -48,6 +48,23 @@ def test_content_arrives_exactly_and_stays(tmp_path: Path, content: str | bytes)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
+def test_what_a_program_made_is_kept_private_without_a_look_into_it(tmp_path: Path) -> None:
+    made, absent = tmp_path / "a database", tmp_path / "absent"
+    made.write_text("rows")
+    made.chmod(0o644)
+    keep = lambda: files.kept_private({str(made): "0600", str(absent): "0600"}, owner=OWN["owner"])  # noqa: E731
+    run = Machine().run(keep)
+    assert run.predicted
+    assert run.changed
+    assert [(change.path, change.diff) for change in run.changes] == [(str(made), ("mode 0644 → 0600",))]
+    assert mode_of(made) == "0600"
+    assert made.read_text() == "rows"
+    assert not absent.exists()
+    again = Machine().run(keep)
+    assert not again.predicted
+    assert not again.changed
+
+
 def test_difference_is_recorded_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("a\nb\nc\n")

@@ -1,4 +1,4 @@
-"""What a component brought goes with it, and nothing that another one needs: on real hosts."""
+"""On real hosts: what a component brought goes with it, and updates come from where they are wanted from."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ ROOT = Path(__file__).resolve().parents[3]
 RELEASES = ("bookworm", "trixie")
 DEPLOY = """
 from pyinfra import host
-from deploys.ops import packages
+from deploys.ops import packages, upgrades
 
 for action, *arguments in {steps}:
     if action == "install":
         packages.installed(*arguments[1:], component=arguments[0])
+    elif action == "upgrade":
+        upgrades.current(arguments[0])
     else:
         packages.removed(arguments[0])
 """
@@ -72,6 +74,36 @@ class Host:
         )
         return set(shown.split())
 
+    def on(self, command: str) -> str:
+        return sandbox.execute(self.name, command, layout=self.layout).strip()
+
+    def offers(self, package: str, label: str, suite: str) -> None:
+        """A repository of this label on the host's own disk, with version 2 of what is installed as 1."""
+        self.on(_OFFERED.format(package=package, label=label, suite=suite))
+
+    def versions(self, *names: str) -> str:
+        return self.on(f"dpkg-query -W -f='${{Version}}' {' '.join(names)}")
+
+
+_OFFERED = """
+set -e
+mkdir -p /srv/{package} && cd /srv/{package}
+for version in 1 2; do
+    mkdir -p $version/DEBIAN
+    printf '%s\\n' 'Package: {package}' "Version: $version" 'Architecture: all' \
+        'Maintainer: a <a@example.com>' 'Description: has an update' > $version/DEBIAN/control
+    dpkg-deb --build -Zgzip $version $version.deb >/dev/null
+done
+dpkg -i 1.deb >/dev/null
+apt-mark auto {package} >/dev/null
+sum() {{ sha256sum "$1" | cut -d ' ' -f 1; }}
+cp 2/DEBIAN/control Packages
+printf '%s\\n' 'Filename: ./2.deb' "Size: $(stat -c %s 2.deb)" "SHA256: $(sum 2.deb)" >> Packages
+printf '%s\\n' 'Origin: x' 'Label: {label}' 'Suite: {suite}' 'Version: 12' "Date: $(date -Ru)" 'SHA256:' \
+    " $(sum Packages) $(stat -c %s Packages) Packages" > Release
+echo 'deb [trusted=yes] file:/srv/{package} ./' > /etc/apt/sources.list.d/{package}.list
+"""
+
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
@@ -113,3 +145,21 @@ def test_what_somebody_else_came_to_need_stays(name: str, box: Layout) -> None:
     sandbox.execute(name, "apt-get install -qq -y --no-install-recommends jq >/dev/null", layout=box)
     host.apply(("remove", "three"))
     assert host.has("jq", "libonig5", "hello") == {"jq", "libonig5"}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_updates_come_from_where_they_are_wanted_from(name: str, box: Layout) -> None:
+    host = Host(name, box, box.folder.parent)
+    assert host.apply(("upgrade", "security")) == 1
+    assert host.apply(("upgrade", "security")) == 0
+    host.offers("safer", "Debian-Security", "stable-security")
+    host.offers("newer", "Debian", "stable-updates")
+    host.offers("others", "somebody", "stable-security")
+    host.on("apt-get -qq update")
+    assert host.apply(("upgrade", "security")) == 1
+    assert host.versions("safer", "newer", "others") == "211"
+    assert host.apply(("upgrade", "security")) == 0
+    assert host.apply(("upgrade", "all")) == 1
+    assert host.versions("safer", "newer", "others") == "221"
+    assert host.apply(("upgrade", "all"), ("upgrade", "security")) == 0
+    assert host.on("apt-mark showauto safer newer") == "newer\nsafer"

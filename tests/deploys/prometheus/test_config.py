@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from deploys.alertmanager.config import arguments as alertmanager_arguments
 from deploys.component import Need
+from deploys.exporters.exporter import defaults_text
+from deploys.ops.files import rendered
 from deploys.prometheus.config import RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, needs_for, settings_for
@@ -41,6 +44,12 @@ def test_files(tmp_path: Path) -> None:
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert f"{len(rules(settings))} rules found" in checked.stdout
+
+
+def test_what_lies_beside_the_configuration() -> None:
+    assert_golden(GOLDEN / "service.conf", rendered("prometheus/service.conf", {}))
+    assert_golden(GOLDEN / "prometheus.default", defaults_text(arguments(team())))
+    assert_golden(GOLDEN / "prometheus-alertmanager.default", defaults_text(alertmanager_arguments()))
 
 
 def test_a_host_that_does_not_watch_has_none() -> None:

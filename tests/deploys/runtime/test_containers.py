@@ -16,7 +16,7 @@ import pytest
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
-from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
+from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
 from deploys.runtime import build_image, image
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
@@ -38,6 +38,7 @@ LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
 IMAGE = Wanted(RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("start.py")))
 BARE: dict[Any, Any] = {
     PathFact: PathState(),
+    OwnersFact: {},
     UserFact: None,
     UnitFact: UnitState(),
     EntriesFact: Entries(),

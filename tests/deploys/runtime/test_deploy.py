@@ -7,7 +7,7 @@ import pytest
 
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.accounts import GroupFact, UserFact, UserState
-from deploys.ops.facts import PathFact, PathState, UnitFact, UnitState
+from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.image import ImagesFact
 from deploys.runtime.prune import Entries, EntriesFact
@@ -22,6 +22,7 @@ MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BARE: dict[Any, Any] = {
     PathFact: PathState(),
+    OwnersFact: {},
     UserFact: None,
     UnitFact: UnitState(),
     EntriesFact: Entries(),
@@ -67,6 +68,13 @@ def test_the_order_of_a_first_installation() -> None:
     ]
     places = [place(run, name) for name in in_order]
     assert places == sorted(places)
+
+
+def test_conversations_that_others_may_read_are_closed_to_them() -> None:
+    database = "/var/lib/clawd-bot/bot.db"
+    open_to_all = {OwnersFact: {database: ("clawd-bot", "0644"), f"{database}-wal": ("clawd-bot", "0600")}}
+    (change,) = [change for change in plan(inventory(), facts=open_to_all).changes if database in change.path]
+    assert (change.path, change.diff) == (database, ("mode 0644 → 0600",))
 
 
 def test_no_secret_is_in_names_or_changes() -> None:

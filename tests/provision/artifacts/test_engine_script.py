@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deploys.nvidia.cuda import Cuda
 from provision.artifacts import engine_script
-from provision.artifacts.engine_script import SDIST, TOOLS, Recipe, build_script, step_of
+from provision.artifacts.engine_script import KEY, SDIST, TOOLS, Recipe, build_script, step_of
 
 WHOLE_APT_LOG = ["update", "install --no-install-recommends g++", "purge g++ libc6-dev"]
 
@@ -199,6 +201,87 @@ def test_the_compiler_is_removed_even_when_nobody_listens_any_more(machine: Path
     process.wait(timeout=10)
     assert vanishes(machine)
     assert apt_log(machine) == WHOLE_APT_LOG
+
+
+CUDA = Cuda("12.9", ("80", "86", "120a"))
+URI = "https://developer.example/repos/debian12/x86_64"
+
+
+def for_gpus(machine: Path, then: str) -> subprocess.Popen[str]:
+    """A host with g++ and without nvcc, whose /etc is `etc` beside the build folder."""
+    without_compiler(machine)
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then=then))
+    with_apt(machine)
+    etc = machine.parent / "etc"
+    (etc / "apt/sources.list.d").mkdir(parents=True, exist_ok=True)
+    for name in ("grep", "install", "sed"):
+        (machine.parent / "path" / name).symlink_to(shutil.which(name) or name)
+    (machine / KEY).write_bytes(b"key")
+    recipe = Recipe(str(machine), install_compiler=True, cuda=CUDA, repository=URI)
+    return subprocess.Popen(
+        ["/bin/sh", "-c", build_script(recipe).replace("/etc/", f"{etc}/").replace("8000", "1")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={"PATH": str(machine.parent / "path"), "FAKE": str(machine.parent)},
+    )
+
+
+INSTALLED_CUDA = f"install --no-install-recommends {' '.join(CUDA.compiler)}"
+
+
+@pytest.mark.parametrize("then", ["cat $FAKE/etc/apt/*/*; echo wheel x.whl", "exit 3"])
+def test_the_compiler_of_cuda_comes_from_its_repository_for_the_time_of_the_build(
+    machine: Path, then: str
+) -> None:
+    process = for_gpus(machine, then)
+    output = finish(process)
+    if "wheel" in then:
+        assert process.returncode == 0, output
+        source = output[output.index("Types: deb") :].splitlines()
+        keyring = f"{machine.parent}/etc/apt/keyrings/clawd-engine-build.asc"
+        assert source[:4] == ["Types: deb", f"URIs: {URI}", "Suites: /", f"Signed-By: {keyring}"]
+        assert "-DGGML_CUDA=ON" in output
+        assert "-DCMAKE_CUDA_ARCHITECTURES=80-real;86-real;120a-real" in output
+        assert "-DCMAKE_CUDA_COMPILER=/usr/local/cuda-12.9/bin/nvcc" in output
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" in output
+    else:
+        assert process.returncode == 3, output
+    assert apt_log(machine) == ["update", INSTALLED_CUDA, "purge g++ libc6-dev"]
+    assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == []
+
+
+def test_a_repository_that_is_there_is_used_and_stays(machine: Path) -> None:
+    there = machine.parent / "etc/apt/sources.list.d/clawd-nvidia.sources"
+    there.parent.mkdir(parents=True)
+    there.write_text(f"Types: deb\nURIs: {URI}\nSuites: /\n")
+    process = for_gpus(machine, "echo wheel x.whl")
+    assert "wheel x.whl" in finish(process)
+    assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == [there]
+
+
+def test_on_ones_own_machine_a_missing_compiler_of_cuda_is_named(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", build_script(Recipe(str(machine), cuda=CUDA)).replace("8000", "1")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={"PATH": f"{machine.parent}/path:{os.environ['PATH']}"},
+    )
+    assert "clawd: there is no CUDA compiler: apt-get install" in finish(process)
+    assert process.returncode == 1
+
+
+def test_a_build_for_gpus_is_another_recipe_and_one_for_processors_the_same_as_ever() -> None:
+    assert engine_script.recipe_text(CUDA) != engine_script.recipe_text()
+    assert "CUDA" not in engine_script.recipe_text()
+    assert engine_script.capabilities(None) == engine_script.CAPABILITIES
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from inventory.errors import ArtifactError, HostError, ToolError
 from provision.artifacts import engine_wheel, lockfile
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine_script import SDIST, TOOLS
-from provision.artifacts.engine_wheel import EngineWheel, cached, engine_wheels, fetch_sdist
+from provision.artifacts.engine_script import KEY, SDIST, TOOLS
+from provision.artifacts.engine_wheel import EngineWheel, Repository, cached, engine_wheels, fetch_sdist
 from provision.artifacts.kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import RuntimeSource
@@ -158,8 +159,70 @@ def test_another_recipe_is_another_engine(
     locked: Locked, engine: EngineWheel, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine_wheel.publish(locked, BOOKWORM, engine.path, cache)
-    monkeypatch.setattr("provision.artifacts.engine_script.recipe_text", lambda: "other flags")
+    monkeypatch.setattr("provision.artifacts.engine_script.recipe_text", lambda cuda=None: "other flags")
     assert cached(locked, cache) == []
+
+
+GPU = replace(BOOKWORM, cuda="cuda12.9-80.86.89.90")
+
+
+@pytest.fixture
+def for_gpus(make_wheel: Callable[..., Path], engine: EngineWheel, tmp_path: Path) -> Path:
+    files = {"llama_cpp/lib/libllama.so": b"\x7fELF", "bin/libggml-cuda.so": b"\x7fELF"}
+    return make_wheel("llama-cpp-python", "9.9", "py3-none-linux_x86_64", files, folder=tmp_path / "gpu")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_host_with_a_gpu_builds_its_own_and_others_keep_theirs(
+    locked: Locked, source: RuntimeSource, engine: EngineWheel, for_gpus: Path, cache: Cache, tmp_path: Path
+) -> None:
+    key = tmp_path / "nvidia.asc"
+    key.write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+    uri = "https://developer.example/repos/debian12/x86_64"
+    machines = {"plain": FakeHost(engine.path), "gpu": FakeHost(for_gpus)}
+    for _ in range(2):
+        found = engine_wheels(
+            [BOOKWORM, GPU],
+            cache,
+            hosts={"plain": BOOKWORM, "gpu": GPU},
+            connect=machines.__getitem__,
+            repositories={"gpu": Repository(uri, key)},
+            source=source,
+        )
+        assert found[GPU].path.read_bytes() == for_gpus.read_bytes()
+        assert found[BOOKWORM].path.read_bytes() == engine.path.read_bytes()
+        assert "cuda12.9-80.86.89.90" in found[GPU].path.parent.name
+        assert "cuda" not in found[BOOKWORM].path.parent.name
+    assert machines["gpu"].put_there == [SDIST, TOOLS, KEY]
+    assert machines["plain"].put_there == [SDIST, TOOLS]
+    assert cached(locked, cache, GPU.cuda) == [found[GPU]]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_wheel_for_gpus_without_the_back_end_is_refused(
+    locked: Locked, source: RuntimeSource, engine: EngineWheel, cache: Cache, tmp_path: Path
+) -> None:
+    """CMake does without CUDA where a project lets it."""
+    key = tmp_path / "nvidia.gpg"
+    key.write_bytes(b"\x99")
+    with pytest.raises(ArtifactError, match="without libggml-cuda"):
+        engine_wheels(
+            [GPU],
+            cache,
+            hosts={"gpu": GPU},
+            connect=lambda _: FakeHost(engine.path),
+            repositories={"gpu": Repository("https://developer.example", key)},
+            source=source,
+        )
+    assert cached(locked, cache, GPU.cuda) == []
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_repository_nothing_is_built_for_gpus(
+    locked: Locked, source: RuntimeSource, for_gpus: Path, cache: Cache
+) -> None:
+    with pytest.raises(ArtifactError, match=r"no repository to take the compiler of cuda12\.9"):
+        engine_wheels([GPU], cache, hosts={"gpu": GPU}, connect=lambda _: FakeHost(for_gpus), source=source)
 
 
 def test_a_machine_without_a_compiler_says_what_to_install(

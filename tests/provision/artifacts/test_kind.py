@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,15 @@ def test_no_marker_is_left_to_the_laptop(kind: HostKind) -> None:
 @given(KINDS)
 def test_a_kind_survives_json(kind: HostKind) -> None:
     assert HostKind.from_json(kind.to_json()) == kind
+    for_gpus = replace(kind, cuda="cuda12.9-75.80")
+    assert HostKind.from_json(for_gpus.to_json()) == for_gpus
+    assert str(for_gpus) == f"{replace(kind, cuda='')}-cuda12.9-75.80"
+
+
+def test_a_kind_without_gpus_is_written_as_before() -> None:
+    """It is part of every release."""
+    kind = HostKind("x86_64", (3, 11), (2, 36))
+    assert set(kind.to_json()) == {"architecture", "libc", "libc_version", "python"}
 
 
 @given(KINDS, KINDS, KINDS)

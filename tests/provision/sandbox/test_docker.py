@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 
+import pytest
+
+from inventory.errors import SandboxError
 from provision.sandbox import docker
 from provision.sandbox.host import HostState
 from provision.sandbox.layout import Layout
@@ -9,7 +14,8 @@ from provision.sandbox.layout import Layout
 
 def test_containers_have_the_same_names_and_addresses_as_with_nspawn(layout: Layout) -> None:
     command = " ".join(docker.create_command(layout, "bot2", "trixie-0123"))
-    assert "--name clawdt-bot2 --hostname bot2 --network clawdt --ip 10.213.78.12" in command
+    assert "--name clawdt-bot2 --hostname bot2 " in command
+    assert " --network clawdt --ip 10.213.78.12 " in command
     assert "clawd-sandbox:trixie-0123 /bin/sh -c" in command
 
 
@@ -32,3 +38,83 @@ def test_state_is_read_from_inspect() -> None:
     stopped = json.dumps([{"State": {"Running": False, "Pid": 0}}])
     assert docker.state_of(running) == (HostState.RUNNING, 41)
     assert docker.state_of(stopped) == (HostState.STOPPED, None)
+
+
+class Engine:
+    """What a Docker engine answers, and what it was told to do."""
+
+    def __init__(self, **inspected: object) -> None:
+        self.inspected = inspected
+        self.listed = {"ps": "c1 c2", "network": "n1", "images": "i1"}
+        self.told: list[str] = []
+
+    def __call__(
+        self, command: Sequence[str], *, check: bool = True, **_: object
+    ) -> subprocess.CompletedProcess[str]:
+        line = " ".join(command)
+        if "inspect" in command:
+            found = self.inspected.get(command[1])
+            return subprocess.CompletedProcess(command, 0 if found else 1, json.dumps([found]), "")
+        if "--filter" in command:
+            assert command[-1] == f"label={docker.LABEL}={self.folder}"
+            return subprocess.CompletedProcess(command, 0, self.listed[command[1]], "")
+        self.told.append(line)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    folder = ""
+
+
+@pytest.fixture
+def engine(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine()
+    engine.folder = str(layout.folder)
+    monkeypatch.setattr(docker, "run", engine)
+    monkeypatch.setattr(docker, "read_machine", lambda _: None)
+    return engine
+
+
+def test_what_is_made_bears_the_sandboxs_folder(layout: Layout) -> None:
+    label = f"{docker.LABEL}={layout.folder}"
+    for command in (docker.network_command(layout), docker.create_command(layout, "bot1", "trixie-0")):
+        assert command[command.index("--label") + 1] == label
+
+
+@pytest.mark.parametrize("labels", [None, {}, {docker.LABEL: "/somewhere/else"}])
+def test_what_is_anothers_is_neither_used_nor_removed(
+    labels: dict[str, str] | None, layout: Layout, engine: Engine
+) -> None:
+    engine.inspected = {"network": {"Labels": labels}, "container": {"Config": {"Labels": labels}}}
+    box = docker.Docker(layout)
+    with pytest.raises(SandboxError, match="Docker has a network clawdt already, and it is"):
+        box.prepare()
+    for act in (box.state, box.stop, box.remove):
+        with pytest.raises(SandboxError, match="Docker has a container clawdt-bot1 already"):
+            act("bot1")
+    assert engine.told == []
+
+
+def test_its_own_are_used_again(layout: Layout, engine: Engine) -> None:
+    labels = {docker.LABEL: str(layout.folder)}
+    state = {"Running": True, "Pid": 41}
+    engine.inspected = {
+        "network": {"Labels": labels},
+        "container": {"Config": {"Labels": labels}, "State": state},
+    }
+    box = docker.Docker(layout)
+    box.prepare()
+    assert engine.told == []
+    assert box.state("bot1") == (HostState.RUNNING, 41)
+    box.remove("bot1")
+    assert engine.told == ["docker rm --force clawdt-bot1"]
+
+
+def test_everything_with_the_label_is_removed_even_if_nothing_else_is_known_of_it(
+    layout: Layout, engine: Engine
+) -> None:
+    docker.Docker(layout).cleanup()
+    assert engine.told == [
+        "docker rm --force c1",
+        "docker rm --force c2",
+        "docker network rm n1",
+        "docker image rm i1",
+    ]

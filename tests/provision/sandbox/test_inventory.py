@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inventory.load import load
+from inventory.model import LocalModel
 from provision.sandbox import inventory
 from provision.sandbox.host import HostState, SandboxHost
 from provision.sandbox.layout import Layout
@@ -34,7 +35,7 @@ def test_it_declares_the_hosts_that_run_and_the_rest_as_for_one(tmp_path: Path) 
     }
     assert several.hosts["bot1"].ssh_key == box.key
     assert several.known_hosts == box.known_hosts
-    assert several.models.default is not None
+    assert isinstance(several.models.default, LocalModel)
     assert several.models.default.path == box.folder / "models" / "smollm2-135m-q8_0.gguf"
     assert several.bot == one.bot
     assert several.project == one.project

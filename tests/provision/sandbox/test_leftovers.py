@@ -92,8 +92,9 @@ def test_a_run_that_goes_on_is_left_alone(
         leftovers.make_way(layout, silent)
     assert leftovers.clear(silent) == ()
     assert removed == []
-    assert notes.is_anothers(layout)
-    assert not notes.is_anothers(other)
+    layout.hosts.mkdir(parents=True)
+    assert not notes.is_ours(layout)
+    assert notes.is_ours(other)
 
 
 def test_what_a_killed_run_left_makes_way(
@@ -138,6 +139,12 @@ def test_hosts_whose_folder_is_gone_make_way_and_it_does_not_come_back(
     leftovers.make_way(layout, silent)
     assert [gone.folder for gone in removed] == [other.folder]
     assert not other.folder.exists()
+
+
+def test_without_a_claim_only_what_hosts_were_made_for_is_ours(layout: Layout) -> None:
+    assert not notes.is_ours(layout)
+    layout.hosts.mkdir(parents=True)
+    assert notes.is_ours(layout)
 
 
 def test_notes_without_content_leave_nothing(run: Path) -> None:

@@ -17,12 +17,9 @@ from provision import sandbox
 from provision.sandbox import Layout, process
 from provision.sandbox.host import HostState
 from provision.sandbox.nspawn import serves_below
+from tests.hosts import on_hosts
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(seconds=300)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from starlette.requests import Request
@@ -63,6 +64,12 @@ class FeishuSettings(ChannelSettings):
     app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$")
     api_base: str = Field("https://open.feishu.cn", pattern=r"^https?://[^/]")
     max_event_age: float = Field(MAX_EVENT_AGE, gt=0, le=LONGEST_EVENT_AGE)
+
+    @property
+    def language(self) -> str | None:
+        """What a writer speaks whose words do not tell (`/help`, a picture), since events do not either."""
+        host = urlsplit(self.api_base).hostname or ""
+        return "zh" if host.endswith(".feishu.cn") else None
 
 
 class FeishuChannel(Channel):
@@ -172,7 +179,7 @@ class FeishuChannel(Channel):
             except (ChannelError, TimeoutError) as fault:
                 log.warning("Feishu: cannot tell yet whether the bot is mentioned: %s", fault or "no answer")
                 return JSONResponse({"msg": "not ready"}, 503)
-        inbound = read_message(event, self._open_id)
+        inbound = read_message(event, self._open_id, self._settings.language)
         if inbound is None:
             log.info("Feishu: passed over an event of type %.80s", event["header"].get("event_type"))
         else:

@@ -33,10 +33,13 @@ def is_addressable_group(event: Mapping[str, Any]) -> bool:
         return False
 
 
-def read_message(event: Mapping[str, Any], bot_open_id: str | None) -> Inbound | None:
+def read_message(
+    event: Mapping[str, Any], bot_open_id: str | None, language: str | None = None
+) -> Inbound | None:
     """The message that an event tells of; None for other events, for messages of bots, and for nonsense.
 
-    Without `bot_open_id` no message of a group counts as addressed.
+    Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, as
+    no event tells its sender's.
     """
     try:
         header, sender, message = event["header"], event["event"]["sender"], event["event"]["message"]
@@ -57,6 +60,7 @@ def read_message(event: Mapping[str, Any], bot_open_id: str | None) -> Inbound |
             addressed=private or mentioned,
             reply_to=_text(message["message_id"]),
             received_at=int(message["create_time"]) / 1000,
+            language=language,
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None

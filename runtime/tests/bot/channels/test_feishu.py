@@ -167,6 +167,24 @@ def test_a_message_is_stored_before_it_is_taken(control: Control, bot: Bot) -> N
     assert (inbound.user, inbound.text, inbound.addressed) == ("ou_ada", "hello", True)
 
 
+@pytest.mark.parametrize(
+    ("api_base", "language"),
+    [
+        ("https://open.feishu.cn", "zh"),
+        ("https://open.larksuite.com", None),
+        ("https://feishu.cn.example.com", None),
+    ],
+)
+def test_where_nothing_tells_the_language_the_platform_does(
+    inbox: Noting, api_base: str, language: str | None
+) -> None:
+    """A picture, or `/help`: events carry no language, and Feishu, unlike Lark, is China's."""
+    with serving(app_of(inbox, api_base)) as url:
+        sent = wrapped(SECRETS["feishu-encrypt-key"], a_message("/help"), time.time())
+        assert Bot(f"{url}/feishu/webhook", inbox).post(sent.body, sent.headers).status_code == 200
+    assert [inbound.language for inbound in inbox.stored] == [language]
+
+
 def test_what_cannot_be_stored_is_not_taken(control: Control, bot: Bot) -> None:
     bot.inbox.broken = True
     control.post("messages", text="hello")

@@ -1,0 +1,36 @@
+"""Which kernel modules a machine gets, and whether its kernel would take them. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from deploys.nvidia.gpus import Machine, Modules, modules_for
+from deploys.nvidia.settings import ARCHITECTURES
+from inventory.errors import ClawdError
+
+PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
+"""NVIDIA's metapackages; the same for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
+
+
+def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
+    """The modules of driver `branch` for the GPUs of `machine`.
+
+    Raises `ClawdError` where none fit, and where Secure Boot would refuse those that were built on it.
+    """
+    modules = modules_for(machine.gpus, branch, wanted)
+    if machine.secure_boot and not _stays(machine, modules, branch):
+        now = f"; {machine.loaded} is loaded, and would be gone at the next boot" if machine.loaded else ""
+        raise ClawdError(
+            f"Secure Boot is on, and its kernel refuses modules that are built on the host{now}",
+            advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install "
+            f"{PACKAGES[modules]} of branch {branch} by hand; where that is loaded, a run goes on",
+        )
+    if machine.architecture not in ARCHITECTURES:
+        raise ClawdError(f"NVIDIA has no driver for {machine.architecture}", advice="write `gpu: none`")
+    return modules
+
+
+def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
+    """Whether the kernel runs just the modules that are wanted, so that none are built."""
+    there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
+    return bool(machine.loaded) and there

@@ -1,0 +1,131 @@
+"""Updates of packages that are there: the distribution's own, all of them or those for security."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.packages import APT
+from deploys.ops.shell import assignments, script
+
+RECORD = "/var/lib/clawd/state/upgraded"
+"""Its time is when the host was last brought up to date."""
+DAILY = "/var/lib/apt/periodic/update-stamp"
+"""Its time is when the distribution's own timer last read the mirrors' index."""
+LONGEST_DAYS = 7
+"""So old may the mirrors' index be. That timer reads it daily; a host without internet has but our runs."""
+
+Updates = Literal["security", "all"]
+
+# Labels and archives as apt tells them: `Debian-Security:12/stable-security`, `Ubuntu:24.04/noble-updates`.
+# What comes from other repositories is of the version that its component wants.
+_ORIGINS: dict[Updates, str] = {
+    "security": " (Debian-Security|Ubuntu):[^ ,]*-security",
+    "all": " (Debian|Debian-Security|Ubuntu):",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Updates that a host has not taken in, each `NAME=VERSION`, by the index that it has.
+
+    `days` is the age of that index; `None` when the host has never been brought up to date.
+    """
+
+    packages: tuple[str, ...] = ()
+    days: int | None = 0
+
+
+class PendingFact(Fact):
+    """What updates of some kind a host lacks."""
+
+    def command(self, updates: Updates) -> str:
+        """A script that prints the index's age, then a package a line."""
+        return (
+            assignments(record=RECORD, daily=DAILY, origins=_ORIGINS[updates]) + _PENDING + _AGE + "pending"
+        )
+
+    @staticmethod
+    def default() -> Pending:
+        """Nothing known to be lacking."""
+        return Pending()
+
+    def process(self, output: list[str]) -> Pending:
+        """Turn the lines into a `Pending`."""
+        age, *packages = output
+        return Pending(tuple(filter(None, packages)), None if age == "never" else int(age or 0))
+
+
+def current(updates: Updates, **arguments: Any) -> OperationMeta:
+    """Every package of the host has the updates that its distribution offers, all or those for security.
+
+    The mirrors' index is read first: the first time, when there are updates, and when nobody else has read it
+    for `LONGEST_DAYS`. Versions that the administrator holds stay. Packages restart their own services; a new
+    kernel waits for the next boot.
+    """
+    what = "Security updates" if updates == "security" else "Updates"
+    return _current(updates, **{"name": f"{what} of packages", **arguments})
+
+
+@operation
+def _current(updates: Updates) -> Iterator[StringCommand]:
+    state: Pending = host.get_fact(PendingFact, updates=updates)
+    why = reason(state)
+    if not why:
+        return
+    record(Change("packages", why))
+    yield script(
+        APT + _PENDING + _UPGRADE,
+        record=RECORD,
+        origins=_ORIGINS[updates],
+        options=host.data.get("apt_options") or "",
+    )
+
+
+def reason(state: Pending) -> tuple[str, ...]:
+    """Why the host needs updates, in lines for the plan; none when it does not."""
+    lines = []
+    if state.days is None:
+        lines.append("bring up to date, by an index read anew")
+    elif state.days > LONGEST_DAYS:
+        lines.append(f"read the mirrors' index, which is {state.days} days old, and install what it has")
+    if state.packages:
+        count = len(state.packages)
+        lines.append(f"upgrade {count} package{'s' if count > 1 else ''}: {' '.join(state.packages)}")
+    return tuple(lines)
+
+
+_PENDING = r"""
+pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted origins
+    LC_ALL=C apt-get -s -q --with-new-pkgs upgrade 2>/dev/null </dev/null |
+        sed -n 's/^Inst \([^ ]*\) \[[^]]*\] (\([^ ]*\) \(.*\) \[[^]]*\]).*/\1=\2 \3/p' |
+        grep -E -e "$origins" | cut -d ' ' -f 1
+}
+"""
+_AGE = r"""
+if [ -f "$record" ]; then
+    read=$(stat -c %Y "$record" "$daily" 2>/dev/null | sort -n | tail -n 1)
+    echo $((($(date +%s) - read) / 86400))
+else echo never
+fi
+"""
+
+# apt would call what it upgrades by name wanted by hand, and never remove it by itself again.
+_UPGRADE = r"""
+apt -o APT::Update::Error-Mode=any update || exit 1
+packages=$(pending)
+if [ "$packages" ]; then
+    automatic=$(apt-mark showauto $(printf '%s\n' "$packages" | sed 's/=.*//'))
+    apt install --only-upgrade --no-install-recommends -- $packages || exit 1
+    [ -z "$automatic" ] || apt-mark auto $automatic >/dev/null
+fi
+mkdir -p "${record%/*}"
+touch "$record"
+"""

@@ -1,0 +1,66 @@
+"""What the READMEs say works as it stands there, and both say the same."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli import program
+from inventory.load import load
+from tests import ggufs
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGLISH, CHINESE = "README.md", "README.zh.md"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMALL = ggufs.Model(1_543_714_304, 28, 12, 2, 1536, 8960, 151936)
+
+
+def blocks(name: str, kind: str) -> list[str]:
+    return [text for found, text in BLOCK.findall((ROOT / name).read_text()) if found == kind]
+
+
+def shape(name: str) -> list[str]:
+    """Headings, by their level, and code blocks, by their kind, in order."""
+    return re.findall(r"^(?:#{1,6}(?= )|```\w+|\|(?=---))", (ROOT / name).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE])
+def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = blocks(name, "yaml")[0]
+    assert len(first.splitlines()) == 5
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "models").mkdir()
+    ggufs.write(tmp_path / "models" / "qwen2.5-1.5b-instruct-q4_k_m.gguf", SMALL)
+    monkeypatch.setenv("TELEGRAM_TOKEN", "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw")
+    monkeypatch.setenv("TELEGRAM_SECRET", "a-secret-token")
+    (tmp_path / "inventory" / "prod.yml").write_text(first)
+    assert set(load(tmp_path / "inventory" / "prod.yml").inventory.hosts) == {"bot"}
+
+
+def test_both_have_the_same_sections_and_the_same_blocks() -> None:
+    assert shape(ENGLISH) == shape(CHINESE)
+    assert [len(blocks(ENGLISH, kind)) for kind in ("", "yaml", "python")] == [
+        len(blocks(CHINESE, kind)) for kind in ("", "yaml", "python")
+    ]
+    assert blocks(ENGLISH, "python") == blocks(CHINESE, "python")
+
+
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE])
+def test_its_commands_and_files_are_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for code in blocks(name, "python"):
+        ast.parse(code)
+    for line in re.findall(r"clawd-provision ([a-z][^`#\n│]*)", "\n".join(blocks(name, "")[1:])):
+        words = shlex.split(line)
+        command = program.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        assert (ROOT / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for goal in re.findall(r"^make (\w+)", "\n".join(blocks(name, "")), re.MULTILINE):
+        assert re.search(rf"^{goal}:", makefile, re.MULTILINE), goal
