@@ -117,7 +117,9 @@ def _blocks(name: str, host: Host, folder: Path) -> Iterator[list[str]]:
 
 
 def _login(address: str, port: int, user: str) -> list[str]:
-    return [f"    HostName {address}", f"    Port {port}", f"    User {user}"]
+    # pyinfra takes the port of a jump host as text, and looks "22" up in known_hosts as a port of its own.
+    other = [f"    Port {port}"] if port != 22 else []
+    return [f"    HostName {address}", *other, f"    User {user}"]
 
 
 def _identity(key: Path | None) -> list[str]:

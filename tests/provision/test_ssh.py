@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from paramiko import SSHConfig
+from paramiko import HostKeys, SSHConfig
+from paramiko.config import SSH_PORT
+from pyinfra.connectors.sshuserclient.client import SSHClient
 
 from inventory.model import Bastion, Host, Inventory
 from provision import ssh
@@ -77,13 +79,23 @@ def test_both_readers_find_a_host_and_its_jump_host_under_the_same_rules(tmp_pat
         ("two", "2001:db8::1", "22", "root"),
     ):
         for read in (openssh[name], config.lookup(name)):
-            assert (read["hostname"], read["port"], read["user"]) == (address, port, user)
+            assert (read["hostname"], read.get("port", "22"), read["user"]) == (address, port, user)
             assert read["stricthostkeychecking"] in {"yes", "true"}
             assert read["userknownhostsfile"].strip('"') == str(tmp_path / f"{name[-3:]}.known_hosts")
             assert read["serveraliveinterval"] == "15"
     assert config.lookup("jump.one")["identityfile"] == ["/keys/of mine"]
     assert openssh["one"]["proxyjump"] == config.lookup("one")["proxyjump"] == "jump.one"
     assert "proxyjump" not in config.lookup("two")
+
+
+def test_pyinfra_looks_up_a_jump_host_on_the_usual_port_by_its_address_alone(tmp_path: Path) -> None:
+    host = Host(address="h.example", bastion=Bastion(address="b.example", host_key=KEY))
+    ssh.write_files(inventory(one=host), {"one": host}, tmp_path)
+    config = SSHConfig.from_path(str(ssh.config_file(tmp_path)))
+    _, hop = SSHClient.derive_shorthand(config, "jump.one")
+    assert hop["port"] == SSH_PORT
+    keys = HostKeys(str(tmp_path / "one.known_hosts"))
+    assert list(keys) == ["b.example"]
 
 
 def _as_openssh_reads(folder: Path, name: str) -> dict[str, str]:
