@@ -73,9 +73,10 @@ def test_a_plan_that_is_declined_changes_nothing(deployed: World) -> None:
     assert process.stderr
     said = ""
     deadline = time.monotonic() + 60
-    while "Apply 1 changes?" not in said and time.monotonic() < deadline:
+    while "changes? [y/N]" not in said and time.monotonic() < deadline:
         if select.select([process.stderr], [], [], 1)[0]:
             said += os.read(process.stderr.fileno(), 4096).decode()
+    assert "changes? [y/N]" in said
     os.write(ours, b"n\n")
     _, rest = process.communicate(timeout=30)
     os.close(ours)

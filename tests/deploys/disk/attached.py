@@ -81,7 +81,10 @@ class Attached:
         for device in sorted(Path("/sys/class/block").glob(f"{Path(self.path).name}*")):
             if device.name not in (Path(self.path).name, f"{Path(self.path).name}p1"):
                 continue
-            major, minor = (device / "dev").read_text().strip().split(":")
+            try:
+                major, minor = (device / "dev").read_text().strip().split(":")
+            except OSError:  # a partition that has just gone
+                continue
             uuid = run("blkid", "-p", "-s", "UUID", "-o", "value", f"/dev/{device.name}", check=False)
             node = f"/dev/{device.name}"
             numbers = f"{int(major):x}:{int(minor):x}"

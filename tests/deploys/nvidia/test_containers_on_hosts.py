@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,34 +35,39 @@ CHECK = "a new container gets the gpu"
 box = boxes("clgp", 171)
 
 
-@pytest.mark.parametrize("release", in_every_run("bookworm"))
-def test_a_new_container_gets_the_gpu(release: str, box: Box) -> None:
+@pytest.fixture(scope="module")
+def repositories(box: Box) -> Iterator[tuple[str, Path]]:
     folder = box.folder / "repositories"
     key = repository.make(folder, platform.release())
     with repository.served(folder, box.machine) as address:
-        host = WithGpu(box, box.named(release), address, key)
-        present_gpu(host)
-        docker = DockerSettings(gpu=True, root=TREE)
-        host.apply(nvidia=host.settings(), docker=docker)
-        assert not host.apply(nvidia=host.settings(), docker=docker)
+        yield address, key
 
-        def outcomes(**changes: Any) -> dict[str, str]:
-            of_nvidia = Assignment(BY_NAME["nvidia"], host.settings(**changes))
-            found = host.verified(host.loaded(), of_nvidia, Assignment(BY_NAME["docker"], docker))
-            return {check.name: check.outcome for check in found.checks if check.outcome != "passed"}
 
-        # There is nothing to try it with, and that is seen.
-        assert outcomes() == {CHECK: "skipped"}
-        assert outcomes(containers=True) == {CHECK: "failed"}
-        host.on(IMAGE)
-        assert outcomes(containers=True) == {}
-        # The engine knows of GPUs by the toolkit's hook.
-        host.on("mv /usr/bin/nvidia-container-runtime-hook /root; systemctl restart docker")
-        assert set(outcomes(containers=True)) >= {CHECK}
-        host.on("mv /root/nvidia-container-runtime-hook /usr/bin; systemctl restart docker")
-        assert CHECK not in outcomes(containers=True)
-        # The toolkit, by the driver.
-        host.on(f"mv {VERSION} /root/version")
-        assert outcomes(containers=True)[CHECK] == "failed"
-        host.on(f"mv /root/version {VERSION}")
-        assert CHECK not in outcomes(containers=True)
+@pytest.mark.parametrize("release", in_every_run("bookworm"))
+def test_a_new_container_gets_the_gpu(release: str, box: Box, repositories: tuple[str, Path]) -> None:
+    host = WithGpu(box, box.named(release), *repositories)
+    present_gpu(host)
+    docker = DockerSettings(gpu=True, root=TREE)
+    host.apply(nvidia=host.settings(), docker=docker)
+    assert not host.apply(nvidia=host.settings(), docker=docker)
+
+    def outcomes(**changes: Any) -> dict[str, str]:
+        of_nvidia = Assignment(BY_NAME["nvidia"], host.settings(**changes))
+        found = host.verified(host.loaded(), of_nvidia, Assignment(BY_NAME["docker"], docker))
+        return {check.name: check.outcome for check in found.checks if not check.passed}
+
+    # There is nothing to try it with, and that is seen.
+    assert outcomes() == {CHECK: "skipped"}
+    assert outcomes(containers=True) == {CHECK: "failed"}
+    host.on(IMAGE)
+    assert outcomes(containers=True) == {}
+    # The engine knows of GPUs by the toolkit's hook.
+    host.on("mv /usr/bin/nvidia-container-runtime-hook /root; systemctl restart docker")
+    assert outcomes(containers=True)[CHECK] == "failed"
+    host.on("mv /root/nvidia-container-runtime-hook /usr/bin; systemctl restart docker")
+    assert CHECK not in outcomes(containers=True)
+    # The toolkit, by the driver.
+    host.on(f"mv {VERSION} /root/version")
+    assert outcomes(containers=True)[CHECK] == "failed"
+    host.on(f"mv /root/version {VERSION}")
+    assert CHECK not in outcomes(containers=True)

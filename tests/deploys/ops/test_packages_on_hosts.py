@@ -81,8 +81,8 @@ class Host:
         """A repository of this label on the host's own disk, with version 2 of what is installed as 1."""
         self.on(_OFFERED.format(package=package, label=label, suite=suite))
 
-    def versions(self, *names: str) -> str:
-        return self.on(f"dpkg-query -W -f='${{Version}}' {' '.join(names)}")
+    def versions(self, *names: str) -> set[str]:
+        return set(self.on(f"dpkg-query -W -f='${{Package}}=${{Version}}\\n' {' '.join(names)}").split())
 
 
 _OFFERED = """
@@ -157,9 +157,9 @@ def test_updates_come_from_where_they_are_wanted_from(name: str, box: Layout) ->
     host.offers("others", "somebody", "stable-security")
     host.on("apt-get -qq update")
     assert host.apply(("upgrade", "security")) == 1
-    assert host.versions("safer", "newer", "others") == "211"
+    assert host.versions("safer", "newer", "others") == {"safer=2", "newer=1", "others=1"}
     assert host.apply(("upgrade", "security")) == 0
     assert host.apply(("upgrade", "all")) == 1
-    assert host.versions("safer", "newer", "others") == "221"
+    assert host.versions("safer", "newer", "others") == {"safer=2", "newer=2", "others=1"}
     assert host.apply(("upgrade", "all"), ("upgrade", "security")) == 0
     assert host.on("apt-mark showauto safer newer") == "newer\nsafer"

@@ -78,6 +78,7 @@ def test_with_a_gpu_the_unit_is_still_sandboxed(tmp_path: Path) -> None:
 def test_device_nodes_are_made_before_the_engine_starts(tmp_path: Path) -> None:
     text = rendered("nvidia/clawd-gpu.service", {})
     assert_golden(GOLDEN / "clawd-gpu.service", text)
+    assert_golden(GOLDEN.parents[1] / "nvidia" / "golden" / "clawd-gpu.service", text)
     assert "Before=clawd-engine.service docker.service" in text
     program = tmp_path / "nvidia-modprobe"
     program.write_text("#!/bin/sh\n")

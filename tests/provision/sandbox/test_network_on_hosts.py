@@ -38,7 +38,11 @@ ip route add default via 192.0.2.254
 ip rule add from 192.0.2.1 table 77
 nft -f - <<END
 table inet machine {
-    chain input { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif lo accept
+        ct state established accept
+    }
 }
 END
 echo 0 > /proc/sys/net/ipv4/ip_forward
