@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
@@ -58,7 +58,6 @@ ENTRIES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ENTRIES, st.text(min_size=1), st.sampled_from([2, 3]), st.data())
 def test_headers_are_read_and_refused_wherever_the_file_ends(
     others: list[bytes], template: str, version: int, chance: st.DataObject
@@ -78,7 +77,6 @@ def test_headers_are_read_and_refused_wherever_the_file_ends(
             read_header(write(Path(folder), whole[:end]))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.raises(ArtifactError):

@@ -168,7 +168,7 @@ TEXT = st.text(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(TEXT, min_size=1, max_size=4))
 def test_answers_together_are_those_one_by_one(tmp_path: Path, answers: list[str]) -> None:
     record = tmp_path / "any.json"

@@ -59,7 +59,7 @@ def test_more_than_a_pipe_holds_comes_whole_from_both_outputs(shell: ShellBacken
     assert (len(heard.stdout_bytes), len(heard.stderr_bytes)) == (300_000, 600_000)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(out=st.text(max_size=50), err=st.text(max_size=50), status=st.integers(0, 255))
 def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -> None:
     out, err = out.replace("\0", ""), err.replace("\0", "")

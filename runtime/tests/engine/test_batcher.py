@@ -79,7 +79,7 @@ prompts = st.lists(st.integers(97, 99), min_size=1, max_size=150)
     shared=st.integers(0, 60),
     parallel=st.integers(1, 5),
 )
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 def test_every_answer_is_what_it_would_be_alone(fake_model, answer_of, jobs, shared, parallel):
     """Whatever runs beside it, is reused for it, or is cancelled around it."""
     model = fake_model(parallel=parallel)

@@ -31,7 +31,7 @@ def deflated(data: bytes, level: int = 6) -> Deflated:
 CONTENTS = st.one_of(st.builds(Stored, st.binary(max_size=3000)), st.binary(max_size=3000).map(deflated))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(PATHS, CONTENTS, max_size=8), st.randoms())
 def test_any_files_come_out_as_they_went_in_whatever_their_order(
     files: dict[str, Stored | Deflated], chance: random.Random

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from Crypto.Cipher import AES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lark_oapi.core.utils import AESCipher
 
@@ -73,7 +73,6 @@ def test_wrong_padding_is_refused(last: bytes) -> None:
         decrypt("key", encrypted("key", b"y" * 16 + last))
 
 
-@settings(deadline=None)
 @given(KEYS, st.dictionaries(st.text(), JSON, max_size=4))
 def test_an_envelope_opens_as_with_lark(key: str, event: dict[str, Any]) -> None:
     sealed = base64.b64encode(encrypted(key, padded(json.dumps(event).encode()))).decode()
