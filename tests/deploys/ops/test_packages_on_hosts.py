@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from ipaddress import IPv4Network
-from pathlib import Path
-
 import pytest
 
-from provision import sandbox
-from provision.sandbox import Layout
+from tests.hosts import Box, Host, boxes, changed, in_every_run, on_hosts
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(seconds=300)
 
-ROOT = Path(__file__).resolve().parents[3]
-RELEASES = ("bookworm", "trixie")
 DEPLOY = """
 from pyinfra import host
 from deploys.ops import packages, upgrades
@@ -37,45 +22,20 @@ for action, *arguments in {steps}:
 """
 
 
-class Host:
-    """A real host, to which the plain pyinfra command carries operations on packages."""
+box = boxes("clawdp", 97)
 
-    def __init__(self, name: str, layout: Layout, folder: Path) -> None:
-        self.name, self.layout, self.folder = name, layout, folder
 
-    def apply(self, *steps: tuple[str, ...]) -> int:
-        """Carries the steps out in one run; returns how many operations changed something."""
-        values = {
-            "ssh_hostname": str(self.layout.address(self.name)),
-            "ssh_user": "operator",
-            "ssh_key": str(self.layout.key),
-            "ssh_known_hosts_file": str(self.layout.known_hosts),
-            "ssh_strict_host_key_checking": "yes",
-            "_sudo": True,
-        }
-        inventory, deploy = self.folder / f"{self.name}.py", self.folder / f"{self.name}_deploy.py"
-        inventory.write_text(f"hosts = [({self.name!r}, {values!r})]\n")
-        deploy.write_text(DEPLOY.replace("{steps}", json.dumps(steps)))
-        done = subprocess.run(
-            [sys.executable, "-m", "pyinfra", "--yes", str(inventory), str(deploy)],
-            capture_output=True, text=True, cwd=self.folder, timeout=200,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        total = next(line for line in (done.stdout + done.stderr).splitlines() if "Grand total" in line)
-        return int(total.split()[3].replace("-", "0"))
+class WithPackages(Host):
+    """A host to which operations on packages are carried."""
+
+    def does(self, *steps: tuple[str, ...]) -> frozenset[str]:
+        """What these steps changed, in one run."""
+        return changed(self.run(DEPLOY.replace("{steps}", repr(steps))))
 
     def has(self, *names: str) -> set[str]:
         """Which of these packages are there in any way."""
-        shown = sandbox.execute(
-            self.name,
-            f"dpkg-query -W -f='${{Package}}\\n' {' '.join(names)} 2>/dev/null || true",
-            layout=self.layout,
-        )
-        return set(shown.split())
-
-    def on(self, command: str) -> str:
-        return sandbox.execute(self.name, command, layout=self.layout).strip()
+        asked = f"dpkg-query -W -f='${{Package}}\\n' {' '.join(names)} 2>/dev/null || true"
+        return set(self.on(asked).split())
 
     def offers(self, package: str, label: str, suite: str) -> None:
         """A repository of this label on the host's own disk, with version 2 of what is installed as 1."""
@@ -105,61 +65,42 @@ echo 'deb [trusted=yes] file:/srv/{package} ./' > /etc/apt/sources.list.d/{packa
 """
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    folder = tmp_path_factory.mktemp("packages") / ".sandbox"
-    box = Layout(folder, bridge="clawdp", subnet=IPv4Network("10.213.97.0/24"), table="clawd_packages_test")
-    try:
-        sandbox.up(len(RELEASES), RELEASES, layout=box)
-        yield box
-    finally:
-        sandbox.down(layout=box, purge=True)
+@pytest.fixture(params=in_every_run("bookworm"))
+def host(request: pytest.FixtureRequest, box: Box) -> WithPackages:
+    return WithPackages(box, box.named(request.param))
 
 
-# One release in every test run, the other in campaigns.
-HOSTS = (
-    pytest.param("bot1", id="bookworm"),
-    pytest.param("bot2", id="trixie", marks=pytest.mark.campaign),
-)
-
-
-@pytest.mark.parametrize("name", HOSTS)
-def test_what_was_brought_goes_unless_it_is_needed(name: str, box: Layout) -> None:
-    host = Host(name, box, box.folder.parent)
-    assert host.apply(("install", "one", "jq", "hello")) == 1
+def test_what_was_brought_goes_unless_it_is_needed(host: WithPackages) -> None:
+    assert len(host.does(("install", "one", "jq", "hello"))) == 1
     assert host.has("jq", "libjq1", "hello") == {"jq", "libjq1", "hello"}
-    host.apply(("install", "two", "jq", "python3"))
-    assert host.apply(("install", "one", "jq", "hello"), ("install", "two", "jq", "python3")) == 0
+    host.does(("install", "two", "jq", "python3"))
+    assert not host.does(("install", "one", "jq", "hello"), ("install", "two", "jq", "python3"))
 
-    host.apply(("remove", "one"))
+    host.does(("remove", "one"))
     assert host.has("jq", "libjq1", "hello") == {"jq", "libjq1"}, "another component wants jq"
-    host.apply(("remove", "two"))
+    host.does(("remove", "two"))
     assert host.has("jq", "libjq1", "python3") == {"python3"}, "python3 was there before"
-    assert host.apply(("remove", "one"), ("remove", "two")) == 0
+    assert not host.does(("remove", "one"), ("remove", "two"))
 
 
-@pytest.mark.parametrize("name", HOSTS)
-def test_what_somebody_else_came_to_need_stays(name: str, box: Layout) -> None:
-    host = Host(name, box, box.folder.parent)
-    host.apply(("install", "three", "libonig5", "hello"))
-    sandbox.execute(name, "apt-get install -qq -y --no-install-recommends jq >/dev/null", layout=box)
-    host.apply(("remove", "three"))
+def test_what_somebody_else_came_to_need_stays(host: WithPackages) -> None:
+    host.does(("install", "three", "libonig5", "hello"))
+    host.on("apt-get install -qq -y --no-install-recommends jq >/dev/null")
+    host.does(("remove", "three"))
     assert host.has("jq", "libonig5", "hello") == {"jq", "libonig5"}
 
 
-@pytest.mark.parametrize("name", HOSTS)
-def test_updates_come_from_where_they_are_wanted_from(name: str, box: Layout) -> None:
-    host = Host(name, box, box.folder.parent)
-    assert host.apply(("upgrade", "security")) == 1
-    assert host.apply(("upgrade", "security")) == 0
+def test_updates_come_from_where_they_are_wanted_from(host: WithPackages) -> None:
+    assert len(host.does(("upgrade", "security"))) == 1
+    assert not host.does(("upgrade", "security"))
     host.offers("safer", "Debian-Security", "stable-security")
     host.offers("newer", "Debian", "stable-updates")
     host.offers("others", "somebody", "stable-security")
     host.on("apt-get -qq update")
-    assert host.apply(("upgrade", "security")) == 1
+    assert len(host.does(("upgrade", "security"))) == 1
     assert host.versions("safer", "newer", "others") == {"safer=2", "newer=1", "others=1"}
-    assert host.apply(("upgrade", "security")) == 0
-    assert host.apply(("upgrade", "all")) == 1
+    assert not host.does(("upgrade", "security"))
+    assert len(host.does(("upgrade", "all"))) == 1
     assert host.versions("safer", "newer", "others") == {"safer=2", "newer=2", "others=1"}
-    assert host.apply(("upgrade", "all"), ("upgrade", "security")) == 0
+    assert not host.does(("upgrade", "all"), ("upgrade", "security"))
     assert host.on("apt-mark showauto safer newer") == "newer\nsafer"
