@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import shlex
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -26,23 +22,12 @@ from deploys.nginx.settings import PathSettings
 from deploys.tls.certificate import new_authority, new_certificate
 from deploys.tls.settings import TlsSettings
 from inventory.errors import SandboxError
-from inventory.load import load
-from provision import sandbox
-from provision.assign import Selection, assign
-from provision.sandbox import Layout
-from provision.verify import verify
-from tests.deploys.test_on_hosts import Applied, Host
 from tests.deploys.tls.acme import Authority, pebble
+from tests.hosts import Box, Host, boxes, in_every_run, on_all, on_hosts, secret, together, until
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(seconds=600)
 
 SLOW = pytest.mark.campaign
-RELEASES = ("bookworm", "trixie")
-HOSTS = ("bot1", "bot2")
 BOT = """
 import http.server
 class Bot(http.server.BaseHTTPRequestHandler):
@@ -56,6 +41,8 @@ class Bot(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Bot).serve_forever()
 """
 ANY = {"requests_per_second": 10000, "burst": 10000}
+LIMITS = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
+PASSING = {"upstreams": ["127.0.0.1:8080"], **LIMITS}
 HOOK = """#!/bin/sh
 set -e
 case $1 in present) path=set-txt ;; *) path=clear-txt ;; esac
@@ -67,7 +54,10 @@ urllib.request.urlopen(sys.argv[1], body, timeout=10)
 """
 
 
-@dataclass
+box = boxes("cltn", 92)
+
+
+@dataclass(frozen=True)
 class Front(Host):
     """A host with nginx in front of a small bot; its name in the DNS that the ACME server asks."""
 
@@ -77,21 +67,23 @@ class Front(Host):
     def dns_name(self) -> str:
         return f"{self.name}.clawd.test"
 
-    def tls(self, **changes: Any) -> Applied:
-        return self.apply("tls", **self.by_acme(**changes))
+    def tls(self, **changes: Any) -> frozenset[str]:
+        return self.apply(tls=self.by_acme(**changes))
 
     def by_acme(self, *, names: tuple[str, ...] = (), fraction: float = 0.33, **acme: Any) -> dict[str, Any]:
-        server = {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
         return {
             "mode": "acme",
             "names": names or (self.dns_name,),
             "renew_fraction": fraction,
-            "acme": {**server, **acme},
+            "acme": {**self.server, **acme},
         }
 
-    def nginx(self, **changes: Any) -> Applied:
-        paths = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
-        return self.apply("nginx", **{"upstreams": ["127.0.0.1:8080"], **paths, **changes})
+    @property
+    def server(self) -> dict[str, str]:
+        return {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
+
+    def nginx(self, **changes: Any) -> frozenset[str]:
+        return self.apply(nginx={**PASSING, **changes})
 
     def served(self) -> x509.Certificate:
         context = ssl._create_unverified_context()
@@ -109,76 +101,40 @@ class Front(Host):
         connection.request(method, path, b"{}" if method == "POST" else None)
         return connection.getresponse().status
 
-    def failing(self, **tls: Any) -> set[str]:
-        """What `verify` finds wrong with tls and nginx, the certificate being declared so."""
-        os.environ["CLAWD_TEST_SECRET"] = "x" * 32
-        file = self.folder / f"{self.name}-verify.yml"
-        declared = {"address": self.address, "user": "operator", "ssh_key": str(self.layout.key)}
-        limits = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
-        acme = {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
-        inventory = {
-            "known_hosts": str(self.layout.known_hosts),
-            "hosts": {self.name: declared},
-            "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
-            "channels": {"console": {"jwt_secret": "SECRET"}},
-            "nginx": {"limits": limits},
-            "tls": tls or {"mode": "acme", "names": [self.dns_name], "acme": acme},
-        }
-        file.write_text(json.dumps(inventory).replace('"SECRET"', "!env CLAWD_TEST_SECRET"))
-        loaded = load(file)
-        found = verify(loaded, assign(loaded.inventory, Selection(components=("tls", "nginx"))))
-        assert found.checks
-        return {check.name for check in found.failed}
+    def failing(self) -> set[str]:
+        """What `verify` finds wrong with tls and nginx."""
+        loaded = self.loaded(
+            channels={"console": {"jwt_secret": secret("x" * 32)}},
+            nginx={"limits": LIMITS},
+            tls={"mode": "acme", "names": [self.dns_name], "acme": self.server},
+        )
+        return self.failing_checks(loaded, "tls", "nginx")
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    folder = tmp_path_factory.mktemp("front") / ".sandbox"
-    box = Layout(folder, bridge="cltn", subnet=IPv4Network("10.213.92.0/24"), table="clawd_tls_test")
-    try:
-        sandbox.up(len(RELEASES), RELEASES, layout=box)
-        yield box
-    finally:
-        sandbox.down(layout=box, purge=True)
-
-
-@pytest.fixture(scope="module")
-def acme(box: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
-    with pebble(tmp_path_factory.mktemp("pebble"), str(box.machine_address)) as authority:
+def acme(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    with pebble(tmp_path_factory.mktemp("pebble"), box.machine) as authority:
         yield authority
 
 
 @pytest.fixture(scope="module")
-def fronts(box: Layout, acme: Authority) -> dict[str, Front]:
-    """Both hosts, at once: the certificate first, then nginx; each twice."""
-    found = {name: Front(name, box, box.folder.parent, acme) for name in HOSTS}
-    with ThreadPoolExecutor() as at_once:
-        list(at_once.map(_set_up, found.values()))
+def hosts(box: Box, acme: Authority) -> dict[str, Front]:
+    """First the certificate, then nginx, in one run; twice."""
+    found = {release: Front(box, box.named(release), acme) for release in box.releases}
+    together(found, _set_up)
     return found
+
+
+@pytest.fixture(params=in_every_run("trixie"))
+def front(request: pytest.FixtureRequest, hosts: dict[str, Front]) -> Front:
+    return hosts[request.param]
 
 
 def _set_up(front: Front) -> None:
     for name in (front.dns_name, f"any.{front.dns_name}"):
         front.acme.tell("add-a", host=name, addresses=[front.address])
     front.on(f"systemd-run -q --unit bot --property Restart=always /usr/bin/python3 -c {shlex.quote(BOT)}")
-    for apply in (front.tls, front.nginx):
-        first = apply()
-        assert first.succeeded, first.output
-        assert first.changed
-        second = apply()
-        assert second.succeeded, second.output
-        assert not second.changed, second.changed
-
-
-def on_both(check: Callable[[Front], None]) -> Callable[[dict[str, Front]], None]:
-    """A test of every host, of all at once."""
-
-    def test(fronts: dict[str, Front]) -> None:
-        with ThreadPoolExecutor() as at_once:
-            list(at_once.map(check, fronts.values()))
-
-    test.__name__, test.__doc__ = check.__name__, check.__doc__
-    return test
+    front.apply_twice(tls=front.by_acme(), nginx=PASSING)
 
 
 class Clients:
@@ -208,7 +164,6 @@ class Clients:
                 self.answers[repr(error)] += 1
 
 
-@on_both
 def test_issued_before_there_was_an_nginx_and_served(front: Front) -> None:
     leaf = front.served()
     assert "Pebble" in leaf.issuer.rfc4514_string()
@@ -217,7 +172,6 @@ def test_issued_before_there_was_an_nginx_and_served(front: Front) -> None:
     assert front.failing() == set()
 
 
-@on_both
 def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
     before = front.served().serial_number
     front.on("systemctl start clawd-tls.service")
@@ -234,13 +188,13 @@ def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
     assert clients.answers.keys() == {200}, clients.answers
     assert clients.answers[200] > 20
     assert front.on("ls /etc/clawd/tls.d") == f"{after:x}"
-    assert front.tls().changed == {"Write /etc/clawd/acme/config.json"}
-    assert not front.nginx().changed, "what the host did by itself is no difference"
+    restored = front.apply(tls=front.by_acme(), nginx=PASSING)
+    assert restored == {"Write /etc/clawd/acme/config.json"}, "what the host did by itself is no difference"
     assert front.failing() == set()
 
 
 @SLOW
-@on_both
+@on_all
 def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
     front.on("mkdir -p /var/lib/prometheus/node-exporter")
     metrics = "cat /var/lib/prometheus/node-exporter/clawd_tls.prom"
@@ -258,7 +212,7 @@ def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
     assert "renewal does not fail" in front.failing()
     front.on("systemctl start clawd-tls.service")
     assert front.served() == before, "an authority is not asked again at once"
-    assert front.tls().changed == {f"Write {file}"}
+    assert front.tls() == {f"Write {file}"}
     front.on("touch -d '1 day ago' /var/lib/clawd/lego/failed; sed -i 's#0.33#0.9999#' " + file)
     front.on("systemctl start clawd-tls.service")
     assert front.served().serial_number != before.serial_number
@@ -267,35 +221,36 @@ def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
     assert front.failing() == set()
 
 
-@on_both
 def test_damage_is_named_and_repaired(front: Front) -> None:
     front.on("rm /etc/clawd/tls/privkey.pem; systemctl disable --now clawd-tls.timer")
     front.on("/usr/local/lib/clawd/upstream status; rm /usr/local/lib/clawd/upstream")
     named = front.failing()
     assert {"certificate holds", "looked at every hour"} <= named
     assert "passes to the declared bots and none is drained" in named
-    assert front.tls().changed == {f"Certificate for {front.dns_name}", "Service clawd-tls.timer"}
-    front.nginx()
+    assert front.apply(tls=front.by_acme(), nginx=PASSING) == {
+        f"Certificate for {front.dns_name}",
+        "Service clawd-tls.timer",
+        "Write /usr/local/lib/clawd/upstream",
+        "Service nginx",
+    }
     assert front.failing() == set()
 
 
 @SLOW
-@on_both
+@on_all
 def test_by_a_record_in_the_dns_also_for_all_names_of_a_domain(front: Front) -> None:
     hook = front.folder / "hook"
     hook.write_text(HOOK)
     names = (f"*.{front.dns_name}", front.dns_name)
-    dns = {
+    dns: dict[str, Any] = {
         "challenge": "dns-01",
         "hook": str(hook),
         "environment": {"MANAGEMENT": front.acme.management},
         "resolvers": [front.acme.dns],
         "check_propagation": False,
     }
-    applied = front.tls(names=names, **dns)
-    assert applied.succeeded, applied.output
-    assert not front.tls(names=names, **dns).changed
-    assert front.nginx().succeeded
+    front.apply_twice(tls=front.by_acme(names=names, **dns))
+    front.nginx()
     found = front.served().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert set(found.get_values_for_type(x509.DNSName)) == set(names)
     assert front.on("stat -c '%a %U' /etc/clawd/acme/environment.json /etc/clawd/acme/dns-hook") == (
@@ -304,20 +259,19 @@ def test_by_a_record_in_the_dns_also_for_all_names_of_a_domain(front: Front) -> 
 
 
 @SLOW
-@on_both
+@on_all
 def test_what_cannot_be_obtained_is_told_and_the_old_one_serves(front: Front) -> None:
     before = front.served()
-    front.acme.tell("add-a", host="elsewhere.test", addresses=[str(front.layout.machine_address)])
-    applied = front.tls(names=("elsewhere.test",))
-    assert not applied.succeeded
-    assert "did not issue one" in applied.output
-    assert "elsewhere.test" in applied.output
+    front.acme.tell("add-a", host="elsewhere.test", addresses=[front.box.machine])
+    told = front.refused(tls=front.by_acme(names=("elsewhere.test",)))
+    assert "did not issue one" in told
+    assert "elsewhere.test" in told
     assert front.served() == before
     front.on("rm -f /var/lib/clawd/lego/failed")
 
 
 @SLOW
-@on_both
+@on_all
 def test_a_provided_one_takes_its_place(front: Front) -> None:
     now = datetime.now(UTC)
     authority = new_authority("somebody else", now)
@@ -325,85 +279,72 @@ def test_a_provided_one_takes_its_place(front: Front) -> None:
     chain = (pair.certificate_pem + authority.certificate_pem).decode()
     given = {"certificate": chain, "key": pair.key_pem.decode()}
     settings = {"mode": "provided", "names": [front.dns_name, front.address], "provided": given}
-    applied = front.apply("tls", **settings)
+    applied = front.attempt(tls=settings)
     assert applied.succeeded, applied.output
     assert "PRIVATE KEY" not in applied.output
-    assert not front.apply("tls", **settings).changed
-    assert front.nginx().changed == {"Service nginx"}
+    assert not front.apply(tls=settings)
+    assert front.nginx() == {"Service nginx"}
     assert front.served() == pair.certificate
     assert front.on("dpkg-query -W -f '${db:Status-Status}' lego 2>/dev/null || echo none") == "none"
-    assert front.tls().succeeded
-    assert front.nginx().succeeded
+    front.apply(tls=front.by_acme(), nginx=PASSING)
     assert "Pebble" in front.served().issuer.rfc4514_string()
 
 
 @SLOW
-@on_both
+@on_all
 def test_a_bot_left_drained_is_put_back(front: Front) -> None:
     two = {"upstreams": ["127.0.0.1:8080", "127.0.0.1:8081"], "shared": True}
-    assert front.nginx(**two).changed == {
+    assert front.nginx(**two) == {
         "Write /etc/nginx/clawd/upstreams.conf",
         "Write /etc/nginx/nginx.conf",
         "Service nginx",
     }
     assert front.on("/usr/local/lib/clawd/upstream drain 127.0.0.1:8081") == "127.0.0.1:8081 down"
     assert front.on("/usr/local/lib/clawd/upstream status") == "127.0.0.1:8080 up\n127.0.0.1:8081 down"
-    assert front.nginx(**two).changed == {"Write /etc/nginx/clawd/upstreams.conf", "Service nginx"}
+    assert front.nginx(**two) == {"Write /etc/nginx/clawd/upstreams.conf", "Service nginx"}
     assert front.on("/usr/local/lib/clawd/upstream status").count(" up") == 2
-    assert not front.nginx(**two).changed
-    refused = front.nginx(upstreams=["no such name:8080"])
-    assert not refused.succeeded
+    assert not front.nginx(**two)
+    front.refused(nginx={**PASSING, "upstreams": ["no such name:8080"]})
     assert front.ask("/healthz") == 200
-    assert not front.nginx(**two).changed
+    assert not front.nginx(**two)
     front.nginx()
 
 
 @SLOW
-@on_both
+@on_all
 def test_names_that_the_dns_does_not_know_yet_keep_nothing_down_for_good(front: Front) -> None:
     front.on("echo 127.0.0.1 late.clawd.test >> /etc/hosts")
-    assert front.nginx(upstreams=["late.clawd.test:8080"]).succeeded
+    front.nginx(upstreams=["late.clawd.test:8080"])
     front.on("sed -i /late.clawd.test/d /etc/hosts; systemctl stop nginx; systemctl start --no-block nginx")
     time.sleep(8)
     assert front.on("systemctl is-active nginx || true") in ("activating", "inactive", "failed")
     front.on("echo 127.0.0.1 late.clawd.test >> /etc/hosts")
-    deadline = time.monotonic() + 15
-    while front.on("systemctl is-active nginx || true") != "active":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    until(lambda: front.on("systemctl is-active nginx || true") == "active", seconds=15)
     assert front.ask("/healthz") == 200
     front.on("sed -i /late.clawd.test/d /etc/hosts")
     front.nginx()
 
 
 @SLOW
-@on_both
+@on_all
 def test_maintenance_and_lists(front: Front) -> None:
-    assert front.nginx(maintenance=True).succeeded
+    front.nginx(maintenance=True)
     assert [front.ask("/telegram/webhook", "POST"), front.ask("/"), front.ask("/healthz")] == [503, 503, 200]
     closed = PathSettings(requests_per_second=100, burst=100, allow=("10.9.0.0/16",)).model_dump()
-    assert front.nginx(console=closed).succeeded
+    front.nginx(console=closed)
     assert front.ask("/console/v1/messages", "POST") == 403
     assert front.ask("/telegram/webhook", "POST") == 401
     front.nginx()
 
 
-@on_both
 def test_units_are_confined(front: Front) -> None:
     told = front.on("systemd-analyze security --no-pager clawd-tls.service | tail -1")
     assert float(told.split(":")[1].split()[0]) < 3.0, told
 
 
-@on_both
 def test_removed_with_nothing_left(front: Front) -> None:
-    for component in ("nginx", "tls"):
-        process = front.start(f"deploys.{component}.deploy.remove")
-        output, _ = process.communicate(timeout=240)
-        applied = Applied.read(process.returncode, output)
-        assert applied.succeeded, output
-        process = front.start(f"deploys.{component}.deploy.remove")
-        output, _ = process.communicate(timeout=240)
-        assert not Applied.read(process.returncode, output).changed, output
+    assert front.remove("nginx", "tls")
+    assert not front.remove("nginx", "tls"), "removed again"
     left = front.on(
         "ls -d /etc/nginx /etc/clawd/* /usr/local/lib/clawd/* /var/lib/clawd/acme /var/lib/clawd/lego "
         "/var/lib/clawd/state/packages/* /var/lib/clawd/state/*tls* "
