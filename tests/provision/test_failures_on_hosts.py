@@ -5,10 +5,6 @@ Package lock held, sources that cannot be reached, a disk that is full, a servic
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,27 +14,21 @@ from gevent.event import Event
 
 from deploys.supplies import Supplies
 from inventory.errors import HostError
-from inventory.load import Loaded, load
-from provision import sandbox
+from inventory.load import Loaded
 from provision.assign import Selection, assign
 from provision.doctor import examine
 from provision.plan import HostResult, Status
 from provision.progress import Silent
 from provision.runlog import RunLog
-from provision.sandbox import Layout
 from provision.session import Session
+from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, until
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(seconds=600)
 
-RELEASES = {"bot1": "bookworm", "bot2": "trixie"}
 SECONDS_FOR_A_LOCK = 2
 HOLD = (
     "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); "
-    "fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(60)"
+    "fcntl.lockf(lock, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(60)"
 )
 LIVE = (
     "cat /etc/ssh/sshd_config.d/*.conf /etc/systemd/journald.conf.d/*.conf /etc/sudoers.d/clawd | sha256sum"
@@ -47,44 +37,15 @@ JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 BROKEN = "/run/systemd/system/systemd-journald.service.d/broken.conf"
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    folder = tmp_path_factory.mktemp("failures") / ".sandbox"
-    box = Layout(folder, bridge="clph", subnet=IPv4Network("10.213.94.0/24"), table="clawd_hard_test")
-    try:
-        sandbox.up(len(RELEASES), tuple(RELEASES.values()), layout=box)
-        yield box
-    finally:
-        sandbox.down(layout=box, purge=True)
+box = boxes("clph", 94)
 
 
-# One release in every test run, the other in campaigns.
-HOSTS = tuple(
-    pytest.param(name, id=release, marks=pytest.mark.campaign if release == "bookworm" else ())
-    for name, release in RELEASES.items()
-)
+class Base(Host):
+    """A sandbox host, and runs of the component base against it as the program makes them."""
 
-
-@pytest.fixture(scope="module", params=HOSTS)
-def host(request: pytest.FixtureRequest, box: Layout) -> Host:
-    """A host that base has been applied to."""
-    host = Host(request.param, box)
-    assert host.apply().status is Status.DONE
-    return host
-
-
-class Host:
-    """One sandbox host, and runs of the component base against it as the program makes them."""
-
-    def __init__(self, name: str, layout: Layout) -> None:
-        self.name, self._layout = name, layout
-
-    def on(self, command: str) -> str:
-        return sandbox.execute(self.name, command, layout=self._layout).strip()
-
-    def apply(self, *packages: str, journal: str = "500M") -> HostResult:
-        loaded = self._inventory(packages, journal)
-        log = RunLog("test", self._layout.folder / "log")
+    def up(self, *packages: str, journal: str = "500M") -> HostResult:
+        loaded = self.with_base(packages, journal)
+        log = RunLog("test", self.folder / "log")
         selection = Selection(components=("base",))
         try:
             with Session(loaded, (self.name,), log) as session:
@@ -104,8 +65,9 @@ class Host:
 
     def examined(self) -> list[str]:
         """What preflight has to say, refusals last. The host would be a front, and the home of a bot."""
-        loaded, found = self._inventory((), "500M"), []
-        log = RunLog("test", self._layout.folder / "log")
+        loaded = self.with_base((), "500M")
+        found: list[str] = []
+        log = RunLog("test", self.folder / "log")
         try:
             with Session(loaded, (self.name,), log) as session:
                 assert session.connect() == {}
@@ -117,26 +79,22 @@ class Host:
             log.close()
         return found
 
-    def _inventory(self, packages: tuple[str, ...], journal: str) -> Loaded:
-        file = self._layout.folder / f"{self.name}-{journal}-{len(packages)}.yml"
-        declared = {
-            "address": str(self._layout.address(self.name)),
-            "user": "operator",
-            "ssh_key": str(self._layout.key),
-        }
-        whole = {
-            "known_hosts": str(self._layout.known_hosts),
-            "hosts": {self.name: declared},
-            "base": {"packages": list(packages), "journal_max": journal},
-            "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
-        }
-        file.write_text(json.dumps(whole))
-        return load(file)
+    def with_base(self, packages: tuple[str, ...], journal: str) -> Loaded:
+        return self.loaded(base={"packages": list(packages), "journal_max": journal})
 
 
-def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host: Host) -> None:
+@pytest.fixture(scope="module", params=in_every_run("trixie"))
+def host(request: pytest.FixtureRequest, box: Box) -> Base:
+    """A host that base has been applied to."""
+    host = Base(box, box.named(request.param))
+    assert host.up().status is Status.DONE
+    return host
+
+
+def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host: Base) -> None:
     assert host.examined() == []
-    host.on("systemd-run -q --unit=holds-the-port python3 -m http.server -d /run 443; sleep 1")
+    host.on("systemd-run -q --unit=holds-the-port python3 -m http.server -d /run 443")
+    until(lambda: ":443 " in host.on("ss -Hltn"))
     host.on(
         "cp /etc/apt/sources.list /root/sources; sed -i 's|http://[^/]*|http://127.0.0.1:9|' "
         "/etc/apt/sources.list"
@@ -162,21 +120,22 @@ def told(result: HostResult) -> str:
     return str(result.failure)
 
 
-def test_a_package_lock_that_is_held(host: Host) -> None:
+def test_a_package_lock_that_is_held(host: Base) -> None:
     before = host.on(LIVE)
-    host.on(f'systemd-run -q --unit=holds-the-lock python3 -c "{HOLD}"; sleep 1')
+    host.on(f'systemd-run -q --unit=holds-the-lock python3 -c "{HOLD}"')
+    until(lambda: host.on("ls /run/held 2>/dev/null || true") != "")
     try:
-        text = told(host.apply("tree"))
+        text = told(host.up("tree"))
     finally:
         host.on("systemctl stop holds-the-lock")
     assert "Packages ca-certificates" in text
     assert "Could not get lock /var/lib/dpkg/lock-frontend. It is held by process" in text
     assert "(python3) on the host holds the package lock; wait until it is done" in text
     assert host.on(LIVE) == before
-    assert host.apply("tree").status is Status.DONE
+    assert host.up("tree").status is Status.DONE
 
 
-def test_package_sources_that_cannot_be_reached(host: Host) -> None:
+def test_package_sources_that_cannot_be_reached(host: Base) -> None:
     before = host.on(LIVE)
     sources = "/etc/apt/sources.list"
     host.on(
@@ -184,56 +143,56 @@ def test_package_sources_that_cannot_be_reached(host: Host) -> None:
         "rm -rf /var/lib/apt/lists/*; apt-get clean"
     )
     try:
-        text = told(host.apply("tree", "less"))
+        text = told(host.up("tree", "less"))
     finally:
         host.on(f"mv /root/sources {sources}")
     assert "127.0.0.1" in text
     assert "the host does not reach its package mirror" in text
     assert host.on(LIVE) == before
-    assert host.apply("tree", "less").status is Status.DONE
+    assert host.up("tree", "less").status is Status.DONE
 
 
-def test_a_package_that_there_is_not(host: Host) -> None:
-    text = told(host.apply("tree", "less", "no-such-package"))
+def test_a_package_that_there_is_not(host: Base) -> None:
+    text = told(host.up("tree", "less", "no-such-package"))
     assert "E: Unable to locate package no-such-package" in text
     assert "the host's package sources do not have it (no-such-package)" in text
 
 
-def test_a_full_disk(host: Host) -> None:
+def test_a_full_disk(host: Base) -> None:
     before = host.on(LIVE)
     host.on(
         "apt-get clean; mount -t tmpfs -o size=64k tmpfs /var/cache/apt/archives; mkdir -p "
         "/var/cache/apt/archives/partial"
     )
     try:
-        text = told(host.apply("tree", "less", "file"))
+        text = told(host.up("tree", "less", "file"))
     finally:
         host.on("umount /var/cache/apt/archives")
     assert "free space" in text or "No space left" in text
     assert "free disk space on the host" in text
     assert host.on(LIVE) == before
-    assert host.apply("tree", "less", "file").status is Status.DONE
+    assert host.up("tree", "less", "file").status is Status.DONE
 
 
-def test_a_service_that_will_not_start(host: Host) -> None:
+def test_a_service_that_will_not_start(host: Base) -> None:
     """What it ran with before is live again, and runs: one could leave it so."""
     packages = ("tree", "less", "file")
     before = host.on(LIVE)
     refuse = f'[Service]\\nExecStartPre=/bin/sh -c "! grep -q 400M {JOURNALD}"\\n'
     host.on(f"mkdir -p {Path(BROKEN).parent}; printf '{refuse}' > {BROKEN}")
     try:
-        text = told(host.apply(*packages, journal="400M"))
+        text = told(host.up(*packages, journal="400M"))
         assert host.on(LIVE) == before
         assert host.on("systemctl is-active systemd-journald") == "active"
-        assert host.apply(*packages).changed == ()
+        assert host.up(*packages).changed == ()
     finally:
         host.on(f"rm {BROKEN}; systemctl daemon-reload; systemctl reset-failed systemd-journald; true")
     assert "base: Service systemd-journald failed" in text
     assert "systemd-journald.service: does not start" in text
     assert "the files that it ran with before were put back, and it runs with them" in text
     assert "→ read `journalctl -u systemd-journald.service` on the host" in text
-    assert {operation.name for operation in host.apply(*packages, journal="400M").changed} == {
+    assert {operation.name for operation in host.up(*packages, journal="400M").changed} == {
         f"Write {JOURNALD}",
         "Service systemd-journald",
     }
-    assert host.apply(*packages, journal="400M").changed == ()
+    assert host.up(*packages, journal="400M").changed == ()
