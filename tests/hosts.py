@@ -231,7 +231,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel):
-        return plain(dict(value))
+        # Not `dict(value)`: a field may be called `keys`.
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -271,11 +272,16 @@ def boxes(bridge: str, subnet: int) -> Callable[..., Iterator[Box]]:
     return box
 
 
+def beside(folder: Path, bridge: str, subnet: int) -> Layout:
+    """A sandbox beside the one in use: on a bridge and 10.213.`subnet`.0/24 of its own."""
+    network = IPv4Network(f"10.213.{subnet}.0/24")
+    return Layout(folder, bridge=bridge, subnet=network, table=f"clawd_{bridge}_test")
+
+
 @contextmanager
 def standing(folder: Path, bridge: str, subnet: int, releases: Sequence[str]) -> Iterator[Box]:
     """Hosts of these releases, removed afterwards."""
-    network = IPv4Network(f"10.213.{subnet}.0/24")
-    layout = Layout(folder / ".sandbox", bridge=bridge, subnet=network, table=f"clawd_{bridge}_test")
+    layout = beside(folder / ".sandbox", bridge, subnet)
     try:
         sandbox.up(len(releases), tuple(releases), layout=layout)
         yield Box(layout, folder, tuple(releases))
