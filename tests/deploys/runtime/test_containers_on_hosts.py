@@ -6,28 +6,19 @@ With the real model. Takes minutes, hence a campaign; CLAWD_TEST_MODEL names the
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterator
 
 import jwt
 import pytest
 
 from deploys.ops.files import TEMPLATES
-from provision import sandbox
-from provision.sandbox import Layout
 from tests.e2e.world import World
+from tests.hosts import beside, on_hosts, until
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.campaign,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(pytest.mark.campaign, seconds=1500)
 
-RELEASES = ("bookworm", "trixie")
-HOSTS = ("bot1", "bot2")
+HOSTS = tuple(World.RELEASES)
 READY = (
     "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8080/readyz\", timeout=5).read()'"
 )
@@ -46,10 +37,10 @@ PIDS = "systemctl show --property MainPID --value clawd-bot clawd-engine"
 IMAGES = "docker images --format '{{.Repository}}' | sort"
 
 
-class Deployment(World):
+class InContainers(World):
     """Two hosts whose bots run in containers, or not."""
 
-    def declare(self, run_with: str, **more: str) -> None:
+    def declared(self, run_with: str, **more: str) -> None:
         secret = self.layout.secrets / "console-jwt-secret"
         channels = f"channels: {{console: {{jwt_secret: !file {secret}}}}}"
         runtime = f"runtime: {{run_with: {run_with}}}"
@@ -77,46 +68,38 @@ class Deployment(World):
         return str(json.loads(events.strip().rpartition("data: ")[2])["text"])
 
     def until_ready(self, host: str) -> None:
-        until(lambda: self.on(host, READY, check=False).returncode == 0)
+        until(lambda: self.on(host, READY, check=False).returncode == 0, seconds=60)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InContainers]:
     folder = tmp_path_factory.mktemp("operator")
-    box = Layout(
-        folder / "sandbox", bridge="cldo", subnet=IPv4Network("10.213.91.0/24"), table="clawd_docker_test"
-    )
-    made = Deployment(folder, box)
-    sandbox.down(purge=True, layout=box)
-    try:
-        sandbox.up(hosts=len(RELEASES), releases=RELEASES, layout=box)
-        made.declare("docker")
+    with InContainers(folder, beside(folder / "sandbox", "cldo", 91)).fresh() as made:
+        made.declared("docker")
         made.up()
         yield made
-    finally:
-        sandbox.down(purge=True, layout=box)
 
 
-@pytest.fixture(params=HOSTS, ids=RELEASES)
+@pytest.fixture(params=HOSTS, ids=list(World.RELEASES.values()))
 def host(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
-def test_a_bot_in_a_container_answers_with_the_real_model(made: Deployment, host: str) -> None:
+def test_a_bot_in_a_container_answers_with_the_real_model(made: InContainers, host: str) -> None:
     made.until_ready(host)
     assert made.ask(host, "Say hello.")
     assert [line.split()[0] for line in made.say(host, RUNNING).splitlines()] == ["clawd-bot", "clawd-engine"]
     assert "listening on" in made.say(host, "journalctl -u clawd-bot --no-pager")
 
 
-def test_memory_limits_are_in_force(made: Deployment, host: str) -> None:
+def test_memory_limits_are_in_force(made: InContainers, host: str) -> None:
     greedy = "docker exec clawd-bot python3 -c 'bytearray(600 << 20)'"
     assert made.on(host, greedy, check=False).returncode == 137
     made.until_ready(host)
 
 
-def test_nothing_can_be_written_but_the_bots_own_folder(made: Deployment, host: str) -> None:
+def test_nothing_can_be_written_but_the_bots_own_folder(made: InContainers, host: str) -> None:
     touch = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
     outcome = {
         path: made.on(host, f"docker exec clawd-bot python3 -c '{touch}' {path}", check=False).returncode
@@ -127,7 +110,7 @@ def test_nothing_can_be_written_but_the_bots_own_folder(made: Deployment, host: 
     assert "PermissionError" in made.on(host, secret, check=False).stderr
 
 
-def test_containers_outlive_a_new_start_of_the_engine(made: Deployment, host: str) -> None:
+def test_containers_outlive_a_new_start_of_the_engine(made: InContainers, host: str) -> None:
     before = made.say(host, RUNNING), made.say(host, PIDS)
     made.say(host, "systemctl restart docker; sleep 2")
     assert (made.say(host, RUNNING), made.say(host, PIDS)) == before
@@ -137,7 +120,7 @@ def test_containers_outlive_a_new_start_of_the_engine(made: Deployment, host: st
     assert (made.say(host, RUNNING), made.say(host, PIDS)) == before
 
 
-def test_a_container_that_is_killed_is_started_anew(made: Deployment, host: str) -> None:
+def test_a_container_that_is_killed_is_started_anew(made: InContainers, host: str) -> None:
     made.say(host, "docker kill clawd-bot; docker kill clawd-engine")
     made.until_ready(host)
     made.say(host, f"kill -9 $({PIDS} | head -n 1)")
@@ -146,7 +129,7 @@ def test_a_container_that_is_killed_is_started_anew(made: Deployment, host: str)
     assert made.say(host, "docker ps --all --quiet | wc -l") == "2"
 
 
-def test_a_stop_is_in_order(made: Deployment, host: str) -> None:
+def test_a_stop_is_in_order(made: InContainers, host: str) -> None:
     made.say(host, "systemctl stop clawd-bot clawd-engine")
     assert made.say(host, "systemctl is-failed clawd-bot clawd-engine", check=False) == "inactive\ninactive"
     assert made.say(host, "docker ps --all --quiet") == ""
@@ -154,7 +137,7 @@ def test_a_stop_is_in_order(made: Deployment, host: str) -> None:
     made.until_ready(host)
 
 
-def test_a_missing_image_is_named_and_made_again(made: Deployment) -> None:
+def test_a_missing_image_is_named_and_made_again(made: InContainers) -> None:
     made.say("bot1", "systemctl stop clawd-bot clawd-engine; docker rmi -f $(docker images -q clawd-runtime)")
     assert made.json("verify", "-i", "e2e", expect=1)["verification"]["failed"]
     changed = made.up()
@@ -162,7 +145,7 @@ def test_a_missing_image_is_named_and_made_again(made: Deployment) -> None:
     assert any("Image clawd-runtime:" in line for line in changed["bot1"])
 
 
-def test_a_reboot(made: Deployment, host: str) -> None:
+def test_a_reboot(made: InContainers, host: str) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat"
     before, started = made.say(host, boot), time.monotonic()
     made.on(host, "systemctl reboot", check=False)
@@ -172,42 +155,35 @@ def test_a_reboot(made: Deployment, host: str) -> None:
     assert made.ask(host, "Say hello after the reboot.")
 
 
-def test_a_release_that_does_not_come_up_is_put_back(made: Deployment) -> None:
+def test_a_release_that_does_not_come_up_is_put_back(made: InContainers) -> None:
     before = {host: made.say(host, "readlink /opt/clawd/current") for host in HOSTS}
     broken = made.folder / "templates/runtime/clawd-bot.service"
     broken.parent.mkdir(parents=True)
     text = (TEMPLATES / "runtime/clawd-bot.service").read_text()
     broken.write_text(text.replace("clawd_runtime.bot", "clawd_runtime.bott"))
-    made.declare("systemd")
+    made.declared("systemd")
     made.up(expect=4)
     broken.unlink()
     for host in HOSTS:
         made.until_ready(host)
         assert made.say(host, "readlink /opt/clawd/current") == before[host]
-    made.declare("docker")
+    made.declared("docker")
     made.up()
 
 
-def test_out_of_containers_and_back(made: Deployment) -> None:
+def test_out_of_containers_and_back(made: InContainers) -> None:
     rows = {host: int(made.say(host, ROWS)) for host in HOSTS}
     assert min(rows.values()) >= 2
-    made.declare("systemd")
+    made.declared("systemd")
     made.up()
     for host in HOSTS:
         assert made.on(host, "command -v docker", check=False).returncode != 0
         assert made.say(host, "pgrep -fc clawd_runtime.engine") == "1"
         assert int(made.say(host, ROWS)) == rows[host]
         assert made.ask(host, "Say hello, out of the container.")
-    made.declare("docker")
+    made.declared("docker")
     made.up()
     for host in HOSTS:
         assert made.say(host, "pgrep -fc 'python3 .*start.py clawd_runtime.engine'") == "2", "init and itself"
         assert int(made.say(host, ROWS)) == rows[host] + 1
         assert made.ask(host, "Say hello, in the container again.")
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about in time"
-        time.sleep(0.5)
