@@ -104,9 +104,9 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 
 def plan(run: Run) -> Outcome:
     """Says what `up` would do, changing nothing."""
-    capacity.refuse(run.loaded.inventory, selected_hosts(run.loaded.inventory, run.selection))
+    wanted = assign(run.loaded.inventory, run.selection)
+    capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
-        wanted = assign(run.loaded.inventory, run.selection)
         planned = make_plan(run, session, with_removals(run, session, wanted))
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
@@ -119,9 +119,9 @@ def drift(run: Run) -> Outcome:
     A difference counts as drift when the last run there was complete and of this inventory and program; else
     it may have another cause, and the changes are pending.
     """
-    capacity.refuse(run.loaded.inventory, selected_hosts(run.loaded.inventory, run.selection))
+    wanted = assign(run.loaded.inventory, run.selection)
+    capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
-        wanted = assign(run.loaded.inventory, run.selection)
         planned = make_plan(run, session, with_removals(run, session, wanted))
         current = digest(run.loaded.inventory, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))

@@ -88,14 +88,23 @@ def test_mistakes_come_all_at_once_with_their_place(tmp_path: Path) -> None:
     assert "prod.yml:3:1: " in done.stderr
 
 
-def test_an_unknown_component_or_host_is_refused_before_any_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["up", "plan", "drift", "verify", "remove"])
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [("--tags", "ngnix", "nginx"), ("--limit", "onne", "one")],
+    ids=["tag", "host"],
+)
+def test_an_unknown_component_or_host_is_refused_before_any_connection(
+    tmp_path: Path, command: str, option: str, value: str, near: str
+) -> None:
     inventory(tmp_path)
     secret = "x" * 40
-    for option, value, near in (("--tags", "ngnix", "nginx"), ("--limit", "onne", "one")):
-        done = cli("up", "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET=secret)
-        assert done.returncode == 1
-        assert f"did you mean {near}?" in done.stderr
-        assert secret not in done.stderr
+    done = cli(command, "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET=secret)
+    assert done.returncode == 1
+    assert f"{option} {value}: there is no such" in done.stderr
+    assert f"did you mean {near}?" in done.stderr
+    assert "cannot be reached" not in done.stderr
+    assert secret not in done.stderr
 
 
 def test_a_host_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
@@ -321,14 +330,6 @@ def test_every_command_about_hosts_has_help(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0
     assert "--limit" in done.stdout
-
-
-def test_removing_a_component_that_there_is_not_is_told_before_any_host_is_reached(tmp_path: Path) -> None:
-    done = cli("remove", "-i", str(inventory(tmp_path)), "--tags", "ngnix", cwd=tmp_path, JWT_SECRET="x" * 40)
-    assert done.returncode == 1
-    assert "--tags ngnix: there is no such component" in done.stderr
-    assert "did you mean nginx?" in done.stderr
-    assert "cannot be reached" not in done.stderr
 
 
 def test_a_conversation_goes_on_after_an_answer_that_failed(
