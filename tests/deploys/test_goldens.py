@@ -150,7 +150,8 @@ def server(golden: Path, folder: Path) -> None:
 
 
 def bots(golden: Path, folder: Path) -> None:
-    (folder / "nginx.conf").write_text(f"events {{ }}\nhttp {{ include {golden}; }}\n")
+    whole = f"events {{ }}\nhttp {{ include {golden}; }}\n"
+    (folder / "nginx.conf").write_text(moved(whole, folder, free_port()))
     ran(str(NGINX), "-t", "-q", "-p", folder, "-c", folder / "nginx.conf", "-g", f"pid {folder}/pid;")
 
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -111,10 +112,18 @@ class Served:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> http.client.HTTPResponse:
-        trusting = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=10, context=trusting)
+        connection = self.connection()
         connection.request(method, path, body, headers or {})
         return connection.getresponse()
+
+    def connection(self) -> http.client.HTTPSConnection:
+        """For several requests: it is kept for as long as nginx keeps it, and made anew by the next one."""
+        trusting = ssl._create_unverified_context()
+        return http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=10, context=trusting)
+
+    def reload(self) -> None:
+        """The configuration is read again, as after a drain or for a new certificate."""
+        os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
 
     def upstream(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The program that drains and restores, as installed."""
@@ -172,7 +181,14 @@ def moved(text: str, folder: Path, status_port: int) -> str:
     }.items():
         text = text.replace(old, new)
     own = "root" if os.geteuid() == 0 else "www-data"
-    return text.replace("user www-data;", f"user {own};")
+    text = text.replace("user www-data;", f"user {own};")
+    return text.replace("http {", f"http {{\n{temporary_folders(folder)}", 1)
+
+
+def temporary_folders(folder: Path) -> str:
+    """Where bodies wait that are too large for memory: else in /var/lib/nginx, which only the package makes."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"    {kind}_temp_path {folder}/temporary-{kind};\n" for kind in kinds)
 
 
 @contextmanager

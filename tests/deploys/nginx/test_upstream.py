@@ -24,7 +24,7 @@ UNLIMITED = {"telegram": ANY, "feishu": ANY, "console": ANY, "health": ANY, "con
 
 
 class Load:
-    """Clients that post webhooks until they are told to stop, each time over a new connection."""
+    """Clients that post webhooks until they are told to stop, each over one connection while nginx keeps it."""
 
     def __init__(self, front: Served) -> None:
         self._front, self._ending = front, threading.Event()
@@ -51,13 +51,16 @@ class Load:
             time.sleep(0.01)
 
     def _post(self) -> None:
+        connection = self._front.connection()
         while not self._ending.is_set():
             try:
-                answer = self._front.ask("/telegram/webhook", "POST", b"{}")
+                connection.request("POST", "/telegram/webhook", b"{}")
+                answer = connection.getresponse()
                 told = json.loads(answer.read()) if answer.status == 200 else {"port": 0}
                 self.by[told["port"]] += 1
                 self.answers[answer.status] += 1
             except (OSError, http.client.HTTPException) as error:
+                connection.close()
                 self.answers[-1] += 1
                 print(repr(error))
 
@@ -109,6 +112,17 @@ def test_drained_and_restored_in_turn_under_load_without_a_failed_request(
             assert load.by[drained] > before
     assert load.answers.keys() == {200}, load.answers
     assert front.down() == []
+
+
+def test_clients_that_keep_connections_lose_no_request_to_reloads(two: tuple[Served, int, int]) -> None:
+    front, *_ = two
+    with Load(front).running(clients=8) as load:
+        for _ in range(40):
+            load.more(20)
+            front.reload()
+            time.sleep(0.05)
+        load.more(100)
+    assert load.answers.keys() == {200}, load.answers
 
 
 def test_both_can_be_given_again(two: tuple[Served, int, int]) -> None:
