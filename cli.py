@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from inventory.errors import ClawdError, InventoryError
+from inventory.errors import ClawdError
 
 if TYPE_CHECKING:
     from inventory.load import Loaded
@@ -365,6 +365,8 @@ def running(
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
             raise
         except Exception as error:
+            from provision.faults import unforeseen
+
             log.exception(f"{command} failed")
             raise unforeseen(error, log.path) from error
 
@@ -376,81 +378,29 @@ def in_json(wanted: bool) -> Iterator[None]:
         yield
     except ClawdError as error:
         if wanted:
+            from provision.report_json import error_json
+
             print_json(error_json(error))
         raise
     except (KeyboardInterrupt, click.Abort):
         if wanted:
-            print_json({"exit": INTERRUPTED, "error": "interrupted", "advice": "", "mistakes": []})
+            from provision.report_json import interrupted_json
+
+            print_json(interrupted_json(INTERRUPTED))
         raise
-
-
-def error_json(error: ClawdError) -> dict[str, Any]:
-    """An error as JSON-able data; `mistakes` are those of an inventory, each with its place."""
-    mistakes = error.mistakes if isinstance(error, InventoryError) else ()
-    return {
-        "exit": error.exit_code,
-        "error": error.message,
-        "advice": error.advice,
-        "mistakes": [
-            {
-                "file": mistake.file,
-                "line": mistake.line,
-                "column": mistake.column,
-                "message": mistake.problem,
-                "advice": mistake.advice,
-            }
-            for mistake in mistakes
-        ],
-    }
-
-
-def unforeseen(error: Exception, log: Path | None) -> ClawdError:
-    """What a person is told of an error that is none of ours: this machine's refusal, or a fault of ours."""
-    details = f"the details are in {log}" if log else ""
-    if isinstance(error, OSError) and error.filename is not None:
-        return ClawdError(
-            f"{error.filename}: {error.strerror}",
-            advice=f"see that it can be read and written there, or name another place; {details}".rstrip(
-                "; "
-            ),
-        )
-    return ClawdError(f"a fault of ours ({type(error).__name__}: {error})", advice=details)
 
 
 def finish(outcome: Outcome, as_json: bool, *, plan_shown: bool = False) -> NoReturn:
     """Shows what a command came to and exits with its code."""
     if as_json:
-        print_json(
-            {
-                "exit": int(outcome.exit),
-                "message": outcome.message,
-                "unreachable": {host: str(error) for host, error in (outcome.unreachable or {}).items()},
-                "plan": outcome.plan.to_json() if outcome.plan else None,
-                "result": outcome.result.to_json() if outcome.result else None,
-                "verification": outcome.verification.to_json() if outcome.verification else None,
-            }
-        )
+        from provision.report_json import outcome_json
+
+        print_json(outcome_json(outcome))
     else:
-        show(outcome, plan_shown=plan_shown)
+        from provision.report import show_outcome, stderr_console
+
+        show_outcome(stderr_console(), outcome, plan_shown=plan_shown)
     sys.exit(int(outcome.exit))
-
-
-def show(outcome: Outcome, *, plan_shown: bool) -> None:
-    """Prints the parts that an outcome has."""
-    from provision.report import show_result, show_verification, stderr_console
-
-    console = stderr_console()
-    if outcome.plan and not plan_shown:
-        show_plan(outcome.plan)
-    if outcome.result:
-        show_result(console, outcome.result)
-    if outcome.verification:
-        # After a change, what holds is counted; who asked for the checks sees each of them.
-        show_verification(console, outcome.verification, every=outcome.result is None)
-    for error in (outcome.unreachable or {}).values():
-        click.echo(f"not reached: {error}", err=True)
-    if outcome.message:
-        click.echo(outcome.message, err=True)
 
 
 def show_plan(plan: Plan) -> None:
@@ -525,21 +475,11 @@ def main() -> NoReturn:
         error.show()
         sys.exit(1)  # click's own 2 means pending changes here
     except Exception as error:
+        from provision.faults import kept_in_log, unforeseen
+
         click.echo(f"{unforeseen(error, kept_in_log(error))}", err=True)
         sys.exit(1)
     sys.exit(0)
-
-
-def kept_in_log(error: Exception) -> Path | None:
-    """Writes the traceback of what no command expected into a log of its own; None where that cannot be."""
-    from provision.runlog import RunLog
-
-    try:
-        with RunLog("fault") as log:
-            log.exception("the command failed")
-            return log.path
-    except ClawdError:
-        return None
 
 
 if __name__ == "__main__":

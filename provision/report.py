@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +19,9 @@ from rich.text import Text
 from provision.journal import Entry
 from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
 from provision.verify import Verification
+
+if TYPE_CHECKING:
+    from provision.pipeline import Outcome
 
 STEPS = {
     "connect": "connecting",
@@ -230,6 +234,21 @@ def _mark(verification: Verification, host: str, component: str, name: str) -> s
     if any(not check.passed and not check.skipped for check in mine):
         return "[red]✗[/red]"
     return "[green]✓[/green]" if all(check.passed for check in mine) else "[yellow]○[/yellow]"
+
+
+def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool) -> None:
+    """Prints the parts that an outcome has; the plan only where it was not shown before."""
+    if outcome.plan and not plan_shown:
+        show_plan(console, outcome.plan)
+    if outcome.result:
+        show_result(console, outcome.result)
+    if outcome.verification:
+        # After a change, what holds is counted; who asked for the checks sees each of them.
+        show_verification(console, outcome.verification, every=outcome.result is None)
+    for error in (outcome.unreachable or {}).values():
+        console.print(f"not reached: {error}", markup=False, soft_wrap=True)
+    if outcome.message:
+        console.print(outcome.message, markup=False, soft_wrap=True)
 
 
 def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:

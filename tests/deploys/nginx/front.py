@@ -186,7 +186,7 @@ def moved(text: str, folder: Path, status_port: int) -> str:
 
 
 def temporary_folders(folder: Path) -> str:
-    """Where bodies wait that are too large for memory: else in /var/lib/nginx, which only the package makes."""
+    """Where large bodies wait: else in /var/lib/nginx, which only the package makes."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return "".join(f"    {kind}_temp_path {folder}/temporary-{kind};\n" for kind in kinds)
 

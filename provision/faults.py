@@ -1,0 +1,31 @@
+"""Errors that no command foresaw: what a person is told of them, and where the whole of it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inventory.errors import ClawdError
+from provision.runlog import RunLog
+
+
+def unforeseen(error: Exception, log: Path | None) -> ClawdError:
+    """What a person is told of an error that is none of ours: this machine's refusal, or a fault of ours."""
+    details = f"the details are in {log}" if log else ""
+    if isinstance(error, OSError) and error.filename is not None:
+        return ClawdError(
+            f"{error.filename}: {error.strerror}",
+            advice=f"see that it can be read and written there, or name another place; {details}".rstrip(
+                "; "
+            ),
+        )
+    return ClawdError(f"a fault of ours ({type(error).__name__}: {error})", advice=details)
+
+
+def kept_in_log(error: Exception) -> Path | None:
+    """Writes the traceback of what no command expected into a log of its own; None where that cannot be."""
+    try:
+        with RunLog("fault") as log:
+            log.exception("the command failed")
+            return log.path
+    except ClawdError:
+        return None
