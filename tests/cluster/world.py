@@ -89,6 +89,7 @@ class People:
         self._enough = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(name,)) for name in self._platforms]
         self._failure: Exception | None = None
+        self._begun = time.time()
         for chat in range(1, self.CHATS + 1):
             telegram.post("chats", id=chat)
         wide = [1_000_000, 1.0]
@@ -142,14 +143,14 @@ class People:
         told += [text_of(message) for message in self._platforms["feishu"].get("sent")]
         return Counter(text.removeprefix("re: ") for text in told)
 
-    def failed_deliveries(self) -> list[dict[str, Any]]:
-        """What the platforms could not deliver at the first attempt."""
-        return [
-            delivery
-            for control in self._platforms.values()
+    def failed_deliveries(self) -> Counter[str]:
+        """What the platforms could not deliver at once: how often which error, in which second."""
+        return Counter(
+            f"{platform} {time.strftime('%H:%M:%S', time.localtime(delivery['at']))}: {delivery['error']}"
+            for platform, control in self._platforms.items()
             for delivery in control.get("deliveries")
-            if delivery["error"]
-        ]
+            if delivery["error"] and delivery["at"] >= self._begun
+        )
 
     def deliveries(self) -> int:
         """How many requests the platforms made."""

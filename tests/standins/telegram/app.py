@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -96,6 +96,8 @@ class TelegramStandin:
             call = await read_call(request, method)
         except ApiError as refusal:
             return _refused(refusal)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody waits for the answer any more, as nginx would note
         return await self._faults.around(call.method, lambda: self._answer(self._accounts[token], call))
 
     async def _answer(self, account: Account, call: Call) -> Response:
