@@ -20,6 +20,7 @@ import httpx
 from cryptography import x509
 
 from tests.standins.outbound import Reach, Target, is_address, trust
+from tests.standins.telegram.connections import NewConnections
 from tests.standins.telegram.state import Bot, Update, Webhook
 from tests.standins.telegram.wire import ApiError, Call
 
@@ -141,6 +142,7 @@ class _Delivery:
         self._webhook = webhook
         self._target = Target.of(webhook.url, sender.rules.reach)
         self._slots = asyncio.Semaphore(webhook.max_connections)
+        self._connections = NewConnections()
 
     async def run(self) -> None:
         """Give every chat that has updates a worker of its own."""
@@ -176,6 +178,7 @@ class _Delivery:
             status, error, retry_after = await self.post(client, update.body(), self._webhook.secret_token)
         self._sender.attempts.append(Attempt(update.id, self._bot.clock(), status, error))
         if not error:
+            self._connections.taken()
             return None
         self._bot.last_error = (int(self._bot.clock()), error)
         return retry_after
@@ -189,7 +192,9 @@ class _Delivery:
         headers = {"X-Telegram-Bot-Api-Secret-Token": secret} if secret else {}
         raw = json.dumps(body, ensure_ascii=False).encode()
         try:
-            response = await client.send(self._target.request(client, raw, headers))
+            request = self._target.request(client, raw, headers)
+            request.extensions["trace"] = self._connections.trace
+            response = await client.send(request)
         except httpx.ConnectError as broken:
             return None, f"SSL error {{{broken}}}" if "SSL" in str(broken) else "Connection refused", 0
         except httpx.TimeoutException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.standins.control import Control
 from tests.standins.outbound import Reach
 from tests.standins.serve import serving
 from tests.standins.telegram.app import TelegramStandin
+from tests.standins.telegram.connections import OPENS, NewConnections
 from tests.standins.telegram.webhook import Rules
 from tests.standins_tests.conftest import Certificate
 from tests.standins_tests.receiver import Receiver
@@ -152,6 +154,36 @@ def test_one_chat_does_not_wait_for_another(
     other = control.post("messages", chat={"id": 2}, text="other")["update_id"]
     control.eventually(lambda: len(receiver.received) == 3)
     assert [json.loads(each.body)["update_id"] for each in receiver.received] == [stuck, other, stuck]
+
+
+def test_a_connection_an_update_is_opened_only_so_fast(
+    control: Control, hook: str, certificate: Certificate, receiver: Receiver
+) -> None:
+    receiver.answers = [(200, {"connection": "close"}, b"")] * 41
+    set_webhook(control, hook, certificate.chain)
+    control.post("messages", text="first", chat={"id": 1})
+    control.eventually(lambda: receiver.received)
+    for chat in range(2, 42):
+        control.post("messages", text="one of many", chat={"id": chat})
+    control.eventually(lambda: len(receiver.received) == 41)
+    came = [received.at for received in receiver.received[1:]]
+    assert came[-1] - came[0] > 1.4, "the last ten after three halves of a second"
+
+
+@pytest.mark.parametrize(("taken", "count", "seconds"), [(True, 31, 1.5), (False, 2, 2.0)])
+def test_connections_while_updates_are_taken_and_while_none_is(
+    taken: bool, count: int, seconds: float
+) -> None:
+    async def opening() -> float:
+        connections, begun = NewConnections(), time.monotonic()
+        if taken:
+            connections.taken()
+        for _ in range(count):
+            await connections.trace(OPENS, None)
+            await connections.trace("http11.send_request_headers.started", None)
+        return time.monotonic() - begun
+
+    assert seconds <= asyncio.run(opening()) < seconds + 0.5
 
 
 def test_polling_and_webhook_exclude_each_other(
