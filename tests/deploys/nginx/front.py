@@ -47,6 +47,7 @@ class SmallBot(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.going.wait(20)  # type: ignore[attr-defined]
         if self.path.startswith("/console/"):
             self._stream()
         else:
@@ -85,9 +86,9 @@ class Bot(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, going: threading.Event) -> None:
         super().__init__(("127.0.0.1", 0), SmallBot)
-        self.status = status
+        self.status, self.going = status, going
         self.connections: list[socket.socket] = []
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -192,9 +193,12 @@ def temporary_folders(folder: Path) -> str:
 
 
 @contextmanager
-def bot(status: int = 200) -> Iterator[int]:
-    """A small bot on its port, which answers with this status."""
-    server = Bot(status)
+def bot(status: int = 200, going: threading.Event | None = None) -> Iterator[int]:
+    """A small bot on its port, which answers with this status; a POST waits while it is not `going`."""
+    if going is None:
+        going = threading.Event()
+        going.set()
+    server = Bot(status, going)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.server_port

@@ -26,8 +26,8 @@ UNLIMITED = {"telegram": ANY, "feishu": ANY, "console": ANY, "health": ANY, "con
 class Load:
     """Clients that post webhooks until told to stop, each over one connection while nginx keeps it."""
 
-    def __init__(self, front: Served) -> None:
-        self._front, self._ending = front, threading.Event()
+    def __init__(self, front: Served, path: str = "/telegram/webhook") -> None:
+        self._front, self._path, self._ending = front, path, threading.Event()
         self.answers: Counter[int] = Counter()
         self.by: Counter[int] = Counter()
 
@@ -54,7 +54,7 @@ class Load:
         connection = self._front.connection()
         while not self._ending.is_set():
             try:
-                connection.request("POST", "/telegram/webhook", b"{}")
+                connection.request("POST", self._path, b"{}")
                 answer = connection.getresponse()
                 told = json.loads(answer.read()) if answer.status == 200 else {"port": 0}
                 self.by[told["port"]] += 1
@@ -235,8 +235,37 @@ def test_a_dead_address_costs_no_webhook(tmp_path: Path) -> None:
         assert asked_by(front, 20) == {second: 20}
 
 
-def asked_by(front: Served, requests: int) -> Counter[int]:
-    answers = [front.ask("/telegram/webhook", "POST", b"{}") for _ in range(requests)]
+def test_a_bot_that_hangs_costs_no_webhook_and_no_platforms_patience(tmp_path: Path) -> None:
+    with (
+        bot(going=threading.Event()) as hung,
+        bot() as well,
+        nginx(tmp_path, (hung, well), shared=True, **UNLIMITED) as front,
+    ):
+        for path, patience in (("/feishu/webhook", 2.9), ("/telegram/webhook", 10.0)):
+            begun = time.monotonic()
+            assert asked_by(front, 2, path) == {well: 2}
+            assert time.monotonic() - begun < patience, "one of the two went to the hung bot first"
+
+
+def test_a_pause_of_all_bots_is_waited_for_and_none_is_given_up(tmp_path: Path) -> None:
+    going = threading.Event()
+    going.set()
+    with (
+        bot(going=going) as first,
+        bot(going=going) as second,
+        nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front,
+        Load(front, "/feishu/webhook").running(clients=16) as load,
+    ):
+        load.more(100)
+        going.clear()
+        time.sleep(2.5)
+        going.set()
+        load.more(300)
+    assert load.answers.keys() == {200}, load.answers
+
+
+def asked_by(front: Served, requests: int, path: str = "/telegram/webhook") -> Counter[int]:
+    answers = [front.ask(path, "POST", b"{}") for _ in range(requests)]
     return Counter(json.loads(answer.read())["port"] for answer in answers)
 
 
