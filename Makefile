@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
+TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU
 # What make starts keeps its logs here, and its tests their folders there: a checkout's own, which `make down` finds.
 BUILD := $(CURDIR)/.build
 export XDG_STATE_HOME := $(BUILD)/state
@@ -15,9 +16,10 @@ KEPT := CLAWD_CACHE,PYTEST_DEBUG_TEMPROOT,$(TESTED_WITH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=$(KEPT) XDG_STATE_HOME=$(BUILD)/state-of-root)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 # What tests run beside that: the programs of these packages, unpacked; what they need, and further tools.
-TOOLS := nginx prometheus prometheus-alertmanager postgresql-15
+TOOLS := nginx prometheus prometheus-alertmanager postgresql-15 qemu-user
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
-    libgssapi-krb5-2 libicu72 libldap-2.5-0 libpcre2-8-0 libpq5 libxml2 tzdata
+    libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
+    liburing2 libxml2 tzdata
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
@@ -35,6 +37,7 @@ export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/tools/usr/sbin/nginx
 export CLAWD_TEST_PROMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/promtool
 export CLAWD_TEST_AMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/amtool
 export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
+export CLAWD_TEST_QEMU ?= $(CURDIR)/$(VENV)/tools/usr/bin/qemu-x86_64
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
@@ -69,12 +72,12 @@ packages:             ## the Debian packages of this machine that the sandbox an
 	fi
 
 # The programs themselves, without the services that their packages would start on this machine.
-$(VENV)/tools: | $(VENV)/.installed
+$(VENV)/tools: Makefile | $(VENV)/.installed
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(LIBRARIES)"
 	@rm -rf $@.new && mkdir -p $@.new/packages && cd $@.new/packages && \
 	    (apt-get download -qq $(TOOLS) 2>/dev/null || { $(SUDO) apt-get update -qq && apt-get download -qq $(TOOLS); }) && \
 	    for package in *.deb; do dpkg --extract "$$package" ..; done
-	@rm -rf $@.new/packages && mv $@.new $@
+	@rm -rf $@.new/packages $@ && mv $@.new $@
 
 $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path

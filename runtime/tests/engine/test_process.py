@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -22,12 +24,14 @@ LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
 
 
 class Process:
-    def __init__(self, config: Path, tmp_path: Path, **environment: str) -> None:
+    def __init__(
+        self, config: Path, tmp_path: Path, emulator: tuple[str, ...] = (), **environment: str
+    ) -> None:
         self.socket = json.loads(config.read_text())["socket"]
         self.log = tmp_path / "log"
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "clawd_runtime.engine", "--config", str(config)],
+                [*emulator, sys.executable, "-P", "-m", "clawd_runtime.engine", "--config", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONPATH": str(RUNTIME)} | environment,
@@ -61,8 +65,8 @@ class Process:
 def start(tmp_path):
     started = []
 
-    def go(config: Path, **environment: str) -> Process:
-        process = Process(config, tmp_path, **environment)
+    def go(config: Path, emulator: tuple[str, ...] = (), **environment: str) -> Process:
+        process = Process(config, tmp_path, emulator, **environment)
         started.append(process)
         return process
 
@@ -105,6 +109,34 @@ def test_a_question_is_answered(start, write_settings, model_path, manager):
     assert process.end() == 0
     assert not Path(process.socket).exists()
     assert all(LINE.match(line) for line in process.lines()), process.lines()
+
+
+@pytest.mark.model
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the engine of this machine is for another kind")
+@pytest.mark.parametrize(
+    ("processor", "variant"),
+    [
+        ("kvm64", "x64"),  # the least that Debian's amd64 runs on; what some providers' machines show
+        pytest.param("Nehalem", "sse42", marks=pytest.mark.campaign),
+        pytest.param("SandyBridge", "sandybridge", marks=pytest.mark.campaign),
+        pytest.param("Haswell", "haswell", marks=pytest.mark.campaign),
+    ],
+)
+def test_it_answers_on_processors_older_than_the_one_it_was_built_on(
+    start, write_settings, model_path, processor, variant
+):
+    """In an emulator, which ends a program that uses an instruction that the processor lacks."""
+    qemu = os.environ.get("CLAWD_TEST_QEMU") or shutil.which("qemu-x86_64")
+    assert qemu, "no emulator: install qemu-user, or run `make .venv/tools` and set CLAWD_TEST_QEMU"
+    settings = write_settings(model_path, context_size=256, parallel=1)
+    process = start(settings, (qemu, "-cpu", processor))
+    process.wait_ready()
+    assert [line for line in process.lines() if f"back end {variant}, " in line]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
+    with process.client() as client:
+        answer = client.post("/v1/chat/completions", json=chat("", messages=messages, max_tokens=6))
+        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+    assert process.end() == 0
 
 
 @pytest.mark.model
