@@ -1,0 +1,115 @@
+"""`channels`: what each needs of hosts and settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import InventoryError
+from inventory.load import load
+from tests.inventory.conftest import VALID
+from tests.inventory.mistakes.case import ROLES, Cases, reported
+
+CASES: Cases = {
+    "webhook without secret_token": (
+        "  telegram:\n    token: !env TELEGRAM_TOKEN\n    secret_token: !file secret-token\n",
+        "  ‸telegram:\n    token: !env TELEGRAM_TOKEN\n",
+        "`channels.telegram` lacks `secret_token`, so anyone could write to the webhook",
+        "add `secret_token:` (1 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
+    ),
+    "secret_token of wrong letters": (
+        "!file secret-token",
+        "‸!file spaced",
+        "Telegram does not accept this secret token",
+        "use 1 to 256 of A-Z a-z 0-9 _ and -",
+    ),
+    "not a bot token": (
+        "!env TELEGRAM_TOKEN",
+        "‸!file secret-token",
+        "this is not a token of a Telegram bot",
+        "copy it from BotFather: digits, a colon, and about 35 more characters",
+    ),
+    "not a token of one's own Bot API server": (
+        "    token: !env TELEGRAM_TOKEN\n",
+        "    api_base: https://tg.example.com\n    token: ‸!file secret-token\n",
+        "this is not a token of a Telegram bot",
+        "copy it from BotFather: digits, a colon, and about 35 more characters",
+    ),
+    "bad app_id": (
+        "app_id: cli_1",
+        "app_id: ‸cli-1",
+        "`channels.feishu.app_id` is `cli-1`, which is malformed",
+        "write `cli_` and what follows it in the developer console",
+    ),
+    "webhook port": (
+        "base:\n",
+        "nginx:\n  https_port: ‸9443\nbase:\n",
+        "Telegram calls no webhook on port 9443",
+        "use 443, 80, 88 or 8443, or write `mode: polling` for Telegram",
+    ),
+    "short jwt_secret": (
+        "!file jwt",
+        "‸!file secret-token",
+        "the secret has 19 bytes; HS256 needs at least 32 (RFC 7518, section 3.2)",
+        "make one with `openssl rand -base64 48`",
+    ),
+    "bad api_base": (
+        "app_id: cli_1",
+        "app_id: cli_1\n    api_base: ‸https://",
+        "`https://` is not the address of a server",
+        "write https://NAME or https://NAME:PORT/path",
+    ),
+}
+
+test_mistake = reported(CASES)
+
+
+@pytest.mark.parametrize(
+    ("channel", "place", "advice"),
+    [
+        (
+            "  telegram: {token: !env TELEGRAM_TOKEN, secret_token: !file secret-token}\n",
+            (3, 3),
+            "add `nginx` to the roles of a host, or write `mode: polling`",
+        ),
+        (
+            "  feishu:\n    app_id: cli_a\n    app_secret: !env HOME\n"
+            "    encrypt_key: !env HOME\n    verification_token: !env HOME\n",
+            (3, 3),
+            "add `nginx` to the roles of a host",
+        ),
+    ],
+)
+def test_webhook_needs_nginx(laptop: Path, channel: str, place: tuple[int, int], advice: str) -> None:
+    models = "models: {default: {engine: openai-compatible, endpoint: 'https://x/v1'}}\n"
+    hosts = "hosts: {a: {address: a.example.com, roles: [runtime]}}\n"
+    (laptop / "prod.yml").write_text(f"{models}channels:\n{channel}{hosts}")
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    (mistake,) = raised.value.mistakes
+    assert (mistake.line, mistake.column, mistake.advice) == (*place, advice)
+
+
+def test_polling_by_two(laptop: Path) -> None:
+    text = VALID.replace("    secret_token: !file secret-token\n", "    mode: polling\n")
+    (laptop / "prod.yml").write_text(text.replace("base:\n", "  bot2: {address: 192.0.2.12}\nbase:\n"))
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    (mistake,) = raised.value.mistakes
+    assert (mistake.line, mistake.column) == (19, 11)
+    assert mistake.problem == "2 runtime hosts would poll Telegram, which answers one of them only"
+
+
+def test_webhook_needs_a_bot_beside_nginx_whose_certificate_is_self_signed(laptop: Path) -> None:
+    """Its bot uploads the certificate, which Telegram cannot know otherwise."""
+    apart = VALID.replace(ROLES, "    roles: [runtime]\n  web1: {address: 192.0.2.12, roles: [nginx]}\n")
+    (laptop / "prod.yml").write_text(apart)
+    load(Path("prod.yml"))
+    apart += "tls: {mode: self-signed}\n"
+    (laptop / "prod.yml").write_text(apart)
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    (mistake,) = raised.value.mistakes
+    assert mistake.line == apart.count("\n")
+    assert mistake.advice == "write `tls.mode: own-ca` or `acme`, or give one host both roles"

@@ -1,0 +1,137 @@
+"""Keys and values against the model, whichever section they stand in."""
+
+from __future__ import annotations
+
+from tests.inventory.conftest import VALID
+from tests.inventory.mistakes.case import ROLES, Cases, reported
+
+CASES: Cases = {
+    "unknown key": (
+        "    roles:",
+        "    ‸rolse:",
+        "unknown key `rolse` in `hosts.bot1`",
+        "did you mean `roles`?",
+    ),
+    "unknown section": (
+        "base:\n",
+        "‸bsae:\n",
+        "unknown key `bsae`",
+        "did you mean `base`?",
+    ),
+    "unlike any key": (
+        "  time_zone:",
+        "  ‸xyz:",
+        "unknown key `xyz` in `base`",
+        "known are time_zone, packages, upgrade, operators, journal_max, ssh_port",
+    ),
+    "missing key": (
+        "  bot1:\n    address: 192.0.2.11\n",
+        "  ‸bot1:\n",
+        "`hosts.bot1` lacks `address`",
+        "add `address:` (Name or IP address to reach it by)",
+    ),
+    "missing section": (
+        VALID,
+        "‸" + VALID[: VALID.index("models:")] + VALID[VALID.index("channels:") :],
+        "the inventory lacks `models`",
+        "add `models:` (The language models that answer)",
+    ),
+    "no engine": (
+        "  default:\n    engine: llama-cpp\n",
+        "  ‸default:\n",
+        "`models.default` lacks `engine`",
+        "add `engine: llama-cpp` or `engine: openai-compatible`",
+    ),
+    "unknown engine": (
+        "engine: llama-cpp",
+        "engine: ‸llama.cpp",
+        "`models.default.engine` is `llama.cpp`, which is not allowed here",
+        "did you mean `llama-cpp`?",
+    ),
+    "text for number": (
+        ROLES,
+        ROLES + '    port: ‸"22"\n',
+        "`hosts.bot1.port` is `22`, the wrong type",
+        "write a whole number from 1 to 65535",
+    ),
+    "fraction for whole number": (
+        "    memory_max",
+        "    parallel: ‸1.5\n    memory_max",
+        "`models.default.parallel` is `1.5`, the wrong type",
+        "write a whole number from 1 to 64",
+    ),
+    "number for text": (
+        "    roles:",
+        "    user: ‸5\n    roles:",
+        "`hosts.bot1.user` is `5`, the wrong type",
+        'write "5" in quotes',
+    ),
+    "number for size": (
+        "memory_max: 1G",
+        "memory_max: ‸1024",
+        "`models.default.memory_max` is `1024`, the wrong type",
+        "write a whole number followed by K, M or G, such as 500M",
+    ),
+    "text for list": (
+        "[runtime, nginx]",
+        "‸runtime",
+        "`hosts.bot1.roles` is a text, the wrong type",
+        "write a list: `[…]`, or one `- ` line an item",
+    ),
+    "text for true or false": (
+        ROLES,
+        ROLES + "    internet: ‸ja\n",
+        "`hosts.bot1.internet` is `ja`, the wrong type",
+        "write true or false",
+    ),
+    "empty section": (
+        "base:\n  time_zone: Asia/Shanghai\n",
+        "‸base:\n",
+        "`base` is empty",
+        "write keys with values below it, or leave the key out",
+    ),
+    "number too large": (
+        ROLES,
+        ROLES + "    port: ‸70000\n",
+        "`hosts.bot1.port` is `70000`, which is too large",
+        "write a whole number from 1 to 65535",
+    ),
+    "number too small": (
+        "    memory_max",
+        "    context_size: ‸8\n    memory_max",
+        "`models.default.context_size` is `8`, which is too small",
+        "write a whole number from 256 to 1048576",
+    ),
+    "fraction out of range": (
+        "base:\n",
+        "tls: {renew_fraction: ‸1}\nbase:\n",
+        "`tls.renew_fraction` is `1`, which is too large",
+        "write a number above 0 and below 1",
+    ),
+    "malformed size": (
+        "memory_max: 1G",
+        "memory_max: ‸1GB",
+        "`models.default.memory_max` is `1GB`, which is malformed",
+        "write a whole number followed by K, M or G, such as 500M",
+    ),
+    "malformed host name": (
+        "  bot1:\n",
+        "  ‸Bot_1:\n",
+        "`Bot_1` is not a name",
+        "use lower-case letters, digits and hyphens, at most 63",
+    ),
+    "malformed network": (
+        "base:\n",
+        "firewall:\n  management: [10.0.0.0/8, ‸10.1.2.3/16]\nbase:\n",
+        "`firewall.management[1]` is `10.1.2.3/16`, which is not a network",
+        "write 10.1.0.0/16",
+    ),
+    "no network at all": (
+        "base:\n",
+        "firewall:\n  open:\n    - port: 9000\n      from: [‸office]\nbase:\n",
+        "`firewall.open[0].from[0]` is `office`, which is not a network",
+        "write an address or a network such as 10.0.0.0/8 or 2001:db8::/32",
+    ),
+}
+
+test_mistake = reported(CASES)

@@ -1,0 +1,91 @@
+"""`models`, and whether they fit."""
+
+from __future__ import annotations
+
+from tests.inventory.mistakes.case import Cases, reported
+
+CASES: Cases = {
+    "not a .gguf": (
+        "model.gguf",
+        "‸model.bin",
+        "`model.bin` does not end in .gguf",
+        "name a GGUF file; convert others first",
+    ),
+    "url without sha256": (
+        "    memory_max",
+        "    url: ‸https://models.example.com/m.gguf\n    memory_max",
+        "a model fetched by `url` needs a digest, so that nothing else is served",
+        "add `sha256:` as `sha256sum` prints it",
+    ),
+    "bad sha256": (
+        "    memory_max",
+        "    sha256: ‸abc\n    memory_max",
+        "`models.default.sha256` is `abc`, which is malformed",
+        "write the 64 hexadecimal digits (lower case) that `sha256sum` prints",
+    ),
+    "too little memory": (
+        "memory_max: 1G",
+        "memory_max: ‸64M",
+        "64M is too little for the engine to work",
+        "write at least 256M",
+    ),
+    "two local models": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: ‸llama-cpp\n    path: model.gguf\n",
+        "`models.default` and `models.fallback` are both llama-cpp models, but a host runs one engine",
+        "make one of them `engine: openai-compatible`, or leave the fallback out",
+    ),
+    "endpoint too long": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+        "    endpoint: ‸https://llm.example.com/v1/chat/completions\n",
+        "this address ends in /chat/completions, which is added by itself",
+        "remove /chat/completions",
+    ),
+    "login in endpoint": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n    endpoint: ‸https://a:b@llm.example.com\n",
+        "this address has a login in it",
+        "remove the part before `@`; secrets have fields of their own",
+    ),
+    "reply longer than context": (
+        "    memory_max",
+        "    context_size: ‸639\n    memory_max",
+        "a reply of 512 tokens leaves no room for a question in a context of 639",
+        "lower `bot.max_reply_tokens`, or raise `models.default.context_size` to at least 640",
+    ),
+    "reply longer than the fallback's context": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+        "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
+        "a reply of 512 tokens leaves no room for a question in a context of 256",
+        "lower `bot.max_reply_tokens`, or raise `models.fallback.context_size` to at least 640",
+    ),
+    "more threads than the engine takes": (
+        "    memory_max",
+        "    threads: ‸1025\n    memory_max",
+        "`models.default.threads` is `1025`, which is too large",
+        "write a whole number from 1 to 1024",
+    ),
+    "more context than the engine takes": (
+        "    memory_max",
+        "    context_size: ‸1048577\n    memory_max",
+        "`models.default.context_size` is `1048577`, which is too large",
+        "write a whole number from 256 to 1048576",
+    ),
+    "model without a name": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+        '    endpoint: https://llm.example.com\n    model: ‸""\n',
+        "`models.fallback.model` is ``, which is not allowed here",
+        "write a text, or leave the key out",
+    ),
+    "bot without memory": (
+        "base:\n",
+        "bot:\n  memory_max: ‸8M\nbase:\n",
+        "8M is too little for the bot to work",
+        "write at least 96M",
+    ),
+}
+
+test_mistake = reported(CASES)

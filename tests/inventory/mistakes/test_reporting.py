@@ -1,0 +1,109 @@
+"""How mistakes are reported: all that there are, each once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from inventory.errors import InventoryError
+from inventory.load import load
+from inventory.mistakes import PATTERN_WORDS
+from inventory.model import Inventory
+from tests.inventory.conftest import VALID
+from tests.inventory.mistakes import (
+    test_base_and_tls,
+    test_channels,
+    test_file,
+    test_files_on_the_laptop,
+    test_hosts,
+    test_keys_and_types,
+    test_models,
+    test_ports,
+    test_secrets,
+)
+
+SECTIONS = (
+    test_base_and_tls,
+    test_channels,
+    test_file,
+    test_files_on_the_laptop,
+    test_hosts,
+    test_keys_and_types,
+    test_models,
+    test_ports,
+    test_secrets,
+)
+
+
+def test_there_are_many_kinds() -> None:
+    cases = [case for section in SECTIONS for case in section.CASES.values()]
+    assert len(cases) >= 20
+    assert len({case[2:] for case in cases}) > 0.9 * len(cases)
+
+
+def test_all_at_once_in_file_order(laptop: Path) -> None:
+    (laptop / "prod.yml").write_text(
+        "project: Team\n"
+        "hosts:\n"
+        "  bot1:\n"
+        "    adress: 192.0.2.11\n"
+        "    port: 0\n"
+        "  bot2:\n"
+        "    address: -x\n"
+        "    roles: [runtime, gateway]\n"
+        "base: {time_zone: Mars}\n"
+        "models:\n"
+        "  default: {engine: llama-cpp, path: m.gguf, url: 'https://x/m.gguf'}\n"
+        "channels:\n"
+        "  console: {jwt_secret: plain}\n"
+        "bot: {port: 8080, memory_max: 1T}\n"
+    )
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    found = [(mistake.line, mistake.column) for mistake in raised.value.mistakes]
+    assert found == [
+        (1, 10),  # project
+        (3, 3),  # address missing
+        (4, 5),  # adress
+        (5, 11),  # port
+        (7, 14),  # address
+        (8, 22),  # gateway
+        (9, 19),  # Mars
+        (11, 51),  # url without sha256
+        (13, 25),  # plain-text secret
+        (14, 31),  # memory_max
+    ]
+
+
+def test_a_mistake_does_not_cause_others(laptop: Path) -> None:
+    """Roles that cannot be read say nothing about whether a runtime host is there."""
+    (laptop / "prod.yml").write_text(VALID.replace("[runtime, nginx]", "[runtme, ngnix]"))
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    assert [mistake.advice for mistake in raised.value.mistakes] == [
+        "did you mean `runtime`?",
+        "did you mean `nginx`?",
+    ]
+
+
+def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
+    """What is beside a mistake is still compared with the rest."""
+    (laptop / "prod.yml").write_text(VALID + "bot: {port: 443, memory_max: 1T}\n")
+    with pytest.raises(InventoryError) as raised:
+        load(Path("prod.yml"))
+    assert [(mistake.line, mistake.column) for mistake in raised.value.mistakes] == [(26, 13), (26, 30)]
+
+
+def test_every_pattern_of_the_model_has_words() -> None:
+    written = re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', schema_of(Inventory))
+    patterns = {json.loads(pattern) for pattern in written}
+    assert patterns
+    assert patterns == set(PATTERN_WORDS)
+
+
+def schema_of(model: type[BaseModel]) -> str:
+    return json.dumps(model.model_json_schema(), ensure_ascii=False)
