@@ -1,108 +1,64 @@
-"""Hosts with the log programs, reached by the plain `pyinfra` command; packages are stand-ins."""
+"""Hosts with the log programs; packages are stand-ins."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, SecretStr
+from typing import Any, Self
 
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
 from inventory.load import Loaded
-from provision import sandbox
-from provision.sandbox import Layout
 from provision.session import Assignment
-from provision.verify import verify
+from tests.hosts import Host
 from tests.standins.elastic.asking import asking
+from tests.standins.elastic.build import Repository
 
-ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ("elasticsearch", "logstash", "kibana", "filebeat")
-Settings = Mapping[str, ComponentSettings]
+VERSION = "9.4.9"
+FAR = {"far": {"address": "192.0.2.1", "roles": ["runtime"]}}
+"""A bot whose lines are kept; nobody goes there."""
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What pyinfra's closing table says."""
+class LogHost(Host):
+    """A host with those of the programs that an inventory gives it."""
 
-    succeeded: bool
-    changed: frozenset[str]
-    output: str
+    inventory: Loaded
+    settings: Mapping[str, ComponentSettings]
 
     @classmethod
-    def read(cls, status: int, output: str) -> Applied:
-        rows = re.findall(r"^    \S[^|\n]* \| (.*?) +1 +(1|-) +(?:1|-) +(?:1|-) *$", output, re.MULTILINE)
-        return cls(status == 0, frozenset(name for name, success in rows if success == "1"), output)
+    def of(cls, host: Host, inventory: Loaded) -> Self:
+        """The host as `inventory` declares it."""
+        found = {name: BY_NAME[name].settings_for(inventory.inventory, host.name) for name in PROGRAMS}
+        given = {name: settings for name, settings in found.items() if settings is not None}
+        return cls(host.box, host.name, inventory, given)
 
-
-@dataclass
-class LogHost:
-    """A real host and the folder of somebody who uses nothing but pyinfra."""
-
-    name: str
-    layout: Layout
-    folder: Path
-    loaded: Loaded
-    settings: Settings
+    def given(self, program: str, **changes: Any) -> Self:
+        """The host with other settings of a program."""
+        changed = self.settings[program].model_copy(update=changes)
+        return replace(self, settings={**self.settings, program: changed})
 
     @property
-    def address(self) -> str:
-        return str(self.layout.address(self.name))
+    def state_folder(self) -> Path:
+        """One authority for all hosts of an inventory."""
+        return self.inventory.state_folder
 
-    def on(self, command: str) -> str:
-        return sandbox.execute(self.name, command, layout=self.layout).strip()
+    def up(self) -> frozenset[str]:
+        return self.apply(**self.settings)
 
-    def apply(self, *programs: str, settings: Settings | None = None) -> Applied:
-        return self.run("apply", programs or tuple(self.settings), settings or self.settings)
+    def down(self, *, purge: bool = False) -> frozenset[str]:
+        return self.remove(*reversed(self.settings), **self.settings, purge=purge)
 
-    def remove(self, *programs: str, purge: bool = False) -> Applied:
-        return self.run("remove", programs or tuple(reversed(self.settings)), self.settings, purge=purge)
-
-    def run(self, what: str, programs: Sequence[str], settings: Settings, **data: Any) -> Applied:
-        values: Mapping[str, Any] = {
-            "ssh_hostname": self.address,
-            "ssh_user": "operator",
-            "ssh_key": str(self.layout.key),
-            "ssh_known_hosts_file": str(self.layout.known_hosts),
-            "ssh_strict_host_key_checking": "yes",
-            "_sudo": True,
-            "supplies": {"state_folder": str(self.folder / ".clawd" / "clawd")},
-            **{name: plain(of) for name, of in settings.items()},
-            **data,
-        }
-        inventory = self.folder / f"{self.name}.py"
-        inventory.write_text(f"hosts = [({self.name!r}, {values!r})]\n")
-        script = self.folder / f"{self.name}-{what}.py"
-        calls = [f"from deploys.{name}.deploy import {what} as {name}" for name in programs]
-        script.write_text("\n".join([*calls, *(f"{name}()" for name in programs)]) + "\n")
-        words = [sys.executable, "-m", "pyinfra", "--yes", str(inventory), str(script)]
-        done = subprocess.run(
-            words,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=self.folder,
-            timeout=500,
-            check=False,
-        )
-        return Applied.read(done.returncode, done.stdout)
-
-    def failing_checks(self) -> set[tuple[str, str]]:
+    def failing(self) -> set[tuple[str, str]]:
         """What `verify` finds wrong, as component and check."""
         assigned = [Assignment(BY_NAME[name], of) for name, of in self.settings.items()]
-        found = verify(self.loaded, {self.name: assigned})
-        assert found.checks
-        for check in found.failed:
+        found = self.verified(self.inventory, *assigned).failed
+        for check in found:
             print(check.component, check.name, check.message[-500:])
-        return {(check.component, check.name) for check in found.failed}
+        return {(check.component, check.name) for check in found}
 
     def calls(self, program: str) -> list[tuple[str, str, str | None, int]]:
         """The calls of a program's API so far: method, path, user, status."""
@@ -116,21 +72,9 @@ class LogHost:
         return json.loads(self.on(asking(method, path, body)))
 
 
-def plain(settings: ComponentSettings) -> Any:
-    """Settings as the plain data of a pyinfra inventory."""
-
-    def value(item: Any) -> Any:
-        if isinstance(item, SecretStr):
-            return item.get_secret_value()
-        if isinstance(item, BaseModel):
-            return {name: value(getattr(item, name)) for name in type(item).model_fields}
-        if isinstance(item, dict):
-            return {name: value(inner) for name, inner in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [value(inner) for inner in item]
-        return str(item) if isinstance(item, Path) else item
-
-    return value(settings)
+def trusting(repository: Repository) -> dict[str, str]:
+    """What an inventory says of the key of the stand-in's packages."""
+    return {"key": str(repository.key), "fingerprint": repository.fingerprint}
 
 
 def writing(calls: list[tuple[str, str, str | None, int]]) -> list[tuple[str, str]]:

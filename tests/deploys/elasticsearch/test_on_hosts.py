@@ -2,128 +2,65 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from deploys.filebeat.settings import FilebeatSettings
-from deploys.registry import BY_NAME
-from deploys.tls.authority import authority
-from inventory.load import Loaded, load
-from provision import sandbox
-from provision.sandbox import Layout
-from tests.deploys.elasticsearch.onhosts import PROGRAMS, ROOT, LogHost, writing
+from provision.sandbox import RELEASES
+from tests.deploys.elasticsearch.onhosts import FAR, PROGRAMS, VERSION, LogHost, trusting, writing
+from tests.hosts import ROOT, Box, Host, boxes, on_hosts, secret, together, until
 from tests.standins.elastic.build import Repository, build, serving
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.campaign,  # four programs on two hosts: about four minutes a release on two busy cores
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+# Four programs on two hosts: about four minutes a release on two busy cores.
+pytestmark = on_hosts(pytest.mark.campaign, seconds=900)
 
-RELEASES = ("bookworm", "trixie")
-HOSTS = ("bot1", "bot2")
-VERSION = "9.4.9"
+box = boxes("clek", 93)
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    folder = tmp_path_factory.mktemp("logs") / ".sandbox"
-    box = Layout(folder, bridge="clek", subnet=IPv4Network("10.213.93.0/24"), table="clawd_elk_test")
-    try:
-        sandbox.up(len(RELEASES), RELEASES, layout=box)
-        yield box
-    finally:
-        sandbox.down(layout=box, purge=True)
-
-
-@pytest.fixture(scope="module")
-def repository(box: Layout) -> Repository:
-    folder = box.folder.parent / "elastic"
+def repository(box: Box) -> Repository:
+    folder = box.folder / "elastic"
     folder.mkdir()
     return build(folder, VERSION)
 
 
 @pytest.fixture(scope="module")
-def mirror(box: Layout, repository: Repository) -> Iterator[str]:
-    with serving(repository.folder, str(box.machine_address)) as url:
+def mirror(box: Box, repository: Repository) -> Iterator[str]:
+    with serving(repository.folder, box.machine) as url:
         yield url
 
 
-def declared(box: Layout, name: str, repository: Repository, packages: dict[str, Any]) -> Loaded:
-    """An inventory in which `name` keeps the log lines, alone."""
-    folder = box.folder.parent
-    for secret in ("password", "reader"):
-        (folder / secret).write_text(f"the-{secret}-of-the-log-hosts-of-this-very-test\n")
-        (folder / secret).chmod(0o600)
-    host = {
-        "address": str(box.address(name)),
-        "user": "operator",
-        "ssh_key": str(box.key),
-        "roles": ["logs", "nginx"],
+def log_host(host: Host, repository: Repository, **packages: str) -> LogHost:
+    """The host, keeping the log lines alone."""
+    logs = {
+        "password": secret("the-password-of-the-log-hosts-of-this-very-test"),
+        "reader_password": secret("the-reader-of-the-log-hosts-of-this-very-test"),
+        "packages": {**trusting(repository), **packages},
     }
-    whole = {
-        "known_hosts": str(box.known_hosts),
-        "hosts": {name: host, "far": {"address": "192.0.2.1", "roles": ["runtime"]}},
-        "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
-        "logs": {
-            "password": "!file password",
-            "reader_password": "!file reader",
-            "packages": {
-                "key": str(repository.key),
-                "fingerprint": repository.fingerprint,
-                **packages,
-            },
-        },
-    }
-    file = folder / f"{name}.yml"
-    text = json.dumps(whole).replace('"!file password"', "!file password")
-    file.write_text(text.replace('"!file reader"', "!file reader"))
-    return load(file)
-
-
-def log_host(box: Layout, name: str, loaded: Loaded) -> LogHost:
-    settings = {program: BY_NAME[program].settings_for(loaded.inventory, name) for program in PROGRAMS}
-    sends = settings["filebeat"]
+    made = LogHost.of(host, host.loaded("logs", "nginx", others={host.name: {}, **FAR}, logs=logs))
+    assert set(made.settings) == set(PROGRAMS)
+    sends = made.settings["filebeat"]
     assert isinstance(sends, FilebeatSettings)
     # No host may keep log lines beside a bot; here it also plays the bot's, to have its lines.
-    settings["filebeat"] = sends.model_copy(update={"datasets": ("bot", "engine", *sends.datasets)})
-    given = {program: of for program, of in settings.items() if of is not None}
-    assert set(given) == set(PROGRAMS)
-    return LogHost(name, box, box.folder.parent, loaded, given)
+    return made.given("filebeat", datasets=("bot", "engine", *sends.datasets))
 
 
 @pytest.fixture(scope="module")
-def installed(box: Layout, repository: Repository, mirror: str) -> dict[str, LogHost]:
+def hosts(box: Box, repository: Repository, mirror: str) -> dict[str, LogHost]:
     """Both hosts, to which everything has been applied twice, at the same time."""
-    hosts = [log_host(box, name, declared(box, name, repository, {"mirror": mirror})) for name in HOSTS]
-
-    def twice(host: LogHost) -> None:
-        first = host.apply()
-        assert first.succeeded, first.output
-        assert first.changed
-        second = host.apply()
-        assert second.succeeded, second.output
-        assert not second.changed, f"changes again: {second.changed}"
-
-    # The authority is made once, and before two need it.
-    authority(box.folder.parent / ".clawd" / "clawd", "clawd", timedelta(days=365), datetime.now(UTC))
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(twice, hosts))
-    return {host.name: host for host in hosts}
+    made = {
+        release: log_host(Host(box, box.named(release)), repository, mirror=mirror)
+        for release in box.releases
+    }
+    together(made, lambda host: host.apply_twice(**host.settings))
+    return made
 
 
-@pytest.fixture(params=HOSTS, ids=RELEASES)
-def host(request: pytest.FixtureRequest, installed: dict[str, LogHost]) -> LogHost:
-    return installed[request.param]
+@pytest.fixture(params=RELEASES)
+def host(request: pytest.FixtureRequest, hosts: dict[str, LogHost]) -> LogHost:
+    return hosts[request.param]
 
 
 FIRST_CALLS = [
@@ -163,7 +100,7 @@ def test_nothing_was_set_up_automatically(host: LogHost) -> None:
 
 
 def test_checks_hold(host: LogHost) -> None:
-    assert host.failing_checks() == set()
+    assert host.failing() == set()
 
 
 NGINX = (
@@ -183,7 +120,7 @@ def test_lines_arrive_taken_apart(host: LogHost) -> None:
         hits = host.ask("GET", "/logs-clawd.*-default/_search")["hits"]["hits"]
         return {hit["_index"]: hit["_source"] for hit in hits}
 
-    wait_for(lambda: {"logs-clawd.bot-default", "logs-clawd.nginx_access-default"} <= set(found()))
+    until(lambda: {"logs-clawd.bot-default", "logs-clawd.nginx_access-default"} <= set(found()))
     lines = found()
     bot, request = lines["logs-clawd.bot-default"], lines["logs-clawd.nginx_access-default"]
     assert (bot["message"], bot["log"]["level"]) == (r"two\nlines [of] text", "WARNING")
@@ -204,7 +141,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: LogHost) -> None:
     host.on(
         "chmod 644 /etc/clawd/elasticsearch/elastic; echo '# mine' >> /etc/elasticsearch/elasticsearch.yml"
     )
-    assert host.failing_checks() == {
+    assert host.failing() == {
         ("elasticsearch", "policies templates roles and users"),
         ("elasticsearch", "logstash may add lines and nothing else"),
         ("elasticsearch", "secrets are private"),
@@ -216,9 +153,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: LogHost) -> None:
         ("filebeat", "runs with what is on the disk"),
     }
     before = len(host.calls("elasticsearch"))
-    repaired = host.apply()
-    assert repaired.succeeded, repaired.output
-    assert repaired.changed == {
+    assert host.up() == {
         "Write /etc/elasticsearch/elasticsearch.yml",
         "Write /etc/clawd/elasticsearch/elastic",
         "Service elasticsearch",
@@ -236,14 +171,12 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: LogHost) -> None:
         ("DELETE", token),
         ("POST", token),
     ]
-    assert host.failing_checks() == set()
+    assert host.failing() == set()
 
 
 def test_a_heap_of_more_than_half_the_memory_is_refused_before_anything_changes(host: LogHost) -> None:
-    given = host.settings["elasticsearch"].model_copy(update={"heap": "900G"})
-    run = host.apply("elasticsearch", settings={"elasticsearch": given})
-    assert not run.succeeded
-    assert "is more than half of the host's" in run.output
+    given = host.given("elasticsearch", heap="900G").settings["elasticsearch"]
+    assert "is more than half of the host's" in host.refused(elasticsearch=given)
     assert host.on("systemctl is-active elasticsearch") == "active"
 
 
@@ -261,43 +194,26 @@ LINES = "/var/lib/elasticsearch/lines.jsonl"
 
 
 def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
-    removed = host.remove()
-    assert removed.succeeded, removed.output
+    host.down()
     assert host.on(TRACES) == ""
     assert int(host.on(f"wc -l < {LINES}")) > 0
-    again = host.remove()
-    assert again.succeeded, again.output
-    assert not again.changed
+    assert not host.down(), "removed again"
 
 
-def test_back_from_a_folder_of_packages_and_purged(
-    host: LogHost, box: Layout, repository: Repository
-) -> None:
+def test_back_from_a_folder_of_packages_and_purged(host: LogHost, repository: Repository) -> None:
     """Installed twice more and purged: some minutes."""
-    assert host.remove().succeeded
+    host.down()
     kept = host.on(f"head -n 1 {LINES}")
-    folder = repository.folder / "pool"
-    loaded = declared(box, host.name, repository, {"folder": str(folder)})
-    back = log_host(box, host.name, loaded)
-    first = back.apply()
-    assert first.succeeded, first.output
+    back = log_host(host, repository, folder=str(repository.folder / "pool"))
+    back.up()
     assert host.on("ls /etc/apt/sources.list.d | grep clawd || true") == ""
     assert host.on("ls /var/lib/clawd/packages") == ""
     assert host.on(f"head -n 1 {LINES}") == kept
     assert writing(host.calls("elasticsearch")) == [
         (method, path.format(name=host.name)) for method, path in FIRST_CALLS[-2:]
     ], "only the token, which lay in a file, is made again"
-    second = back.apply()
-    assert not second.changed, second.changed
-    assert back.failing_checks() == set()
-    purged = back.remove(purge=True)
-    assert purged.succeeded, purged.output
+    assert not back.up()
+    assert back.failing() == set()
+    back.down(purge=True)
     assert host.on(TRACES) == ""
     assert host.on("ls -d /var/lib/elasticsearch /var/lib/kibana /var/lib/filebeat 2>/dev/null; true") == ""
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about in time"
-        time.sleep(0.5)

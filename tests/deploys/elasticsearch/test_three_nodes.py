@@ -7,31 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network
 from itertools import pairwise
 
 import pytest
 
-from deploys.registry import BY_NAME
-from deploys.tls.authority import authority
-from inventory.load import load
-from provision import sandbox
-from provision.sandbox import Layout
-from tests.deploys.elasticsearch.onhosts import PROGRAMS, ROOT, Applied, LogHost, writing
+from inventory.load import Loaded
+from tests.deploys.elasticsearch.onhosts import FAR, VERSION, LogHost, trusting, writing
+from tests.hosts import ROOT, Box, Host, on_hosts, secret, standing, together
 from tests.standins.elastic.build import build, serving
 
-pytestmark = [
-    pytest.mark.host,
-    pytest.mark.campaign,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif(os.geteuid() != 0, reason="making hosts needs root"),
-]
+pytestmark = on_hosts(pytest.mark.campaign, seconds=1500)
 
-NAMES = ("bot1", "bot2", "bot3")
 RELEASES = ("bookworm", "trixie", "bookworm")
-VERSION = "9.4.9"
 RECOVERS_S = 4.0
 """How long the stand-in's cluster is yellow after a node restarts."""
 MOMENTS = ("ActiveExit", "ActiveEnter")
@@ -41,64 +28,26 @@ FORMED = "/var/lib/clawd/state/elasticsearch-formed"
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LogHost]]:
     folder = tmp_path_factory.mktemp("three")
-    box = Layout(
-        folder / ".sandbox", bridge="clek", subnet=IPv4Network("10.213.93.0/24"), table="clawd_elk_test"
-    )
     repository = build(folder, VERSION)
-    try:
-        sandbox.up(len(NAMES), RELEASES, layout=box)
-        with serving(repository.folder, str(box.machine_address)) as url:
-            packages = {"mirror": url, "key": str(repository.key), "fingerprint": repository.fingerprint}
-            yield log_hosts(box, packages)
-    finally:
-        sandbox.down(layout=box, purge=True)
+    with (
+        standing(folder, "clek", 93, RELEASES) as box,
+        serving(repository.folder, box.machine) as url,
+    ):
+        loaded = declared(box, {"mirror": url, **trusting(repository)})
+        yield [LogHost.of(Host(box, name), loaded) for name in box.names]
 
 
-def log_hosts(box: Layout, packages: dict[str, str]) -> list[LogHost]:
-    folder = box.folder.parent
-    (folder / "password").write_text("the-password-of-the-log-hosts-of-this-test\n")
-    (folder / "password").chmod(0o600)
-    declared = {
-        name: {
-            "address": str(box.address(name)),
-            "user": "operator",
-            "ssh_key": str(box.key),
-            "roles": ["logs"],
-        }
-        for name in NAMES
-    }
-    whole = {
-        "known_hosts": str(box.known_hosts),
-        "hosts": {**declared, "far": {"address": "192.0.2.1", "roles": ["runtime"]}},
-        "models": {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}},
-        "logs": {"password": "!file password", "packages": packages},
-    }
-    file = folder / "three.yml"
-    file.write_text(json.dumps(whole).replace('"!file password"', "!file password"))
-    loaded = load(file)
-    authority(folder / ".clawd" / "clawd", "clawd", timedelta(days=365), datetime.now(UTC))
-    return [
-        LogHost(
-            name,
-            box,
-            folder,
-            loaded,
-            {
-                program: settings
-                for program in PROGRAMS
-                if (settings := BY_NAME[program].settings_for(loaded.inventory, name)) is not None
-            },
-        )
-        for name in NAMES
-    ]
+def declared(box: Box, packages: dict[str, str]) -> Loaded:
+    """An inventory of three log hosts that get their packages so."""
+    first, *others = (Host(box, name) for name in box.names)
+    beside = {first.name: {}, **{host.name: host.declared("logs") for host in others}, **FAR}
+    password = secret("the-password-of-the-log-hosts-of-this-test")
+    return first.loaded("logs", others=beside, logs={"password": password, "packages": packages})
 
 
-def all_at_once(hosts: list[LogHost]) -> list[Applied]:
-    with ThreadPoolExecutor() as pool:
-        runs = list(pool.map(lambda host: host.apply(), hosts))
-    for run in runs:
-        assert run.succeeded, run.output
-    return runs
+def all_at_once(hosts: list[LogHost]) -> dict[str, frozenset[str]]:
+    """What applying everything to all of them changes, host by host."""
+    return together({host.name: host for host in hosts}, LogHost.up)
 
 
 def node_of(host: LogHost) -> dict[str, object]:
@@ -118,13 +67,12 @@ def test_a_cluster_is_founded_by_the_first_and_joined_by_the_others(hosts: list[
     for host in hosts:
         assert "initial_master_nodes" not in host.on("cat /etc/elasticsearch/elasticsearch.yml")
         assert host.ask("GET", "/_cluster/health")["number_of_nodes"] == 3
-        assert host.failing_checks() == set()
+        assert host.failing() == set()
 
 
 def test_a_second_run_changes_nothing_and_makes_no_writing_call(hosts: list[LogHost]) -> None:
     before = [len(host.calls("elasticsearch")) for host in hosts]
-    for run in all_at_once(hosts):
-        assert not run.changed, run.changed
+    assert not any(all_at_once(hosts).values())
     for host, known in zip(hosts, before, strict=True):
         assert writing(host.calls("elasticsearch")[known:]) == []
     assert writing(hosts[1].calls("elasticsearch")) == []
@@ -139,15 +87,14 @@ def restarted(host: LogHost) -> tuple[float, float]:
 
 def by_the_program(hosts: list[LogHost], **logs: str) -> None:
     """`clawd-provision up`, with these settings more in the section `logs`."""
-    inventory = hosts[0].folder / "other.yml"
+    first = hosts[0]
+    inventory, names = first.folder / "other.yml", ",".join(first.box.names)
     added = "".join(f'"{name}": "{value}", ' for name, value in logs.items())
-    inventory.write_text(
-        (hosts[0].folder / "three.yml").read_text().replace('"logs": {', f'"logs": {{{added}')
-    )
-    words = ["up", "-i", str(inventory), "--limit", ",".join(NAMES), "--tags", "elasticsearch", "--yes"]
+    inventory.write_text(first.inventory.path.read_text().replace('"logs": {', f'"logs": {{{added}'))
+    words = ["up", "-i", str(inventory), "--limit", names, "--tags", "elasticsearch", "--yes"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *words],
-        env={**os.environ, "XDG_STATE_HOME": str(hosts[0].folder)},
+        env={**os.environ, "XDG_STATE_HOME": str(first.folder)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -189,19 +136,15 @@ def test_a_replaced_first_host_joins_and_does_not_found_another_cluster(hosts: l
     second.on(f"""echo '{{"uuid": "{uuid}", "master": true}}' > /var/lib/elasticsearch/node.json""")
     second.on("chown elasticsearch:elasticsearch /var/lib/elasticsearch/*; systemctl start elasticsearch")
     first.on(f"rm -rf /var/lib/elasticsearch/* {FORMED}")
-    run = first.apply()
-    assert run.succeeded, run.output
-    assert "Found the cluster" in run.changed
+    assert "Found the cluster" in first.up()
     assert node_of(first) == {"uuid": uuid, "master": False}
     assert first.ask("GET", "/_cluster/health")["number_of_nodes"] == 3
-    assert first.failing_checks() == set()
-    assert third.failing_checks() == set()
+    assert first.failing() == set()
+    assert third.failing() == set()
 
 
 def test_all_are_removed_with_nothing_left(hosts: list[LogHost]) -> None:
-    with ThreadPoolExecutor() as pool:
-        for run in pool.map(lambda host: host.remove(purge=True), hosts):
-            assert run.succeeded, run.output
+    together({host.name: host for host in hosts}, lambda host: host.down(purge=True))
     for host in hosts:
         left = f"/etc/elasticsearch /var/lib/elasticsearch /etc/clawd/* /usr/share/logstash {FORMED}"
         assert host.on(f"ls -d {left} 2>/dev/null; true") == ""
