@@ -102,11 +102,12 @@ def _from_file(digest: str, **arguments: Any) -> OperationMeta:
 
 
 # What was there before is noted as `packages.installed` does, which then takes down what was brought.
-_INSTALL = r"""
+_INSTALL = (
+    packages.THERE
+    + r"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 mkdir -p "${record%/*}"
-there() { dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p' | sort -u; }
 if [ ! -f "$record" ] && [ ! -f "$record.before" ]; then
     there > "$record.before.new"
     mv "$record.before.new" "$record.before"
@@ -117,3 +118,4 @@ apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=-
 printf '%s\n' "$digest" > "$stamp"
 rm -f "$file"
 """
+)

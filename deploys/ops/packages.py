@@ -24,7 +24,8 @@ def installed(
 
     Waits up to two minutes for another program's lock, finishes an installation that was cut off, and reads
     the mirrors' index only when a package is missing and the index is a day old or does not do.
-    `component` remembers them, with all they depend on, as brought by it, for `removed`.
+    `component` remembers them, with all they depend on, as brought by it, for `removed`: also what was
+    unpacked of an installation that failed.
     `archive` is a .deb file of the host that the one package of `names` is installed from.
     `host.data.apt_options` are further arguments of apt-get, such as a proxy for a host without internet.
     """
@@ -121,18 +122,27 @@ if [ "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ]; then
 fi
 """
 
+# The names of the packages that are there, were it only in part.
+THERE = r"""
+there() {
+    dpkg-query -W -f='${Package} ${db:Status-Status}\n' |
+        sed -En 's/ (installed|unpacked|half-.*|triggers-.*)$//p' | sort -u
+}
+"""
+
 # `$packages`, `$wanted` and `$options` are lists of words, hence not quoted. What an installation brings is
 # written down before it begins as the names that were there, so that one cut off midway is known as well.
+# All is downloaded first: that may need a fresh index, and what fails afterwards would fail again with one.
 _INSTALL = (
     APT
+    + THERE
     + r"""
-install() { apt install --no-install-recommends --allow-downgrades -- $packages; }
-there() { dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p' | sort -u; }
-note() {
+install() { apt install --no-install-recommends --allow-downgrades "$@" -- $packages; }
+note() {  # note WANTED: those who are wanted, and what has come
     [ "$record" ] || return 0
     {
         cat "$record" 2>/dev/null
-        printf 'wants %s\n' $wanted
+        [ ! "$1" ] || printf 'wants %s\n' $1
         [ ! -f "$record.before" ] || there | comm -13 "$record.before" - | sed 's/^/brought /'
     } | sort -u > "$record.new"
     mv -f "$record.new" "$record" && rm -f "$record.before"
@@ -141,20 +151,30 @@ if [ "$record" ]; then
     mkdir -p "${record%/*}"
     [ -f "$record.before" ] || { there > "$record.before.new" && mv "$record.before.new" "$record.before"; }
 fi
-[ "$packages" ] || { note; exit; }
+[ "$packages" ] || { note "$wanted"; exit; }
 recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
-if [ "$recent" ] && install; then note; exit; fi
-apt update && install && note
+if { [ "$recent" ] && install --download-only; } || { apt update && install --download-only; }; then
+    install && { note "$wanted"; exit; }
+fi
+note ""
+exit 1
 """
 )
 
 # What goes is what this component alone brought and wants; a package without which another one would have to
 # go stays, and so does what that needs.
-_BROUGHT = r"""
-cd "$records" 2>/dev/null && [ -f "$component" ] || exit 0
+_BROUGHT = (
+    THERE
+    + r"""
+cd "$records" 2>/dev/null || exit 0
+[ -f "$component" ] || [ -f "$component.before" ] || exit 0
 echo recorded
 others=$(for other in *; do [ "$other" = "$component" ] || sed -n 's/^wants //p' "$other"; done)
-going=$(sed -n 's/^brought //p' "$component" | sort -u | while read -r name; do
+brought() {
+    [ ! -f "$component" ] || sed -n 's/^brought //p' "$component"
+    [ ! -f "$component.before" ] || there | comm -13 "$component.before" -
+}
+going=$(brought | sort -u | while read -r name; do
     printf '%s\n' "$others" | grep -qxF "$name" && continue
     state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)
     case $state in installed|config-files|half-*|unpacked) echo "$name" ;; esac
@@ -168,17 +188,22 @@ while [ "$going" ] && beyond "$going"; do
 done
 [ ! "$going" ] || printf '%s\n' "$going"
 """
+)
 
 _REMOVE = (
     "options=\n"
     + APT
     + r"""
 [ ! "$packages" ] || apt "$action" -- $packages || exit 1
+# A unit that had failed is listed as such although its file is gone.
+systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
+    sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
 # What stays for the sake of others is theirs from now on.
-for name in $(sed -n 's/^brought //p' "$record"); do
+for name in $(sed -n 's/^brought //p' "$record" 2>/dev/null); do
     case " $packages " in *" $name "*) continue ;; esac
     for other in "${record%/*}"/*; do
-        [ "$other" = "$record" ] || [ ! -f "$other" ] || echo "brought $name" >> "$other"
+        case $other in "$record"|*.before) continue ;; esac
+        [ ! -f "$other" ] || echo "brought $name" >> "$other"
     done
 done
 rm -f "$record" "$record.before"

@@ -16,6 +16,12 @@ case "$*" in *update*) touch "$(dirname "$0")/updated" ;; *) [ -e "$(dirname "$0
 """
 
 
+DPKG_FAILS = """#!/bin/sh
+echo "$*" >> "$(dirname "$0")/asked"
+case "$*" in *update*|*--download-only*) ;; *) exit 100 ;; esac
+"""
+
+
 def test_nothing_when_all_are_installed() -> None:
     machine = Machine(facts={PackagesFact: frozenset({"a", "b", "c"})})
     assert not machine.run(lambda: packages.installed("b", "a")).predicted
@@ -31,13 +37,28 @@ def test_index_is_read_when_it_is_old_or_does_not_do(tmp_path: Path, monkeypatch
     run = machine.run(lambda: packages.installed("a", "b", "c"))
     assert run.succeeded, run.output
     assert run.changes[0].diff == ("install b c",)
-    *_, update, install = (tmp_path / "asked").read_text().splitlines()
+    *_, update, download, install = (tmp_path / "asked").read_text().splitlines()
     assert "update" in update
+    assert "--download-only" in download
     assert install.startswith("noninteractive ")
     assert install.endswith("--no-install-recommends --allow-downgrades -- b c")
     for line in (update, install):
         assert "-o DPkg::Lock::Timeout=120" in line
         assert "-o Acquire::http::Proxy=http://127.0.0.1:3128" in line
+
+
+def test_what_fails_after_the_download_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building a kernel module takes minutes, and fails again."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(DPKG_FAILS)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    run = Machine(facts={PackagesFact: frozenset()}).run(lambda: packages.installed("a"))
+    assert not run.succeeded
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len([line for line in asked if line.endswith("--allow-downgrades -- a")]) == 1
 
 
 def test_fact_knows_half_installed_from_installed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts import Box, Host, boxes, changed, in_every_run, on_hosts
+from tests.hosts import Box, Host, boxes, changed, in_every_run, on_hosts, until
 
 pytestmark = on_hosts(seconds=300)
 
@@ -65,6 +65,27 @@ echo 'deb [trusted=yes] file:/srv/{package} ./' > /etc/apt/sources.list.d/{packa
 """
 
 
+_FAILS = """
+set -e
+dpkg-query -W -f='${Package}\\n' | sort > /root/before
+mkdir -p /srv/fails/1/DEBIAN && cd /srv/fails
+printf '%s\\n' 'Package: fails' 'Version: 1' 'Architecture: all' 'Depends: jq' \
+    'Maintainer: a <a@example.com>' 'Description: cannot be configured' > 1/DEBIAN/control
+mkdir -p 1/usr/lib/systemd/system
+printf '[Service]\\nExecStart=/bin/false\\n' > 1/usr/lib/systemd/system/fails.service
+printf '%s\\n' '#!/bin/sh' 'echo once >> /srv/fails/tried' 'systemctl daemon-reload' 'systemctl start fails' \
+    'exit 10' > 1/DEBIAN/postinst
+printf '%s\\n' '#!/bin/sh' 'systemctl daemon-reload' > 1/DEBIAN/postrm
+chmod 755 1/DEBIAN/postinst 1/DEBIAN/postrm
+dpkg-deb --build -Zgzip 1 1.deb >/dev/null
+cp 1/DEBIAN/control Packages
+printf '%s\\n' 'Filename: ./1.deb' "Size: $(stat -c %s 1.deb)" \
+    "SHA256: $(sha256sum 1.deb | cut -d ' ' -f 1)" >> Packages
+echo 'deb [trusted=yes] file:/srv/fails ./' > /etc/apt/sources.list.d/fails.list
+apt-get -qq update
+"""
+
+
 @pytest.fixture(params=in_every_run("bookworm"))
 def host(request: pytest.FixtureRequest, box: Box) -> WithPackages:
     return WithPackages(box, box.named(request.param))
@@ -81,6 +102,26 @@ def test_what_was_brought_goes_unless_it_is_needed(host: WithPackages) -> None:
     host.does(("remove", "two"))
     assert host.has("jq", "libjq1", "python3") == {"python3"}, "python3 was there before"
     assert not host.does(("remove", "one"), ("remove", "two"))
+
+
+def test_what_a_failed_installation_brought_goes_too(host: WithPackages) -> None:
+    """A package whose configuration fails, as that of a kernel module does that cannot be built."""
+    host.on(_FAILS)
+    install = DEPLOY.replace("{steps}", repr((("install", "four", "fails", "hello"),)))
+    assert not host.run(install).succeeded
+    assert host.on("cat /srv/fails/tried") == "once"
+    assert host.has("fails", "jq", "hello") == {"fails", "jq", "hello"}
+    until(lambda: "fails.service" in host.on("systemctl list-units --failed"))
+    host.does(("remove", "four"))
+    assert host.has("fails", "jq", "libjq1", "hello") == set()
+    assert "fails.service" not in host.on("systemctl list-units --failed")
+    # A connection that breaks off leaves no more than the list of what was there.
+    host.run(install)
+    host.on("cd /var/lib/clawd/state/packages && rm four && cp /root/before four.before")
+    host.does(("remove", "four"))
+    assert host.has("fails", "jq", "libjq1", "hello") == set()
+    assert not host.does(("remove", "four"))
+    host.on("rm -r /srv/fails /etc/apt/sources.list.d/fails.list")
 
 
 def test_what_somebody_else_came_to_need_stays(host: WithPackages) -> None:
