@@ -65,6 +65,16 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "the host does not reach its package mirror; check its network, or set `internet: false`",
     ),
     (
+        r"Bad return status for module build on kernel: (?P<kernel>\S+)[\s\S]*?Consult (?P<log>\S+)",
+        "the driver does not compile for kernel {kernel}: `grep error: {log}` there; declare a newer "
+        "`nvidia.branch`, or have the host run another kernel",
+    ),
+    (
+        r"Unable to locate package linux-headers-(?P<kernel>\d\S*)",
+        "the host runs kernel {kernel}, for which its package sources have no headers; install the kernel of "
+        "its release (`linux-image-amd64` on Debian), reboot into it, then run `up` again",
+    ),
+    (
         r"Unable to locate package (?P<source>\S+)|Package '?(?P<package>[^' ]+)'? has no "
         r"installation candidate",
         "the host's package sources do not have it{at}; check the name, and that /etc/apt lists the "

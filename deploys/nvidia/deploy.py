@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.nvidia.cuda import Cuda, cuda_for
-from deploys.nvidia.driver import PACKAGES, driving
+from deploys.nvidia.driver import PACKAGES, driving, headers
 from deploys.nvidia.gpus import Machine, MachineFact, Modules
 from deploys.nvidia.reboot import loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
@@ -34,7 +34,8 @@ def apply() -> None:
     """The driver of the declared branch in the kernel, its persistence daemon, and the container toolkit.
 
     Without a GPU nothing is installed, and why is noted on the host. Raises `HostError` where there must be
-    one and is none, where no driver fits, and where Secure Boot would refuse the driver's modules.
+    one and is none, where no driver fits, where it cannot be built for the kernel that runs, and where Secure
+    Boot would refuse its modules.
     """
     settings = settings_of("nvidia", NvidiaSettings)
     machine: Machine = host.get_fact(MachineFact, root=settings.root)
@@ -50,7 +51,8 @@ def apply() -> None:
     sources.apt(
         DRIVER, uri=repository_uri(settings, machine), suite="/", key=_key(settings.key, "nvidia.key")
     )
-    packages.installed(f"linux-headers-{machine.kernel}", component="nvidia")
+    if needed := headers(machine):
+        packages.installed(*needed, component="nvidia")
     packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
     beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
     packages.installed(PACKAGES[modules], *beside, component="nvidia")

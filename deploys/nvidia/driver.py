@@ -15,7 +15,8 @@ PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-driv
 def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
     """The modules of driver `branch` for the GPUs of `machine`.
 
-    Raises `ClawdError` where none fit, and where Secure Boot would refuse those that were built on it.
+    Raises `ClawdError` where none fit, where the kernel's headers are not to be had that they are built with,
+    and where Secure Boot would refuse those that were built on it.
     """
     modules = modules_for(machine.gpus, branch, wanted)
     if machine.secure_boot and not _stays(machine, modules, branch):
@@ -25,9 +26,26 @@ def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "prop
             advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install "
             f"{PACKAGES[modules]} of branch {branch} by hand; where that is loaded, a run goes on",
         )
+    if machine.headers == "missing":
+        kernel = "linux-image-" + ("generic" if machine.system.startswith("ubuntu") else machine.architecture)
+        raise ClawdError(
+            f"modules are built for the kernel that runs, {machine.kernel}, and its package sources have no "
+            f"linux-headers-{machine.kernel}",
+            advice=f"have the host run the kernel of its release (`apt-get install {kernel}`, then reboot), "
+            f"and run again; headers of a kernel of your own belong into /lib/modules/{machine.kernel}/build",
+        )
     if machine.architecture not in ARCHITECTURES:
         raise ClawdError(f"NVIDIA has no driver for {machine.architecture}", advice="write `gpu: none`")
     return modules
+
+
+def headers(machine: Machine) -> tuple[str, ...]:
+    """The packages of what modules are built with: for the kernel that runs, and for those that follow it.
+
+    Without the latter the driver would be gone after an update of the kernel.
+    """
+    running = () if machine.headers == "folder" else (f"linux-headers-{machine.kernel}",)
+    return *running, *(name.replace("linux-image-", "linux-headers-") for name in machine.kernels)
 
 
 def _stays(machine: Machine, modules: Modules, branch: int) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
 
 Modules = Literal["open", "proprietary"]
+Headers = Literal["package", "folder", "missing", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,11 @@ class Machine:
 
     `loaded` is the version of the loaded kernel module, `installed` that of the driver's package, `package`
     its name; `reboot_asked` names the packages on whose account the system wants to be rebooted. `system` is
-    as in NVIDIA's repository (`debian12`), `architecture` as dpkg names it, `kernel` the running one.
+    as in NVIDIA's repository (`debian12`), `architecture` as dpkg names it, `kernel` the running one,
+    `kernels` the packages that keep the host's kernels current (`linux-image-amd64`). `headers` says where
+    those of the running kernel come from, and is only looked for where there are GPUs: `package` is a
+    package of its name, installed or offered; `folder` lies where modules look for them; `missing` is
+    neither; `unknown` where what is offered was not read for a day.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -82,6 +87,8 @@ class Machine:
     system: str = ""
     architecture: str = ""
     kernel: str = ""
+    kernels: tuple[str, ...] = ()
+    headers: Headers = "unknown"
 
 
 class MachineFact(Fact):
@@ -124,12 +131,30 @@ gpus() {
 }
 """
 
+# A package that depends on a kernel of a version is one that brings the next one, too.
+_KERNEL = r"""
+headers() {
+    dpkg-query -W -f='${db:Status-Status}\n' "linux-headers-$1" 2>/dev/null | grep -qx installed ||
+        apt-cache show "linux-headers-$1" >/dev/null 2>&1 && { echo package; return; }
+    [ ! -e "/lib/modules/$1/build/Makefile" ] || { echo folder; return; }
+    recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
+    [ "$recent" ] && echo missing || echo unknown
+}
+kernels() {
+    dpkg-query -W -f='${db:Status-Status} ${Package} ${Depends}\n' 'linux-image-*' 2>/dev/null |
+        sed -En '/^installed [^ ]*-dbg /d
+            s/^installed (linux-image-[a-z][^ ]*) (.*[ ,])?linux-image-[0-9].*/\1/p' | xargs
+}
+"""
+
 # The fifth byte of the variable SecureBoot is its value (UEFI specification, section 3.3).
 _MACHINE = (
     GPUS
     + REBOOT_ASKED
+    + _KERNEL
     + r"""
-gpus "$root"
+found=$(gpus "$root")
+echo "$found"
 for variable in "$root"/sys/firmware/efi/efivars/SecureBoot-*; do
     [ -f "$variable" ] && [ "$(od -An -tu1 -j4 -N1 "$variable" | tr -d ' ')" = 1 ] && echo "secure_boot yes"
 done
@@ -144,6 +169,8 @@ asked=$(reboot_asked "$root")
 echo "system $ID$(echo "$VERSION_ID" | tr -d .)"
 echo "architecture $(dpkg --print-architecture)"
 echo "kernel $(uname -r)"
+echo "kernels $(kernels)"
+[ ! "$found" ] || echo "headers $(headers "$(uname -r)")"
 """
 )
 
@@ -166,6 +193,8 @@ def parse(lines: Sequence[str]) -> Machine:
         system=said.get("system", ""),
         architecture=said.get("architecture", ""),
         kernel=said.get("kernel", ""),
+        kernels=tuple(said.get("kernels", "").split()),
+        headers=cast(Headers, said.get("headers", "unknown")),
     )
 
 

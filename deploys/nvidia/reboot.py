@@ -68,8 +68,9 @@ _LOAD = (
     _LOADED
     + r"""
 is_loaded && [ ! "$asked" ] && exit
+refused=
 if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
-    modprobe nvidia || true
+    modprobe nvidia || refused=yes
     is_loaded && [ ! "$asked" ] && exit
 fi
 [ "$reboot" = ask ] || exit 0
@@ -78,7 +79,12 @@ if is_loaded; then
     echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
     exit 1
 fi
-echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
+if [ "$refused" ]; then
+    echo "driver $wanted is installed, and kernel $(uname -r) does not load it: modprobe says why, and" \
+        "\`dkms status\` for which kernels it was built" >&2
+else
+    echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
+fi
 echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
 exit 1
 """

@@ -27,7 +27,10 @@ def test_driver_is_of_the_declared_branch(host: Any, settings: NvidiaSettings) -
 
 def test_driver_is_in_the_kernel(host: Any, settings: NvidiaSettings) -> None:
     found = machine(host, settings)
-    why = reboot_reason(found, found.installed) if found.gpus else None
+    if not found.gpus:
+        return
+    assert found.installed, "no driver is installed: run `up`"
+    why = reboot_reason(found, found.installed)
     assert why is None, f"{why}: reboot the host"
 
 

@@ -39,6 +39,17 @@ CASES: dict[str, tuple[str, str]] = {
         "connect (111)",
         "does not reach its package mirror",
     ),
+    "driver and kernel do not fit": (
+        "Error! Bad return status for module build on kernel: 6.12.118+deb13-amd64 (x86_64)\n"
+        "Consult /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log for more information.\n"
+        "dpkg: error processing package nvidia-open-kernel-dkms (--configure):",
+        "does not compile for kernel 6.12.118+deb13-amd64: "
+        "`grep error: /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log` there",
+    ),
+    "no headers": (
+        "E: Unable to locate package linux-headers-6.1.0-21-amd64",
+        "runs kernel 6.1.0-21-amd64, for which its package sources have no headers",
+    ),
     "unsigned": ("E: The repository 'http://m.example x InRelease' is not signed.", "not signed by a key"),
     "unknown key": (
         "W: GPG error: http://m.example x InRelease: The following signatures couldn't be verified "

@@ -1,5 +1,7 @@
 """A stand-in for NVIDIA's repositories: small packages with the real names and dependencies, signed.
 
+A third one stands for the distribution, which has no headers of the kernel that sandbox hosts run.
+
 The programs in them do what the real ones do for a host whose kernel is the presented tree `/presented`.
 """
 
@@ -64,7 +66,7 @@ done
 
 
 def make(folder: Path, kernel: str) -> Path:
-    """Both repositories below `folder`, for hosts with this kernel; returns the file with their key."""
+    """The repositories below `folder`, for hosts with this kernel; returns the file with their key."""
     home = folder / "gnupg"
     home.mkdir(mode=0o700, parents=True)
     gpg = [
@@ -83,10 +85,11 @@ def make(folder: Path, kernel: str) -> Path:
         key = folder / "key.pub"
         key.write_bytes(_run([*gpg, "--armor", "--export"]))
         driver, toolkit = folder / "driver", folder / "toolkit" / "amd64"
-        pool = driver / "debian12" / "x86_64"
-        _driver(pool, kernel)
+        pool, distribution = driver / "debian12" / "x86_64", folder / "distribution"
+        _driver(pool)
         _toolkit(toolkit)
-        for flat in (pool, toolkit):
+        _package(distribution, f"linux-headers-{kernel}", "6.1")
+        for flat in (pool, toolkit, distribution):
             _index(flat, gpg)
         (driver / "debian13").symlink_to("debian12")
         return key
@@ -113,8 +116,7 @@ def served(folder: Path, address: str) -> Iterator[str]:
         server.server_close()
 
 
-def _driver(pool: Path, kernel: str) -> None:
-    _package(pool, f"linux-headers-{kernel}", "6.1")
+def _driver(pool: Path) -> None:
     for branch, release in BRANCHES.items():
         version = f"{release}-1"
         same = f"(= {version})"

@@ -47,6 +47,7 @@ def repositories(box: Box) -> Iterator[tuple[str, Path]]:
 def test_a_new_container_gets_the_gpu(release: str, box: Box, repositories: tuple[str, Path]) -> None:
     host = WithGpu(box, box.named(release), *repositories)
     present_gpu(host)
+    host.takes_headers()
     docker = DockerSettings(gpu=True, root=TREE)
     host.apply(nvidia=host.settings(), docker=docker)
     assert not host.apply(nvidia=host.settings(), docker=docker)

@@ -59,6 +59,23 @@ def test_the_order_of_a_first_installation(tmp_path: Path) -> None:
     )
 
 
+def test_the_next_kernel_gets_the_driver_too(tmp_path: Path) -> None:
+    kept = replace(FOUND, kernels=("linux-image-cloud-amd64",))
+    in_order(plan(tmp_path, kept), "Packages linux-headers-6.1.0-32-amd64 linux-headers-cloud-amd64")
+
+
+def test_a_kernel_of_ones_own_needs_no_package_of_headers(tmp_path: Path) -> None:
+    assert not [
+        name for name in plan(tmp_path, replace(FOUND, headers="folder")).names if "linux-headers" in name
+    ]
+
+
+def test_headers_that_are_not_to_be_had_stop_it_before_anything(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"have no linux-headers-6\.1\.0-32-amd64") as caught:
+        plan(tmp_path, replace(FOUND, headers="missing"))
+    assert "`apt-get install linux-image-amd64`, then reboot" in str(caught.value.advice)
+
+
 def test_a_pascal_card_gets_the_proprietary_modules(tmp_path: Path) -> None:
     old = replace(FOUND, gpus=(gpus.Gpu("0000:01:00.0", PASCAL),))
     run = plan(tmp_path, old, engine=True)
@@ -154,3 +171,8 @@ def test_without_an_image_it_fails_or_is_seen_to_be_skipped() -> None:
         )
     with pytest.raises(pytest.skip.Exception, match="not tried"):
         verify.test_a_new_container_gets_the_gpu(Checked(FOUND, **none), NvidiaSettings(toolkit=True))
+
+
+def test_no_driver_at_all_is_none_in_the_kernel() -> None:
+    with pytest.raises(AssertionError, match="no driver is installed"):
+        verify.test_driver_is_in_the_kernel(Checked(FOUND), NvidiaSettings())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -50,7 +51,75 @@ def test_gpus_are_those_of_nvidia_that_display_or_compute(tmp_path: Path) -> Non
 
 
 def test_a_machine_without_pci_has_none(tmp_path: Path) -> None:
-    assert found(tmp_path).gpus == ()
+    machine = found(tmp_path)
+    assert machine.gpus == ()
+    assert machine.headers == "unknown", "nobody needs them"
+
+
+# As dpkg-query of Debian 12 with its cloud kernel, and of Ubuntu 24.04 with the newer kernel, prints them.
+DEBIAN = """\
+installed linux-image-6.1.0-41-cloud-amd64 kmod, linux-base (>= 4.3~)
+installed linux-image-cloud-amd64 linux-image-6.1.0-41-cloud-amd64 (= 6.1.158-1)
+installed linux-image-amd64-dbg linux-image-6.1.0-41-amd64-dbg (= 6.1.158-1)
+config-files linux-image-amd64 linux-image-6.1.0-40-amd64 (= 6.1.153-1)
+"""
+UBUNTU = """\
+installed linux-image-6.14.0-36-generic kmod, linux-base, linux-modules-6.14.0-36-generic
+installed linux-image-generic-hwe-24.04 linux-image-6.14.0-36-generic, linux-modules-extra-6.14.0-36-generic
+installed linux-image-extra-virtual linux-image-generic
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "kernels"),
+    [(DEBIAN, ("linux-image-cloud-amd64",)), (UBUNTU, ("linux-image-generic-hwe-24.04",)), ("", ())],
+)
+def test_kernels_are_kept_current_by_packages_that_depend_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, kernels: tuple[str, ...]
+) -> None:
+    programs(tmp_path, monkeypatch, **{"dpkg-query": f"cat <<'END'\n{printed}END"})
+    assert found(tmp_path).kernels == kernels
+
+
+@pytest.mark.parametrize(
+    ("installed", "offered", "read", "headers"),
+    [
+        (True, False, True, "package"),
+        (False, True, True, "package"),
+        (False, False, True, "missing"),
+        (False, False, False, "unknown"),
+    ],
+)
+def test_headers_of_the_running_kernel(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: bool,
+    offered: bool,
+    read: bool,
+    headers: str,
+) -> None:
+    status = "installed" if installed else "not-installed"
+    programs(
+        tmp_path,
+        monkeypatch,
+        **{
+            "dpkg-query": f"case $* in *linux-headers-*) echo {status};; esac",
+            "apt-cache": f"[ {int(offered)} = 1 ]",
+            "find": f"[ {int(read)} = 0 ] || echo /var/lib/apt/lists/x_Packages",
+            "uname": "echo 6.1.0-0-nowhere",
+        },
+    )
+    present(tmp_path, "0000:01:00.0", "0x10de", "0x20b0", "0x030200")
+    assert found(tmp_path).headers == headers
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """These take the place of the machine's own."""
+    (folder / "bin").mkdir()
+    for name, script in scripts.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize(

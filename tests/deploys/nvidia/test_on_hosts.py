@@ -20,6 +20,8 @@ from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
 pytestmark = on_hosts(seconds=300)
 
 TREE = "/presented"
+DISTRIBUTION = "/etc/apt/sources.list.d/distribution.list"
+MODPROBE = "/usr/local/sbin/modprobe"
 VERSION = f"{TREE}/proc/driver/nvidia/version"
 LINE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (root@host)"
 # Stand for the kernel, which loads the module that is installed when asked to, and at boot.
@@ -73,6 +75,11 @@ class WithGpu(Host):
         }
         return NvidiaSettings.model_validate(values | changes)
 
+    def takes_headers(self) -> None:
+        """From what stands for its distribution."""
+        source = f"deb [trusted=yes] {self.repositories}/distribution ./"
+        self.on(f"echo '{source}' > {DISTRIBUTION}; apt-get {self.data()['apt_options']} update -qq")
+
     def failing(self, **changes: Any) -> set[str]:
         return self.failing_checks(self.loaded(), Assignment(BY_NAME["nvidia"], self.settings(**changes)))
 
@@ -92,10 +99,8 @@ def repositories(box: Box) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module", params=in_every_run("trixie"))
 def host(request: pytest.FixtureRequest, box: Box, repositories: tuple[str, Path]) -> WithGpu:
     host = WithGpu(box, box.named(request.param), *repositories)
-    host.on(
-        "apt-get update -qq; dpkg-query -W -f '${Package}\\n' > /root/packages;"
-        "find /etc -type f | sort > /root/etc"
-    )
+    host.takes_headers()
+    host.on("dpkg-query -W -f '${Package}\\n' > /root/packages; find /etc -type f | sort > /root/etc")
     host.on(
         f"mkdir -p {TREE}/sys/bus/pci/devices/0000:00:02.0; cd {TREE}/sys/bus/pci/devices/0000:00:02.0;"
         "echo 0x1234 > vendor; echo 0x1111 > device; echo 0x030000 > class"
@@ -107,7 +112,7 @@ def present_gpu(host: WithGpu) -> None:
     host.on(
         f"mkdir -p {TREE}/sys/bus/pci/devices/0000:01:00.0; cd {TREE}/sys/bus/pci/devices/0000:01:00.0;"
         "echo 0x10de > vendor; echo 0x1eb8 > device; echo 0x030200 > class;"
-        f"printf %s {shlex.quote(LOAD)} > /usr/local/sbin/modprobe; chmod +x /usr/local/sbin/modprobe"
+        f"printf %s {shlex.quote(LOAD)} > {MODPROBE}; chmod +x {MODPROBE}"
     )
 
 
@@ -125,6 +130,15 @@ def test_secure_boot_stops_it(host: WithGpu) -> None:
     host.on(f"mkdir -p {TREE}/sys/firmware/efi/efivars; printf '\\006\\000\\000\\000\\001' > {variable}")
     assert "Secure Boot is on" in host.told()
     host.on(f"rm {variable}")
+
+
+def test_a_kernel_without_headers_stops_it(host: WithGpu) -> None:
+    host.on(f"rm {DISTRIBUTION}; apt-get update -qq")
+    told = host.told()
+    assert f"have no linux-headers-{platform.release()}" in told
+    assert host.name in told
+    assert host.on("ls /etc/apt/sources.list.d") == ""
+    host.takes_headers()
 
 
 def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu) -> None:
@@ -156,6 +170,19 @@ def test_damage_is_named_and_repaired(host: WithGpu) -> None:
     assert "driver sees every gpu" in host.failing()
     host.on(f"mv /root/version {VERSION}")
     assert host.failing() == set()
+
+
+def test_a_kernel_that_does_not_load_the_driver(host: WithGpu) -> None:
+    """As one that its modules were not built for: the next boot alone would not help."""
+    host.on(f"mv {VERSION} /root/version; mv {MODPROBE} /root/modprobe")
+    host.on(
+        f"printf '#!/bin/sh\\necho not for this kernel >&2; exit 1\\n' > {MODPROBE}; chmod 755 {MODPROBE}"
+    )
+    told = host.told(reboot="ask")
+    host.on(f"mv /root/version {VERSION}; mv /root/modprobe {MODPROBE}")
+    assert "not for this kernel" in told
+    assert f"driver 580.95.05 is installed, and kernel {platform.release()} does not load it" in told
+    assert "starts with the next boot" not in told
 
 
 def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
