@@ -36,7 +36,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"dpkg was interrupted", "run `sudo dpkg --configure -a` on the host, then `up` again"),
     (
-        r"not valid yet|certificate is not yet valid|invalid for another",
+        r"not valid yet|certificate is not yet valid|invalid for another|Not live until \d",
         "the host's clock is behind; check `timedatectl` and set it, then run `up` again",
     ),
     (

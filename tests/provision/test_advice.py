@@ -50,6 +50,13 @@ CASES: dict[str, tuple[str, str]] = {
         "E: Unable to locate package linux-headers-6.1.0-21-amd64",
         "runs kernel 6.1.0-21-amd64, for which its package sources have no headers",
     ),
+    "signed later than the host's clock says it is": (
+        "W: OpenPGP signature verification failed: http://m.example trixie InRelease: Sub-process "
+        "/usr/bin/sqv returned an error code (1), error message is: Verifying signature:            "
+        "Not live until 2026-11-21T08:46:20Z\n"
+        "E: The repository 'http://m.example trixie InRelease' is not signed.",
+        "the host's clock is behind",
+    ),
     "unsigned": ("E: The repository 'http://m.example x InRelease' is not signed.", "not signed by a key"),
     "unknown key": (
         "W: GPG error: http://m.example x InRelease: The following signatures couldn't be verified "

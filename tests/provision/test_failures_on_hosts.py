@@ -1,24 +1,29 @@
 """What goes wrong on real hosts: told with component, operation, output and advice; what was live stays.
 
-Package lock held, sources that cannot be reached, a disk that is full, a service that will not start.
+Package lock held, sources that cannot be reached, a disk that is full, a clock that is wrong, a service that
+will not start.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gevent.event import Event
+from rich.console import Console
 
 from deploys.supplies import Supplies
 from inventory.errors import HostError
 from inventory.load import Loaded
 from provision.assign import Selection, assign
 from provision.doctor import examine
-from provision.plan import HostResult, Status
+from provision.plan import HostResult, Result, Status
 from provision.progress import Silent
+from provision.report import show_result
 from provision.runlog import RunLog
 from provision.session import Session
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, until
@@ -34,6 +39,7 @@ LIVE = (
     "cat /etc/ssh/sshd_config.d/*.conf /etc/systemd/journald.conf.d/*.conf /etc/sudoers.d/clawd | sha256sum"
 )
 JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
+APT = "/usr/local/sbin/apt-get"
 BROKEN = "/run/systemd/system/systemd-journald.service.d/broken.conf"
 
 
@@ -117,7 +123,10 @@ def told(result: HostResult) -> str:
     assert result.status is Status.FAILED
     assert result.failure is not None
     assert result.failure.component == "base"
-    return str(result.failure)
+    screen = io.StringIO()
+    show_result(Console(file=screen, width=1000), Result((result,)))
+    assert f"{result.host} base: {result.failure.operation} failed" in screen.getvalue()
+    return screen.getvalue()
 
 
 def test_a_package_lock_that_is_held(host: Base) -> None:
@@ -149,6 +158,36 @@ def test_package_sources_that_cannot_be_reached(host: Base) -> None:
     assert "127.0.0.1" in text
     assert "the host does not reach its package mirror" in text
     assert host.on(LIVE) == before
+    assert host.up("tree", "less").status is Status.DONE
+
+
+@pytest.mark.parametrize(
+    ("off_by", "said", "advice"),
+    [
+        # apt of Debian 12 compares the date of the index, that of Debian 13 those of its signatures.
+        (
+            "-10d",
+            r"is not valid yet|Not live until",
+            "the host's clock is behind; check `timedatectl` and set it",
+        ),
+        ("+400d", r"Release file for \S+ is expired", "or the host's clock is ahead; check `timedatectl`"),
+    ],
+    ids=["behind", "ahead"],
+)
+def test_a_clock_that_is_wrong(host: Base, off_by: str, said: str, advice: str) -> None:
+    """These hosts have this machine's clock: here apt alone is shown another one."""
+    host.on("apt-get install -qq -y --no-install-recommends faketime >/dev/null")
+    before = host.on(LIVE)
+    instead = f'#!/bin/sh\\nexec faketime -f {off_by} /usr/bin/apt-get "$@"\\n'
+    host.on(f"printf '{instead}' > {APT}; chmod 755 {APT}; rm -rf /var/lib/apt/lists/*")
+    try:
+        text = told(host.up("tree", "less", "bc"))
+    finally:
+        host.on(f"rm {APT}")
+    assert re.search(said, text)
+    assert advice in text
+    assert host.on(LIVE) == before
+    assert host.on("command -v bc || true") == ""
     assert host.up("tree", "less").status is Status.DONE
 
 
