@@ -177,7 +177,7 @@ brought() {
 going=$(brought | sort -u | while read -r name; do
     printf '%s\n' "$others" | grep -qxF "$name" && continue
     state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)
-    case $state in installed|config-files|half-*|unpacked) echo "$name" ;; esac
+    case $state in installed|config-files|half-*|unpacked|triggers-*) echo "$name" ;; esac
 done)
 taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u; }
 beyond() { taken "$1" | grep -vxF -e "$going" | grep -q .; }
