@@ -289,6 +289,25 @@ def test_the_certificate_is_uploaded_again_when_it_changes(
     assert calls() == 3
 
 
+def test_a_new_certificate_does_not_wait_until_telegram_is_asked_again(
+    standin: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "CERTIFICATE_EVERY", 0.02)
+    monkeypatch.setattr(telegram_reception, "backoff", lambda failures: 0.05)
+    file = tmp_path / "fullchain.pem"
+    file.write_text(_certificate("one"))
+
+    def uploaded_twice() -> bool:
+        methods = [call["method"] for call in standin.get("calls") if "error" not in call]
+        if methods.count("setwebhook") == 1:
+            file.write_text(second)
+        return methods.count("setwebhook") == 2
+
+    second = _certificate("two")
+    asyncio.run(_registered(standin.base_url, uploaded_twice, upload_certificate=file))
+    assert not [call for call in standin.get("calls") if call["method"] == "getwebhookinfo"]
+
+
 def _certificate(name: str) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
