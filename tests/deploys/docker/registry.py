@@ -8,13 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import bcrypt
 
-from deploys.tls.certificate import new_authority, new_certificate
-from deploys.tls.settings import TlsSettings
+from tests.deploys.tls.certified import certified
 from tests.hosts import until
 
 PORT, USER = 5000, "bots"
@@ -81,12 +79,7 @@ def installed(folder: Path, address: str) -> Iterator[Registry]:
     folder.mkdir()
     unpack = "apt-get download -qq docker-registry && dpkg --extract docker-registry_*.deb ."
     subprocess.run(unpack, shell=True, check=True, cwd=folder, timeout=120, capture_output=True)
-    now = datetime.now(UTC)
-    authority = new_authority("images", now)
-    server = new_certificate(TlsSettings(names=(address,)), authority, now)
-    (folder / "ca.pem").write_bytes(authority.certificate_pem)
-    (folder / "server.pem").write_bytes(server.certificate_pem)
-    (folder / "server.key").write_bytes(server.key_pem)
+    certified(folder, "images", address)
     (folder / "config.yml").write_text(CONFIG.format(folder=folder, address=address, port=PORT))
     (folder / "log").touch()
     registry = Registry(folder, address)
