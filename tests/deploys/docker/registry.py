@@ -21,7 +21,7 @@ storage: {{filesystem: {{rootdirectory: {folder}/data}}}}
 http: {{addr: "{address}:{port}", tls: {{certificate: {folder}/server.pem, key: {folder}/server.key}}}}
 auth: {{htpasswd: {{realm: images, path: {folder}/htpasswd}}}}
 """
-_REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d+)')
+_REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" (\d+)')
 
 
 @dataclass
