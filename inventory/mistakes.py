@@ -30,6 +30,7 @@ PATTERN_WORDS = {
     r"^https://": "an address that begins with https://",
     r"^[^@ ]+@[^@ ]+$": "an address such as ops@example.com",
     r"^[a-z0-9-]+$": "lower-case letters, digits and hyphens",
+    r"^[^:\s]+$": "a name without colons and spaces",
     r"^https?://\S+[^/\s]$": "an address that begins with http(s):// and ends without a slash",
     r"^https?://[^@\s\"]+[^/\s\"]$": "an address that begins with http(s):// and ends without a slash",
     r"^https?://[^@/\s\"]+/?$": "an address such as http://proxy.example.com:3128, without login or path",

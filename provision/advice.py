@@ -23,6 +23,20 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "give it more "
         "or add swap, then run `up` again",
     ),
+    # Registries of images.
+    (
+        r"the registry does not (?:take|give) (?P<source>\S+):"
+        r"(?s:.*)(?:unauthorized|denied|authentication required|no basic auth credentials)",
+        "the registry wants another login{at}: see `docker.registry_login`, and what that may do there",
+    ),
+    (
+        r"the registry does not (?:take|give) (?P<source>\S+):(?s:.*)x509:",
+        "the host does not trust the registry's certificate{at}: see `docker.registry_authority`",
+    ),
+    (
+        r"the registry does not (?:take|give) (?P<source>\S+):",
+        "see that the registry runs and that the host reaches it{at}, then run `up` again",
+    ),
     # Packages.
     (
         r"Could not get lock (?P<lock>\S+?)\.? It is held by process (?P<holder>\d+ \([^)]*\))",

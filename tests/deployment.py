@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,19 @@ class Deployment:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
         return file
+
+    def another_release(self, note: str) -> Path:
+        """A checkout whose runtime differs from ours in a note alone, which makes it another release."""
+        copy = self.folder / "checkouts" / note
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file() and not name.startswith("tests/"):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, copy / name)
+        (copy / "runtime" / "clawd_runtime" / "note.txt").write_text(note)
+        return copy
 
     def on(self, host: str, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command as root on a host, apart from the program under test."""

@@ -1,12 +1,16 @@
 """Makes the runtime's image out of a release, on the host and without a registry.
 
     build_image.py plan                 prints which packages the base would be made of, `NAME VERSION` a line
-    build_image.py make < ORDER         makes the image of an order (JSON, see `Order`), prints its ID
+    build_image.py take < ORDER         takes the image of an order (JSON, see `make`) from the registry and
+                                        prints its ID, or nothing when it is not there
+    build_image.py make < ORDER         makes it, gives it to the registry, prints its ID
 
-An image has two layers. The base is the host's own Python: the installed files of the packages that it and
+An image has three layers. The base is the host's own Python: the installed files of the packages that it and
 llama.cpp's libraries need, and nothing else, so there is no shell in it. Or it is another image, by name. On
-top comes the release. What could differ from one making to the next (times, owners, order) is fixed, so the
-same packages and the same release are the same image on every host. The engine gets only the layers it lacks.
+top come the libraries of the release, and then clawd_runtime itself, which alone differs from one release of
+the bot to the next. What could differ from one making to the next (times, owners, order) is fixed, so the
+same packages and the same release are the same image on every host, and engines and registries are sent only
+the layers they lack.
 
 A program of its own on the host; knows only the standard library. Source of the archive's form: the Docker
 image specification v1.2, github.com/moby/docker-image-spec.
@@ -42,6 +46,9 @@ MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 DPKG = "/var/lib/dpkg/info"
 RELEASE_FOLDER = "opt/clawd/current"
+OWN = re.compile(r"clawd_runtime(-.*)?")
+"""What in `site-packages` of a release is the bot's and the engine's own."""
+
 CONFIG = {
     "Env": [
         "PATH=/usr/local/bin:/usr/bin:/bin",
@@ -56,14 +63,20 @@ TRIAL = "import ctypes, ssl, sqlite3, zlib, clawd_runtime.bot.main, clawd_runtim
 EPOCH = "1970-01-01T00:00:00Z"
 
 
+class RegistryError(Exception):
+    """A registry does not do what is asked of it."""
+
+
 def main(arguments: list[str]) -> int:
-    """`plan` or `make`."""
+    """`plan`, `take` or `make`."""
     if arguments == ["plan"]:
         for name, version in sorted(closure(installed()).items()):
             print(name, version)
         return 0
     try:
-        print(make(json.load(sys.stdin)))
+        print({"take": take, "make": make}[arguments[0]](json.load(sys.stdin)) or "")
+    except RegistryError as error:
+        sys.exit(str(error))
     except (subprocess.CalledProcessError, OSError, ValueError) as error:
         complaint = getattr(error, "stderr", None) or b""
         sys.exit(f"the image cannot be made: {error}\n{complaint.decode(errors='replace').strip()}".strip())
@@ -200,8 +213,8 @@ def image_config(config: dict[str, Any], layers: list[str], architecture: str) -
     ).encode()
 
 
-def load(config: bytes, tag: str, layers: list[str], top: Layer) -> None:
-    """Gives the engine an image of these layers, of which it lacks only the top one."""
+def load(config: bytes, tag: str, layers: list[str], tops: tuple[Layer, ...]) -> None:
+    """Gives the engine an image of these layers, of which it may lack only the `tops`."""
     image = hashlib.sha256(config).hexdigest()
     entry = {"Config": f"{image}.json", "RepoTags": [tag], "Layers": [f"{layer[7:]}.tar" for layer in layers]}
     process = subprocess.Popen(
@@ -216,7 +229,8 @@ def load(config: bytes, tag: str, layers: list[str], top: Layer) -> None:
         with process.stdin, tarfile.open(fileobj=process.stdin, mode="w|") as tar:
             _add(tar, "manifest.json", json.dumps([entry]).encode())
             _add(tar, f"{image}.json", config)
-            tar.add(top.archive, f"{top.digest[7:]}.tar", filter=_plain)
+            for top in tops:
+                tar.add(top.archive, f"{top.digest[7:]}.tar", filter=_plain)
     except BrokenPipeError:
         pass  # what the engine says tells why
     complaint = process.stderr.read()
@@ -233,6 +247,25 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 # The order
 
 
+def take(order: dict[str, str]) -> str | None:
+    """The ID of the image `order["tag"]`, which the engine or the registry has; `None` when neither does.
+
+    One that was made, and could not be given to the registry then, is given to it now. Why the registry has
+    none is not asked: one that does not answer says so when it is given the image.
+    """
+    ours = inspect(order["tag"])
+    if ours is None:
+        shared = f"{order['registry']}/{order['tag']}"
+        if docker("pull", "--quiet", shared, check=False).returncode:
+            return None
+        docker("tag", shared, order["tag"])
+        docker("rmi", shared)
+        _tried(order["tag"])
+    else:
+        _share(order)
+    return str((inspect(order["tag"]) or {})["Id"])
+
+
 def make(order: dict[str, str]) -> str:
     """Makes the image `order["tag"]` unless it is there; returns its ID. Keys of an order, all text:
 
@@ -240,52 +273,75 @@ def make(order: dict[str, str]) -> str:
     libraries (further packages of the host for the base, between spaces),
     release (folder with the unpacked release, moved away), start (text of start.py), work (a folder to use).
     """
-    if (ours := inspect(order["tag"])) is not None:
-        return str(ours["Id"])
-    shared = f"{order['registry']}/{order['tag']}" if order["registry"] else ""
-    pulled = bool(shared) and docker("pull", "--quiet", shared, check=False).returncode == 0
-    if pulled:
-        docker("tag", shared, order["tag"])
-        docker("rmi", shared)
-    else:
+    if inspect(order["tag"]) is None:
         _build(order)
-    try:
-        try_out(order["tag"])
-    except subprocess.CalledProcessError:
-        docker("rmi", order["tag"], check=False)  # or the next run would take it for a good one
-        raise
-    if shared and not pulled:
-        docker("tag", order["tag"], shared)
-        docker("push", "--quiet", shared)
-        docker("rmi", shared)
+        _tried(order["tag"])
+        if order["registry"]:
+            _share(order)
     return str((inspect(order["tag"]) or {})["Id"])
+
+
+def _tried(tag: str) -> None:
+    try:
+        try_out(tag)
+    except subprocess.CalledProcessError:
+        docker("rmi", tag, check=False)  # or the next run would take it for a good one
+        raise
+
+
+def _share(order: dict[str, str]) -> None:
+    """Gives the image to the registry. Raises `RegistryError` when that does not take it."""
+    shared = f"{order['registry']}/{order['tag']}"
+    docker("tag", order["tag"], shared)
+    try:
+        pushed = docker("push", "--quiet", shared, check=False)
+    finally:
+        docker("rmi", shared)
+    if pushed.returncode:
+        raise RegistryError(
+            f"the registry does not take {shared}:\n{pushed.stderr.decode(errors='replace').strip()}"
+        )
 
 
 def _build(order: dict[str, str]) -> None:
     work = Path(order["work"])
     base = _base(order, work)
-    site = work / "release" / RELEASE_FOLDER
+    site = work / "libraries" / RELEASE_FOLDER
     site.parent.mkdir(parents=True)
     Path(order["release"]).rename(site)
-    (work / "release/opt/clawd/start.py").write_text(order["start"], encoding="utf-8")
     compiled(site, f"/{RELEASE_FOLDER}")
-    top = Layer(work / "release", work / "release.tar")
-    layers = [*base["RootFS"]["Layers"], top.digest]
+    own = work / "own" / RELEASE_FOLDER
+    own_apart(site, own)
+    (own.parent / "start.py").write_text(order["start"], encoding="utf-8")
+    tops = tuple(Layer(work / name, work / f"{name}.tar") for name in ("libraries", "own"))
+    layers = [*base["RootFS"]["Layers"], *(top.digest for top in tops)]
     config = image_config({**(base.get("Config") or {}), **CONFIG}, layers, str(base["Architecture"]))
-    load(config, order["tag"], layers, top)
+    load(config, order["tag"], layers, tops)
+
+
+def own_apart(release: Path, own: Path) -> None:
+    """Moves from an unpacked release to `own` what differs from one to the next, so that libraries remain."""
+    (own / "site-packages").mkdir(parents=True)
+    for path in [*release.iterdir(), *(release / "site-packages").iterdir()]:
+        beside = path.parent == release and path.name != "site-packages"
+        if beside or OWN.fullmatch(path.name):
+            path.rename(own / path.relative_to(release))
 
 
 def _base(order: dict[str, str], work: Path) -> dict[str, Any]:
     """The image to build on, which the engine has from now on."""
     name = order["base_image"] or order["base_tag"]
     if inspect(name) is None and order["base_image"]:
-        docker("pull", "--quiet", name)
+        pulled = docker("pull", "--quiet", name, check=False)
+        if pulled.returncode:
+            said = pulled.stderr.decode(errors="replace").strip()
+            raise RegistryError(f"the registry does not give {name}:\n{said}")
     elif inspect(name) is None:
         (work / "base").mkdir(parents=True)
         base_tree(work / "base", tuple(order["libraries"].split()))
         layer = Layer(work / "base", work / "base.tar")
         architecture = docker("version", "--format", "{{.Server.Arch}}").stdout.decode().strip()
-        load(image_config({}, [layer.digest], architecture), name, [layer.digest], layer)
+        load(image_config({}, [layer.digest], architecture), name, [layer.digest], (layer,))
     return inspect(name) or {}
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.ops.stream import StreamCommand, part_of
 from deploys.runtime.prune import Entries, EntriesFact, outdated
-from deploys.runtime.settings import ContainerSettings
+from deploys.runtime.settings import ContainerSettings, LoginSettings
 from deploys.supplies import ReleaseArchive
+from inventory.sections.docker import DOCKER_HUB
 
 NAME = "clawd-runtime"
 BASE = "clawd-base"
@@ -48,6 +50,7 @@ class Wanted:
     base_image: str = ""
     registry: str = ""
     libraries: tuple[str, ...] = ()
+    login: bytes = field(default=b"", repr=False)
 
     @property
     def id(self) -> str:
@@ -85,13 +88,26 @@ def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tup
     made_of = container.base_image or str(host.get_fact(BaseFact))
     libraries = () if container.base_image else libraries
     base = _digest(made_of, program("build_image.py"), program("start.py"), *libraries)
-    return Wanted(release, base, container.base_image or "", container.registry or "", libraries)
+    named = container.base_image or "", container.registry or ""
+    return Wanted(release, base, *named, libraries, client_config(container.login))
+
+
+def client_config(login: LoginSettings | None) -> bytes:
+    """What Docker's client reads of a login, `config.json`; nothing without one. Secret.
+
+    Source: docs.docker.com/reference/cli/docker/login; Docker Hub goes by its first address.
+    """
+    if login is None:
+        return b""
+    registry = "https://index.docker.io/v1/" if login.registry == DOCKER_HUB else login.registry
+    pair = b64encode(f"{login.user}:{login.password.get_secret_value()}".encode()).decode()
+    return json.dumps({"auths": {registry: {"auth": pair}}}).encode()
 
 
 def made(image: Wanted, folder: str, **arguments: Any) -> OperationMeta:
     """The image in the engine, tried out, and its folder in `folder`.
 
-    The release is sent and the image made on the host, or taken from the registry that the hosts share.
+    It is taken from the registry that the hosts share; else the release is sent, and it is made on the host.
     """
     arguments.setdefault("name", f"Image {NAME}:{image.id}")
     return _made(image, f"{folder}/{image.id}", **arguments)
@@ -166,7 +182,6 @@ def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
         return
     archive = image.release.archive
     record(Change(dest, (f"new image from {archive.name} (sha256 {image.release.sha256[:16]}…)",)))
-    yield StreamCommand(archive, dest, image.release.sha256)
     order = {
         "tag": f"{NAME}:{image.id}",
         "base_tag": f"{BASE}:{image.base}",
@@ -177,34 +192,54 @@ def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
         "work": f"{dest}.new/work",
         "start": program("start.py"),
     }
-    contents = [program("build_image.py"), json.dumps(order), program("attend.py")]
-    yield script(
-        RECEIVE + _MAKE,
-        stdin="".join(framed(content.encode()) for content in contents),
-        part=part_of(dest, image.release.sha256),
-        digest=image.release.sha256,
-        dest=dest,
-        base=order["base_image"] or order["base_tag"],
-    )
+    texts = (program("build_image.py"), json.dumps(order), program("attend.py"))
+    given = "".join(framed(content) for content in (*(text.encode() for text in texts), image.login))
+    values = {
+        "part": part_of(dest, image.release.sha256),
+        "dest": dest,
+        "base": order["base_image"] or order["base_tag"],
+    }
+    if image.registry:
+        yield script(RECEIVE + _PREPARE + _TAKE + _LIVE, stdin=given, **values)
+        if host.get_fact(ImageFact, folder=dest):
+            return
+    yield StreamCommand(archive, dest, image.release.sha256)
+    whole = RECEIVE + _WHOLE + _PREPARE + _MAKE + _LIVE
+    yield script(whole, stdin=given, digest=image.release.sha256, **values)
 
 
-_MAKE = r"""
-set -eu
-umask 022
+# Before anything is received: that writes `digest` anew.
+_WHOLE = r"""
 if [ "$(sha256sum < "$part" | cut -c1-64)" != "$digest" ]; then
     rm -f "$part"
     echo "$dest: what arrived is damaged; it was removed" >&2
     exit 1
 fi
+"""
+# A login lies in memory, readable by root alone, for as long as this lasts.
+_PREPARE = r"""
+set -eu
+umask 022
 fresh="$dest.new"
-trap 'rm -rf "$fresh"' EXIT
+login=$(mktemp -d /run/clawd-login.XXXXXX)
+trap 'rm -rf "$fresh" "$login"' EXIT
 rm -rf "$fresh"
 mkdir -p "$fresh/unpacked" "$fresh/work" "$fresh/live"
 receive "$fresh/build.py"
 receive "$fresh/order.json"
 receive "$fresh/live/attend.py"
+receive "$login/config.json"
+if [ -s "$login/config.json" ]; then export DOCKER_CONFIG="$login"; fi
+"""
+_TAKE = r"""
+image=$(cd / && python3 "$fresh/build.py" take < "$fresh/order.json")
+if [ -z "$image" ]; then exit 0; fi
+"""
+_MAKE = r"""
 tar -xzf "$part" -C "$fresh/unpacked" --no-same-owner
 image=$(cd / && python3 "$fresh/build.py" make < "$fresh/order.json")
+"""
+_LIVE = r"""
 printf 'IMAGE=%s\nBASE=%s\n' "$image" "$base" > "$fresh/live/image.env"
 sync -f "$fresh"
 rm -rf "$dest"

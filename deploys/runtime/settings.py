@@ -15,6 +15,7 @@ from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
 from deploys.tls.settings import AUTHORITY
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
+from inventory.sections.docker import Docker
 from inventory.values import size_in_bytes
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
@@ -62,11 +63,20 @@ class FeishuSettings(ComponentSettings):
     api_base: str
 
 
+class LoginSettings(ComponentSettings):
+    """A login at a registry."""
+
+    registry: str = Field(description="HOST[:PORT], or docker.io.")
+    user: str
+    password: SecretStr
+
+
 class ContainerSettings(ComponentSettings):
     """How engine and bot run in containers."""
 
     base_image: str | None = Field(None, description="Image with Python, by name; else made on the host.")
     registry: str | None = Field(None, description="Registry by which hosts share images; else none.")
+    login: LoginSettings | None = Field(None, description="At the registry; else what the host has.")
 
 
 class RuntimeSettings(ComponentSettings):
@@ -177,7 +187,16 @@ def _container(inventory: Inventory) -> ContainerSettings | None:
     if inventory.runtime.run_with != "docker":
         return None
     docker = inventory.docker
-    return ContainerSettings(base_image=docker.base_image, registry=docker.registry)
+    return ContainerSettings(
+        base_image=docker.base_image, registry=docker.registry, login=_registry_login(docker)
+    )
+
+
+def _registry_login(docker: Docker) -> LoginSettings | None:
+    login, registry = docker.registry_login, docker.logged_in_at
+    if login is None or registry is None:
+        return None
+    return LoginSettings(registry=registry, user=login.user, password=login.password)
 
 
 def _engine(inventory: Inventory, host: str) -> EngineSettings | None:

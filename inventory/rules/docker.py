@@ -52,6 +52,17 @@ def authority(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
+def login(inventory: Inventory) -> Iterator[Finding]:
+    """A login is for some registry."""
+    docker = inventory.docker
+    if docker.registry_login is not None and docker.logged_in_at is None:
+        yield Finding(
+            (("docker", "registry_login"),),
+            "no registry is named that this login could be for",
+            "name it in `docker.registry` or `docker.base_image`, or leave this out",
+        )
+
+
 def addresses(inventory: Inventory) -> Iterator[Finding]:
     """Docker's networks do not take the addresses of hosts."""
     pool = inventory.docker.address_pool
@@ -79,4 +90,4 @@ def _within(address: str, pool: IPv4Network) -> bool:
         return False
 
 
-RULES: tuple[Rule, ...] = (engine, images, authority, addresses)
+RULES: tuple[Rule, ...] = (engine, images, authority, login, addresses)

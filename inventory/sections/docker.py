@@ -6,12 +6,22 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from inventory.declared import Declared
 
 Server = Annotated[str, Field(pattern=r"^https?://[^@/\s\"]+/?$")]
 """An address without a path; and without a password, because everyone on the host may read it."""
+
+
+DOCKER_HUB = "docker.io"
+
+
+class RegistryLogin(Declared):
+    """A login at a registry."""
+
+    user: str = Field(pattern=r"^[^:\s]+$", description="Its name there, or what goes with an access token.")
+    password: SecretStr = Field(description="Its password or access token.")
 
 
 class Docker(Declared):
@@ -62,13 +72,33 @@ class Docker(Declared):
         description="PEM file with the authority that signed the certificates of the registries named here, "
         "where that is no public one.",
     )
+    registry_login: RegistryLogin | None = Field(
+        None,
+        description="Login at the registry of `registry`, else of `base_image`; when absent, "
+        "what `docker login` left for root on the hosts.",
+    )
 
     @property
     def registries(self) -> tuple[str, ...]:
         """`HOST[:PORT]` of the registries that `registry`, `base_image` and `registry_mirrors` name."""
         images = (f"{self.registry}/" if self.registry else "", self.base_image or "")
-        named = (image.partition("/")[0] for image in images if "/" in image)
+        hosts = (name for name in map(registry_of, images) if name != DOCKER_HUB)
         mirrors = (mirror.partition("://")[2].rstrip("/") for mirror in self.registry_mirrors)
-        # Without a dot, a port or the name localhost, the first part belongs to an image of Docker Hub.
-        hosts = (name for name in named if "." in name or ":" in name or name == "localhost")
         return tuple(dict.fromkeys((*hosts, *mirrors)))
+
+    @property
+    def logged_in_at(self) -> str | None:
+        """`HOST[:PORT]` of the registry that `registry_login` is for; `None` when none is named."""
+        images = (f"{self.registry}/" if self.registry else "", self.base_image)
+        return next((registry_of(image) for image in images if image), None)
+
+
+def registry_of(image: str) -> str:
+    """`HOST[:PORT]` of an image's registry.
+
+    Source: github.com/distribution/reference, `splitDockerDomain`.
+    """
+    first, slash, _ = image.partition("/")
+    # Without a dot, a port or the name localhost, the first part belongs to an image of Docker Hub.
+    elsewhere = slash and ("." in first or ":" in first or first == "localhost")
+    return first if elsewhere else DOCKER_HUB

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from provision.sandbox import Layout, Release
-from tests.deployment import ROOT, Deployment
+from tests.deployment import Deployment
 from tests.platforms import MODEL_PORT
 from tests.standins.control import Control
 
@@ -40,19 +38,6 @@ class Cluster(Deployment):
         "data": "trixie",
     }
     PROJECT = "cluster"
-
-    def another_release(self, note: str) -> Path:
-        """A checkout whose runtime differs from ours in a note alone, which makes it another release."""
-        copy = self.folder / "checkouts" / note
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith("tests/"):
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, copy / name)
-        (copy / "runtime" / "clawd_runtime" / "note.txt").write_text(note)
-        return copy
 
     def inventory(self) -> Path:
         """Writes the inventory."""

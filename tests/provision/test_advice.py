@@ -106,6 +106,20 @@ CASES: dict[str, tuple[str, str]] = {
         "clawd-engine.service: does not start\nclawd-engine.service: Failed with result 'oom-kill'.",
         "ran out of memory",
     ),
+    "registry down": (
+        'the registry does not take r.internal/bots/clawd-runtime:1:\nGet "https://r.internal/v2/": dial tcp '
+        "192.0.2.1:443: connect: connection refused",
+        "see that the registry runs and that the host reaches it (r.internal/bots/clawd-runtime:1)",
+    ),
+    "registry without login": (
+        "the registry does not give r.internal/python:3:\nError response from daemon: unauthorized: "
+        "authentication required",
+        "`docker.registry_login`",
+    ),
+    "registry of an unknown authority": (
+        "the registry does not take r.internal/x:1:\nx509: certificate signed by unknown authority",
+        "`docker.registry_authority`",
+    ),
     "sudo": ("sudo: a password is required", "passwordless sudo"),
     "read-only": ("touch: cannot touch '/etc/x': Read-only file system", "read-only"),
 }

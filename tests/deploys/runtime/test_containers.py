@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from deploys.runtime import build_image, image
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
 from deploys.runtime.image import BaseFact, ImageFact, ImagesFact, Wanted
 from deploys.runtime.prune import Entries, EntriesFact
-from deploys.runtime.settings import settings_for
+from deploys.runtime.settings import LoginSettings, settings_for
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import CapacityError
 from tests.deploys.golden import assert_golden
@@ -249,7 +251,7 @@ def test_the_engine_is_sent_only_the_layer_it_lacks(tmp_path: Path, monkeypatch:
     top = build_image.Layer(tmp_path / "tree", tmp_path / "top.tar")
     layers = [f"sha256:{'0' * 64}", top.digest]
     config = build_image.image_config({"WorkingDir": "/"}, layers, "amd64")
-    build_image.load(config, "clawd-runtime:x", layers, top)
+    build_image.load(config, "clawd-runtime:x", layers, (top,))
     with tarfile.open(tmp_path / "loaded.tar") as sent:
         (manifest,) = json.load(sent.extractfile("manifest.json") or io.BytesIO())
         names = sent.getnames()
@@ -268,21 +270,25 @@ def test_programs_for_the_host_need_only_the_standard_library() -> None:
 class Client:
     """Docker's client as `build_image` calls it: answers from what it was told to know, and remembers."""
 
-    def __init__(self, *, shared: bool = False, fit: bool = True) -> None:
+    def __init__(self, *, shared: bool = False, fit: bool = True, answers: bool = True) -> None:
         self.images: set[str] = set()
         self.calls: list[str] = []
+        self.answers = answers
         self._shared, self._fit = shared, fit
 
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         code = {
             "image": int(words[-1] not in self.images),
-            "pull": int(not self._shared),
+            "pull": int(not self._shared or not self.answers),
+            "push": int(not self.answers),
             "run": int(not self._fit),
         }.get(words[0], 0)
         if words[0] in ("pull", "push", "tag", "rmi", "run"):
             self.calls.append(" ".join(word for word in words[:3] if not word.startswith("--")))
         if words[0] == "tag":
             self.images.add(words[2])
+        if words[0] == "rmi":
+            self.images.discard(words[-1])
         done = subprocess.CompletedProcess([*words], code, json.dumps([{"Id": "sha256:1"}]).encode(), b"no")
         if check:
             done.check_returncode()
@@ -293,42 +299,84 @@ def order(registry: str) -> dict[str, str]:
     return {"tag": "clawd-runtime:1", "base_tag": "clawd-base:1", "base_image": "", "registry": registry}
 
 
-@pytest.mark.parametrize(
-    ("client", "calls"),
-    [
-        (
-            Client(shared=True),
-            [
-                "pull r/clawd-runtime:1",
-                "tag r/clawd-runtime:1 clawd-runtime:1",
-                "rmi r/clawd-runtime:1",
-                "run",
-            ],
-        ),
-        (
-            Client(),
-            [
-                *("pull r/clawd-runtime:1", "build", "run", "tag clawd-runtime:1 r/clawd-runtime:1"),
-                *("push r/clawd-runtime:1", "rmi r/clawd-runtime:1"),
-            ],
-        ),
-    ],
-    ids=["another host has made it", "this host makes it"],
-)
-def test_hosts_share_images_through_a_registry(
-    client: Client, calls: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+SHARED = ["tag clawd-runtime:1 r/clawd-runtime:1", "push r/clawd-runtime:1", "rmi r/clawd-runtime:1"]
+
+
+def building(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(wanted: dict[str, str]) -> None:
         client.calls.append("build")
         client.images.add(wanted["tag"])
 
     monkeypatch.setattr(build_image, "docker", client)
     monkeypatch.setattr(build_image, "_build", build)
+
+
+def test_an_image_that_another_host_has_made_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(shared=True)
+    building(client, monkeypatch)
+    assert build_image.take(order("r")) == "sha256:1"
+    assert client.calls == [
+        "pull r/clawd-runtime:1",
+        "tag r/clawd-runtime:1 clawd-runtime:1",
+        "rmi r/clawd-runtime:1",
+        "run",
+    ]
+
+
+def test_one_that_is_made_here_is_given_to_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    building(client, monkeypatch)
+    assert build_image.take(order("r")) is None
     assert build_image.make(order("r")) == "sha256:1"
-    assert client.calls == calls
+    assert client.calls == ["pull r/clawd-runtime:1", "build", "run", *SHARED]
     client.calls.clear()
     assert build_image.make(order("r")) == "sha256:1"
     assert client.calls == []
+
+
+def test_one_that_the_registry_did_not_take_is_given_to_it_next_time_and_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Client(answers=False)
+    building(client, monkeypatch)
+    assert build_image.take(order("r")) is None
+    with pytest.raises(build_image.RegistryError, match="does not take r/clawd-runtime:1"):
+        build_image.make(order("r"))
+    client.calls.clear()
+    client.answers = True
+    assert build_image.take(order("r")) == "sha256:1"
+    assert client.calls == SHARED
+
+
+def test_what_differs_from_release_to_release_is_a_layer_of_its_own(tmp_path: Path) -> None:
+    release, own = tmp_path / "release", tmp_path / "own"
+    kept = ["site-packages/clawd_runtime_extras/x.py", "site-packages/numpy/x.py"]
+    moved = [
+        "release.json",
+        "site-packages/clawd_runtime/x.py",
+        "site-packages/clawd_runtime-1.dist-info/RECORD",
+    ]
+    for name in (*kept, *moved):
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).touch()
+    build_image.own_apart(release, own)
+    assert {str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()} == set(moved)
+    assert {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()} == set(kept)
+
+
+LOGIN = {"user": "bots", "password": "s3cret-of-the-registry"}
+
+
+def test_a_login_goes_to_the_host_by_standard_input_alone() -> None:
+    run = plan(docker={"registry": "r.internal:5000/bots", "registry_login": LOGIN})
+    encoded = base64.b64encode(b"bots:s3cret-of-the-registry").decode()
+    assert "s3cret" not in repr(run.changes) + repr(run.names)
+    settings = LoginSettings(registry="r.internal:5000", **LOGIN)
+    assert json.loads(image.client_config(settings)) == {"auths": {"r.internal:5000": {"auth": encoded}}}
+    assert encoded not in repr(replace(IMAGE, login=image.client_config(settings)))
+    hub = settings.model_copy(update={"registry": "docker.io"})
+    assert list(json.loads(image.client_config(hub))["auths"]) == ["https://index.docker.io/v1/"]
+    assert image.client_config(None) == b""
 
 
 def test_an_image_that_does_not_run_the_release_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:

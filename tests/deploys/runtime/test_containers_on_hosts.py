@@ -1,74 +1,34 @@
-"""Engine and bot in containers on real hosts, by the whole program: from bare hosts to bare hosts again.
+"""Engine and bot in containers on real hosts, by the whole program.
 
 With the real model. Takes minutes, hence a campaign; CLAWD_TEST_MODEL names the GGUF file.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 
-import jwt
 import pytest
 
 from deploys.ops.files import TEMPLATES
+from tests.deploys.runtime.containers import READY, InContainers
 from tests.e2e.world import World
 from tests.hosts import beside, on_hosts, until
+from tests.platforms import telegram_at
+from tests.standins.control import Control
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=1500)
 
 HOSTS = tuple(World.RELEASES)
-READY = (
-    "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8080/readyz\", timeout=5).read()'"
-)
-ASK = """python3 - <<'END'
-import json, urllib.request
-body = json.dumps({{"text": {text!r}, "conversation": "c", "id": {text!r}}}).encode()
-headers = {{"Authorization": "Bearer {token}", "Content-Type": "application/json"}}
-request = urllib.request.Request("http://127.0.0.1:8080/console/v1/messages", body, headers)
-print(urllib.request.urlopen(request, timeout=90).read().decode())
-END"""
 ROWS = """python3 -c 'import sqlite3
 tables = sqlite3.connect("/var/lib/clawd-bot/bot.db")
 print(tables.execute("select count(*) from inbox").fetchone()[0])'"""
 RUNNING = "docker ps --no-trunc --format '{{.Names}} {{.ID}}' | sort"
 PIDS = "systemctl show --property MainPID --value clawd-bot clawd-engine"
 IMAGES = "docker images --format '{{.Repository}}' | sort"
-
-
-class InContainers(World):
-    """Two hosts whose bots run in containers, or not."""
-
-    def declared(self, run_with: str, **more: str) -> None:
-        secret = self.layout.secrets / "console-jwt-secret"
-        channels = f"channels: {{console: {{jwt_secret: !file {secret}}}}}"
-        runtime = f"runtime: {{run_with: {run_with}}}"
-        self.inventory(hosts=HOSTS, replacing={"channels": channels, "runtime": runtime, **more})
-
-    def up(self, expect: int = 0) -> dict[str, set[str]]:
-        """What changed, by host; afterwards nothing is left to change and every check passes."""
-        told = self.json("up", "-i", "e2e", "--yes", expect=expect)
-        if expect == 0:
-            assert self.json("plan", "-i", "e2e")["plan"]["changes"] == 0
-            verified = self.json("verify", "-i", "e2e")["verification"]
-            assert verified["failed"] == 0
-        return {host["host"]: set(host["changed"]) for host in told["result"]["hosts"]}
-
-    def say(self, host: str, command: str, *, check: bool = True) -> str:
-        return self.on(host, command, check=check).stdout.strip()
-
-    def ask(self, host: str, text: str) -> str:
-        """What the bot answers on its console."""
-        now = int(time.time())
-        claims = {"sub": "somebody", "iat": now, "exp": now + 300}
-        token = jwt.encode(claims, self.secret("console-jwt-secret"), algorithm="HS256")
-        events = self.say(host, ASK.format(text=text, token=token))
-        assert "event: done" in events, events
-        return str(json.loads(events.strip().rpartition("data: ")[2])["text"])
-
-    def until_ready(self, host: str) -> None:
-        until(lambda: self.on(host, READY, check=False).returncode == 0, seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +115,70 @@ def test_a_reboot(made: InContainers, host: str) -> None:
     assert made.ask(host, "Say hello after the reboot.")
 
 
+def test_telegram_is_shown_a_renewed_certificate_and_loses_no_message(made: InContainers) -> None:
+    """The stand-in trusts nothing but the certificate that was uploaded last."""
+    with telegram_at(made.here, made.secret("telegram-token")) as telegram:
+        made.declared("docker", channels=made.channels, tls="tls: {mode: self-signed}")
+        made.up()
+        until(lambda: uploaded(telegram) > 0)
+        before, uploads = served(made), uploaded(telegram)
+        with Writing(telegram) as people:
+            until(lambda: people.answered() > 0)
+            made.declared("docker", channels=made.channels, tls="tls: {mode: self-signed, lifetime_days: 30}")
+            assert any("Certificate for" in line for line in made.up()["bot1"])
+            renewed = time.time()
+            until(lambda: delivered(telegram, since=renewed) > 2, seconds=60)
+        assert served(made) != before
+        assert uploaded(telegram) == uploads + 1
+        until(lambda: people.answered() >= len(people.asked), seconds=120)
+        assert people.answered() == len(people.asked), "each once"
+        failures = [each for each in telegram.get("deliveries") if each["error"]]
+        deaf = failures[-1]["at"] - failures[0]["at"] if failures else 0
+        print(f"{len(people.asked)} messages; {len(failures)} deliveries failed within {deaf:.1f} s")
+        assert deaf < 20
+
+
+def served(made: InContainers) -> str:
+    """The certificate that nginx of bot1 shows."""
+    return ssl.get_server_certificate((made.address("bot1"), 443), timeout=10)
+
+
+def uploaded(telegram: Control) -> int:
+    return sum(call["method"] == "setwebhook" and "error" not in call for call in telegram.get("calls"))
+
+
+def delivered(telegram: Control, since: float) -> int:
+    return sum(not each["error"] and each["at"] > since for each in telegram.get("deliveries"))
+
+
+class Writing:
+    """People who write on Telegram, each in a chat of their own, until told to stop."""
+
+    def __init__(self, telegram: Control) -> None:
+        self.asked: list[int] = []
+        self._telegram = telegram
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def answered(self) -> int:
+        return len(self._telegram.get("sent"))
+
+    def _write(self) -> None:
+        for chat in itertools.count(701):
+            self._telegram.post("messages", text="/help", chat={"id": chat})
+            self.asked.append(chat)
+            if self._enough.wait(0.5):
+                return
+
+
 def test_a_release_that_does_not_come_up_is_put_back(made: InContainers) -> None:
     before = {host: made.say(host, "readlink /opt/clawd/current") for host in HOSTS}
     broken = made.folder / "templates/runtime/clawd-bot.service"
@@ -178,12 +202,14 @@ def test_out_of_containers_and_back(made: InContainers) -> None:
     made.up()
     for host in HOSTS:
         assert made.on(host, "command -v docker", check=False).returncode != 0
-        assert made.say(host, "pgrep -fc clawd_runtime.engine") == "1"
+        assert made.say(host, "pgrep -fc [c]lawd_runtime.engine") == "1"
         assert int(made.say(host, ROWS)) == rows[host]
         assert made.ask(host, "Say hello, out of the container.")
     made.declared("docker")
     made.up()
     for host in HOSTS:
-        assert made.say(host, "pgrep -fc 'python3 .*start.py clawd_runtime.engine'") == "2", "init and itself"
+        assert made.say(host, "pgrep -fc '[p]ython3 .*start.py clawd_runtime.engine'") == "2", (
+            "init and itself"
+        )
         assert int(made.say(host, ROWS)) == rows[host] + 1
         assert made.ask(host, "Say hello, in the container again.")

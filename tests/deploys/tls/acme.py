@@ -15,12 +15,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deploys.tls.certificate import new_authority, new_certificate
-from deploys.tls.settings import TlsSettings
+from tests.deploys.tls.certified import certified
 
 ACME_PORT, ROOTS_PORT, DNS_PORT, MANAGEMENT_PORT = 14000, 14001, 8053, 8055
 LIFETIME_S = 3600
@@ -58,12 +56,7 @@ def pebble(folder: Path, address: str) -> Iterator[Authority]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    now = datetime.now(UTC)
-    authority = new_authority("pebble", now)
-    server = new_certificate(TlsSettings(names=(address,)), authority, now)
-    (folder / "ca.pem").write_bytes(authority.certificate_pem)
-    (folder / "server.pem").write_bytes(server.certificate_pem)
-    (folder / "server.key").write_bytes(server.key_pem)
+    certified(folder, "pebble", address)
     config = {
         "listenAddress": f"{address}:{ACME_PORT}",
         "managementListenAddress": f"{address}:{ROOTS_PORT}",

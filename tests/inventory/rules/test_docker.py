@@ -10,6 +10,8 @@ import pytest
 from inventory.rules.docker import RULES
 from tests.deploys.inventories import inventory
 
+LOGIN = {"user": "bots", "password": "s3cret"}
+
 
 @pytest.mark.parametrize(
     ("declared", "problem"),
@@ -25,6 +27,9 @@ from tests.deploys.inventories import inventory
         ({"docker": {"base_image": f"python@sha256:{'ab' * 32}"}}, None),
         ({"docker": {"registry_authority": "ca.pem"}}, "no registry is named"),
         ({"docker": {"registry_authority": "ca.pem", "registry": "r.internal/bots"}}, None),
+        ({"docker": {"registry_login": LOGIN}}, "no registry is named that this login could be for"),
+        ({"docker": {"registry_login": LOGIN, "registry": "r.internal/bots"}}, None),
+        ({"docker": {"registry_login": LOGIN, "base_image": "team/python:3.11"}}, None),
         ({"docker": {"address_pool": "10.0.0.0/16"}}, "10.0.0.1 of host bot1 lies in 10.0.0.0/16"),
         ({"docker": {"address_pool": "192.168.0.0/24"}}, "too few networks"),
     ],
@@ -33,3 +38,18 @@ def test_rules(declared: dict[str, Any], problem: str | None) -> None:
     found = [finding.problem for rule in RULES for finding in rule(inventory(**declared))]
     assert len(found) == (problem is not None)
     assert problem is None or problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "registry"),
+    [
+        ({"registry": "r.internal:5000/bots", "base_image": "python:3.11"}, "r.internal:5000"),
+        ({"registry": "team"}, "docker.io"),
+        ({"registry": "localhost", "base_image": "r.internal/python:3.11"}, "localhost"),
+        ({"base_image": "r.internal/python:3.11"}, "r.internal"),
+        ({"base_image": "python:3.11"}, "docker.io"),
+        ({}, None),
+    ],
+)
+def test_a_login_is_for_one_registry_alone(declared: dict[str, Any], registry: str | None) -> None:
+    assert inventory(docker=declared).docker.logged_in_at == registry

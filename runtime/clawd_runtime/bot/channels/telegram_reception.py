@@ -25,6 +25,7 @@ POLL_SECONDS = 50
 POLL_GRACE = 15.0
 LONGEST_PAUSE = 30.0
 CHECK_EVERY = 300.0
+CERTIFICATE_EVERY = 5.0
 # Telegram knows one webhook and one poll at a time; when the bot that leads is gone, another follows so soon.
 ROLE = "telegram"
 FOLLOW_SECONDS = 2.0
@@ -122,11 +123,13 @@ class WebhookRegistration(Reception):
     async def step(self, me: Identity) -> None:
         """See `Reception.step`."""
         certificate = self._read_certificate()
-        digest = hashlib.sha256(certificate or b"").hexdigest()
-        if self._registered != digest or not await self._stands():
+        if self._registered != _digest(certificate) or not await self._stands():
             await self._register(certificate)
-            self._registered = digest
-        await asyncio.sleep(CHECK_EVERY)
+            self._registered = _digest(certificate)
+        # Until Telegram has a new one, it delivers nothing: that is noticed soon.
+        due = time.monotonic() + CHECK_EVERY
+        while time.monotonic() < due and _digest(self._read_certificate()) == self._registered:
+            await asyncio.sleep(min(CHECK_EVERY, CERTIFICATE_EVERY))
 
     async def _register(self, certificate: bytes | None) -> None:
         await self.api.call(
@@ -161,6 +164,10 @@ class WebhookRegistration(Reception):
             return self._certificate.read_bytes()
         except OSError as error:
             raise ChannelError(f"{self._certificate}: {error.strerror}, cannot be uploaded") from None
+
+
+def _digest(certificate: bytes | None) -> str:
+    return hashlib.sha256(certificate or b"").hexdigest()
 
 
 class Polling(Reception):

@@ -261,13 +261,19 @@ def test_a_bot_beside_the_one_that_registers_answers_and_leaves_the_webhook_alon
     assert not [call for call in standin.get("calls") if "webhook" in call["method"]]
 
 
-def test_the_certificate_is_uploaded_again_when_it_changes(
-    standin: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(telegram_reception, "CHECK_EVERY", 0.02)
+@pytest.fixture
+def uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a certificate that Telegram is shown; refusals are soon over."""
     monkeypatch.setattr(telegram_reception, "backoff", lambda failures: 0.05)
     file = tmp_path / "fullchain.pem"
     file.write_text(_certificate("one"))
+    return file
+
+
+def test_the_certificate_is_uploaded_again_when_it_changes(
+    standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "CHECK_EVERY", 0.02)
 
     def calls() -> int:
         return sum(call["method"] == "setwebhook" and "error" not in call for call in standin.get("calls"))
@@ -275,7 +281,7 @@ def test_the_certificate_is_uploaded_again_when_it_changes(
     def steps() -> Iterator[bool]:
         while calls() < 1:
             yield False
-        file.write_text(_certificate("two"))
+        uploaded.write_text(_certificate("two"))
         while calls() < 2:
             yield False
         with httpx.Client(trust_env=False) as other:
@@ -285,8 +291,24 @@ def test_the_certificate_is_uploaded_again_when_it_changes(
         yield True
 
     progress = steps()
-    asyncio.run(_registered(standin.base_url, lambda: next(progress), upload_certificate=file))
+    asyncio.run(_registered(standin.base_url, lambda: next(progress), upload_certificate=uploaded))
     assert calls() == 3
+
+
+def test_a_new_certificate_does_not_wait_until_telegram_is_asked_again(
+    standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_reception, "CERTIFICATE_EVERY", 0.02)
+
+    def uploaded_twice() -> bool:
+        methods = [call["method"] for call in standin.get("calls") if "error" not in call]
+        if methods.count("setwebhook") == 1:
+            uploaded.write_text(second)
+        return methods.count("setwebhook") == 2
+
+    second = _certificate("two")
+    asyncio.run(_registered(standin.base_url, uploaded_twice, upload_certificate=uploaded))
+    assert not [call for call in standin.get("calls") if call["method"] == "getwebhookinfo"]
 
 
 def _certificate(name: str) -> str:
