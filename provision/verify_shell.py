@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import selectors
 import shlex
 import subprocess
@@ -77,6 +78,13 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
         return out.text, int(out.after), err.text
 
     def _broken(self, said: bytes) -> NoReturn:
+        # The end of one output may be seen before what was said on the other, which is why it broke.
+        assert self._process.stderr
+        while select.select([self._process.stderr], [], [], 1.0)[0]:
+            piece = os.read(self._process.stderr.fileno(), _AT_ONCE)
+            if not piece:
+                break
+            said += piece
         told = said.decode(errors="replace").strip()[-500:]
         raise VerifyError(f"{self.hostname}: the connection broke during a check\n{told}")
 

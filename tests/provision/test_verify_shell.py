@@ -70,8 +70,11 @@ def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -
     assert heard.exit_status == status
 
 
-def test_a_connection_that_breaks_is_told() -> None:
-    shell = ShellBackend("bot1", ("sh", "-c", "read line; echo 'Connection reset' >&2"))
+@pytest.mark.parametrize(
+    "order", ["echo 'Connection reset' >&2", "exec >&-; sleep 0.2; echo 'Connection reset' >&2"]
+)
+def test_a_connection_that_breaks_is_told(order: str) -> None:
+    shell = ShellBackend("bot1", ("sh", "-c", f"read line; {order}"))
     with pytest.raises(VerifyError, match=r"bot1: the connection broke during a check\nConnection reset"):
         shell.run("true")
     with pytest.raises(VerifyError, match="bot1"):
