@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from provision import sandbox
 from provision.sandbox import Layout, Release
+from tests.looks import LOOK
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.feishu.state import Credentials
 
@@ -130,6 +131,10 @@ class Deployment:
         as_root = f"sudo sh -c {shlex.quote(command)}"
         words = [*sandbox.ssh_command(self.machine(host), layout=self.layout), as_root]
         return subprocess.run(words, capture_output=True, text=True, check=check, timeout=120)
+
+    def look(self, host: str) -> frozenset[str]:
+        """What is on a host: packages, accounts, units, rules, ports, and files where a deployment leaves some."""
+        return frozenset(self.on(host, LOOK).stdout.splitlines())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Starts the program in the operator's folder."""

@@ -24,19 +24,6 @@ SECRET_NAMES = (
     "console-jwt-secret",
 )
 
-LOOK = r"""
-dpkg-query -W -f='package ${Package} ${db:Status-Status}\n'
-getent passwd | sed 's/^\([^:]*\).*/user \1/'
-getent group | sed 's/^\([^:]*\):[^:]*:[^:]*/group \1/'
-systemctl list-unit-files --no-legend --no-pager | awk '$2 == "enabled" {print "enabled", $1}'
-nft list tables
-find /etc -xdev -type f -exec sha256sum {} +
-find /opt /usr/local /srv /var/lib/clawd* /run/clawd* -xdev -not -type d
-find /etc /opt /usr/local /srv /var/lib/clawd* -xdev -type d
-ls /var/lib /var/log
-"""
-
-
 def layout_for_tests(folder: Path) -> Layout:
     """A sandbox beside the one in use: its own bridge, addresses and firewall table."""
     return Layout(folder, bridge="clawde", subnet=IPv4Network("10.213.82.0/24"), table="clawd_e2e")
@@ -53,10 +40,6 @@ class World(Deployment):
     def secrets(self) -> dict[str, str]:
         """All of the deployment's secrets."""
         return {name: self.secret(name) for name in SECRET_NAMES}
-
-    def look(self, host: str) -> frozenset[str]:
-        """What is on a host: packages, users, groups, units, and files where a deployment leaves some."""
-        return frozenset(self.on(host, LOOK).stdout.splitlines())
 
     def inventory(
         self,

@@ -39,6 +39,8 @@ class Attached:
 
     def __enter__(self) -> Self:
         self.path = run("losetup", "--find", "--show", str(self.image))
+        # What another disk had that was taken away without a word, the kernel still believes of this one.
+        run("partx", "--delete", self.path, check=False)
         run("partx", "--update", self.path, check=False)
         self._over, self._hidden, self._lock = threading.Event(), False, threading.Lock()
         self._thread = threading.Thread(target=self._like_udev)

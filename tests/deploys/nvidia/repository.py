@@ -59,7 +59,10 @@ fi
 number=0
 for device in /presented/sys/bus/pci/devices/*; do
     [ "$(cat "$device/vendor")" = 0x10de ] || continue
-    echo "GPU $number: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-00000000000$number)"
+    case "$1" in
+    --query-gpu=*) echo "$number, Tesla T4, 41, 0, 1, 15360, 12.50, 0" ;;
+    *) echo "GPU $number: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-00000000000$number)" ;;
+    esac
     number=$((number + 1))
 done
 """

@@ -13,7 +13,8 @@ from deploys.docker.settings import DockerSettings
 from deploys.registry import BY_NAME
 from provision.session import Assignment
 from tests.deploys.nvidia import repository
-from tests.deploys.nvidia.test_on_hosts import TREE, VERSION, WithGpu, present_gpu
+from tests.deploys.nvidia.presented import TREE, VERSION
+from tests.deploys.nvidia.test_on_hosts import WithGpu, present_gpu
 from tests.hosts import Box, boxes, in_every_run, on_hosts
 
 pytestmark = on_hosts(seconds=600)

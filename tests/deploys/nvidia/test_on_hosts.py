@@ -15,23 +15,12 @@ from deploys.nvidia.settings import NvidiaSettings
 from deploys.registry import BY_NAME
 from provision.session import Assignment
 from tests.deploys.nvidia import repository
+from tests.deploys.nvidia.presented import LINE, MODPROBE, PRESENT, TREE, VERSION
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
 
 pytestmark = on_hosts(seconds=300)
 
-TREE = "/presented"
 DISTRIBUTION = "/etc/apt/sources.list.d/distribution.list"
-MODPROBE = "/usr/local/sbin/modprobe"
-VERSION = f"{TREE}/proc/driver/nvidia/version"
-LINE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (root@host)"
-# Stand for the kernel, which loads the module that is installed when asked to, and at boot.
-LOAD = f"""#!/bin/sh
-installed=$(dpkg-query -W -f '${{db:Status-Status}} ${{Version}}\\n' nvidia-open |
-    sed -n 's/^installed \\([0-9.]*\\).*/\\1/p')
-[ "$installed" ] || exit 1
-mkdir -p {TREE}/proc/driver/nvidia
-echo "{LINE.format("$installed")}" > {VERSION}
-"""
 AT_BOOT = f"""[Unit]
 Before=clawd-gpu.service
 [Service]
@@ -109,11 +98,7 @@ def host(request: pytest.FixtureRequest, box: Box, repositories: tuple[str, Path
 
 
 def present_gpu(host: WithGpu) -> None:
-    host.on(
-        f"mkdir -p {TREE}/sys/bus/pci/devices/0000:01:00.0; cd {TREE}/sys/bus/pci/devices/0000:01:00.0;"
-        "echo 0x10de > vendor; echo 0x1eb8 > device; echo 0x030200 > class;"
-        f"printf %s {shlex.quote(LOAD)} > {MODPROBE}; chmod +x {MODPROBE}"
-    )
+    host.on(PRESENT)
 
 
 def test_without_a_gpu_the_driver_is_skipped_and_why_is_said(host: WithGpu) -> None:

@@ -1,0 +1,98 @@
+"""Everything is installed, found damaged, repaired and removed by the program: one story, told in this order."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from deploys.registry import BY_NAME
+from tests.life.damages import DAMAGES
+from tests.life.kept import FOUND_AGAIN, KEPT, MAKE_DATA
+from tests.life.world import Life
+from tests.looks import MAY_DIFFER, differences
+
+# Certificates are made anew, and the journal of runs grows.
+ANEW = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->")
+
+
+def unlike_before(life: Life) -> dict[str, frozenset[str]]:
+    """What is on each host that was not there, or is no more, since the first inventory of little."""
+    now = life.look_at_all()
+    return {host: differences(life.records["least"][host], now[host], but=ANEW) for host in life.hosts}
+
+
+def failed(verified: dict[str, Any]) -> set[tuple[str, str]]:
+    """The hosts and components of which a check does not hold."""
+    return {(item["host"], item["component"]) for item in verified["checks"] if item["outcome"] == "failed"}
+
+
+def test_every_component_is_installed_and_a_second_run_changes_nothing(life: Life) -> None:
+    life.records["bare"] = life.look_at_all()
+    life.least()
+    life.up("--no-verify")
+    life.records["least"] = life.look_at_all()
+    life.most()
+    first = life.up("--no-verify")
+    print({host: len(changed) for host, changed in first.items()})
+    again = life.told("up", "--yes")
+    assert [host["changed"] for host in again["result"]["hosts"]] == [[], []]
+    assert failed(again["verification"]) == set()
+    assert {item["component"] for item in again["verification"]["checks"]} == set(BY_NAME)
+
+
+def test_damage_of_every_component_is_named_and_exactly_that_is_repaired(life: Life) -> None:
+    for item in DAMAGES:
+        life.on(item.host, item.done)
+    verified = life.told("verify", expect=1)["verification"]
+    assert failed(verified) == {(item.host, item.component) for item in DAMAGES}
+    assert {item.component for item in DAMAGES} == set(BY_NAME)
+    for item in DAMAGES:
+        said = [
+            f"{check['name']}: {check['message']}"
+            for check in verified["checks"]
+            if (check["host"], check["component"], check["outcome"]) == (item.host, item.component, "failed")
+        ]
+        assert item.named in "\n".join(said), (item, said)
+    drifted = life.told("drift", expect=3)["message"]
+    assert all(host in drifted for host in life.hosts)
+    told = life.told("up", "--yes")
+    changed = {
+        host["host"]: {re.sub("(: Push) .*", r"\1", line) for line in host["changed"]}
+        for host in told["result"]["hosts"]
+    }
+    assert changed == {
+        host: {name for item in DAMAGES if item.host == host for name in item.operations}
+        for host in life.hosts
+    }
+    assert failed(told["verification"]) == set()
+    assert life.told("plan")["plan"]["changes"] == 0
+
+
+def test_what_is_dropped_goes_and_nothing_but_its_data_stays(life: Life) -> None:
+    for host, command in MAKE_DATA:
+        life.on(host, command)
+    life.least()
+    life.up("--no-verify")
+    left = unlike_before(life)
+    assert left == {host: KEPT[host] for host in life.hosts}
+    assert life.told("plan")["plan"]["changes"] == 0
+
+
+def test_data_that_stayed_are_taken_up_again(life: Life) -> None:
+    life.most()
+    life.up()
+    for host, command, found in FOUND_AGAIN:
+        assert found in life.on(host, command).stdout, command
+
+
+def test_purged_it_leaves_no_data_either(life: Life) -> None:
+    life.least()
+    life.up("--no-verify", "--purge")
+    assert unlike_before(life) == dict.fromkeys(life.hosts, frozenset())
+
+
+def test_the_hosts_are_made_as_bare_as_they_were(life: Life) -> None:
+    assert life.told("remove", "--purge", "--yes")["result"]["succeeded"]
+    now = life.look_at_all()
+    left = {host: differences(life.records["bare"][host], now[host]) for host in life.hosts}
+    assert left == dict.fromkeys(life.hosts, frozenset())
