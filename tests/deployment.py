@@ -133,7 +133,7 @@ class Deployment:
         return subprocess.run(words, capture_output=True, text=True, check=check, timeout=120)
 
     def look(self, host: str) -> frozenset[str]:
-        """What is on a host: packages, accounts, units, rules, ports, and files where a deployment leaves some."""
+        """What is on a host, line by line; see `tests.looks`."""
         return frozenset(self.on(host, LOOK).stdout.splitlines())
 
     def start(self, *words: str) -> subprocess.Popen[str]:

@@ -180,9 +180,16 @@ going=$(brought | sort -u | while read -r name; do
     case $state in installed|config-files|half-*|unpacked|triggers-*) echo "$name" ;; esac
 done)
 taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u; }
-beyond() { taken "$1" | grep -vxF -e "$going" | grep -q .; }
-while [ "$going" ] && beyond "$going"; do
-    kept=$(for name in $going; do beyond "$name" || echo "$name"; done)
+beyond() { taken "$*" | grep -vxF -e "$going" | grep -q .; }
+# Of many packages few are needed: those are found by halves, not by asking apt of each.
+harmless() {
+    beyond "$@" || { printf '%s\n' "$@"; return 0; }
+    [ $# -gt 1 ] || return 0
+    harmless $(printf '%s\n' "$@" | head -n $(($# / 2)))
+    harmless $(printf '%s\n' "$@" | tail -n +$(($# / 2 + 1)))
+}
+while [ "$going" ] && beyond $going; do
+    kept=$(harmless $going)
     [ "$kept" != "$going" ] || break
     going=$kept
 done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.e2e.world import World
 from tests.looks import differences
 
+
 def test_a_dropped_role_goes_and_its_data_stays(deployed: World) -> None:
     hosts = "".join(
         f"  {host}: {{address: {deployed.address(host)}, user: operator, ssh_key: {deployed.layout.key}, "

@@ -24,6 +24,7 @@ SECRET_NAMES = (
     "console-jwt-secret",
 )
 
+
 def layout_for_tests(folder: Path) -> Layout:
     """A sandbox beside the one in use: its own bridge, addresses and firewall table."""
     return Layout(folder, bridge="clawde", subnet=IPv4Network("10.213.82.0/24"), table="clawd_e2e")

@@ -1,4 +1,4 @@
-"""Every test here needs hosts, the model and minutes; they are chapters of one story, in the order of the files."""
+"""One deployment for all tests here: they tell one story, in the order of the file."""
 
 from __future__ import annotations
 

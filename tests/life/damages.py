@@ -1,4 +1,4 @@
-"""One damage or more of every component: what somebody did, what `verify` says of it, what `up` does about it."""
+"""Damage of every component: what somebody did, what `verify` says of it, what `up` does about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Damage:
 SECRET, TOKEN = "/etc/clawd/secrets/console-jwt-secret", "/etc/prometheus/clawd-alerts-token"
 JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 BOARD = "/etc/grafana/clawd-dashboards/clawd-bots.json"
-HBA = "/etc/postgresql/15/clawd/pg_hba.conf"
+HBA = "/etc/postgresql/15/main/pg_hba.conf"
 RULES = "/etc/prometheus/clawd-rules.yml"
 POSTGRES = "cd / && runuser -u postgres -- psql -q -d postgres -c"
 
@@ -67,7 +67,9 @@ DAMAGES = (
         "guard in force",
         ("Guard before containers",),
     ),
-    Damage("log", "docker", "systemctl stop docker docker.socket", "docker does not run", ("Service docker",)),
+    Damage(
+        "log", "docker", "systemctl stop docker docker.socket", "docker does not run", ("Service docker",)
+    ),
     Damage(
         "log", "tls", "systemctl disable -q --now clawd-tls.timer", "every hour", ("Service clawd-tls.timer",)
     ),
@@ -76,7 +78,7 @@ DAMAGES = (
         "database",
         f"echo 'host all all 0.0.0.0/0 trust' >> {HBA}; pkill -HUP -o -u postgres postgres",
         "only the bots are let in",
-        (f"Write {HBA}", "PostgreSQL 15"),
+        (f"Write {HBA}", "Service postgresql"),
     ),
     Damage("app", "model", "chmod 666 /var/lib/clawd/models/*.gguf", "only root may write", ("Push",)),
     Damage(

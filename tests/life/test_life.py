@@ -1,4 +1,4 @@
-"""Everything is installed, found damaged, repaired and removed by the program: one story, told in this order."""
+"""Everything is installed, found damaged, repaired and removed by the program: a story in this order."""
 
 from __future__ import annotations
 

@@ -106,7 +106,9 @@ channels:
 @contextmanager
 def living(folder: Path) -> Iterator[Life]:
     """Both hosts, bare: with a blank disk, a GPU, and the repositories that they do not know of yet."""
-    layout = Layout(folder / "sandbox", bridge="cllife", subnet=IPv4Network("10.213.102.0/24"), table="clawd_life")
+    layout = Layout(
+        folder / "sandbox", bridge="cllife", subnet=IPv4Network("10.213.102.0/24"), table="clawd_life"
+    )
     made = Life(folder, layout)
     with made.fresh(), ExitStack() as stack:
         enter = stack.enter_context

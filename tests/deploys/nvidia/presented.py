@@ -1,4 +1,4 @@
-"""A GPU that a host without one is shown: a tree in the place of what its kernel tells, and a driver to load."""
+"""A GPU that a host is shown: a tree in the place of what its kernel tells, and a driver to load."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,31 @@ def test_fact_on_this_machine() -> None:
     found = []
     Machine().run(lambda: found.append(host.get_fact(PackagesFact, packages=("dpkg", "no-such-package"))))
     assert {name.partition("=")[0] for name in found[0]} == {"dpkg"}
+
+
+def test_apt_is_asked_of_few_packages_which_of_many_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `kept` needs p41, which needs p42.
+    programs = {
+        "apt-get": f"""echo "$*" >> {tmp_path}/asked
+for name in "$@"; do
+    case $name in p*) echo "Remv $name [1]" ;; esac
+    case $name in p41) echo "Remv kept [1]" ;; p42) echo "Remv p41 [1]"; echo "Remv kept [1]" ;; esac
+done""",
+        "dpkg-query": "echo installed",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    names = [f"p{number}" for number in range(10, 90)]
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "some").write_text("".join(f"brought {name}\n" for name in names))
+    monkeypatch.setattr(packages, "RECORDS", str(records))
+    fact = packages.BroughtFact()
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    words = ["sh", "-c", fact.command("some")]
+    told = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert fact.process(told.stdout.splitlines()) == set(names) - {"p41", "p42"}
+    assert len((tmp_path / "asked").read_text().splitlines()) < 30
