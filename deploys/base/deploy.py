@@ -176,6 +176,7 @@ def _folders() -> None:
     files.directory("/etc/clawd")
     files.directory("/etc/clawd/secrets", mode="0700")
     files.directory("/opt/clawd")
+    files.directory("/usr/local/lib/clawd")
     files.directory("/var/lib/clawd")
     files.directory("/var/lib/clawd/state", mode="0700")
 

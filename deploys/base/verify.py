@@ -14,6 +14,7 @@ FOLDERS = {
     "/etc/clawd": 0o755,
     "/etc/clawd/secrets": 0o700,
     "/opt/clawd": 0o755,
+    "/usr/local/lib/clawd": 0o755,
     "/var/lib/clawd": 0o755,
     "/var/lib/clawd/state": 0o700,
 }

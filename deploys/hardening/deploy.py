@@ -13,11 +13,13 @@ from deploys.hardening import sysctl
 from deploys.hardening.settings import Fail2banSettings, HardeningSettings
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import Fact, UnitFact, UnitState
+from deploys.ops.packages import BroughtFact
 from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 
 JAIL = "/etc/fail2ban/jail.d/zz-clawd.local"
 UPDATES = "/etc/apt/apt.conf.d/52clawd-security-updates"
+UPGRADES = "unattended-upgrades"
 TIMER = "apt-daily-upgrade.timer"
 SYSCTL = "/etc/sysctl.d/60-clawd.conf"
 SSHD = SSHD_FILES[0]
@@ -66,6 +68,9 @@ def remove() -> None:
         services.forgotten(unit)
     for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, *(LOGS if purging() else ())):
         files.absent(path)
+    # Its package leaves it running.
+    if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
+        units.absent(f"{UPGRADES}.service", file=False)
     packages.removed("hardening")
 
 
@@ -117,7 +122,7 @@ def _packages(settings: HardeningSettings, clock: Clock) -> Iterator[str]:
     if settings.fail2ban:
         yield from ("fail2ban", "nftables", "python3-systemd")
     if settings.updates:
-        yield "unattended-upgrades"
+        yield UPGRADES
     if not clock.kept_otherwise:
         yield "systemd-timesyncd"
     yield "sudo"

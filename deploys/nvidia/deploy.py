@@ -76,6 +76,7 @@ def apply() -> None:
 def remove() -> None:
     """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
     units.absent("clawd-gpu.service")
+    units.absent("nvidia-persistenced.service", file=False)
     packages.removed("nvidia")
     sources.absent(TOOLKIT)
     sources.absent(DRIVER)
