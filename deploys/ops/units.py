@@ -38,6 +38,8 @@ def _absent(unit: str, file: bool) -> Iterator[StringCommand]:
 _ABSENT = r"""
 set -eu
 systemctl disable --now "$unit"
+# Else one that failed last is listed as failed although it is no more.
+systemctl reset-failed "$unit" 2>/dev/null || true
 rm -rf "$stamp" "$good"
 [ -z "$path" ] || { rm -f "$path"; systemctl daemon-reload; }
 """

@@ -11,8 +11,8 @@ from tests.life.kept import ACCOUNTS, FOUND_AGAIN, KEPT, MAKE_DATA
 from tests.life.world import Life
 from tests.looks import MAY_DIFFER, differences
 
-# Certificates are made anew, and the journal of runs grows.
-ANEW = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->")
+# Certificates are made anew; their hourly look locks.
+ANEW = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->", "/var/lib/clawd/state/tls.lock")
 
 
 def unlike_before(life: Life, *but: str) -> dict[str, frozenset[str]]:
