@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import jwt
 
+from tests.deployment import ROOT
 from tests.e2e.world import World
 from tests.hosts import until
+from tests.platforms import TELEGRAM_PORT
+from tests.standins.control import Control
 
 READY = (
     "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8080/readyz\", timeout=5).read()'"
@@ -20,6 +29,29 @@ headers = {{"Authorization": "Bearer {token}", "Content-Type": "application/json
 request = urllib.request.Request("http://127.0.0.1:8080/console/v1/messages", body, headers)
 print(urllib.request.urlopen(request, timeout=90).read().decode())
 END"""
+
+
+@contextmanager
+def telegram_apart(address: str, token: str) -> Iterator[Control]:
+    """Telegram's stand-in in a process of its own: here gevent is at work, there asyncio."""
+    words = [sys.executable, "-m", "tests.standins.telegram", "--host", address, "--port", str(TELEGRAM_PORT)]
+    words += ["--token", token, "--allow-reserved-addresses", "--pace", "0.1"]
+    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        with Control(f"http://{address}:{TELEGRAM_PORT}") as control:
+            until(lambda: _answers(control))
+            yield control
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(control: Control) -> bool:
+    try:
+        control.get("health")
+    except httpx.TransportError:
+        return False
+    return True
 
 
 class InContainers(World):

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from deploys.ops.files import TEMPLATES
-from tests.deploys.runtime.containers import READY, InContainers
+from tests.deploys.runtime.containers import READY, InContainers, telegram_apart
 from tests.e2e.world import World
 from tests.hosts import beside, on_hosts, until
-from tests.platforms import telegram_at
 from tests.standins.control import Control
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=1500)
@@ -117,7 +116,7 @@ def test_a_reboot(made: InContainers, host: str) -> None:
 
 def test_telegram_is_shown_a_renewed_certificate_and_loses_no_message(made: InContainers) -> None:
     """The stand-in trusts nothing but the certificate that was uploaded last."""
-    with telegram_at(made.here, made.secret("telegram-token")) as telegram:
+    with telegram_apart(made.here, made.secret("telegram-token")) as telegram:
         made.declared("docker", channels=made.channels, tls="tls: {mode: self-signed}")
         made.up()
         until(lambda: uploaded(telegram) > 0)

@@ -6,6 +6,8 @@ Takes minutes, hence a campaign.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -16,10 +18,18 @@ from provision.sandbox import Release
 from tests.deploys.docker.registry import USER, Registry, installed
 from tests.deploys.runtime.containers import InContainers
 from tests.hosts import beside, on_hosts
+from tests.platforms import MODEL_PORT
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=900)
 
 PASSWORD = "s3cret-of-the-registry"
+MODEL = """
+import http.server, sys
+class Model(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b'{"data": []}')
+http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Model).serve_forever()
+"""
 HEALTHY = "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8080/healthz\", timeout=5)'"
 FORGET = "systemctl stop clawd-bot; docker rmi --force $(docker images --quiet) >/dev/null"
 IMAGES = "docker images --format '{{.Repository}}' | sort -u"
@@ -41,7 +51,7 @@ class Sharing(InContainers):
 """
         if login:
             docker += f"  registry_login: {{user: {USER}, password: !env REGISTRY_PASSWORD}}\n"
-        model = "{engine: openai-compatible, endpoint: http://127.0.0.1:1/v1}"
+        model = f'{{engine: openai-compatible, endpoint: "http://{self.here}:{MODEL_PORT}/v1"}}'
         models = f"models: {{default: {model}}}"
         self.declared("docker", hosts=f"hosts:\n{named}", models=models, docker=docker)
 
@@ -68,9 +78,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sharing]:
         installed(folder / "registry", made.here) as made.registry,
     ):
         made.registry.start(PASSWORD)
-        made.sharing("bot1", "bot2")
-        made.up()
-        yield made
+        model = subprocess.Popen([sys.executable, "-c", MODEL, made.here, str(MODEL_PORT)])
+        try:
+            made.sharing("bot1", "bot2")
+            made.up()
+            yield made
+        finally:
+            model.kill()
 
 
 def test_the_first_host_of_each_release_makes_and_pushes(made: Sharing) -> None:
