@@ -60,6 +60,7 @@ def remove() -> None:
     """No PostgreSQL that we brought, nor its configuration. Data and dumps stay, unless they are purged."""
     dumps = host.get_fact(backups.FolderFact)
     clusters: tuple[str, ...] = host.get_fact(ClustersFact)
+    brought: frozenset[str] = host.get_fact(packages.BroughtFact, component="database") or frozenset()
     units.absent("clawd-database-backup.timer")
     units.absent("clawd-database-backup.service")
     for version, name in (cluster.split("/") for cluster in clusters):
@@ -80,6 +81,9 @@ def remove() -> None:
         if dumps:
             files.absent(dumps)
         accounts.absent("postgres")
+        if "ssl-cert" in brought:
+            # Its package leaves the group, of which postgres was a member.
+            accounts.absent("ssl-cert")
 
 
 def _same_version(version: str, clusters: tuple[str, ...]) -> None:

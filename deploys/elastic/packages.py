@@ -65,6 +65,7 @@ def is_installed(program: str) -> bool:
 def removed(program: str) -> None:
     """No `program`; with the last of Elastic's, no repository either."""
     packages.removed(program)
+    push.forgotten(PUSHED)
     leaving: set[str] = host.connector_data.setdefault(_LEAVING, set())
     leaving.add(program)
     _source_unless_used(frozenset(leaving), name="No package repository elastic unless something is from it")

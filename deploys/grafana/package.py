@@ -71,6 +71,7 @@ def removed() -> None:
     sources.absent(NAME)
     files.absent(STAMP)
     files.absent(CACHE)
+    push.forgotten(CACHE)
 
 
 def _read(path: Path | None) -> bytes:

@@ -40,6 +40,7 @@ def remove() -> None:
     packages it goes with what needs it, and comes again.
     """
     files.absent(MODELS_FOLDER)
+    push.forgotten(MODELS_FOLDER)
 
 
 def supplied_model(settings: ModelSettings) -> ModelFile:

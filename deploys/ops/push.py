@@ -12,9 +12,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
-from deploys.ops.facts import IDENTITY, PathFact, PathState, PushedFact
+from deploys.ops.facts import IDENTITY, Fact, PathFact, PathState, PushedFact
 from deploys.ops.files import ownership
-from deploys.ops.shell import script
+from deploys.ops.shell import assignments, script
 from deploys.ops.stream import StreamCommand, part_of
 
 RECORDS = "/var/lib/clawd/state/pushed"
@@ -99,6 +99,45 @@ def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
     yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER)
 
 
+def forgotten(folder: str, **arguments: Any) -> OperationMeta:
+    """Nothing remembered of what was pushed or fetched into `folder`, for when that is removed."""
+    arguments.setdefault("name", f"Records of what was in {folder}")
+    return _forgotten(folder, **arguments)
+
+
+class RecordsFact(Fact):
+    """The records of files that were pushed or fetched into a folder, whether they are still there or not."""
+
+    def command(self, folder: str) -> str:
+        """A script that prints a record's path a line."""
+        return assignments(folder=folder, records=RECORDS) + _RECORDS
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The paths."""
+        return tuple(filter(None, output))
+
+
+@operation
+def _forgotten(folder: str) -> Iterator[StringCommand]:
+    found: tuple[str, ...] = host.get_fact(RecordsFact, folder=folder)
+    if found:
+        record(Change(folder, ("no longer remembered",)))
+        yield script("rm -f -- $found", found=" ".join(found))
+
+
+_RECORDS = r"""
+for record in "$records"/*; do
+    [ -f "$record" ] || continue
+    case $(sed -n 2p "$record") in "$folder"/*) echo "$record" ;; esac
+done
+"""
+
+
 def _state(dest: str) -> PathState:
     state: PathState = host.get_fact(PushedFact, path=dest, record=record_of(dest))
     return state
@@ -160,7 +199,7 @@ if [ "$file" != "$dest" ]; then
     rm -f "$dest".*.part
 fi
 mkdir -p "$(dirname "$record")"
-printf '%s %s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" > "$record"
+printf '%s %s\n%s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" "$dest" > "$record"
 """
 _UNPACK = (
     _CHECKED.replace("$file", "$part")

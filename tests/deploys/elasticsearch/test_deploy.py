@@ -22,6 +22,7 @@ from deploys.logstash.settings import settings_for as logstash_for
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.push import RecordsFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError
@@ -119,6 +120,7 @@ def removed(component: Any, *, purge: bool, others: frozenset[str] = frozenset()
         UnitFact: INSTALLED,
         PathFact: PathState("file"),
         BroughtFact: frozenset({component.NAME}),
+        RecordsFact: (),
         PackagesFact: others | {component.NAME},
         UserFact: None,
         GroupFact: None,
@@ -146,6 +148,7 @@ def test_all_removed_in_one_run_take_the_repository_along() -> None:
         UnitFact: INSTALLED,
         PathFact: PathState("file"),
         BroughtFact: frozenset({"x"}),
+        RecordsFact: (),
         PackagesFact: frozenset(elastic.PROGRAMS),
         UserFact: None,
         GroupFact: None,

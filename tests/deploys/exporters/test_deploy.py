@@ -15,6 +15,7 @@ from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.push import RecordsFact
 from deploys.registry import BY_NAME
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.tls.certificate import Installed
@@ -29,6 +30,7 @@ BARE: dict[Any, Any] = {
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
     BroughtFact: None,
+    RecordsFact: (),
     UnitFact: UnitState(),
     CertificateFact: Installed(),
     gpus.MachineFact: gpus.Machine(),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from deploys.exporters import gpu
 from deploys.ops.files import TEMPLATES
 
@@ -35,8 +37,11 @@ def test_what_nvidia_smi_tells_becomes_metrics(tmp_path: Path) -> None:
     assert "clawd_gpu_up 1" in told
 
 
-def test_a_driver_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    told = measured(tmp_path, "echo 'NVIDIA-SMI has failed' >&2; exit 9\n").splitlines()
+@pytest.mark.parametrize(
+    "smi", ["echo 'NVIDIA-SMI has failed' >&2; exit 9\n", "echo 'No devices were found'\n"]
+)
+def test_a_driver_that_does_not_answer_is_told(tmp_path: Path, smi: str) -> None:
+    told = measured(tmp_path, smi).splitlines()
     assert told == ["# TYPE clawd_gpu_up gauge", "clawd_gpu_up 0"]
 
 

@@ -9,6 +9,7 @@ from deploys.model.deploy import apply, remove
 from deploys.model.settings import ModelSettings
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.facts import PathFact, PathState, PushedFact
+from deploys.ops.push import RecordsFact
 from deploys.supplies import ModelFile, Supplies
 from inventory.errors import ArtifactError, CapacityError
 from tests.deploys.harness import Machine, Run
@@ -70,6 +71,7 @@ def test_a_file_from_nowhere_is_an_error() -> None:
 
 
 def test_removal() -> None:
-    there = {PathFact: PathState("directory", "0755", "root", "root")}
+    there = {PathFact: PathState("directory", "0755", "root", "root"), RecordsFact: ("/var/lib/clawd/r",)}
     run = Machine(facts=there).run(remove, execute=False)
-    assert [change.path for change in run.changes] == ["/var/lib/clawd/models"]
+    assert [change.diff for change in run.changes] == [("removed",), ("no longer remembered",)]
+    assert {change.path for change in run.changes} == {"/var/lib/clawd/models"}

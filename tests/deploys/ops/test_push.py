@@ -60,6 +60,18 @@ def test_pushed_whole_and_then_left_alone(source: Path, dest: Path) -> None:
     assert not again.changed
 
 
+def test_what_was_pushed_into_a_folder_is_forgotten(source: Path, dest: Path, records: Path) -> None:
+    pushed(source, dest)
+    other = dest.with_name("beside")
+    other.mkdir()
+    pushed(source, other / "model.gguf")
+    run = Machine().run(lambda: push.forgotten(str(other)))
+    assert run.predicted
+    assert [record.read_text().splitlines()[1] for record in records.iterdir()] == [str(dest)]
+    assert not Machine().run(lambda: push.forgotten(str(other))).predicted
+    assert not pushed(source, dest).predicted
+
+
 def test_cut_off_it_continues_where_it_was(source: Path, dest: Path) -> None:
     first = pushed(source, dest, Line(breaks_after=5 * PIECE))
     assert not first.succeeded
