@@ -21,9 +21,10 @@ mkdir -p {TREE}/sys/bus/pci/devices/0000:01:00.0; cd {TREE}/sys/bus/pci/devices/
 echo 0x10de > vendor; echo 0x1eb8 > device; echo 0x030200 > class
 printf %s {shlex.quote(LOAD)} > {MODPROBE}; chmod +x {MODPROBE}
 """
-# For whoever cannot be told of the tree.
+# For whoever cannot be told of the tree; and headers of the running kernel, which no repository has.
 IN_PLACE = f"""
-mkdir -p {TREE}/proc/driver
+mkdir -p {TREE}/proc/driver "/lib/modules/$(uname -r)/build"
+touch "/lib/modules/$(uname -r)/build/Makefile"
 mount --bind {TREE}/sys/bus/pci/devices /sys/bus/pci/devices
 mount --bind {TREE}/proc/driver /proc/driver
 """
