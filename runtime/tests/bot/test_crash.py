@@ -108,7 +108,8 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
         scene.redeliver_everything()
         count = sum(len(texts) for texts in scene.asked.values())
         feishu.eventually(lambda: _stored(program.database) == count, 30.0)
-        program.settle()
+        # One reply may lose its answer five times, and waits longer each time.
+        program.settle(100.0)
         assert program.terminate() == 0
 
         doubtful = _doubtful(program.database)
