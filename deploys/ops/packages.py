@@ -201,8 +201,17 @@ _REMOVE = (
     "options=\n"
     + APT
     + r"""
+fileless() {
+    systemctl list-units --all --plain --no-legend 2>/dev/null |
+        sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
+}
+before=$(fileless)
 [ ! "$packages" ] || apt "$action" -- $packages || exit 1
-# A unit that had failed is listed as such although its file is gone.
+# A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
+# nftables would take the rules of other programs along.
+systemctl daemon-reload 2>/dev/null
+fileless | grep -vxF -e "$before" | xargs -r systemctl stop
+# And one that had failed is listed as such although its file is gone.
 systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
     sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
 # What stays for the sake of others is theirs from now on.

@@ -127,7 +127,8 @@ def _forgotten(folder: str) -> Iterator[StringCommand]:
     found: tuple[str, ...] = host.get_fact(RecordsFact, folder=folder)
     if found:
         record(Change(folder, ("no longer remembered",)))
-        yield script("rm -f -- $found", found=" ".join(found))
+        forget = 'rm -f -- $found; rmdir "$records" 2>/dev/null || true'
+        yield script(forget, found=" ".join(found), records=RECORDS)
 
 
 _RECORDS = r"""

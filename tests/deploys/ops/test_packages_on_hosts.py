@@ -104,6 +104,19 @@ def test_what_was_brought_goes_unless_it_is_needed(host: WithPackages) -> None:
     assert not host.does(("remove", "one"), ("remove", "two"))
 
 
+def test_a_service_goes_with_its_package_and_takes_nothing_of_others_along(host: WithPackages) -> None:
+    """Stopped by its own file, that of nftables would flush the rules of every program."""
+    host.does(("install", "five", "nftables"))
+    host.on("systemctl start nftables; nft add table inet of_another")
+    assert host.on("systemctl is-active nftables") == "active"
+    host.does(("remove", "five"))
+    assert "nftables" not in host.on("systemctl list-units --all --plain")
+    host.does(("install", "five", "nftables"))
+    assert "table inet of_another" in host.on("nft list tables").splitlines()
+    host.on("nft flush ruleset")
+    host.does(("remove", "five"))
+
+
 def test_what_a_failed_installation_brought_goes_too(host: WithPackages) -> None:
     """A package whose configuration fails, as that of a kernel module does that cannot be built."""
     host.on(_FAILS)

@@ -70,6 +70,8 @@ def test_what_was_pushed_into_a_folder_is_forgotten(source: Path, dest: Path, re
     assert [record.read_text().splitlines()[1] for record in records.iterdir()] == [str(dest)]
     assert not Machine().run(lambda: push.forgotten(str(other))).predicted
     assert not pushed(source, dest).predicted
+    assert Machine().run(lambda: push.forgotten(str(dest.parent))).succeeded
+    assert not records.exists()
 
 
 def test_cut_off_it_continues_where_it_was(source: Path, dest: Path) -> None:
