@@ -61,10 +61,13 @@ def test_damage_of_every_component_is_named_and_exactly_that_is_repaired(life: L
         host["host"]: {re.sub("(: Push) .*", r"\1", line) for line in host["changed"]}
         for host in told["result"]["hosts"]
     }
-    assert changed == {
+    wanted = {
         host: {name for item in DAMAGES if item.host == host for name in item.operations}
         for host in life.hosts
     }
+    nothing: dict[str, set[str]] = {host: set() for host in life.hosts}
+    assert {host: wanted[host] - changed[host] for host in life.hosts} == nothing, "not repaired"
+    assert {host: changed[host] - wanted[host] for host in life.hosts} == nothing, "changed without need"
     assert failed(told["verification"]) == set()
     assert life.told("plan")["plan"]["changes"] == 0
 

@@ -136,7 +136,7 @@ def collected(item: dict[str, Any], position: Any) -> tuple[list[tuple[str, str]
                 file.tell() if not whole else (at if begin == beginning else 0) + len(whole) + 1,
             )
         now = datetime.now(UTC).isoformat()
-        found += [(now, line.decode()) for line in whole.splitlines()]
+        found += [(now, line.decode(errors="replace")) for line in whole.splitlines()]
     return found, position
 
 
@@ -146,6 +146,13 @@ def moment(entry: dict[str, Any]) -> str:
 
 def text(message: Any) -> str:
     return bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
+
+
+def keep(registry: Path, positions: dict[str, Any]) -> None:
+    """Whole, or as it was: a signal may end this at any moment."""
+    new = registry.with_suffix(".new")
+    new.write_text(json.dumps(positions))
+    new.replace(registry)
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -170,7 +177,7 @@ def run(settings: dict[str, Any]) -> None:
                 line = None
                 break
             positions[item["id"]] = after
-            registry.write_text(json.dumps(positions))
+            keep(registry, positions)
         time.sleep(1)
 
 
