@@ -14,11 +14,13 @@ class Damage:
     done: str
     named: str
     repaired: tuple[str, ...]
+    follows: tuple[str, ...] = ()
+    """What other components then have to do."""
 
     @property
     def operations(self) -> frozenset[str]:
         """The operations that repair it, and no others may be carried out."""
-        return frozenset(f"{self.component}: {name}" for name in self.repaired)
+        return frozenset((*(f"{self.component}: {name}" for name in self.repaired), *self.follows))
 
 
 SECRET, TOKEN = "/etc/clawd/secrets/console-jwt-secret", "/etc/prometheus/clawd-alerts-token"
@@ -80,7 +82,14 @@ DAMAGES = (
         "only the bots are let in",
         (f"Write {HBA}", "Service postgresql"),
     ),
-    Damage("app", "model", "chmod 666 /var/lib/clawd/models/*.gguf", "only root may write", ("Push",)),
+    Damage(
+        "app",
+        "model",
+        "chmod 666 /var/lib/clawd/models/*.gguf",
+        "only root may write",
+        ("Push",),
+        follows=("runtime: Service clawd-engine",),
+    ),
     Damage(
         "app",
         "runtime",
