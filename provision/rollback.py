@@ -2,7 +2,8 @@
 
 Before the runtime of a host changes, its settings, secrets, units and the link to its release are kept in one
 archive on the host (root only). When the run then fails there, they are put back and both services started
-with them, and the host counts as rolled back only if both run.
+with them, and the host counts as rolled back only if both run. A run that failed before it touched any of it
+leaves them running as they did.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ KEPT = (
     "var/lib/clawd/state/clawd-bot.service.stamp",
     "var/lib/clawd/state/clawd-engine.service.stamp",
 )
+SERVICES = "clawd-bot clawd-engine"
 ARCHIVE = "/var/lib/clawd/state/previous.tar"
+RUNS = "/var/lib/clawd/state/previous.runs"
+"""Which runs of the services these were: systemd numbers them."""
 
 KEEP = f"""set -eu
 umask 077
@@ -40,6 +44,7 @@ for path in {" ".join(KEPT)}; do
     if [ -e "$path" ] || [ -L "$path" ]; then there="$there $path"; fi
 done
 tar -cf {ARCHIVE}.new $there
+systemctl show --property=InvocationID {SERVICES} > {RUNS}
 mv {ARCHIVE}.new {ARCHIVE}
 echo kept
 """
@@ -48,6 +53,12 @@ echo kept
 PUT_BACK = f"""set -eu
 cd /
 tar -tf {ARCHIVE} >/dev/null
+untouched() {{
+    [ "$(systemctl show --property=InvocationID {SERVICES})" = "$(cat {RUNS})" ] &&
+    [ "$(find {" ".join(KEPT)} 2>/dev/null | sort)" = "$(tar -tf {ARCHIVE} | sed 's|/$||' | sort)" ] &&
+    tar -df {ARCHIVE} >/dev/null 2>&1
+}}
+if untouched && systemctl is-active --quiet clawd-bot; then echo untouched; exit 0; fi
 if ! tar -tf {ARCHIVE} | grep -qx etc/systemd/system/clawd-engine.service; then
     systemctl disable --now clawd-engine 2>/dev/null || true
 fi
@@ -59,9 +70,12 @@ if [ -f etc/systemd/system/clawd-engine.service ]; then systemctl restart clawd-
 systemctl restart clawd-bot
 systemctl is-active --quiet clawd-bot
 """
-"""Replaces what is there by what was kept, and starts both services with it."""
+"""Replaces what is there by what was kept, and starts both services with it.
 
-FORGET = f"rm -f {ARCHIVE}"
+Where all is as it was kept, and the services are the same runs, they are left alone; it says `untouched`.
+"""
+
+FORGET = f"rm -f {ARCHIVE} {RUNS}"
 """What was kept holds old secrets: it goes when the run on the host is over."""
 
 START_SECONDS = 900
@@ -126,5 +140,7 @@ class Rollback:
             message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
             return replace(result, status=Status.FAILED, message=message)
         why = "" if result.host in failed else f", because {', '.join(failed)} did not come up"
-        message = f"the old release and settings were put back and serve{why}"
+        untouched = "untouched" in done.stdout.split()
+        how = "had not been touched yet and serve on" if untouched else "were put back and serve"
+        message = f"the old release and settings {how}{why}"
         return replace(result, status=Status.ROLLED_BACK, message=message)

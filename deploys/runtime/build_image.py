@@ -18,11 +18,10 @@ image specification v1.2, github.com/moby/docker-image-spec.
 
 from __future__ import annotations
 
-import compileall
 import hashlib
 import io
 import json
-import py_compile
+import os
 import re
 import shutil
 import subprocess
@@ -157,14 +156,14 @@ def base_tree(root: Path, libraries: tuple[str, ...] = ()) -> None:
 
 
 def compiled(folder: Path, place: str) -> None:
-    """Python below `folder`, `place` in the image, byte-compiled; the outcome depends only on the source."""
-    compileall.compile_dir(
-        folder,
-        quiet=2,
-        stripdir=str(folder),
-        prependdir=place,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
+    """Python below `folder`, `place` in the image, byte-compiled; the outcome depends only on the source.
+
+    By a process of its own: the names that one has met before leave their mark in what it compiles next, and
+    so does the seed of its hashes. Files that do not compile are left as they are.
+    """
+    command = [sys.executable, "-m", "compileall", "-qq", "-s", str(folder), "-p", place]
+    command += ["--invalidation-mode", "unchecked-hash", str(folder)]
+    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False)
 
 
 # Layers and the archive that the engine loads
@@ -309,9 +308,10 @@ def _build(order: dict[str, str]) -> None:
     site = work / "libraries" / RELEASE_FOLDER
     site.parent.mkdir(parents=True)
     Path(order["release"]).rename(site)
-    compiled(site, f"/{RELEASE_FOLDER}")
     own = work / "own" / RELEASE_FOLDER
     own_apart(site, own)
+    for folder in (site, own):
+        compiled(folder, f"/{RELEASE_FOLDER}")
     (own.parent / "start.py").write_text(order["start"], encoding="utf-8")
     tops = tuple(Layer(work / name, work / f"{name}.tar") for name in ("libraries", "own"))
     layers = [*base["RootFS"]["Layers"], *(top.digest for top in tops)]

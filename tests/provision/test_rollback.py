@@ -16,19 +16,22 @@ CHANGING = (PlannedOperation("runtime", "Service clawd-bot", changes=True),)
 class Hosts:
     """A session whose hosts keep and put back as told."""
 
-    def __init__(self, *, unable: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, unable: tuple[str, ...] = (), untouched: tuple[str, ...] = ()) -> None:
         self.put_back: list[str] = []
         self.forgot: list[str] = []
         self._unable = unable
+        self._untouched = untouched
 
     def run(self, host: str, script: str, *, timeout: float) -> Any:
         assert timeout
+        said = "kept" if script == KEEP else ""
         if script == PUT_BACK:
             self.put_back.append(host)
+            said = "untouched" if host in self._untouched else ""
         if script == FORGET:
             self.forgot.append(host)
         succeeded = not (script == PUT_BACK and host in self._unable)
-        return SimpleNamespace(succeeded=succeeded, stdout="kept" if script == KEEP else "", stderr="no room")
+        return SimpleNamespace(succeeded=succeeded, stdout=said, stderr="no room")
 
 
 def armed(hosts: Hosts, *names: str) -> Rollback:
@@ -48,6 +51,12 @@ def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
     assert sorted(hosts.put_back) == ["bot1", "bot2"]
     assert "because bot1 did not come up" in settled[1].message
+
+
+def test_a_host_that_the_run_had_not_touched_is_told_so() -> None:
+    settled = armed(Hosts(untouched=("bot1",)), "bot1").settle((failed("bot1"),))
+    assert settled[0].status is Status.ROLLED_BACK
+    assert settled[0].message == "the old release and settings had not been touched yet and serve on"
 
 
 def test_what_came_up_is_kept_when_something_else_fails() -> None:

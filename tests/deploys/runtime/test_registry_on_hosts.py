@@ -95,8 +95,9 @@ def test_the_first_host_of_each_release_makes_and_pushes(made: Sharing) -> None:
 def test_the_login_stays_nowhere(made: Sharing) -> None:
     shown = made.run("plan", "-i", "e2e", "--json").stdout + made.run("inventory", "show", "-i", "e2e").stdout
     assert PASSWORD not in shown
+    unwritten = f"{PASSWORD[:4]}''{PASSWORD[4:]}"  # or sudo writes it to the journal: it notes this command
     for host in ("bot1", "bot2"):
-        kept = f"grep -rlsF -e {PASSWORD} /etc /opt /root /run /tmp /var/lib/clawd* /var/log || true"
+        kept = f"grep -rlsF -e {unwritten} /etc /opt /root /run /tmp /var/lib/clawd* /var/log || true"
         assert made.say(host, kept) == ""
         assert made.say(host, "ls -d /root/.docker /run/clawd-login.* 2>/dev/null || true") == ""
 
@@ -106,7 +107,8 @@ def test_others_pull_and_make_nothing(made: Sharing) -> None:
     made.say("bot2", FORGET)
     made.sharing("bot1", "bot2", "bot3")
     changed = made.up()
-    assert changed["bot1"] == set()
+    # The new host is one that fail2ban never shuts out.
+    assert {name for name in changed["bot1"] if not name.startswith("hardening: ")} == set()
     asked = made.registry.requests[before:]
     assert not [each for each in asked if each[0] in ("PUT", "POST", "PATCH")]
     pulled = {
