@@ -166,7 +166,16 @@ class Deployment:
         """What the program prints with `--json`; its exit code must be `expect`."""
         done = self.run(*words, "--json", timeout=timeout)
         assert done.returncode == expect, (
-            f"{words} ended with {done.returncode}\n{done.stderr[-6000:]}\n{done.stdout[-2000:]}"
+            f"{words} ended with {done.returncode}\n{done.stderr[-6000:]}\n{_told_of(done.stdout)}"
         )
         told: dict[str, Any] = json.loads(done.stdout)
         return told
+
+
+def _told_of(output: str) -> str:
+    """Of a result the checks that did not pass, where it has any; else its end."""
+    try:
+        checks = json.loads(output)["verification"]["checks"]
+    except (ValueError, KeyError, TypeError):
+        return output[-2000:]
+    return json.dumps([check for check in checks if check["outcome"] != "passed"], indent=1)

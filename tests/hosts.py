@@ -313,9 +313,11 @@ def on_all(check: Callable[[H], None]) -> Callable[[Mapping[str, H]], None]:
     return test
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    """Waits for the condition. Fails when it has not come about in time."""
+def until(
+    condition: Callable[[], bool], *, seconds: float = 30, otherwise: Callable[[], str] = lambda: ""
+) -> None:
+    """Waits for the condition. Fails when it has not come about in time, with what `otherwise` tells."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "did not come about in time"
+        assert time.monotonic() < deadline, f"did not come about in time {otherwise()}"
         time.sleep(0.2)

@@ -129,7 +129,7 @@ def test_telegram_is_shown_a_renewed_certificate_and_loses_no_message(made: InCo
             until(lambda: delivered(telegram, since=renewed) > 2, seconds=60)
         assert served(made) != before
         assert uploaded(telegram) == uploads + 1
-        until(lambda: people.answered() >= len(people.asked), seconds=120)
+        until(lambda: people.answered() >= len(people.asked), seconds=120, otherwise=people.unanswered)
         assert people.answered() == len(people.asked), "each once"
         failures = [each for each in telegram.get("deliveries") if each["error"]]
         deaf = failures[-1]["at"] - failures[0]["at"] if failures else 0
@@ -169,6 +169,13 @@ class Writing:
 
     def answered(self) -> int:
         return len(self._telegram.get("sent"))
+
+    def unanswered(self) -> str:
+        """Whom nobody answered, and what was tried."""
+        answered = {message["chat"]["id"] for message in self._telegram.get("sent")}
+        calls = [call for call in self._telegram.get("calls") if "error" in call]
+        failures = [each for each in self._telegram.get("deliveries") if each["error"]]
+        return f"unanswered {set(self.asked) - answered}, {calls=}, {failures=}"
 
     def _write(self) -> None:
         for chat in itertools.count(701):
