@@ -151,7 +151,7 @@ def delivered(telegram: Control, since: float) -> int:
 
 
 class Writing:
-    """People who write on Telegram, each in a chat of their own, until told to stop."""
+    """People who write on Telegram, one after another, each in a chat of their own, until told to stop."""
 
     def __init__(self, telegram: Control) -> None:
         self.asked: list[int] = []
@@ -179,7 +179,7 @@ class Writing:
 
     def _write(self) -> None:
         for chat in itertools.count(701):
-            self._telegram.post("messages", text="/help", chat={"id": chat})
+            self._telegram.post("messages", text="/help", chat={"id": chat}, from_={"id": chat})
             self.asked.append(chat)
             if self._enough.wait(0.5):
                 return
@@ -202,8 +202,10 @@ def test_a_release_that_does_not_come_up_is_put_back(made: InContainers) -> None
 
 
 def test_out_of_containers_and_back(made: InContainers) -> None:
+    for host in HOSTS:
+        assert made.ask(host, "Say hello, before.")
     rows = {host: int(made.say(host, ROWS)) for host in HOSTS}
-    assert min(rows.values()) >= 2
+    assert min(rows.values()) >= 1
     made.declared("systemd")
     made.up()
     for host in HOSTS:
