@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
@@ -20,8 +22,21 @@ def enable() -> None:
     """Patches sockets, threads and subprocesses for gevent, once. Call before anything opens sockets."""
     if not monkey.is_module_patched("socket"):
         monkey.patch_all()
+        os.close = _closing_folders_at_once(os.close)  # type: ignore[assignment]
         # Ctrl-C still reaches the main greenlet, without a traceback of whichever happened to be running.
         Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
+
+
+def _closing_folders_at_once(deferred: Callable[[int], None]) -> Callable[[int], None]:
+    """gevent's `os.close` (since 25.8.1) closes what is no regular file a little later, once others have had
+    their turn: whoever removes a tree would hold all its folders open. For a folder nobody can be waiting.
+    """
+    at_once: Callable[[int], None] = monkey.get_original("os", "close")
+
+    def close(fd: int) -> None:
+        (at_once if stat.S_ISDIR(os.fstat(fd).st_mode) else deferred)(fd)
+
+    return close
 
 
 def outcomes(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T | Exception]:

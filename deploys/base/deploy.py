@@ -75,7 +75,8 @@ def remove() -> None:
     _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
     _no_operators()
     packages.removed("base")
-    files.absent(upgrades.RECORD)
+    for path in (upgrades.RECORD, upgrades.KNOWN):
+        files.absent(path)
     for folder in FOLDERS:
         _empty_folder(folder, name=f"No folder {folder}")
     _group_without_users("clawd", name="No group clawd")

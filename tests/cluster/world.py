@@ -18,9 +18,8 @@ from tests.platforms import MODEL_PORT
 from tests.standins.control import Control
 
 ROLES = {"front": "nginx", "app1": "runtime", "app2": "runtime", "data": "database"}
-PAUSE = 0.1
-"""Seconds between two messages on each platform. Two cores carry four hosts, the laptop, the stand-ins
-and the model; enough is left that examining all hosts at once (5 s of both cores) delays no answer by 3 s."""
+PAUSE = 0.05
+"""Seconds between two messages on each platform: what two cores carry, hosts and stand-ins together."""
 
 
 def layout_for_cluster(folder: Path) -> Layout:

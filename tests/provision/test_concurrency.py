@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import gevent
 import pytest
@@ -69,3 +71,27 @@ def test_the_first_error_in_order_is_raised_after_all_have_ended() -> None:
     with pytest.raises(ValueError, match="2"):
         for_each([1, 2, 3, 4], function)
     assert sorted(ended) == [1, 2, 3, 4]
+
+
+def test_who_removes_a_tree_holds_few_of_its_folders_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gevent.sleep(0)
+    for number in range(200):
+        (tmp_path / "tree" / str(number)).mkdir(parents=True)
+    most, rmdir = 0, os.rmdir
+
+    def counted(path: str, *, dir_fd: int | None = None) -> None:
+        nonlocal most
+        most = max(most, open_files())
+        rmdir(path, dir_fd=dir_fd)
+
+    before = open_files()
+    monkeypatch.setattr(os, "rmdir", counted)
+    monkeypatch.setattr(os, "supports_dir_fd", {*os.supports_dir_fd, counted})
+    shutil.rmtree(tmp_path / "tree")
+    assert most < before + 10
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from deploys.ops import upgrades
-from deploys.ops.upgrades import LONGEST_DAYS, Pending, Updates, current, reason
+from deploys.ops.upgrades import LONGEST_DAYS, Pending, PendingFact, Updates, current, reason
 from tests.deploys.harness import Machine, Run
 
 SIMULATED = """\
@@ -29,7 +30,11 @@ ALL = (*SECURITY[:2], "base-files=12.4+deb12u12", "tzdata=2025b-0", SECURITY[2])
 APT_GET = """#!/bin/sh
 cd "$(dirname "$0")"
 case "$*" in
-    *" -s "*|"-s "*) [ -f read ] && [ ! -f upgraded ] && cat simulated; exit 0 ;;
+    *" -s "*|"-s "*)
+        echo >> simulations
+        [ ! -f mute ] || exit 100
+        [ -f read ] && [ ! -f upgraded ] && cat simulated
+        exit 0 ;;
     *" update"*) echo "$*" >> asked; [ ! -f unreachable ] || exit 100; touch read ;;
     *" install "*) echo "$*" >> asked; [ ! -f broken ] || exit 100; touch upgraded ;;
 esac
@@ -54,6 +59,9 @@ class Apt:
         monkeypatch.setenv("PATH", f"{self.folder}:/usr/bin:/bin")
         monkeypatch.setattr(upgrades, "RECORD", str(self.record))
         monkeypatch.setattr(upgrades, "DAILY", str(self.daily))
+        monkeypatch.setattr(upgrades, "KNOWN", str(folder / "state" / "pending"))
+        # Of what apt keeps, all that the stand-in has: whether it has read an index and upgraded.
+        monkeypatch.setattr(upgrades, "INPUTS", f"{self.folder}/read {self.folder}/upgraded")
 
     def says(self, name: str) -> None:
         (self.folder / name).touch()
@@ -67,6 +75,13 @@ class Apt:
 
     def run(self, updates: Updates = "security") -> Run:
         return Machine().run(lambda: current(updates))
+
+    def pending(self, updates: Updates = "security") -> tuple[str, ...]:
+        """What the host says it lacks."""
+        shown = subprocess.run(
+            ["sh", "-c", PendingFact().command(updates)], capture_output=True, text=True, check=True
+        )
+        return PendingFact().process(shown.stdout.splitlines()).packages
 
     def asked(self, name: str = "asked") -> list[str]:
         path = self.folder / name
@@ -100,6 +115,28 @@ def test_what_there_is_is_counted_and_named_in_the_plan(apt: Apt) -> None:
     apt.says("read")
     (change,) = apt.run().changes
     assert change.diff == (f"upgrade 3 packages: {' '.join(SECURITY)}",)
+
+
+def test_apt_is_asked_again_when_what_it_answers_by_has_changed(apt: Apt) -> None:
+    apt.current_days_ago(1)
+    apt.says("read")
+    first = apt.pending()
+    assert apt.pending() == first == SECURITY
+    assert len(apt.asked("simulations")) == 1
+    assert apt.pending("all") == ALL, "another question"
+    apt.says("upgraded")
+    assert apt.pending() == ()
+    assert apt.pending() == ()
+    assert len(apt.asked("simulations")) == 3
+
+
+def test_an_answer_that_apt_did_not_give_is_not_kept(apt: Apt) -> None:
+    apt.current_days_ago(1)
+    apt.says("read")
+    apt.says("mute")
+    assert apt.pending() == ()
+    (apt.folder / "mute").unlink()
+    assert apt.pending() == SECURITY
 
 
 def test_an_index_that_nobody_reads_is_read(apt: Apt) -> None:
