@@ -53,12 +53,16 @@ echo kept
 PUT_BACK = f"""set -eu
 cd /
 tar -tf {ARCHIVE} >/dev/null
+serving() {{
+    systemctl is-active --quiet clawd-bot || return
+    [ ! -f etc/systemd/system/clawd-engine.service ] || systemctl is-active --quiet clawd-engine
+}}
 untouched() {{
     [ "$(systemctl show --property=InvocationID {SERVICES})" = "$(cat {RUNS})" ] &&
     [ "$(find {" ".join(KEPT)} 2>/dev/null | sort)" = "$(tar -tf {ARCHIVE} | sed 's|/$||' | sort)" ] &&
     tar -df {ARCHIVE} >/dev/null 2>&1
 }}
-if untouched && systemctl is-active --quiet clawd-bot; then echo untouched; exit 0; fi
+if untouched && serving; then echo untouched; exit 0; fi
 if ! tar -tf {ARCHIVE} | grep -qx etc/systemd/system/clawd-engine.service; then
     systemctl disable --now clawd-engine 2>/dev/null || true
 fi
@@ -139,7 +143,7 @@ class Rollback:
         if not done.succeeded:
             message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
             return replace(result, status=Status.FAILED, message=message)
-        why = "" if result.host in failed else f", because {', '.join(failed)} did not come up"
+        why = "" if result.host in failed else f", because the run failed on {', '.join(failed)}"
         untouched = "untouched" in done.stdout.split()
         how = "had not been touched yet and serve on" if untouched else "were put back and serve"
         message = f"the old release and settings {how}{why}"

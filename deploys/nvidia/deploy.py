@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from deploys.nvidia.cuda import Cuda, cuda_for
 from deploys.nvidia.driver import PACKAGES, driving, headers
 from deploys.nvidia.gpus import Machine, MachineFact, Modules
-from deploys.nvidia.reboot import loaded
+from deploys.nvidia.reboot import REBOOTED, REBOOTING, loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.ops import files, packages, services, sources, units
 from deploys.settings import settings_of
@@ -82,6 +82,8 @@ def remove() -> None:
     sources.absent(DRIVER)
     services.forgotten("nvidia-persistenced.service")
     files.absent(SKIPPED)
+    files.absent(REBOOTING)
+    files.absent(REBOOTED)
 
 
 def engine_cuda(machine: Machine, branch: int, wanted: str | None) -> Cuda:

@@ -18,6 +18,10 @@ from inventory.errors import ClawdError
 
 PATIENCE = 600
 """Seconds that a host gets to come back: servers test their memory first."""
+REBOOTING = "/var/lib/clawd/state/nvidia.rebooting"
+"""Which boot was ended, and for which driver."""
+REBOOTED = "/run/clawd-nvidia.rebooted"
+"""The driver for whose sake the host was booted, and which it does not have all the same."""
 RECONNECTED = "clawd_reconnected"
 """Key of `host.connector_data` under which functions may stand that take up what the old connection held."""
 
@@ -28,7 +32,8 @@ def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
     So does one that the system waits for on account of a kernel or of the driver's own packages.
 
     With `ask` the operation fails where only a reboot helps, and says so; the run after the reboot goes on.
-    With `never` it changes nothing then.
+    With `never` it changes nothing then. With `auto` it fails where the reboot did not help, and reboots no
+    second time for the same driver.
     """
     return _loaded(reboot, root, name="Driver in the kernel")
 
@@ -45,7 +50,7 @@ def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
         "never": "load it if possible",
     }
     record(Change("NVIDIA driver", (f"{then[reboot]} ({why})",)))
-    yield script(_LOAD, root=root, reboot=reboot)
+    yield _script(_LOAD, root, reboot)
     if reboot == "auto":
         yield RebootCommand(root)
 
@@ -62,41 +67,69 @@ is_loaded() {
     [ "$running" = "$wanted" ]
 }
 asked=$(reboot_asked "$root")
+boot=$(cat /proc/sys/kernel/random/boot_id)
 """
 )
-_LOAD = (
-    _LOADED
-    + r"""
+_LOAD_OR_SAY = r"""
+if read -r before driver 2>/dev/null <"$rebooting" && [ "$before" != "$boot" ]; then
+    echo "$driver" > "$rebooted"
+    rm "$rebooting"
+fi
+is_loaded && rm -f "$rebooted"
 is_loaded && [ ! "$asked" ] && exit
 refused=
 if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
     modprobe nvidia || refused=yes
     is_loaded && [ ! "$asked" ] && exit
 fi
-[ "$reboot" = ask ] || exit 0
+again='reboot the host and run again, or write `nvidia.reboot: auto`, or `never` to go on without'
+if [ "$reboot" = never ]; then
+    exit
+elif [ "$reboot" = auto ]; then
+    ! is_loaded && [ "$(cat "$rebooted" 2>/dev/null)" = "$wanted" ] || exit 0
+    again='it is not rebooted again: mend that, reboot it, run again; or write `nvidia.reboot: never`'
+fi
 if is_loaded; then
     echo "the system asks for a reboot ($root/run/reboot-required: $asked)" >&2
-    echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
-    exit 1
-fi
-if [ "$refused" ]; then
+elif [ "$refused" ]; then
     echo "driver $wanted is installed, and kernel $(uname -r) does not load it: modprobe says why, and" \
         "\`dkms status\` for which kernels it was built" >&2
+elif [ "$reboot" = auto ]; then
+    echo "driver $wanted is installed, and a reboot did not bring it (now: ${running:-nouveau}):" \
+        "\`dkms status\` says for which kernels it was built, \`lsinitramfs\` what is loaded before it" >&2
 else
     echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
 fi
-echo "reboot the host and run again, or write \`nvidia.reboot: auto\`, or \`never\` to go on without" >&2
+echo "$again" >&2
 exit 1
 """
-)
+_LOAD = _LOADED + _LOAD_OR_SAY
 _REBOOT_IF_NEEDED = (
     _LOADED
     + r"""
 is_loaded && [ ! "$asked" ] && { echo loaded; exit; }
 systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl reboot >&2 || exit 1
-cat /proc/sys/kernel/random/boot_id
+mkdir -p "${rebooting%/*}"
+echo "$boot $wanted" > "$rebooting"
+echo "$boot"
 """
 )
+# Modules are still being loaded when sshd answers.
+_REBOOTED = (
+    _LOADED
+    + r"""
+for _ in $(seq 60); do
+    is_loaded && break
+    case $(systemctl is-system-running 2>/dev/null) in running | degraded | maintenance) break ;; esac
+    sleep 2
+done
+"""
+    + _LOAD_OR_SAY
+)
+
+
+def _script(body: str, root: str, reboot: str = "auto") -> StringCommand:
+    return script(body, root=root, reboot=reboot, rebooting=REBOOTING, rebooted=REBOOTED)
 
 
 class RebootCommand(StringCommand):  # type: ignore[misc]
@@ -111,8 +144,11 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
         self.root = root
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        """Returns when the host is back with another boot id. Errors are lines of the output."""
-        asked = script(_REBOOT_IF_NEEDED, root=self.root)
+        """Returns when the host is back with another boot id, and has the driver.
+
+        Errors are lines of the output.
+        """
+        asked = _script(_REBOOT_IF_NEEDED, self.root)
         succeeded, output = host.run_shell_command(asked, **connector_arguments)
         boot = output.stdout.strip()
         if not succeeded or boot == "loaded":
@@ -122,7 +158,12 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
         host.disconnect()
         while time.monotonic() < deadline:
             if self._is_back(host, boot):
-                return self._taken_up(host)
+                succeeded, output = self._taken_up(host)
+                if not succeeded:
+                    return succeeded, output
+                loads = _script(_REBOOTED, self.root)
+                succeeded, output = host.run_shell_command(loads, **connector_arguments)
+                return succeeded, output
             time.sleep(2)
         text = f"the host did not come back within {PATIENCE} s after its reboot: look at its console"
         return False, CommandOutput([OutputLine("stderr", text)])

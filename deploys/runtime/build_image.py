@@ -159,11 +159,17 @@ def compiled(folder: Path, place: str) -> None:
     """Python below `folder`, `place` in the image, byte-compiled; the outcome depends only on the source.
 
     By a process of its own: the names that one has met before leave their mark in what it compiles next, and
-    so does the seed of its hashes. Files that do not compile are left as they are.
+    so does the seed of its hashes. Files that do not compile are left as they are; a process that was killed
+    before it ended raises `subprocess.CalledProcessError`.
     """
     command = [sys.executable, "-m", "compileall", "-qq", "-s", str(folder), "-p", place]
     command += ["--invalidation-mode", "unchecked-hash", str(folder)]
-    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False)
+    # This program's own output is the image's name, and nothing else.
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": "0"}, stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode not in (0, 1):
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 # Layers and the archive that the engine loads

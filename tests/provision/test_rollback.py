@@ -50,7 +50,7 @@ def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
     assert sorted(hosts.put_back) == ["bot1", "bot2"]
-    assert "because bot1 did not come up" in settled[1].message
+    assert "because the run failed on bot1" in settled[1].message
 
 
 def test_a_host_that_the_run_had_not_touched_is_told_so() -> None:

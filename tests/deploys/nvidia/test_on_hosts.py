@@ -170,6 +170,21 @@ def test_a_kernel_that_does_not_load_the_driver(host: WithGpu) -> None:
     assert "starts with the next boot" not in told
 
 
+def test_a_reboot_that_does_not_help_is_not_repeated(host: WithGpu) -> None:
+    """As where the initial file system loads another driver."""
+    older, right = (shlex.quote(LINE.format(version)) for version in ("575.57.08", "580.95.05"))
+    host.on(f"echo {older} > {VERSION}")
+    boot = host.on("cat /proc/sys/kernel/random/boot_id")
+    said = "driver 580.95.05 is installed, and a reboot did not bring it (now: 575.57.08)"
+    assert said in host.told(reboot="auto")
+    rebooted = host.on("cat /proc/sys/kernel/random/boot_id")
+    assert rebooted != boot
+    assert said in host.told(reboot="auto")
+    assert host.on("cat /proc/sys/kernel/random/boot_id") == rebooted, "it was rebooted again"
+    host.on(f"echo {right} > {VERSION}; rm -rf {TREE}/dev; systemctl restart clawd-gpu")
+    assert host.up(reboot="auto") == frozenset()
+
+
 def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     older = shlex.quote(LINE.format("575.57.08"))
     host.on(f"echo {older} > {VERSION}")

@@ -1,8 +1,11 @@
-"""A host that comes back within a run, told by a connection that is none."""
+"""A host that comes back within a run, told by a connection that is none; and what is decided on it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from deploys.nvidia import reboot
 from deploys.nvidia.reboot import RECONNECTED, RebootCommand
 from inventory.errors import LockHeldError
+from tests.deploys.nvidia.presented import LINE
 
 
 class Host:
@@ -58,3 +62,78 @@ def test_without_a_reboot_nothing_is_taken_up() -> None:
 
 def test_plain_pyinfra_has_nothing_to_take_up() -> None:
     assert RebootCommand("").execute(None, Host(), {})[0]
+
+
+class Kernel:
+    """A machine with driver 580.95.05 installed and `loaded` in its kernel; nothing loads by modprobe."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, loaded: str) -> None:
+        self.folder = folder
+        programs = {"dpkg-query": "echo installed 580.95.05-1", "modprobe": "exit 1", "systemd-run": "exit 0"}
+        for name, text in programs.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        monkeypatch.setattr(reboot, "REBOOTING", str(folder / "state" / "rebooting"))
+        monkeypatch.setattr(reboot, "REBOOTED", str(folder / "rebooted"))
+        self.loads(loaded)
+
+    def loads(self, version: str) -> None:
+        kernel = self.folder / "proc/driver/nvidia/version"
+        kernel.parent.mkdir(parents=True, exist_ok=True)
+        kernel.write_text(LINE.format(version) if version else "")
+
+    def run(self, body: str, reboot_how: str = "auto") -> subprocess.CompletedProcess[str]:
+        command = str(reboot._script(body, str(self.folder), reboot_how))
+        path = f"{self.folder}:{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, check=False, env={"PATH": path}
+        )
+
+    def boots(self) -> None:
+        """What is kept on the disk tells of a boot before; what lay in /run is gone."""
+        noted = Path(reboot.REBOOTING)
+        if noted.exists():
+            noted.write_text(noted.read_text().replace(BOOT, "another-boot"))
+        Path(reboot.REBOOTED).unlink(missing_ok=True)
+
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@pytest.mark.parametrize("loaded", ["575.57.08", ""])
+def test_a_host_that_was_rebooted_in_vain_is_not_again(
+    loaded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the run that rebooted it was there when it came back."""
+    kernel = Kernel(tmp_path, monkeypatch, loaded)
+    assert kernel.run(reboot._LOAD).returncode == 0, "a reboot may help"
+    assert kernel.run(reboot._REBOOT_IF_NEEDED).stdout.strip() == BOOT
+    assert kernel.run(reboot._LOAD).returncode == 0, "it is still the boot before"
+    kernel.boots()
+    for _ in range(2):
+        told = kernel.run(reboot._LOAD)
+        assert told.returncode == 1
+        assert "it is not rebooted again" in told.stderr
+    kernel.boots()
+    assert kernel.run(reboot._LOAD).returncode == 0, "somebody has mended it, perhaps"
+
+
+def test_what_a_reboot_brought_is_not_held_against_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(tmp_path, monkeypatch, "575.57.08")
+    kernel.run(reboot._REBOOT_IF_NEEDED)
+    kernel.boots()
+    kernel.loads("580.95.05")
+    assert kernel.run(reboot._REBOOTED).returncode == 0
+    kernel.loads("590.44.01")
+    assert kernel.run(reboot._LOAD).returncode == 0
+
+
+@pytest.mark.parametrize(("how", "code"), [("ask", 1), ("never", 0)])
+def test_without_leave_it_is_not_rebooted(
+    how: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Kernel(tmp_path, monkeypatch, "575.57.08").run(reboot._LOAD, how)
+    assert done.returncode == code
+    assert ("reboot the host and run again" in done.stderr) is (how == "ask")

@@ -32,7 +32,7 @@ cd "$(dirname "$0")"
 case "$*" in
     *" -s "*|"-s "*)
         echo >> simulations
-        [ ! -f mute ] || exit 100
+        [ ! -f mute ] || { echo "E: Unmet dependencies." >&2; exit 100; }
         [ -f read ] && [ ! -f upgraded ] && cat simulated
         exit 0 ;;
     *" update"*) echo "$*" >> asked; [ ! -f unreachable ] || exit 100; touch read ;;
@@ -78,10 +78,13 @@ class Apt:
 
     def pending(self, updates: Updates = "security") -> tuple[str, ...]:
         """What the host says it lacks."""
+        return self.look(updates).packages
+
+    def look(self, updates: Updates = "security") -> Pending:
         shown = subprocess.run(
             ["sh", "-c", PendingFact().command(updates)], capture_output=True, text=True, check=True
         )
-        return PendingFact().process(shown.stdout.splitlines()).packages
+        return PendingFact().process(shown.stdout.splitlines())
 
     def asked(self, name: str = "asked") -> list[str]:
         path = self.folder / name
@@ -134,9 +137,32 @@ def test_an_answer_that_apt_did_not_give_is_not_kept(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     apt.says("mute")
-    assert apt.pending() == ()
+    assert apt.look() == Pending(days=1, told=False)
     (apt.folder / "mute").unlink()
     assert apt.pending() == SECURITY
+
+
+def test_an_apt_that_cannot_tell_fails_the_run(apt: Apt) -> None:
+    """As one whose packages lack what they depend on: it would take no security update, either."""
+    apt.current_days_ago(1)
+    apt.says("mute")
+    run = apt.run()
+    assert run.changes[0].diff == ("read the mirrors' index: apt cannot say which updates there are",)
+    assert not run.succeeded
+    assert "Unmet dependencies" in run.output
+    assert len(apt.asked()) == 1, "nothing is installed"
+
+
+def test_an_answer_of_another_version_or_a_half_written_one_is_not_taken(apt: Apt) -> None:
+    apt.current_days_ago(1)
+    apt.says("read")
+    assert apt.pending() == SECURITY
+    kept = apt.record.with_name("pending")
+    for text in ("", "x", kept.read_text().replace("  -", "", 1)):
+        kept.write_text(text)
+        assert apt.pending() == SECURITY
+    assert len(apt.asked("simulations")) == 4
+    assert [path.name for path in kept.parent.iterdir() if path.name.startswith("pending")] == ["pending"]
 
 
 def test_an_index_that_nobody_reads_is_read(apt: Apt) -> None:
@@ -166,5 +192,6 @@ def test_what_fails_is_tried_again(apt: Apt, trouble: str) -> None:
 def test_reasons() -> None:
     assert reason(Pending()) == ()
     assert reason(Pending(days=LONGEST_DAYS)) == ()
+    assert len(reason(Pending(told=False))) == 1
     assert reason(Pending(("a=1",))) == ("upgrade 1 package: a=1",)
     assert len(reason(Pending(("a=1", "b=2"), None))) == 2
