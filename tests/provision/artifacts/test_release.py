@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from provision.artifacts.engine_wheel import EngineWheel
 from provision.artifacts.kind import HostKind
 from provision.artifacts.release import needed_at_run_time, release_for
 from provision.artifacts.runtime_source import RuntimeSource
+from tests.timing import least_seconds
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE = HostKind("x86_64", (3, 13), (2, 41))
@@ -67,10 +67,15 @@ def test_a_release_is_made_once_and_again_when_it_was_damaged(
     for file in only_local_index.iterdir():
         file.unlink()
     told: list[str] = []
-    started = time.perf_counter()
-    second = release_for(BOOKWORM, engine, cache, source=source, progress=lambda m, f=None: told.append(m))
-    assert (second, told) == (first, [])
-    assert time.perf_counter() - started < 0.2
+
+    def again() -> None:
+        assert (
+            release_for(BOOKWORM, engine, cache, source=source, progress=lambda m, f=None: told.append(m))
+            == first
+        )
+
+    assert least_seconds(again) < 0.2
+    assert told == []
     first.archive.archive.write_bytes(b"short")
     assert release_for(BOOKWORM, engine, cache, source=source) == first
     assert first.archive.archive.stat().st_size == first.archive.size

@@ -18,6 +18,7 @@ from provision.sandbox import Layout, process
 from provision.sandbox.host import HostState
 from provision.sandbox.nspawn import serves_below
 from tests.hosts import on_hosts
+from tests.timing import least_seconds
 
 pytestmark = on_hosts(seconds=300)
 
@@ -80,9 +81,11 @@ def test_a_services_memory_limit_is_enforced(box: Layout) -> None:
 def test_a_second_up_changes_nothing_and_is_quick(box: Layout) -> None:
     first = sandbox.up(layout=box)
     before = boot_id("bot1", box)
-    began = time.monotonic()
-    assert sandbox.up(layout=box) == first
-    assert time.monotonic() - began < 2
+
+    def again() -> None:
+        assert sandbox.up(layout=box) == first
+
+    assert least_seconds(again) < 2
     assert boot_id("bot1", box) == before
 
 
