@@ -359,7 +359,7 @@ def running(
     with in_json(as_json), RunLog(command) as log:
         try:
             loaded = loaded_from(inventory_name)
-            selection = Selection(split(limit), split(tags))
+            selection = Selection(split("--limit", limit), split("--tags", tags))
             with TerminalProgress(stderr_console()) as screen:
                 yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
@@ -449,9 +449,14 @@ def typed_lines() -> Iterator[str]:
         yield text
 
 
-def split(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names given as `a,b` or repeated."""
-    return tuple(name for value in values for name in value.split(",") if name)
+def split(option: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given as `a,b` or repeated; an option without any is refused: none would mean everything."""
+    names = tuple(name for value in values for name in value.split(",") if name)
+    if values and not names:
+        raise ClawdError(
+            f"{option} names nothing", advice=f"write a name after {option}, or leave it out to mean all"
+        )
+    return names
 
 
 def print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from inventory.source import KeyPath, Place, Source
 
 PATTERN_WORDS = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
+    r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$": "a login of letters, digits, `.`, `_`, `@` and `-`, at most 64",
     r"^[a-z_][a-z0-9_-]{0,31}$": "a login of lower-case letters, digits, `_` and `-`, at most 32",
     r"^[0-9]+[KMG]$": "a whole number followed by K, M or G, such as 500M",
     r"^[0-9]+[km]$": "a whole number followed by k or m, such as 1m",
@@ -229,7 +231,8 @@ def _text_advice(spot: Spot | None, value: Any) -> str:
     if spot and spot.is_secret:
         return "give it by !age, !env, !cmd or !file"
     for limit in spot.constraints if spot else ():
-        if pattern := getattr(limit, "pattern", None):
+        pattern = getattr(limit, "pattern", None)
+        if pattern and not (isinstance(value, int) and re.search(pattern, str(value))):
             return f"write {PATTERN_WORDS[pattern]}"
     return "write a text" if isinstance(value, dict | list | None) else f'write "{value}" in quotes'
 

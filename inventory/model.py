@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Name, Network, Port, Size
+from inventory.declared import Declared, Login, Name, Network, Port, Size
 from inventory.sections.database import Database
 from inventory.sections.disk import Disk
 from inventory.sections.docker import Docker
@@ -38,7 +38,7 @@ class Bastion(Declared):
         None, description="A host of this file; address, user, port and keys are those declared there."
     )
     address: str | None = Field(None, description="Name or address of a jump host that is not in this file.")
-    user: str | None = Field(None, description="Login there; the host's own user by default.")
+    user: Login | None = Field(None, description="Login there; the host's own user by default.")
     port: Port = Field(22, description="SSH port.")
     ssh_key: Path | None = Field(None, description="Private key file; the host's own by default.")
     host_key: str | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
@@ -48,7 +48,7 @@ class Host(Declared):
     """One server."""
 
     address: str = Field(description="Name or IP address to reach it by.")
-    user: str = Field("root", description="Login; sudo is used when it is not root.")
+    user: Login = Field("root", description="Login; sudo is used when it is not root.")
     port: Port = Field(22, description="SSH port.")
     ssh_key: Path | None = Field(None, description="Private key file; agent and ~/.ssh by default.")
     host_key: str | None = Field(

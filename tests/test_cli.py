@@ -106,6 +106,17 @@ def test_an_unknown_component_or_host_is_refused_before_any_connection(
     assert secret not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--limit", "--tags"])
+@pytest.mark.parametrize("value", ["", ","])
+def test_an_option_without_a_name_does_not_mean_everything(tmp_path: Path, option: str, value: str) -> None:
+    """As a script gives it whose variable is not set."""
+    inventory(tmp_path)
+    done = cli("remove", "-y", "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 1
+    assert f"{option} names nothing" in done.stderr
+    assert "cannot be reached" not in done.stderr
+
+
 def test_a_host_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("plan", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)

@@ -66,6 +66,12 @@ CASES: Cases = {
         "`hosts.bot1.user` is `5`, the wrong type",
         'write "5" in quotes',
     ),
+    "more than a login, which ssh would read as an option": (
+        "    roles:",
+        "    user: ‸-oProxyCommand=x\n    roles:",
+        "`hosts.bot1.user` is `-oProxyCommand=x`, which is malformed",
+        "write a login of letters, digits, `.`, `_`, `@` and `-`, at most 64",
+    ),
     "number for size": (
         "memory_max: 1G",
         "memory_max: ‸1024",
