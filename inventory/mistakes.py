@@ -33,12 +33,11 @@ PATTERN_WORDS = {
     r"^[^@ ]+@[^@ ]+$": "an address such as ops@example.com",
     r"^[a-z0-9-]+$": "lower-case letters, digits and hyphens",
     r"^[^:\s]+$": "a name without colons and spaces",
-    r"^https?://\S+[^/\s]$": "an address that begins with http(s):// and ends without a slash",
-    r"^https?://[^@\s\"]+[^/\s\"]$": "an address that begins with http(s):// and ends without a slash",
+    r"^https?://[^@\s\"]+[^/\s\"]$": "an address http(s)://… without a login and a slash at its end",
     r"^https?://[^@/\s\"]+/?$": "an address such as http://proxy.example.com:3128, without login or path",
     r"^/[\w./-]+[\w]$": "the path of a folder that begins with /, such as /srv/docker",
     r"^[0-9]+[kmg]$": "a whole number followed by k, m or g, such as 20m",
-    r"^[a-z0-9][\w./:@-]+$": "the name of an image, such as registry.internal/python:3.11-slim",
+    r"^[a-z0-9][\w./:-]+(@sha256:[0-9a-f]{64})?$": "an image, such as registry.internal/python:3.11-slim",
     r"^[a-z0-9][\w.:-]*(/[a-z0-9._-]+)*$": "a registry and a folder in it, such as registry.internal/bots",
     r"^9\.[0-9]+\.[0-9]+$": "a version of the 9 series, such as 9.4.9",
     r"^[0-9A-F]{40}$": "the 40 hexadecimal digits (upper case) of a key's fingerprint",
@@ -82,7 +81,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: Any, limit: int = 40) -> str:
-    """A value that is no secret, short enough for a message."""
+    """A value that is no secret, short enough for a message; without a login that stands in an address."""
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
@@ -90,7 +89,7 @@ def shown(value: Any, limit: int = 40) -> str:
     if value is None:
         return "empty"
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    text = " ".join(text.split())
+    text = re.sub(r"\S*:\S*@", "…@", " ".join(text.split()))
     return f"`{text if len(text) <= limit else text[: limit - 1] + '…'}`"
 
 

@@ -35,7 +35,7 @@ class Docker(Declared):
     )
     repository: str = Field(
         "https://download.docker.com/linux",
-        pattern=r"^https?://\S+[^/\s]$",
+        pattern=r"^https?://[^@\s\"]+[^/\s\"]$",
         description="Docker's repository or a mirror; /debian or /ubuntu is added. With `source: docker`.",
     )
     key: Path | None = Field(
@@ -57,7 +57,7 @@ class Docker(Declared):
     no_proxy: tuple[str, ...] = Field((), description="Names and networks reached without the proxy.")
     base_image: str | None = Field(
         None,
-        pattern=r"^[a-z0-9][\w./:@-]+$",
+        pattern=r"^[a-z0-9][\w./:-]+(@sha256:[0-9a-f]{64})?$",
         description="Image with Python that the runtime's is built on, pulled from a registry; "
         "when absent, one is made of the host's own Python, without any registry.",
     )

@@ -72,6 +72,18 @@ CASES: Cases = {
         "`hosts.bot1.user` is `-oProxyCommand=x`, which is malformed",
         "write a login of letters, digits, `.`, `_`, `@` and `-`, at most 64",
     ),
+    "password in an address, which is not shown": (
+        "models:",
+        "docker: {enabled: true, proxy: ‸'http://u:pAsSw0rd@proxy:3128'}\nmodels:",
+        "`docker.proxy` is `…@proxy:3128`, which is malformed",
+        "write an address such as http://proxy.example.com:3128, without login or path",
+    ),
+    "password in the address of Docker's repository": (
+        "models:",
+        "docker: {enabled: true, source: docker, key: open, repository: ‸'https://u:pAsSw0rd@m.example'}\nmodels:",
+        "`docker.repository` is `…@m.example`, which is malformed",
+        "write an address http(s)://… without a login and a slash at its end",
+    ),
     "number for size": (
         "memory_max: 1G",
         "memory_max: ‸1024",
