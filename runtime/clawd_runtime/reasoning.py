@@ -1,0 +1,359 @@
+"""Separates what a model thinks from what it answers, while the text arrives.
+
+Models mark their reasoning in one of three ways, and providers pass the marks on as they are:
+
+- a pair of tags: `<think>…</think>` and its relatives (`TAGS`). Where the chat template writes the opening
+  tag into the prompt, or a provider removes it, only the closing tag arrives;
+- channels of gpt-oss: `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
+  (https://github.com/openai/harmony/blob/main/docs/format.md);
+- the same channels after a server has removed the control tokens: `analysis…assistantfinal…`.
+
+A tag inside Markdown code or between quotation marks is part of the answer: somebody asked about the tag.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+TAGS: dict[str, str] = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "<longcat_think>": "</longcat_think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    "<|channel>thought": "<channel|>",
+    "<unused94>thought": "<unused95>",
+}
+"""Opening and closing tags, compared without regard to case."""
+
+_SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite; at the beginning only
+_STARTING = {sentence.lower() for sentence in _SENTENCES}
+_PAIRS = {opening.lower(): closing.lower() for opening, closing in (TAGS | _SENTENCES).items()}
+_CLOSINGS = {closing.lower() for closing in TAGS.values()}
+
+# Around the answer itself, after reasoning: dropped.
+_WRAPPERS = {
+    "<answer>": "</answer>",
+    "<response>": "</response>",
+    "<output>": "</output>",
+    "<|begin_of_solution|>": "<|end_of_solution|>",
+    "<|start_response|>": "<|end_response|>",
+}
+
+_START, _CHANNEL = "<|start|>", "<|channel|>"
+_HEADER = (_START, _CHANNEL)
+_MESSAGE = "<|message|>"
+_ENDS = ("<|end|>", "<|return|>", "<|call|>")
+_HARMONY = (*_HEADER, _MESSAGE, *_ENDS)
+_LONGEST_HEADER = 256
+_STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
+
+_QUOTES = "`\"'“”‘’«»「」『』"
+_FENCE = re.compile(r" {0,3}(?:```|~~~)")
+
+
+class _Markers:
+    """A set of texts to look for, of which none begins with another."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = tuple(sorted({text.lower() for text in texts}))
+        self._found = re.compile("|".join(map(re.escape, self.texts)), re.IGNORECASE)
+        self._beginnings = {text[:size] for text in self.texts for size in range(1, len(text))}
+        self._longest = max(map(len, self.texts)) - 1
+
+    def find(self, text: str) -> tuple[int, str] | None:
+        """Return where the first of them stands in `text`, and which it is, in lower case."""
+        found = self._found.search(text)
+        return (found.start(), found[0].lower()) if found else None
+
+    def written(self, text: str) -> frozenset[str]:
+        """Return those that stand in `text`, as they are written there."""
+        return frozenset(self._found.findall(text))
+
+    def unfinished(self, text: str) -> int:
+        """Return how many characters at the end of `text` may be the beginning of one of them."""
+        longest = min(self._longest, len(text))
+        return next((size for size in range(longest, 0, -1) if text[-size:].lower() in self._beginnings), 0)
+
+
+_IN_ANSWER = _Markers([
+    *_PAIRS, *_CLOSINGS, *_WRAPPERS, *_WRAPPERS.values(), *_HARMONY, _STRIPPED_FINAL
+])  # fmt: skip
+_IN_CHANNEL = _Markers(_HARMONY)
+_IN_STRIPPED = _Markers([_STRIPPED_FINAL])
+_IN_TAGS = {closing: _Markers([closing]) for closing in _PAIRS.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What a piece of text added.
+
+    With `restarts`, all that was given as answer before is taken back first: it was reasoning, and stands in
+    `reasoning` now. That happens where only the closing tag arrives.
+    """
+
+    reasoning: str = ""
+    answer: str = ""
+    restarts: bool = False
+
+
+class ReasoningSplitter:
+    """Splits the text of one answer, fed in pieces. How it is cut into pieces does not change the result.
+
+    `prompt_end` is what the prompt ends with after the last message, where it is known: it may open the
+    reasoning. An answer without reasoning comes out as it went in. Otherwise the blank space around the marks
+    is dropped, and an empty line separates two pieces of reasoning.
+    """
+
+    def __init__(self, prompt_end: str = "") -> None:
+        self._mode: Literal["answer", "stray", "reasoning", "header"] = "answer"
+        self._markers = _IN_ANSWER
+        self._rest = ""  # not decided yet
+        self._reset()
+        if prompt_end:
+            self.feed(prompt_end)
+            self._rest = ""
+            self._reset()
+            self._blocks = self.reasoning
+
+    def _reset(self) -> None:
+        self._given: list[str] = []  # the answer since it was last taken back
+        self._thoughts = False  # whether any reasoning was given
+        self._blocks = False  # whether a mark of reasoning was seen
+        self._space = ""  # of the reasoning, or before the answer; given if more follows
+        self._block_begins = True
+        self._answer_begins = True
+        self._wrapped: str | None = None
+        self._line = ""  # the beginning of the answer's current line
+        self._fenced = False
+        self._last = ""
+        self._out = _Out()
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether the text that comes next is reasoning, as far as is known."""
+        return self._mode in ("reasoning", "header")
+
+    def feed(self, text: str) -> Split:
+        """Return what `text` adds; what may be a part of a mark is held back."""
+        self._rest += text
+        while self._advance():
+            pass
+        return self._taken()
+
+    def finish(self) -> Split:
+        """Return what was held back, when no more text comes."""
+        rest, self._rest = self._rest, ""
+        if self._mode == "header" and "<|" not in rest:
+            # Not a header, as it turns out: the model does not write channels, whatever its prompt ends with.
+            self._mode = "answer"
+        if self._mode == "reasoning":
+            self._think(rest)
+        elif self._mode == "answer":
+            self._say(rest)
+            if not self._blocks:
+                self._give(self._space)
+        return self._taken()
+
+    def _taken(self) -> Split:
+        out, self._out = self._out, _Out()
+        return Split("".join(out.reasoning), "".join(out.answer), out.restarts)
+
+    # --- one step: whether another may follow -----------------------------------------------------
+
+    def _advance(self) -> bool:
+        match self._mode:
+            case "answer":
+                return self._advance_answer()
+            case "reasoning":
+                return self._advance_reasoning()
+            case "header":
+                return self._advance_header()
+            case "stray":
+                return self._advance_stray()
+
+    def _advance_answer(self) -> bool:
+        if self._answer_begins and not self._blocks:
+            text = self._rest.lstrip()
+            if text and _STRIPPED_START.startswith(text):
+                return False
+            if text.startswith(_STRIPPED_START) and text[len(_STRIPPED_START)].isupper():
+                self._rest = text[len(_STRIPPED_START) :]
+                self._think_until(_IN_STRIPPED)
+                return True
+        found = self._markers.find(self._rest)
+        if found is None:
+            keep = self._markers.unfinished(self._rest)
+            certain = len(self._rest) - keep
+            self._say(self._rest[:certain])
+            self._rest = self._rest[certain:]
+            return False
+        at, marker = found
+        self._say(self._rest[:at])
+        written, self._rest = self._rest[at : at + len(marker)], self._rest[at + len(marker) :]
+        if not self._acts(marker):
+            self._say(written)
+        return True
+
+    def _acts(self, marker: str) -> bool:
+        """Act on a mark within the answer; whether it was one."""
+        if self._fenced or _FENCE.match(self._line) or (self._last and self._last in _QUOTES):
+            return False
+        if marker in _WRAPPERS:
+            if not (self._blocks and self._answer_begins):
+                return False
+            self._wrapped = _WRAPPERS[marker]
+            return True
+        if marker == self._wrapped:
+            self._wrapped = None
+            return True
+        if marker in _CLOSINGS or marker == _STRIPPED_FINAL:
+            if self._blocks:
+                self._mode = "stray"
+            else:
+                self._take_back()
+            return True
+        if marker in _HEADER:
+            self._begin_header("" if marker == _START else marker)
+            return True
+        if marker in _HARMONY:
+            return True
+        if marker in _PAIRS and (marker not in _STARTING or (self._answer_begins and not self._blocks)):
+            self._think_until(_IN_TAGS[_PAIRS[marker]])
+            return True
+        return False
+
+    def _advance_reasoning(self) -> bool:
+        found = self._markers.find(self._rest)
+        if found is None:
+            certain = len(self._rest) - self._markers.unfinished(self._rest)
+            self._think(self._rest[:certain])
+            self._rest = self._rest[certain:]
+            return False
+        at, marker = found
+        self._think(self._rest[:at])
+        self._rest = self._rest[at + len(marker) :]
+        if marker in _HEADER:
+            self._begin_header("" if marker == _START else marker)
+        elif marker in _ENDS:
+            self._begin_header("")
+        elif marker != _MESSAGE:
+            self._answer()
+        return True
+
+    def _advance_header(self) -> bool:
+        end = self._rest.find(_MESSAGE)
+        if end < 0 and len(self._rest) <= _LONGEST_HEADER + len(_MESSAGE):
+            return False
+        if not 0 <= end <= _LONGEST_HEADER:
+            self._answer()
+            return True
+        header, self._rest = self._rest[:end], self._rest[end + len(_MESSAGE) :]
+        _, named, channel = header.rpartition(_CHANNEL)
+        words = channel.split() if named else ["final"]
+        spoken = words[:1] == ["final"] or (words[:1] == ["commentary"] and " to=" not in header)
+        if spoken:
+            self._answer()
+        else:
+            self._think_until(_IN_CHANNEL)
+        return True
+
+    def _advance_stray(self) -> bool:
+        """A second closing tag: with more text behind it, what stood before it was reasoning, too."""
+        if not self._rest.strip():
+            return False
+        self._take_back()
+        return True
+
+    # --- changes of mode --------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        self._mode, self._markers = "answer", _IN_ANSWER
+        self._space, self._answer_begins, self._line, self._last = "", True, "", ""
+
+    def _think_until(self, markers: _Markers) -> None:
+        self._mode, self._markers = "reasoning", markers
+        self._space, self._block_begins, self._blocks = "", True, True
+
+    def _begin_header(self, begun: str) -> None:
+        self._mode, self._blocks = "header", True
+        self._rest = begun + self._rest
+
+    def _take_back(self) -> None:
+        given, self._given = "".join(self._given), []
+        self._think_until(self._markers)
+        self._think(given)
+        self._out.restarts, self._out.answer = True, []
+        self._wrapped, self._fenced = None, False
+        self._answer()
+
+    # --- giving text ------------------------------------------------------------------------------
+
+    def _think(self, text: str) -> None:
+        text = self._space + text
+        if self._block_begins:
+            text = text.lstrip()
+        certain = text.rstrip()
+        self._space = text[len(certain) :]
+        if certain:
+            if self._block_begins and self._thoughts:
+                self._out.reasoning.append("\n\n")
+            self._out.reasoning.append(certain)
+            self._block_begins, self._thoughts = False, True
+
+    def _say(self, text: str) -> None:
+        if self._answer_begins:
+            text = self._space + text
+            stripped = text.lstrip()
+            self._space = "" if self._blocks else text[: len(text) - len(stripped)]
+            if not stripped:
+                return
+            text, self._space, self._answer_begins = self._space + stripped, "", False
+        self._give(text)
+
+    def _give(self, text: str) -> None:
+        if not text:
+            return
+        self._out.answer.append(text)
+        self._given.append(text)
+        self._last = text[-1]
+        *lines, line = (self._line + text).split("\n")
+        for ended in lines:
+            self._fenced ^= bool(_FENCE.match(ended))
+        self._line = line[:8]
+
+
+class _Out:
+    """What the current call gives."""
+
+    __slots__ = ("answer", "reasoning", "restarts")
+
+    def __init__(self) -> None:
+        self.reasoning: list[str] = []
+        self.answer: list[str] = []
+        self.restarts = False
+
+
+def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
+    """Return the reasoning and the answer of a complete text."""
+    splitter = ReasoningSplitter(prompt_end)
+    reasoning, answer = "", ""
+    for split in (splitter.feed(text), splitter.finish()):
+        reasoning += split.reasoning
+        answer = split.answer if split.restarts else answer + split.answer
+    return reasoning, answer
+
+
+def marks_in(template: str) -> frozenset[str]:
+    """Return the marks of reasoning that the chat template `template` writes or knows, as it writes them."""
+    known = [*TAGS, *TAGS.values(), *(_HARMONY if _CHANNEL in template else ())]
+    return _Markers(known).written(template)
