@@ -182,7 +182,10 @@ class Batcher:
                 self._clock += 1
                 run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
                 self._running[run.seq] = run
-            self._settle(run, placement)
+            try:
+                self._settle(run, placement)
+            except Exception as error:
+                self._fail_alone(run, error)
 
     def _slots(self) -> list[Held]:
         return [
@@ -200,8 +203,8 @@ class Batcher:
             kept = computer.keep(run.seq, placement.keep)
         else:
             kept = computer.copy(placement.donor, run.seq, placement.keep)
-        computer.begin(run.seq, run.ticket.job.sampling)
         self._holding[run.seq] = list(run.take(kept))
+        computer.begin(run.seq, run.ticket.job.sampling)
         run.reused = kept
         self._metrics.reused_tokens.inc(kept)
         self._metrics.queue_seconds.observe(run.placed - run.ticket.submitted)
@@ -217,8 +220,8 @@ class Batcher:
         began = time.monotonic()
         try:
             self._computer.step(feeds)
-        except EngineError as fault:
-            self._fail_step(feeds, fault)
+        except Exception as error:
+            self._fail_step(feeds, error)
             self._failed_steps += 1
             if self._failed_steps == MOST_FAILED_STEPS:
                 raise
@@ -234,7 +237,10 @@ class Batcher:
             if not run.written:
                 self._metrics.prefill_tokens.inc(len(feed.tokens))
             if feed.draw and not run.ticket.cancelled:
-                self._write(run)
+                try:
+                    self._write(run)
+                except Exception as error:
+                    self._fail_alone(run, error)
         self._metrics.kv_tokens.set(sum(map(len, self._holding)))
 
     def _feed(self, share: Share) -> Feed:
@@ -250,34 +256,57 @@ class Batcher:
             self._metrics.prefill_seconds.observe(run.first_token - run.placed)
         self._metrics.completion_tokens.inc()
         if text:
-            run.ticket.emit(Delta(text))
+            _emit(run.ticket, Delta(text))
         if reason is not None:
             self._metrics.decode_seconds.observe(time.monotonic() - run.first_token)
             self._metrics.requests.labels(reason).inc()
             self._release(run)
-            run.ticket.emit(Finished(reason, run.usage()))
+            _emit(run.ticket, Finished(reason, run.usage()))
 
     def _release(self, run: Sequence) -> None:
         """Free the slot; it keeps what it holds for the conversation's next turn."""
-        self._computer.end(run.seq)
+        try:
+            self._computer.end(run.seq)
+        except Exception:
+            _log.exception("slot %d: the end of an answer failed", run.seq)
+            self._forget(run.seq)
         with self._turn:
             del self._running[run.seq]
             self._clock += 1
             self._used[run.seq] = self._clock
         self._metrics.running.set(len(self._running))
 
-    def _fail_step(self, feeds: list[Feed], fault: EngineError) -> None:
+    def _forget(self, seq: int) -> None:
+        """Empty a slot of which it is not known what it holds."""
+        self._holding[seq] = []
+        try:
+            self._computer.keep(seq, 0)
+        except Exception:
+            _log.exception("slot %d cannot be emptied", seq)
+
+    def _fail_step(self, feeds: list[Feed], error: Exception) -> None:
         """Fail the answers of a step that could not be computed, and forget what their slots hold."""
-        _log.error("%s", fault)
+        if isinstance(error, EngineError):
+            fault = error
+            _log.error("%s", fault)
+        else:
+            fault = EngineError("a step could not be computed; the engine's log says why")
+            _log.error("a step could not be computed", exc_info=error)
         for feed in feeds:
-            self._computer.keep(feed.seq, 0)
-            self._holding[feed.seq] = []
+            self._forget(feed.seq)
             self._fail(self._running[feed.seq], fault)
+
+    def _fail_alone(self, run: Sequence, error: Exception) -> None:
+        """Fail one answer because of `error`, which concerns no other."""
+        _log.error("an answer failed", exc_info=error)
+        if self._running.get(run.seq) is run:
+            self._forget(run.seq)
+            self._fail(run, EngineError("this answer could not be computed; the engine's log says why"))
 
     def _fail(self, run: Sequence, fault: RuntimeFault) -> None:
         self._release(run)
         self._metrics.requests.labels("failed").inc()
-        run.ticket.emit(Failed(fault))
+        _emit(run.ticket, Failed(fault))
 
     def _fail_all(self, fault: RuntimeFault) -> None:
         for run in list(self._running.values()):
@@ -285,4 +314,13 @@ class Batcher:
         with self._turn:
             waiting, self._waiting = self._waiting, deque()
         for ticket in waiting:
-            ticket.emit(Failed(fault))
+            _emit(ticket, Failed(fault))
+
+
+def _emit(ticket: Ticket, event: Event) -> None:
+    """Hand `event` to the ticket's client, who may be gone with the loop it waited in."""
+    try:
+        ticket.emit(event)
+    except Exception as error:
+        ticket.cancelled = True
+        _log.warning("a client cannot be told of its answer: %s", error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,11 @@ from clawd_runtime.errors import EngineError, ModelError
 
 # Tokens of one step at most. More compute no faster on processors and let a cancelled answer linger.
 STEP_CAPACITY = 256
+
+# Penalties count the tokens drawn last; OpenAI's count all of an answer.
+_PENALISED_TOKENS = 4096
+# Below this temperature the likeliest token is drawn anyway, and scores divided by it leave a float's range.
+_COLDEST = 1e-4
 
 _RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
 
@@ -100,6 +105,7 @@ class LlamaModel:
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         self._batch: Any = llama_cpp.llama_batch_init(self.capacity, 0, 1)
+        self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
         self._samplers: dict[int, Any] = {}
         self._rows: dict[int, int] = {}
         self._pieces: dict[int, bytes] = {}
@@ -163,7 +169,7 @@ class LlamaModel:
     def begin(self, seq: int, sampling: Sampling) -> None:
         """Prepare drawing for a new answer of `seq`."""
         self.end(seq)
-        self._samplers[seq] = _sampler_chain(sampling)
+        self._samplers[seq] = _sampler_chain(sampling, self.vocabulary_size)
 
     def end(self, seq: int) -> None:
         """Forget how `seq` draws; what it holds stays."""
@@ -245,7 +251,7 @@ class LlamaModel:
 
     def control_texts(self) -> Iterable[str]:
         """The texts of all control tokens."""
-        for token in range(llama_cpp.llama_vocab_n_tokens(self._vocabulary)):
+        for token in range(self.vocabulary_size):
             if llama_cpp.llama_vocab_is_control(self._vocabulary, token):
                 yield self._special_text(token)
 
@@ -269,24 +275,32 @@ def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:
     return parameters
 
 
-def _sampler_chain(sampling: Sampling) -> Any:
+def _sampler_chain(sampling: Sampling, vocabulary_size: int) -> Any:
+    """Return the chain that draws so, in llama.cpp's own order."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    links = []
-    if sampling.frequency_penalty or sampling.presence_penalty:
-        links.append(
-            llama_cpp.llama_sampler_init_penalties(
-                256, 1.0, sampling.frequency_penalty, sampling.presence_penalty
-            )
-        )
-    if sampling.temperature == 0:
-        links.append(llama_cpp.llama_sampler_init_greedy())
-    else:
-        if sampling.top_k:
-            links.append(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.top_p < 1:
-            links.append(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
-        links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        links.append(llama_cpp.llama_sampler_init_dist(sampling.seed % _RANDOM_SEED))
-    for link in links:
+    for link in _sampler_links(sampling, vocabulary_size):
         llama_cpp.llama_sampler_chain_add(chain, link)
     return chain
+
+
+def _sampler_links(sampling: Sampling, vocabulary_size: int) -> Iterator[Any]:
+    if sampling.logit_bias:
+        biases = [llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias]
+        array = (llama_cpp.llama_logit_bias * len(biases))(*biases)
+        yield llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(biases), array)
+    penalties = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+    if penalties != (1, 0, 0):
+        yield llama_cpp.llama_sampler_init_penalties(vocabulary_size, _PENALISED_TOKENS, *penalties)
+    if sampling.temperature < _COLDEST:
+        yield llama_cpp.llama_sampler_init_greedy()
+        return
+    if sampling.top_k:
+        yield llama_cpp.llama_sampler_init_top_k(min(sampling.top_k, vocabulary_size))
+    if sampling.typical_p < 1:
+        yield llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1)
+    if sampling.top_p < 1:
+        yield llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1)
+    if sampling.min_p > 0:
+        yield llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1)
+    yield llama_cpp.llama_sampler_init_temp(sampling.temperature)
+    yield llama_cpp.llama_sampler_init_dist(sampling.seed % _RANDOM_SEED)

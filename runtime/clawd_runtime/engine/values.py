@@ -12,13 +12,22 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. `temperature` 0 takes the likeliest one; `top_k` 0 considers all."""
+    """How the next token is drawn. `temperature` 0 takes the likeliest one; `top_k` 0 considers all.
+
+    `min_p` leaves out tokens less likely than this part of the likeliest one's probability, `typical_p` keeps
+    the most typical ones of this probability together. `repeat_penalty` divides the score of tokens that were
+    drawn before (1: not). `logit_bias` is added to the scores of these tokens.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 40
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
 
 

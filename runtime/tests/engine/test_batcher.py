@@ -256,30 +256,98 @@ def test_failing_steps_in_a_row_end_the_engine(started, fake_model, failures, en
         assert faults.empty()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_is_reported_even_when_the_callers_cannot_be_told(started, fake_model):
+class Broken(Exception):
+    """An internal error of one of the engine's parts."""
+
+
+class PartlyBroken:
+    """Makes `part` of a model raise for slot 1 only, while that slot is admitted, drawn or ended."""
+
+    def __init__(self, model, part: str) -> None:
+        self.model, self.part, self.raised = model, part, 0
+        self.whole, self.draw, self.drawn = getattr(model, part), model.draw, 0
+        model.draw = self._draw
+        setattr(model, part, self._call)
+
+    def _draw(self, seq: int) -> int:
+        self.drawn = seq
+        return self._call(seq) if self.part == "draw" else self.draw(seq)
+
+    def _call(self, first: int, *others: object):
+        if (self.drawn if self.part in ("piece", "ends_answer") else first) == 1:
+            self.raised += 1
+            raise Broken
+        return self.whole(first, *others)
+
+    def repair(self) -> None:
+        self.model.draw = self.draw
+        setattr(self.model, self.part, self.whole)
+        self.model.end(1)
+        self.model.keep(1, 0)
+
+
+def breaks(*_: object, **__: object) -> None:
+    raise Broken
+
+
+@pytest.mark.parametrize("part", ["keep", "begin", "draw", "piece", "ends_answer", "end"])
+def test_an_error_in_one_answer_fails_that_answer_only(started, fake_model, answer_of, part):
     faults: queue.Queue = queue.Queue()
-    model = fake_model(parallel=1)
-    model.piece = lambda token: 1 / 0
-
-    def gone(event):
-        raise RuntimeError("the loop is closed")
-
+    model = fake_model(parallel=2)
+    gate = Gate(model)
     batcher = started(model, on_fault=faults.put)
-    batcher.submit(Job((1,), 5), gone)
-    assert isinstance(faults.get(timeout=WAIT), ZeroDivisionError)
+    first, second = [seed for seed in range(400) if len(answer_of([seed], 30)) == 30][:2]
+    beside = ask(batcher, [first])
+    assert gate.reached.wait(WAIT)
+    broken = PartlyBroken(model, part)
+    ill = ask(batcher, [second])
+    gate.open()
+    assert isinstance(ill.result()[1], Finished if part == "end" else Failed)
+    assert beside.result()[0] == answer_of([first], 30)
+    assert broken.raised
+    broken.repair()
+    together = [ask(batcher, [second]), ask(batcher, [first])]
+    assert [caller.result()[0] for caller in together] == [answer_of([seed], 30) for seed in (second, first)]
+    assert faults.empty()
 
 
-def test_a_fault_of_ours_fails_everything_and_is_reported(started, fake_model):
+def test_an_unexpected_error_of_a_step_fails_its_answers_and_nothing_else(started, fake_model, answer_of):
+    model = fake_model(parallel=1)
+    batcher = started(model)
+    model.before_step = breaks
+    assert isinstance(ask(batcher, [9] * 41).result()[1], Failed)
+    model.before_step = lambda: None
+    assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
+
+
+def test_a_client_that_cannot_be_told_does_not_disturb_the_others(started, fake_model, answer_of):
+    faults: queue.Queue = queue.Queue()
+    model = fake_model(parallel=2)
+    batcher = started(model, on_fault=faults.put)
+    batcher.submit(Job((1,), 5), breaks)
+    assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
+    assert faults.empty()
+
+
+def test_a_fault_is_reported_even_when_the_callers_cannot_be_told(started, fake_model, monkeypatch):
+    faults: queue.Queue = queue.Queue()
+    monkeypatch.setattr("clawd_runtime.engine.batcher.next_batch", breaks)
+    batcher = started(fake_model(parallel=1), on_fault=faults.put)
+    batcher.submit(Job((1,), 5), breaks)
+    assert isinstance(faults.get(timeout=WAIT), Broken)
+
+
+def test_an_internal_error_of_the_batcher_fails_everything_and_is_reported(started, fake_model, monkeypatch):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=1)
+    model.ends_answer = lambda token: False
     gate = Gate(model)
     batcher = started(model, on_fault=faults.put)
     callers = [ask(batcher, [1]), ask(batcher, [2])]
     assert gate.reached.wait(WAIT)
-    model.piece = lambda token: 1 / 0
+    monkeypatch.setattr("clawd_runtime.engine.batcher.next_batch", breaks)
     gate.open()
-    assert isinstance(faults.get(timeout=WAIT), ZeroDivisionError)
+    assert isinstance(faults.get(timeout=WAIT), Broken)
     assert all(isinstance(caller.result()[1], Failed) for caller in callers)
     assert batcher.stalled(1000) is False
     with pytest.raises(NotReadyError):

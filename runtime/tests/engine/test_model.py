@@ -115,6 +115,58 @@ def test_a_seed_repeats_an_answer(batcher, prompt_of):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        pytest.param(sampling, id=" ".join(f"{name}={value}" for name, value in sampling.items()))
+        for sampling in (
+            {"temperature": 0.0},
+            {"temperature": 1e-300},
+            {"temperature": 2.0},
+            {"top_p": 1e-9},
+            {"top_k": 0},
+            {"top_k": 1},
+            {"top_k": 2**31 - 1},
+            {"min_p": 1.0},
+            {"min_p": 1e-9},
+            {"typical_p": 1e-9},
+            {"typical_p": 0.5, "top_p": 0.5, "min_p": 0.5},
+            {"frequency_penalty": 2.0},
+            {"presence_penalty": -2.0},
+            {"repeat_penalty": 2.0},
+            {"temperature": 0.0, "frequency_penalty": -2.0, "presence_penalty": 2.0, "repeat_penalty": 0.1},
+            {"logit_bias": ((5, 100.0), (6, -100.0))},
+            {"seed": 0},
+            {"seed": -1},
+            {"seed": 2**63},
+            {"seed": 0xFFFFFFFF},
+        )
+    ],
+)
+def test_each_sampling_parameter_draws_an_answer(batcher, prompt_of, sampling):
+    prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
+    _, end = ask(batcher, prompt, Sampling(**sampling), limit=6)()
+    assert end.usage.completion > 0
+
+
+@pytest.mark.model
+def test_sampling_parameters_change_what_is_drawn(model, batcher, prompt_of):
+    prompt = prompt_of(SYSTEM, Message("user", "Say the word no ten times: no no no no"))
+    greedy, _ = ask(batcher, prompt)()
+    hot = {"temperature": 1.8, "seed": 7, "top_k": 0}
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        assert ask(batcher, prompt, Sampling(**hot | narrow), limit=4)()[0][:4] == greedy[:4], narrow
+    assert ask(batcher, prompt, Sampling(**hot), limit=24)()[0] != greedy
+    wanted = model.tokenize(" sea")[0]
+    told, _ = ask(batcher, prompt, Sampling(temperature=0, logit_bias=((wanted, 100.0),)), limit=5)()
+    assert told.count("sea") == 5
+    varied, _ = ask(
+        batcher, prompt, Sampling(0, frequency_penalty=2, logit_bias=((wanted, 8.0),)), limit=24
+    )()
+    assert varied.count("sea") < 12
+
+
+@pytest.mark.model
 def test_a_character_of_several_tokens_is_whole(model):
     text = "漢字 🙂 é"
     tokens = model.tokenize(text)
