@@ -16,6 +16,7 @@ OLDEST_PYTHON = (3, 11)
 class Release:
     """One release: what /etc/os-release calls it, and versions of what differs between releases.
 
+    `exporter_toolkit` says whether its exporter of nginx (1.0 and newer) reads a web configuration.
     `security` are the origins of its security updates, as unattended-upgrades writes them. `was_run` tells
     whether this program was run on it.
     """
@@ -27,6 +28,7 @@ class Release:
     systemd: int
     nginx: str
     postgresql: int
+    exporter_toolkit: bool
     security: tuple[str, ...]
     was_run: bool
 
@@ -40,10 +42,10 @@ _UBUNTU = (
     "origin=UbuntuESM,archive=${distro_codename}-infra-security,label=UbuntuESM",
 )
 RELEASES = (
-    Release("debian", "12", "bookworm", (3, 11), 252, "1.22", 15, _DEBIAN, True),
-    Release("debian", "13", "trixie", (3, 13), 257, "1.26", 17, _DEBIAN, True),
-    Release("ubuntu", "22.04", "jammy", (3, 10), 249, "1.18", 14, _UBUNTU, False),
-    Release("ubuntu", "24.04", "noble", (3, 12), 255, "1.24", 16, _UBUNTU, False),
+    Release("debian", "12", "bookworm", (3, 11), 252, "1.22", 15, False, _DEBIAN, True),
+    Release("debian", "13", "trixie", (3, 13), 257, "1.26", 17, True, _DEBIAN, True),
+    Release("ubuntu", "22.04", "jammy", (3, 10), 249, "1.18", 14, False, _UBUNTU, False),
+    Release("ubuntu", "24.04", "noble", (3, 12), 255, "1.24", 16, True, _UBUNTU, False),
 )
 
 

@@ -228,7 +228,10 @@ class Bot(Declared):
         30, description="Messages a user may send a minute."
     )
     memory_max: str = Field("400M", pattern=r"^[0-9]+[KMG]$", description="Most memory the bot may use.")
-    port: Port = Field(8080, description="Port of the bot's HTTP server, behind nginx.")
+    port: Port = Field(8080, description="Port of the bot's HTTP server on its own host, behind nginx.")
+    internal_port: Port = Field(
+        8444, description="Port on which nginx and monitoring of other hosts reach the bot, over TLS."
+    )
 
 
 class Runtime(Declared):

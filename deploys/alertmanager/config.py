@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.exporters.exporter import CERTIFICATE_FILES
 from deploys.prometheus.rules import yaml_text
 
 CONFIG = "/etc/prometheus/alertmanager.yml"
@@ -55,11 +56,14 @@ def _receiver(settings: AlertmanagerSettings) -> dict[str, Any]:
     return {
         "name": "bot",
         "webhook_configs": [
-            {
-                "url": f"http://{bot}/alerts",
-                "send_resolved": True,
-                "http_config": {"authorization": {"type": "Bearer", "credentials_file": TOKEN}},
-            }
-            for bot in settings.bots
+            {"url": bot, "send_resolved": True, "http_config": _http_config(bot)} for bot in settings.bots
         ],
     }
+
+
+def _http_config(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"authorization": {"type": "Bearer", "credentials_file": TOKEN}}
+    if url.startswith("https:"):
+        chain, key, trusted = CERTIFICATE_FILES
+        found["tls_config"] = {"ca_file": trusted, "cert_file": chain, "key_file": key}
+    return found

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need
-from deploys.exporters.settings import MIB, monitoring_host, target
+from deploys.exporters.settings import MIB, bot_port, monitoring_host, scheme, target
 from inventory.model import Inventory
 
 PORT = 9093
@@ -16,7 +16,9 @@ PORT = 9093
 class AlertmanagerSettings(ComponentSettings):
     """One Alertmanager."""
 
-    bots: tuple[str, ...] = Field((), description="`address:port` of bots; nobody is told when empty.")
+    bots: tuple[str, ...] = Field(
+        (), description="Where bots take alerts; `https` with certificates on both sides. None when empty."
+    )
     token: SecretStr | None = Field(None, description="By which it proves itself to the bots.")
     group_wait: int = 30
     group_interval: int = 300
@@ -40,7 +42,7 @@ def settings_for(inventory: Inventory, host: str) -> AlertmanagerSettings | None
     if declared is None:
         return AlertmanagerSettings()
     return AlertmanagerSettings(
-        bots=tuple(target(inventory, bot, inventory.bot.port) for bot in telling(inventory)),
+        bots=tuple(_alerts_url(inventory, bot) for bot in telling(inventory)),
         token=declared.token,
         group_wait=declared.group_wait,
         group_interval=declared.group_interval,
@@ -58,6 +60,11 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     """Its own, on loopback."""
     return (PORT,) if host == monitoring_host(inventory) else ()
+
+
+def _alerts_url(inventory: Inventory, bot: str) -> str:
+    place = target(inventory, bot, bot_port(inventory, bot))
+    return f"{scheme(inventory, bot)}://{place}/alerts"
 
 
 def telling(inventory: Inventory) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from deploys.alertmanager.config import CONFIG, TOKEN, config
 from deploys.alertmanager.deploy import READS, UNIT
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.exporters.exporter import CERTIFICATE_FILES
 from deploys.ops.checks import runs_as_started
 
 
@@ -29,9 +30,9 @@ def test_token_is_private(host: Any, settings: AlertmanagerSettings) -> None:
 
 def test_bots_take_alerts_from_here_only_with_the_token(host: Any, settings: AlertmanagerSettings) -> None:
     for bot in settings.bots:
-        # Nothing to tell stands in an empty body: with the token it is refused for that, without for itself.
-        assert host.check_output("python3 -c %s %s %s", ASK, bot, TOKEN) == "400", f"{bot} refuses the token"
-        assert host.check_output("python3 -c %s %s", ASK, bot) == "401", f"{bot} takes alerts of strangers"
+        # An empty body is refused with 400 when the token is right, and with 401 when it is not.
+        assert asked(host, bot, TOKEN) == "400", f"{bot} refuses the token"
+        assert asked(host, bot) == "401", f"{bot} takes alerts of strangers"
 
 
 def test_only_this_host_reaches_it(host: Any) -> None:
@@ -40,12 +41,25 @@ def test_only_this_host_reaches_it(host: Any) -> None:
     assert host.check_output("ss -Hltn sport = :9094") == "", "it listens for other Alertmanagers"
 
 
+def asked(host: Any, bot: str, *token: str) -> str:
+    """Return the status with which a bot answers an empty alert, posted with the token in this file."""
+    words = (ASK, *CERTIFICATE_FILES, bot, *token)
+    status: str = host.check_output("python3 -c" + " %s" * len(words), *words)
+    return status
+
+
 ASK = """
-import sys, urllib.error, urllib.request as u
-token = open(sys.argv[2]).read() if sys.argv[2:] else ""
+import ssl, sys, urllib.error, urllib.request as u
+chain, key, trusted = sys.argv[1:4]
+token = open(sys.argv[5]).read() if sys.argv[5:] else ""
 headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
 try:
-    answer = u.urlopen(u.Request(f"http://{sys.argv[1]}/alerts", b"{}", headers), timeout=10).status
+    context = None
+    if sys.argv[4].startswith("https:"):
+        context = ssl.create_default_context(cafile=trusted)
+        context.load_cert_chain(chain, key)
+    request = u.Request(sys.argv[4], b"{}", headers)
+    answer = u.urlopen(request, timeout=10, context=context).status
 except urllib.error.HTTPError as refusal:
     answer = refusal.code
 print(answer)

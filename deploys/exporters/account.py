@@ -19,6 +19,27 @@ DATA = ("/var/lib/clawd-prometheus", "/var/lib/clawd-alertmanager")
 """What belongs to it and is kept when Prometheus and Alertmanager are removed."""
 
 
+def present(**arguments: Any) -> OperationMeta:
+    """Create the user as these packages do, for files that it has to own before they are installed."""
+    arguments.setdefault("name", f"User {ACCOUNT}")
+    return _present(**arguments)
+
+
+@operation
+def _present() -> Iterator[StringCommand]:
+    if host.get_fact(UserFact, user=ACCOUNT) is None:
+        record(Change(f"user {ACCOUNT}", ("new system user",)))
+        yield script(_PRESENT, name=ACCOUNT, home=HOME)
+
+
+_PRESENT = r"""
+set -eu
+group=--user-group
+! getent group "$name" >/dev/null || group="--gid $name"
+useradd --system --no-create-home --home-dir "$home" --shell /usr/sbin/nologin $group "$name"
+"""
+
+
 def gone(**arguments: Any) -> OperationMeta:
     """No such user, unless a package that is still there, or data, belongs to it."""
     arguments.setdefault("name", f"No user {ACCOUNT}")

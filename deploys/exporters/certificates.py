@@ -15,7 +15,9 @@ from deploys.filebeat.deploy import TLS as FILEBEAT
 from deploys.grafana.config import CERTIFICATE as GRAFANA
 from deploys.kibana.deploy import TLS as KIBANA
 from deploys.logstash.deploy import TLS as LOGSTASH
+from deploys.nginx.deploy import INTERNAL as NGINX
 from deploys.ops import files, services, units
+from deploys.runtime.deploy import INTERNAL as BOT
 from deploys.tls.renewal import METRICS as NGINX_METRICS
 from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM
 
@@ -27,6 +29,8 @@ FOLDERS = {
     "grafana": GRAFANA,
     "kibana": KIBANA,
     "logstash": LOGSTASH,
+    "nginx": NGINX,
+    "runtime": BOT,
 }
 """Of every component that asks for `deploys.tls.deploy.internal`; a host has some of them."""
 METRIC = "clawd_certificate_not_after_seconds"

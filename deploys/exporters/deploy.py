@@ -8,37 +8,49 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.database import backups
+from deploys.database.releases import ReleaseFact
 from deploys.exporters import account, certificates, database, gpu
 from deploys.exporters.exporter import (
     ACCOUNT,
     ALL_PACKAGES,
     BLACKBOX_CONFIG,
     CERTIFICATE,
+    CERTIFICATE_FILES,
+    WEB_CONFIG,
     Exporter,
     blackbox_config,
     defaults_text,
     exporters,
+    needs_certificate,
+    web_config,
 )
-from deploys.exporters.settings import ExportersSettings
+from deploys.exporters.settings import BLACKBOX, ExportersSettings
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
+from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 
 MEMORY_MAX = "128M"
+_CONTEXT = """
+context = ssl.create_default_context(cafile="{2}")
+context.check_hostname = False
+context.load_cert_chain("{0}", "{1}")
+""".strip().format(*CERTIFICATE_FILES)
 
 
 @deploy("Exporters")
 def apply() -> None:
     """The exporters that this host should have, each showing what it measures; no others."""
     settings = settings_of("exporters", ExportersSettings)
-    wanted = exporters(settings)
+    wanted = exporters(settings, toolkit=has_toolkit(host.get_fact(ReleaseFact)))
     kept = {exporter.package for exporter in wanted}
     for package in ALL_PACKAGES:
         if package not in kept:
             _without(package)
     if settings.database:
         database.login()
+    _certificate(settings)
     for exporter in wanted:
         _with(exporter, settings)
     gpu.measured(settings.root)
@@ -58,6 +70,8 @@ def remove() -> None:
     database.no_login()
     for package in ALL_PACKAGES:
         _without(package)
+    _no_certificate()
+    files.absent(WEB_CONFIG)
     kept = any(host.get_fact(PathFact, path=path).kind != "absent" for path in account.DATA)
     if purging() or not kept:
         account.gone()
@@ -72,20 +86,34 @@ def _with(exporter: Exporter, settings: ExportersSettings) -> None:
     files.template("exporters/service.conf", exporter.drop_in, values)
     packages.installed(exporter.package, component=exporter.component)
     if BLACKBOX_CONFIG in exporter.reads:
-        if settings.trust == "own":
-            internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)
-        else:
-            _no_certificate()
         check = f"{exporter.package} --config.check --config.file={{}}"
         files.put(BLACKBOX_CONFIG, blackbox_config(settings), check=check)
-    services.converge(exporter.package, inputs="", watch=exporter.watched, ready=shows(exporter))
+    services.converge(exporter.package, inputs="", watch=exporter.watched, ready=shows(exporter, settings))
+
+
+def _certificate(settings: ExportersSettings) -> None:
+    """Install what exporters and Prometheus know each other by, or remove it where nothing needs it."""
+    if needs_certificate(settings):
+        account.present()
+        internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)
+    else:
+        _no_certificate()
+    if settings.over_tls:
+        files.directory(WEB_CONFIG.rsplit("/", 1)[0])
+        files.put(WEB_CONFIG, web_config())
+    else:
+        files.absent(WEB_CONFIG)
+
+
+def has_toolkit(release: tuple[str, str]) -> bool:
+    """Return whether nginx's exporter of a release, as of os-release, reads a web configuration."""
+    known = release_of(*release)
+    return known is None or known.exporter_toolkit
 
 
 def _without(package: str) -> None:
     unit = f"{package}.service"
     units.absent(unit, file=False)
-    if package == "prometheus-blackbox-exporter":
-        _no_certificate()
     files.absent(f"/etc/systemd/system/{unit}.d")
     packages.removed(f"exporters-{package.removeprefix('prometheus-')}")
     files.absent(f"/etc/default/{package}")
@@ -96,11 +124,18 @@ def _no_certificate() -> None:
     files.absent(f"{CERTIFICATE}.d")
 
 
-def shows(exporter: Exporter) -> str:
-    """A shell command that succeeds when the exporter tells what it is there for."""
+def shows(exporter: Exporter, settings: ExportersSettings) -> str:
+    """Return a shell command that succeeds when the exporter reports what it is there for.
+
+    Over TLS it shows the host's own certificate; by which name the exporter is known does not matter here.
+    """
+    over_tls = settings.over_tls and exporter.port != BLACKBOX
+    context = _CONTEXT if over_tls else "context = None"
     program = f"""
-import urllib.request
-told = urllib.request.urlopen("http://127.0.0.1:{exporter.port}/metrics", timeout=5).read().decode()
+import ssl, urllib.request
+{context}
+url = "{"https" if over_tls else "http"}://127.0.0.1:{exporter.port}/metrics"
+told = urllib.request.urlopen(url, timeout=5, context=context).read().decode()
 assert any(line.startswith("{exporter.shows}") for line in told.splitlines()), "no {exporter.shows}"
 """
     return f"/usr/bin/python3 -c {shlex.quote(program)}"

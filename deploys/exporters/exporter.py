@@ -13,7 +13,11 @@ ACCOUNT = "prometheus"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 BLACKBOX_CONFIG = "/etc/prometheus/blackbox.yml"
 CERTIFICATE = "/etc/clawd/monitoring"
-"""Folder of this host's certificate; `ca.pem` in it is the authority that the probes check fronts by."""
+"""Folder of this host's certificate, by which monitoring host and exporters know each other; `ca.pem` in it
+is the authority that the probes check fronts by, too."""
+WEB_CONFIG = "/etc/prometheus/clawd-web.yml"
+"""TLS of exporters: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"""
+CERTIFICATE_FILES = tuple(f"{CERTIFICATE}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +59,39 @@ class Exporter:
         return (self.defaults, self.drop_in, *self.reads)
 
 
-def exporters(settings: ExportersSettings) -> tuple[Exporter, ...]:
-    """The exporters of a host, in the order in which they are installed."""
-    found = [_node(settings.listen)]
+def exporters(settings: ExportersSettings, *, toolkit: bool = True) -> tuple[Exporter, ...]:
+    """Return the exporters of a host, in the order in which they are installed.
+
+    `toolkit` says whether nginx's exporter reads `WEB_CONFIG`; older ones have options of their own for TLS,
+    and cannot ask the client for a certificate.
+    """
+    found = [_node(settings)]
     if settings.nginx:
-        found.append(_nginx(settings.listen))
+        found.append(_nginx(settings, toolkit=toolkit))
     if settings.database:
-        found.append(_postgres(settings.listen))
+        found.append(_postgres(settings))
     if settings.fronts:
         found.append(_blackbox(settings))
     return tuple(found)
+
+
+def needs_certificate(settings: ExportersSettings) -> bool:
+    """Return whether a certificate of this host is needed: as server, as client, or to check fronts."""
+    probes = bool(settings.fronts) and settings.trust == "own"
+    return settings.over_tls or settings.client or probes
+
+
+def web_config() -> str:
+    """Return clawd-web.yml: exporters answer only clients with a certificate of the project. JSON is YAML."""
+    chain, key, authority = CERTIFICATE_FILES
+    server = {
+        "cert_file": chain,
+        "key_file": key,
+        "client_auth_type": "RequireAndVerifyClientCert",
+        "client_ca_file": authority,
+        "min_version": "TLS13",
+    }
+    return json.dumps({"tls_server_config": server}, indent=2) + "\n"
 
 
 ALL_PACKAGES = (
@@ -111,30 +138,50 @@ def _module(settings: ExportersSettings, name: str) -> dict[str, object]:
     return {"prober": "http", "timeout": "8s", "http": http}
 
 
-def _node(listen: str) -> Exporter:
+def _secured(settings: ExportersSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the arguments by which an exporter speaks TLS, and the files that it then reads."""
+    if not settings.over_tls:
+        return (), ()
+    return (f"--web.config.file={WEB_CONFIG}",), (WEB_CONFIG, *CERTIFICATE_FILES)
+
+
+def _node(settings: ExportersSettings) -> Exporter:
+    secured, reads = _secured(settings)
     arguments = (
-        f"--web.listen-address={listen}:{NODE}",
+        f"--web.listen-address={settings.listen}:{NODE}",
         f"--collector.textfile.directory={TEXTFILES}",
+        *secured,
     )
-    return Exporter("prometheus-node-exporter", NODE, arguments, shows="node_memory_MemTotal_bytes")
+    return Exporter(
+        "prometheus-node-exporter", NODE, arguments, reads=reads, shows="node_memory_MemTotal_bytes"
+    )
 
 
-def _nginx(listen: str) -> Exporter:
+def _nginx(settings: ExportersSettings, *, toolkit: bool) -> Exporter:
+    secured, reads = _secured(settings)
+    if secured and not toolkit:
+        chain, key, _ = reads = CERTIFICATE_FILES
+        secured = ("--web.secured-metrics", f"--web.ssl-server-cert={chain}", f"--web.ssl-server-key={key}")
     arguments = (
-        f"--web.listen-address={listen}:{NGINX}",
+        f"--web.listen-address={settings.listen}:{NGINX}",
         f"--nginx.scrape-uri=http://127.0.0.1:{STATUS_PORT}/nginx_status",
+        *secured,
     )
-    return Exporter("prometheus-nginx-exporter", NGINX, arguments, after="nginx.service", shows="nginx_up 1")
+    return Exporter(
+        "prometheus-nginx-exporter", NGINX, arguments, reads=reads, after="nginx.service", shows="nginx_up 1"
+    )
 
 
-def _postgres(listen: str) -> Exporter:
+def _postgres(settings: ExportersSettings) -> Exporter:
+    secured, reads = _secured(settings)
     # By its own login over the socket: PostgreSQL asks the kernel who it is, and there is no password.
     source = {"DATA_SOURCE_NAME": f"user={ACCOUNT} host=/run/postgresql dbname=postgres"}
     return Exporter(
         "prometheus-postgres-exporter",
         POSTGRES,
-        (f"--web.listen-address={listen}:{POSTGRES}",),
+        (f"--web.listen-address={settings.listen}:{POSTGRES}", *secured),
         source,
+        reads=reads,
         after="postgresql.service",
         owner=ACCOUNT,
         mode="0640",

@@ -29,6 +29,10 @@ class ExportersSettings(ComponentSettings):
     """The exporters of one host."""
 
     listen: str = Field("127.0.0.1", description="Address to listen on; every one when empty.")
+    over_tls: bool = Field(
+        False, description="Whether they are scraped over TLS with certificates on both sides."
+    )
+    client: bool = Field(False, description="Whether this host scrapes others, with a certificate.")
     nginx: bool = False
     database: bool = False
     fronts: tuple[Front, ...] = Field((), description="Probed from here: on the monitoring host.")
@@ -72,6 +76,16 @@ def fronts(inventory: Inventory) -> tuple[Front, ...]:
     )
 
 
+def scheme(inventory: Inventory, host: str) -> Literal["http", "https"]:
+    """Return the scheme by which the monitoring host reaches something on `host`: TLS to other hosts."""
+    return "https" if watched_from(inventory, host) else "http"
+
+
+def bot_port(inventory: Inventory, host: str) -> int:
+    """Return the port by which the monitoring host reaches the bot of `host`."""
+    return inventory.bot.internal_port if watched_from(inventory, host) else inventory.bot.port
+
+
 def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
     """The exporters of `host`; `None` when nobody watches."""
     watcher = monitoring_host(inventory)
@@ -80,6 +94,8 @@ def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
     watches = host == watcher
     return ExportersSettings(
         listen="127.0.0.1" if watches else "",
+        over_tls=not watches,
+        client=watches and len(inventory.hosts) > 1,
         nginx=bool(bots_behind(inventory, host)),
         database=_has_database(inventory, host),
         fronts=fronts(inventory) if watches else (),

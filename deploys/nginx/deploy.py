@@ -11,6 +11,8 @@ from deploys.nginx.settings import NginxSettings
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
 from deploys.settings import settings_of
+from deploys.tls.deploy import internal
+from deploys.tls.settings import INTERNAL_BOT
 from inventory.rules.nginx import STATUS_PORT
 
 CONFIG = "/etc/nginx/nginx.conf"
@@ -22,7 +24,15 @@ STATE = "/run/clawd-upstream"
 DROP_IN = "/etc/systemd/system/nginx.service.d/clawd.conf"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
-READS = (CONFIG, UPSTREAMS, CERTIFICATE, PRIVATE_KEY)
+INTERNAL = "/etc/clawd/nginx-internal"
+"""Folder of the certificate that nginx shows to bots of other hosts."""
+READS = (
+    CONFIG,
+    UPSTREAMS,
+    CERTIFICATE,
+    PRIVATE_KEY,
+    *(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem")),
+)
 ACME_FOLDER = "/var/lib/clawd/acme"
 
 
@@ -39,6 +49,8 @@ def apply() -> None:
     files.directory(PROGRAM.rsplit("/", 1)[0])
     files.template("nginx/upstream.py", PROGRAM, {}, mode="0755", check=_IS_PYTHON)
     files.template("nginx/maintenance.html", PAGE, {})
+    if settings.bots_over_tls:
+        internal(INTERNAL, settings.project, (settings.name,), owner="root")
     ipv6 = host.get_fact(PathFact, path="/proc/net/if_inet6").kind == "file"
     rendered = values(settings, ipv6=ipv6)
     # First the bots, which the other file speaks of; each is tried together with the other one that is there.
@@ -51,6 +63,8 @@ def apply() -> None:
         reload=True,
         ready=serves_its_certificate(settings.https_port),
     )
+    if not settings.bots_over_tls:
+        _no_internal_certificate()
 
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
@@ -73,11 +87,23 @@ def remove() -> None:
     packages.removed("nginx")
     for path in (DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
         files.absent(path)
+    _no_internal_certificate()
+
+
+def _no_internal_certificate() -> None:
+    files.absent(INTERNAL)
+    files.absent(f"{INTERNAL}.d")
 
 
 def values(settings: NginxSettings, *, ipv6: bool) -> dict[str, object]:
     """What the templates of nginx's configuration are rendered with."""
-    return {**settings.model_dump(), "status_port": STATUS_PORT, "ipv6": ipv6}
+    return {
+        **settings.model_dump(),
+        "status_port": STATUS_PORT,
+        "ipv6": ipv6,
+        "internal": INTERNAL,
+        "bot_name": INTERNAL_BOT,
+    }
 
 
 def serves_its_certificate(port: int) -> str:

@@ -7,6 +7,7 @@ from ipaddress import IPv6Address, ip_address
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
+from deploys.tls.settings import canonical
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
@@ -30,6 +31,11 @@ class NginxSettings(ComponentSettings):
     https_port: int = 443
     http_port: int = 80
     upstreams: tuple[str, ...] = Field(min_length=1, description="`address:port` of each bot.")
+    bots_over_tls: bool = Field(
+        False, description="Whether the bots are reached over TLS with certificates on both sides."
+    )
+    project: str = Field("clawd", description="Names the authority of these certificates.")
+    name: str = Field("127.0.0.1", description="Of this host, in its certificate for the bots.")
     shared: bool = Field(
         False, description="Whether the bots share a database, so that any may take any request."
     )
@@ -62,6 +68,9 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         https_port=nginx.https_port,
         http_port=nginx.http_port,
         upstreams=tuple(upstream(inventory, host, bot) for bot in bots),
+        bots_over_tls=over_tls(inventory, host),
+        project=inventory.project,
+        name=canonical(inventory.internal(host)),
         shared=inventory.database is not None,
         telegram=path(limits.telegram, telegram),
         feishu=path(limits.feishu, _texts(allow.feishu)),
@@ -112,15 +121,18 @@ def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
     return own + alone or runtimes
 
 
+def over_tls(inventory: Inventory, host: str) -> bool:
+    """Return whether the nginx of `host` reaches its bots over TLS: all of them once one is on another host.
+
+    nginx speaks one protocol with all servers of a group, so its own bot is reached the same way.
+    """
+    return any(bot != host for bot in bots_behind(inventory, host))
+
+
 def upstream(inventory: Inventory, host: str, bot: str) -> str:
-    """What the nginx of `host` calls the bot of host `bot`: its own by loopback, others by their address."""
-    return authority("127.0.0.1" if bot == host else inventory.internal(bot), inventory.bot.port)
-
-
-def own_proxy_only(inventory: Inventory, host: str) -> bool:
-    """Whether no other host's nginx passes requests to the bot of `host`."""
-    others = (name for name in inventory.with_role("nginx") if name != host)
-    return not any(host in bots_behind(inventory, other) for other in others)
+    """Return `address:port` of the bot of host `bot` for the nginx of `host`; loopback for its own bot."""
+    port = inventory.bot.internal_port if over_tls(inventory, host) else inventory.bot.port
+    return authority("127.0.0.1" if bot == host else inventory.internal(bot), port)
 
 
 def public_url(inventory: Inventory, host: str) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import CONFIG, PROGRAM, READS, serves_its_certificate
+from deploys.nginx.deploy import CONFIG, INTERNAL, PROGRAM, READS, serves_its_certificate
 from deploys.nginx.settings import NginxSettings
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 from inventory.rules.nginx import STATUS_PORT
 
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
@@ -34,6 +34,11 @@ def test_configuration_is_valid(host: Any) -> None:
 def test_serves_the_certificate_on_the_disk(host: Any, settings: NginxSettings) -> None:
     served = host.run(serves_its_certificate(settings.https_port))
     assert served.rc == 0, served.stderr.strip().splitlines()[-1:]
+
+
+def test_certificate_does_not_end_soon(host: Any, settings: NginxSettings) -> None:
+    if settings.bots_over_tls:
+        assert not (problem := ends_soon(host, INTERNAL)), problem
 
 
 def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
-from deploys.exporters.exporter import module_of
+from deploys.exporters.exporter import CERTIFICATE_FILES, module_of
 from deploys.exporters.settings import BLACKBOX
 from deploys.prometheus.rules import yaml_text
 from deploys.prometheus.settings import PORT, Job, PrometheusSettings, Target
@@ -50,6 +50,9 @@ def _job(job: Job) -> dict[str, Any]:
         "metrics_path": job.path,
         "static_configs": [_target(target) for target in job.targets],
     }
+    if any(target.scheme == "https" for target in job.targets):
+        chain, key, trusted = CERTIFICATE_FILES
+        scraped["tls_config"] = {"ca_file": trusted, "cert_file": chain, "key_file": key}
     if any(target.module for target in job.targets):
         # The exporter is asked, with the front as its parameter; the front stays the instance.
         scraped["relabel_configs"] = [
@@ -62,6 +65,8 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _target(target: Target) -> dict[str, Any]:
     labels = {"host": target.host}
+    if target.scheme != "http":
+        labels["__scheme__"] = target.scheme
     if target.module:
         labels["__param_module"] = module_of(target.module)
     return {"targets": [target.address], "labels": labels}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
@@ -12,8 +14,10 @@ from deploys.exporters.settings import (
     NGINX,
     NODE,
     POSTGRES,
+    bot_port,
     fronts,
     monitoring_host,
+    scheme,
     target,
 )
 from deploys.exporters.settings import settings_for as exporters_for
@@ -34,6 +38,9 @@ class Target(ComponentSettings):
 
     host: str
     address: str
+    scheme: Literal["http", "https"] = Field(
+        "http", description="https: over TLS, with certificates of the project on both sides."
+    )
     module: str | None = Field(None, description="Of the blackbox exporter, which then asks `address`.")
 
 
@@ -116,7 +123,13 @@ def _jobs(inventory: Inventory) -> tuple[Job, ...]:
     local = monitoring_host(inventory)
 
     def at(port: int, names: tuple[str, ...] | list[str]) -> tuple[Target, ...]:
-        return tuple(Target(host=name, address=target(inventory, name, port)) for name in names)
+        return tuple(
+            Target(host=name, address=target(inventory, name, port), scheme=scheme(inventory, name))
+            for name in names
+        )
+
+    def of_bots(names: tuple[str, ...]) -> tuple[Target, ...]:
+        return tuple(found for name in names for found in at(bot_port(inventory, name), (name,)))
 
     probed = tuple(
         Target(host=front.host, address=f"https://{front.address}/healthz", module=front.host)
@@ -124,8 +137,8 @@ def _jobs(inventory: Inventory) -> tuple[Job, ...]:
     )
     watcher = [local] if local else []
     return (
-        Job(name="clawd-bot", targets=at(inventory.bot.port, bots)),
-        Job(name="clawd-engine", path="/engine/metrics", targets=at(inventory.bot.port, engines)),
+        Job(name="clawd-bot", targets=of_bots(bots)),
+        Job(name="clawd-engine", path="/engine/metrics", targets=of_bots(engines)),
         Job(name="node", targets=at(NODE, hosts)),
         Job(name="nginx", targets=at(NGINX, with_nginx)),
         Job(name="postgres", targets=at(POSTGRES, with_database)),

@@ -36,7 +36,8 @@ def bot_config(settings: RuntimeSettings) -> str:
     """`bot.json`. Holds no secret: those are credentials."""
     return _json(
         {
-            "listen": {"host": settings.listen_host, "port": settings.port},
+            "listen": {"host": "127.0.0.1", "port": settings.port},
+            **_internal(settings),
             "database": settings.database or DATABASE,
             "system_prompt": settings.system_prompt,
             "language": settings.language,
@@ -48,6 +49,11 @@ def bot_config(settings: RuntimeSettings) -> str:
             "channels": _channels(settings),
         }
     )
+
+
+def _internal(settings: RuntimeSettings) -> dict[str, Any]:
+    internal = settings.internal
+    return {"internal": {"host": internal.host, "port": internal.port}} if internal else {}
 
 
 def _pace(settings: RuntimeSettings) -> dict[str, int]:

@@ -23,8 +23,8 @@ from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
 from deploys.supplies import ReleaseArchive
-from deploys.tls.deploy import trusted
-from deploys.tls.settings import AUTHORITY
+from deploys.tls.deploy import internal, trusted
+from deploys.tls.settings import AUTHORITY, INTERNAL_BOT
 from inventory.errors import ArtifactError
 
 RELEASES = "/opt/clawd/releases"
@@ -36,6 +36,14 @@ ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 CONVERSATIONS = "/var/lib/clawd-bot"
 DATABASE_FILES = tuple(f"{CONVERSATIONS}/bot.db{part}" for part in ("", "-wal", "-shm"))
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
+INTERNAL = "/etc/clawd/bot-internal"
+"""Folder of the certificate that the bot shows to other hosts."""
+INTERNAL_CREDENTIALS = {
+    "internal-certificate": f"{INTERNAL}/fullchain.pem",
+    "internal-key": f"{INTERNAL}/privkey.pem",
+    "internal-authority": f"{INTERNAL}/ca.pem",
+}
+"""Credentials of the bot that are not files of `SECRETS`."""
 
 UNPACKED_RATIO = 5
 """A release takes about this many times the space of its compressed archive while it is unpacked."""
@@ -96,7 +104,7 @@ def remove() -> None:
     image.absent()
     for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept over the stops of a container
         files.absent(path)
-    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, "/opt/clawd"):
+    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, INTERNAL, f"{INTERNAL}.d", "/opt/clawd"):
         files.absent(path)
     if purging():
         files.absent(CONVERSATIONS)
@@ -175,10 +183,13 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         files.put(f"{SECRETS}/{name}", value, mode="0600", secret=True)
     if needs_authority(settings):
         trusted(settings.project)
+    if settings.internal:
+        # Root's: systemd hands the files to the bot.
+        internal(INTERNAL, settings.project, (INTERNAL_BOT, settings.internal.name), owner="root")
     files.put(BOT_CONFIG, bot_config(settings))
     values = {
         "with_engine": settings.engine is not None,
-        "credentials": names,
+        "credentials": credential_files(settings),
         "memory_max": settings.memory_max,
         "release": running.id,
     }
@@ -196,6 +207,9 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
     )
     prune.only(SECRETS, names)
+    if settings.internal is None:
+        files.absent(INTERNAL)
+        files.absent(f"{INTERNAL}.d")
 
 
 def needs_authority(settings: RuntimeSettings) -> bool:
@@ -218,7 +232,13 @@ def engine_reads(model: str) -> tuple[str, ...]:
 
 def bot_reads(settings: RuntimeSettings) -> tuple[str, ...]:
     """The files that the bot reads when it starts."""
-    return (BOT_CONFIG, BOT_UNIT, *(f"{SECRETS}/{name}" for name in sorted(settings.credentials)))
+    return (BOT_CONFIG, BOT_UNIT, *credential_files(settings).values())
+
+
+def credential_files(settings: RuntimeSettings) -> dict[str, str]:
+    """Return the file of every credential that systemd hands to the bot, by the credential's name."""
+    secrets = {name: f"{SECRETS}/{name}" for name in sorted(settings.credentials)}
+    return {**secrets, **(INTERNAL_CREDENTIALS if settings.internal else {})}
 
 
 def probe(port: int, path: str) -> str:

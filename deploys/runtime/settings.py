@@ -11,9 +11,9 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
 from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
-from deploys.nginx.settings import bots_behind, own_proxy_only, public_url
+from deploys.nginx.settings import bots_behind, over_tls, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
-from deploys.tls.settings import AUTHORITY
+from deploys.tls.settings import AUTHORITY, canonical
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.sections.docker import Docker
 from inventory.values import size_in_bytes
@@ -79,11 +79,19 @@ class ContainerSettings(ComponentSettings):
     login: LoginSettings | None = Field(None, description="At the registry; else what the host has.")
 
 
+class InternalSettings(ComponentSettings):
+    """Where hosts of this project reach the bot, over TLS with certificates on both sides."""
+
+    host: str = Field(description="The address to bind.")
+    port: int
+    name: str = Field(description="Of this host, in its certificate.")
+
+
 class RuntimeSettings(ComponentSettings):
     """The engine (when the host serves a model itself) and the bot of one host."""
 
-    listen_host: str
-    port: int
+    port: int = Field(description="Of plain HTTP on loopback.")
+    internal: InternalSettings | None = Field(None, description="For other hosts, where any needs it.")
     public_url: str | None
     system_prompt: str
     language: Literal["auto", "en", "zh"]
@@ -110,8 +118,8 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         return None
     bot, channels = inventory.bot, inventory.channels
     return RuntimeSettings(
-        listen_host=listen_host(inventory, host),
         port=bot.port,
+        internal=internal_listener(inventory, host),
         public_url=public_url(inventory, host),
         system_prompt=bot.system_prompt,
         language=bot.language,
@@ -150,7 +158,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     watcher = watched_from(inventory, host) if "runtime" in inventory.hosts[host].roles else ()
     found = (("bot, from nginx", proxies), ("bot, from monitoring", watcher))
     return tuple(
-        Opening(port=inventory.bot.port, sources=sources, purpose=purpose)
+        Opening(port=inventory.bot.internal_port, sources=sources, purpose=purpose)
         for purpose, sources in found
         if sources
     )
@@ -166,21 +174,32 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """The bot's, which others reach through nginx only."""
-    return (inventory.bot.port,) if "runtime" in inventory.hosts[host].roles else ()
+    """Return the bot's ports: on loopback, and for other hosts where there is one."""
+    if "runtime" not in inventory.hosts[host].roles:
+        return ()
+    internal = internal_listener(inventory, host)
+    return (inventory.bot.port, *((internal.port,) if internal else ()))
 
 
-def listen_host(inventory: Inventory, host: str) -> str:
-    """The address the bot's HTTP server binds.
+def internal_listener(inventory: Inventory, host: str) -> InternalSettings | None:
+    """Return where the bot of `host` listens for other hosts; `None` when no other host needs to reach it.
 
-    Loopback when no other host's nginx passes requests to it and none watches it. Otherwise every address,
-    because the one in the inventory may be a name or an address that only a router in between knows; the
-    firewall lets the nginx and monitoring hosts in and nobody else. Where others reach it by IPv6, that is
-    taken too: `::` is both.
+    It binds every address, because the one in the inventory may be a name, or an address that only a router
+    in between knows. The firewall lets in the nginx and monitoring hosts, and the listener accepts only
+    certificates of the project. Where the host is reached by IPv6, `::` is bound, which is both.
     """
-    if own_proxy_only(inventory, host) and not watched_from(inventory, host):
-        return "127.0.0.1"
-    return "::" if ":" in inventory.internal(host) else "0.0.0.0"  # noqa: S104
+    proxied = any(
+        host in bots_behind(inventory, front) and over_tls(inventory, front)
+        for front in inventory.with_role("nginx")
+    )
+    if not proxied and not watched_from(inventory, host):
+        return None
+    address = inventory.internal(host)
+    return InternalSettings(
+        host="::" if ":" in address else "0.0.0.0",  # noqa: S104
+        port=inventory.bot.internal_port,
+        name=canonical(address),
+    )
 
 
 def _container(inventory: Inventory) -> ContainerSettings | None:

@@ -6,9 +6,18 @@ import json
 from typing import Any
 
 from deploys.nvidia.gpus import machine_of
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import ends_soon, runs_as_started
 from deploys.runtime.config import bot_config, engine_config, gpu_layers
-from deploys.runtime.deploy import BOT_CONFIG, CURRENT, ENGINE_CONFIG, SECRETS, bot_reads, engine_reads, probe
+from deploys.runtime.deploy import (
+    BOT_CONFIG,
+    CURRENT,
+    ENGINE_CONFIG,
+    INTERNAL,
+    SECRETS,
+    bot_reads,
+    engine_reads,
+    probe,
+)
 from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -137,8 +146,31 @@ def test_the_bot_answers(host: Any, settings: RuntimeSettings) -> None:
 
 
 def test_the_bot_listens_only_where_declared(host: Any, settings: RuntimeSettings) -> None:
-    listening = host.check_output("ss -Hltn sport = :%s", str(settings.port)).splitlines()
-    assert [line.split()[3] for line in listening] == [f"{settings.listen_host}:{settings.port}"]
+    declared = {settings.port: "127.0.0.1"}
+    if settings.internal:
+        declared[settings.internal.port] = settings.internal.host
+    for port, address in declared.items():
+        listening = host.check_output("ss -Hltn sport = :%s", str(port)).splitlines()
+        # ss shows a socket of both families as `*`.
+        shown = "*" if address == "::" else address
+        assert [line.split()[3] for line in listening] == [f"{shown}:{port}"]
+
+
+def test_the_bot_refuses_clients_without_a_certificate_of_the_project(
+    host: Any, settings: RuntimeSettings
+) -> None:
+    if settings.internal is None:
+        return
+    port = settings.internal.port
+    for certificate, expected in ((INTERNAL, "200"), ("", "refused")):
+        answer = host.check_output("python3 -c %s %s %s %s", ASK_INTERNAL, str(port), INTERNAL, certificate)
+        client = "a certificate of the project" if certificate else "no certificate"
+        assert answer == expected, f"port {port} answers a client with {client}: {answer}"
+
+
+def test_certificate_does_not_end_soon(host: Any, settings: RuntimeSettings) -> None:
+    if settings.internal:
+        assert not (problem := ends_soon(host, INTERNAL)), problem
 
 
 def test_secrets_are_private(host: Any, settings: RuntimeSettings) -> None:
@@ -220,6 +252,21 @@ connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect("{ENGINE_SOCKET}")
 connection.request("GET", sys.argv[1])
 print(connection.getresponse().read().decode())
+"""
+
+ASK_INTERNAL = """
+import http.client, ssl, sys
+port, folder, certificate = sys.argv[1:]
+context = ssl.create_default_context(cafile=folder + "/ca.pem")
+context.check_hostname = False
+if certificate:
+    context.load_cert_chain(certificate + "/fullchain.pem", certificate + "/privkey.pem")
+connection = http.client.HTTPSConnection("127.0.0.1", int(port), timeout=10, context=context)
+try:
+    connection.request("GET", "/healthz")
+    print(connection.getresponse().status)
+except (ssl.SSLError, ConnectionError):
+    print("refused")
 """
 
 SECRETS_SHOWN = """

@@ -16,6 +16,9 @@ CURRENT = "/etc/clawd/tls"
 AUTHORITY = "/etc/clawd/authority.pem"
 """Where a bot finds the project's authority: to check servers of ours, and to upload it to Telegram."""
 
+INTERNAL_BOT = "bot.clawd.internal"
+"""A name in the internal certificate of every bot: nginx checks all bots of a group by one name."""
+
 LEAST_DAYS = 30
 """Left of a certificate that only `up` renews (which it does from 120 on), for people to run that."""
 

@@ -182,6 +182,12 @@ def claims(inventory: Inventory) -> tuple[Claim, ...]:
         Claim(("nginx", "https_port"), inventory.nginx.https_port, fronts, "nginx"),
         Claim(("nginx", "http_port"), inventory.nginx.http_port, fronts, "nginx"),
         Claim(("bot", "port"), inventory.bot.port, bots, "runtime"),
+        Claim(
+            ("bot", "internal_port"),
+            inventory.bot.internal_port,
+            bots if len(inventory.hosts) > 1 else frozenset(),
+            "runtime",
+        ),
         *((Claim(pages, grafana.port, watchers, "grafana"),) if grafana else ()),
         *(
             Claim(

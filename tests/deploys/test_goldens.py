@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from configparser import ConfigParser
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from functools import cache
 from html.parser import HTMLParser
@@ -24,9 +25,11 @@ from jinja2 import Environment, nodes
 from jinja2.meta import find_referenced_templates
 from ruamel.yaml import YAML
 
+from deploys.exporters.exporter import CERTIFICATE
 from deploys.ops.files import TEMPLATES
 from deploys.prometheus.config import RULES
-from tests.deploys.nginx.front import NGINX, certificate, free_port, moved
+from deploys.tls.certificate import new_authority
+from tests.deploys.nginx.front import NGINX, certificate, free_port, internal_certificate, moved
 from tests.deploys.prometheus.tools import program
 from tests.deploys.test_goldens_on_hosts import COMMANDS
 
@@ -142,6 +145,7 @@ def server(golden: Path, folder: Path) -> None:
     )
     shutil.copy(golden.with_name("maintenance.html"), folder)
     certificate(folder)
+    internal_certificate(folder / "internal", new_authority("clawd", datetime.now(UTC)), "10.0.0.1")
     text = moved(golden.read_text(), folder, free_port())
     ports = {port: str(free_port()) for port in set(re.findall(r"listen \S*?(\d+)[ ;]", text))}
     text = re.sub(r"(listen \S*?)(\d+)(?=[ ;])", lambda found: found[1] + ports[found[2]], text)
@@ -157,8 +161,16 @@ def bots(golden: Path, folder: Path) -> None:
 
 def measured(golden: Path, folder: Path) -> None:
     rules = golden.with_name("clawd-rules.yml")
-    (folder / "prometheus.yml").write_text(golden.read_text().replace(RULES, str(rules)))
+    internal_certificate(folder, new_authority("clawd", datetime.now(UTC)), "10.0.0.1")
+    text = golden.read_text().replace(RULES, str(rules)).replace(CERTIFICATE, str(folder))
+    (folder / "prometheus.yml").write_text(text)
     ran(program("promtool"), "check", "config", folder / "prometheus.yml")
+
+
+def web_config(golden: Path, folder: Path) -> None:
+    internal_certificate(folder, new_authority("clawd", datetime.now(UTC)), "10.0.0.1")
+    (folder / "web.yml").write_text(golden.read_text().replace(CERTIFICATE, str(folder)))
+    ran(program("promtool"), "check", "web-config", folder / "web.yml")
 
 
 def alert_rules(golden: Path, _: Path) -> None:
@@ -193,6 +205,7 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
     "exporters/golden/*-metrics": python,
     "exporters/golden/*.default": assigned,
     "exporters/golden/blackbox.yml": yaml,
+    "exporters/golden/clawd-web.yml": web_config,
     "firewall/golden/*.conf": ruleset,
     "grafana/golden/*.ini": ini,
     "grafana/golden/*.yml": yaml,
@@ -257,6 +270,7 @@ SPOILT = {
     "alertmanager/golden/team.yml": ("receiver", "reciever"),
     "database/golden/settings.conf": ("work_mem", "works_mem"),
     "exporters/golden/gpu-metrics": ("import", "imports"),
+    "exporters/golden/clawd-web.yml": ("client_ca_file", "client_cas_file"),
 }
 """A word of a golden file, and a mistake in its place."""
 

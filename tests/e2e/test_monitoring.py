@@ -45,6 +45,17 @@ while True:
 """
 
 
+# As Prometheus does, with the host's certificate; without it when there is a second argument.
+SCRAPE = """
+import ssl, sys, urllib.request
+folder = "/etc/clawd/monitoring/"
+context = ssl.create_default_context(cafile=folder + "ca.pem")
+if not sys.argv[2:]:
+    context.load_cert_chain(folder + "fullchain.pem", folder + "privkey.pem")
+urllib.request.urlopen(sys.argv[1], timeout=4, context=context).read()
+"""
+
+
 def slow_model() -> Starlette:
     """A model's server that needs `ANSWER_SECONDS` for an answer."""
 
@@ -175,10 +186,10 @@ def test_everything_is_measured(watched: Watched) -> None:
 
 def test_only_the_monitoring_host_reaches_the_metrics(watched: Watched) -> None:
     address = watched.world.address("bot2")
-    program = "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=4).read()"
-    for port in (8080, 9100, 9113):
-        asked = f"python3 -c {shlex.quote(program)} http://{address}:{port}/metrics"
+    for port in (8444, 9100, 9113):
+        asked = f"python3 -c {shlex.quote(SCRAPE)} https://{address}:{port}/metrics"
         assert watched.world.on("bot1", asked, check=False).returncode == 0
+        assert watched.world.on("bot1", f"{asked} stranger", check=False).returncode != 0
         with pytest.raises(TimeoutError):
             socket.create_connection((address, port), timeout=2)
 

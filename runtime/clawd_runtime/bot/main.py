@@ -10,16 +10,17 @@ import argparse
 import asyncio
 import logging
 import os
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from clawd_runtime import logs
+from clawd_runtime.bot import internal_tls
 from clawd_runtime.bot.app import Bot
 from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.credentials import Credentials, read_credentials
 from clawd_runtime.bot.masking import mask_secrets
-from clawd_runtime.bot.process import listen_on, serve
+from clawd_runtime.bot.process import Listener, listen_on, serve
 from clawd_runtime.bot.settings import BotSettings, load_settings
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.errors import SettingsError, StoreError
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(options.config)
         credentials = credentials_for(settings)
         mask_secrets(credentials.values())
-        with listen_on(settings.listen) as listener:
-            asyncio.run(_run(settings, credentials, listener))
+        with ExitStack() as closing:
+            listeners = tuple(_listeners(settings, closing))
+            asyncio.run(_run(settings, credentials, listeners))
     except SettingsError as fault:
         log.error("%s", fault)
         return 2
@@ -55,20 +57,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def credentials_for(settings: BotSettings) -> Credentials:
     """What these settings need, from `$CREDENTIALS_DIRECTORY`. Raises `SettingsError`."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
     required = [
         name
         for channel, part in settings.channels.items()
         for name in channel_class(channel).credentials(part)
     ]
-    return read_credentials(Path(directory) if directory else None, required, OPTIONAL)
+    if settings.internal:
+        required += internal_tls.CREDENTIALS
+    return read_credentials(_credentials_directory(), required, OPTIONAL)
 
 
-async def _run(settings: BotSettings, credentials: Credentials, listener: socket.socket) -> None:
+def _credentials_directory() -> Path | None:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
+
+
+def _listeners(settings: BotSettings, closing: ExitStack) -> Iterator[Listener]:
+    """Yield the listeners of the settings, bound until `closing` ends. Raises `SettingsError`."""
+    yield Listener(closing.enter_context(listen_on(settings.listen)))
+    if settings.internal:
+        directory = _credentials_directory()
+        assert directory is not None, "credentials_for has read them there"
+        bound = closing.enter_context(listen_on(settings.internal))
+        yield Listener(bound, internal_tls.server_context(directory))
+
+
+async def _run(settings: BotSettings, credentials: Credentials, listeners: Sequence[Listener]) -> None:
     database = open_database(settings.database, credentials.get("database-password"))
     try:
         bot = Bot(settings, credentials, database)
     except SettingsError:
         database.close()
         raise
-    await serve(bot, listener)
+    await serve(bot, listeners)

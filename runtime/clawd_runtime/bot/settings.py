@@ -24,7 +24,7 @@ class Part(BaseModel):
 
 
 class Listen(Part):
-    """Where the HTTP server listens, behind nginx."""
+    """Where an HTTP server listens."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -54,6 +54,9 @@ class BotSettings(Part):
     """The whole file. `channels` holds the checked settings of every configured channel."""
 
     listen: Listen = Listen()
+    """Plain HTTP, for programs of the same host."""
+    internal: Listen | None = None
+    """The same over TLS with certificates on both sides, for other hosts of the deployment."""
     database: Annotated[str, Field(pattern=r"^(sqlite:////?.+|postgresql\+psycopg://.*/.+)$")]
     system_prompt: str = "You are a helpful assistant."
     language: Language = "auto"

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from clawd_runtime.bot import process
 from clawd_runtime.bot.app import Bot
-from clawd_runtime.bot.process import listen_on, serve
+from clawd_runtime.bot.process import Listener, listen_on, serve
 from clawd_runtime.bot.settings import Listen
 from tests.bot.program import Program, model_server
 from tests.standins.serve import serving
@@ -136,7 +136,7 @@ class SlowToStart:
 async def _asked_while_starting() -> list[str]:
     bot = SlowToStart()
     with listen_on(Listen(port=0)) as listener:
-        serving = asyncio.create_task(serve(cast(Bot, bot), listener))
+        serving = asyncio.create_task(serve(cast(Bot, bot), [Listener(listener)]))
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=10.0)
         os.kill(os.getpid(), signal.SIGTERM)

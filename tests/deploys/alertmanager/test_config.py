@@ -43,8 +43,18 @@ def test_file(name: str, found: AlertmanagerSettings, tmp_path: Path) -> None:
 
 
 def test_bots_that_share_nothing_would_each_tell_it() -> None:
-    assert settings().bots == ("10.0.0.1:8080",)
-    assert settings(database=DATABASE).bots == ("10.0.0.1:8080", "10.0.0.2:8080")
+    assert settings().bots == ("https://10.0.0.1:8444/alerts",)
+    assert settings(database=DATABASE).bots == (
+        "https://10.0.0.1:8444/alerts",
+        "https://10.0.0.2:8444/alerts",
+    )
+
+
+def test_a_bot_on_the_same_host_is_reached_over_loopback() -> None:
+    alone = settings_for(monitored({"all": ["runtime", "nginx", "monitoring"]}), "all")
+    assert alone
+    assert alone.bots == ("http://127.0.0.1:8080/alerts",)
+    assert "tls_config" not in config(alone)
 
 
 def test_no_secret_is_in_the_file() -> None:

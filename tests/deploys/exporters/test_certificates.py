@@ -17,13 +17,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploys.exporters.certificates import FOLDERS, METRIC, VALUES
 from deploys.exporters.settings import ExportersSettings
 from deploys.grafana.settings import GrafanaSettings
+from deploys.nginx.settings import NginxSettings
 from deploys.ops.files import TEMPLATES, rendered
 from deploys.prometheus.rules import rules
 from deploys.registry import COMPONENTS
+from deploys.runtime.settings import RuntimeSettings
 from deploys.tls.certificate import new_certificate
 from deploys.tls.settings import LEAST_DAYS, TlsSettings
 from tests.deploys.monitoring import GRAFANA, monitored
 
+APART = {"bot1": ["runtime"], "front": ["nginx"], "watch": ["monitoring"]}
 DEPLOYS = TEMPLATES.parent / "deploys"
 
 
@@ -105,7 +108,8 @@ def host_with(folder: Path) -> Any:
 def test_verify_tells_before_the_end(name: str, days: int, said: str | None, tmp_path: Path) -> None:
     certificate(tmp_path, days=days)
     check = import_module(f"deploys.{name}.verify").test_certificate_does_not_end_soon
-    settings = {"grafana": grafana(), "exporters": exporters()}.get(name)
+    declared = {"grafana": grafana, "exporters": exporters, "nginx": nginx, "runtime": runtime}
+    settings = declared[name]() if name in declared else None
     arguments = (host_with(tmp_path),) if settings is None else (host_with(tmp_path), settings)
     if said is None:
         check(*arguments)
@@ -124,6 +128,18 @@ def grafana() -> GrafanaSettings:
     opened = monitored(monitoring={"grafana": {**GRAFANA, "open_to": ["10.0.0.0/8"]}})
     found = import_module("deploys.grafana.settings").settings_for(opened, "watch")
     assert isinstance(found, GrafanaSettings)
+    return found
+
+
+def nginx() -> NginxSettings:
+    found = import_module("deploys.nginx.settings").settings_for(monitored(APART), "front")
+    assert isinstance(found, NginxSettings)
+    return found
+
+
+def runtime() -> RuntimeSettings:
+    found = import_module("deploys.runtime.settings").settings_for(monitored(APART), "bot1")
+    assert isinstance(found, RuntimeSettings)
     return found
 
 

@@ -8,7 +8,14 @@ import pytest
 
 from deploys.exporters import certificates, gpu
 from deploys.exporters.deploy import MEMORY_MAX
-from deploys.exporters.exporter import blackbox_config, defaults_text, exporters
+from deploys.exporters.exporter import (
+    CERTIFICATE_FILES,
+    WEB_CONFIG,
+    blackbox_config,
+    defaults_text,
+    exporters,
+    web_config,
+)
 from deploys.exporters.settings import ExportersSettings, settings_for
 from deploys.ops.files import rendered
 from tests.deploys.golden import assert_golden
@@ -17,12 +24,20 @@ from tests.deploys.monitoring import monitored
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def everything() -> ExportersSettings:
-    hosts = {"bot1": ["runtime"], "all": ["nginx", "database", "monitoring"]}
-    declared = monitored(hosts, database={"password": "0123456789abcdef"})
-    found = settings_for(declared, "all")
+def declared(hosts: dict[str, list[str]], host: str) -> ExportersSettings:
+    found = settings_for(monitored(hosts, database={"password": "0123456789abcdef"}), host)
     assert found
     return found
+
+
+def everything() -> ExportersSettings:
+    return declared({"bot1": ["runtime"], "all": ["nginx", "database", "monitoring"]}, "all")
+
+
+def watched() -> ExportersSettings:
+    """Of a host that another one scrapes."""
+    hosts = {"bot1": ["runtime"], "both": ["nginx", "database"], "watch": ["monitoring"]}
+    return declared(hosts, "both")
 
 
 def test_every_exporter_has_its_arguments_and_what_is_ours_about_its_unit() -> None:
@@ -33,6 +48,26 @@ def test_every_exporter_has_its_arguments_and_what_is_ours_about_its_unit() -> N
         assert_golden(GOLDEN / f"{exporter.package}.default", text)
         values = {"after": exporter.after, "memory_max": MEMORY_MAX}
         assert_golden(GOLDEN / f"{exporter.package}.conf", rendered("exporters/service.conf", values))
+
+
+def test_exporters_that_another_host_scrapes_speak_tls_with_certificates_on_both_sides() -> None:
+    assert_golden(GOLDEN / "clawd-web.yml", web_config())
+    for exporter in exporters(watched()):
+        assert "--web.config.file=/etc/prometheus/clawd-web.yml" in exporter.arguments
+        assert {WEB_CONFIG, *CERTIFICATE_FILES} <= set(exporter.watched), "a new certificate restarts it"
+    assert not [
+        part for exporter in exporters(everything()) for part in exporter.arguments if "web.c" in part
+    ]
+
+
+def test_an_old_exporter_of_nginx_has_its_own_options_for_tls() -> None:
+    (nginx,) = [found for found in exporters(watched(), toolkit=False) if "nginx" in found.package]
+    assert nginx.arguments[2:] == (
+        "--web.secured-metrics",
+        "--web.ssl-server-cert=/etc/clawd/monitoring/fullchain.pem",
+        "--web.ssl-server-key=/etc/clawd/monitoring/privkey.pem",
+    )
+    assert set(CERTIFICATE_FILES) <= set(nginx.watched)
 
 
 def test_probes_of_fronts() -> None:

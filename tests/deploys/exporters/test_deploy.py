@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploys.database.backups import METRICS_FILE, UntoldFact
+from deploys.database.releases import ReleaseFact
 from deploys.exporters.database import LoginFact, LoginState
 from deploys.grafana.deploy import LoginFact as GrafanaLoginFact
 from deploys.grafana.package import InstalledFileFact
@@ -33,6 +34,7 @@ BARE: dict[Any, Any] = {
     RecordsFact: (),
     UnitFact: UnitState(),
     CertificateFact: Installed(),
+    ReleaseFact: ("debian", "12"),
     gpus.MachineFact: gpus.Machine(),
     LoginFact: LoginState(),
     UntoldFact: False,
@@ -59,6 +61,11 @@ def paths(run: Run) -> list[str]:
 def test_an_exporter_never_runs_without_its_arguments(tmp_path: Path) -> None:
     changed = paths(plan("exporters", monitored(), "bot1", tmp_path))
     assert changed == [
+        "user prometheus",
+        "/etc/clawd/monitoring/fullchain.pem",
+        "/etc/clawd/monitoring/privkey.pem",
+        "/etc/prometheus",
+        "/etc/prometheus/clawd-web.yml",
         "/etc/default/prometheus-node-exporter",
         "/etc/systemd/system/prometheus-node-exporter.service.d",
         "/etc/systemd/system/prometheus-node-exporter.service.d/clawd.conf",
@@ -88,8 +95,14 @@ def test_an_exporter_of_a_role_that_is_gone_goes(tmp_path: Path) -> None:
 
 def test_a_certificate_that_nothing_is_checked_by_goes(tmp_path: Path) -> None:
     there = PathState("directory", "0755", "root", "root")
-    for tls, goes in (({"mode": "own-ca"}, False), ({"mode": "self-signed"}, True)):
-        run = plan("exporters", monitored(tls=tls), "watch", tmp_path, PathFact=there)
+    alone = {"watch": ["runtime", "nginx", "monitoring"]}
+    for hosts, tls, goes in (
+        (alone, {"mode": "own-ca"}, False),
+        (alone, {"mode": "self-signed"}, True),
+        (None, {"mode": "self-signed"}, False),
+    ):
+        declared = monitored(hosts, tls=tls) if hosts else monitored(tls=tls)
+        run = plan("exporters", declared, "watch", tmp_path, PathFact=there)
         gone = {change.path for change in run.changes if change.diff == ("removed",)}
         assert ({"/etc/clawd/monitoring", "/etc/clawd/monitoring.d"} <= gone) is goes
 

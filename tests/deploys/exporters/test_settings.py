@@ -6,7 +6,7 @@ import pytest
 
 from deploys.exporters.exporter import blackbox_config, defaults_text, exporters
 from deploys.exporters.settings import needs_for, openings_for, ports_for, settings_for
-from deploys.runtime.settings import listen_host
+from deploys.runtime.settings import internal_listener
 from deploys.runtime.settings import openings_for as runtime_openings
 from tests.deploys.inventories import inventory
 from tests.deploys.monitoring import monitored
@@ -22,7 +22,7 @@ def packages(declared: Any, host: str) -> list[str]:
 def test_nobody_watches() -> None:
     assert settings_for(inventory(), "bot1") is None
     assert openings_for(inventory(), "bot1") == needs_for(inventory(), "bot1") == ()
-    assert listen_host(inventory(), "bot1") == "127.0.0.1"
+    assert internal_listener(inventory(), "bot1") is None
 
 
 def test_each_host_has_what_can_be_measured_there() -> None:
@@ -47,15 +47,18 @@ def test_only_the_monitoring_host_is_let_in() -> None:
     assert watching
     assert bot
     assert (watching.listen, bot.listen) == ("127.0.0.1", "")
+    assert (watching.over_tls, bot.over_tls) == (False, True)
 
 
 def test_the_bot_is_reached_by_who_watches_it() -> None:
     declared = monitored()
-    assert listen_host(declared, "bot1") == "0.0.0.0"
+    listener = internal_listener(declared, "bot1")
+    assert listener
+    assert (listener.host, listener.port, listener.name) == ("0.0.0.0", 8444, "10.0.0.1")
     (opening,) = runtime_openings(declared, "bot1")
-    assert (opening.port, opening.sources, opening.purpose) == (8080, ("10.0.0.2",), "bot, from monitoring")
+    assert (opening.port, opening.sources, opening.purpose) == (8444, ("10.0.0.2",), "bot, from monitoring")
     alone = monitored({"all": ["runtime", "nginx", "monitoring"]})
-    assert listen_host(alone, "all") == "127.0.0.1"
+    assert internal_listener(alone, "all") is None
     assert runtime_openings(alone, "all") == ()
 
 

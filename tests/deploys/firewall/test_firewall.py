@@ -180,6 +180,6 @@ def test_settings() -> None:
     assert bot is not None
     assert web is not None
     declared = Opening(port=9100, sources=("10.5.0.0/16",))
-    assert bot.openings == (Opening(port=8080, sources=("10.0.0.2",), purpose="bot, from nginx"), declared)
+    assert bot.openings == (Opening(port=8444, sources=("10.0.0.2",), purpose="bot, from nginx"), declared)
     assert [item.port for item in web.openings] == [80, 443, 9100]
     assert settings_for(inventory(firewall={"enabled": False}), "bot1") is None

@@ -26,9 +26,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploys.nginx.deploy import values
+from deploys.nginx.deploy import INTERNAL, values
 from deploys.nginx.settings import NginxSettings, PathSettings
 from deploys.ops.files import rendered
+from deploys.tls.certificate import KeyPair, new_authority, new_certificate
+from deploys.tls.settings import TlsSettings
 
 NGINX = os.environ.get("CLAWD_TEST_NGINX") or shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -167,12 +169,23 @@ def certificate(folder: Path) -> None:
     )
 
 
+def internal_certificate(folder: Path, signer: KeyPair, *names: str) -> None:
+    """Write fullchain.pem, privkey.pem and ca.pem of a certificate for other hosts of a deployment."""
+    wanted = TlsSettings(names=names, lifetime_days=30, client=True)
+    made = new_certificate(wanted, signer, datetime.now(UTC))
+    folder.mkdir(exist_ok=True)
+    (folder / "fullchain.pem").write_bytes(made.certificate_pem + signer.certificate_pem)
+    (folder / "privkey.pem").write_bytes(made.key_pem)
+    (folder / "ca.pem").write_bytes(signer.certificate_pem)
+
+
 def moved(text: str, folder: Path, status_port: int) -> str:
     """A file with its fixed places moved into `folder`, so that nginx runs beside anything else."""
     for old, new in {
         "/etc/nginx/nginx.conf": str(folder / "nginx.conf"),
         "/etc/nginx/clawd": str(folder),
         "/etc/clawd/tls": str(folder),
+        INTERNAL: str(folder / "internal"),
         "/var/lib/clawd/acme": str(folder / "acme"),
         "/var/log/nginx": str(folder),
         "/run/nginx.pid": str(folder / "nginx.pid"),
@@ -225,6 +238,8 @@ def nginx(folder: Path, bots: Sequence[int | str], **changes: Any) -> Iterator[S
     ports = {"https_port": served.https_port, "http_port": served.http_port}
     settings = settings_of(upstreams, **{**ports, **changes})
     certificate(folder)
+    if settings.bots_over_tls and not (folder / "internal").exists():
+        internal_certificate(folder / "internal", new_authority("clawd", datetime.now(UTC)), settings.name)
     (folder / "acme/.well-known/acme-challenge").mkdir(parents=True)
     (folder / "acme/.well-known/acme-challenge/token").write_text("proof")
     for name in ("upstreams.conf", "maintenance.html", "upstream.py", "nginx.conf"):

@@ -67,5 +67,7 @@ def test_removal_leaves_nothing() -> None:
         "/usr/local/lib/clawd/upstream",
         "/run/clawd-upstream",
         "/var/lib/clawd/acme",
+        "/etc/clawd/nginx-internal",
+        "/etc/clawd/nginx-internal.d",
     ]
     assert run.changes[1].diff == ("remove nginx nginx-common",)

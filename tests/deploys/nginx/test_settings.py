@@ -7,7 +7,7 @@ from deploys.nginx.settings import (
     PathSettings,
     authority,
     bots_behind,
-    own_proxy_only,
+    over_tls,
     public_url,
     settings_for,
 )
@@ -53,7 +53,7 @@ def test_bots_that_share_a_database_stand_behind_every_nginx(host: str) -> None:
     hosts = {"bot1": BOTH, "bot2": BOTH, "bot3": ["runtime"]}
     declared = inventory(hosts, database={"password": "of-the-database"})
     assert bots_behind(declared, host) == ("bot1", "bot2", "bot3")
-    assert not own_proxy_only(declared, host)
+    assert over_tls(declared, host)
     settings = settings_for(declared, host)
     assert settings is not None
     assert settings.shared
@@ -85,7 +85,8 @@ def test_plain_data_of_another_pyinfra_inventory_will_do() -> None:
 def test_other_hosts_bots_are_reached_by_their_address() -> None:
     settings = settings_for(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
     assert settings is not None
-    assert settings.upstreams == ("127.0.0.1:8080", "10.0.0.2:8080")
+    assert settings.upstreams == ("127.0.0.1:8444", "10.0.0.2:8444")
+    assert settings.bots_over_tls
 
 
 def test_every_bot_is_behind_some_nginx_when_there_is_one() -> None:
@@ -95,10 +96,11 @@ def test_every_bot_is_behind_some_nginx_when_there_is_one() -> None:
     assert reached == {"bot1", "bot2"}
 
 
-def test_own_proxy_only() -> None:
-    declared = inventory({"bot1": BOTH, "bot2": ["runtime"]})
-    assert own_proxy_only(declared, "bot1")
-    assert not own_proxy_only(declared, "bot2")
+def test_bots_are_reached_over_tls_once_one_of_them_is_on_another_host() -> None:
+    assert not over_tls(inventory(), "bot1")
+    assert not over_tls(inventory({"bot1": BOTH, "bot2": BOTH}), "bot1")
+    assert over_tls(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
+    assert over_tls(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "web1")
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploys.alertmanager.config import arguments as alertmanager_arguments
 from deploys.component import Need
-from deploys.exporters.exporter import defaults_text
+from deploys.exporters.exporter import CERTIFICATE, defaults_text
 from deploys.ops.files import rendered
 from deploys.prometheus.config import RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, needs_for, settings_for
+from deploys.tls.certificate import new_authority
 from tests.deploys.golden import assert_golden
 from tests.deploys.inventories import REMOTE, inventory
 from tests.deploys.monitoring import monitored
+from tests.deploys.nginx.front import internal_certificate
 from tests.deploys.prometheus.tools import program
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,7 +42,9 @@ def test_files(tmp_path: Path) -> None:
     assert_golden(GOLDEN / "prometheus.yml", config(settings))
     assert_golden(GOLDEN / "clawd-rules.yml", text)
     (tmp_path / "rules.yml").write_text(text)
-    (tmp_path / "prometheus.yml").write_text(config(settings).replace(RULES, str(tmp_path / "rules.yml")))
+    internal_certificate(tmp_path, new_authority("clawd", datetime.now(UTC)), "10.0.0.5")
+    text = config(settings).replace(RULES, str(tmp_path / "rules.yml")).replace(CERTIFICATE, str(tmp_path))
+    (tmp_path / "prometheus.yml").write_text(text)
     words = [program("promtool"), "check", "config", tmp_path / "prometheus.yml"]
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr

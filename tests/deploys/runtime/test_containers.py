@@ -73,10 +73,13 @@ def written(run: Run, end: str) -> tuple[str, ...]:
     return change.diff
 
 
+CREDENTIALS = {name: f"/etc/clawd/secrets/{name}" for name in ("console-jwt-secret", "telegram-token")}
+
+
 def unit(name: str, **values: Any) -> str:
     common = {"memory_max": "1G", "release": "95a1b73a985f4f14"}
     engine = {"model_name": "smollm2-135m-q8_0", "cuda": LIBRARIES}
-    bot = {"with_engine": True, "credentials": ["console-jwt-secret", "telegram-token"]}
+    bot = {"with_engine": True, "credentials": CREDENTIALS}
     return rendered(f"runtime/docker/{name}", {**common, **engine, **bot, **values})
 
 

@@ -92,15 +92,19 @@ def test_one_host_registers_the_webhook(hosts: dict[str, list[str]], registrar: 
 @pytest.mark.parametrize(
     ("hosts", "listen"),
     [
-        ({"bot1": ["runtime", "nginx"]}, "127.0.0.1"),
-        ({"bot1": ["runtime"]}, "127.0.0.1"),
+        ({"bot1": ["runtime", "nginx"]}, None),
+        ({"bot1": ["runtime"]}, None),
         ({"bot1": ["runtime"], "web1": ["nginx"]}, "0.0.0.0"),
-        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime", "nginx"]}, "127.0.0.1"),
+        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime", "nginx"]}, None),
+        ({"bot1": ["runtime", "nginx"], "bot2": ["runtime"]}, "0.0.0.0"),
         ({"bot1": ["runtime"], "bot2": ["runtime", "nginx"]}, "0.0.0.0"),
     ],
 )
-def test_the_bot_listens_only_where_an_nginx_needs_it(hosts: dict[str, list[str]], listen: str) -> None:
-    assert settings(inventory(hosts)).listen_host == listen
+def test_the_bot_listens_for_other_hosts_only_where_an_nginx_needs_it(
+    hosts: dict[str, list[str]], listen: str | None
+) -> None:
+    internal = settings(inventory(hosts)).internal
+    assert (internal.host if internal else None) == listen
 
 
 def test_the_bot_takes_ipv6_where_others_reach_it_so() -> None:
@@ -109,7 +113,9 @@ def test_the_bot_takes_ipv6_where_others_reach_it_so() -> None:
         "web1": {"address": "10.0.0.2", "roles": ["nginx"]},
     }
     declared = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
-    assert settings(declared).listen_host == "::"
+    internal = settings(declared).internal
+    assert internal
+    assert (internal.host, internal.name) == ("::", "fd00::1")
 
 
 def test_without_a_local_model_there_is_no_engine() -> None:

@@ -17,7 +17,10 @@ EXPOSURE = (
     "--offline"
     in subprocess.run(["systemd-analyze", "--help"], capture_output=True, text=True, check=False).stdout
 )
-CREDENTIALS = ["console-jwt-secret", "telegram-secret-token", "telegram-token"]
+CREDENTIALS = {
+    **{name: f"/etc/clawd/secrets/{name}" for name in ("console-jwt-secret", "telegram-token")},
+    "internal-key": "/etc/clawd/bot-internal/privkey.pem",
+}
 
 
 def engine_unit(cuda: str = "") -> str:

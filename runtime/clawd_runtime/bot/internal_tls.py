@@ -1,0 +1,32 @@
+"""TLS between the hosts of a deployment: both sides show a certificate of the project's own authority."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from clawd_runtime.errors import SettingsError
+
+CERTIFICATE, KEY, AUTHORITY = "internal-certificate", "internal-key", "internal-authority"
+"""Credentials that the internal listener needs, each a file in PEM."""
+CREDENTIALS = (CERTIFICATE, KEY, AUTHORITY)
+
+
+def server_context(directory: Path) -> ssl.SSLContext:
+    """Return the context of a server that accepts only clients which the project's authority has signed.
+
+    `directory` holds the credentials. Raises `SettingsError` when they cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(directory / CERTIFICATE, directory / KEY)
+        context.load_verify_locations(directory / AUTHORITY)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"the internal listener's certificate in {directory} cannot be used: "
+            f"{error.strerror or type(error).__name__}",
+            advice="run `clawd-provision up`, which issues a new one",
+        ) from None
+    return context
