@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from deploys.nginx.settings import bots_behind, upstream
+from deploys.nginx.settings import bots_behind, known_as
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.concurrency import for_each
@@ -156,6 +156,34 @@ def _told(result: HostResult, problems: Sequence[str]) -> HostResult:
     return replace(result, message="\n".join(filter(None, (result.message, *problems))))
 
 
+# Sets `all` to what nginx passes requests to, and `name` to the bot's name there; ends where it has none.
+_FIND = """
+[ -x {program} ] || exit 0
+all=$({program} status) || exit
+for name in {names} ""; do
+    [ -n "$name" ] || exit 0
+    if printf '%s\\n' "$all" | cut -d ' ' -f 1 | grep -qxF -e "$name"; then break; fi
+done
+"""
+
+
+def _drain(names: Sequence[str], seconds: int) -> str:
+    """Return the script that drains a bot at a front.
+
+    A front that knows no other bot is left as it is: it can send nobody anywhere else.
+    """
+    script = (
+        _FIND
+        + '[ "$(printf \'%s\\n\' "$all" | wc -l)" -gt 1 ] || exit 0\n{program} drain "$name" {seconds}\n'
+    )
+    return script.format(program=UPSTREAM, names=shlex.join(names), seconds=seconds)
+
+
+def _restore(names: Sequence[str]) -> str:
+    """Return the script that puts a bot back in service at a front."""
+    return (_FIND + '{program} restore "$name"\n').format(program=UPSTREAM, names=shlex.join(names))
+
+
 class Drain:
     """Takes one bot out of service at every nginx in front of it, and puts it back."""
 
@@ -163,8 +191,8 @@ class Drain:
         self.bot = bot
         self._session = session
         self._wait = inventory.rollout.drain_seconds
-        self._addresses = {
-            front: upstream(inventory, front, bot)
+        self._names = {
+            front: known_as(inventory, front, bot)
             for front in fronts(inventory, bot)
             if front in session.reached
         }
@@ -176,29 +204,21 @@ class Drain:
         """
 
         def drain(front: str) -> None:
-            done = self._session.run(
-                front,
-                f"[ ! -x {UPSTREAM} ] || {UPSTREAM} drain {shlex.quote(self._addresses[front])} {self._wait}",
-                timeout=self._wait + 60,
-            )
+            done = self._session.run(front, _drain(self._names[front], self._wait), timeout=self._wait + 60)
             if not done.succeeded:
                 raise HostError(
                     f"{self.bot} could not be taken out of service at {front}: {done.stderr.strip()}",
                     advice="nothing was changed there; look at the other bots, which have to serve meanwhile",
                 )
 
-        for_each(self._addresses, drain)
+        for_each(self._names, drain)
 
     def end(self) -> tuple[str, ...]:
         """The bot gets requests again. Returns what went wrong, a line a front."""
 
         def restore(front: str) -> str:
-            done = self._session.run(
-                front,
-                f"[ ! -x {UPSTREAM} ] || {UPSTREAM} restore {shlex.quote(self._addresses[front])}",
-                timeout=60,
-            )
+            done = self._session.run(front, _restore(self._names[front]), timeout=60)
             problem = f"{self.bot} is still out of service at {front}: {done.stderr.strip()}; run `up` again"
             return "" if done.succeeded else problem
 
-        return tuple(filter(None, for_each(self._addresses, restore).values()))
+        return tuple(filter(None, for_each(self._names, restore).values()))

@@ -135,6 +135,17 @@ def upstream(inventory: Inventory, host: str, bot: str) -> str:
     return authority("127.0.0.1" if bot == host else inventory.internal(bot), port)
 
 
+def known_as(inventory: Inventory, host: str, bot: str) -> tuple[str, ...]:
+    """Return every `address:port` by which the nginx of `host` may know a bot: the declared one first.
+
+    The others are those of before the inventory had another bot, or none, on another host.
+    """
+    address = "127.0.0.1" if bot == host else inventory.internal(bot)
+    ports = (inventory.bot.internal_port, inventory.bot.port)
+    found = (upstream(inventory, host, bot), *(authority(address, port) for port in ports))
+    return tuple(dict.fromkeys(found))
+
+
 def public_url(inventory: Inventory, host: str) -> str | None:
     """Where the world reaches the bot of `host`: the first name of the certificate, else nginx's address.
 

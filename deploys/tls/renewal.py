@@ -29,6 +29,9 @@ READ_BY_NGINX = (
     "/etc/nginx/clawd/upstreams.conf",
     "/etc/clawd/tls/fullchain.pem",
     "/etc/clawd/tls/privkey.pem",
+    "/etc/clawd/nginx-internal/fullchain.pem",
+    "/etc/clawd/nginx-internal/privkey.pem",
+    "/etc/clawd/nginx-internal/ca.pem",
 )
 """What nginx is stamped with, see deploys/nginx/deploy.py: a renewal on the host is no difference to `up`."""
 OBTAIN = f"exec {PROGRAM} obtain"

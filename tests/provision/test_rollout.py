@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import HostError
 from inventory.model import Inventory
+from provision import rollout
 from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
 from provision.rollout import Drain, Stage, fronts, fronts_beside, roll, stages
@@ -246,8 +249,57 @@ def test_drains_at_the_front_by_the_address_it_knows() -> None:
     drain.begin()
     assert drain.end() == ()
     assert [host for host, _ in session.asked] == ["lb", "lb"]
-    assert "upstream drain 10.0.0.3:8080 30" in session.asked[0][1]
-    assert "upstream restore 10.0.0.3:8080" in session.asked[1][1]
+    for _, script in session.asked:
+        assert "for name in 10.0.0.3:8444 10.0.0.3:8080" in script
+
+
+@pytest.mark.parametrize(
+    ("status", "drained", "restored"),
+    [
+        ("10.0.0.2:8444 up\n10.0.0.3:8444 up", "drain 10.0.0.3:8444 30", "restore 10.0.0.3:8444"),
+        ("10.0.0.2:8080 up\n10.0.0.3:8080 up", "drain 10.0.0.3:8080 30", "restore 10.0.0.3:8080"),
+        # Before there was a second bot, and before this one was behind it.
+        ("10.0.0.3:8080 up", "", "restore 10.0.0.3:8080"),
+        ("10.0.0.2:8444 up", "", ""),
+    ],
+    ids=["as declared", "by an earlier name", "the only one", "unknown"],
+)
+def test_a_front_is_asked_by_the_name_that_it_knows_the_bot_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, drained: str, restored: str
+) -> None:
+    program, calls = tmp_path / "upstream", tmp_path / "calls"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = status ]; then echo "{status}"; else echo "$*" >> {calls}; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(rollout, "UPSTREAM", str(program))
+
+    def on_the_front(script: str) -> tuple[bool, str]:
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+        return done.returncode == 0, done.stderr
+
+    drain = Drain(Fronts(on_the_front), inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
+    drain.begin()
+    assert drain.end() == ()
+    called = calls.read_text().splitlines() if calls.exists() else []
+    assert called == [call for call in (drained, restored) if call]
+
+
+def test_a_front_whose_program_fails_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "upstream"
+    program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(rollout, "UPSTREAM", str(program))
+
+    def on_the_front(script: str) -> tuple[bool, str]:
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+        return done.returncode == 0, done.stderr
+
+    drain = Drain(Fronts(on_the_front), inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
+    with pytest.raises(HostError, match="broken"):
+        drain.begin()
 
 
 def test_fronts_that_are_not_of_the_run_are_reached_beside_it() -> None:
