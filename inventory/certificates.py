@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from inventory.addresses import is_address
 from inventory.finding import Finding
 from inventory.model import Inventory
 from inventory.source import KeyPath
-from inventory.values import is_address
 
 CERTIFICATE: KeyPath = ("tls", "provided", "certificate")
 KEY: KeyPath = ("tls", "provided", "key")

@@ -1,18 +1,93 @@
-"""What every declared value is made of: frozen, strict, and the small types they share."""
+"""What every declared value is made of: frozen, strict, and the types of single values.
+
+A value of one kind has one type here, wherever it stands, in inventories and in the settings of components.
+The types are tested against the programs that read such values on hosts.
+"""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from inventory import addresses, values
+from inventory.values import Checked
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$")]
-Network = IPv4Network | IPv6Network
-Size = Annotated[str, Field(pattern=r"^[0-9]+[KMG]$")]
+OperatorName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+
+
+def _without_scope(network: IPv6Network) -> IPv6Network:
+    if getattr(network.network_address, "scope_id", None) is not None:
+        raise ValueError("a network has no scope")
+    return network
+
+
+Network = IPv4Network | Annotated[IPv6Network, AfterValidator(_without_scope)]
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}[KMG]$")]
 """Bytes: a number with K, M or G (powers of 1024), as systemd writes them."""
+LogSize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[kmg]$")]
+BodySize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[km]$")]
+"""As nginx writes them; 0 would mean no limit."""
+TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}[smhd]$")]
+"""As fail2ban writes them."""
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Line = Annotated[str, Checked(values.check_line)]
+"""A text without line breaks and control characters."""
+Text = Annotated[str, Checked(values.check_text)]
+"""A text of any number of lines, without control characters."""
+TimeZone = Annotated[str, Checked(values.check_time_zone)]
+PackageName = Annotated[str, Checked(values.check_package)]
+PublicKey = Annotated[str, Checked(values.check_public_key)]
+HostFolder = Annotated[str, Checked(values.check_folder)]
+Device = Annotated[str, Checked(values.check_device)]
+SysctlKey = Annotated[str, Checked(values.check_sysctl_key)]
+
+HostAddress = Annotated[str, Checked(addresses.check_host)]
+"""A host name or an IP address."""
+HostAndPort = Annotated[str, Checked(addresses.check_host_and_port)]
+CertificateName = Annotated[str, Checked(addresses.check_certificate_name)]
+Endpoint = Annotated[str, Checked(addresses.check_endpoint)]
+"""Of the OpenAI protocol, ending before /chat/completions; with a query or not."""
+Server = Annotated[str, Checked(addresses.check_server)]
+"""An HTTP server under which paths are asked for."""
+Download = Annotated[str, Checked(addresses.check_download)]
+"""Where one file is fetched from; with a query or not."""
+Directory = Annotated[str, Checked(addresses.check_directory)]
+"""Of an authority by ACME."""
+Repository = Annotated[str, Checked(addresses.check_repository)]
+"""A repository of packages; a path is added to it, and everyone on the host may read it."""
+Mirror = Annotated[str, Checked(addresses.check_site)]
+"""A mirror of a registry: without a path, as dockerd demands."""
+Proxy = Annotated[str, Checked(addresses.check_proxy)]
+Unproxied = Annotated[str, Checked(addresses.check_unproxied)]
+RegistryUser = Annotated[str, Checked(values.check_registry_user)]
+Registry = Annotated[str, Checked(addresses.check_registry)]
+Image = Annotated[str, Checked(addresses.check_image)]
+Mail = Annotated[str, Checked(addresses.check_mail)]
+DatabaseUrl = Annotated[str, Checked(addresses.check_database_url)]
+
+
+def _in_words(value: object) -> object:
+    """A number as its digits, and spaces as the kernel shows them."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return re.sub(r"[ \t]+", " ", value).strip(" ") if isinstance(value, str) else value
+
+
+SysctlValue = Annotated[
+    str,
+    BeforeValidator(_in_words),
+    Checked(values.check_sysctl_value),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+]
+"""What a kernel setting is set to; a whole number need not stand in quotes."""
 
 
 class Declared(BaseModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inventory.model import Inventory
 from inventory.source import KeyPath
-from inventory.values import Verdict, size_in_bytes
+from inventory.values import size_in_bytes
 
 EVERY_ROLE: KeyPath = ("hosts", "*", "roles")
 """What a finding rests on that looks at which host has which role."""
@@ -29,12 +29,6 @@ class Finding:
 
 
 Rule = Callable[[Inventory], Iterator[Finding]]
-
-
-def from_verdict(path: KeyPath, verdict: Verdict) -> Iterator[Finding]:
-    """The verdict on a single value as a finding."""
-    if verdict is not None:
-        yield Finding((path,), *verdict)
 
 
 def at_least(path: KeyPath, size: str, least: str, whose: str) -> Iterator[Finding]:

@@ -66,12 +66,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
     checks = rules.RULES + more
     if resolve_secrets:
-        checks += (
-            rules.services.secret_values,
-            rules.database.secret_values,
-            laptop.files,
-            certificates.provided,
-        )
+        checks += (*rules.secrets.RULES, laptop.files, certificates.provided)
     mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))

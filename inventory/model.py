@@ -12,7 +12,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Login, Name, Network, Port, Size
+from inventory.declared import (
+    Declared,
+    Digest,
+    Download,
+    Endpoint,
+    HostAddress,
+    Line,
+    Login,
+    Name,
+    Network,
+    OperatorName,
+    PackageName,
+    Port,
+    PublicKey,
+    Server,
+    Size,
+    Text,
+    TimeZone,
+)
 from inventory.sections.database import Database
 from inventory.sections.disk import Disk
 from inventory.sections.docker import Docker
@@ -37,26 +55,28 @@ class Bastion(Declared):
     host: Name | None = Field(
         None, description="A host of this file; address, user, port and keys are those declared there."
     )
-    address: str | None = Field(None, description="Name or address of a jump host that is not in this file.")
+    address: HostAddress | None = Field(
+        None, description="Name or address of a jump host that is not in this file."
+    )
     user: Login | None = Field(None, description="Login there; the host's own user by default.")
     port: Port = Field(22, description="SSH port.")
     ssh_key: Path | None = Field(None, description="Private key file; the host's own by default.")
-    host_key: str | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
+    host_key: PublicKey | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
 
 
 class Host(Declared):
     """One server."""
 
-    address: str = Field(description="Name or IP address to reach it by.")
+    address: HostAddress = Field(description="Name or IP address to reach it by.")
     user: Login = Field("root", description="Login; sudo is used when it is not root.")
     port: Port = Field(22, description="SSH port.")
     ssh_key: Path | None = Field(None, description="Private key file; agent and ~/.ssh by default.")
-    host_key: str | None = Field(
+    host_key: PublicKey | None = Field(
         None,
         description="Public host key (`ssh-ed25519 AAAA…`); else ~/.ssh/known_hosts must know it.",
     )
     bastion: Bastion | None = Field(None, description="Jump host.")
-    internal_address: str | None = Field(
+    internal_address: HostAddress | None = Field(
         None, description="Address by which the other hosts of this file reach it; `address` when absent."
     )
     cores: Annotated[int, Field(ge=1, le=4096)] | None = Field(
@@ -86,20 +106,20 @@ class Host(Declared):
 class Operator(Declared):
     """A person's or a team's login on every host, with sudo."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = Field(description="Login name.")
-    keys: tuple[str, ...] = Field(min_length=1, description="Their SSH public keys.")
+    name: OperatorName = Field(description="Login name.")
+    keys: tuple[PublicKey, ...] = Field(min_length=1, description="Their SSH public keys.")
 
 
 class Base(Declared):
     """What every host gets: packages, logins, clock, journal, sshd."""
 
-    time_zone: str = Field("Etc/UTC", description="IANA zone name, e.g. Asia/Shanghai.")
-    packages: tuple[str, ...] = Field((), description="Additional Debian packages.")
+    time_zone: TimeZone = Field("Etc/UTC", description="IANA zone name, e.g. Asia/Shanghai.")
+    packages: tuple[PackageName, ...] = Field((), description="Additional Debian packages.")
     upgrade: Literal["never", "security", "all"] = Field(
         "security", description="Which updates of the distribution's packages `up` installs."
     )
     operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
-    journal_max: str = Field("500M", pattern=r"^[0-9]+[KMG]$", description="Most disk journald may use.")
+    journal_max: Size = Field("500M", description="Most disk journald may use.")
     ssh_port: Port | None = Field(
         None, description="Port sshd listens on, beside the one in use; only that when absent."
     )
@@ -128,10 +148,8 @@ class LocalModel(Declared):
     path: Path = Field(
         description="GGUF file on the laptop, relative to this file; with `url` only its name is used."
     )
-    url: str | None = Field(None, description="Fetched by the host from here instead of pushed.")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest the file must have; required with `url`."
-    )
+    url: Download | None = Field(None, description="Fetched by the host from here instead of pushed.")
+    sha256: Digest | None = Field(None, description="Digest the file must have; required with `url`.")
     context_size: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
         4096, description="Tokens of one conversation."
     )
@@ -147,16 +165,16 @@ class LocalModel(Declared):
         description="Layers that the GPU computes where a host has one (`gpu`), counting the output as one; "
         "all by default, 0 for none. The others are computed by the processor.",
     )
-    memory_max: str = Field("2G", pattern=r"^[0-9]+[KMG]$", description="Most memory the engine may use.")
+    memory_max: Size = Field("2G", description="Most memory the engine may use.")
 
 
 class RemoteModel(Declared):
     """A server that speaks the OpenAI chat protocol (vLLM, a provider)."""
 
     engine: Literal["openai-compatible"] = Field(description="A server elsewhere.")
-    endpoint: str = Field(pattern=r"^https?://", description="Base address, ending before /chat/completions.")
+    endpoint: Endpoint = Field(description="Base address, ending before /chat/completions; a query is kept.")
     api_key: SecretStr | None = Field(None, description="Sent as bearer token.")
-    model: Annotated[str, Field(min_length=1)] = Field("default", description="Name sent in the request.")
+    model: Line = Field("default", description="Name sent in the request.")
     context_size: Annotated[int, Field(ge=256)] = Field(8192, description="Tokens of one conversation.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         None, description="Freedom in answering; the server's own choice when absent."
@@ -181,11 +199,10 @@ class Telegram(Declared):
         "webhook", description="Telegram calls nginx, or the bot asks Telegram."
     )
     secret_token: SecretStr | None = Field(
-        None, description="Checked on every webhook call; required in webhook mode."
+        None,
+        description="Checked on every webhook call, 16 characters at least; required in webhook mode.",
     )
-    api_base: str = Field(
-        "https://api.telegram.org", pattern=r"^https?://", description="Address of the Bot API."
-    )
+    api_base: Server = Field("https://api.telegram.org", description="Address of the Bot API.")
 
 
 class Feishu(Declared):
@@ -193,11 +210,11 @@ class Feishu(Declared):
 
     app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$", description="`cli_…`, from the developer console.")
     app_secret: SecretStr = Field(description="Of the app, from the developer console.")
-    encrypt_key: SecretStr = Field(description="Events are encrypted and signed with it.")
-    verification_token: SecretStr = Field(description="Every event carries it.")
-    api_base: str = Field(
-        "https://open.feishu.cn", pattern=r"^https?://", description="Address of the open platform."
+    encrypt_key: SecretStr = Field(
+        description="Events are encrypted and signed with it; 16 characters at least."
     )
+    verification_token: SecretStr = Field(description="Every event carries it.")
+    api_base: Server = Field("https://open.feishu.cn", description="Address of the open platform.")
 
 
 class Console(Declared):
@@ -219,7 +236,7 @@ class Channels(Declared):
 class Bot(Declared):
     """clawd-bot, the process that talks to people."""
 
-    system_prompt: str = Field(
+    system_prompt: Text = Field(
         "You are a helpful assistant.", description="Instruction before every conversation."
     )
     language: Literal["auto", "en", "zh"] = Field("auto", description="Language of the bot's own messages.")
@@ -227,7 +244,7 @@ class Bot(Declared):
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(
         30, description="Messages a user may send a minute."
     )
-    memory_max: str = Field("400M", pattern=r"^[0-9]+[KMG]$", description="Most memory the bot may use.")
+    memory_max: Size = Field("400M", description="Most memory the bot may use.")
     port: Port = Field(8080, description="Port of the bot's HTTP server on its own host, behind nginx.")
     internal_port: Port = Field(
         8444, description="Port on which nginx and monitoring of other hosts reach the bot, over TLS."

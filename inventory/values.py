@@ -1,6 +1,7 @@
-"""Whether single values say something that can be: host names, SSH keys, sizes, time zones.
+"""What single values may be: texts, sizes, time zones, packages, paths, keys; addresses see `addresses`.
 
-Each check returns what is wrong and what would be right, or None.
+Each check returns what is wrong with a value and what would be right, or None. `Checked` makes one a part of
+a type; the types that inventories and components are made of stand in `inventory.declared`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+from typing import Any
 from zoneinfo import available_timezones
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from inventory.mistakes import nearest, shown
 
 Verdict = tuple[str, str] | None
 """What is wrong with a value, and advice."""
+
+Check = Callable[[str], Verdict]
 
 SSH_KEY_TYPES = (
     "ssh-ed25519",
@@ -28,10 +35,59 @@ SSH_KEY_TYPES = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
+LEAST_RSA_BITS = 2048
+SYSTEM_FOLDERS = (
+    *(
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "sys",
+        "tmp",
+    ),
+    "usr",
+)
+"""Folders at the root of a host that the system itself fills."""
+SHARED_FOLDERS = ("/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib", "/var/log")
 
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]")
+_PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
+_DEVICE = re.compile(r"/dev(/[A-Za-z0-9_][A-Za-z0-9._:+@=-]*)+")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_SYSCTL = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+# What changes the order or the look of a text without being seen.
+_UNSEEN = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200b", "\u2060", "\ufeff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A check as a part of a type: `Annotated[str, Checked(check_time_zone)]`.
+
+    Validation fails with the error type `checked`, whose context has `problem` and `advice`.
+    """
+
+    check: Check
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, text: str) -> str:
+        if (verdict := self.check(text)) is not None:
+            problem, advice = verdict
+            raise PydanticCustomError(
+                "checked", "{problem}; {advice}", {"problem": problem, "advice": advice}
+            )
+        return text
 
 
 def size_in_bytes(size: str) -> int:
@@ -39,71 +95,46 @@ def size_in_bytes(size: str) -> int:
     return int(size[:-1]) * _UNITS[size[-1]]
 
 
-def is_address(text: str) -> bool:
-    """Whether `text` is an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+def check_line(text: str) -> Verdict:
+    """A text that becomes a line, or a part of one, in a file on a host."""
+    if not text.strip():
+        return "this text is empty", "write a text, or leave the key out"
+    if (letter := _control(text)) is not None:
+        return f"{shown(text)} has the control character U+{ord(letter):04X} in it", "write it on one line"
+    if text != text.strip():
+        return f"{shown(text)} begins or ends with a space", "remove it"
+    return None
 
 
-def is_host_name(text: str) -> bool:
-    """Whether `text` is a host name (RFC 1123), with or without domain."""
-    name = text.removesuffix(".")
-    labels = name.split(".")
-    return len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+def check_registry_user(text: str) -> Verdict:
+    """A login at a registry, which stands before a colon in what is sent there (RFC 7617)."""
+    if (verdict := check_line(text)) is not None:
+        return verdict
+    return (f"{shown(text)} has a colon in it", "write the name alone") if ":" in text else None
 
 
-def check_address(text: str) -> Verdict:
-    """An address to reach a host by."""
-    if is_address(text) or is_host_name(text):
-        return None
-    if "@" in text:
-        return f"{shown(text)} is not an address", "write the login as `user:` and the address without it"
-    if text.startswith("["):
-        return (
-            f"{shown(text)} is not an address",
-            "write an IPv6 address without brackets, the port as `port:`",
-        )
-    if re.search(r":\d+$", text):
-        return f"{shown(text)} is not an address", "write the port as `port:` and the address without it"
-    return f"{shown(text)} is not an address", "write an IP address or a host name"
+def check_text(text: str) -> Verdict:
+    """A text for people, of any number of lines."""
+    if (letter := _control(text, but="\n\t")) is not None:
+        return f"this text has the control character U+{ord(letter):04X} in it", "write plain text"
+    return None
 
 
-def check_certificate_name(text: str) -> Verdict:
-    """A name of a certificate: host name, `*.domain` or IP address."""
-    if is_address(text) or is_host_name(text.removeprefix("*.")):
-        return None
-    return (
-        f"{shown(text)} cannot stand in a certificate",
-        "write a host name, `*.example.com` or an IP address",
-    )
-
-
-def check_server(text: str, ending_before: str = "") -> Verdict:
-    """The address of an HTTP server. `ending_before` is a path that the caller adds to it."""
-    try:
-        parts = urlsplit(text)
-        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        complete = False
-    if not complete or re.search(r"\s", text):
-        return f"{shown(text)} is not the address of a server", "write https://NAME or https://NAME:PORT/path"
-    if parts.username is not None:
-        return (
-            "this address has a login in it",
-            "remove the part before `@`; secrets have fields of their own",
-        )
-    if ending_before and parts.path.rstrip("/").endswith(ending_before):
-        return f"this address ends in {ending_before}, which is added by itself", f"remove {ending_before}"
+def _control(text: str, but: str = "") -> str | None:
+    """The first letter that cannot be seen, and so has no place in a configuration."""
+    for letter in text:
+        if letter in but:
+            continue
+        unseen = letter in _UNSEEN and not but
+        if unseen or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
+            return letter
     return None
 
 
 def check_time_zone(text: str) -> Verdict:
-    """An IANA zone name. A machine without zone data lets everything pass; the host checks again."""
+    """An IANA zone name. A machine without zone data checks the form alone; the plan asks each host."""
     zones = _zones()
-    if not zones or text in zones:
+    if _ZONE.fullmatch(text) and len(text) <= 255 and (not zones or text in zones):
         return None
     advice = nearest(text, sorted(zones))
     if not advice.startswith("did"):
@@ -112,8 +143,11 @@ def check_time_zone(text: str) -> Verdict:
 
 
 def check_package(text: str) -> Verdict:
-    """The name of a Debian package."""
-    if _PACKAGE.fullmatch(text):
+    """The name of a Debian package (Debian Policy, section 5.6.1).
+
+    A `-` at its end would have apt remove the package.
+    """
+    if _PACKAGE.fullmatch(text) and len(text) <= 128:
         return None
     return (
         f"{shown(text)} is not the name of a Debian package",
@@ -121,13 +155,68 @@ def check_package(text: str) -> Verdict:
     )
 
 
+def check_folder(text: str) -> Verdict:
+    """A folder of a host that one component has for itself."""
+    if not _PATH.fullmatch(text) or len(text) > 200:
+        return (
+            f"{shown(text)} is not the path of a folder on a host",
+            "write a whole path of letters, digits, `.`, `_` and `-`, such as /srv/clawd",
+        )
+    if text in SHARED_FOLDERS or text.split("/")[1] in SYSTEM_FOLDERS:
+        return f"{text} belongs to the system", "choose a folder that nothing else uses, such as /srv/clawd"
+    return None
+
+
+def check_device(text: str) -> Verdict:
+    """The path of a whole disk, or `auto`."""
+    if text == "auto" or (_DEVICE.fullmatch(text) and len(text) <= 200):
+        return None
+    return (
+        f"{shown(text)} is not the path of a disk",
+        "write `auto`, or a path such as /dev/disk/by-id/… as `ls -l /dev/disk/by-id` shows it",
+    )
+
+
+def check_file_name(text: str) -> Verdict:
+    """The name of a file whose name becomes part of names and settings on hosts."""
+    if _FILE_NAME.fullmatch(text) and len(text) <= 150:
+        return None
+    return f"the file name {shown(text)} has other characters than letters, digits, `.`, `_`, `+` and `-`", (
+        "rename the file"
+    )
+
+
+def check_sysctl_key(text: str) -> Verdict:
+    """The name of a kernel setting (sysctl.d(5)); `/` stands for a dot within a part, as in eth0/100."""
+    if _SYSCTL.fullmatch(text) and not re.search(r"//|/$|/\.|\./", text) and len(text) <= 200:
+        return None
+    return (
+        f"{shown(text)} is not the name of a kernel setting",
+        "write it as `sysctl -a` does: net.ipv4.ip_forward",
+    )
+
+
+def check_sysctl_value(text: str) -> Verdict:
+    """What a kernel setting can be set to: numbers or words, on one line."""
+    if (verdict := check_line(text)) is not None:
+        return verdict
+    if not text.isascii():
+        return f"{shown(text)} is no value of a kernel setting", "write numbers or words of ASCII"
+    return None
+
+
 def check_public_key(text: str) -> Verdict:
     """An SSH public key as `ssh-keygen` prints it (RFC 4253, section 6.6); its content is never shown."""
     if "PRIVATE KEY" in text:
         return "this is a private key", "replace this key pair, and write the line of the .pub file here"
-    kind, _, rest = text.strip().partition(" ")
     if "\n" in text.strip():
         return "this is more than one line", "write one public key an item"
+    if _control(text.strip()) is not None:
+        return (
+            "this SSH public key has control characters in it",
+            "copy the whole line of the .pub file again",
+        )
+    kind, _, rest = text.strip().partition(" ")
     if kind not in SSH_KEY_TYPES:
         return (
             "this is not an SSH public key",
@@ -138,13 +227,34 @@ def check_public_key(text: str) -> Verdict:
         fields = list(_fields(base64.b64decode(encoded, validate=True)))
     except (binascii.Error, ValueError):
         fields = []
-    if (
-        not fields
-        or fields[0] != kind.encode()
-        or (kind == "ssh-ed25519" and [len(f) for f in fields[1:]] != [32])
-    ):
+    if len(fields) < 2 or fields[0] != kind.encode() or not _has_the_size(kind, fields[1:]):
         return "this SSH public key is damaged", "copy the whole line of the .pub file again"
+    if kind == "ssh-rsa" and int.from_bytes(fields[2], "big").bit_length() < LEAST_RSA_BITS:
+        return (
+            f"this RSA key has fewer than {LEAST_RSA_BITS} bits, and sshd does not take it",
+            "make another with `ssh-keygen -t ed25519`",
+        )
     return None
+
+
+_POINTS = {"ecdsa-sha2-nistp256": 65, "ecdsa-sha2-nistp384": 97, "ecdsa-sha2-nistp521": 133}
+"""Bytes of an uncompressed point (RFC 5656, section 3.1)."""
+
+
+def _has_the_size(kind: str, fields: list[bytes]) -> bool:
+    """Whether the fields after the name of the kind are as many and as long as the kind has them."""
+    lengths = [len(field) for field in fields]
+    match kind:
+        case "ssh-ed25519":
+            return lengths == [32]
+        case "sk-ssh-ed25519@openssh.com":
+            return len(lengths) == 2 and lengths[0] == 32
+        case "sk-ecdsa-sha2-nistp256@openssh.com":
+            return len(lengths) == 3 and lengths[1] == 65
+        case "ssh-rsa":
+            return len(lengths) == 2 and min(lengths) > 0
+        case _:
+            return len(lengths) == 2 and lengths[1] == _POINTS[kind]
 
 
 def _fields(blob: bytes) -> Iterator[bytes]:

@@ -17,10 +17,10 @@ from deploys.firewall.deploy import AddressesFact
 from deploys.ops import accounts, files, packages, units
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
+from inventory.addresses import is_address
 from inventory.errors import HostError
 from inventory.model import Network
 from inventory.rules.database import PORT
-from inventory.values import is_address
 
 TLS = "/etc/clawd/database-tls"
 CERTIFICATE = f"{TLS}/fullchain.pem"

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
+from inventory.addresses import is_address
 from inventory.model import Inventory
 from inventory.sections.hardening import BANNER
-from inventory.values import is_address
 
 MIB = 1 << 20
 SYSCTL: Mapping[str, str] = MappingProxyType(

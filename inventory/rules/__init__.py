@@ -1,4 +1,7 @@
-"""What must hold between the values of an inventory: `RULES` of each module here, gathered. Pure."""
+"""What must hold between the values of an inventory: `RULES` of each module here, gathered. Pure.
+
+Those of `secrets` are apart: they are for secrets that were read.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from inventory.rules import (
     monitoring,
     nginx,
     nvidia,
+    secrets,
     services,
     tls,
 )
+
+__all__ = ["RULES", "SECTIONS", "secrets"]
 
 SECTIONS = (hosts, services, database, disk, docker, hardening, logs, monitoring, nginx, nvidia, tls)
 RULES: tuple[Rule, ...] = tuple(rule for module in SECTIONS for rule in module.RULES)

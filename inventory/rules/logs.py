@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, Finding, Rule, at_least, from_verdict
+from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.model import Inventory
 from inventory.source import KeyPath
-from inventory.values import check_server, size_in_bytes
+from inventory.values import size_in_bytes
 
 LEAST_ELASTICSEARCH_HEAP = "512M"
 MOST_ELASTICSEARCH_HEAP = "30G"
 """Beyond about this Java's pointers take twice the space: Elasticsearch's documentation, "JVM heap size"."""
 LEAST_HEAP = "256M"
-LEAST_PASSWORD = 32
 CLUSTERS = (1, 3)
 
 
@@ -54,18 +53,6 @@ def secrets_present(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def passwords(inventory: Inventory) -> Iterator[Finding]:
-    """They are long enough. Findings never contain a part of one."""
-    for field, least in (("password", LEAST_PASSWORD), ("reader_password", 12)):
-        secret = getattr(inventory.logs, field)
-        if secret is not None and (length := len(secret.get_secret_value().encode())) < least:
-            yield Finding(
-                (("logs", field),),
-                f"the secret has {length} bytes, and at least {least} are needed",
-                "make one with `openssl rand -base64 48`",
-            )
-
-
 def heaps(inventory: Inventory) -> Iterator[Finding]:
     """The programs get enough memory to start, and Java not more than it can address well."""
     logs = inventory.logs
@@ -101,12 +88,4 @@ def kibana(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def packages(inventory: Inventory) -> Iterator[Finding]:
-    """The repository and the proxy can be asked."""
-    declared = inventory.logs.packages
-    yield from from_verdict(("logs", "packages", "mirror"), check_server(declared.mirror))
-    if declared.proxy is not None:
-        yield from from_verdict(("logs", "packages", "proxy"), check_server(declared.proxy))
-
-
-RULES: tuple[Rule, ...] = (placement, secrets_present, passwords, heaps, kibana, packages)
+RULES: tuple[Rule, ...] = (placement, secrets_present, heaps, kibana)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, Finding, Rule, at_least, from_verdict
+from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.mistakes import dotted
-from inventory.model import Inventory, LocalModel, RemoteModel
+from inventory.model import Inventory, LocalModel
+from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.source import KeyPath
-from inventory.values import check_server
+from inventory.values import check_file_name
 
-OFFICIAL_TELEGRAM = "https://api.telegram.org"
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
 # The bot refuses to start when less than this is left for a question beside the longest reply.
 SHORTEST_PROMPT_TOKENS = 128
@@ -30,9 +29,7 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         )
     for name, model in declared.items():
         path: KeyPath = ("models", name)
-        if isinstance(model, RemoteModel):
-            yield from from_verdict((*path, "endpoint"), check_server(model.endpoint, "/chat/completions"))
-        elif isinstance(model, LocalModel):
+        if isinstance(model, LocalModel):
             yield from _local_model(path, model)
         if model is not None:
             yield from _room(path, model.context_size, inventory.bot.max_reply_tokens)
@@ -45,15 +42,15 @@ def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
             f"`{model.path.name}` does not end in .gguf",
             "name a GGUF file; convert others first",
         )
-    if model.url is not None:
-        yield from from_verdict((*path, "url"), check_server(model.url))
-        if model.sha256 is None:
-            yield Finding(
-                ((*path, "url"),),
-                "a model fetched by `url` needs a digest, so that nothing else is served",
-                "add `sha256:` as `sha256sum` prints it",
-                ((*path, "sha256"),),
-            )
+    elif (verdict := check_file_name(model.path.name)) is not None:
+        yield Finding(((*path, "path"),), *verdict)
+    if model.url is not None and model.sha256 is None:
+        yield Finding(
+            ((*path, "url"),),
+            "a model fetched by `url` needs a digest, so that nothing else is served",
+            "add `sha256:` as `sha256sum` prints it",
+            ((*path, "sha256"),),
+        )
     yield from at_least((*path, "memory_max"), model.memory_max, LEAST_ENGINE_MEMORY, "the engine")
 
 
@@ -74,13 +71,10 @@ def bot(inventory: Inventory) -> Iterator[Finding]:
 
 def channels(inventory: Inventory) -> Iterator[Finding]:
     """Telegram and Feishu can work as declared."""
-    if feishu := inventory.channels.feishu:
-        yield from from_verdict(("channels", "feishu", "api_base"), check_server(feishu.api_base))
     telegram = inventory.channels.telegram
     if telegram is None:
         return
     path: KeyPath = ("channels", "telegram")
-    yield from from_verdict((*path, "api_base"), check_server(telegram.api_base))
     if telegram.mode == "polling":
         pollers = list(inventory.with_role("runtime"))
         if len(pollers) > 1:
@@ -95,7 +89,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
         yield Finding(
             (path,),
             "`channels.telegram` lacks `secret_token`, so anyone could write to the webhook",
-            "add `secret_token:` (1 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
+            "add `secret_token:` (16 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
             ((*path, "mode"), (*path, "secret_token")),
         )
     runtimes, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
@@ -114,38 +108,6 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
             "use 443, 80, 88 or 8443, or write `mode: polling` for Telegram",
             ((*path, "mode"), (*path, "api_base")),
         )
-
-
-def secret_values(inventory: Inventory) -> Iterator[Finding]:
-    """Secrets have the form that their users demand. Findings never contain a part of one."""
-    telegram, console = inventory.channels.telegram, inventory.channels.console
-    if telegram and telegram.secret_token is not None:
-        token = telegram.secret_token.get_secret_value()
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", token):
-            yield Finding(
-                (("channels", "telegram", "secret_token"),),
-                "Telegram does not accept this secret token",
-                "use 1 to 256 of A-Z a-z 0-9 _ and -",
-            )
-    if telegram:
-        token = telegram.token.get_secret_value()
-        # A server of one's own may hand out shorter ones.
-        least = 20 if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM else 1
-        if not re.fullmatch(rf"[0-9]+:[A-Za-z0-9_-]{{{least},}}", token):
-            yield Finding(
-                (("channels", "telegram", "token"),),
-                "this is not a token of a Telegram bot",
-                "copy it from BotFather: digits, a colon, and about 35 more characters",
-                (("channels", "telegram", "api_base"),),
-            )
-    if console:
-        length = len(console.jwt_secret.get_secret_value().encode())
-        if length < 32:
-            yield Finding(
-                (("channels", "console", "jwt_secret"),),
-                f"the secret has {length} bytes; HS256 needs at least 32 (RFC 7518, section 3.2)",
-                "make one with `openssl rand -base64 48`",
-            )
 
 
 RULES: tuple[Rule, ...] = (models, bot, channels)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, Finding, Rule, from_verdict
+from inventory.addresses import is_address
+from inventory.finding import EVERY_ROLE, Finding, Rule
 from inventory.model import Inventory
 from inventory.source import KeyPath
-from inventory.values import check_server, is_address
 
 ACME: KeyPath = ("tls", "acme")
 DNS: KeyPath = (*ACME, "dns")
@@ -20,7 +19,6 @@ def acme(inventory: Inventory) -> Iterator[Finding]:
     declared = inventory.tls.acme
     if inventory.tls.mode != "acme":
         return
-    yield from from_verdict((*ACME, "server"), check_server(declared.server))
     if declared.email is None:
         yield Finding(
             (ACME, MODE),
@@ -89,13 +87,6 @@ def _dns(inventory: Inventory) -> Iterator[Finding]:
             "remove the hook, or write `provider: exec`",
             ((*DNS, "provider"),),
         )
-    for name in dns.environment:
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-            yield Finding(
-                ((*DNS, "environment", name),),
-                f"{name} is no name of an environment variable",
-                "write capital letters, digits and `_`",
-            )
 
 
 def provided(inventory: Inventory) -> Iterator[Finding]:

@@ -6,22 +6,16 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Size
+from inventory.declared import DatabaseUrl, Declared, HostFolder, Size, TimeOfDay
 
 
 class Backups(Declared):
     """Nightly dumps of the database, each read back before it counts."""
 
     keep: Annotated[int, Field(ge=1, le=365)] = Field(7, description="How many of the newest are kept.")
-    time: str = Field(
-        "03:30",
-        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
-        description="When they are made, in the host's time zone.",
-    )
-    path: str = Field(
-        "/var/backups/clawd",
-        pattern=r"^(/[A-Za-z0-9._-]+){2,}$",
-        description="Folder on the host with the role database, of their own.",
+    time: TimeOfDay = Field("03:30", description="When they are made, in the host's time zone.")
+    path: HostFolder = Field(
+        "/var/backups/clawd", description="Folder on the host with the role database, of their own."
     )
 
 
@@ -29,7 +23,7 @@ class Database(Declared):
     """PostgreSQL, which several runtime hosts share: on the host with the role database, or elsewhere."""
 
     password: SecretStr = Field(description="Of the login `clawd`, or of the one in `url`.")
-    url: Annotated[str, Field(pattern=r"^postgresql://")] | None = Field(
+    url: DatabaseUrl | None = Field(
         None,
         description="A database elsewhere, `postgresql://LOGIN@NAME:5432/DATABASE`; no host has the role.",
     )

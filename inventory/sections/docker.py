@@ -8,11 +8,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared
-
-Server = Annotated[str, Field(pattern=r"^https?://[^@/\s\"]+/?$")]
-"""An address without a path; and without a password, because everyone on the host may read it."""
-
+from inventory.declared import (
+    Declared,
+    HostFolder,
+    Image,
+    LogSize,
+    Mirror,
+    Proxy,
+    Registry,
+    RegistryUser,
+    Repository,
+    Unproxied,
+)
 
 DOCKER_HUB = "docker.io"
 
@@ -20,7 +27,7 @@ DOCKER_HUB = "docker.io"
 class RegistryLogin(Declared):
     """A login at a registry."""
 
-    user: str = Field(pattern=r"^[^:\s]+$", description="Its name there, or what goes with an access token.")
+    user: RegistryUser = Field(description="Its name there, or what goes with an access token.")
     password: SecretStr = Field(description="Its password or access token.")
 
 
@@ -33,37 +40,30 @@ class Docker(Declared):
     source: Literal["distribution", "docker"] = Field(
         "distribution", description="The distribution's docker.io, or docker-ce from Docker's repository."
     )
-    repository: str = Field(
+    repository: Repository = Field(
         "https://download.docker.com/linux",
-        pattern=r"^https?://[^@\s\"]+[^/\s\"]$",
         description="Docker's repository or a mirror; /debian or /ubuntu is added. With `source: docker`.",
     )
     key: Path | None = Field(
         None, description="File with the repository's public key; required with `source: docker`."
     )
-    data_root: str = Field(
-        "/var/lib/docker", pattern=r"^/[\w./-]+[\w]$", description="Folder of images and volumes."
-    )
-    log_size: str = Field(
-        "20m", pattern=r"^[0-9]+[kmg]$", description="A container's log file is rotated at this size."
-    )
+    data_root: HostFolder = Field("/var/lib/docker", description="Folder of images and volumes.")
+    log_size: LogSize = Field("20m", description="A container's log file is rotated at this size.")
     log_files: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Log files kept of a container.")
     address_pool: IPv4Network = Field(
         IPv4Network("172.28.0.0/14"),
         description="Docker's networks take their addresses from here; it must be free elsewhere.",
     )
-    registry_mirrors: tuple[Server, ...] = Field((), description="Mirrors of Docker Hub, asked first.")
-    proxy: Server | None = Field(None, description="HTTP proxy by which the engine reaches registries.")
-    no_proxy: tuple[str, ...] = Field((), description="Names and networks reached without the proxy.")
-    base_image: str | None = Field(
+    registry_mirrors: tuple[Mirror, ...] = Field((), description="Mirrors of Docker Hub, asked first.")
+    proxy: Proxy | None = Field(None, description="HTTP proxy by which the engine reaches registries.")
+    no_proxy: tuple[Unproxied, ...] = Field((), description="Names and networks reached without the proxy.")
+    base_image: Image | None = Field(
         None,
-        pattern=r"^[a-z0-9][\w./:-]+(@sha256:[0-9a-f]{64})?$",
         description="Image with Python that the runtime's is built on, pulled from a registry; "
         "when absent, one is made of the host's own Python, without any registry.",
     )
-    registry: str | None = Field(
+    registry: Registry | None = Field(
         None,
-        pattern=r"^[a-z0-9][\w.:-]*(/[a-z0-9._-]+)*$",
         description="Registry (HOST[:PORT][/PATH]) through which hosts share the runtime's images; "
         "each makes its own when absent.",
     )

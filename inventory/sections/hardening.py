@@ -6,10 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from inventory.declared import Declared, Network
+from inventory.declared import Declared, Duration, HostAddress, Network, SysctlKey, SysctlValue, Text
 
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")]
-Setting = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
 BANNER = "Authorized use only. Activity is logged."
 
 
@@ -41,15 +39,15 @@ class Hardening(Declared):
     enabled: bool = Field(True, description="Whether any of this is done.")
     fail2ban: Fail2ban = Field(Fail2ban(), description="Against guessing of passwords and logins.")
     updates: Updates = Field(Updates(), description="Security updates.")
-    sysctl: dict[Setting, str] = Field(
+    sysctl: dict[SysctlKey, SysctlValue] = Field(
         {}, description="Kernel settings beside, or other than, the usual set."
     )
-    banner: str = Field(BANNER, max_length=2000, description="Shown before login; empty for none.")
+    banner: Text = Field(BANNER, max_length=2000, description="Shown before login; empty for none.")
     root_login: bool = Field(
         False,
         description="Whether root may log in with a key. It may also while a host is reached as root, "
         "or nobody is declared under `base.operators`: no run shuts itself out.",
     )
-    time_servers: tuple[str, ...] = Field(
+    time_servers: tuple[HostAddress, ...] = Field(
         (), description="NTP servers; those of the distribution when empty."
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Network, Size
+from inventory.declared import Declared, Network, Proxy, Repository, Size
 
 ELASTIC_REPOSITORY = "https://artifacts.elastic.co/packages/9.x/apt"
 ELASTIC_FINGERPRINT = "46095ACC8548582C1A2699A9D27D666CD88E42B4"
@@ -20,10 +20,8 @@ class ElasticPackages(Declared):
     version: str = Field(
         "9.4.9", pattern=r"^9\.[0-9]+\.[0-9]+$", description="Of all four programs, on all hosts."
     )
-    mirror: str = Field(
-        ELASTIC_REPOSITORY,
-        pattern=r"^https?://",
-        description="Repository for apt: Elastic's, or a copy of it.",
+    mirror: Repository = Field(
+        ELASTIC_REPOSITORY, description="Repository for apt: Elastic's, or a copy of it."
     )
     key: Path | None = Field(
         None, description="File with the repository's key; the laptop fetches Elastic's when absent."
@@ -36,9 +34,7 @@ class ElasticPackages(Declared):
     folder: Path | None = Field(
         None, description="Folder on the laptop with the .deb files, which are pushed; no repository then."
     )
-    proxy: str | None = Field(
-        None, pattern=r"^https?://", description="HTTP proxy between the hosts and the repository."
-    )
+    proxy: Proxy | None = Field(None, description="HTTP proxy between the hosts and the repository.")
 
 
 class Logs(Declared):

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Network, Port, Size
+from inventory.declared import Declared, Network, Port, Repository, Size
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Interval = Annotated[int, Field(ge=1, le=600)]
+TelegramChat = Annotated[int, Field(gt=-(1 << 52), lt=1 << 52)]
+"""At most 52 significant bits: https://core.telegram.org/bots/api#chat."""
 
 
 class Thresholds(Declared):
@@ -37,7 +39,9 @@ class Alerts(Declared):
     """Who is told of alerts, by the bots."""
 
     token: SecretStr = Field(description="Shared by Alertmanager and the bots; 16 characters at least.")
-    telegram_chat: int | None = Field(None, description="Id of a Telegram chat; groups have negative ones.")
+    telegram_chat: TelegramChat | None = Field(
+        None, description="Id of a Telegram chat; groups have negative ones."
+    )
     feishu_chat: str | None = Field(
         None, pattern=r"^oc_[A-Za-z0-9_]+$", description="`oc_…`, id of a Feishu group the app is in."
     )
@@ -61,14 +65,12 @@ class Alerts(Declared):
 class Grafana(Declared):
     """Dashboards. Grafana comes from its own repository, a mirror of that, or a package file."""
 
-    admin_password: SecretStr = Field(description="Of the login `admin`; 8 characters at least.")
+    admin_password: SecretStr = Field(description="Of the login `admin`; 12 characters at least.")
     port: Port = Field(3000, description="Port of its web pages.")
     open_to: tuple[Network, ...] = Field(
         (), description="Networks that reach it, by HTTPS; when empty, only the host itself (SSH tunnel)."
     )
-    repository: str = Field(
-        "https://apt.grafana.com", pattern=r"^https?://", description="Package repository, or a mirror."
-    )
+    repository: Repository = Field("https://apt.grafana.com", description="Package repository, or a mirror.")
     key: Path | None = Field(
         None, description="The repository's public key (a file); required unless `package` is given."
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from inventory.declared import Declared, Network, Port
+from inventory.declared import BodySize, Declared, Network, Port
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -58,7 +58,7 @@ class Nginx(Declared):
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="Proxies before nginx, whose X-Forwarded-For names the client."
     )
-    max_body: str = Field("1m", pattern=r"^[0-9]+[km]$", description="Largest request.")
+    max_body: BodySize = Field("1m", description="Largest request.")
     maintenance: bool = Field(
         False, description="Whether webhooks and console are told to come back later, and people why."
     )

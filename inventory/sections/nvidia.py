@@ -7,10 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inventory.declared import Declared
-
-Repository = Annotated[str, Field(pattern=r"^https?://[^@\s\"]+[^/\s\"]$")]
-"""An address without a login: everyone on the host may read it."""
+from inventory.declared import Declared, Repository
 
 
 class Nvidia(Declared):

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared
+from inventory.declared import CertificateName, Declared, Directory, HostAndPort, Mail
 
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 
@@ -25,8 +26,10 @@ class Dns(Declared):
         description="With `exec`: a program, named by its file on the laptop, that the host calls with "
         "`present` or `cleanup`, the record's name and its value.",
     )
-    environment: dict[str, SecretStr] = Field({}, description="What the provider or the hook reads.")
-    resolvers: tuple[str, ...] = Field(
+    environment: dict[EnvironmentName, SecretStr] = Field(
+        {}, description="What the provider or the hook reads."
+    )
+    resolvers: tuple[HostAndPort, ...] = Field(
         (), description="Name servers, `ADDRESS:PORT`, that are asked for the record; the host's when empty."
     )
     check_propagation: bool = Field(
@@ -37,13 +40,11 @@ class Dns(Declared):
 class Acme(Declared):
     """An authority that issues by the protocol ACME (RFC 8555)."""
 
-    server: str = Field(LETS_ENCRYPT, pattern=r"^https://", description="Address of its directory.")
+    server: Directory = Field(LETS_ENCRYPT, description="Address of its directory.")
     authority: Path | None = Field(
         None, description="PEM file on the laptop with the authority of a server of one's own."
     )
-    email: str | None = Field(
-        None, pattern=r"^[^@ ]+@[^@ ]+$", description="Of the account; required in mode acme."
-    )
+    email: Mail | None = Field(None, description="Of the account; required in mode acme.")
     challenge: Literal["http-01", "dns-01"] = Field(
         "http-01", description="Answered on port 80, or by a record in the DNS."
     )
@@ -64,7 +65,7 @@ class Tls(Declared):
         "own-ca",
         description="From an authority by ACME, signed by the project's own authority, by itself, or given.",
     )
-    names: tuple[str, ...] = Field(
+    names: tuple[CertificateName, ...] = Field(
         (), description="Names and addresses in the certificate; the host's address when empty."
     )
     lifetime_days: Annotated[int, Field(ge=1, le=825)] = Field(

@@ -9,9 +9,9 @@ from inventory.model import Inventory
 SECRETS = {
     "telegram-token": "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
     "telegram-secret-token": "s3cret-of-the-webhook",
-    "feishu-app-secret": "an app secret",
-    "feishu-encrypt-key": "an encrypt key",
-    "feishu-verification-token": "a verification token",
+    "feishu-app-secret": "an-app-secret",
+    "feishu-encrypt-key": "an-encrypt-key-of-the-app",
+    "feishu-verification-token": "a-verification-token",
     "console-jwt-secret": "0123456789abcdef0123456789abcdef",
 }
 LOCAL: dict[str, Any] = {

@@ -26,13 +26,13 @@ from tests.inventory.conftest import VALID, private
 def test_age_round_trip_in_an_inventory(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     public = generate_identity(laptop / "age.key")
     monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "age.key"))
-    armored = encrypt("a-secret-token", [public])
+    armored = encrypt("a-secret-token-of-ours", [public])
     block = "!age |\n" + "".join(f"      {line}\n" for line in armored.splitlines())
     (laptop / "prod.yml").write_text(VALID.replace("!file secret-token\n", block))
     telegram = load(Path("prod.yml")).inventory.channels.telegram
     assert telegram is not None
     assert telegram.secret_token is not None
-    assert telegram.secret_token.get_secret_value() == "a-secret-token"
+    assert telegram.secret_token.get_secret_value() == "a-secret-token-of-ours"
 
 
 def test_age_value_that_cannot_be_decrypted(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: py
     (tmp_path / "models").mkdir()
     ggufs.write(tmp_path / "models" / "qwen2.5-1.5b-instruct-q4_k_m.gguf", SMALL)
     monkeypatch.setenv("TELEGRAM_TOKEN", "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw")
-    monkeypatch.setenv("TELEGRAM_SECRET", "a-secret-token")
+    monkeypatch.setenv("TELEGRAM_SECRET", "a-secret-token-of-ours")
     (tmp_path / "inventory" / "prod.yml").write_text(first)
     assert set(load(tmp_path / "inventory" / "prod.yml").inventory.hosts) == {"bot"}
 

@@ -28,7 +28,7 @@ from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
 
 GOLDEN = Path(__file__).parent / "golden"
-KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJt0000000000000000000000000000000000000000000"
+KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 ANNA = {"name": "anna", "keys": [f"ssh-ed25519 {KEY} anna@desk"]}
 
 

@@ -46,8 +46,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "short model": models({}, {**REMOTE, "model": "m"}),
     "short app_id": channels("feishu", app_id="cli_1"),
     "token of an own server": channels("telegram", token="1:a", api_base=OWN_SERVER),
-    "longest secret token": channels("telegram", secret_token="x" * 256),
-    "shortest console secret": channels("console", jwt_secret="x" * 32),
+    "longest secret token": channels("telegram", secret_token="0123456789abcdef" * 16),
+    "shortest console secret": channels("console", jwt_secret="0123456789abcdef" * 2),
 }
 REFUSED: dict[str, dict[str, Any]] = {
     "context below the least": {**models({"context_size": 255}), "bot": {"max_reply_tokens": 16}},
@@ -63,8 +63,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "token of another form": channels("telegram", token="a:1", api_base=OWN_SERVER),
     "token without end": channels("telegram", token="1:", api_base=OWN_SERVER),
     "no secret token": channels("telegram", secret_token=None),
-    "long secret token": channels("telegram", secret_token="x" * 257),
-    "short console secret": channels("console", jwt_secret="x" * 31),
+    "long secret token": channels("telegram", secret_token="0123456789abcdef" * 16 + "0"),
+    "short console secret": channels("console", jwt_secret="0123456789abcdef0123456789abcde"),
 }
 
 
@@ -96,7 +96,7 @@ def test_both_leave_the_same_room_for_a_question() -> None:
 
 
 def problems(declared: Inventory) -> list[str]:
-    checks = (*rules.RULES, rules.services.secret_values)
+    checks = (*rules.RULES, *rules.secrets.RULES)
     return [finding.problem for finding in chain.from_iterable(rule(declared) for rule in checks)]
 
 

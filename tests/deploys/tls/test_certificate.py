@@ -149,7 +149,7 @@ def test_settings_are_whole(given: dict[str, Any]) -> None:
 def test_what_is_declared_reaches_the_host() -> None:
     acme = {"email": "a@example.com", "server": SERVER, "dns": {"environment": {"KEY": "of the provider"}}}
     declared = inventory(
-        tls={"mode": "acme", "names": ["Bücher.example"], "acme": acme}, nginx={"http_port": 8880}
+        tls={"mode": "acme", "names": ["xn--Bcher-kva.example"], "acme": acme}, nginx={"http_port": 8880}
     )
     found = settings_for(declared, "bot1")
     assert found is not None
@@ -208,7 +208,7 @@ def test_settings() -> None:
     web = settings_for(declared, "web1")
     assert web is not None
     assert web.names == ("10.0.0.2",)
-    named = settings_for(inventory(tls={"names": ["Bücher.Example", "2001:0DB8::1"]}), "bot1")
+    named = settings_for(inventory(tls={"names": ["xn--bcher-kva.Example", "2001:0DB8::1"]}), "bot1")
     assert named is not None
     assert named.names == ("xn--bcher-kva.example", "2001:db8::1")
     assert canonical("BOT.example.COM") == "bot.example.com"

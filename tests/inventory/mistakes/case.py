@@ -29,7 +29,7 @@ def reported(cases: Cases) -> Callable[..., None]:
     def test_mistake(kind: str, laptop: Path) -> None:
         old, new, problem, advice = cases[kind]
         assert VALID.count(old) == 1, "the case must change exactly one place"
-        private(laptop / "spaced", "has spaces")
+        private(laptop / "spaced", "has spaces in it, several")
         (laptop / "open").write_text("open")
         (laptop / "open").chmod(0o640)
         (laptop / "pointer.gguf").write_text("version https://git-lfs")

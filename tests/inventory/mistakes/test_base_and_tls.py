@@ -52,7 +52,7 @@ CASES: Cases = {
         "base:\n",
         "tls:\n  names: [bot.example.com, ‸bot_1.example.com]\nbase:\n",
         "`bot_1.example.com` cannot stand in a certificate",
-        "write a host name, `*.example.com` or an IP address",
+        "a host name has no `_`; write its IP address, or a name without",
     ),
 }
 

@@ -16,13 +16,25 @@ CASES: Cases = {
         "  telegram:\n    token: !env TELEGRAM_TOKEN\n    secret_token: !file secret-token\n",
         "  ‸telegram:\n    token: !env TELEGRAM_TOKEN\n",
         "`channels.telegram` lacks `secret_token`, so anyone could write to the webhook",
-        "add `secret_token:` (1 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
+        "add `secret_token:` (16 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
     ),
     "secret_token of wrong letters": (
         "!file secret-token",
         "‸!file spaced",
-        "Telegram does not accept this secret token",
-        "use 1 to 256 of A-Z a-z 0-9 _ and -",
+        "the secret token has other characters than A-Z a-z 0-9 _ and -",
+        "make one with `openssl rand -hex 32`",
+    ),
+    "secret_token that can be guessed": (
+        "!file secret-token",
+        "‸!cmd echo x",
+        "the secret token has 1 bytes, and at least 16 are needed",
+        "make one with `openssl rand -hex 32`",
+    ),
+    "encrypt_key that can be guessed": (
+        "!file encrypt-key",
+        "‸!cmd echo k",
+        "the encrypt key has 1 bytes, and at least 16 are needed",
+        "make one with `openssl rand -hex 32`, and write it into the developer console, too",
     ),
     "not a bot token": (
         "!env TELEGRAM_TOKEN",
@@ -51,7 +63,7 @@ CASES: Cases = {
     "short jwt_secret": (
         "!file jwt",
         "‸!file secret-token",
-        "the secret has 19 bytes; HS256 needs at least 32 (RFC 7518, section 3.2)",
+        "the secret has 19 bytes, and at least 32 are needed",
         "make one with `openssl rand -base64 48`",
     ),
     "bad api_base": (

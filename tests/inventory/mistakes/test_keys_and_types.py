@@ -51,8 +51,8 @@ CASES: Cases = {
     "text for number": (
         ROLES,
         ROLES + '    port: ‸"22"\n',
-        "`hosts.bot1.port` is `22`, the wrong type",
-        "write a whole number from 1 to 65535",
+        '`hosts.bot1.port` is the text "22", the wrong type',
+        "write a whole number from 1 to 65535, without quotes",
     ),
     "fraction for whole number": (
         "    memory_max",
@@ -75,14 +75,14 @@ CASES: Cases = {
     "password in an address, which is not shown": (
         "models:",
         "docker: {enabled: true, proxy: ‸'http://u:pAsSw0rd@proxy:3128'}\nmodels:",
-        "`docker.proxy` is `…@proxy:3128`, which is malformed",
-        "write an address such as http://proxy.example.com:3128, without login or path",
+        "this address has a login in it",
+        "remove the part before `@`; secrets have fields of their own",
     ),
     "password in the address of Docker's repository": (
         "models:",
         "docker: {enabled: true, source: docker, key: open, repository: ‸'https://u:pAsSw0rd@m.example'}\nmodels:",
-        "`docker.repository` is `…@m.example`, which is malformed",
-        "write an address http(s)://… without a login and a slash at its end",
+        "this address has a login in it",
+        "remove the part before `@`; secrets have fields of their own",
     ),
     "number for size": (
         "memory_max: 1G",
@@ -99,7 +99,7 @@ CASES: Cases = {
     "text for true or false": (
         ROLES,
         ROLES + "    internet: ‸ja\n",
-        "`hosts.bot1.internet` is `ja`, the wrong type",
+        '`hosts.bot1.internet` is the text "ja", the wrong type',
         "write true or false",
     ),
     "empty section": (

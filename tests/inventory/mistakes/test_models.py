@@ -77,7 +77,7 @@ CASES: Cases = {
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         '    endpoint: https://llm.example.com\n    model: ‸""\n',
-        "`models.fallback.model` is ``, which is not allowed here",
+        "this text is empty",
         "write a text, or leave the key out",
     ),
     "bot without memory": (

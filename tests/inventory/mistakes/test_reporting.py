@@ -79,8 +79,9 @@ def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
 
 
 def test_every_pattern_of_the_model_has_words() -> None:
-    written = re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', schema_of(Inventory))
-    patterns = {json.loads(pattern) for pattern in written}
+    text = '("(?:[^"\\\\]|\\\\.)*")'
+    written = re.findall(f'"pattern": {text}|"patternProperties": {{{text}', schema_of(Inventory))
+    patterns = {json.loads(value or key) for value, key in written}
     assert patterns
     assert patterns == set(PATTERN_WORDS)
 

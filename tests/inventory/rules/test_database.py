@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from inventory.model import Inventory
-from inventory.rules.database import RULES, secret_values
+from inventory.rules.database import RULES
+from inventory.rules.secrets import secrets
 
 MODEL = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
 PASSWORD = "sixteen-or-longer"
@@ -36,20 +37,14 @@ def problems(inventory: Inventory) -> list[str]:
         (WITHOUT, None, "nginx on `web1` spreads requests over bot1, bot2, which share no database"),
         ({**ONE, "bot2": ["runtime"]}, None, "spreads requests over bot1, bot2"),
         ({"bot2": ["runtime"], **ONE}, None, "spreads requests over bot2, bot1"),
-        (WITHOUT, {"url": "postgresql://clawd:secret@db.example.com/clawd"}, "has a password in it"),
-        (WITHOUT, {"url": "postgresql://db.example.com/clawd"}, "not the address of a database"),
-        (WITHOUT, {"url": "postgresql://clawd@db.example.com"}, "not the address of a database"),
-        (WITHOUT, {"url": "postgresql://clawd@db.example.com:99999/clawd"}, "not the address of a database"),
         (TEAM, {"memory": "100M", "max_connections": 20}, "100M is too little for 20 connections"),
         (TEAM, {"memory": "512M", "max_connections": 52}, "512M is too little for 52 connections"),
         (TEAM, {"backups": {"path": "/var/lib/postgresql/dumps"}}, "is no place for backups"),
-        (TEAM, {"backups": {"path": "/tmp/dumps"}}, "is no place for backups"),
     ],
 )
 def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any] | None, part: str) -> None:
     found = problems(declared(hosts, database))
     assert any(part in problem for problem in found), found
-    assert not any("secret@" in problem for problem in found)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +64,6 @@ def test_what_does(hosts: dict[str, list[str]], database: dict[str, Any] | None)
 
 @pytest.mark.parametrize("password", ["short", "long enough but with spaces", "sechzehn-und-länger"])
 def test_passwords_that_are_not_taken(password: str) -> None:
-    (finding,) = secret_values(declared(TEAM, {"password": password}))
+    (finding,) = secrets(declared(TEAM, {"password": password}))
     assert password not in finding.problem + finding.advice
-    assert list(secret_values(declared(TEAM, {}))) == []
+    assert list(secrets(declared(TEAM, {}))) == []

@@ -35,16 +35,6 @@ def test_what_is_right(disk: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("disk", "key", "problem"),
     [
-        ({"device": "vdb"}, "device", "not the path of a disk"),
-        ({"device": "/dev/../etc/passwd"}, "device", "not the path of a disk"),
-        ({"device": "/dev/vdb "}, "device", "not the path of a disk"),
-        ({"device": "UUID=5"}, "device", "not the path of a disk"),
-        ({"mount": "data"}, "mount", "not a folder that a disk can be mounted on"),
-        ({"mount": "/srv/clawd/"}, "mount", "not a folder that a disk can be mounted on"),
-        ({"mount": "/srv/../etc"}, "mount", "not a folder that a disk can be mounted on"),
-        ({"mount": "/srv/my data"}, "mount", "not a folder that a disk can be mounted on"),
-        ({"mount": "/srv"}, "mount", "belongs to the system"),
-        ({"mount": "/etc/clawd"}, "mount", "belongs to the system"),
         ({"mount": "/var/lib/clawd/models"}, "mount", "belongs to the system"),
         ({"keeps": ["models", "logs", "models"]}, "keeps", "listed twice"),
     ],

@@ -54,19 +54,9 @@ def test_without_the_role_nothing_is_asked_for() -> None:
             "not declared",
         ),
         (
-            {"monitoring": {"alerts": {**ALERTS, "token": "short"}}},
-            ("monitoring", "alerts", "token"),
-            "at least 16",
-        ),
-        (
             {"monitoring": {"grafana": {"admin_password": "12345678"}}},
             ("monitoring", "grafana"),
             "no key to be trusted by",
-        ),
-        (
-            {"monitoring": {"grafana": {**GRAFANA, "admin_password": "short"}}},
-            ("monitoring", "grafana", "admin_password"),
-            "at least 8",
         ),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value.replace(" ", "-"),

@@ -48,19 +48,6 @@ def problems(declared: Inventory) -> list[str]:
             },
             "uses no hook",
         ),
-        (
-            {
-                "mode": "acme",
-                "names": NAMES,
-                "acme": {
-                    **EMAIL,
-                    "challenge": "dns-01",
-                    "dns": {"provider": "alidns", "environment": {"a key": "x"}},
-                },
-            },
-            "no name of an environment variable",
-        ),
-        ({"mode": "acme", "names": NAMES, "acme": {**EMAIL, "server": "https://"}}, "not the address"),
         ({"mode": "provided"}, "lacks `provided`"),
     ],
 )

@@ -1,0 +1,339 @@
+"""What host names, addresses, URLs, images and mail addresses may be.
+
+One reading of each for all programs that read it afterwards: nginx, apt, dockerd, systemd, PostgreSQL, HTTP
+clients in Go and in Python. Each check returns what is wrong with a value and what would be right, or None.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+from inventory.mistakes import shown
+from inventory.values import Verdict
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
+"""What RFC 3986 lets an address be made of."""
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:(?P<port>.*))?")
+_REPOSITORY_PATH = re.compile(r"[A-Za-z0-9._~/+-]*")
+"""apt puts other values in the place of `$(ARCH)` and the like, and takes brackets for options."""
+_MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}")
+# https://pkg.go.dev/github.com/distribution/reference: what an image may be called.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_FOLDERS = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DATABASE = re.compile(r"/[A-Za-z0-9_-]{1,63}")
+_LOGIN = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+DATABASE_OPTIONS = {
+    "sslmode": re.compile(r"disable|allow|prefer|require|verify-ca|verify-full"),
+    "sslrootcert": re.compile(r"system|/[A-Za-z0-9._/-]+"),
+    "connect_timeout": re.compile(r"[1-9][0-9]{0,3}"),
+    "target_session_attrs": re.compile(r"any|read-write|primary"),
+}
+"""What the address of a database may say besides, of libpq's parameters."""
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address, without a scope (`%eth0`)."""
+    try:
+        return getattr(ip_address(text), "scope_id", None) is None
+    except ValueError:
+        return False
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` is a host name (RFC 1123): in ASCII, and without a dot at its end."""
+    labels = text.split(".")
+    numeric = labels[-1].isdigit() or re.fullmatch(r"0[xX][0-9A-Fa-f]*", labels[-1])
+    return len(text) <= 253 and all(map(_LABEL.fullmatch, labels)) and not numeric
+
+
+def check_host(text: str) -> Verdict:
+    """An IP address or a host name, as the other party is known by."""
+    if is_address(text):
+        return _usable(text)
+    if is_host_name(text):
+        return None
+    return f"{shown(text)} is not an address", _host_advice(text)
+
+
+def _usable(text: str) -> Verdict:
+    address = ip_address(text)
+    if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
+        return f"{text} is the address of no single machine", "write the machine's own address"
+    return None
+
+
+def _host_advice(text: str) -> str:
+    if "@" in text:
+        return "write the login as `user:` and the address without it"
+    if "://" in text:
+        return "write the name or the address alone, without `//` and what stands before it"
+    if text.startswith("["):
+        return "write an IPv6 address without brackets, the port as `port:`"
+    if re.search(r":[0-9]+$", text) and text.count(":") == 1:
+        return "write the port as `port:` and the address without it"
+    return advice if (advice := _name_advice(text)) else "write an IP address or a host name"
+
+
+def _name_advice(text: str) -> str:
+    """How a name that is none would be right; empty when it is not known."""
+    if text.endswith(".") and is_host_name(text[:-1]):
+        return "write it without the dot at its end"
+    if "%" in text and is_address(text.partition("%")[0]):
+        return "write the address without `%` and what follows it"
+    if not text.isascii() and (ascii_form := _in_ascii(text)):
+        return f"write the name in ASCII: {ascii_form}"
+    if "_" in text and is_host_name(text.replace("_", "-")):
+        return "a host name has no `_`; write its IP address, or a name without"
+    return ""
+
+
+def _in_ascii(text: str) -> str:
+    """A name in other letters as DNS has it (RFC 3490); empty when it is none."""
+    try:
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+    return name if is_host_name(name) else ""
+
+
+def check_certificate_name(text: str) -> Verdict:
+    """A name of a certificate: host name, `*.domain` or IP address."""
+    if is_address(text):
+        return _usable(text)
+    if is_host_name(text.removeprefix("*.")):
+        return None
+    return (
+        f"{shown(text)} cannot stand in a certificate",
+        _name_advice(text.removeprefix("*.")) or "write a host name, `*.example.com` or an IP address",
+    )
+
+
+def check_host_and_port(text: str) -> Verdict:
+    """`ADDRESS` or `ADDRESS:PORT`, with brackets around an IPv6 address that has a port."""
+    if split_host_and_port(text) is None:
+        return f"{shown(text)} is not ADDRESS:PORT", "write it like 10.0.0.2:53, or [2001:db8::2]:53"
+    return None
+
+
+def split_host_and_port(text: str) -> tuple[str, int | None] | None:
+    """The two parts of `ADDRESS[:PORT]`; None when it is none."""
+    if check_host(text) is None:
+        return text, None
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            return None
+    elif ":" in host:
+        return None
+    if check_host(host) is not None or not _PORT.fullmatch(port) or int(port) > 65535:
+        return None
+    return host, int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlCheck:
+    """What addresses of one kind may have.
+
+    `like` shows one, `path` and `query` say whether it may have these, `ending` is a path that is added to it
+    and must not stand there already, `plain` leaves out what apt would read otherwise.
+    """
+
+    like: str
+    path: bool = True
+    query: bool = False
+    secure: bool = False
+    ending: str = ""
+    plain: bool = False
+
+    def __call__(self, text: str) -> Verdict:
+        """What is wrong with `text`, and what would be right."""
+        parts = _parts(text)
+        if parts is None:
+            return self._not_an_address(text)
+        if parts.username is not None:
+            return (
+                "this address has a login in it",
+                "remove the part before `@`; secrets have fields of their own",
+            )
+        host = parts.hostname or ""
+        if check_host(host) is not None:
+            return self._not_an_address(text)
+        if self.secure and parts.scheme != "https":
+            return f"{shown(text)} is not encrypted", "write an address that begins with https://"
+        if "#" in text:
+            return f"{shown(text)} has a part after `#`, which is never sent", "remove it"
+        if "?" in text and not self.query:
+            return f"{shown(text)} has a part after `?`, which is refused here", f"write it like {self.like}"
+        if parts.path not in ("", "/") and not self.path:
+            return f"{shown(text)} has a path, which is refused here", f"write it like {self.like}"
+        return self._wrong_path(text, parts.path)
+
+    def _wrong_path(self, text: str, path: str) -> Verdict:
+        if re.search(r"/\.\.?(/|$)|//", path):
+            return f"{shown(text)} has `//`, `/./` or `/../` in its path", "write the path without"
+        if self.plain and not _REPOSITORY_PATH.fullmatch(path):
+            return (
+                f"{shown(text)} is not the address of a repository",
+                f"write it of letters, digits, `/`, `.`, `_`, `~`, `+` and `-`, like {self.like}",
+            )
+        if self.ending and path.rstrip("/").endswith(self.ending):
+            return f"this address ends in {self.ending}, which is added by itself", f"remove {self.ending}"
+        return None
+
+    def _not_an_address(self, text: str) -> Verdict:
+        advice = "write https://NAME or https://NAME:PORT/path" if self.path and not self.plain else ""
+        host = re.sub(r"^https?://([^/?#@]*@)?|[/?#:].*$", "", text)
+        advice = _name_advice(host) or advice or f"write it like {self.like}"
+        if re.match(r"https?://", text) and " " not in text and not text.isascii() and host.isascii():
+            advice = "write other letters than ASCII percent-encoded, `é` as %C3%A9"
+        return f"{shown(text)} is not the address of a server", advice
+
+
+def _parts(text: str) -> SplitResult | None:
+    """The parts of an http(s) address that every program reads alike; None when it is none."""
+    if not _URL.fullmatch(text) or not re.match(r"https?://[^/]", text) or len(text) > 2000:
+        return None
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    written = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
+    if written is None or (
+        written["port"] is not None and (not _PORT.fullmatch(written["port"]) or not port)
+    ):
+        return None
+    return parts
+
+
+check_endpoint = UrlCheck("https://llm.example.com/v1", query=True, ending="/chat/completions")
+check_server = UrlCheck("https://api.example.com")
+check_download = UrlCheck("https://models.example.com/model.gguf", query=True)
+check_directory = UrlCheck("https://acme.example.com/directory", secure=True)
+check_repository = UrlCheck("https://mirror.example.com/debian", plain=True)
+check_site = UrlCheck("https://mirror.example.com", path=False)
+check_proxy = UrlCheck("http://proxy.example.com:3128", path=False)
+
+
+def check_webhook(text: str) -> Verdict:
+    """The address of a custom bot, which is a secret: it is not shown."""
+    verdict = UrlCheck("https://open.feishu.cn/open-apis/bot/v2/hook/…")(text)
+    return verdict and (
+        "this is not the address of a custom bot",
+        "copy it from the group's settings: https://open.feishu.cn/open-apis/bot/v2/hook/…",
+    )
+
+
+def check_unproxied(text: str) -> Verdict:
+    """What is reached without a proxy: a name, `.example.com`, an address, a network, `*`.
+
+    Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy, as dockerd reads NO_PROXY.
+    """
+    if text == "*" or split_host_and_port(text.removeprefix("*").removeprefix(".")) is not None:
+        return None
+    try:
+        ip_network(text)
+    except ValueError:
+        return (
+            f"{shown(text)} is not a name or a network that is reached without the proxy",
+            "write one name, address or network an item, such as registry.internal or 10.0.0.0/8",
+        )
+    return None
+
+
+def check_registry(text: str) -> Verdict:
+    """`HOST[:PORT][/FOLDER]` of a registry of images."""
+    host, _, folder = text.partition("/")
+    elsewhere = "." in host or ":" in host or host == "localhost"
+    if elsewhere and _registry_host(host) and (_FOLDERS.fullmatch(folder) or text == host):
+        return None
+    if not elsewhere and _FOLDERS.fullmatch(text):
+        return None
+    return (
+        f"{shown(text)} is not the name of a registry",
+        "write HOST[:PORT] and a folder of lower-case letters, such as registry.internal/bots",
+    )
+
+
+def check_image(text: str) -> Verdict:
+    """An image by name: `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`."""
+    name, at, digest = text.partition("@")
+    before, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        before, colon, tag = name, "", ""
+    if (
+        check_registry(before) is None
+        and ("/" in before or not re.search(r"[.:]", before) or _FOLDERS.fullmatch(before))
+        and (not colon or _TAG.fullmatch(tag))
+        and (not at or _DIGEST.fullmatch(digest))
+    ):
+        return None
+    return f"{shown(text)} is not the name of an image", "write it like registry.internal/python:3.11-slim"
+
+
+def _registry_host(text: str) -> bool:
+    return split_host_and_port(text) is not None and "[" not in text and text.count(":") <= 1
+
+
+def check_mail(text: str) -> Verdict:
+    """A mail address (RFC 5321), in ASCII and without quotes."""
+    name, at, domain = text.rpartition("@")
+    good = (
+        at and _MAIL.fullmatch(name) and ".." not in name and not name.endswith(".") and is_host_name(domain)
+    )
+    return None if good else (f"{shown(text)} is not a mail address", "write it like ops@example.com")
+
+
+def check_database_url(text: str) -> Verdict:
+    """`postgresql://LOGIN@HOST[:PORT]/DATABASE[?sslmode=…]`, without a password. It is not shown."""
+    try:
+        parts = urlsplit(text)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, complete = None, False
+    if parts is not None and (parts.password is not None or "password=" in parts.query):
+        return "this address has a password in it", "remove it, and give it as `password: !env NAME`"
+    if parts is None or not complete or not _is_database(text, parts):
+        return "this is not the address of a database", "write postgresql://LOGIN@NAME:5432/DATABASE"
+    for option in filter(None, parts.query.split("&")):
+        key, _, value = option.partition("=")
+        if key not in DATABASE_OPTIONS:
+            return (
+                f"this address has the unknown option {shown(key)}",
+                f"known are {', '.join(DATABASE_OPTIONS)}",
+            )
+        if not DATABASE_OPTIONS[key].fullmatch(value):
+            return f"{shown(value)} is no value of {key}", "write one that PostgreSQL documents"
+    return None
+
+
+def _is_database(text: str, parts: SplitResult) -> bool:
+    name = parts.hostname or ""
+    written = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
+    return (
+        bool(_URL.fullmatch(text))
+        and written is not None
+        and parts.scheme == "postgresql"
+        and bool(_LOGIN.fullmatch(parts.username or ""))
+        and check_host(name) is None
+        and (written["port"] is None or bool(_PORT.fullmatch(written["port"])))
+        and bool(_DATABASE.fullmatch(parts.path))
+        and "#" not in text
+    )
+
+
+def normal_address(text: str) -> str:
+    """An address in one form, to compare by: an IP address as written shortest, a name in lower case."""
+    if not is_address(text):
+        return text.lower()
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

@@ -1,0 +1,156 @@
+"""What secrets have to be: as strong as a key, and what those take that they are for. Pure.
+
+No finding contains a part of a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, SecretStr
+
+from inventory.addresses import check_webhook
+from inventory.finding import Finding
+from inventory.model import Inventory
+from inventory.source import KeyPath
+
+OFFICIAL_TELEGRAM = "https://api.telegram.org"
+VISIBLE = re.compile(r"[!-~]+")
+ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+HEX, BASE64 = "make one with `openssl rand -hex 32`", "make one with `openssl rand -base64 48`"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKind:
+    """What secrets of one kind are made of.
+
+    `least` and `most` count bytes; what people choose, and no platform gives, has to be as long as a key.
+    """
+
+    what: str
+    advice: str
+    least: int = 1
+    most: int = 4096
+    letters: re.Pattern[str] = VISIBLE
+    of: str = "visible ASCII characters without spaces"
+
+
+def _given(what: str, advice: str) -> SecretKind:
+    return SecretKind(what, advice)
+
+
+FEISHU = "copy it from the developer console"
+KINDS: dict[KeyPath, SecretKind] = {
+    ("channels", "telegram", "secret_token"): SecretKind(
+        "the secret token", HEX, 16, 256, re.compile(r"[A-Za-z0-9_-]+"), "A-Z a-z 0-9 _ and -"
+    ),
+    ("channels", "feishu", "app_secret"): _given("the app secret", FEISHU),
+    ("channels", "feishu", "encrypt_key"): SecretKind(
+        "the encrypt key", f"{HEX}, and write it into the developer console, too", 16
+    ),
+    ("channels", "feishu", "verification_token"): _given("the verification token", FEISHU),
+    ("channels", "console", "jwt_secret"): SecretKind(
+        "the secret", BASE64, 32, letters=ONE_LINE, of="text on one line"
+    ),
+    ("database", "password"): SecretKind("the password", "make one with `openssl rand -base64 24`", 16, 256),
+    ("docker", "registry_login", "password"): SecretKind(
+        "the password", "copy it from the registry", letters=ONE_LINE, of="text on one line"
+    ),
+    ("logs", "password"): SecretKind("the secret", BASE64, 32, letters=ONE_LINE, of="text on one line"),
+    ("logs", "reader_password"): SecretKind(
+        "the password", BASE64, 12, 72, letters=ONE_LINE, of="text on one line"
+    ),
+    ("models", "*", "api_key"): _given("the key", "write the key alone, as the provider shows it"),
+    ("monitoring", "alerts", "token"): SecretKind("the token", HEX, 16),
+    ("monitoring", "alerts", "feishu_webhook_secret"): _given(
+        "the secret", "copy it from the group's settings"
+    ),
+    ("monitoring", "grafana", "admin_password"): SecretKind(
+        "the password",
+        "make one with `openssl rand -base64 18`",
+        12,
+        letters=ONE_LINE,
+        of="text on one line",
+    ),
+    ("tls", "acme", "dns", "environment", "*"): SecretKind(
+        "the value", "copy it from the provider", letters=ONE_LINE, of="text on one line"
+    ),
+}
+"""By key path, `*` for any key. What else is secret has a rule of its own."""
+APART: tuple[KeyPath, ...] = (
+    ("channels", "telegram", "token"),
+    ("monitoring", "alerts", "feishu_webhook"),
+    ("tls", "provided", "certificate"),
+    ("tls", "provided", "key"),
+)
+"""Secrets that are checked by what they are: `telegram_token`, `webhook`, `inventory.certificates`."""
+
+
+def secrets(inventory: Inventory) -> Iterator[Finding]:
+    """Every secret is of its kind."""
+    for path, secret in secrets_of(inventory):
+        kind = kind_of_secret(path)
+        if kind is not None and (problem := _problem(kind, secret.get_secret_value())):
+            yield Finding((path,), problem, kind.advice)
+
+
+def secrets_of(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, SecretStr]]:
+    """Every secret of an inventory with its key path."""
+    if isinstance(value, SecretStr):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_of(getattr(value, name), (*path, name))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from secrets_of(inner, (*path, key))
+
+
+def kind_of_secret(path: KeyPath) -> SecretKind | None:
+    """The kind of the secret at `path`; `None` where a rule of its own checks it."""
+    for known, kind in KINDS.items():
+        alike = (one in ("*", other) for one, other in zip(known, path, strict=False))
+        if len(known) == len(path) and all(alike):
+            return kind
+    return None
+
+
+def _problem(kind: SecretKind, secret: str) -> str:
+    length = len(secret.encode())
+    if length < kind.least:
+        return f"{kind.what} has {length} bytes, and at least {kind.least} are needed"
+    if length > kind.most:
+        return f"{kind.what} has {length} bytes, and at most {kind.most} are taken"
+    if not kind.letters.fullmatch(secret):
+        return f"{kind.what} has other characters than {kind.of}"
+    return ""
+
+
+def telegram_token(inventory: Inventory) -> Iterator[Finding]:
+    """The token is one that BotFather gives; a Bot API server of one's own may hand out shorter ones."""
+    telegram = inventory.channels.telegram
+    if telegram is None:
+        return
+    least = 20 if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM else 1
+    if not re.fullmatch(rf"[0-9]{{1,20}}:[A-Za-z0-9_-]{{{least},256}}", telegram.token.get_secret_value()):
+        yield Finding(
+            (("channels", "telegram", "token"),),
+            "this is not a token of a Telegram bot",
+            "copy it from BotFather: digits, a colon, and about 35 more characters",
+            (("channels", "telegram", "api_base"),),
+        )
+
+
+def webhook(inventory: Inventory) -> Iterator[Finding]:
+    """The address of a custom bot can be called."""
+    alerts = inventory.monitoring.alerts
+    if alerts is None or alerts.feishu_webhook is None:
+        return
+    if (verdict := check_webhook(alerts.feishu_webhook.get_secret_value())) is not None:
+        yield Finding((("monitoring", "alerts", "feishu_webhook"),), *verdict)
+
+
+RULES = (secrets, telegram_token, webhook)
+"""Of resolved secrets only."""

@@ -1,0 +1,82 @@
+"""How strong secrets have to be, and that none is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from inventory.model import Inventory
+from inventory.rules.secrets import APART, KINDS, RULES, kind_of_secret
+from inventory.source import KeyPath
+from tests.deploys.inventories import CHANNELS, REMOTE, inventory
+
+GOOD = "0123456789abcdef0123456789abcdef"
+
+
+def found(**changes: Any) -> dict[KeyPath, tuple[str, str]]:
+    declared = inventory(**changes)
+    return {at.at[0]: (at.problem, at.advice) for rule in RULES for at in rule(declared)}
+
+
+def channel(name: str, **fields: Any) -> dict[str, Any]:
+    return {"channels": {**CHANNELS, name: {**CHANNELS[name], **fields}}}
+
+
+def secrets(secret: str) -> dict[str, dict[str, Any]]:
+    """Every secret that we choose, by the part of its key path that names it."""
+    return {
+        "secret_token": channel("telegram", secret_token=secret),
+        "encrypt_key": channel("feishu", encrypt_key=secret),
+        "jwt_secret": channel("console", jwt_secret=secret),
+        "database": {"database": {"password": secret}},
+        "token": {"monitoring": {"alerts": {"token": secret}}},
+        "admin_password": {"monitoring": {"grafana": {"admin_password": secret}}},
+        "logs": {"logs": {"password": secret}},
+        "reader_password": {"logs": {"reader_password": secret}},
+    }
+
+
+@pytest.mark.parametrize("name", secrets(""))
+def test_secrets_that_can_be_guessed_are_refused_with_a_command_that_makes_one(name: str) -> None:
+    assert found(**secrets(GOOD)[name]) == {}
+    for weak in ("x", "short", "elevenchars"):
+        ((path, (problem, advice)),) = found(**secrets(weak)[name]).items()
+        assert name in path
+        assert "openssl rand" in advice
+        assert weak not in problem.split() + advice.split()
+        assert "at least" in problem
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r", "\x00", "\x1b", "\x7f"])
+@pytest.mark.parametrize("name", secrets(""))
+def test_no_secret_has_a_control_character(name: str, letter: str) -> None:
+    assert len(found(**secrets(f"{GOOD[:16]}{letter}{GOOD[16:]}")[name])) == 1
+
+
+def test_a_key_of_a_provider_is_one_word() -> None:
+    for key, good in (("sk-abc", True), ("Bearer sk-abc", False), ("sk-abc\nX-Evil: 1", False)):
+        assert (found(models={"default": {**REMOTE, "api_key": key}}) == {}) is good
+
+
+def test_every_secret_of_an_inventory_is_of_a_kind() -> None:
+    paths = list(_secrets(Inventory))
+    assert len(paths) > 15
+    unknown = [path for path in paths if kind_of_secret(path) is None and path not in APART]
+    assert unknown == []
+    assert len(KINDS) + len(APART) <= len(paths)
+
+
+def _secrets(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
+    found: list[KeyPath] = []
+    for name, info in model.model_fields.items():
+        parts = [info.annotation]
+        for part in parts:
+            parts += get_args(part)
+            if part is SecretStr:
+                more = ("*",) if "dict" in str(info.annotation) else ()
+                found.append((*path, name, *more))
+            elif isinstance(part, type) and issubclass(part, BaseModel):
+                found += _secrets(part, (*path, name))
+    return found

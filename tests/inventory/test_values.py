@@ -1,0 +1,328 @@
+"""Texts, sizes, times, packages, paths, keys: what is taken, and that programs read them alike."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from deploys.docker.config import environment
+from deploys.docker.settings import DockerSettings
+from deploys.ops.sources import stanza
+from inventory import declared, values
+from inventory.model import Inventory
+from inventory.shape import Spot, spot_at
+from inventory.values import Verdict, size_in_bytes
+from tests.deploys.inventories import inventory
+
+GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
+    "line": (values.check_line, ("a", "qwen2.5-72b-instruct", "通义千问", "a $b %c {{ d }}")),
+    "text": (values.check_text, ("", "a\n\tb\n", "👩\u200d🚀", "{{ x }} %n ${y}")),
+    "zone": (
+        values.check_time_zone,
+        ("Asia/Shanghai", "Etc/UTC", "Etc/GMT+8", "America/Argentina/Buenos_Aires"),
+    ),
+    "package": (values.check_package, ("htop", "g++", "libstdc++6", "python3.11", "7zip")),
+    "folder": (
+        values.check_folder,
+        ("/srv/clawd", "/data", "/var/backups/clawd", "/var/lib/docker", "/mnt/x.y-z_1"),
+    ),
+    "device": (
+        values.check_device,
+        ("auto", "/dev/vdb", "/dev/disk/by-id/nvme-Samsung_SSD_980_S64", "/dev/mapper/a-b"),
+    ),
+    "file": (values.check_file_name, ("qwen2.5-7b-instruct-q4_k_m.gguf", "a+b.gguf")),
+    "key": (
+        values.check_sysctl_key,
+        ("vm.swappiness", "net.ipv4.conf.eth0/100.rp_filter", "net.ipv6.conf.all.x-y"),
+    ),
+    "value": (values.check_sysctl_value, ("1", "-1", "4096 87380 6291456", "bbr", "|/bin/false %p")),
+}
+BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
+    "line": (
+        values.check_line,
+        ("", " ", " a", "a ", "a\nb", "a\x00", "a\x7f", "a\x85b", "a\u2028b", "a\u202eb", "\ufeffa"),
+    ),
+    "text": (values.check_text, ("a\x00", "a\rb", "a\x1b[0m", "a\x9bb", "a\u2028b")),
+    "zone": (
+        values.check_time_zone,
+        ("Mars", "asia/shanghai", "../etc/passwd", "/etc/passwd", "Asia", "", "Asia/", "CST6\n"),
+    ),
+    "package": (
+        values.check_package,
+        ("htop-", "htop=1", "htop/sid", "Htop", "a", "-y", "lib*", "a b", "htop:i386", "a\n"),
+    ),
+    "folder": (
+        values.check_folder,
+        ("data", "/", "/srv", "/etc/x", "/usr/x", "/srv/../etc", "/srv/./x", "/srv//x", "/srv/x/"),
+    ),
+    "device": (
+        values.check_device,
+        ("vdb", "/dev/../etc/passwd", "/dev/vdb ", "UUID=5", "/dev", "/dev/", "/dev/a\n"),
+    ),
+    "file": (
+        values.check_file_name,
+        ("a b.gguf", "%n.gguf", "{{x}}.gguf", "-a.gguf", ".gguf", "模型.gguf", "a\n.gguf"),
+    ),
+    "key": (
+        values.check_sysctl_key,
+        ("vm", "vm.*", "-vm.swappiness", "vm..x", "vm.x.", "vm./x", "vm/x", "vm.x=1", "a b.c", "../x.y"),
+    ),
+    "value": (values.check_sysctl_value, ("", " ", "1\n2", "1\x00", "ü")),
+}
+
+
+def cases(table: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]]) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, (_, texts) in table.items() for text in texts]
+
+
+@pytest.mark.parametrize(("kind", "text"), cases(GOOD))
+def test_values_that_are_taken(kind: str, text: str) -> None:
+    assert GOOD[kind][0](text) is None
+
+
+@pytest.mark.parametrize(("kind", "text"), cases(BAD))
+def test_values_that_are_refused_with_advice(kind: str, text: str) -> None:
+    verdict = BAD[kind][0](text)
+    assert verdict is not None
+    assert all(verdict)
+    assert "\n" not in "".join(verdict)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "good"),
+    [
+        (declared.Size, "512M", True),
+        (declared.Size, "0M", False),
+        (declared.Size, "007M", False),
+        (declared.Size, "9999999999G", False),
+        (declared.Size, "1T", False),
+        (declared.Size, "512M\n", False),
+        (declared.Size, "512MB", False),
+        (declared.Size, "-1M", False),
+        (declared.Size, " 1M", False),
+        (declared.BodySize, "1m", True),
+        (declared.BodySize, "0m", False),
+        (declared.LogSize, "0k", False),
+        (declared.Duration, "10m", True),
+        (declared.Duration, "0s", False),
+        (declared.Duration, "999999d", False),
+        (declared.TimeOfDay, "03:30", True),
+        (declared.TimeOfDay, "24:00", False),
+        (declared.TimeOfDay, "3:30", False),
+        (declared.Port, 65535, True),
+        (declared.Port, 0, False),
+        (declared.Port, 65536, False),
+        (declared.Network, "10.0.0.0/8", True),
+        (declared.Network, "fe80::%eth0/64", False),
+        (declared.SysctlValue, 512, True),
+        (declared.SysctlValue, "512", True),
+        (declared.SysctlValue, True, False),
+        (declared.SysctlValue, 1.5, False),
+        (declared.SysctlValue, None, False),
+    ],
+)
+def test_bounds(kind: Any, value: Any, good: bool) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        assert not good
+    else:
+        assert good
+
+
+def test_a_kernel_setting_reads_the_same_with_and_without_quotes_and_spaces() -> None:
+    read = TypeAdapter(declared.SysctlValue).validate_python
+    assert read(512) == read("512") == "512"
+    assert read("4096\t87380  6291456 ") == "4096 87380 6291456"
+
+
+def test_every_text_of_an_inventory_is_of_a_strict_type() -> None:
+    """A plain `str` takes line breaks, and whoever writes it into a file on a host writes two lines."""
+    loose = [name for name, spot in _texts(Inventory) if not _strict(spot)]
+    assert loose == []
+    assert len(list(_texts(Inventory))) > 60
+
+
+def _strict(spot: Spot) -> bool:
+    return any(hasattr(limit, "check") or getattr(limit, "pattern", None) for limit in spot.constraints)
+
+
+def _texts(model: type[BaseModel], seen: frozenset[str] = frozenset()) -> list[tuple[str, Spot]]:
+    found: list[tuple[str, Spot]] = []
+    for name, info in model.model_fields.items():
+        key = info.alias or name
+        spot = spot_at(model, {}, (key,))
+        assert spot is not None
+        found += [(f"{model.__name__}.{key}", spot)] if str in spot.kinds else []
+        for kind in spot.kinds:
+            if get_origin(kind) is tuple:
+                inner = spot_at(model, {key: [""]}, (key, 0))
+                found += [(f"{model.__name__}.{key}[]", inner)] if inner and str in inner.kinds else []
+            for part in (kind, *get_args(kind)):
+                if isinstance(part, type) and issubclass(part, BaseModel) and part.__name__ not in seen:
+                    found += _texts(part, seen | {model.__name__})
+    return found
+
+
+anything = st.text(max_size=30) | st.from_regex(r"[a-z0-9./_:*-]{1,20}", fullmatch=True)
+
+
+@given(st.lists(anything, max_size=4), anything, st.lists(anything, max_size=3))
+@example(["registry.internal\nHTTP_PROXY=http://evil"], "http://proxy:3128", [])
+@example(["10.0.0.0/8"], "http://proxy:3128\nLD_PRELOAD=/tmp/x", [])
+def test_nothing_declared_of_docker_adds_a_line_to_its_environment(
+    around: list[str], proxy: str, mirrors: list[str]
+) -> None:
+    docker = {
+        "proxy": f"http://{proxy.removeprefix('http://')}",
+        "no_proxy": around,
+        "registry_mirrors": mirrors,
+    }
+    try:
+        read = inventory(docker=docker).docker
+    except ValidationError:
+        return
+    text = environment(DockerSettings(proxy=read.proxy, no_proxy=read.no_proxy))
+    assert len(text.splitlines()) == 3
+    assert [line.partition("=")[0] for line in text.splitlines()] == ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+
+
+few = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@few
+@given(st.from_regex(r"([01][0-9]|2[0-3]):[0-5][0-9]", fullmatch=True))
+def test_systemd_takes_every_time_of_day(time: str) -> None:
+    TypeAdapter(declared.TimeOfDay).validate_python(time)
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", f"*-*-* {time}:00"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Normalized form: *-*-* {time}:00" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="OpenSSH is not here")
+@pytest.mark.parametrize(
+    ("kind", "bits", "good"),
+    [("ed25519", "256", True), ("rsa", "3072", True), ("rsa", "1024", False), ("ecdsa", "521", True)],
+)
+def test_keys_of_ssh_keygen_are_taken_whole_and_refused_cut_off(
+    kind: str, bits: str, good: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-C", "a comment", "-f", str(file)]
+    subprocess.run(command, check=True)
+    text = file.with_suffix(".pub").read_text()
+    assert (values.check_public_key(text) is None) is good
+    encoded = text.split(" ")[1]
+    for length in range(0, len(encoded), 7):
+        assert values.check_public_key(text.replace(encoded, encoded[:length])) is not None
+    for spoilt in (
+        f"command=x {text}",
+        f"{text}{text}",
+        text.replace(" a", "\x00a"),
+        f"@cert-authority {text}",
+    ):
+        assert values.check_public_key(spoilt) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("useradd"), reason="needs root and useradd")
+@few
+@given(st.from_regex(r"[a-z_][a-z0-9_-]{0,31}", fullmatch=True))
+@example("a" * 32)
+@example("_-")
+def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    TypeAdapter(declared.OperatorName).validate_python(name)
+    root = tmp_path_factory.mktemp("etc")
+    (root / "etc").mkdir()
+    for file in ("passwd", "shadow", "group", "gshadow"):
+        (root / "etc" / file).touch()
+    done = subprocess.run(
+        ["useradd", "--prefix", str(root), "--no-create-home", "--", name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (root / "etc" / "passwd").read_text().startswith(f"{name}:")
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="apt is not here")
+@few
+@given(
+    st.sampled_from(
+        [
+            "https://mirror.example.com",
+            "http://[2001:db8::1]:81/x/",
+            "https://m.example/a~b/c+d/9.x",
+            "http://10.0.0.9/",
+        ]
+    )
+    | st.from_regex(r"https://[a-z]{1,8}\.example(/[A-Za-z0-9._~+-]{1,8}){0,3}", fullmatch=True)
+)
+def test_apt_reads_every_repository_as_it_is_written(
+    tmp_path_factory: pytest.TempPathFactory, uri: str
+) -> None:
+    assume(_taken(declared.Repository, uri))
+    file = tmp_path_factory.mktemp("apt") / "a.sources"
+    file.write_text(stanza(uri, "stable", ("main",), (), "/etc/apt/keyrings/x.asc"))
+    sources = ["-o", f"Dir::Etc::sourcelist={file}", "-o", "Dir::Etc::sourceparts=-"]
+    done = subprocess.run(
+        ["apt-get", "update", "--print-uris", *sources], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"'{uri.rstrip('/')}/dists/stable/InRelease'"), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
+@few
+@given(st.lists(st.ip_addresses(v=4) | st.ip_addresses(v=6), min_size=1, max_size=4), st.integers(0, 32))
+def test_nft_takes_every_network(found: list[Any], length: int) -> None:
+    from deploys.firewall.rules import accepting
+    from deploys.firewall.settings import FirewallSettings
+
+    texts = [f"{address}/{length}" for address in found]
+    networks = [str(network) for text in texts if (network := _masked(text))]
+    read = FirewallSettings.model_validate({"management": networks})
+    rules = "\n".join(accepting(read, [22], {}))
+    text = f"table inet t {{ chain input {{ type filter hook input priority 0;\n{rules}\n}}\n}}\n"
+    done = subprocess.run(["nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + text
+
+
+def _masked(text: str) -> Any:
+    from ipaddress import ip_interface
+
+    return ip_interface(text).network
+
+
+@given(st.integers(1, 999_999_999), st.sampled_from("KMG"))
+def test_every_size_fits_what_systemd_counts_in(number: int, unit: str) -> None:
+    size = f"{number}{unit}"
+    assert _taken(declared.Size, size)
+    assert 0 < size_in_bytes(size) < 1 << 63
+
+
+def _taken(kind: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def test_secrets_are_not_among_texts() -> None:
+    """They are checked by `inventory.rules.secrets`, which knows every one of them."""
+    assert not any(SecretStr in spot.kinds for _, spot in _texts(Inventory))
+    assert re.fullmatch(r"[a-z_]+", "secrets")
