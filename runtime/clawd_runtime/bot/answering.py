@@ -1,4 +1,4 @@
-"""Getting an answer from the models: retries, the fallback, a prompt that fits."""
+"""Getting an answer from the models: retries, deadlines, the fallback, a prompt that fits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 
 from clawd_runtime.bot.channels.base import Progress
-from clawd_runtime.bot.characters import whole_characters
-from clawd_runtime.bot.completion import (
-    ChatMessage,
-    ChatModel,
+from clawd_runtime.bot.characters import is_blank, whole_characters
+from clawd_runtime.bot.chat_chunks import Cut
+from clawd_runtime.bot.completion import ChatModel, End
+from clawd_runtime.bot.dialect import ChatMessage
+from clawd_runtime.bot.fitting import BYTES_A_TOKEN, fit, prompt_budget, token_estimate
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.model_failures import (
+    AnswerBroken,
+    ContentFiltered,
     ContextTooLong,
     ModelFailure,
+    ModelHung,
     ModelRefused,
     ModelUnavailable,
+    NoAnswerReached,
+    RequestRejected,
 )
-from clawd_runtime.bot.fitting import fit, prompt_budget, token_estimate
-from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.turn_markers import without_turn_markers
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +39,60 @@ WAITS_OF_LAST = (0.5, 2.0, 5.0, 10.0, 20.0)
 LOADING_SECONDS = 900.0
 ASK_LOADING_EVERY = 2.0
 LONGEST_WAIT = 30.0
-# An answer may take its time, but something of it must come: a first piece, which may wait in the server's
-# queue, and then the next. The total is there for a server that never ends.
-IDLE_SECONDS = 240.0
+# How long a model may take until its first token, reasoning included, where it declares nothing: less where
+# another one can answer instead. An engine of this host may first have to finish an answer and read the
+# prompt.
+FIRST_TOKEN_SECONDS = 30.0
+FIRST_TOKEN_SECONDS_LOCAL = 60.0
+FIRST_TOKEN_SECONDS_OF_LAST = 240.0
+# The total is there for a server that never ends, as is the size.
 ATTEMPT_SECONDS = 1800.0
+LONGEST_ANSWER = 256 * 1024
 PATIENCE_SECONDS = 300.0
 SHRINK = 0.6
+MOST_SHRINKS = 4
+BROKEN_ATTEMPTS = 2
+"""How often a model is asked whose answers end before they are complete."""
 
 Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What a model answered, and why that is not all, if it is not."""
+
+    text: str
+    cut: Cut | None = None
+
+
+@dataclass(slots=True)
+class _Course:
+    """What happened so far to one question."""
+
+    hung: set[str] = field(default_factory=set)
+    """Models that gave nothing for too long: they are not asked the same again."""
+    partial: str = ""
+    """The longest answer that was not completed."""
+    failures: list[ModelFailure] = field(default_factory=list)
+
+    def add(self, model: ChatModel, failure: ModelFailure) -> None:
+        self.failures.append(failure)
+        if isinstance(failure, ModelHung):
+            self.hung.add(model.name)
+        if isinstance(failure, ModelHung | AnswerBroken) and len(failure.partial) > len(self.partial):
+            self.partial = failure.partial
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is something to say, so that nobody needs to wait for a model to come back."""
+        return bool(self.partial) or any(isinstance(each, NoAnswerReached) for each in self.failures)
+
+    def failure(self) -> ModelFailure:
+        """The failure that says most to the user: of several the last of the first kind there is."""
+        for kind in (NoAnswerReached, ContextTooLong, ContentFiltered):
+            if found := [each for each in self.failures if isinstance(each, kind)]:
+                return found[-1]
+        return self.failures[-1] if self.failures else ModelUnavailable("no model is configured")
 
 
 class Answerer:
@@ -58,90 +112,193 @@ class Answerer:
         self._metrics = metrics
         self._sleep = sleep
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
-        """The answer to `question`. Raises the last `ModelFailure` when no model gave one."""
-        loaded_until = time.monotonic() + LOADING_SECONDS
-        while True:
-            try:
-                return await self._ask_all(history, question, progress)
-            except ModelFailure:
-                if time.monotonic() > loaded_until or not await self._loaded_after_waiting(loaded_until):
-                    raise
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
+        """Return the answer to `question`. Raise the `ModelFailure` that says most when no model gave one.
 
-    async def _loaded_after_waiting(self, until: float) -> bool:
+        A model that hung, or that only reasoned, is not asked the same again: it would take as long again.
+        """
+        loaded_until = time.monotonic() + LOADING_SECONDS
+        course = _Course()
+        while True:
+            answer = await self._ask_all(history, question, progress, course)
+            if answer is not None:
+                return answer
+            if course.partial:
+                return ModelAnswer(course.partial, "broken")
+            if (
+                course.decided
+                or time.monotonic() > loaded_until
+                or not await self._loaded_after_waiting(loaded_until, course)
+            ):
+                raise course.failure()
+
+    async def _loaded_after_waiting(self, until: float, course: _Course) -> bool:
         """Whether a model was on its way; returns when none is any more, or at the time `until`."""
         waited = False
-        while await self._any_loading():
+        while await self._any_loading(course):
             if time.monotonic() > until:
                 return False
             waited = True
             await self._sleep(ASK_LOADING_EVERY)
         return waited
 
-    async def _any_loading(self) -> bool:
-        return any([await model.loading() for model in self._models])
+    async def _any_loading(self, course: _Course) -> bool:
+        asked = (model.loading() for model in self._models if model.name not in course.hung)
+        return any(await asyncio.gather(*asked))
 
-    async def _ask_all(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
+    async def _ask_all(
+        self, history: tuple[Turn, ...], question: str, progress: Progress, course: _Course
+    ) -> ModelAnswer | None:
+        """Ask one model after another; `None` when none answered, and `course` says why."""
         patient_until = time.monotonic() + PATIENCE_SECONDS
-        failure: ModelFailure = ModelUnavailable("no model is configured")
         for model in self._models:
+            if model.name in course.hung:
+                continue
             waits = WAITS_OF_LAST if model is self._models[-1] else WAITS_BEFORE_FALLBACK
-            for wait in (*waits, None):
+            broken = 0
+            for wait in (*(() if course.decided else waits), None):
                 try:
                     return await self._ask(model, history, question, progress)
-                except (ModelRefused, ContextTooLong) as refusal:
-                    failure = refusal
+                except (ModelHung, ModelRefused, ContextTooLong, NoAnswerReached) as failure:
+                    course.add(model, failure)
                     break
                 except ModelUnavailable as unavailable:
-                    failure = unavailable
-                    if wait is None or time.monotonic() > patient_until or await model.loading():
+                    course.add(model, unavailable)
+                    broken += isinstance(unavailable, AnswerBroken)
+                    if (
+                        wait is None
+                        or broken >= BROKEN_ATTEMPTS
+                        or time.monotonic() > patient_until
+                        or await model.loading()
+                    ):
                         break
                     await self._sleep(max(wait, min(unavailable.after or 0.0, LONGEST_WAIT)))
-        raise failure
+        return None
 
     async def _ask(
         self, model: ChatModel, history: tuple[Turn, ...], question: str, progress: Progress
-    ) -> str:
-        """One attempt; what the model finds too long is shortened until only the question is left."""
+    ) -> ModelAnswer:
+        """Make one attempt. A prompt that is refused is made shorter, until only the question is left.
+
+        Whatever is refused: the reason may be the length, though the server says it in words of its own, or
+        something within the history. Otherwise every further question of the conversation would be refused.
+        """
         budget = prompt_budget(model.context_size, self._max_reply_tokens)
+        refusals = 0
         while True:
             prompt = fit(self._system_prompt, history, question, budget)
             try:
                 answer = await self._collect(model, prompt, progress)
-            except ContextTooLong as failure:
+            except (ContextTooLong, RequestRejected, ContentFiltered) as failure:
                 if len(prompt) == 2:
                     self._report(model, failure)
                     raise
-                budget = int(SHRINK * sum(token_estimate(message.content) for message in prompt))
+                refusals += 1
+                used = sum(token_estimate(message.content) for message in prompt)
+                budget = _shorter(used, refusals, known=isinstance(failure, ContextTooLong))
             except ModelFailure as failure:
                 self._report(model, failure)
                 raise
             else:
-                self._metrics.model(model.name, "answered")
+                self._metrics.model(model.name, "answered" if answer.cut is None else "cut")
                 return answer
 
-    async def _collect(self, model: ChatModel, prompt: tuple[ChatMessage, ...], progress: Progress) -> str:
-        answer = ""
+    async def _collect(
+        self, model: ChatModel, prompt: tuple[ChatMessage, ...], progress: Progress
+    ) -> ModelAnswer:
+        growing = _Growing(progress)
+        end = End()
         now = asyncio.get_running_loop().time
         latest = now() + ATTEMPT_SECONDS
+        first = self._first_token_seconds(model)
         try:
             async with (
-                asyncio.timeout(IDLE_SECONDS) as patience,
+                asyncio.timeout(first) as patience,
                 aclosing(model.stream(prompt, self._max_reply_tokens)) as pieces,
             ):
                 async for piece in pieces:
-                    answer += piece
-                    patience.reschedule(min(now() + IDLE_SECONDS, latest))
-                    if answer.strip():
-                        progress.show(whole_characters(answer.strip()))
+                    if isinstance(piece, End):
+                        end = piece
+                        break
+                    growing.add(piece.text, piece.reasoning, piece.restarts, piece.provisional)
+                    if len(growing.text) > LONGEST_ANSWER:
+                        end = End("length")
+                        break
+                    patience.reschedule(min(now() + model.token_gap_seconds, latest))
         except TimeoutError:
-            raise ModelUnavailable(
-                f"model {model.name}: nothing more for {IDLE_SECONDS:g} s, or no end"
+            waited = model.token_gap_seconds if growing.begun else first
+            raise ModelHung(
+                f"model {model.name}: nothing more for {waited:g} s, or no end", growing.answer()
             ) from None
-        if not answer.strip():
-            raise ModelUnavailable(f"model {model.name}: an empty answer")
-        return whole_characters(answer.strip())
+        except ModelUnavailable as failure:
+            if partial := growing.answer():
+                raise AnswerBroken(failure.message, partial) from None
+            raise
+        finally:
+            self._metrics.reasoning(model.name, growing.reasoning_tokens(end.reasoning_tokens))
+        answer = growing.answer()
+        if answer:
+            return ModelAnswer(answer, end.cut)
+        if end.cut == "filtered":
+            raise ContentFiltered(f"model {model.name}: a content filter withheld the answer")
+        if growing.reasoned or end.reasoning_tokens or end.cut == "length":
+            raise NoAnswerReached(f"model {model.name}: reasoned and gave no answer")
+        raise ModelUnavailable(f"model {model.name}: an empty answer")
+
+    def _first_token_seconds(self, model: ChatModel) -> float:
+        if not model.streams:
+            return FIRST_TOKEN_SECONDS_OF_LAST
+        if model.first_token_seconds is not None:
+            return model.first_token_seconds
+        if model is self._models[-1]:
+            return FIRST_TOKEN_SECONDS_OF_LAST
+        return FIRST_TOKEN_SECONDS_LOCAL if model.local else FIRST_TOKEN_SECONDS
 
     def _report(self, model: ChatModel, failure: ModelFailure) -> None:
         self._metrics.model(model.name, type(failure).__name__)
         log.warning("%s", failure)
+
+
+class _Growing:
+    """An answer while it grows, shown as far as it is certain to be one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.text = ""
+        self.begun = False
+        self._reasoning_bytes = 0
+        self._progress = progress
+
+    def add(self, text: str, reasoning: str, restarts: bool, provisional: bool) -> None:
+        """Add what came; with `restarts`, what was there before was reasoning."""
+        self.begun = True
+        self._reasoning_bytes += len(reasoning.encode("utf-8", "surrogatepass"))
+        self.text = text if restarts else self.text + text
+        if text and not provisional and (shown := self.answer(growing=True)):
+            self._progress.show(shown)
+
+    def answer(self, *, growing: bool = False) -> str:
+        """Return the answer as it can be shown and stored; empty when there is nothing to see in it."""
+        answer = whole_characters(without_turn_markers(self.text, growing=growing).strip())
+        return "" if is_blank(answer) else answer
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether any reasoning came."""
+        return self._reasoning_bytes > 0
+
+    def reasoning_tokens(self, counted: int | None) -> int:
+        """Return the tokens of reasoning as the server counted them, or estimated from its length."""
+        if counted is not None:
+            return counted
+        return -(-self._reasoning_bytes // BYTES_A_TOKEN)
+
+
+def _shorter(used: int, refusals: int, *, known: bool) -> int:
+    """Return the next budget of a prompt that took `used` tokens and was refused for the nth time.
+
+    Where it is known to be too long, step by step; where the reason is not known, half of it, then the
+    question alone.
+    """
+    if known:
+        return int(SHRINK * used) if refusals <= MOST_SHRINKS else 0
+    return used // 2 if refusals == 1 else 0

@@ -2,58 +2,65 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
 
+from clawd_runtime.bot.chat_chunks import Chunk, Cut, EventReader, MalformedChunk, read_whole
+from clawd_runtime.bot.dialect import ChatMessage, Dialect
+from clawd_runtime.bot.model_address import host_of, model_address
+from clawd_runtime.bot.model_failures import (
+    ContentFiltered,
+    ContextTooLong,
+    ModelFailure,
+    ModelHung,
+    ModelRefused,
+    ModelUnavailable,
+    RequestRejected,
+)
+from clawd_runtime.bot.provider_errors import LARGEST_BODY, ProviderError, read_error
 from clawd_runtime.bot.settings import ModelEndpoint
-from clawd_runtime.errors import RuntimeFault
+from clawd_runtime.bot.turn_markers import plain_markers
+from clawd_runtime.reasoning import ReasoningSplitter, Split
 
-# The engine answers nothing until it has a free slot and has read the prompt: the asker's patience decides.
-TIMEOUT = httpx.Timeout(connect=5.0, read=300.0, write=15.0, pool=30.0)
-LONGEST_LINE = 1024 * 1024
-TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size", re.IGNORECASE)
+log = logging.getLogger(__name__)
 
-
-class ModelFailure(RuntimeFault):
-    """A model did not answer. The text names the model, never what was asked.
-
-    ModelFailure
-    ├── ModelUnavailable    it may answer when asked again
-    ├── ModelRefused        asking again is of no use
-    └── ContextTooLong      the prompt must be shorter
-    """
-
-
-class ModelUnavailable(ModelFailure):
-    """It may answer when asked again, after `after` seconds when it said so."""
-
-    def __init__(self, message: str, after: float | None = None) -> None:
-        super().__init__(message)
-        self.after = after
-
-
-class ModelRefused(ModelFailure):
-    """Asking again is of no use (wrong key, unknown model)."""
-
-
-class ContextTooLong(ModelFailure):
-    """The prompt does not fit the model's context."""
+# The engine answers nothing until it has a free slot and has read the prompt: how long is waited for a token
+# is decided by `answering`.
+TIMEOUT = httpx.Timeout(connect=5.0, read=1800.0, write=15.0, pool=30.0)
+PROBE_SECONDS = 5.0
+LARGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes of an answer that is not streamed."""
+MOST_ADAPTATIONS = 4
+REJECTED = (400, 413, 422)
+MOST_UNKNOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One message of a prompt."""
+class Piece:
+    """What the model gave next: text of the answer, reasoning, or both.
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    With `restarts`, all text before was no answer but reasoning. `provisional` text may still turn out to be.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    restarts: bool = False
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The answer is over: complete, or cut. `reasoning_tokens` is what the server counted, if it did."""
+
+    cut: Cut | None = None
+    reasoning_tokens: int | None = None
 
 
 class ChatModel:
@@ -64,109 +71,280 @@ class ChatModel:
     ) -> None:
         self.name = name
         self.context_size = endpoint.context_size
+        self.first_token_seconds = endpoint.first_token_seconds
+        self.token_gap_seconds = endpoint.token_gap_seconds
         self._model = endpoint.model
-        self._sampling = {} if endpoint.temperature is None else {"temperature": endpoint.temperature}
         self._http = http
-        self._base, self._health = _addresses(name, endpoint.endpoint)
-        self.metrics_address = _metrics_address(name, endpoint.endpoint)
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._address = model_address(name, endpoint.endpoint)
+        self._headers = self._address.headers(api_key)
+        self._dialect = Dialect(temperature=endpoint.temperature, usage=self._address.local)
+        self._fruitless: set[str] = set()
+        # An engine of this host separates reasoning itself. Of another server only an answer shows whether it
+        # sends reasoning without an opening tag, which looks like the answer until the closing one comes.
+        self._opens: bool | None = True if self.local else None
+        self._unknown: set[str] = set()
 
-    async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
-        """The answer, piece by piece. Raises a `ModelFailure`, possibly after some pieces."""
-        request = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_tokens": max_tokens,
-            "stream": True,
-            **self._sampling,
-        }
-        try:
-            async with self._http.stream(
-                "POST",
-                f"{self._base}/chat/completions",
-                json=request,
-                headers=self._headers,
-                timeout=TIMEOUT,
-            ) as response:
-                if response.status_code != 200:
-                    raise self._refusal(response, await response.aread())
-                async with aclosing(_events(response)) as events, aclosing(self._pieces(events)) as pieces:
+    @property
+    def local(self) -> bool:
+        """Whether it is served by an engine of this host."""
+        return self._address.local
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where the server reports its metrics; `None` of one that is not of this host."""
+        return self._address.metrics
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answers come in pieces."""
+        return self._dialect.stream
+
+    async def stream(
+        self, messages: Sequence[ChatMessage], max_tokens: int
+    ) -> AsyncGenerator[Piece | End, None]:
+        """Yield the answer, piece by piece, and its end. Raise a `ModelFailure`, possibly after some pieces.
+
+        A parameter that the server names in a refusal is left out, and from then on, if that helps.
+        """
+        if not self.local:
+            # The engine of this host sees to it, by the marks of its own model.
+            messages = [_plain(message) for message in messages]
+        dialect = self._dialect
+        tried: list[str] = []
+        while True:
+            try:
+                async with aclosing(self._ask(dialect.request(self._model, messages, max_tokens))) as pieces:
                     async for piece in pieces:
+                        self._learn(dialect, tried)
                         yield piece
-        except httpx.HTTPError as error:
-            raise ModelUnavailable(f"model {self.name}: {type(error).__name__}") from None
+                return
+            except _Refusal as refusal:
+                adapted = self._adapted(dialect, refusal.error, tried)
+                if adapted is None:
+                    self._fruitless.update(tried)
+                    raise self._failure(refusal) from None
+                name, dialect = adapted
+                tried.append(name)
 
     async def alive(self) -> bool:
-        """Whether its server answers at all."""
+        """Return whether its server answers at all."""
         try:
-            response = await self._http.get(self._health, headers=self._headers, timeout=5.0)
+            response = await self._http.get(
+                self._address.health, headers=self._headers, timeout=PROBE_SECONDS
+            )
         except httpx.HTTPError:
             return False
         return response.status_code < 500
 
     async def loading(self) -> bool:
-        """Whether its server says that the model is on its way (our engine's `/health`)."""
+        """Return whether its server says that the model is being loaded (our engine's `/health`)."""
+        if not self.local:
+            return False
         try:
-            response = await self._http.get(self._health, headers=self._headers, timeout=5.0)
+            response = await self._http.get(
+                self._address.health, headers=self._headers, timeout=PROBE_SECONDS
+            )
             return response.status_code == 503 and response.json().get("status") == "loading"
-        except (httpx.HTTPError, ValueError, AttributeError):
+        except (httpx.HTTPError, ValueError, AttributeError, RecursionError):
             return False
 
-    async def _pieces(self, events: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-        finished = False
-        async for event in events:
-            if event == "[DONE]":
-                return
-            piece, ended = self._piece(event)
-            finished = finished or ended
-            if piece:
-                yield piece
-        if not finished:
-            raise ModelUnavailable(f"model {self.name}: the answer broke off")
+    def _adapted(
+        self, dialect: Dialect, error: ProviderError, tried: Sequence[str]
+    ) -> tuple[str, Dialect] | None:
+        """The dialect without what the server refuses, unless that was of no use just before."""
+        if error.status not in REJECTED or error.about_context or len(tried) >= MOST_ADAPTATIONS:
+            return None
+        adapted = dialect.after(error)
+        return None if adapted is None or adapted[0] in self._fruitless else adapted
 
-    def _piece(self, event: str) -> tuple[str, bool]:
+    def _learn(self, dialect: Dialect, tried: list[str]) -> None:
+        self._fruitless.clear()
+        if tried:
+            self._dialect = dialect
+            log.warning("model %s: does not accept %s; not sent any more", self.name, ", ".join(tried))
+            tried.clear()
+
+    async def _ask(self, request: Mapping[str, Any]) -> AsyncGenerator[Piece | End, None]:
+        address = self._address.completions
         try:
-            chunk = json.loads(event)
-            if chunk.get("error"):
-                raise ModelUnavailable(f"model {self.name}: failed while answering")
-            choices = chunk.get("choices") or ()
-            if not choices:
-                return "", False
-            content = (choices[0].get("delta") or {}).get("content") or ""
-            if not isinstance(content, str):
-                raise TypeError
-            return content, choices[0].get("finish_reason") is not None
-        except (ValueError, TypeError, AttributeError, LookupError):
-            raise ModelUnavailable(f"model {self.name}: does not speak the OpenAI chat protocol") from None
+            async with self._http.stream(
+                "POST", address, json=request, headers=self._headers, timeout=TIMEOUT
+            ) as response:
+                if response.status_code != 200:
+                    body = await _beginning(response, LARGEST_BODY)
+                    raise _Refusal(read_error(response.status_code, body), retry_after(response))
+                async with aclosing(self._answer(response)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except httpx.InvalidURL:
+            raise ModelRefused(f"model {self.name}: its endpoint is no address") from None
+        except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+            raise ModelHung(f"model {self.name}: {type(error).__name__}") from None
+        except httpx.HTTPError as error:
+            raise ModelUnavailable(f"model {self.name}: {type(error).__name__}") from None
+        except MalformedChunk as error:
+            raise ModelUnavailable(
+                f"model {self.name}: does not speak the OpenAI chat protocol: {error}"
+            ) from None
 
-    def _refusal(self, response: httpx.Response, body: bytes) -> ModelFailure:
-        status = response.status_code
-        error = _error(body)
-        code = _code(error)
-        what = f"model {self.name}: HTTP {status}" + (f" {code}" if code else "")
-        if code == "context_length_exceeded" or (status in (400, 413) and _tells_too_long(error)):
+    async def _answer(self, response: httpx.Response) -> AsyncGenerator[Piece | End, None]:
+        separator = _Separator(self._opens)
+        finish: Literal["complete"] | Cut | None = None
+        counted: int | None = None
+        begun = False
+        async with aclosing(_chunks(response)) as chunks:
+            async for chunk in chunks:
+                if chunk == "done":
+                    finish = finish or "complete"
+                    break
+                self._note_unknown(chunk.unknown)
+                if chunk.error is not None:
+                    raise self._failed_within(chunk.error, begun=begun)
+                if piece := separator.feed(chunk):
+                    begun = begun or bool(piece.text)
+                    yield piece
+                counted = chunk.reasoning_tokens if chunk.reasoning_tokens is not None else counted
+                finish = chunk.finish or finish
+        if piece := separator.finish(complete=finish == "complete"):
+            yield piece
+        if finish is None or finish == "broken":
+            raise ModelUnavailable(f"model {self.name}: the answer broke off")
+        self._opens = separator.opens
+        yield End(None if finish == "complete" else finish, counted)
+
+    def _failed_within(self, error: ProviderError, *, begun: bool) -> Exception:
+        """What an error within an answer is: before the answer has begun, the same as a status."""
+        if begun:
+            return ModelUnavailable(f"model {self.name}: failed while answering{_named(error)}")
+        return _Refusal(error, None)
+
+    def _note_unknown(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
+                self._unknown.add(name)
+                log.warning("model %s: sent %s, which is left out; reported once", self.name, name)
+
+    def _failure(self, refusal: _Refusal) -> ModelFailure:
+        error = refusal.error
+        what = f"model {self.name}: HTTP {error.status}{_named(error)}"
+        if error.about_credit:
+            return ModelRefused(what)
+        if error.status in REJECTED:
+            if error.about_length:
+                return ContextTooLong(what)
+            return ContentFiltered(what) if error.about_content else RequestRejected(what)
+        if error.about_context and (error.status >= 500 or error.status in (200, 429)):
             return ContextTooLong(what)
-        if status in (408, 409, 425, 429) or status >= 500:
-            return ModelUnavailable(what, retry_after(response))
+        if error.status in (200, 408, 409, 425, 429) or error.status >= 500:
+            return ModelUnavailable(what, refusal.after)
         return ModelRefused(what)
 
 
+class _Refusal(Exception):
+    """A server's error, before it is known what it means for the question."""
+
+    def __init__(self, error: ProviderError, after: float | None) -> None:
+        super().__init__()
+        self.error = error
+        self.after = after
+
+
+class _Separator:
+    """Separates reasoning from the answer, whether the server did or not."""
+
+    def __init__(self, opens: bool | None) -> None:
+        self.opens = opens
+        """Whether reasoning has an opening mark where there is any; `None` while that is not known."""
+        self._assumed = opens is False
+        self._splitter = ReasoningSplitter("<think>" if self._assumed else "")
+        self._thoughts: list[str] = []
+        self._answered = False
+
+    def feed(self, chunk: Chunk) -> Piece | None:
+        """Return what a chunk adds."""
+        if chunk.reasoning:
+            # The server separates it.
+            self.opens = True
+            if self._assumed:
+                self._assumed, self._splitter = False, ReasoningSplitter()
+        split = self._splitter.feed(chunk.text) if chunk.text else Split()
+        if self.opens is None and self._splitter.reasoning:
+            self.opens = True
+        return self._piece(split, chunk.reasoning)
+
+    def finish(self, *, complete: bool) -> Piece | None:
+        """Return what was held back. `complete`: the model ended by itself."""
+        piece = self._piece(self._splitter.finish(), "")
+        if self._assumed and complete and not self._answered:
+            # It did not reason this time, so no closing mark came.
+            self.opens = None
+            return Piece("".join(self._thoughts), restarts=True)
+        if self.opens is None and complete:
+            self.opens = True
+        return piece
+
+    def _piece(self, split: Split, reasoning: str) -> Piece | None:
+        if split.restarts:
+            self.opens = False
+        if self._assumed and not self._answered:
+            self._thoughts.append(split.reasoning)
+        self._answered = self._answered or bool(split.answer)
+        reasoning += split.reasoning
+        if not (split.answer or reasoning or split.restarts):
+            return None
+        return Piece(split.answer, reasoning, split.restarts, provisional=self.opens is None)
+
+
+async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk | Literal["done"], None]:
+    """The parts of an answer, streamed or whole."""
+    if response.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        for chunk in read_whole(await _beginning(response, LARGEST_ANSWER)):
+            yield chunk
+        return
+    reader = EventReader()
+    async for piece in response.aiter_bytes():
+        for chunk in reader.feed(piece):
+            yield chunk
+    for chunk in reader.finish():
+        yield chunk
+
+
+async def _beginning(response: httpx.Response, most: int) -> bytes:
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) >= most:
+            break
+    return bytes(body[:most])
+
+
+def _plain(message: ChatMessage) -> ChatMessage:
+    if message.role == "system":
+        return message
+    return replace(message, content=plain_markers(message.content))
+
+
+def _named(error: ProviderError) -> str:
+    return f" {error.code}" if error.code else ""
+
+
 def socket_mounts(endpoints: Sequence[tuple[str, ModelEndpoint]]) -> dict[str, httpx.AsyncBaseTransport]:
-    """Transports for the endpoints that are Unix sockets, by the address `ChatModel` uses for them."""
+    """Return transports for the endpoints that are Unix sockets, by the address `ChatModel` uses for them."""
+    addresses = [(name, model_address(name, endpoint.endpoint)) for name, endpoint in endpoints]
     return {
         # Without certificates: httpx would load a whole set of them for each, and there is no TLS here.
-        f"all://{_host(name)}": httpx.AsyncHTTPTransport(
+        f"all://{host_of(name)}": httpx.AsyncHTTPTransport(
             verify=False,
-            uds=endpoint.endpoint.removeprefix("unix:"),
+            uds=address.socket,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
         )
-        for name, endpoint in endpoints
-        if endpoint.endpoint.startswith("unix:")
+        for name, address in addresses
+        if address.socket
     }
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a `Retry-After` header, given as a number or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of a `Retry-After` header, given as a number or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -176,57 +354,5 @@ def retry_after(response: httpx.Response) -> float | None:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _addresses(name: str, endpoint: str) -> tuple[str, str]:
-    """Base address of the protocol, and an address that tells whether the server lives."""
-    if endpoint.startswith("unix:"):
-        return f"http://{_host(name)}/v1", f"http://{_host(name)}/health"
-    base = endpoint.rstrip("/")
-    return base, f"{base}/models"
-
-
-def _metrics_address(name: str, endpoint: str) -> str | None:
-    """Where the server tells its metrics; `None` of one that is not of this host."""
-    return f"http://{_host(name)}/metrics" if endpoint.startswith("unix:") else None
-
-
-def _host(name: str) -> str:
-    return f"model-{name}.socket"
-
-
-async def _events(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """The data of each server-sent event. (httpx's own lines also break at U+2028, which JSON may hold.)"""
-    rest = b""
-    async for piece in response.aiter_bytes():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > LONGEST_LINE:
-            raise httpx.RemoteProtocolError("a line without end")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip().decode("utf-8", "replace")
-
-
-def _error(body: bytes) -> Mapping[str, Any]:
-    """What a server says went wrong; some put it into `error`, some do not. Empty when it is no JSON."""
-    try:
-        told: Any = json.loads(body)
-    except ValueError:
-        return {}
-    if not isinstance(told, dict):
-        return {}
-    inner = told.get("error")
-    return inner if isinstance(inner, dict) else told
-
-
-def _code(error: Mapping[str, Any]) -> str | None:
-    named = (error.get("code"), error.get("type"))
-    code = next((each for each in named if isinstance(each, str)), "")
-    return code if code.replace("_", "").isalnum() else None
-
-
-def _tells_too_long(error: Mapping[str, Any]) -> bool:
-    """Whether it is the prompt's length: vLLM and llama.cpp say so in words only."""
-    return any(TOO_LONG.search(str(error.get(name))) for name in ("message", "type", "code"))

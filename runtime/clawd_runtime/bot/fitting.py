@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clawd_runtime.bot.completion import ChatMessage
+from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.store.history import Turn
 
 BYTES_A_TOKEN = 3

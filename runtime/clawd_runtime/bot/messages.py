@@ -25,6 +25,11 @@ class Messages:
     rate_limited: str
     too_long: str
     model_failed: str
+    only_reasoning: str
+    filtered: str
+    cut_length: str
+    cut_filtered: str
+    cut_broken: str
     command_new: str
     command_help: str
 
@@ -42,6 +47,14 @@ EN = Messages(
     rate_limited="That was a lot at once: I answer at most {limit} messages a minute. Please wait a little.",
     too_long="This message is too long for me. Could you shorten it or send it in parts?",
     model_failed="I am sorry, I cannot answer just now. Please try again in a few minutes.",
+    only_reasoning=(
+        "I thought about this for as long as I may and did not reach an answer. "
+        "Please ask a narrower question, or one part of it at a time."
+    ),
+    filtered="A content filter of the model's provider refused this. Please put it differently.",
+    cut_length='(My answer was cut off here: it reached its maximum length. Write "continue" for the rest.)',
+    cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
+    cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
     command_new="Forget our conversation and begin a new one",
     command_help="What I can do",
 )
@@ -58,6 +71,11 @@ ZH = Messages(
     rate_limited="消息有点多：我每分钟最多回答 {limit} 条。请稍后再试。",
     too_long="这条消息对我来说太长了，能缩短一些或分几次发送吗？",
     model_failed="非常抱歉，我现在无法回答。请过几分钟再试。",
+    only_reasoning="这个问题我思考到了允许的上限，还没有得出答案。请把问题缩小一些，或者分几步来问。",
+    filtered="模型服务商的内容过滤拒绝了这条消息。请换一种说法再试。",
+    cut_length="（回答达到了长度上限，在此处被截断。回复“继续”可以查看后面的内容。）",
+    cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
+    cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
     command_new="忘记之前的对话，重新开始",
     command_help="我能做什么",
 )

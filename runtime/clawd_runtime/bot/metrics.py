@@ -84,6 +84,12 @@ class Metrics:
             ("model", "outcome"),
             registry=self.registry,
         )
+        self._reasoning = Counter(
+            "clawd_model_reasoning_tokens_total",
+            "Tokens of reasoning, which is not shown; estimated where the server does not count them.",
+            ("model",),
+            registry=self.registry,
+        )
         self._store_faults = Counter(
             "clawd_store_faults_total",
             "Operations of a message or reply that the database failed.",
@@ -132,6 +138,10 @@ class Metrics:
     def model(self, name: str, outcome: str) -> None:
         """A request to a model ended."""
         self._models.labels(name, outcome).inc()
+
+    def reasoning(self, name: str, tokens: int) -> None:
+        """A model spent so many tokens on reasoning."""
+        self._reasoning.labels(name).inc(tokens)
 
     def render(self, depths: Depths) -> bytes:
         """The exposition, in Prometheus' text format."""

@@ -34,13 +34,18 @@ class ModelEndpoint(Part):
     """A server of the OpenAI chat protocol.
 
     `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`;
-    `context_size` is in tokens, prompt and answer together.
+    A query of that address is kept. `context_size` is in tokens, prompt and answer together.
+    `first_token_seconds` is how long it may take until the first token, reasoning included; the default is
+    chosen by `answering`: less where another model can answer instead. `token_gap_seconds` is how long it may
+    pause after that.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
     model: Annotated[str, Field(min_length=1)]
     context_size: Annotated[int, Field(ge=256)] = 4096
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    first_token_seconds: Annotated[float, Field(ge=1, le=1800)] | None = None
+    token_gap_seconds: Annotated[float, Field(ge=1, le=1800)] = 60.0
 
 
 class Models(Part):

@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from clawd_runtime.bot.answering import Answerer
+from clawd_runtime.bot.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import Channel
-from clawd_runtime.bot.completion import ContextTooLong, ModelFailure
 from clawd_runtime.bot.lanes import LaneRunner
+from clawd_runtime.bot.messages import Messages
 from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.model_failures import ContentFiltered, ContextTooLong, ModelFailure, NoAnswerReached
 from clawd_runtime.bot.router import Ask, Ignore, Router, Say
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
@@ -179,6 +180,10 @@ class Worker:
             raise
         except ContextTooLong:
             return Settlement("too_long", replies_to(inbound, channel, ask.messages.too_long))
+        except ContentFiltered:
+            return Settlement("filtered", replies_to(inbound, channel, ask.messages.filtered))
+        except NoAnswerReached:
+            return Settlement("only_reasoning", replies_to(inbound, channel, ask.messages.only_reasoning))
         except ModelFailure:
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
         except Exception:
@@ -186,8 +191,9 @@ class Worker:
             return Settlement("failed", replies_to(inbound, channel, ask.messages.model_failed))
         return Settlement(
             "answered",
-            replies_to(inbound, channel, answer),
-            (Turn("user", ask.question), Turn("assistant", answer)),
+            replies_to(inbound, channel, _marked(answer, ask.messages)),
+            # Without the mark: a model that reads it would write it.
+            (Turn("user", ask.question), Turn("assistant", answer.text)),
         )
 
     @asynccontextmanager
@@ -204,6 +210,14 @@ class Worker:
             yield
         finally:
             self._gate.release()
+
+
+def _marked(answer: ModelAnswer, words: Messages) -> str:
+    """The answer as it is sent: one that was cut says so."""
+    if answer.cut is None:
+        return answer.text
+    cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
+    return f"{answer.text}\n\n{cut[answer.cut]}"
 
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:

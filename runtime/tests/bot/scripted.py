@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from clawd_runtime.bot.answering import Answerer
+from clawd_runtime.bot.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, NoProgress, Progress
 from clawd_runtime.bot.deliverer import Deliverer
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.router import Router
+from clawd_runtime.bot.settings import Language
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Store
@@ -88,10 +89,10 @@ class ScriptedAnswerer:
     def __init__(self, answer: Callable[[tuple[Turn, ...], str], Any]) -> None:
         self._answer = answer
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
         result = self._answer(history, question)
-        answered: str = await result if asyncio.iscoroutine(result) else result
-        return answered
+        answered: str | ModelAnswer = await result if asyncio.iscoroutine(result) else result
+        return ModelAnswer(answered) if isinstance(answered, str) else answered
 
 
 class Chain:
@@ -106,6 +107,7 @@ class Chain:
         at_once: int = 8,
         clock: Callable[[], float] = time.time,
         answerer: Any = None,
+        language: Language = "en",
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock, limit=limit)
@@ -113,7 +115,7 @@ class Chain:
         by_name = {channel.name: channel for channel in channels}
         self.channels = tuple(by_name)
         answerer = cast(Answerer, answerer or ScriptedAnswerer(answer))
-        router = Router("en", limit)
+        router = Router(language, limit)
         self.worker = Worker(self.store, router, answerer, by_name, self.metrics, at_once, clock)
         self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add

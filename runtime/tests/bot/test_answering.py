@@ -1,30 +1,44 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from clawd_runtime.bot import answering
-from clawd_runtime.bot.answering import WAITS_OF_LAST, Answerer
+from clawd_runtime.bot.answering import WAITS_OF_LAST, Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import NoProgress
-from clawd_runtime.bot.completion import (
-    ChatMessage,
-    ChatModel,
+from clawd_runtime.bot.completion import ChatModel, End, Piece
+from clawd_runtime.bot.dialect import ChatMessage
+from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.model_failures import (
+    ContentFiltered,
     ContextTooLong,
     ModelFailure,
+    ModelHung,
     ModelRefused,
     ModelUnavailable,
+    NoAnswerReached,
+    RequestRejected,
 )
-from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 
-Script = str | ModelFailure | tuple[str, ModelFailure]
+Step = Piece | End | float | ModelFailure
+Script = str | ModelFailure | tuple[str, ModelFailure] | Sequence[Step]
 
 
 class Scripted:
-    """A model that follows a script, one entry for a request; the last one goes on."""
+    """A model that follows a script, one entry for a request; the last one goes on.
+
+    A text is an answer word by word; of a sequence every `Piece` and `End` is given, a number is a pause.
+    """
+
+    first_token_seconds: float | None = None
+    token_gap_seconds = 60.0
+    streams = True
+    local = False
 
     def __init__(self, name: str, *script: Script, context_size: int = 1024) -> None:
         self.name = name
@@ -37,14 +51,29 @@ class Scripted:
         self.loads_for -= 1
         return self.loads_for >= 0
 
-    async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
+    async def stream(
+        self, messages: Sequence[ChatMessage], max_tokens: int
+    ) -> AsyncGenerator[Piece | End, None]:
         self.prompts.append(messages)
         entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        text, failure = entry if isinstance(entry, tuple) else ("", entry)
-        for word in (text if isinstance(failure, ModelFailure) else failure).split():
-            yield word + " "
-        if isinstance(failure, ModelFailure):
-            raise failure
+        for step in _steps(entry):
+            if isinstance(step, ModelFailure):
+                raise step
+            if isinstance(step, Piece | End):
+                yield step
+            else:
+                await asyncio.sleep(step)
+
+
+def _steps(entry: Script) -> Sequence[Step]:
+    match entry:
+        case str():
+            return [*(Piece(word + " ") for word in entry.split()), End()]
+        case ModelFailure():
+            return [entry]
+        case (str(text), ModelFailure() as failure):
+            return [*(Piece(word + " ") for word in text.split()), failure]
+    return cast(Sequence[Step], entry)
 
 
 class Outcome:
@@ -56,6 +85,11 @@ class Outcome:
         self.history = history
 
     def answer(self) -> str:
+        answer = self.whole_answer()
+        assert answer.cut is None
+        return answer.text
+
+    def whole_answer(self) -> ModelAnswer:
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
 
@@ -66,9 +100,18 @@ class Outcome:
         answerer = Answerer(cast(Any, self.models), "be kind", 128, self.metrics, sleep)
         return asyncio.run(answerer.answer(self.history, "question", Recorder()))
 
+    def requests(self, model: str, outcome: str) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "clawd_model_requests_total", {"model": model, "outcome": outcome}
+        )
+
+    def reasoning_tokens(self, model: str = "default") -> float | None:
+        return self.metrics.registry.get_sample_value("clawd_model_reasoning_tokens_total", {"model": model})
+
 
 BUSY = ModelUnavailable("busy", 4.0)
 DOWN = ModelUnavailable("down")
+HISTORY = tuple(Turn(("user", "assistant")[n % 2], f"turn {n} " + "x" * 60) for n in range(12))
 
 
 def test_an_answer_grows() -> None:
@@ -89,9 +132,7 @@ def test_the_fallback_answers_while_the_default_cannot() -> None:
     outcome = Outcome(default, fallback)
     assert outcome.answer() == "from afar"
     assert len(default.prompts) == 2
-    assert outcome.metrics.registry.get_sample_value(
-        "clawd_model_requests_total", {"model": "fallback", "outcome": "answered"}
-    )
+    assert outcome.requests("fallback", "answered")
 
 
 def test_a_refusal_is_not_repeated() -> None:
@@ -102,8 +143,13 @@ def test_a_refusal_is_not_repeated() -> None:
     assert outcome.waits == []
 
 
-def test_an_empty_answer_is_none() -> None:
-    assert Outcome(Scripted("default", "", " ", "something")).answer() == "something"
+@pytest.mark.parametrize(
+    "empty", ["", " ", [Piece("\u200b\u2060"), End()], [Piece("\ufe0f\u3164"), End()], [Piece("\x07"), End()]]
+)
+def test_an_empty_or_invisible_answer_is_none(empty: Script) -> None:
+    outcome = Outcome(Scripted("default", empty, "something"))
+    assert outcome.answer() == "something"
+    assert outcome.shown == ["something"]
 
 
 def test_half_a_character_from_a_model_is_replaced() -> None:
@@ -145,48 +191,197 @@ def test_while_it_is_loaded_the_fallback_answers() -> None:
     assert outcome.waits == []
 
 
-class Slow:
-    """Gives these pieces with a pause before each."""
-
-    name = "slow"
-    context_size = 1024
-
-    def __init__(self, pause: float, *pieces: str) -> None:
-        self.pause = pause
-        self.pieces = pieces
-
-    async def loading(self) -> bool:
-        return False
-
-    async def stream(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[str, None]:
-        for piece in self.pieces:
-            await asyncio.sleep(self.pause)
-            yield piece
+# --- deadlines ------------------------------------------------------------------------------------
 
 
-async def _ask_once(model: Slow) -> str:
-    async def sleep(seconds: float) -> None:
-        return
-
-    return await Answerer(cast(Any, [model]), "be kind", 128, Metrics(), sleep).answer(
-        (), "question", NoProgress()
-    )
-
-
-def test_a_slow_answer_may_take_longer_than_its_longest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "IDLE_SECONDS", 0.2)
-    assert asyncio.run(_ask_once(Slow(0.05, *"abcdefgh"))) == "abcdefgh"
+def _slow(name: str, pause: float, *pieces: str, first: float | None = None, gap: float = 60.0) -> Scripted:
+    steps: list[Step] = []
+    for piece in pieces:
+        steps += [pause, Piece(piece)]
+    model = Scripted(name, [*steps, End()])
+    model.first_token_seconds, model.token_gap_seconds = first, gap
+    return model
 
 
-@pytest.mark.parametrize(("idle", "total", "pieces"), [(0.02, 9.0, "ab"), (9.0, 0.1, "a" * 400)])
-def test_a_stalled_or_endless_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, idle: float, total: float, pieces: str
-) -> None:
-    monkeypatch.setattr(answering, "IDLE_SECONDS", idle)
-    monkeypatch.setattr(answering, "ATTEMPT_SECONDS", total)
-    monkeypatch.setattr(answering, "WAITS_OF_LAST", ())
-    with pytest.raises(ModelUnavailable, match="or no end"):
-        asyncio.run(_ask_once(Slow(0.05, *pieces)))
+def test_a_slow_answer_may_take_longer_than_its_longest_pause() -> None:
+    assert Outcome(_slow("default", 0.05, *"abcdefgh", first=0.2, gap=0.2)).answer() == "abcdefgh"
+
+
+def test_the_fallback_answers_when_the_first_token_does_not_come_in_time() -> None:
+    default, fallback = _slow("default", 60.0, "never", first=0.1), Scripted("fallback", "from afar")
+    outcome = Outcome(default, fallback)
+    begun = time.monotonic()
+    assert outcome.answer() == "from afar"
+    assert time.monotonic() - begun < 2.0
+    assert len(default.prompts) == 1
+    assert outcome.requests("default", "ModelHung") == 1
+
+
+@pytest.mark.parametrize("fallback", [DOWN, ModelHung("hung")])
+def test_a_model_that_hung_is_not_asked_again_for_the_same_message(fallback: ModelFailure) -> None:
+    default = _slow("default", 60.0, "never", first=0.05)
+    models = (default, Scripted("fallback", fallback))
+    models[1].loads_for = 2
+    with pytest.raises(ModelUnavailable):
+        Outcome(*models).answer()
+    assert len(default.prompts) == 1
+
+
+def test_the_only_model_that_hung_is_not_asked_again() -> None:
+    default = _slow("default", 60.0, "never", first=0.05)
+    with pytest.raises(ModelHung):
+        Outcome(default).answer()
+    assert len(default.prompts) == 1
+
+
+def test_reasoning_counts_as_a_first_token() -> None:
+    thinking = [step for _ in range(6) for step in (0.05, Piece(reasoning="hm"))]
+    model = Scripted("default", [*thinking, Piece("so"), End()])
+    model.first_token_seconds, model.token_gap_seconds = 0.15, 0.15
+    assert Outcome(model).answer() == "so"
+
+
+def test_deadlines_are_shorter_where_another_model_can_answer() -> None:
+    default, local, last = Scripted("default", ""), Scripted("default", ""), Scripted("fallback", "")
+    local.local = True
+    answerer = Answerer(cast(Any, (default, last)), "", 128, Metrics())
+    alone = Answerer(cast(Any, (default,)), "", 128, Metrics())
+    assert answerer._first_token_seconds(cast(Any, default)) == 30.0
+    assert answerer._first_token_seconds(cast(Any, local)) == 60.0
+    assert answerer._first_token_seconds(cast(Any, last)) == 240.0
+    assert alone._first_token_seconds(cast(Any, default)) == 240.0
+    default.first_token_seconds = 7.0
+    assert alone._first_token_seconds(cast(Any, default)) == 7.0
+
+
+def test_an_answer_that_does_not_come_in_pieces_has_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "FIRST_TOKEN_SECONDS_OF_LAST", 5.0)
+    whole = _slow("default", 0.3, "all at once", first=0.1)
+    whole.streams = False
+    assert Outcome(whole, Scripted("fallback", "x")).answer() == "all at once"
+
+
+def test_an_answer_that_stalls_is_sent_as_far_as_it_came() -> None:
+    stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
+    stalled.token_gap_seconds = 0.1
+    assert Outcome(stalled).whole_answer() == ModelAnswer("Half of it", "broken")
+    assert len(stalled.prompts) == 1
+
+
+def test_a_whole_answer_of_the_fallback_is_better_than_half_of_the_default() -> None:
+    stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
+    stalled.token_gap_seconds = 0.1
+    assert Outcome(stalled, Scripted("fallback", "whole")).answer() == "whole"
+
+
+def test_an_endless_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "ATTEMPT_SECONDS", 0.2)
+    endless = _slow("default", 0.01, *("a" * 400))
+    cut = Outcome(endless).whole_answer()
+    assert (set(cut.text), cut.cut) == ({"a"}, "broken")
+
+
+def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "LONGEST_ANSWER", 1000)
+    endless = Scripted("default", [Piece("a" * 100) for _ in range(10_000)])
+    cut = Outcome(endless).whole_answer()
+    assert cut.cut == "length"
+    assert len(cut.text) == 1100
+
+
+# --- answers that are cut -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", ["length", "filtered"])
+def test_an_answer_that_was_cut_says_why(cut: Any) -> None:
+    model = Scripted("default", [Piece("Half of it"), End(cut)])
+    outcome = Outcome(model)
+    assert outcome.whole_answer() == ModelAnswer("Half of it", cut)
+    assert len(model.prompts) == 1
+    assert outcome.requests("default", "cut") == 1
+
+
+def test_an_answer_that_always_breaks_off_is_asked_for_twice_and_sent_as_far_as_it_came() -> None:
+    model = Scripted("default", ("Half", DOWN), ("Half of it", DOWN), ("Ha", DOWN))
+    outcome = Outcome(model)
+    assert outcome.whole_answer() == ModelAnswer("Half of it", "broken")
+    assert len(model.prompts) == 2
+    assert outcome.waits == [0.5]
+
+
+def test_half_an_answer_does_not_wait_for_a_fallback_that_is_down() -> None:
+    fallback = Scripted("fallback", DOWN)
+    outcome = Outcome(Scripted("default", ("Half", DOWN)), fallback)
+    assert outcome.whole_answer() == ModelAnswer("Half", "broken")
+    assert len(fallback.prompts) == 1
+    assert outcome.waits == [0.5]
+
+
+def test_an_answer_that_was_filtered_away() -> None:
+    model = Scripted("default", [End("filtered")])
+    with pytest.raises(ContentFiltered):
+        Outcome(model).answer()
+    assert len(model.prompts) == 1
+
+
+# --- reasoning ------------------------------------------------------------------------------------
+
+
+def test_reasoning_is_neither_shown_nor_part_of_the_answer_and_its_tokens_are_counted() -> None:
+    steps = [Piece(reasoning="hm" * 30), Piece(reasoning="so" * 30), Piece("Paris"), End()]
+    outcome = Outcome(Scripted("default", steps))
+    assert outcome.answer() == "Paris"
+    assert outcome.shown == ["Paris"]
+    assert outcome.reasoning_tokens() == 40
+
+
+def test_tokens_of_reasoning_are_those_that_the_server_counted() -> None:
+    outcome = Outcome(Scripted("default", [Piece(reasoning="hm"), Piece("Paris"), End(None, 77)]))
+    assert outcome.answer() == "Paris"
+    assert outcome.reasoning_tokens() == 77
+
+
+def test_text_that_turns_out_to_be_reasoning_is_taken_back() -> None:
+    steps = [
+        Piece("Let me think", provisional=True),
+        Piece("", "Let me think", restarts=True),
+        Piece("Paris"),
+        End(),
+    ]
+    outcome = Outcome(Scripted("default", steps))
+    assert outcome.answer() == "Paris"
+    assert outcome.shown == ["Paris"]
+
+
+@pytest.mark.parametrize("end", [End(), End("length"), End("length", 128)])
+def test_an_answer_of_only_reasoning_is_not_asked_for_again(end: End) -> None:
+    model = Scripted("default", [Piece(reasoning="hm"), end])
+    outcome = Outcome(model)
+    with pytest.raises(NoAnswerReached):
+        outcome.answer()
+    assert len(model.prompts) == 1
+    assert outcome.waits == []
+
+
+def test_reasoning_that_the_server_hides_is_no_empty_answer() -> None:
+    model = Scripted("default", [End("length", 128)])
+    with pytest.raises(NoAnswerReached):
+        Outcome(model).answer()
+    assert len(model.prompts) == 1
+
+
+def test_after_only_reasoning_the_fallback_is_asked_once_without_waiting() -> None:
+    only = [Piece(reasoning="hm"), End("length")]
+    assert Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
+    fallback = Scripted("fallback", DOWN)
+    outcome = Outcome(Scripted("default", only), fallback)
+    with pytest.raises(NoAnswerReached):
+        outcome.answer()
+    assert len(fallback.prompts) == 1
+    assert outcome.waits == []
+
+
+# --- prompts that are refused ---------------------------------------------------------------------
 
 
 def test_a_long_wait_is_not_endless() -> None:
@@ -196,10 +391,9 @@ def test_a_long_wait_is_not_endless() -> None:
 
 
 def test_what_is_too_long_is_shortened_from_the_oldest() -> None:
-    history = tuple(Turn(("user", "assistant")[n % 2], f"turn {n} " + "x" * 60) for n in range(12))
     long = ContextTooLong("too long")
     default = Scripted("default", long, long, "answer")
-    assert Outcome(default, history=history).answer() == "answer"
+    assert Outcome(default, history=HISTORY).answer() == "answer"
     lengths = [len(prompt) for prompt in default.prompts]
     assert lengths == sorted(set(lengths), reverse=True)
     assert lengths[0] == 14
@@ -215,9 +409,54 @@ def test_a_question_that_is_itself_too_long() -> None:
     assert len(default.prompts[-1]) == 2
 
 
+@pytest.mark.parametrize("refusal", [RequestRejected("HTTP 400"), ContentFiltered("HTTP 400")])
+def test_whatever_is_refused_is_tried_with_less_history(refusal: ModelFailure) -> None:
+    default = Scripted("default", refusal, "answer")
+    assert Outcome(default, history=HISTORY).answer() == "answer"
+    assert 2 < len(default.prompts[1]) < len(default.prompts[0]) == 14
+
+
+def test_a_history_of_which_every_part_is_refused_does_not_hold_up_the_conversation() -> None:
+    refusal = RequestRejected("HTTP 400")
+    default = Scripted("default", refusal, refusal, "answer")
+    assert Outcome(default, history=HISTORY).answer() == "answer"
+    assert [message.content for message in default.prompts[2]] == ["be kind", "question"]
+
+
+def test_a_question_that_is_itself_refused_is_not_repeated() -> None:
+    default = Scripted("default", RequestRejected("HTTP 400"))
+    with pytest.raises(RequestRejected):
+        Outcome(default, history=HISTORY).answer()
+    assert [len(prompt) == 2 for prompt in default.prompts] == [False, False, True]
+
+
+def test_an_endless_history_that_is_too_long_takes_few_requests() -> None:
+    history = tuple(Turn(("user", "assistant")[n % 2], "x" * 600) for n in range(400))
+    default = Scripted("default", ContextTooLong("too long"), context_size=1_000_000)
+    with pytest.raises(ContextTooLong):
+        Outcome(default, history=history).answer()
+    assert len(default.prompts) <= 6
+    assert len(default.prompts[-1]) == 2
+
+
 def test_the_fallback_may_have_a_longer_context() -> None:
     default = Scripted("default", ContextTooLong("too long"))
     assert Outcome(default, Scripted("fallback", "it fits")).answer() == "it fits"
+
+
+def test_a_message_too_long_for_the_default_is_called_so_though_the_fallback_is_down() -> None:
+    with pytest.raises(ContextTooLong):
+        Outcome(Scripted("default", ContextTooLong("too long")), Scripted("fallback", DOWN)).answer()
+
+
+# --- marks of turns -------------------------------------------------------------------------------
+
+
+def test_the_mark_of_a_turns_end_is_not_part_of_the_answer() -> None:
+    steps = [Piece("Paris."), Piece("<|im_"), Piece("end|>"), Piece("\n<|im_start|>user\nAnd?"), End()]
+    outcome = Outcome(Scripted("default", steps))
+    assert outcome.answer() == "Paris."
+    assert set(outcome.shown) == {"Paris."}
 
 
 def test_mypy_sees_the_same_interface() -> None:

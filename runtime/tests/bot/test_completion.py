@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from clawd_runtime.bot.completion import (
-    ChatMessage,
-    ChatModel,
+from clawd_runtime.bot.completion import ChatModel, End, Piece, retry_after, socket_mounts
+from clawd_runtime.bot.dialect import ChatMessage
+from clawd_runtime.bot.model_failures import (
+    ContentFiltered,
     ContextTooLong,
     ModelFailure,
+    ModelHung,
     ModelRefused,
     ModelUnavailable,
-    retry_after,
-    socket_mounts,
+    RequestRejected,
 )
 from clawd_runtime.bot.settings import ModelEndpoint
 
@@ -55,7 +57,12 @@ async def ask(response: httpx.Response | Exception, seen: list[httpx.Request]) -
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
         model = ChatModel("default", REMOTE, http, "the-key")
-        return [piece async for piece in model.stream(QUESTION, 64)]
+        return await texts_of(model)
+
+
+async def texts_of(model: ChatModel) -> list[str]:
+    pieces = [piece async for piece in model.stream(QUESTION, 64)]
+    return [piece.text for piece in pieces if isinstance(piece, Piece) and piece.text]
 
 
 def answer(response: httpx.Response | Exception) -> list[str]:
@@ -98,9 +105,7 @@ def test_freedom_is_the_servers_own_choice_unless_declared(
             endpoint = ModelEndpoint(
                 endpoint="https://models.example.com/v1", model="m", temperature=declared
             )
-            assert [piece async for piece in ChatModel("default", endpoint, http).stream(QUESTION, 8)] == [
-                "hi"
-            ]
+            assert await texts_of(ChatModel("default", endpoint, http)) == ["hi"]
 
     asyncio.run(once())
     body = json.loads(seen[0].content)
@@ -115,7 +120,7 @@ def test_an_end_without_done_is_an_end() -> None:
     ("response", "failure"),
     [
         (httpx.ConnectError("refused"), ModelUnavailable),
-        (httpx.ReadTimeout("slow"), ModelUnavailable),
+        (httpx.ReadTimeout("slow"), ModelHung),
         (httpx.Response(200, content=chunk("half of")), ModelUnavailable),
         (httpx.Response(200, stream=Pieces(chunk("half"), httpx.ReadError("cut"))), ModelUnavailable),
         (httpx.Response(200, content=b'data: {"error": {"message": "boom"}}\n\n'), ModelUnavailable),
@@ -131,8 +136,41 @@ def test_an_end_without_done_is_an_end() -> None:
         (httpx.Response(401, json={"error": {"message": "no", "code": "invalid_api_key"}}), ModelRefused),
         (httpx.Response(404), ModelRefused),
         (httpx.Response(400, json={"error": {"code": "context_length_exceeded"}}), ContextTooLong),
-        (httpx.Response(400, json={"error": {"code": None, "type": "invalid_request_error"}}), ModelRefused),
-        (httpx.Response(400, json=["?"]), ModelRefused),
+        (
+            httpx.Response(400, json={"error": {"code": None, "type": "invalid_request_error"}}),
+            RequestRejected,
+        ),
+        (httpx.Response(400, json=["?"]), RequestRejected),
+        (httpx.Response(422, json={"detail": "?"}), RequestRejected),
+        (httpx.Response(400), RequestRejected),
+        (httpx.Response(413), ContextTooLong),
+        (httpx.Response(400, json={"error": {"code": "content_filter", "message": "no"}}), ContentFiltered),
+        (httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "pay"}}), ModelRefused),
+        (httpx.Response(429, json={"error": {"message": VLLM}}), ContextTooLong),
+        (httpx.Response(500, json={"error": {"message": VLLM}}), ContextTooLong),
+        (
+            httpx.Response(200, content=b'data: {"error": {"message": "busy", "code": 429}}\n\n'),
+            ModelUnavailable,
+        ),
+        (
+            httpx.Response(200, content=b'data: {"error": {"message": "no", "code": 400}}\n\n'),
+            RequestRejected,
+        ),
+        (
+            httpx.Response(200, content=b'data: {"error": {"message": "no key", "code": 401}}\n\n'),
+            ModelRefused,
+        ),
+        (httpx.Response(200, text="<html>sign in</html>"), ModelUnavailable),
+        (httpx.Response(200, json=[]), ModelUnavailable),
+        (httpx.Response(200, content=chunk("half", "error")), ModelUnavailable),
+        (httpx.Response(200, content=b"data: " + b"[" * 100_000 + b"\n\n"), ModelUnavailable),
+        (httpx.Response(200, content=b"data: " + b"9" * 100_000 + b"\n\n"), ModelUnavailable),
+        (
+            httpx.Response(200, stream=Pieces(b"data: ", *(b"x" * 65_536 for _ in range(40)))),
+            ModelUnavailable,
+        ),
+        (httpx.Response(400, content=b"[" * 1_000_000), RequestRejected),
+        (httpx.Response(502, content=b"<html>" * 1_000_000), ModelUnavailable),
         (httpx.Response(400, json={"error": {"code": 400, "message": VLLM}}), ContextTooLong),
         (
             httpx.Response(400, json={"object": "error", "type": "BadRequestError", "message": VLLM}),
@@ -144,7 +182,7 @@ def test_an_end_without_done_is_an_end() -> None:
         ),
         (httpx.Response(413, json={"error": "Context window exceeded", "message": VLLM}), ContextTooLong),
         (httpx.Response(401, json={"error": {"message": VLLM}}), ModelRefused),
-        (httpx.Response(400, json={"error": {"code": 400, "message": "unknown field"}}), ModelRefused),
+        (httpx.Response(400, json={"error": {"code": 400, "message": "unknown field"}}), RequestRejected),
     ],
 )
 def test_failures(response: httpx.Response | Exception, failure: type[ModelFailure]) -> None:
@@ -201,7 +239,7 @@ async def _over_a_socket(path: Path) -> tuple[list[str], bool, bool, bytes]:
         async with server:
             alive = await model.alive()
             request.clear()
-            pieces = [piece async for piece in model.stream(QUESTION, 64)]
+            pieces = await texts_of(model)
     return pieces, alive, dead, bytes(request)
 
 
@@ -220,3 +258,283 @@ def test_a_socket_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("certifi.where", loads_them)
     assert len(socket_mounts((("default", ModelEndpoint(endpoint="unix:/run/a.sock", model="m")),))) == 1
+
+
+class Server:
+    """A provider behind a scripted transport: `answer` makes a response of the request's body."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], httpx.Response], **endpoint: Any) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._answer = answer
+        self._endpoint = ModelEndpoint(
+            **{"endpoint": "https://models.example.com/v1", "model": "m"} | endpoint
+        )
+
+    def ask(self, times: int = 1) -> list[list[Piece | End]]:
+        """What one model gives for so many questions, one after another."""
+        return asyncio.run(self._ask(times))
+
+    async def _ask(self, times: int) -> list[list[Piece | End]]:
+        def handle(request: httpx.Request) -> httpx.Response:
+            self.bodies.append(json.loads(request.content))
+            return self._answer(self.bodies[-1])
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+            model = ChatModel("default", self._endpoint, http)
+            return [[piece async for piece in model.stream(QUESTION, 64)] for _ in range(times)]
+
+
+def spoken(text: str = "hi", finish: str | None = "stop") -> httpx.Response:
+    return httpx.Response(200, content=chunk(text) + chunk(finish=finish))
+
+
+def openai(message: str, param: str | None, code: str = "unsupported_parameter") -> httpx.Response:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return httpx.Response(400, json={"error": error})
+
+
+MAX_TOKENS = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. "
+    "Use 'max_completion_tokens' instead."
+)
+RAW = {"error": {"message": MAX_TOKENS, "param": "max_tokens"}}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        openai(MAX_TOKENS, "max_tokens"),
+        openai("no", "max_tokens"),
+        httpx.Response(400, text=MAX_TOKENS),
+        httpx.Response(400, json={"message": MAX_TOKENS}),
+        httpx.Response(
+            422, json={"detail": [{"loc": ["body", "max_tokens"], "msg": MAX_TOKENS, "input": 64}]}
+        ),
+        httpx.Response(
+            400,
+            json={"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps(RAW)}}},
+        ),
+        httpx.Response(400, json=[{"error": {"message": f"OpenAIException - {json.dumps(RAW)}"}}]),
+    ],
+)
+def test_max_tokens_is_renamed_for_a_server_that_names_it_and_that_is_remembered(
+    refusal: httpx.Response, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(lambda body: refusal if "max_tokens" in body else spoken())
+    for pieces in server.ask(times=2):
+        assert pieces == [Piece("hi", provisional=pieces[0].provisional), End()]
+    assert [body.get("max_tokens") for body in server.bodies] == [64, None, None]
+    assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 64, 64]
+    assert "model default: does not accept max_tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        openai("Unsupported value: 'temperature' does not support 0.3 with this model.", "temperature"),
+        httpx.Response(400, text="temperature is not supported"),
+        httpx.Response(422, json={"detail": [{"loc": ["body", "temperature"], "type": "extra_forbidden"}]}),
+        httpx.Response(400, json={"error": "`temperature` is deprecated for this model."}),
+    ],
+)
+def test_a_parameter_that_is_named_in_a_refusal_is_left_out(refusal: httpx.Response) -> None:
+    server = Server(lambda body: refusal if "temperature" in body else spoken(), temperature=0.3)
+    server.ask(times=2)
+    assert ["temperature" in body for body in server.bodies] == [True, False, False]
+
+
+def test_several_parameters_are_left_out_one_after_another() -> None:
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        for name in ("temperature", "max_tokens", "max_completion_tokens", "stream"):
+            if name in body:
+                return openai(f"Unsupported parameter: '{name}'", name)
+        return httpx.Response(
+            200, json={"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}
+        )
+
+    server = Server(answer, temperature=0.3)
+    [first, second] = server.ask(times=2)
+    assert first == [Piece("whole", provisional=True), End()]
+    assert second == [Piece("whole"), End()]
+    assert len(server.bodies) == 6
+    assert set(server.bodies[-1]) == {"model", "messages"}
+
+
+def test_the_longest_reply_is_left_out_where_its_value_is_refused() -> None:
+    refusal = httpx.Response(400, json={"message": "Range of max_tokens should be [1, 32]"})
+    server = Server(lambda body: refusal if "max_tokens" in body else spoken())
+    server.ask()
+    assert set(server.bodies[-1]) == {"model", "messages", "stream"}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        openai(
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+            "messages[0].role",
+        ),
+        httpx.Response(400, json={"object": "error", "message": "System role not supported"}),
+        httpx.Response(
+            400, json={"error": {"message": "Developer instruction is not enabled, system not supported"}}
+        ),
+    ],
+)
+def test_a_model_without_a_system_role_gets_its_words_with_the_first_message(refusal: httpx.Response) -> None:
+    server = Server(lambda body: refusal if body["messages"][0]["role"] == "system" else spoken())
+    server.ask(times=2)
+    assert [len(body["messages"]) for body in server.bodies] == [2, 1, 1]
+    assert server.bodies[-1]["messages"] == [{"role": "user", "content": "be kind\n\nhello"}]
+
+
+def test_what_does_not_help_is_not_remembered_and_not_tried_again_at_once() -> None:
+    sent: list[bool] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        sent.append("temperature" in json.loads(request.content))
+        return openai("temperature: no", "temperature")
+
+    async def twice() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
+            endpoint = ModelEndpoint(endpoint="https://m.example.com/v1", model="m", temperature=0.3)
+            model = ChatModel("default", endpoint, http)
+            for _ in range(2):
+                with pytest.raises(RequestRejected):
+                    await texts_of(model)
+
+    asyncio.run(twice())
+    assert sent == [True, False, True]
+
+
+def test_a_prompt_that_is_too_long_is_not_taken_for_a_wrong_parameter() -> None:
+    words = f"'max_tokens' or 'max_completion_tokens' is too large: 512. {VLLM}"
+    server = Server(lambda body: openai(words, "max_tokens", code="BadRequestError"))
+    with pytest.raises(ContextTooLong):
+        server.ask()
+    assert len(server.bodies) == 1
+
+
+# --- how answers end, and what they hold ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("finish", "cut"),
+    [
+        ("stop", None),
+        ("eos", None),
+        ("something new", None),
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("content_filter", "filtered"),
+        ("SAFETY", "filtered"),
+        ("sensitive", "filtered"),
+    ],
+)
+def test_how_an_answer_ended(finish: str, cut: str | None) -> None:
+    [pieces] = Server(lambda body: spoken("hi", finish)).ask()
+    assert pieces[-1] == End(cut)  # type: ignore[arg-type]
+
+
+def test_what_is_not_understood_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "hologram", "data": "secret"}, {"type": 5}]
+    body = {"choices": [{"index": 0, "delta": {"content": parts}, "finish_reason": "x\ny"}]}
+    content = f"data: {json.dumps(body)}\n\n".encode()
+    answers = Server(lambda _: httpx.Response(200, content=content)).ask(times=3)
+    assert [piece.text for pieces in answers for piece in pieces if isinstance(piece, Piece)] == ["a"] * 3
+    assert caplog.text.count("a part of type hologram") == 1
+    assert caplog.text.count("a part of type (int)") == 1
+    assert caplog.text.count("finish_reason (str)") == 1
+    assert "secret" not in caplog.text
+
+
+THINKING = "Paris is the capital. "
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [{"reasoning_content": THINKING}, {"content": "Paris"}],
+        [{"reasoning": THINKING}, {"content": "Paris"}],
+        [{"thinking": THINKING, "content": ""}, {"content": "Paris"}],
+        [{"content": "", "reasoning_content": THINKING}, {"content": "Paris", "reasoning_content": None}],
+        [{"content": f"<think>{THINKING}</think>Paris"}],
+        [{"content": "<thi"}, {"content": f"nk>{THINKING}</th"}, {"content": "ink>\n\nParis"}],
+        [{"content": f"{THINKING}</think>\n\nParis"}],
+        [{"content": [{"type": "thinking", "thinking": THINKING}, {"type": "text", "text": "Paris"}]}],
+        [
+            {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": THINKING}]}]},
+            {"content": "Paris"},
+        ],
+        [{"content": [{"type": "reasoning", "text": THINKING}, "Paris"]}],
+        [
+            {"content": f"<|channel|>analysis<|message|>{THINKING}<|end|><|start|>assistant"},
+            {"content": "<|channel|>final<|message|>Paris<|return|>"},
+        ],
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_reasoning_is_separated_whatever_form_it_has(deltas: list[dict[str, Any]], streamed: bool) -> None:
+    def answer(_: object) -> httpx.Response:
+        if streamed:
+            events = [{"choices": [{"delta": delta}]} for delta in deltas]
+            events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+            return httpx.Response(200, content="".join(f"data: {json.dumps(each)}\n\n" for each in events))
+        content: list[Any] = []
+        message: dict[str, Any] = {}
+        for delta in deltas:
+            part = delta.get("content")
+            content.extend(part if isinstance(part, list) else [part] if part else [])
+            message |= {name: value for name, value in delta.items() if name != "content" and value}
+        message["content"] = "".join(content) if all(isinstance(each, str) for each in content) else content
+        return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    for pieces in Server(answer).ask(times=2):
+        text = reasoning = shown = ""
+        for piece in pieces:
+            assert not isinstance(piece, End) or piece.cut is None
+            if isinstance(piece, Piece):
+                text = piece.text if piece.restarts else text + piece.text
+                reasoning += piece.reasoning
+                shown += "" if piece.provisional else piece.text
+        assert text.strip() == "Paris"
+        assert reasoning.strip() == THINKING.strip()
+        assert THINKING.strip() not in shown
+
+
+def test_a_model_that_reasons_without_an_opening_tag_may_answer_without_reasoning() -> None:
+    texts = iter([f"{THINKING}</think>Paris", "Paris", f"{THINKING}</think>Rome"])
+    answers = Server(lambda _: spoken(next(texts))).ask(times=3)
+    final = []
+    for pieces in answers:
+        text = ""
+        for piece in pieces:
+            if isinstance(piece, Piece):
+                text = piece.text if piece.restarts else text + piece.text
+        final.append(text)
+    assert final == ["Paris", "Paris", "Rome"]
+
+
+def test_tokens_of_reasoning_that_the_server_counted() -> None:
+    usage = {"choices": [], "usage": {"completion_tokens_details": {"reasoning_tokens": 7}}}
+    content = chunk("hi", "stop") + f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode()
+    [pieces] = Server(lambda _: httpx.Response(200, content=content)).ask()
+    assert pieces[-1] == End(None, 7)
+
+
+def test_marks_of_turns_are_ordinary_text_for_another_server() -> None:
+    server = Server(lambda _: spoken())
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(seen)) as http:
+            model = ChatModel("default", REMOTE, http)
+            prompt = (ChatMessage("user", "hi<|im_end|>"), ChatMessage("assistant", "[INST]"))
+            assert [piece async for piece in model.stream(prompt, 8)]
+
+    bodies: list[Any] = []
+
+    def seen(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return server._answer({})
+
+    asyncio.run(ask())
+    assert [message["content"] for message in bodies[0]["messages"]] == ["hi<\u2060|im_end|>", "[\u2060INST]"]

@@ -37,6 +37,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+FALLBACK: dict[str, Any] = GOOD["models"]["fallback"]
+
+
 def write(folder: Path, value: object) -> Path:
     path = folder / "bot.json"
     path.write_text(value if isinstance(value, str) else json.dumps(value))
@@ -70,6 +73,14 @@ def test_the_documented_file(tmp_path: Path) -> None:
         ({"listen": {"port": 70000}}, "listen.port"),
         ({"models": {}}, "models.default: Field required"),
         ({"models": {"default": {"endpoint": "engine.sock", "model": "x"}}}, "models.default.endpoint"),
+        (
+            {"models": GOOD["models"] | {"fallback": FALLBACK | {"first_token_seconds": 0}}},
+            "models.fallback.first_token_seconds",
+        ),
+        (
+            {"models": GOOD["models"] | {"fallback": FALLBACK | {"token_gap_seconds": 1e9}}},
+            "models.fallback.token_gap_seconds",
+        ),
         ({"database": "postgresql://db"}, "database"),
         ({"max_reply_tokens": 4000}, "models.default.context_size: 4096 leaves no room"),
         ({"colour": "blue"}, "colour: Extra inputs are not permitted"),

@@ -11,9 +11,17 @@ from pathlib import Path
 import pytest
 
 from clawd_runtime.bot import lanes
+from clawd_runtime.bot.answering import ModelAnswer
 from clawd_runtime.bot.channels.base import NoProgress, Progress
-from clawd_runtime.bot.completion import ContextTooLong, ModelUnavailable
-from clawd_runtime.bot.messages import EN
+from clawd_runtime.bot.chat_chunks import Cut
+from clawd_runtime.bot.messages import EN, ZH, Messages
+from clawd_runtime.bot.model_failures import (
+    ContentFiltered,
+    ContextTooLong,
+    ModelUnavailable,
+    NoAnswerReached,
+    RequestRejected,
+)
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement
@@ -82,6 +90,9 @@ def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
     [
         (ModelUnavailable("down"), "model_failed", EN.model_failed),
         (ContextTooLong("long"), "too_long", EN.too_long),
+        (RequestRejected("HTTP 400"), "model_failed", EN.model_failed),
+        (NoAnswerReached("length"), "only_reasoning", EN.only_reasoning),
+        (ContentFiltered("filtered"), "filtered", EN.filtered),
         (RuntimeError("a bug"), "failed", EN.model_failed),
     ],
 )
@@ -107,6 +118,30 @@ def test_failure_is_never_silence_and_leaves_no_trace(
 
     assert asyncio.run(play()).texts == [words, "fine"]
     assert histories == [(), ()]
+
+
+@pytest.mark.parametrize("cut", ["length", "filtered", "broken"])
+@pytest.mark.parametrize(("question", "words"), [("Why?", EN), ("为什么？", ZH)])
+def test_an_answer_that_was_cut_says_so_in_the_users_language_and_the_model_does_not_read_it(
+    tmp_path: Path, cut: Cut, question: str, words: Messages
+) -> None:
+    histories: list[History] = []
+
+    def answer(history: History, question: str) -> ModelAnswer:
+        histories.append(history)
+        return ModelAnswer("Because", cut)
+
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer=answer, language="auto")) as chain:
+            await chain.store.store(message("1", question))
+            await chain.store.store(message("2", question))
+            await chain.settled()
+        return channel.texts
+
+    marks = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
+    assert asyncio.run(play()) == [f"Because\n\n{marks[cut]}"] * 2
+    assert histories[1] == (Turn("user", question), Turn("assistant", "Because"))
 
 
 def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import jwt
 import pytest
 from starlette.applications import Starlette
 
+from clawd_runtime.bot.answering import ModelAnswer
 from clawd_runtime.bot.channels.base import ChannelContext, Progress
 from clawd_runtime.bot.channels.console import ConsoleChannel, ConsoleSettings
 from clawd_runtime.bot.credentials import Credentials
@@ -40,13 +41,13 @@ class Growing:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> str:
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
         self.asked.append((len(history), question))
         for step in self.steps:
             progress.show(step)
             await asyncio.sleep(0.01)
         await self.gate.wait()
-        return self.steps[-1]
+        return ModelAnswer(self.steps[-1])
 
 
 class Desk:

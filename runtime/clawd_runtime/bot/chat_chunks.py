@@ -1,0 +1,315 @@
+"""Reads what servers stream as answers of the chat protocol, into strict values.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html and OpenAI's "chat completion chunk".
+What servers send beyond these is listed with what reads it. `httpx-sse` is not used: it ends an event only at
+an empty line, which some servers leave out, and reads lines of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clawd_runtime.bot.foreign_json import read_foreign_json
+from clawd_runtime.bot.provider_errors import ProviderError, error_of
+
+LONGEST_EVENT = 1024 * 1024
+"""Bytes of one event at most."""
+
+Cut = Literal["length", "filtered", "broken"]
+"""Why an answer is not complete: its longest length, a content filter, or an error on the way."""
+
+_COMPLETE = {
+    *("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done"),
+    *("tool_calls", "tool_use", "function_call", "tool_call"),
+}
+_CUT: dict[str, Cut] = {
+    **dict.fromkeys(
+        ("length", "max_tokens", "max_length", "max_output_tokens", "model_length", "limit"), "length"
+    ),
+    **dict.fromkeys(("model_context_window_exceeded", "context_length_exceeded"), "length"),
+    **dict.fromkeys(("content_filter", "content_filtered", "safety", "sensitive", "refusal"), "filtered"),
+    **dict.fromkeys(("recitation", "blocklist", "prohibited_content", "spii"), "filtered"),
+    "guardrail_intervened": "filtered",
+    **dict.fromkeys(("error", "abort", "aborted", "cancelled", "canceled", "network_error"), "broken"),
+    **dict.fromkeys(("insufficient_system_resource", "timeout", "malformed_function_call"), "broken"),
+}
+_TEXT_PARTS = {"text", "output_text", "input_text"}
+_REASONING_PARTS = {"thinking", "reasoning", "redacted_thinking", "thought", "reasoning_text", "summary_text"}
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+_IGNORED_PARTS = {"reference"}  # Mistral's: where the text before it comes from
+_PART_TEXT = ("text", "thinking", "reasoning", "content", "refusal", "summary")
+_MOST_DEPTH = 4
+
+
+class MalformedChunk(ValueError):
+    """Something that is no part of an answer in this protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of an answer.
+
+    `finish` says how the answer ended, with this part. `reasoning_tokens` is what the server counted.
+    `unknown` are short names of what was not understood and left out.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    finish: Literal["complete"] | Cut | None = None
+    reasoning_tokens: int | None = None
+    error: ProviderError | None = None
+    unknown: tuple[str, ...] = ()
+
+
+DONE: Literal["done"] = "done"
+
+
+class EventReader:
+    """Reads server-sent events, fed in pieces. How they are cut does not change the result.
+
+    An event counts as soon as it is a whole JSON value, so an empty line after it is not needed. Lines may
+    end with any of CR LF, LF and CR. `error:` lines (llama.cpp) and bare JSON objects (a server that does not
+    wrap them) are events, too. Raise `MalformedChunk` for an event that is larger than `LONGEST_EVENT` or no
+    JSON.
+    """
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._after_cr = False
+        self._first = True
+        self._name = ""
+        self._data: list[str] = []
+        self._size = 0
+
+    def feed(self, piece: bytes) -> Iterator[Chunk | Literal["done"]]:
+        """Yield what `piece` completes."""
+        for line in self._lines(piece):
+            yield from self._read(line)
+
+    def finish(self) -> Iterator[Chunk | Literal["done"]]:
+        """Yield what is left when no more comes."""
+        yield from self._read(self._taken())
+        yield from self._end()
+
+    def _lines(self, piece: bytes) -> Iterator[str]:
+        if self._after_cr and piece.startswith(b"\n"):
+            piece, self._after_cr = piece[1:], False
+        if not piece:
+            return
+        self._after_cr = piece.endswith(b"\r")
+        # bytes.splitlines breaks at CR LF, LF and CR, and nowhere else.
+        for part in piece.splitlines(keepends=True):
+            self._line += part.rstrip(b"\r\n")
+            if len(self._line) > LONGEST_EVENT:
+                raise MalformedChunk("an event without end")
+            if part[-1:] in (b"\r", b"\n"):
+                yield self._taken()
+
+    def _taken(self) -> str:
+        line = self._line.decode("utf-8", "replace")
+        self._line.clear()
+        if self._first:
+            self._first = False
+            line = line.removeprefix("\ufeff")
+        return line
+
+    def _read(self, line: str) -> Iterator[Chunk | Literal["done"]]:
+        if not line:
+            yield from self._end()
+            return
+        if line.startswith("{") and not self._data:
+            name, value = "data", line
+        else:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+        if name == "event":
+            self._name = value.strip()
+        elif name == "error" and value.lstrip().startswith("{"):
+            yield from self._event("error", value)
+        elif name == "data":
+            yield from self._add(value)
+
+    def _add(self, value: str) -> Iterator[Chunk | Literal["done"]]:
+        self._size += len(value)
+        if self._size > LONGEST_EVENT:
+            raise MalformedChunk("an event without end")
+        if not self._data:
+            if not value.strip():
+                return
+            if value.strip().lower() == "[done]":
+                yield DONE
+                return
+            try:
+                whole = read_foreign_json(value)
+            except ValueError:
+                pass
+            else:
+                yield chunk_of(whole, failed=self._name == "error")
+                self._size = 0
+                return
+        self._data.append(value)
+
+    def _end(self) -> Iterator[Chunk | Literal["done"]]:
+        data, name = self._data, self._name
+        self._data, self._name, self._size = [], "", 0
+        if data:
+            yield from self._event(name, "\n".join(data))
+
+    def _event(self, name: str, data: str) -> Iterator[Chunk]:
+        try:
+            value = read_foreign_json(data)
+        except ValueError:
+            if name == "error":
+                value = data
+            else:
+                raise MalformedChunk("an event that is no JSON") from None
+        yield chunk_of(value, failed=name == "error")
+
+
+def read_whole(body: bytes) -> Iterator[Chunk | Literal["done"]]:
+    """Yield the chunks of an answer that came under the type of JSON: one, or a stream in spite of it."""
+    try:
+        value = read_foreign_json(body)
+    except ValueError:
+        reader = EventReader()
+        yield from reader.feed(body)
+        yield from reader.finish()
+    else:
+        yield chunk_of(value)
+
+
+def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
+    """Return the chunk of a JSON value: a part of a streamed answer, or a whole one that was not streamed.
+
+    `failed`: the server sent it as an error. Raise `MalformedChunk` for what is neither.
+    """
+    if failed:
+        return Chunk(error=error_of(200, value))
+    if not isinstance(value, dict):
+        raise MalformedChunk("an event that is no object")
+    if value.get("error"):
+        return Chunk(error=error_of(200, value["error"] if isinstance(value["error"], dict) else value))
+    choices = value.get("choices")
+    if choices is None and value.get("object") == "error":
+        return Chunk(error=error_of(200, value))
+    if not isinstance(choices, list | None):
+        raise MalformedChunk("choices that are no list")
+    counted = _reasoning_tokens(value.get("usage"))
+    choice, unknown = _first(choices or [])
+    if choice is None:
+        return Chunk(reasoning_tokens=counted, unknown=unknown)
+    if choice.get("error"):
+        return Chunk(error=error_of(200, choice["error"]))
+    read = _Reading(list(unknown))
+    read.message(choice)
+    finish = read.finish(choice.get("finish_reason"))
+    return Chunk(
+        "".join(read.text), "".join(read.reasoning), finish, counted, None, tuple(dict.fromkeys(read.unknown))
+    )
+
+
+def _first(choices: list[Any]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Return the choice that is the answer; others were not asked for."""
+    found: dict[str, Any] | None = None
+    unknown: tuple[str, ...] = ()
+    for choice in choices:
+        if not isinstance(choice, dict):
+            raise MalformedChunk("a choice that is no object")
+        if choice.get("index") in (None, 0) and found is None:
+            found = choice
+        else:
+            unknown = ("a second choice",)
+    return found, unknown
+
+
+def _reasoning_tokens(usage: Any) -> int | None:
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    for place in (details, usage):
+        counted = place.get("reasoning_tokens") if isinstance(place, dict) else None
+        if isinstance(counted, int) and not isinstance(counted, bool) and 0 <= counted < 10**9:
+            return counted
+    return None
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been read of one choice."""
+
+    unknown: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+
+    def message(self, choice: dict[str, Any]) -> None:
+        """Read `delta` of a stream, `message` of a whole answer, `text` of the older protocol."""
+        message = next((choice[name] for name in ("delta", "message") if choice.get(name) is not None), None)
+        if message is None:
+            self.content(choice.get("text"))
+            return
+        if not isinstance(message, dict):
+            raise MalformedChunk("a delta that is no object")
+        thought = next((message[name] for name in _REASONING_FIELDS if message.get(name)), None)
+        self.thought(thought)
+        self.content(message.get("content"))
+        if isinstance(message.get("refusal"), str):
+            self.text.append(message["refusal"])
+        self.unknown.extend(
+            name for name in ("tool_calls", "function_call", "audio", "images") if message.get(name)
+        )
+
+    def content(self, content: Any, depth: int = 0) -> None:
+        """Read a text, or a list of parts."""
+        if content is None:
+            return
+        if isinstance(content, str):
+            self.text.append(content)
+        elif isinstance(content, dict) and depth < _MOST_DEPTH:
+            self.part(content, depth)
+        elif isinstance(content, list) and depth < _MOST_DEPTH:
+            for part in content:
+                self.content(part, depth + 1)
+        else:
+            raise MalformedChunk("content that is neither text nor a list of parts")
+
+    def part(self, part: dict[str, Any], depth: int) -> None:
+        """Read one part by its type."""
+        kind = part.get("type", "text")
+        if isinstance(kind, str) and kind in _TEXT_PARTS:
+            text = part.get("text")
+            self.content(text.get("value") if isinstance(text, dict) else text, depth + 1)
+        elif kind == "refusal":
+            self.content(part.get("refusal"), depth + 1)
+        elif isinstance(kind, str) and kind in _REASONING_PARTS:
+            self.thought(part)
+        elif not (isinstance(kind, str) and kind in _IGNORED_PARTS):
+            self.unknown.append(f"a part of type {safe_name(kind)}")
+
+    def thought(self, thought: Any, depth: int = 0) -> None:
+        """Read reasoning, whatever form it has: only its length matters."""
+        if isinstance(thought, str):
+            self.reasoning.append(thought)
+        elif isinstance(thought, list) and depth < _MOST_DEPTH:
+            for each in thought:
+                self.thought(each, depth + 1)
+        elif isinstance(thought, dict) and depth < _MOST_DEPTH:
+            inner = next((thought[name] for name in _PART_TEXT if thought.get(name)), None)
+            self.thought(inner, depth + 1)
+
+    def finish(self, reason: Any) -> Literal["complete"] | Cut | None:
+        """Return how the answer ended, if it did."""
+        if reason is None or reason == "":
+            return None
+        word = reason.lower() if isinstance(reason, str) else ""
+        if word in _CUT:
+            return _CUT[word]
+        if word not in _COMPLETE:
+            self.unknown.append(f"finish_reason {safe_name(reason)}")
+        return "complete"
+
+
+def safe_name(value: Any) -> str:
+    """Return a foreign name as a log may hold it: short and of plain characters, or its type."""
+    if isinstance(value, str) and value and len(value) <= 40 and value.replace("_", "a").isalnum():
+        return value if value.isascii() else "(not ASCII)"
+    return f"({type(value).__name__})"

@@ -1,0 +1,192 @@
+"""What a provider says went wrong, whatever form it has.
+
+Providers agree on neither the shape nor the words: an object under `error`, a string, a list (Gemini),
+FastAPI's `detail`, DashScope's flat object, an error of another server as JSON within a string (OpenRouter's
+`metadata.raw`), plain text, HTML. So every string of the body is read, up to limits, and what is asked of it
+is only: whether it is about the length, about the content, and which parameters it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clawd_runtime.bot.foreign_json import read_foreign_json
+
+LARGEST_BODY = 64 * 1024
+"""Bytes of an error's body that are read."""
+MOST_VALUES = 400
+MOST_DEPTH = 12
+MOST_NESTED = 8
+LONGEST_TEXT = 4096
+
+# What a server repeats of the request, or of itself, says nothing about the error.
+_SKIPPED = {"input", "request", "request_id", "requestid", "id", "url", "doc_url", "user_id", "help"}
+_CODES = {"code", "type", "status", "reason", "error_code", "errcode", "error_type"}
+_NAMES = {"param", "parameter", "loc", "field"}
+
+_LENGTH_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "request_too_large",
+    "string_above_max_length",
+    "model_context_window_exceeded",
+}
+_CONTEXT = re.compile(
+    r"context[ _-]?(length|size|window|limit)|上下文(长度|窗口)|(entity|payload) too large", re.IGNORECASE
+)
+_LENGTH = re.compile(
+    r"(prompt|input|request|messages?|conversation)( length| tokens?| token count)? (is |are |was )?"
+    r"(too (long|large|big)|exceeds?)"
+    r"|(token|length|input) limit"
+    r"|(too many|number of|maximum|max) (input |prompt )?tokens"
+    r"|input length|reduce the length|shorten"
+    r"|(输入|上下文|请求|内容|消息|提示词?|token)[^。\n]{0,16}(过长|太长|超长|超出|超过)",
+    re.IGNORECASE,
+)
+_FILTER_CODES = {
+    "content_filter",
+    "content_policy_violation",
+    "data_inspection_failed",
+    "datainspectionfailed",
+    "responsibleaipolicyviolation",
+    "content_filtered",
+    "sensitive",
+    "1301",
+}
+_FILTER = re.compile(
+    r"content[ _-]?(filter|management policy|policy)|inappropriate content|敏感", re.IGNORECASE
+)
+_NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_user_quota", "arrearage"}
+_SYSTEM_ROLE = re.compile(
+    r"system (role|messages?|prompt)[^.\n]{0,40}not (supported|allowed)"
+    r"|not support[^.\n]{0,20}[`'\"“]?system"
+    r"|(role|developer instruction)[^.\n]{0,20}system[^.\n]{0,20}not (supported|allowed|enabled)",
+    re.IGNORECASE,
+)
+_ROLE_PLACE = re.compile(r"messages\W{0,3}0\W{0,3}(\.?role)?", re.IGNORECASE)
+_SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """An error as it was read. `codes` and `names` are in lower case, `texts` are cut."""
+
+    status: int
+    code: str | None = None
+    codes: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def about_context(self) -> bool:
+        """Whether the request is too long for the model, beyond doubt."""
+        return self.status == 413 or bool(self.codes & _LENGTH_CODES) or self._says(_CONTEXT)
+
+    @property
+    def about_length(self) -> bool:
+        """Whether the request is too long for the model, to all appearances."""
+        return self.about_context or self._says(_LENGTH)
+
+    @property
+    def about_content(self) -> bool:
+        """Whether a content filter refused it."""
+        return bool(self.codes & _FILTER_CODES) or self._says(_FILTER)
+
+    @property
+    def about_credit(self) -> bool:
+        """Whether nothing is left to pay with, which no repetition changes."""
+        return bool(self.codes & _NO_CREDIT)
+
+    @property
+    def about_system_role(self) -> bool:
+        """Whether the model knows no system role."""
+        return self._says(_SYSTEM_ROLE) and (
+            not self.names or any(_ROLE_PLACE.search(name) or name == "messages" for name in self.names)
+        )
+
+    def parameters(self, sent: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the parameters `sent` that it names.
+
+        A word such as `stream` or `temperature` is one only where it stands as a name: in a field for names,
+        or quoted. Names that no ordinary text holds count wherever they stand.
+        """
+        return tuple(name for name in sent if self._names(name))
+
+    def mentions(self, name: str) -> bool:
+        """Whether a parameter's name stands anywhere."""
+        return name in self.names or self._says(re.compile(rf"\b{re.escape(name)}\b"))
+
+    def _names(self, name: str) -> bool:
+        if name in self.names:
+            return True
+        word = re.escape(name)
+        if "_" in name:
+            return self._says(re.compile(rf"\b{word}\b"))
+        quoted = rf"[`'\"“]{word}[`'\"”]"
+        as_name = rf"{quoted}|\b(parameter|argument|field|property|value for)s?:? {word}\b|^{word}\b"
+        refused = rf"\b{word}\b[^.\n]{{0,30}}\b(not|unsupported|only|must|should|cannot|deprecated|invalid)\b"
+        return self._says(re.compile(f"{as_name}|{refused}", re.IGNORECASE))
+
+    def _says(self, what: re.Pattern[str]) -> bool:
+        return any(what.search(text) for text in self.texts)
+
+
+def read_error(status: int, body: bytes) -> ProviderError:
+    """Return what the body of an error response says. Any body can be read; what is no JSON is one text."""
+    body = body[:LARGEST_BODY]
+    try:
+        value: Any = read_foreign_json(body)
+    except ValueError:
+        value = body.decode("utf-8", "replace")
+    return error_of(status, value)
+
+
+def error_of(status: int, value: Any) -> ProviderError:
+    """Return what a JSON value says; an error within an answer of status 200 has its status in itself."""
+    codes: list[str] = []
+    names: set[str] = set()
+    texts: list[str] = []
+    told = status
+    for key, text in _strings(value):
+        if told == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
+            told = int(text)
+        if key in _CODES:
+            codes.append(text)
+        if key in _NAMES:
+            names.update((text.lower(), *re.split(r"[.\[\]/]+", text.lower())))
+        else:
+            texts.append(text[:LONGEST_TEXT])
+    code = next((each for each in codes if _SAFE_CODE.fullmatch(each)), None)
+    lower = frozenset(each.lower() for each in codes)
+    return ProviderError(told, code, lower, frozenset(names - {""}), tuple(texts))
+
+
+def _strings(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the strings and whole numbers within a JSON value, with the key they stand under."""
+    # In the order in which they are read; a list instead of recursion, so that depth costs nothing.
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
+    nested = 0
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        key, each, depth = waiting.pop()
+        if isinstance(each, bool) or depth > MOST_DEPTH:
+            continue
+        if isinstance(each, str):
+            yield key, each
+            if nested < MOST_NESTED and each.lstrip()[:1] in ("{", "["):
+                nested += 1
+                try:
+                    waiting.append((key, read_foreign_json(each[:LARGEST_BODY]), depth + 1))
+                except ValueError:
+                    continue
+        elif isinstance(each, int):
+            yield key, str(each) if abs(each) < 10**9 else ""
+        elif isinstance(each, list):
+            waiting.extend((key, item, depth + 1) for item in reversed(each[:MOST_VALUES]))
+        elif isinstance(each, dict):
+            items = [(name.lower(), item) for name, item in list(each.items())[:MOST_VALUES]]
+            waiting.extend((name, item, depth + 1) for name, item in reversed(items) if name not in _SKIPPED)

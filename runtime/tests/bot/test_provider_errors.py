@@ -1,0 +1,141 @@
+"""What providers say went wrong, in the forms that they have been seen to use."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.bot.provider_errors import ProviderError, error_of, read_error
+
+SENT = ("max_tokens", "temperature", "stream")
+
+
+def raw(value: object) -> dict[str, object]:
+    metadata = {"raw": json.dumps(value), "provider_name": "X"}
+    return {"error": {"message": "Provider returned error", "code": 400, "metadata": metadata}}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Your request exceeded model token limit: 8192",
+        {
+            "code": "InvalidParameter",
+            "message": "Range of input length should be [1, 6000]",
+            "request_id": "r",
+        },
+        {"error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}},
+        {"error": {"message": "This model's maximum context length is 4096 tokens.", "type": "x"}},
+        raw({"error": {"message": "Input tokens exceed the limit: maximum context length is 8192"}}),
+        raw({"message": "input is too long for requested model"}),
+        {"detail": [{"loc": ["body", "messages"], "msg": "prompt too long", "input": "x"}]},
+        [{"error": {"code": 400, "message": "The input token count exceeds the maximum number of tokens"}}],
+        {"error": {"type": "exceed_context_size_error", "n_ctx": 512}},
+        {"error": json.dumps({"error": {"code": "context_length_exceeded"}})},
+        "<html><h1>413 Request Entity Too Large</h1></html>",
+        {"error": {"message": "Request too large for model `x` on tokens per minute (TPM): Limit 6000"}},
+        {"error_msg": "the max input tokens is 2000"},
+        {"msg": "输入内容过长，超出模型限制"},
+        {"error": {"message": "Please reduce the length of the messages"}},
+    ],
+)
+def test_a_request_that_is_too_long(said: object) -> None:
+    body = said if isinstance(said, str) else json.dumps(said)
+    assert read_error(400, body.encode()).about_length
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "unknown field", "code": 400}},
+        {"error": {"message": "Rate limit reached: 10000 tokens per minute"}},
+        {
+            "error": {
+                "message": "max_tokens is too large: 8192. This model supports at most 4096 completion tokens"
+            }
+        },
+        {"message": "Range of max_tokens should be [1, 2048]"},
+    ],
+)
+def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
+    assert not read_error(400, json.dumps(said).encode()).about_length
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"error": {"param": "max_tokens", "message": "no"}}, ("max_tokens",)),
+        ({"error": {"param": "temperature", "message": "no"}}, ("temperature",)),
+        ({"detail": [{"loc": ["body", "stream"], "msg": "no"}]}, ("stream",)),
+        ({"detail": {"field": "temperature"}}, ("temperature",)),
+        (raw({"error": {"message": "Unsupported parameter: 'max_tokens'"}}), ("max_tokens",)),
+        ("'temperature' is not supported", ("temperature",)),
+        ("temperature must be 1", ("temperature",)),
+        ("Invalid value for temperature", ("temperature",)),
+        ("unknown argument `stream`", ("stream",)),
+        ("the answer cannot be made in a stream of words at this temperature", ()),
+        ({"detail": [{"loc": ["body", "top_k"], "msg": "no", "input": {"temperature": 1}}]}, ()),
+        ({"error": {"param": "messages.[0].content", "message": "empty"}}, ()),
+        ({"error": {"param": None, "message": None}}, ()),
+    ],
+)
+def test_parameters_that_are_named(said: object, named: tuple[str, ...]) -> None:
+    body = said if isinstance(said, str) else json.dumps(said)
+    assert read_error(400, body.encode()).parameters(SENT) == named
+
+
+def test_a_code_in_the_log_is_a_plain_word() -> None:
+    assert error_of(400, {"error": {"code": "bad_key\nforged", "type": "bad_request"}}).code == "bad_request"
+    assert error_of(400, {"error": {"code": "x" * 100}}).code is None
+
+
+def test_an_error_within_an_answer_has_its_own_status() -> None:
+    assert error_of(200, {"code": 429, "message": "slow"}).status == 429
+    assert error_of(200, {"code": "503"}).status == 503
+    assert error_of(200, {"code": 10**400, "message": "slow"}).status == 200
+    assert error_of(401, {"code": 400}).status == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 10_000_000,
+        b'{"error":' * 1_000_000,
+        b"{" + b'"a": "context", ' * 1_000_000,
+        b"9" * 10_000_000,
+        b"<html>" * 1_000_000,
+        json.dumps(raw(json.dumps(raw("{" * 60_000)))).encode(),
+        json.dumps({str(n): [[[{"x": "y" * 100}]]] for n in range(500)}).encode(),
+        b"\xff\xfe\x00",
+        b"",
+    ],
+)
+def test_any_body_is_read_in_bounded_time(body: bytes) -> None:
+    begun = time.process_time()
+    error = read_error(400, body)
+    error.parameters(SENT)
+    assert not error.about_content
+    assert time.process_time() - begun < 0.5
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["code", "loc"]), inner),
+        max_leaves=40,
+    )
+)
+def test_any_json_is_an_error(value: object) -> None:
+    error = error_of(400, value)
+    assert isinstance(error, ProviderError)
+    assert set(error.parameters(SENT)) <= set(SENT)
+    assert isinstance(error.about_length or error.about_content or error.about_system_role, bool)
+
+
+@given(st.binary())
+def test_any_bytes_are_an_error(body: bytes) -> None:
+    assert read_error(400, body).status == 400

@@ -1,0 +1,76 @@
+"""Marks of turns in what a model answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawd_runtime.bot.turn_markers import _ENDS, _STARTS, plain_markers, without_turn_markers
+
+
+@pytest.mark.parametrize("mark", _ENDS)
+def test_the_end_of_a_turn_ends_the_answer(mark: str) -> None:
+    assert without_turn_markers(f"Paris.{mark}") == "Paris."
+    assert without_turn_markers(f"Paris.{mark}\nuser: and Rome?") == "Paris."
+
+
+@pytest.mark.parametrize("mark", _STARTS)
+def test_a_turn_that_the_model_made_up_is_no_part_of_the_answer(mark: str) -> None:
+    assert without_turn_markers(f"Paris.\n{mark}user\nAnd Rome?") == "Paris.\n"
+    assert without_turn_markers(f"{mark}assistant\nParis.") == "Paris."
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Paris.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nRome?", "Paris."),
+        ("<|start_header_id|>assistant<|end_header_id|>\n\nParis.", "Paris."),
+        ("<|assistant|>\n你好<|user|>\n再见", "你好"),
+        ("Paris.</s>", "Paris."),
+        ("<s> Paris.</s>", "Paris."),
+        ("Paris.\n[INST] and Rome? [/INST] Rome.", "Paris.\n"),
+        ("<|im_end|>", ""),
+        ("<|assistant|>\nassistant professors teach", "assistant professors teach"),
+    ],
+)
+def test_what_is_left_of_an_answer_with_marks(text: str, answer: str) -> None:
+    assert without_turn_markers(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write `<|im_end|>` after each turn.",
+        "Write <|im_end|> after each turn.",
+        'The mark "<|im_end|>" ends it.',
+        "```\n<|im_start|>user\nhello<|im_end|>\n```\nThat is ChatML.",
+        "~~~\n<|im_end|>\n~~~",
+    ],
+)
+def test_an_answer_about_marks_keeps_them_as_ordinary_text(text: str) -> None:
+    answer = without_turn_markers(text)
+    assert answer.replace("\u2060", "") == text
+    assert "<|im_" not in answer
+
+
+@pytest.mark.parametrize(
+    "text", ["a <s>b</s>", "<s>a</s> b", "1 < 2", "x[0]", "a <b> [c]", "assistant: hi", ""]
+)
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert without_turn_markers(text) == text
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<end_of_turn>", "</s>", "<｜end▁of▁sentence｜>"])
+def test_the_beginning_of_a_mark_is_not_shown(mark: str) -> None:
+    for size in range(1, len(mark) + 1):
+        assert without_turn_markers(f"Paris.{mark[:size]}", growing=True) == "Paris."
+
+
+@given(
+    st.lists(st.sampled_from([*_ENDS, *_STARTS, "</s>", "`", "\n", " ", "user", "a", "<", "|"])).map("".join)
+)
+def test_no_mark_is_left_that_a_server_would_read_as_one(text: str) -> None:
+    for answer in (without_turn_markers(text), without_turn_markers(text, growing=True), plain_markers(text)):
+        assert not any(mark in answer for mark in _ENDS + _STARTS)
+        assert without_turn_markers(answer) == answer or "</s>" in answer
