@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from inventory.errors import ArtifactError
+from inventory.values import Verdict
+
+T = TypeVar("T")
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -24,9 +27,37 @@ _DEFAULT_ALIGNMENT = 32
 _MOST_ENTRIES = 1 << 20
 _MOST_DIMENSIONS = 4
 _WANTED = {
-    "general.architecture", "general.name", "general.alignment", "tokenizer.chat_template", "split.count",
+    "general.architecture", "general.name", "general.type", "general.alignment", "split.count",
+    "tokenizer.chat_template", "tokenizer.ggml.model",
 }  # fmt: skip
+_VOCABULARY = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"}
 _MOST_LAYERS = 4096
+_OTHERS: tuple[tuple[bytes, str, str], ...] = (
+    (
+        b"version https://git-lfs",
+        "is a pointer of Git LFS, not the file",
+        "fetch it with `git lfs pull`",
+    ),
+    (b"<", "is a web page, not a model", "download the file itself, not the page about it"),
+    (b"{", "is a text in JSON, perhaps an error of the server it was fetched from", "fetch it again"),
+    (b"PK\x03\x04", "is a zip archive, or a model of PyTorch", "unpack it, or take the model's GGUF file"),
+    (b"\x1f\x8b", "is compressed with gzip", "unpack it with `gunzip`"),
+    (b"lmgg", "is of the format before GGUF", "take a GGUF file of the model"),
+    (b"fmgg", "is of the format before GGUF", "take a GGUF file of the model"),
+    (b"tjgg", "is of the format before GGUF", "take a GGUF file of the model"),
+)
+"""What files are that are saved under the name of a model, by their first bytes."""
+_NOT_CHATTING = {
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+}
+_NOT_CHATTING |= {"eurobert", "t5encoder", "gemma-embedding", "wavtokenizer-dec"}
+"""Architectures that make vectors or sounds of texts, and answer nothing."""
 _INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 """Types of values that a count a layer may have."""
 
@@ -81,6 +112,48 @@ class GgufHeader:
     parameters: int
     context_length: int
     shape: Shape
+    kind: str = ""
+    """`general.type`: model, adapter, mmproj, vocab, …; empty in older files."""
+    pooling: int = 0
+    """How a model that makes vectors sums up a text; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the tokenizer of a model works with, as the file has it.
+
+    `model` is its name in GGUF: `gpt2` merges pairs of bytes in the order of `merges`, `llama` letters by
+    the `scores` of `tokens`.
+    """
+
+    model: str
+    tokens: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    merges: tuple[str, ...] = ()
+
+
+def unservable(header: GgufHeader) -> Verdict:
+    """Why a model cannot answer messages, and what can; None when it can."""
+    advice = "take the model itself, its instruction-tuned variant as one GGUF file"
+    if header.split_count > 1:
+        return (
+            f"is one of {header.split_count} parts",
+            "join them into one file with `llama-gguf-split --merge`",
+        )
+    if header.kind == "mmproj" or header.architecture in ("clip", "mmproj"):
+        return "is the projector of a model that sees pictures (mmproj), not the model", advice
+    if header.kind in ("adapter", "lora", "controlvector", "imatrix"):
+        return f"is of the type {header.kind}, which changes a model and is none itself", advice
+    if header.tensors == 0:
+        return "has no weights, only a vocabulary", advice
+    if header.pooling or header.architecture in _NOT_CHATTING:
+        return f"makes vectors of texts ({header.architecture}), and answers none", "take a chat model"
+    if header.chat_template is None:
+        return (
+            f"has no chat template ({header.architecture}); it continues texts, it does not answer messages",
+            "use the instruction-tuned variant (its name often ends in -it or -instruct)",
+        )
+    return None
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -88,16 +161,42 @@ def read_header(path: Path) -> GgufHeader:
 
     Raises ArtifactError when it is not GGUF, is damaged, or ends too early.
     """
+    return _read(path, lambda reader: reader.header())
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Reads what the tokenizer works with. Raises ArtifactError as `read_header` does."""
+    return _read(path, lambda reader: reader.vocabulary())
+
+
+def _read(path: Path, read: Callable[[_Reader], T]) -> T:
     try:
         with path.open("rb") as handle:
-            if handle.read(len(_MAGIC)) != _MAGIC:
-                raise ArtifactError(
-                    f"{path}: is not a GGUF file", advice="give a model in llama.cpp's GGUF format"
-                )
+            begin = handle.read(64)
+            if not begin.startswith(_MAGIC):
+                raise _something_else(path, begin)
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(path, data).header()
+                return read(_Reader(path, data))
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ArtifactError(
+            f"{path}: cannot be read: {error.strerror}", advice="make it readable to you"
+        ) from error
+
+
+def _something_else(path: Path, begin: bytes) -> ArtifactError:
+    """What a file is that does not begin as GGUF does."""
+    if not begin:
+        return ArtifactError(f"{path}: is empty", advice="fetch it again")
+    text = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, what, advice in _OTHERS:
+        if text.startswith(magic) or begin.startswith(magic):
+            return ArtifactError(f"{path}: {what}; it is not a GGUF file", advice=advice)
+    if begin[8:9] == b"{":
+        return ArtifactError(
+            f"{path}: is of the format safetensors; it is not a GGUF file",
+            advice="take a GGUF file of the model, or convert it with llama.cpp's convert_hf_to_gguf.py",
+        )
+    return ArtifactError(f"{path}: is not a GGUF file", advice="give a model in llama.cpp's GGUF format")
 
 
 class _Reader:
@@ -107,18 +206,41 @@ class _Reader:
         self._path = path
         self._data = data
         self._place = len(_MAGIC)
+        self._whole_arrays: frozenset[str] = frozenset()
 
-    def header(self) -> GgufHeader:
+    def vocabulary(self) -> Vocabulary:
+        self._whole_arrays = frozenset(_VOCABULARY)
+        _, _, values = self._begin()
+
+        def texts(key: str) -> tuple[str, ...]:
+            found = values.get(key)
+            return found if isinstance(found, tuple) else ()
+
+        scores = values.get("tokenizer.ggml.scores")
+        return Vocabulary(
+            str(values.get("tokenizer.ggml.model") or ""),
+            texts("tokenizer.ggml.tokens"),
+            scores if isinstance(scores, tuple) else (),
+            texts("tokenizer.ggml.merges"),
+        )
+
+    def _begin(self) -> tuple[int, int, dict[str, object]]:
+        """The version, the number of tensors, and all entries."""
         version = self._number("<I")
         if version not in _VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "big"), "little")
+            which = f"{swapped} in big-endian order" if swapped in _VERSIONS else str(version)
             raise ArtifactError(
-                f"{self._path}: is GGUF version {version}; versions 2 and 3 (little-endian) are served",
-                advice="convert it anew with a current llama.cpp",
+                f"{self._path}: is GGUF version {which}; versions 2 and 3 (little-endian) are served",
+                advice="take another file of the model, or convert it again with a current llama.cpp",
             )
         tensors, entries = self._number("<Q"), self._number("<Q")
         if tensors > _MOST_ENTRIES or entries > _MOST_ENTRIES:
             self._damaged(f"it says that it has {tensors} tensors and {entries} entries")
-        values = dict(self._entry() for _ in range(entries))
+        return version, tensors, dict(self._entry() for _ in range(entries))
+
+    def header(self) -> GgufHeader:
+        version, tensors, values = self._begin()
         architecture = values.get("general.architecture")
         if not isinstance(architecture, str):
             self._damaged("it does not name its architecture")
@@ -137,14 +259,16 @@ class _Reader:
             parameters,
             _whole(values.get(f"{architecture}.context_length"), 0),
             _shape(values, architecture),
+            str(values.get("general.type") or ""),
+            _whole(values.get(f"{architecture}.pooling_type"), 0),
         )
 
     def _entry(self) -> tuple[str, object]:
         key = self._string()
         kind = self._number("<I")
-        return key, self._value(kind, key in _WANTED)
+        return key, self._value(kind, key in _WANTED, key in self._whole_arrays)
 
-    def _value(self, kind: int, wanted: bool) -> object:
+    def _value(self, kind: int, wanted: bool, whole: bool) -> object:
         """One value; strings that are not wanted are passed over, of long arrays only the length is told."""
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind])
@@ -153,14 +277,18 @@ class _Reader:
         if kind == _STRING:
             self._skip(self._number("<Q"))
         elif kind == _ARRAY:
-            return self._array()
+            return self._array(whole)
         else:
             self._damaged(f"it has a value of the unknown type {kind}")
         return None
 
-    def _array(self) -> object:
-        """The numbers of a short array, or how many items a longer one or one of texts has."""
+    def _array(self, whole: bool) -> object:
+        """The items of a `whole` array and the numbers of a short one; of others, how many there are."""
         kind, count = self._number("<I"), self._number("<Q")
+        if whole and (kind == _STRING or kind in _SCALARS) and count <= len(self._data):
+            return tuple(
+                self._string() if kind == _STRING else self._scalar(_SCALARS[kind]) for _ in range(count)
+            )
         if kind in _INTEGERS and count <= _MOST_LAYERS:
             return tuple(self._number(_SCALARS[kind]) for _ in range(count))
         if kind in _SCALARS:

@@ -6,13 +6,16 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from inventory import chat_template
+from inventory.errors import ArtifactError
 from inventory.finding import Finding
 from inventory.footprint import MIB, of_model, size
+from inventory.gguf import GgufHeader, read_header, unservable
 from inventory.model import Inventory, LocalModel
+from inventory.room import counted, left_for_prompt, shortage
+from inventory.rules.services import LEAST_ENGINE_MEMORY
 from inventory.source import KeyPath
 from inventory.values import size_in_bytes
-
-GGUF_MAGIC = b"GGUF"  # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 
 def files(inventory: Inventory) -> Iterator[Finding]:
@@ -76,21 +79,22 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
     if absent:
         return
     try:
-        with model.path.open("rb") as stream:
-            magic = stream.read(len(GGUF_MAGIC))
-        length = model.path.stat().st_size
-    except OSError as error:
-        yield Finding(
-            (at,), f"{_name(model.path)} cannot be read: {error.strerror}", "make it readable to you"
-        )
+        header = read_header(model.path)
+    except ArtifactError as error:
+        yield Finding((at,), _without_path(error.message, model.path), error.advice)
         return
-    if magic != GGUF_MAGIC:
+    if (verdict := unservable(header)) is not None:
+        yield Finding((at,), f"{_name(model.path)} {verdict[0]}", verdict[1])
+        return
+    if header.chat_template is not None and (problem := chat_template.problem_of(header.chat_template)):
         yield Finding(
             (at,),
-            f"{_name(model.path)} is not a GGUF file",
-            "download it again; a pointer or a web page was saved",
+            f"the chat template of {_name(model.path)} cannot be read: {problem}",
+            "take a newer file of the model, or one of another maker",
         )
-    elif length >= size_in_bytes(model.memory_max):
+    yield from _prompt_fits(path, model, header, inventory)
+    length = model.path.stat().st_size
+    if length >= size_in_bytes(model.memory_max):
         yield Finding(
             ((*path, "memory_max"), at),
             f"{model.memory_max} is less than the model file itself has ({length / (1 << 20):.0f}M)",
@@ -101,6 +105,23 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
             host.gpu_memory and host.gpu != "none" for host in inventory.with_role("runtime").values()
         )
         yield from _fits(path, model, runs_on_gpu)
+
+
+def _without_path(message: str, file: Path) -> str:
+    """What is wrong with a file, its name shortened as elsewhere."""
+    return f"{_name(file)} {message.removeprefix(f'{file}: ')}"
+
+
+def _prompt_fits(
+    path: KeyPath, model: LocalModel, header: GgufHeader, inventory: Inventory
+) -> Iterator[Finding]:
+    """The system prompt leaves room for a question and the reply."""
+    reply = inventory.bot.max_reply_tokens
+    left = left_for_prompt(model, reply)
+    if left < 0:  # without any prompt: a rule says so
+        return
+    prompt = counted(inventory.bot.system_prompt, model, left)
+    yield from shortage(path, model, prompt, reply, header.context_length)
 
 
 def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Finding]:
@@ -115,7 +136,8 @@ def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Findi
             f"{_name(model.path)} is made for",
             f"write {needed.context_length} or less",
         )
-    if needed.total > size_in_bytes(model.memory_max) and not runs_on_gpu:
+    too_little = size_in_bytes(model.memory_max) < size_in_bytes(LEAST_ENGINE_MEMORY)  # a rule says so
+    if needed.total > size_in_bytes(model.memory_max) and not runs_on_gpu and not too_little:
         yield Finding(
             ((*path, "memory_max"), (*path, "path")),
             f"{model.memory_max} is less than the engine takes: {size(needed.total)} = {needed.how}",

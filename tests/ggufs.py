@@ -57,6 +57,15 @@ def write(path: Path, model: Model) -> Path:
     return path
 
 
+TINY = Model(2560, 1, 1, 1, 64, 64, 256)
+"""A file of a few hundred bytes."""
+
+
+def of_size(size: int) -> Model:
+    """One whose tensors take `size` bytes."""
+    return Model(size // _BLOCK_BYTES * _BLOCK, 1, 1, 1, 64, 64, 256)
+
+
 TEXTS = {"general.architecture": "llama", "tokenizer.chat_template": "{{ messages }}"}
 
 

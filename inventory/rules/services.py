@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
-from inventory.mistakes import dotted
 from inventory.model import Inventory, LocalModel
+from inventory.room import estimated, shortage
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.source import KeyPath
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
-# The bot refuses to start when less than this is left for a question beside the longest reply.
-SHORTEST_PROMPT_TOKENS = 128
 LEAST_ENGINE_MEMORY = "256M"
 LEAST_BOT_MEMORY = "96M"
 
@@ -32,7 +30,10 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if isinstance(model, LocalModel):
             yield from _local_model(path, model)
         if model is not None:
-            yield from _room(path, model.context_size, inventory.bot.max_reply_tokens)
+            # What a file on this computer says is looked at later, in `inventory.laptop`.
+            known = isinstance(model, LocalModel) and model.url is None
+            prompt = 0 if known else estimated(inventory.bot.system_prompt)
+            yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
 
 
 def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
@@ -52,16 +53,6 @@ def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
             ((*path, "sha256"),),
         )
     yield from at_least((*path, "memory_max"), model.memory_max, LEAST_ENGINE_MEMORY, "the engine")
-
-
-def _room(path: KeyPath, context: int, reply: int) -> Iterator[Finding]:
-    least = reply + SHORTEST_PROMPT_TOKENS
-    if context < least:
-        yield Finding(
-            (("bot", "max_reply_tokens"), (*path, "context_size")),
-            f"a reply of {reply} tokens leaves no room for a question in a context of {context}",
-            f"lower `bot.max_reply_tokens`, or raise `{dotted(path)}.context_size` to at least {least}",
-        )
 
 
 def bot(inventory: Inventory) -> Iterator[Finding]:

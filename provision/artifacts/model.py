@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploys.supplies import ModelFile
 from inventory.errors import ArtifactError
-from inventory.gguf import GgufHeader, read_header
+from inventory.gguf import read_header, unservable
 from inventory.model import LocalModel
 from provision.artifacts.cache import Cache, sha256_of
 from provision.artifacts.progress import Tell, silent
@@ -37,7 +37,8 @@ def model_file(model: LocalModel, progress: Tell = silent, *, cache: Cache | Non
             f"the model {path}: there is no such file",
             advice="put it there, or give `url` and `sha256` to have hosts fetch it",
         )
-    _refuse_unservable(path, read_header(path))
+    if (verdict := unservable(read_header(path))) is not None:
+        raise ArtifactError(f"the model {path}: {verdict[0]}", advice=verdict[1])
     digest = cached_sha256(path, cache or Cache.default(), progress)
     if model.sha256 is not None and digest != model.sha256:
         raise ArtifactError(
@@ -63,17 +64,3 @@ def cached_sha256(path: Path, cache: Cache, progress: Tell = silent) -> str:
     with cache.making("digests", key) as entry:
         (entry / record.name).write_text(json.dumps({"of": identity, "sha256": digest}), encoding="utf-8")
     return digest
-
-
-def _refuse_unservable(path: Path, header: GgufHeader) -> None:
-    if header.split_count > 1:
-        raise ArtifactError(
-            f"the model {path}: is one of {header.split_count} parts",
-            advice="join them into one file with `llama-gguf-split --merge`",
-        )
-    if header.chat_template is None:
-        raise ArtifactError(
-            f"the model {path}: has no chat template ({header.architecture}); it continues texts, it does "
-            "not answer messages",
-            advice="use the instruction-tuned variant (its name often ends in -it or -instruct)",
-        )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ggufs
+
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
 VALID = """\
@@ -64,7 +66,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         private(folder / name, SECRETS[name] + "\n")
     private(folder / "id", "a key")
     (folder / "known_hosts").write_text("")
-    (folder / "model.gguf").write_bytes(b"GGUF and more")
+    ggufs.write(folder / "model.gguf", ggufs.TINY)
     return folder
 
 

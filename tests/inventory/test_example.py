@@ -11,6 +11,7 @@ import pytest
 from inventory import schema
 from inventory.load import load
 from inventory.model import Declared, Inventory, LocalModel
+from tests import ggufs
 from tests.inventory.conftest import SECRETS, private
 
 OURS = Path(schema.FILE).parent
@@ -30,7 +31,7 @@ def test_example(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (laptop / "packages" / "grafana.deb").write_bytes(b"!<arch>")
     private(home / ".ssh" / "id_ed25519", "a key")
     (home / "models").mkdir()
-    (home / "models" / "qwen2.5-7b-instruct-q4_k_m.gguf").write_bytes(b"GGUF")
+    ggufs.write(home / "models" / "qwen2.5-7b-instruct-q4_k_m.gguf", ggufs.TINY)
 
     inventory = load(Path("prod.yml")).inventory
 
@@ -97,7 +98,7 @@ def test_sandbox(laptop: Path) -> None:
     private(sandbox / "id_ed25519", "a key")
     (sandbox / "known_hosts").touch()
     (sandbox / "models").mkdir()
-    (sandbox / "models" / "smollm2-135m-q8_0.gguf").write_bytes(b"GGUF")
+    ggufs.write(sandbox / "models" / "smollm2-135m-q8_0.gguf", ggufs.TINY)
 
     loaded = load(Path("inventory/sandbox.yml"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
-from inventory.gguf import Shape, read_header
+from inventory.gguf import Shape, Vocabulary, read_header, read_vocabulary, unservable
 
 SCALARS = {4: "<I", 6: "<f", 7: "<?", 10: "<Q", 11: "<q"}
 
@@ -86,10 +86,18 @@ def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not a GGUF"),
-        (b"PK\x03\x04" + bytes(100), "not a GGUF"),
+        (b"", "is empty"),
+        (b"PK\x03\x04" + bytes(100), "zip archive.*not a GGUF"),
+        (b"\xef\xbb\xbf \n<!DOCTYPE html>", "web page.*not a GGUF"),
+        (b'{"error": "Invalid username or password."}', "JSON.*not a GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "pointer of Git LFS"),
+        (b"\x1f\x8b\x08" + bytes(100), "gzip"),
+        (b"tjgg" + bytes(100), "before GGUF"),
+        (struct.pack("<Q", 99) + b'{"__metadata__":{}}', "safetensors"),
+        (b"nonsense", "not a GGUF"),
         (gguf(CHAT, version=1), "version 1"),
-        (b"GGUF" + struct.pack(">I", 3) + bytes(50), "little-endian"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(50), "version 3 in big-endian order"),
+        (gguf(CHAT, version=4), "version 4"),
         (gguf(CHAT, data=67), "1 of "),
         (gguf([CHAT[1]]), "architecture"),
         (gguf([*CHAT, text("k") + struct.pack("<I", 99)]), "unknown type 99"),
@@ -148,3 +156,45 @@ def test_layers_may_differ_and_heads_say_their_own_length(tmp_path: Path) -> Non
 
 def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
     assert read_header(write(tmp_path, gguf(CHAT))).shape == Shape((), 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ([*CHAT], None),
+        ([*CHAT, entry("general.type", 8, "model"), entry("llama.pooling_type", 4, 0)], None),
+        (CHAT[:1], "has no chat template (llama)"),
+        ([*CHAT, entry("split.count", 4, 3)], "is one of 3 parts"),
+        ([entry("general.architecture", 8, "clip")], "(mmproj)"),
+        ([*CHAT, entry("general.type", 8, "mmproj")], "(mmproj)"),
+        ([CHAT[0], entry("general.type", 8, "adapter")], "of the type adapter"),
+        ([CHAT[0], entry("general.type", 8, "imatrix")], "of the type imatrix"),
+        ([entry("general.architecture", 8, "nomic-bert"), CHAT[1]], "makes vectors of texts (nomic-bert)"),
+        (
+            [entry("general.architecture", 8, "qwen3"), CHAT[1], entry("qwen3.pooling_type", 4, 3)],
+            "makes vectors",
+        ),
+    ],
+)
+def test_what_cannot_answer_is_named(tmp_path: Path, entries: list[bytes], why: str | None) -> None:
+    verdict = unservable(read_header(write(tmp_path, gguf(entries))))
+    assert (verdict is None) is (why is None)
+    assert why is None or (verdict is not None and why in verdict[0] and verdict[1])
+
+
+def test_a_vocabulary_alone_is_no_model(tmp_path: Path) -> None:
+    whole = b"GGUF" + struct.pack("<IQQ", 3, 0, len(CHAT)) + b"".join(CHAT) + bytes(32)
+    verdict = unservable(read_header(write(tmp_path, whole)))
+    assert verdict is not None
+    assert verdict[0] == "has no weights, only a vocabulary"
+
+
+def test_a_vocabulary_is_read_whole(tmp_path: Path) -> None:
+    entries = [
+        *CHAT,
+        entry("tokenizer.ggml.model", 8, "gpt2"),
+        entry("tokenizer.ggml.tokens", 9, ["a", "b", "ab"]),
+        entry("tokenizer.ggml.merges", 9, ["a b"]),
+    ]
+    found = read_vocabulary(write(tmp_path, gguf(entries)))
+    assert found == Vocabulary("gpt2", ("a", "b", "ab"), (), ("a b",))

@@ -8,6 +8,7 @@ import pytest
 from inventory.errors import ClawdError, InventoryError
 from inventory.load import PLACEHOLDER, load
 from inventory.model import LocalModel
+from tests import ggufs
 from tests.inventory.conftest import SECRETS, VALID, private
 
 
@@ -45,7 +46,7 @@ def test_paths_are_relative_to_the_file(laptop: Path) -> None:
 
 
 def test_a_linked_model_keeps_its_name(laptop: Path) -> None:
-    (laptop / "blob-of-a-cache").write_bytes(b"GGUF")
+    ggufs.write(laptop / "blob-of-a-cache", ggufs.TINY)
     (laptop / "linked.gguf").symlink_to("blob-of-a-cache")
     (laptop / "prod.yml").write_text(VALID.replace("model.gguf", "linked.gguf"))
     model = load(Path("prod.yml")).inventory.models.default

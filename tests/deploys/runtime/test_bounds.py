@@ -17,7 +17,7 @@ from clawd_runtime.bot.settings import SHORTEST_PROMPT_TOKENS, load_settings
 from clawd_runtime.engine.settings import read_settings
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
-from inventory import rules
+from inventory import room, rules
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, inventory
 
@@ -33,9 +33,9 @@ def channels(channel: str, **fields: Any) -> dict[str, Any]:
 
 
 ACCEPTED: dict[str, dict[str, Any]] = {
-    "least context": {**models({"context_size": 256}), "bot": {"max_reply_tokens": 128}},
-    "least context for a reply": models({"context_size": 640}),
-    "least context elsewhere": models({}, {**REMOTE, "context_size": 640}),
+    "least context": {**models({"context_size": 656}), "bot": {"max_reply_tokens": 16}},
+    "least context for a reply": models({"context_size": 1152}),
+    "least context elsewhere": models({}, {**REMOTE, "context_size": 1162}),
     "most context": models({"context_size": 1_048_576}),
     "most threads": models({"threads": 1024}),
     "least and most at once": models({"threads": 1, "parallel": 64}),
@@ -51,8 +51,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 }
 REFUSED: dict[str, dict[str, Any]] = {
     "context below the least": {**models({"context_size": 255}), "bot": {"max_reply_tokens": 16}},
-    "no room for a question": models({"context_size": 639}),
-    "no room for a question elsewhere": models({}, {**REMOTE, "context_size": 639}),
+    "no room for a question": models({"context_size": 1151}),
+    "no room for a question elsewhere": models({}, {**REMOTE, "context_size": 1161}),
     "too much context": models({"context_size": 1_048_577}),
     "too many threads": models({"threads": 1025}),
     "too many at once": models({"parallel": 65}),
@@ -91,8 +91,8 @@ def test_what_would_not_start_is_refused(changes: dict[str, Any]) -> None:
     assert len(found) == 1
 
 
-def test_both_leave_the_same_room_for_a_question() -> None:
-    assert rules.services.SHORTEST_PROMPT_TOKENS == SHORTEST_PROMPT_TOKENS
+def test_the_inventory_leaves_more_room_for_a_question_than_the_bot_needs() -> None:
+    assert room.QUESTION_TOKENS + room.TEMPLATE_TOKENS >= SHORTEST_PROMPT_TOKENS
 
 
 def problems(declared: Inventory) -> list[str]:

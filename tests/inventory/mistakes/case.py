@@ -13,6 +13,7 @@ import pytest
 from deploys.ports import RULES
 from inventory.errors import InventoryError
 from inventory.load import load
+from tests import ggufs
 from tests.inventory.conftest import VALID, private
 
 ROLES = "    roles: [runtime, nginx]\n"
@@ -33,9 +34,7 @@ def reported(cases: Cases) -> Callable[..., None]:
         (laptop / "open").write_text("open")
         (laptop / "open").chmod(0o640)
         (laptop / "pointer.gguf").write_text("version https://git-lfs")
-        with (laptop / "big.gguf").open("wb") as big:
-            big.write(b"GGUF")
-            big.truncate(400 << 20)
+        ggufs.write(laptop / "big.gguf", ggufs.of_size(400 << 20))
         line, column, text = place_and_text(VALID.replace(old, new))
         (laptop / "prod.yml").write_text(text)
         folders = {"{folder}": str(laptop), "{home}": str(laptop.parent / "home")}

@@ -14,8 +14,8 @@ CASES: Cases = {
     "model is something else": (
         "path: model.gguf",
         "path: ‸pointer.gguf",
-        "{folder}/pointer.gguf is not a GGUF file",
-        "download it again; a pointer or a web page was saved",
+        "{folder}/pointer.gguf is a pointer of Git LFS, not the file; it is not a GGUF file",
+        "fetch it with `git lfs pull`",
     ),
     "model larger than memory": (
         "path: model.gguf\n    memory_max: 1G",

@@ -50,16 +50,18 @@ CASES: Cases = {
     ),
     "reply longer than context": (
         "    memory_max",
-        "    context_size: ‸639\n    memory_max",
-        "a reply of 512 tokens leaves no room for a question in a context of 639",
-        "lower `bot.max_reply_tokens`, or raise `models.default.context_size` to at least 640",
+        "    context_size: ‸1151\n    memory_max",
+        "the system prompt of about 0 tokens, a question of 512, 128 around them and a reply of 512 "
+        "do not fit a context of 1151",
+        "raise `models.default.context_size` to at least 1152, or lower `bot.max_reply_tokens`",
     ),
     "reply longer than the fallback's context": (
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
-        "a reply of 512 tokens leaves no room for a question in a context of 256",
-        "lower `bot.max_reply_tokens`, or raise `models.fallback.context_size` to at least 640",
+        "the system prompt of about 10 tokens, a question of 512, 128 around them and a reply of 512 "
+        "do not fit a context of 256",
+        "raise `models.fallback.context_size` to at least 1162, or lower `bot.max_reply_tokens`",
     ),
     "more threads than the engine takes": (
         "    memory_max",

@@ -18,12 +18,19 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def gguf(*, template: bool = True, parts: int = 1) -> bytes:
+def gguf(*, template: bool = True, parts: int = 1, tensors: int = 1) -> bytes:
+    tensor = text("w") + struct.pack("<IQIQ", 1, 1, 24, 0)
     entries = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
     entries.append(text("split.count") + struct.pack("<IH", 2, parts))
     if template:
         entries.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text("{{ x }}"))
-    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries)) + b"".join(entries) + bytes(32)
+    return (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, tensors, len(entries))
+        + b"".join(entries)
+        + tensor * tensors
+        + bytes(96)
+    )
 
 
 @pytest.fixture
@@ -81,6 +88,7 @@ def test_another_digest_than_declared_is_refused(path: Path, cache: Cache) -> No
         (b"<html>not found</html>", "not a GGUF"),
         (gguf(template=False), "no chat template"),
         (gguf(parts=3), "one of 3 parts"),
+        (gguf(tensors=0), "no weights"),
     ],
 )
 def test_what_cannot_serve_is_refused(tmp_path: Path, cache: Cache, data: bytes | None, reason: str) -> None:

@@ -1,0 +1,62 @@
+"""Whether the system prompt, a question and the reply fit the context of a model.
+
+A conversation has the whole `context_size` to itself: the engine keeps as many tokens for each of its
+`parallel` conversations. The tokens of the system prompt are counted with the vocabulary of the model's file
+where that is on this computer (`inventory.tokens`), and estimated from its bytes where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inventory.finding import Finding
+from inventory.mistakes import dotted
+from inventory.model import LocalModel, Model
+from inventory.source import KeyPath
+from inventory.tokens import most_tokens, token_count
+
+QUESTION_TOKENS = 512
+"""Of a question that can always be asked."""
+TEMPLATE_TOKENS = 128
+"""What the chat template and the bot write around system prompt and question."""
+BYTES_A_TOKEN = 3
+"""Of an unknown tokenizer; fewer in few languages."""
+
+
+def estimated(text: str) -> int:
+    """About how many tokens a text is for a model whose tokenizer is not known here."""
+    return -(-len(text.encode()) // BYTES_A_TOKEN)
+
+
+def counted(text: str, model: LocalModel, limit: int) -> int:
+    """Tokens of a text for the model in a file; a bound is enough where it is within `limit`.
+
+    Raises ArtifactError when the file cannot be read.
+    """
+    bound = most_tokens(text)
+    return bound if bound <= limit else token_count(text, model.path)
+
+
+def left_for_prompt(model: Model, reply: int) -> int:
+    """Tokens that the system prompt may have."""
+    return model.context_size - reply - QUESTION_TOKENS - TEMPLATE_TOKENS
+
+
+def shortage(path: KeyPath, model: Model, prompt: int, reply: int, most: int = 0) -> Iterator[Finding]:
+    """What does not fit with a `prompt` of so many tokens; `most` is the context the model is made for."""
+    needed = prompt + QUESTION_TOKENS + TEMPLATE_TOKENS + reply
+    if needed <= model.context_size:
+        return
+    size: KeyPath = (*path, "context_size")
+    raising = f"raise `{dotted(size)}` to at least {needed}"
+    shortening = "shorten `bot.system_prompt`" if prompt > reply else "lower `bot.max_reply_tokens`"
+    at: tuple[KeyPath, ...] = (("bot", "max_reply_tokens"), size, path)
+    if prompt > reply:
+        at = (("bot", "system_prompt"), *at)
+    yield Finding(
+        at,
+        f"the system prompt of about {prompt} tokens, a question of {QUESTION_TOKENS}, {TEMPLATE_TOKENS} "
+        f"around them and a reply of {reply} do not fit a context of {model.context_size}",
+        shortening if 0 < most < needed else f"{raising}, or {shortening}",
+        (("bot", "system_prompt"), ("bot", "max_reply_tokens"), size),
+    )

@@ -1,0 +1,81 @@
+"""Counting the tokens of a text on the laptop."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inventory.gguf import Vocabulary
+from inventory.tokens import Tokenizer, count, merged, most_tokens, token_count, tokenizer_of
+
+MODEL = Path(os.environ.get("CLAWD_TEST_MODEL") or "none")
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = Vocabulary("llama", ("▁", "h", "i", "hi", "▁hi"), (-9.0, -9.0, -9.0, -1.0, -2.0))
+
+
+def tokenizer(vocabulary: Vocabulary) -> Tokenizer:
+    found = tokenizer_of(vocabulary)
+    assert found is not None
+    return found
+
+
+def test_pairs_are_merged_in_the_order_of_the_file() -> None:
+    known = tokenizer(Vocabulary("gpt2", merges=("b c", "a b", "a bc")))
+    assert merged(list("abc"), known) == ["abc"]
+    assert merged(list("ab"), known) == ["ab"]
+    assert merged(list("aabb"), known) == ["a", "ab", "b"]
+
+
+def test_letters_are_merged_by_score() -> None:
+    known = tokenizer(WORDS)
+    assert merged(list("▁hi"), known) == ["▁hi"]
+    assert count("hi hi", known) == 4  # two, a margin, and one to spare
+
+
+def test_what_is_not_in_the_vocabulary_counts_its_bytes() -> None:
+    assert count("你", tokenizer(WORDS)) == most_tokens("你")
+
+
+@pytest.mark.parametrize("model", ["bert", "t5", "rwkv", ""])
+def test_every_byte_counts_for_a_tokenizer_that_is_not_known(model: str) -> None:
+    assert tokenizer_of(Vocabulary(model, ("a",), (0.0,))) is None
+    assert count("abc 你", None) == most_tokens("abc 你") == 8
+
+
+@pytest.mark.parametrize("text", ["a" * 50_000, "你" * 20_000, " " * 50_000, "ab" * 20_000])
+def test_a_long_text_without_spaces_does_not_take_long(text: str) -> None:
+    begun = time.process_time()
+    for known in (Vocabulary("gpt2", merges=("a a", "aa aa", "a b")), WORDS):
+        assert 0 < count(text, tokenizer(known)) <= most_tokens(text)
+    assert time.process_time() - begun < 10
+
+
+@cache
+def real() -> Any:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    return llama_cpp.Llama(str(MODEL), vocab_only=True, verbose=False)
+
+
+def exact(text: str) -> int:
+    return len(real().tokenize(text.encode(), add_bos=False, special=False))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "cli.py", "inventory/schema.json"])
+def test_no_text_has_more_tokens_than_are_counted(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")[:8000]
+    assert exact(text) <= token_count(text, MODEL) <= 1.3 * exact(text)
+
+
+@pytest.mark.model
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200) | st.text("ab 1\n.'é你😀_-", max_size=200))
+def test_no_text_at_all_has_more_tokens_than_are_counted(text: str) -> None:
+    assert exact(text) <= token_count(text, MODEL) <= most_tokens(text)
