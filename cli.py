@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from provision.pipeline import Outcome, Run
     from provision.plan import Plan
     from provision.report import TerminalProgress
+    from provision.terminal import View
 
 Command = Callable[..., Any]
 INTERRUPTED = 130
+COMPLETES = "_CLAWD_PROVISION_COMPLETE"
+"""Variable by which a shell asks for completions; click derives it from the program's name."""
 
 
 class Examples(click.Group):
@@ -45,6 +48,7 @@ EXAMPLES = """Examples:
   clawd-provision drift -i prod               has anybody changed a host by hand? (exit code 3)
   clawd-provision verify -i prod --json       every check on every host
   clawd-provision remove -i prod --limit bot2 take everything off a host, but keep its data
+  clawd-provision completion bash             what makes Tab complete inventories, hosts and components
 """
 
 
@@ -54,30 +58,67 @@ def program() -> None:
     """Makes bare Linux servers a team's AI assistant, and keeps them so."""
 
 
+class Trail:
+    """Where the log of the command is, for the last line that is printed."""
+
+    log: Path | None = None
+
+
+def completing(name: str) -> Callable[..., Any]:
+    """Return a function of `provision.completion`, which is imported only when the shell asks."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> Any:
+        from provision import completion
+
+        return getattr(completion, name)(context, parameter, incomplete)
+
+    return complete
+
+
 def inventory_option(function: Command) -> Command:
-    """The option that every command about hosts has."""
+    """Add the option that every command about hosts has."""
     return click.option(
         "--inventory", "-i", "inventory_name", required=True, envvar="CLAWD_INVENTORY", metavar="NAME|PATH",
         help="An inventory file, or its name: `prod` is inventory/prod.yml here or in a parent folder.",
+        shell_complete=completing("complete_inventory"),
     )(function)  # fmt: skip
 
 
 def run_options(function: Command) -> Command:
-    """The options of commands that go over hosts."""
+    """Add the options of commands that go over hosts."""
     for option in (
-        click.option("--skip-unreachable", is_flag=True, help="Go on with the hosts that can be reached."),
+        click.option(
+            "--verbose", "-v", is_flag=True, help="Print every operation, every check and known warnings."
+        ),
+        click.option(
+            "--quiet", "-q", is_flag=True, help="Print no progress and no differences, only the outcome."
+        ),
+        click.option("--skip-unreachable", is_flag=True, help="Continue with the hosts that can be reached."),
         click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output."),
         click.option(
-            "--tags", multiple=True, metavar="COMPONENT", help="Only these components (repeat, or a,b)."
+            "--tags", multiple=True, metavar="COMPONENT", help="Only these components (repeat, or a,b).",
+            shell_complete=completing("complete_component"),
         ),
-        click.option("--limit", multiple=True, metavar="HOST", help="Only these hosts (repeat, or a,b)."),
-    ):
+        click.option(
+            "--limit", multiple=True, metavar="HOST", help="Only these hosts (repeat, or a,b).",
+            shell_complete=completing("complete_host"),
+        ),
+    ):  # fmt: skip
         function = option(function)
     return inventory_option(function)
 
 
+def diff_option(function: Command) -> Command:
+    """Add the option of commands that show a plan."""
+    return click.option(
+        "--diff", "differences", type=click.Choice(["none", "short", "full"]), default="short",
+        show_default=True, help="How much to print of the lines of files that would differ.",
+    )(function)  # fmt: skip
+
+
 @program.command()
 @run_options
+@diff_option
 @click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
 @click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
 @click.option("--purge", is_flag=True, help="Components that are no longer declared lose their data as well.")
@@ -86,12 +127,13 @@ def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
     with running("up", **options) as (run, screen):
         from provision import pipeline
 
-        outcome = pipeline.up(run, asking(screen, yes), verify=not no_verify)
-    finish(outcome, options["as_json"], plan_shown=True)
+        outcome = pipeline.up(run, asking(screen, yes, options), verify=not no_verify)
+    finish(outcome, screen, options, plan_shown=True)
 
 
 @program.command()
 @run_options
+@diff_option
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @click.option("--purge", is_flag=True, help="Data as well: models, conversations, databases, certificates.")
 def remove(yes: bool, **options: Any) -> NoReturn:
@@ -99,41 +141,43 @@ def remove(yes: bool, **options: Any) -> NoReturn:
     with running("remove", **options) as (run, screen):
         from provision import pipeline
 
-        outcome = pipeline.remove(run, asking(screen, yes))
-    finish(outcome, options["as_json"], plan_shown=True)
+        outcome = pipeline.remove(run, asking(screen, yes, options))
+    finish(outcome, screen, options, plan_shown=True)
 
 
 @program.command()
 @run_options
+@diff_option
 def plan(**options: Any) -> NoReturn:
     """Show what `up` would change. Exit code 2 when something would, 0 when nothing."""
-    with running("plan", **options) as (run, _):
+    with running("plan", **options) as (run, screen):
         from provision import pipeline
 
         outcome = pipeline.plan(run)
-    finish(outcome, options["as_json"])
+    finish(outcome, screen, options)
 
 
 @program.command()
 @run_options
+@diff_option
 def drift(**options: Any) -> NoReturn:
     """Find hosts that differ from what was last applied. Exit code 3 when one does."""
-    with running("drift", **options) as (run, _):
+    with running("drift", **options) as (run, screen):
         from provision import pipeline
 
         outcome = pipeline.drift(run)
-    finish(outcome, options["as_json"])
+    finish(outcome, screen, options)
 
 
 @program.command()
 @run_options
 def verify(**options: Any) -> NoReturn:
     """Run every component's checks on every host. Exit code 1 when one fails."""
-    with running("verify", **options) as (run, _):
+    with running("verify", **options) as (run, screen):
         from provision import pipeline
 
         outcome = pipeline.verify(run)
-    finish(outcome, options["as_json"])
+    finish(outcome, screen, options)
 
 
 @program.command()
@@ -150,11 +194,24 @@ def history(last: int, as_json: bool, **options: Any) -> None:
 
         print_json({host: [asdict(entry) for entry in told] for host, told in entries.items()})
     else:
-        from rich.console import Console
-
         from provision.report import show_history
+        from provision.terminal import stdout_console
 
-        show_history(Console(), entries)
+        show_history(stdout_console(), entries)
+
+
+@program.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete commands, inventories, hosts and components.
+
+    For bash, in ~/.bashrc: eval "$(clawd-provision completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(program, {}, "clawd-provision", COMPLETES).source())
 
 
 @program.command()
@@ -189,17 +246,16 @@ def inventory_group() -> None:
 @inventory_option
 def check(inventory_name: str) -> None:
     """Report every mistake of an inventory with its place, and what hosts would hold; touches no host."""
-    from rich.console import Console
-
     from provision import capacity
     from provision.assign import Selection, assign
     from provision.report_capacity import show_capacity
+    from provision.terminal import stdout_console
 
     loaded = loaded_from(inventory_name)
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
     hosts = loaded.inventory.hosts
-    show_capacity(Console(), [capacity.capacity_of(loaded.inventory, host) for host in hosts])
+    show_capacity(stdout_console(), [capacity.capacity_of(loaded.inventory, host) for host in hosts])
     capacity.refuse(loaded.inventory, hosts)
 
 
@@ -229,11 +285,12 @@ def encrypt(recipient: tuple[str, ...]) -> None:
     """Read a secret from standard input (or ask) and print it encrypted, as YAML."""
     from inventory.secrets import encrypt as encrypted
     from inventory.secrets import own_recipients
+    from provision.terminal import check_text, read_stdin
 
     value = (
-        click.prompt("secret", hide_input=True, err=True)
+        check_text(click.prompt("secret", hide_input=True, err=True), "the secret")
         if sys.stdin.isatty()
-        else sys.stdin.read().rstrip("\n")
+        else read_stdin().rstrip("\n")
     )
     if not value.strip():
         raise ClawdError(
@@ -261,7 +318,8 @@ def sandbox() -> None:
 def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
     """Start hosts; those that run already are left as they are."""
     from provision import sandbox as machines
-    from provision.report import TerminalProgress, stderr_console
+    from provision.report import TerminalProgress
+    from provision.terminal import stderr_console
 
     with TerminalProgress(stderr_console()) as screen:
         screen.step("starting the sandbox")
@@ -323,12 +381,21 @@ def loaded_from(name: str) -> Loaded:
     return load(find(name), more=RULES)
 
 
-def asking(screen: TerminalProgress, yes: bool) -> Callable[[Plan], bool]:
-    """Shows a plan, and asks whether to go on unless that was said before."""
+def asking(screen: TerminalProgress, yes: bool, options: Mapping[str, Any]) -> Callable[[Plan], bool]:
+    """Return what shows a plan, and asks whether to apply it unless that was answered before.
+
+    Where standard output is for JSON, the plan stands on standard error.
+    """
+    from provision.report import show_plan
+    from provision.terminal import stderr_console, stdout_console
+
+    view = view_of(options)
 
     def confirm(plan: Plan) -> bool:
         screen.pause()
-        show_plan(plan)
+        screen.say_repeated()
+        console = stderr_console() if options["as_json"] else stdout_console()
+        show_plan(console, plan, "none" if view.quiet else view.differences)
         agreed = yes or confirmed(plan)
         screen.resume()
         return agreed
@@ -346,22 +413,28 @@ def running(
     skip_unreachable: bool,
     as_json: bool,
     purge: bool = False,
+    **shown: Any,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
-    """Loads the inventory and opens the run's log and its lines on the screen."""
+    """Load the inventory and open the run's log and its lines on the screen."""
     from provision import concurrency
 
     concurrency.enable()
     from provision.assign import Selection
+    from provision.known_warnings import KnownWarnings
     from provision.pipeline import Run
-    from provision.report import TerminalProgress, stderr_console
+    from provision.report import TerminalProgress
     from provision.runlog import RunLog
+    from provision.terminal import stderr_console
 
     with in_json(as_json), RunLog(command) as log:
+        click.get_current_context().ensure_object(Trail).log = log.path
         try:
             loaded = loaded_from(inventory_name)
             selection = Selection(split("--limit", limit), split("--tags", tags))
-            with TerminalProgress(stderr_console()) as screen:
+            known = KnownWarnings(loaded.path)
+            with TerminalProgress(stderr_console(), view_of(shown), known.is_new) as screen:
                 yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
+            known.save()
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
             raise
         except Exception as error:
@@ -390,25 +463,31 @@ def in_json(wanted: bool) -> Iterator[None]:
         raise
 
 
-def finish(outcome: Outcome, as_json: bool, *, plan_shown: bool = False) -> NoReturn:
-    """Shows what a command came to and exits with its code."""
-    if as_json:
+def view_of(options: Mapping[str, Any]) -> View:
+    """Return how much the options ask to show."""
+    from provision.terminal import View
+
+    names = ("quiet", "verbose", "differences")
+    return View(**{name: options[name] for name in names if name in options})
+
+
+def finish(
+    outcome: Outcome, screen: TerminalProgress, options: Mapping[str, Any], *, plan_shown: bool = False
+) -> NoReturn:
+    """Print the outcome and exit with its code."""
+    if options["as_json"]:
         from provision.report_json import outcome_json
 
-        print_json(outcome_json(outcome))
+        log = click.get_current_context().ensure_object(Trail).log
+        print_json(outcome_json(outcome, screen.warnings, log))
     else:
-        from provision.report import show_outcome, stderr_console
+        from provision.report import show_outcome
+        from provision.terminal import stdout_console
 
-        show_outcome(stderr_console(), outcome, plan_shown=plan_shown)
+        if not plan_shown:
+            screen.say_repeated()
+        show_outcome(stdout_console(), outcome, plan_shown=plan_shown, view=view_of(options))
     sys.exit(int(outcome.exit))
-
-
-def show_plan(plan: Plan) -> None:
-    """Prints a plan."""
-    from provision.report import show_plan as show
-    from provision.report import stderr_console
-
-    show(stderr_console(), plan)
 
 
 def show_sandbox(hosts: Any) -> None:
@@ -422,7 +501,10 @@ def confirmed(plan: Plan) -> bool:
     from provision.concurrency import typed_line
 
     if not sys.stdin.isatty():
-        raise ClawdError("there is nobody to ask here", advice="look at the plan, then run again with --yes")
+        raise ClawdError(
+            "the plan cannot be confirmed: standard input is not a terminal",
+            advice="read the plan, then run again with --yes",
+        )
     click.echo(f"Apply {plan.changes} changes? [y/N]: ", nl=False, err=True)
     return typed_line().strip().lower() in {"y", "yes"}
 
@@ -465,26 +547,54 @@ def print_json(value: Any) -> None:
 
 
 def main() -> NoReturn:
-    """The entry point: turns errors and Ctrl-C into messages and exit codes."""
+    """Run the program: turn errors and Ctrl-C into messages and exit codes."""
+    from provision.terminal import flush, prepare_streams
+
+    prepare_streams()
+    trail = Trail()
+    code = ended(trail)
+    if trail.log and "--quiet" not in sys.argv and "-q" not in sys.argv:
+        click.echo(f"log: {trail.log}", err=True)
     try:
-        program.main(standalone_mode=False)
+        flush()
     except ClawdError as error:
         click.echo(f"{error}", err=True)
-        sys.exit(error.exit_code)
+        code = code or error.exit_code
+    sys.exit(code)
+
+
+def ended(trail: Trail) -> int:
+    """Run the command line and return the exit code, with the reason on standard error where it failed."""
+    from provision.terminal import OutputError, check_text
+
+    try:
+        for number, word in enumerate(sys.argv[1:], 1):
+            check_text(word, f"argument {number}")
+        program.main(standalone_mode=False, obj=trail)
+    except OutputError as error:
+        return error.exit_code  # `flush` raises it again
+    except ClawdError as error:
+        click.echo(f"{error}", err=True)
+        return error.exit_code
     except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        return leaving.exit_code
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(1)  # click's own 2 means pending changes here
+        return 1  # click's own 2 means pending changes here
+    except UnicodeError as error:
+        click.echo(f"standard input cannot be read: {error}\n  → type or pipe UTF-8 text", err=True)
+        return 1
     except Exception as error:
         from provision.faults import kept_in_log, unforeseen
 
         click.echo(f"{unforeseen(error, kept_in_log(error))}", err=True)
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

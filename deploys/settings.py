@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from pyinfra import host
+from pyinfra.api.exceptions import DeployError
 
 from deploys.component import ComponentSettings
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
@@ -15,18 +17,40 @@ from inventory.errors import ClawdError
 S = TypeVar("S", bound=ComponentSettings)
 
 
+class MissingSettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
+    """A host has no settings for a component; plain pyinfra prints the message, too."""
+
+
+class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
+    """A host's plain data does not fit a component: every field that is wrong, without its value."""
+
+    def __init__(self, host: str, component: str, error: ValidationError) -> None:
+        wrong = (
+            f"{'.'.join(map(str, (component, *found['loc'])))}: {found['msg']}"
+            for found in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        hint = f"  → correct the host's data `{component}`; deploys/{component}/settings.py describes it"
+        # One text, because plain pyinfra prints an error's message and not its advice.
+        super().__init__("\n".join((*(f"host {host}: {line}" for line in wrong), hint)))
+
+
 def settings_of(name: str, cls: type[S]) -> S:
     """What component `name` should be on the current host: `host.data.<name>`, an instance or plain data.
 
-    Raises `ClawdError` when the host has no such data, and pydantic's `ValidationError` when it does not fit.
+    Raises `SettingsError` when the host has no such data, or data that does not fit.
     """
     value = host.data.get(name)
     if value is None:
-        raise ClawdError(
+        raise MissingSettingsError(
             f"host {host.name} has no settings for component {name}",
             advice=f"give the host data `{name}`, as described by {cls.__module__}.{cls.__name__}",
         )
-    return value if isinstance(value, cls) else cls.model_validate(value)
+    if isinstance(value, cls):
+        return value
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        raise SettingsError(host.name, name, error) from None
 
 
 def purging() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 import uuid
@@ -19,6 +20,7 @@ from inventory.load import Loaded
 
 TOKEN_LIFETIME_S = 300
 REPLY_TIMEOUT_S = 180
+PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
     context = ssl.create_default_context(cafile=str(console.authority) if console.authority else None)
     try:
         with (
-            httpx.Client(verify=context, timeout=httpx.Timeout(REPLY_TIMEOUT_S, connect=10)) as client,
+            _client(context) as client,
             client.stream(
                 "POST", console.url, json=body, headers={"Authorization": f"Bearer {token}"}
             ) as answer,
@@ -95,6 +97,25 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
             f"{console.host}: the bot does not answer at {console.url} ({error})",
             advice="run `clawd-provision verify`, or `up` if it was never deployed",
         ) from error
+
+
+def _client(context: ssl.SSLContext) -> httpx.Client:
+    """Return a client that goes through the proxy of the environment, if there is one.
+
+    Raises `ClawdError` for a proxy that it cannot use.
+    """
+    try:
+        return httpx.Client(verify=context, timeout=httpx.Timeout(REPLY_TIMEOUT_S, connect=10))
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        named = [name for name in PROXIES if os.environ.get(name) or os.environ.get(name.lower())]
+        raise ClawdError(
+            f"the proxy of {' or '.join(named) or 'the environment'} cannot be used: {_plain(error)}",
+            advice="give an HTTP proxy, unset the variable, or name the bot's host in NO_PROXY",
+        ) from error
+
+
+def _plain(error: Exception) -> str:
+    return "SOCKS is not supported" if isinstance(error, ImportError) else str(error)
 
 
 def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:

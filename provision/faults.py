@@ -9,7 +9,7 @@ from provision.runlog import RunLog
 
 
 def unforeseen(error: Exception, log: Path | None) -> ClawdError:
-    """What a person is told of an error that is none of ours: this machine's refusal, or a fault of ours."""
+    """Return the message for an unexpected error: a refusal of this machine, or an internal error."""
     details = f"the details are in {log}" if log else ""
     if isinstance(error, OSError) and error.filename is not None:
         return ClawdError(
@@ -18,7 +18,7 @@ def unforeseen(error: Exception, log: Path | None) -> ClawdError:
                 "; "
             ),
         )
-    return ClawdError(f"a fault of ours ({type(error).__name__}: {error})", advice=details)
+    return ClawdError(f"internal error ({type(error).__name__}: {error})", advice=details)
 
 
 def kept_in_log(error: Exception) -> Path | None:

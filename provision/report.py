@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from provision.journal import Entry
 from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
+from provision.terminal import Differences, View, moves
 from provision.verify import Verification
 
 if TYPE_CHECKING:
@@ -41,13 +41,24 @@ _STYLE = {
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 DIFF_LINES = 40
+NORMAL = View()
 
 
 class TerminalProgress:
-    """A line for the step and a line a host, redrawn in place; plain lines where there is no terminal."""
+    """A line for the step and a line a host, redrawn in place.
 
-    def __init__(self, console: Console) -> None:
+    Where lines cannot be redrawn, one line a step; with `view.verbose` also every operation that changes
+    something. Warnings that `known` has seen are counted, not repeated; `warnings` has all of them.
+    """
+
+    def __init__(
+        self, console: Console, view: View = NORMAL, known: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._console = console
+        self._view = view
+        self._is_new = known
+        self.warnings: list[str] = []
+        self._repeated = 0
         self._live: Live | None = None
         self._step = ""
         self._since = time.monotonic()
@@ -56,7 +67,7 @@ class TerminalProgress:
         self._lock = threading.Lock()
 
     def __enter__(self) -> TerminalProgress:
-        if self._console.is_terminal:
+        if moves(self._console) and not self._view.quiet:
             self._live = Live(
                 console=self._console, get_renderable=self._draw, refresh_per_second=8, transient=True
             )
@@ -80,19 +91,36 @@ class TerminalProgress:
         """A step of the pipeline begins."""
         self._step, self._detail, self._since = STEPS.get(name, name), "", time.monotonic()
         self._hosts.clear()
-        if not self._live:
+        if not self._live and not self._view.quiet:
             self._say(self._step)
 
     def detail(self, message: str, fraction: float | None = None) -> None:
         """How far a longer step is."""
         share = f" {fraction:.0%}" if fraction is not None else ""
         before, self._detail = self._detail, f"{message}{share}"
-        if not self._live and message != before.rsplit(" ", 1)[0] and message != before:
+        if (
+            not self._live
+            and self._view.verbose
+            and message != before.rsplit(" ", 1)[0]
+            and message != before
+        ):
             self._say(f"  {message}")
 
     def warn(self, message: str) -> None:
         """Something to know, which stays on the screen."""
-        self._say(f"warning: {message}")
+        if message in self.warnings:
+            return
+        self.warnings.append(message)
+        if self._is_new(message) or self._view.verbose:
+            self._say(f"warning: {message}")
+        else:
+            self._repeated += 1
+
+    def say_repeated(self) -> None:
+        """Print how many warnings of earlier runs hold still."""
+        if self._repeated and not self._view.quiet:
+            what = "warning still holds" if self._repeated == 1 else "warnings still hold"
+            self._say(f"{self._repeated} earlier {what}: --verbose shows what")
 
     def planning(self, host: str, component: str) -> None:
         """A component is compared with a host."""
@@ -107,7 +135,7 @@ class TerminalProgress:
         _, done, total = self._hosts.get(host, ("", 0, 0))
         text = f"{operation.component}: {operation.name}"
         self._hosts[host] = (text, done + 1, total)
-        if not self._live and operation.changes:
+        if not self._live and self._view.verbose and operation.changes:
             self._say(f"  {host}: {text}")
 
     def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
@@ -135,7 +163,7 @@ class TerminalProgress:
         return Group(Spinner("dots", Text.from_markup(title)), *rows)
 
 
-def show_plan(console: Console, plan: Plan) -> None:
+def show_plan(console: Console, plan: Plan, differences: Differences = "short") -> None:
     """Prints what would change, with the lines of files that would differ."""
     for host in plan.hosts:
         name = f"[bold]{escape(host.host)}[/bold]"
@@ -151,20 +179,26 @@ def show_plan(console: Console, plan: Plan) -> None:
                 console.print(heading)
             mark = "[red]-[/red]" if operation.removes else "[yellow]~[/yellow]"
             console.print(f"    {mark} {escape(operation.name)}", highlight=False)
+            if differences == "none":
+                continue
             for change in operation.files:
-                _show_file(console, change)
+                _show_file(console, change, operation.name, whole=differences == "full")
 
 
-def _show_file(console: Console, change: FileChange) -> None:
+def _show_file(console: Console, change: FileChange, operation: str, *, whole: bool) -> None:
+    """Print what differs; under the name of what changes unless the operation is called by it."""
+    if change.path not in operation:
+        console.print(Text("      " + _CONTROL.sub("", change.path)), soft_wrap=True)
     if change.secret:
         console.print("        [dim]secret, not shown[/dim]")
         return
     lines = [line for line in change.diff if not line.startswith(("---", "+++"))]
-    for line in lines[:DIFF_LINES]:
+    shown = lines if whole else lines[:DIFF_LINES]
+    for line in shown:
         style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "dim")
         console.print(Text("        " + _CONTROL.sub("", line.rstrip("\n")), style=style), soft_wrap=True)
-    if len(lines) > DIFF_LINES:
-        console.print(f"        [dim]… {len(lines) - DIFF_LINES} more lines[/dim]")
+    if len(lines) > len(shown):
+        console.print(f"        [dim]… {len(lines) - len(shown)} more lines: --diff full[/dim]")
 
 
 def show_result(console: Console, result: Result) -> None:
@@ -236,15 +270,17 @@ def _mark(verification: Verification, host: str, component: str, name: str) -> s
     return "[green]✓[/green]" if all(check.passed for check in mine) else "[yellow]○[/yellow]"
 
 
-def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool) -> None:
+def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool, view: View = NORMAL) -> None:
     """Prints the parts that an outcome has; the plan only where it was not shown before."""
     if outcome.plan and not plan_shown:
-        show_plan(console, outcome.plan)
+        show_plan(console, outcome.plan, "none" if view.quiet else view.differences)
     if outcome.result:
         show_result(console, outcome.result)
     if outcome.verification:
         # After a change, what holds is counted; who asked for the checks sees each of them.
-        show_verification(console, outcome.verification, every=outcome.result is None)
+        show_verification(
+            console, outcome.verification, every=view.verbose or (outcome.result is None and not view.quiet)
+        )
     for error in (outcome.unreachable or {}).values():
         console.print(f"not reached: {error}", markup=False, soft_wrap=True)
     if outcome.message:
@@ -265,8 +301,3 @@ def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> No
                 escape(host), entry.time, escape(entry.who), entry.status, escape(names or entry.failure)
             )
     console.print(table)
-
-
-def stderr_console() -> Console:
-    """Where everything but data goes."""
-    return Console(file=sys.stderr, highlight=False)

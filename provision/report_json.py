@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inventory.errors import ClawdError, InventoryError
@@ -10,11 +12,13 @@ if TYPE_CHECKING:
     from provision.pipeline import Outcome
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome; the parts that a command does not have are null."""
+def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
+    """Return an outcome; the parts that a command does not have are null."""
     return {
         "exit": int(outcome.exit),
         "message": outcome.message,
+        "warnings": list(warnings),
+        "log": str(log) if log else None,
         "unreachable": {host: str(error) for host, error in (outcome.unreachable or {}).items()},
         "plan": outcome.plan.to_json() if outcome.plan else None,
         "result": outcome.result.to_json() if outcome.result else None,

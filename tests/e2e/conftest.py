@@ -57,7 +57,9 @@ def deployed(world: World, telegram: Control, feishu: Control) -> World:
     world.inventory()
     world.records["bare"] = world.look("bot2")
     watching = _start_watching(world, "bot1")
-    world.records["interrupted"] = world.interrupted("up", "-i", "e2e", "--yes", at="bot1: base:")
+    world.records["interrupted"] = world.interrupted(
+        "up", "-i", "e2e", "--yes", "--verbose", at="bot1: base:"
+    )
     world.records["first"] = world.run("up", "-i", "e2e", "--yes", "--json")
     world.records["plan after"] = world.run("plan", "-i", "e2e", "--json")
     world.records["second"] = world.run("up", "-i", "e2e", "--yes", "--json")

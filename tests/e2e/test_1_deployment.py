@@ -17,7 +17,7 @@ from tests.e2e.world import World
 def test_ctrl_c_stops_after_the_operation_and_says_so(deployed: World) -> None:
     interrupted = deployed.records["interrupted"]
     assert interrupted.returncode == 130, interrupted.stderr[-3000:]
-    assert "interrupted" in interrupted.stderr
+    assert "interrupted" in interrupted.stdout
     assert "Traceback" not in interrupted.stderr
 
 

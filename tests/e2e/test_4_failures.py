@@ -74,9 +74,9 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(depl
     try:
         done = deployed.run("up", "-i", "e2e", "--yes")
         assert done.returncode in {1, 4}
-        assert "bot1" in done.stderr
-        assert "No space left on device" in done.stderr
-        assert "free disk space on the host" in done.stderr
+        assert "bot1" in done.stdout
+        assert "No space left on device" in done.stdout
+        assert "free disk space on the host" in done.stdout
     finally:
         deployed.on("bot1", "umount /opt/clawd")
     deployed.json("up", "-i", "e2e", "--yes")
@@ -90,7 +90,7 @@ def test_a_configuration_that_its_program_refuses_does_not_go_live(deployed: Wor
     try:
         done = deployed.run("up", "-i", "e2e", "--yes")
         assert done.returncode == 1
-        assert "unknown directive" in done.stderr
+        assert "unknown directive" in done.stdout
         assert deployed.on("bot1", "systemctl is-active nginx").stdout.strip() == "active"
         assert deployed.on("bot1", "nginx -t", check=False).returncode == 0
     finally:

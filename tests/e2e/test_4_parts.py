@@ -78,10 +78,10 @@ def test_a_plan_that_is_declined_changes_nothing(deployed: World) -> None:
             said += os.read(process.stderr.fileno(), 4096).decode()
     assert "changes? [y/N]" in said
     os.write(ours, b"n\n")
-    _, rest = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=30)
     os.close(ours)
     os.close(theirs)
-    assert "nothing was changed" in said + rest
+    assert "nothing was changed" in printed
     assert process.returncode == 2
     assert is_by_hand(deployed, "bot1", BANNER)
     deployed.json("up", "-i", "e2e", "--yes")
@@ -90,7 +90,7 @@ def test_a_plan_that_is_declined_changes_nothing(deployed: World) -> None:
 def test_a_run_that_is_killed_leaves_no_lock_and_the_next_completes(deployed: World) -> None:
     by_hand(deployed, "bot1", NGINX)
     by_hand(deployed, "bot1", BANNER)
-    process = deployed.start("up", "-i", "e2e", "--yes")
+    process = deployed.start("up", "-i", "e2e", "--yes", "--verbose")
     assert process.stderr
     for line in process.stderr:
         if "bot1: hardening: Write" in line:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from provision.plan import HostResult, OperationFailure, PlannedOperation, Result, Status
-from provision.report import TerminalProgress, show_result, show_verification
+from provision.plan import (
+    FileChange,
+    HostPlan,
+    HostResult,
+    OperationFailure,
+    Plan,
+    PlannedOperation,
+    Result,
+    Status,
+)
+from provision.report import TerminalProgress, show_plan, show_result, show_verification
+from provision.terminal import Differences, View
 from provision.verify import Check, Verification
 
 LONG = "the host does not reach its package mirror; check its network, or set `internet: false` " * 2
@@ -67,8 +78,15 @@ def test_after_a_change_checks_are_counted_and_those_that_fail_are_named() -> No
     assert [row[0] for row in rows(screen)[:4]] == ["check", "base", "nginx", "  answers"]
 
 
+class Screen(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def moving() -> tuple[Console, io.StringIO]:
-    screen = io.StringIO()
+    screen = Screen()
     return Console(file=screen, width=100, force_terminal=True, color_system=None), screen
 
 
@@ -120,16 +138,25 @@ def test_brackets_in_what_is_told_are_shown_as_they_are() -> None:
     assert "wheel [/x] of [red]llama[/red]" in screen.getvalue()
 
 
-def test_without_a_terminal_what_changes_is_told_line_by_line() -> None:
+@pytest.mark.parametrize(
+    ("view", "printed"),
+    [
+        (View(), "applying\n"),
+        (View(verbose=True), "applying\n  web: base: Time zone\n  building\n"),
+        (View(quiet=True), ""),
+    ],
+    ids=["normal", "verbose", "quiet"],
+)
+def test_without_a_terminal_progress_is_one_line_a_step(view: View, printed: str) -> None:
     console, screen = plain()
-    with TerminalProgress(console) as progress:
+    with TerminalProgress(console, view) as progress:
         progress.step("apply")
         progress.applying("web", 2)
         progress.operation("web", PlannedOperation("base", "Packages", False))
         progress.operation("web", PlannedOperation("base", "Time zone", True))
         for share in (0.1, 0.2):
             progress.detail("building", share)
-    assert screen.getvalue() == "applying\n  web: base: Time zone\n  building\n"
+    assert screen.getvalue() == printed
 
 
 def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -> None:
@@ -152,3 +179,28 @@ def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -
         assert "✗" not in told
         assert "1/2" in told
         assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in told
+
+
+def test_a_plan_names_what_each_operation_changes() -> None:
+    """Operations on several things have one name; each thing has its own."""
+    removed = tuple(FileChange(f"/etc/clawd/secrets/{name}", ("removed",), False) for name in ("a", "b"))
+    sysctl = FileChange("sysctl net.ipv4.tcp_keepalive_time", ("7200 → 300",), False)
+    operations = (
+        PlannedOperation("runtime", "Clear /etc/clawd/secrets", True, files=removed),
+        PlannedOperation("hardening", "Kernel settings", True, files=(sysctl,)),
+    )
+    console, screen = plain()
+    show_plan(console, Plan((HostPlan("one", operations),)))
+    printed = screen.getvalue()
+    for name in ("/etc/clawd/secrets/a", "/etc/clawd/secrets/b", "net.ipv4.tcp_keepalive_time"):
+        assert printed.count(name) == 1
+
+
+@pytest.mark.parametrize(("differences", "lines"), [("none", 0), ("short", 40), ("full", 60)])
+def test_differences_are_shown_as_asked(differences: Differences, lines: int) -> None:
+    change = FileChange("/etc/x", tuple(f"+line {number}" for number in range(60)), False)
+    console, screen = plain()
+    operations = (PlannedOperation("base", "/etc/x", True, files=(change,)),)
+    show_plan(console, Plan((HostPlan("one", operations),)), differences)
+    assert screen.getvalue().count("+line") == lines
+    assert ("20 more lines: --diff full" in screen.getvalue()) is (differences == "short")

@@ -1,0 +1,70 @@
+"""What a shell offers after Tab: inventories, their hosts, components.
+
+It reads files; it runs no command of an inventory and decrypts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from inventory.errors import ClawdError
+from inventory.find import find, inventories
+
+LARGEST = 1 << 20
+"""Bytes of an inventory that is read while somebody waits for a completion."""
+
+
+def complete_inventory(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of inventories; a word with a slash or a dot is completed as a path by the shell."""
+    if "/" in incomplete or incomplete.startswith("."):
+        return [CompletionItem(incomplete, type="file")]
+    try:
+        names = inventories()
+    except OSError:
+        return []
+    fitting = sorted(name for name in names if _fits(name, incomplete))
+    return [CompletionItem(name, help=str(names[name])) for name in fitting]
+
+
+def complete_host(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the hosts of the inventory that stands earlier on the line."""
+    chosen = context.params.get("inventory_name")
+    return _listed(_hosts(str(chosen)) if chosen else (), incomplete)
+
+
+def complete_component(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the components that can be selected."""
+    from deploys.registry import COMPONENTS
+
+    return _listed((component.name for component in COMPONENTS), incomplete)
+
+
+def _listed(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Return the names that fit the part after the last comma, each with what stands before it."""
+    before, comma, last = incomplete.rpartition(",")
+    taken = set(before.split(","))
+    return [
+        CompletionItem(f"{before}{comma}{name}") for name in names if _fits(name, last) and name not in taken
+    ]
+
+
+def _hosts(inventory: str) -> tuple[str, ...]:
+    try:
+        file = find(inventory)
+        if file.stat().st_size > LARGEST:
+            return ()
+        # Tags such as !cmd stay what they are: nothing is run for a completion.
+        declared = YAML(typ="rt").load(Path(file))
+        return tuple(str(name) for name in declared["hosts"])
+    except (ClawdError, YAMLError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ()
+
+
+def _fits(name: str, incomplete: str) -> bool:
+    return name.startswith(incomplete)

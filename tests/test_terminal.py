@@ -1,0 +1,190 @@
+"""What the command line prints where: pipes, full disks, closed streams, shells that ask for completions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_cli import ROOT, inventory
+
+AGE = "age1" + "q" * 58
+
+
+def run(*words: str | bytes, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "JWT_SECRET": "x" * 40, **options.pop("environment", {})}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    command = [sys.executable, ROOT / "cli.py", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, timeout=60, check=False, **options)
+
+
+def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what an error printed, which is no traceback and no internal error."""
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    assert "internal error" not in said
+    assert "Exception ignored" not in said
+    return said
+
+
+def test_a_full_standard_output_is_an_error_with_a_reason() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = run("inventory", "schema", stdout=full)
+    assert "standard output cannot be written: No space left on device" in one_sentence(done)
+
+
+def test_a_reader_that_ends_early_is_an_error_with_a_reason() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = run("inventory", "schema", stdout=pipe)
+    assert "the program that read it has ended" in one_sentence(done)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_stream_does_no_harm(closed: str) -> None:
+    words = f"{sys.executable} {ROOT}/cli.py inventory schema {closed}"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_secret_that_is_not_utf_8_is_refused_with_the_place() -> None:
+    done = run("inventory", "encrypt", "--recipient", AGE, input=b"pass\xe9word")
+    assert "standard input cannot be read: byte 5 is not UTF-8" in one_sentence(done)
+
+
+@pytest.mark.parametrize("words", [("chat", "-i", "prod", "-m", b"caf\xe9"), ("plan", "-i", b"caf\xe9")])
+def test_an_argument_that_is_not_utf_8_is_refused(words: tuple[str | bytes, ...], tmp_path: Path) -> None:
+    inventory(tmp_path)
+    assert "is not UTF-8" in one_sentence(run(*words, cwd=tmp_path))
+
+
+def test_an_inventory_that_is_not_utf_8_is_a_mistake_with_its_place(tmp_path: Path) -> None:
+    file = inventory(tmp_path)
+    file.write_bytes(file.read_bytes() + b"# caf\xe9\n")
+    assert "prod.yml:7:" in one_sentence(run("plan", "-i", "prod", cwd=tmp_path))
+
+
+def test_a_terminal_without_utf_8_gets_replacements(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = run("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
+    assert "cannot be reached" in one_sentence(done)
+
+
+CONSOLE = """hosts:
+  one: {address: 127.0.0.1, roles: [nginx, runtime]}
+models:
+  default: {engine: openai-compatible, endpoint: "https://models.example.com/v1"}
+tls: {mode: acme, acme: {email: ops@example.com}, names: [bot.example.com]}
+channels:
+  console: {jwt_secret: !env JWT_SECRET}
+"""
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [("socks5://127.0.0.1:1080", "SOCKS is not supported"), ("nonsense://x", "cannot be used")],
+)
+def test_a_proxy_that_chat_cannot_use_is_named(proxy: str, said: str, tmp_path: Path) -> None:
+    inventory(tmp_path, CONSOLE)
+    done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={"ALL_PROXY": proxy})
+    printed = one_sentence(done)
+    assert "the proxy of ALL_PROXY cannot be used" in printed
+    assert said in printed
+
+
+def test_plain_pyinfra_names_the_field_of_data_that_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "hosts.py").write_text('hosts = [("@local", {"base": {"time_zone": 5, "pakages": []}})]\n')
+    pyinfra = Path(sys.executable).with_name("pyinfra")
+    command = [pyinfra, "-y", "--dry", "hosts.py", "deploys.base.deploy.apply"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    printed = one_sentence(done)
+    assert "host @local: base.time_zone: Input should be a valid string" in printed
+    assert "host @local: base.pakages: Extra inputs are not permitted" in printed
+
+
+def test_every_run_says_where_its_log_is(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    done = run("plan", "-i", "prod", cwd=tmp_path, environment=state)
+    (log,) = (tmp_path / "state").rglob("*.log")
+    assert done.stderr.decode().endswith(f"log: {log}\n")
+    quiet = run("plan", "-i", "prod", "--quiet", cwd=tmp_path, environment=state)
+    assert b"log:" not in quiet.stderr
+    assert b"cannot be reached" in quiet.stderr
+
+
+def test_in_a_pipe_there_are_no_control_codes_and_no_wrapped_lines(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    environment = {"FORCE_COLOR": "1", "COLUMNS": "20", "TERM": "xterm"}
+    done = run("plan", "-i", "prod", cwd=tmp_path, environment=environment)
+    said = done.stderr.decode()
+    for code in ("\r", "\x1b[2K", "\x1b[1A", "\x1b[?25l"):
+        assert code not in said, "lines are redrawn in a pipe"
+    assert said.splitlines()[0] == "connecting"
+    assert any("one (root@127.0.0.1:9)" in line and "cannot be reached" in line for line in said.splitlines())
+
+
+# Completions
+
+
+def completions(line: str, cwd: Path) -> list[str]:
+    """Return what bash is offered at the end of `line`."""
+    words = line.split(" ")
+    environment = {
+        "_CLAWD_PROVISION_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    program = Path(sys.executable).with_name("clawd-provision")
+    done = subprocess.run(
+        [program], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    return [offered.partition(",")[2] for offered in done.stdout.splitlines() if offered]
+
+
+def test_a_shell_completes_inventories_hosts_and_components(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    inventory(tmp_path, f"hosts: {{web1: {{}}, web2: {{}}, db: {{password: !cmd touch {ran}}}}}\n")
+    assert completions("clawd-provision plan -i ", tmp_path) == ["prod"]
+    assert completions("clawd-provision plan -i prod --limit we", tmp_path) == ["web1", "web2"]
+    assert completions("clawd-provision plan -i prod --limit web1,", tmp_path) == ["web1,web2", "web1,db"]
+    assert completions("clawd-provision plan --tags ngi", tmp_path) == ["nginx"]
+    assert "verify" in completions("clawd-provision ve", tmp_path)
+    assert not ran.exists(), "a completion ran a command of the inventory"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hosts: [", "hosts: 5", "[" * 5000, "hosts: !!python/object:os.system {}"]
+)
+def test_an_inventory_that_cannot_be_read_completes_nothing(text: str, tmp_path: Path) -> None:
+    inventory(tmp_path, text or "\n")
+    assert completions("clawd-provision plan -i prod --limit ", tmp_path) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_completions_is_printed(shell: str) -> None:
+    done = run("completion", shell)
+    assert done.returncode == 0
+    assert b"_CLAWD_PROVISION_COMPLETE" in done.stdout
+
+
+def test_json_has_the_log_and_no_progress_on_standard_output(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["exit"] == 1
