@@ -254,6 +254,7 @@ def check(inventory_name: str) -> None:
     loaded = loaded_from(inventory_name)
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
+    show_overrides(loaded)
     hosts = loaded.inventory.hosts
     show_capacity(stdout_console(), [capacity.capacity_of(loaded.inventory, host) for host in hosts])
     capacity.refuse(loaded.inventory, hosts)
@@ -379,6 +380,26 @@ def loaded_from(name: str) -> Loaded:
     from inventory.load import load
 
     return load(find(name), more=RULES)
+
+
+def show_overrides(loaded: Loaded) -> None:
+    """Prints which of the user's templates take the place of ours. Raises `ClawdError` where one cannot."""
+    from deploys.ops.templates import HINT, overrides
+    from provision.supply import override_folder
+
+    folder = override_folder(loaded)
+    found = overrides(folder)
+    for item in found:
+        if item.replaces:
+            click.echo(f"template {folder}/{item.name} takes the place of the program's own")
+        elif item.idle:
+            hint = (
+                f"did you mean {item.nearest}?" if item.nearest else "remove it, or include it from another"
+            )
+            click.echo(f"template {folder}/{item.name} is read by nothing: {hint}", err=True)
+    problems = [item.problem for item in found if item.problem and not item.idle]
+    if problems:
+        raise ClawdError("\n".join(problems), advice=HINT)
 
 
 def asking(screen: TerminalProgress, yes: bool, options: Mapping[str, Any]) -> Callable[[Plan], bool]:

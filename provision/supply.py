@@ -64,7 +64,7 @@ def gather(
             state_folder=loaded.state_folder,
             release=built.get(host),
             model=model if needs[host] & NEED_MODEL else None,
-            template_overrides=_overrides(loaded),
+            template_overrides=override_folder(loaded),
         )
         for host in assignments
     }
@@ -142,7 +142,7 @@ def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Reposi
     return Repository(repository_uri(settings, machine), settings.key)
 
 
-def _overrides(loaded: Loaded) -> Path | None:
+def override_folder(loaded: Loaded) -> Path | None:
     """The user's own templates: `templates/` beside `inventory/`."""
     folder = loaded.folder.parent / "templates"
     return folder if folder.is_dir() else None

@@ -132,6 +132,22 @@ def test_check_shows_what_every_host_gets(tmp_path: Path) -> None:
     assert done.stdout.startswith("one: base, hardening, firewall, tls")
 
 
+def test_check_lists_templates_that_take_the_place_of_ours(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    own = tmp_path / "templates" / "nginx"
+    own.mkdir(parents=True)
+    (own / "nginx.conf").write_text("{{ max_body }}")
+    (own / "ngnix.conf").write_text("")
+    done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 0, done.stderr
+    assert f"template {own}/nginx.conf takes the place of the program's own" in done.stdout
+    assert f"template {own}/ngnix.conf is read by nothing: did you mean nginx/nginx.conf?" in done.stderr
+    (own / "nginx.conf").write_text("\n{% if %}")
+    done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 1
+    assert f"{own}/nginx.conf:2: the template cannot be read" in done.stderr
+
+
 def test_the_schema_is_json() -> None:
     done = cli("inventory", "schema")
     assert json.loads(done.stdout)["properties"]["hosts"]

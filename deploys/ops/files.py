@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
@@ -15,9 +14,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
 from deploys.ops.facts import OwnersFact, PathFact, PathState
 from deploys.ops.shell import RECEIVE, framed, script
+from deploys.ops.templates import TEMPLATES, rendered
 from deploys.settings import supplies
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+__all__ = ["TEMPLATES", "rendered"]
 
 
 def put(
@@ -52,18 +52,6 @@ def render(src: str, values: Mapping[str, Any], overrides: Path | None = None) -
     """`templates/<src>` with `values`; the user's own folder of templates wins. Raises on a missing value."""
     own = overrides or supplies().template_overrides
     return rendered(src, values, (*((own,) if own else ()), TEMPLATES))
-
-
-def rendered(src: str, values: Mapping[str, Any], folders: tuple[Path, ...] = (TEMPLATES,)) -> str:
-    """The first `<folder>/<src>` rendered with `values`. Pure but for reading the template."""
-    environment = Environment(  # noqa: S701 - configuration files, not HTML
-        loader=FileSystemLoader([str(folder) for folder in folders]),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(src).render(**values)
 
 
 def directory(
