@@ -82,7 +82,7 @@ def batcher_ask(model: LlamaModel, batcher: Batcher) -> Ask:
 
     def ask(number: int) -> int:
         prompt = model.tokenize(
-            template.render([Message("system", SYSTEM), Message("user", question(number))])
+            *template.render([Message("system", SYSTEM), Message("user", question(number))])
         )
         events: queue.Queue[Event] = queue.Queue()
         batcher.submit(Job(prompt, ANSWER_TOKENS, Sampling(temperature=0)), events.put)

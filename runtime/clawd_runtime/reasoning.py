@@ -24,6 +24,8 @@ TAGS: dict[str, str] = {
     "<thought>": "</thought>",
     "<reasoning>": "</reasoning>",
     "<seed:think>": "</seed:think>",
+    "<mm:think>": "</mm:think>",
+    "<think:opensource>": "</think:opensource>",
     "<longcat_think>": "</longcat_think>",
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
@@ -34,6 +36,9 @@ TAGS: dict[str, str] = {
     "<unused94>thought": "<unused95>",
 }
 """Opening and closing tags, compared without regard to case."""
+
+CLOSING_MARK = "</think>"
+"""The mark that is understood most widely."""
 
 _SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite; at the beginning only
 _STARTING = {sentence.lower() for sentence in _SENTENCES}
@@ -85,9 +90,9 @@ class _Markers:
         return next((size for size in range(longest, 0, -1) if text[-size:].lower() in self._beginnings), 0)
 
 
-_IN_ANSWER = _Markers([
-    *_PAIRS, *_CLOSINGS, *_WRAPPERS, *_WRAPPERS.values(), *_HARMONY, _STRIPPED_FINAL
-])  # fmt: skip
+_EVERYWHERE = {*_PAIRS, *_CLOSINGS, *_WRAPPERS, *_WRAPPERS.values(), *_HARMONY, _STRIPPED_FINAL}
+_AT_START = _Markers(_EVERYWHERE)
+_IN_ANSWER = _Markers(_EVERYWHERE - _STARTING)
 _IN_CHANNEL = _Markers(_HARMONY)
 _IN_STRIPPED = _Markers([_STRIPPED_FINAL])
 _IN_TAGS = {closing: _Markers([closing]) for closing in _PAIRS.values()}
@@ -116,7 +121,7 @@ class ReasoningSplitter:
 
     def __init__(self, prompt_end: str = "") -> None:
         self._mode: Literal["answer", "stray", "reasoning", "header"] = "answer"
-        self._markers = _IN_ANSWER
+        self._markers = _IN_CHANNEL  # of the reasoning
         self._rest = ""  # not decided yet
         self._reset()
         if prompt_end:
@@ -190,10 +195,10 @@ class ReasoningSplitter:
                 self._rest = text[len(_STRIPPED_START) :]
                 self._think_until(_IN_STRIPPED)
                 return True
-        found = self._markers.find(self._rest)
+        markers = _AT_START if self._answer_begins and not self._blocks else _IN_ANSWER
+        found = markers.find(self._rest)
         if found is None:
-            keep = self._markers.unfinished(self._rest)
-            certain = len(self._rest) - keep
+            certain = len(self._rest) - markers.unfinished(self._rest)
             self._say(self._rest[:certain])
             self._rest = self._rest[certain:]
             return False
@@ -227,7 +232,7 @@ class ReasoningSplitter:
             return True
         if marker in _HARMONY:
             return True
-        if marker in _PAIRS and (marker not in _STARTING or (self._answer_begins and not self._blocks)):
+        if marker in _PAIRS and (marker not in _STARTING or not self._last):
             self._think_until(_IN_TAGS[_PAIRS[marker]])
             return True
         return False
@@ -277,7 +282,7 @@ class ReasoningSplitter:
     # --- changes of mode --------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        self._mode, self._markers = "answer", _IN_ANSWER
+        self._mode = "answer"
         self._space, self._answer_begins, self._line, self._last = "", True, "", ""
 
     def _think_until(self, markers: _Markers) -> None:

@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clawd_runtime.engine.metrics import CONTENT_TYPE
-from clawd_runtime.engine.protocol import Envelope, error_body, parse_chat_request
+from clawd_runtime.engine.protocol import Envelope, error_body
+from clawd_runtime.engine.requests import parse_chat_request
 from clawd_runtime.engine.service import Answer, Engine
 from clawd_runtime.engine.values import Delta, Failed, Finished
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
+from clawd_runtime.reasoning import CLOSING_MARK
 
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
 
@@ -31,6 +33,7 @@ def create_app(engine: Engine) -> Starlette:
         routes=[
             Route("/v1/chat/completions", _chat_completions, methods=["POST"]),
             Route("/v1/models", _models),
+            Route("/v1/models/{name:path}", _model),
             Route("/health", _health),
             Route("/metrics", _metrics),
         ],
@@ -41,6 +44,7 @@ def create_app(engine: Engine) -> Starlette:
             Exception: _unexpected,
         },
     )
+    app.router.redirect_slashes = False
     app.state.engine = engine
     return app
 
@@ -48,11 +52,14 @@ def create_app(engine: Engine) -> Starlette:
 async def _chat_completions(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     try:
+        _check_content_type(request)
         chat = parse_chat_request(await _body(request))
         answer = await engine.answer(chat)
     except RequestError:
         engine.metrics.requests.labels("refused").inc()
         raise
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_GONE)
     envelope = Envelope(engine.settings.model_name)
     if chat.stream:
         return _AnswerStream(answer, envelope, include_usage=chat.include_usage())
@@ -60,6 +67,19 @@ async def _chat_completions(request: Request) -> Response:
         return await _whole(request, answer, envelope)
     finally:
         answer.cancel()
+
+
+def _check_content_type(request: Request) -> None:
+    """Refuse what is declared to be something else than JSON in UTF-8."""
+    declared = request.headers.get("content-type", "application/json").lower()
+    kind, _, parameters = declared.partition(";")
+    name, _, charset = parameters.strip().partition("=")
+    if kind.strip() != "application/json" or (
+        name == "charset" and charset.strip('"') not in ("utf-8", "utf8")
+    ):
+        raise RequestError(f"the content type must be application/json, not {declared[:80]!r}", status=415)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("the body must not be compressed: content-encoding is not supported", status=415)
 
 
 async def _body(request: Request) -> bytes:
@@ -79,21 +99,26 @@ async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Respon
         await asyncio.wait({collecting, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             return Response(status_code=_CLIENT_GONE)
-        text, end = collecting.result()
-        return JSONResponse(envelope.completion(text, end.reason, end.usage))
+        reasoning, text, end = collecting.result()
+        return JSONResponse(envelope.completion(text, end.reason, end.usage, reasoning))
     finally:
         collecting.cancel()
         watching.cancel()
 
 
-async def _collect(answer: Answer) -> tuple[str, Finished]:
+async def _collect(answer: Answer) -> tuple[str, str, Finished]:
+    """The reasoning, the text, and how it ended."""
+    reasoning: list[str] = []
     texts: list[str] = []
     async for event in answer:
         match event:
-            case Delta(text):
+            case Delta(text, thought, restarts):
+                reasoning.append(thought)
+                if restarts:
+                    texts.clear()
                 texts.append(text)
             case Finished():
-                return "".join(texts), event
+                return "".join(reasoning), "".join(texts), event
             case Failed(fault):
                 raise fault
     raise EngineError("the answer ended without a result")
@@ -128,8 +153,8 @@ async def _stream(answer: Answer, envelope: Envelope, *, include_usage: bool) ->
     yield _event(envelope.chunk({"role": "assistant", "content": ""}) | unused)
     async for event in answer:
         match event:
-            case Delta(text):
-                yield _event(envelope.chunk({"content": text}) | unused)
+            case Delta() as delta:
+                yield _event(envelope.chunk(_delta(delta)) | unused)
             case Finished(reason, usage):
                 yield _event(envelope.chunk({}, reason) | unused)
                 if include_usage:
@@ -139,20 +164,39 @@ async def _stream(answer: Answer, envelope: Envelope, *, include_usage: bool) ->
                 yield _event(error_body(fault))
 
 
+def _delta(delta: Delta) -> dict[str, str]:
+    """The delta of a chunk.
+
+    What was sent cannot be taken back: where the reasoning had no opening mark, its closing one is passed on.
+    """
+    if delta.restarts:
+        return {"content": f"\n{CLOSING_MARK}\n\n{delta.text}"}
+    fields = {"reasoning_content": delta.reasoning, "content": delta.text}
+    return {name: text for name, text in fields.items() if text}
+
+
 def _event(body: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
 async def _models(request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_description(request.app.state.engine)]})
+
+
+async def _model(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    model = {
+    engine.check_name(request.path_params["name"])
+    return JSONResponse(_description(engine))
+
+
+def _description(engine: Engine) -> dict[str, Any]:
+    return {
         "id": engine.settings.model_name,
         "object": "model",
         "created": engine.created,
         "owned_by": "clawd",
         "context_size": engine.settings.context_size,
     }
-    return JSONResponse({"object": "list", "data": [model]})
 
 
 async def _health(request: Request) -> Response:

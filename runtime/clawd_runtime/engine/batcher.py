@@ -250,13 +250,14 @@ class Batcher:
 
     def _write(self, run: Sequence) -> None:
         token = self._computer.draw(run.seq)
-        text, reason = run.write(token, self._computer.piece(token), ends=self._computer.ends_answer(token))
+        splits, reason = run.write(token, self._computer.piece(token), ends=self._computer.ends_answer(token))
         if run.first_token is None:
             run.first_token = time.monotonic()
             self._metrics.prefill_seconds.observe(run.first_token - run.placed)
         self._metrics.completion_tokens.inc()
-        if text:
-            _emit(run.ticket, Delta(text))
+        for split in splits:
+            if split.answer or split.reasoning or split.restarts:
+                _emit(run.ticket, Delta(split.answer, split.reasoning, split.restarts))
         if reason is not None:
             self._metrics.decode_seconds.observe(time.monotonic() - run.first_token)
             self._metrics.requests.labels(reason).inc()

@@ -60,7 +60,7 @@ class Computer(Protocol):
         """Make `target` hold the first `count` tokens of `source`; how many it then holds (or none)."""
 
     def piece(self, token: int) -> bytes:
-        """The bytes of `token`; none for a control token."""
+        """The bytes of `token`; none for a control token, unless it is to be written out."""
 
     def ends_answer(self, token: int) -> bool:
         """Whether `token` is one with which the model ends its turn."""
@@ -69,8 +69,8 @@ class Computer(Protocol):
 class ChatModel(Computer, Protocol):
     """A computer that also turns text into tokens and knows its chat template."""
 
-    def tokenize(self, prompt: str) -> tuple[int, ...]:
-        """The tokens of a rendered prompt. May be called from any thread."""
+    def tokenize(self, *pieces: str) -> tuple[int, ...]:
+        """The tokens of a prompt; across its pieces none is recognised. May be called from any thread."""
 
     @property
     def chat_template(self) -> str:
@@ -88,8 +88,22 @@ class ChatModel(Computer, Protocol):
     def eos(self) -> str:
         """The text of the token with which texts end; empty when there is none."""
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are."""
+
+    @property
+    def longest_token(self) -> int:
+        """The length of the longest token's text, in bytes."""
+
     def control_texts(self) -> Iterable[str]:
         """The texts of all control tokens."""
+
+    def added_texts(self) -> Iterable[str]:
+        """The texts of all tokens that are recognised whole, as control tokens are, but can be read."""
+
+    def write_out(self, texts: Iterable[str]) -> None:
+        """Let `piece` give the text of these control tokens, too."""
 
     def close(self) -> None:
         """Give back all memory; the model must not be used afterwards."""

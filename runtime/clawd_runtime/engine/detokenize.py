@@ -1,7 +1,7 @@
 """From the bytes of tokens to text that can be shown at once.
 
-A token may be a part of a character, and a stop string may come in pieces: text is held back until it is
-certain that it belongs to the answer. The result does not depend on how the bytes were cut.
+A token may be a part of a character, and a stop string or a mark of reasoning may come in pieces: text is
+held back until it is certain what it belongs to. The result does not depend on how the bytes were cut.
 """
 
 from __future__ import annotations
@@ -9,39 +9,58 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from clawd_runtime.reasoning import ReasoningSplitter, Split
+
 
 class TextStream:
     """The text of one answer, fed with the bytes of its tokens.
 
-    The answer ends before the stop string that is complete first (of several, the longest). Bytes that are
-    no UTF-8 become U+FFFD; a character that is still incomplete at the end is left out.
+    The answer ends before the stop string that is complete first (of several, the longest); those in the
+    reasoning do not count. `opening` is what the prompt ends with. Bytes that are no UTF-8 become U+FFFD; a
+    character that is still incomplete at the end is left out.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
-        self._stop = tuple(stop)
+    def __init__(self, stop: Sequence[str] = (), opening: str = "") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._splitter = ReasoningSplitter(opening)
+        self._stop = tuple(stop)
         self._held = ""
         self.stopped = False
 
-    def feed(self, piece: bytes) -> str:
+    @property
+    def reasoning(self) -> bool:
+        """Whether the text that comes next is reasoning, as far as is known."""
+        return self._splitter.reasoning
+
+    def feed(self, piece: bytes) -> Split:
         """The text that is now certain; `stopped` then says whether a stop string has ended the answer."""
         if self.stopped:
-            return ""
-        self._held += self._decoder.decode(piece)
+            return Split()
+        return self._before_stop(self._splitter.feed(self._decoder.decode(piece)))
+
+    def finish(self) -> Split:
+        """What was held back for a mark or a stop string that never came."""
+        if self.stopped:
+            return Split()
+        split = self._before_stop(self._splitter.finish())
+        rest, self._held = self._held, ""
+        return Split(split.reasoning, split.answer + rest, split.restarts)
+
+    def _before_stop(self, split: Split) -> Split:
+        if not self._stop:
+            return split
+        if split.restarts:
+            self._held = ""
+        self._held += split.answer
         end = self._stop_start()
         if end is not None:
             self.stopped = True
-            text, self._held = self._held[:end], ""
-            return text
-        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
-        certain = len(self._held) - keep
-        text, self._held = self._held[:certain], self._held[certain:]
-        return text
-
-    def finish(self) -> str:
-        """What was held back for a stop string that never came."""
-        text, self._held = self._held, ""
-        return text
+            certain, rest = end, ""
+        else:
+            certain = len(self._held) - max(_overlap(self._held, stop) for stop in self._stop)
+            rest = self._held[certain:]
+        text, self._held = self._held[:certain], rest
+        return Split(split.reasoning, text, split.restarts)
 
     def _stop_start(self) -> int | None:
         found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]

@@ -30,6 +30,9 @@ _PENALISED_TOKENS = 4096
 # Below this temperature the likeliest token is drawn anyway, and scores divided by it leave a float's range.
 _COLDEST = 1e-4
 
+# Before a text, it shows how a tokenizer begins one; no token reaches across it.
+_LINE_BREAK = "\n"
+
 _RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
 
 
@@ -106,6 +109,9 @@ class LlamaModel:
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         self._batch: Any = llama_cpp.llama_batch_init(self.capacity, 0, 1)
         self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
+        self.longest_token = max(
+            len(self._read_piece(token, special=True)) for token in range(self.vocabulary_size)
+        )
         self._samplers: dict[int, Any] = {}
         self._rows: dict[int, int] = {}
         self._pieces: dict[int, bytes] = {}
@@ -208,21 +214,35 @@ class LlamaModel:
 
     # --- text --------------------------------------------------------------------------------------
 
-    def tokenize(self, prompt: str) -> tuple[int, ...]:
+    def tokenize(self, *pieces: str) -> tuple[int, ...]:
         """The tokens of a rendered prompt, control tokens recognised, the beginning token not doubled.
 
-        May be called from any thread.
+        Across two pieces no token is recognised. May be called from any thread.
         """
-        text = prompt.encode()
-        room = len(text) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocabulary, text, len(text), tokens, room, False, True)
-        if count < 0:
-            raise EngineError(f"llama_tokenize wants {-count} tokens for {len(text)} bytes")
+        tokens = [token for index, piece in enumerate(pieces) for token in self._tokens(piece, index > 0)]
         first = llama_cpp.llama_vocab_bos(self._vocabulary)
-        if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) and (count == 0 or tokens[0] != first):
-            return (first, *tokens[:count])
-        return tuple(tokens[:count])
+        if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) and tokens[:1] != [first]:
+            tokens.insert(0, first)
+        return tuple(tokens)
+
+    def _tokens(self, text: str, goes_on: bool) -> list[int]:
+        """The tokens of a piece; where it `goes_on`, without the space some tokenizers begin a text with."""
+        if not goes_on:
+            return self._read_text(text)
+        tokens, begun = self._read_text(_LINE_BREAK + text), self._read_text(_LINE_BREAK)
+        return tokens[len(begun) :] if tokens[: len(begun)] == begun else self._read_text(text)
+
+    def _read_text(self, text: str) -> list[int]:
+        encoded = text.encode()
+        room = len(encoded) + 8
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            count = llama_cpp.llama_tokenize(
+                self._vocabulary, encoded, len(encoded), tokens, room, False, True
+            )
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
 
     @property
     def chat_template(self) -> str:
@@ -251,8 +271,22 @@ class LlamaModel:
 
     def control_texts(self) -> Iterable[str]:
         """The texts of all control tokens."""
+        return self._texts_of(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
+
+    def added_texts(self) -> Iterable[str]:
+        """The texts of all tokens that are recognised whole, as control tokens are, but can be read."""
+        return self._texts_of(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def write_out(self, texts: Iterable[str]) -> None:
+        """Let `piece` give the text of these control tokens, too."""
+        for text in texts:
+            tokens = self._read_text(text)
+            if len(tokens) == 1 and llama_cpp.llama_vocab_is_control(self._vocabulary, tokens[0]):
+                self._pieces[tokens[0]] = text.encode()
+
+    def _texts_of(self, attributes: int) -> Iterator[str]:
         for token in range(self.vocabulary_size):
-            if llama_cpp.llama_vocab_is_control(self._vocabulary, token):
+            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token) & attributes:
                 yield self._special_text(token)
 
     def _special_text(self, token: int) -> str:

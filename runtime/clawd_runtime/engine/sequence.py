@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from clawd_runtime.engine.detokenize import TextStream
 from clawd_runtime.engine.schedule import Wanting
 from clawd_runtime.engine.values import Event, FinishReason, Job, Usage
+from clawd_runtime.reasoning import Split
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +38,12 @@ class Sequence:
     placed: float
     todo: tuple[int, ...]
     written: int = 0
+    reasoned: int = 0
     first_token: float | None = None
     text: TextStream = field(init=False)
 
     def __post_init__(self) -> None:
-        self.text = TextStream(self.ticket.job.stop)
+        self.text = TextStream(self.ticket.job.stop, self.ticket.job.opening)
 
     def wanting(self) -> Wanting:
         """What it asks of the next step."""
@@ -52,19 +54,29 @@ class Sequence:
         taken, self.todo = self.todo[:count], self.todo[count:]
         return taken
 
-    def write(self, token: int, piece: bytes, *, ends: bool) -> tuple[str, FinishReason | None]:
+    def write(self, token: int, piece: bytes, *, ends: bool) -> tuple[tuple[Split, ...], FinishReason | None]:
         """Take in a drawn token: the text that is now certain, and why the answer ends if it does."""
         self.written += 1
         self.todo = (token,)
         if ends:
-            return self.text.finish(), "stop"
-        text = self.text.feed(piece)
+            return (self._counted(self.text.finish),), "stop"
+        split = self._counted(lambda: self.text.feed(piece))
         if self.text.stopped:
-            return text, "stop"
+            return (split,), "stop"
         if self.written >= self.ticket.job.max_tokens:
-            return text + self.text.finish(), "length"
-        return text, None
+            rest = self.text.finish()
+            return (split, rest), "stop" if self.text.stopped else "length"
+        return (split,), None
+
+    def _counted(self, read: Callable[[], Split]) -> Split:
+        """Count the token that `read` takes in as reasoning if it is a part of it, its marks included."""
+        before = self.text.reasoning
+        split = read()
+        self.reasoned += before or self.text.reasoning
+        if split.restarts:
+            self.reasoned = self.written
+        return split
 
     def usage(self) -> Usage:
         """What the answer has cost so far."""
-        return Usage(prompt=len(self.ticket.job.prompt), reused=self.reused, completion=self.written)
+        return Usage(len(self.ticket.job.prompt), self.reused, self.written, self.reasoned)

@@ -12,7 +12,7 @@ from clawd_runtime.engine.batcher import Batcher
 from clawd_runtime.engine.computer import ChatModel, Opened
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.model import open_model
-from clawd_runtime.engine.protocol import ChatRequest
+from clawd_runtime.engine.requests import ChatRequest
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.template import ChatTemplate
 from clawd_runtime.engine.values import Event, Failed, Finished, Job
@@ -94,8 +94,13 @@ class Engine:
         opened = self._open_model(settings)
         model = opened.model
         template = ChatTemplate(
-            model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts()
+            model.chat_template,
+            bos=model.bos,
+            eos=model.eos,
+            control=model.control_texts(),
+            added=model.added_texts(),
         )
+        model.write_out(template.reasoning_marks)
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()
         self._loaded = Loaded(model, template, batcher)
@@ -126,6 +131,20 @@ class Engine:
         """Whether a loaded model has made no progress for `seconds` though there is work."""
         return self._loaded is not None and self._loaded.batcher.stalled(seconds)
 
+    def check_name(self, model: str) -> None:
+        """Nothing, when `model` is the name of the model served.
+
+        Raises:
+            RequestError: status 404; it is another's.
+        """
+        if model != self.settings.model_name:
+            raise RequestError(
+                f"there is no model {model[:100]!r}; this engine serves {self.settings.model_name!r}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+
     async def answer(self, request: ChatRequest) -> Answer:
         """Accept `request` and begin to compute.
 
@@ -139,22 +158,64 @@ class Engine:
     def _serving(self, request: ChatRequest) -> Loaded:
         if self._loaded is None:
             raise NotReadyError("the model is still being loaded")
-        if request.model != self.settings.model_name:
-            raise RequestError(
-                f"there is no model {request.model!r}; this engine serves {self.settings.model_name!r}",
-                status=404,
-                code="model_not_found",
-                param="model",
-            )
+        self.check_name(request.model)
         return self._loaded
 
     def _job(self, loaded: Loaded, request: ChatRequest) -> Job:
         """The job that `request` means. Without a limit of its own an answer may fill the context."""
-        messages = [message.message() for message in request.messages]
-        prompt = loaded.model.tokenize(loaded.template.render(messages))
+        model, template = loaded.model, loaded.template
+        sampling = request.sampling()
+        foreign = [token for token, _ in sampling.logit_bias if token >= model.vocabulary_size]
+        if foreign:
+            raise RequestError(
+                f"logit_bias: the model has no token {foreign[0]}, only {model.vocabulary_size}",
+                param="logit_bias",
+            )
+        options = thinking_options(request, template)
+        pieces = template.render(request.conversation(), options)
+        size, longest = sum(map(len, pieces)), self.settings.context_size * model.longest_token
+        if size > longest:
+            # No tokenizer makes this fit, and to try would take long.
+            raise RequestError(
+                f"messages: {size} characters do not fit the context of {self.settings.context_size} tokens",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        prompt = model.tokenize(*pieces)
         room = max(1, self.settings.context_size - len(prompt))
-        return Job(prompt, request.limit() or room, request.sampling(), request.stops())
+        return Job(prompt, request.limit() or room, sampling, request.stop, template.opening(options))
 
     def _fault(self, fault: BaseException) -> None:
         self._loaded = None
         self._on_fault(fault)
+
+
+def thinking_options(request: ChatRequest, template: ChatTemplate) -> dict[str, str | bool]:
+    """The variables that tell `template` how much the model is to reason.
+
+    Raises:
+        RequestError: the model's template does not know what the request asks for.
+    """
+    effort, asked = request.reasoning_effort, request.chat_template_kwargs
+    thinking = asked.enable_thinking if asked is not None else None
+    if effort == "none":
+        thinking = False
+    elif effort is not None:
+        if not template.knows("reasoning_effort"):
+            raise RequestError(
+                "reasoning_effort: this model's chat template knows no degrees of reasoning",
+                code="unsupported_parameter",
+                param="reasoning_effort",
+            )
+        return {"reasoning_effort": effort}
+    if thinking is None:
+        return {}
+    switch = next((name for name in ("enable_thinking", "thinking") if template.knows(name)), None)
+    if switch is None:
+        param = "reasoning_effort" if effort else "chat_template_kwargs"
+        raise RequestError(
+            f"{param}: this model's chat template cannot turn reasoning on or off",
+            code="unsupported_parameter",
+            param=param,
+        )
+    return {switch: thinking}

@@ -1,115 +1,271 @@
 """The model's own chat template: from messages to the prompt it was trained on.
 
 Templates are Jinja in the GGUF's metadata, written for Transformers' `apply_chat_template`
-(https://huggingface.co/docs/transformers/chat_templating). They are foreign code, so they run in a sandbox.
+(https://huggingface.co/docs/transformers/chat_templating). They differ in what they understand, and some
+leave out what they do not, without an error. So a template is tried with known words first, and used only in
+a way in which no word is lost.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
 
 import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import meta, nodes
 
+from clawd_runtime.engine.markers import CUT, Neutraliser, marks_of
+from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment
 from clawd_runtime.errors import ModelError, RequestError
+from clawd_runtime.reasoning import marks_in
 
 Role = Literal["system", "user", "assistant"]
+Prompt = tuple[str, ...]
+"""A rendered prompt. Between two of its pieces no special token is recognised."""
 
-# Written into a control token's text to make it ordinary text; shows nothing.
-_WORD_JOINER = "\u2060"
+Options = Mapping[str, str | bool]
+"""Further variables of a template (`reasoning_effort`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. `reasoning` is what the assistant thought before it."""
 
     role: Role
     content: str
+    reasoning: str = ""
 
 
-class _GenerationTag(Extension):
-    """Lets `{% generation %}…{% endgeneration %}` pass: it only marks training data."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How messages are put to a template so that it loses none.
 
-    tags = {"generation"}  # noqa: RUF012 - declared so by the base class
+    `parts`: the content as a list of parts. `fold_system`: the system text at the head of the first user
+    message. `without_tools`: the variables for tools must be missing, not none. `later_system`: it
+    understands system messages after the first one. `empty_system`: an empty system message keeps it from
+    putting in a text of its own.
+    """
 
-    def parse(self, parser: Parser) -> Node | list[Node]:
-        parser.stream.skip(1)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    parts: bool
+    fold_system: bool
+    without_tools: bool = False
+    later_system: bool = False
+    empty_system: bool = False
+
+
+# Unlike any text that a template writes itself.
+_SYSTEM, _USER, _ASSISTANT, _LATER, _LAST = (
+    f"clawdprobe{role}word" for role in ("system", "user", "assistant", "later", "last")
+)
+_TRIED = tuple(
+    _Layout(parts, fold_system, without_tools)
+    for fold_system, parts, without_tools in product((False, True), repeat=3)
+)
 
 
 class ChatTemplate:
-    """A compiled chat template.
+    """A compiled chat template that is known to lose no words.
 
-    `control` is the texts of the model's control tokens (`<|im_end|>`): inside a message's content they are
-    made ordinary text, so that nobody can write another role's turn.
+    `control` is the texts of the model's control tokens (`<|im_end|>`), `added` those of tokens that are
+    added to its vocabulary and may mark something, too. Inside a message they, and whatever else the template
+    marks turns with, are ordinary text, so that nobody can write another role's turn.
     """
 
-    def __init__(self, source: str, *, bos: str, eos: str, control: Iterable[str] = ()) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ModelError(f"the model's chat template cannot be compiled: {error}") from error
+    def __init__(
+        self, source: str, *, bos: str, eos: str, control: Iterable[str] = (), added: Iterable[str] = ()
+    ) -> None:
+        """Compile and try the template.
+
+        Raises:
+            ModelError: it cannot be compiled, or every way to use it loses words.
+        """
+        if len(source) > LONGEST_SOURCE:
+            raise ModelError(f"the model's chat template is longer than {LONGEST_SOURCE} characters")
+        self._environment = TemplateEnvironment()
         self._bos, self._eos = bos, eos
-        texts = sorted({text for text in control if len(text) > 1}, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, texts))) if texts else None
+        self._plain = Neutraliser((), ())
+        try:
+            tree = self._environment.parse(source)
+            self._template = self._environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError, ValueError) as error:
+            raise ModelError(f"the model's chat template cannot be compiled: {_reason(error)}") from error
+        self._variables = meta.find_undeclared_variables(tree)
+        self.reasoning_marks = marks_in(source)
+        self._layout = self._working_layout()
+        self._openings: dict[tuple[tuple[str, str | bool], ...], str] = {}
+        literals = _literals(tree)
+        marks = marks_of(literals, self._around())
+        written = {text for text in added if text.strip() and (text in marks or text in self.reasoning_marks)}
+        self._plain = Neutraliser({*control, *written}, marks)
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt, ending where the model's answer begins.
+    def knows(self, variable: str) -> bool:
+        """Return whether the template reads the variable `variable`."""
+        return variable in self._variables
 
-        A conversation without a system message gets an empty one: templates such as SmolLM2's would else put
-        in a text of their own. Where the template knows no system role, its text heads the first message.
+    def render(self, messages: Sequence[Message], options: Options | None = None) -> Prompt:
+        """Return the prompt, ending where the model's answer begins.
 
         Raises:
             RequestError: the template refuses these messages (roles out of turn, for example).
         """
-        turns = [{"role": message.role, "content": self._plain(message.content)} for message in messages]
-        if not turns or turns[0]["role"] != "system":
-            turns.insert(0, {"role": "system", "content": ""})
         try:
-            return self._render(turns)
-        except (jinja2.TemplateError, TypeError, ValueError) as refusal:
-            try:
-                return self._render(_without_system(turns))
-            except (jinja2.TemplateError, TypeError, ValueError):
-                raise RequestError(
-                    f"the model's chat template refuses these messages: {refusal}", param="messages"
-                ) from refusal
+            return tuple(self._render(self._arranged(messages, self._layout), options or {}).split(CUT))
+        except Exception as refusal:
+            raise RequestError(
+                f"messages: the model's chat template refuses them: {_reason(refusal)}", param="messages"
+            ) from refusal
 
-    def _render(self, turns: list[dict[str, str]]) -> str:
-        return self._template.render(
-            messages=turns, bos_token=self._bos, eos_token=self._eos, add_generation_prompt=True
+    def opening(self, options: Options | None = None) -> str:
+        """Return what a prompt ends with after the last message: it may open the model's reasoning."""
+        key = tuple(sorted((options or {}).items()))
+        if key not in self._openings:
+            prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+            self._openings[key] = prompt.rpartition(_LAST)[2]
+        return self._openings[key]
+
+    # --- finding out how to use it ------------------------------------------------------------------
+
+    def _working_layout(self) -> _Layout:
+        losses = []
+        for layout in _TRIED:
+            lost = self._lost(layout)
+            if not lost:
+                return self._refined(layout)
+            losses.append(lost)
+        raise ModelError(
+            f"the model's chat template cannot be used: {losses[0]}",
+            advice="use another conversion of the model, one with its maker's chat template",
         )
 
-    def _plain(self, content: str) -> str:
-        if self._control is None:
-            return content
-        return self._control.sub(lambda found: found[0][0] + _WORD_JOINER + found[0][1:], content)
+    def _lost(self, layout: _Layout) -> str:
+        """Return what goes wrong when the template is used so; nothing if all is well."""
+        whole = [
+            Message("system", _SYSTEM),
+            Message("user", _USER),
+            Message("assistant", _ASSISTANT),
+            Message("user", _LAST),
+        ]
+        for messages in (whole, [*whole[:1], whole[3]], whole[3:]):
+            try:
+                prompt = self._render(self._arranged(messages, layout), {})
+            except Exception as error:
+                return _reason(error)
+            lost = [message.role for message in messages if message.content not in prompt]
+            if lost:
+                return f"it loses the text of {', '.join(dict.fromkeys(lost))} messages"
+            places = [prompt.rfind(message.content) for message in messages]
+            turns = places[1:] if messages[0].role == "system" else places
+            if turns != sorted(turns) or places[0] > places[-1]:
+                return "it changes the order of messages"
+        return ""
+
+    def _refined(self, layout: _Layout) -> _Layout:
+        later = replace(layout, later_system=True)
+        told = [
+            Message("system", _SYSTEM),
+            Message("user", _USER),
+            Message("assistant", _ASSISTANT),
+            Message("system", _LATER),
+            Message("user", _LAST),
+        ]
+        prompt = self._tried(told, later)
+        kept = all(message.content in prompt for message in told)
+        if kept and _mark_before(_LATER, prompt) == _mark_before(_SYSTEM, prompt):
+            layout = later
+        empty = replace(layout, empty_system=True)
+        alone = [Message("user", _LAST)]
+        shorter = self._tried(alone, empty)
+        if _LAST in shorter and len(shorter) < len(self._tried(alone, layout)):
+            layout = empty
+        return layout
+
+    def _tried(self, messages: Sequence[Message], layout: _Layout) -> str:
+        try:
+            return self._render(self._arranged(messages, layout), {})
+        except Exception:
+            return ""
+
+    def _around(self) -> list[str]:
+        """What the template writes before each message, and before the answer."""
+        words = [_SYSTEM, _USER, _ASSISTANT, _LAST]
+        roles: list[Role] = ["system", "user", "assistant", "user"]
+        messages = [Message(role, word) for role, word in zip(roles, words, strict=True)]
+        prompt = self._render(self._arranged(messages, self._layout), {})
+        places = sorted((prompt.rfind(word), len(word)) for word in words)
+        starts = [0, *(place + length for place, length in places)]
+        ends = [*(place for place, _ in places), len(prompt)]
+        return [prompt[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    # --- putting messages to it -----------------------------------------------------------------------
+
+    def _arranged(self, messages: Sequence[Message], layout: _Layout) -> dict[str, Any]:
+        """The variables that the template gets for these messages."""
+        system, rest = _leading_system(messages)
+        turns = list(rest) if layout.later_system else _folded(rest)
+        if layout.fold_system:
+            turns = _folded([Message("system", system), *turns] if system else turns)
+        elif system or layout.empty_system:
+            turns.insert(0, Message("system", system))
+        tools = {} if layout.without_tools else {"tools": None, "documents": None}
+        return {"messages": [self._turn(turn, layout) for turn in turns], **tools}
+
+    def _turn(self, message: Message, layout: _Layout) -> dict[str, Any]:
+        text = self._plain(message.content)
+        content = [{"type": "text", "text": text}] if layout.parts else text
+        turn: dict[str, Any] = {"role": message.role, "content": content}
+        if message.reasoning:
+            turn["reasoning_content"] = self._plain(message.reasoning)
+        return turn
+
+    def _render(self, variables: dict[str, Any], options: Options) -> str:
+        self._environment.budget.begin(sum(len(str(turn)) for turn in variables["messages"]))
+        return self._template.render(
+            **variables,
+            bos_token=self._bos,
+            eos_token=self._eos,
+            add_generation_prompt=True,
+            **options,
+        )
 
 
-def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    system, rest = turns[0]["content"], turns[1:]
-    if system and rest:
-        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-    return rest
+def _mark_before(word: str, prompt: str) -> str:
+    """The end of what stands before `word`: it shows as whose text the model takes it."""
+    return prompt[: prompt.find(word)][-10:]
 
 
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+def _leading_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+    """The text of the system messages at the beginning, and the rest."""
+    count = next((index for index, each in enumerate(messages) if each.role != "system"), len(messages))
+    return "\n\n".join(message.content for message in messages[:count]), messages[count:]
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    """The messages with each system text in the user message that follows it, else in the last one."""
+    turns: list[Message] = []
+    texts: list[str] = []
+    for message in messages:
+        if message.role == "system":
+            texts.append(message.content)
+        elif message.role == "user" and texts:
+            turns.append(Message("user", "\n\n".join([*texts, message.content])))
+            texts.clear()
+        else:
+            turns.append(message)
+    if texts and turns and turns[-1].role == "user":
+        texts.insert(0, turns.pop().content)
+    if texts:
+        turns.append(Message("user", "\n\n".join(texts)))
+    return turns
+
+
+def _literals(tree: nodes.Template) -> list[str]:
+    constants = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return [*constants, *(node.data for node in tree.find_all(nodes.TemplateData))]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    return str(error) or type(error).__name__

@@ -33,28 +33,41 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`."""
+    """One answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`.
+
+    `opening` is the text with which the prompt ends, after the last message: it may open the reasoning.
+    """
 
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
+    opening: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `reused` of the `prompt` tokens were still held from an earlier one."""
+    """Tokens of one answer. `reused` of the `prompt` tokens were still held from an earlier one.
+
+    `reasoning` of the `completion` tokens are reasoning.
+    """
 
     prompt: int
     reused: int
     completion: int
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """More text of an answer."""
+    """More text of an answer, and more of the reasoning that is not part of it.
+
+    With `restarts`, all text so far was reasoning, and `reasoning` repeats it: only the closing mark came.
+    """
 
     text: str
+    reasoning: str = ""
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

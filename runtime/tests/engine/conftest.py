@@ -106,8 +106,17 @@ class FakeModel:
     def ends_answer(self, token: int) -> bool:
         return token == END
 
-    def tokenize(self, prompt: str) -> tuple[int, ...]:
-        return tuple(prompt.encode())
+    vocabulary_size = 257
+    longest_token = 1
+
+    def tokenize(self, *pieces: str) -> tuple[int, ...]:
+        return tuple("".join(pieces).encode())
+
+    def added_texts(self) -> Iterable[str]:
+        return []
+
+    def write_out(self, texts: Iterable[str]) -> None:
+        self.written_out = set(texts)
 
     def control_texts(self) -> Iterable[str]:
         return ["<assistant>", "<user>", "<system>"]

@@ -12,7 +12,7 @@ from clawd_runtime.engine.api import create_app
 from clawd_runtime.engine.computer import Opened
 from clawd_runtime.engine.service import Engine
 
-PROMPT = "<system><user>hello<assistant>"
+PROMPT = "<user>hello<assistant>"
 HELLO = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 
 
@@ -96,7 +96,7 @@ def test_a_stream_ends_with_the_usage_when_asked(running):
     [
         ({"model": "other"}, 404, "model_not_found", "model"),
         ({"messages": []}, 400, None, "messages"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "messages.0.role"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "messages[0].role"),
         ({"temperature": 3}, 400, None, "temperature"),
         ({"max_tokens": 0}, 400, None, "max_tokens"),
         ({"max_tokens": 5000}, 400, "context_length_exceeded", "messages"),
@@ -129,12 +129,103 @@ def test_an_enormous_body_is_refused(running):
     assert response.status_code == 413
 
 
-def test_null_fields_and_unknown_ones_change_nothing(running):
+def test_null_fields_and_those_about_the_client_change_nothing(running):
     plain = running.chat(temperature=0).json()["choices"]
-    assert (
-        running.chat(temperature=0, top_p=None, stop=None, n=None, user="u", store=False).json()["choices"]
-        == plain
+    changes = {"top_p": None, "stop": None, "n": None, "tools": None, "user": "u", "store": False}
+    assert running.chat(temperature=0, **changes).json()["choices"] == plain
+
+
+@pytest.mark.parametrize(
+    ("declared", "status"),
+    [
+        (None, 200),
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ('Application/JSON;charset="UTF-8"', 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/json; charset=latin-1", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_only_json_is_read(running, declared, status):
+    headers = {} if declared is None else {"Content-Type": declared}
+    response = running.call("POST", "/v1/chat/completions", content=json.dumps(HELLO), headers=headers)
+    assert response.status_code == status
+    if status != 200:
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_compressed_body_is_refused(running):
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    response = running.call("POST", "/v1/chat/completions", content=b"\x1f\x8b", headers=headers)
+    assert response.status_code == 415
+
+
+THOUGHTS = "<think>I think.</think>\n\nParis"
+
+
+@pytest.fixture
+def saying(running):
+    """Lets the model without weights say a text, a character a token."""
+
+    def say(text: str) -> None:
+        model, prompt = running.model, len(PROMPT)
+        model.draw = lambda seq: model.ready.remove(seq) or len(model.held[seq]) - prompt
+        model.ends_answer = lambda token: token >= len(text)
+        model.piece = lambda token: text[token : token + 1].encode()
+
+    return say
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_is_apart_from_the_answer(running, saying, stream):
+    saying(THOUGHTS)
+    response = running.chat(
+        stream=stream, stream_options={"include_usage": True} if stream else None, max_tokens=90
     )
+    if stream:
+        *chunks, last, _ = events(response)
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        message = {
+            name: "".join(delta.get(name, "") for delta in deltas)
+            for name in ("content", "reasoning_content")
+        }
+        usage, reason = last["usage"], chunks[-1]["choices"][0]["finish_reason"]
+    else:
+        choice = response.json()["choices"][0]
+        message, usage, reason = choice["message"], response.json()["usage"], choice["finish_reason"]
+    assert message["content"] == "Paris"
+    assert message["reasoning_content"] == "I think."
+    assert reason == "stop"
+    assert usage["completion_tokens"] == len(THOUGHTS) + 1
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == len("<think>I think.</think>") - 6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_cut_while_reasoning_has_no_content(running, saying, stream):
+    saying(THOUGHTS)
+    response = running.chat(stream=stream, max_tokens=14)
+    if stream:
+        choices = [chunk["choices"][0] for chunk in events(response)[:-1]]
+        content = "".join(choice["delta"].get("content", "") for choice in choices)
+        assert (content, choices[-1]["finish_reason"]) == ("", "length")
+    else:
+        choice = response.json()["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+        assert choice["message"]["reasoning_content"] == "I think"
+        assert response.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 8
+
+
+def test_a_closing_mark_alone_makes_reasoning_of_what_came_before(running, saying):
+    """In one piece. A stream cannot take anything back, and passes the mark on."""
+    saying("I think.</think>Paris")
+    message = running.chat(max_tokens=90).json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("I think.", "Paris")
+    deltas = [chunk["choices"][0]["delta"] for chunk in events(running.chat(stream=True, max_tokens=90))[:-1]]
+    text = "".join(delta.get("content", "") for delta in deltas)
+    assert text == "I think.\n</think>\n\nParis"
+    assert not any("reasoning_content" in delta for delta in deltas)
 
 
 def test_content_may_come_in_parts(running):
@@ -229,6 +320,9 @@ def test_health_and_models(running, settings):
     assert running.call("GET", "/health").status_code == 200
     models = running.call("GET", "/v1/models").json()
     assert [model["id"] for model in models["data"]] == ["fake"]
+    assert running.call("GET", "/v1/models/fake").json() == models["data"][0]
+    missing = running.call("GET", "/v1/models/other/model")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_while_the_model_is_loading(settings, fake_model):
@@ -244,9 +338,23 @@ def test_while_the_model_is_loading(settings, fake_model):
     assert running.call("GET", "/metrics").status_code == 200
 
 
-def test_unknown_paths_and_methods(running):
-    assert running.call("GET", "/v2/nothing").json()["error"]["type"] == "invalid_request_error"
-    assert running.call("GET", "/v1/chat/completions").status_code == 405
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/nothing", 404),
+        ("GET", "/", 404),
+        ("POST", "/v1/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/v1/models/fake", 405),
+        ("OPTIONS", "/v1/models", 405),
+    ],
+)
+def test_unknown_paths_and_methods(running, method, path, status):
+    response = running.call(method, path)
+    assert response.status_code == status
+    assert response.json()["error"]["type"] == "invalid_request_error"
+    assert path in response.json()["error"]["message"]
 
 
 def test_metrics_count_what_happened(running):

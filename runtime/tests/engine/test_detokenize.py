@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.detokenize import TextStream
+from clawd_runtime.reasoning import Split
 
 text = st.text(alphabet=st.sampled_from("ab€漢🙂\n é"), max_size=40)
 
@@ -18,8 +19,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 def run(pieces: list[bytes], stop: tuple[str, ...]) -> tuple[str, bool]:
     stream = TextStream(stop)
-    shown = "".join(stream.feed(piece) for piece in pieces)
-    return shown + stream.finish(), stream.stopped
+    shown = "".join(stream.feed(piece).answer for piece in pieces)
+    return shown + stream.finish().answer, stream.stopped
 
 
 def until_stop(whole: str, stops: tuple[str, ...]) -> str:
@@ -51,20 +52,35 @@ def test_any_bytes_give_the_same_text_whatever_the_cut(data, places):
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_an_incomplete_character_is_never_shown(size):
     stream = TextStream()
-    assert stream.feed("ok 🙂".encode()[: 3 + size]) == "ok "
-    assert stream.finish() == ""
+    assert stream.feed("ok 🙂".encode()[: 3 + size]).answer == "ok "
+    assert stream.finish() == Split()
 
 
 def test_what_may_be_a_stop_string_is_held_back_and_given_when_it_is_not():
     stream = TextStream(("</end>",))
-    assert stream.feed(b"yes </en") == "yes "
-    assert stream.feed(b"ough") == "</enough"
+    assert stream.feed(b"yes </en").answer == "yes "
+    assert stream.feed(b"ough").answer == "</enough"
     assert not stream.stopped
 
 
 def test_nothing_follows_a_stop_string():
     stream = TextStream(("END",))
-    assert stream.feed(b"a END b") == "a "
+    assert stream.feed(b"a END b").answer == "a "
     assert stream.stopped
-    assert stream.feed(b"more") == ""
-    assert stream.finish() == ""
+    assert stream.feed(b"more") == Split()
+    assert stream.finish() == Split()
+
+
+def test_stop_strings_do_not_end_the_reasoning():
+    stream = TextStream(("END",))
+    assert stream.feed(b"<think>the END is</think>near").reasoning == "the END is"
+    assert not stream.stopped
+    assert stream.feed(b" END").answer == " "
+    assert stream.stopped
+
+
+def test_a_stop_string_is_found_in_what_was_held_back_for_a_mark():
+    stream = TextStream(("<thi",))
+    assert stream.feed(b"a <thi").answer == "a "
+    stream.finish()
+    assert stream.stopped
