@@ -141,7 +141,20 @@ class Firewall(Declared):
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
 
 
-class LocalModel(Declared):
+class Deadlines(Declared):
+    """How long a model may take before the bot asks the other one."""
+
+    first_token_seconds: Annotated[int, Field(ge=1, le=1800)] | None = Field(
+        None,
+        description="Longest wait for the first token of an answer, reasoning included. "
+        "By default 30 where a fallback can answer instead (60 with llama-cpp), else 240.",
+    )
+    token_gap_seconds: Annotated[int, Field(ge=1, le=1800)] = Field(
+        60, description="Longest pause between two tokens; what there is of the answer is sent then."
+    )
+
+
+class LocalModel(Deadlines):
     """A GGUF file served by clawd-engine on the runtime hosts."""
 
     engine: Literal["llama-cpp"] = Field("llama-cpp", description="clawd-engine on the runtime hosts.")
@@ -168,12 +181,12 @@ class LocalModel(Declared):
     memory_max: Size = Field("2G", description="Most memory the engine may use.")
 
 
-class RemoteModel(Declared):
+class RemoteModel(Deadlines):
     """A server that speaks the OpenAI chat protocol (vLLM, a provider)."""
 
     engine: Literal["openai-compatible"] = Field(description="A server elsewhere.")
     endpoint: Endpoint = Field(description="Base address, ending before /chat/completions; a query is kept.")
-    api_key: SecretStr | None = Field(None, description="Sent as bearer token.")
+    api_key: SecretStr | None = Field(None, description="Sent as bearer token; to Azure as `api-key`.")
     model: Line = Field("default", description="Name sent in the request.")
     context_size: Annotated[int, Field(ge=256)] = Field(8192, description="Tokens of one conversation.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(

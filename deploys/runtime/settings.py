@@ -43,6 +43,8 @@ class EndpointSettings(ComponentSettings):
     model: str
     context_size: int
     temperature: float | None
+    first_token_seconds: int | None = Field(None, description="By default the bot's own choice.")
+    token_gap_seconds: int = 60
 
 
 class TelegramSettings(ComponentSettings):
@@ -244,12 +246,16 @@ def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
             model=model.path.stem,
             context_size=model.context_size,
             temperature=model.temperature,
+            first_token_seconds=model.first_token_seconds,
+            token_gap_seconds=model.token_gap_seconds,
         )
     return EndpointSettings(
         endpoint=model.endpoint.rstrip("/"),
         model=model.model,
         context_size=model.context_size,
         temperature=model.temperature,
+        first_token_seconds=model.first_token_seconds,
+        token_gap_seconds=model.token_gap_seconds,
     )
 
 

@@ -22,6 +22,7 @@ from clawd_runtime.bot.deliverer import Deliverer
 from clawd_runtime.bot.engine_metrics import engine_metrics
 from clawd_runtime.bot.http import application
 from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.readiness import Readiness
 from clawd_runtime.bot.router import Router
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
 from clawd_runtime.bot.store.database import Database
@@ -82,7 +83,8 @@ class Bot:
         """The ASGI application."""
         routes = [route for channel in self._channels.values() for route in channel.routes()]
         routes.extend(engine_metrics(self._models, self._http))
-        return application(routes, self.store, self.metrics, self._any_model_alive)
+        readiness = Readiness(self.store.heartbeat, [model.alive for model in self._models])
+        return application(routes, self.store, self.metrics, readiness)
 
     async def start(self) -> None:
         """Take up what an earlier run left, and begin to receive."""
@@ -110,9 +112,6 @@ class Bot:
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.append(asyncio.create_task(work))
-
-    async def _any_model_alive(self) -> bool:
-        return any(await asyncio.gather(*(model.alive() for model in self._models)))
 
     async def _purge_regularly(self) -> None:
         while True:

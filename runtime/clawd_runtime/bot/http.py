@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,25 +14,24 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.readiness import Readiness
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 
 LARGEST_BODY = 1024 * 1024
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
-ModelAlive = Callable[[], Awaitable[bool]]
-
 
 def application(
-    channel_routes: Sequence[BaseRoute], store: Store, metrics: Metrics, model_alive: ModelAlive
+    channel_routes: Sequence[BaseRoute], store: Store, metrics: Metrics, readiness: Readiness
 ) -> Starlette:
-    """The whole application; `model_alive` tells whether any model's server answers."""
+    """Return the whole application."""
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def ready(_: Request) -> Response:
-        checks = {"database": await _answers(store), "engine": await model_alive()}
+        checks = await readiness.checks()
         return JSONResponse(checks, 200 if all(checks.values()) else 503)
 
     async def measured(_: Request) -> Response:
@@ -100,14 +99,6 @@ class LimitBody:
             return message
 
         await self._app(scope, limited, send)
-
-
-async def _answers(store: Store) -> bool:
-    try:
-        await store.ping()
-    except StoreError:
-        return False
-    return True
 
 
 async def _store_failed(_: Request, error: Exception) -> Response:

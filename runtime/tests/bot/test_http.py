@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from clawd_runtime.bot.http import LARGEST_BODY, application
 from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.readiness import Readiness
 from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
@@ -34,7 +35,7 @@ async def _echo(request: Request) -> Response:
 
 
 class Broken(Store):
-    async def ping(self) -> None:
+    async def heartbeat(self) -> None:
         raise StoreError("disk full")
 
 
@@ -47,7 +48,8 @@ def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -
 
     async def play() -> list[httpx.Response]:
         await store.join(next(NUMBERS), ())
-        app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), model_alive)
+        readiness = Readiness(store.heartbeat, [model_alive])
+        app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), readiness)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://bot") as client:
             return [await client.request(method, path, content=body) for method, path, body in requests]  # type: ignore[arg-type]

@@ -41,6 +41,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "least and most at once": models({"threads": 1, "parallel": 64}),
     "one at once": models({"parallel": 1}),
     "temperatures": models({"temperature": 0}, {**REMOTE, "temperature": 2}),
+    "deadlines": models(
+        {"first_token_seconds": 1, "token_gap_seconds": 1}, {**REMOTE, "first_token_seconds": 1800}
+    ),
     "shortest reply": {"bot": {"max_reply_tokens": 16, "rate_limit_per_minute": 1}},
     "ports": {"bot": {"port": 65535}, "nginx": {"https_port": 8443}},
     "short model": models({}, {**REMOTE, "model": "m"}),
@@ -56,6 +59,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "too much context": models({"context_size": 1_048_577}),
     "too many threads": models({"threads": 1025}),
     "too many at once": models({"parallel": 65}),
+    "no time for a first token": models({"first_token_seconds": 0}),
+    "too much time between tokens": models({}, {**REMOTE, "token_gap_seconds": 1801}),
     "short reply": {"bot": {"max_reply_tokens": 15}},
     "no model": models({}, {**REMOTE, "model": ""}),
     "app_id of another form": channels("feishu", app_id="app_1"),

@@ -54,6 +54,9 @@ class Backend(Protocol):
     def reason(self, error: SQLAlchemyError) -> str:
         """What went wrong, without the values that statements carry: they are the users' words."""
 
+    def check_space(self, connection: Connection) -> None:
+        """Raise an error when there is no space for a few messages: a small write alone may need none."""
+
     def close(self) -> None:
         """Let go of everything."""
 
@@ -132,6 +135,10 @@ class Database:
     async def join(self, member: int, operation: Callable[[Connection], T]) -> T:
         """Run `operation`, which makes this bot the member of this number. Errors as of `run`."""
         return await self._run(operation, None, "join", member)
+
+    def check_space(self, connection: Connection) -> None:
+        """See `Backend.check_space`. Called within an operation."""
+        self._backend.check_space(connection)
 
     def close(self) -> None:
         """Finish what is queued and close the database."""

@@ -16,11 +16,16 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 from sqlalchemy.pool import QueuePool
 
 from clawd_runtime.bot.store.members import LOCKS, Presence
-from clawd_runtime.bot.store.schema import migrate
+from clawd_runtime.bot.store.schema import LEAST_FREE, migrate
 from clawd_runtime.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+SPACE_ROW = 1024
+SPACE_TABLE = text("CREATE TEMP TABLE IF NOT EXISTS clawd_space (filler text) ON COMMIT DELETE ROWS")
+SPACE_ROWS = text(
+    f"INSERT INTO clawd_space SELECT repeat('x', {SPACE_ROW}) FROM generate_series(1, :rows)"  # noqa: S608
+)
 WRITING = 0
 """The lock (of `LOCKS`) that stands for the turn to write."""
 CONNECT_SECONDS = 5
@@ -82,6 +87,11 @@ class PostgresBackend:
         from clawd_runtime.bot.store.presence import PostgresPresence
 
         return await PostgresPresence.open(self.parameters, self.place)
+
+    def check_space(self, connection: Connection) -> None:
+        """By a temporary table that has to grow; it is emptied at the commit, and its rows are not logged."""
+        connection.execute(SPACE_TABLE)
+        connection.execute(SPACE_ROWS, {"rows": LEAST_FREE // SPACE_ROW})
 
     def close(self) -> None:
         """Close the connection."""

@@ -29,6 +29,9 @@ from sqlalchemy import (
 
 from clawd_runtime.errors import StoreError
 
+LEAST_FREE = 512 * 1024
+"""Bytes that have to be free on the database's disk for a bot to be ready."""
+
 metadata = MetaData()
 
 inbox = Table(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlche
 
 from clawd_runtime.bot.store import members
 from clawd_runtime.bot.store.members import Presence
-from clawd_runtime.bot.store.schema import migrate
+from clawd_runtime.bot.store.schema import LEAST_FREE, migrate
 from clawd_runtime.errors import StoreError
 
 
@@ -43,6 +43,16 @@ class SqliteBackend:
     def reason(self, error: SQLAlchemyError) -> str:
         """SQLite's own words quote no values."""
         return str(getattr(error, "orig", None) or error)
+
+    def check_space(self, connection: Connection) -> None:
+        """By what the file system says: SQLite's log may have room for a write while the disk has none."""
+        try:
+            folder = os.statvfs(Path(self.place).parent)
+        except OSError as error:
+            raise StoreError(f"{self.place}: {error.strerror}", advice=self.advice) from None
+        free = folder.f_bavail * folder.f_frsize
+        if free < LEAST_FREE:
+            raise StoreError(f"{self.place}: only {free >> 10} KiB are free on its disk", advice=self.advice)
 
     def close(self) -> None:
         """Close the file, then let the next bot in."""

@@ -17,6 +17,9 @@ from clawd_runtime.bot.store.members import Notice
 from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
+READINESS = "readiness"
+"""The name under which readiness keeps its value among those of the channels."""
+
 Queued = tuple[int, ConversationKey]
 Listener = Callable[[list[Queued]], None]
 
@@ -224,6 +227,19 @@ class Store:
         before = self._clock() - keep
         purges = (inbox.purge, outbox.purge, history.purge)
         return await self._database.run(lambda c: sum(purge(c, before) for purge in purges))
+
+    async def heartbeat(self) -> None:
+        """Write something. Raise `StoreError` when the database cannot keep a message, `Deposed` as above.
+
+        It is committed, because what is undone again may never reach the disk.
+        """
+        written = {"heartbeat": str(self._clock())}
+
+        def write(connection: Connection) -> None:
+            inbox.set_state(connection, READINESS, written)
+            self._database.check_space(connection)
+
+        await self._database.run(write)
 
     async def ping(self) -> None:
         """Raises `StoreError` when the database does not answer, or this bot may not work on it."""

@@ -1,0 +1,88 @@
+"""Whether the bot can answer people: what `/readyz` reports, always within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from clawd_runtime.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+WITHIN_SECONDS = 0.8
+"""A check that takes longer has failed; it goes on, and its result counts for whoever asks next."""
+KEEP_ALIVE_SECONDS = 5.0
+KEEP_DEAD_SECONDS = 1.0
+
+Check = Callable[[], Awaitable[bool]]
+
+
+class Probe:
+    """A check that is made once at a time, whoever asks for it, and whose result is kept for some seconds."""
+
+    def __init__(self, check: Check, *, keep: float = 0.0, keep_failure: float = 0.0) -> None:
+        self._check = check
+        self._keep = {True: keep, False: keep_failure}
+        self._running: asyncio.Task[bool] | None = None
+        self._known_until = -1.0
+
+    def ask(self) -> asyncio.Task[bool]:
+        """Return the check that is under way, or was made a short time ago, or a new one."""
+        running = self._running
+        if running is None or (running.done() and asyncio.get_running_loop().time() >= self._known_until):
+            running = self._running = asyncio.create_task(self._made())
+        return running
+
+    async def _made(self) -> bool:
+        result = await self._check()
+        self._known_until = asyncio.get_running_loop().time() + self._keep[result]
+        return result
+
+
+class Readiness:
+    """The checks of a bot.
+
+    `store` writes something to the database: one that can only be read keeps no message. `models` ask the
+    models' servers; one that answers is enough, so a fallback that hangs or is down changes nothing while the
+    default works.
+    """
+
+    def __init__(self, store: Callable[[], Awaitable[None]], models: Sequence[Check]) -> None:
+        self._store_writes = store
+        self._store = Probe(self._writes)
+        self._models = tuple(
+            Probe(model, keep=KEEP_ALIVE_SECONDS, keep_failure=KEEP_DEAD_SECONDS) for model in models
+        )
+        self._problem = ""
+
+    async def checks(self) -> dict[str, bool]:
+        """Return what works: the database, and any model."""
+        database, engine = await asyncio.gather(_any((self._store,)), _any(self._models))
+        return {"database": database, "engine": engine}
+
+    async def _writes(self) -> bool:
+        try:
+            await self._store_writes()
+        except StoreError as fault:
+            if str(fault) != self._problem:
+                log.error("not ready: %s", fault)
+            self._problem = str(fault)
+            return False
+        self._problem = ""
+        return True
+
+
+async def _any(probes: Sequence[Probe]) -> bool:
+    """Whether one of the checks succeeds in time; the others go on."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + WITHIN_SECONDS
+    waiting = {probe.ask() for probe in probes}
+    while waiting:
+        left = max(0.0, until - loop.time())
+        done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.exception() is None and task.result() for task in done if not task.cancelled()):
+            return True
+        if not done:
+            return False
+    return False
