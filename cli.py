@@ -227,12 +227,16 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
 
     console = console_of(loaded_from(inventory_name))
     who = user or getpass.getuser()
+
+    def note(notice: str) -> None:
+        click.echo(notice, err=True)
+
     if message is not None:
-        say(ask(console, message, user=who, conversation=conversation))
+        say(ask(console, message, user=who, conversation=conversation, waiting=note))
         return
     for text in typed_lines():
         try:
-            say(ask(console, text, user=who, conversation=conversation))
+            say(ask(console, text, user=who, conversation=conversation, waiting=note))
         except ClawdError as error:
             click.echo(f"{error}", err=True)
 

@@ -7,7 +7,7 @@ import os
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from inventory.errors import ClawdError, ConnectError
 from inventory.load import Loaded
 
 TOKEN_LIFETIME_S = 300
+# The clock here may be ahead of the bot's, which takes no token that begins in the future.
+CLOCK_DIFFERENCE_S = 120
 REPLY_TIMEOUT_S = 180
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
@@ -62,14 +64,26 @@ def console_of(loaded: Loaded) -> Console:
     )
 
 
-def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterator[str]:
-    """Sends a message and yields the answer piece by piece.
+def token_for(user: str, secret: str, now: float) -> str:
+    """Return a token that proves to the console who asks, valid from `now` (seconds since the epoch) on."""
+    begins = int(now) - CLOCK_DIFFERENCE_S
+    claims = {"sub": user, "iat": begins, "exp": int(now) + TOKEN_LIFETIME_S, "jti": str(uuid.uuid4())}
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def ask(
+    console: Console,
+    text: str,
+    *,
+    user: str,
+    conversation: str,
+    waiting: Callable[[str], None] = lambda notice: None,
+) -> Iterator[str]:
+    """Sends a message and yields the answer piece by piece; `waiting` is told when it has to wait for others.
 
     Raises `ConnectError` when the bot does not answer, `ClawdError` when it refuses or fails.
     """
-    token = jwt.encode(
-        {"sub": user, "exp": int(time.time()) + TOKEN_LIFETIME_S}, console.secret, algorithm="HS256"
-    )
+    token = token_for(user, console.secret, time.time())
     body = {"text": text, "conversation": conversation, "id": str(uuid.uuid4())}
     context = ssl.create_default_context(cafile=str(console.authority) if console.authority else None)
     try:
@@ -91,7 +105,7 @@ def ask(console: Console, text: str, *, user: str, conversation: str) -> Iterato
                     f"{console.host}: the bot refused ({answer.status_code}): {answer.text.strip()[:200]}",
                     advice="run `clawd-provision verify` to see what is wrong there",
                 )
-            yield from _pieces(console, answer.iter_lines())
+            yield from _pieces(console, answer.iter_lines(), waiting)
     except httpx.HTTPError as error:
         raise ConnectError(
             f"{console.host}: the bot does not answer at {console.url} ({error})",
@@ -118,7 +132,9 @@ def _plain(error: Exception) -> str:
     return "SOCKS is not supported" if isinstance(error, ImportError) else str(error)
 
 
-def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:
+def _pieces(
+    console: Console, lines: Iterator[str], waiting: Callable[[str], None] = lambda notice: None
+) -> Iterator[str]:
     """The text of the `delta` events; after `done`, what they did not contain.
 
     Raises `ClawdError` on `error`, `ConnectError` when the stream ends before that.
@@ -138,6 +154,8 @@ def _pieces(console: Console, lines: Iterator[str]) -> Iterator[str]:
             if event == "done":
                 yield from _remainder(shown, data["text"])
                 return
+            if event == "waiting":
+                waiting(data["text"])
             if event == "delta":
                 shown += data["text"]
                 yield data["text"]

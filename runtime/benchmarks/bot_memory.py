@@ -230,7 +230,7 @@ async def _by_telegram(http: httpx.AsyncClient, chat: int, turn: int) -> httpx.R
 
 
 async def _by_console(http: httpx.AsyncClient, chat: int, turn: int) -> httpx.Response:
-    claims = {"sub": f"user{chat}", "exp": time.time() + 3600}
+    claims = {"sub": f"user{chat}", "exp": time.time() + 3600, "jti": f"{chat}.{turn}"}
     token = jwt.encode(claims, CREDENTIALS["console-jwt-secret"], "HS256")
     body = {"text": f"What did we agree on about the release? This is turn {turn}.", "id": f"{turn}"}
     return await http.post("/console/v1/messages", json=body, headers={"Authorization": f"Bearer {token}"})

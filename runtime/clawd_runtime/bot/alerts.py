@@ -16,30 +16,33 @@ Language = Literal["en", "zh"]
 Status = Literal["firing", "resolved"]
 MOST_ALERTS = 20
 """Alerts of one notification that are told one by one; the rest are counted."""
+MOST_RECEIVED = 10_000
+LONGEST_LABEL = 200
+LONGEST_SUMMARY = 1000
 
 
 class Alert(BaseModel):
     """One alert. `fingerprint` stands for its labels, `startsAt` for this time of its firing."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     status: Status
     labels: dict[str, str]
     annotations: dict[str, str] = Field(default_factory=dict)
-    starts_at: str = Field(alias="startsAt")
-    fingerprint: str
+    starts_at: str = Field(alias="startsAt", max_length=100)
+    fingerprint: str = Field(max_length=100)
 
 
 class Notification(BaseModel):
     """What Alertmanager posts about one group of alerts. Newer versions may add fields, not change these."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     version: Literal["4"]
     group_key: str = Field(alias="groupKey", min_length=1)
     status: Status
-    alerts: tuple[Alert, ...] = Field(min_length=1)
-    truncated: int = Field(0, alias="truncatedAlerts")
+    alerts: tuple[Alert, ...] = Field(min_length=1, max_length=MOST_RECEIVED, fail_fast=True, strict=False)
+    truncated: int = Field(0, alias="truncatedAlerts", ge=0, lt=2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,16 @@ def _line(alert: Alert, language: Language) -> str:
     words = _WORDS[language]
     state = words.firing if alert.status == "firing" else words.resolved
     labels, annotations = alert.labels, alert.annotations
-    place = labels.get("host") or labels.get("instance", "")
-    told = annotations.get(f"summary_{language}") or annotations.get("summary", "")
-    title = f"{state} [{labels.get('severity', '-')}] {labels.get('alertname', '-')}"
+    place = _shortened(labels.get("host") or labels.get("instance", ""))
+    summary = annotations.get(f"summary_{language}") or annotations.get("summary", "")
+    told = _shortened(summary, LONGEST_SUMMARY)
+    severity, name = (_shortened(labels.get(label, "-")) for label in ("severity", "alertname"))
+    title = f"{state} [{severity}] {name}"
     return "\n".join(filter(None, (f"{title} · {place}" if place else title, told)))
+
+
+def _shortened(text: str, longest: int = LONGEST_LABEL) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _rest(count: int, language: Language) -> Sequence[str]:

@@ -23,6 +23,7 @@ from clawd_runtime.bot.engine_metrics import engine_metrics
 from clawd_runtime.bot.http import application
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.readiness import Readiness
+from clawd_runtime.bot.rejections import Rejections
 from clawd_runtime.bot.router import Router
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
 from clawd_runtime.bot.store.database import Database
@@ -57,7 +58,8 @@ class Bot:
             ChatModel(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
             for name, endpoint in endpoints
         )
-        context = ChannelContext(self.store, self._http, credentials, settings.public_url)
+        self._rejections = Rejections(self.metrics.rejection)
+        context = ChannelContext(self.store, self._http, credentials, settings.public_url, self._rejections)
         self._channels: dict[str, Channel] = {
             name: channel_class(name)(part, context) for name, part in settings.channels.items()
         }
@@ -84,7 +86,7 @@ class Bot:
         routes = [route for channel in self._channels.values() for route in channel.routes()]
         routes.extend(engine_metrics(self._models, self._http))
         readiness = Readiness(self.store.heartbeat, [model.alive for model in self._models])
-        return application(routes, self.store, self.metrics, readiness)
+        return application(routes, self.store, self.metrics, readiness, self._rejections)
 
     async def start(self) -> None:
         """Take up what an earlier run left, and begin to receive."""

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.readiness import Readiness
+from clawd_runtime.bot.rejections import Rejections
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 
 LARGEST_BODY = 1024 * 1024
+LONGEST_NUMBER = 20
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def application(
-    channel_routes: Sequence[BaseRoute], store: Store, metrics: Metrics, readiness: Readiness
+    channel_routes: Sequence[BaseRoute],
+    store: Store,
+    metrics: Metrics,
+    readiness: Readiness,
+    rejections: Rejections | None = None,
 ) -> Starlette:
     """Return the whole application."""
+    rejected = rejections or Rejections()
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -37,6 +45,13 @@ def application(
     async def measured(_: Request) -> Response:
         return Response(metrics.render(await store.depths()), media_type=EXPOSITION)
 
+    async def left(_: Request, error: Exception) -> Response:
+        # Nobody reads the answer; clients that break off are no error of ours.
+        rejected.report(
+            "http", "client left", "HTTP: a client left before its request was complete", logging.INFO
+        )
+        return Response(status_code=400)
+
     return Starlette(
         routes=[
             Route("/healthz", alive),
@@ -45,7 +60,7 @@ def application(
             *channel_routes,
         ],
         middleware=[Middleware(Measure, metrics=metrics), Middleware(LimitBody, largest=LARGEST_BODY)],
-        exception_handlers={StoreError: _store_failed, HTTPException: _plain},
+        exception_handlers={StoreError: _store_failed, HTTPException: _plain, ClientDisconnect: left},
     )
 
 
@@ -85,7 +100,7 @@ class LimitBody:
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self._largest:
+        if not announced.isdigit() or len(announced) > LONGEST_NUMBER or int(announced) > self._largest:
             await Response(status_code=413)(scope, receive, send)
             return
         received = 0

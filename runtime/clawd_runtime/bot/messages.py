@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from clawd_runtime.bot.settings import Language
+from clawd_runtime.bot.values import Part, PartKind
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
@@ -30,8 +32,25 @@ class Messages:
     cut_length: str
     cut_filtered: str
     cut_broken: str
+    only_parts: str
+    parts_unread: str
+    quote_unreadable: str
+    quote_missing: str
+    in_reply_to: str
+    waiting: str
     command_new: str
     command_help: str
+    comma: str
+    language: str
+
+    def named(self, parts: Sequence[Part]) -> str:
+        """The parts of a message in words: `picture, file report.pdf`."""
+        words = (f"{KINDS[self.language][part.kind]} {part.name}".strip() for part in parts)
+        return self.comma.join(dict.fromkeys(words))
+
+    def marked(self, parts: Sequence[Part]) -> str:
+        """The parts of a message as they stand among what a model reads: `[picture] [file report.pdf]`."""
+        return " ".join(f"[{KINDS[self.language][part.kind]} {part.name}".rstrip() + "]" for part in parts)
 
 
 EN = Messages(
@@ -57,6 +76,14 @@ EN = Messages(
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
     command_new="Forget our conversation and begin a new one",
     command_help="What I can do",
+    only_parts="I can only read text so far, and your message holds: {parts}. Could you put it into words?",
+    parts_unread="(I cannot see this part of your message: {parts}.)",
+    quote_unreadable="I could not read the message that you refer to. Could you put it into your own words?",
+    quote_missing="[a message that could not be read]",
+    in_reply_to="In reply to:",
+    waiting="I have received your message. Messages ahead of it: {ahead}. I will answer as soon as I can.",
+    comma=", ",
+    language="en",
 )
 ZH = Messages(
     greeting="您好！给我发消息，我会回答。发送 /help 查看我还能做什么。",
@@ -78,8 +105,58 @@ ZH = Messages(
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
     command_new="忘记之前的对话，重新开始",
     command_help="我能做什么",
+    only_parts="目前我只能阅读文字，您发的是：{parts}。能用文字描述一下吗？",
+    parts_unread="（您消息中的这部分我看不到：{parts}。）",
+    quote_unreadable="您引用的消息我读不到，能直接用文字告诉我吗？",
+    quote_missing="[一条无法读取的消息]",
+    in_reply_to="回复的消息：",
+    waiting="您的消息已收到，前面还有 {ahead} 条消息，我会尽快回答。",
+    comma="、",
+    language="zh",
 )
 CATALOGUE = {"en": EN, "zh": ZH}
+KINDS: Mapping[str, Mapping[PartKind, str]] = {
+    "en": {
+        "animation": "animation",
+        "audio": "audio",
+        "card": "card",
+        "checklist": "checklist",
+        "contact": "contact",
+        "dice": "dice",
+        "event": "calendar event",
+        "file": "file",
+        "forwarded": "forwarded messages",
+        "game": "game",
+        "location": "location",
+        "other": "something I do not know",
+        "picture": "picture",
+        "poll": "poll",
+        "sticker": "sticker",
+        "story": "story",
+        "video": "video",
+        "voice": "voice message",
+    },
+    "zh": {
+        "animation": "动图",
+        "audio": "音频",
+        "card": "卡片",
+        "checklist": "任务清单",
+        "contact": "名片",
+        "dice": "骰子",
+        "event": "日程",
+        "file": "文件",
+        "forwarded": "转发的聊天记录",
+        "game": "游戏",
+        "location": "位置",
+        "other": "无法识别的内容",
+        "picture": "图片",
+        "poll": "投票",
+        "sticker": "表情",
+        "story": "动态",
+        "video": "视频",
+        "voice": "语音",
+    },
+}
 
 
 def language_for(setting: Language, text: str, tag: str | None) -> Literal["en", "zh"]:

@@ -90,6 +90,12 @@ class Metrics:
             ("model",),
             registry=self.registry,
         )
+        self._rejections = Counter(
+            "clawd_rejections_total",
+            "Requests and events that were rejected, by kind.",
+            ("channel", "kind"),
+            registry=self.registry,
+        )
         self._store_faults = Counter(
             "clawd_store_faults_total",
             "Operations of a message or reply that the database failed.",
@@ -130,6 +136,10 @@ class Metrics:
     def delivery(self, channel: str, outcome: str) -> None:
         """A message was sent or given up, or an attempt was `retried`."""
         self._deliveries.labels(channel, outcome).inc()
+
+    def rejection(self, channel: str, kind: str) -> None:
+        """A request or an event was rejected; `kind` is one of few."""
+        self._rejections.labels(channel, kind).inc()
 
     def store_fault(self) -> None:
         """The database failed what a message or a reply needed; it is tried again."""

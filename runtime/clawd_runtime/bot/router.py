@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clawd_runtime.bot.characters import is_blank
 from clawd_runtime.bot.messages import Messages, messages_for
 from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.settings import Language
-from clawd_runtime.bot.values import Inbound
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.values import Inbound, Part, Quote
+
+# What is quoted from the last turns is not told again.
+QUOTABLE_TURNS = 10
+LONGEST_QUOTE = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +35,24 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Let the model answer `question`; `messages` are our own words should it fail."""
+    """Let the model answer `question`; `messages` are our own words should it fail.
+
+    `quoted` is what the question refers to; where it is a turn of the conversation, the model knows it.
+    `unread` are the parts of the message that the model is not given.
+    """
 
     question: str
     messages: Messages
+    quoted: str = ""
+    unread: tuple[Part, ...] = ()
+
+    def prompt(self, history: Sequence[Turn]) -> str:
+        """The question as the model is asked it, after `history`."""
+        if not self.quoted or any(self.quoted in turn.text for turn in history[-QUOTABLE_TURNS:]):
+            return self.question
+        quoted = self.quoted if len(self.quoted) <= LONGEST_QUOTE else f"{self.quoted[:LONGEST_QUOTE]}…"
+        lines = "\n".join(f"> {line}" for line in quoted.splitlines())
+        return f"{self.messages.in_reply_to}\n{lines}\n\n{self.question}"
 
 
 Decision = Ignore | Say | Ask
@@ -48,26 +69,48 @@ class Router:
         """Decide about a message of which the rate limit says `verdict`."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("not_addressed")
-        words = messages_for(self._language, inbound.text, inbound.language)
+        words = _words(self._language, inbound)
         if verdict is Verdict.IGNORE:
             return Ignore("rate_limited")
         if verdict is Verdict.EXPLAIN:
             return Say("rate_limited", words.rate_limited.format(limit=self._limit))
         text = inbound.text.strip()
-        if not text:
-            return Say("no_text", words.only_text)
-        if text.startswith("/"):
-            return _command(text, words)
-        return Ask(text, words)
+        if is_blank(text):
+            return _without_words(inbound, words)
+        if text.startswith("/") and (command := _command(text, words)) is not None:
+            return command
+        quote = inbound.quote or Quote()
+        question = "\n".join(filter(None, (words.marked(inbound.parts), text)))
+        quoted = "\n".join(filter(None, (words.marked(quote.parts), quote.text.strip())))
+        if quote.ref and is_blank(quoted):
+            quoted = words.quote_missing
+        return Ask(question, words, quoted, (*inbound.parts, *quote.parts))
 
     def give_up(self, inbound: Inbound) -> Ignore | Say:
         """What to do with a message that cannot be dealt with because of a fault of ours."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("failed")
-        return Say("failed", messages_for(self._language, inbound.text, inbound.language).model_failed)
+        return Say("failed", _words(self._language, inbound).model_failed)
 
 
-def _command(text: str, words: Messages) -> Decision:
+def _words(language: Language, inbound: Inbound) -> Messages:
+    quoted = inbound.quote.text if inbound.quote else ""
+    return messages_for(language, quoted if is_blank(inbound.text) else inbound.text, inbound.language)
+
+
+def _without_words(inbound: Inbound, words: Messages) -> Say | Ask:
+    """Decide about a message in which its sender wrote nothing: what it refers to is the question."""
+    quote = inbound.quote or Quote()
+    text, parts = quote.text.strip(), (*inbound.parts, *quote.parts)
+    if not is_blank(text):
+        return Ask("\n".join(filter(None, (words.marked(parts), text))), words, unread=parts)
+    if parts:
+        return Say("no_text", words.only_parts.format(parts=words.named(parts)))
+    return Say("no_text", words.quote_unreadable if quote.ref else words.only_text)
+
+
+def _command(text: str, words: Messages) -> Say | None:
+    """The answer to a command; None when it is none after all (a path, a comment, "/ or")."""
     command = text.split(maxsplit=1)[0]
     match command.lower():
         case "/new":
@@ -77,6 +120,5 @@ def _command(text: str, words: Messages) -> Decision:
         case "/start":
             return Say("command", words.greeting)
     if not command[1:].replace("_", "").isalnum() or len(command) > 33:
-        # A path, a comment, "/ or": no command after all.
-        return Ask(text, words)
+        return None
     return Say("command", words.unknown_command.format(command=command))

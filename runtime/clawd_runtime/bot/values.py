@@ -12,6 +12,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 ChatKind = Literal["private", "group"]
+PartKind = Literal[
+    "animation",
+    "audio",
+    "card",
+    "checklist",
+    "contact",
+    "dice",
+    "event",
+    "file",
+    "forwarded",
+    "game",
+    "location",
+    "other",
+    "picture",
+    "poll",
+    "sticker",
+    "story",
+    "video",
+    "voice",
+]
 
 KEY_LENGTH = 40
 
@@ -29,16 +49,38 @@ class ConversationKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a message that is not text. `name` is what the platform tells of it (a file's name)."""
+
+    kind: PartKind
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a message answers, cites or passes on: its text, and the parts of it that are not text.
+
+    `ref` is the platform's id of a message whose content is still to be fetched (`Channel.quoted`).
+    """
+
+    text: str = ""
+    parts: tuple[Part, ...] = ()
+    ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """A message that somebody sent to the bot.
 
     `event_id` and `message_id` are each unique within the channel; both mark repetitions, so a channel makes
     them unique over everything it may ever receive (another bot's token included).
     `user` is the sender's id on the platform. `text` has mentions of the bot removed and is empty when the
-    message holds no text that can be read (a picture, a voice message).
+    sender wrote nothing (a picture, a voice message, a mention alone).
     `addressed` says that the bot is meant: always in a private chat, in a group when it is mentioned or
     replied to. `reply_to` is what the channel needs to answer this very message.
     `received_at` is in seconds since the epoch. `language` is the sender's as an IETF tag, where known.
+    `parts` are those of the message that the bot cannot read. `quote` is what the message refers to; it is no
+    command and no word of the sender's.
     """
 
     event_id: str
@@ -51,6 +93,8 @@ class Inbound:
     reply_to: str
     received_at: float
     language: str | None = None
+    parts: tuple[Part, ...] = ()
+    quote: Quote | None = None
 
     @property
     def channel(self) -> str:

@@ -7,22 +7,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from clawd_runtime.bot.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import Channel
+from clawd_runtime.bot.characters import is_blank
+from clawd_runtime.bot.gate import Gate
 from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.messages import Messages
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.model_failures import ContentFiltered, ContextTooLong, ModelFailure, NoAnswerReached
+from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.router import Ask, Ignore, Router, Say
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Queued, Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
-from clawd_runtime.errors import StoreError, StoreRefused
+from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,15 @@ log = logging.getLogger(__name__)
 MOST_FAULTS = 3
 # Another bot works on the conversation, and tells when it has finished; if that was not heard:
 LOOK_AGAIN_AFTER = 2.0
-# Conversations looked after at once; of these only `answers_at_once` wait for a model.
-CONVERSATIONS_AT_ONCE = 512
+# Conversations dealt with at once: most of them wait for a place before the models, of which there are
+# `answers_at_once`.
+CONVERSATIONS_AT_ONCE = 1024
+# A person who waits longer is told how many are ahead. What was received earlier than this has waited before,
+# in another run or behind another message of the conversation, and its sender knows.
+NOTICE_AFTER = 4.0
+RECENT = 30.0
+# To look up the message that another one refers to.
+QUOTE_SECONDS = 5.0
 
 
 class Worker:
@@ -52,7 +62,7 @@ class Worker:
         self._answerer = answerer
         self._channels = channels
         self._metrics = metrics
-        self._gate = asyncio.Semaphore(answers_at_once)
+        self._gate = Gate(answers_at_once)
         self._clock = clock
         # Decided but not stored yet: deciding again would count against the sender and ask the model twice.
         self._made: dict[int, Settlement] = {}
@@ -138,6 +148,7 @@ class Worker:
         places = channel.announced_to(task.inbound)
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
+        task = replace(task, inbound=await self._with_quote(task, channel))
         decision = self._router.decide(task.inbound, task.verdict)
         match decision:
             case Ignore(outcome):
@@ -149,7 +160,7 @@ class Worker:
 
     def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
         """The messages that tell `places` of an event, cut as the channel of each needs it."""
-        cut = [(place, self._channels[place.channel].split(inbound.text)) for place in places]
+        cut = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
         told = [
             Reply("", inbound.event_id, place, "group", "", text, number, len(texts))
             for place, texts in cut
@@ -169,13 +180,30 @@ class Worker:
         words = (decision.text,) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
 
+    async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
+        """The message with the content of what it refers to, where that is still to be looked up."""
+        inbound = task.inbound
+        if inbound.quote is None or not inbound.quote.ref or task.verdict is not Verdict.ALLOW:
+            return inbound
+        try:
+            async with asyncio.timeout(QUOTE_SECONDS):
+                return replace(inbound, quote=await channel.quoted(inbound.quote.ref))
+        except (ChannelError, TimeoutError) as fault:
+            log.info(
+                "%s message %d: what it refers to: %s", channel.name, task.seq, fault or "no answer in time"
+            )
+        except Exception:
+            log.exception("%s message %d: what it refers to cannot be read", channel.name, task.seq)
+        return inbound
+
     async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
         inbound = task.inbound
         try:
-            async with self._place_for(task.seq):
+            async with self._place_for(task, channel, ask):
                 history = await self._store.recall(inbound.conversation)
+                question = ask.prompt(history)
                 async with channel.answering(inbound) as progress:
-                    answer = await self._answerer.answer(history, ask.question, progress)
+                    answer = await self._answerer.answer(history, question, progress)
         except StoreError:
             raise
         except ContextTooLong:
@@ -189,40 +217,65 @@ class Worker:
         except Exception:
             log.exception("%s message %d: answering failed", channel.name, task.seq)
             return Settlement("failed", replies_to(inbound, channel, ask.messages.model_failed))
+        if is_blank(answer.text):
+            log.warning("%s message %d: the answer has nothing that can be seen", channel.name, task.seq)
+            return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
         return Settlement(
             "answered",
-            replies_to(inbound, channel, _marked(answer, ask.messages)),
-            # Without the mark: a model that reads it would write it.
-            (Turn("user", ask.question), Turn("assistant", answer.text)),
+            replies_to(inbound, channel, _with_notes(answer, ask)),
+            # Without the notes: a model that reads them would write them.
+            (Turn("user", question), Turn("assistant", answer.text)),
         )
 
     @asynccontextmanager
-    async def _place_for(self, seq: int) -> AsyncIterator[None]:
+    async def _place_for(self, task: Task, channel: Channel, ask: Ask) -> AsyncIterator[None]:
         """One of the places before the models; who waits for one has nothing to lose yet."""
         current = asyncio.current_task()
         assert current is not None
-        self._at_gate[seq] = current
-        try:
-            await self._gate.acquire()
-        finally:
-            del self._at_gate[seq]
-        try:
+        self._at_gate[task.seq] = current
+        signs = None if self._gate.is_free else asyncio.create_task(self._show_waiting(task, channel, ask))
+        async with AsyncExitStack() as place:
+            try:
+                await place.enter_async_context(self._gate.place(task.seq))
+            finally:
+                del self._at_gate[task.seq]
+                if signs is not None:
+                    signs.cancel()
             yield
-        finally:
-            self._gate.release()
+
+    async def _show_waiting(self, task: Task, channel: Channel, ask: Ask) -> None:
+        """Show that the message has arrived, and, when it waits for longer, say how many are ahead."""
+        inbound, begun = task.inbound, time.monotonic()
+        try:
+            await channel.received(inbound)
+            if self._clock() - inbound.received_at > RECENT:
+                return
+            await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - begun))
+            await channel.waiting(
+                inbound, lambda: ask.messages.waiting.format(ahead=self._gate.ahead(task.seq))
+            )
+        except ChannelError as fault:
+            log.info("%s message %d: %s", channel.name, task.seq, fault)
+        except Exception:
+            log.exception("%s message %d: showing that it waits failed", channel.name, task.seq)
 
 
-def _marked(answer: ModelAnswer, words: Messages) -> str:
-    """The answer as it is sent: one that was cut says so."""
-    if answer.cut is None:
-        return answer.text
+def _with_notes(answer: ModelAnswer, ask: Ask) -> str:
+    """The answer as it is sent: with what of the message was not read, and whether the answer was cut."""
+    words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
-    return f"{answer.text}\n\n{cut[answer.cut]}"
+    unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
+    return "\n\n".join(filter(None, (answer.text, cut[answer.cut] if answer.cut else "", unread)))
 
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
     """The messages that make up an answer, cut as the channel needs it."""
-    return _numbered(inbound, channel.split(text))
+    return _numbered(inbound, _parts(channel, text))
+
+
+def _parts(channel: Channel, text: str) -> tuple[str, ...]:
+    """The text as the channel cuts it, without messages in which nothing could be seen."""
+    return tuple(part for part in channel.split(text) if not is_blank(part))
 
 
 def _numbered(inbound: Inbound, parts: tuple[str, ...]) -> tuple[Reply, ...]:

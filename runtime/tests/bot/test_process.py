@@ -61,7 +61,7 @@ def program(folder: Path, pause: float = 0.0, **more: Any) -> Iterator[Program]:
 
 
 def ask(program: Program, text: str, id: str = "1") -> str:
-    token = jwt.encode({"sub": "ada", "exp": time.time() + 60}, JWT_SECRET)
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
     response = httpx.post(
         f"{program.url}/console/v1/messages",
         json={"text": text, "id": id},

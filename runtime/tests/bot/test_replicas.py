@@ -165,7 +165,7 @@ def cluster(folder: Path, server: Server, pause: float = 0.02, **more: Any) -> I
 
 
 def ask(bot: Program, text: str, id: str, user: str = "ada") -> str:
-    token = jwt.encode({"sub": user, "exp": time.time() + 60}, JWT_SECRET)
+    token = jwt.encode({"sub": user, "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
     return httpx.post(
         f"{bot.url}/console/v1/messages",
         json={"text": text, "id": id},

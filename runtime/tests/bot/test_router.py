@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 
-from clawd_runtime.bot.messages import EN, ZH
+from clawd_runtime.bot.messages import EN, KINDS, ZH
 from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.router import Ask, Decision, Ignore, Router, Say
-from clawd_runtime.bot.values import ConversationKey, Inbound
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, PartKind, Quote
 
 PRIVATE = Inbound(
     event_id="1",
@@ -68,3 +70,62 @@ def test_over_the_limit_is_told_once() -> None:
 
 def test_talk_of_others_in_a_group_is_not_judged() -> None:
     assert decide(None, chat_kind="group", addressed=False) == Ignore("not_addressed")
+
+
+def refers(**changes: Any) -> Decision:
+    return Router("auto", 5).decide(replace(PRIVATE, **changes), Verdict.ALLOW)
+
+
+def test_a_mention_alone_asks_about_what_it_refers_to() -> None:
+    asked = refers(text="", quote=Quote("the release is on Friday"))
+    assert asked == Ask("the release is on Friday", EN)
+    assert refers(text="\u200b ", quote=Quote("发布在周五")) == Ask("发布在周五", ZH)
+
+
+def test_what_is_referred_to_is_no_command() -> None:
+    assert refers(text="", quote=Quote("/new")) == Ask("/new", EN)
+
+
+def test_a_command_stays_a_command_whatever_it_refers_to() -> None:
+    assert refers(text="/new", quote=Quote("long ago")) == Say(
+        "command", EN.new_conversation, begins_anew=True
+    )
+
+
+def test_what_is_referred_to_is_context_unless_it_was_just_said() -> None:
+    asked = refers(text="why?", quote=Quote("on\nFriday"))
+    assert isinstance(asked, Ask)
+    assert asked.prompt(()) == "In reply to:\n> on\n> Friday\n\nwhy?"
+    assert asked.prompt((Turn("assistant", "It is on\nFriday."),)) == "why?"
+
+
+def test_a_very_long_quote_is_shortened() -> None:
+    asked = refers(text="why?", quote=Quote("x" * 100_000))
+    assert isinstance(asked, Ask)
+    assert len(asked.prompt(())) < 5000
+
+
+def test_parts_that_are_no_text_are_named_to_model_and_person() -> None:
+    parts = (Part("picture"), Part("file", "report.pdf"))
+    assert refers(text="", parts=parts) == Say(
+        "no_text", EN.only_parts.format(parts="picture, file report.pdf")
+    )
+    asked = refers(text="what is this?", parts=parts)
+    assert isinstance(asked, Ask)
+    assert asked.prompt(()) == "[picture] [file report.pdf]\nwhat is this?"
+    assert asked.unread == parts
+    asked = refers(text="这是什么？", quote=Quote("", (Part("picture"),)))
+    assert isinstance(asked, Ask)
+    assert asked.prompt(()) == "回复的消息：\n> [图片]\n\n这是什么？"
+
+
+def test_a_quote_that_cannot_be_looked_up_is_named() -> None:
+    assert refers(text="", quote=Quote(ref="om_1")) == Say("no_text", EN.quote_unreadable)
+    asked = refers(text="why?", quote=Quote(ref="om_1"))
+    assert isinstance(asked, Ask)
+    assert EN.quote_missing in asked.prompt(())
+
+
+def test_every_kind_of_part_has_a_name_in_every_language() -> None:
+    for names in KINDS.values():
+        assert names.keys() == set(get_args(PartKind))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from clawd_runtime.bot import lanes
+from clawd_runtime.bot import lanes, worker
 from clawd_runtime.bot.answering import ModelAnswer
 from clawd_runtime.bot.channels.base import NoProgress, Progress
 from clawd_runtime.bot.chat_chunks import Cut
@@ -25,8 +26,8 @@ from clawd_runtime.bot.model_failures import (
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement
-from clawd_runtime.bot.values import ConversationKey, Inbound, reply_key
-from clawd_runtime.errors import StoreError, StoreRefused
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, reply_key
+from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
 History = tuple[Turn, ...]
@@ -368,3 +369,150 @@ def test_who_waits_for_a_model_is_let_go_when_the_bot_stops(tmp_path: Path) -> N
             return list(channel.texts), len(kept)
 
     assert asyncio.run(play())[1] == 1
+
+
+class ShowsWaiting(ScriptedChannel):
+    """Records what a person who waits sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signs: list[str] = []
+        self.notices: list[str] = []
+
+    async def received(self, inbound: Inbound) -> None:
+        self.signs.append(inbound.event_id)
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        self.notices.append(notice())
+
+
+def test_who_waits_sees_it_at_once_and_is_told_once_how_many_are_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.1)
+    go_on = asyncio.Event()
+
+    async def answer(history: History, question: str) -> str:
+        await go_on.wait()
+        return question
+
+    async def play() -> ShowsWaiting:
+        channel = ShowsWaiting()
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+            for number in range(4):
+                await chain.store.store(message(str(number), chat=str(number)))
+            await asyncio.sleep(0.05)
+            assert channel.signs == ["1", "2", "3"]
+            assert channel.notices == []
+            await asyncio.sleep(0.5)
+            go_on.set()
+            await chain.settled()
+        return channel
+
+    channel = asyncio.run(play())
+    assert channel.notices == [EN.waiting.format(ahead=number) for number in (1, 2, 3)]
+    assert channel.signs == ["1", "2", "3"]
+
+
+def test_who_waited_before_is_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another run, or behind an earlier message of the same conversation."""
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
+
+    async def play() -> ShowsWaiting:
+        channel = ShowsWaiting()
+
+        async def answer(history: History, question: str) -> str:
+            await asyncio.sleep(0.1)
+            return question
+
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+            await chain.store.store(message("1", chat="1"))
+            await chain.store.store(message("2", chat="2", received_at=time.time() - 100))
+            await chain.settled()
+        return channel
+
+    channel = asyncio.run(play())
+    assert (channel.signs, channel.notices) == (["2"], [])
+
+
+@pytest.mark.parametrize("fault", [ChannelError("429"), RuntimeError("a bug")])
+def test_failing_to_show_that_a_message_waits_changes_nothing(tmp_path: Path, fault: Exception) -> None:
+    class Failing(ScriptedChannel):
+        async def received(self, inbound: Inbound) -> None:
+            raise fault
+
+    async def play() -> list[str]:
+        channel = Failing()
+        async with running(Chain(tmp_path, channel, at_once=1)) as chain:
+            for number in range(5):
+                await chain.store.store(message(str(number), chat=str(number)))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == ["re: hello"] * 5
+
+
+@pytest.mark.parametrize("answer", ["\u200b", "\u200b\u2060\n\ufeff"])
+def test_an_answer_in_which_nothing_can_be_seen_is_not_sent(tmp_path: Path, answer: str) -> None:
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer=lambda *_: answer)) as chain:
+            await chain.store.store(message("1"))
+            await chain.settled()
+        return channel.texts
+
+    assert asyncio.run(play()) == [EN.model_failed]
+
+
+def test_a_part_in_which_nothing_can_be_seen_is_left_out(tmp_path: Path) -> None:
+    async def play() -> list[tuple[str, int, int]]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel, answer=lambda *_: "one|\u200b|two")) as chain:
+            await chain.store.store(message("1"))
+            await chain.settled()
+        return [(reply.text, reply.part, reply.parts) for reply in channel.sent]
+
+    assert asyncio.run(play()) == [("one", 0, 2), ("two", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    "found", [Quote("it is on Friday"), ChannelError("gone"), RuntimeError("a bug"), None]
+)
+def test_what_a_message_refers_to_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Quote | Exception | None
+) -> None:
+    monkeypatch.setattr(worker, "QUOTE_SECONDS", 0.05)
+
+    class LooksUp(ScriptedChannel):
+        async def quoted(self, ref: str) -> Quote:
+            assert ref == "m0"
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                await asyncio.sleep(60)
+            assert found is not None
+            return found
+
+    async def play() -> list[str]:
+        channel = LooksUp()
+        async with running(Chain(tmp_path, channel)) as chain:
+            await chain.store.store(message("1", "when?", quote=Quote(ref="m0")))
+            await chain.settled()
+        return channel.texts
+
+    quoted = found.text if isinstance(found, Quote) else EN.quote_missing
+    assert asyncio.run(play()) == [f"re: {EN.in_reply_to}\n> {quoted}\n\nwhen?"]
+
+
+def test_the_person_is_told_which_part_was_not_read(tmp_path: Path) -> None:
+    async def play() -> list[str]:
+        channel = ScriptedChannel()
+        async with running(Chain(tmp_path, channel)) as chain:
+            await chain.store.store(message("1", "what is it?", parts=(Part("picture"),)))
+            await chain.store.store(message("2", "and now?"))
+            await chain.settled()
+        return channel.texts
+
+    first, second = asyncio.run(play())
+    assert first == "re: [picture]\nwhat is it?\n\n" + EN.parts_unread.format(parts="picture")
+    assert second == "re: and now?"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,7 +79,7 @@ class InContainers(World):
     def ask(self, host: str, text: str) -> str:
         """What the bot answers on its console."""
         now = int(time.time())
-        claims = {"sub": "somebody", "iat": now, "exp": now + 300}
+        claims = {"sub": "somebody", "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex}
         token = jwt.encode(claims, self.secret("console-jwt-secret"), algorithm="HS256")
         events = self.say(host, ASK.format(text=text, token=token))
         assert "event: done" in events, events

@@ -16,6 +16,7 @@ from tests.standins.feishu.state import ApiError, Chat, Platform
 
 LARGEST = {"text": 150 * 1024, "post": 30 * 1024, "interactive": 30 * 1024}
 LONGEST_UUID = 50
+EMOJI = {"Get", "OnIt", "THUMBSUP", "Typing"}
 INVALID = "Your request contains an invalid request parameter"
 
 
@@ -77,9 +78,74 @@ def reply_message(platform: Platform, message_id: str, body: dict[str, Any]) -> 
     parent = platform.messages.get(message_id)
     if parent is None:
         raise ApiError(230001, f"{INVALID}, ext=invalid message_id.")
+    if message_id in platform.deleted:
+        raise ApiError(231003, "The message is not found, perhaps because it has been deleted.")
     if message_id in platform.recalled:
         raise ApiError(230011, "The message is recalled.")
     return _deliver(platform, platform.chats[parent["chat_id"]], body, parent)
+
+
+def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
+    """`GET /im/v1/messages/:message_id`: a message as the API shows it, be it of a user or of the bot."""
+    message = _known(platform, message_id)
+    if "body" in message:
+        return {"code": 0, "msg": "success", "data": {"items": [message]}}
+    mentions = [
+        {"key": each["key"], "id": each["id"]["open_id"], "id_type": "open_id", "name": each["name"]}
+        for each in message.get("mentions", [])
+    ]
+    deleted = message_id in platform.recalled
+    shown = {
+        **{name: message[name] for name in ("message_id", "create_time", "update_time", "chat_id")},
+        **{name: message[name] for name in ("thread_id", "parent_id") if name in message},
+        "msg_type": message["message_type"],
+        "deleted": deleted,
+        "updated": False,
+        "body": {"content": "This message was recalled" if deleted else message["content"]},
+        **({"mentions": mentions} if mentions else {}),
+    }
+    return {"code": 0, "msg": "success", "data": {"items": [shown]}}
+
+
+def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    """`POST /im/v1/messages/:message_id/reactions`; the same emoji again is the same reaction."""
+    kind = body.get("reaction_type")
+    emoji = kind.get("emoji_type") if isinstance(kind, dict) else None
+    if not platform.may_react:
+        raise ApiError(99991672, "Access denied. One of the following scopes is required", status=400)
+    if emoji not in EMOJI:
+        raise ApiError(231001, "reaction type is invalid.")
+    _known(platform, message_id)
+    if message_id in platform.recalled:
+        raise ApiError(231003, "The message is not found, perhaps because it has been deleted.")
+    found = platform.reactions.setdefault(
+        (message_id, emoji), f"ZCaCIjUBVVWSrm5L{len(platform.reactions):016x}"
+    )
+    return {
+        "code": 0,
+        "msg": "success",
+        "data": {"reaction_id": found, "reaction_type": {"emoji_type": emoji}},
+    }
+
+
+def delete_reaction(platform: Platform, message_id: str, reaction_id: str) -> dict[str, Any]:
+    """`DELETE /im/v1/messages/:message_id/reactions/:reaction_id`."""
+    for place, known in platform.reactions.items():
+        if known == reaction_id and place[0] == message_id:
+            del platform.reactions[place]
+            return {"code": 0, "msg": "success", "data": {"reaction_id": reaction_id}}
+    raise ApiError(231007, "The reaction is not found.")
+
+
+def _known(platform: Platform, message_id: str) -> dict[str, Any]:
+    message = platform.messages.get(message_id)
+    if message is None:
+        raise ApiError(230001, f"{INVALID}, ext=invalid message_id.")
+    if message_id in platform.deleted:
+        raise ApiError(231003, "The message is not found, perhaps because it has been deleted.")
+    if platform.chats[message["chat_id"]].state == "left":
+        raise ApiError(230002, "The bot can not be outside the group.")
+    return message
 
 
 def _validate(body: dict[str, Any], required: tuple[str, ...]) -> None:

@@ -14,7 +14,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.standins.faults import Faults, faults_endpoint
-from tests.standins.feishu.api import authorize, bot_info, create_message, reply_message, tenant_token
+from tests.standins.feishu.api import (
+    add_reaction,
+    authorize,
+    bot_info,
+    create_message,
+    delete_reaction,
+    get_message,
+    reply_message,
+    tenant_token,
+)
 from tests.standins.feishu.envelope import forged, wrapped
 from tests.standins.feishu.events import Delivery, event_of, reaches_app, user_message
 from tests.standins.feishu.state import ApiError, Chat, Credentials, Platform
@@ -48,6 +57,7 @@ class FeishuStandin:
             ("forge", ["POST"], self._forge),
             ("redeliver", ["POST"], self._redeliver),
             ("faults", ["POST", "DELETE"], lambda request: faults_endpoint(self._faults, request)),
+            ("reactions", ["GET"], self._reactions),
             ("sent", ["GET"], self._sent),
             ("calls", ["GET"], self._calls),
             ("deliveries", ["GET"], self._deliveries),
@@ -58,7 +68,10 @@ class FeishuStandin:
             ("POST", "/auth/v3/tenant_access_token/internal", self._token),
             ("GET", "/bot/v3/info", self._bot_info),
             ("POST", "/im/v1/messages", self._create),
+            ("GET", "/im/v1/messages/{message_id}", self._get),
             ("POST", "/im/v1/messages/{message_id}/reply", self._reply),
+            ("POST", "/im/v1/messages/{message_id}/reactions", self._react),
+            ("DELETE", "/im/v1/messages/{message_id}/reactions/{reaction_id}", self._take_back),
         ]
         self.app = Starlette(
             routes=[
@@ -83,7 +96,12 @@ class FeishuStandin:
         """Records a call of the API, lets faults happen, shows refusals as the platform does."""
 
         async def endpoint(request: Request) -> Response:
-            record: dict[str, Any] = {"path": request.url.path, "at": self._platform.clock(), "code": 0}
+            record: dict[str, Any] = {
+                "path": request.url.path,
+                "method": request.method,
+                "at": self._platform.clock(),
+                "code": 0,
+            }
             self._platform.calls.append(record)
 
             async def answer() -> Response:
@@ -114,6 +132,20 @@ class FeishuStandin:
         message_id = request.path_params["message_id"]
         return JSONResponse(reply_message(self._platform, message_id, await _json(request)))
 
+    async def _get(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        return JSONResponse(get_message(self._platform, request.path_params["message_id"]))
+
+    async def _react(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        message_id = request.path_params["message_id"]
+        return JSONResponse(add_reaction(self._platform, message_id, await _json(request)))
+
+    async def _take_back(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        message_id, reaction_id = request.path_params["message_id"], request.path_params["reaction_id"]
+        return JSONResponse(delete_reaction(self._platform, message_id, reaction_id))
+
     async def _subscribe(self, request: Request) -> Response:
         given = await request.json()
         _only(given, {"url"})
@@ -142,12 +174,19 @@ class FeishuStandin:
         return JSONResponse(dataclasses.asdict(chat))
 
     async def _recall(self, request: Request) -> Response:
-        self._platform.recalled.add((await request.json())["message_id"])
+        """A user takes a message back; with `deleted` nothing of it is left."""
+        given = await request.json()
+        _only(given, {"message_id", "deleted"})
+        (self._platform.deleted if given.get("deleted") else self._platform.recalled).add(given["message_id"])
         return JSONResponse({})
+
+    async def _reactions(self, request: Request) -> Response:
+        found = self._platform.reactions
+        return JSONResponse([{"message_id": message, "emoji": emoji} for message, emoji in found])
 
     async def _set_app(self, request: Request) -> Response:
         given = await request.json()
-        _only(given, {"group_messages", "bot_name", "bot_open_id"})
+        _only(given, {"group_messages", "bot_name", "bot_open_id", "may_react"})
         for name, value in given.items():
             setattr(self._platform, name, value)
         return JSONResponse({})

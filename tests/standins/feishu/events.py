@@ -94,6 +94,8 @@ def reaches_app(platform: Platform, event: dict[str, Any]) -> bool:
     message = event["message"]
     if message["chat_type"] == "p2p" or platform.group_messages:
         return True
+    if platform.bot_open_id in message["content"]:
+        return True  # named in the content alone, as in rich texts
     return any(each["id"]["open_id"] == platform.bot_open_id for each in message.get("mentions", []))
 
 

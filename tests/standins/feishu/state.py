@@ -87,6 +87,9 @@ class Platform:
     chats: dict[str, Chat] = field(default_factory=dict)
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     recalled: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    may_react: bool = True
+    reactions: dict[tuple[str, str], str] = field(default_factory=dict)
     sent: list[dict[str, Any]] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     uuids: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)

@@ -210,7 +210,7 @@ def _chat(bot: Bot, given: dict[str, Any]) -> Chat:
     _only(given, CHAT_FIELDS)
     chat = bot.chats.setdefault(given.get("id", 4711), Chat(given.get("id", 4711)))
     for name, value in given.items():
-        setattr(chat, name, set(value) if name == "threads" else value)
+        setattr(chat, name, set(value) if name.endswith("threads") else value)
     return chat
 
 

@@ -190,6 +190,8 @@ def _thread(chat: Chat, call: Call) -> dict[str, Any]:
     thread = call.integer("message_thread_id")
     if not thread:
         return {}
+    if thread in chat.closed_threads:
+        raise ApiError(400, "Bad Request: TOPIC_CLOSED")
     if thread not in chat.threads:
         raise ApiError(400, "Bad Request: message thread not found")
     return {"message_thread_id": thread, "is_topic_message": True}

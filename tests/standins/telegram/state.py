@@ -27,6 +27,7 @@ class Chat:
     username: str = ""
     state: str = "active"
     threads: set[int] = field(default_factory=set)
+    closed_threads: set[int] = field(default_factory=set)
 
     def shown(self) -> dict[str, Any]:
         """The chat as the API shows it."""

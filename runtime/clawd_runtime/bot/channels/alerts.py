@@ -30,7 +30,9 @@ from clawd_runtime.bot.channels.base import (
     DeliveryUnknown,
     RetryLater,
     Undeliverable,
+    seconds_of,
 )
+from clawd_runtime.bot.foreign_json import Unreadable, read_json
 from clawd_runtime.bot.splitting import split
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
@@ -42,6 +44,8 @@ CUSTOM_BOT = "feishu-custom-bot"
 """The chat of this channel itself that stands for the custom bot."""
 LARGEST_TEXT = 20 * 1024 - 1024
 SECONDS = 20.0
+LONGEST_FIELD = 60
+MOST_PROBLEMS = 5
 TOO_FAST = frozenset({9499, 11232})
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -119,13 +123,17 @@ class AlertsChannel(Channel):
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         proven = hmac.compare_digest(token.strip().encode(), self._token.encode())
         if scheme.lower() != "bearer" or not proven:
+            self.context.rejections.report(self.name, "token", "alerts: refused a request: wrong token")
             return JSONResponse({"message": "unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
         try:
             notification = Notification.model_validate_json(await request.body())
         except ValidationError as error:
             # A status that Alertmanager does not repeat: the same again would be no better.
-            wrong = sorted({".".join(map(str, problem["loc"])) for problem in error.errors()})
-            return JSONResponse({"message": f"no notification of version 4: {', '.join(wrong)}"}, 400)
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            wrong = sorted({".".join(map(str, problem["loc"]))[:LONGEST_FIELD] for problem in problems})
+            said = f"no notification of version 4: {', '.join(wrong[:MOST_PROBLEMS])}"
+            self.context.rejections.report(self.name, "unreadable", f"alerts: refused: {said}")
+            return JSONResponse({"message": said}, 400)
         new = await self.context.inbox.store(self._inbound(notification))
         return JSONResponse({"new": new})
 
@@ -164,13 +172,14 @@ def _places(settings: AlertsSettings) -> tuple[ConversationKey, ...]:
 def _check(response: httpx.Response) -> None:
     """Raises a `DeliveryError` unless the custom bot has taken the message."""
     try:
-        body = response.json()
-    except ValueError:
+        body = read_json(response.content)
+    except Unreadable:
         body = {}
     code = body.get("code", body.get("StatusCode")) if isinstance(body, dict) else None
+    code = code if isinstance(code, int) and abs(code) < 2**63 else None
     said = f"Feishu's custom bot: HTTP {response.status_code}, code {code}"
     if response.status_code == 429 or code in TOO_FAST:
-        raise RetryLater(said)
+        raise RetryLater(said, after=seconds_of(response.headers.get("retry-after")))
     if response.status_code >= 500 or not isinstance(code, int):
         raise DeliveryUnknown(said)
     if code != 0:

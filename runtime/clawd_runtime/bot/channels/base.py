@@ -24,10 +24,11 @@ repeats a doubtful delivery only within that time. Any other exception counts as
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import httpx
@@ -35,8 +36,12 @@ from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
 from clawd_runtime.bot.credentials import Credentials
-from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
+from clawd_runtime.bot.rejections import Rejections
+from clawd_runtime.bot.values import ConversationKey, Inbound, Quote, Reply, SentRef
 from clawd_runtime.errors import ChannelError
+
+SHORTEST_WAIT = 1.0
+LONGEST_WAIT = 24 * 3600.0
 
 
 class DeliveryError(ChannelError):
@@ -57,6 +62,17 @@ class DeliveryUnknown(DeliveryError):
 
 class Undeliverable(DeliveryError):
     """The message can never be delivered."""
+
+
+def seconds_of(told: object) -> float | None:
+    """Return the seconds that a platform asks to wait, within bounds; None when it told no number of them."""
+    if isinstance(told, bool) or not isinstance(told, str | int | float):
+        return None
+    try:
+        seconds = float(told)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(seconds) else min(LONGEST_WAIT, max(SHORTEST_WAIT, seconds))
 
 
 class ChannelSettings(BaseModel):
@@ -104,12 +120,14 @@ class ChannelContext:
 
     `http` is the pooled client shared by the whole bot: give every request its own `timeout`, and use
     absolute addresses. `public_url` is where the bot is reached from outside, without a final slash.
+    `rejections` is told of every request and event that is rejected.
     """
 
     inbox: Inbox
     http: httpx.AsyncClient
     credentials: Credentials
     public_url: str | None
+    rejections: Rejections = field(default_factory=Rejections)
 
 
 class Progress(Protocol):
@@ -162,6 +180,23 @@ class Channel(ABC):
     @abstractmethod
     async def send(self, reply: Reply) -> SentRef:
         """Deliver one message. Raises a `DeliveryError`; see the module's description."""
+
+    async def received(self, inbound: Inbound) -> None:  # noqa: B027
+        """Show that `inbound` has arrived while it waits for a model. Called at once, at most once.
+
+        May take its time (a limit of the platform) and is then cancelled when a model is free. Its failures
+        are logged and have no effect.
+        """
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:  # noqa: B027
+        """Tell the person once that `inbound` still waits. As `received`, some seconds later.
+
+        `notice` gives the words, with how many are ahead when it is called: call it just before sending.
+        """
+
+    async def quoted(self, ref: str) -> Quote:
+        """Return the content of the message that `Quote.ref` names. Raise `ChannelError` without it."""
+        raise ChannelError(f"{self.name}: does not look up messages")
 
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:

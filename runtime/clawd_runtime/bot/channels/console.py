@@ -2,7 +2,8 @@
 
 `POST /console/v1/messages` with a JWT (HS256) whose `sub` is the user. Body `{"text", "conversation", "id"}`;
 `conversation` separates histories, `id` makes a repeated request harmless: it gets the answer that is being
-made or was stored. The answer is a stream of server-sent events: `delta` `{"text"}` for each piece, then
+made or was stored. The answer is a stream of server-sent events: `waiting` `{"text"}` once when it has to
+wait for others, `delta` `{"text"}` for each piece, then
 `done` `{"text"}` with the whole answer, which counts, or `error` `{"message"}`.
 """
 
@@ -29,6 +30,9 @@ from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError
 
 SHORTEST_SECRET = 32
+LONGEST_QUESTION = 32_000
+MOST_PROBLEMS = 5
+LONGEST_FIELD = 60
 KEEP_ALIVE = 15.0
 # The answer may be made by another bot on the same database, which cannot reach who waits here.
 ELSEWHERE = 2.0
@@ -45,7 +49,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    text: Annotated[str, Field(min_length=1, max_length=32_000)]
+    text: Annotated[str, Field(min_length=1, max_length=LONGEST_QUESTION)]
     conversation: Annotated[str, Field(min_length=1, max_length=128)] = "default"
     id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
@@ -56,12 +60,18 @@ class Stream:
     def __init__(self) -> None:
         self.text = ""
         self.repeated = False
+        self.notice = ""
         self.ending: tuple[str, dict[str, str]] | None = None
         self._news = asyncio.Event()
 
     def grow(self, text: str) -> None:
         """There is more of the answer."""
         self.text = text
+        self._news.set()
+
+    def wait(self, notice: str) -> None:
+        """The answer takes a while; `notice` tells the person so."""
+        self.notice = notice
         self._news.set()
 
     def end(self, event: str, data: dict[str, str]) -> None:
@@ -116,6 +126,11 @@ class ConsoleChannel(Channel):
         for stream in self._streams.get(event_id, ()):
             stream.end("error", {"message": UNANSWERED})
 
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        """See `Channel.waiting`."""
+        for stream in self._streams.get(inbound.event_id, ()):
+            stream.wait(notice())
+
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
         """Stream the answer."""
@@ -131,6 +146,7 @@ class ConsoleChannel(Channel):
     async def _messages(self, request: Request) -> Response:
         user = self._user(request)
         if user is None:
+            self.context.rejections.report(self.name, "token", "console: refused a request: no valid token")
             return JSONResponse(
                 {"message": "a valid bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"}
             )
@@ -165,8 +181,12 @@ class ConsoleChannel(Channel):
             if not await stream.news(ELSEWHERE if stream.repeated else KEEP_ALIVE):
                 yield b": working\n\n"
                 await self._look_elsewhere(inbound, stream)
+                continue
+            if stream.notice:
+                notice, stream.notice = stream.notice, ""
+                yield _event("waiting", {"text": notice})
             # A second attempt of the model may begin differently; then only the end tells the truth.
-            elif stream.text.startswith(sent) and stream.text != sent:
+            if stream.text.startswith(sent) and stream.text != sent:
                 yield _event("delta", {"text": stream.text[len(sent) :]})
                 sent = stream.text
         yield _event(*stream.ending)
@@ -248,7 +268,9 @@ def _event(name: str, data: dict[str, str]) -> bytes:
 
 
 def _problems(error: ValidationError) -> str:
+    """The wrong fields; of names that the caller invented, the beginning."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        f"{'.'.join(map(str, problem['loc']))[:LONGEST_FIELD] or 'body'}: {problem['msg']}"
+        for problem in problems[:MOST_PROBLEMS]
     )

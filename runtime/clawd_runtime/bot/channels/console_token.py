@@ -15,7 +15,10 @@ from typing import Any
 
 LONGEST_TOKEN = 8192
 LONGEST_USER = 128
+LONGEST_ID = 128
 FURTHEST = 1e12
+# A token proves who asks; one that lives longer is a password that is never changed.
+LONGEST_LIFE = 24 * 3600.0
 
 
 class InvalidToken(Exception):
@@ -25,8 +28,8 @@ class InvalidToken(Exception):
 def user_of(token: str, secret: bytes, now: float) -> str:
     """Whom a token names (`sub`), at the time `now` in seconds since the epoch.
 
-    It must end some time (`exp`), must have begun (`nbf`, `iat`), and be for nobody in particular (no `aud`).
-    Raises `InvalidToken`.
+    It must have begun (`nbf`, `iat`) and end (`exp`) within `LONGEST_LIFE` of that, have an id of its own
+    (`jti`), and be for nobody in particular (no `aud`). Raises `InvalidToken`.
     """
     if len(token) > LONGEST_TOKEN:
         raise InvalidToken("the token is too long")
@@ -45,15 +48,21 @@ def user_of(token: str, secret: bytes, now: float) -> str:
 
 
 def _user(claims: dict[str, Any], now: float) -> str:
-    if _time(claims, "exp", absent=None) <= now:
+    ends, begins = _time(claims, "exp", absent=None), _time(claims, "iat", absent=now)
+    if ends <= now:
         raise InvalidToken("the token has expired")
-    if max(_time(claims, "nbf", absent=now), _time(claims, "iat", absent=now)) > now:
+    if max(_time(claims, "nbf", absent=now), begins) > now:
         raise InvalidToken("the token is not valid yet")
     if "aud" in claims:
         raise InvalidToken("the token is for somebody else")
     user = claims.get("sub")
     if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
         raise InvalidToken("the token names no user")
+    if ends - begins > LONGEST_LIFE:
+        raise InvalidToken("the token lives too long")
+    id = claims.get("jti")
+    if not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID:
+        raise InvalidToken("the token has no id")
     return user
 
 

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -21,8 +22,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.backoff import backoff
-from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, Undeliverable
-from clawd_runtime.bot.channels.feishu_api import FeishuApi, FeishuRefusal, size_in_request
+from clawd_runtime.bot.channels.base import (
+    Channel,
+    ChannelContext,
+    ChannelSettings,
+    NoProgress,
+    Progress,
+    Undeliverable,
+)
+from clawd_runtime.bot.channels.feishu_api import FeishuApi, FeishuRefusal, OperatorNeeded, size_in_request
 from clawd_runtime.bot.channels.feishu_crypto import (
     Unauthentic,
     is_signed,
@@ -30,9 +38,16 @@ from clawd_runtime.bot.channels.feishu_crypto import (
     same,
     verify_signature,
 )
-from clawd_runtime.bot.channels.feishu_events import is_addressable_group, read_message
+from clawd_runtime.bot.channels.feishu_events import (
+    MESSAGE_RECEIVED,
+    is_addressable_group,
+    kind_of,
+    read_strictly,
+)
+from clawd_runtime.bot.foreign_json import Foreign, Name, Unreadable, read_as
+from clawd_runtime.bot.pace import Pace
 from clawd_runtime.bot.splitting import split
-from clawd_runtime.bot.values import Reply, SentRef
+from clawd_runtime.bot.values import Inbound, Quote, Reply, SentRef, reply_key
 from clawd_runtime.errors import ChannelError
 
 log = logging.getLogger(__name__)
@@ -45,6 +60,14 @@ IDENTITY_SECONDS = 2.0
 LONGEST_PAUSE = 60.0
 # A text message's request may have 150 KB; what is not text in it stays below half a kilobyte.
 LARGEST_TEXT = 150 * 1024 - 512
+# Feishu allows an app 50 calls of an endpoint in a second: what is shown to those who wait leaves most of
+# them to answers.
+SIGNS_A_SECOND = 25.0
+NOTICES_A_SECOND = 10.0
+RECEIVED_EMOJI = "Typing"
+CHALLENGE = "url_verification"
+# No part of an answer has this number.
+NOTICE_PART = -1
 MENTION_TAG = re.compile(r"<(?=/?at\b)", re.IGNORECASE)
 
 
@@ -72,6 +95,12 @@ class FeishuSettings(ChannelSettings):
         return "zh" if host.endswith(".feishu.cn") else None
 
 
+class Challenge(Foreign):
+    """What a new request address is asked."""
+
+    challenge: Name
+
+
 class FeishuChannel(Channel):
     """One app of the open platform."""
 
@@ -90,6 +119,12 @@ class FeishuChannel(Channel):
         secret = context.credentials["feishu-app-secret"]
         self._api = FeishuApi(context.http, settings.api_base, settings.app_id, secret)
         self._open_id: str | None = None
+        self._signs = Pace(SIGNS_A_SECOND)
+        self._notices = Pace(NOTICES_A_SECOND)
+        self._reacts = True
+        # The reactions that show that a message arrived, by event, until it is answered.
+        self._reactions: dict[str, str] = {}
+        self._hiding: set[asyncio.Task[None]] = set()
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
@@ -121,15 +156,73 @@ class FeishuChannel(Channel):
 
     async def send(self, reply: Reply) -> SentRef:
         """See `Channel.send`."""
+        chat, text = reply.conversation.chat, _without_mentions(reply.text)
         try:
-            text = _without_mentions(reply.text)
-            if reply.reply_to:
-                sent = await self._api.reply(reply.reply_to, text, reply.key)
-            else:
-                sent = await self._api.tell(reply.conversation.chat, text, reply.key)
+            if not reply.reply_to:
+                return SentRef(await self._api.tell(chat, text, reply.key))
+            try:
+                return SentRef(await self._api.reply(reply.reply_to, text, reply.key))
+            except FeishuRefusal as refusal:
+                if not refusal.place_is_gone:
+                    raise
+                # Under the same key: should this be repeated, it is still sent once.
+                log.info("%s: sent to the chat instead", refusal)
+                return SentRef(await self._api.tell(chat, text, reply.key))
         except FeishuRefusal as refusal:
             raise Undeliverable(str(refusal)) from None
-        return SentRef(sent)
+
+    async def received(self, inbound: Inbound) -> None:
+        """Put an emoji to the message, which is what Feishu has for "typing"."""
+        if self._reacts and inbound.reply_to and inbound.event_id not in self._reactions:
+            await self._signs.turn()
+            try:
+                self._reactions[inbound.event_id] = await self._api.react(inbound.reply_to, RECEIVED_EMOJI)
+            except OperatorNeeded as refusal:
+                # Without the permission to react every message would be refused: that is found out once.
+                self._reacts = False
+                log.info("%s; until then it is not shown that a message arrived", refusal)
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        """Reply with `notice`, under a key of its own: once within an hour, after a restart too."""
+        await self._notices.turn()
+        key = reply_key(self.name, inbound.event_id, NOTICE_PART)
+        reply_to, text = inbound.reply_to, _without_mentions(notice())
+        await self._api.reply(reply_to, text, key)
+
+    async def quoted(self, ref: str) -> Quote:
+        """See `Channel.quoted`."""
+        return await self._api.content(ref, self._open_id)
+
+    @asynccontextmanager
+    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        """While a model answers, the message has the emoji that shows it."""
+        showing = asyncio.create_task(self._show(inbound))
+        try:
+            yield NoProgress()
+        finally:
+            self._hiding.add(hiding := asyncio.create_task(self._hide(inbound, showing)))
+            hiding.add_done_callback(self._hiding.discard)
+
+    async def close(self) -> None:
+        """See `Channel.close`."""
+        for task in tuple(self._hiding):
+            task.cancel()
+        await asyncio.gather(*self._hiding, return_exceptions=True)
+
+    async def _show(self, inbound: Inbound) -> None:
+        try:
+            await self.received(inbound)
+        except ChannelError as fault:
+            log.info("%s", fault)
+
+    async def _hide(self, inbound: Inbound, showing: asyncio.Task[None]) -> None:
+        await asyncio.wait((showing,))
+        reaction = self._reactions.pop(inbound.event_id, None)
+        try:
+            if reaction is not None:
+                await self._api.take_back(inbound.reply_to, reaction)
+        except ChannelError as fault:
+            log.info("%s", fault)
 
     async def _receive(self, request: Request) -> Response:
         body = await _read(request)
@@ -137,12 +230,19 @@ class FeishuChannel(Channel):
             return JSONResponse({"msg": "too large"}, 413)
         try:
             event = self._authentic(request, body)
+            if event.get("type") == CHALLENGE:
+                return JSONResponse({"challenge": read_as(Challenge, event).challenge})
+            return await self._store(event)
         except Unauthentic as reason:
-            log.warning("Feishu: refused a request: %s", reason)
+            self._report(f"refused: {reason.kind}", f"Feishu: refused a request: {reason}")
             return JSONResponse({"msg": "unauthorized"}, 401)
-        if event.get("type") == "url_verification":
-            return JSONResponse({"challenge": event.get("challenge")})
-        return await self._store(event)
+        except Unreadable as problem:
+            # Taken all the same: Feishu would repeat it for hours, and it would be no better.
+            self._report("unreadable", f"Feishu: left out an event that cannot be read: {problem}")
+            return JSONResponse({})
+
+    def _report(self, kind: str, message: str) -> None:
+        self.context.rejections.report(self.name, kind, message)
 
     def _authentic(self, request: Request, body: bytes) -> dict[str, Any]:
         """The event, if Feishu sent it; raises `Unauthentic`."""
@@ -152,15 +252,21 @@ class FeishuChannel(Channel):
             verify_signature(self._encrypt_key, request.headers, body, now=self._clock(), max_age=age)
         elif len(body) > LARGEST_UNSIGNED:
             raise Unauthentic("the request is not signed, and too large for a challenge")
-        event = open_envelope(self._encrypt_key, body)
-        if event.get("type") == "url_verification":
+        try:
+            event = open_envelope(self._encrypt_key, body)
+        except Unreadable:
+            if signed:
+                raise
+            raise Unauthentic("the event is not JSON") from None
+        if event.get("type") == CHALLENGE:
             self._check_token(event.get("token"))
             return event
         if not signed:
             raise Unauthentic("the event is not signed")
         header = event.get("header")
         if event.get("schema") != "2.0" or not isinstance(header, dict):
-            raise Unauthentic("the event is not of version 2")
+            self._check_token(event.get("token"))
+            raise Unreadable("it is not of version 2")
         self._check_token(header.get("token"))
         if header.get("app_id") != self._settings.app_id:
             raise Unauthentic("the event is for another app")
@@ -179,11 +285,12 @@ class FeishuChannel(Channel):
             except (ChannelError, TimeoutError) as fault:
                 log.warning("Feishu: cannot tell yet whether the bot is mentioned: %s", fault or "no answer")
                 return JSONResponse({"msg": "not ready"}, 503)
-        inbound = read_message(event, self._open_id, self._settings.language)
-        if inbound is None:
-            log.info("Feishu: passed over an event of type %.80s", event["header"].get("event_type"))
-        else:
+        inbound = read_strictly(event, self._open_id, self._settings.language, self._clock())
+        if inbound is not None:
             await self.context.inbox.store(inbound)
+        elif (kind := kind_of(event)) != MESSAGE_RECEIVED:
+            said = f"Feishu: passed over an event of type {kind[:80]!a}"
+            self.context.rejections.report(self.name, "other event", said, logging.INFO)
         return JSONResponse({})
 
     async def _identity(self) -> None:

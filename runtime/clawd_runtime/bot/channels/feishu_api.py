@@ -6,31 +6,99 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
+from pydantic import Field
 
-from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
+from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
+from clawd_runtime.bot.channels.feishu_content import read_content
+from clawd_runtime.bot.channels.feishu_events import Mentions
+from clawd_runtime.bot.foreign_json import Foreign, Identifier, Name, Text, Unreadable, read_as, read_json
+from clawd_runtime.bot.values import Quote
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
-SHORTEST_WAIT = 1.0
 # With these nothing has been sent yet; with any other fault of the connection that is not known.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 TOKEN_INVALID = frozenset({99991661, 99991663, 99991664, 99991668})
-# Frequency limits, and a bot whose ability is still to be switched on in the developer console.
-BACK_OFF = frozenset({99991400, 99991403, 230020, 11232, 230006})
+# Frequency limits, and what an operator repairs in the developer console: a bot whose ability is still to be
+# switched on, an app that is not enabled, a permission that is missing.
+LIMITS = frozenset({99991400, 99991403, 230020, 11232})
+OPERATORS = frozenset({230006, 230027, 99991662, 99991672})
 BEING_SENT = 230049
+# The message to reply to is recalled, deleted or not visible; the topic is gone. The chat is not.
+PLACE_GONE = frozenset({230011, 230019, 230050, 230071, 230110, 231003})
+INVALID_PARAMETER = 230001
 # The platform issues another token when less than 30 minutes remain, and both are valid then.
 RENEW_BEFORE_SECONDS = 300.0
+
+
+class Answered(Foreign):
+    """What Feishu answers a call with; further fields are the endpoint's own."""
+
+    code: Annotated[int, Field(ge=-(2**31), lt=2**63)]
+    msg: Text = ""
+
+
+class Token(Foreign):
+    """An access token, and for how many seconds it is valid."""
+
+    tenant_access_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,4096}$")]
+    expire: Annotated[int, Field(ge=0, le=366 * 24 * 3600)]
+
+
+class BotInfo(Foreign):
+    """Who the bot is."""
+
+    open_id: Identifier
+
+
+class Sent(Foreign):
+    """A message that was sent."""
+
+    message_id: Name = ""
+
+
+class Reaction(Foreign):
+    """An emoji put to a message."""
+
+    reaction_id: Identifier
+
+
+class LookedUpBody(Foreign):
+    """Where a message that was looked up has its content."""
+
+    content: Text
+
+
+class LookedUp(Foreign):
+    """A message that was looked up."""
+
+    msg_type: Name
+    body: LookedUpBody | None = None
+    deleted: bool = False
+    mentions: Mentions | None = None
 
 
 class FeishuRefusal(ChannelError):
     """Feishu answered with a `code` other than 0 that waiting will not change."""
 
     def __init__(self, what: str, code: int, said: str) -> None:
-        super().__init__(f"Feishu {what}: {code} {said}")
+        super().__init__(f"Feishu {what}: {code} {said[:200]}")
         self.code = code
+        self.said = said
+
+    @property
+    def place_is_gone(self) -> bool:
+        """Whether it is of the message to reply to, or of its topic, and not of the chat."""
+        invalid = self.code == INVALID_PARAMETER and "message_id" in self.said
+        return invalid or self.code in PLACE_GONE
+
+
+class OperatorNeeded(RetryLater):
+    """What is refused until an operator changes the app in the developer console."""
 
 
 class FeishuApi:
@@ -56,8 +124,8 @@ class FeishuApi:
         """The id under which messages mention the bot. Raises as `call` does."""
         answer = await self.call("GET", "/bot/v3/info")
         try:
-            return str(answer["bot"]["open_id"])
-        except (LookupError, TypeError):
+            return read_as(BotInfo, answer.get("bot")).open_id
+        except Unreadable:
             raise ChannelError("Feishu /bot/v3/info: no open_id in the answer") from None
 
     async def reply(self, message_id: str, text: str, uuid: str) -> str:
@@ -66,14 +134,41 @@ class FeishuApi:
         Within an hour the same `uuid` (at most 50 characters) sends once. Raises as `call` does.
         """
         body = {"msg_type": "text", "content": text_content(text), "uuid": uuid}
-        answer = await self.call("POST", f"/im/v1/messages/{message_id}/reply", body)
-        return str((answer.get("data") or {}).get("message_id", ""))
+        answer = await self.call("POST", f"{_message(message_id)}/reply", body)
+        return _sent(answer)
 
     async def tell(self, chat_id: str, text: str, uuid: str) -> str:
         """Send a text to a chat, in answer to nothing, and return its id. `uuid` and errors as of `reply`."""
         body = {"receive_id": chat_id, "msg_type": "text", "content": text_content(text), "uuid": uuid}
         answer = await self.call("POST", "/im/v1/messages?receive_id_type=chat_id", body)
-        return str((answer.get("data") or {}).get("message_id", ""))
+        return _sent(answer)
+
+    async def content(self, message_id: str, bot_open_id: str | None) -> Quote:
+        """Look a message up. Raise as `call` does, or `ChannelError` when it cannot be read."""
+        answer = await self.call("GET", _message(message_id))
+        try:
+            items: Any = (answer.get("data") or {}).get("items")
+            found = read_as(LookedUp, items[0])
+            if found.body is None or found.deleted:
+                raise ChannelError("Feishu: the message is deleted")
+            mentions = tuple(each.as_mention() for each in found.mentions or ())
+            content = read_content(found.msg_type, found.body.content, mentions, bot_open_id)
+        except (Unreadable, AttributeError, LookupError, TypeError) as problem:
+            raise ChannelError(f"Feishu: a message that cannot be read: {problem}") from None
+        return Quote(content.text, tuple(content.parts))
+
+    async def react(self, message_id: str, emoji: str) -> str:
+        """Put an emoji to a message and return the id by which it is taken away. Raise as `call` does."""
+        body = {"reaction_type": {"emoji_type": emoji}}
+        answer = await self.call("POST", f"{_message(message_id)}/reactions", body)
+        try:
+            return read_as(Reaction, answer.get("data")).reaction_id
+        except Unreadable:
+            raise ChannelError("Feishu reactions: an answer without reaction_id") from None
+
+    async def take_back(self, message_id: str, reaction_id: str) -> None:
+        """Take an emoji away. Raise as `call` does."""
+        await self.call("DELETE", f"{_message(message_id)}/reactions/{quote(reaction_id, safe='')}")
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call an endpoint and return its JSON; a token that has ended is renewed once.
@@ -101,12 +196,12 @@ class FeishuApi:
         asked_at = self._clock()
         try:
             answer = _checked(path, await self._send("POST", path, self._credentials))
-            token, seconds = str(answer["tenant_access_token"]), float(answer["expire"])
-        except (ChannelError, LookupError, TypeError, ValueError) as fault:
+            token = read_as(Token, answer)
+        except (ChannelError, Unreadable) as fault:
             # Nothing of the caller's has been sent, whatever became of this call.
             why = str(fault) if isinstance(fault, ChannelError) else f"Feishu {path}: no token in the answer"
             raise RetryLater(why, after=getattr(fault, "after", None)) from None
-        self._token = token
+        self._token, seconds = token.tenant_access_token, token.expire
         self._renew_at = asked_at + max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
 
     def _forget(self, token: str) -> None:
@@ -147,33 +242,54 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _message(message_id: str) -> str:
+    return f"/im/v1/messages/{quote(message_id, safe='')}"
+
+
+def _sent(answer: Mapping[str, Any]) -> str:
+    try:
+        return read_as(Sent, answer.get("data") or {}).message_id
+    except Unreadable:
+        return ""
+
+
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
-        body = response.json()
-    except ValueError:
+        body = read_json(response.content)
+    except Unreadable:
         return {}
     return body if isinstance(body, dict) else {}
 
 
+def _answered(response: httpx.Response) -> Answered | None:
+    try:
+        return read_as(Answered, _body(response))
+    except Unreadable:
+        return None
+
+
 def _code(response: httpx.Response) -> int | None:
-    code = _body(response).get("code")
-    return code if isinstance(code, int) else None
+    answered = _answered(response)
+    return answered.code if answered else None
 
 
 def _checked(path: str, response: httpx.Response) -> dict[str, Any]:
-    code, body = _code(response), _body(response)
+    answered = _answered(response)
+    code = answered.code if answered else None
     said = f"Feishu {path}: HTTP {response.status_code}, code {code}"
-    if response.status_code == 429 or code in BACK_OFF:
+    if code in OPERATORS:
+        raise OperatorNeeded(f"{said}: to be repaired in the developer console", after=_seconds(response))
+    if response.status_code == 429 or code in LIMITS:
         raise RetryLater(said, after=_seconds(response))
-    if response.status_code >= 500 or code is None or code == BEING_SENT:
+    if response.status_code >= 500 or answered is None or code == BEING_SENT:
         raise DeliveryUnknown(said)
-    if code != 0:
-        raise FeishuRefusal(path, code, str(body.get("msg", "")))
-    return body
+    if answered.code != 0:
+        raise FeishuRefusal(path, answered.code, answered.msg)
+    return _body(response)
 
 
 def _seconds(response: httpx.Response) -> float | None:
     for name in ("x-ogw-ratelimit-reset", "retry-after"):
         if (value := response.headers.get(name, "")).isdecimal():
-            return max(SHORTEST_WAIT, float(value))
+            return seconds_of(value)
     return None

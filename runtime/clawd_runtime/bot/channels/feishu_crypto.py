@@ -10,12 +10,14 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from clawd_runtime.bot.foreign_json import Unreadable, read_json
 
 BLOCK_BYTES = 16
 # So far may Feishu's clock be ahead of ours.
@@ -23,10 +25,15 @@ CLOCK_DIFFERENCE = 300.0
 TIMESTAMP = "X-Lark-Request-Timestamp"
 NONCE = "X-Lark-Request-Nonce"
 SIGNATURE = "X-Lark-Signature"
+SECONDS = re.compile(r"[0-9]{1,12}")
 
 
 class Unauthentic(Exception):
-    """A request that Feishu did not send. The text is for the log only."""
+    """A request that Feishu did not send. `kind` is one of few, `detail` this one's: for the log only."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
@@ -46,15 +53,18 @@ def verify_signature(
     made = hashlib.sha256(f"{timestamp}{nonce}{encrypt_key}".encode() + body).hexdigest()
     if not same(made, given.lower()):
         raise Unauthentic("the signature does not hold")
-    if not (timestamp.isascii() and timestamp.isdecimal()):
+    if not SECONDS.fullmatch(timestamp):
         raise Unauthentic("the timestamp is no number")
     age = now - int(timestamp)
     if not -CLOCK_DIFFERENCE <= age <= max_age:
-        raise Unauthentic(f"the signature was made {age:.0f} s ago")
+        raise Unauthentic("the signature is too old, or from the future", f"made {age:.0f} s ago")
 
 
 def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
-    """The event within `{"encrypt": "…"}`. A body that is not encrypted is refused."""
+    """The event within `{"encrypt": "…"}`. A body that is not encrypted is refused.
+
+    Raises `Unreadable` when what was encrypted, and so was by Feishu if it is signed, is no JSON object.
+    """
     sealed = _object(body).get("encrypt")
     if not isinstance(sealed, str):
         raise Unauthentic("the event is not encrypted")
@@ -62,7 +72,10 @@ def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
         ciphertext = base64.b64decode(sealed, validate=True)
     except (binascii.Error, ValueError):
         raise Unauthentic("the ciphertext is not base64") from None
-    return _object(decrypt(encrypt_key, ciphertext))
+    event = read_json(decrypt(encrypt_key, ciphertext))
+    if not isinstance(event, dict):
+        raise Unreadable("the event is not a JSON object")
+    return event
 
 
 def decrypt(encrypt_key: str, ciphertext: bytes) -> bytes:
@@ -87,8 +100,8 @@ def same(expected: str, given: object) -> bool:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(raw)
-    except (ValueError, RecursionError):
+        parsed = read_json(raw)
+    except Unreadable:
         raise Unauthentic("the body is not JSON") from None
     if not isinstance(parsed, dict):
         raise Unauthentic("the body is not a JSON object")

@@ -2,120 +2,158 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from clawd_runtime.bot.values import ConversationKey, Inbound
+from pydantic import Field
+
+from clawd_runtime.bot.channels.feishu_content import Content, Mention, read_content
+from clawd_runtime.bot.foreign_json import Foreign, Identifier, Name, Text, Unreadable, read_as
+from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
 
 CHANNEL = "feishu"
 MESSAGE_RECEIVED = "im.message.receive_v1"
-PLACEHOLDER = re.compile(r"(@_user_\d+)( ?)")
+PRIVATE = "p2p"
+# Feishu's clock may be ahead of ours; what is further in the future is no time.
+CLOCK_DIFFERENCE = 300.0
+
+Milliseconds = Annotated[str, Field(pattern=r"^[0-9]{1,15}$")]
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """Somebody named in a message, where its text has `key`."""
+class Ids(Foreign):
+    """The ids of a person; only the one of this app counts."""
 
-    key: str
-    open_id: str
-    name: str
+    open_id: Identifier | None = None
+
+
+class Mentioned(Foreign):
+    """Somebody named in a message. `id` is an object in events, a string in messages that are looked up."""
+
+    key: Name
+    id: Ids | Name | None = None
+    name: Name | None = None
+
+    def as_mention(self) -> Mention:
+        """Return it in one form."""
+        who = self.id.open_id if isinstance(self.id, Ids) else self.id
+        return Mention(self.key, who or "", self.name or "")
+
+
+Mentions = Annotated[list[Mentioned], Field(fail_fast=True, max_length=1000)]
+
+
+class Sender(Foreign):
+    """Who wrote."""
+
+    sender_type: Name
+    sender_id: Ids | None = None
+
+
+class Message(Foreign):
+    """A message."""
+
+    message_id: Identifier
+    create_time: Milliseconds
+    chat_id: Identifier
+    chat_type: Name
+    message_type: Name
+    content: Text
+    thread_id: Identifier | Annotated[str, Field(max_length=0)] | None = None
+    parent_id: Identifier | Annotated[str, Field(max_length=0)] | None = None
+    mentions: Mentions | None = None
+
+
+class Body(Foreign):
+    """`event` of an event that tells of a message."""
+
+    sender: Sender
+    message: Message
+
+
+class Header(Foreign):
+    """`header` of an event."""
+
+    event_id: Identifier
+    event_type: Name
+
+
+class HeaderOnly(Foreign):
+    """An event of any type."""
+
+    header: Header
+
+
+class MessageEvent(HeaderOnly):
+    """An event that tells of a message."""
+
+    event: Body
+
+
+def kind_of(event: Mapping[str, Any]) -> str:
+    """Return the type of an event. Raise `Unreadable` when it has none."""
+    return read_as(HeaderOnly, event).header.event_type
 
 
 def is_addressable_group(event: Mapping[str, Any]) -> bool:
     """Whether it takes the bot's own id to tell if the bot is meant: a group where somebody is mentioned."""
     try:
-        message = event["event"]["message"]
-        return message["chat_type"] != "p2p" and bool(message.get("mentions"))
-    except (LookupError, TypeError, AttributeError):
+        message = read_as(MessageEvent, event).event.message
+        if message.chat_type == PRIVATE:
+            return False
+        return bool(message.mentions) or bool(_content(message, (), None).named)
+    except Unreadable:
         return False
 
 
 def read_message(
-    event: Mapping[str, Any], bot_open_id: str | None, language: str | None = None
+    event: Mapping[str, Any],
+    bot_open_id: str | None,
+    language: str | None = None,
+    now: float | None = None,
 ) -> Inbound | None:
     """The message that an event tells of; None for other events, for messages of bots, and for nonsense.
 
     Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, as
-    no event tells its sender's.
+    no event tells its sender's. `now` bounds the time of a message.
     """
     try:
-        header, sender, message = event["header"], event["event"]["sender"], event["event"]["message"]
-        if header["event_type"] != MESSAGE_RECEIVED or sender["sender_type"] != "user":
-            return None
-        mentions = tuple(_mentions(message))
-        private = message["chat_type"] == "p2p"
-        mentioned = bot_open_id is not None and any(each.open_id == bot_open_id for each in mentions)
-        return Inbound(
-            event_id=_text(header["event_id"]),
-            message_id=_text(message["message_id"]),
-            conversation=ConversationKey(
-                CHANNEL, _text(message["chat_id"]), str(message.get("thread_id") or "")
-            ),
-            chat_kind="private" if private else "group",
-            user=_text(sender["sender_id"]["open_id"]),
-            text=_without_placeholders(_content(message), mentions, bot_open_id),
-            addressed=private or mentioned,
-            reply_to=_text(message["message_id"]),
-            received_at=int(message["create_time"]) / 1000,
-            language=language,
-        )
-    except (LookupError, TypeError, ValueError, AttributeError):
+        return read_strictly(event, bot_open_id, language, now)
+    except Unreadable:
         return None
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("an identifier is missing")
-    return value
+def read_strictly(
+    event: Mapping[str, Any], bot_open_id: str | None, language: str | None, now: float | None
+) -> Inbound | None:
+    """As `read_message`; raise `Unreadable` for nonsense."""
+    if kind_of(event) != MESSAGE_RECEIVED:
+        return None
+    read = read_as(MessageEvent, event)
+    sender, message = read.event.sender, read.event.message
+    if sender.sender_type != "user":
+        return None
+    if sender.sender_id is None or sender.sender_id.open_id is None:
+        raise Unreadable("event.sender.sender_id.open_id (missing)")
+    mentions = tuple(each.as_mention() for each in message.mentions or ())
+    content = _content(message, mentions, bot_open_id)
+    private = message.chat_type == PRIVATE
+    named = content.named | {each.open_id for each in mentions}
+    sent_at = int(message.create_time) / 1000
+    return Inbound(
+        event_id=read.header.event_id,
+        message_id=message.message_id,
+        conversation=ConversationKey(CHANNEL, message.chat_id, message.thread_id or ""),
+        chat_kind="private" if private else "group",
+        user=sender.sender_id.open_id,
+        text=content.text,
+        addressed=private or (bot_open_id is not None and bot_open_id in named),
+        reply_to=message.message_id,
+        received_at=sent_at if now is None or sent_at < now + CLOCK_DIFFERENCE else now,
+        language=language,
+        parts=tuple(content.parts),
+        quote=Quote(ref=message.parent_id) if message.parent_id else None,
+    )
 
 
-def _mentions(message: Mapping[str, Any]) -> Iterator[Mention]:
-    for each in message.get("mentions") or ():
-        yield Mention(str(each["key"]), str(each["id"].get("open_id") or ""), str(each.get("name") or ""))
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    """The words of a message; empty when it has none that can be read (a picture, a voice message)."""
-    match message["message_type"]:
-        case "text":
-            return str(json.loads(message["content"])["text"])
-        case "post":
-            return _post_text(json.loads(message["content"]))
-        case _:  # what content holds then is not always JSON (merge_forward)
-            return ""
-
-
-def _post_text(content: Mapping[str, Any]) -> str:
-    """Title and lines of a rich text message, which may stand under a language."""
-    post = content if "content" in content else next(iter(content.values()), {})
-    lines = ["".join(map(_piece, line)) for line in post.get("content") or ()]
-    return "\n".join([*filter(None, [post.get("title")]), *lines])
-
-
-def _piece(piece: Mapping[str, Any]) -> str:
-    match piece.get("tag"):
-        case "text" | "md" | "code_block":
-            return str(piece.get("text", ""))
-        case "a":
-            label, address = str(piece.get("text", "")), str(piece.get("href", ""))
-            return label if label == address or not address else f"{label} ({address})"
-        case "at":
-            return str(piece.get("user_id", ""))
-        case _:
-            return ""
-
-
-def _without_placeholders(text: str, mentions: tuple[Mention, ...], bot_open_id: str | None) -> str:
-    """`text` with the bot's mentions taken out and the names of others put in."""
-    by_key = {each.key: each for each in mentions}
-
-    def shown(found: re.Match[str]) -> str:
-        mention = by_key.get(found[1])
-        if mention is None:
-            return found[0]
-        return "" if mention.open_id == bot_open_id else f"@{mention.name}{found[2]}"
-
-    return PLACEHOLDER.sub(shown, text).strip()
+def _content(message: Message, mentions: Sequence[Mention], bot_open_id: str | None) -> Content:
+    return read_content(message.message_type, message.content, mentions, bot_open_id)

@@ -6,11 +6,10 @@ Source: https://core.telegram.org/bots/api (10.3).
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,14 +29,15 @@ from clawd_runtime.bot.channels.base import (
     Undeliverable,
 )
 from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
-from clawd_runtime.bot.channels.telegram_progress import TelegramProgress
+from clawd_runtime.bot.channels.telegram_progress import NUMBER, TelegramProgress, place_of
 from clawd_runtime.bot.channels.telegram_reception import (
     Polling,
     Reception,
     RegisteredElsewhere,
     WebhookRegistration,
 )
-from clawd_runtime.bot.channels.telegram_updates import is_update, read_update
+from clawd_runtime.bot.channels.telegram_updates import Identity, is_update, read_update
+from clawd_runtime.bot.foreign_json import Foreign, Int64, Unreadable, read_as, read_json
 from clawd_runtime.bot.splitting import split
 from clawd_runtime.bot.values import Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
@@ -45,6 +45,10 @@ from clawd_runtime.errors import SettingsError
 log = logging.getLogger(__name__)
 
 MESSAGE_UNITS = 4096
+# What of a message names a place within its chat.
+PLACE = frozenset({"message_thread_id", "reply_parameters"})
+# How refusals (400) name it: "message thread not found", "TOPIC_CLOSED", "message to be replied not found".
+OF_THE_PLACE = re.compile(r"thread|topic|\brepl(?:y|ied)\b|reply_|\bmessage_id_invalid|msg_id_invalid")
 WEBHOOK_PATH = "/telegram/webhook"
 SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105  the header's name
 TOKEN = re.compile(r"^(\d+):[A-Za-z0-9_-]+$")
@@ -63,6 +67,12 @@ class TelegramSettings(ChannelSettings):
     upload_certificate: Path | None = None
     registers_webhook: bool = True
     max_connections: Annotated[int, Field(ge=1, le=100)] = 40
+
+
+class SentMessage(Foreign):
+    """What `sendMessage` gives."""
+
+    message_id: Int64
 
 
 class TelegramChannel(Channel):
@@ -106,17 +116,31 @@ class TelegramChannel(Channel):
         return split(text, MESSAGE_UNITS)
 
     async def send(self, reply: Reply) -> SentRef:
-        """Send one message; plain text, so nothing in it can be malformed."""
-        try:
-            return await self._send(reply, reply.conversation.chat)
-        except TelegramRefusal as refusal:
-            if refusal.migrated_to is None:
-                raise _outcome(refusal) from None
-            group = str(refusal.migrated_to)
-        try:
-            return await self._send(reply, group)
-        except TelegramRefusal as refusal:
-            raise _outcome(refusal) from None
+        """Send one message; plain text, so nothing in it can be malformed.
+
+        Where the topic or the message to reply to is gone, it goes to the chat, once; where the group has
+        become another one, it goes there.
+        """
+        message = _message(reply)
+        while True:
+            try:
+                sent = await self._api.call("sendMessage", message)
+            except TelegramRefusal as refusal:
+                elsewhere = _elsewhere(message, refusal)
+                if elsewhere is None:
+                    raise _outcome(refusal) from None
+                log.info("%s: sent to the chat instead", refusal)
+                message = elsewhere
+            else:
+                return _reference(sent)
+
+    async def received(self, inbound: Inbound) -> None:
+        """See `Channel.received`."""
+        await self._progress.received(inbound)
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        """See `Channel.waiting`."""
+        await self._progress.waiting(inbound, notice)
 
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
@@ -124,48 +148,42 @@ class TelegramChannel(Channel):
         async with self._progress.shown(inbound) as progress:
             yield progress
 
-    async def _send(self, reply: Reply, chat: str) -> SentRef:
-        message: dict[str, Any] = {"chat_id": int(chat), "text": reply.text}
-        if reply.conversation.thread:
-            message["message_thread_id"] = int(reply.conversation.thread)
-        if reply.part == 0 and reply.reply_to:
-            message["reply_parameters"] = {
-                "message_id": int(reply.reply_to),
-                "allow_sending_without_reply": True,
-            }
-        sent = await self._api.call("sendMessage", message)
-        try:
-            return SentRef(str(sent["message_id"]))
-        except (LookupError, TypeError):
-            raise DeliveryUnknown("Telegram sendMessage: an answer without message_id") from None
-
     async def _webhook(self, request: Request) -> Response:
         given = request.headers.get(SECRET_HEADER, "").encode()
         if not hmac.compare_digest(given, self.context.credentials["telegram-secret-token"].encode()):
+            self.context.rejections.report(
+                self.name, "secret", "Telegram: refused a request: wrong secret token"
+            )
             return Response(status_code=401)
         me = self._reception.identity
         if me is None:
             # Telegram will repeat it; who is meant in a group can be told only when we know our name.
             return Response(status_code=503, headers={"Retry-After": "5"})
-        try:
-            update = json.loads(await request.body())
-        except ValueError:
-            return Response(status_code=400)
-        if not is_update(update):
-            return Response(status_code=400)
-        try:
-            inbound = read_update(update, me, time.time())
-        except ValueError as error:
-            # Telegram would repeat it for a day, and it would be no better.
-            log.warning("Telegram update %d is left out: %s", update["update_id"], error)
-            return Response(status_code=200)
+        inbound = self._readable(await request.body(), me)
         if inbound is not None:
             await self.context.inbox.store(inbound)
         return Response(status_code=200)
 
+    def _readable(self, body: bytes, me: Identity) -> Inbound | None:
+        """The message of an update. What cannot be read is taken all the same: Telegram would repeat it for a
+        day, and hold up the chat, and it would be no better.
+        """
+        number = "without a number"
+        try:
+            update = read_json(body)
+            number = str(update["update_id"]) if is_update(update) else number
+            return read_update(update, me, time.time())
+        except Unreadable as problem:
+            said = f"Telegram: left out update {number} that cannot be read: {problem}"
+            self.context.rejections.report(self.name, "unreadable", said)
+        except Exception:
+            # An internal error: repeated for a day, the update would only hold up the chat.
+            log.exception("Telegram: left out update %s", number)
+        return None
+
     def _make_reception(self) -> Reception:
         if self._settings.mode == "polling":
-            return Polling(self._api, self._id, self.context.inbox)
+            return Polling(self._api, self._id, self.context.inbox, self.context.rejections)
         if self.context.public_url is None:
             raise SettingsError(
                 "public_url: is needed for channels.telegram.mode webhook; set it or use polling"
@@ -183,6 +201,39 @@ class TelegramChannel(Channel):
             max_connections=self._settings.max_connections,
             certificate=self._settings.upload_certificate,
         )
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    """The parameters of `sendMessage`. Raise `Undeliverable` when the chat is none of Telegram's."""
+    place = place_of(reply.conversation)
+    if place is None:
+        raise Undeliverable(f"Telegram sendMessage: {reply.conversation.chat[:40]!a} is no chat's number")
+    message: dict[str, Any] = place | {"text": reply.text}
+    if reply.part == 0 and NUMBER.fullmatch(reply.reply_to):
+        message["reply_parameters"] = {
+            "message_id": int(reply.reply_to),
+            "allow_sending_without_reply": True,
+        }
+    return message
+
+
+def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, Any] | None:
+    """Return the message for where it can still go after a refusal, None when there is no such place."""
+    if refusal.migrated_to is not None:
+        moved = message | {"chat_id": refusal.migrated_to}
+        return moved if moved != message else None
+    said = refusal.description.lower()
+    placed = PLACE & message.keys()
+    if refusal.code != 400 or not placed or not OF_THE_PLACE.search(said):
+        return None
+    return {name: value for name, value in message.items() if name not in placed}
+
+
+def _reference(sent: object) -> SentRef:
+    try:
+        return SentRef(str(read_as(SentMessage, sent).message_id))
+    except Unreadable:
+        raise DeliveryUnknown("Telegram sendMessage: an answer without message_id") from None
 
 
 def _outcome(refusal: TelegramRefusal) -> RetryLater | Undeliverable:

@@ -7,27 +7,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+from pydantic import Field
 
-from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
+from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
+from clawd_runtime.bot.foreign_json import Foreign, Int64, Text, Unreadable, read_as, read_json
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
-SHORTEST_WAIT = 1.0
 # With these nothing has been sent yet; with any other fault of the connection that is not known.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class Parameters(Foreign):
+    """What Telegram adds to a refusal."""
+
+    migrate_to_chat_id: Int64 | None = None
+    retry_after: Any = None
+
+
+class Answered(Foreign):
+    """What Telegram answers a call with."""
+
+    ok: bool
+    result: Any = None
+    error_code: Annotated[int, Field(ge=0, lt=1000)] | None = None
+    description: Text = ""
+    parameters: Parameters | None = None
 
 
 class TelegramRefusal(ChannelError):
     """Telegram answered `ok: false`. `code` is its error code."""
 
-    def __init__(self, method: str, code: int, description: str, parameters: Mapping[str, Any]) -> None:
-        super().__init__(f"Telegram {method}: {code} {description}")
+    def __init__(self, method: str, code: int, description: str, migrated_to: int | None = None) -> None:
+        super().__init__(f"Telegram {method}: {code} {description[:200]}")
         self.code = code
         self.description = description
-        self.migrated_to: int | None = parameters.get("migrate_to_chat_id")
+        self.migrated_to = migrated_to
 
 
 class TelegramApi:
@@ -75,29 +93,26 @@ class TelegramApi:
 
 def _result(method: str, response: httpx.Response) -> Any:
     try:
-        body = response.json()
-        if body["ok"] is True:
-            return body["result"]
-        code = int(body.get("error_code", response.status_code))
-        description = str(body.get("description", ""))
-        parameters = body.get("parameters") or {}
-    except (ValueError, TypeError, LookupError, AttributeError):
-        code, description, parameters = response.status_code, "no answer of the Bot API", {}
+        answer = read_as(Answered, read_json(response.content))
+    except Unreadable:
+        code, said = (
+            response.status_code,
+            f"Telegram {method}: {response.status_code} no answer of the Bot API",
+        )
         if 400 <= code < 500:
             # Something between refused it (a proxy, a relay at `api_base`): Telegram has not seen it.
-            raise RetryLater(
-                f"Telegram {method}: {code} {description}", after=_seconds({}, response)
-            ) from None
+            raise RetryLater(said, after=_seconds(None, response)) from None
+        raise DeliveryUnknown(said) from None
+    if answer.ok:
+        return answer.result
+    code = answer.error_code if answer.error_code is not None else response.status_code
+    parameters = answer.parameters or Parameters()
     if code == 429:
-        raise RetryLater(f"Telegram {method}: 429", after=_seconds(parameters, response))
+        raise RetryLater(f"Telegram {method}: 429", after=_seconds(parameters.retry_after, response))
     if code >= 500 or code < 400:
-        raise DeliveryUnknown(f"Telegram {method}: {code} {description}")
-    raise TelegramRefusal(method, code, description, parameters)
+        raise DeliveryUnknown(f"Telegram {method}: {code} {answer.description[:200]}")
+    raise TelegramRefusal(method, code, answer.description, parameters.migrate_to_chat_id)
 
 
-def _seconds(parameters: Mapping[str, Any], response: httpx.Response) -> float | None:
-    value = parameters.get("retry_after", response.headers.get("retry-after"))
-    try:
-        return max(SHORTEST_WAIT, float(value)) if value is not None else None
-    except (TypeError, ValueError):
-        return None
+def _seconds(told: object, response: httpx.Response) -> float | None:
+    return seconds_of(told if told is not None else response.headers.get("retry-after"))

@@ -1,18 +1,24 @@
-"""Showing on Telegram that an answer is being made: a draft in private chats, "typing" elsewhere."""
+"""Showing on Telegram that a message arrived and is being answered.
+
+"typing" when it arrives; while it waits for a model, a message with how many are ahead; while a model
+answers, a draft in private chats and "typing" elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
 from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
+from clawd_runtime.bot.pace import Pace
 from clawd_runtime.bot.splitting import shorten
-from clawd_runtime.bot.values import Inbound
+from clawd_runtime.bot.values import ConversationKey, Inbound
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +26,11 @@ TYPING_LASTS = 4.5  # Telegram shows it for five seconds
 DRAFT_EVERY = 1.0
 DRAFT_UNITS = 4096
 CALL_SECONDS = 5.0
+NUMBER = re.compile(r"-?[0-9]{1,18}")
+# Telegram takes some 30 messages a second in all. When hundreds wait, what tells them so leaves most of that
+# to answers; "typing" is not counted as a message, and kept within the same bound.
+SIGNS_A_SECOND = 25.0
+NOTICES_A_SECOND = 10.0
 
 
 class Growing:
@@ -46,6 +57,20 @@ class TelegramProgress:
     def __init__(self, api: TelegramApi) -> None:
         self._api = api
         self._drafts_work = True
+        self._signs = Pace(SIGNS_A_SECOND)
+        self._notices = Pace(NOTICES_A_SECOND)
+
+    async def received(self, inbound: Inbound) -> None:
+        """Show "typing" once."""
+        if (place := place_of(inbound.conversation)) is not None:
+            await self._signs.turn()
+            await self._try("sendChatAction", place | {"action": "typing"})
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        """Send `notice`, once: a message has no key by which Telegram would know it again."""
+        if (place := place_of(inbound.conversation)) is not None:
+            await self._notices.turn()
+            await self._try("sendMessage", place | {"text": notice(), "disable_notification": True})
 
     @asynccontextmanager
     async def shown(self, inbound: Inbound) -> AsyncIterator[Growing]:
@@ -62,16 +87,16 @@ class TelegramProgress:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _type(self, inbound: Inbound, growing: Growing) -> None:
-        drafted = inbound.chat_kind == "private"
-        while not (drafted and self._drafts_work and growing.text):
-            await self._try("sendChatAction", _place(inbound) | {"action": "typing"})
+        drafted, place = inbound.chat_kind == "private", place_of(inbound.conversation)
+        while place is not None and not (drafted and self._drafts_work and growing.text):
+            await self._try("sendChatAction", place | {"action": "typing"})
             await asyncio.sleep(TYPING_LASTS)
 
     async def _draft(self, inbound: Inbound, growing: Growing) -> None:
-        place = _place(inbound) | {"draft_id": zlib.crc32(inbound.event_id.encode()) or 1}
-        while self._drafts_work:
+        place, draft_id = place_of(inbound.conversation), zlib.crc32(inbound.event_id.encode()) or 1
+        while place is not None and self._drafts_work:
             await growing.grown()
-            draft = place | {"text": shorten(growing.text, DRAFT_UNITS)}
+            draft = place | {"draft_id": draft_id, "text": shorten(growing.text, DRAFT_UNITS)}
             self._drafts_work = await self._try("sendMessageDraft", draft)
             await asyncio.sleep(DRAFT_EVERY)
 
@@ -89,8 +114,11 @@ class TelegramProgress:
         return True
 
 
-def _place(inbound: Inbound) -> dict[str, Any]:
-    place: dict[str, Any] = {"chat_id": int(inbound.conversation.chat)}
-    if inbound.conversation.thread:
-        place["message_thread_id"] = int(inbound.conversation.thread)
+def place_of(conversation: ConversationKey) -> dict[str, Any] | None:
+    """Return the parameters that name a chat and topic; None when that chat cannot be one of Telegram's."""
+    if not NUMBER.fullmatch(conversation.chat):
+        return None
+    place: dict[str, Any] = {"chat_id": int(conversation.chat)}
+    if NUMBER.fullmatch(conversation.thread):
+        place["message_thread_id"] = int(conversation.thread)
     return place

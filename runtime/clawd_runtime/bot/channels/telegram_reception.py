@@ -15,20 +15,44 @@ from clawd_runtime.bot.backoff import backoff
 from clawd_runtime.bot.channels.base import DeliveryUnknown, Inbox, RetryLater
 from clawd_runtime.bot.channels.telegram_api import TelegramApi, TelegramRefusal
 from clawd_runtime.bot.channels.telegram_updates import ALLOWED_UPDATES, Identity, is_update, read_update
+from clawd_runtime.bot.foreign_json import Foreign, Int64, Name, Text, Unreadable, read_as
 from clawd_runtime.bot.messages import CATALOGUE
+from clawd_runtime.bot.rejections import Rejections
 from clawd_runtime.bot.values import Inbound
-from clawd_runtime.errors import ChannelError, RuntimeFault, StoreError
+from clawd_runtime.errors import ChannelError, RuntimeFault, StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 50
 POLL_GRACE = 15.0
 LONGEST_PAUSE = 30.0
+# A poll that ends sooner without anything new was not held open; the pause after it grows between these.
+SHORTEST_POLL = 1.0
+SHORTEST_REST = 0.25
+LONGEST_REST = 10.0
 CHECK_EVERY = 300.0
 CERTIFICATE_EVERY = 5.0
 # Telegram knows one webhook and one poll at a time; when the bot that leads is gone, another follows so soon.
 ROLE = "telegram"
 FOLLOW_SECONDS = 2.0
+
+
+class BotUser(Foreign):
+    """The bot, as `getMe` tells of it."""
+
+    id: Int64
+    username: Name
+
+
+class WebhookInfo(Foreign):
+    """State of the webhook."""
+
+    url: Text = ""
+    allowed_updates: list[Name] | None = None
+    max_connections: Int64 | None = None
+    has_custom_certificate: bool = False
+    last_error_date: Int64 = 0
+    last_error_message: Text = ""
 
 
 class Reception(ABC):
@@ -68,11 +92,11 @@ class Reception(ABC):
         """
 
     async def _introduce(self) -> Identity:
-        user = await self.api.call("getMe")
         try:
-            me = Identity(int(user["id"]), str(user["username"]))
-        except (LookupError, TypeError, ValueError):
-            raise ChannelError("Telegram getMe: not a bot's user") from None
+            user = read_as(BotUser, await self.api.call("getMe"))
+        except Unreadable as problem:
+            raise ChannelError(f"Telegram getMe: not a bot's user: {problem}") from None
+        me = Identity(user.id, user.username)
         log.info("Telegram: the bot is @%s", me.username)
         for language, words in CATALOGUE.items():
             commands = [
@@ -145,16 +169,18 @@ class WebhookRegistration(Reception):
         log.info("Telegram: webhook set to %s", self._url)
 
     async def _stands(self) -> bool:
-        info: dict[str, Any] = await self.api.call("getWebhookInfo")
-        failed_at = info.get("last_error_date", 0)
-        if failed_at > self._last_error:
-            self._last_error = failed_at
-            log.warning("Telegram cannot deliver to the webhook: %s", info.get("last_error_message", ""))
-        return bool(
-            info.get("url") == self._url
-            and info.get("allowed_updates", ALLOWED_UPDATES) == ALLOWED_UPDATES
-            and info.get("max_connections", self._max_connections) == self._max_connections
-            and info.get("has_custom_certificate", False) == (self._certificate is not None)
+        try:
+            info = read_as(WebhookInfo, await self.api.call("getWebhookInfo"))
+        except Unreadable as problem:
+            raise ChannelError(f"Telegram getWebhookInfo: {problem}") from None
+        if info.last_error_date > self._last_error:
+            self._last_error = info.last_error_date
+            log.warning("Telegram cannot deliver to the webhook: %.300s", info.last_error_message)
+        return (
+            info.url == self._url
+            and info.allowed_updates in (None, ALLOWED_UPDATES)
+            and info.max_connections in (None, self._max_connections)
+            and info.has_custom_certificate == (self._certificate is not None)
         )
 
     def _read_certificate(self) -> bytes | None:
@@ -173,8 +199,12 @@ def _digest(certificate: bytes | None) -> str:
 class Polling(Reception):
     """Long polling. Its offset is stored together with the updates that it confirms."""
 
-    def __init__(self, api: TelegramApi, bot_id: int, inbox: Inbox) -> None:
+    def __init__(
+        self, api: TelegramApi, bot_id: int, inbox: Inbox, rejections: Rejections | None = None
+    ) -> None:
         super().__init__(api, inbox)
+        self._rejections = rejections or Rejections()
+        self._empty = 0
         self._offset_name = f"offset:{bot_id}"
         self._offset: int | None = None
         self._webhook_gone = False
@@ -192,16 +222,61 @@ class Polling(Reception):
             await self.api.call("deleteWebhook", {"drop_pending_updates": False})
             self._webhook_gone = True
         if self._offset is None:
-            self._offset = int(await self.inbox.state("telegram", self._offset_name) or 0)
+            self._offset = await self._stored_offset()
+        begun = time.monotonic()
         updates = await self._poll(self._offset)
         if updates:
-            offset = max(int(update["update_id"]) for update in updates) + 1
-            await self.inbox.store_all(
-                tuple(_readable(updates, me)), "telegram", {self._offset_name: str(offset)}
-            )
-            self._offset = offset
+            offset = max(update["update_id"] for update in updates) + 1
+            await self._store(self._readable(updates, me), offset)
+            # A server that gives again what was confirmed would be asked without end.
+            self._empty = 0 if offset > self._offset else self._empty + 1
+            self._offset = max(offset, self._offset)
+        else:
+            self._empty += 1
+        await self._rest(time.monotonic() - begun)
+
+    async def _rest(self, answered_after: float) -> None:
+        """Pause when polls end at once without anything new: longer every time, so that a server that does
+        not wait as it is told is not asked thousands of times a second.
+        """
+        if answered_after >= SHORTEST_POLL:
+            self._empty = 0
+        elif self._empty:
+            await asyncio.sleep(min(LONGEST_REST, SHORTEST_REST * 2 ** min(self._empty - 1, 10)))
+
+    async def _stored_offset(self) -> int:
+        stored = await self.inbox.state("telegram", self._offset_name) or "0"
+        return int(stored) if stored.isascii() and stored.isdecimal() and len(stored) < 18 else 0
+
+    async def _store(self, inbounds: Sequence[Inbound], offset: int) -> None:
+        """Store messages with the offset that confirms them.
+
+        What the database would refuse again and again does not hold up the rest. Where it refuses all, that
+        is of the database, and nothing is left out.
+        """
+        state = {self._offset_name: str(offset)}
+        try:
+            await self.inbox.store_all(inbounds, "telegram", state)
+            refused = []
+        except StoreRefused:
+            refused = [inbound for inbound in inbounds if not await self._is_taken(inbound)]
+            if len(refused) == len(inbounds):
+                raise
+        for inbound in refused:
+            said = f"Telegram: left out message {inbound.message_id}: the database refuses it"
+            self._rejections.report("telegram", "refused by the database", said)
+        if refused:
+            await self.inbox.store_all((), "telegram", state)
+
+    async def _is_taken(self, inbound: Inbound) -> bool:
+        try:
+            await self.inbox.store_all((inbound,), "telegram", {})
+        except StoreRefused:
+            return False
+        return True
 
     async def _poll(self, offset: int) -> list[dict[str, Any]]:
+        """The updates that can be told apart, be they readable or not."""
         wanted: dict[str, Any] = {"timeout": POLL_SECONDS, "allowed_updates": ALLOWED_UPDATES}
         if offset:
             wanted["offset"] = offset
@@ -215,23 +290,32 @@ class Polling(Reception):
             # 409: a webhook has been set meanwhile, or another bot polls with this token.
             self._webhook_gone = refusal.code != 409
             raise
-        if not isinstance(updates, list) or not all(is_update(update) for update in updates):
+        if not isinstance(updates, list):
             raise ChannelError("Telegram getUpdates: not a list of updates")
-        return updates
+        known = [update for update in updates if is_update(update)]
+        if len(known) < len(updates):
+            self._rejections.report("telegram", "unreadable", "Telegram: left out updates without a number")
+            if not known:
+                raise ChannelError("Telegram getUpdates: not a list of updates")
+        return known
 
-
-def _readable(updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
-    """The messages among updates. One that cannot be read must not hold up those behind it."""
-    found = []
-    for update in updates:
-        try:
-            inbound = read_update(update, me, time.time())
-        except ValueError as error:
-            log.warning("Telegram update %s is left out: %s", update["update_id"], error)
-            continue
-        if inbound is not None:
-            found.append(inbound)
-    return found
+    def _readable(self, updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
+        """The messages among updates. One that cannot be read must not hold up those behind it."""
+        found = []
+        for update in updates:
+            try:
+                inbound = read_update(update, me, time.time())
+            except Unreadable as problem:
+                said = f"Telegram: left out update {update['update_id']} that cannot be read: {problem}"
+                self._rejections.report("telegram", "unreadable", said)
+                continue
+            except Exception:
+                # An internal error: asked for again, the update would only hold up those behind it.
+                log.exception("Telegram: left out update %d", update["update_id"])
+                continue
+            if inbound is not None:
+                found.append(inbound)
+        return found
 
 
 def _pause(fault: RuntimeFault, failures: int) -> float:

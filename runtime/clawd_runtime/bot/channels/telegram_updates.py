@@ -4,18 +4,131 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound
+from pydantic import Field
+
+from clawd_runtime.bot.characters import is_blank, whole_characters
+from clawd_runtime.bot.foreign_json import (
+    LONGEST_NAME,
+    Foreign,
+    Int64,
+    LanguageTag,
+    Name,
+    Text,
+    read_as,
+)
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
 
 ALLOWED_UPDATES = ["message"]
 GROUPS = ("group", "supergroup")
 # What a person sends that is not text. All else (someone joined, a title changed) is no message to us.
-WORDLESS = frozenset(
-    {"animation", "audio", "contact", "dice", "document", "location", "paid_media", "photo", "poll"}
-    | {"sticker", "story", "venue", "video", "video_note", "voice"}
-)
+PARTS: Mapping[str, PartKind] = {
+    "animation": "animation",
+    "audio": "audio",
+    "checklist": "checklist",
+    "contact": "contact",
+    "dice": "dice",
+    "document": "file",
+    "game": "game",
+    "giveaway": "other",
+    "invoice": "other",
+    "live_photo": "picture",
+    "location": "location",
+    "paid_media": "picture",
+    "photo": "picture",
+    "poll": "poll",
+    "rich_message": "other",
+    "sticker": "sticker",
+    "story": "story",
+    "venue": "location",
+    "video": "video",
+    "video_note": "video",
+    "voice": "voice",
+}
+# A GIF comes as a file, too, and a venue as a location.
+SAID_ALREADY = {"animation": "document", "venue": "location"}
+NAMED_BY = {
+    "audio": ("title", "file_name"),
+    "checklist": ("title",),
+    "contact": ("first_name", "last_name", "phone_number"),
+    "dice": ("emoji",),
+    "document": ("file_name",),
+    "game": ("title",),
+    "poll": ("question",),
+    "sticker": ("emoji",),
+    "venue": ("title", "address"),
+    "video": ("file_name",),
+}
+LONGEST_PART_NAME = 200
+LARGEST_UPDATE_ID = 2**53
 PUNCTUATION = ",.;:!?，。；：！？、"
+
+
+class User(Foreign):
+    """A person or a bot."""
+
+    id: Int64
+    is_bot: bool = False
+    language_code: LanguageTag | None = None
+
+
+class Chat(Foreign):
+    """Where a message is."""
+
+    id: Int64
+    type: Name
+
+
+class Entity(Foreign):
+    """A marked place of a text, in UTF-16 units."""
+
+    type: Name
+    offset: Annotated[int, Field(ge=0, lt=2**31)]
+    length: Annotated[int, Field(ge=0, lt=2**31)]
+    user: User | None = None
+
+
+Entities = Annotated[list[Entity], Field(fail_fast=True, max_length=1000)]
+
+
+class TextQuote(Foreign):
+    """The piece of a message that a reply cites."""
+
+    text: Text = ""
+
+
+class RepliedMessage(Foreign):
+    """A message that another one answers, or whose content it passes on."""
+
+    from_: User | None = Field(None, alias="from")
+    text: Text | None = None
+    caption: Text | None = None
+    forum_topic_created: Any = None
+
+
+class Message(RepliedMessage):
+    """A message; its parts that are not text are found by `PARTS`."""
+
+    message_id: Int64
+    chat: Chat
+    sender_chat: Chat | None = None
+    message_thread_id: Int64 | None = None
+    is_topic_message: bool = False
+    is_automatic_forward: bool = False
+    entities: Entities = Field(default_factory=list)
+    caption_entities: Entities = Field(default_factory=list)
+    reply_to_message: RepliedMessage | None = None
+    quote: TextQuote | None = None
+    forward_origin: dict[str, Any] | None = None
+    forward_date: Any = None
+
+
+class Update(Foreign):
+    """An update, whose message may be readable or not."""
+
+    update_id: Annotated[int, Field(ge=0, lt=LARGEST_UPDATE_ID)]
+    message: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,46 +151,47 @@ class Mention:
 
 def is_update(found: object) -> bool:
     """Whether it is an update, be it readable or not: one that can be told apart by its number."""
-    return isinstance(found, dict) and isinstance(found.get("update_id"), int)
+    if not isinstance(found, dict):
+        return False
+    number = found.get("update_id")
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < LARGEST_UPDATE_ID
 
 
 def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> Inbound | None:
     """The message of an update; None when there is none for the bot.
 
-    Edited messages, posts of channels and messages of other bots are none. Raises `ValueError` when it is
-    not an update.
+    Edited messages, posts of channels and messages of other bots are none. Raises `Unreadable`, a
+    `ValueError`, when it is not an update.
     """
-    try:
-        return _read(update, me, received_at)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not an update of Telegram: {type(error).__name__}") from None
-
-
-def _read(update: Mapping[str, Any], me: Identity, received_at: float) -> Inbound | None:
-    update_id = int(update["update_id"])
-    message = update.get("message")
-    if message is None:
+    read = read_as(Update, update)
+    if read.message is None:
         return None
-    chat, sender = message["chat"], _sender(message)
-    kind = _kind(chat["type"])
-    text = message.get("text", message.get("caption"))
-    if kind is None or sender is None or (text is None and not WORDLESS & message.keys()):
+    message = read_as(Message, read.message)
+    raw: Mapping[str, Any] = read.message
+    kind, sender, parts = _kind(message.chat.type), _sender(message), _parts(raw)
+    written = message.text if message.text is not None else message.caption
+    if kind is None or sender is None or (written is None and not parts):
         return None
-    text = text or ""
+    text = written or ""
     mentions = tuple(_mentions(message, text, me))
+    own_words = _without(text, mentions)
+    forwarded = message.forward_origin is not None or message.forward_date is not None
     return Inbound(
-        event_id=f"{me.id}:{update_id}",
-        message_id=f"{me.id}:{chat['id']}:{message['message_id']}",
-        conversation=ConversationKey("telegram", str(chat["id"]), _topic(message)),
+        event_id=f"{me.id}:{read.update_id}",
+        message_id=f"{me.id}:{message.chat.id}:{message.message_id}",
+        conversation=ConversationKey("telegram", str(message.chat.id), _topic(message)),
         chat_kind=kind,
         user=sender,
-        text=_without(text, mentions),
+        # What is passed on is not said by who passes it on, least of all a command.
+        text="" if forwarded else own_words,
         addressed=kind == "private"
         or any(mention.is_bot for mention in mentions)
         or (_replies_to(message, me) and not _commands_another(mentions)),
-        reply_to=str(message["message_id"]),
+        reply_to=str(message.message_id),
         received_at=received_at,
-        language=(message.get("from") or {}).get("language_code"),
+        language=message.from_.language_code if message.from_ else None,
+        parts=() if forwarded else parts,
+        quote=Quote(own_words, parts) if forwarded else _quote(message, raw),
     )
 
 
@@ -87,39 +201,71 @@ def _kind(chat_type: str) -> ChatKind | None:
     return "group" if chat_type in GROUPS else None
 
 
-def _sender(message: Mapping[str, Any]) -> str | None:
+def _sender(message: Message) -> str | None:
     """Id of the person, or of the chat on whose behalf an anonymous administrator writes."""
-    if message.get("is_automatic_forward"):
+    if message.is_automatic_forward:
         return None
-    if "sender_chat" in message:
-        return f"chat{message['sender_chat']['id']}"
-    sender = message.get("from")
-    return None if sender is None or sender.get("is_bot") else str(sender["id"])
+    if message.sender_chat is not None:
+        return f"chat{message.sender_chat.id}"
+    sender = message.from_
+    return None if sender is None or sender.is_bot else str(sender.id)
 
 
-def _topic(message: Mapping[str, Any]) -> str:
+def _topic(message: Message) -> str:
     # Outside of forums the field marks a chain of replies, and sending with it is refused.
-    return str(message["message_thread_id"]) if message.get("is_topic_message") else ""
+    in_topic = message.is_topic_message and message.message_thread_id is not None
+    return str(message.message_thread_id) if in_topic else ""
 
 
-def _replies_to(message: Mapping[str, Any], me: Identity) -> bool:
-    replied = message.get("reply_to_message") or {}
+def _replied(message: Message) -> RepliedMessage | None:
     # In a topic, everything "replies" to the notice that the topic was made.
-    return (replied.get("from") or {}).get("id") == me.id and "forum_topic_created" not in replied
+    replied = message.reply_to_message
+    return None if replied is None or replied.forum_topic_created is not None else replied
 
 
-def _mentions(message: Mapping[str, Any], text: str, me: Identity) -> Iterator[Mention]:
+def _replies_to(message: Message, me: Identity) -> bool:
+    replied = _replied(message)
+    return replied is not None and replied.from_ is not None and replied.from_.id == me.id
+
+
+def _parts(message: object) -> tuple[Part, ...]:
+    """The parts of a message, as Telegram sent it, that are not text."""
+    if not isinstance(message, dict):
+        return ()
+    doubled = {SAID_ALREADY[name] for name in SAID_ALREADY if message.get(name) is not None}
+    found = (name for name in PARTS if message.get(name) is not None and name not in doubled)
+    return tuple(Part(PARTS[name], _name_of(message[name], NAMED_BY.get(name, ()))) for name in found)
+
+
+def _name_of(part: object, fields: tuple[str, ...]) -> str:
+    known = part if isinstance(part, dict) else {}
+    words = (known.get(field) for field in fields)
+    joined = " ".join(word[:LONGEST_NAME] for word in words if isinstance(word, str) and word)
+    return whole_characters(joined[:LONGEST_PART_NAME])
+
+
+def _quote(message: Message, raw: Mapping[str, Any]) -> Quote | None:
+    """What the message cites, else what it replies to, be it here or in another chat."""
+    replied = _replied(message)
+    parts = _parts(raw.get("reply_to_message")) if replied is not None else _parts(raw.get("external_reply"))
+    if message.quote is not None and not is_blank(message.quote.text):
+        return Quote(message.quote.text, parts)
+    text = (replied.text or replied.caption or "") if replied is not None else ""
+    return None if is_blank(text) and not parts else Quote(text, parts)
+
+
+def _mentions(message: Message, text: str, me: Identity) -> Iterator[Mention]:
     units = text.encode("utf-16-le")
-    for entity in message.get("entities") or message.get("caption_entities") or ():
-        first, last = 2 * entity["offset"], 2 * (entity["offset"] + entity["length"])
+    for entity in message.entities or message.caption_entities:
+        first, last = 2 * entity.offset, 2 * (entity.offset + entity.length)
         start = len(units[:first].decode("utf-16-le", "replace"))
         named = units[first:last].decode("utf-16-le", "replace")
         end = start + len(named)
-        match entity["type"]:
+        match entity.type:
             case "mention":
                 yield Mention(start, end, named[1:].lower() == me.username.lower())
             case "text_mention":
-                yield Mention(start, end, entity["user"]["id"] == me.id)
+                yield Mention(start, end, entity.user is not None and entity.user.id == me.id)
             case "bot_command" if "@" in named:
                 command, _, addressee = named.partition("@")
                 yield Mention(start, end, addressee.lower() == me.username.lower(), command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +13,7 @@ from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.rate_limit import WINDOW, Verdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.inserting import insert_new
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
 
 table = schema.inbox
 
@@ -72,7 +73,7 @@ def settle(connection: Connection, task: Task, outcome: str, now: float, *, keep
 
     Without `keep_text` its words are forgotten; the ids stay, by which repetitions are recognised.
     """
-    forgotten = {} if keep_text else {"text": ""}
+    forgotten = {} if keep_text else {"text": "", "context": None}
     result = connection.execute(
         update(table)
         .where(table.c.seq == task.seq, table.c.outcome.is_(None), table.c.owner == task.member)
@@ -144,6 +145,7 @@ def _columns(inbound: Inbound) -> dict[str, Any]:
         "reply_to": inbound.reply_to,
         "language": inbound.language,
         "received_at": inbound.received_at,
+        "context": _context(inbound),
     }
     return {
         name: whole_characters(value) if isinstance(value, str) else value for name, value in columns.items()
@@ -162,4 +164,35 @@ def _inbound(row: Row[Any]) -> Inbound:
         reply_to=row.reply_to,
         received_at=row.received_at,
         language=row.language,
+        **_from_context(row.context),
     )
+
+
+def _context(inbound: Inbound) -> str | None:
+    quote = inbound.quote
+    if not inbound.parts and quote is None:
+        return None
+    context: dict[str, Any] = {"parts": _pairs(inbound.parts)}
+    if quote is not None:
+        text, ref = whole_characters(quote.text), whole_characters(quote.ref)
+        context["quote"] = {"text": text, "parts": _pairs(quote.parts), "ref": ref}
+    return json.dumps(context, ensure_ascii=False)
+
+
+def _pairs(parts: tuple[Part, ...]) -> list[list[str]]:
+    return [[part.kind, whole_characters(part.name)] for part in parts]
+
+
+def _from_context(stored: str | None) -> dict[str, Any]:
+    if stored is None:
+        return {}
+    context = json.loads(stored)
+    quote = context.get("quote")
+    return {
+        "parts": _parts(context["parts"]),
+        "quote": quote and Quote(quote["text"], _parts(quote["parts"]), quote["ref"]),
+    }
+
+
+def _parts(stored: list[list[str]]) -> tuple[Part, ...]:
+    return tuple(Part(cast(PartKind, kind), name) for kind, name in stored)

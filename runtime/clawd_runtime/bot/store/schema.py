@@ -54,6 +54,7 @@ inbox = Table(
     Column("done_at", Float),
     Column("owner", Integer),  # the member that deals with it; null when none does, and when it is dealt with
     Column("verdict", String),  # of the rate limit; null while not judged
+    Column("context", String),  # JSON: parts that are no text, and what the message refers to; null for none
     UniqueConstraint("channel", "event_id"),
     UniqueConstraint("channel", "message_id"),
 )
@@ -246,6 +247,7 @@ POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
 WITHOUT_A_STEP = (
     "CREATE INDEX IF NOT EXISTS outbox_failed ON outbox (state) WHERE state IN ('doubtful', 'dead')",
 )
+COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"),)
 
 
 def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:
@@ -268,8 +270,23 @@ def migrate(connection: Connection) -> None:
     for step in (*steps[version:], WITHOUT_A_STEP):
         for statement in step:
             connection.execute(text(statement))
+    for table, column, kind in COLUMNS_WITHOUT_A_STEP:
+        if not _has_column(connection, table, column):
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column} {kind}"))
     if version < len(steps):
         _record(connection, len(steps))
+
+
+def _has_column(connection: Connection, table: str, column: str) -> bool:
+    # Looked up first: in PostgreSQL, ALTER TABLE would wait for all who use the table, every time.
+    if connection.dialect.name == "postgresql":
+        query = (
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column "
+            "AND NOT attisdropped"
+        )
+    else:
+        query = "SELECT count(*) FROM pragma_table_info(:table) WHERE name = :column"
+    return bool(connection.scalar(text(query), {"table": table, "column": column}))
 
 
 def _version(connection: Connection) -> int:

@@ -29,7 +29,9 @@ Event = tuple[str, dict[str, str]]
 
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    return jwt.encode({"sub": "ada", "exp": time.time() + 60} | claims, secret, algorithm=algorithm)
+    return jwt.encode(
+        {"sub": "ada", "exp": time.time() + 60, "jti": "1"} | claims, secret, algorithm=algorithm
+    )
 
 
 class Growing:
@@ -190,7 +192,7 @@ FORGED = [
     f"Bearer {jwt.encode({'sub': 'ada'}, SECRET)}",
     f"Bearer {jwt.encode({'exp': time.time() + 60}, SECRET)}",
     f"Bearer {token(sub='')}",
-    f"Bearer {jwt.encode({'sub': 'ada', 'exp': time.time() + 60}, '', algorithm='none')}",
+    f"Bearer {jwt.encode({'sub': 'ada', 'exp': time.time() + 60, 'jti': '1'}, '', algorithm='none')}",
     f"Bearer {token(algorithm='HS512')}",
     f"Bearer {token(algorithm='HS384')}",
     f"Bearer {token(nbf=time.time() + 600)}",

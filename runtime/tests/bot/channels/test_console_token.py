@@ -15,7 +15,7 @@ from clawd_runtime.bot.channels.console_token import InvalidToken, user_of
 
 SECRET = b"0123456789abcdef" * 4
 NOW = 1_800_000_000.0
-CLAIMS: dict[str, Any] = {"sub": "ada", "exp": NOW + 60}
+CLAIMS: dict[str, Any] = {"sub": "ada", "exp": NOW + 60, "jti": "1"}
 
 
 def signed(header: bytes, payload: bytes, secret: bytes = SECRET) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from clawd_runtime.bot.channels.feishu_api import size_in_request
 from clawd_runtime.bot.credentials import Credentials as Secrets
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Store
-from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, Reply, reply_key
+from clawd_runtime.errors import ChannelError
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.envelope import FORGERIES, encrypt, plain, sealed, signed, wrapped
@@ -380,9 +382,43 @@ def test_a_reply_is_sent_once_however_often_it_is_tried(control: Control) -> Non
 
 
 def test_what_can_never_be_delivered(control: Control) -> None:
+    message = control.post("messages", text="how?", chat_id="oc_team", mention_bot=True)["message"]
+    control.post("chats", id="oc_team", type="group", state="left")
+    with pytest.raises(Undeliverable, match="230002"):
+        send(control, reply_to(message, "so"))
+    assert [call["path"][-6:] for call in control.get("calls")].count("/reply") == 1
+
+
+@pytest.mark.parametrize("gone", ["recalled", "deleted", "unknown", "topic", "invisible"])
+def test_an_answer_whose_question_is_gone_goes_to_the_chat_once(control: Control, gone: str) -> None:
+    """Every piece of a long one, and each once, however often it is tried."""
     message = control.post("messages", text="how?")["message"]
-    control.post("recall", message_id=message["message_id"])
-    with pytest.raises(Undeliverable, match="230011"):
+    match gone:
+        case "recalled":
+            control.post("recall", message_id=message["message_id"])
+        case "deleted":
+            control.post("recall", message_id=message["message_id"], deleted=True)
+        case "unknown":
+            message["message_id"] = "om_of_another_tenant"
+        case "topic":
+            body = {"code": 230019, "msg": "The topic does NOT exist."}
+            control.post("faults", match="/reply", status=400, body=body, times=3)
+        case "invisible":
+            body = {"code": 230050, "msg": "The message is invisible to the operator."}
+            control.post("faults", match="/reply", status=400, body=body, times=3)
+    first = reply_to(message, "so")
+    second = replace(first, key=reply_key("feishu", "e1", 1), text="and so", part=1, parts=2)
+    send(control, first, second, first)
+    sent = control.get("sent", chat_id=message["chat_id"])
+    assert [json.loads(each["body"]["content"])["text"] for each in sent] == ["so", "and so"]
+    assert not any("parent_id" in each for each in sent)
+
+
+def test_what_an_operator_can_repair_is_tried_again(control: Control) -> None:
+    message = control.post("messages", text="how?")["message"]
+    body = {"code": 99991672, "msg": "Access denied. One of the following scopes is required"}
+    control.post("faults", match="/reply", status=400, body=body)
+    with pytest.raises(RetryLater):
         send(control, reply_to(message, "so"))
 
 
@@ -446,3 +482,162 @@ def test_settings_and_credentials() -> None:
     ):
         with pytest.raises(ValidationError):
             FeishuSettings.model_validate(wrong)
+
+
+def signed_event(event: Any) -> tuple[bytes, dict[str, str]]:
+    """An event as Feishu would send it, were it to send such a thing."""
+    raw = event if isinstance(event, bytes) else plain(event)
+    envelope = signed(APP.encrypt_key, sealed(encrypt(APP.encrypt_key, raw)), time.time())
+    return envelope.body, envelope.headers
+
+
+def strange(**message: Any) -> dict[str, Any]:
+    event = a_message()
+    event["event"]["message"] |= message
+    return event
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"[" * 100_000,
+        b'{"schema": "2.0", "header": ' + b'{"a": ' * 50_000,
+        b"[]",
+        b"null",
+        b'{"schema": "2.0", "n": ' + b"9" * 5000 + b"}",
+        a_message(event_id=7),  # type: ignore[arg-type]
+        a_message(event_id="e" * 1000),
+        a_message(event_id="e\x00"),
+        a_message(event_type=["im.message.receive_v1"]),  # type: ignore[arg-type]
+        strange(create_time="9" * 400),
+        strange(create_time=10**400),
+        strange(create_time=True),
+        strange(create_time="-1"),
+        strange(create_time="\u0661"),
+        strange(message_id={}),
+        strange(message_id="om/../../x\n"),
+        strange(chat_id=["oc_1"]),
+        strange(chat_type=None),
+        strange(mentions={"key": "@_user_1"}),
+        strange(mentions=[{"key": "@_user_1", "id": {"open_id": 10**30}, "name": "Bob"}]),
+        strange(mentions=[1] * 50_000),
+        strange(content={"text": "no string"}),
+        strange(content="{"),
+        strange(content=json.dumps({"text": 7})),
+        strange(content=json.dumps({"text": "x" * 300_000})),
+        strange(content="[" * 50_000),
+        strange(message_type="post", content=json.dumps({"content": {"a": 1}})),
+        strange(message_type="post", content="[" * 900 + "]" * 900),
+        strange(message_type="interactive", content='{"elements": ' + "[" * 500 + "]" * 500 + "}"),
+        {"uuid": "u", "token": APP.verification_token, "type": "event_callback", "event": {}},
+    ],
+    ids=repr,
+)
+def test_an_event_that_cannot_be_read_is_acknowledged_and_left_out(
+    bot: Bot, event: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is genuine: refused, it would come again for six hours."""
+    assert bot.post(*signed_event(event)).status_code == 200
+    assert bot.inbox.stored == []
+    assert len([record for record in caplog.records if "cannot be read" in record.message]) == 1
+    assert len(caplog.text) < 2000
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud83d", "😀 \udc00", "\u200b"])
+def test_text_that_no_database_takes_is_stored(bot: Bot, text: str) -> None:
+    event = strange(content=json.dumps({"text": text}))
+    body, headers = signed_event(json.dumps(event).encode())
+    assert bot.post(body, headers).status_code == 200
+    (inbound,) = bot.inbox.stored
+    inbound.text.encode()
+
+
+@pytest.mark.parametrize("timestamp", ["9" * 400, "9" * 5000, "1e5", "-1", ""])
+def test_a_timestamp_of_any_length_is_refused(bot: Bot, timestamp: str) -> None:
+    body = sealed(encrypt(APP.encrypt_key, plain(a_message())))
+    made = hashlib.sha256(f"{timestamp}n{APP.encrypt_key}".encode() + body).hexdigest()
+    headers = {"X-Lark-Request-Timestamp": timestamp, "X-Lark-Request-Nonce": "n", "X-Lark-Signature": made}
+    assert bot.post(body, headers).status_code == 401
+
+
+def test_strangers_do_not_fill_the_log(bot: Bot, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(50):
+        age = {"X-Lark-Request-Timestamp": str(number), "X-Lark-Request-Nonce": "n", "X-Lark-Signature": "x"}
+        assert bot.post(b"{}", age).status_code == 401
+        assert bot.post(b"{}").status_code == 401
+    refused = [record.message for record in caplog.records if "refused a request" in record.message]
+    assert len(refused) == 2
+
+
+def test_a_post_that_names_the_bot_only_in_its_content_is_addressed(control: Control, bot: Bot) -> None:
+    line = [
+        {"tag": "at", "user_id": "ou_standin_bot_0000000000000000", "user_name": "Clawd"},
+        {"tag": "text", "text": " what does "},
+        {"tag": "at", "user_id": "ou_bob", "user_name": "Bob"},
+        {"tag": "text", "text": " mean?"},
+    ]
+    content = json.dumps({"zh_cn": {"title": "", "content": [line]}})
+    control.post("messages", chat_id="oc_team", msg_type="post", content=content)
+    (inbound,) = control.eventually(lambda: bot.inbox.stored)
+    assert (inbound.addressed, inbound.text) == (True, "what does @Bob mean?")
+
+
+def test_a_replied_message_is_looked_up(control: Control) -> None:
+    first = control.post("messages", text="the release is on Friday", user="ou_bob")["message"]
+
+    async def look(ref: str) -> Quote:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return await channel(control, http).quoted(ref)
+
+    assert asyncio.run(look(first["message_id"])) == Quote("the release is on Friday")
+    picture = control.post("messages", msg_type="image", content='{"image_key": "img_1"}')["message"]
+    assert asyncio.run(look(picture["message_id"])) == Quote("", (Part("picture"),))
+    control.post("recall", message_id=first["message_id"])
+    for gone in (first["message_id"], "om_unknown"):
+        with pytest.raises(ChannelError):
+            asyncio.run(look(gone))
+
+
+def test_a_message_that_waits_has_an_emoji_until_it_is_answered(control: Control) -> None:
+    message = control.post("messages", text="how?")["message"]
+    inbound = Inbound(
+        *("e1", message["message_id"], ConversationKey("feishu", message["chat_id"]), "private", "ou_ada"),
+        *("how?", True, message["message_id"], time.time()),
+    )
+
+    async def play() -> None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            ours = channel(control, http)
+            await ours.received(inbound)
+            assert await asyncio.to_thread(control.get, "reactions") == [
+                {"message_id": message["message_id"], "emoji": "Typing"}
+            ]
+            for _ in range(2):
+                await ours.waiting(inbound, lambda: "3 ahead")
+            async with ours.answering(inbound):
+                pass
+            await asyncio.to_thread(control.eventually, lambda: not control.get("reactions"))
+            await ours.close()
+
+    asyncio.run(play())
+    assert [json.loads(sent["body"]["content"])["text"] for sent in control.get("sent")] == ["3 ahead"]
+
+
+def test_without_the_permission_to_react_it_is_not_tried_again(control: Control) -> None:
+    control.post("app", may_react=False)
+    message = control.post("messages", text="how?")["message"]
+    inbound = Inbound(
+        *("e1", message["message_id"], ConversationKey("feishu", message["chat_id"]), "private", "ou_ada"),
+        *("how?", True, message["message_id"], time.time()),
+    )
+
+    async def play() -> None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            ours = channel(control, http)
+            for _ in range(3):
+                async with ours.answering(inbound):
+                    await asyncio.sleep(0.1)
+            await ours.close()
+
+    asyncio.run(play())
+    assert sum(call["path"].endswith("/reactions") for call in control.get("calls")) == 1

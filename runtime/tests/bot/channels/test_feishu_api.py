@@ -221,3 +221,40 @@ def test_the_size_of_a_text_is_that_of_its_request(text: str) -> None:
 
     grown = len(body(text).encode("utf-8", "replace")) - len(body("").encode())
     assert size_in_request(text) == grown
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 50_000,
+        b"9" * 5000,
+        b'{"code": 0, "tenant_access_token": {}, "expire": 7200}',
+        b'{"code": 0, "tenant_access_token": "t", "expire": NaN}',
+        b'{"code": 0, "tenant_access_token": "t", "expire": 1e999}',
+        b'{"code": 0, "tenant_access_token": "t\\n", "expire": 7200}',
+        b'{"code": true}',
+    ],
+)
+def test_a_token_that_is_none_is_asked_for_again(answer: bytes) -> None:
+    async def act() -> None:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, content=answer))
+        async with httpx.AsyncClient(transport=transport) as http:
+            await FeishuApi(http, "http://feishu", APP.app_id, "secret").reply("om_1", "x", "k")
+
+    with pytest.raises(RetryLater):
+        asyncio.run(act())
+
+
+def test_an_id_stays_one_part_of_the_address() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        return httpx.Response(200, json={"code": 0, "tenant_access_token": "t", "expire": 7200})
+
+    async def act() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            await FeishuApi(http, "http://feishu", APP.app_id, "secret").reply("om_1/../x?y#z", "x", "k")
+
+    asyncio.run(act())
+    assert asked[-1] == "/open-apis/im/v1/messages/om_1%2F..%2Fx%3Fy%23z/reply"

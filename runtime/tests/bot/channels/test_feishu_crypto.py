@@ -20,6 +20,7 @@ from clawd_runtime.bot.channels.feishu_crypto import (
     same,
     verify_signature,
 )
+from clawd_runtime.bot.foreign_json import Unreadable
 
 KEYS = st.text(min_size=1, max_size=40)
 JSON = st.recursive(
@@ -104,7 +105,7 @@ def test_what_is_no_envelope_is_refused(body: bytes) -> None:
 
 def test_an_event_that_is_no_object_is_refused() -> None:
     sealed = base64.b64encode(encrypted("key", padded(b'["event"]'))).decode()
-    with pytest.raises(Unauthentic, match="not a JSON object"):
+    with pytest.raises(Unreadable, match="not a JSON object"):
         open_envelope("key", json.dumps({"encrypt": sealed}).encode())
 
 

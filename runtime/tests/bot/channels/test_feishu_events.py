@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.bot.channels.feishu_events import is_addressable_group, read_message
-from clawd_runtime.bot.values import ConversationKey, Inbound
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote
 
 BOT = "ou_bot"
 
@@ -168,3 +168,86 @@ def test_nonsense_does_no_harm(where: str, nonsense: Any) -> None:
         broken = event(nonsense, message_type=kind)
         found = read_message(broken, BOT)
         assert found is None or isinstance(found.text, str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "part"),
+    [
+        ("image", {"image_key": "img_1"}, Part("picture")),
+        ("file", {"file_key": "f", "file_name": "report.pdf"}, Part("file", "report.pdf")),
+        ("audio", {"file_key": "f", "duration": 2000}, Part("voice")),
+        ("media", {"file_key": "f", "file_name": "clip.mp4"}, Part("video", "clip.mp4")),
+        ("sticker", {"file_key": "f"}, Part("sticker")),
+        ("location", {"name": "Shanghai", "longitude": "1", "latitude": "2"}, Part("location", "Shanghai")),
+        ("share_user", {"user_id": "ou_1"}, Part("contact")),
+        ("merge_forward", "Merged and Forwarded Message", Part("forwarded")),
+        ("new_kind", {"a": 1}, Part("other", "new_kind")),
+        ("file", {"file_name": 7}, Part("file")),
+    ],
+)
+def test_what_is_not_text_is_named(kind: str, content: Any, part: Part) -> None:
+    given = event(content, message_type=kind)
+    if isinstance(content, str):
+        given["event"]["message"]["content"] = content
+    inbound = read(given)
+    assert (inbound.text, inbound.parts) == ("", (part,))
+
+
+def test_a_card_is_read() -> None:
+    card = {
+        "title": "Build",
+        "elements": [
+            [{"tag": "text", "text": "failed"}, {"tag": "a", "href": "https://ci", "text": "log"}],
+            [{"tag": "img", "image_key": "i"}],
+            [{"tag": "button", "text": {"tag": "plain_text", "content": "Retry"}}],
+        ],
+    }
+    inbound = read(event(card, message_type="interactive"))
+    assert inbound.text == "Build\nfailedlog (https://ci)\nRetry"
+    assert inbound.parts == (Part("picture"),)
+    assert read(event({"schema": "2.0"}, message_type="interactive")).parts == (Part("card"),)
+
+
+def test_pictures_of_a_rich_text_are_named() -> None:
+    inbound = read(event(POST, message_type="post", mentions=[mention(1, BOT, "Clawd")]))
+    assert inbound.parts == (Part("picture"),)
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown", "addressed"),
+    [
+        ({"tag": "at", "user_id": BOT, "user_name": "Clawd"}, "see this", True),
+        ({"tag": "at", "user_id": "ou_bob", "user_name": "Bob"}, "@Bob see this", False),
+        ({"tag": "at", "user_id": "ou_unknown"}, "@someone see this", False),
+        ({"tag": "at", "user_id": "@_user_2", "user_name": "wrong"}, "@Bob see this", False),
+        ({"tag": "at", "user_id": "@_user_9", "user_name": "Zoë"}, "@Zoë see this", False),
+        ({"tag": "at", "user_id": "all"}, "@all see this", False),
+        ({"tag": "at", "user_id": "@_all"}, "@all see this", False),
+        ({"tag": "md", "text": f"<at user_id='{BOT}'>Clawd</at>"}, "see this", True),
+        ({"tag": "md", "text": '<at id="ou_bob">Bob</at>'}, "@Bob see this", False),
+    ],
+)
+def test_mentions_of_a_rich_text_are_names(piece: dict[str, Any], shown: str, addressed: bool) -> None:
+    post = {"content": [[piece, {"tag": "text", "text": " see this"}]]}
+    mentions = [mention(2, "ou_bob", "Bob")]
+    given = event(post, message_type="post", chat_type="group", mentions=mentions)
+    inbound = read(given)
+    assert (inbound.text, inbound.addressed) == (shown, addressed)
+    assert is_addressable_group(given)
+    del given["event"]["message"]["mentions"]
+    assert is_addressable_group(given)
+
+
+def test_everybody_is_named_in_a_text() -> None:
+    assert read(event({"text": "@_all lunch"})).text == "@all lunch"
+
+
+def test_a_reply_names_what_it_replies_to() -> None:
+    assert read(event(parent_id="om_0")).quote == Quote(ref="om_0")
+    assert read(event(parent_id="")).quote is None
+
+
+def test_a_time_in_the_far_future_is_now() -> None:
+    found = read_message(event(create_time="9" * 15), BOT, now=1000.0)
+    assert found is not None
+    assert found.received_at == 1000.0

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -201,3 +202,103 @@ def test_which_credentials_it_needs() -> None:
     both = ("telegram-token", "telegram-secret-token")
     assert TelegramChannel.credentials(TelegramSettings()) == both
     assert TelegramChannel.credentials(TelegramSettings(mode="polling")) == both[:1]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("gone", ["deleted", "closed"])
+def test_an_answer_whose_topic_is_gone_goes_to_the_chat_once(standin: Control, gone: str, part: int) -> None:
+    closed = [50] if gone == "closed" else []
+    standin.post("chats", id=-100, type="supergroup", title="Team", threads=[51], closed_threads=closed)
+    send(standin.base_url, reply(thread="50", chat=-100, part=part))
+    [message] = standin.get("sent")
+    assert "message_thread_id" not in message
+    assert [call["method"] for call in standin.get("calls")].count("sendmessage") == 2
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Bad Request: message thread not found",
+        "Bad Request: TOPIC_CLOSED",
+        "Bad Request: TOPIC_DELETED",
+        "Bad Request: message to be replied not found",
+        "Bad Request: replied message not found",
+        "Bad Request: REPLY_MESSAGE_ID_INVALID",
+    ],
+)
+def test_a_place_that_is_gone_is_left_out_once(description: str) -> None:
+    tried: list[dict[str, Any]] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        tried.append(json.loads(request.content))
+        return httpx.Response(400, json={"ok": False, "error_code": 400, "description": description})
+
+    with pytest.raises(Undeliverable):
+        send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
+    first, second = tried
+    assert {"message_thread_id", "reply_parameters"} <= first.keys()
+    assert second == {"chat_id": CHAT, "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("code", "description"),
+    [
+        (400, "Bad Request: chat not found"),
+        (400, "Bad Request: not enough rights to send text messages to the chat"),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN"),
+        (400, "Bad Request: message is too long"),
+        (403, "Forbidden: bot was blocked by the user"),
+        (403, "Forbidden: bot was kicked from the supergroup chat"),
+        (403, "Forbidden: user is deactivated"),
+    ],
+)
+def test_a_chat_that_is_gone_is_tried_once(code: int, description: str) -> None:
+    tried = 0
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        nonlocal tried
+        tried += 1
+        return httpx.Response(code, json={"ok": False, "error_code": code, "description": description})
+
+    with pytest.raises(Undeliverable):
+        send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
+    assert tried == 1
+
+
+def test_a_group_that_migrates_in_a_circle_is_left() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        parameters = {"migrate_to_chat_id": CHAT}
+        body = {"ok": False, "error_code": 400, "description": "upgraded", "parameters": parameters}
+        return httpx.Response(400, json=body)
+
+    with pytest.raises(Undeliverable):
+        send("http://api", reply(), transport=httpx.MockTransport(refuse))
+
+
+@pytest.mark.parametrize("chat", ["oc_team", "", "٣", "1" * 40, "7; DROP", "0x7"])
+def test_a_chat_that_is_no_number_can_never_be_reached(chat: str) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("nothing is to be sent")
+
+    odd = reply()
+    odd = replace(odd, conversation=ConversationKey("telegram", chat))
+    with pytest.raises(Undeliverable, match="no chat's number"):
+        send("http://api", odd, transport=httpx.MockTransport(refuse))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 50_000,
+        b'{"ok": true, "result": {"message_id": %s}}' % (b"9" * 400),
+        b'{"ok": 1, "result": {"message_id": 1}}',
+        b'{"ok": false, "error_code": 1e400, "description": "x"}',
+        b'{"ok": false, "error_code": 400, "description": {}}',
+        b'{"ok": false, "error_code": 400, "parameters": {"migrate_to_chat_id": true}}',
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_a_doubt(body: bytes) -> None:
+    with pytest.raises(DeliveryUnknown):
+        send(
+            "http://api", reply(), transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,3 +69,31 @@ def test_a_server_without_drafts_and_typing_disturbs_nothing() -> None:
 
     asyncio.run(play())
     assert calls.count("sendMessageDraft") == 1
+
+
+def test_a_message_that_waits_is_shown_typing_and_told_once(standin: Control) -> None:
+    async def play() -> None:
+        async with channel(standin.base_url) as telegram:
+            await telegram.received(inbound())
+            await telegram.waiting(inbound(), lambda: "3 ahead")
+
+    asyncio.run(play())
+    assert [call["method"] for call in standin.get("calls")] == ["sendchataction", "sendmessage"]
+    assert [sent["text"] for sent in standin.get("sent")] == ["3 ahead"]
+
+
+def test_signs_of_hundreds_who_wait_keep_to_the_platforms_limit(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = range(5000, 5040)
+    for chat in chats:
+        standin.post("chats", id=chat)
+
+    async def play() -> float:
+        async with channel(standin.base_url) as telegram:
+            begun = time.monotonic()
+            await asyncio.gather(*(telegram.received(inbound(chat)) for chat in chats))
+            return time.monotonic() - begun
+
+    seconds = asyncio.run(play())
+    assert len(chats) / (seconds + 0.1) <= telegram_progress.SIGNS_A_SECOND

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from clawd_runtime.bot.channels import telegram_reception
 from clawd_runtime.bot.channels.telegram_updates import Identity
 from clawd_runtime.bot.values import Inbound
-from clawd_runtime.errors import StoreError
+from clawd_runtime.errors import StoreError, StoreRefused
 from tests.bot.channels.fakes import MemoryInbox
 from tests.bot.channels.telegram_bench import CHAT, ME, SECRET, TOKEN, bot_api, channel, until
 from tests.standins.control import Control
@@ -182,9 +182,25 @@ def test_a_wrong_secret_gets_nothing(secret: str | None) -> None:
     assert inbox.stored == []
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b"\xff", b'{"update_id": null}'])
-def test_a_malformed_body(body: bytes) -> None:
-    assert post(MemoryInbox(), body).status_code == 400
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b'"x"', b"{}", b"\xff", b"null", b"NaN", b'{"update_id": null}'),
+        *(b'{"update_id": true}', b'{"update_id": 1e400}', b'{"update_id": -1}', b'{"update_id": "1"}'),
+        b'{"update_id": %s}' % (b"9" * 400),
+        b'{"update_id": %s}' % (b"9" * 5000),
+        b"[" * 100_000,
+        b'{"update_id": 1, "message": ' + b'{"reply_to_message": ' * 20_000,
+    ],
+)
+def test_a_body_that_cannot_be_read_is_acknowledged_and_left_out(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Telegram repeats for a day whatever is answered with another status."""
+    inbox = MemoryInbox()
+    assert post(inbox, body).status_code == 200
+    assert inbox.stored == []
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -193,6 +209,31 @@ def test_a_malformed_body(body: bytes) -> None:
         {"update_id": 872, "message": {"message_id": 1, "chat": {"id": CHAT}}},
         {"update_id": 873, "message": UPDATE["message"] | {"entities": [{"type": "mention"}]}},  # type: ignore[operator]
         {"update_id": 874, "message": "of a new kind"},
+        *(
+            {"update_id": 875, "message": UPDATE["message"] | strange}  # type: ignore[operator]
+            for strange in (
+                {"from": {"id": 7, "is_bot": False, "language_code": {}}},
+                {"from": {"id": 10**400}},
+                {"from": {"id": 2**63}},
+                {"from": {"id": True}},
+                {"from": {"id": 7, "is_bot": "no"}},
+                {"from": []},
+                {"chat": {"id": 1.5, "type": "private"}},
+                {"chat": {"id": 7, "type": 1}},
+                {"message_id": "55"},
+                {"message_id": 10**400},
+                {"text": ["hello"]},
+                {"text": "x" * 300_000},
+                {"entities": [{"type": "mention", "offset": 10**400, "length": 1}]},
+                {"entities": [{"type": "mention", "offset": -1, "length": 1}]},
+                {"entities": [1] * 100_000},
+                {"entities": {"type": "mention"}},
+                {"reply_to_message": "55"},
+                {"quote": {"text": {}}},
+                {"forward_origin": 7},
+                {"is_topic_message": 1},
+            )
+        ),
     ],
 )
 def test_an_update_that_cannot_be_read_is_not_asked_for_again(
@@ -318,3 +359,81 @@ def _certificate(name: str) -> str:
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now)
     signed = builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+async def _asked(answers: Callable[[int], httpx.Response], seconds: float) -> tuple[int, MemoryInbox]:
+    """How often a server that does not hold polls open is asked within `seconds`."""
+    asked, inbox = 0, MemoryInbox()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        if request.url.path.endswith("getMe"):
+            return httpx.Response(200, json={"ok": True, "result": {"id": 1000, "username": "clawd_bot"}})
+        if not request.url.path.endswith("getUpdates"):
+            return httpx.Response(200, json={"ok": True, "result": True})
+        asked += 1
+        return answers(asked)
+
+    transport = httpx.MockTransport(answer)
+    async with channel("http://api", inbox, transport=transport, mode="polling") as telegram:
+        task = asyncio.create_task(telegram.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return asked, inbox
+
+
+@pytest.mark.parametrize("again", [[], [UPDATE]])
+def test_a_server_that_answers_polls_at_once_is_asked_seldom(again: list[Any]) -> None:
+    """Without a pause it was asked hundreds of times a second, and took most of a core."""
+    nothing_new = {"ok": True, "result": again}
+    asked, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, json=nothing_new), 1.5))
+    assert 2 <= asked <= 5
+    assert len(inbox.stored) == len(again)
+
+
+def test_updates_that_follow_each_other_are_fetched_without_a_pause() -> None:
+    def answer(number: int) -> httpx.Response:
+        return httpx.Response(200, json={"ok": True, "result": [UPDATE | {"update_id": number}]})
+
+    asked, inbox = asyncio.run(_asked(answer, 0.5))
+    assert asked > 10
+    assert len(inbox.stored) > 10
+
+
+@pytest.mark.parametrize("bad", [7, {}, {"update_id": 10**400}, {"update_id": True}, {"update_id": None}, []])
+def test_an_update_without_a_number_holds_up_nothing(bad: Any) -> None:
+    body = json.dumps({"ok": True, "result": [bad, UPDATE, bad]}).encode()
+    _, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, content=body), 0.2))
+    assert [inbound.text for inbound in inbox.stored] == ["hello"]
+    assert inbox.states == {("telegram", "offset:1000"): str(UPDATE["update_id"] + 1)}  # type: ignore[operator]
+
+
+def test_a_message_that_the_database_refuses_holds_up_nothing(
+    standin: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(MemoryInbox):
+        async def store(self, inbound: Inbound) -> bool:
+            if inbound.text == "poison":
+                raise StoreRefused("the database refuses it")
+            return await super().store(inbound)
+
+    inbox = Refusing()
+    for text in ("before", "poison", "after"):
+        standin.post("messages", text=text)
+    asyncio.run(_polled(standin.base_url, inbox, lambda: len(inbox.stored) == 2))
+    assert [inbound.text for inbound in inbox.stored] == ["before", "after"]
+    assert "left out message" in caplog.text
+
+
+def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        async with channel("http://api", MemoryInbox()) as telegram:
+            application = Starlette(routes=telegram.routes())
+            transport = httpx.ASGITransport(application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
+                for _ in range(20):
+                    assert (await http.post("/telegram/webhook", content=b"{}")).status_code == 401
+
+    asyncio.run(play())
+    assert len(caplog.records) == 1

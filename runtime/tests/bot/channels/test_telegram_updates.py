@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.bot.channels.telegram_updates import Identity, read_update
-from clawd_runtime.bot.values import ConversationKey, Inbound
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote
 
 ME = Identity(1000, "Clawd_Bot")
 ADA = {"id": 7, "is_bot": False, "first_name": "Ada", "language_code": "zh-hans"}
@@ -170,3 +170,84 @@ def test_whatever_comes_is_read_or_refused(sample: Any) -> None:
     except ValueError:
         return
     assert found is None or isinstance(found.text, str)
+
+
+PHOTO = [{"file_id": "a", "file_unique_id": "b", "width": 1, "height": 1}]
+FILE = {"file_id": "a", "file_unique_id": "b"}
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ({"photo": PHOTO}, Part("picture")),
+        ({"document": FILE | {"file_name": "report.pdf"}}, Part("file", "report.pdf")),
+        ({"animation": FILE | {"width": 1, "height": 1, "duration": 1}, "document": FILE}, Part("animation")),
+        ({"voice": FILE | {"duration": 1}}, Part("voice")),
+        ({"poll": {"question": "Lunch?"}}, Part("poll", "Lunch?")),
+        ({"contact": {"phone_number": "+49 30", "first_name": "Bob"}}, Part("contact", "Bob +49 30")),
+        ({"location": {"latitude": 1.0, "longitude": 2.0}}, Part("location")),
+        ({"document": {"file_name": 7}}, Part("file")),
+        ({"sticker": {"emoji": "😀"}}, Part("sticker", "😀")),
+    ],
+)
+def test_what_is_not_text_is_named(message: dict[str, Any], part: Part) -> None:
+    found = read_update(update(None, **message), ME, 99.0)
+    assert found is not None
+    assert (found.text, found.parts) == ("", (part,))
+
+
+def test_a_caption_is_read_beside_its_picture() -> None:
+    found = inbound(update(None, photo=PHOTO, caption="what is this?"))
+    assert (found.text, found.parts) == ("what is this?", (Part("picture"),))
+
+
+def test_what_is_replied_to_is_context() -> None:
+    said = replied(ADA, text="the release is on Friday")
+    found = inbound(
+        update(
+            "@Clawd_Bot",
+            chat=GROUP,
+            entities=[entity("mention", "@Clawd_Bot", "@Clawd_Bot")],
+            reply_to_message=said,
+        )
+    )
+    assert (found.text, found.addressed, found.quote) == ("", True, Quote("the release is on Friday"))
+    captioned = replied(ADA, caption="our office", photo=PHOTO)
+    assert inbound(update(chat=GROUP, reply_to_message=captioned)).quote == Quote(
+        "our office", (Part("picture"),)
+    )
+    assert inbound(update(chat=GROUP, reply_to_message=replied(ADA, new_chat_title="T"))).quote is None
+
+
+def test_the_cited_piece_comes_before_the_whole() -> None:
+    said = replied(ADA, text="Friday. Or Monday.")
+    quote = {"text": "Or Monday.", "position": 8}
+    assert inbound(update(chat=GROUP, reply_to_message=said, quote=quote)).quote == Quote("Or Monday.")
+
+
+def test_a_message_of_another_chat_is_context() -> None:
+    origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
+    external = {"origin": origin, "photo": PHOTO}
+    assert inbound(update(external_reply=external)).quote == Quote("", (Part("picture"),))
+    quote = {"text": "from there", "position": 0}
+    assert inbound(update(external_reply=external, quote=quote)).quote == Quote(
+        "from there", (Part("picture"),)
+    )
+
+
+def test_what_is_passed_on_is_not_said_by_who_passes_it_on() -> None:
+    origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
+    found = inbound(update("/new", forward_origin=origin))
+    assert (found.text, found.quote) == ("", Quote("/new"))
+    found = inbound(update(None, photo=PHOTO, caption="look", forward_origin=origin))
+    assert (found.text, found.parts, found.quote) == ("", (), Quote("look", (Part("picture"),)))
+
+
+def test_reply_to_the_notice_of_a_topic_is_no_context() -> None:
+    created = replied(BOT, forum_topic_created={"name": "Plans", "icon_color": 7322096})
+    assert (
+        inbound(
+            update(chat=GROUP, is_topic_message=True, message_thread_id=50, reply_to_message=created)
+        ).quote
+        is None
+    )

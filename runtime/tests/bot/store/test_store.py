@@ -23,7 +23,7 @@ from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Settlement, Store
-from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, Reply, reply_key
 from clawd_runtime.errors import StoreError
 from tests.bot.postgres import PASSWORD, Server
 
@@ -513,3 +513,40 @@ def test_a_clock_that_was_set_back_silences_nobody(database: Database) -> None:
     """What was received at a time that is yet to come is not of this minute."""
     one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
     assert asyncio.run(_over_a_clock_set_back(database)) == [*one_minute, Verdict.IGNORE, *one_minute]
+
+
+def test_what_a_message_holds_beside_its_text_is_kept_until_it_is_dealt_with(
+    database: Database, url: str
+) -> None:
+    parts = (Part("picture"), Part("file", "report\0\ud83d.pdf"))
+    quote = Quote("on Friday \ud83d\ude00", (Part("voice"),), "om_1")
+    given = replace(message(), parts=parts, quote=quote)
+
+    async def play() -> None:
+        store = Store(database)
+        await store.join(1, ("telegram",))
+        await store.store(given)
+        await store.store(message("2"))
+        task = await store.take(1)
+        assert isinstance(task, Task)
+        assert task.inbound.parts == (Part("picture"), Part("file", "report\ufffd\ufffd.pdf"))
+        assert task.inbound.quote == Quote("on Friday 😀", (Part("voice"),), "om_1")
+        await store.settle(task, Settlement("ignored"))
+        plain = await store.take(2)
+        assert isinstance(plain, Task)
+        assert (plain.inbound.parts, plain.inbound.quote) == ((), None)
+
+    asyncio.run(play())
+    assert rows(url, "SELECT text, context FROM inbox WHERE seq = 1") == [("", None)]
+
+
+def test_a_database_of_the_last_release_is_taken_over(url: str) -> None:
+    """And opened by it again afterwards: the column is not counted among the steps."""
+    open_database(url, PASSWORD).close()
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE inbox DROP COLUMN context"))
+    engine.dispose()
+    for _ in range(2):
+        open_database(url, PASSWORD).close()
+    assert rows(url, "SELECT count(context) FROM inbox") == [(0,)]

@@ -1,0 +1,210 @@
+"""The content of Feishu's messages, by type (open platform, "Message content" of received messages)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from clawd_runtime.bot.foreign_json import Foreign, Name, Text, Unreadable, read_as, read_json
+from clawd_runtime.bot.values import Part, PartKind
+
+# What is no text, and which field of its content names it.
+PARTS: Mapping[str, tuple[PartKind, str]] = {
+    "audio": ("voice", ""),
+    "calendar": ("event", "summary"),
+    "file": ("file", "file_name"),
+    "folder": ("file", "file_name"),
+    "general_calendar": ("event", "summary"),
+    "hongbao": ("other", ""),
+    "image": ("picture", ""),
+    "interactive": ("card", ""),
+    "location": ("location", "name"),
+    "media": ("video", "file_name"),
+    "merge_forward": ("forwarded", ""),
+    "share_calendar_event": ("event", "summary"),
+    "share_chat": ("contact", ""),
+    "share_user": ("contact", ""),
+    "sticker": ("sticker", ""),
+    "todo": ("checklist", ""),
+    "video_chat": ("event", "topic"),
+    "vote": ("poll", "topic"),
+}
+# Parts within a rich text or a card.
+PIECES: Mapping[str, PartKind] = {
+    "file": "file",
+    "img": "picture",
+    "img_combination": "picture",
+    "media": "video",
+    "table": "other",
+}
+PLACEHOLDER = re.compile(r"(@_user_\d+|@_all)( ?)")
+# Mentions as they stand in Markdown, and in texts that programs wrote.
+AT_TAG = re.compile(
+    r"<at\s+(?:user_)?id\s*=\s*[\"']?([^\"'\s>]{1,128})[\"']?\s*>([^<]{0,128})(?:</at>)?( ?)", re.IGNORECASE
+)
+DEEPEST = 20
+EVERYBODY = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """Somebody named in a message, where its text has `key`."""
+
+    key: str
+    open_id: str
+    name: str
+
+
+@dataclass(slots=True)
+class Content:
+    """What a message says: its words, the parts that are none, and the ids it names by themselves."""
+
+    text: str = ""
+    parts: list[Part] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+
+
+class TextContent(Foreign):
+    """Of a text message."""
+
+    text: Text
+
+
+class Piece(Foreign):
+    """A piece of a line of a rich text, or an element of a card."""
+
+    tag: Name = ""
+    text: Any = None
+    content: Any = None
+    href: Any = None
+    user_id: Any = None
+    user_name: Any = None
+    emoji_type: Any = None
+    file_name: Any = None
+    elements: Any = None
+    columns: Any = None
+    fields: Any = None
+
+
+class Post(Foreign):
+    """A rich text message, or a card as it is received."""
+
+    title: Text | None = None
+    content: Annotated[list[Any], Field(fail_fast=True, max_length=5000)] | None = None
+    elements: Annotated[list[Any], Field(fail_fast=True, max_length=5000)] | None = None
+
+
+def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: str | None) -> Content:
+    """Return the content of a message of type `kind`: the bot's mentions taken out, names of others put in.
+
+    Raise `Unreadable` when the content is not of its type.
+    """
+    content = Content()
+    if kind == "text":
+        content.text = read_as(TextContent, read_json(raw)).text
+    elif kind in ("post", "interactive"):
+        _read_post(content, kind, raw)
+    else:
+        part, name = PARTS.get(kind, ("other", ""))
+        content.parts.append(Part(part, _named_in(raw, name) or (kind[:40] if part == "other" else "")))
+    content.text = _with_names(content, mentions, bot_open_id).strip()
+    return content
+
+
+def _read_post(content: Content, kind: str, raw: str) -> None:
+    """Title and lines of a rich text message, which may stand under a language."""
+    found = read_json(raw)
+    if kind == "post" and isinstance(found, dict) and "content" not in found:
+        found = next(iter(found.values()), {})
+    post = read_as(Post, found)
+    lines = [_line(content, line) for line in post.content or post.elements or ()]
+    if kind == "interactive":
+        lines = [line for line in lines if line]
+        if not lines and not post.title:
+            content.parts.append(Part("card"))
+    content.text = "\n".join([*filter(None, [post.title]), *lines])
+
+
+def _line(content: Content, line: object, depth: int = 0) -> str:
+    """A line of pieces, or an element of a card, whose parts may hold further ones."""
+    if depth > DEEPEST:
+        raise Unreadable("the content is nested too deeply")
+    if isinstance(line, list):
+        return "".join(_line(content, piece, depth + 1) for piece in line)
+    return _piece(content, read_as(Piece, line), depth)
+
+
+def _piece(content: Content, piece: Piece, depth: int) -> str:
+    match piece.tag:
+        case "a":
+            label, address = _words(piece.text), _words(piece.href)
+            return label if label == address or not address else f"{label} ({address})"
+        case "at":
+            user, name = _words(piece.user_id), _words(piece.user_name)
+            # Written as a tag, and so replaced with all others: what it names may be a key, or an id.
+            return f'<at id="{user}">{name.replace("<", "")}</at>' if user else f"@{name}"
+        case "emotion":
+            emoji = _words(piece.emoji_type)
+            return f"[{emoji}]" if emoji else ""
+        case tag if tag in PIECES:
+            content.parts.append(Part(PIECES[tag], _words(piece.file_name)[:200]))
+            return ""
+    inner = [each for each in (piece.elements, piece.columns, piece.fields) if isinstance(each, list)]
+    below = "\n".join(filter(None, (_line(content, each, depth + 1) for group in inner for each in group)))
+    own = _words(piece.text) or _words(piece.content)
+    return "\n".join(filter(None, (own, below))) if below else own
+
+
+def _words(value: object) -> str:
+    """A text, or that of a card's text object."""
+    if isinstance(value, dict):
+        value = value.get("content", value.get("text"))
+    try:
+        return read_as(TextContent, {"text": value}).text if isinstance(value, str) else ""
+    except Unreadable:
+        return ""
+
+
+def _named_in(raw: str, name: str) -> str:
+    """The field `name` of a content, which is not always JSON (merge_forward)."""
+    try:
+        found = read_json(raw) if name else None
+    except Unreadable:
+        return ""
+    return _words(found.get(name))[:200] if isinstance(found, dict) else ""
+
+
+def _with_names(content: Content, mentions: Sequence[Mention], bot_open_id: str | None) -> str:
+    by_key = {each.key: each for each in mentions}
+    by_id = {each.open_id: each for each in mentions if each.open_id}
+
+    def shown(key: str, name: str, after: str) -> str:
+        mention = by_key.get(key) or by_id.get(key)
+        who = mention.open_id if mention else key
+        content.named.add(who)
+        if bot_open_id is not None and who == bot_open_id:
+            return ""
+        if key.removeprefix("@_") == EVERYBODY:
+            return f"@{EVERYBODY}{after}"
+        name = (mention.name if mention else "") or name.strip().removeprefix("@")
+        return f"@{name or 'someone'}{after}"
+
+    def of_tag(found: re.Match[str]) -> str:
+        return shown(found[1], found[2], found[3])
+
+    def of_key(found: re.Match[str]) -> str:
+        known = found[1] in by_key or found[1].removeprefix("@_") == EVERYBODY
+        return shown(found[1], "", found[2]) if known else found[0]
+
+    replaced: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
+        (AT_TAG, of_tag),
+        (PLACEHOLDER, of_key),
+    ]
+    text = content.text
+    for pattern, by in replaced:
+        text = pattern.sub(by, text)
+    return text

@@ -1,0 +1,22 @@
+"""Turns, so many a second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+
+class Pace:
+    """Lets callers through one after another, at most `a_second` in any second."""
+
+    def __init__(self, a_second: float) -> None:
+        self._between = 1.0 / a_second
+        self._next = 0.0
+        self._queue = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Wait for a turn. Who is cancelled while waiting takes none."""
+        async with self._queue:
+            if (left := self._next - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            self._next = time.monotonic() + self._between
