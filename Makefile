@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
-TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU
+TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES
 # What make starts keeps its logs here, and its tests their folders there: a checkout's own, which `make down` finds.
 BUILD := $(CURDIR)/.build
 export XDG_STATE_HOME := $(BUILD)/state
@@ -20,6 +20,8 @@ TOOLS := nginx prometheus prometheus-alertmanager postgresql-15 qemu-user
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
     liburing2 libxml2 tzdata
+# npm brings nodejs; other distributions of Node.js have it within.
+NODE := $(if $(shell command -v npm),,nodejs npm)
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
 COOPERATIVE := tests/provision tests/deploys
@@ -38,6 +40,7 @@ export CLAWD_TEST_PROMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/promtool
 export CLAWD_TEST_AMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/amtool
 export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
 export CLAWD_TEST_QEMU ?= $(CURDIR)/$(VENV)/tools/usr/bin/qemu-x86_64
+export CLAWD_TEST_NODE_MODULES ?= $(CURDIR)/$(VENV)/node/node_modules
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
@@ -79,6 +82,13 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 	    for package in *.deb; do dpkg --extract "$$package" ..; done
 	@rm -rf $@.new/packages $@ && mv $@.new $@
 
+# Clients of other people, exactly as tests/node/package-lock.json has them; none of their scripts runs.
+$(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed
+	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(NODE)"
+	@rm -rf $@.new && mkdir -p $@.new && cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc $@.new/
+	@cd $@.new && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --silent
+	@rm -rf $@ && mv $@.new $@ && touch $@
+
 $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
@@ -114,7 +124,7 @@ else
 endif
 
 # Two parts at a time: a run on hosts mostly waits for them. Each line of theirs says of which part it is.
-test: packages $(VENV)/.engine $(VENV)/tools $(MODEL) lint types   ## every test but the campaigns
+test: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) lint types   ## every test but the campaigns
 	@$(MAKE) --no-print-directory --keep-going -j2 test-cooperative test-runtime test-plain
 
 test-cooperative:
@@ -126,7 +136,7 @@ test-runtime:
 test-plain:
 	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN) 2>&1 | sed -u 's/^/whole:   /'
 
-test-quick: $(VENV)/.installed $(VENV)/tools   ## the tests that need neither a host nor a model
+test-quick: $(VENV)/.installed $(VENV)/tools $(VENV)/node   ## the tests that need neither a host nor a model
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" runtime/tests
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(COOPERATIVE)
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(PLAIN)
@@ -135,7 +145,7 @@ test-hosts: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## the tests on re
 	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(PLAIN)
 
-campaign: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## long tests: clusters under load, kills, every component on hosts
+campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## long tests: clusters under load, kills, every component on hosts
 	@$(BIN)/pytest -q -m campaign runtime/tests
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(PLAIN)
