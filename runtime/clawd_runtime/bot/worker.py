@@ -16,7 +16,6 @@ from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.characters import is_blank
 from clawd_runtime.bot.gate import Gate
 from clawd_runtime.bot.lanes import LaneRunner
-from clawd_runtime.bot.messages import Messages
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.model_failures import ContentFiltered, ContextTooLong, ModelFailure, NoAnswerReached
 from clawd_runtime.bot.rate_limit import Verdict

@@ -25,7 +25,7 @@ class Sample(Foreign):
 @pytest.mark.parametrize(
     "raw",
     [
-        *(b"", b"{", b"\xff", b"NaN", b"[Infinity]", b"[-Infinity]", b"\xed\xa0\xbd", b"{} x"),
+        *(b"", b"{", b"\xff", b"\xed\xa0\xbd", b"{} x"),
         *(b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000),
     ],
 )
