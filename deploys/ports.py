@@ -1,4 +1,4 @@
-"""No port of a host is wanted by two, found from the inventory alone. Pure.
+"""No port of a host is wanted by two, and none is open to more than it is for. Pure, of the inventory alone.
 
 Which ports a component listens on is known to its settings; what of them an inventory declares, to the rules
 of inventories. The two are compared here.
@@ -41,4 +41,29 @@ def _hosts_of_both(inventory: Inventory, claim: Claim, component: Component) -> 
     ]
 
 
-RULES: tuple[Rule, ...] = (ports,)
+def guarded(inventory: Inventory) -> Iterator[Finding]:
+    """What is for certain hosts or networks only is kept by the firewall, or not opened at all."""
+    if inventory.firewall.enabled:
+        return
+    exposed = [
+        f"{opening.port} of {host} ({opening.purpose})"
+        for host in inventory.hosts
+        for component in COMPONENTS
+        # Kibana's networks have a rule of their own.
+        if component.name != "kibana" and component.settings_for(inventory, host) is not None
+        for opening in component.openings_for(inventory, host)
+        if opening.sources
+    ]
+    if exposed:
+        listed = ", ".join(exposed[:MOST_LISTED])
+        more = f" and {len(exposed) - MOST_LISTED} more" if len(exposed) > MOST_LISTED else ""
+        yield Finding(
+            (("firewall", "enabled"),),
+            f"without the firewall these ports are open to everyone who reaches the host: {listed}{more}",
+            "write `enabled: true`, or give all roles to one host, whose parts reach each other by loopback",
+            (EVERY_ROLE,),
+        )
+
+
+MOST_LISTED = 4
+RULES: tuple[Rule, ...] = (ports, guarded)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from deploys.ports import RULES as OF_COMPONENTS
+from deploys.ports import guarded
 from deploys.registry import COMPONENTS
 from inventory.model import Inventory
 from inventory.rules.hosts import RULES as OF_HOSTS
@@ -93,3 +94,33 @@ def test_components_do_not_want_each_others_ports(roles: list[str]) -> None:
     wanted = [port for component in COMPONENTS for port in component.ports_for(whole, "all")]
     assert len(wanted) >= 10
     assert len(wanted) == len(set(wanted))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "changes", "told"),
+    [
+        ({"bot1": ["runtime", "nginx"]}, {}, ()),
+        ({"bot1": ALL}, {"database": DATABASE}, ()),
+        ({"bot1": ["runtime"], "web1": ["nginx"]}, {}, ("8444 of bot1 (bot, from nginx)",)),
+        (WATCHED, {}, ("8444 of bot1 (bot, from monitoring)", "9100 of bot1 (metrics of the host)")),
+        (
+            {"bot1": ["runtime", "nginx"], "db1": ["database"]},
+            {"database": DATABASE},
+            ("5432 of db1 (postgresql, from bots)",),
+        ),
+        (
+            {"bot1": ["runtime", "nginx", "monitoring"]},
+            {"monitoring": {"grafana": {**GRAFANA, "open_to": ["10.0.0.0/8"]}}},
+            ("3000 of bot1 (grafana)",),
+        ),
+    ],
+)
+def test_what_the_firewall_would_keep_is_refused_without_it(
+    hosts: dict[str, list[str]], changes: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    assert list(guarded(inventory(hosts, **changes))) == []
+    found = list(guarded(inventory(hosts, firewall={"enabled": False}, **changes)))
+    assert len(found) == (1 if told else 0)
+    for finding in found:
+        assert finding.at == (("firewall", "enabled"),)
+        assert all(port in finding.problem for port in told), finding.problem

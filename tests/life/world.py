@@ -35,11 +35,11 @@ class Life(Deployment):
     PROJECT = "life"
 
     def least(self) -> None:
-        """Declares as little as a host can have."""
+        """Declares as little as two hosts can have that reach each other."""
         self._declare(
             {"app": "roles: [nginx]", "log": "roles: [runtime]"},
             models='{engine: openai-compatible, endpoint: "http://127.0.0.1:1/v1"}',
-            more="firewall: {enabled: false}\nhardening: {enabled: false}\n",
+            more="hardening: {enabled: false}\n",
         )
 
     def most(self) -> None:
