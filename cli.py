@@ -116,12 +116,21 @@ def diff_option(function: Command) -> Command:
     )(function)  # fmt: skip
 
 
+DATA = (
+    "conversations, the database and its backups, metrics, dashboards, log lines, Docker's images and "
+    "volumes, logs of bans and updates, logins of operators (their homes stay); the plan lists each with "
+    "path and size"
+)
+
+
 @program.command()
 @run_options
 @diff_option
 @click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
 @click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
-@click.option("--purge", is_flag=True, help="Components that are no longer declared lose their data as well.")
+@click.option(
+    "--purge", is_flag=True, help=f"Components that are no longer declared lose their data as well: {DATA}."
+)
 def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
     """Make the hosts what the inventory says; shows the plan and asks first."""
     with running("up", **options) as (run, screen):
@@ -135,7 +144,7 @@ def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
 @run_options
 @diff_option
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
-@click.option("--purge", is_flag=True, help="Data as well: models, conversations, databases, certificates.")
+@click.option("--purge", is_flag=True, help=f"Data as well, also what earlier removals have kept: {DATA}.")
 def remove(yes: bool, **options: Any) -> NoReturn:
     """Take components off hosts (all of them unless limited); shows what goes and asks first. Data stays."""
     with running("remove", **options) as (run, screen):

@@ -1,5 +1,7 @@
 """Which components a host has, remembered on the host, so that one that is dropped can be taken off again.
 
+Also whose data earlier removals have kept there, see `deploys.ops.data`, so that a purge finds them.
+
 A name a line in `/var/lib/clawd/state/components` (root only). A name is added before the first operation
 of its component and taken away after the last one of its removal: an interrupted run leaves it too long at
 most.
@@ -7,14 +9,21 @@ most.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
+from deploys.ops.data import LEFT, OWN_FOLDERS
 from deploys.registry import BY_NAME, COMPONENTS
 from inventory.errors import HostError
+from provision import verified
 from provision.plan import HostPlan
 from provision.session import Assignment, Session
 
 RECORD = "/var/lib/clawd/state/components"
+FIND_LEFT = f"ls {LEFT} 2>/dev/null\n" + "".join(
+    f"[ ! -d {folder} ] || echo {name}\n" for name, (folder, _) in OWN_FOLDERS.items()
+)
+"""Prints components whose data were kept: by a note, or by a folder that nothing else has."""
 STOOD_ON = frozenset({"docker", "nvidia"})
 """Components that the old state of others needs until their new one serves: it may have to be put back."""
 
@@ -24,6 +33,14 @@ def read(session: Session, host: str) -> frozenset[str]:
     done = session.run(host, f"[ ! -f {RECORD} ] || cat {RECORD}", timeout=20)
     if not done.succeeded:
         raise HostError(f"{host}: its components could not be read: {done.stderr.strip()}")
+    return frozenset(done.stdout.split())
+
+
+def with_data_left(session: Session, host: str) -> frozenset[str]:
+    """Return the components that are gone and whose data are still on a host."""
+    done = session.run(host, FIND_LEFT, timeout=20)
+    if not done.succeeded:
+        raise HostError(f"{host}: the data that is left there could not be read: {done.stderr.strip()}")
     return frozenset(done.stdout.split())
 
 
@@ -58,26 +75,34 @@ def settle(session: Session, host: str, assigned: Sequence[Assignment], purge: b
     kept = {item.component.name for item in assigned if item.settings is not None}
     gone = {item.component.name for item in assigned if item.settings is None}
     after = (before | kept) - gone
-    if purge and gone and not after:
+    forget = " ".join(shlex.quote(f"{LEFT}/{name}") for name in sorted(kept))
+    if forget:
+        session.run(host, f"rm -f -- {forget}", timeout=20)
+    if purge and gone and not after and not with_data_left(session, host):
         session.run(host, "rm -rf /var/lib/clawd", timeout=60)
         return False
     if before != after:
         write(session, host, after)
+    verified.forget(session, host, gone)
     return True
 
 
 def removals(
-    installed: Iterable[str], assigned: Sequence[Assignment], selected: Sequence[str] = ()
+    installed: Iterable[str],
+    assigned: Sequence[Assignment],
+    selected: Sequence[str] = (),
+    left: Iterable[str] = (),
 ) -> tuple[Assignment, ...]:
     """What a host has and should no longer have, in the order of removal: the reverse of building.
 
-    `selected` are the components that the run is limited to; empty means all. A name that no component has
-    (any more) is left alone.
+    `selected` are the components that the run is limited to; empty means all. Of those in `left` and not
+    `installed`, only data are there. A name that no component has (any more) is left alone.
     """
-    wanted = {item.component.name for item in assigned}
-    going = {name for name in installed if name not in wanted and (not selected or name in selected)}
+    wanted, there = {item.component.name for item in assigned}, frozenset(installed)
+    known = there | frozenset(left)
+    going = {name for name in known if name not in wanted and (not selected or name in selected)}
     return tuple(
-        Assignment(component, None)
+        Assignment(component, None, only_data=component.name not in there)
         for component in reversed(COMPONENTS)
         if component.name in going & set(BY_NAME)
     )

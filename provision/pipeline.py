@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 
@@ -21,7 +21,7 @@ from gevent.event import Event
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
-from provision import capacity, doctor, installed, journal, rollout
+from provision import capacity, doctor, installed, journal, rollout, verified
 from provision import verify as checks
 from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
@@ -78,7 +78,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     Args:
         run: what to work on.
         confirm: shown the plan when it changes something; returns whether to go on.
-        verify: whether the components' checks run after a change.
+        verify: whether the components' checks run, after a change and where the last ones did not pass.
 
     Raises:
         ClawdError: before anything was changed, when a step finds something in the way.
@@ -96,9 +96,10 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
             result = apply(run, session, plan)
             notes = record(run, session, result, whole)
         verification = None
-        if verify and result.changed and result.succeeded:
+        if verify and result.succeeded and (result.changed or plan.unverified):
             run.progress.step("verify")
-            verification = checks.verify(run.loaded, _only(assignments, session.hosts))
+            hosts = session.hosts if result.changed else tuple(plan.unverified)
+            verification = checks.verify(run.loaded, _only(assignments, hosts))
     return conclude(plan, result, verification, unreachable, notes)
 
 
@@ -110,7 +111,8 @@ def plan(run: Run) -> Outcome:
         planned = make_plan(run, session, with_removals(run, session, wanted))
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
-    return Outcome(Exit.PENDING if planned.changes else Exit.DONE, planned)
+    pending = planned.changes or planned.unverified
+    return Outcome(Exit.PENDING if pending else Exit.DONE, planned, message=_not_converged(planned))
 
 
 def drift(run: Run) -> Outcome:
@@ -137,6 +139,8 @@ def drift(run: Run) -> Outcome:
     if planned.changes:
         why = "not drift: the last run was of another inventory or program, or incomplete"
         return Outcome(Exit.PENDING, planned, message=why)
+    if planned.unverified:
+        return Outcome(Exit.PENDING, planned, message=_not_converged(planned))
     return Outcome(Exit.DONE, planned)
 
 
@@ -153,10 +157,9 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     with connected(run, draining=True) as (session, unreachable), Locks(session, session.hosts, "remove"):
         run.progress.step("plan")
         chosen = run.selection.components
-        removing = {
-            host: installed.removals(names, (), chosen)
-            for host, names in session.everywhere(lambda host: installed.read(session, host)).items()
-        }
+        names = session.everywhere(lambda host: installed.read(session, host))
+        left = session.everywhere(partial(_left, run, session))
+        removing = {host: installed.removals(names[host], (), chosen, left[host]) for host in session.hosts}
         supplies = gather(run.loaded, session, removing, run.progress, may_build=False)
         planned = _prepared(run, session, removing, supplies)
         if not planned.changes:
@@ -217,12 +220,18 @@ def with_removals(
     """
     run.progress.step("examine")
     names = session.everywhere(lambda host: installed.read(session, host))
+    left = session.everywhere(partial(_left, run, session))
     whole: dict[str, Sequence[Assignment]] = {}
     for host in session.hosts:
-        going = installed.removals(names[host], assignments[host], run.selection.components)
+        going = installed.removals(names[host], assignments[host], run.selection.components, left[host])
         last = [item for item in going if item.component.name in installed.STOOD_ON]
         whole[host] = (*(item for item in going if item not in last), *assignments[host], *last)
     return whole
+
+
+def _left(run: Run, session: Session, host: str) -> frozenset[str]:
+    """The components of which only data are left, where the run purges them."""
+    return installed.with_data_left(session, host) if run.purge else frozenset()
 
 
 def make_plan(
@@ -234,12 +243,33 @@ def make_plan(
     Raises `ClawdError` when a host is unfit or could not be compared.
     """
     run.progress.step("examine")
-    doctor.examine(run.loaded.inventory, session, run.progress, place=run.loaded.place)
+    doctor.examine(run.loaded.inventory, session, run.progress)
     run.progress.step("supply")
     mine = _only(assignments, session.hosts)
     supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
     run.progress.step("plan")
-    return _prepared(run, session, mine, supplies)
+    planned = _prepared(run, session, mine, supplies)
+    records = session.everywhere(lambda host: verified.read(session, host))
+    return Plan(
+        tuple(
+            replace(host, unverified=verified.unverified(records[host.host], _wanted(mine[host.host])))
+            for host in planned.hosts
+        )
+    )
+
+
+def _wanted(assigned: Sequence[Assignment]) -> list[str]:
+    return [item.component.name for item in assigned if item.settings is not None]
+
+
+def _not_converged(planned: Plan) -> str:
+    """Why hosts where nothing would change are not converged all the same, and what to do."""
+    reasons = [
+        f"{host.host} is not converged: {host.unverified.reason}"
+        for host in planned.hosts
+        if host.unverified and not host.changing
+    ]
+    return "\n".join([*reasons, "hint: `up` verifies again, also where nothing changes"]) if reasons else ""
 
 
 def _prepared(
@@ -250,6 +280,7 @@ def _prepared(
 ) -> Plan:
     for host in session.hosts:
         session.set_data(host, "purge", run.purge)
+        session.set_data(host, "goes_back", True)
     planned = session.prepare(assignments, supplies, run.progress)
     if planned.errors:
         raise HostError("\n".join(f"{host.host}: {host.error}" for host in planned.errors))
@@ -272,9 +303,7 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
     nodes = running("elasticsearch", rollout.changes_node)
 
     def execute(part: Plan) -> tuple[HostResult, ...]:
-        session.everywhere(
-            lambda host: installed.add(session, host, part.for_host(host)), part.changing_hosts
-        )
+        session.everywhere(partial(_note_change, session, part), part.changing_hosts)
         return session.execute(part, run.progress, stopping, Rollback(session))
 
     with _stop_on_interrupt(stopping, run.progress):
@@ -287,6 +316,11 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
                 run.progress,
             )
         )
+
+
+def _note_change(session: Session, part: Plan, host: str) -> None:
+    installed.add(session, host, part.for_host(host))
+    verified.reopen(session, host, part.for_host(host))
 
 
 def _runs(session: Session, unit: str, host: str) -> bool:
@@ -328,9 +362,16 @@ def conclude(
 ) -> Outcome:
     """How an `up` ends. `notes` are things that went wrong beside the hosts' own results."""
     code = Exit(result.exit_code)
+    told = [*notes]
     if code is Exit.DONE and (unreachable or notes or (verification and verification.failed)):
         code = Exit.ERROR
-    return Outcome(code, planned, result, verification, unreachable, "\n".join(notes))
+    if verification and not result.changed:
+        told += [f"{host}: verified again, because {why.reason}" for host, why in planned.unverified.items()]
+    if code is Exit.DONE and verification is None and not result.changed and planned.unverified:
+        # The checks were declined. Those that failed last are not forgotten for that.
+        told.append(_not_converged(planned))
+        code = Exit.ERROR if any(why.failed for why in planned.unverified.values()) else code
+    return Outcome(code, planned, result, verification, unreachable, "\n".join(told))
 
 
 @contextmanager
@@ -368,7 +409,6 @@ def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> C
             session,
             run.progress,
             [host for host in session.hosts if host not in errors],
-            run.loaded.place,
         )
     except ClawdError as findings:
         told.append(findings)

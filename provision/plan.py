@@ -35,12 +35,22 @@ class PlannedOperation:
 
 
 @dataclass(frozen=True, slots=True)
+class Unverified:
+    """Why a host does not count as verified: its last checks `failed`, or there were none since a change."""
+
+    reason: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HostPlan:
     """The operations of one host in the order in which they run; `error` when it could not be planned."""
 
     host: str
     operations: tuple[PlannedOperation, ...] = ()
     error: str | None = None
+    unverified: Unverified | None = None
+    """Why its last verification does not count as passed; `None` when it passed."""
 
     @property
     def changing(self) -> tuple[PlannedOperation, ...]:
@@ -65,6 +75,11 @@ class Plan:
         return tuple(host for host in self.hosts if host.error)
 
     @property
+    def unverified(self) -> dict[str, Unverified]:
+        """The hosts whose last verification did not pass, so that they are not converged, and why."""
+        return {host.host: host.unverified for host in self.hosts if host.unverified}
+
+    @property
     def changing_hosts(self) -> tuple[str, ...]:
         """The names of the hosts where something would change."""
         return tuple(host.host for host in self.hosts if host.changing)
@@ -84,6 +99,7 @@ class Plan:
                 {
                     "host": host.host,
                     "error": host.error,
+                    "unverified": asdict(host.unverified) if host.unverified else None,
                     "unchanged": len(host.operations) - len(host.changing),
                     "operations": [asdict(operation) for operation in host.changing],
                 }

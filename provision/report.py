@@ -168,7 +168,9 @@ def show_plan(console: Console, plan: Plan, differences: Differences = "short") 
     for host in plan.hosts:
         name = f"[bold]{escape(host.host)}[/bold]"
         if not host.changing:
-            console.print(f"{name}  nothing to change [dim]({len(host.operations)} checked)[/dim]")
+            checked = f"[dim]({len(host.operations)} checked)[/dim]"
+            but = f", [yellow]but {escape(host.unverified.reason)}[/yellow]" if host.unverified else ""
+            console.print(f"{name}  nothing to change {checked}{but}", soft_wrap=True)
             continue
         unchanged = len(host.operations) - len(host.changing)
         console.print(f"{name}  {len(host.changing)} to change [dim]({unchanged} as they should be)[/dim]")
@@ -244,10 +246,10 @@ def show_verification(console: Console, verification: Verification, *, every: bo
     console.print(table)
     for check in (*verification.failed, *verification.skipped):
         name = escape(f"{check.host}: {check.component}: {check.name}")
-        found = _CONTROL.sub("", "\n".join("    " + line for line in check.message.splitlines()))
+        told = [*check.message.splitlines(), *([f"hint: {check.hint}"] if check.hint else ())]
         color = "yellow" if check.skipped else "red"
         console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
-        console.print(Text(found), soft_wrap=True)
+        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in told))), soft_wrap=True)
 
 
 def _cell(verification: Verification, host: str, component: str) -> str:

@@ -1,15 +1,16 @@
 """Putting the old state of the bots back when a new one does not come up.
 
-Before the runtime of a host changes, its settings, secrets, units and the link to its release are kept in one
-archive on the host (root only). When the run then fails there, they are put back and both services started
-with them, and the host counts as rolled back only if both run. A run that failed before it touched any of it
-leaves them running as they did.
+The host keeps the last state of its runtime that passed its readiness, see `deploys.runtime.good`: settings,
+secrets, units and the link to the release. When a run fails there, that is put back and both services started
+with it, and the host counts as rolled back only if it is ready again. A run that failed before it touched any
+of it leaves them running as they did.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from deploys.runtime.good import KEEP, PUT_BACK
 from inventory.errors import ClawdError
 from provision.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Status
@@ -17,70 +18,6 @@ from provision.session import Session
 
 GUARDED = {"model", "runtime"}
 """The components whose change is undone when a later operation of theirs fails."""
-
-KEPT = (
-    "etc/clawd/bot.json",
-    "etc/clawd/engine.json",
-    "etc/clawd/secrets",
-    "etc/systemd/system/clawd-bot.service",
-    "etc/systemd/system/clawd-engine.service",
-    "opt/clawd/current",
-    # With what both were last started, so that nothing seems to differ afterwards.
-    "var/lib/clawd/state/clawd-bot.service.stamp",
-    "var/lib/clawd/state/clawd-engine.service.stamp",
-)
-SERVICES = "clawd-bot clawd-engine"
-ARCHIVE = "/var/lib/clawd/state/previous.tar"
-RUNS = "/var/lib/clawd/state/previous.runs"
-"""Which runs of the services these were: systemd numbers them."""
-
-KEEP = f"""set -eu
-umask 077
-cd /
-rm -f {ARCHIVE}
-[ -L opt/clawd/current ] && systemctl is-active --quiet clawd-bot || exit 0
-there=
-for path in {" ".join(KEPT)}; do
-    if [ -e "$path" ] || [ -L "$path" ]; then there="$there $path"; fi
-done
-tar -cf {ARCHIVE}.new $there
-systemctl show --property=InvocationID {SERVICES} > {RUNS}
-mv {ARCHIVE}.new {ARCHIVE}
-echo kept
-"""
-"""Keeps the state of a host whose bot runs and says `kept`; a host that serves nothing keeps nothing."""
-
-PUT_BACK = f"""set -eu
-cd /
-tar -tf {ARCHIVE} >/dev/null
-serving() {{
-    systemctl is-active --quiet clawd-bot || return
-    [ ! -f etc/systemd/system/clawd-engine.service ] || systemctl is-active --quiet clawd-engine
-}}
-untouched() {{
-    [ "$(systemctl show --property=InvocationID {SERVICES})" = "$(cat {RUNS})" ] &&
-    [ "$(find {" ".join(KEPT)} 2>/dev/null | sort)" = "$(tar -tf {ARCHIVE} | sed 's|/$||' | sort)" ] &&
-    tar -df {ARCHIVE} >/dev/null 2>&1
-}}
-if untouched && serving; then echo untouched; exit 0; fi
-if ! tar -tf {ARCHIVE} | grep -qx etc/systemd/system/clawd-engine.service; then
-    systemctl disable --now clawd-engine 2>/dev/null || true
-fi
-rm -rf {" ".join(KEPT)}
-tar -xpf {ARCHIVE}
-systemctl daemon-reload
-systemctl reset-failed clawd-bot clawd-engine 2>/dev/null || true
-if [ -f etc/systemd/system/clawd-engine.service ]; then systemctl restart clawd-engine; fi
-systemctl restart clawd-bot
-systemctl is-active --quiet clawd-bot
-"""
-"""Replaces what is there by what was kept, and starts both services with it.
-
-Where all is as it was kept, and the services are the same runs, they are left alone; it says `untouched`.
-"""
-
-FORGET = f"rm -f {ARCHIVE} {RUNS}"
-"""What was kept holds old secrets: it goes when the run on the host is over."""
 
 START_SECONDS = 900
 """A large model may take as long to load as its unit allows."""
@@ -91,11 +28,13 @@ class Rollback:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._changing: set[str] = set()
         self._armed: set[str] = set()
 
     def arm(self, plan: HostPlan) -> None:
-        """Keeps the state of a host when its plan changes a guarded component."""
+        """Keep the state of a host when its plan changes a guarded component and it passed its readiness."""
         if any(operation.component in GUARDED for operation in plan.changing):
+            self._changing.add(plan.host)
             kept = self._session.run(plan.host, KEEP, timeout=60)
             if not kept.succeeded:
                 raise ClawdError(
@@ -108,19 +47,18 @@ class Rollback:
     def settle(self, results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
         """Puts the old state back on all of these hosts when one failed in a guarded component.
 
-        Returns the results with what came of it. What was kept is forgotten where it is not needed any more.
+        Returns the results with what came of it. A new state that passed is kept in the place of the old one.
         """
         failed = [result.host for result in results if self._to_undo(result)]
         known = {result.host: result for result in results}
 
         def settle_one(host: str) -> HostResult:
             result = known[host]
-            if host not in self._armed:
-                return result
-            if failed and result.status in (Status.DONE, Status.FAILED):
+            if host in self._armed and failed and result.status in (Status.DONE, Status.FAILED):
                 result = self._put_back(result, failed)
-            if result.status is not Status.FAILED:
-                self._session.run(host, FORGET, timeout=20)
+            if host in self._changing:
+                # Whether the new state passed, the host itself knows; if so, the old secrets go.
+                self._session.run(host, KEEP, timeout=60)
             return result
 
         ended = outcomes(known, settle_one)

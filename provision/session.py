@@ -33,6 +33,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploys.component import Component, ComponentSettings
 from deploys.nvidia.reboot import RECONNECTED
 from deploys.ops.changes import collected
+from deploys.ops.data import purge_left
 from deploys.ops.stream import PROGRESS as PUSHED
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
@@ -65,6 +66,8 @@ class Assignment:
 
     component: Component
     settings: ComponentSettings | None
+    only_data: bool = False
+    """Whether it was removed before, and only its data are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +306,12 @@ class Session:
         host, component = self._host(name), assignment.component
         before = len(host.op_hash_order)
         try:
-            component.remove() if assignment.settings is None else component.apply()
+            if assignment.only_data:
+                purge_left(component.name)
+            elif assignment.settings is None:
+                component.remove()
+            else:
+                component.apply()
         except ClawdError as error:
             return f"{component.name}: {error}"
         except Exception as error:

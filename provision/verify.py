@@ -33,6 +33,7 @@ DEPLOYS = Path(deploys.__file__ or "").parent
 AT_ONCE = 8
 MOST_CONNECTING_S = 3 * ssh.CONNECT_TIMEOUT
 CONNECTION_KEPT = "60s"
+NOT_INHERITED = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Check:
     name: str
     outcome: str
     message: str = ""
+    """What is wrong, or why it could not be tried; empty when it passed."""
+    hint: str = ""
+    """What to do about it."""
     seconds: float = 0.0
 
     @property
@@ -147,11 +151,11 @@ def _checks_of_host(connection: Connection, assigned: Sequence[Assignment]) -> t
         return ()
     if problem := _open_connection(connection):
         error = ssh.connect_error(host, connection.declared, problem)
-        return (Check(host, "connection", "reachable", "failed", str(error)),)
+        return (Check(host, "connection", "reachable", "failed", error.message, error.advice),)
     try:
         return _run_checks(HostBrief(host, connection.shell, settings), present)
     except VerifyError as error:
-        return (Check(host, "checks", "could be run", "error", str(error)),)
+        return (Check(host, "checks", "could be run", "error", error.message, error.advice),)
 
 
 def _run_checks(brief: HostBrief, modules: Sequence[Path]) -> tuple[Check, ...]:
@@ -184,6 +188,8 @@ def pytest_command(modules: Sequence[Path]) -> list[str]:
     """The command that runs checks: nothing but ours, wherever it is started."""
     return [
         *(sys.executable, "-P", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)),
+        # A check says itself what is wrong; pytest would add the values of its expressions.
+        "--assert=plain",
         *("--import-mode=importlib", "-p", "no:cacheprovider", "-p", "provision.verify_plugin"),
         *map(str, modules),
     ]
@@ -193,7 +199,8 @@ def _environment(briefing: int, reporting: int) -> dict[str, str]:
     # An empty entry would mean the current folder.
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return {
-        **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+        # Optimized, Python leaves out assertions: every check would pass.
+        **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), *inherited]),
         "CLAWD_VERIFY_BRIEF": str(briefing),

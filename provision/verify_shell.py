@@ -39,12 +39,16 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
 
-    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
-        """Runs a command in a shell of its own. Raises `VerifyError` when the connection is gone."""
+    def run(self, command: str, *args: str, stdin: str = "", **_: Any) -> CommandResult:
+        """Runs a command in a shell of its own, with lines of text as its `stdin`, which no argument shows.
+
+        Raises `VerifyError` when the connection is gone.
+        """
         line = self.get_command(command, *args)
         mark = secrets.token_hex(16).encode()
         told = f"printf '\\n{mark.decode()} %d\\n' \"$?\"; printf '\\n{mark.decode()}\\n' >&2"
-        script = f"sh -c {shlex.quote(line)} </dev/null; {told}\n".encode()
+        given = f"<<'{mark.decode()}'\n{stdin}\n{mark.decode()}\n{told}" if stdin else f"</dev/null; {told}"
+        script = f"sh -c {shlex.quote(line)} {given}\n".encode()
         assert self._process.stdin
         try:
             self._process.stdin.write(script)

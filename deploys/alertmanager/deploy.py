@@ -7,9 +7,9 @@ from pyinfra.api import deploy
 from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
 from deploys.exporters.exporter import ACCOUNT, defaults_text
-from deploys.ops import files, packages, services, units
+from deploys.ops import data, files, packages, services, units
 from deploys.prometheus.deploy import probe
-from deploys.settings import purging, settings_of
+from deploys.settings import settings_of
 
 UNIT = "prometheus-alertmanager"
 DEFAULTS = f"/etc/default/{UNIT}"
@@ -43,5 +43,4 @@ def remove() -> None:
     files.absent(DROP_IN.rsplit("/", 1)[0])
     for path in (DEFAULTS, TOKEN, CONFIG):
         files.absent(path)
-    if purging():
-        files.absent(DATA)
+    data.kept_or_purged("alertmanager", {DATA: "silences and notifications of Alertmanager"}, user=ACCOUNT)

@@ -8,37 +8,45 @@ from deploys.alertmanager.config import CONFIG, TOKEN, config
 from deploys.alertmanager.deploy import READS, UNIT
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
 from deploys.exporters.exporter import CERTIFICATE_FILES
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_content,
+    expect_listening,
+    expect_original,
+    expect_owner,
+    expect_started_with,
+    listening,
+    said,
+)
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, f"{UNIT}.service", watch=READS)
-    assert host.service(UNIT).is_enabled
+    expect_started_with(host, f"{UNIT}.service", watch=READS)
+    expect_original(host, "/usr/bin/prometheus-alertmanager")
 
 
 def test_configuration_is_as_declared(host: Any, settings: AlertmanagerSettings) -> None:
-    assert host.file(CONFIG).content_string == config(settings)
+    expect_content(host, CONFIG, config(settings))
     checked = host.run("amtool check-config %s", CONFIG)
-    assert checked.rc == 0, checked.stderr
+    expect(checked.rc == 0, f"amtool refuses {CONFIG}: {said(checked)}")
 
 
 def test_token_is_private(host: Any, settings: AlertmanagerSettings) -> None:
     if settings.token is not None:
-        token = host.file(TOKEN)
-        assert (token.user, token.mode) == ("prometheus", 0o400)
+        expect_owner(host, TOKEN, "prometheus", 0o400)
 
 
 def test_bots_take_alerts_from_here_only_with_the_token(host: Any, settings: AlertmanagerSettings) -> None:
     for bot in settings.bots:
         # An empty body is refused with 400 when the token is right, and with 401 when it is not.
-        assert asked(host, bot, TOKEN) == "400", f"{bot} refuses the token"
-        assert asked(host, bot) == "401", f"{bot} takes alerts of strangers"
+        known, unknown = asked(host, bot, TOKEN), asked(host, bot)
+        expect(known == "400", f"the bot at {bot} does not take alerts from here: it answers {known}")
+        expect(unknown == "401", f"the bot at {bot} takes alerts without the token: it answers {unknown}")
 
 
 def test_only_this_host_reaches_it(host: Any) -> None:
-    listening = host.check_output("ss -Hltn sport = :%s", str(PORT)).splitlines()
-    assert [line.split()[3] for line in listening] == [f"127.0.0.1:{PORT}"]
-    assert host.check_output("ss -Hltn sport = :9094") == "", "it listens for other Alertmanagers"
+    expect_listening(host, PORT, {"127.0.0.1"}, "Alertmanager")
+    expect(not listening(host, 9094), "Alertmanager listens for other Alertmanagers on port 9094")
 
 
 def asked(host: Any, bot: str, *token: str) -> str:
@@ -62,5 +70,7 @@ try:
     answer = u.urlopen(request, timeout=10, context=context).status
 except urllib.error.HTTPError as refusal:
     answer = refusal.code
+except OSError as error:
+    answer = error
 print(answer)
 """

@@ -15,6 +15,7 @@ from deploys.ops import accounts, files, packages, services, upgrades
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, connection_of
+from deploys.ops.packages import WantedFact
 from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of
@@ -51,6 +52,7 @@ def apply() -> None:
     """Packages, folders, operators, SSH, journal and time zone. Raises `HostError` before a lock-out."""
     settings = settings_of("base", BaseSettings)
     packages.installed(*settings.packages, component="base")
+    _no_longer_declared(settings.packages, name="Packages that are no longer declared")
     _folders()
     if settings.upgrade != "never":
         upgrades.current(settings.upgrade)
@@ -75,7 +77,7 @@ def remove() -> None:
     _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
     _no_operators()
     packages.removed("base")
-    for path in (upgrades.RECORD, upgrades.KNOWN):
+    for path in (upgrades.RECORD, upgrades.KNOWN, DROPPED):
         files.absent(path)
     for folder in FOLDERS:
         _empty_folder(folder, name=f"No folder {folder}")
@@ -170,6 +172,56 @@ _PRIMARY = r"""
 id=$(getent group "$group" | cut -d: -f3)
 [ ! "$id" ] || getent passwd | awk -F: -v id="$id" '$4 == id {print $1}'
 """
+
+
+@operation
+def _no_longer_declared(declared: tuple[str, ...]) -> Iterator[StringCommand]:
+    """Tell once which packages stay although the inventory no longer names them.
+
+    Another program may have come to need one, so only the removal of base takes them off.
+    """
+    wanted: frozenset[str] = host.get_fact(WantedFact, component="base")
+    dropped = sorted(wanted - {name.partition("=")[0] for name in declared})
+    told: frozenset[str] = host.get_fact(DroppedFact)
+    if frozenset(dropped) == told:
+        return
+    lines = [
+        f"{name}: no longer declared; it stays installed until base is removed (`apt-get purge {name}` there)"
+        for name in dropped
+        if name not in told
+    ]
+    lines += [f"{name}: declared again" for name in sorted(told - set(dropped))]
+    record(Change("packages", tuple(lines)))
+    yield script(_NOTE_DROPPED, file=DROPPED, names="\n".join(dropped))
+
+
+DROPPED = "/var/lib/clawd/state/base.dropped"
+"""A package a line that stays installed although it is no longer declared."""
+
+_NOTE_DROPPED = r"""
+set -eu
+umask 077
+mkdir -p "${file%/*}"
+printf '%s' "$names" > "$file.new"
+mv -f "$file.new" "$file"
+"""
+
+
+class DroppedFact(Fact):
+    """The packages that were reported to stay although they are no longer declared."""
+
+    def command(self) -> str:
+        """A script that prints a name a line."""
+        return f"cat {DROPPED} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def process(self, output: list[str]) -> frozenset[str]:
+        """The names."""
+        return frozenset(filter(None, output))
 
 
 def _folders() -> None:

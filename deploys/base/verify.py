@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from deploys.base.deploy import JOURNALD, SSHD_FILES, SUDOERS, authorized_keys
+from deploys.base.deploy import JOURNALD, OPERATORS, SSHD_FILES, SUDOERS, authorized_keys
 from deploys.base.settings import BaseSettings
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_content,
+    expect_original,
+    expect_owner,
+    expect_started_with,
+    said,
+)
 
 FOLDERS = {
     "/etc/clawd": 0o755,
@@ -18,62 +26,135 @@ FOLDERS = {
     "/var/lib/clawd": 0o755,
     "/var/lib/clawd/state": 0o700,
 }
+WRITTEN = ("/", "/tmp", "/var", "/var/lib/clawd", "/var/log", "/opt/clawd")  # noqa: S108
+"""Where every host has to have room."""
+LEAST_FREE = 64 << 20
+LEAST_INODES = 100
+MOST_SKEW_S = 60
+STRANGER = "clawd-nobody"
 
 
 def test_packages_installed(host: Any, settings: BaseSettings) -> None:
     missing = [name for name in settings.packages if not host.package(name).is_installed]
-    assert not missing, f"not installed: {', '.join(missing)}"
+    expect(not missing, f"not installed: {', '.join(missing)}")
 
 
 @pytest.mark.parametrize("path", FOLDERS)
 def test_folder(host: Any, path: str) -> None:
-    folder = host.file(path)
-    assert (folder.is_directory, folder.user, folder.group, folder.mode) == (
-        True,
-        "root",
-        "root",
-        FOLDERS[path],
+    expect(host.file(path).is_directory, f"{path} is no folder")
+    expect_owner(host, path, "root", FOLDERS[path], group="root")
+
+
+def test_disks_have_room_and_can_be_written(host: Any) -> None:
+    shown = host.check_output(ROOM + " ".join(["%s"] * len(WRITTEN)), *WRITTEN)
+    for line in shown.splitlines():
+        path, options, free, inodes = line.split()
+        hint = "read `journalctl -k` on the host for disk errors, then `mount -o remount,rw` it"
+        expect("rw" in options.split(","), f"{path} is mounted read-only", hint)
+        hint = f"`du -xh --max-depth=2 {path} | sort -h` on the host shows what takes the space"
+        expect(int(free) >= LEAST_FREE, f"the disk of {path} is full: {int(free) >> 20} MiB are free", hint)
+        # Some file systems make inodes as they need them, and count none.
+        full = inodes != "-" and int(inodes) < LEAST_INODES
+        expect(not full, f"the disk of {path} has only {inodes} inodes left: too many files", hint)
+
+
+def test_clock_agrees_with_this_computer(host: Any) -> None:
+    off = int(host.check_output("date +%s")) - time.time()
+    expect(
+        abs(off) <= MOST_SKEW_S,
+        f"its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this computer's",
+        "compare both with a watch; `timedatectl` on the host shows whether it is synchronized",
     )
 
 
 def test_sshd_as_declared(host: Any, settings: BaseSettings) -> None:
-    effective = set(host.check_output("/usr/sbin/sshd -T").splitlines())
+    common = {"pubkeyauthentication yes", "passwordauthentication no", "kbdinteractiveauthentication no"}
     wanted = {
+        *common,
         *((f"port {settings.ssh_port}",) if settings.ssh_port else ()),
-        "pubkeyauthentication yes",
-        "passwordauthentication no",
-        "kbdinteractiveauthentication no",
         "x11forwarding no",
         "clientaliveinterval 15",
     }
-    assert wanted <= effective, f"sshd lacks: {', '.join(sorted(wanted - effective))}"
-    by_key_at_most = {"permitrootlogin without-password", "permitrootlogin no"}
-    assert by_key_at_most & effective, "root may log in with a password"
+    hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, says otherwise"
+    # A Match block may hold for one user only.
+    for user in ("root", STRANGER, *(operator.name for operator in settings.operators)):
+        shown = host.check_output("/usr/sbin/sshd -T -C %s", f"user={user},host=stranger,addr=192.0.2.1")
+        effective = set(shown.splitlines())
+        lacking = ", ".join(sorted(wanted - effective))
+        expect(not lacking, f"sshd does not go by this for {user}: {lacking}", hint)
+        if user == "root":
+            by_key_at_most = {"permitrootlogin without-password", "permitrootlogin no"}
+            expect(by_key_at_most & effective, "root may log in with a password", hint)
 
 
 def test_sshd_runs_with_its_configuration(host: Any) -> None:
-    assert runs_as_started(host, "ssh.service", watch=SSHD_FILES), "ssh.service, or a file it reads since"
+    expect_started_with(host, "ssh.service", watch=SSHD_FILES)
+    expect_original(host, "/usr/sbin/sshd", "/usr/bin/sudo")
+
+
+def test_sshd_offers_keys_only(host: Any) -> None:
+    asked = host.run("sh -c %s", OFFERED)
+    expect(
+        asked.rc == 0,
+        f"the sshd that runs offers more than keys: {said(asked)}",
+        "`systemctl cat ssh` shows whether it is started with options of its own",
+    )
 
 
 def test_journal_limited(host: Any, settings: BaseSettings) -> None:
-    assert runs_as_started(host, "systemd-journald.service", watch=(JOURNALD,)), JOURNALD
-    assert f"SystemMaxUse={settings.journal_max}" in host.file(JOURNALD).content_string.splitlines()
+    expect_started_with(host, "systemd-journald.service", watch=(JOURNALD,))
+    lines = host.file(JOURNALD).content_string.splitlines()
+    expect(f"SystemMaxUse={settings.journal_max}" in lines, f"{JOURNALD} is not as declared")
 
 
 def test_time_zone(host: Any, settings: BaseSettings) -> None:
-    assert host.file("/etc/localtime").linked_to == host.check_output(
-        "readlink -f %s", f"/usr/share/zoneinfo/{settings.time_zone}"
-    )
+    wanted = host.check_output("readlink -f %s", f"/usr/share/zoneinfo/{settings.time_zone}")
+    found = host.file("/etc/localtime").linked_to
+    expect(found == wanted, f"the time zone is {found}, and should be {settings.time_zone}")
 
 
 def test_operators_may_log_in_with_their_keys(host: Any, settings: BaseSettings) -> None:
     for operator in settings.operators:
-        keys = host.file(f"{host.user(operator.name).home}/.ssh/authorized_keys")
-        assert keys.content_string == authorized_keys(operator), f"{keys.path} differs from what is declared"
-        assert (keys.user, keys.mode) == (operator.name, 0o600), f"{keys.path}: owner or mode"
+        expect(host.user(operator.name).exists, f"there is no login {operator.name}")
+        keys = f"{host.user(operator.name).home}/.ssh/authorized_keys"
+        expect_content(host, keys, authorized_keys(operator))
+        expect_owner(host, keys, operator.name, 0o600)
+
+
+def test_nobody_else_is_an_operator(host: Any, settings: BaseSettings) -> None:
+    members = set(host.check_output("getent group %s | cut -d: -f4", OPERATORS).split(",")) - {"", "root"}
+    others = ", ".join(sorted(members - {operator.name for operator in settings.operators}))
+    expect(not others, f"in the group {OPERATORS} and not declared: {others}")
 
 
 def test_operators_may_use_sudo(host: Any, settings: BaseSettings) -> None:
     lines = host.file(SUDOERS).content_string.splitlines()
     granted = {line.split()[0] for line in lines if line and not line.startswith("#")}
-    assert granted == {operator.name for operator in settings.operators}
+    declared = {operator.name for operator in settings.operators}
+    differing = ", ".join(sorted(granted ^ declared))
+    expect(not differing, f"{SUDOERS} grants sudo to others than the operators: {differing}")
+
+
+# Each as `PATH OPTIONS FREE INODES`; what is not there is left out.
+ROOM = r"""
+room() {
+    for path; do
+        [ -d "$path" ] || continue
+        options=$(findmnt --noheadings --output OPTIONS --target "$path" | tail -n 1)
+        printf '%%s %%s %%s\n' "$path" "$options" "$(df --output=avail,iavail -B1 "$path" | tail -n 1)"
+    done
+}
+room """
+
+# The methods that a client which has none is told of. Where sshd listens on certain addresses only, on these.
+OFFERED = r"""
+command -v ssh >/dev/null || exit 0
+place=$(/usr/sbin/sshd -T | sed -n 's/^listenaddress //p' | head -n 1)
+port=${place##*:} address=${place%:*}
+case $address in 0.0.0.0|'[::]'|'') address=127.0.0.1 ;; esac
+address=${address#[} address=${address%]}
+offered=$(ssh -F none -o BatchMode=yes -o PreferredAuthentications=none -o StrictHostKeyChecking=no \
+    -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=10 \
+    -p "$port" root@"$address" true 2>&1 </dev/null | sed -n 's/.*Permission denied (\(.*\))\..*/\1/p')
+case $offered in publickey|'') ;; *) echo "$offered" >&2; exit 1 ;; esac
+"""

@@ -11,10 +11,10 @@ from pyinfra.api import deploy
 
 from deploys.database import access, backups, server
 from deploys.database.releases import ReleaseFact, version_of
-from deploys.database.server import CLUSTER, ClustersFact, config_folder
+from deploys.database.server import CLUSTER, ClustersFact, OwnDataFact, config_folder
 from deploys.database.settings import DATA, MIB, NAME, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
-from deploys.ops import accounts, files, packages, units
+from deploys.ops import accounts, data, files, packages, units
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.addresses import is_address
@@ -76,10 +76,17 @@ def remove() -> None:
     if not foreign:
         for path in ("/etc/postgresql", "/etc/postgresql-common", "/var/log/postgresql"):
             files.absent(path)
-    if purging():
+    own_data: tuple[str, ...] = host.get_fact(OwnDataFact)
+    backed_up = {dumps: f"backups of the database {NAME}"} if dumps else {}
+    # Of our cluster alone: others may have data beside it.
+    data.kept_or_purged(
+        "database",
+        {**dict.fromkeys(own_data, f"the database {NAME}"), **backed_up},
+        unit="postgresql.service",
+        user="" if foreign else "postgres",
+    )
+    if purging() and not foreign:
         files.absent(DATA)
-        if dumps:
-            files.absent(dumps)
         accounts.absent("postgres")
         if "ssl-cert" in brought:
             # Its package leaves the group, of which postgres was a member.

@@ -50,6 +50,23 @@ ls -d */*/postgresql.conf 2>/dev/null | sed 's|/[^/]*$||'
 """
 
 
+class OwnDataFact(Fact):
+    """The folders with data of our clusters, also of those that are configured no longer."""
+
+    def command(self) -> str:
+        """Print one a line."""
+        return f"ls -d {DATA}/*/{CLUSTER} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The lines."""
+        return tuple(filter(None, output))
+
+
 def cluster(version: str, **arguments: Any) -> OperationMeta:
     """Our cluster is configured; data of one that was removed is taken up again."""
     arguments.setdefault("name", f"PostgreSQL {version}")

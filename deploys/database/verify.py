@@ -13,7 +13,16 @@ from deploys.database.scram import fits
 from deploys.database.server import CLUSTER, ServerFact, ServerState, action_for
 from deploys.database.settings import DATA, MIB, MOST_HOURS, NAME, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_original,
+    expect_owner,
+    expect_timer,
+    expect_unit,
+    listening,
+    said,
+)
 from deploys.ops.facts import Fact
 from inventory.rules.database import PORT
 
@@ -27,7 +36,10 @@ def test_runs_with_what_is_on_the_disk(host: Any) -> None:
     at_start, reads = config_files(version)
     state: ServerState = ask(host, ServerFact(), version=version, at_start=(at_start,), reads=reads)
     needed = action_for(state, new_at_start=False, new=False)
-    assert needed is None, f"PostgreSQL {version} needs a {needed}"
+    expect(needed is None, f"PostgreSQL {version} does not run with its settings: it needs a {needed}")
+    expect_unit(host, f"postgresql@{version}-{CLUSTER}.service")
+    expect_unit(host, "postgresql.service")
+    expect_original(host, f"/usr/lib/postgresql/{version}/bin/postgres")
 
 
 def test_settings_in_force(host: Any, settings: DatabaseSettings) -> None:
@@ -43,7 +55,12 @@ def test_settings_in_force(host: Any, settings: DatabaseSettings) -> None:
     }
     asked = sql(host, "SELECT " + " || chr(10) || ".join(f"current_setting('{name}')" for name in expected))
     found = dict(zip(expected, asked.splitlines(), strict=True))
-    assert sized(found) == sized(expected)
+    differing = [
+        f"{name} is {value}, and should be {sized(expected)[name]}"
+        for name, value in sized(found).items()
+        if value != sized(expected)[name]
+    ]
+    expect(not differing, f"other settings are in force in PostgreSQL: {'; '.join(differing)}")
 
 
 def test_only_the_bots_are_let_in_and_only_over_tls(host: Any, settings: DatabaseSettings) -> None:
@@ -57,15 +74,17 @@ def test_only_the_bots_are_let_in_and_only_over_tls(host: Any, settings: Databas
     declared = [
         f"hostssl {NAME} {NAME} {net.network_address} {net.netmask} scram-sha-256" for net in networks
     ]
-    assert rules == ["local all all peer", *declared]
+    wanted = ["local all all peer", *declared]
+    others = [line for line in rules if line not in wanted] + [line for line in wanted if line not in rules]
+    expect(rules == wanted, f"pg_hba.conf differs in who is let in: {'; '.join(others) or 'their order'}")
 
 
 def test_login_and_database_have_no_more_rights_than_needed(host: Any, settings: DatabaseSettings) -> None:
     state: AccessState = ask(host, AccessFact())
-    assert state.answers, "PostgreSQL does not answer"
+    expect(state.answers, "PostgreSQL does not answer", "read `journalctl -u postgresql` on the host")
     known = fits(settings.password.get_secret_value(), state.verifier_head, state.verifier_digest)
     wrong = list(differences(state, known, settings.max_connections - RESERVED_CONNECTIONS))
-    assert not wrong, "; ".join(wrong)
+    expect(not wrong, "; ".join(wrong))
 
 
 def test_serves_its_certificate(host: Any, settings: DatabaseSettings) -> None:
@@ -76,56 +95,55 @@ def test_serves_its_certificate(host: Any, settings: DatabaseSettings) -> None:
         f"{TLS}/ca.pem",
     )
     on_disk = host.check_output(f"openssl x509 -noout -fingerprint -sha256 -in {CERTIFICATE}")
-    assert served.stdout.splitlines()[:1] == [on_disk], "PostgreSQL serves another certificate, or none"
+    expect(served.stdout.splitlines()[:1] == [on_disk], "PostgreSQL serves another certificate, or none")
     missing = [name for name in settings.names if f":{name}" not in served.stdout]
-    assert not missing, f"the certificate is not for {', '.join(missing)}"
+    expect(not missing, f"the certificate is not for {', '.join(missing)}")
 
 
 def test_certificate_does_not_end_soon(host: Any) -> None:
-    assert not (told := ends_soon(host, TLS)), told
+    expect_certificate(host, TLS)
 
 
 def test_listens_only_where_declared(host: Any, settings: DatabaseSettings) -> None:
-    listening = {
-        line.split()[3].rpartition(":")[0]
-        for line in host.check_output("ss -Hltn sport = :%s", str(PORT)).splitlines()
-    }
+    found = listening(host, PORT)
     loopback = {"127.0.0.1", "[::1]"}
-    assert listening, f"nothing listens on port {PORT}"
-    assert (listening <= loopback) == (settings.listen == "localhost"), f"listens on {', '.join(listening)}"
+    expect(found, f"nothing listens on port {PORT}")
+    expect(
+        (found <= loopback) == (settings.listen == "localhost"),
+        f"PostgreSQL listens on {', '.join(sorted(found))}, and should on {settings.listen}",
+    )
 
 
 def test_data_is_private(host: Any, settings: DatabaseSettings) -> None:
     folders = (f"{DATA}/{version_on(host)}/{CLUSTER}", settings.backups.path)
-    wrong = [path for path in folders if (host.file(path).user, host.file(path).mode) != ("postgres", 0o700)]
-    assert not wrong, f"not for postgres alone: {', '.join(wrong)}"
+    for path in folders:
+        expect_owner(host, path, "postgres", 0o700)
 
 
 def test_backups_are_made_every_night(host: Any, settings: DatabaseSettings) -> None:
-    assert runs_as_started(host, backups.UNIT, watch=backups.READS), (
-        f"{backups.UNIT} does not run, or one of these changed: {', '.join(backups.READS)}"
-    )
-    assert host.service(backups.UNIT).is_enabled, f"{backups.UNIT} does not start at boot"
+    expect_timer(host, backups.UNIT, hours=25, watch=backups.READS)
     when = host.check_output("systemctl show --property TimersCalendar --value %s", backups.UNIT)
-    assert f"*-*-* {settings.backups.time}:00" in when
+    expect(f"*-*-* {settings.backups.time}:00" in when, f"{backups.UNIT} starts at another time: {when}")
 
 
 def test_last_backup_can_be_read_back(host: Any, settings: DatabaseSettings) -> None:
     result = host.check_output("systemctl show --property Result --value clawd-database-backup.service")
-    assert result == "success", f"the last backup ended with {result}: journalctl -u clawd-database-backup"
+    hint = "read `journalctl -u clawd-database-backup` on the host; `systemctl start` it to try again"
+    expect(result == "success", f"the last backup ended with {result}", hint)
     dumps = ask(host, backups.DumpsFact(), folder=settings.backups.path)
-    assert dumps, f"there is no dump in {settings.backups.path}"
+    expect(dumps, f"there is no dump in {settings.backups.path}", hint)
     newest = f"{settings.backups.path}/{dumps[-1]}"
     age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", newest)) / 3600
-    assert age < MOST_HOURS, f"the newest dump is {age:.0f} hours old"
-    assert host.run("runuser -u postgres -- pg_restore --list %s", newest).rc == 0, f"{newest} cannot be read"
+    expect(age < MOST_HOURS, f"the newest dump is {age:.0f} hours old", hint)
+    read = host.run("runuser -u postgres -- pg_restore --list %s", newest)
+    expect(read.rc == 0, f"{newest} cannot be read: {said(read)}", hint)
 
 
 def test_backup_is_sandboxed(host: Any) -> None:
     judged = host.run(
         f"systemd-analyze security --no-pager --threshold={MOST_EXPOSURE} clawd-database-backup.service"
     )
-    assert judged.rc == 0, judged.stdout.splitlines()[-1:]
+    expect(judged.rc == 0, f"clawd-database-backup.service is exposed: {said(judged)}")
 
 
 def ask(host: Any, fact: Fact, **arguments: Any) -> Any:

@@ -21,7 +21,7 @@ from deploys.disk.operations import (
 )
 from deploys.disk.settings import DiskSettings, Place
 from deploys.disk.units import UNITS, disk_unit, place_unit, target_of, unit_of
-from deploys.ops import files, packages
+from deploys.ops import data, files, packages
 from deploys.ops.changes import expected
 from deploys.settings import purging, settings_of
 from inventory.errors import ClawdError, HostError
@@ -66,6 +66,9 @@ def remove() -> None:
     _require_unused(units)
     for unit in units:
         released(unit, purge=purging())
+    # A purge finds the disk again that an earlier removal has unmounted.
+    disks = {} if purging() else {unit.source: "files on the data disk" for unit in units if unit.is_disk}
+    data.kept_or_purged("disk", disks)
     packages.removed("disk")
 
 

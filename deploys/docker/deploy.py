@@ -15,11 +15,11 @@ from deploys.docker import authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
 from deploys.nvidia.present import has_gpu
-from deploys.ops import accounts, files, packages, services, sources
+from deploys.ops import accounts, data, files, packages, services, sources
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
-from deploys.settings import purging, settings_of
+from deploys.settings import settings_of
 from inventory.errors import ArtifactError, HostError
 
 CONFIG = "/etc/docker/daemon.json"
@@ -71,9 +71,8 @@ def remove() -> None:
         files.absent(path)
     services.forgotten("docker.service")
     accounts.absent("docker")
-    if purging():
-        for root in roots:
-            files.absent(root)
+    kept = dict.fromkeys(roots, "images, containers and volumes of Docker")
+    data.kept_or_purged("docker", kept, unit="docker.service")
 
 
 @dataclass(frozen=True, slots=True)

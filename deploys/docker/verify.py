@@ -10,61 +10,72 @@ from deploys.docker.config import daemon_config, environment
 from deploys.docker.deploy import CONFIG, ENVIRONMENT, GUARD, READS, STAMP, TABLE
 from deploys.docker.settings import DockerSettings
 from deploys.nvidia.gpus import machine_of
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_content,
+    expect_original,
+    expect_started_with,
+    expect_unit,
+    said,
+)
 
 
 def test_engine_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, "docker.service", watch=READS), (
-        f"docker does not run, or one of these changed since it was started: {', '.join(READS)}"
-    )
+    expect_started_with(host, "docker.service", watch=READS)
+    expect_original(host, "/usr/bin/dockerd")
 
 
 def test_engine_starts_at_boot(host: Any) -> None:
-    assert host.service("docker").is_enabled
+    for unit in ("docker.service", "docker.socket", "containerd.service"):
+        expect_unit(host, unit)
 
 
 def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:
     gpu = settings.gpu and bool(machine_of(host, settings.root).gpus)
     declared = daemon_config(settings, gpu=gpu)
-    assert host.file(CONFIG).content_string == declared, f"{CONFIG} is not as declared"
-    assert host.file(ENVIRONMENT).content_string == environment(settings), f"{ENVIRONMENT} is not as declared"
+    expect_content(host, CONFIG, declared)
+    expect_content(host, ENVIRONMENT, environment(settings))
 
 
 def test_registries_are_checked_by_the_declared_authority(host: Any, settings: DockerSettings) -> None:
     for path, content in authorities(settings).items():
-        assert host.file(path).content == content, f"{path} is not the declared `docker.registry_authority`"
+        expect(host.file(path).is_file, f"{path} is missing")
+        same = host.file(path).content == content
+        expect(same, f"{path} is not the declared `docker.registry_authority`")
 
 
 def test_engine_goes_by_its_configuration(host: Any, settings: DockerSettings) -> None:
     shown = host.run("docker info --format '{{json .}}'")
-    assert shown.rc == 0, f"the engine does not answer: {shown.stderr.strip()}"
+    expect(shown.rc == 0, f"the engine does not answer: {said(shown)}", "read `journalctl -u docker` there")
     info = json.loads(shown.stdout)
-    assert info["LiveRestoreEnabled"], "containers would end with the engine"
-    assert (info["LoggingDriver"], info["Driver"]) == ("local", "overlay2")
-    assert info["DockerRootDir"] == settings.data_root
+    expect(info["LiveRestoreEnabled"], "live-restore is off: containers would end with the engine")
+    wanted = {"LoggingDriver": "local", "Driver": "overlay2", "DockerRootDir": settings.data_root}
+    for name, value in wanted.items():
+        expect(info[name] == value, f"the engine's {name} is {info[name]}, and should be {value}")
 
 
 def test_guard_in_force(host: Any, settings: DockerSettings) -> None:
     live = host.run(f"nft --stateless --numeric list table {TABLE}")
     if not settings.guarded:
-        assert live.rc != 0
+        expect(live.rc != 0, f"the table {TABLE} is loaded, and the firewall is not declared")
         return
-    assert live.rc == 0, "published ports are open to everyone: the guard is not loaded"
+    expect(live.rc == 0, "published ports are open to everyone: the guard is not loaded")
     digest = host.check_output(f"nft --stateless --numeric list table {TABLE} | sha256sum | cut -c1-64")
     applied = host.file(STAMP).content_string.strip()
-    assert applied == f"{host.file(GUARD).sha256sum} {digest}", (
-        f"the guard was changed since it was applied ({GUARD})"
-    )
+    same = applied == f"{host.file(GUARD).sha256sum} {digest}"
+    expect(same, f"the guard was changed since it was applied ({GUARD})")
 
 
 def test_nothing_is_published_past_the_firewall(host: Any, settings: DockerSettings) -> None:
     shown = host.run("docker ps --format '{{.Names}}: {{.Ports}}'")
-    assert shown.rc == 0, shown.stderr.strip()
+    expect(shown.rc == 0, f"the engine does not answer: {said(shown)}")
     declared = {f"{item.port}/{item.protocol}" for item in settings.openings}
     open_to_all = [line for line in shown.stdout.splitlines() if published(line) - declared]
-    assert not open_to_all, (
-        "published to other hosts and not in firewall.open, so the guard keeps it closed "
-        f"(publish on 127.0.0.1, or declare it): {'; '.join(open_to_all)}"
+    expect(
+        not open_to_all,
+        "published to other hosts and not in firewall.open, so the guard keeps it closed: "
+        f"{'; '.join(open_to_all)}",
+        "publish on 127.0.0.1, or declare the port under firewall.open",
     )
 
 

@@ -14,7 +14,7 @@ from deploys.elasticsearch.host import FORMED, FORMED_NOTE, MAP_COUNT, SYSCTL, M
 from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
-from deploys.ops import accounts, files, services, units
+from deploys.ops import accounts, data, files, services, units
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.errors import HostError
@@ -84,11 +84,11 @@ def remove() -> None:
     """No Elasticsearch and nothing of its configuration. The lines stay, unless they are purged."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
-    kept = (DATA, FORMED) if purging() else ()
     for path in (DROP_IN, ETC, LOGINS, "/var/log/elasticsearch", "/usr/share/elasticsearch", SYSCTL, RECORD):
         files.absent(path)
-    for path in kept:
-        files.absent(path)
+    data.kept_or_purged(NAME, {DATA: "log lines"}, unit=f"{NAME}.service")
+    if purging():
+        files.absent(FORMED)
     accounts.absent(NAME)
 
 

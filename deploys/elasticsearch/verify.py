@@ -12,61 +12,68 @@ from deploys.elasticsearch.health import in_a_cluster
 from deploys.elasticsearch.host import Machine, MachineFact
 from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_owner,
+    expect_started_with,
+    expect_unit,
+    said,
+)
+
+LOG = "read `journalctl -u elasticsearch` on the host"
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, "elasticsearch.service", watch=READS), (
-        f"Elasticsearch does not run, or one of these changed since it read them: {', '.join(READS)}"
-    )
+    expect_started_with(host, "elasticsearch.service", watch=READS)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    assert host.service("elasticsearch").is_enabled
+    expect_unit(host, "elasticsearch.service")
 
 
 def test_maps_files_where_the_host_lets_it(host: Any) -> None:
     allowed = "true" if _machine(host).maps_files else "false"
     lines = host.file(CONFIG).content_string.splitlines()
-    assert f"node.store.allow_mmap: {allowed}" in lines, "vm.max_map_count is not what it was at the last run"
+    same = f"node.store.allow_mmap: {allowed}" in lines
+    expect(same, "vm.max_map_count is not what it was at the last run")
 
 
 def test_heap_is_at_most_half_of_the_memory(host: Any, settings: ElasticsearchSettings) -> None:
     machine = _machine(host)
     heap = heap_for(machine.memory, settings.heap)
-    assert heap <= machine.memory // 2
-    assert f"-Xmx{heap // MIB}m" in host.file(JVM).content_string.splitlines()
+    total = machine.memory // MIB
+    expect(heap <= machine.memory // 2, f"the heap of {heap // MIB} MiB is over half of {total} MiB memory")
+    lines = host.file(JVM).content_string.splitlines()
+    expect(f"-Xmx{heap // MIB}m" in lines, f"{JVM} does not set a heap of {heap // MIB} MiB")
 
 
 def test_secrets_are_private(host: Any) -> None:
-    folder = host.file(LOGINS)
-    assert (folder.user, folder.mode) == ("root", 0o700)
+    expect_owner(host, LOGINS, "root", 0o700)
     for name in host.check_output("ls -A %s", LOGINS).split():
-        file = host.file(f"{LOGINS}/{name}")
-        assert (file.user, file.mode) == ("root", 0o600), f"{LOGINS}/{name} can be read by others"
-    key = host.file(f"{CA.rsplit('/', 1)[0]}/privkey.pem")
-    assert (key.user, key.mode) == ("elasticsearch", 0o600)
+        expect_owner(host, f"{LOGINS}/{name}", "root", 0o600)
+    expect_owner(host, f"{CA.rsplit('/', 1)[0]}/privkey.pem", "elasticsearch", 0o600)
 
 
 def test_certificate_does_not_end_soon(host: Any) -> None:
-    assert not (told := ends_soon(host, TLS)), told
+    expect_certificate(host, TLS)
 
 
 def test_answers_over_tls_to_elastic_in_a_cluster(host: Any) -> None:
     asked = host.run(in_a_cluster(SERVER))
-    assert asked.rc == 0, asked.stderr.strip()
+    expect(asked.rc == 0, f"Elasticsearch does not answer as part of a cluster: {said(asked)}", LOG)
 
 
 def test_cluster_is_complete(host: Any, settings: ElasticsearchSettings) -> None:
     call = Call("GET", "/_cluster/health", ADMIN)
     count = len(settings.nodes)
     held = host.run(holds(SERVER, call, f'body["number_of_nodes"] == {count} and body["status"] == "green"'))
-    assert held.rc == 0, held.stderr.strip()
+    expect(held.rc == 0, f"the cluster is not {count} nodes in state green: {said(held)}", LOG)
 
 
 def test_strangers_are_turned_away(host: Any) -> None:
     status = host.check_output("python3 -c %s %s %s", STRANGER, str(ELASTICSEARCH_PORT), CA)
-    assert status == "401"
+    expect(status == "401", f"a client without a password is answered with {status}, and should be with 401")
 
 
 def test_a_single_node_listens_on_loopback_only(host: Any, settings: ElasticsearchSettings) -> None:
@@ -76,7 +83,8 @@ def test_a_single_node_listens_on_loopback_only(host: Any, settings: Elasticsear
     ports = (str(ELASTICSEARCH_PORT), str(TRANSPORT_PORT))
     addresses = [line.split()[3].rsplit(":", 1) for line in listening.splitlines()]
     own = {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
-    assert {address for address, port in addresses if port in ports} <= own
+    beyond = {address for address, port in addresses if port in ports} - own
+    expect(not beyond, f"a single node listens beyond loopback: {', '.join(sorted(beyond))}")
 
 
 def test_policies_templates_roles_and_users(host: Any, settings: ElasticsearchSettings) -> None:
@@ -86,16 +94,18 @@ def test_policies_templates_roles_and_users(host: Any, settings: ElasticsearchSe
     asked = command(SERVER, tuple(item.probe for item in things), reading=True)
     answers = AnswersFact().process(host.check_output(asked).splitlines())
     wrong = [item.name for item, answer in zip(things, answers, strict=True) if not item.holds(*answer)]
-    assert not wrong, f"missing or different: {', '.join(wrong)}"
+    expect(not wrong, f"missing or different in Elasticsearch: {', '.join(wrong)}")
 
 
 def test_logstash_may_add_lines_and_nothing_else(host: Any, settings: ElasticsearchSettings) -> None:
     if not settings.leads:
         return
     may = json.loads(host.check_output(_asking("create_doc", "auto_configure")).splitlines()[-1])[0][1]
-    assert may["has_all_requested"], may
+    lacking = [name for name, has in may["index"]["logs-clawd.bot-default"].items() if not has]
+    expect(may["has_all_requested"], f"Logstash may not add lines: it lacks {', '.join(lacking)}")
     read = json.loads(host.check_output(_asking("read", "delete")).splitlines()[-1])[0][1]
-    assert not any(read["index"]["logs-clawd.bot-default"].values()), "Logstash can read or delete lines"
+    can = any(read["index"]["logs-clawd.bot-default"].values())
+    expect(not can, "Logstash can read or delete lines, and should only add some")
 
 
 def _asking(*privileges: str) -> str:

@@ -11,33 +11,38 @@ from deploys.exporters.deploy import has_toolkit, shows
 from deploys.exporters.exporter import CERTIFICATE, WEB_CONFIG, Exporter, exporters, needs_certificate
 from deploys.exporters.settings import ExportersSettings
 from deploys.nvidia.gpus import machine_of
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_listening,
+    expect_started_with,
+    expect_timer,
+    expect_unit,
+    said,
+)
 
 
 def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
-        assert runs_as_started(host, f"{exporter.package}.service", watch=exporter.watched), (
-            f"{exporter.package} does not run, or one of these changed: {', '.join(exporter.watched)}"
-        )
+        expect_started_with(host, f"{exporter.package}.service", watch=exporter.watched)
 
 
 def test_exporters_start_at_boot(host: Any, settings: ExportersSettings) -> None:
-    names = [exporter.package for exporter in listed(host, settings)]
-    assert [name for name in names if not host.service(name).is_enabled] == []
+    for exporter in listed(host, settings):
+        expect_unit(host, f"{exporter.package}.service")
 
 
 def test_exporters_reach_what_they_measure(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
         asked = host.run(shows(exporter, settings))
-        assert asked.rc == 0, f"{exporter.package}: {asked.stderr.strip().splitlines()[-1:]}"
+        log = f"read `journalctl -u {exporter.package}` on the host"
+        expect(asked.rc == 0, f"{exporter.package} does not measure: {said(asked)}", log)
 
 
 def test_exporters_listen_where_they_should(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
-        listening = host.check_output("ss -Hltn sport = :%s", str(exporter.port)).splitlines()
-        places = {line.split()[3].rpartition(":")[0] for line in listening}
         local = settings.listen == "127.0.0.1" or exporter.package == "prometheus-blackbox-exporter"
-        assert places == ({"127.0.0.1"} if local else {"*"}), f"{exporter.package} listens on {places}"
+        expect_listening(host, exporter.port, {"127.0.0.1"} if local else {"*"}, exporter.package)
 
 
 def test_exporters_refuse_clients_without_a_certificate_of_the_project(
@@ -46,35 +51,36 @@ def test_exporters_refuse_clients_without_a_certificate_of_the_project(
     for exporter in listed(host, settings):
         if WEB_CONFIG in exporter.reads:
             answer = host.run("python3 -c %s %s", ASK_AS_STRANGER, str(exporter.port))
-            assert answer.stdout.strip() == "refused", f"{exporter.package} answers strangers"
+            refused = answer.stdout.strip() == "refused"
+            expect(refused, f"{exporter.package} answers clients without a certificate of the project")
 
 
 def test_certificate_does_not_end_soon(host: Any, settings: ExportersSettings) -> None:
     if needs_certificate(settings):
-        assert not (told := ends_soon(host, CERTIFICATE)), told
+        expect_certificate(host, CERTIFICATE)
 
 
 def test_ends_of_certificates_are_told(host: Any) -> None:
-    assert runs_as_started(host, certificates.TIMER, watch=certificates.FILES)
+    expect_timer(host, certificates.TIMER, hours=2, watch=certificates.FILES)
     age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", certificates.OUTPUT))
-    assert age < 2 * 3600, f"{certificates.OUTPUT} was written {age} s ago"
+    expect(age < 2 * 3600, f"{certificates.OUTPUT} was written {age} s ago, and should be every hour")
 
 
 def test_the_database_login_has_no_more_rights_than_it_needs(host: Any, settings: ExportersSettings) -> None:
     if settings.database:
         fact = LoginFact()
         state = fact.process(host.run(fact.command()).stdout.splitlines())
-        assert state.rights == RIGHTS
+        expect(state.rights == RIGHTS, "the exporter's login has other rights in PostgreSQL than declared")
 
 
 def test_gpus_are_measured(host: Any, settings: ExportersSettings) -> None:
     if not machine_of(host, settings.root).gpus:
-        assert not host.file(gpu.PROGRAM).exists, "GPUs are measured on a host that has none"
+        expect(not host.file(gpu.PROGRAM).exists, "GPUs are measured on a host that has none")
         return
-    assert runs_as_started(host, gpu.TIMER, watch=gpu.FILES)
+    expect_timer(host, gpu.TIMER, hours=1, watch=gpu.FILES)
     age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", gpu.OUTPUT))
-    assert age < 120, f"{gpu.OUTPUT} was written {age} s ago"
-    assert "clawd_gpu_up 1" in host.file(gpu.OUTPUT).content_string, "nvidia-smi does not answer"
+    expect(age < 120, f"{gpu.OUTPUT} was written {age} s ago, and should be every half minute")
+    expect("clawd_gpu_up 1" in host.file(gpu.OUTPUT).content_string, "nvidia-smi does not answer")
 
 
 def listed(host: Any, settings: ExportersSettings) -> tuple[Exporter, ...]:

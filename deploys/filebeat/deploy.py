@@ -9,8 +9,8 @@ from pyinfra.api import deploy
 from deploys.elastic import packages as elastic
 from deploys.elastic.placement import certificate_names
 from deploys.filebeat.settings import Dataset, FilebeatSettings
-from deploys.ops import files, services, units
-from deploys.settings import purging, settings_of
+from deploys.ops import data, files, services, units
+from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
 NAME = "filebeat"
@@ -57,9 +57,9 @@ def remove() -> None:
     """No Filebeat. How far it has read stays noted, unless it is purged: nothing is sent twice later."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
-    kept = (DATA,) if purging() else ()
-    for path in (ETC, "/var/log/filebeat", "/usr/share/filebeat", *kept):
+    for path in (ETC, "/var/log/filebeat", "/usr/share/filebeat"):
         files.absent(path)
+    data.kept_or_purged(NAME, {DATA: "how far Filebeat has read"}, unit=f"{NAME}.service")
 
 
 def values(settings: FilebeatSettings) -> dict[str, object]:

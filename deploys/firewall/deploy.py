@@ -12,7 +12,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.firewall.rules import accepting, admits, names_in
 from deploys.firewall.settings import FirewallSettings
-from deploys.ops import files, packages
+from deploys.ops import files, packages, services
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, connection_of
 from deploys.ops.shell import assignments, script
@@ -22,6 +22,8 @@ from inventory.errors import HostError
 CONFIG = "/etc/nftables.conf"
 STAMP = "/var/lib/clawd/state/firewall.stamp"
 TABLE = "inet clawd"
+UNIT = "nftables.service"
+"""It loads the configuration at boot."""
 
 
 @deploy("Firewall")
@@ -50,6 +52,7 @@ def remove() -> None:
         files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
     closed()
     files.absent(STAMP)
+    services.forgotten(UNIT)
     packages.removed("firewall")
 
 
@@ -156,7 +159,14 @@ def _live(digest: str) -> Iterator[StringCommand]:
     else:
         why = "load the new rules"
     record(Change(f"nftables {TABLE}", (why,)))
-    yield script(_DIGEST + _LOAD, config=CONFIG, stamp=STAMP, table=TABLE, digest=digest)
+    yield script(
+        _DIGEST + _LOAD,
+        config=CONFIG,
+        stamp=STAMP,
+        table=TABLE,
+        digest=digest,
+        masked=services.masked_path(UNIT),
+    )
 
 
 # Not by the unit: stopping or restarting that flushes the tables of other programs too.
@@ -165,8 +175,12 @@ set -eu
 umask 077
 rm -f "$stamp"
 nft -f "$config"
-systemctl enable --quiet nftables
 mkdir -p "$(dirname "$stamp")"
+if [ "$(systemctl is-enabled nftables 2>/dev/null)" = masked ]; then
+    touch "$masked"
+    systemctl unmask --quiet nftables
+fi
+systemctl enable --quiet nftables
 echo "$digest $(live)" > "$stamp"
 """
 

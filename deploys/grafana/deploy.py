@@ -25,7 +25,7 @@ from deploys.grafana.config import (
 from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.panels import boards
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops import accounts, files, services, units
+from deploys.ops import accounts, data, files, services, units
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import script
@@ -78,8 +78,9 @@ def remove() -> None:
     _no_certificate()
     files.absent("/etc/grafana")
     files.absent("/var/log/grafana")
+    own = {"/var/lib/grafana": "users and dashboards of Grafana"}
+    data.kept_or_purged("grafana", own, unit=f"{UNIT}.service", user=ACCOUNT)
     if purging():
-        files.absent("/var/lib/grafana")
         accounts.absent(ACCOUNT)
 
 

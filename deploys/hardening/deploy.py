@@ -11,16 +11,17 @@ from pyinfra.api import deploy
 from deploys.base.deploy import SSHD_CHECK, SSHD_FILES
 from deploys.hardening import sysctl
 from deploys.hardening.settings import Fail2banSettings, HardeningSettings
-from deploys.ops import files, packages, services, units
-from deploys.ops.facts import Fact, UnitFact, UnitState
+from deploys.ops import data, files, packages, services, units
+from deploys.ops.facts import Fact
 from deploys.ops.packages import BroughtFact
 from deploys.releases import release_of
-from deploys.settings import purging, settings_of
+from deploys.settings import settings_of
 
 JAIL = "/etc/fail2ban/jail.d/zz-clawd.local"
 UPDATES = "/etc/apt/apt.conf.d/52clawd-security-updates"
 UPGRADES = "unattended-upgrades"
-TIMER = "apt-daily-upgrade.timer"
+TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+"""The one reads the lists of packages, the other installs updates."""
 SYSCTL = "/etc/sysctl.d/60-clawd.conf"
 SSHD = SSHD_FILES[0]
 BANNER = "/etc/clawd/banner"
@@ -49,7 +50,7 @@ def apply() -> None:
     _fail2ban(settings.fail2ban)
     _updates(settings)
     files.template("hardening/sysctl.conf", SYSCTL, {"settings": sorted(settings.sysctl.items())})
-    sysctl.in_force(settings.sysctl, settings.required)
+    sysctl.in_force(settings.sysctl)
     _ssh(settings)
     files.template("hardening/sudoers", SUDOERS, {}, mode="0440", check="/usr/sbin/visudo -cqf {}")
     if not clock.kept_otherwise:
@@ -64,14 +65,15 @@ def remove() -> None:
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
     sysctl.restored()
     units.absent("fail2ban.service", file=False)
-    for unit in (TIMER, "systemd-timesyncd.service"):
+    for unit in (*TIMERS, "systemd-timesyncd.service"):
         services.forgotten(unit)
-    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, *(LOGS if purging() else ())):
+    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD):
         files.absent(path)
     # Its package leaves it running.
     if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
         units.absent(f"{UPGRADES}.service", file=False)
     packages.removed("hardening")
+    data.kept_or_purged("hardening", dict.fromkeys(LOGS, "logs of bans and updates"))
 
 
 LOGS = ("/var/log/fail2ban.log", "/var/log/unattended-upgrades")
@@ -146,9 +148,8 @@ def _updates(settings: HardeningSettings) -> None:
     release = release_of(clock.id, clock.version)
     values = {"origins": release.security if release else (), "reboot": settings.reboot}
     files.template("hardening/apt.conf", UPDATES, values, check="apt-config -c {} dump >/dev/null")
-    timer: UnitState = host.get_fact(UnitFact, unit=TIMER, stamp=services.stamp_path(TIMER))
-    if timer.load != "masked":  # by somebody who wants to update by hand: `verify` tells it
-        services.converge(TIMER, inputs="")
+    for timer in TIMERS:
+        services.converge(timer, inputs="")
 
 
 def _ssh(settings: HardeningSettings) -> None:

@@ -16,8 +16,8 @@ from deploys.elastic.placement import (
 )
 from deploys.kibana.objects import ADMIN, TOKEN, saved, token
 from deploys.kibana.settings import KibanaSettings
-from deploys.ops import accounts, files, services, units
-from deploys.settings import purging, settings_of
+from deploys.ops import accounts, data, files, services, units
+from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
 NAME = "kibana"
@@ -70,9 +70,9 @@ def remove() -> None:
     """No Kibana. What is saved in it lies in Elasticsearch, and stays there with the lines."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
-    kept = (DATA,) if purging() else ()
-    for path in (DROP_IN, ETC, SECRETS, "/var/log/kibana", "/usr/share/kibana", "/run/kibana", *kept):
+    for path in (DROP_IN, ETC, SECRETS, "/var/log/kibana", "/usr/share/kibana", "/run/kibana"):
         files.absent(path)
+    data.kept_or_purged(NAME, {DATA: "Kibana's working files"}, unit=f"{NAME}.service")
     accounts.absent(NAME)
 
 

@@ -9,8 +9,8 @@ from pyinfra.api import deploy
 from deploys.elastic import packages as elastic
 from deploys.elastic.placement import BEATS_PORT, LOGSTASH_API_PORT, MIB, certificate_names, mebibytes
 from deploys.logstash.settings import QUEUE, LogstashSettings
-from deploys.ops import accounts, files, services, units
-from deploys.settings import purging, settings_of
+from deploys.ops import accounts, data, files, services, units
+from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
 NAME = "logstash"
@@ -59,9 +59,9 @@ def remove() -> None:
     """No Logstash. Lines that Elasticsearch has not taken stay in its queue, unless they are purged."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
-    kept = (DATA,) if purging() else ()
-    for path in (DROP_IN, ETC, SECRETS, "/var/log/logstash", "/usr/share/logstash", *kept):
+    for path in (DROP_IN, ETC, SECRETS, "/var/log/logstash", "/usr/share/logstash"):
         files.absent(path)
+    data.kept_or_purged(NAME, {DATA: "log lines that Elasticsearch has not taken"}, unit=f"{NAME}.service")
     accounts.absent(NAME)
 
 

@@ -6,37 +6,42 @@ from typing import Any
 
 from deploys.elastic.placement import BEATS_PORT
 from deploys.logstash.deploy import ENVIRONMENT, READS, TAKES_LINES, TLS
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_owner,
+    expect_started_with,
+    expect_unit,
+    said,
+)
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, "logstash.service", watch=READS), (
-        f"Logstash does not run, or one of these changed since it read them: {', '.join(READS)}"
-    )
+    expect_started_with(host, "logstash.service", watch=READS)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    assert host.service("logstash").is_enabled
+    expect_unit(host, "logstash.service")
 
 
 def test_takes_lines(host: Any) -> None:
     asked = host.run(TAKES_LINES)
-    assert asked.rc == 0, asked.stderr.strip().splitlines()[-1:]
+    log = "read `journalctl -u logstash` on the host"
+    expect(asked.rc == 0, f"Logstash takes no lines: {said(asked)}", log)
 
 
 def test_certificate_does_not_end_soon(host: Any) -> None:
-    assert not (told := ends_soon(host, TLS)), told
+    expect_certificate(host, TLS)
 
 
 def test_secrets_are_private(host: Any) -> None:
     for path, owner in ((ENVIRONMENT, "root"), (f"{TLS}/privkey.pem", "logstash")):
-        file = host.file(path)
-        assert (file.user, file.mode) == (owner, 0o600), f"{path} can be read by others"
+        expect_owner(host, path, owner, 0o600)
 
 
 def test_who_shows_no_certificate_is_turned_away(host: Any) -> None:
     told = host.run("python3 -c %s %s %s", STRANGER, str(BEATS_PORT), f"{TLS}/ca.pem")
-    assert told.rc == 0, told.stderr.strip().splitlines()[-1:]
+    expect(told.rc == 0, f"Logstash at port {BEATS_PORT}: {said(told)}")
 
 
 # In TLS 1.3 the client's certificate is asked for after the handshake: reading tells.

@@ -6,26 +6,29 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from deploys.model.settings import MODELS_FOLDER, ModelSettings
+from deploys.ops.checks import expect, expect_owner
 from deploys.ops.facts import PushedFact
 from deploys.ops.push import record_of
 
 
 def test_there_is_one_model(host: Any) -> None:
-    assert len(models(host)) == 1, f"{MODELS_FOLDER} holds: {', '.join(models(host)) or 'nothing'}"
+    held = ", ".join(models(host)) or "no model"
+    expect(len(models(host)) == 1, f"{MODELS_FOLDER} holds {held}, and should hold one model")
 
 
 def test_content_is_what_the_name_says(host: Any, settings: ModelSettings) -> None:
     for path in models(host):
         digest = digest_of(host, path)
-        assert PurePosixPath(path).stem.endswith(f"-{digest[:12]}"), f"{path} has SHA-256 {digest}"
-        assert settings.sha256 in (None, digest), f"{path} is not the model that is declared"
+        named = PurePosixPath(path).stem.endswith(f"-{digest[:12]}")
+        expect(named, f"{path} is damaged: it has SHA-256 {digest}", "run `up`, which brings it again")
+        expect(settings.sha256 in (None, digest), f"{path} is not the model that is declared")
 
 
 def test_the_engine_may_read_it_and_only_root_may_write_it(host: Any) -> None:
     for path in models(host):
-        file = host.file(path)
-        assert (file.user, file.group, file.mode) == ("root", "root", 0o644), path
-        assert host.run("runuser -u clawd-engine -- test -r %s", path).rc == 0, path
+        expect_owner(host, path, "root", 0o644, group="root")
+        readable = host.run("runuser -u clawd-engine -- test -r %s", path).rc == 0
+        expect(readable, f"clawd-engine cannot read {path}: see the modes of the folders above")
 
 
 def models(host: Any) -> list[str]:

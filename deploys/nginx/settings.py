@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
+from deploys.runtime.console import allowed, console_secret
 from deploys.tls.settings import canonical
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
@@ -35,6 +36,8 @@ class NginxSettings(ComponentSettings):
         False, description="Whether the bots are reached over TLS with certificates on both sides."
     )
     project: str = Field("clawd", description="Names the authority of these certificates.")
+    public_name: str = Field("", description="By which clients know it: a name of its certificate.")
+    questions: SecretStr | None = Field(None, description="Signs the questions of `verify`; else none.")
     name: str = Field("127.0.0.1", description="Of this host, in its certificate for the bots.")
     shared: bool = Field(
         False, description="Whether the bots share a database, so that any may take any request."
@@ -70,11 +73,13 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         upstreams=tuple(upstream(inventory, host, bot) for bot in bots),
         bots_over_tls=over_tls(inventory, host),
         project=inventory.project,
+        public_name=public_name(inventory, host),
+        questions=console_secret(inventory),
         name=canonical(inventory.internal(host)),
         shared=inventory.database is not None,
         telegram=path(limits.telegram, telegram),
         feishu=path(limits.feishu, _texts(allow.feishu)),
-        console=path(limits.console, _texts(allow.console)),
+        console=path(limits.console, allowed(inventory, _texts(allow.console))),
         health=path(limits.health),
         connections=nginx.connections,
         trusted_proxies=_texts(nginx.trusted_proxies),
@@ -154,11 +159,15 @@ def public_url(inventory: Inventory, host: str) -> str | None:
     proxies = [name for name in inventory.with_role("nginx") if host in bots_behind(inventory, name)]
     if not proxies:
         return None
-    proxy = host if host in proxies else proxies[0]
-    names = [name for name in inventory.tls.names if not name.startswith("*")]
-    name = names[0] if names else inventory.hosts[proxy].address
+    name = public_name(inventory, host if host in proxies else proxies[0])
     port = inventory.nginx.https_port
     return f"https://{_bracketed(name)}" if port == 443 else f"https://{authority(name, port)}"
+
+
+def public_name(inventory: Inventory, front: str) -> str:
+    """The first name of the certificate that is a host's, else the address of the host `front`."""
+    names = [name for name in inventory.tls.names if not name.startswith("*")]
+    return names[0] if names else inventory.hosts[front].address
 
 
 def authority(address: str, port: int) -> str:

@@ -8,66 +8,94 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import CONFIG, INTERNAL, PROGRAM, READS, serves_its_certificate
+from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, READS, serves_its_certificate
 from deploys.nginx.settings import NginxSettings
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_listening,
+    expect_original,
+    expect_started_with,
+    expect_unit,
+    said,
+)
+from deploys.runtime.question import expect_answer
 from inventory.rules.nginx import STATUS_PORT
 
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, "nginx.service", watch=READS), (
-        f"nginx does not run, or one of these changed since it read them: {', '.join(READS)}"
-    )
+    expect_started_with(host, "nginx.service", watch=READS)
+    expect_original(host, "/usr/sbin/nginx")
 
 
 def test_starts_at_boot(host: Any) -> None:
-    assert host.service("nginx").is_enabled
+    expect_unit(host, "nginx.service")
 
 
 def test_configuration_is_valid(host: Any) -> None:
     checked = host.run("nginx -t -q -c %s", CONFIG)
-    assert checked.rc == 0, checked.stderr
+    expect(checked.rc == 0, f"nginx refuses {CONFIG}: {said(checked)}")
 
 
 def test_serves_the_certificate_on_the_disk(host: Any, settings: NginxSettings) -> None:
     served = host.run(serves_its_certificate(settings.https_port))
-    assert served.rc == 0, served.stderr.strip().splitlines()[-1:]
+    expect(served.rc == 0, f"port {settings.https_port}: {said(served)}")
 
 
 def test_certificate_does_not_end_soon(host: Any, settings: NginxSettings) -> None:
     if settings.bots_over_tls:
-        assert not (problem := ends_soon(host, INTERNAL)), problem
+        expect_certificate(host, INTERNAL)
 
 
 def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None:
     offered = json.loads(host.check_output("python3 -c %s %s", TLS_VERSIONS, str(settings.https_port)))
-    assert offered == {"TLSv1": False, "TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}
+    wanted = {"TLSv1": False, "TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}
+    differing = [name for name, taken in offered.items() if taken != wanted[name]]
+    expect(not differing, f"nginx offers, or refuses, against what is declared: {', '.join(differing)}")
 
 
 def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None:
     status, location = answer(host, "http", settings.http_port, "/any?thing=1")
     port = "" if settings.https_port == 443 else f":{settings.https_port}"
-    assert (status, location) == (301, f"https://bot.test{port}/any?thing=1")
+    expect(
+        (status, location) == (301, f"https://bot.test{port}/any?thing=1"),
+        f"port {settings.http_port} answers {status} to {location}, and should redirect to https",
+    )
 
 
 def test_passes_to_the_declared_bots_and_none_is_drained(host: Any, settings: NginxSettings) -> None:
     told = host.check_output("%s status", PROGRAM).splitlines()
-    assert told == [f"{name} up" for name in settings.upstreams]
+    wanted = [f"{name} up" for name in settings.upstreams]
+    expect(
+        told == wanted,
+        f"nginx passes requests to {', '.join(told) or 'no bot'}, and should to {', '.join(wanted)}",
+        f"`{PROGRAM} restore ADDRESS` on the host puts a bot back; so does `up`",
+    )
 
 
 def test_health_is_passed_to_a_bot(host: Any, settings: NginxSettings) -> None:
-    assert answer(host, "https", settings.https_port, "/healthz")[0] == 200
+    status, _ = answer(host, "https", settings.https_port, "/healthz")
+    expect(status == 200, f"/healthz is answered with {status}: no bot is behind nginx")
 
 
 def test_webhooks_reach_a_bot_that_refuses_strangers(host: Any, settings: NginxSettings) -> None:
     for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
         status, _ = answer(host, "https", settings.https_port, path, method="POST")
         if settings.maintenance:
-            assert status == 503, f"POST {path} is answered with {status} during maintenance"
+            expect(status == 503, f"POST {path} is answered with {status} during maintenance")
         else:
-            assert 400 <= status < 500, f"POST {path} without any proof is answered with {status}"
+            expect(400 <= status < 500, f"POST {path} without any proof is answered with {status}")
+
+
+def test_a_question_is_answered_through_it(host: Any, settings: NginxSettings) -> None:
+    if settings.questions is None:
+        pytest.skip("not tried: there is no channel that a question could be signed for")
+    if settings.maintenance:
+        pytest.skip("not tried: nginx.maintenance is on, so no request is answered")
+    port, name = settings.https_port, settings.public_name
+    expect_answer(host, f"nginx at {name}:{port}", port, settings.questions, name=name, chain=CERTIFICATE)
 
 
 def test_paths_with_a_list_are_closed_to_others(host: Any, settings: NginxSettings) -> None:
@@ -81,23 +109,25 @@ def test_paths_with_a_list_are_closed_to_others(host: Any, settings: NginxSettin
         allowed = not declared.allow or any(loopback in ip_network(network) for network in declared.allow)
         status, _ = answer(host, "https", settings.https_port, path, method="POST")
         if not settings.maintenance:
-            assert allowed or status == 403, f"POST {path} from this host is answered with {status}"
+            expect(allowed or status == 403, f"POST {path} from the host itself is answered with {status}")
 
 
 def test_the_page_is_there_only_during_maintenance(host: Any, settings: NginxSettings) -> None:
     status, _ = answer(host, "https", settings.https_port, "/")
-    assert status == (503 if settings.maintenance else 404)
+    wanted = 503 if settings.maintenance else 404
+    expect(status == wanted, f"/ is answered with {status}, and should be with {wanted}")
 
 
 @pytest.mark.parametrize("path", HIDDEN)
 def test_everything_else_is_not_found(host: Any, settings: NginxSettings, path: str) -> None:
-    assert answer(host, "https", settings.https_port, path)[0] == 404
+    status, _ = answer(host, "https", settings.https_port, path)
+    expect(status == 404, f"{path} is answered with {status}, and should be with 404")
 
 
 def test_status_is_for_this_host_only(host: Any) -> None:
-    listening = host.check_output("ss -Hltn sport = :%s", str(STATUS_PORT)).splitlines()
-    assert [line.split()[3] for line in listening] == [f"127.0.0.1:{STATUS_PORT}"]
-    assert answer(host, "http", STATUS_PORT, "/nginx_status")[0] == 200
+    expect_listening(host, STATUS_PORT, {"127.0.0.1"}, "nginx's status page")
+    status, _ = answer(host, "http", STATUS_PORT, "/nginx_status")
+    expect(status == 200, f"nginx's status page is answered with {status}")
 
 
 def answer(host: Any, scheme: str, port: int, path: str, *, method: str = "GET") -> tuple[int, str | None]:

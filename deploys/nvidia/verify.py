@@ -10,28 +10,32 @@ from deploys.nvidia.cuda import cuda_for
 from deploys.nvidia.deploy import SKIPPED
 from deploys.nvidia.gpus import Machine, machine_of, reboot_reason
 from deploys.nvidia.settings import NvidiaSettings
+from deploys.ops.checks import expect, expect_unit, said
 
 
 def test_gpu_is_there_or_the_driver_skipped_with_a_reason(host: Any, settings: NvidiaSettings) -> None:
     if machine(host, settings).gpus:
-        assert not host.file(SKIPPED).exists, f"{SKIPPED} is of a time without GPU: run `up`"
+        expect(not host.file(SKIPPED).exists, f"{SKIPPED} is of a time without GPU")
         return
-    assert settings.gpu != "required", "no NVIDIA GPU, and this host must have one"
-    assert host.file(SKIPPED).contains("driver skipped: ")
+    expect(settings.gpu != "required", "no NVIDIA GPU, and this host must have one")
+    noted = host.file(SKIPPED).exists and host.file(SKIPPED).contains("driver skipped: ")
+    expect(noted, f"{SKIPPED} does not say why the driver is skipped")
 
 
 def test_driver_is_of_the_declared_branch(host: Any, settings: NvidiaSettings) -> None:
     found = machine(host, settings)
-    assert not found.gpus or found.installed.startswith(f"{settings.branch}."), found.installed or "no driver"
+    of_branch = found.installed.startswith(f"{settings.branch}.")
+    driver = found.installed or "missing"
+    expect(not found.gpus or of_branch, f"the driver is {driver}, and should be of {settings.branch}")
 
 
 def test_driver_is_in_the_kernel(host: Any, settings: NvidiaSettings) -> None:
     found = machine(host, settings)
     if not found.gpus:
         return
-    assert found.installed, "no driver is installed: run `up`"
+    expect(found.installed, "no driver is installed")
     why = reboot_reason(found, found.installed)
-    assert why is None, f"{why}: reboot the host"
+    expect(why is None, f"{why}", "reboot the host")
 
 
 def test_driver_sees_every_gpu(host: Any, settings: NvidiaSettings) -> None:
@@ -40,12 +44,14 @@ def test_driver_sees_every_gpu(host: Any, settings: NvidiaSettings) -> None:
         return
     # nvidia-smi ends with 9 when the driver has no GPU, and with others where it cannot be asked.
     listed = host.run("nvidia-smi --list-gpus")
-    assert listed.rc == 0, f"nvidia-smi ends with {listed.rc}: {listed.stdout}{listed.stderr}"
-    assert len(listed.stdout.splitlines()) == len(found.gpus), listed.stdout
+    expect(listed.rc == 0, f"nvidia-smi ends with {listed.rc}: {listed.stdout}{listed.stderr}")
+    seen = len(listed.stdout.splitlines())
+    expect(seen == len(found.gpus), f"the driver sees {seen} of {len(found.gpus)} GPUs", "see `dmesg`")
 
 
 def test_persistence_daemon_runs(host: Any, settings: NvidiaSettings) -> None:
-    assert not machine(host, settings).gpus or host.service("nvidia-persistenced").is_running
+    if machine(host, settings).gpus:
+        expect_unit(host, "nvidia-persistenced.service", at_boot=False)
 
 
 def test_cuda_can_begin(host: Any, settings: NvidiaSettings) -> None:
@@ -55,10 +61,9 @@ def test_cuda_can_begin(host: Any, settings: NvidiaSettings) -> None:
         return
     cuda = cuda_for(found, settings.branch, settings.cuda)
     missing = [name for name in cuda.libraries if not host.package(name).is_installed]
-    assert not missing, f"not installed: {', '.join(missing)}"
-    prepared = host.service("clawd-gpu")
-    assert prepared.is_running, "clawd-gpu has not made the device nodes of CUDA"
-    assert prepared.is_enabled, "clawd-gpu does not make the device nodes of CUDA at boot"
+    expect(not missing, f"not installed: {', '.join(missing)}")
+    # It makes the device nodes of CUDA.
+    expect_unit(host, "clawd-gpu.service")
 
 
 def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> None:
@@ -68,12 +73,15 @@ def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> No
         return
     image = host.run(IMAGE).stdout.strip()
     if not image:
-        assert not settings.containers, "there is no image of clawd-runtime to start a container with the GPU"
+        expect(
+            not settings.containers, "there is no image of clawd-runtime to start a container with the GPU"
+        )
         pytest.skip("not tried: nothing of ours runs in containers, so there is no image to try it with")
     command = "docker run --rm --network none --gpus all --entrypoint nvidia-smi %s --list-gpus"
     seen = host.run(command, image)
-    assert seen.rc == 0, seen.stdout + seen.stderr
-    assert len(seen.stdout.splitlines()) == len(found.gpus), seen.stdout
+    expect(seen.rc == 0, f"a new container does not get the GPU: {said(seen)}")
+    count = len(seen.stdout.splitlines())
+    expect(count == len(found.gpus), f"a new container sees {count} of {len(found.gpus)} GPUs")
 
 
 # The one that runs, else any release of ours.

@@ -76,8 +76,8 @@ def person(name: str, *, home: str, groups: tuple[str, ...], **arguments: Any) -
 
 
 def retired(name: str, *, group: str, **arguments: Any) -> OperationMeta:
-    """`name` may no longer log in and is no longer in `group`; home folder and files stay."""
-    arguments.setdefault("name", f"Retire {name}")
+    """`name` may no longer log in and is no longer in `group`; account, home folder and files stay."""
+    arguments.setdefault("name", f"Retire login {name}")
     return _retired(name, group, **arguments)
 
 
@@ -91,7 +91,7 @@ def absent(name: str, **arguments: Any) -> OperationMeta:
 def _absent(name: str) -> Iterator[StringCommand]:
     user, group = host.get_fact(UserFact, user=name), host.get_fact(GroupFact, group=name)
     if user is not None or group is not None:
-        record(Change(f"user {name}", ("removed",)))
+        record(Change(f"user {name}", ("account removed; files that belonged to it stay",)))
         yield script(_REMOVE, name=name)
 
 
@@ -132,9 +132,14 @@ useradd --create-home --home-dir "$home" --shell /bin/bash --user-group --groups
 def _retired(name: str, group: str) -> Iterator[StringCommand]:
     state: UserState | None = host.get_fact(UserFact, user=name)
     if state is not None and (group in state.groups or not state.expired):
-        record(Change(f"user {name}", ("no longer declared: may not log in, keys removed",)))
+        record(Change(f"user {name}", RETIRED))
         yield script(_RETIRE, name=name, group=group, home=state.home)
 
+
+RETIRED = (
+    "it may not log in any more, its keys and its sudo are removed",
+    "its account, home folder and files stay",
+)
 
 # sshd refuses an expired account whatever key it shows.
 _RETIRE = r"""

@@ -19,6 +19,8 @@ from deploys.ops.stream import StreamCommand, part_of
 
 RECORDS = "/var/lib/clawd/state/pushed"
 MARKER = ".sha256"
+SUMS = ".files.sha256"
+"""In an unpacked folder: the digests of its files, as `sha256sum` prints them."""
 
 
 def file(
@@ -96,7 +98,7 @@ def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
         return
     record(Change(dest, (f"new folder from {archive.name} (sha256 {digest[:16]}…)",)))
     yield StreamCommand(archive, dest, digest)
-    yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER)
+    yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER, sums=SUMS)
 
 
 def forgotten(folder: str, **arguments: Any) -> OperationMeta:
@@ -214,6 +216,8 @@ mkdir -p "$fresh"
 tar -xzf "$part" -C "$fresh" --no-same-owner
 # A file that is no valid Python for this version is not an error: packages carry such files as data.
 (cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
+(cd "$fresh" && find . -type f -exec sha256sum {} +) > "$dest.sums"
+mv "$dest.sums" "$fresh/$sums"
 printf '%s\n' "$digest" > "$fresh/$marker"
 # Or a power cut might leave the marker beside files that are still empty.
 sync -f "$fresh"

@@ -42,6 +42,8 @@ def converge(
     seconds. It finds in `$before` what the shell command `before` printed ahead of the restart, to tell
     whether things are as well as they were.
 
+    A unit that somebody masked is unmasked; when it is no longer needed, it is masked again.
+
     On failure the last lines of the unit's journal are in the operation's error output, and what it was last
     started well with is live again: of the files in `watch` a copy is kept beside the stamp (`good_path`);
     those that differ are put back, and the unit is started with them. A file that is reached through a link
@@ -64,6 +66,16 @@ def forgotten(unit: str, **arguments: Any) -> OperationMeta:
 def good_path(unit: str) -> str:
     """The folder of root's, since it may be secret, with a copy of what `unit` last started well with."""
     return f"{STAMPS}/{unit}.good"
+
+
+def masked_path(unit: str) -> str:
+    """Where it is remembered that `unit` was masked at first, as it will be again when it is forgotten."""
+    return f"{STAMPS}/{unit}.masked"
+
+
+def ready_path(unit: str) -> str:
+    """Where the probe is kept, a shell script, with which `unit` was last found ready."""
+    return f"{STAMPS}/{unit}.ready"
 
 
 def stamp_path(unit: str) -> str:
@@ -111,15 +123,23 @@ def _converge(
         timeout=timeout,
         kept="\n".join(watch) if keep else "",
         undo=undo or "",
+        masked=masked_path(unit),
+        probe=ready_path(unit),
     )
 
 
 @operation
 def _forgotten(unit: str) -> Iterator[StringCommand]:
-    paths = (stamp_path(unit), good_path(unit))
+    paths = (stamp_path(unit), good_path(unit), masked_path(unit), ready_path(unit))
     if any(host.get_fact(PathFact, path=path).kind != "absent" for path in paths):
         record(Change(paths[0], ("removed",)))
-        yield script('rm -rf -- "$stamp" "$good"', stamp=paths[0], good=paths[1])
+        yield script(_FORGOTTEN, unit=unit, stamp=paths[0], good=paths[1], masked=paths[2], probe=paths[3])
+
+
+_FORGOTTEN = r"""
+[ ! -f "$masked" ] || systemctl mask "$unit" || exit 1
+rm -rf -- "$stamp" "$good" "$good.old" "$masked" "$probe"
+"""
 
 
 def _served(unit: str) -> set[str]:
@@ -138,6 +158,8 @@ def _changes(meta: OperationMeta) -> bool:
 
 def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -> str | None:
     """What a unit needs, in words for the plan; `None` when it is as declared."""
+    if state.load == "masked":
+        return "unmask and start (somebody masked it)"
     if state.active != "active":
         return f"start (it is {state.active})"
     if new_files or state.stamp != stamp or state.stale:
@@ -209,7 +231,7 @@ differs() {
 }
 keep() {
     rm -rf "$good.new"
-    if [ -z "$kept" ]; then rm -rf "$good"; return; fi
+    if [ -z "$kept" ]; then rm -rf "$good" "$good.old"; return; fi
     mkdir "$good.new"
     : > "$good.new/absent"
     printf '%s\n' "$kept" | while IFS= read -r path; do
@@ -219,12 +241,19 @@ keep() {
     done | tar -C / -cf "$good.new/files.tar" --no-recursion --verbatim-files-from -T - || return
     printf '%s' "$ready" > "$good.new/ready"
     printf '%s\n' "$value" > "$good.new/stamp" || return
-    rm -rf "$good"
-    mv "$good.new" "$good"
+    # Cut off in between, the next run finds the old one again.
+    rm -rf "$good.old"
+    [ ! -d "$good" ] || mv "$good" "$good.old"
+    mv "$good.new" "$good" && rm -rf "$good.old"
 }
+[ -d "$good" ] || [ ! -d "$good.old" ] || mv "$good.old" "$good"
 rm -f "$stamp"
 # Always: systemd does not see by itself that a new folder of drop-ins needs it.
 quietly systemctl daemon-reload || exit 1
+case $(property UnitFileState) in
+    masked) touch "$masked" && quietly systemctl unmask "$unit" || failed "cannot be unmasked" ;;
+    masked-runtime) quietly systemctl unmask --runtime "$unit" || failed "cannot be unmasked" ;;
+esac
 case $(property UnitFileState) in
     enabled|static|alias|indirect|generated) ;;
     *) quietly systemctl enable "$unit" || failed "cannot be enabled" ;;
@@ -237,5 +266,7 @@ export before
 well "$action" "$ready" || failed "$problem"
 mkdir -p "${stamp%/*}"
 keep || { echo "$unit: what it runs with cannot be kept in $good" >&2; exit 1; }
+if [ "$ready" ]; then printf '%s\n' "$ready" > "$probe.new" && mv -f "$probe.new" "$probe" || exit 1; fi
+# What has this stamp passed: nothing writes it, or leaves it, before the unit was ready.
 printf '%s\n' "$value" > "$stamp.new" && mv -f "$stamp.new" "$stamp"
 """

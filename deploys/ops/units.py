@@ -11,7 +11,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import UnitFact, UnitState
-from deploys.ops.services import good_path, stamp_path
+from deploys.ops.services import good_path, masked_path, ready_path, stamp_path
 from deploys.ops.shell import script
 
 
@@ -32,7 +32,15 @@ def _absent(unit: str, file: bool) -> Iterator[StringCommand]:
         return
     record(Change(unit, ("stop and remove" if file else "stop and disable",)))
     path = f"/etc/systemd/system/{unit}" if file else ""
-    yield script(_ABSENT, unit=unit, stamp=stamp_path(unit), good=good_path(unit), path=path)
+    yield script(
+        _ABSENT,
+        unit=unit,
+        stamp=stamp_path(unit),
+        good=good_path(unit),
+        masked=masked_path(unit),
+        probe=ready_path(unit),
+        path=path,
+    )
 
 
 _ABSENT = r"""
@@ -40,6 +48,7 @@ set -eu
 systemctl disable --now "$unit"
 # Else one that failed last is listed as failed although it is no more.
 systemctl reset-failed "$unit" 2>/dev/null || true
-rm -rf "$stamp" "$good"
+[ ! -f "$masked" ] || systemctl mask "$unit"
+rm -rf "$stamp" "$good" "$good.old" "$masked" "$probe"
 [ -z "$path" ] || { rm -f "$path"; systemctl daemon-reload; }
 """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pyinfra.api import deploy
 
 from deploys.exporters.exporter import ACCOUNT, defaults_text
-from deploys.ops import files, packages, services, units
+from deploys.ops import data, files, packages, services, units
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PORT, PrometheusSettings
-from deploys.settings import purging, settings_of
+from deploys.settings import settings_of
 
 UNIT = "prometheus"
 DEFAULTS = f"/etc/default/{UNIT}"
@@ -40,8 +40,7 @@ def remove() -> None:
     files.absent(DROP_IN.rsplit("/", 1)[0])
     for path in (DEFAULTS, RULES, CONFIG):
         files.absent(path)
-    if purging():
-        files.absent(DATA)
+    data.kept_or_purged("prometheus", {DATA: "metrics"}, user=ACCOUNT)
 
 
 def probe(port: int, path: str) -> str:

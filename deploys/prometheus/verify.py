@@ -6,7 +6,14 @@ import json
 import time
 from typing import Any
 
-from deploys.ops.checks import runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_content,
+    expect_listening,
+    expect_original,
+    expect_started_with,
+    said,
+)
 from deploys.prometheus.config import CONFIG, RULES, config
 from deploys.prometheus.deploy import READS, UNIT
 from deploys.prometheus.rules import rules, rules_text
@@ -14,20 +21,22 @@ from deploys.prometheus.settings import PORT, PrometheusSettings
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    assert runs_as_started(host, f"{UNIT}.service", watch=READS)
-    assert host.service(UNIT).is_enabled
+    expect_started_with(host, f"{UNIT}.service", watch=READS)
+    expect_original(host, "/usr/bin/prometheus")
 
 
 def test_configuration_is_as_declared(host: Any, settings: PrometheusSettings) -> None:
-    assert host.file(CONFIG).content_string == config(settings)
-    assert host.file(RULES).content_string == rules_text(rules(settings), settings.evaluation_interval)
+    expect_content(host, CONFIG, config(settings))
+    expect_content(host, RULES, rules_text(rules(settings), settings.evaluation_interval))
     checked = host.run("promtool check config %s", CONFIG)
-    assert checked.rc == 0, checked.stderr
+    expect(checked.rc == 0, f"promtool refuses {CONFIG}: {said(checked)}")
 
 
 def test_every_target_is_up(host: Any, settings: PrometheusSettings) -> None:
     seen = targets(host)
-    assert seen.keys() == {(job.name, target.host) for job in settings.jobs for target in job.targets}
+    wanted = {(job.name, target.host) for job in settings.jobs for target in job.targets}
+    differing = ", ".join(f"{job} of {name}" for job, name in sorted(seen.keys() ^ wanted))
+    expect(not differing, f"Prometheus watches other targets than declared: {differing}")
     # What was asked before it had started is asked once more: that may be as long ago as the interval.
     asked = {place: target["lastScrape"] for place, target in seen.items()}
     deadline = time.monotonic() + 1.5 * settings.scrape_interval
@@ -36,23 +45,26 @@ def test_every_target_is_up(host: Any, settings: PrometheusSettings) -> None:
             break
         time.sleep(0.5)
         seen = targets(host)
-    assert not down(seen)
+    silent = "; ".join(f"{job} of {name}: {why}" for (job, name), why in sorted(down(seen).items()))
+    expect(not silent, f"Prometheus does not reach {silent}", "run `verify` for those hosts")
 
 
 def test_every_rule_is_evaluated(host: Any, settings: PrometheusSettings) -> None:
     groups = api(host, "/api/v1/rules?type=alert")["groups"]
     seen = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
-    assert seen.keys() == {rule.name for rule in rules(settings)}
-    assert [name for name, health in seen.items() if health == "err"] == []
+    differing = ", ".join(sorted(seen.keys() ^ {rule.name for rule in rules(settings)}))
+    expect(not differing, f"Prometheus has other alert rules than declared: {differing}")
+    faulty = ", ".join(sorted(name for name, health in seen.items() if health == "err"))
+    expect(not faulty, f"alert rules cannot be evaluated: {faulty}")
 
 
 def test_alertmanager_is_known(host: Any) -> None:
-    assert len(api(host, "/api/v1/alertmanagers")["activeAlertmanagers"]) == 1
+    known = len(api(host, "/api/v1/alertmanagers")["activeAlertmanagers"])
+    expect(known == 1, f"Prometheus knows {known} Alertmanagers, and should know one")
 
 
 def test_only_this_host_reaches_it(host: Any) -> None:
-    listening = host.check_output("ss -Hltn sport = :%s", str(PORT)).splitlines()
-    assert [line.split()[3] for line in listening] == [f"127.0.0.1:{PORT}"]
+    expect_listening(host, PORT, {"127.0.0.1"}, "Prometheus")
 
 
 def targets(host: Any) -> dict[tuple[str, str], Any]:
@@ -69,7 +81,7 @@ def down(seen: dict[tuple[str, str], Any]) -> dict[tuple[str, str], str]:
 def api(host: Any, path: str) -> Any:
     """`data` of an answer of Prometheus' API."""
     told = json.loads(host.check_output("python3 -c %s %s", ASK, f"http://127.0.0.1:{PORT}{path}"))
-    assert told["status"] == "success", told
+    expect(told["status"] == "success", f"Prometheus answers {path} with {told.get('error', told)}")
     return told["data"]
 
 

@@ -16,9 +16,9 @@ from deploys.nvidia.cuda import Cuda
 from deploys.nvidia.deploy import engine_cuda
 from deploys.nvidia.present import machine
 from deploys.nvidia.settings import LIBRARIES
-from deploys.ops import accounts, files, push, services, units
+from deploys.ops import accounts, data, files, push, services, units
 from deploys.ops.facts import PathFact
-from deploys.runtime import image, prune, users
+from deploys.runtime import good, image, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
@@ -89,8 +89,9 @@ def apply() -> None:
         files.absent(ENGINE_CONFIG)
     _bot(settings, running)
     if model:
-        # Last: until the bot answers on the new model, the old one may be needed again.
-        prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]})
+        # Last: until the bot answers on the new model, the old one may be needed; where a run can go back,
+        # until the other hosts of the batch have come up as well.
+        prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]}, aside=bool(host.data.get("goes_back")))
 
 
 @deploy("Remove runtime")
@@ -101,15 +102,15 @@ def remove() -> None:
     """
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
+    good.forgotten()
     image.absent()
     for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept over the stops of a container
         files.absent(path)
     for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, INTERNAL, f"{INTERNAL}.d", "/opt/clawd"):
         files.absent(path)
-    if purging():
-        files.absent(CONVERSATIONS)
-    elif host.get_fact(PathFact, path=CONVERSATIONS).kind == "directory":
+    if not purging() and host.get_fact(PathFact, path=CONVERSATIONS).kind == "directory":
         files.directory(CONVERSATIONS, mode="0700")
+    data.kept_or_purged("runtime", {CONVERSATIONS: "conversations"})
     for user in ("clawd-bot", "clawd-engine"):
         accounts.absent(user)
 

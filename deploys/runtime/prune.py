@@ -14,21 +14,27 @@ from pyinfra.api.operation import OperationMeta
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
+from deploys.runtime.good import ARCHIVE, ASIDE
 
 KEPT_RELEASES = 3
 RELEASE = re.compile(r"[0-9a-f]{16}")
 
 
-def only(folder: str, names: Collection[str], **arguments: Any) -> OperationMeta:
-    """Nothing in `folder` but these names; a missing folder has nothing in it."""
+def only(folder: str, names: Collection[str], *, aside: bool = False, **arguments: Any) -> OperationMeta:
+    """Nothing in `folder` but these names; a missing folder has nothing in it.
+
+    With `aside`, what goes is only renamed, by `ASIDE`, until the whole run has succeeded.
+    """
     arguments.setdefault("name", f"Clear {folder}")
-    return _only(folder, tuple(sorted(names)), **arguments)
+    return _only(folder, tuple(sorted(names)), aside, **arguments)
 
 
 def releases(folder: str, current: str, new: str, **arguments: Any) -> OperationMeta:
-    """The newest releases in `folder`, `KEPT_RELEASES` with `new`; what the link `current` points at stays.
+    """The newest releases in `folder`, `KEPT_RELEASES` with `new`.
 
-    To be called while `current` still points at the release before, so that there is one to go back to.
+    What the link `current` points at stays, and what it pointed at in the last state that passed its
+    readiness: after runs that were cut off these are two. To be called while `current` still points at the
+    release before, so that there is one to go back to.
     """
     arguments.setdefault("name", f"Clear {folder}")
     return _releases(folder, current, new, **arguments)
@@ -36,18 +42,23 @@ def releases(folder: str, current: str, new: str, **arguments: Any) -> Operation
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Names in a folder, the one changed last first, and the name that a link points at (or empty)."""
+    """Names in a folder, the one changed last first.
+
+    `linked` is the name that a link points at, `good` the one that it pointed at in the last state that
+    passed its readiness; either may be empty.
+    """
 
     names: tuple[str, ...] = ()
     linked: str = ""
+    good: str = ""
 
 
 class EntriesFact(Fact):
     """Names in a folder by age, hidden ones too."""
 
     def command(self, folder: str, link: str = "") -> str:
-        """A script that prints the link's target, then the names."""
-        return assignments(folder=folder, link=link) + _ENTRIES
+        """A script that prints the link's target, the one of the archive, then the names."""
+        return assignments(folder=folder, link=link, archive=ARCHIVE) + _ENTRIES
 
     @staticmethod
     def default() -> Entries:
@@ -56,18 +67,22 @@ class EntriesFact(Fact):
 
     def process(self, output: list[str]) -> Entries:
         """Turn the script's lines into `Entries`."""
-        return Entries(tuple(output[1:]), output[0].removeprefix("link="))
+        return Entries(tuple(output[2:]), output[0].removeprefix("link="), output[1].removeprefix("good="))
 
 
 _ENTRIES = r"""
 printf 'link=%s\n' "$([ -z "$link" ] || basename "$(readlink "$link")")"
+printf 'good=%s\n' "$([ -z "$link" ] || [ ! -f "$archive" ] || {
+    target=$(tar -tvf "$archive" "${link#/}" 2>/dev/null | sed -n 's/.* -> //p')
+    basename "$target"
+})"
 [ ! -d "$folder" ] || ls -1At "$folder"
 """
 
 
 def outdated(entries: Entries, new: str) -> tuple[str, ...]:
     """What goes when release `new` comes: releases too many, and what broken-off runs have left."""
-    kept = {name for name in (new, entries.linked) if name}
+    kept = {name for name in (new, entries.linked, entries.good) if name}
     others = [name for name in entries.names if name not in kept]
     complete = [name for name in others if RELEASE.fullmatch(name)]
     kept.update(complete[: max(0, KEPT_RELEASES - len(kept))])
@@ -75,9 +90,9 @@ def outdated(entries: Entries, new: str) -> tuple[str, ...]:
 
 
 @operation
-def _only(folder: str, names: tuple[str, ...]) -> Iterator[StringCommand]:
+def _only(folder: str, names: tuple[str, ...], aside: bool) -> Iterator[StringCommand]:
     entries: Entries = host.get_fact(EntriesFact, folder=folder)
-    yield from _without(folder, [name for name in entries.names if name not in names])
+    yield from _without(folder, [name for name in entries.names if name not in names], aside=aside)
 
 
 @operation
@@ -86,8 +101,10 @@ def _releases(folder: str, current: str, new: str) -> Iterator[StringCommand]:
     yield from _without(folder, outdated(entries, new))
 
 
-def _without(folder: str, names: Sequence[str]) -> Iterator[StringCommand]:
+def _without(folder: str, names: Sequence[str], *, aside: bool = False) -> Iterator[StringCommand]:
     for name in names:
         record(Change(f"{folder}/{name}", ("removed",)))
     for name in names:
-        yield script('rm -rf -- "$path"', path=f"{folder}/{name}")
+        renamed = aside and not name.endswith(ASIDE)
+        command = f'mv -f -- "$path" "$path{ASIDE}"' if renamed else 'rm -rf -- "$path"'
+        yield script(command, path=f"{folder}/{name}")

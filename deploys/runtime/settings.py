@@ -13,6 +13,7 @@ from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, over_tls, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
+from deploys.runtime.console import console_secret
 from deploys.tls.settings import AUTHORITY, canonical
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.sections.docker import Docker
@@ -104,7 +105,7 @@ class RuntimeSettings(ComponentSettings):
     models: dict[str, EndpointSettings]
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
-    console: bool = False
+    console: bool = Field(False, description="Also without a declared console: `verify` asks through it.")
     alerts: AlertsChannel | None = Field(None, description="Who is told what Alertmanager says.")
     project: str = Field("clawd", description="Names the authority of the shared database's certificate.")
     database: str | None = Field(
@@ -136,12 +137,12 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             if channels.feishu
             else None
         ),
-        console=channels.console is not None,
+        console=console_secret(inventory) is not None,
         alerts=alerts_channel(inventory),
         project=inventory.project,
         database=url_for(inventory, host),
         credentials={
-            **_channel_credentials(channels),
+            **_channel_credentials(channels, console_secret(inventory)),
             **_model_credentials(inventory),
             **alerts_credentials(inventory),
             **({"database-password": inventory.database.password} if inventory.database else {}),
@@ -293,7 +294,7 @@ def _registrar(inventory: Inventory) -> str | None:
     return next(fronts, next(iter(runtimes), None))
 
 
-def _channel_credentials(channels: Channels) -> dict[str, SecretStr]:
+def _channel_credentials(channels: Channels, console: SecretStr | None) -> dict[str, SecretStr]:
     found: dict[str, SecretStr | None] = {}
     if channels.telegram:
         found["telegram-token"] = channels.telegram.token
@@ -302,8 +303,7 @@ def _channel_credentials(channels: Channels) -> dict[str, SecretStr]:
         found["feishu-app-secret"] = channels.feishu.app_secret
         found["feishu-encrypt-key"] = channels.feishu.encrypt_key
         found["feishu-verification-token"] = channels.feishu.verification_token
-    if channels.console:
-        found["console-jwt-secret"] = channels.console.jwt_secret
+    found["console-jwt-secret"] = console
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -5,8 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from deploys.nvidia.gpus import machine_of
-from deploys.ops.checks import ends_soon, runs_as_started
+from deploys.ops.checks import (
+    expect,
+    expect_certificate,
+    expect_content,
+    expect_listening,
+    expect_original,
+    expect_owner,
+    expect_started_with,
+    expect_unit,
+    said,
+)
+from deploys.ops.push import SUMS
 from deploys.runtime.config import bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import (
     BOT_CONFIG,
@@ -18,6 +31,7 @@ from deploys.runtime.deploy import (
     engine_reads,
     probe,
 )
+from deploys.runtime.question import expect_answer
 from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -31,68 +45,81 @@ def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSetti
         reads["clawd-engine"] = engine_reads(model_of(host))
     for name, files in reads.items():
         pid(host, name)
-        assert runs_as_started(host, f"{name}.service", watch=files), (
-            f"one of these changed since {name} was started: {', '.join(files)}"
-        )
+        expect_started_with(host, f"{name}.service", watch=files)
 
 
 def test_services_start_at_boot(host: Any, settings: RuntimeSettings) -> None:
-    disabled = [name for name in names(settings) if not host.service(name).is_enabled]
-    assert not disabled, f"not enabled: {', '.join(disabled)}"
+    for name in names(settings):
+        expect_unit(host, f"{name}.service")
 
 
 def test_settings_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
-    assert host.file(BOT_CONFIG).content_string == bot_config(settings), f"{BOT_CONFIG} is not as declared"
+    expect_content(host, BOT_CONFIG, bot_config(settings))
 
 
 def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
     file = host.file(ENGINE_CONFIG)
     if settings.engine is None:
-        assert not file.exists
+        expect(not file.exists, f"{ENGINE_CONFIG} is there, and no engine is declared")
         return
     model = model_of(host)
     declared = engine_config(settings.engine, model, has_gpu=has_gpu(host, settings.engine))
-    assert file.content_string == declared, f"{ENGINE_CONFIG} is not as declared"
-    assert host.file(model).is_file, f"{model} is not there"
+    expect_content(host, ENGINE_CONFIG, declared)
+    expect(host.file(model).is_file, f"{model} is missing", "run `up`, which brings the model")
 
 
 def test_the_bot_runs_the_current_release(host: Any, settings: RuntimeSettings) -> None:
     if settings.container:
         current = host.check_output("sed -n 's/^IMAGE=//p' %s/image.env", CURRENT)
         running = host.check_output("docker inspect --format '{{.Image}}' clawd-bot")
-        assert running == current, f"{CURRENT} is image {current}, the bot runs {running}"
+        expect(running == current, f"{CURRENT} is image {current}, the bot runs {running}")
         return
     current = host.check_output("readlink -f %s", CURRENT)
     loaded = host.check_output(
         "grep -oE '/opt/clawd/releases/[0-9a-f]+' /proc/%s/maps | sort -u", pid(host, "clawd-bot")
     )
-    assert loaded == current, f"{CURRENT} is {current}, the bot has loaded {loaded}"
+    expect(loaded == current, f"{CURRENT} is {current}, the bot has loaded {loaded or 'none'}")
+
+
+def test_the_release_is_as_it_was_installed(host: Any, settings: RuntimeSettings) -> None:
+    """By the digests that were taken when it was unpacked."""
+    expect_original(host, "/usr/bin/python3")
+    if settings.container:
+        return  # an image is named by the digest of its content
+    checked = host.run("cd %s && sha256sum --quiet --check %s", CURRENT, SUMS)
+    changed = [line.partition(":")[0] for line in checked.stdout.splitlines() if ": FAILED" in line]
+    named = ", ".join(changed[:5]) or said(checked)
+    hint = "find out who changed it; remove its folder on the host and run `up`, which brings it again"
+    expect(checked.rc == 0, f"files of the release {CURRENT} were changed: {named}", hint)
 
 
 def test_containers_are_those_declared(host: Any, settings: RuntimeSettings) -> None:
     running = set(host.run("docker ps --format '{{.Names}}'").stdout.split()) & {"clawd-engine", "clawd-bot"}
-    assert running == (set(names(settings)) if settings.container else set())
+    wanted = set(names(settings)) if settings.container else set()
+    found = ", ".join(sorted(running)) or "none"
+    expect(running == wanted, f"our containers that run: {found}; declared: {', '.join(wanted) or 'none'}")
 
 
 def test_containers_are_confined(host: Any, settings: RuntimeSettings) -> None:
     for name in names(settings) if settings.container else ():
         shown = host.check_output("docker inspect --format '{{json .HostConfig}}' %s", name)
         confinement = json.loads(shown)
-        assert confinement["ReadonlyRootfs"], f"{name} may write to its image"
-        assert not confinement["Privileged"], f"{name} is privileged"
-        assert not confinement["PortBindings"], f"{name} publishes ports past the firewall"
+        expect(confinement["ReadonlyRootfs"], f"the container {name} may write to its image")
+        expect(not confinement["Privileged"], f"the container {name} is privileged")
+        expect(not confinement["PortBindings"], f"the container {name} publishes ports past the firewall")
         status = dict(
             line.split(":\t", 1)
             for line in host.check_output("cat /proc/%s/status", pid(host, name)).splitlines()
             if ":\t" in line
         )
-        assert (int(status["CapBnd"], 16), status["NoNewPrivs"], status["Seccomp"]) == (0, "1", "2"), name
+        found = (int(status["CapBnd"], 16), status["NoNewPrivs"], status["Seccomp"])
+        expect(found == (0, "1", "2"), f"the container {name} has capabilities, or lacks seccomp")
 
 
 def test_processes_run_as_their_users(host: Any, settings: RuntimeSettings) -> None:
     for name in names(settings):
         owner = host.check_output("ps -o user:32=,group:32= -p %s", pid(host, name)).split()
-        assert owner == [name, "clawd"]
+        expect(owner == [name, "clawd"], f"{name} runs as {':'.join(owner)}, and should as {name}:clawd")
 
 
 def test_memory_limits_are_in_force(host: Any, settings: RuntimeSettings) -> None:
@@ -101,29 +128,33 @@ def test_memory_limits_are_in_force(host: Any, settings: RuntimeSettings) -> Non
         limits["clawd-engine"] = settings.engine.memory_max
     for name, limit in limits.items():
         pid(host, name)
-        assert memory_limit(host, name) == in_bytes(limit), name
+        found = memory_limit(host, name)
+        same = found == in_bytes(limit)
+        expect(same, f"the memory limit of {name} is {found >> 20} MiB, and should be {limit}")
 
 
 def test_units_are_sandboxed(host: Any, settings: RuntimeSettings) -> None:
     for name in names(settings):
         judged = host.run(f"systemd-analyze security --no-pager --threshold={MOST_EXPOSURE} {name}.service")
-        assert judged.rc == 0, judged.stdout.splitlines()[-1:]
+        expect(judged.rc == 0, f"{name}.service is exposed: {said(judged)}")
 
 
 def test_the_engine_has_no_network(host: Any, settings: RuntimeSettings) -> None:
     if settings.engine:
         own = host.check_output("readlink /proc/%s/ns/net", pid(host, "clawd-engine"))
-        assert own != host.check_output("readlink /proc/1/ns/net")
+        expect(own != host.check_output("readlink /proc/1/ns/net"), "the engine has a network of the host's")
 
 
 def test_the_engine_serves_its_model_to_the_group_only(host: Any, settings: RuntimeSettings) -> None:
     if settings.engine is None:
         return
-    socket = host.file(ENGINE_SOCKET)
-    assert (socket.user, socket.group, socket.mode) == ("clawd-engine", "clawd", 0o660)
-    assert host.run("runuser -u nobody -- test -e %s", ENGINE_SOCKET).rc != 0
+    expect_owner(host, ENGINE_SOCKET, "clawd-engine", 0o660, group="clawd")
+    hidden = host.run("runuser -u nobody -- test -e %s", ENGINE_SOCKET).rc != 0
+    expect(hidden, f"others than the group clawd reach {ENGINE_SOCKET}")
     answer = json.loads(host.check_output("python3 -c %s /v1/models", ASK_ENGINE))
-    assert [model["id"] for model in answer["data"]] == [settings.engine.model_name]
+    served = [model["id"] for model in answer["data"]]
+    wanted = settings.engine.model_name
+    expect(served == [wanted], f"the engine serves {', '.join(served)}, and should serve {wanted}")
 
 
 def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings) -> None:
@@ -133,16 +164,25 @@ def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings)
     told = metrics(host) if engine else {}
     computed, whole = told.get("clawd_engine_gpu_layers", 0), told.get("clawd_engine_model_layers", 0)
     if not layers:
-        assert not computed, f"the GPU computes {computed:.0f} layers, and none are declared"
+        expect(not computed, f"the GPU computes {computed:.0f} layers, and none are declared")
         return
     wanted = whole if layers == "all" else min(layers, whole)
-    assert computed, "the engine computes nothing on the GPU"
-    assert computed == wanted, f"the GPU computes {computed:.0f} of {whole:.0f} layers, declared: {layers}"
+    expect(computed, "the engine computes nothing on the GPU", "read `journalctl -u clawd-engine` there")
+    same = computed == wanted
+    expect(same, f"the GPU computes {computed:.0f} of {whole:.0f} layers, declared: {layers}")
 
 
 def test_the_bot_answers(host: Any, settings: RuntimeSettings) -> None:
     asked = host.run(probe(settings.port, "/readyz"))
-    assert asked.rc == 0, asked.stderr.strip().splitlines()[-1:]
+    log = "read `journalctl -u clawd-bot -u clawd-engine` on the host"
+    expect(asked.rc == 0, f"the bot is not ready at port {settings.port}: {said(asked)}", log)
+
+
+def test_the_bot_answers_a_question(host: Any, settings: RuntimeSettings) -> None:
+    secret = settings.credentials.get("console-jwt-secret")
+    if not settings.console or secret is None:
+        pytest.skip("not tried: there is no channel that a question could be signed for")
+    expect_answer(host, f"the bot at port {settings.port}", settings.port, secret)
 
 
 def test_the_bot_listens_only_where_declared(host: Any, settings: RuntimeSettings) -> None:
@@ -150,10 +190,8 @@ def test_the_bot_listens_only_where_declared(host: Any, settings: RuntimeSetting
     if settings.internal:
         declared[settings.internal.port] = settings.internal.host
     for port, address in declared.items():
-        listening = host.check_output("ss -Hltn sport = :%s", str(port)).splitlines()
         # ss shows a socket of both families as `*`.
-        shown = "*" if address == "::" else address
-        assert [line.split()[3] for line in listening] == [f"{shown}:{port}"]
+        expect_listening(host, port, {"*" if address == "::" else address}, "the bot")
 
 
 def test_the_bot_refuses_clients_without_a_certificate_of_the_project(
@@ -165,32 +203,33 @@ def test_the_bot_refuses_clients_without_a_certificate_of_the_project(
     for certificate, expected in ((INTERNAL, "200"), ("", "refused")):
         answer = host.check_output("python3 -c %s %s %s %s", ASK_INTERNAL, str(port), INTERNAL, certificate)
         client = "a certificate of the project" if certificate else "no certificate"
-        assert answer == expected, f"port {port} answers a client with {client}: {answer}"
+        expect(answer == expected, f"port {port} answers a client with {client}: {answer}")
 
 
 def test_certificate_does_not_end_soon(host: Any, settings: RuntimeSettings) -> None:
     if settings.internal:
-        assert not (problem := ends_soon(host, INTERNAL)), problem
+        expect_certificate(host, INTERNAL)
 
 
 def test_secrets_are_private(host: Any, settings: RuntimeSettings) -> None:
     listed = host.check_output("cd %s && stat -c '%%n %%U %%a' .[!.]* * 2>/dev/null || true", SECRETS)
-    assert listed.splitlines() == [f"{name} root 600" for name in sorted(settings.credentials)]
-    assert host.file(SECRETS).mode == 0o700
+    wanted = {f"{name} root 600" for name in settings.credentials}
+    differing = ", ".join(sorted({line.split()[0] for line in wanted ^ set(listed.splitlines())}))
+    expect(not differing, f"missing, not declared or not private in {SECRETS}: {differing}")
+    expect_owner(host, SECRETS, "root", 0o700)
 
 
 def test_no_secret_is_shown(host: Any, settings: RuntimeSettings) -> None:
     units = " ".join(names(settings))
     shown = host.check_output(SECRETS_SHOWN, SECRETS, units)
-    assert not shown, f"can be seen in settings, units, arguments or environment: {shown}"
+    expect(not shown, f"can be seen in settings, units, arguments or environment: {shown}")
 
 
 def test_the_database_is_private(host: Any, settings: RuntimeSettings) -> None:
     if settings.database is not None:
         return
-    folder, database = host.file("/var/lib/clawd-bot"), host.file("/var/lib/clawd-bot/bot.db")
-    assert (folder.user, folder.mode) == ("clawd-bot", 0o700)
-    assert (database.user, database.mode) == ("clawd-bot", 0o600)
+    expect_owner(host, "/var/lib/clawd-bot", "clawd-bot", 0o700)
+    expect_owner(host, "/var/lib/clawd-bot/bot.db", "clawd-bot", 0o600)
 
 
 def names(settings: RuntimeSettings) -> list[str]:
@@ -201,7 +240,7 @@ def names(settings: RuntimeSettings) -> list[str]:
 def pid(host: Any, name: str) -> str:
     """The main process of a service, which must be running; in a container, the first one there."""
     number: str = host.check_output("systemctl show --property MainPID --value %s", name)
-    assert number != "0", f"{name} does not run"
+    expect(number != "0", f"{name} does not run", f"run `up`, or read `journalctl -u {name}` on the host")
     inside = host.run("docker inspect --format '{{.State.Pid}}' %s", name)
     return str(inside.stdout.strip()) if inside.rc == 0 else number
 

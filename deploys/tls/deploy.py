@@ -115,7 +115,7 @@ def internal(
     `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
     renewed when a third of that is left: give the files to the service's `watch`. Only `up` does, so its end
     is told to metrics (deploys/exporters/certificates.py, where a new `folder` has to be named) and looked at
-    by `verify` (`deploys.ops.checks.ends_soon`).
+    by `verify` (`deploys.ops.checks.expect_certificate`).
     """
     wanted = TlsSettings(project=project, names=names, lifetime_days=365, client=True)
     return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
@@ -210,6 +210,10 @@ _INSTALL = r"""
 set -eu
 umask 077
 fresh="$serials/$serial"
+# One that is installed again keeps its pair until the link changes. What else is there, a run left that was
+# cut off.
+[ "$(readlink -f "$current")" != "$(readlink -f "$fresh")" ] || fresh="$fresh-again"
+rm -rf "$fresh" "$current.new"
 trap 'rm -rf "$fresh"' EXIT
 mkdir "$fresh"
 receive "$fresh/fullchain.pem"
@@ -220,8 +224,8 @@ chown "$owner" "$fresh"/*
 chmod 0755 "$serials" "$fresh"
 find "$fresh" -name '*.pem' ! -name privkey.pem -exec chmod 0644 {} +
 [ -L "$current" ] || rm -rf "$current"
-ln -s "${serials##*/}/$serial" "$current.new"
+ln -s "${serials##*/}/${fresh##*/}" "$current.new"
 mv -fT "$current.new" "$current"
 trap - EXIT
-find "$serials" -mindepth 1 -maxdepth 1 ! -name "$serial" -exec rm -rf {} +
+find "$serials" -mindepth 1 -maxdepth 1 ! -name "${fresh##*/}" -exec rm -rf {} +
 """

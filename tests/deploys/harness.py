@@ -26,6 +26,8 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
 from deploys.ops.changes import Change, collected
+from deploys.ops.data import Data, DataFact
+from deploys.ops.facts import PathFact
 
 OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 """The user of the tests, who may give files only to itself."""
@@ -105,8 +107,19 @@ class Machine:
         host.connector.client = self._ssh
         facts = self._facts
         if facts is not None:
-            host.get_fact = lambda cls, **_: facts[cls]
+            answers = facts
+            host.get_fact = lambda cls, **asked: (
+                answers[cls] if cls in answers else _data(answers, cls, asked)
+            )
         return host, state
+
+
+def _data(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> tuple[Data, ...]:
+    """The data of a component that is removed: all that it speaks of, where paths are there."""
+    if cls is not DataFact:
+        raise KeyError(cls)
+    there = answers[PathFact].kind != "absent"
+    return tuple(Data(path, what, 1) for path, what, *_ in asked["given"]) if there else ()
 
 
 class Line:

@@ -161,7 +161,7 @@ def test_operator_comes_and_goes(host: Host) -> None:
     by_password = [*login, "-o", "PubkeyAuthentication=no", "true"]
     denied = subprocess.run(by_password, capture_output=True, text=True)
     assert "Permission denied (publickey)" in denied.stderr
-    assert host.apply(base={}) == {"Write /etc/sudoers.d/clawd", "Retire anna"}
+    assert host.apply(base={}) == {"Write /etc/sudoers.d/clawd", "Retire login anna"}
     assert subprocess.run([*login, "true"], capture_output=True).returncode == 255
     assert host.apply(base={}) == NOTHING
 

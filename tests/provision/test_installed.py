@@ -80,3 +80,33 @@ def test_a_host_with_nothing_left_is_forgotten_only_when_purged(here: Any, tmp_p
         kept = installed.settle(here, "bot1", removals({"base"}, ()), purge=purge)
         assert kept is not purge
         assert (tmp_path / "clawd").exists() is not purge
+
+
+def test_purge_finds_components_of_which_only_data_are_left(here: Any, tmp_path: Path) -> None:
+    assert installed.with_data_left(here, "bot1") == frozenset()
+    (tmp_path / "clawd/state/left").mkdir(parents=True)
+    (tmp_path / "clawd/state/left/database").write_text("/var/lib/postgresql/15/clawd\tthe database clawd\n")
+    assert installed.with_data_left(here, "bot1") == {"database"}
+
+
+def test_conversations_that_an_older_version_left_are_found(here: Any, tmp_path: Path) -> None:
+    (tmp_path / "clawd-bot").mkdir()
+    assert installed.with_data_left(here, "bot1") == {"runtime"}
+
+
+def test_data_that_are_used_again_are_no_longer_left(here: Any, tmp_path: Path) -> None:
+    left = tmp_path / "clawd/state/left"
+    left.mkdir(parents=True)
+    (left / "nginx").touch()
+    (left / "database").touch()
+    installed.settle(here, "bot1", assigned("nginx"), purge=False)
+    assert installed.with_data_left(here, "bot1") == {"database"}
+
+
+def test_a_host_is_not_forgotten_while_data_are_left(here: Any, tmp_path: Path) -> None:
+    installed.add(here, "bot1", HostPlan("bot1", (operation("base"),)))
+    left = tmp_path / "clawd/state/left"
+    left.mkdir()
+    (left / "database").touch()
+    assert installed.settle(here, "bot1", removals({"base"}, ()), purge=True)
+    assert left.exists()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from deploys.runtime.good import KEEP, PUT_BACK
 from provision.plan import HostPlan, HostResult, OperationFailure, PlannedOperation, Status
-from provision.rollback import FORGET, KEEP, PUT_BACK, Rollback
+from provision.rollback import Rollback
 
 CHANGING = (PlannedOperation("runtime", "Service clawd-bot", changes=True),)
 
@@ -18,7 +19,7 @@ class Hosts:
 
     def __init__(self, *, unable: tuple[str, ...] = (), untouched: tuple[str, ...] = ()) -> None:
         self.put_back: list[str] = []
-        self.forgot: list[str] = []
+        self.kept: list[str] = []
         self._unable = unable
         self._untouched = untouched
 
@@ -28,8 +29,8 @@ class Hosts:
         if script == PUT_BACK:
             self.put_back.append(host)
             said = "untouched" if host in self._untouched else ""
-        if script == FORGET:
-            self.forgot.append(host)
+        if script == KEEP:
+            self.kept.append(host)
         succeeded = not (script == PUT_BACK and host in self._unable)
         return SimpleNamespace(succeeded=succeeded, stdout=said, stderr="no room")
 
@@ -64,7 +65,7 @@ def test_what_came_up_is_kept_when_something_else_fails() -> None:
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1", "nginx"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.FAILED, Status.DONE]
     assert hosts.put_back == []
-    assert hosts.forgot == ["bot2"]
+    assert sorted(hosts.kept) == ["bot1", "bot1", "bot2", "bot2"], "each asked again at the end"
 
 
 def test_a_host_that_never_served_has_nothing_to_go_back_to() -> None:
@@ -80,10 +81,9 @@ def test_an_interrupted_host_is_left_for_the_next_run() -> None:
 
 
 @pytest.mark.parametrize("unable", ["bot1", "bot2"])
-def test_what_could_not_be_put_back_is_told_and_its_archive_kept(unable: str) -> None:
+def test_what_could_not_be_put_back_is_reported(unable: str) -> None:
     hosts = Hosts(unable=(unable,))
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     (result,) = (result for result in settled if result.host == unable)
     assert result.status is Status.FAILED
     assert "could not be put back: no room" in result.message
-    assert unable not in hosts.forgot

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +13,12 @@ from typing import Any
 
 import paramiko
 import pytest
+from rich.console import Console
 
 from deploys.component import Component, ComponentSettings
 from inventory.model import Inventory
 from provision import verify as checks
+from provision.report import show_verification
 from provision.session import Assignment
 from tests.provision.ssh_servers import Server, serving
 
@@ -105,7 +109,7 @@ def test_a_host_that_does_not_answer_fails_once(deploys: Path, tmp_path: Path) -
     assert (check.host, check.component, check.name) == ("one", "connection", "reachable")
     assert check.outcome == "failed"
     assert f"one (root@127.0.0.1:{port}): cannot be reached" in check.message
-    assert "firewall" in check.message
+    assert "firewall" in check.hint
 
 
 def test_hosts_are_checked_at_the_same_time_in_the_order_of_the_inventory(
@@ -145,8 +149,73 @@ def test_a_host_that_nobody_knows_is_told_as_such(server: Server, deploys: Path,
     write_checks(deploys, "greet", GREET.format("one", 1))
     (check,) = verify(tmp_path, server.port, None, "greet").checks
     assert "its host key is not known" in check.message
-    assert "ssh-keyscan" in check.message
+    assert "ssh-keyscan" in check.hint
     other = paramiko.ECDSAKey.generate()
     (check,) = verify(tmp_path, server.port, f"{other.get_name()} {other.get_base64()}", "greet").checks
     assert "another host key" in check.message
     assert server.logins == []
+
+
+SAYS = """
+from deploys.ops.checks import expect
+
+
+def test_says_what_is_wrong(host):
+    expect(host.run("echo one").stdout == "two\\n", "nginx.service is masked", "run `up`")
+
+
+def test_command_fails(host):
+    host.check_output("ls %s", "/no/such/folder")
+
+
+def test_is_an_error():
+    {}["missing"]
+
+
+def test_without_a_word():
+    value = 1
+    assert value == 2
+"""
+
+
+def test_failed_check_says_what_is_wrong_and_what_to_do_and_nothing_of_pytest(
+    server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checks(deploys, "greet", SAYS)
+    # Optimized, Python would leave assertions out.
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    done = verify(tmp_path, server.port, server.public_key, "greet")
+    found = {check.name: check for check in done.failed}
+    assert set(found) == {"says what is wrong", "command fails", "is an error", "without a word"}
+    said = found["says what is wrong"]
+    assert (said.host, said.component, said.message, said.hint) == (
+        "one",
+        "greet",
+        "nginx.service is masked",
+        "run `up`",
+    )
+    failing = found["command fails"]
+    assert failing.message.startswith("`ls %s` failed on the host: ls: cannot access '/no/such/folder'")
+    assert found["is an error"].outcome == "error"
+    assert found["is an error"].message == "the check could not be completed: 'missing'"
+    for check in done.failed:
+        assert check.hint
+        for internal in ("assert ", "where ", "CommandResult", "site-packages", "Error"):
+            assert internal not in check.message.replace("AssertionError", "")
+    screen = io.StringIO()
+    show_verification(Console(file=screen, width=200), done)
+    assert (
+        "one: greet: says what is wrong\n    nginx.service is masked\n    hint: run `up`\n"
+        in screen.getvalue()
+    )
+    told = {check["name"]: check for check in done.to_json()["checks"]}
+    assert told["says what is wrong"]["message"] == "nginx.service is masked"
+    assert told["says what is wrong"]["hint"] == "run `up`"
+
+
+def test_every_check_says_in_words_what_is_wrong() -> None:
+    modules = sorted((ROOT / "deploys").glob("*/verify.py"))
+    assert len(modules) >= 19
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text())):
+            assert not isinstance(node, ast.Assert), f"{module}:{node.lineno}: use `expect`, with words"

@@ -80,3 +80,11 @@ def test_a_connection_that_breaks_is_told(order: str) -> None:
     with pytest.raises(VerifyError, match="bot1"):
         shell.run("true")
     shell.close()
+
+
+def test_what_a_command_reads_is_in_no_argument(shell: ShellBackend) -> None:
+    secret = "it's a $(secret)\nof two `lines`"
+    done = shell.run("cat; ps -o args= -p $$ --ppid $$; ps -eo args= | grep -c 'a [$](secret)'", stdin=secret)
+    assert done.stdout.startswith(f"{secret}\n")
+    assert done.stdout.endswith("0\n")
+    assert shell.run("cat").stdout == ""

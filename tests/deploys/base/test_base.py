@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from deploys.base import deploy as base_deploy
-from deploys.base.deploy import apply
+from deploys.base.deploy import DroppedFact, apply
 from deploys.base.settings import ALWAYS, BaseSettings, settings_for
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import (
@@ -20,6 +20,7 @@ from deploys.ops.facts import (
     UnitFact,
     UnitState,
 )
+from deploys.ops.packages import WantedFact
 from deploys.ops.upgrades import Pending, PendingFact
 from inventory.errors import HostError
 from inventory.model import Operator
@@ -39,6 +40,9 @@ def bare_host(
     login: str = "root",
     key: str = KEY,
     former: tuple[str, ...] = ("boris",),
+    wanted: tuple[str, ...] = (),
+    dropped: tuple[str, ...] = (),
+    user: UserState | None = None,
 ) -> Run:
     """Base prepared on a host with nothing but `former` operators, over an SSH connection."""
     transport = SimpleNamespace(
@@ -48,9 +52,11 @@ def bare_host(
         ConnectionFact: Connection("192.0.2.7", port),
         GroupFact: frozenset(former),
         PackagesFact: frozenset(),
+        WantedFact: frozenset(wanted),
+        DroppedFact: frozenset(dropped),
         PathFact: PathState(),
         UnitFact: UnitState(),
-        UserFact: None,
+        UserFact: user,
         PendingFact: Pending(("openssl=3.0.17-1",)),
     }
     machine = Machine(
@@ -104,7 +110,31 @@ def test_not_over_ssh_the_usual_port_is_sshds() -> None:
 
 def test_operator_no_longer_declared_is_retired() -> None:
     names = bare_host({"operators": []}, login="carla", former=("boris", "root")).names
-    assert [name for name in names if "Retire" in name] == ["Base | Retire boris"]
+    assert [name for name in names if "Retire" in name] == ["Base | Retire login boris"]
+    there = UserState("/home/boris", "boris", frozenset({"clawd-operators"}))
+    (said,) = [
+        change.diff
+        for change in bare_host({"operators": []}, login="carla", user=there).changes
+        if change.path == "user boris"
+    ]
+    assert said == (
+        "it may not log in any more, its keys and its sudo are removed",
+        "its account, home folder and files stay",
+    )
+
+
+def test_package_no_longer_declared_is_shown_once_and_stays() -> None:
+    declared: dict[str, object] = {"packages": ["sudo", "less"]}
+
+    def said(*dropped: str) -> list[tuple[str, ...]]:
+        run = bare_host(declared, wanted=("sudo", "less", "tree"), dropped=dropped)
+        return [change.diff for change in run.changes if "declared" in str(change.diff)]
+
+    assert said() == [
+        ("tree: no longer declared; it stays installed until base is removed (`apt-get purge tree` there)",)
+    ]
+    assert said("tree") == []
+    assert said("tree", "less") == [("less: declared again",)]
 
 
 def test_login_in_use_is_not_retired_but_refused() -> None:

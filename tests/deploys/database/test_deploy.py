@@ -17,7 +17,7 @@ from deploys.database.backups import DumpsFact, FolderFact
 from deploys.database.deploy import apply, remove
 from deploys.database.releases import VERSIONS, ReleaseFact, version_of
 from deploys.database.scram import verifier
-from deploys.database.server import ClustersFact, ServerFact, ServerState, action_for
+from deploys.database.server import ClustersFact, OwnDataFact, ServerFact, ServerState, action_for
 from deploys.database.settings import DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops.accounts import GroupFact, UserFact
@@ -34,6 +34,7 @@ LIMIT = SETTINGS.max_connections - RESERVED_CONNECTIONS
 BARE: dict[Any, Any] = {
     ReleaseFact: ("debian", "12"),
     ClustersFact: (),
+    OwnDataFact: (),
     AddressesFact: {},
     PathFact: PathState(),
     PackagesFact: frozenset(),

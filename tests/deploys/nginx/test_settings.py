@@ -71,7 +71,9 @@ def test_limits_and_lists_of_single_paths() -> None:
         requests_per_second=7, burst=14, allow=("149.154.160.0/20", "91.108.4.0/22", "10.9.0.0/16")
     )
     assert settings.feishu == PathSettings(requests_per_second=7, burst=0)
-    assert settings.console == PathSettings(requests_per_second=3, burst=6, allow=("fd00::/8",))
+    assert settings.console == PathSettings(
+        requests_per_second=3, burst=6, allow=("127.0.0.0/8", "::1/128", "fd00::/8")
+    )
     assert settings.health == PathSettings(requests_per_second=7, burst=14)
 
 

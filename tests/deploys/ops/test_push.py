@@ -277,7 +277,7 @@ def test_folder_goes_live_only_when_it_is_on_disk(tmp_path: Path, monkeypatch: p
     run = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=after))
     assert not run.succeeded
     assert "no disk" in run.output
-    assert (tmp_path / "synced").read_text().split() == [".sha256", "a", "b"]
+    assert (tmp_path / "synced").read_text().split() == [".files.sha256", ".sha256", "a", "b"]
     assert (dest / "a").read_text() == "1"
 
 

@@ -143,8 +143,11 @@ def test_removal_leaves_the_conversations(purge: bool) -> None:
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
         change.path for change in run.changes
     }
-    (kept,) = [change.diff for change in run.changes if change.path == "/var/lib/clawd-bot"]
-    assert kept == (("removed",) if purge else ("mode 0755 → 0700",))
+    kept = [change.diff for change in run.changes if change.path == "/var/lib/clawd-bot"]
+    if purge:
+        assert kept == [("deleted for good: conversations, 1 KiB",)]
+    else:
+        assert kept == [("mode 0755 → 0700",), ("stays: conversations, 1 KiB; `--purge` deletes it",)]
     assert {"user clawd-bot", "user clawd-engine"} <= {change.path for change in run.changes}
 
 

@@ -9,6 +9,15 @@ from tests.deploys.harness import Machine
 A, B, C, D, E = (letter * 16 for letter in "abcde")
 
 
+def test_what_goes_is_set_aside_while_the_run_can_go_back(tmp_path: Path) -> None:
+    for name in ("keep", "model.gguf", "older.gguf.old"):
+        (tmp_path / name).touch()
+    run = Machine().run(lambda: prune.only(str(tmp_path), {"keep"}, aside=True))
+    assert run.changed
+    assert {path.name for path in tmp_path.iterdir()} == {"keep", "model.gguf.old"}
+    assert Machine().run(lambda: prune.only(str(tmp_path), {"keep"}, aside=True)).predicted
+
+
 def test_the_newest_three_stay() -> None:
     assert outdated(Entries((E, D, C, B, A), linked=E), new=E) == (B, A)
 

@@ -41,7 +41,7 @@ def test_polling_telegram_needs_no_secret_token_and_uploads_no_certificate() -> 
     found = settings(inventory(channels=polling))
     assert found.telegram is not None
     assert found.telegram.upload_certificate is None
-    assert set(found.credentials) == {"telegram-token"}
+    assert set(found.credentials) == {"telegram-token", "console-jwt-secret"}
 
 
 BOTH, ALONE, FRONT = ["runtime", "nginx"], ["runtime"], ["nginx"]

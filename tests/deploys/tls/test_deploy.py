@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pydantic import SecretStr
 
 from deploys.tls import deploy
-from deploys.tls.settings import TlsSettings
+from deploys.tls.settings import ProvidedSettings, TlsSettings
 from tests.deploys.harness import OWN, Machine, Run
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -76,6 +77,27 @@ def test_both_files_switch_with_one_link(host: Host) -> None:
     host.issue(WANTED.model_copy(update={"names": ("other.example.com",)}))
     assert host.current.is_symlink()
     assert host.current.readlink() != before
+
+
+def test_installation_that_was_cut_off_is_completed_by_the_next(host: Host, tmp_path: Path) -> None:
+    """Its folder and its link may lie there. A provided certificate has the same serial again."""
+    other = Host(tmp_path / "elsewhere")
+    other.current.parent.mkdir()
+    other.issue()
+    pair = {name: SecretStr((other.current / f"{name}.pem").read_text()) for name in ("fullchain", "privkey")}
+    provided = ProvidedSettings(certificate=pair["fullchain"], key=pair["privkey"])
+    wanted = WANTED.model_copy(update={"mode": "provided", "provided": provided})
+    unfinished = host.serials / f"{other.serial:x}"
+    unfinished.mkdir(parents=True)
+    (unfinished / "fullchain.pem").write_text("half")
+    Path(f"{host.current}.new").symlink_to(unfinished)
+    assert host.issue(wanted).succeeded
+    assert host.serial == other.serial
+    (host.current / "privkey.pem").chmod(0o644)
+    assert host.issue(wanted).changed
+    assert stat.S_IMODE((host.current / "privkey.pem").stat().st_mode) == 0o600
+    assert len(list(host.serials.iterdir())) == 1
+    assert not host.issue(wanted).predicted
 
 
 def test_key_is_in_no_log_command_or_change(host: Host, caplog: pytest.LogCaptureFixture) -> None:

@@ -189,6 +189,9 @@ class ConsoleChannel(Channel):
             if stream.text.startswith(sent) and stream.text != sent:
                 yield _event("delta", {"text": stream.text[len(sent) :]})
                 sent = stream.text
+        # What came at once with its end has been streamed, too: a client tells a model's answer by that.
+        if stream.text.startswith(sent) and stream.text != sent:
+            yield _event("delta", {"text": stream.text[len(sent) :]})
         yield _event(*stream.ending)
 
     async def _look_elsewhere(self, inbound: Inbound, stream: Stream) -> None:

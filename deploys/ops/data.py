@@ -1,0 +1,208 @@
+"""What was made on a host and is nowhere else: kept when its component is removed, and deleted by a purge.
+
+A removal that keeps data notes where it lies, so that a later purge finds it although nothing else is left of
+the component: a line `PATH<TAB>WHAT<TAB>UNIT<TAB>USER` each, in a file of the component. Paths are folders or
+the block device of a data disk that is no longer mounted. Where the unit is there again, which the component
+took along, somebody else has installed it: its data are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+from deploys.settings import purging
+
+Given = tuple[tuple[str, str, str, str], ...]
+"""Lines of a note: path, what it is, unit, user."""
+
+LEFT = "/var/lib/clawd/state/left"
+"""A file a component whose removal kept data."""
+OWN_FOLDERS: Mapping[str, tuple[str, str]] = {
+    "runtime": ("/var/lib/clawd-bot", "conversations"),
+    "prometheus": ("/var/lib/clawd-prometheus", "metrics"),
+    "alertmanager": ("/var/lib/clawd-alertmanager", "silences and notifications of Alertmanager"),
+}
+"""Of components, a folder that no other program has, and what is in it: found also without a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Data on a host: where, what it is for people, its size in KiB where that could be measured.
+
+    `noted`: by a removal. `used`: by a unit of somebody else. `user`: a login that it belonged to.
+    """
+
+    path: str
+    what: str
+    size: int | None = None
+    noted: bool = False
+    used: bool = False
+    user: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Content and size, for a plan."""
+        return f"{self.what}, {_readable(self.size)}"
+
+
+def kept_or_purged(
+    component: str, data: Mapping[str, str], *, unit: str = "", user: str = "", **arguments: Any
+) -> OperationMeta:
+    """The `data` of a component that is removed, what it is by path: noted where it lies, or purged.
+
+    `unit` is that of the component's program, `user` a login that a later purge is to remove as well.
+    """
+    given = tuple((path, what, unit, user) for path, what in data.items())
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    what = ", ".join(dict.fromkeys(item.what for item in found)) or component
+    arguments.setdefault("name", f"{'Delete' if purging() else 'Keep'} data: {what}")
+    return (_purged if purging() else _kept)(component, given, False, **arguments)
+
+
+@deploy("Data that earlier removals have kept")
+def purge_left(component: str) -> None:
+    """Nothing of the data that earlier removals of `component` have kept, unless somebody else uses it."""
+    own = OWN_FOLDERS.get(component)
+    given = ((*own, "", ""),) if own else ()
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    free = [item for item in found if not item.used]
+    what = ", ".join(dict.fromkeys(item.what for item in free)) or component
+    _purged(component, given, True, name=f"Delete data: {what}")
+
+
+class DataFact(Fact):
+    """The data of a component that is there: at the given paths, and where a removal has noted it."""
+
+    def command(self, component: str, given: Given) -> str:
+        """A script that prints a line of columns, separated by tabs, for each."""
+        lines = "\n".join("\t".join(columns) for columns in given)
+        return assignments(given=lines, note=f"{LEFT}/{component}") + _DATA
+
+    @staticmethod
+    def default() -> tuple[Data, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[Data, ...]:
+        """Turn the lines into `Data`."""
+        rows = [line.split("\t") for line in output if line]
+        return tuple(
+            Data(
+                path,
+                what,
+                None if size == "-" else int(size),
+                noted == "noted",
+                used == "used",
+                "" if user == "-" else user,
+            )
+            for path, what, size, noted, used, user in rows
+        )
+
+
+_DATA = r"""
+tab=$(printf '\t')
+{ printf '%s\n' "$given"; cat "$note" 2>/dev/null; } | sort -u -t "$tab" -k 1,1 |
+    while IFS= read -r line; do
+        path=$(printf '%s' "$line" | cut -f 1) what=$(printf '%s' "$line" | cut -f 2)
+        unit=$(printf '%s' "$line" | cut -f 3) user=$(printf '%s' "$line" | cut -f 4)
+        case $path in
+            '') continue ;;
+            /dev/*) [ -b "$path" ] || continue; size= ;;
+            *)
+                [ -e "$path" ] || [ -L "$path" ] || continue
+                if mountpoint -q "$path" && [ -z "$(ls -A "$path")" ]; then continue; fi
+                size=$(timeout 20 du -skx "$path" 2>/dev/null | cut -f 1)
+                ;;
+        esac
+        noted=new used=free
+        ! cut -f 1 "$note" 2>/dev/null | grep -qxF -e "$path" || noted=noted
+        [ -z "$unit" ] || [ "$(systemctl show -P LoadState "$unit" 2>/dev/null)" != loaded ] || used=used
+        printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$path" "$what" "${size:--}" "$noted" "$used" "${user:--}"
+    done
+"""
+
+
+@operation
+def _kept(
+    component: str, given: tuple[tuple[str, str, str, str], ...], _left: bool
+) -> Iterator[StringCommand]:
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    new = [item for item in found if not item.noted]
+    for item in new:
+        record(Change(item.path, (f"stays: {item.shown}; `--purge` deletes it",)))
+    if new:
+        paths = {item.path for item in new}
+        lines = "\n".join("\t".join(columns) for columns in given if columns[0] in paths)
+        yield script(_KEEP, note=f"{LEFT}/{component}", lines=lines)
+
+
+_KEEP = r"""
+set -eu
+umask 077
+mkdir -p "${note%/*}"
+{ cat "$note" 2>/dev/null || true; printf '%s\n' "$lines"; } > "$note.new"
+mv -f "$note.new" "$note"
+"""
+
+
+@operation
+def _purged(component: str, given: Given, left: bool) -> Iterator[StringCommand]:
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    going = [item for item in found if not (left and item.used)]
+    for item in going:
+        record(Change(item.path, (f"deleted for good: {item.shown}",)))
+    if going:
+        paths = "\n".join(item.path for item in going)
+        # A removal sees to its logins itself.
+        users = " ".join(dict.fromkeys(item.user for item in going if item.user)) if left else ""
+        yield script(_PURGE, note=f"{LEFT}/{component}", paths=paths, users=users)
+
+
+# A folder that something is mounted on cannot go itself. A disk keeps its file system.
+_PURGE = r"""
+set -eu
+printf '%s\n' "$paths" | while IFS= read -r path; do
+    if [ -b "$path" ]; then
+        place=$(mktemp -d)
+        mount "$path" "$place"
+        find "$place" -xdev -mindepth 1 ! -path "$place/lost+found" -delete || { umount "$place"; exit 1; }
+        umount "$place"
+        rmdir "$place"
+    elif [ ! -L "$path" ] && mountpoint -q "$path"; then find "$path" -xdev -mindepth 1 -delete
+    else
+        rm -rf -- "$path"
+        case $path in
+            # Folders that were made to hold it.
+            /var/lib/*/*)
+                inside=${path#/var/lib/}
+                (cd /var/lib && rmdir -p --ignore-fail-on-non-empty -- "${inside%/*}")
+                ;;
+        esac
+    fi
+done
+rm -f "$note"
+for user in $users; do
+    getent passwd "$user" >/dev/null && ! pgrep -u "$user" >/dev/null || continue
+    [ -z "$(find /var/lib -mindepth 1 -maxdepth 1 -user "$user")" ] || continue
+    userdel "$user"
+    ! getent group "$user" >/dev/null || groupdel "$user"
+done
+"""
+
+
+def _readable(kib: int | None) -> str:
+    if kib is None:
+        return "size not known"
+    for unit, size in (("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if kib >= size:
+            return f"{kib / size:.1f} {unit}"
+    return f"{kib} KiB"

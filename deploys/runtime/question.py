@@ -1,0 +1,114 @@
+"""A real question to a bot, asked on a host by its checks: whether a person would get an answer.
+
+It takes the way of every message: through the console channel into the inbox, to the model, and back. The
+token is made on the laptop and reaches the host on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from pydantic import SecretStr
+
+from deploys.ops.checks import CheckFailed, expect
+from deploys.runtime.console import token_for
+
+QUESTION = "Please answer with the one word: ready"
+SECONDS = 240
+"""A large model on few cores, with others waiting in front of us, may take minutes."""
+LOGS = "read `journalctl -u clawd-bot -u clawd-engine` on the hosts of the bots"
+
+
+def expect_answer(
+    host: Any, where: str, port: int, secret: SecretStr, *, name: str = "", chain: str = ""
+) -> None:
+    """Raise `CheckFailed` unless a question is answered by a model.
+
+    It is sent to `port` of the host itself, which messages call `where`; with `name` by HTTPS, to a server
+    whose certificate has to be for that name and lead to one in the file `chain` or of the system.
+    """
+    # A user of its own has not used up what a user may ask in a minute, and disturbs no conversation.
+    token = token_for(secret, f"verify-{uuid.uuid4()}")
+    given = {"port": port, "name": name, "chain": chain, "token": token, "text": QUESTION, "seconds": SECONDS}
+    done = host.run("python3 -c %s", PROGRAM, stdin=json.dumps(given))
+    if done.rc != 0:
+        raise CheckFailed(f"{where} could not be asked: {done.stderr.strip().splitlines()[-1:]}")
+    told = json.loads(done.stdout)
+    problem, hint = told["problem"], "run `up`, then `verify` again"
+    expect(
+        not problem, f"{where} does not answer: {problem}", "are nginx and the bot running? see their checks"
+    )
+    status = told["status"]
+    if status == 401:
+        hint = "run `up`, which gives the bot the secret of this inventory; compare the clocks of both"
+    expect(status == 200, f"{where} refused a question with {status}: {told['body']}", hint)
+    expect(not told["error"], f"the bot behind {where} answered with an error: {told['error']}", LOGS)
+    expect(told["ended"], f"the answer of {where} broke off or did not come within {SECONDS} s", LOGS)
+    # What a model wrote came in pieces. The bot's own words, such as its apologies, come whole.
+    expect(told["pieces"], f"no model answered {where}, the bot only said: {told['text'][:200]}", LOGS)
+
+
+# Knows only the standard library. Prints one JSON object.
+PROGRAM = r"""
+import http.client, json, ssl, sys, time, uuid
+given = json.load(sys.stdin)
+told = {"problem": "", "status": 0, "body": "", "error": "", "text": "", "pieces": 0, "ended": False}
+deadline = time.monotonic() + given["seconds"]
+
+class ByName(http.client.HTTPSConnection):
+    def connect(self):
+        http.client.HTTPConnection.connect(self)
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(cafile=given["chain"])
+        except (OSError, ssl.SSLError):
+            pass
+        # The chain on the disk may end below its root.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self.sock = context.wrap_socket(self.sock, server_hostname=given["name"])
+
+def ask(text):
+    kind = ByName if given["name"] else http.client.HTTPConnection
+    connection = kind("127.0.0.1", given["port"], timeout=30)
+    body = json.dumps({"text": text, "conversation": "verify", "id": uuid.uuid4().hex})
+    headers = {"Authorization": "Bearer " + given["token"], "Content-Type": "application/json"}
+    headers["Host"] = given["name"] or "localhost"
+    connection.request("POST", "/console/v1/messages", body, headers)
+    return connection.getresponse()
+
+def listen(answer):
+    event = ""
+    for raw in answer:
+        line = raw.decode("utf-8", "replace").rstrip("\n")
+        if line.startswith("event:"):
+            event = line[6:].strip()
+        elif line.startswith("data:"):
+            data = json.loads(line[5:])
+            if event == "delta":
+                told["pieces"] += 1
+            elif event == "error":
+                told["error"] = data["message"]
+                return
+            elif event == "done":
+                told["text"], told["ended"] = data["text"], bool(data["text"].strip())
+                return
+        if time.monotonic() > deadline:
+            return
+
+try:
+    answer = ask(given["text"])
+    told["status"] = answer.status
+    if answer.status == 200:
+        listen(answer)
+        # Its words are not kept longer than those of a conversation that somebody ended.
+        if told["ended"]:
+            ask("/new").read()
+    else:
+        told["body"] = answer.read(300).decode("utf-8", "replace").strip()
+except (OSError, http.client.HTTPException, ValueError) as error:
+    if not told["status"]:
+        told["problem"] = str(error)
+print(json.dumps(told))
+"""

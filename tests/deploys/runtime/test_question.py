@@ -1,0 +1,165 @@
+"""A question of `verify`: what counts as an answer, and what is said of everything else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import jwt
+import pytest
+from pydantic import SecretStr
+
+from deploys.nginx.settings import NginxSettings
+from deploys.nginx.settings import settings_for as nginx_settings
+from deploys.ops.checks import CheckFailed
+from deploys.runtime.console import console_secret
+from deploys.runtime.question import expect_answer
+from tests.deploys.inventories import CHANNELS, SECRETS, inventory
+
+SECRET = SecretStr("0123456789abcdef0123456789abcdef")
+
+
+class Here:
+    """A testinfra host that is this machine."""
+
+    def run(self, command: str, *args: str, stdin: str = "") -> Any:
+        assert command == "python3 -c %s"
+        assert not any("ey" in word and SECRET.get_secret_value() in word for word in args)
+        done = subprocess.run(
+            [sys.executable, "-c", *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        return SimpleNamespace(rc=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def bot() -> Iterator[Callable[..., int]]:
+    """Serves a console that answers so; returns its port."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(*events: tuple[str, dict[str, str]], status: int = 200, ends: bool = True) -> int:
+        class Console(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asked.append((self.path, body["text"], self.headers["Authorization"]))
+                self.send_response(status)
+                self.end_headers()
+                for event, data in events:
+                    self.wfile.write(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Console)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return int(server.server_address[1])
+
+    asked.clear()
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+asked: list[tuple[str, str, str]] = []
+
+
+def complaint(port: int) -> CheckFailed:
+    with pytest.raises(CheckFailed) as caught:
+        expect_answer(Here(), "the bot", port, SECRET)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_answer_of_a_model_is_an_answer(bot: Callable[..., int]) -> None:
+    port = bot(("delta", {"text": "rea"}), ("delta", {"text": "dy"}), ("done", {"text": "ready"}))
+    expect_answer(Here(), "the bot", port, SECRET)
+    assert [text for _, text, _ in asked] == ["Please answer with the one word: ready", "/new"]
+    path, _, authorization = asked[0]
+    assert path == "/console/v1/messages"
+    claims = jwt.decode(authorization.split()[1], SECRET.get_secret_value(), algorithms=["HS256"])
+    assert claims["exp"] - claims["iat"] < 600
+    assert claims["jti"]
+
+
+def test_apology_of_the_bot_is_no_answer(bot: Callable[..., int]) -> None:
+    error = complaint(bot(("done", {"text": "I am sorry, I cannot answer just now."})))
+    assert (
+        error.problem == "no model answered the bot, the bot only said: I am sorry, I cannot answer just now."
+    )
+    assert "journalctl" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ((("error", {"message": "too many messages"}),), "answered with an error: too many messages"),
+        ((("delta", {"text": "rea"}),), "broke off"),
+        ((("delta", {"text": " "}), ("done", {"text": " "})), "broke off"),
+        ((), "broke off"),
+    ],
+    ids=["error", "cut off", "blank", "nothing"],
+)
+def test_what_is_no_answer_is_reported(bot: Callable[..., int], events: Any, said: str) -> None:
+    assert said in complaint(bot(*events)).problem
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 502, 503])
+def test_refused_question_is_reported_with_its_status(bot: Callable[..., int], status: int) -> None:
+    error = complaint(bot(status=status))
+    assert f"the bot refused a question with {status}" in error.problem
+    assert ("clocks" in error.hint) is (status == 401)
+
+
+def test_bot_that_is_not_there_is_reported() -> None:
+    assert "the bot does not answer: " in complaint(1).problem
+
+
+# The key of the console
+
+
+def test_declared_console_is_asked_with_its_own_key() -> None:
+    secret = console_secret(inventory())
+    assert secret is not None
+    assert secret.get_secret_value() == SECRETS["console-jwt-secret"]
+
+
+@pytest.mark.parametrize("channel", ["telegram", "feishu"])
+def test_without_a_console_every_laptop_derives_the_same_key(channel: str) -> None:
+    declared = {"channels": {channel: CHANNELS[channel]}}
+    first, second = console_secret(inventory(**declared)), console_secret(inventory(**declared))
+    assert first is not None
+    assert first == second
+    assert len(first.get_secret_value()) >= 32
+    assert first.get_secret_value() not in SECRETS.values()
+    assert first != console_secret(inventory(**declared, project="other"))
+
+
+def test_without_a_console_nginx_lets_only_its_own_host_ask() -> None:
+    closed: NginxSettings | None = nginx_settings(
+        inventory(channels={"telegram": CHANNELS["telegram"]}), "bot1"
+    )
+    assert closed is not None
+    assert closed.console.allow == ("127.0.0.0/8", "::1/128")
+    declared = nginx_settings(inventory(), "bot1")
+    assert declared is not None
+    assert declared.console.allow == ()
+
+
+def test_every_front_and_every_bot_is_asked_with_the_same_key() -> None:
+    several = inventory({"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]})
+    front = nginx_settings(several, "web1")
+    assert front is not None
+    assert front.questions == console_secret(several)
+    assert front.public_name == "10.0.0.1"

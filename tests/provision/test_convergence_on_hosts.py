@@ -1,0 +1,192 @@
+"""A whole host: when it counts as converged, what kills of the program leave, and what a purge deletes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from provision.sandbox import Layout, Release
+from tests.deployment import Deployment
+from tests.hosts import on_hosts
+from tests.looks import differences
+
+pytestmark = on_hosts(seconds=1500)
+
+PERIODIC = "/etc/apt/apt.conf.d/99zz"
+SERVING = "systemctl is-active clawd-bot clawd-engine nginx"
+KILLED_AT = (
+    "runtime: Link /opt/clawd/current",
+    "runtime: Write /etc/clawd/bot.json",
+    "runtime: Write /etc/systemd/system/clawd-bot.service",
+    "runtime: Service clawd-bot",
+)
+
+
+@dataclass
+class Alone(Deployment):
+    """One host with engine, bot and nginx, and no console."""
+
+    RELEASES: ClassVar[dict[str, Release]] = {"bot1": "bookworm"}
+    PROJECT = "alone"
+
+    def inventory(self) -> Path:
+        model = f"path: {os.environ['CLAWD_TEST_MODEL']}, context_size: 2048, temperature: 0"
+        return self.declare(
+            "alone",
+            f"""project: {self.PROJECT}
+known_hosts: {self.layout.known_hosts}
+hosts: {{bot1: {{{self.login("bot1")}}}}}
+models: {{default: {{engine: llama-cpp, {model}}}}}
+channels:
+  telegram:
+    token: !file {self.layout.secrets}/telegram-token
+    secret_token: !file {self.layout.secrets}/telegram-secret-token
+    api_base: http://127.0.0.1:9
+bot: {{system_prompt: You are a helpful assistant., max_reply_tokens: 48}}
+""",
+        )
+
+    def killed(self, *words: str, at: str) -> None:
+        """Kill the program, as a laptop that loses its power does, when it begins the operation `at`."""
+        process = self.start(*words)
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if at in line:
+                break
+        else:
+            raise AssertionError(f"{at} was never begun\n{''.join(said)[-3000:]}")
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+
+    def checks(self, *words: str, expect: int) -> tuple[dict[str, Any], dict[str, str]]:
+        """What a command prints as JSON, and of its verification the outcomes by component and name."""
+        told = self.json(*words, expect=expect)
+        found = told["verification"]["checks"]
+        return told, {f"{check['component']}: {check['name']}": check["outcome"] for check in found}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    """A host that was set up by one run."""
+    folder = tmp_path_factory.mktemp("operator")
+    layout = Layout(
+        folder / "sandbox", bridge="clcv", subnet=IPv4Network("10.213.121.0/24"), table="clawd_clcv"
+    )
+    with Alone(folder, layout).fresh() as made:
+        made.inventory()
+        made.records["bare"] = made.look("bot1")
+        made.records["first"] = made.checks("up", "-i", "alone", "--yes", expect=0)
+        yield made
+
+
+def test_first_run_asks_the_bot_a_question_also_through_nginx(alone: Alone) -> None:
+    _, outcomes = alone.records["first"]
+    assert outcomes["runtime: the bot answers a question"] == "passed"
+    assert outcomes["nginx: a question is answered through it"] == "passed"
+    assert set(outcomes.values()) == {"passed"}
+    assert alone.json("plan", "-i", "alone")["plan"]["changes"] == 0
+
+
+def test_bot_that_gives_no_answers_fails_the_verification(alone: Alone) -> None:
+    """`/readyz` says nothing of that, nor does any configuration."""
+    alone.on("bot1", "systemctl kill --signal=STOP clawd-engine")
+    try:
+        told, outcomes = alone.checks("verify", "-i", "alone", "--tags", "nginx", expect=1)
+    finally:
+        alone.on("bot1", "systemctl kill --signal=CONT clawd-engine")
+    assert outcomes["nginx: a question is answered through it"] == "failed"
+    (failed,) = [check for check in told["verification"]["checks"] if check["outcome"] == "failed"]
+    assert "did not come" in failed["message"] or "no model answered" in failed["message"]
+    assert failed["hint"]
+    alone.json("verify", "-i", "alone", "--tags", "nginx")
+
+
+def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone: Alone) -> None:
+    alone.on("bot1", f"echo 'APT::Periodic::Enable \"0\";' > {PERIODIC}")
+    try:
+        alone.json("verify", "-i", "alone", expect=1)
+        planned = alone.json("plan", "-i", "alone", expect=2)
+        assert planned["plan"]["changes"] == 0
+        assert "bot1 is not converged: its last verification failed (hardening: " in planned["message"]
+        assert "not converged" in alone.json("drift", "-i", "alone", expect=2)["message"]
+        told, outcomes = alone.checks("up", "-i", "alone", "--yes", expect=1)
+        assert told["result"]["changed"] == 0
+        assert outcomes["hardening: security updates come by themselves"] == "failed"
+        assert "not converged" in alone.json("up", "-i", "alone", "--yes", "--no-verify", expect=1)["message"]
+    finally:
+        alone.on("bot1", f"rm {PERIODIC}")
+    alone.json("plan", "-i", "alone", expect=2)
+    _, outcomes = alone.checks("up", "-i", "alone", "--yes", expect=0)
+    assert set(outcomes.values()) == {"passed"}
+    alone.json("plan", "-i", "alone")
+    again = alone.json("up", "-i", "alone", "--yes")
+    assert again["verification"] is None, "a converged host is not verified again"
+
+
+@pytest.mark.parametrize(
+    "at", [KILLED_AT[0], *[pytest.param(at, marks=pytest.mark.campaign) for at in KILLED_AT[1:]]]
+)
+def test_run_killed_on_the_way_does_not_become_the_state_to_go_back_to(alone: Alone, at: str) -> None:
+    serves = alone.on("bot1", "readlink /opt/clawd/current; cat /etc/systemd/system/clawd-bot.service").stdout
+    bad = alone.folder / "templates" / "runtime" / "clawd-bot.service"
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    bad.write_text("[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n")
+    number = KILLED_AT.index(at)
+    config = alone.folder / "inventory" / "alone.yml"
+    text = config.read_text()
+    config.write_text(text.replace("max_reply_tokens: 48", f"max_reply_tokens: {40 + number}"))
+    program = alone.program
+    try:
+        alone.program = alone.another_release(f"killed {number}")
+        alone.killed("up", "-i", "alone", "--yes", "--verbose", at=f"bot1: {at}")
+        alone.program = alone.another_release(f"after {number}")
+        told = alone.json("up", "-i", "alone", "--yes", expect=4)
+        (host,) = told["result"]["hosts"]
+        assert host["status"] == "rolled back"
+        assert "were put back and serve" in host["message"]
+        assert alone.on("bot1", SERVING).stdout.split() == ["active"] * 3
+        now = alone.on(
+            "bot1", "readlink /opt/clawd/current; cat /etc/systemd/system/clawd-bot.service"
+        ).stdout
+        assert now == serves
+    finally:
+        alone.program = program
+        bad.unlink()
+        config.write_text(text)
+    alone.json("up", "-i", "alone", "--yes")
+    alone.json("plan", "-i", "alone")
+
+
+def test_purge_after_removal_deletes_what_was_kept_and_says_so_before(alone: Alone) -> None:
+    removed = alone.json("remove", "-i", "alone", "--yes")
+    assert removed["result"]["succeeded"]
+    assert alone.on("bot1", "test -s /var/lib/clawd-bot/bot.db", check=False).returncode == 0
+    purged = alone.json("remove", "-i", "alone", "--purge", "--yes")
+    changes = [
+        change
+        for host in purged["plan"]["hosts"]
+        for operation in host["operations"]
+        for change in operation["files"]
+    ]
+    assert next(change["diff"][0] for change in changes if change["path"] == "/var/lib/clawd-bot").startswith(
+        "deleted for good: conversations, "
+    )
+    assert alone.on("bot1", "test -e /var/lib/clawd-bot", check=False).returncode != 0
+    assert differences(alone.records["bare"], alone.look("bot1")) == set()
+    assert alone.json("remove", "-i", "alone", "--purge", "--yes")["plan"]["changes"] == 0
+
+
+def test_removed_host_has_no_state_to_go_back_to(alone: Alone) -> None:
+    """It holds secrets."""
+    found: subprocess.CompletedProcess[str] = alone.on("bot1", "ls -A /var/lib/clawd /etc/clawd", check=False)
+    assert found.returncode != 0

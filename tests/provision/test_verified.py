@@ -1,0 +1,236 @@
+"""A host is converged only when the last verification of all its components passed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploys.component import ComponentSettings
+from deploys.registry import BY_NAME
+from inventory.model import Inventory
+from provision import pipeline, verified
+from provision import verify as checks
+from provision.assign import Selection
+from provision.pipeline import Exit
+from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Result, Status
+from provision.progress import Silent
+from provision.session import Assignment
+from provision.verified import Record
+
+CHANGING = PlannedOperation("nginx", "Write nginx.conf", changes=True)
+
+
+class Here:
+    """A session whose one host is a folder of this machine, which this program has set up."""
+
+    hosts = ("bot1",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "state").mkdir(parents=True)
+
+    def run(self, _host: str, script: str, *, timeout: float) -> Any:
+        assert timeout
+        here = script.replace("/var/lib/clawd", str(self.root))
+        done = subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=False)
+        return SimpleNamespace(succeeded=done.returncode == 0, stdout=done.stdout, stderr=done.stderr)
+
+    def everywhere(self, function: Any, hosts: Any = None) -> dict[str, Any]:
+        return {host: function(host) for host in hosts or self.hosts}
+
+    def write(self, *, of_run: str = "", **records: Record) -> None:
+        assert self.run("bot1", verified.writing(records, of_run=of_run), timeout=1).succeeded
+
+    def check_alive(self) -> None:
+        pass
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Any:
+    return Here(tmp_path / "clawd")
+
+
+def test_result_of_a_verification_is_read_on_every_laptop(here: Any) -> None:
+    assert verified.read(here, "bot1") == {}
+    failed = Record.now("failed", "1", ('it\'s "quoted" and 中文',))
+    here.write(nginx=failed, base=Record.now("passed", "1"))
+    found = verified.read(here, "bot1")
+    assert found["nginx"] == failed
+    assert found["base"].state == "passed"
+    assert (here.root / "state/verified/base").stat().st_mode & 0o777 == 0o600
+
+
+def test_verification_that_a_change_overtook_is_not_noted(here: Any) -> None:
+    here.write(nginx=Record.now("due", "of the verification"), base=Record.now("due", "of the verification"))
+    verified.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
+    passed = Record.now("passed", "of the verification")
+    here.write(of_run="of the verification", nginx=passed, base=passed)
+    found = verified.read(here, "bot1")
+    assert (found["nginx"].state, found["base"].state) == ("due", "passed")
+
+
+def test_what_changes_and_what_failed_is_due_before_the_first_change(here: Any) -> None:
+    here.write(base=Record.now("passed", "1"), tls=Record.now("failed", "1"), nginx=Record.now("passed", "1"))
+    verified.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
+    states = {name: record.state for name, record in verified.read(here, "bot1").items()}
+    assert states == {"base": "passed", "tls": "due", "nginx": "due"}
+
+
+def test_removed_component_is_forgotten(here: Any) -> None:
+    here.write(base=Record.now("passed", "1"), tls=Record.now("failed", "1"))
+    verified.forget(here, "bot1", {"tls", "never-there"})
+    assert set(verified.read(here, "bot1")) == {"base"}
+
+
+def test_record_that_was_cut_off_counts_as_none(here: Any) -> None:
+    here.write(base=Record.now("passed", "1"))
+    file = here.root / "state/verified/base"
+    file.write_text(file.read_text()[:30])
+    assert verified.read(here, "bot1") == {}
+    assert verified.unverified({}, ["base"])
+
+
+def test_nothing_is_noted_on_a_host_that_was_never_set_up(tmp_path: Path) -> None:
+    bare = Here(tmp_path / "clawd")
+    (bare.root / "state").rmdir()
+    bare.write(base=Record.now("passed", "1"))
+    assert not (bare.root / "state").exists()
+
+
+def test_full_disk_stops_a_run_before_its_first_change(here: Any) -> None:
+    (here.root / "state/verified").write_text("in the way")
+    with pytest.raises(Exception, match="nothing was changed"):
+        verified.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ({"base": Record.now("passed", "1"), "nginx": Record.now("passed", "1")}, None),
+        (
+            {"base": Record.now("passed", "1"), "nginx": Record.now("failed", "1", ("starts at boot",))},
+            r"its last verification failed \(nginx: starts at boot; 20",
+        ),
+        (
+            {"base": Record.now("passed", "1"), "nginx": Record.now("due", "1")},
+            "it was not verified since the last change: nginx",
+        ),
+        ({"base": Record.now("passed", "1")}, "it was not verified since the last change: nginx"),
+        ({}, "it was not verified since the last change"),
+    ],
+)
+def test_why_a_host_is_not_converged(records: dict[str, Record], words: str | None) -> None:
+    found = verified.unverified(records, ("base", "nginx"))
+    if words is None:
+        assert found is None
+    else:
+        assert found
+        assert re.match(words, found.reason)
+
+
+# A run whose hosts do not change
+
+
+@pytest.fixture
+def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`pipeline.up`, `plan` and `drift` on a host that has nginx and where nothing would change."""
+    assigned = {"bot1": [Assignment(BY_NAME["nginx"], ComponentSettings())]}
+
+    @contextmanager
+    def connected(*_: Any, **__: Any) -> Iterator[Any]:
+        yield here, {}
+
+    @contextmanager
+    def locks(*_: Any) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(pipeline, "connected", connected)
+    monkeypatch.setattr(pipeline, "Locks", locks)
+    monkeypatch.setattr(pipeline, "assign", lambda *_: assigned)
+    monkeypatch.setattr(pipeline, "with_removals", lambda *_: assigned)
+    monkeypatch.setattr(pipeline.capacity, "refuse", lambda *_: None)
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda *_: {})
+    monkeypatch.setattr(pipeline, "gather", lambda *_, **__: {})
+    monkeypatch.setattr(pipeline, "_prepared", lambda *_: Plan((HostPlan("bot1"),)))
+    monkeypatch.setattr(pipeline, "apply", lambda *_: Result((HostResult("bot1", Status.DONE),)))
+    monkeypatch.setattr(pipeline, "record", lambda *_: ())
+    monkeypatch.setattr(pipeline.journal, "read", lambda *_: ())
+    monkeypatch.setattr(pipeline, "digest", lambda *_: "digest")
+    inventory = Inventory.model_validate(
+        {
+            "hosts": {"bot1": {"address": "10.0.0.1"}},
+            "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
+        }
+    )
+    loaded: Any = SimpleNamespace(inventory=inventory, folder=Path("/"))
+    return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
+
+
+def verifying(monkeypatch: pytest.MonkeyPatch, outcome: str) -> list[tuple[str, ...]]:
+    """Have the checks end so; returns the hosts of each verification."""
+    asked: list[tuple[str, ...]] = []
+
+    def verify(_: Any, assignments: Any) -> checks.Verification:
+        asked.append(tuple(assignments))
+        return checks.Verification((checks.Check("bot1", "nginx", "starts at boot", outcome),))
+
+    monkeypatch.setattr(pipeline.checks, "verify", verify)
+    return asked
+
+
+def test_up_verifies_again_after_a_failed_verification_although_nothing_changes(
+    run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("failed", "1", ("starts at boot",)))
+    asked = verifying(monkeypatch, "failed")
+    outcome = pipeline.up(run, lambda _: pytest.fail("nothing is asked"))
+    assert asked == [("bot1",)]
+    assert outcome.exit is Exit.ERROR
+    assert "bot1: verified again, because its last verification failed" in outcome.message
+    asked = verifying(monkeypatch, "passed")
+    assert pipeline.up(run, lambda _: True).exit is Exit.DONE
+    assert asked == [("bot1",)]
+
+
+def test_up_does_not_verify_a_converged_host_again(
+    run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("passed", "1"))
+    asked = verifying(monkeypatch, "failed")
+    assert pipeline.up(run, lambda _: True).exit is Exit.DONE
+    assert asked == []
+
+
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.drift])
+@pytest.mark.parametrize("state", ["failed", "due"])
+def test_plan_and_drift_report_a_host_that_is_not_converged(
+    run: Any, here: Any, command: Any, state: Any
+) -> None:
+    here.write(nginx=Record.now(state, "1", ("starts at boot",)))
+    outcome = command(run)
+    assert outcome.exit is Exit.PENDING
+    assert "bot1 is not converged: " in outcome.message
+    assert "hint: `up` verifies again" in outcome.message
+    (told,) = outcome.plan.to_json()["hosts"]
+    assert told["unverified"]["failed"] is (state == "failed")
+    here.write(nginx=Record.now("passed", "1"))
+    assert command(run).exit is Exit.DONE
+
+
+@pytest.mark.parametrize(("state", "code"), [("failed", Exit.ERROR), ("due", Exit.DONE)])
+def test_up_without_checks_does_not_hide_that_the_last_ones_failed(
+    run: Any, here: Any, state: Any, code: Exit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now(state, "1"))
+    asked = verifying(monkeypatch, "passed")
+    outcome = pipeline.up(run, lambda _: True, verify=False)
+    assert outcome.exit is code
+    assert "bot1 is not converged" in outcome.message
+    assert asked == []
