@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from clawd_runtime.patterns import any_of
+
 TAGS: dict[str, str] = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
@@ -63,6 +65,7 @@ _LONGEST_HEADER = 256
 _STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
 
 _QUOTES = "`\"'“”‘’«»「」『』"
+_NOT_SPACE = re.compile(r"\S")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
 
@@ -71,22 +74,22 @@ class _Markers:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(sorted({text.lower() for text in texts}))
-        self._found = re.compile("|".join(map(re.escape, self.texts)), re.IGNORECASE)
+        self._found = re.compile(any_of(self.texts), re.IGNORECASE)
         self._beginnings = {text[:size] for text in self.texts for size in range(1, len(text))}
         self._longest = max(map(len, self.texts)) - 1
 
-    def find(self, text: str) -> tuple[int, str] | None:
-        """Return where the first of them stands in `text`, and which it is, in lower case."""
-        found = self._found.search(text)
+    def find(self, text: str, start: int) -> tuple[int, str] | None:
+        """Return where the first of them stands in `text` from `start` on, and which it is, in lower case."""
+        found = self._found.search(text, start)
         return (found.start(), found[0].lower()) if found else None
 
     def written(self, text: str) -> frozenset[str]:
         """Return those that stand in `text`, as they are written there."""
         return frozenset(self._found.findall(text))
 
-    def unfinished(self, text: str) -> int:
-        """Return how many characters at the end of `text` may be the beginning of one of them."""
-        longest = min(self._longest, len(text))
+    def unfinished(self, text: str, start: int) -> int:
+        """Return how many characters at the end of `text[start:]` may be the beginning of one of them."""
+        longest = min(self._longest, len(text) - start)
         return next((size for size in range(longest, 0, -1) if text[-size:].lower() in self._beginnings), 0)
 
 
@@ -122,7 +125,8 @@ class ReasoningSplitter:
     def __init__(self, prompt_end: str = "") -> None:
         self._mode: Literal["answer", "stray", "reasoning", "header"] = "answer"
         self._markers = _IN_CHANNEL  # of the reasoning
-        self._rest = ""  # not decided yet
+        self._rest = ""  # not decided yet, from `_at` on
+        self._at = 0
         self._reset()
         if prompt_end:
             self.feed(prompt_end)
@@ -153,6 +157,7 @@ class ReasoningSplitter:
         self._rest += text
         while self._advance():
             pass
+        self._rest, self._at = self._rest[self._at :], 0
         return self._taken()
 
     def finish(self) -> Split:
@@ -187,27 +192,33 @@ class ReasoningSplitter:
                 return self._advance_stray()
 
     def _advance_answer(self) -> bool:
+        markers = _IN_ANSWER
         if self._answer_begins and not self._blocks:
-            text = self._rest.lstrip()
+            markers = _AT_START
+            begins = _NOT_SPACE.search(self._rest, self._at)
+            at = begins.start() if begins else len(self._rest)
+            text = self._rest[at : at + len(_STRIPPED_START) + 1]
             if text and _STRIPPED_START.startswith(text):
                 return False
-            if text.startswith(_STRIPPED_START) and text[len(_STRIPPED_START)].isupper():
-                self._rest = text[len(_STRIPPED_START) :]
+            if text.startswith(_STRIPPED_START) and text[-1].isupper():
+                self._at = at + len(_STRIPPED_START)
                 self._think_until(_IN_STRIPPED)
                 return True
-        markers = _AT_START if self._answer_begins and not self._blocks else _IN_ANSWER
-        found = markers.find(self._rest)
+        found = markers.find(self._rest, self._at)
         if found is None:
-            certain = len(self._rest) - markers.unfinished(self._rest)
-            self._say(self._rest[:certain])
-            self._rest = self._rest[certain:]
+            self._say(self._taken_up_to(len(self._rest) - markers.unfinished(self._rest, self._at)))
             return False
         at, marker = found
-        self._say(self._rest[:at])
-        written, self._rest = self._rest[at : at + len(marker)], self._rest[at + len(marker) :]
+        self._say(self._taken_up_to(at))
         if not self._acts(marker):
-            self._say(written)
+            self._say(self._taken_up_to(at + len(marker)))
+        elif self._mode != "header":
+            self._at = at + len(marker)
         return True
+
+    def _taken_up_to(self, end: int) -> str:
+        text, self._at = self._rest[self._at : end], end
+        return text
 
     def _acts(self, marker: str) -> bool:
         """Act on a mark within the answer; whether it was one."""
@@ -228,7 +239,7 @@ class ReasoningSplitter:
                 self._take_back()
             return True
         if marker in _HEADER:
-            self._begin_header("" if marker == _START else marker)
+            self._mode = "header"
             return True
         if marker in _HARMONY:
             return True
@@ -238,35 +249,40 @@ class ReasoningSplitter:
         return False
 
     def _advance_reasoning(self) -> bool:
-        found = self._markers.find(self._rest)
+        found = self._markers.find(self._rest, self._at)
         if found is None:
-            certain = len(self._rest) - self._markers.unfinished(self._rest)
-            self._think(self._rest[:certain])
-            self._rest = self._rest[certain:]
+            end = len(self._rest) - self._markers.unfinished(self._rest, self._at)
+            self._think(self._taken_up_to(end))
             return False
         at, marker = found
-        self._think(self._rest[:at])
-        self._rest = self._rest[at + len(marker) :]
+        self._think(self._taken_up_to(at))
         if marker in _HEADER:
-            self._begin_header("" if marker == _START else marker)
-        elif marker in _ENDS:
-            self._begin_header("")
+            self._mode = "header"
+            return True
+        self._at += len(marker)
+        if marker in _ENDS:
+            self._mode = "header"
         elif marker != _MESSAGE:
             self._answer()
         return True
 
     def _advance_header(self) -> bool:
-        end = self._rest.find(_MESSAGE)
-        if end < 0 and len(self._rest) <= _LONGEST_HEADER + len(_MESSAGE):
+        """Read who speaks, and where: what stands between a turn's beginning and its message."""
+        end = self._rest.find(_MESSAGE, self._at, self._at + _LONGEST_HEADER + len(_MESSAGE))
+        if end < 0 and len(self._rest) - self._at < _LONGEST_HEADER + len(_MESSAGE):
             return False
-        if not 0 <= end <= _LONGEST_HEADER:
+        self._blocks = True
+        if end < 0:
+            # No header: the model does not write channels, whatever its prompt or text looks like.
             self._answer()
+            begun = next((mark for mark in _HEADER if self._rest.startswith(mark, self._at)), "")
+            self._say(self._taken_up_to(self._at + len(begun)))
             return True
-        header, self._rest = self._rest[:end], self._rest[end + len(_MESSAGE) :]
+        header = self._taken_up_to(end)
+        self._at += len(_MESSAGE)
         _, named, channel = header.rpartition(_CHANNEL)
         words = channel.split() if named else ["final"]
-        spoken = words[:1] == ["final"] or (words[:1] == ["commentary"] and " to=" not in header)
-        if spoken:
+        if words[:1] == ["final"] or (words[:1] == ["commentary"] and " to=" not in header):
             self._answer()
         else:
             self._think_until(_IN_CHANNEL)
@@ -274,7 +290,7 @@ class ReasoningSplitter:
 
     def _advance_stray(self) -> bool:
         """A second closing tag: with more text behind it, what stood before it was reasoning, too."""
-        if not self._rest.strip():
+        if _NOT_SPACE.search(self._rest, self._at) is None:
             return False
         self._take_back()
         return True
@@ -288,10 +304,6 @@ class ReasoningSplitter:
     def _think_until(self, markers: _Markers) -> None:
         self._mode, self._markers = "reasoning", markers
         self._space, self._block_begins, self._blocks = "", True, True
-
-    def _begin_header(self, begun: str) -> None:
-        self._mode, self._blocks = "header", True
-        self._rest = begun + self._rest
 
     def _take_back(self) -> None:
         given, self._given = "".join(self._given), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -103,6 +104,10 @@ def test_what_the_prompt_ends_with_decides_how_the_answer_begins(prompt_end, tex
         ("<think>only reasoning", ("only reasoning", "")),
         ("<think>cut in the tag</thi", ("cut in the tag</thi", "")),
         ("</think>Paris.", ("", "Paris.")),
+        ("Use <|channel|> " + "so. " * 80, ("", "Use <|channel|> " + "so. " * 80)),
+        ("<|start|>" + "x" * 300 + "<|message|>y", ("", "<|start|>" + "x" * 300 + "y")),
+        ("<|channel|>" * 100, ("", "<|channel|>" * 76)),
+        ("<|channel|>analysis<|message|>Hm." + "<|end|>" + "Paris. " * 50, ("Hm.", "Paris. " * 50)),
     ],
 )
 def test_forms_of_reasoning_that_models_write(text, expected):
@@ -141,6 +146,7 @@ PARTS = st.one_of(
     ),
     st.sampled_from(MARKS).flatmap(lambda mark: st.integers(1, len(mark)).map(lambda size: mark[:size])),
     st.text("ab <>|\n `", max_size=6),
+    st.sampled_from(["x" * 100, "x" * 260]),
 )
 
 
@@ -165,6 +171,34 @@ def test_reasoning_never_reaches_the_answer(thoughts, answer, tags):
     opening, closing = tags
     expected = (thoughts.strip(), answer.lstrip())
     assert separate(f"{opening}{thoughts}{closing}{answer}") == expected
+
+
+LONG = [
+    *"<`\n ",
+    "<|",
+    "`<think>",
+    "<think>",
+    "</think>",
+    "</think>x",
+    "<think></think>x",
+    "<|channel|>",
+    "<|end|>",
+]
+LONG += ["<|start|>x", "<|channel|>a<|message|>x<|end|>", "analysis", "Here is my thought process:", "```\n"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", LONG)
+def test_the_work_grows_with_the_text_only(piece):
+    """A message may have megabytes; twice the text takes about twice the time."""
+    seconds = []
+    for size in (100_000, 400_000):
+        text = piece * (size // len(piece))
+        began = time.process_time()
+        separate(text)
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 12 * seconds[0] + 0.2
+    assert seconds[1] < 5
 
 
 def test_text_is_given_as_soon_as_it_is_certain():

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from clawd_runtime.patterns import any_of
+
 # Where the prompt is cut: a code point that is no character and never comes in text meant for others.
 CUT = "\ufdd0"
 _WORD_JOINER = "\u2060"
@@ -86,9 +88,7 @@ class Neutraliser:
     def __init__(self, special: Iterable[str], marks: Iterable[str]) -> None:
         self._special = frozenset(text for text in special if len(text) > 1)
         texts = self._special | WELL_KNOWN | {mark for mark in marks if len(mark) > 1}
-        # The longest first: of two that begin alike, the whole one is what counts.
-        ordered = sorted(texts, key=lambda text: (-len(text), text))
-        self._found = re.compile("|".join(map(re.escape, ordered)))
+        self._found = re.compile(any_of(texts))
 
     def __call__(self, text: str) -> str:
         """Return `text` with a cut, or an invisible character, in each mark."""
