@@ -37,6 +37,17 @@ class Loaded:
 
     inventory: Inventory
     path: Path
+    source: Source | None = None
+    """What the file says, and where; its secrets as references only."""
+
+    def place(self, at: tuple[KeyPath, ...]) -> str:
+        """`file:line:column` of the first of these key paths that the file has; empty without a file."""
+        if self.source is None:
+            return ""
+        source = self.source
+        path = next((path for path in at if source.has(path)), at[-1])
+        where = source.place(path)
+        return f"{source.file}:{where.line}:{where.column}"
 
     @property
     def folder(self) -> Path:
@@ -70,7 +81,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))
-    return Loaded(inventory, absolute)
+    return Loaded(inventory, absolute, source)
 
 
 def _fill_in(source: Source, folder: Path, reader: SecretReader | None) -> tuple[Any, list[Wrong]]:

@@ -6,7 +6,7 @@ refused, all of it on all hosts at once; what may work but is less than promised
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +14,8 @@ from deploys.registry import COMPONENTS
 from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
 from inventory.errors import CapacityError, ClawdError, HostError
 from inventory.model import Inventory
+from inventory.source import KeyPath
+from provision import questions
 from provision.artifacts.kind import ARCHITECTURES
 from provision.capacity import Capacity, capacity_of, placed_on, shortages, warnings
 from provision.concurrency import outcomes
@@ -46,23 +48,35 @@ class Finding:
 
 
 def examine(
-    inventory: Inventory, session: Session, progress: Progress, hosts: Collection[str] | None = None
+    inventory: Inventory,
+    session: Session,
+    progress: Progress,
+    hosts: Collection[str] | None = None,
+    place: Callable[[tuple[KeyPath, ...]], str] = lambda at: "",
 ) -> dict[str, HostFacts]:
     """Asks every connected host, or those of `hosts`, what it is; returns that, and tells warnings.
 
-    Raises `HostError` with all findings of all hosts, `CapacityError` where nothing but size is in the way.
+    `place` tells where in the inventory's file a value is declared. Raises `HostError` with all findings of
+    all hosts, `CapacityError` where nothing but size is in the way.
     """
+    asked: dict[str, questions.Rows] = {}
 
     def ask(host: str) -> HostFacts:
         paths = {item.need.path for item in placed_on(inventory, host)} | {STATE}
-        script = probe(paths, ask_mirrors=inventory.hosts[host].internet)
-        return HostFacts.parse(host, session.run(host, script, timeout=60))
+        more = questions.script(inventory, host)
+        script = probe(paths, ask_mirrors=inventory.hosts[host].internet, more=more)
+        done = session.run(host, script, timeout=60)
+        asked[host] = questions.answers(done.stdout)
+        return HostFacts.parse(host, done)
 
     answers = outcomes(session.hosts if hosts is None else hosts, ask)
     facts = {host: told for host, told in answers.items() if isinstance(told, HostFacts)}
     now = datetime.now(UTC)
     found = [item for host, told in facts.items() for item in findings(inventory, host, told, now)]
     found += [Finding(str(error)) for error in answers.values() if isinstance(error, ClawdError)]
+    releases = {host: str(release_of(told.id, told.version) or told.id) for host, told in facts.items()}
+    declared = {host: rows for host, rows in asked.items() if host in facts}
+    found += [Finding(text) for text in questions.reported(inventory, releases, declared, place)]
     for error in answers.values():
         if isinstance(error, Exception) and not isinstance(error, ClawdError):
             raise error

@@ -119,11 +119,11 @@ class HostFacts:
             ) from error
 
 
-def probe(paths: Iterable[str], *, ask_mirrors: bool = True) -> str:
-    """The script that tells a host's facts; `paths` are the folders whose space matters."""
+def probe(paths: Iterable[str], *, ask_mirrors: bool = True, more: str = "") -> str:
+    """The script that tells a host's facts, and runs `more`; of `paths` the space matters."""
     wanted = " ".join(shlex.quote(path) for path in sorted({"/", *paths}))
     asked = _MIRRORS.replace("MOST", str(MOST_MIRRORS)).replace("SECONDS", str(CONNECT_S))
-    return f"paths={shlex.quote(wanted)}\n{GPUS}{_PROBE}{asked if ask_mirrors else ''}\nexit 0\n"
+    return f"paths={shlex.quote(wanted)}\n{GPUS}{_PROBE}{more}{asked if ask_mirrors else ''}\nexit 0\n"
 
 
 # What an earlier version left no record of is known by what it left.

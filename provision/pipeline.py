@@ -243,7 +243,7 @@ def make_plan(
     Raises `ClawdError` when a host is unfit or could not be compared.
     """
     run.progress.step("examine")
-    doctor.examine(run.loaded.inventory, session, run.progress)
+    doctor.examine(run.loaded.inventory, session, run.progress, place=run.loaded.place)
     run.progress.step("supply")
     mine = _only(assignments, session.hosts)
     supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
@@ -409,6 +409,7 @@ def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> C
             session,
             run.progress,
             [host for host in session.hosts if host not in errors],
+            run.loaded.place,
         )
     except ClawdError as findings:
         told.append(findings)

@@ -50,7 +50,7 @@ def apply() -> None:
     _fail2ban(settings.fail2ban)
     _updates(settings)
     files.template("hardening/sysctl.conf", SYSCTL, {"settings": sorted(settings.sysctl.items())})
-    sysctl.in_force(settings.sysctl)
+    sysctl.in_force(settings.sysctl, settings.required)
     _ssh(settings)
     files.template("hardening/sudoers", SUDOERS, {}, mode="0440", check="/usr/sbin/visudo -cqf {}")
     if not clock.kept_otherwise:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from inventory.addresses import is_address
+from inventory.declared import SysctlKey, SysctlValue
 from inventory.model import Inventory
 from inventory.sections.hardening import BANNER
 
@@ -56,7 +57,10 @@ class HardeningSettings(ComponentSettings):
     fail2ban: Fail2banSettings | None = Fail2banSettings()
     updates: bool = Field(True, description="Whether security updates are installed by themselves.")
     reboot: str = "never"
-    sysctl: dict[str, str] = Field(dict(SYSCTL), description="All kernel settings.")
+    sysctl: dict[SysctlKey, SysctlValue] = Field(dict(SYSCTL), description="All kernel settings.")
+    required: tuple[SysctlKey, ...] = Field(
+        (), description="Those that have to be in force; others may not be."
+    )
     banner: str = BANNER
     root_login: bool = Field(True, description="Whether root may log in with a key.")
     time_servers: tuple[str, ...] = ()
@@ -80,6 +84,7 @@ def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
         updates=declared.updates.enabled and inventory.hosts[host].internet,
         reboot=declared.updates.reboot,
         sysctl={**SYSCTL, **declared.sysctl},
+        required=tuple(declared.sysctl),
         banner=declared.banner,
         root_login=declared.root_login or root_is_needed(inventory, host),
         time_servers=declared.time_servers,

@@ -1,9 +1,15 @@
-"""Kernel settings in force. What a host refuses is noted by name, told by every run, and not tried again."""
+"""Kernel settings in force.
+
+What a host refuses of the usual set is noted by name, told by every run, and not tried again. What the
+inventory itself declares has to be in force: the plan refuses what a host does not know
+(`provision.questions`), and the operation fails on what cannot be set. What is no longer declared is put back
+to what it was before the first run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -28,26 +34,29 @@ class Settings:
     refused: frozenset[str]
     kept: bool = False
     """Whether there are earlier values to go back to."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """What was in force before the first run changed it."""
 
-    def pending(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """What differs and can be set."""
-        return {
-            key: value
-            for key, value in wanted.items()
-            if self.values.get(key) != value and key in self.writable - self.refused
-        }
+    def pending(self, wanted: Mapping[str, str], required: frozenset[str] = frozenset()) -> dict[str, str]:
+        """What differs and can be set, or has to be."""
+        able = (self.writable - self.refused) | required
+        return {key: value for key, value in wanted.items() if self.values.get(key) != value and key in able}
 
-    def resisting(self, wanted: Mapping[str, str]) -> frozenset[str]:
+    def resisting(self, wanted: Mapping[str, str], required: frozenset[str] = frozenset()) -> frozenset[str]:
         """What differs and cannot be set."""
         differing = {key for key, value in wanted.items() if self.values.get(key) != value}
-        return frozenset(differing - self.pending(wanted).keys())
+        return frozenset(differing - self.pending(wanted, required).keys())
+
+    def retired(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """What was changed by an earlier run and is wanted no longer, with the value of before."""
+        return {key: value for key, value in self.before.items() if key not in wanted}
 
 
 class SettingsFact(Fact):
     """Kernel settings by name."""
 
     def command(self, keys: tuple[str, ...]) -> str:
-        """A script that prints `value KEY=…`, `writable KEY` and `refused KEY` lines."""
+        """A script that prints `value KEY=…`, `writable KEY`, `refused KEY` and `before KEY=…` lines."""
         return assignments(keys=" ".join(keys), refused=REFUSED, before=BEFORE) + _READ
 
     @staticmethod
@@ -58,31 +67,42 @@ class SettingsFact(Fact):
     def process(self, output: list[str]) -> Settings:
         """Turn the script's lines into `Settings`."""
         told = [line.partition(" ") for line in output]
-        values = dict(rest.split("=", 1) for kind, _, rest in told if kind == "value")
+
+        def valued(what: str) -> dict[str, str]:
+            return dict(rest.split("=", 1) for kind, _, rest in told if kind == what and "=" in rest)
 
         def named(what: str) -> frozenset[str]:
             return frozenset(rest for kind, _, rest in told if kind == what)
 
         return Settings(
-            values, named("writable"), named("refused"), any(kind == "kept" for kind, _, _ in told)
+            valued("value"),
+            named("writable"),
+            named("refused"),
+            any(kind == "kept" for kind, _, _ in told),
+            valued("before"),
         )
 
 
 # A setting below a read-only mount is not writable for root either.
 _READ = r"""
-for key in $keys; do
-    file=/proc/sys/$(printf %s "$key" | tr . /)
+ours=
+[ ! -f "$before" ] || ours=$(sed 's/=.*//' "$before" | tr '\n' ' ')
+for key in $keys $ours; do
+    file=/proc/sys/$(printf %s "$key" | tr ./ /.)
     if [ -r "$file" ]; then printf 'value %s=%s\n' "$key" "$(tr '\t' ' ' < "$file")"; fi
     if [ -w "$file" ]; then echo "writable $key"; fi
 done
 [ ! -f "$refused" ] || sed 's/^/refused /' "$refused"
-[ ! -f "$before" ] || echo kept
+[ ! -f "$before" ] || { echo kept; tr '\t' ' ' < "$before" | sed 's/^/before /'; }
 """
 
 
-def in_force(wanted: Mapping[str, str]) -> OperationMeta:
-    """These kernel settings, as far as the host lets itself be set."""
-    return _in_force(tuple(sorted(wanted.items())), name="Kernel settings")
+def in_force(wanted: Mapping[str, str], required: Iterable[str] = ()) -> OperationMeta:
+    """These kernel settings: those of `required` all, the others as far as the host lets itself be set.
+
+    What an earlier run set and is not among them is put back to what it was before.
+    """
+    return _in_force(tuple(sorted(wanted.items())), frozenset(required), name="Kernel settings")
 
 
 def restored() -> OperationMeta:
@@ -91,12 +111,17 @@ def restored() -> OperationMeta:
 
 
 @operation
-def _in_force(items: tuple[tuple[str, str], ...]) -> Iterator[StringCommand]:
+def _in_force(items: tuple[tuple[str, str], ...], required: frozenset[str]) -> Iterator[StringCommand]:
     wanted = dict(items)
     state: Settings = host.get_fact(SettingsFact, keys=tuple(wanted))
-    pending, resisting = state.pending(wanted), state.resisting(wanted)
-    if not pending and resisting == state.refused:
+    pending, resisting = state.pending(wanted, required), state.resisting(wanted, required)
+    retired = state.retired(wanted)
+    if not pending and not retired and resisting == state.refused:
         return
+    for key, value in retired.items():
+        now = state.values.get(key, "unset")
+        what = "no longer declared" if now == value else f"{now} → {value}, as before it was declared"
+        record(Change(f"sysctl {key}", (what,)))
     for key, value in pending.items():
         record(Change(f"sysctl {key}", (f"{state.values.get(key, 'unset')} → {value}",)))
     for key in sorted(resisting - state.refused):
@@ -105,6 +130,8 @@ def _in_force(items: tuple[tuple[str, str], ...]) -> Iterator[StringCommand]:
         _SET,
         pending="\n".join(f"{key}={value}" for key, value in pending.items()),
         resisting="\n".join(sorted(resisting)),
+        retired="\n".join(f"{key}={value}" for key, value in retired.items()),
+        required=" ".join(sorted(required)),
         refused=REFUSED,
         before=BEFORE,
     )
@@ -115,22 +142,42 @@ set -u
 umask 077
 mkdir -p "${refused%/*}"
 touch "$before"
-list=$resisting
+file_of() { printf /proc/sys/; printf %s "$1" | tr ./ /.; }
+shown() { tr '\t' ' ' < "$1" 2>/dev/null; }
 while IFS='=' read -r key value; do
     [ "$key" ] || continue
-    file=/proc/sys/$(printf %s "$key" | tr . /)
-    old=$(cat "$file")
-    if printf '%s\n' "$value" 2>/dev/null > "$file"; then
-        grep -q "^$key=" "$before" || printf '%s=%s\n' "$key" "$old" >> "$before"
-    else
-        list="$list
-$key"
-    fi
+    file=$(file_of "$key")
+    # Where it cannot be set now, a restart of the host does it: its file no longer names it.
+    if [ -w "$file" ]; then printf '%s\n' "$value" 2>/dev/null > "$file" || true; fi
+    awk -v "key=$key=" 'index($0, key) != 1' "$before" > "$before.new" && mv -f "$before.new" "$before"
+done <<END
+$retired
+END
+list=$resisting
+failed=
+while IFS='=' read -r key value; do
+    [ "$key" ] || continue
+    file=$(file_of "$key")
+    old=$(cat "$file" 2>/dev/null)
+    if [ -e "$file" ] && printf '%s\n' "$value" 2>/dev/null > "$file"; then
+        awk -v "key=$key=" 'index($0, key) == 1 {found = 1} END {exit !found}' "$before" ||
+            printf '%s=%s\n' "$key" "$old" >> "$before"
+        now=$(shown "$file")
+        [ "$now" = "$value" ] || why="the kernel made $now of $value: declare $now"
+    elif [ ! -e "$file" ]; then why="this host does not know it"
+    else why="this host does not let it be set to $value"; fi
+    case " $required " in
+        *" $key "*) [ ! "${why-}" ] || { echo "kernel setting $key: $why" >&2; failed=1; } ;;
+        *) [ ! "${why-}" ] || list="$list
+$key" ;;
+    esac
+    unset why
 done <<END
 $pending
 END
 printf '%s\n' "$list" | sed '/^$/d' | sort -u > "$refused.new" && mv -f "$refused.new" "$refused"
 [ ! -s "$refused" ] || echo "this host refuses: $(tr '\n' ' ' < "$refused")" >&2
+[ ! "$failed" ]
 """
 
 
@@ -144,7 +191,7 @@ def _restored() -> Iterator[StringCommand]:
 
 _RESTORE = r"""
 while IFS='=' read -r key value; do
-    file=/proc/sys/$(printf %s "$key" | tr . /)
+    file=/proc/sys/$(printf %s "$key" | tr ./ /.)
     [ ! -w "$file" ] || printf '%s\n' "$value" > "$file" 2>/dev/null || true
 done < "$before"
 rm -f "$before" "$refused"

@@ -122,10 +122,14 @@ def test_security_updates_have_a_source(host: Any, settings: HardeningSettings) 
 def test_kernel_settings_in_force(host: Any, settings: HardeningSettings) -> None:
     fact = SettingsFact()
     state = fact.process(host.check_output(fact.command(tuple(settings.sysctl))).splitlines())
-    wrong = settings.sysctl.items() - state.values.items()
-    differing = sorted(key for key, _ in wrong if key not in state.refused)
-    refused = f"; noted as refused: {', '.join(sorted(state.refused))}" if state.refused else ""
-    expect(not differing, f"other kernel settings are in force: {', '.join(differing)}{refused}")
+    excused = state.refused - frozenset(settings.required)
+    differing = [
+        f"{key} is {state.values.get(key, 'not known to this host')}, and {value} is declared"
+        for key, value in sorted(settings.sysctl.items())
+        if state.values.get(key) != value and key not in excused
+    ]
+    refused = f"; noted as refused: {', '.join(sorted(excused))}" if excused else ""
+    expect(not differing, f"other kernel settings are in force: {'; '.join(differing)}{refused}")
 
 
 def test_ssh_is_closed_to_root_and_greets(host: Any, settings: HardeningSettings) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploys.hardening import sysctl
 from deploys.hardening.deploy import Clock, ClockFact, _packages, apply
 from deploys.hardening.settings import SYSCTL, HardeningSettings, settings_for
 from deploys.hardening.sysctl import Settings, SettingsFact, in_force
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
 from deploys.ops.packages import WantedFact
+from deploys.ops.shell import assignments
 from deploys.releases import RELEASES, release_of
 from inventory.rules.hardening import RULES
 from tests.deploys.golden import assert_golden
@@ -134,6 +138,87 @@ def test_what_a_host_refuses_is_noted_once(state: Settings, changes: set[str]) -
     run = Machine(facts={SettingsFact: state}).run(lambda: in_force(WANTED), execute=False)
     assert {change.path for change in run.changes} == changes
     assert run.predicted is bool(changes)
+
+
+def test_a_declared_setting_is_tried_although_it_was_refused() -> None:
+    state = Settings({"net.a": "1", "fs.c": "0"}, frozenset({"net.a"}), frozenset({"kernel.b"}))
+    machine = Machine(facts={SettingsFact: state})
+    run = machine.run(lambda: in_force(WANTED, ["kernel.b"]), execute=False)
+    assert {change.path: change.diff for change in run.changes} == {"sysctl kernel.b": ("unset → 2",)}
+
+
+def test_a_setting_that_is_no_longer_declared_is_put_back() -> None:
+    before = {"net.a": "0", "vm.x": "60", "vm.y": "5"}
+    state = Settings({**WANTED, "vm.x": "10", "vm.y": "5"}, frozenset(WANTED), frozenset(), True, before)
+    run = Machine(facts={SettingsFact: state}).run(lambda: in_force(WANTED), execute=False)
+    assert {change.path: change.diff for change in run.changes} == {
+        "sysctl vm.x": ("10 → 60, as before it was declared",),
+        "sysctl vm.y": ("no longer declared",),
+    }
+
+
+SETTING = "net.ipv4.conf.lo.log_martians"
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/sys/net/ipv4/conf/lo/log_martians", os.W_OK), reason="read-only here"
+)
+def test_kernel_settings_are_set_refused_and_put_back(tmp_path: Path) -> None:
+    """The script itself, on this machine's own kernel and with a state folder of its own."""
+    file = Path("/proc/sys", *SETTING.split("."))
+    old = file.read_text().strip()
+    new = "0" if old == "1" else "1"
+
+    def run(pending: dict[str, str], required: str = "", retired: dict[str, str] | None = None) -> Any:
+        values = {
+            "pending": "\n".join(f"{key}={value}" for key, value in pending.items()),
+            "retired": "\n".join(f"{key}={value}" for key, value in (retired or {}).items()),
+            "required": required,
+            "resisting": "",
+            "refused": str(tmp_path / "refused"),
+            "before": str(tmp_path / "before"),
+        }
+        return subprocess.run(
+            ["sh", "-c", assignments(**values) + sysctl._SET], capture_output=True, text=True, check=False
+        )
+
+    try:
+        assert run({SETTING: new}, SETTING).returncode == 0
+        assert file.read_text().strip() == new
+        assert (tmp_path / "before").read_text() == f"{SETTING}={old}\n"
+        unknown = run({"net.ipv4.no_such_setting": "1"}, "net.ipv4.no_such_setting")
+        assert unknown.returncode == 1
+        assert "kernel setting net.ipv4.no_such_setting: this host does not know it" in unknown.stderr
+        optional = run({"net.ipv4.no_such_setting": "1"})
+        assert optional.returncode == 0
+        assert (tmp_path / "refused").read_text() == "net.ipv4.no_such_setting\n"
+        refused = run({SETTING: "many"}, SETTING)
+        assert refused.returncode == 1
+        assert f"kernel setting {SETTING}: this host does not let it be set to many" in refused.stderr
+        changed = run({SETTING: f"0{new}"}, SETTING)
+        assert changed.returncode == 1
+        assert f"the kernel made {new} of 0{new}: declare {new}" in changed.stderr
+        assert run({}, retired={SETTING: old}).returncode == 0
+        assert file.read_text().strip() == old
+        assert (tmp_path / "before").read_text() == ""
+    finally:
+        file.write_text(old)
+
+
+def test_what_the_script_reads_is_what_the_kernel_says(tmp_path: Path) -> None:
+    fact = SettingsFact()
+    (tmp_path / "before").write_text("net.ipv4.ip_forward=0\n")
+    text = fact.command(("kernel.ostype", "net.ipv4.no_such", "net.ipv4.tcp_rmem")).replace(
+        sysctl.BEFORE, str(tmp_path / "before")
+    )
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    state = fact.process(done.stdout.splitlines())
+    assert state.values["kernel.ostype"] == "Linux"
+    assert len(state.values["net.ipv4.tcp_rmem"].split(" ")) == 3
+    assert "net.ipv4.no_such" not in state.values
+    assert "net.ipv4.ip_forward" in state.values
+    assert state.before == {"net.ipv4.ip_forward": "0"}
+    assert state.kept
 
 
 def test_a_setting_that_can_be_set_again_is_no_longer_noted() -> None:

@@ -1,0 +1,162 @@
+"""What only a host knows about declared values: its time zones, packages, kernel settings, logins and disks.
+
+The questions are a part of the one script that a host is asked by (`provision.facts`); what does not hold is
+reported like any other mistake of an inventory, with its place, and once for all hosts that say the same.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from inventory.mistakes import nearest
+from inventory.model import Inventory
+from inventory.source import KeyPath
+
+FIRST_PERSON = 1000
+"""The least number of a user that is a person: FIRST_UID of adduser(8)."""
+Rows = Mapping[str, tuple[tuple[str, ...], ...]]
+"""What a host answered: of each question, its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A declared value that a host has no use for, before it has a place in the file."""
+
+    at: tuple[KeyPath, ...]
+    problem: str
+    advice: str
+
+
+def script(inventory: Inventory, host: str) -> str:
+    """The shell script that asks `host`; it prints `asked=QUESTION|…` lines and changes nothing."""
+    disk = inventory.hosts[host].disk
+    values = {
+        "zone": inventory.base.time_zone,
+        "wanted": " ".join(inventory.base.packages),
+        "settings": " ".join(inventory.hardening.sysctl) if inventory.hardening.enabled else "",
+        "logins": " ".join(operator.name for operator in inventory.base.operators),
+        "device": disk.device if disk and disk.device != "auto" else "",
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + _ASK
+
+
+_ASK = r"""
+known=unknown
+[ ! -d /usr/share/zoneinfo/Etc ] || known=no
+[ ! -f "/usr/share/zoneinfo/$zone" ] || known=yes
+echo "asked=zone|$known|$(awk -v zone="$zone" '$1 == "L" && $3 == zone {print $2; exit}' \
+    /usr/share/zoneinfo/tzdata.zi 2>/dev/null)"
+# An apt that has read no index yet knows nothing.
+if [ "$wanted" ] && ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
+    found=$(apt-cache policy $wanted 2>/dev/null | awk '
+        /^[^ ].*:$/ {name = substr($1, 1, length($1) - 1)}
+        /^  (Installed|Candidate): / && $2 != "(none)" {print name}')
+    for package in $wanted; do
+        if printf '%s\n' "$found" | grep -qxF "$package"; then continue; fi
+        instead=$(apt-cache showpkg "$package" 2>/dev/null | sed '1,/^Reverse Provides:/d' |
+            cut -d ' ' -f 1 | sort -u | head -n 5 | tr '\n' ' ')
+        begin=$(printf %.2s "$package")
+        echo "asked=package|$package|$instead|$(apt-cache pkgnames "$begin" | head -n 3000 | tr '\n' ' ')"
+    done
+fi
+for key in $settings; do
+    file=/proc/sys/$(printf %s "$key" | tr ./ /.)
+    there=no; [ ! -e "$file" ] || there=yes
+    able=no; [ ! -w "$file" ] || able=yes
+    echo "asked=setting|$key|$there|$able|$(tr '\t' ' ' < "$file" 2>/dev/null | head -n 1)"
+done
+for login in $logins; do
+    group=no; ! getent group "$login" >/dev/null || group=yes
+    echo "asked=login|$login|$(id -u "$login" 2>/dev/null)|$group"
+done
+if [ "$device" ] && [ ! -b "$device" ]; then
+    echo "asked=device|$(lsblk -dpno NAME,TYPE 2>/dev/null | awk '$2 == "disk" {print $1}' | tr '\n' ' ')"
+fi
+"""
+
+
+def answers(output: str) -> Rows:
+    """The `asked=` lines of a host's output."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for line in output.splitlines():
+        if line.startswith("asked="):
+            question, *row = line.removeprefix("asked=").split("|")
+            found.setdefault(question, []).append(tuple(row))
+    return {question: tuple(rows) for question, rows in found.items()}
+
+
+def doubts(inventory: Inventory, host: str, release: str, rows: Rows) -> Iterator[Doubt]:
+    """What `host`, of this `release`, has no use for."""
+    for known, other in rows.get("zone", ()):
+        if known == "no":
+            zone = inventory.base.time_zone
+            advice = (
+                f"write {other}" if other else "write a name that `timedatectl list-timezones` shows there"
+            )
+            yield Doubt((("base", "time_zone"),), f"{release} has no time zone {zone}", advice)
+    for name, instead, names in rows.get("package", ()):
+        at: KeyPath = ("base", "packages", inventory.base.packages.index(name))
+        if provided := instead.split():
+            problem = f"{release} has no package {name} of its own: it is provided by {', '.join(provided)}"
+            yield Doubt((at,), problem, f"name one of these, such as {provided[0]}")
+        else:
+            close = nearest(name, names.split())
+            advice = close if close.startswith("did") else "remove it, or name it as `apt-cache search` does"
+            yield Doubt((at,), f"{release} has no package {name}", advice)
+    for key, there, able, *value in rows.get("setting", ()):
+        yield from _setting(inventory, key, there == "yes", able == "yes", "|".join(value))
+    for position, operator in enumerate(inventory.base.operators):
+        path: KeyPath = ("base", "operators", position, "name")
+        for name, number, group in rows.get("login", ()):
+            if name == operator.name:
+                yield from _login(path, name, number, group == "yes")
+    for (disks,) in rows.get("device", ()):
+        device: KeyPath = ("hosts", host, "disk", "device")
+        declared = inventory.hosts[host].disk
+        listed = ", ".join(disks.split()) or "none"
+        problem = f"there is no disk {declared.device if declared else ''}"
+        yield Doubt((device,), problem, f"its disks are {listed}; `ls -l /dev/disk/by-id` shows more names")
+
+
+def _setting(inventory: Inventory, key: str, there: bool, able: bool, value: str) -> Iterator[Doubt]:
+    at: tuple[KeyPath, ...] = (("hardening", "sysctl", key),)
+    wanted = inventory.hardening.sysctl.get(key, "")
+    if not there:
+        yield Doubt(
+            at,
+            f"its kernel knows no setting {key}",
+            "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
+        )
+    elif not able and value != wanted:
+        yield Doubt(
+            at,
+            f"its kernel setting {key} is {value} and cannot be set there",
+            "remove it, or set it on the machine that this container runs on",
+        )
+
+
+def _login(path: KeyPath, name: str, number: str, group: bool) -> Iterator[Doubt]:
+    if number.isdigit() and 0 < int(number) < FIRST_PERSON:
+        yield Doubt((path,), f"{name} is a user of the system there (number {number})", "choose another name")
+    elif not number and group:
+        yield Doubt(
+            (path,), f"{name} is a group of the system there, so no user can have the name", "choose another"
+        )
+
+
+def reported(
+    inventory: Inventory,
+    releases: Mapping[str, str],
+    asked: Mapping[str, Rows],
+    place: Callable[[tuple[KeyPath, ...]], str],
+) -> Iterator[str]:
+    """Every doubt as `file:line:column: hosts: what is wrong; what would be right`, in the order of hosts."""
+    hosts_of: dict[Doubt, list[str]] = {}
+    for host, rows in asked.items():
+        for doubt in doubts(inventory, host, releases[host], rows):
+            hosts_of.setdefault(doubt, []).append(host)
+    for doubt, hosts in hosts_of.items():
+        where = place(doubt.at)
+        yield f"{f'{where}: ' if where else ''}{', '.join(hosts)}: {doubt.problem}; {doubt.advice}"
