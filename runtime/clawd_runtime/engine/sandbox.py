@@ -29,7 +29,10 @@ MOST_TEXT = 4 * 1024 * 1024  # characters that one operation may put together, b
 
 # No template of a chat needs them, and each makes much of little in one step that cannot be interrupted.
 _REFUSED_FILTERS = ("center", "format", "sum", "urlize", "wordwrap", "pprint", "xmlattr")
-_PADDING = {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"}
+_REFUSED_METHODS = {
+    "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "translate", "zfill",
+}  # fmt: skip
+_WIDEST = 64  # spaces of an indent, characters of a date's format
 _STEPS_BETWEEN_LOOKS = 64
 
 
@@ -86,6 +89,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             "_joined": lambda values: self._concat(str(self._weighed(value)) for value in values),
             "join": self._join,
             "string": lambda value: str(self._weighed(value)),
+            "round": self._checked(self.filters["round"], lambda _, digits=0, *__: _size(digits) ** 4),
             "tojson": lambda value, *how, **named: _tojson(self._weighed(value), *how, **named),
             "replace": self._checked(
                 replace, lambda text, old="", new="", *_: _replaced(str(text), str(old), str(new))
@@ -95,7 +99,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             "slice": self._checked(self.filters["slice"], lambda _, count=0, *__: _size(count)),
         }
         self.globals["raise_exception"] = _refuse
-        self.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+        self.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form[:_WIDEST])
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -105,9 +109,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """Call `function` for a template, as a step of its budget."""
         self.budget.step()
         owner, method = getattr(function, "__self__", None), getattr(function, "__name__", "")
+        if isinstance(owner, str | bytes | int) and method in _REFUSED_METHODS:
+            raise TooMuchWork(f"it uses {method}(), which is not available to chat templates")
         if isinstance(owner, str):
-            if method in _PADDING:
-                raise TooMuchWork(f"it uses {method}(), which is not available to chat templates")
             if method == "replace" and len(arguments) >= 2:
                 self.budget.text(_replaced(owner, str(arguments[0]), str(arguments[1])))
             if method == "join" and arguments:
@@ -227,4 +231,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    width = None if indent is None else min(int(indent), _WIDEST)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=width)

@@ -316,6 +316,24 @@ def test_a_client_that_goes_frees_its_slot(running, stream, at_once):
     assert len(running.model.steps) < 300
 
 
+@pytest.mark.parametrize("sent", [b"", b'{"model": "fa'])
+def test_a_client_that_goes_while_it_sends_is_no_error(running, caplog, sent):
+    scope, _ = _scope_and_body(HELLO)
+    messages = [{"type": "http.request", "body": sent, "more_body": True}, {"type": "http.disconnect"}]
+    replies = []
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    async def send(message: dict) -> None:
+        replies.append(message)
+
+    asyncio.run(running.app(scope, receive, send))
+    assert replies[0]["status"] == 499
+    assert not caplog.records
+    assert running.chat().status_code == 200
+
+
 def test_health_and_models(running, settings):
     assert running.call("GET", "/health").status_code == 200
     models = running.call("GET", "/v1/models").json()
