@@ -42,6 +42,16 @@ REJECTED = (400, 413, 422)
 MOST_UNKNOWN = 50
 
 
+Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
+"""What a server was last seen to do with reasoning: it sends none (`answers`); sends it in a field or part of
+its own (`separates`); or in the text, with an opening mark (`opens`), or only with a closing one
+(`closes`), so that it looks like the answer until that comes.
+
+Text is shown while it grows only where it cannot be reasoning: not before an answer has shown the habit,
+and of a server that sends reasoning as text only what follows it.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What the model gave next: text of the answer, reasoning, or both.
@@ -79,9 +89,7 @@ class ChatModel:
         self._headers = self._address.headers(api_key)
         self._dialect = Dialect(temperature=endpoint.temperature, usage=self._address.local)
         self._fruitless: set[str] = set()
-        # An engine of this host separates reasoning itself. Of another server only an answer shows whether it
-        # sends reasoning without an opening tag, which looks like the answer until the closing one comes.
-        self._opens: bool | None = True if self.local else None
+        self._habit: Habit = "separates" if self.local else "unknown"
         self._unknown: set[str] = set()
 
     @property
@@ -188,7 +196,7 @@ class ChatModel:
             ) from None
 
     async def _answer(self, response: httpx.Response) -> AsyncGenerator[Piece | End, None]:
-        separator = _Separator(self._opens)
+        separator = _Separator(self._habit)
         finish: Literal["complete"] | Cut | None = None
         counted: int | None = None
         begun = False
@@ -209,7 +217,7 @@ class ChatModel:
             yield piece
         if finish is None or finish == "broken":
             raise ModelUnavailable(f"model {self.name}: the answer broke off")
-        self._opens = separator.opens
+        self._habit = separator.habit
         yield End(None if finish == "complete" else finish, counted)
 
     def _failed_within(self, error: ProviderError, *, begun: bool) -> Exception:
@@ -252,47 +260,47 @@ class _Refusal(Exception):
 class _Separator:
     """Separates reasoning from the answer, whether the server did or not."""
 
-    def __init__(self, opens: bool | None) -> None:
-        self.opens = opens
-        """Whether reasoning has an opening mark where there is any; `None` while that is not known."""
-        self._assumed = opens is False
+    def __init__(self, habit: Habit) -> None:
+        self.habit = habit
+        self._assumed = habit == "closes"
         self._splitter = ReasoningSplitter("<think>" if self._assumed else "")
         self._thoughts: list[str] = []
+        self._separated = False
         self._answered = False
 
     def feed(self, chunk: Chunk) -> Piece | None:
         """Return what a chunk adds."""
         if chunk.reasoning:
-            # The server separates it.
-            self.opens = True
+            self.habit = "separates"
             if self._assumed:
                 self._assumed, self._splitter = False, ReasoningSplitter()
-        split = self._splitter.feed(chunk.text) if chunk.text else Split()
-        if self.opens is None and self._splitter.reasoning:
-            self.opens = True
-        return self._piece(split, chunk.reasoning)
+        return self._piece(self._splitter.feed(chunk.text) if chunk.text else Split(), chunk.reasoning)
 
     def finish(self, *, complete: bool) -> Piece | None:
         """Return what was held back. `complete`: the model ended by itself."""
         piece = self._piece(self._splitter.finish(), "")
         if self._assumed and complete and not self._answered:
             # It did not reason this time, so no closing mark came.
-            self.opens = None
+            self.habit = "unknown"
             return Piece("".join(self._thoughts), restarts=True)
-        if self.opens is None and complete:
-            self.opens = True
+        if self.habit == "unknown" and complete:
+            self.habit = "answers"
         return piece
 
     def _piece(self, split: Split, reasoning: str) -> Piece | None:
         if split.restarts:
-            self.opens = False
+            self.habit = "closes"
+        elif split.reasoning and not self._assumed:
+            self.habit = "opens"
+        self._separated = self._separated or split.restarts or bool(split.reasoning)
         if self._assumed and not self._answered:
             self._thoughts.append(split.reasoning)
         self._answered = self._answered or bool(split.answer)
         reasoning += split.reasoning
         if not (split.answer or reasoning or split.restarts):
             return None
-        return Piece(split.answer, reasoning, split.restarts, provisional=self.opens is None)
+        certain = self._separated or self.habit in ("separates", "answers")
+        return Piece(split.answer, reasoning, split.restarts, provisional=not certain)
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk | Literal["done"], None]:
