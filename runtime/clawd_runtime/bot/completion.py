@@ -86,7 +86,8 @@ class ChatModel:
         self._model = endpoint.model
         self._http = http
         self._address = model_address(name, endpoint.endpoint)
-        self._headers = self._address.headers(api_key)
+        # Without compression: tokens come when they are made, and nothing small becomes large here.
+        self._headers = {"Accept-Encoding": "identity", **self._address.headers(api_key)}
         self._dialect = Dialect(temperature=endpoint.temperature, usage=self._address.local)
         self._fruitless: set[str] = set()
         self._habit: Habit = "separates" if self.local else "unknown"

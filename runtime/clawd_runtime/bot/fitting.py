@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.reasoning import separate
 
 BYTES_A_TOKEN = 3
 TOKENS_A_MESSAGE = 8
@@ -37,6 +38,11 @@ def fit(system_prompt: str, history: tuple[Turn, ...], question: str, budget: in
         kept.pop()
     return (
         ChatMessage("system", system_prompt),
-        *(ChatMessage(turn.role, turn.text) for turn in reversed(kept)),
+        *(ChatMessage(turn.role, _said(turn)) for turn in reversed(kept)),
         ChatMessage("user", question),
     )
+
+
+def _said(turn: Turn) -> str:
+    """What a turn said. Earlier releases remembered a model's reasoning with its answer."""
+    return turn.text if turn.role == "user" else separate(turn.text)[1] or turn.text

@@ -150,7 +150,11 @@ def error_of(status: int, value: Any) -> ProviderError:
     names: set[str] = set()
     texts: list[str] = []
     told = status
+    left = LARGEST_BODY
     for key, text in _strings(value):
+        left -= len(text[:LONGEST_TEXT])
+        if left < 0:
+            break
         if told == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
             told = int(text)
         if key in _CODES:

@@ -30,16 +30,32 @@ def _any(texts: tuple[str, ...]) -> str:
     return "(?:" + "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) + ")"
 
 
+_THEN_ROLE = r"\s*(?:(?:assistant|model)(?=\s*(?:\n|<|\Z))\s*)?"
+_LEADING = re.compile(rf"\s*(?:{_any(_STARTS + _ENDS)}{_THEN_ROLE})+")
 # `<s>` and `</s>` are also HTML's: marks only where nothing else can be meant.
-_LEADING = re.compile(
-    rf"\s*(?:(?:{_any(_STARTS + _ENDS)}|<s>(?!.*</s>.))\s*(?:(?:assistant|model)(?=\s*(?:\n|<|\Z))\s*)?)+",
-    re.DOTALL,
-)
+_LEADING_BOS = re.compile(rf"\s*(?:(?:{_any(_STARTS + _ENDS)}|<s>){_THEN_ROLE})+")
+_CLOSED = re.compile(r"</s>\s*\S")
 _OVER = re.compile(
     rf"{_any(_ENDS + _STARTS)}(?=\s*(?:\Z|\n|{_any(_STARTS + _ENDS)}|</?s>|{_ROLE}\b))"
     rf"|(?m:^)[ \t]*\[INST\]"
     rf"|</s>(?=\s*(?:\Z|{_any(_STARTS + _ENDS)}))"
 )
+_HINTS = (
+    "<|",
+    "|>",
+    "<｜",
+    "_turn>",
+    "<eos>",
+    "<bos>",
+    "<[end",
+    "INST]",
+    "SYS>>",
+    "_PROMPT]",
+    "]~",
+    "[e~[",
+    "s>",
+)
+"""One of these is in each mark: finding none costs little, and an answer is looked at with every token."""
 _ANY = re.compile(_any(_STARTS + _ENDS))
 _BEGINNINGS = frozenset(text[:size] for text in _STARTS + _ENDS + ("</s>",) for size in range(1, len(text)))
 _LONGEST = max(map(len, _BEGINNINGS))
@@ -56,9 +72,16 @@ def without_turn_markers(text: str, *, growing: bool = False) -> str:
     an invisible character in it keeps a server from reading it as a mark. With `growing` the beginning of a
     mark at the end is left out, too.
     """
-    if "<" not in text and "[" not in text and "]" not in text:
-        return text
-    if begun := _LEADING.match(text):
+    if any(hint in text for hint in _HINTS):
+        text = _own_turn(text)
+    if growing:
+        text = text[: len(text) - _unfinished(text)]
+    return text
+
+
+def _own_turn(text: str) -> str:
+    leading = _LEADING if _CLOSED.search(text) else _LEADING_BOS
+    if begun := leading.match(text):
         text = text[begun.end() :]
     code = [found.span() for found in _CODE.finditer(text)] if "`" in text or "~~~" in text else []
     for found in _OVER.finditer(text):
@@ -69,8 +92,6 @@ def without_turn_markers(text: str, *, growing: bool = False) -> str:
             continue
         text = text[:at]
         break
-    if growing:
-        text = text[: len(text) - _unfinished(text)]
     return plain_markers(text)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clawd_runtime.bot.completion import ChatModel, End, Piece, retry_after, socket_mounts
 from clawd_runtime.bot.dialect import ChatMessage
@@ -216,6 +219,38 @@ def test_retry_after(value: str, least: float, most: float) -> None:
 @pytest.mark.parametrize("value", ["", "soon", "Fri, 99 Jan"])
 def test_no_retry_after(value: str) -> None:
     assert retry_after(httpx.Response(429, headers={"Retry-After": value})) is None
+
+
+FRAGMENTS = st.sampled_from([
+    *(b"data: ", b"\n", b"\r\n", b"\n\n", b": c\n", b"event: error\n", b"error: {}\n", b"[DONE]", b"{", b"}"),
+    *(chunk("hi"), chunk("<think>"), chunk("</think>x"), chunk(finish="stop"), chunk(finish="length")),
+    b'data: {"choices": [{"delta": {"content": [{"type": "thinking"}]}}]}\n',
+    b'data: {"error": {"code": 429}}\n',
+    b'{"error": {"message": "max_tokens", "param": "temperature"}}',
+    b'{"detail": [{"loc": ["body", "stream"]}]}',
+])  # fmt: skip
+
+
+@given(
+    st.sampled_from([200, 200, 200, 204, 301, 400, 401, 413, 422, 429, 500, 599]),
+    st.sampled_from(["text/event-stream", "application/json; charset=utf-8", "text/html", ""]),
+    st.lists(FRAGMENTS | st.binary(max_size=20), max_size=12),
+    st.sampled_from(["", "soon", "9" * 400, "-1", "nan", "inf", "Fri, 31 Dec 9999 23:59:59 +2359"]),
+)
+def test_whatever_a_server_sends_is_an_answer_or_a_failure(
+    status: int, kind: str, pieces: list[bytes], after: str
+) -> None:
+    headers = {"content-type": kind, "retry-after": after}
+
+    def answer(_: object) -> httpx.Response:
+        return httpx.Response(status, headers=headers, stream=Pieces(*pieces))
+
+    server = Server(answer, temperature=0.5)
+    with suppress(ModelFailure):
+        [given] = server.ask()
+        assert isinstance(given[-1], End)
+        assert all(isinstance(piece, Piece) for piece in given[:-1])
+    assert 1 <= len(server.bodies) <= 5
 
 
 async def _over_a_socket(path: Path) -> tuple[list[str], bool, bool, bytes]:

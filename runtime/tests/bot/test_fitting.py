@@ -39,3 +39,13 @@ def test_the_estimate_covers_one_token_for_three_bytes(text: str) -> None:
 
 def test_the_reply_has_its_own_room() -> None:
     assert prompt_budget(4096, 512) + 512 < 4096
+
+
+def test_reasoning_that_an_earlier_release_remembered_is_not_sent() -> None:
+    history = (
+        *(Turn("user", "<think>?"), Turn("assistant", "<think>hm</think>\n\nParis")),
+        *(Turn("user", "and?"), Turn("assistant", "hm</think>Rome")),
+        *(Turn("user", "and?"), Turn("assistant", "<think>hm")),
+    )
+    said = [message.content for message in fit("be kind", history, "question", 1000)[1:-1]]
+    assert said == ["<think>?", "Paris", "and?", "Rome", "and?", "<think>hm"]

@@ -77,7 +77,7 @@ class Talk:
 
     def ask(self, text: str, conversation: str = "") -> tuple[str, str, float]:
         """What was shown while the answer grew, the answer, and the seconds it took."""
-        token = jwt.encode({"sub": "ada", "exp": time.time() + 60}, SECRET)
+        token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, SECRET)
         begun = time.monotonic()
         response = httpx.post(
             f"{self.bot.url}/console/v1/messages",

@@ -93,6 +93,17 @@ def test_a_code_in_the_log_is_a_plain_word() -> None:
     assert error_of(400, {"error": {"code": "x" * 100}}).code is None
 
 
+@pytest.mark.parametrize(
+    "text", ["system ", "not support ", "`", "max input ", "value for ", "messages ", "a_b "]
+)
+def test_a_long_error_within_an_answer_costs_no_time(text: str) -> None:
+    begun = time.process_time()
+    error = error_of(200, [text * 1000] * 300)
+    assert not any((error.about_length, error.about_content, error.about_system_role))
+    assert error.parameters(SENT) == ()
+    assert time.process_time() - begun < 0.5
+
+
 def test_an_error_within_an_answer_has_its_own_status() -> None:
     assert error_of(200, {"code": 429, "message": "slow"}).status == 429
     assert error_of(200, {"code": "503"}).status == 503

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.bot.turn_markers import _ENDS, _STARTS, plain_markers, without_turn_markers
+from clawd_runtime.bot.turn_markers import _ENDS, _HINTS, _STARTS, plain_markers, without_turn_markers
 
 
 @pytest.mark.parametrize("mark", _ENDS)
@@ -52,6 +54,19 @@ def test_an_answer_about_marks_keeps_them_as_ordinary_text(text: str) -> None:
     answer = without_turn_markers(text)
     assert answer.replace("\u2060", "") == text
     assert "<|im_" not in answer
+
+
+def test_marks_are_found_by_what_they_have_in_common() -> None:
+    assert all(any(hint in mark for hint in _HINTS) for mark in (*_ENDS, *_STARTS, "<s>", "</s>"))
+
+
+@pytest.mark.parametrize(
+    "text", ["<s>", "<|im_end|> ", "`", "``` `\n", " ", "<", "[INST]\n", "</s>", "a<|user|>b"]
+)
+def test_a_model_that_repeats_itself_costs_no_time(text: str) -> None:
+    begun = time.process_time()
+    without_turn_markers(text * (200_000 // len(text)) + "<", growing=True)
+    assert time.process_time() - begun < 1.0
 
 
 @pytest.mark.parametrize(
