@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
+from inventory.declared import PackageName, Size, TimeZone
 from inventory.model import Inventory, Operator, Port
 from inventory.values import size_in_bytes
 
@@ -20,11 +21,11 @@ PACKAGES = 500 * MIB
 class BaseSettings(ComponentSettings):
     """The foundation of one host. Plain data may leave out anything."""
 
-    packages: tuple[str, ...] = Field(ALWAYS, description="Debian packages, all of them.")
+    packages: tuple[PackageName, ...] = Field(ALWAYS, description="Debian packages, all of them.")
     operators: tuple[Operator, ...] = ()
     upgrade: Literal["never", "security", "all"] = "security"
-    time_zone: str = "Etc/UTC"
-    journal_max: str = "500M"
+    time_zone: TimeZone = "Etc/UTC"
+    journal_max: Size = "500M"
     ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
 
 

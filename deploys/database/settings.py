@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority
 from deploys.tls.settings import AUTHORITY, canonical
+from inventory.declared import HostFolder, TimeOfDay
 from inventory.model import Inventory
 from inventory.rules.database import CONNECTION_MEMORY, PORT
 from inventory.values import size_in_bytes
@@ -31,8 +32,8 @@ class BackupSettings(ComponentSettings):
     """Nightly dumps."""
 
     keep: int = 7
-    time: str = "03:30"
-    path: str = "/var/backups/clawd"
+    time: TimeOfDay = "03:30"
+    path: HostFolder = "/var/backups/clawd"
 
 
 class DatabaseSettings(ComponentSettings):

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings
 from deploys.model.settings import MODELS_FOLDER, local_model
+from inventory.declared import Device, HostFolder
 from inventory.model import Host, Inventory
 
 
@@ -25,9 +26,9 @@ class Place(ComponentSettings):
 class DiskSettings(ComponentSettings):
     """The data disk of one host."""
 
-    device: str = Field("auto", description="Path of the whole disk; `auto` is the only blank one.")
+    device: Device = Field("auto", description="Path of the whole disk; `auto` is the only blank one.")
     filesystem: Literal["ext4", "xfs"] = "ext4"
-    mount: str = "/srv/clawd"
+    mount: HostFolder = "/srv/clawd"
     places: tuple[Place, ...] = ()
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nvidia import settings as nvidia
+from inventory.declared import HostFolder, LogSize, Mirror, Proxy, Repository, Unproxied
 from inventory.model import Inventory
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -31,17 +32,17 @@ class DockerSettings(ComponentSettings):
     """The Docker engine of one host. Plain data may leave out anything."""
 
     source: Literal["distribution", "docker"] = "distribution"
-    repository: str = "https://download.docker.com/linux"
+    repository: Repository = "https://download.docker.com/linux"
     key: Path | None = Field(None, description="On the laptop; with `source: docker`.")
-    data_root: str = "/var/lib/docker"
-    log_size: str = "20m"
+    data_root: HostFolder = "/var/lib/docker"
+    log_size: LogSize = "20m"
     log_files: int = 5
     address_pool: IPv4Network = IPv4Network("172.28.0.0/14")
-    registry_mirrors: tuple[str, ...] = ()
+    registry_mirrors: tuple[Mirror, ...] = ()
     registries: tuple[str, ...] = Field((), description="HOST[:PORT] of those checked by the authority.")
     registry_authority: Path | None = Field(None, description="PEM file on the laptop.")
-    proxy: str | None = None
-    no_proxy: tuple[str, ...] = ()
+    proxy: Proxy | None = None
+    no_proxy: tuple[Unproxied, ...] = ()
     gpu: bool = Field(False, description="Whether containers get the NVIDIA GPUs of a host that has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")

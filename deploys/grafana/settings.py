@@ -11,6 +11,7 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.exporters.settings import MIB, monitoring_host
 from deploys.prometheus.settings import PORT as PROMETHEUS_PORT
 from deploys.tls.settings import canonical
+from inventory.declared import Repository
 from inventory.model import Inventory, Network
 from inventory.sections.monitoring import Thresholds
 
@@ -27,7 +28,7 @@ class GrafanaSettings(ComponentSettings):
         (), description="Who reaches it, by HTTPS; nobody but the host itself when empty."
     )
     admin_password: SecretStr
-    repository: str = "https://apt.grafana.com"
+    repository: Repository = "https://apt.grafana.com"
     key: Path | None = Field(None, description="The repository's public key, on the laptop.")
     package: Path | None = Field(None, description="A .deb on the laptop, instead of the repository.")
     prometheus: str = f"http://127.0.0.1:{PROMETHEUS_PORT}"

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from inventory.addresses import is_address
-from inventory.declared import SysctlKey, SysctlValue
+from inventory.declared import Duration, HostAddress, SysctlKey, SysctlValue, Text
 from inventory.model import Inventory
 from inventory.sections.hardening import BANNER
 
@@ -46,8 +46,8 @@ class Fail2banSettings(ComponentSettings):
     """When who is shut out."""
 
     tries: int = 5
-    within: str = "10m"
-    ban: str = "1h"
+    within: Duration = "10m"
+    ban: Duration = "1h"
     never: tuple[str, ...] = ()
 
 
@@ -61,9 +61,9 @@ class HardeningSettings(ComponentSettings):
     required: tuple[SysctlKey, ...] = Field(
         (), description="Those that have to be in force; others may not be."
     )
-    banner: str = BANNER
+    banner: Text = BANNER
     root_login: bool = Field(True, description="Whether root may log in with a key.")
-    time_servers: tuple[str, ...] = ()
+    time_servers: tuple[HostAddress, ...] = ()
 
 
 def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:

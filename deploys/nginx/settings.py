@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.runtime.console import allowed, console_secret
 from deploys.tls.settings import canonical
+from inventory.declared import BodySize
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
@@ -48,7 +49,7 @@ class NginxSettings(ComponentSettings):
     health: PathSettings = PathSettings()
     connections: int = Field(128, description="That one client address may have open.")
     trusted_proxies: tuple[str, ...] = ()
-    max_body: str = "1m"
+    max_body: BodySize = "1m"
     maintenance: bool = False
     retry_after: int = Field(60, description="Seconds, told during maintenance.")
 

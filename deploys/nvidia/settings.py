@@ -10,6 +10,7 @@ from pydantic import Field
 from deploys.component import ComponentSettings, Need
 from deploys.model.settings import computes_on_gpu, local_model
 from deploys.nvidia.gpus import Machine
+from inventory.declared import Repository
 from inventory.model import Inventory
 
 # By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and the modules while they are built.
@@ -40,10 +41,10 @@ class NvidiaSettings(ComponentSettings):
     gpu: Literal["auto", "required"] = "auto"
     branch: int = 580
     modules: Literal["auto", "open", "proprietary"] = "auto"
-    repository: str = "https://developer.download.nvidia.com/compute/cuda/repos"
+    repository: Repository = "https://developer.download.nvidia.com/compute/cuda/repos"
     key: Path | None = Field(None, description="On the laptop.")
     toolkit: bool = Field(False, description="Whether containers get the GPU.")
-    toolkit_repository: str = "https://nvidia.github.io/libnvidia-container/stable/deb"
+    toolkit_repository: Repository = "https://nvidia.github.io/libnvidia-container/stable/deb"
     toolkit_key: Path | None = Field(None, description="On the laptop.")
     toolkit_version: str = "1.18.0-1"
     reboot: Literal["ask", "auto", "never"] = "ask"

@@ -15,6 +15,7 @@ from deploys.nginx.settings import bots_behind, over_tls, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
 from deploys.runtime.console import console_secret
 from deploys.tls.settings import AUTHORITY, canonical
+from inventory.declared import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.sections.docker import Docker
 from inventory.values import size_in_bytes
@@ -29,11 +30,11 @@ RELEASE = 160 << 20
 class EngineSettings(ComponentSettings):
     """One clawd-engine."""
 
-    model_name: str
+    model_name: Line
     context_size: int
     parallel: int
     threads: int | None
-    memory_max: str
+    memory_max: Size
     gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
 
 
@@ -41,7 +42,7 @@ class EndpointSettings(ComponentSettings):
     """A server of the OpenAI chat protocol that the bot asks."""
 
     endpoint: str = Field(description="`unix:PATH` or an address ending before /chat/completions.")
-    model: str
+    model: Line
     context_size: int
     temperature: float | None
     first_token_seconds: int | None = Field(None, description="By default the bot's own choice.")
@@ -70,15 +71,15 @@ class LoginSettings(ComponentSettings):
     """A login at a registry."""
 
     registry: str = Field(description="HOST[:PORT], or docker.io.")
-    user: str
+    user: RegistryUser
     password: SecretStr
 
 
 class ContainerSettings(ComponentSettings):
     """How engine and bot run in containers."""
 
-    base_image: str | None = Field(None, description="Image with Python, by name; else made on the host.")
-    registry: str | None = Field(None, description="Registry by which hosts share images; else none.")
+    base_image: Image | None = Field(None, description="Image with Python, by name; else made on the host.")
+    registry: Registry | None = Field(None, description="Registry by which hosts share images; else none.")
     login: LoginSettings | None = Field(None, description="At the registry; else what the host has.")
 
 
@@ -96,11 +97,11 @@ class RuntimeSettings(ComponentSettings):
     port: int = Field(description="Of plain HTTP on loopback.")
     internal: InternalSettings | None = Field(None, description="For other hosts, where any needs it.")
     public_url: str | None
-    system_prompt: str
+    system_prompt: Text
     language: Literal["auto", "en", "zh"]
     max_reply_tokens: int
     rate_limit_per_minute: int
-    memory_max: str
+    memory_max: Size
     engine: EngineSettings | None
     models: dict[str, EndpointSettings]
     telegram: TelegramSettings | None = None

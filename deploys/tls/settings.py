@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from deploys.component import ComponentSettings
+from inventory.declared import Directory, HostAndPort, Mail
 from inventory.model import Inventory
 from inventory.sections.tls import LETS_ENCRYPT
 
@@ -26,16 +27,16 @@ LEAST_DAYS = 30
 class AcmeSettings(ComponentSettings):
     """How a host gets its certificate from an authority by itself."""
 
-    server: str = LETS_ENCRYPT
+    server: Directory = LETS_ENCRYPT
     authority: Path | None = Field(None, description="PEM file on the laptop that leads to `server`.")
-    email: str
+    email: Mail
     challenge: Literal["http-01", "dns-01"] = "http-01"
     http_port: int = Field(80, description="Where the challenge is answered while nginx does not run.")
     https_port: int = Field(443, description="Where nginx is asked for what it serves.")
     provider: str = "exec"
     hook: Path | None = None
     environment: dict[str, SecretStr] = Field({})
-    resolvers: tuple[str, ...] = ()
+    resolvers: tuple[HostAndPort, ...] = ()
     check_propagation: bool = True
 
 
