@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from inventory.mistakes import shown
-from inventory.values import Verdict
+from inventory.values import Verdict, check_line
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -237,6 +237,8 @@ def check_unproxied(text: str) -> Verdict:
 
     Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy, as dockerd reads NO_PROXY.
     """
+    if (verdict := check_line(text)) is not None:
+        return verdict
     if text == "*" or split_host_and_port(text.removeprefix("*").removeprefix(".")) is not None:
         return None
     try:

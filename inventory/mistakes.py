@@ -231,9 +231,14 @@ def _text_advice(spot: Spot | None, value: Any) -> str:
         pattern, check = getattr(limit, "pattern", None), getattr(limit, "check", None)
         if pattern and not (isinstance(value, int | float) and re.search(pattern, str(value))):
             return f"write {PATTERN_WORDS[pattern]}"
-        if check and isinstance(value, int | float) and (verdict := check(str(value))) is not None:
+        if check and isinstance(value, int | float) and (verdict := check(_written(value))) is not None:
             return str(verdict[1])
-    return "write a text" if isinstance(value, dict | list | None) else f'write "{value}" in quotes'
+    return "write a text" if isinstance(value, dict | list | None) else f'write "{_written(value)}" in quotes'
+
+
+def _written(value: Any) -> str:
+    """A value as a file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choices(error: ErrorDetails, spot: Spot | None) -> tuple[str, ...]:
@@ -268,7 +273,7 @@ def _range(spot: Spot | None) -> str:
 
 def _network_advice(value: str) -> str:
     try:
-        return f"write {ip_interface(value.partition('%')[0] if '%' in value else value).network}"
+        return f"write {ip_interface(re.sub(r'%[^/]*', '', value)).network}"
     except ValueError:
         return "write an address or a network such as 10.0.0.0/8 or 2001:db8::/32"
 

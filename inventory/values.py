@@ -202,6 +202,8 @@ def check_sysctl_value(text: str) -> Verdict:
         return verdict
     if not text.isascii():
         return f"{shown(text)} is no value of a kernel setting", "write numbers or words of ASCII"
+    if text in ("true", "false"):
+        return f"{shown(text)} is no value of a kernel setting", "write 1 or 0"
     return None
 
 

@@ -161,12 +161,14 @@ class _Walk:
                 whole = int(node.value, 0 if _NUMBER_IN_BASE.fullmatch(node.value) else 10)
                 if abs(whole) < LARGEST_NUMBER:
                     return whole
+                self._wrong(node, "this number is too large", "write a smaller one, or quote it as text")
+                return 0
             if kind == "float" and isfinite(number := float(node.value)):
                 return number
         except ValueError:
             pass
         self._wrong(
-            node, f"this is not a {kind} that can be read", "write a decimal number, or quote it as text"
+            node, "this is not a number that can be read", "write a decimal number, or quote it as text"
         )
         return str(node.value)
 

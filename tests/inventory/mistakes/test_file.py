@@ -70,7 +70,7 @@ CASES: Cases = {
     "infinite number": (
         "base:\n",
         "tls:\n  renew_fraction: ‸.inf\nbase:\n",
-        "this is not a float that can be read",
+        "this is not a number that can be read",
         "write a decimal number, or quote it as text",
     ),
 }

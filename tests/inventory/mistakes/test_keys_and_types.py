@@ -144,6 +144,48 @@ CASES: Cases = {
         "`firewall.management[1]` is `10.1.2.3/16`, which is not a network",
         "write 10.1.0.0/16",
     ),
+    "true for the number of a kernel setting": (
+        "base:\n",
+        "hardening: {sysctl: {vm.overcommit_memory: ‸true}}\nbase:\n",
+        "`hardening.sysctl.vm.overcommit_memory` is `true`, the wrong type",
+        "write 1 or 0",
+    ),
+    "number in quotes that is too large, too": (
+        ROLES,
+        ROLES + '    port: ‸"70000"\n',
+        '`hosts.bot1.port` is the text "70000", the wrong type',
+        "write a whole number from 1 to 65535, without quotes",
+    ),
+    "true in quotes": (
+        ROLES,
+        ROLES + '    internet: ‸"true"\n',
+        '`hosts.bot1.internet` is the text "true", the wrong type',
+        "write true or false, without quotes",
+    ),
+    "number of more digits than fit": (
+        ROLES,
+        ROLES + "    port: ‸123456789012345678901234567890\n",
+        "this number is too large",
+        "write a smaller one, or quote it as text",
+    ),
+    "network with a scope": (
+        "base:\n",
+        "firewall:\n  management: [‸'fe80::%eth0/64']\nbase:\n",
+        "`firewall.management[0]` is `fe80::%eth0/64`, which is not a network",
+        "write fe80::/64",
+    ),
+    "line break in what is reached without a proxy": (
+        "base:\n",
+        'docker: {no_proxy: [a.internal, ‸"b\\nHTTP_PROXY=http://evil.example"]}\nbase:\n',
+        "`b HTTP_PROXY=http://evil.example` has the control character U+000A in it",
+        "write it on one line",
+    ),
+    "mirror with a query, which dockerd refuses": (
+        "base:\n",
+        "docker: {registry_mirrors: [‸'https://mirror.example.com?ns=docker.io']}\nbase:\n",
+        "`https://mirror.example.com?ns=docker.io` has a part after `?`, which is refused here",
+        "write it like https://mirror.example.com",
+    ),
     "no network at all": (
         "base:\n",
         "firewall:\n  open:\n    - port: 9000\n      from: [‸office]\nbase:\n",
