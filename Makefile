@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
-TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES
+TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES,CLAWD_TEST_SSHD
 # What make starts keeps its logs here, and its tests their folders there: a checkout's own, which `make down` finds.
 BUILD := $(CURDIR)/.build
 export XDG_STATE_HOME := $(BUILD)/state
@@ -16,10 +16,10 @@ KEPT := CLAWD_CACHE,PYTEST_DEBUG_TEMPROOT,$(TESTED_WITH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=$(KEPT) XDG_STATE_HOME=$(BUILD)/state-of-root)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
 # What tests run beside that: the programs of these packages, unpacked; what they need, and further tools.
-TOOLS := nginx prometheus prometheus-alertmanager postgresql-15 qemu-user
+TOOLS := nginx openssh-server prometheus prometheus-alertmanager postgresql-15 qemu-user
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
-    liburing2 libxml2 tzdata
+    liburing2 libwrap0 libxml2 tzdata
 # npm brings nodejs; other distributions of Node.js have it within.
 NODE := $(if $(shell command -v npm),,nodejs npm)
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
@@ -41,6 +41,7 @@ export CLAWD_TEST_AMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/amtool
 export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
 export CLAWD_TEST_QEMU ?= $(CURDIR)/$(VENV)/tools/usr/bin/qemu-x86_64
 export CLAWD_TEST_NODE_MODULES ?= $(CURDIR)/$(VENV)/node/node_modules
+export CLAWD_TEST_SSHD ?= $(CURDIR)/$(VENV)/tools/usr/sbin/sshd
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 

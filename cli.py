@@ -234,7 +234,7 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
 
     from provision.chat import ask, console_of
 
-    console = console_of(loaded_from(inventory_name))
+    console = console_of(where_ssh_leads(loaded_from(inventory_name)))
     who = user or getpass.getuser()
 
     def note(notice: str) -> None:
@@ -395,6 +395,14 @@ def loaded_from(name: str) -> Loaded:
     return load(find(name), more=RULES)
 
 
+def where_ssh_leads(loaded: Loaded) -> Loaded:
+    """The inventory with the addresses that its hosts have in `~/.ssh/config`."""
+    from provision.ssh import with_addresses
+    from provision.ssh_config import SshConfig
+
+    return with_addresses(loaded, SshConfig())
+
+
 def show_overrides(loaded: Loaded) -> None:
     """Prints which of the user's templates take the place of ours. Raises `ClawdError` where one cannot."""
     from deploys.ops.templates import HINT, overrides
@@ -463,7 +471,7 @@ def running(
     with in_json(as_json), RunLog(command) as log:
         click.get_current_context().ensure_object(Trail).log = log.path
         try:
-            loaded = loaded_from(inventory_name)
+            loaded = where_ssh_leads(loaded_from(inventory_name))
             selection = Selection(split("--limit", limit), split("--tags", tags))
             known = KnownWarnings(loaded.path)
             with TerminalProgress(stderr_console(), view_of(shown), known.is_new) as screen:

@@ -15,6 +15,7 @@ from inventory.mistakes import shown
 from inventory.values import Verdict, check_line
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z][A-Za-z0-9._-]{0,62}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
 """What RFC 3986 lets an address be made of."""
@@ -60,6 +61,11 @@ def check_host(text: str) -> Verdict:
     if is_host_name(text):
         return None
     return f"{shown(text)} is not an address", _host_advice(text)
+
+
+def check_ssh_host(text: str) -> Verdict:
+    """An IP address, a host name, or an alias of ssh_config(5), which may have `_` in it."""
+    return None if _ALIAS.fullmatch(text) else check_host(text)
 
 
 def _usable(text: str) -> Verdict:

@@ -51,6 +51,8 @@ SysctlKey = Annotated[str, Checked(values.check_sysctl_key)]
 
 HostAddress = Annotated[str, Checked(addresses.check_host)]
 """A host name or an IP address."""
+SshHost = Annotated[str, Checked(addresses.check_ssh_host)]
+"""A host name, an IP address, or the name of a host in `~/.ssh/config`."""
 HostAndPort = Annotated[str, Checked(addresses.check_host_and_port)]
 CertificateName = Annotated[str, Checked(addresses.check_certificate_name)]
 Endpoint = Annotated[str, Checked(addresses.check_endpoint)]

@@ -33,12 +33,17 @@ PLACEHOLDER = "unresolved-secret-unresolved-secret"
 
 @dataclass(frozen=True)
 class Loaded:
-    """An inventory and where it came from. Paths in it are absolute."""
+    """An inventory and where it came from. Paths in it are absolute.
+
+    `as_written` is the inventory of the file where `inventory` differs from it, because addresses were looked
+    up in this user's `~/.ssh/config`.
+    """
 
     inventory: Inventory
     path: Path
     source: Source | None = None
     """What the file says, and where; its secrets as references only."""
+    as_written: Inventory | None = None
 
     def place(self, at: tuple[KeyPath, ...]) -> str:
         """`file:line:column` of the first of these key paths that the file has; empty without a file."""
@@ -48,6 +53,11 @@ class Loaded:
         path = next((path for path in at if source.has(path)), at[-1])
         where = source.place(path)
         return f"{source.file}:{where.line}:{where.column}"
+
+    @property
+    def declared(self) -> Inventory:
+        """The inventory as the file declares it."""
+        return self.as_written or self.inventory
 
     @property
     def folder(self) -> Path:

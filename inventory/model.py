@@ -26,8 +26,10 @@ from inventory.declared import (
     PackageName,
     Port,
     PublicKey,
+    Repository,
     Server,
     Size,
+    SshHost,
     Text,
     TimeZone,
 )
@@ -55,22 +57,35 @@ class Bastion(Declared):
     host: Name | None = Field(
         None, description="A host of this file; address, user, port and keys are those declared there."
     )
-    address: HostAddress | None = Field(
+    address: SshHost | None = Field(
         None, description="Name or address of a jump host that is not in this file."
     )
     user: Login | None = Field(None, description="Login there; the host's own user by default.")
     port: Port = Field(22, description="SSH port.")
     ssh_key: Path | None = Field(None, description="Private key file; the host's own by default.")
+    ssh_key_password: SecretStr | None = Field(
+        None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."
+    )
     host_key: PublicKey | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
 
 
 class Host(Declared):
     """One server."""
 
-    address: HostAddress = Field(description="Name or IP address to reach it by.")
-    user: Login = Field("root", description="Login; sudo is used when it is not root.")
-    port: Port = Field(22, description="SSH port.")
-    ssh_key: Path | None = Field(None, description="Private key file; agent and ~/.ssh by default.")
+    address: SshHost = Field(description="Name or IP address to reach it by, or a `Host` of ~/.ssh/config.")
+    user: Login = Field(
+        "root", description="Login; sudo is used when it is not root. That of ~/.ssh/config when absent."
+    )
+    port: Port = Field(22, description="SSH port; that of ~/.ssh/config when absent.")
+    sudo_password: SecretStr | None = Field(
+        None, description="What sudo asks the login for; asked for on the terminal when absent."
+    )
+    ssh_key: Path | None = Field(
+        None, description="Private key file; by default those of ~/.ssh/config, the agent and ~/.ssh."
+    )
+    ssh_key_password: SecretStr | None = Field(
+        None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."
+    )
     host_key: PublicKey | None = Field(
         None,
         description="Public host key (`ssh-ed25519 AAAA…`); else ~/.ssh/known_hosts must know it.",
@@ -117,6 +132,11 @@ class Base(Declared):
     packages: tuple[PackageName, ...] = Field((), description="Additional Debian packages.")
     upgrade: Literal["never", "security", "all"] = Field(
         "security", description="Which updates of the distribution's packages `up` installs."
+    )
+    mirrors: tuple[Repository, ...] = Field(
+        (),
+        description="Package mirrors in private networks, which hosts without internet may reach through the "
+        "laptop; public ones of their apt sources need no entry.",
     )
     operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
     journal_max: Size = Field("500M", description="Most disk journald may use.")
@@ -321,6 +341,7 @@ class Inventory(Declared):
             user=jump.user,
             port=jump.port,
             ssh_key=jump.ssh_key,
+            ssh_key_password=jump.ssh_key_password,
             host_key=jump.host_key,
         )
         return declared.model_copy(update={"bastion": written_out})

@@ -5,14 +5,17 @@ whole host; every one costs a channel, sudo and a shell, some three round trips.
 run. So the laptop remembers them by component, puts all of them to the host at once when a plan begins, and
 the component finds its answers here. A question that was not foreseen is put to the host as ever.
 
-Only what a host answers while it is examined comes from here, and no answer outlives that.
+Only what a host answers while it is examined comes from here, and no answer outlives that. What is remembered
+is run as root, so it is kept where only this user writes, never in the project's folder, which people share.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,12 +26,16 @@ from paramiko import SSHException
 from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
+from inventory.load import Loaded
+from provision.artifacts.cache import default_folder
+
 Answers = Mapping[str, tuple[str, ...]]
 """The lines that a host printed, by the command line that asked for them."""
 
 _WHATEVER = {"print_input", "print_output", "_success_exit_codes", "_retries", "_retry_delay", "_retry_until"}
 """Arguments of pyinfra's that change nothing for a command that ends with exit status 0."""
 
+_SHARED = stat.S_IRWXG | stat.S_IRWXO
 PATIENCE = 60
 """Seconds that a host has for all the answers; after that every question is put on its own."""
 
@@ -138,16 +145,27 @@ def _answered(
         answer = []
 
 
+def record_of(loaded: Loaded, host: str) -> Path:
+    """Where the questions of a host are remembered: in the user's cache, by project and host."""
+    of = json.dumps([str(loaded.state_folder), loaded.declared.hosts[host].address])
+    folder = default_folder() / "asked" / hashlib.sha256(of.encode()).hexdigest()[:16]
+    return folder / f"{host}.json"
+
+
 def _read(record: Path) -> Mapping[str, tuple[str, ...]]:
-    """What was remembered; nothing where somebody else could have written it: it is run as root."""
+    """What was remembered; nothing where somebody else could have written or put it there."""
     try:
-        with record.open(encoding="utf-8") as file:
+        folder = record.parent.lstat()
+        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid() or folder.st_mode & 0o022:
+            return {}
+        descriptor = os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
             state = os.fstat(file.fileno())
-            if state.st_uid != os.geteuid() or state.st_mode & 0o022:
+            if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & _SHARED:
                 return {}
             kept: dict[str, list[str]] = json.load(file)
         return {name: tuple(map(str, asked)) for name, asked in kept.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 

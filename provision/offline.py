@@ -2,7 +2,8 @@
 
 While a run goes on, the host has a port on its own loopback that leads through the SSH connection to a
 small HTTP proxy here; apt on the host is told to use it. The proxy answers only GET and HEAD of http
-addresses and CONNECT to port 443, and ends with the connection.
+addresses and CONNECT, only for servers of the host's package sources (`package_gate`), and ends with the
+connection.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import socket
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import gevent
 import requests
@@ -19,8 +20,10 @@ from paramiko import SSHException
 from urllib3.exceptions import HTTPError
 
 from inventory.errors import HostError
+from provision.package_gate import Gate, Origin, RefusedError
 
 CHUNK = 65536
+MOST_LINE, MOST_HEADERS = 8192, 100
 _LOG = logging.getLogger("clawd")
 _HOP_BY_HOP = {
     "connection",
@@ -32,19 +35,20 @@ _HOP_BY_HOP = {
 }
 
 
-def share(name: str, transport: Any) -> int:
+def share(name: str, transport: Any, gate: Gate) -> int:
     """Opens the port on the host's loopback and serves it; returns its number.
 
     Args:
         name: the host.
         transport: the paramiko transport of the connection to the host.
+        gate: what the host may reach.
 
     Raises:
         HostError: when the host's sshd forbids forwarding, or the connection is gone.
     """
 
     def arrived(channel: Any, _origin: object, _server: object) -> None:
-        gevent.spawn(_serve, channel)
+        gevent.spawn(_serve, channel, gate)
 
     try:
         return int(transport.request_port_forward("127.0.0.1", 0, arrived))
@@ -64,18 +68,22 @@ def apt_options(port: int) -> str:
     return f"-o Acquire::http::Proxy={proxy} -o Acquire::https::Proxy={proxy}"
 
 
-def _serve(channel: Any) -> None:
+def _serve(channel: Any, gate: Gate) -> None:
     """Answers the requests of one connection until it ends."""
     reader = channel.makefile("rb")
     try:
         while head := _read_head(reader):
             method, target, headers = head
             if method == "CONNECT":
-                _tunnel(channel, target)
+                _tunnel(channel, target, gate)
                 return
-            if not _fetch(channel, method, target, headers):
+            if not _fetch(channel, method, target, headers, gate):
                 return
-    except (OSError, EOFError, requests.RequestException, HTTPError) as error:
+    except RefusedError as refused:
+        _LOG.warning("proxy for a host without internet: refused: %s", refused)
+        with suppress(OSError, EOFError):
+            _refuse(channel, 403, "Forbidden")
+    except (OSError, EOFError, ValueError, requests.RequestException, HTTPError) as error:
         _LOG.warning("proxy for a host without internet: %s", error)
     finally:
         reader.close()
@@ -83,32 +91,36 @@ def _serve(channel: Any) -> None:
 
 
 def _read_head(reader: Any) -> tuple[str, str, dict[str, str]] | None:
-    line = reader.readline().decode("latin-1").split()
+    """Method, target and headers of a request; `None` at the end, and where it is none or has too many."""
+    line = reader.readline(MOST_LINE).decode("latin-1").split()
     if len(line) != 3:
         return None
-    headers = {}
-    while (field := reader.readline().decode("latin-1").strip()) != "":
+    headers: dict[str, str] = {}
+    while (field := reader.readline(MOST_LINE).decode("latin-1").strip()) != "":
         name, _, value = field.partition(":")
         headers[name.strip().lower()] = value.strip()
+        if len(headers) > MOST_HEADERS:
+            return None
     return line[0], line[1], headers
 
 
-def _fetch(channel: Any, method: str, target: str, headers: dict[str, str]) -> bool:
+def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate: Gate) -> bool:
     """Passes one request on; returns whether the connection can carry another."""
-    if method not in {"GET", "HEAD"} or urlsplit(target).scheme != "http":
+    origin = Origin.of(target)
+    if method not in {"GET", "HEAD"} or urlsplit(target).scheme != "http" or origin is None:
         _refuse(channel, 405, "Method Not Allowed")
         return False
     passed = {name: value for name, value in headers.items() if name not in _HOP_BY_HOP}
     passed.setdefault("accept-encoding", "identity")
     try:
-        answer = requests.request(
-            method, target, headers=passed, stream=True, timeout=(15, 120), allow_redirects=False
-        )
-    except requests.RequestException as error:
+        answer = _asked(origin, method, target, passed, gate)
+    except (OSError, requests.RequestException) as error:
         _LOG.warning("proxy for a host without internet: %s", error)
         _refuse(channel, 502, "Bad Gateway")
         return False
     with answer:
+        if answer.is_redirect:
+            gate.learn(urljoin(target, answer.headers["location"]))
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
         sized = (
             "content-length" in {name.lower() for name in kept}
@@ -124,12 +136,48 @@ def _fetch(channel: Any, method: str, target: str, headers: dict[str, str]) -> b
     return sized
 
 
-def _tunnel(channel: Any, target: str) -> None:
-    name, _, port = target.rpartition(":")
-    if port != "443":
-        _refuse(channel, 403, "Forbidden")
-        return
-    with socket.create_connection((name, 443), timeout=15) as remote:
+def _asked(
+    origin: Origin, method: str, target: str, headers: dict[str, str], gate: Gate
+) -> requests.Response:
+    """The answer of the server at an address that was checked, or of this computer's own proxy."""
+    proxies = requests.utils.get_environ_proxies(target)
+    if "http" in proxies or "all" in proxies:
+        # It resolves the name itself; where this computer can, too, the address must be allowed all the same.
+        with suppress(socket.gaierror):
+            gate.addresses(origin)
+        return _request(method, target, headers, proxies)
+    parts = urlsplit(target)
+    refused: Exception | None = None
+    for address in gate.addresses(origin):
+        place = f"[{address}]" if ":" in address else address
+        there = parts._replace(netloc=f"{place}:{origin.port}").geturl()
+        host = parts.netloc.rpartition("@")[2]
+        try:
+            return _request(method, there, {**headers, "host": host}, {})
+        except requests.ConnectionError as error:
+            refused = error
+    raise refused or OSError("no address")
+
+
+def _request(method: str, url: str, headers: dict[str, str], proxies: dict[str, str]) -> requests.Response:
+    session = requests.Session()
+    session.trust_env = False
+    return session.request(
+        method,
+        url,
+        headers=headers,
+        proxies=proxies,
+        stream=True,
+        timeout=(15, 120),
+        allow_redirects=False,
+    )
+
+
+def _tunnel(channel: Any, target: str, gate: Gate) -> None:
+    origin = Origin.of(f"https://{target}")
+    if origin is None:
+        raise RefusedError(f"{target} is no server")
+    with _connected(gate.addresses(origin), origin.port) as remote:
         remote.settimeout(None)
         channel.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = gevent.spawn(_copy, remote.recv, channel.sendall)
@@ -137,6 +185,16 @@ def _tunnel(channel: Any, target: str) -> None:
         with suppress(OSError):
             remote.shutdown(socket.SHUT_WR)
         back.join(timeout=120)
+
+
+def _connected(addresses: tuple[str, ...], port: int) -> socket.socket:
+    refused: OSError | None = None
+    for address in addresses:
+        try:
+            return socket.create_connection((address, port), timeout=15)
+        except OSError as error:
+            refused = error
+    raise refused or OSError("no address")
 
 
 def _copy(receive: Any, send: Any) -> None:

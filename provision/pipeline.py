@@ -23,15 +23,17 @@ from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
 from provision import capacity, doctor, installed, journal, rollout, verified
 from provision import verify as checks
+from provision.ask import Terminal
 from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
 from provision.lock import Locks
 from provision.offline import apt_options, share
+from provision.package_gate import SOURCES, Gate, mirrors_of, repositories_of
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.progress import Progress
 from provision.rollback import Rollback
 from provision.runlog import RunLog
-from provision.session import Assignment, Session
+from provision.session import Assignment, Session, links_to
 from provision.supply import gather
 
 
@@ -86,7 +88,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     assignments = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, assignments)
     with connected(run, draining=True) as (session, unreachable):
-        with Locks(session, session.hosts, "up"):
+        with Locks(session, session.hosts, "up", run.progress.detail):
             whole = with_removals(run, session, assignments)
             plan = make_plan(run, session, whole, may_build=True)
             if plan.changes:
@@ -99,7 +101,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         if verify and result.succeeded and (result.changed or plan.unverified):
             run.progress.step("verify")
             hosts = session.hosts if result.changed else tuple(plan.unverified)
-            verification = checks.verify(run.loaded, _only(assignments, hosts))
+            verification = checks.verify(run.loaded, _only(assignments, hosts), session.links)
     return conclude(plan, result, verification, unreachable, notes)
 
 
@@ -125,7 +127,7 @@ def drift(run: Run) -> Outcome:
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
         planned = make_plan(run, session, with_removals(run, session, wanted))
-        current = digest(run.loaded.inventory, run.loaded.folder)
+        current = digest(run.loaded.declared, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
     drifted = [
         host.host
@@ -147,14 +149,23 @@ def drift(run: Run) -> Outcome:
 def verify(run: Run) -> Outcome:
     """Runs the components' checks on every host."""
     run.progress.step("verify")
-    verification = checks.verify(run.loaded, assign(run.loaded.inventory, run.selection))
+    assignments = assign(run.loaded.inventory, run.selection)
+    links = links_to(run.loaded, assignments, Terminal(run.progress.asking))
+    try:
+        verification = checks.verify(run.loaded, assignments, links)
+    finally:
+        for link in links.values():
+            link.close()
     return Outcome(Exit.ERROR if verification.failed else Exit.DONE, verification=verification)
 
 
 def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     """Takes the selected components off the selected hosts; without a selection, all of them."""
     check_components(run.selection)
-    with connected(run, draining=True) as (session, unreachable), Locks(session, session.hosts, "remove"):
+    with (
+        connected(run, draining=True) as (session, unreachable),
+        Locks(session, session.hosts, "remove", run.progress.detail),
+    ):
         run.progress.step("plan")
         chosen = run.selection.components
         names = session.everywhere(lambda host: installed.read(session, host))
@@ -190,7 +201,8 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
     beside = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
-    with Session(run.loaded, hosts, run.log, beside=beside) as session:
+    ask = Terminal(run.progress.asking)
+    with Session(run.loaded, hosts, run.log, beside=beside, ask=ask) as session:
         run.progress.step("connect")
         unreachable = session.connect()
         skipping = run.skip_unreachable and session.hosts
@@ -198,6 +210,7 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
         in_the_way |= _without_root(session)
         if in_the_way:
             raise _together(run, session, in_the_way)
+        _warn_of_slow_logins(run, session)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:
                 lend = partial(_lend_internet, session, host)
@@ -207,8 +220,15 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
 
 
 def _lend_internet(session: Session, host: str) -> None:
-    """The laptop's, for as long as this connection lasts."""
-    session.set_data(host, "apt_options", apt_options(share(host, session.transport(host))))
+    """The package sources of the laptop's, for as long as this connection lasts."""
+    inventory = session.inventory
+    gate = Gate(
+        lambda: session.run(host, SOURCES).stdout.splitlines(),
+        repositories_of(inventory),
+        mirrors_of(inventory),
+    )
+    port = share(host, session.transport(host), gate)
+    session.set_data(host, "apt_options", apt_options(port))
 
 
 def with_removals(
@@ -335,7 +355,7 @@ def record(
     An unchanged host gets an entry only when its last one does not say the same already.
     """
     run.progress.step("journal")
-    current = digest(run.loaded.inventory, run.loaded.folder)
+    current = digest(run.loaded.declared, run.loaded.folder)
     components = run.selection.components
     results = {host.host: host for host in result.hosts}
 
@@ -398,6 +418,16 @@ def _only(
 def _without_root(session: Session) -> dict[str, ClawdError]:
     asked = outcomes(session.reached, session.require_root)
     return {host: error for host, error in asked.items() if isinstance(error, ClawdError)}
+
+
+def _warn_of_slow_logins(run: Run, session: Session) -> None:
+    for host in session.reached:
+        link = session.links[host]
+        if link.slow_start:
+            run.progress.warn(
+                f"{host}: the login shell of {link.user} takes {link.slow_start:.0f} s to start, which every "
+                "command of this run waits for; see its startup files (~/.bashrc, ~/.profile)"
+            )
 
 
 def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> ClawdError:

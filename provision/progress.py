@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from provision.plan import HostResult, PlannedOperation
@@ -18,6 +19,9 @@ class Progress(Protocol):
 
     def warn(self, message: str) -> None:
         """Something that does not stand in the way, and should be known."""
+
+    def asking(self) -> AbstractContextManager[object]:
+        """Keeps the screen still while a person is asked something."""
 
     def planning(self, host: str, component: str) -> None:
         """A component is compared with a host."""
@@ -46,6 +50,10 @@ class Silent:
 
     def warn(self, message: str) -> None:
         """Does nothing."""
+
+    def asking(self) -> AbstractContextManager[object]:
+        """Does nothing."""
+        return nullcontext()
 
     def planning(self, host: str, component: str) -> None:
         """Does nothing."""

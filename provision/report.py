@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -86,6 +87,15 @@ class TerminalProgress:
     def resume(self) -> None:
         """Puts the moving lines back."""
         self.__enter__()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Keeps the screen still while a person is asked something."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def step(self, name: str) -> None:
         """A step of the pipeline begins."""

@@ -10,20 +10,16 @@ host) and walks through them in a greenlet of its own, so a host never waits for
 from __future__ import annotations
 
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import gevent
 import pyinfra
-import pyinfra.connectors.util
 from gevent.event import Event
-from paramiko import SSHException
 from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
 from pyinfra.api.operations import run_host_op
 from pyinfra.api.state import StateStage
@@ -38,26 +34,25 @@ from deploys.ops.stream import PROGRESS as PUSHED
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded
+from inventory.model import Inventory as InventoryOfRun
 from provision import ssh
 from provision.advice import advice_for
+from provision.ask import Ask, NoTerminal
 from provision.concurrency import for_each, outcomes
-from provision.foresight import Foresight
+from provision.connector import LINK, LinkConnector
+from provision.foresight import Foresight, record_of
+from provision.link import BROKEN, Link, Process
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import Progress
 from provision.runlog import RunLog
+from provision.ssh_config import SshConfig
 
 T = TypeVar("T")
-
-
-def _refuse_password(prompt: str = "") -> str:
-    """pyinfra would ask for a sudo password and send it in a command's arguments, where others see it."""
-    raise HostError(
-        "sudo asks for a password there", advice="give the login passwordless sudo, or connect as root"
-    )
-
-
-pyinfra.connectors.util.getpass = _refuse_password
 OUTPUT_LINES = 20
+AFTER_LOSS = (
+    "whether it was completed is not known, and nothing after it was begun; when the host can be reached "
+    "again, run `up`: it examines the host, completes what is missing, and repeats nothing that is done"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,10 @@ class Session:
         hosts: names of the hosts of this run.
         log: where the details of the run are written.
         beside: further hosts to connect to, which are asked things but not changed.
+        ask: asks a person for passphrases and sudo passwords.
         connector: pyinfra connector class to use instead of SSH; for tests on scripted hosts.
+
+    Raises `ConnectError` where `~/.ssh/config` cannot be read.
     """
 
     def __init__(
@@ -110,23 +108,21 @@ class Session:
         log: RunLog,
         *,
         beside: Sequence[str] = (),
+        ask: Ask | None = None,
         connector: type[BaseConnector] | None = None,
     ) -> None:
         self._loaded = loaded
         self._log = log
         self._beside = frozenset(beside)
-        self._declared = {name: loaded.inventory.reached(name) for name in (*hosts, *beside)}
-        self._folder = tempfile.TemporaryDirectory(prefix="clawd-ssh-")
-        self.ssh_folder = Path(self._folder.name)
-        ssh.write_files(loaded.inventory, self._declared, self.ssh_folder)
-        names = [
-            (name, ssh.pyinfra_data(name, host, self.ssh_folder)) for name, host in self._declared.items()
-        ]
+        self.links = links_to(loaded, (*hosts, *beside), ask or NoTerminal())
+        names = [(name, _pyinfra_data(link)) for name, link in self.links.items()]
         hosts_of_run = Inventory((names, {}))
-        for host in hosts_of_run if connector else ():
-            host.connector_cls = connector
+        for host in hosts_of_run:
+            host.connector_cls = connector or LinkConnector
+            host.connector_data[LINK] = self.links[host.name]
         self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=ssh.CONNECT_TIMEOUT))
-        self._owners: dict[str, list[Assignment]] = {name: [] for name in self._declared}
+        self._owners: dict[str, list[Assignment]] = {name: [] for name in self.links}
+        self._before_operations: list[Callable[[str], None]] = []
         pyinfra.is_cli = False
         ctx_state.set(self._state)
         for position, host in enumerate(self._state.inventory):
@@ -158,20 +154,19 @@ class Session:
             host = self._host(name)
             try:
                 host.connect(raise_exceptions=True)
+            except ConnectError:
+                raise
             except Exception as error:
-                raise ssh.connect_error(name, self._declared[name], error) from error
+                raise ssh.connect_error(self.links[name].route, error) from error
             self._state.activate_host(host)
 
-        ended = outcomes(self._declared, connect_one)
+        ended = outcomes(self.links, connect_one)
         return {name: error for name, error in ended.items() if isinstance(error, ConnectError)}
 
     def close(self) -> None:
         """Closes every connection, which also frees locks held over them."""
-        for host in self._state.inventory:
-            client = getattr(host.connector, "client", None)
-            if client is not None:
-                client.close()
-        self._folder.cleanup()
+        for link in self.links.values():
+            link.close()
 
     # Plain commands
 
@@ -181,41 +176,40 @@ class Session:
         Raises `HostError` when it does not end within `timeout` seconds or the connection breaks.
         """
         command = StringCommand("sh", "-c", QuoteString(script))
-        sudo = self._declared[name].user != "root"
+        link = self.links[name]
+        if link.uses_sudo:
+            link.become_root()
         try:
-            with gevent.Timeout(timeout, HostError(f"{name}: no answer within {timeout:.0f} s")):
+            with gevent.Timeout(
+                timeout + link.slow_start, HostError(f"{name}: no answer within {timeout:.0f} s")
+            ):
                 succeeded, output = self._host(name).connector.run_shell_command(
-                    command, _sudo=sudo, _stdin=[stdin] if stdin is not None else None
+                    command, _sudo=link.uses_sudo, _stdin=[stdin] if stdin is not None else None
                 )
-        except (OSError, EOFError, SSHException) as error:
+        except BROKEN as error:
             raise HostError(f"{name}: the connection broke ({error})") from error
         return CommandResult(succeeded, output.stdout, output.stderr)
 
     def require_root(self, name: str) -> None:
-        """Raises `HostError` when commands do not run as root without a password."""
-        if not self.run(name, "exit 0", timeout=30).succeeded:
-            raise HostError(
-                f"{name}: {self.user(name)} may not run commands as root",
-                advice="give the login passwordless sudo, or connect as root",
-            )
+        """Raises `HostError` when commands cannot run as root. Asks for the password where sudo wants one."""
+        self.links[name].become_root()
 
     def check_alive(self) -> None:
         """Raises `ConnectError` when the connection to a host is gone, and with it its lock."""
         for name in self.hosts:
-            self.transport(name)
+            self.links[name].check()
 
-    def as_root(self, name: str, script: str) -> str:
-        """The command line that runs `script` as root on a host."""
-        shell = f"sh -c {shlex.quote(script)}"
-        return shell if self._declared[name].user == "root" else f"sudo -n {shell}"
+    def start_as_root(self, name: str, script: str) -> Process:
+        """Starts a POSIX shell script as root on a host; its standard input stays open."""
+        return self.links[name].start(f"sh -c {shlex.quote(script)}", root=True)
+
+    def before_operations(self, check: Callable[[str], None]) -> None:
+        """Has `check(host)` called before every operation; what it raises fails the operation."""
+        self._before_operations.append(check)
 
     def set_data(self, name: str, key: str, value: object) -> None:
         """Gives a host a piece of pyinfra data, `host.data.KEY` in deploys."""
         setattr(self._host(name).data, key, value)
-
-    def open_channel(self, name: str) -> Any:
-        """A new paramiko session channel on the host's connection."""
-        return self.transport(name).open_session()
 
     def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
         """Has `then` called when an operation has rebooted a host and connected to it anew.
@@ -224,21 +218,18 @@ class Session:
         """
         self._host(name).connector_data.setdefault(RECONNECTED, []).append(then)
 
+    @property
+    def inventory(self) -> InventoryOfRun:
+        """The inventory of the run."""
+        return self._loaded.inventory
+
     def user(self, name: str) -> str:
         """The login used on a host."""
-        return self._declared[name].user
-
-    def ssh_client(self, name: str) -> Any:
-        """The host's paramiko client."""
-        return self._host(name).connector.client
+        return self.links[name].user
 
     def transport(self, name: str) -> Any:
         """The host's paramiko transport. Raises `ConnectError` when the connection is gone."""
-        client = self.ssh_client(name)
-        transport = client.get_transport() if client else None
-        if transport is None or not transport.is_active():
-            raise ConnectError(f"{name}: the connection is gone", advice="run the command again")
-        return transport
+        return self.links[name].transport()
 
     def everywhere(self, function: Callable[[str], T], hosts: Iterable[str] | None = None) -> dict[str, T]:
         """`function(host)` on all hosts at once.
@@ -261,7 +252,7 @@ class Session:
         def prepare_one(name: str) -> HostPlan:
             host = self._host(name)
             host.data.supplies = supplies[name]
-            foresight = Foresight(host, self._loaded.state_folder / "asked" / f"{name}.json")
+            foresight = Foresight(host, record_of(self._loaded, name))
             components = [assignment.component.name for assignment in assignments[name]]
             with ctx_host.use(host), foresight.answering(components):
                 for assignment in assignments[name]:
@@ -378,8 +369,12 @@ class Session:
             progress.operation(plan.host, operation)
             host.connector_data[PUSHED] = partial(progress.pushed, plan.host)
             try:
+                for check in self._before_operations:
+                    check(plan.host)
                 succeeded = run_host_op(self._state, host, op_hash)
             except Exception as error:
+                if (lost := self._lost_within(plan.host, operation)) is not None:
+                    return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, lost)
                 self._log.exception(f"{plan.host}: {operation.component}: {operation.name}")
                 failure = OperationFailure(operation.component, operation.name, (_readable(error),))
                 return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, failure)
@@ -393,7 +388,17 @@ class Session:
                 unchanged += 1
         return HostResult(plan.host, Status.DONE, tuple(changed), unchanged)
 
+    def _lost_within(self, name: str, operation: PlannedOperation) -> OperationFailure | None:
+        """The failure of an operation during which the connection ended; none while that stands."""
+        link = self.links[name]
+        if not link.opened or not (why := link.lost):
+            return None
+        said = (f"the connection to {name} was lost during this operation: {why}",)
+        return OperationFailure(operation.component, operation.name, said, AFTER_LOSS)
+
     def _failure(self, name: str, operation: PlannedOperation, meta: Any) -> OperationFailure:
+        if (lost := self._lost_within(name, operation)) is not None:
+            return lost
         printed = [line for line in (*meta.stdout_lines, *meta.stderr_lines) if line.strip()]
         output = tuple(printed[-OUTPUT_LINES:]) or self._log.tail(name)
         return OperationFailure(operation.component, operation.name, output, advice_for(output))
@@ -402,6 +407,32 @@ class Session:
 
     def _host(self, name: str) -> Any:
         return self._state.inventory.get_host(name)
+
+
+def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
+    """The connections to hosts, none open yet.
+
+    Raises `ConnectError` where `~/.ssh/config` cannot be read.
+    """
+    config, inventory = SshConfig(), loaded.declared
+
+    def link(name: str) -> Link:
+        password = inventory.hosts[name].sudo_password
+        given = password.get_secret_value() if password else None
+        return Link(ssh.route_to(inventory, name, config), ask, given)
+
+    return for_each(hosts, link)
+
+
+def _pyinfra_data(link: Link) -> dict[str, Any]:
+    """What pyinfra and the components know of the way to a host."""
+    hop = link.route.host
+    return {
+        "ssh_hostname": hop.address,
+        "ssh_port": hop.port,
+        "ssh_user": hop.user,
+        "_sudo": link.uses_sudo,
+    }
 
 
 def _plan_or_error(name: str, outcome: HostPlan | Exception) -> HostPlan:

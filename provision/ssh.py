@@ -1,210 +1,432 @@
-"""How hosts are reached: host keys, login, jump host.
+"""How hosts are reached: the way there, host keys, logins, and one set of words for what goes wrong.
 
-Host keys are always checked, those of jump hosts too. The keys of an inventory (`host_key`, `known_hosts`)
-and the user's own `~/.ssh/known_hosts` are written into files of this run; a host whose key is in none of
-them is refused. Hosts come here as `Inventory.reached` gives them. The run and the checks of `verify` connect
-by a host's name in the inventory, under one ssh_config, so that two hosts may have the same private address
-behind different jump hosts.
+What the inventory says wins over the user's `~/.ssh/config`, which wins over defaults. Host keys are always
+checked, those of jump hosts too; `StrictHostKeyChecking` of that file does not count. Every command connects
+through `dial`, so all of them reach the same hosts and report problems in the same words.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from paramiko import BadHostKeyException
-from paramiko.hostkeys import HostKeys
+import paramiko
+from pydantic import SecretStr
 
-from inventory.errors import ConnectError
+from inventory.errors import ClawdError, ConnectError
+from inventory.load import Loaded
 from inventory.model import Bastion, Host, Inventory
+from provision.ask import Ask
+from provision.known_hosts import SSH_PORT, KnownHosts, Trust, Verdict, name_of, names_of, read_files
+from provision.ssh_config import Destination, SshConfig, jump_of
+from provision.ssh_login import Keys, LoginRefusedError, log_in
+from provision.ssh_transport import WatchedTransport, prepared
 
 CONNECT_TIMEOUT = 15
-KEEPALIVE = 15
+_MOST_HOPS = 8
+_CERTIFICATE = "-cert-v01@openssh.com"
+_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+    "ssh-rsa",
+)
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def write_files(inventory: Inventory, hosts: Mapping[str, Host], folder: Path) -> None:
-    """Writes into `folder` what a run needs to reach `hosts`: `ssh_config`, and `NAME.known_hosts` a host.
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One SSH server on the way to a host, or the host itself.
 
-    A host has a file of its own because another may have the same address behind another jump host.
+    `entry` is where the inventory declares it (`hosts.bot1`), empty where it comes from `~/.ssh/config`.
     """
-    user_file = Path("~/.ssh/known_hosts").expanduser()
-    for name, host in hosts.items():
-        known_hosts_file(folder, name).write_text(known_hosts(inventory, host, user_file), encoding="utf-8")
-    config_file(folder).write_text(ssh_config(hosts, folder), encoding="utf-8")
+
+    address: str
+    port: int
+    user: str
+    entry: str = ""
+    keys: Keys = field(default_factory=Keys)
+    host_key: str | None = None
+    host_key_alias: str = ""
+    known_hosts: tuple[Path, ...] = ()
+    proxy_command: str = ""
+    family: str = "any"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What files of known hosts may call it."""
+        return (self.host_key_alias,) if self.host_key_alias else names_of(self.address, self.port)
+
+    def known(self) -> KnownHosts:
+        """The host keys that are known, read now."""
+        known = read_files(self.known_hosts)
+        if self.host_key is None:
+            return known
+        return known.with_declared(self.address, self.port, self.host_key, f"`{self.entry}.host_key`")
 
 
-def config_file(folder: Path) -> Path:
-    """The ssh_config of a run whose files are in `folder`."""
-    return folder / "ssh_config"
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way to a host: its jump hosts in order, and itself at last."""
+
+    name: str
+    hops: tuple[Hop, ...]
+
+    @property
+    def host(self) -> Hop:
+        """The host itself."""
+        return self.hops[-1]
+
+    def where(self, position: int) -> str:
+        """How messages name a hop."""
+        hop = self.hops[position]
+        login = f"{hop.user}@{hop.address}:{hop.port}"
+        if position == len(self.hops) - 1:
+            return f"{self.name} ({login})"
+        return f"{self.name}: its jump host {login}"
 
 
-def known_hosts_file(folder: Path, name: str) -> Path:
-    """The known_hosts file of one host of a run whose files are in `folder`."""
-    return folder / f"{name}.known_hosts"
+class HostKeyError(Exception):
+    """A host shows a key that is not trusted."""
+
+    def __init__(self, verdict: Verdict, known: KnownHosts) -> None:
+        super().__init__(verdict.trust.value)
+        self.verdict, self.known = verdict, known
 
 
-def known_hosts_name(address: str, port: int) -> str:
-    """What `known_hosts` calls a host on `port` (the form `[address]:port` unless it is 22)."""
-    return address if port == 22 else f"[{address}]:{port}"
+# The way to a host
 
 
-def known_hosts(inventory: Inventory, host: Host, user_file: Path) -> str:
-    """The text of the run's own known_hosts file for one host and its jump host.
+def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
+    """The way to a host of the inventory.
 
-    A key that the inventory gives for a host replaces what the files say about that host's
-    address, so that a key on record wins over one that was once accepted.
+    Raises `ConnectError` where `~/.ssh/config` cannot be read, or its jump hosts lead in a circle.
     """
-    keys = {known_hosts_name(host.address, host.port): host.host_key}
-    if host.bastion:
-        keys[known_hosts_name(_address(host.bastion), host.bastion.port)] = host.bastion.host_key
-    declared = {name: " ".join(key.split()[:2]) for name, key in keys.items() if key}
-    lines = [f"{name} {key}" for name, key in declared.items()]
-    for file in (inventory.known_hosts, user_file):
-        if file is None or not file.is_file():
-            continue
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.strip() and not line.startswith("#") and not _tells_of(line, declared):
-                lines.append(line)
-    return "\n".join(lines) + "\n"
+    host = inventory.hosts[name]
+    found = _found(host, config)
+    hop = _hop(
+        inventory,
+        found,
+        entry=f"hosts.{name}",
+        user=_user(host, found),
+        port=_port(host, found),
+        key=host.ssh_key,
+        passphrase=_secret(host.ssh_key_password),
+        host_key=host.host_key,
+    )
+    jump = host.bastion
+    if jump is None:
+        return Route(name, (*_jumps(inventory, found, config), hop))
+    hop = replace(hop, proxy_command="")
+    if jump.host is not None:
+        return Route(name, (*route_to(inventory, jump.host, config).hops, hop))
+    if jump.address is None:
+        raise ValueError(f"the jump host of {name} has no address")
+    led = config.lookup(jump.address, user=jump.user, port=_declared(jump, "port"))
+    first = _hop(
+        inventory,
+        led,
+        entry=f"hosts.{name}.bastion",
+        user=jump.user or led.user or hop.user,
+        port=_declared(jump, "port") or led.port or SSH_PORT,
+        key=jump.ssh_key or host.ssh_key,
+        passphrase=_secret(jump.ssh_key_password or host.ssh_key_password),
+        host_key=jump.host_key,
+    )
+    return Route(name, (*_jumps(inventory, led, config), first, hop))
 
 
-def _tells_of(line: str, hosts: Mapping[str, str]) -> bool:
-    """Whether a line of a known_hosts file is about one of `hosts`, in plain or hashed form."""
-    names = line.split(maxsplit=1)[0].split(",")
-    return any(_is_name(host, name) for host in hosts for name in names)
+def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
+    """The inventory as components need it: what only `~/.ssh/config` says of hosts is written out.
 
-
-def _is_name(host: str, name: str) -> bool:
-    if name.startswith("|1|"):
-        # A salt that is not one: such a line is about nobody.
-        with suppress(ValueError, AssertionError, IndexError):
-            return HostKeys.hash_host(host, name) == name
-        return False
-    return host == name
-
-
-def ssh_config(hosts: Mapping[str, Host], folder: Path) -> str:
-    """The run's own ssh_config, read by pyinfra and by the `ssh` program alike.
-
-    The user's `~/.ssh/config` is not read, so that a run does the same on every laptop. A jump host stands
-    under an alias of its own a host; the dot in it keeps it apart from names of the inventory.
+    An alias means nothing to the other hosts, to certificates and to those who talk to the bot. Raises
+    `ConnectError` where the file cannot be read.
     """
-    return "\n".join(
-        "\n".join(block) + "\n" for name, host in hosts.items() for block in _blocks(name, host, folder)
+    hosts = {}
+    for name, host in loaded.inventory.hosts.items():
+        found = _found(host, config)
+        known = {"address": found.address, "user": _user(host, found), "port": _port(host, found)}
+        changed = {key: value for key, value in known.items() if value != getattr(host, key)}
+        hosts[name] = host.model_copy(update=changed) if changed else host
+    if hosts == loaded.inventory.hosts:
+        return loaded
+    written_out = loaded.inventory.model_copy(update={"hosts": hosts})
+    return dataclasses.replace(loaded, inventory=written_out, as_written=loaded.declared)
+
+
+def _found(host: Host, config: SshConfig) -> Destination:
+    return config.lookup(host.address, user=_declared(host, "user"), port=_declared(host, "port"))
+
+
+def _user(host: Host, found: Destination) -> str:
+    return str(_declared(host, "user") or found.user or host.user)
+
+
+def _port(host: Host, found: Destination) -> int:
+    return int(_declared(host, "port") or found.port or host.port)
+
+
+def _declared(model: Host | Bastion, key: str) -> Any:
+    return getattr(model, key) if key in model.model_fields_set else None
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
+
+
+def _hop(
+    inventory: Inventory,
+    found: Destination,
+    *,
+    user: str,
+    port: int,
+    entry: str = "",
+    key: Path | None = None,
+    passphrase: str | None = None,
+    host_key: str | None = None,
+) -> Hop:
+    if key:
+        keys = Keys((key,), True, found.agent, passphrase)
+    else:
+        keys = Keys(found.keys, found.only_keys, found.agent, passphrase)
+    return Hop(
+        address=found.address,
+        port=port,
+        user=user,
+        entry=entry,
+        keys=keys,
+        host_key=host_key,
+        host_key_alias="" if host_key else found.host_key_alias,
+        known_hosts=(*((inventory.known_hosts,) if inventory.known_hosts else ()), *found.known_hosts),
+        proxy_command=found.proxy_command,
+        family=found.family,
     )
 
 
-def _blocks(name: str, host: Host, folder: Path) -> Iterator[list[str]]:
-    rules = [
-        "    StrictHostKeyChecking yes",
-        f'    UserKnownHostsFile "{known_hosts_file(folder, name)}"',
-        "    GlobalKnownHostsFile /dev/null",
-        "    BatchMode yes",
-        f"    ConnectTimeout {CONNECT_TIMEOUT}",
-        f"    ServerAliveInterval {KEEPALIVE}",
-        "    LogLevel ERROR",
-    ]
-    alias = f"jump.{name}"
-    jump = [f"    ProxyJump {alias}"] if host.bastion else []
-    login = _login(host.address, host.port, host.user)
-    yield [f"Host {name}", *login, *rules, *_identity(host.ssh_key), *jump]
-    if host.bastion:
-        login = _login(_address(host.bastion), host.bastion.port, host.bastion.user or host.user)
-        yield [f"Host {alias}", *login, *rules, *_identity(host.bastion.ssh_key or host.ssh_key)]
-
-
-def _login(address: str, port: int, user: str) -> list[str]:
-    # pyinfra takes the port of a jump host as text, and looks "22" up in known_hosts as a port of its own.
-    other = [f"    Port {port}"] if port != 22 else []
-    return [f"    HostName {address}", *other, f"    User {user}"]
-
-
-def _identity(key: Path | None) -> list[str]:
-    return [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"] if key else []
-
-
-def _address(jump: Bastion) -> str:
-    """The address of a jump host as `Inventory.reached` gives it."""
-    if jump.address is None:
-        raise ValueError(f"the jump host {jump.host} is not written out")
-    return jump.address
-
-
-def pyinfra_data(name: str, host: Host, folder: Path) -> dict[str, Any]:
-    """What pyinfra's SSH connector is told about a host; `folder` holds this run's files.
-
-    pyinfra looks the name up in the ssh_config and checks the host key of the address that it finds there.
-    """
-    data: dict[str, Any] = {
-        "ssh_hostname": name,
-        "ssh_port": host.port,
-        "ssh_user": host.user,
-        "ssh_known_hosts_file": str(known_hosts_file(folder, name)),
-        "ssh_config_file": str(config_file(folder)),
-        "ssh_strict_host_key_checking": "yes",
-        "_sudo": host.user != "root",
-    }
-    if host.ssh_key:
-        data["ssh_key"] = str(host.ssh_key)
-    return data
-
-
-def connect_error(name: str, host: Host, cause: BaseException | str) -> ConnectError:
-    """Turns what the SSH library raised or the `ssh` program said into a message for the operator."""
-    text = str(_wrong_key(cause) or cause).strip()
-    where = f"{name} ({host.user}@{host.address}:{host.port})"
-    entry, address, port = f"hosts.{name}", host.address, host.port
-    if host.bastion and _speaks_of_jump_host(text, host):
-        address, port = _address(host.bastion), host.bastion.port
-        where = f"{name}: its jump host {host.bastion.user or host.user}@{address}:{port}"
-        entry += ".bastion"
-    if re.search(r"No (\S+ )?host key", text) or "not found in known_hosts" in text:
-        on = ", run on the jump host," if host.bastion and not entry.endswith(".bastion") else ""
-        return ConnectError(
-            f"{where}: its host key is not known, so it may be another machine",
-            advice=(
-                f"compare `ssh-keyscan -p {port} {address}`{on} with the server's console, then put "
-                f"the key as `host_key:` under `{entry}`"
-            ),
+def _jumps(
+    inventory: Inventory, found: Destination, config: SshConfig, passed: tuple[str, ...] = ()
+) -> tuple[Hop, ...]:
+    """The hops of `ProxyJump`. The first may have jump hosts of its own; the others are behind it."""
+    hops: list[Hop] = []
+    for position, text in enumerate(found.jumps):
+        if text in passed or len(passed) >= _MOST_HOPS:
+            raise ConnectError(
+                f"{config.file}: the jump hosts lead in a circle: {' → '.join((*passed, text))}",
+                advice="correct `ProxyJump` there",
+            )
+        user, address, port = jump_of(text)
+        led = config.lookup(address, user=user, port=port)
+        if position == 0:
+            hops += _jumps(inventory, led, config, (*passed, text))
+        else:
+            led = replace(led, proxy_command="")
+        hops.append(
+            _hop(
+                inventory,
+                led,
+                user=user or led.user or getpass.getuser(),
+                port=port or led.port or SSH_PORT,
+            )
         )
-    if "host key" in text.lower() and ("match" in text or "changed" in text.lower()):
+    return tuple(hops)
+
+
+# Connecting
+
+
+def dial(route: Route, ask: Ask) -> WatchedTransport:
+    """A connection to a host, logged in, through its jump hosts.
+
+    Raises `ConnectError` that names the server on the way where it failed, why, and what to do.
+    """
+    transport: WatchedTransport | None = None
+    for position, hop in enumerate(route.hops):
+        try:
+            transport = _reach(hop, transport, ask)
+        except Exception as error:
+            if transport is not None:
+                transport.close()
+            raise connect_error(route, error, position) from error
+    assert transport is not None
+    return transport
+
+
+def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport:
+    known = hop.known()
+    transport = WatchedTransport(_connection(hop, via))
+    transport.behind = via
+    transport.banner_timeout = CONNECT_TIMEOUT
+    transport.host_key_algorithms = algorithms(known, hop.names)
+    try:
+        transport.start_client(timeout=2 * CONNECT_TIMEOUT)
+        if not transport.initial_kex_done:
+            raise TimeoutError(f"no answer within {2 * CONNECT_TIMEOUT} s")
+        _check_host_key(transport, hop, known)
+        log_in(transport, hop.user, hop.keys, ask)
+    except BaseException:
+        # The connection to the jump host is closed by the caller.
+        transport.behind = None
+        transport.close()
+        raise
+    transport.watch()
+    return transport
+
+
+def _connection(hop: Hop, via: WatchedTransport | None) -> Any:
+    if via is not None:
+        origin = ("127.0.0.1", 0)
+        return via.open_channel("direct-tcpip", (hop.address, hop.port), origin, timeout=CONNECT_TIMEOUT)
+    if hop.proxy_command:
+        return paramiko.ProxyCommand(_expanded(hop))
+    family = _FAMILIES.get(hop.family, socket.AF_UNSPEC)
+    refused: OSError | None = None
+    for kind, _, _, _, address in socket.getaddrinfo(hop.address, hop.port, family, socket.SOCK_STREAM):
+        connection = socket.socket(kind, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CONNECT_TIMEOUT)
+            connection.connect(address)
+            return prepared(connection)
+        except OSError as error:
+            connection.close()
+            refused = error
+    raise refused or OSError("it has no address")
+
+
+def _expanded(hop: Hop) -> str:
+    """The command of `ProxyCommand` with its tokens replaced (ssh_config(5), TOKENS)."""
+    tokens = {"%%": "%", "%h": hop.address, "%n": hop.address, "%p": str(hop.port), "%r": hop.user}
+    return re.sub("%[%hnpr]", lambda found: tokens[found[0]], hop.proxy_command.removeprefix("exec "))
+
+
+def algorithms(known: KnownHosts, names: Sequence[str]) -> tuple[str, ...]:
+    """The host key algorithms to offer: first those of known keys, so that the server shows one of these."""
+    kinds = known.kinds(names)
+    wanted = [each for kind in kinds for each in _ALGORITHMS if each == kind or (kind, each[:3]) == _RSA]
+    order = tuple(dict.fromkeys((*wanted, *_ALGORITHMS)))
+    signed = tuple(f"{each}{_CERTIFICATE}" for each in order) if known.has_authority(names) else ()
+    return (*wanted, *signed, *order) if wanted else (*signed, *order)
+
+
+_RSA = ("ssh-rsa", "rsa")
+
+
+def _check_host_key(transport: WatchedTransport, hop: Hop, known: KnownHosts) -> None:
+    key = transport.get_remote_server_key()
+    certificate = getattr(key, "public_blob", None)
+    verdict = known.judge(hop.names, key.asbytes(), certificate.key_blob if certificate else None)
+    if verdict.trust is not Trust.TRUSTED:
+        raise HostKeyError(verdict, known)
+
+
+# What went wrong
+
+
+def connect_error(route: Route, error: BaseException, position: int | None = None) -> ConnectError:
+    """Turn what happened on the way to a hop into a message: which server, why, and what to do."""
+    position = len(route.hops) - 1 if position is None else position
+    hop, where = route.hops[position], route.where(position)
+    if isinstance(error, ClawdError):
+        return ConnectError(f"{where}: {error.message}", advice=error.advice)
+    if isinstance(error, HostKeyError):
+        return _host_key_error(route, position, error)
+    if isinstance(error, LoginRefusedError):
+        return _login_error(hop, where, error)
+    entry = hop.entry
+    if isinstance(error, socket.gaierror):
+        place = f"`{entry}.address`" if entry else "`HostName` and `ProxyJump` in ~/.ssh/config"
+        return ConnectError(f"{where}: its name cannot be resolved", advice=f"check {place}")
+    if isinstance(error, paramiko.ChannelException):
+        return _behind_jump_error(route, position, error)
+    reason, advice = _reason(error), "check that it is on, its address and port, and any firewall between"
+    if isinstance(error, paramiko.ProxyCommandFailure):
+        reason, advice = f"its ProxyCommand fails: {hop.proxy_command}", "run it by hand; see ~/.ssh/config"
+    elif isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        advice = "allow one of the current algorithms in its sshd_config; `ssh -vv` lists what it offers"
+    elif "banner" in str(error):
+        advice = (
+            "check that an SSH server listens on that port; one that is overloaded (MaxStartups), or that "
+            "banned this address (fail2ban), closes connections at once"
+        )
+    return ConnectError(f"{where}: cannot be reached ({reason})", advice=advice)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return str(error) if "within" in str(error) else f"no answer within {CONNECT_TIMEOUT} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error) or type(error).__name__
+    if "banner" in text:
+        return "what answers there sends no SSH banner"
+    return "it closed the connection" if isinstance(error, EOFError) else text
+
+
+def _host_key_error(route: Route, position: int, error: HostKeyError) -> ConnectError:
+    hop, where, verdict = route.hops[position], route.where(position), error.verdict
+    address, port = hop.address, hop.port
+    if verdict.trust is Trust.REVOKED:
         return ConnectError(
-            f"{where}: it shows another host key than the known one; someone may be listening in",
+            f"{where}: its host key is revoked ({verdict.place}); it must not be trusted",
+            advice="give the server a new host key, or remove the line if it was revoked by mistake",
+        )
+    if verdict.trust is Trust.BAD_CERTIFICATE:
+        return ConnectError(
+            f"{where}: its host certificate is not good ({verdict.reason}; authority: {verdict.place})",
+            advice="have the authority sign its host key again (`ssh-keygen -s CA -h -n NAMES`)",
+        )
+    if verdict.trust is Trust.CHANGED:
+        return ConnectError(
+            f"{where}: it shows another host key than the known one ({verdict.place}); "
+            "someone may be listening in",
             advice=(
                 "if the server was reinstalled, replace its key "
-                f"(`host_key:` or `ssh-keygen -R '{known_hosts_name(address, port)}'`)"
+                f"(`host_key:` or `ssh-keygen -R '{name_of(address, port)}'`)"
             ),
         )
-    if "uthentication" in text or "private key" in text or "Permission denied" in text:
-        return ConnectError(
-            f"{where}: login refused ({text})",
-            advice="check `user:` and `ssh_key:`, and that the key is in the server's authorized_keys",
-        )
-    if "resolve" in text.lower():
-        return ConnectError(f"{where}: its name cannot be resolved", advice=f"check `{entry}.address`")
+    on = ", run on the jump host," if position > 0 else ""
+    to = f"as `host_key:` under `{hop.entry}`" if hop.entry else "into ~/.ssh/known_hosts"
+    unreadable = "".join(f"\n    {line}" for line in error.known.unreadable)
     return ConnectError(
-        f"{where}: cannot be reached ({text})",
-        advice="check that it is on, its address and port, and any firewall between",
+        f"{where}: its host key is not known, so it may be another machine"
+        + (f"; lines that cannot be read:{unreadable}" if unreadable else ""),
+        advice=(
+            f"compare `ssh-keyscan -p {port} {address}`{on} with the server's console, then put the key {to}"
+        ),
     )
 
 
-def _wrong_key(cause: BaseException | str) -> BadHostKeyException | None:
-    """The wrong host key behind an error: pyinfra trips over its own report of one that a jump host shows."""
-    error = cause if isinstance(cause, BaseException) else None
-    while error is not None and not isinstance(error, BadHostKeyException):
-        error = error.__context__
-    return error
+def _login_error(hop: Hop, where: str, error: LoginRefusedError) -> ConnectError:
+    tried = f"tried {', '.join(error.tried)}" if error.tried else "there is no key to try"
+    said = "; ".join(filter(None, (error.reason, tried, *error.notes)))
+    if any("encrypted" in note for note in error.notes):
+        entry = f" under `{hop.entry}`" if hop.entry else ""
+        given = f", or write `ssh_key_password: !env NAME`{entry}" if hop.entry else ""
+        advice = f"`ssh-add` the key{given}; on a terminal the passphrase is asked for"
+    elif "ended the connection" in error.reason:
+        advice = "name the key as `ssh_key:`, so that others are not tried first"
+    else:
+        advice = "check `user:` and `ssh_key:`, and that the key is in the server's authorized_keys"
+    return ConnectError(f"{where}: login refused ({said})", advice=advice)
 
 
-def _speaks_of_jump_host(text: str, host: Host) -> bool:
-    """Whether a message names the jump host, and not the host behind it."""
-
-    def named(address: str, port: int) -> bool:
-        plain = rf"(?<![\w.:-]){re.escape(address)}(?![\w.-]|:\d)"
-        return f"[{address}]:{port}" in text or re.search(plain, text) is not None
-
-    jump = host.bastion
-    return jump is not None and named(_address(jump), jump.port) and not named(host.address, host.port)
+def _behind_jump_error(route: Route, position: int, error: paramiko.ChannelException) -> ConnectError:
+    jump = route.where(position - 1)
+    if error.code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+        return ConnectError(
+            f"{jump}: it lets no connection through to {route.hops[position].address}",
+            advice="allow `AllowTcpForwarding` (and `PermitOpen`) in its sshd_config",
+        )
+    hop = route.hops[position - 1]
+    return ConnectError(
+        f"{route.where(position)}: cannot be reached from its jump host {hop.address} ({error.text})",
+        advice="check that it is on, that the jump host resolves its address, and any firewall between",
+    )

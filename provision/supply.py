@@ -98,7 +98,7 @@ def _releases(
                 f"the engine for hosts like {host} has not been built yet, and only {host} could build it",
                 advice="run `clawd-provision up` once: it builds there, which takes some minutes",
             )
-        return SshBuilder(host, session.ssh_client(host), user=session.user(host))
+        return SshBuilder(session.links[host])
 
     if not hosts:
         return {}

@@ -1,7 +1,7 @@
 """Checks that hosts are what the inventory says, by the components' own testinfra checks.
 
-A pytest process a host, several at once, each over one SSH connection. What a check may see of the
-inventory goes to the process through a pipe, never through its arguments or a file.
+A pytest process a host, several at once, each through one shell there over the run's SSH connection. What
+a check may see of the inventory goes to the process through a pipe, never through its arguments or a file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,17 @@ from gevent.fileobject import FileObject
 
 import deploys
 from deploys.component import ComponentSettings
-from inventory.errors import VerifyError
+from inventory.errors import ClawdError, ConnectError, VerifyError
 from inventory.load import Loaded
-from inventory.model import Host
-from provision import ssh
+from provision.ask import NoTerminal
 from provision.concurrency import for_each
-from provision.session import Assignment
+from provision.link import Link, Process
+from provision.session import Assignment, links_to
 
 DEPLOYS = Path(deploys.__file__ or "").parent
 AT_ONCE = 8
-MOST_CONNECTING_S = 3 * ssh.CONNECT_TIMEOUT
-CONNECTION_KEPT = "60s"
 NOT_INHERITED = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE"}
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,96 +91,120 @@ class HostBrief:
     """What the pytest process of one host is told, pickled, through a pipe."""
 
     host: str
-    shell: Sequence[str]
-    """The command that opens a shell there, as root, over the connection that is open."""
     settings: Mapping[str, ComponentSettings]
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One SSH connection to a host, kept open for its checks."""
-
-    host: str
-    declared: Host
-    config: str
-    control_path: str
-
-    @property
-    def ssh(self) -> tuple[str, ...]:
-        """`ssh` over this connection; what it takes further is added."""
-        return ("ssh", "-F", self.config, "-o", f"ControlPath={self.control_path}")
-
-    @property
-    def shell(self) -> tuple[str, ...]:
-        """The command that opens a shell on the host, as root."""
-        return (*self.ssh, self.host, "sh" if self.declared.user == "root" else "sudo -n sh")
-
-
-def verify(loaded: Loaded, assignments: Mapping[str, Sequence[Assignment]]) -> Verification:
-    """Runs every assigned component's checks on every host.
+def verify(
+    loaded: Loaded,
+    assignments: Mapping[str, Sequence[Assignment]],
+    links: Mapping[str, Link] | None = None,
+) -> Verification:
+    """Runs every assigned component's checks on every host, over `links` where they are given.
 
     A host that cannot be reached has one failed check, `reachable` of `connection`; one whose checks could
     not be run, `could be run` of `checks`.
     """
-    with tempfile.TemporaryDirectory(prefix="clawd-verify-") as name:
-        folder = Path(name)
-        declared = {host: loaded.inventory.reached(host) for host in assignments}
-        ssh.write_files(loaded.inventory, declared, folder)
-        config = str(ssh.config_file(folder))
-        connections = {
-            # Short: the path of a socket has at most 104 bytes on some systems, and `ssh` adds to it.
-            host: Connection(host, declared[host], config, str(folder / f"{position}.sock"))
-            for position, host in enumerate(assignments)
-        }
-        try:
-            outcomes = for_each(
-                connections, lambda host: _checks_of_host(connections[host], assignments[host]), AT_ONCE
-            )
-        finally:
-            for_each(connections, lambda host: _end_connection(connections[host]))
+    if links is None:
+        links = own = links_to(loaded, assignments, NoTerminal())
+    else:
+        own = {}
+    try:
+        outcomes = for_each(
+            assignments, lambda host: _checks_of_host(links[host], assignments[host]), AT_ONCE
+        )
+    finally:
+        for link in own.values():
+            link.close()
     return Verification(tuple(check for checks in outcomes.values() for check in checks))
 
 
-def _checks_of_host(connection: Connection, assigned: Sequence[Assignment]) -> tuple[Check, ...]:
-    host = connection.host
+def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, ...]:
+    host = link.name
     settings = {item.component.name: item.settings for item in assigned if item.settings is not None}
     present = [module for name in settings if (module := DEPLOYS / name / "verify.py").is_file()]
     # Without a path pytest would collect, and so run, whatever lies in the current folder.
     if not present:
         return ()
-    if problem := _open_connection(connection):
-        error = ssh.connect_error(host, connection.declared, problem)
+    try:
+        if not link.opened or link.lost:
+            link.connect()
+        shell = link.start("sh", root=True)
+    except ClawdError as error:
         return (Check(host, "connection", "reachable", "failed", error.message, error.advice),)
     try:
-        return _run_checks(HostBrief(host, connection.shell, settings), present)
+        checks = _run_checks(HostBrief(host, settings), present, shell)
     except VerifyError as error:
-        return (Check(host, "checks", "could be run", "error", error.message, error.advice),)
+        checks = (Check(host, "checks", "could be run", "error", error.message, error.advice),)
+    finally:
+        shell.close()
+    try:
+        link.check()
+    except ConnectError as gone:
+        return (Check(host, "connection", "reachable", "failed", gone.message, gone.advice), *checks)
+    return checks
 
 
-def _run_checks(brief: HostBrief, modules: Sequence[Path]) -> tuple[Check, ...]:
+def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: Process) -> tuple[Check, ...]:
     briefing, brief_end = os.pipe()
     report_end, reporting = os.pipe()
-    process = subprocess.Popen(
-        pytest_command(modules),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_environment(briefing, reporting),
-        pass_fds=(briefing, reporting),
-    )
-    os.close(briefing)
-    os.close(reporting)
-    with FileObject(brief_end, "wb") as told, FileObject(report_end, "rb") as reports:
-        told.write(pickle.dumps(brief))
-        told.close()
-        printing = gevent.spawn(process.communicate)
-        lines = reports.read().decode().splitlines()
-        printed, _ = printing.get()
+    with _at_hand(shell) as (stdin, stdout, stderr):
+        theirs = (briefing, reporting, stdin, stdout, stderr)
+        process = subprocess.Popen(
+            pytest_command(modules),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={
+                **_environment(briefing, reporting),
+                "CLAWD_VERIFY_SHELL": f"{stdin},{stdout},{stderr}",
+            },
+            pass_fds=theirs,
+        )
+        for end in theirs:
+            os.close(end)
+        with FileObject(brief_end, "wb") as told, FileObject(report_end, "rb") as reports:
+            told.write(pickle.dumps(brief))
+            told.close()
+            printing = gevent.spawn(process.communicate)
+            lines = reports.read().decode().splitlines()
+            printed, _ = printing.get()
     if process.returncode not in (0, 1):
         raise VerifyError(
             f"{brief.host}: its checks could not be run\n{printed.decode(errors='replace')[-2000:]}"
         )
     return tuple(Check(brief.host, **json.loads(line)) for line in lines)
+
+
+@contextmanager
+def _at_hand(shell: Process) -> Iterator[tuple[int, int, int]]:
+    """Pipes to a shell on a host, for another process: its standard input, output and error output.
+
+    The caller hands them on and closes them.
+    """
+    (from_them, stdin), (stdout, to_them), (stderr, to_them_too) = os.pipe(), os.pipe(), os.pipe()
+    with (
+        FileObject(from_them, "rb", buffering=0) as commands,
+        FileObject(to_them, "wb", buffering=0) as out,
+        FileObject(to_them_too, "wb", buffering=0) as err,
+    ):
+        copies = [
+            gevent.spawn(_copy, commands.read, shell.write, shell.close_stdin),
+            gevent.spawn(_copy, shell.stdout.read1, out.write, out.close),
+            gevent.spawn(_copy, shell.stderr.read1, err.write, err.close),
+        ]
+        try:
+            yield stdin, stdout, stderr
+        finally:
+            gevent.killall(copies)
+
+
+def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], end: Callable[[], None]) -> None:
+    """Passes bytes on until either side ends; how it ends is reported where the commands are run."""
+    with suppress(OSError, EOFError):
+        while piece := read(_PIECE):
+            write(piece)
+    with suppress(OSError, EOFError):
+        end()
 
 
 def pytest_command(modules: Sequence[Path]) -> list[str]:
@@ -206,32 +229,3 @@ def _environment(briefing: int, reporting: int) -> dict[str, str]:
         "CLAWD_VERIFY_BRIEF": str(briefing),
         "CLAWD_VERIFY_REPORT": str(reporting),
     }
-
-
-def _open_connection(connection: Connection) -> str:
-    """Opens the connection that the checks share; returns what `ssh` says when it cannot."""
-    master = ["-o", "ControlMaster=auto", "-o", f"ControlPersist={CONNECTION_KEPT}"]
-    # A file: what stays behind to hold the connection would keep a pipe open.
-    with tempfile.TemporaryFile() as said:
-        try:
-            done = subprocess.run(
-                [*connection.ssh, *master, connection.host, "true"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                check=False,
-                timeout=MOST_CONNECTING_S,
-            )
-        except subprocess.TimeoutExpired:
-            return f"no answer within {MOST_CONNECTING_S} s"
-        said.seek(0)
-        message = said.read().decode(errors="replace").strip()
-    if done.returncode == 0:
-        return ""
-    return message or f"`ssh {connection.host} true` ended with {done.returncode}"
-
-
-def _end_connection(connection: Connection) -> None:
-    if Path(connection.control_path).exists():
-        command = [*connection.ssh, "-O", "exit", connection.host]
-        subprocess.run(command, capture_output=True, check=False, timeout=10)

@@ -1,8 +1,9 @@
 """The pytest plugin inside a verification process: gives `host` and `settings`, reports outcomes.
 
 Loaded by `provision.verify` with `-p provision.verify_plugin`; reads its `HostBrief` from the file descriptor
-in `CLAWD_VERIFY_BRIEF` and writes a line of JSON a check to the one in `CLAWD_VERIFY_REPORT`. What the checks
-of each component found is remembered on the host, see `provision.verified`.
+in `CLAWD_VERIFY_BRIEF` and writes a line of JSON a check to the one in `CLAWD_VERIFY_REPORT`. The host's
+shell is at the three in `CLAWD_VERIFY_SHELL`. What the checks of each component found is remembered on the
+host, see `provision.verified`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import testinfra.host
 from deploys.ops.checks import CheckFailed
 from inventory.errors import VerifyError
 from provision import verified
-from provision.verify_shell import ShellBackend
+from provision.verify_shell import Ends, ShellBackend
 
 if TYPE_CHECKING:
     from deploys.component import ComponentSettings
@@ -61,7 +62,8 @@ def brief(pytestconfig: pytest.Config) -> HostBrief:
 @pytest.fixture(scope="session")
 def host(brief: HostBrief) -> Iterator[Any]:
     """The testinfra host, as root, over one shared connection."""
-    backend = ShellBackend(brief.host, brief.shell)
+    stdin, stdout, stderr = map(int, os.environ["CLAWD_VERIFY_SHELL"].split(","))
+    backend = ShellBackend(brief.host, Ends(stdin, stdout, stderr))
     found = CheckedHost(backend)
     backend.set_host(found)
     run = verified.new_run()

@@ -11,8 +11,6 @@ import secrets
 import select
 import selectors
 import shlex
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -23,21 +21,28 @@ from inventory.errors import VerifyError
 _AT_ONCE = 1 << 16
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """File descriptors of a POSIX shell that reads its commands from standard input."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
 class ShellBackend(BaseBackend):  # type: ignore[misc]
-    """testinfra's way to a host through the standard input and outputs of one process.
+    """testinfra's way to a host through the standard input and outputs of one shell there.
 
     Args:
         hostname: what testinfra calls the host.
-        command: starts a POSIX shell there that reads its commands from standard input.
+        shell: this side of the shell; closed by `close`.
     """
 
     NAME = "clawd-shell"
 
-    def __init__(self, hostname: str, command: Sequence[str]) -> None:
+    def __init__(self, hostname: str, shell: Ends) -> None:
         super().__init__(hostname)
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+        self._shell = shell
 
     def run(self, command: str, *args: str, stdin: str = "", **_: Any) -> CommandResult:
         """Runs a command in a shell of its own, with lines of text as its `stdin`, which no argument shows.
@@ -49,9 +54,9 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
         told = f"printf '\\n{mark.decode()} %d\\n' \"$?\"; printf '\\n{mark.decode()}\\n' >&2"
         given = f"<<'{mark.decode()}'\n{stdin}\n{mark.decode()}\n{told}" if stdin else f"</dev/null; {told}"
         script = f"sh -c {shlex.quote(line)} {given}\n".encode()
-        assert self._process.stdin
         try:
-            self._process.stdin.write(script)
+            while script:
+                script = script[os.write(self._shell.stdin, script) :]
         except OSError:
             self._broken(b"")
         out, status, err = self._answer(mark)
@@ -59,18 +64,15 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
 
     def close(self) -> None:
         """Ends the shell."""
-        with self._process as process:
-            if process.stdin:
-                process.stdin.close()
+        for end in (self._shell.stdin, self._shell.stdout, self._shell.stderr):
+            os.close(end)
 
     def _answer(self, mark: bytes) -> tuple[bytes, int, bytes]:
         """What the command printed on both outputs, and how it ended; read until both have their mark."""
-        assert self._process.stdout
-        assert self._process.stderr
         out, err = _Output(b"\n" + mark + b" "), _Output(b"\n" + mark + b"\n")
         with selectors.DefaultSelector() as ready:
-            ready.register(self._process.stdout, selectors.EVENT_READ, out)
-            ready.register(self._process.stderr, selectors.EVENT_READ, err)
+            ready.register(self._shell.stdout, selectors.EVENT_READ, out)
+            ready.register(self._shell.stderr, selectors.EVENT_READ, err)
             while ready.get_map():
                 for key, _ in ready.select():
                     piece = os.read(key.fd, _AT_ONCE)
@@ -83,9 +85,8 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
 
     def _broken(self, said: bytes) -> NoReturn:
         # The end of one output may be seen before what was said on the other, which is why it broke.
-        assert self._process.stderr
-        while select.select([self._process.stderr], [], [], 1.0)[0]:
-            piece = os.read(self._process.stderr.fileno(), _AT_ONCE)
+        while select.select([self._shell.stderr], [], [], 1.0)[0]:
+            piece = os.read(self._shell.stderr, _AT_ONCE)
             if not piece:
                 break
             said += piece

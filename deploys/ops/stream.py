@@ -51,41 +51,55 @@ class StreamCommand(StringCommand):  # type: ignore[misc]
         if not succeeded:
             return False, output
         size, digest = output.stdout.split()
-        arguments = dict(connector_arguments)
-        extract_control_arguments(arguments)
         with self.source.open("rb") as file:
             start = int(size) if _starts_with(file, int(size), digest) else 0
             append = script(
                 'umask 077; exec cat >> "$part"' if start else 'umask 077; exec cat > "$part"', part=self.part
             )
-            command = make_unix_command_for_host(state, host, append, **arguments).get_raw_value()
             file.seek(start)
-            return self._send(client, command, file, start, host.connector_data.get(PROGRESS))
+            process = _started(state, host, client, append, dict(connector_arguments))
+            return self._send(process, file, start, host.connector_data.get(PROGRESS))
 
     def _send(
-        self, client: Any, command: str, file: IO[bytes], start: int, progress: Progress | None
+        self, process: Any, file: IO[bytes], start: int, progress: Progress | None
     ) -> tuple[bool, CommandOutput]:
         total, sent = self.source.stat().st_size, start
-        channel = client.get_transport().open_session()
         try:
-            channel.exec_command(command)
             try:
                 while piece := file.read(PIECE):
-                    channel.sendall(piece)
+                    process.write(piece)
                     sent += len(piece)
                     if progress:
                         progress(self.dest, sent, total)
-                channel.shutdown_write()
+                process.close_stdin()
             except OSError:
                 pass  # the host's side ended first: its exit status and error output say why
-            complaint = channel.makefile_stderr("rb").read().decode(errors="replace")
-            status = channel.recv_exit_status()
+            complaint = process.stderr.read().decode(errors="replace")
+            status = process.wait()
         finally:
-            channel.close()
+            process.close()
         if status == 0 and sent == total:
             return True, CommandOutput([])
         reason = complaint.strip() or "the connection broke off"
         return False, _error(f"{self.dest}: {sent} of {total} bytes sent: {reason}; the next run continues")
+
+
+class _ChannelProcess:
+    """A command over a connection of pyinfra's own, as `Process` of our connector."""
+
+    def __init__(self, channel: Any, command: str) -> None:
+        channel.exec_command(command)
+        self.write, self.close_stdin, self.close = channel.sendall, channel.shutdown_write, channel.close
+        self.wait, self.stderr = channel.recv_exit_status, channel.makefile_stderr("rb")
+
+
+def _started(state: Any, host: Any, client: Any, command: StringCommand, arguments: Any) -> Any:
+    """`command`, started on the host with its standard input open: by our connector, or over pyinfra's."""
+    if (start := getattr(host.connector, "start", None)) is not None:
+        return start(command, **arguments)
+    extract_control_arguments(arguments)
+    line = make_unix_command_for_host(state, host, command, **arguments).get_raw_value()
+    return _ChannelProcess(client.get_transport().open_session(), line)
 
 
 _PART = r"""

@@ -41,6 +41,9 @@ def _given(what: str, advice: str) -> SecretKind:
     return SecretKind(what, advice)
 
 
+PASSWORD = SecretKind(
+    "the password", "write it as it would be typed", letters=ONE_LINE, of="text on one line"
+)
 FEISHU = "copy it from the developer console"
 KINDS: dict[KeyPath, SecretKind] = {
     ("channels", "telegram", "secret_token"): SecretKind(
@@ -58,6 +61,9 @@ KINDS: dict[KeyPath, SecretKind] = {
     ("docker", "registry_login", "password"): SecretKind(
         "the password", "copy it from the registry", letters=ONE_LINE, of="text on one line"
     ),
+    ("hosts", "*", "sudo_password"): PASSWORD,
+    ("hosts", "*", "ssh_key_password"): PASSWORD,
+    ("hosts", "*", "bastion", "ssh_key_password"): PASSWORD,
     ("logs", "password"): SecretKind("the secret", BASE64, 32, letters=ONE_LINE, of="text on one line"),
     ("logs", "reader_password"): SecretKind(
         "the password", BASE64, 12, 72, letters=ONE_LINE, of="text on one line"

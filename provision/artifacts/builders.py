@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from inventory.errors import ArtifactError, HostError
+from inventory.errors import HostError
 
 if TYPE_CHECKING:
-    import paramiko
+    from provision.link import Link, Process
 
 _CHUNK = 1 << 18
 
@@ -93,74 +94,69 @@ class LocalBuilder:
 
 
 class SshBuilder:
-    """A host, over a connection that somebody else opened and will close."""
+    """A host, over a connection that somebody else opened and will close.
+
+    Where sudo wants a password there, everything is done as root: scripts cannot answer it.
+    """
 
     install_compiler = True
 
-    def __init__(self, name: str, client: paramiko.SSHClient, *, user: str) -> None:
-        self._name = name
-        self._client = client
-        self._sudo = user != "root"
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._as_root = link.has_sudo_password
 
     @property
     def name(self) -> str:
         """The host's name in the inventory."""
-        return self._name
+        return self._link.name
 
     @property
     def sudo(self) -> bool:
-        """True unless the login is root."""
-        return self._sudo
+        """True unless the scripts run as root."""
+        return self._link.uses_sudo and not self._as_root
 
     def run(self, script: str) -> Generator[str, None, None]:
-        """See `Builder.run`. Closing the channel closes the script's standard input."""
-        channel = self._channel()
+        """See `Builder.run`. Closing the process closes the script's standard input."""
+        process = self._start(f"exec 2>&1\n{script}")
         try:
-            channel.set_combine_stderr(True)
-            channel.exec_command(f"sh -c {shlex.quote(script)}")
             tail: list[str] = []
-            with channel.makefile("rb") as output:
-                for line in output:
-                    tail = [*tail[-30:], line.decode(errors="replace").rstrip("\n")]
-                    yield tail[-1]
-            status = channel.recv_exit_status()
+            for line in process.stdout:
+                tail = [*tail[-30:], line.decode(errors="replace").rstrip("\n")]
+                yield tail[-1]
+            status = process.wait()
         finally:
-            channel.close()
+            process.close()
         if status:
             raise _failed(self.name, status, tail)
 
     def put(self, source: Path, target: str) -> None:
         """See `Builder.put`."""
-        channel = self._channel()
+        process = self._start(f"cat > {shlex.quote(target)}")
         try:
-            channel.exec_command(f"cat > {shlex.quote(target)}")
-            with source.open("rb") as handle:
+            # Where the host's side ends first, its exit status reports it.
+            with source.open("rb") as handle, suppress(OSError):
                 while chunk := handle.read(_CHUNK):
-                    channel.sendall(chunk)
-            channel.shutdown_write()
-            if status := channel.recv_exit_status():
+                    process.write(chunk)
+                process.close_stdin()
+            if status := process.wait():
                 raise _failed(self.name, status, [f"{target} cannot be written"])
         finally:
-            channel.close()
+            process.close()
 
     def get(self, source: str, target: Path) -> None:
         """See `Builder.get`."""
-        channel = self._channel()
+        process = self._start(f"cat {shlex.quote(source)}")
         try:
-            channel.exec_command(f"cat {shlex.quote(source)}")
             with target.open("wb") as handle:
-                while chunk := channel.recv(_CHUNK):
+                while chunk := process.stdout.read(_CHUNK):
                     handle.write(chunk)
-            if status := channel.recv_exit_status():
+            if status := process.wait():
                 raise _failed(self.name, status, [f"{source} cannot be read"])
         finally:
-            channel.close()
+            process.close()
 
-    def _channel(self) -> paramiko.Channel:
-        transport = self._client.get_transport()
-        if transport is None or not transport.is_active():
-            raise ArtifactError(f"{self.name}: the connection is closed; nothing can be built there")
-        return transport.open_session()
+    def _start(self, script: str) -> Process:
+        return self._link.start(f"sh -c {shlex.quote(script)}", root=self._as_root)
 
 
 def _failed(name: str, status: int, tail: list[str]) -> HostError:

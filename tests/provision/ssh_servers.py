@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -23,8 +24,9 @@ class Server(paramiko.ServerInterface):
     logins: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     port: int = 0
-    shell: bool = False
-    """Whether commands are run, by a shell of this machine; else each prints the server's port."""
+    startup: str = ""
+    """What the startup files of the login's shell do before each command. `$SERVER_PORT` is the port."""
+    commands: list[str] = field(default_factory=list)
 
     @property
     def public_key(self) -> str:
@@ -43,8 +45,8 @@ class Server(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
-        run = self._run if self.shell else self._tell
-        threading.Thread(target=run, args=(channel, command), daemon=True).start()
+        self.commands.append(command.decode())
+        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(
@@ -55,14 +57,11 @@ class Server(paramiko.ServerInterface):
         self.asked.append(destination)
         return paramiko.OPEN_SUCCEEDED
 
-    def _tell(self, channel: Any, _: bytes) -> None:
-        channel.sendall(f"{self.port}\n".encode())
-        channel.send_exit_status(0)
-        channel.close()
-
     def _run(self, channel: Any, command: bytes) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, shell=True, bufsize=0, **pipes) as process:
+        shell = ["bash", "-c", f"{self.startup}\n{command.decode()}"]
+        env = {**os.environ, "SERVER_PORT": str(self.port)}
+        with subprocess.Popen(shell, bufsize=0, env=env, **pipes) as process:  # type: ignore[call-overload]
             assert process.stdin
             assert process.stdout
             assert process.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from pyinfra.api import HiddenValue, QuoteString, StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
-from provision.foresight import Foresight
+from inventory.load import Loaded
+from inventory.model import Inventory
+from provision.foresight import Foresight, record_of
 
 
 class Shell:
@@ -178,3 +181,45 @@ def test_answers_together_are_those_one_by_one(tmp_path: Path, answers: list[str
     at = host()
     assert asking(at, record, *commands) == one_by_one
     assert at.connector.trips == 1
+
+
+def test_what_is_remembered_lies_in_the_user_s_cache_by_project_and_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "cache"))
+
+    def loaded(folder: str, address: str) -> Loaded:
+        models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
+        declared = {"hosts": {"bot1": {"address": address}}, "models": models}
+        return Loaded(Inventory.model_validate(declared), tmp_path / folder / "prod.yml")
+
+    kept = record_of(loaded("one", "192.0.2.1"), "bot1")
+    assert kept.is_relative_to(tmp_path / "cache")
+    others = {record_of(loaded("two", "192.0.2.1"), "bot1"), record_of(loaded("one", "192.0.2.2"), "bot1")}
+    assert len({kept, *others}) == 3
+    asking(host(), kept, "echo one")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("how", ["readable", "folder", "link", "another's", "pipe"])
+def test_what_others_could_have_put_there_is_not_asked(record: Path, tmp_path: Path, how: str) -> None:
+    asking(host(), record, f"touch {tmp_path}/asked-too", "echo one")
+    (tmp_path / "asked-too").unlink()
+    if how == "readable":
+        record.chmod(0o644)
+    elif how == "folder":
+        record.parent.chmod(0o777)
+    elif how == "link":
+        record.rename(tmp_path / "elsewhere")
+        record.symlink_to(tmp_path / "elsewhere")
+    elif how == "pipe":
+        record.unlink()
+        os.mkfifo(record, 0o600)
+    elif os.geteuid() == 0:
+        os.chown(record, 65534, 65534)
+    else:
+        pytest.skip("giving a file away needs root")
+    later = host()
+    assert asking(later, record, "echo one") == [["one"]]
+    assert not (tmp_path / "asked-too").exists()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from paramiko import SSHException
 
@@ -80,63 +84,59 @@ def test_on_a_full_disk_it_is_held_without_a_name() -> None:
     process.communicate()
 
 
-class Channel:
-    """An SSH channel that answers with fixed text."""
+class Process:
+    """A program on a host that answers with fixed text."""
 
     def __init__(self, answer: str, problem: str = "") -> None:
-        self.answer, self.problem, self.closed = answer, problem, False
+        self.stdout, self.stderr = io.BytesIO(answer.encode()), io.BytesIO(problem.encode())
+        self.closed, self.running = False, True
+        self.heard: list[bytes] = []
 
-    def settimeout(self, _: float) -> None: ...
-
-    def exec_command(self, _: str) -> None: ...
-
-    def makefile(self, _: str) -> io.StringIO:
-        return io.StringIO(self.answer)
-
-    def makefile_stderr(self, _: str) -> io.StringIO:
-        return io.StringIO(self.problem)
+    def write(self, data: bytes) -> None:
+        self.heard.append(data)
 
     def close(self) -> None:
         self.closed = True
 
 
 class Hosts:
-    def __init__(self, **channels: Channel) -> None:
-        self.channels = channels
+    def __init__(self, **processes: Process) -> None:
+        self.processes = processes
         self.reboot: dict[str, Callable[[], None]] = {}
+        self.check: Callable[[str], None] = lambda _: None
 
     def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
         self.reboot[name] = then
 
-    def as_root(self, name: str, script: str) -> str:
-        return script
+    def before_operations(self, check: Callable[[str], None]) -> None:
+        self.check = check
 
-    def open_channel(self, name: str) -> Any:
-        return self.channels[name]
+    def start_as_root(self, name: str, script: str) -> Any:
+        return self.processes[name]
 
 
 def test_every_busy_host_is_named_and_no_lock_is_kept() -> None:
-    hosts = Hosts(a=Channel("held\n"), b=Channel(f"busy\n{ANNA.to_line()}\n"), c=Channel("busy\nnonsense\n"))
+    hosts = Hosts(a=Process("held\n"), b=Process(f"busy\n{ANNA.to_line()}\n"), c=Process("busy\nnonsense\n"))
     with pytest.raises(LockHeldError) as caught, Locks(hosts, ["c", "b", "a"], "up"):
         pytest.fail("the block must not be entered")
     assert "b: locked by anna@laptop since 2026-11-22T10:00:00+00:00 (up)" in str(caught.value)
     assert "c: locked by another run" in str(caught.value)
     assert caught.value.exit_code == 5
-    assert hosts.channels["a"].closed
+    assert hosts.processes["a"].closed
 
 
 def test_locks_end_with_the_block() -> None:
-    hosts = Hosts(a=Channel("held\n"))
+    hosts = Hosts(a=Process("held\n"))
     with Locks(hosts, ["a"], "up"):
-        assert not hosts.channels["a"].closed
-    assert hosts.channels["a"].closed
+        assert not hosts.processes["a"].closed
+    assert hosts.processes["a"].closed
 
 
 def test_a_host_that_rebooted_within_the_run_is_locked_again() -> None:
-    before, after = Channel("held\n"), Channel("held\n")
+    before, after = Process("held\n"), Process("held\n")
     hosts = Hosts(a=before)
     with Locks(hosts, ["a"], "up"):
-        hosts.channels["a"] = after
+        hosts.processes["a"] = after
         hosts.reboot["a"]()
         assert before.closed
         assert not after.closed
@@ -144,16 +144,16 @@ def test_a_host_that_rebooted_within_the_run_is_locked_again() -> None:
 
 
 def test_another_run_that_was_faster_after_a_reboot_is_named() -> None:
-    hosts = Hosts(a=Channel("held\n"))
+    hosts = Hosts(a=Process("held\n"))
     with Locks(hosts, ["a"], "up"):
-        hosts.channels["a"] = Channel(f"busy\n{ANNA.to_line()}\n")
+        hosts.processes["a"] = Process(f"busy\n{ANNA.to_line()}\n")
         with pytest.raises(LockHeldError, match="locked by anna@laptop"):
             hosts.reboot["a"]()
-    assert hosts.channels["a"].closed
+    assert hosts.processes["a"].closed
 
 
 def test_a_host_that_cannot_lock_says_why() -> None:
-    hosts = Hosts(a=Channel("", "mkdir: Read-only file system"))
+    hosts = Hosts(a=Process("", "mkdir: Read-only file system"))
     with pytest.raises(HostError, match="Read-only file system"), Locks(hosts, ["a"], "up"):
         pytest.fail("the block must not be entered")
 
@@ -168,13 +168,81 @@ def test_a_host_that_cannot_lock_says_why() -> None:
     ],
 )
 def test_a_broken_connection_is_told_and_no_lock_is_kept(error: Exception, says: str) -> None:
-    class Broken(Channel):
-        def exec_command(self, _: str) -> None:
-            raise error
+    class Broken(Hosts):
+        def start_as_root(self, name: str, script: str) -> Any:
+            if name == "b":
+                raise error
+            return super().start_as_root(name, script)
 
-    hosts = Hosts(a=Channel("held\n"), b=Broken(""))
+    hosts = Broken(a=Process("held\n"))
     with pytest.raises(HostError, match=f"b: the lock .*{says}") as caught, Locks(hosts, ["a", "b"], "up"):
         pytest.fail("the block must not be entered")
     assert "nothing was changed" in caught.value.advice
-    assert hosts.channels["a"].closed
-    assert hosts.channels["b"].closed
+    assert hosts.processes["a"].closed
+
+
+def test_a_lock_is_freed_when_its_run_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.lock.KEPT_S", 1)
+    silent, heard = take(tmp_path / "silent", ANNA), take(tmp_path / "heard", ANNA)
+    assert (first_line(silent), first_line(heard)) == ("held", "held")
+    assert heard.stdin
+    for _ in range(8):
+        time.sleep(0.3)
+        heard.stdin.write(".")
+        heard.stdin.flush()
+    assert silent.wait(timeout=5) == 0
+    assert heard.poll() is None
+    later = take(tmp_path / "silent", BO)
+    assert first_line(later) == "held"
+    for process in (later, heard):
+        process.communicate()
+
+
+def test_a_run_keeps_its_locks_with_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.lock.BEAT_S", 0.01)
+    hosts = Hosts(a=Process("held\n"))
+    with Locks(hosts, ["a"], "up"):
+        gevent.sleep(0.1)
+    assert len(hosts.processes["a"].heard) > 2
+
+
+def test_a_lock_lost_while_the_computer_slept_is_taken_again_before_an_operation() -> None:
+    before, after = Process("held\n"), Process("held\n")
+    hosts = Hosts(a=before)
+    with Locks(hosts, ["a"], "up"):
+        hosts.check("a")
+        assert not before.closed
+        before.running = False
+        hosts.processes["a"] = after
+        hosts.check("a")
+        assert before.closed
+        after.running = False
+        hosts.processes["a"] = Process(f"busy\n{ANNA.to_line()}\n")
+        with pytest.raises(LockHeldError, match="locked by anna@laptop"):
+            hosts.check("a")
+
+
+def test_the_lock_of_an_ended_run_of_this_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.lock._TRIED_AGAIN_S", 0)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = replace(Holder.of_this_run("up"), process=ended.pid)
+    answers = [Process(f"busy\n{mine.to_line()}\n"), Process(f"busy\n{mine.to_line()}\n"), Process("held\n")]
+
+    class Freed(Hosts):
+        def start_as_root(self, name: str, script: str) -> Any:
+            return answers.pop(0)
+
+    told: list[str] = []
+    with Locks(Freed(), ["a"], "up", told.append):
+        assert told == ["a: waiting for the lock of a run that lost its connection"] * 2
+    assert not answers
+
+
+@pytest.mark.parametrize("process", [os.getpid(), 0, -1, 1 << 40])
+def test_the_lock_of_a_run_that_goes_on_is_not_waited_for(process: int) -> None:
+    holder = replace(Holder.of_this_run("up"), process=process)
+    line = Holder.from_line(holder.to_line())
+    assert line is not None
+    assert not line.is_over()
+    assert not replace(holder, who="anna@elsewhere", process=1 << 22).is_over()

@@ -15,6 +15,7 @@ from paramiko import SSHException
 
 from inventory.errors import HostError
 from provision.offline import _copy, apt_options, share
+from provision.package_gate import Gate
 
 BODY = b"Package: nginx\n" * 5000
 
@@ -82,9 +83,11 @@ class Transport:
 
 
 @pytest.fixture
-def transport() -> Transport:
+def transport(mirror: str) -> Transport:
+    """A host whose package sources are the mirror, which the inventory declares, and two others."""
     opened = Transport()
-    assert share("one", opened) == 40123
+    sources = ["http://localhost/debian", "http://127.0.0.1:1/debian", f"https://{mirror[7:]}/debian"]
+    assert share("one", opened, Gate(lambda: sources, (), [f"{mirror}/debian"])) == 40123
     return opened
 
 
@@ -120,6 +123,18 @@ def test_an_answer_of_unknown_length_ends_with_the_connection(transport: Transpo
         ("POST", "http://127.0.0.1:1/x", 405),
         ("GET", "file:///etc/passwd", 405),
         ("CONNECT", "mail.example:25", 403),
+        ("CONNECT", "127.0.0.1:22", 403),
+        ("CONNECT", "deb.debian.org:443", 403),
+        ("CONNECT", "nonsense", 403),
+        ("CONNECT", "[::1", 403),
+        ("GET", "http://127.0.0.1:1/admin", 403),
+        ("GET", "http://localhost/", 403),
+        ("GET", "http://169.254.169.254/latest/meta-data/", 403),
+        ("GET", "http://[::ffff:127.0.0.1]/", 403),
+        ("GET", "http://2130706433/", 403),
+        ("GET", "http://deb.debian.org/debian/", 403),
+        ("HEAD", "http://127.0.0.1:x/", 405),
+        ("GET", "/Packages", 405),
     ],
 )
 def test_nothing_but_reading_packages(transport: Transport, method: str, target: str, status: int) -> None:
@@ -129,13 +144,61 @@ def test_nothing_but_reading_packages(transport: Transport, method: str, target:
     assert connection.getresponse().status == status
 
 
-def test_a_mirror_that_is_down_is_a_bad_gateway(transport: Transport) -> None:
+def test_a_mirror_that_is_down_is_a_bad_gateway() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
+    transport = Transport()
+    share("one", transport, Gate(list, (), [f"http://127.0.0.1:{port}/debian"]))
     connection = transport.connect()
     connection.request("GET", f"http://127.0.0.1:{port}/Packages")
     assert connection.getresponse().status == 502
+
+
+def test_a_name_is_resolved_once_and_the_server_is_told_it(
+    mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(mirror.rpartition(":")[2])
+    asked: list[str] = []
+    heard: list[str] = []
+
+    def resolve(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        # The second answer would be another machine: a name that is bound anew.
+        address = "127.0.0.1" if len(asked) == 1 or host == "127.0.0.1" else "127.0.0.2"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    answered = Mirror.do_GET
+    monkeypatch.setattr(
+        Mirror, "do_GET", lambda self: (heard.append(self.headers["Host"]), answered(self))[1]
+    )
+    monkeypatch.setattr("provision.package_gate.socket.getaddrinfo", resolve)
+    transport = Transport()
+    share("one", transport, Gate(list, (), [f"http://mirror.corp:{port}/debian"]))
+    connection = transport.connect()
+    connection.request("GET", f"http://mirror.corp:{port}/Packages")
+    assert connection.getresponse().status == 200
+    assert heard == [f"mirror.corp:{port}"]
+    assert asked.count("mirror.corp") == 1
+
+
+def test_a_tunnel_leads_to_a_declared_server(mirror: str) -> None:
+    transport = Transport()
+    share("one", transport, Gate(list, (), [f"https://{mirror[7:]}/debian"]))
+    connection = transport.connect()
+    assert connection.sock
+    connection.sock.sendall(f"CONNECT {mirror[7:]} HTTP/1.1\r\n\r\n".encode())
+    assert connection.sock.recv(100) == b"HTTP/1.1 200 Connection established\r\n\r\n"
+    connection.request("GET", "/Packages")
+    assert connection.getresponse().read() == BODY
+
+
+def test_a_head_that_has_no_end_closes_the_connection(transport: Transport) -> None:
+    connection = transport.connect()
+    assert connection.sock
+    connection.sock.sendall(b"GET http://x/ HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(200)))
+    with gevent.Timeout(5):
+        assert connection.sock.recv(100) == b""
 
 
 def test_garbage_closes_the_connection(transport: Transport) -> None:
@@ -172,5 +235,5 @@ def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) ->
             raise error
 
     with pytest.raises(HostError, match="one: it has no internet") as caught:
-        share("one", Forbidding())
+        share("one", Forbidding(), Gate(list, (), ()))
     assert "AllowTcpForwarding" in caught.value.advice

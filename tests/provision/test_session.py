@@ -16,6 +16,7 @@ from pyinfra.operations import server
 
 from deploys.component import Component, ComponentSettings
 from deploys.supplies import Supplies
+from inventory.load import Loaded
 from inventory.model import Inventory
 from provision.plan import Status
 from provision.progress import Silent
@@ -89,8 +90,8 @@ def session(log: RunLog, tmp_path: Path, *hosts: str) -> Session:
         "hosts": {name: {"address": f"192.0.2.{number}"} for number, name in enumerate(hosts, 1)},
         "models": {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}},
     }
-    loaded = SimpleNamespace(inventory=Inventory.model_validate(declared), state_folder=tmp_path)
-    return Session(loaded, hosts, log, connector=Scripted)  # type: ignore[arg-type]
+    loaded = Loaded(Inventory.model_validate(declared), tmp_path / "inventory.yml")
+    return Session(loaded, hosts, log, connector=Scripted)
 
 
 def supplies(tmp_path: Path, *hosts: str) -> dict[str, Supplies]:

@@ -1,137 +1,395 @@
-"""How hosts are reached: keys that are checked, and errors that tell what to do."""
+"""How hosts are reached: the way there, keys that are checked, logins, and errors that tell what to do."""
 
 from __future__ import annotations
 
+import shutil
+import socket
 import subprocess
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import paramiko
 import pytest
-from paramiko import HostKeys, SSHConfig
-from paramiko.config import SSH_PORT
-from pyinfra.connectors.sshuserclient.client import SSHClient
 
-from inventory.model import Bastion, Host, Inventory
+from inventory.errors import ConnectError
+from inventory.load import Loaded
+from inventory.model import Inventory
 from provision import ssh
+from provision.ask import NoTerminal
+from provision.known_hosts import KnownHosts, Trust, Verdict
+from provision.ssh import Hop, HostKeyError, Route, connect_error, dial, route_to
+from provision.ssh_config import SshConfig
+from provision.ssh_login import LoginRefusedError
+from tests.provision.sshd import Sshd, agent, keygen, needs_sshd, serving
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1TrMRtPh1G1NTgXxV9ywGfrfDRKpbHaCfmTyLZCqzm comment"
-OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOther"
-
-
-def inventory(known_hosts: Path | None = None, **hosts: Host) -> Inventory:
-    models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
-    return Inventory.model_validate({"hosts": hosts, "models": models, "known_hosts": known_hosts})
-
-
-def bare(key: str) -> str:
-    return " ".join(key.split()[:2])
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1TrMRtPh1G1NTgXxV9ywGfrfDRKpbHaCfmTyLZCqzm"
+MODELS = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
 
 
-def test_a_declared_key_wins_over_one_accepted_before(tmp_path: Path) -> None:
-    user_file = tmp_path / "known_hosts"
-    user_file.write_text(f"192.0.2.1 {OTHER}\nelsewhere.example {OTHER}\n# a comment\n\n")
-    host = Host(address="192.0.2.1", host_key=KEY)
-    lines = ssh.known_hosts(inventory(one=host), host, user_file).splitlines()
-    assert lines == [f"192.0.2.1 {bare(KEY)}", f"elsewhere.example {OTHER}"]
+def inventory(**hosts: dict[str, object]) -> Inventory:
+    return Inventory.model_validate({"hosts": hosts, "models": MODELS})
 
 
-def test_a_declared_key_wins_over_a_hashed_line(tmp_path: Path) -> None:
-    user_file = tmp_path / "known_hosts"
-    user_file.write_text(f"h.example {OTHER}\n[h.example]:2222 {OTHER}\nelsewhere.example {OTHER}\n")
-    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(user_file)], check=True, capture_output=True)
-    hashed = user_file.read_text().splitlines()
-    assert [line[:3] for line in hashed] == ["|1|"] * 3
-    user_file.write_text(user_file.read_text() + f"|1|x|y {OTHER}\n|1| {OTHER}\n")
-    host = Host(address="h.example", port=2222, host_key=KEY)
-    lines = ssh.known_hosts(inventory(one=host), host, user_file).splitlines()
-    assert lines == [
-        f"[h.example]:2222 {bare(KEY)}",
-        hashed[0],
-        hashed[2],
-        f"|1|x|y {OTHER}",
-        f"|1| {OTHER}",
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    (folder / ".ssh").mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return folder
+
+
+def user_config(home: Path, text: str) -> SshConfig:
+    (home / ".ssh" / "config").write_text(text)
+    return SshConfig(home, home / "no system file")
+
+
+def ways(route: Route) -> list[tuple[str, str, int]]:
+    return [(hop.user, hop.address, hop.port) for hop in route.hops]
+
+
+# The way
+
+
+def test_the_inventory_wins_over_the_user_s_file_which_wins_over_defaults(home: Path) -> None:
+    config = user_config(
+        home, "Host prod1\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n    IdentityFile ~/prod\n"
+    )
+    declared = inventory(
+        one={"address": "prod1"},
+        two={"address": "prod1", "user": "root", "port": 22, "ssh_key": "/keys/own"},
+        three={"address": "elsewhere"},
+    )
+    assert ways(route_to(declared, "one", config)) == [("anna", "203.0.113.5", 2222)]
+    assert route_to(declared, "one", config).host.keys.named == (home / "prod",)
+    assert ways(route_to(declared, "two", config)) == [("root", "203.0.113.5", 22)]
+    own = route_to(declared, "two", config).host.keys
+    assert (own.named, own.only_named) == ((Path("/keys/own"),), True)
+    assert ways(route_to(declared, "three", config)) == [("root", "elsewhere", 22)]
+
+
+def test_jump_hosts_of_the_user_s_file(home: Path) -> None:
+    config = user_config(
+        home,
+        """
+Host prod1
+    ProxyJump gate,jumper@inner:2200
+Host gate
+    HostName gate.example
+    User gatekeeper
+    ProxyJump outer
+Host outer inner
+    User other
+    ProxyJump wrong
+Host outer
+    ProxyJump none
+""".replace("    ProxyJump wrong\n", ""),
+    )
+    route = route_to(inventory(one={"address": "prod1"}), "one", config)
+    assert ways(route) == [
+        ("other", "outer", 22),
+        ("gatekeeper", "gate.example", 22),
+        ("jumper", "inner", 2200),
+        ("root", "prod1", 22),
+    ]
+    assert route.where(0) == "one: its jump host other@outer:22"
+
+
+def test_a_declared_jump_host_wins_and_may_be_an_alias(home: Path) -> None:
+    config = user_config(
+        home,
+        "Host gate\n    HostName 198.51.100.1\n    Port 2200\n    User keeper\n"
+        "Host inner\n    ProxyJump wrong\n    ProxyCommand none\n",
+    )
+    hosts = inventory(
+        one={"address": "inner", "user": "ops", "bastion": {"address": "gate"}},
+        two={"address": "inner", "user": "ops", "bastion": {"address": "gate", "user": "me", "port": 22}},
+        three={"address": "inner", "user": "ops", "bastion": {"host": "front"}},
+        front={"address": "gate"},
+    )
+    assert ways(route_to(hosts, "one", config))[0] == ("keeper", "198.51.100.1", 2200)
+    assert ways(route_to(hosts, "two", config))[0] == ("me", "198.51.100.1", 22)
+    assert ways(route_to(hosts, "three", config)) == [
+        ("keeper", "198.51.100.1", 2200),
+        ("ops", "inner", 22),
     ]
 
 
-def test_another_port_has_its_own_form(tmp_path: Path) -> None:
-    host = Host(
-        address="h.example", port=2222, host_key=KEY, bastion=Bastion(address="b.example", host_key=KEY)
-    )
-    text = ssh.known_hosts(inventory(one=host), host, tmp_path / "none")
-    assert text.startswith("[h.example]:2222 ssh-ed25519 AAAA")
-    assert "\nb.example ssh-ed25519 AAAA" in text
+def test_jump_hosts_that_lead_in_a_circle_are_told(home: Path) -> None:
+    config = user_config(home, "Host a\n    ProxyJump b\nHost b\n    ProxyJump c\nHost c\n    ProxyJump b\n")
+    with pytest.raises(ConnectError, match="lead in a circle: b → c → b"):
+        route_to(inventory(one={"address": "a"}), "one", config)
 
 
-def test_both_readers_find_a_host_and_its_jump_host_under_the_same_rules(tmp_path: Path) -> None:
-    host = Host(
-        address="2001:db8::1",
-        port=2222,
-        user="ops",
-        ssh_key=Path("/keys/of mine"),
-        bastion=Bastion(address="2001:db8::2", port=2200, user="jumper"),
-    )
-    hosts = {"one": host, "two": Host(address="2001:db8::1")}
-    ssh.write_files(inventory(**hosts), hosts, tmp_path)
-    openssh = {name: _as_openssh_reads(tmp_path, name) for name in ("one", "jump.one", "two")}
-    config = SSHConfig.from_path(str(ssh.config_file(tmp_path)))
-    for name, address, port, user in (
-        ("one", "2001:db8::1", "2222", "ops"),
-        ("jump.one", "2001:db8::2", "2200", "jumper"),
-        ("two", "2001:db8::1", "22", "root"),
+def test_components_are_given_the_address_behind_an_alias(home: Path) -> None:
+    config = user_config(home, "Host prod1\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n")
+    loaded = Loaded(inventory(one={"address": "prod1"}, two={"address": "192.0.2.2"}), home / "x.yml")
+    found = ssh.with_addresses(loaded, config)
+    assert (found.inventory.internal("one"), found.inventory.internal("two")) == ("203.0.113.5", "192.0.2.2")
+    assert (found.inventory.hosts["one"].user, found.inventory.hosts["one"].port) == ("anna", 2222)
+    assert found.declared == loaded.inventory
+    assert ways(route_to(found.declared, "one", config)) == [("anna", "203.0.113.5", 2222)]
+    assert ssh.with_addresses(loaded, user_config(home, "")) is loaded
+
+
+# Real servers
+
+
+def reach(server: Sshd, hosts: Inventory, name: str = "one") -> str:
+    """The version that the server tells, once logged in."""
+    with closing(dial(route_to(hosts, name, SshConfig()), NoTerminal())) as transport:
+        assert transport.is_authenticated()
+        return str(transport.remote_version)
+
+
+def at(server: Sshd, **more: object) -> dict[str, object]:
+    return {"address": "127.0.0.1", "port": server.port, "user": server.user, **more}
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("ed25519", "openssh"),
+        *((kind, form) for kind in ("ecdsa", "rsa") for form in ("openssh", "PEM", "PKCS8")),
+    ],
+)
+def test_keys_of_every_type_and_form_log_in(home: Path, kind: str, form: str) -> None:
+    key = keygen(home / "key", kind, "", *(() if form == "openssh" else ("-m", form)))
+    with serving(home / "sshd", key) as server:
+        hosts = inventory(one=at(server, ssh_key=str(key), host_key=server.host_key()))
+        assert reach(server, hosts).startswith("SSH-2.0-OpenSSH")
+
+
+@needs_sshd
+@pytest.mark.parametrize("beside", ["nothing", "its public half"])
+def test_an_encrypted_key_that_the_agent_holds_is_used_through_it(
+    home: Path, beside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also among many: a server ends a connection after a few keys that it does not take."""
+    form = () if beside == "nothing" else ("-m", "PEM")
+    key = keygen(home / "key", "rsa", "secret", *form)
+    others = [keygen(home / f"other{number}") for number in range(8)]
+    given = Path(shutil.copy(key, home / "copy")) if beside == "nothing" else key
+    with (
+        serving(home / "sshd", key, options="MaxAuthTries 3\n") as server,
+        agent(home, *others, key, passphrase="secret") as path,
     ):
-        for read in (openssh[name], config.lookup(name)):
-            assert (read["hostname"], read.get("port", "22"), read["user"]) == (address, port, user)
-            assert read["stricthostkeychecking"] in {"yes", "true"}
-            assert read["userknownhostsfile"].strip('"') == str(tmp_path / f"{name[-3:]}.known_hosts")
-            assert read["serveraliveinterval"] == "15"
-    assert config.lookup("jump.one")["identityfile"] == ["/keys/of mine"]
-    assert openssh["one"]["proxyjump"] == config.lookup("one")["proxyjump"] == "jump.one"
-    assert "proxyjump" not in config.lookup("two")
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        assert reach(server, inventory(one=at(server, ssh_key=str(given), host_key=server.host_key())))
+        (home / ".ssh" / "config").write_text(f"Host *\n    IdentityFile {given}\n")
+        assert reach(server, inventory(one=at(server, host_key=server.host_key())))
+        (home / ".ssh" / "config").write_text(
+            f"Host *\n    IdentityAgent {path}\n    IdentityFile {key}.pub\n"
+        )
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+        assert reach(server, inventory(one=at(server, host_key=server.host_key())))
 
 
-def test_pyinfra_looks_up_a_jump_host_on_the_usual_port_by_its_address_alone(tmp_path: Path) -> None:
-    host = Host(address="h.example", bastion=Bastion(address="b.example", host_key=KEY))
-    ssh.write_files(inventory(one=host), {"one": host}, tmp_path)
-    config = SSHConfig.from_path(str(ssh.config_file(tmp_path)))
-    _, hop = SSHClient.derive_shorthand(config, "jump.one")
-    assert hop["port"] == SSH_PORT
-    keys = HostKeys(str(tmp_path / "one.known_hosts"))
-    assert list(keys) == ["b.example"]
+@needs_sshd
+def test_an_encrypted_key_opens_with_the_passphrase_of_the_inventory_or_the_typed_one(home: Path) -> None:
+    key = keygen(home / "key", "ed25519", "secret")
+    asked: list[str] = []
+
+    class Person:
+        def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
+            asked.append(question)
+            return next((each for each in ("wrong", "secret") if accepted(each)), None)
+
+    with serving(home / "sshd", key) as server:
+        known = at(server, ssh_key=str(key), host_key=server.host_key())
+        assert reach(server, inventory(one={**known, "ssh_key_password": "secret"}))
+        with closing(dial(route_to(inventory(one=known), "one", SshConfig()), Person())) as transport:
+            assert transport.is_authenticated()
+        assert asked == [f"passphrase of {key}"]
+        with pytest.raises(ConnectError) as caught:
+            reach(server, inventory(one=known))
+        assert f"{key} is encrypted, and the agent does not hold it" in caught.value.message
+        assert "`ssh_key_password: !env NAME` under `hosts.one`" in caught.value.advice
+        with pytest.raises(ConnectError, match="`ssh_key_password` does not open it"):
+            reach(server, inventory(one={**known, "ssh_key_password": "wrong"}))
 
 
-def _as_openssh_reads(folder: Path, name: str) -> dict[str, str]:
-    printed = subprocess.run(
-        ["ssh", "-G", "-F", str(ssh.config_file(folder)), name], check=True, capture_output=True, text=True
-    ).stdout
-    return dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
+@needs_sshd
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a private key"),
+        (b"nonsense\n", "not a private key"),
+        (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "a key of PuTTY"),
+        (
+            b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+            "not a private key",
+        ),
+        (KEY.encode(), "is a public key, and the agent does not hold its private part"),
+    ],
+)
+def test_a_file_that_is_no_usable_key_is_told(home: Path, content: bytes, says: str) -> None:
+    key = keygen(home / "key")
+    (home / "given").write_bytes(content)
+    with serving(home / "sshd", key) as server:
+        hosts = inventory(one=at(server, ssh_key=str(home / "given"), host_key=server.host_key()))
+        with pytest.raises(ConnectError, match="login refused") as caught:
+            reach(server, hosts)
+    assert says in caught.value.message
+    assert "there is no key to try" in caught.value.message
 
 
-def test_host_keys_are_always_checked(tmp_path: Path) -> None:
-    data = ssh.pyinfra_data("one", Host(address="h.example", user="ops"), tmp_path)
-    assert data["ssh_strict_host_key_checking"] == "yes"
-    assert data["_sudo"] is True
-    assert ssh.pyinfra_data("one", Host(address="h.example"), tmp_path)["_sudo"] is False
+@needs_sshd
+def test_keys_that_were_tried_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = keygen(home / "right"), keygen(home / ".ssh" / "id_ed25519")
+    others = [keygen(home / f"other{number}") for number in range(4)]
+    with serving(home / "sshd", right, options="MaxAuthTries 3\n") as server:
+        hosts = inventory(one=at(server, host_key=server.host_key()))
+        with pytest.raises(ConnectError, match=f"login refused .tried {wrong}.") as caught:
+            reach(server, hosts)
+        assert "authorized_keys" in caught.value.advice
+        with agent(home, *others) as path:
+            monkeypatch.setenv("SSH_AUTH_SOCK", path)
+            with pytest.raises(ConnectError, match="it ended the connection after 3 keys") as caught:
+                reach(server, hosts)
+            assert "`ssh_key:`" in caught.value.advice
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "absent"))
+        with pytest.raises(ConnectError, match=r"the agent at .*absent does not answer"):
+            reach(server, hosts)
+
+
+@needs_sshd
+def test_known_hosts_of_the_user_are_read_around_lines_that_cannot_be(home: Path) -> None:
+    key = keygen(home / "key")
+    file = home / ".ssh" / "known_hosts"
+    with serving(home / "sshd", key, host_keys=("rsa", "ed25519", "ecdsa")) as server:
+        hosts = inventory(one=at(server, ssh_key=str(key)))
+        before = f"@cert-authority *.example {KEY}\n@revoked * {KEY}\nelsewhere {KEY[:50]}\n\xff\n"
+        for kind in ("ed25519", "ecdsa", "rsa"):
+            file.write_text(f"{before}[127.0.0.1]:{server.port} {server.host_key(kind)}\r\n")
+            assert reach(server, hosts)
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(file)], check=False, capture_output=True)
+        file.write_text(f"{before}127.0.0.1 {server.host_key()}\n")
+        assert reach(server, hosts)
+        file.write_text(before)
+        with pytest.raises(ConnectError, match="its host key is not known") as caught:
+            reach(server, hosts)
+        assert f"{file}:3: the key is not base64, or cut off" in caught.value.message
+        assert f"{file}:4: the line is cut off" in caught.value.message
+        file.write_text(f"* {server.host_key()}\n@revoked [127.0.0.1]:* {server.host_key()}\n")
+        with pytest.raises(ConnectError, match=f"its host key is revoked .{file}:2."):
+            reach(server, hosts)
+        file.write_text(f"# no\n[127.0.0.1]:{server.port} {KEY}\n")
+        with pytest.raises(ConnectError, match=f"another host key than the known one .{file}:2."):
+            reach(server, hosts)
+        file.write_text("")
+        (home / "more").write_text(f"alias {server.host_key()}\n")
+        (home / ".ssh" / "config").write_text(
+            "Host *\n    UserKnownHostsFile ~/more\n    HostKeyAlias alias\n"
+        )
+        assert reach(server, hosts)
+
+
+@needs_sshd
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_host_certificate_of_a_known_authority_is_trusted(home: Path, kind: str) -> None:
+    key, authority = keygen(home / "key"), keygen(home / "ca")
+    (home / "sshd").mkdir()
+    host = keygen(home / "sshd" / f"host_{kind}", kind)
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "id", "-h", "-n", "127.0.0.1", f"{host}.pub"]
+    subprocess.run(sign, check=True, capture_output=True)
+    file = home / ".ssh" / "known_hosts"
+    options = f"HostCertificate {host}-cert.pub\n"
+    with serving(home / "sshd", key, host_keys=(kind,), options=options) as server:
+        hosts = inventory(one=at(server, ssh_key=str(key)))
+        file.write_text(f"@cert-authority 127.* {(home / 'ca.pub').read_text()}")
+        assert reach(server, hosts)
+        file.write_text(f"[127.0.0.1]:{server.port} {server.host_key(kind)}\n" + file.read_text())
+        assert reach(server, hosts)
+        file.write_text(f"@cert-authority elsewhere {(home / 'ca.pub').read_text()}")
+        with pytest.raises(ConnectError, match="its host key is not known"):
+            reach(server, hosts)
+        (home / "other.pub").write_text(keygen(home / "ca2").with_suffix(".pub").read_text())
+        file.write_text(f"@cert-authority 127.* {(home / 'other.pub').read_text()}")
+        with pytest.raises(ConnectError, match="its host key is not known"):
+            reach(server, hosts)
+
+
+@needs_sshd
+def test_a_proxy_command_is_honoured(home: Path) -> None:
+    key = keygen(home / "key")
+    with serving(home / "sshd", key) as server:
+        hosts = inventory(
+            one={"address": "hidden", "user": server.user, "ssh_key": str(key), "host_key": server.host_key()}
+        )
+        script = home / "proxy"
+        script.write_text(
+            "#!/usr/bin/env python3\nimport os, socket, sys, threading\n"
+            "assert sys.argv[1:] == ['hidden', '22', '%'], sys.argv\n"
+            f"s = socket.create_connection(('127.0.0.1', {server.port}))\n"
+            "def back():\n    while d := s.recv(65536): os.write(1, d)\n    os._exit(0)\n"
+            "threading.Thread(target=back, daemon=True).start()\n"
+            "while d := os.read(0, 65536): s.sendall(d)\n"
+        )
+        script.chmod(0o700)
+        (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand {script} %h %p %%\n")
+        assert reach(server, hosts)
+        (home / ".ssh" / "config").write_text("Host hidden\n    ProxyCommand exit 3\n")
+        with pytest.raises(ConnectError, match=r"one .*@hidden:22.: cannot be reached"):
+            reach(server, hosts)
+
+
+# The words
+
+
+ROUTE = Route(
+    "one",
+    (
+        Hop("10.0.0.1", 2200, "ops", "hosts.one.bastion"),
+        Hop("10.0.0.10", 22, "ops", "hosts.one"),
+    ),
+)
+
+
+def unknown(trust: Trust, place: str = "") -> HostKeyError:
+    return HostKeyError(Verdict(trust, place), KnownHosts())
 
 
 @pytest.mark.parametrize(
     ("cause", "says", "advises"),
     [
         (
-            "StrictPolicy: No host key for h found in known_hosts",
-            "host key is not known",
-            "ssh-keyscan -p 22",
+            unknown(Trust.UNKNOWN),
+            "its host key is not known",
+            "ssh-keyscan -p 22 10.0.0.10`, run on the jump",
         ),
-        ("Host key for h does not match.", "another host key", "host_key"),
-        ("Authentication error (username=root)", "login refused", "authorized_keys"),
-        ("Could not resolve hostname (x)", "cannot be resolved", "hosts.one.address"),
-        ("No ED25519 host key is known for h and you have", "host key is not known", "ssh-keyscan -p 22"),
-        ("Host key for h has changed and you have requested", "another host key", "host_key"),
-        ("root@h: Permission denied (publickey).", "login refused", "authorized_keys"),
-        ("Could not connect ([Errno 111] Connection refused)", "cannot be reached", "port"),
+        (
+            unknown(Trust.CHANGED, "f:3"),
+            "another host key than the known one (f:3)",
+            "`ssh-keygen -R '10.0.0.10'`",
+        ),
+        (unknown(Trust.REVOKED, "f:3"), "its host key is revoked (f:3)", "new host key"),
+        (LoginRefusedError(["k"], []), "login refused (tried k)", "authorized_keys"),
+        (socket.gaierror(-2, "Name"), "its name cannot be resolved", "`hosts.one.address`"),
+        (
+            ConnectionRefusedError(111, "Connection refused"),
+            "cannot be reached (Connection refused)",
+            "firewall",
+        ),
+        (TimeoutError("timed out"), "cannot be reached (no answer within 15 s)", "firewall"),
+        (EOFError(), "cannot be reached (it closed the connection)", "firewall"),
+        (paramiko.SSHException("Error reading SSH protocol banner"), "sends no SSH banner", "MaxStartups"),
+        (
+            paramiko.ChannelException(1, "no"),
+            "its jump host ops@10.0.0.1:2200: it lets no",
+            "AllowTcpForwarding",
+        ),
+        (
+            paramiko.ChannelException(2, "Connect failed"),
+            "(ops@10.0.0.10:22): cannot be reached from its",
+            "jump host",
+        ),
     ],
 )
-def test_errors_tell_what_to_do(cause: str, says: str, advises: str) -> None:
-    error = ssh.connect_error("one", Host(address="h.example"), OSError(cause))
-    assert "one (root@h.example:22)" in error.message
+def test_errors_tell_what_failed_and_what_to_do(cause: Exception, says: str, advises: str) -> None:
+    error = connect_error(ROUTE, cause)
     assert says in error.message
     assert advises in error.advice
 
@@ -139,18 +397,35 @@ def test_errors_tell_what_to_do(cause: str, says: str, advises: str) -> None:
 @pytest.mark.parametrize(
     ("cause", "says", "advises"),
     [
-        (
-            "No host key for [10.0.0.1]:2200 found",
-            "its jump host ops@10.0.0.1:2200: its host key",
-            "one.bastion`",
-        ),
-        ("Host key for 10.0.0.1 does not match.", "its jump host ops@10.0.0.1:2200", "'[10.0.0.1]:2200'"),
-        ("No host key for 10.0.0.10 found", "one (ops@10.0.0.10:22): its host key", "run on the jump host"),
-        ("Unable to connect to port 2200 on 10.0.0.1", "10.0.0.1:2200: cannot be reached", "firewall"),
+        (unknown(Trust.UNKNOWN), "its host key is not known", "`host_key:` under `hosts.one.bastion`"),
+        (unknown(Trust.CHANGED, "f:3"), "another host key", "'[10.0.0.1]:2200'"),
+        (socket.gaierror(-2, "Name"), "its name cannot be resolved", "`hosts.one.bastion.address`"),
+        (ConnectionRefusedError(111, "Connection refused"), "cannot be reached", "firewall"),
     ],
 )
-def test_errors_tell_a_jump_host_from_the_host_behind_it(cause: str, says: str, advises: str) -> None:
-    host = Host(address="10.0.0.10", user="ops", bastion=Bastion(address="10.0.0.1", port=2200))
-    error = ssh.connect_error("one", host, OSError(cause))
+def test_a_jump_host_is_blamed_for_what_is_its_own(cause: Exception, says: str, advises: str) -> None:
+    error = connect_error(ROUTE, cause, 0)
+    assert error.message.startswith("one: its jump host ops@10.0.0.1:2200: ")
     assert says in error.message
     assert advises in error.advice
+
+
+def test_a_jump_host_whose_name_does_not_resolve_is_blamed_itself(home: Path) -> None:
+    hosts = inventory(one={"address": "10.0.0.10", "bastion": {"address": "gate.invalid"}})
+    with pytest.raises(ConnectError, match=r"one: its jump host root@gate.invalid:22: its name cannot be"):
+        dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+
+
+def test_what_answers_with_something_else_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = inventory(one={"address": "127.0.0.1", "port": silent.getsockname()[1]})
+        with pytest.raises(ConnectError, match="sends no SSH banner"):
+            dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+
+
+def test_algorithms_of_known_keys_come_first() -> None:
+    known = KnownHosts().with_declared("h", 22, KEY, "here")
+    assert ssh.algorithms(known, ("h",))[0] == "ssh-ed25519"
+    assert not any("cert" in each for each in ssh.algorithms(known, ("h",)))
+    assert ssh.algorithms(KnownHosts(), ("h",)) == ssh._ALGORITHMS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +31,7 @@ class Here:
     """A session whose one host is a folder of this machine, which this program has set up."""
 
     hosts = ("bot1",)
+    links: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -169,7 +170,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
         }
     )
-    loaded: Any = SimpleNamespace(inventory=inventory, folder=Path("/"))
+    loaded: Any = SimpleNamespace(inventory=inventory, declared=inventory, folder=Path("/"))
     return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 
@@ -177,7 +178,7 @@ def verifying(monkeypatch: pytest.MonkeyPatch, outcome: str) -> list[tuple[str, 
     """Have the checks end so; returns the hosts of each verification."""
     asked: list[tuple[str, ...]] = []
 
-    def verify(_: Any, assignments: Any) -> checks.Verification:
+    def verify(_: Any, assignments: Any, _links: Any) -> checks.Verification:
         asked.append(tuple(assignments))
         return checks.Verification((checks.Check("bot1", "nginx", "starts at boot", outcome),))
 

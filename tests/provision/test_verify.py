@@ -8,14 +8,13 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import paramiko
 import pytest
 from rich.console import Console
 
 from deploys.component import Component, ComponentSettings
+from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import verify as checks
 from provision.report import show_verification
@@ -35,7 +34,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     key = paramiko.ECDSAKey.generate()
     key.write_private_key_file(str(tmp_path / "key"))
-    opened = Server(key, shell=True)
+    opened = Server(key)
     with serving(opened):
         yield opened
 
@@ -65,9 +64,8 @@ def verify(
     """Verifies `components` on `hosts`; on one that is named in `others`, these."""
     host = {"address": "127.0.0.1", "port": port, "ssh_key": str(folder / "key"), "host_key": host_key}
     models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
-    loaded: Any = SimpleNamespace(
-        inventory=Inventory.model_validate({"hosts": dict.fromkeys(hosts, host), "models": models})
-    )
+    inventory = Inventory.model_validate({"hosts": dict.fromkeys(hosts, host), "models": models})
+    loaded = Loaded(inventory, folder / "inventory.yml")
     assigned = {
         name: [Assignment(Component(item, ""), ComponentSettings()) for item in others.get(name, components)]
         for name in hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -10,12 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.errors import VerifyError
-from provision.verify_shell import ShellBackend
+from provision.verify_shell import Ends, ShellBackend
+
+
+def started(name: str, *command: str) -> ShellBackend:
+    """A shell of this machine, by `command`."""
+    (stdin, to), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+    subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr)
+    for end in (stdin, stdout, stderr):
+        os.close(end)
+    return ShellBackend(name, Ends(to, out, err))
 
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[ShellBackend]:
-    opened = ShellBackend("here", ("sh",))
+    opened = started("here", "sh")
     yield opened
     opened.close()
 
@@ -63,7 +73,7 @@ def test_more_than_a_pipe_holds_comes_whole_from_both_outputs(shell: ShellBacken
 @given(out=st.text(max_size=50), err=st.text(max_size=50), status=st.integers(0, 255))
 def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -> None:
     out, err = out.replace("\0", ""), err.replace("\0", "")
-    shell = ShellBackend("here", ("sh",))
+    shell = started("here", "sh")
     heard = shell.run("printf %%s %s; printf %%s %s >&2; exit %s", out, err, str(status))
     shell.close()
     assert (heard.stdout_bytes, heard.stderr_bytes) == (out.encode(), err.encode())
@@ -74,7 +84,7 @@ def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -
     "order", ["echo 'Connection reset' >&2", "exec >&-; sleep 0.2; echo 'Connection reset' >&2"]
 )
 def test_a_connection_that_breaks_is_told(order: str) -> None:
-    shell = ShellBackend("bot1", ("sh", "-c", f"read line; {order}"))
+    shell = started("bot1", "sh", "-c", f"read line; {order}")
     with pytest.raises(VerifyError, match=r"bot1: the connection broke during a check\nConnection reset"):
         shell.run("true")
     with pytest.raises(VerifyError, match="bot1"):

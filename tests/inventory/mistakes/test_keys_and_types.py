@@ -22,13 +22,13 @@ CASES: Cases = {
         "  time_zone:",
         "  ‸xyz:",
         "unknown key `xyz` in `base`",
-        "known are time_zone, packages, upgrade, operators, journal_max, ssh_port",
+        "known are time_zone, packages, upgrade, mirrors, operators, journal_max, ssh_port",
     ),
     "missing key": (
         "  bot1:\n    address: 192.0.2.11\n",
         "  ‸bot1:\n",
         "`hosts.bot1` lacks `address`",
-        "add `address:` (Name or IP address to reach it by)",
+        "add `address:` (Name or IP address to reach it by, or a `Host` of ~/.ssh/config)",
     ),
     "missing section": (
         VALID,

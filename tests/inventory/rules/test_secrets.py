@@ -60,6 +60,20 @@ def test_a_key_of_a_provider_is_one_word() -> None:
         assert (found(models={"default": {**REMOTE, "api_key": key}}) == {}) is good
 
 
+def test_passwords_of_logins_are_one_line_of_any_text() -> None:
+    for name in ("sudo_password", "ssh_key_password"):
+        for secret, good in (("päss wörd", True), ("x", True), ("two\nlines", False), ("", False)):
+            assert (_of_host(**{name: secret}) == {}) is good, secret
+            if name == "ssh_key_password":
+                assert (_of_host(bastion={"address": "192.0.2.9", name: secret}) == {}) is good
+
+
+def _of_host(**keys: Any) -> dict[KeyPath, tuple[str, str]]:
+    hosts = {"bot1": {"address": "192.0.2.1", **keys}}
+    declared = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
+    return {at.at[0]: (at.problem, at.advice) for rule in RULES for at in rule(declared)}
+
+
 def test_every_secret_of_an_inventory_is_of_a_kind() -> None:
     paths = list(_secrets(Inventory))
     assert len(paths) > 15
@@ -74,9 +88,9 @@ def _secrets(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
         parts = [info.annotation]
         for part in parts:
             parts += get_args(part)
+            more = ("*",) if "dict" in str(info.annotation) else ()
             if part is SecretStr:
-                more = ("*",) if "dict" in str(info.annotation) else ()
                 found.append((*path, name, *more))
             elif isinstance(part, type) and issubclass(part, BaseModel):
-                found += _secrets(part, (*path, name))
+                found += _secrets(part, (*path, name, *more))
     return found

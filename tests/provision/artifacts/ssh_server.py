@@ -32,16 +32,26 @@ def run(channel: paramiko.Channel, command: bytes) -> None:
         ["/bin/sh", "-c", command.decode()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
     threading.Thread(target=feed, args=(channel, process), daemon=True).start()
+    errors = threading.Thread(target=complain, args=(channel, process), daemon=True)
+    errors.start()
     assert process.stdout is not None
     with contextlib.suppress(OSError):
         while data := os.read(process.stdout.fileno(), 65536):
             channel.sendall(data)
+        errors.join()
         channel.send_exit_status(process.wait())
     channel.close()
+
+
+def complain(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
+    assert process.stderr is not None
+    with contextlib.suppress(OSError):
+        while data := os.read(process.stderr.fileno(), 65536):
+            channel.sendall_stderr(data)
 
 
 def feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:

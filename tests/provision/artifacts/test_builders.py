@@ -10,28 +10,31 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import paramiko
 import pytest
 
-from inventory.errors import ArtifactError, HostError
+from inventory.errors import ConnectError, HostError
 from provision.artifacts.builders import Builder, LocalBuilder, SshBuilder
+from provision.ask import NoTerminal
+from provision.link import Link
+from provision.ssh import Hop, Route
+from provision.ssh_transport import WatchedTransport
 
 
 @pytest.fixture
-def ssh() -> Iterator[paramiko.SSHClient]:
+def ssh() -> Iterator[Link]:
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("ssh_server.py"))], stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        transport = paramiko.Transport(socket.create_connection(("127.0.0.1", port)))
+        transport = WatchedTransport(socket.create_connection(("127.0.0.1", port)))
         transport.start_client()
         transport.auth_none("operator")
-        client = paramiko.SSHClient()
-        client._transport = transport  # type: ignore[attr-defined]
-        yield client
-        client.close()
+        link = Link(Route("bot1", (Hop("127.0.0.1", port, "operator"),)), NoTerminal())
+        link._transport = transport
+        yield link
+        link.close()
     finally:
         server.kill()
         server.wait()
@@ -43,7 +46,7 @@ def ssh() -> Iterator[paramiko.SSHClient]:
 def builder(request: pytest.FixtureRequest) -> Builder:
     if request.param == "local":
         return LocalBuilder()
-    return SshBuilder("bot1", request.getfixturevalue("ssh"), user="operator")
+    return SshBuilder(request.getfixturevalue("ssh"))
 
 
 def test_output_comes_line_by_line_with_both_streams(builder: Builder) -> None:
@@ -105,8 +108,8 @@ def test_large_files_go_there_and_back(builder: Builder, tmp_path: Path) -> None
     assert (tmp_path / "back").read_bytes() == data
 
 
-def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: paramiko.SSHClient, tmp_path: Path) -> None:
-    builder = SshBuilder("bot1", ssh, user="root")
+def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: Link, tmp_path: Path) -> None:
+    builder = SshBuilder(ssh)
     (tmp_path / "here").write_bytes(b"x")
     with pytest.raises(HostError, match="cannot be written"):
         builder.put(tmp_path / "here", "/nowhere/at/all")
@@ -114,15 +117,19 @@ def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: paramiko.SSHClient, t
         builder.get("/nowhere/at/all", tmp_path / "back")
 
 
-def test_a_closed_connection_is_told(ssh: paramiko.SSHClient) -> None:
+def test_a_closed_connection_is_told(ssh: Link) -> None:
     ssh.close()
-    with pytest.raises(ArtifactError, match="connection is closed"):
-        list(SshBuilder("bot1", ssh, user="root").run("true"))
+    with pytest.raises(ConnectError, match="bot1: the connection is gone: it was closed"):
+        list(SshBuilder(ssh).run("true"))
 
 
 @pytest.mark.parametrize(("user", "sudo"), [("root", False), ("operator", True)])
-def test_sudo_is_used_by_all_but_root(ssh: paramiko.SSHClient, user: str, sudo: bool) -> None:
-    assert SshBuilder("bot1", ssh, user=user).sudo is sudo
+def test_sudo_is_used_by_all_but_root(user: str, sudo: bool) -> None:
+    link = Link(Route("bot1", (Hop("127.0.0.1", 22, user),)), NoTerminal())
+    assert SshBuilder(link).sudo is sudo
+    # Where sudo wants a password, scripts run as root: they cannot answer it.
+    link._password = "secret"
+    assert SshBuilder(link).sudo is False
 
 
 def test_a_local_build_does_not_hear_the_terminal_s_interrupt(tmp_path: Path) -> None:

@@ -1,0 +1,168 @@
+"""Which servers a host without internet may reach through this computer: those of its package sources.
+
+What a host asks for is not trusted: everyone with a login there may ask. So a server must stand in the host's
+apt sources or be a repository that the inventory declares, and its name must not lead into networks of this
+computer, unless the inventory declares it as a mirror. A connection goes to the address that was checked.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from inventory.model import Inventory
+
+PORTS = {"http": 80, "https": 443}
+SOURCES = r"""
+apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sort -u | while read -r uri; do
+    echo "$uri"
+    case $uri in
+        mirror+file:*) sed -n 's/^[[:space:]]*\([a-z+]*:[^[:space:]]*\).*/\1/p' "${uri#mirror+file:}" ;;
+    esac
+done
+"""
+"""A shell script that prints the addresses of a host's package sources; lists of mirrors are written out."""
+_ASKED_AGAIN_S = 2.0
+_OWN_NETWORKS = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.168.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+            *("::/128", "::1/128", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+        ),
+    )
+)
+"""Private, shared, link-local, loopback, multicast and reserved: where nothing public is (RFC 6890)."""
+_TRANSLATED = ip_network("64:ff9b::/96")
+"""IPv4 behind NAT64 (RFC 6052)."""
+
+
+class RefusedError(Exception):
+    """A server that the host may not reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A server: scheme, host and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin | None:
+        """That of an address, `mirror+http://…` included; `None` where it is none of HTTP."""
+        try:
+            parts = urlsplit(url)
+            scheme, host = parts.scheme.rpartition("+")[2], parts.hostname
+            port = PORTS.get(scheme) if parts.port is None else parts.port
+        except ValueError:
+            return None
+        if scheme not in PORTS or not host or not port:
+            return None
+        return cls(scheme, host.lower().rstrip("."), port)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class Gate:
+    """What one host may reach.
+
+    Args:
+        sources: asks the host for the addresses of its package sources.
+        repositories: addresses of repositories that components bring.
+        mirrors: those that the inventory declares; they may be in private networks.
+    """
+
+    def __init__(
+        self, sources: Callable[[], Iterable[str]], repositories: Iterable[str], mirrors: Iterable[str]
+    ) -> None:
+        self._sources = sources
+        self._mirrors = _origins(mirrors)
+        self._known = _origins(repositories) | self._mirrors
+        self._asked = float("-inf")
+
+    def addresses(self, origin: Origin) -> tuple[str, ...]:
+        """The addresses to connect to. Raises `RefusedError`, and OSError where the name is not resolved."""
+        if not self._is_known(origin):
+            raise RefusedError(f"{origin} is in no package source of the host")
+        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if origin in self._mirrors:
+            return addresses
+        public = tuple(address for address in addresses if is_public(address))
+        if not public:
+            raise RefusedError(
+                f"{origin} is {addresses[0]}, an address of this computer's own networks; "
+                "declare it under `base.mirrors` if it is a mirror"
+            )
+        return public
+
+    def learn(self, url: str) -> None:
+        """A server that one that may be reached has redirected to."""
+        origin = Origin.of(url)
+        if origin is not None and origin.port == PORTS[origin.scheme]:
+            self._known |= {origin}
+
+    def _is_known(self, origin: Origin) -> bool:
+        if origin in self._known:
+            return True
+        # Sources may have come since: components bring some.
+        if time.monotonic() - self._asked < _ASKED_AGAIN_S:
+            return False
+        self._known |= _origins(self._sources())
+        self._asked = time.monotonic()
+        return origin in self._known
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is of no private, local or reserved network, also written within another."""
+    if re.search("%", address):
+        return False
+    parsed = ip_address(address)
+    inner = _inner(parsed) if isinstance(parsed, IPv6Address) else None
+    return not any(one in network for one in (parsed, inner) if one for network in _OWN_NETWORKS)
+
+
+def _inner(address: IPv6Address) -> IPv4Address | None:
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+def repositories_of(inventory: Inventory) -> tuple[str, ...]:
+    """The repositories that components add to a host, their own or declared ones."""
+    grafana = inventory.monitoring.grafana
+    return (
+        inventory.docker.repository,
+        inventory.nvidia.repository,
+        inventory.nvidia.toolkit_repository,
+        inventory.logs.packages.mirror,
+        *((grafana.repository,) if grafana is not None else ()),
+    )
+
+
+def mirrors_of(inventory: Inventory) -> tuple[str, ...]:
+    """The repositories that the inventory names itself: `base.mirrors`, and those of components."""
+    grafana = inventory.monitoring.grafana
+    named = (
+        (inventory.docker, ("repository",)),
+        (inventory.nvidia, ("repository", "toolkit_repository")),
+        (inventory.logs.packages, ("mirror",)),
+        *(((grafana, ("repository",)),) if grafana is not None else ()),
+    )
+    declared = (getattr(at, key) for at, keys in named for key in keys if key in at.model_fields_set)
+    return (*inventory.base.mirrors, *declared)
+
+
+def _origins(urls: Iterable[str]) -> frozenset[Origin]:
+    return frozenset(filter(None, map(Origin.of, urls)))

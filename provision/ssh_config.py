@@ -1,0 +1,189 @@
+"""The user's own `~/.ssh/config`, as the `ssh` program reads it.
+
+`ssh -G` prints what holds for one destination, with `Include`, `Match`, tokens and canonical names worked
+out, so that this program connects where `ssh` does. What it refuses in the file is reported with file and
+line.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from inventory.errors import ConnectError, ToolError
+
+SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
+_UNDECLARED = "clawd-undeclared"
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What holds for one destination. `user` and `port` are `None` where the files do not say them."""
+
+    address: str
+    user: str | None = None
+    port: int | None = None
+    keys: tuple[Path, ...] = ()
+    only_keys: bool = False
+    agent: str | None = None
+    """The agent's socket; `None` where there is none."""
+    jumps: tuple[str, ...] = ()
+    """`[user@]host[:port]` of `ProxyJump`, the first to connect to first."""
+    proxy_command: str = ""
+    host_key_alias: str = ""
+    known_hosts: tuple[Path, ...] = ()
+    family: str = "any"
+
+
+@dataclass(frozen=True)
+class SshConfig:
+    """The files of ssh_config(5) that hold for this user. `home` is the folder that `~` means."""
+
+    home: Path = field(default_factory=Path.home)
+    system: Path = SYSTEM_CONFIG
+
+    @property
+    def file(self) -> Path:
+        """The user's file, there or not."""
+        return self.home / ".ssh" / "config"
+
+    def lookup(self, host: str, *, user: str | None = None, port: int | None = None) -> Destination:
+        """What holds for `host`; `user` and `port` are those already decided, which `Match` may ask for.
+
+        Raises `ConnectError` that names file and line where `ssh` cannot read the files, and `ToolError`
+        where there is a file and no `ssh` to read it.
+        """
+        if not self._program:
+            return self._destination(host, {})
+        command = [self._program, "-G", *(("-l", user) if user else ()), *(("-p", str(port)) if port else ())]
+        with tempfile.NamedTemporaryFile("w", prefix="clawd-ssh-config-", encoding="utf-8") as file:
+            file.write(self._wrapper())
+            file.flush()
+            done = subprocess.run(
+                [*command, "-F", file.name, "--", host],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_TIMEOUT_S,
+                env={**os.environ, "HOME": str(self.home)},
+            )
+        if done.returncode != 0:
+            lines = done.stderr.splitlines()
+            said = [_place(line) for line in lines if not re.search("terminating|Pseudo-terminal", line)]
+            raise ConnectError(
+                f"the SSH settings for {host} cannot be read: {'; '.join(said) or '`ssh -G` fails'}",
+                advice=f"correct it; `ssh -G {host}` reads the same files",
+            )
+        printed: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            key, _, value = line.partition(" ")
+            printed.setdefault(key.lower(), []).append(value.strip())
+        return self._destination(host, printed)
+
+    @cached_property
+    def _program(self) -> str | None:
+        if not self.file.is_file() and not self.system.is_file():
+            return None
+        found = shutil.which("ssh")
+        if found is None and self.file.is_file():
+            raise ToolError(
+                f"{self.file} cannot be honoured: `ssh` is not installed here",
+                advice="install OpenSSH's client (openssh-client)",
+            )
+        return found
+
+    def _destination(self, host: str, printed: dict[str, list[str]]) -> Destination:
+        def one(key: str, default: str = "") -> str:
+            value = printed.get(key, [default])[0]
+            return "" if value.lower() == "none" else value
+
+        user, jump = one("user", _UNDECLARED), one("proxyjump")
+        known = [self._paths(one(key)) for key in ("userknownhostsfile", "globalknownhostsfile")]
+        return Destination(
+            address=one("hostname", host),
+            user=None if user == _UNDECLARED else user,
+            port=int(one("port", "22")) if "port" in printed else None,
+            keys=tuple(self._path(value) for value in printed.get("identityfile", _default_keys())),
+            only_keys=one("identitiesonly", "no") == "yes",
+            agent=self._agent(printed.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
+            jumps=tuple(filter(None, jump.split(","))),
+            proxy_command=one("proxycommand"),
+            host_key_alias=one("hostkeyalias"),
+            known_hosts=tuple(path for paths in known for path in paths) or self.default_known_hosts(),
+            family=one("addressfamily", "any"),
+        )
+
+    def default_known_hosts(self) -> tuple[Path, ...]:
+        """The files of known_hosts where no setting names others."""
+        folders = (self.home / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
+        return tuple(path.with_name(path.name + end) for path in folders for end in ("", "2"))
+
+    def _agent(self, value: str) -> str | None:
+        if value.lower() == "none":
+            return None
+        if value == "SSH_AUTH_SOCK":
+            return os.environ.get("SSH_AUTH_SOCK") or None
+        if value.startswith("$"):
+            return os.environ.get(value[1:].strip("{}")) or None
+        return str(self._path(value))
+
+    def _paths(self, value: str) -> list[Path]:
+        """The files that a setting lists. One whose name has a space is printed as if it were two."""
+        whole = self._path(value)
+        return [whole] if value and whole.is_file() else [self._path(each) for each in value.split()]
+
+    def _path(self, value: str) -> Path:
+        value = value.strip('"')
+        if value.startswith("~/"):
+            return self.home / value[2:]
+        # `ssh` takes the home folder of some settings from the list of users, this program from $HOME.
+        listed = _home_of_user()
+        if self.home != Path(listed) and value.startswith(f"{listed}/"):
+            here = self.home / value[len(listed) + 1 :]
+            return here if here.exists() or not Path(value).exists() else Path(value)
+        return Path(value)
+
+    def _wrapper(self) -> str:
+        """A file that has `ssh` read the user's and the system's, and then what they leave open."""
+        known = " ".join(f'"{path}"' for path in self.default_known_hosts()[:2])
+        files = "".join(f'Include "{path}"\n' for path in (self.file, self.system) if path.is_file())
+        return f"{files}Match all\n    User {_UNDECLARED}\n    UserKnownHostsFile {known}\n"
+
+
+def jump_of(text: str) -> tuple[str | None, str, int | None]:
+    """User, host and port of one hop of `ProxyJump`: `[user@]host[:port]`, or the same behind `ssh://`."""
+    text = text.removeprefix("ssh://").rstrip("/")
+    user, _, place = text.rpartition("@")
+    bracketed = re.fullmatch(r"\[(?P<host>[^\]]+)\](?::(?P<port>\d+))?", place)
+    plain = re.fullmatch(r"(?P<host>[^:]+):(?P<port>\d+)", place)
+    found = bracketed or plain
+    if found is None:
+        return user or None, place, None
+    return user or None, found["host"], int(found["port"]) if found["port"] else None
+
+
+def _default_keys() -> list[str]:
+    kinds = ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk")
+    return [f"~/.ssh/id_{kind}" for kind in kinds]
+
+
+def _home_of_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir.rstrip("/")
+    except KeyError:
+        return str(Path.home())
+
+
+def _place(line: str) -> str:
+    """What `ssh` says of a line, as `file:line: what`."""
+    return re.sub(r"^(\S+?):? line (\d+): ", r"\1:\2: ", line.strip())
