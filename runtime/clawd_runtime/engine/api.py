@@ -21,6 +21,8 @@ from clawd_runtime.engine.values import Delta, Failed, Finished
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
 from clawd_runtime.reasoning import CLOSING_MARK
 
+# A client that sends its request more slowly has stopped, or wants to keep a connection busy.
+BODY_SECONDS = 10.0
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
 
 # The status nginx logs for a client that has gone; nobody receives it.
@@ -53,13 +55,17 @@ async def _chat_completions(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     try:
         _check_content_type(request)
-        chat = parse_chat_request(await _body(request))
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _body(request)
+        chat = parse_chat_request(body)
         answer = await engine.answer(chat)
     except RequestError:
         engine.metrics.requests.labels("refused").inc()
         raise
     except ClientDisconnect:
         return Response(status_code=_CLIENT_GONE)
+    except TimeoutError:
+        raise RequestError(f"the body did not arrive within {BODY_SECONDS:g} s", status=408) from None
     envelope = Envelope(engine.settings.model_name)
     if chat.stream:
         return _AnswerStream(answer, envelope, include_usage=chat.include_usage())

@@ -19,8 +19,10 @@ from clawd_runtime.notify import notify, watchdog_seconds
 
 _log = logging.getLogger("clawd.engine")
 
-# How long answers that are being computed may go on after SIGTERM, in seconds.
+# How long answers that are being computed may go on after SIGTERM, in seconds; and how long their clients
+# then have to read that they are given up.
 DRAIN_SECONDS = 20
+LAST_WORDS_SECONDS = 5
 
 
 class EngineProcess:
@@ -37,7 +39,7 @@ class EngineProcess:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS + LAST_WORDS_SECONDS,
             )
         )
 
@@ -82,7 +84,13 @@ class EngineProcess:
     def _asked_to_end(self, signal_name: str) -> None:
         _log.info("%s: no new requests; running answers have %d s", signal_name, DRAIN_SECONDS)
         notify("STOPPING=1")
+        self._loop.call_later(DRAIN_SECONDS, self._give_up)
         self._end(0)
+
+    def _give_up(self) -> None:
+        """Fail what is still not complete, so that its clients are told."""
+        _log.warning("answers that are not complete after %d s are given up", DRAIN_SECONDS)
+        self._loop.run_in_executor(None, self._engine.close)
 
     def _fault(self, fault: BaseException) -> None:
         """Called from the batcher's thread: systemd starts a new process, this one cannot go on."""

@@ -334,6 +334,23 @@ def test_a_client_that_goes_while_it_sends_is_no_error(running, caplog, sent):
     assert running.chat().status_code == 200
 
 
+def test_a_body_that_does_not_arrive_is_not_waited_for(running, monkeypatch):
+    monkeypatch.setattr("clawd_runtime.engine.api.BODY_SECONDS", 0.05)
+    scope, _ = _scope_and_body(HELLO)
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}]
+    replies = []
+
+    async def receive() -> dict:
+        return messages.pop(0) if messages else await asyncio.sleep(60)
+
+    async def send(message: dict) -> None:
+        replies.append(message)
+
+    asyncio.run(asyncio.wait_for(running.app(scope, receive, send), 10))
+    assert replies[0]["status"] == 408
+    assert json.loads(replies[1]["body"])["error"]["type"] == "invalid_request_error"
+
+
 def test_health_and_models(running, settings):
     assert running.call("GET", "/health").status_code == 200
     models = running.call("GET", "/v1/models").json()

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,15 +24,30 @@ RUNTIME = Path(__file__).parents[2]
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
 
 
+# The engine with a second for what is being computed when it is asked to end.
+SHORT_DRAIN = (
+    "-c",
+    "import sys; from clawd_runtime.engine import main, process\n"
+    "process.DRAIN_SECONDS = 1; sys.exit(main.main())",
+)
+# SmolLM2's tokens that end an answer, which is then as long as it may be.
+ENDLESS = {"0": -100, "2": -100}
+
+
 class Process:
     def __init__(
-        self, config: Path, tmp_path: Path, emulator: tuple[str, ...] = (), **environment: str
+        self,
+        config: Path,
+        tmp_path: Path,
+        emulator: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "clawd_runtime.engine"),
+        **environment: str,
     ) -> None:
         self.socket = json.loads(config.read_text())["socket"]
         self.log = tmp_path / "log"
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [*emulator, sys.executable, "-P", "-m", "clawd_runtime.engine", "--config", str(config)],
+                [*emulator, sys.executable, "-P", *program, "--config", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONPATH": str(RUNTIME)} | environment,
@@ -65,8 +81,8 @@ class Process:
 def start(tmp_path):
     started = []
 
-    def go(config: Path, emulator: tuple[str, ...] = (), **environment: str) -> Process:
-        process = Process(config, tmp_path, emulator, **environment)
+    def go(config: Path, emulator: tuple[str, ...] = (), **how: Any) -> Process:
+        process = Process(config, tmp_path, emulator, **how)
         started.append(process)
         return process
 
@@ -209,3 +225,43 @@ def test_wrong_settings_end_the_process_with_one_line(start, write_settings, tmp
     assert process.popen.wait(60) == 2
     assert len(process.lines()) == 1
     assert "paralel" in process.lines()[0]
+
+
+@pytest.mark.model
+def test_waiting_requests_are_answered_after_sigterm(start, write_settings, model_path):
+    process = start(write_settings(model_path, parallel=1))
+    process.wait_ready()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with process.client() as client:
+            statuses.append(client.post("/v1/chat/completions", json=chat("Say hello.")).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with process.client() as client:
+        deadline = time.monotonic() + 10
+        while "clawd_engine_running_sequences 1.0" not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+    process.popen.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [200] * 4
+    assert process.popen.wait(30) == 0
+
+
+@pytest.mark.model
+def test_clients_of_answers_that_take_too_long_after_sigterm_are_told(start, write_settings, model_path):
+    process = start(write_settings(model_path), program=SHORT_DRAIN)
+    process.wait_ready()
+    with process.client() as client:
+        story = chat("Tell me a long story.", stream=True, max_tokens=900, logit_bias=ENDLESS)
+        with client.stream("POST", "/v1/chat/completions", json=story) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.popen.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+    assert "the engine is stopping" in rest[-1]
+    assert process.popen.wait(30) == 0
+    assert not [line for line in process.lines() if "Traceback" in line]
