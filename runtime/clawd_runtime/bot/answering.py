@@ -242,7 +242,10 @@ class Answerer:
         if end.cut == "filtered":
             raise ContentFiltered(f"model {model.name}: a content filter withheld the answer")
         if growing.reasoned or end.reasoning_tokens or end.cut == "length":
-            raise NoAnswerReached(f"model {model.name}: reasoned and gave no answer")
+            raise NoAnswerReached(
+                f"model {model.name}: reasoned and gave no answer",
+                advice="raise bot.max_reply_tokens, which counts reasoning, or use one that reasons less",
+            )
         raise ModelUnavailable(f"model {model.name}: an empty answer")
 
     def _first_token_seconds(self, model: ChatModel) -> float:

@@ -251,7 +251,10 @@ class _Reading:
             raise MalformedChunk("a delta that is no object")
         thought = next((message[name] for name in _REASONING_FIELDS if message.get(name)), None)
         self.thought(thought)
-        self.content(message.get("content"))
+        if _is_thought(message):
+            self.thought(message.get("content"))
+        else:
+            self.content(message.get("content"))
         if isinstance(message.get("refusal"), str):
             self.text.append(message["refusal"])
         self.unknown.extend(
@@ -275,7 +278,9 @@ class _Reading:
     def part(self, part: dict[str, Any], depth: int) -> None:
         """Read one part by its type."""
         kind = part.get("type", "text")
-        if isinstance(kind, str) and kind in _TEXT_PARTS:
+        if _is_thought(part):
+            self.thought(part)
+        elif isinstance(kind, str) and kind in _TEXT_PARTS:
             text = part.get("text")
             self.content(text.get("value") if isinstance(text, dict) else text, depth + 1)
         elif kind == "refusal":
@@ -306,6 +311,13 @@ class _Reading:
         if word not in _COMPLETE:
             self.unknown.append(f"finish_reason {safe_name(reason)}")
         return "complete"
+
+
+def _is_thought(value: dict[str, Any]) -> bool:
+    """Whether a message or part is marked as reasoning as a whole, as Gemini does."""
+    extra = value.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return value.get("thought") is True or (isinstance(google, dict) and google.get("thought") is True)
 
 
 def safe_name(value: Any) -> str:

@@ -27,6 +27,7 @@ class Messages:
     rate_limited: str
     too_long: str
     model_failed: str
+    rejected: str
     only_reasoning: str
     filtered: str
     cut_length: str
@@ -66,6 +67,10 @@ EN = Messages(
     rate_limited="That was a lot at once: I answer at most {limit} messages a minute. Please wait a little.",
     too_long="This message is too long for me. Could you shorten it or send it in parts?",
     model_failed="I am sorry, I cannot answer just now. Please try again in a few minutes.",
+    rejected=(
+        "I am sorry, the model did not accept this message. It may be too long. "
+        "Please shorten it or put it differently."
+    ),
     only_reasoning=(
         "I thought about this for as long as I may and did not reach an answer. "
         "Please ask a narrower question, or one part of it at a time."
@@ -98,6 +103,7 @@ ZH = Messages(
     rate_limited="消息有点多：我每分钟最多回答 {limit} 条。请稍后再试。",
     too_long="这条消息对我来说太长了，能缩短一些或分几次发送吗？",
     model_failed="非常抱歉，我现在无法回答。请过几分钟再试。",
+    rejected="非常抱歉，模型没有接受这条消息，可能是太长了。请缩短或换一种说法再试。",
     only_reasoning="这个问题我思考到了允许的上限，还没有得出答案。请把问题缩小一些，或者分几步来问。",
     filtered="模型服务商的内容过滤拒绝了这条消息。请换一种说法再试。",
     cut_length="（回答达到了长度上限，在此处被截断。回复“继续”可以查看后面的内容。）",

@@ -35,14 +35,17 @@ _LENGTH_CODES = {
     "model_context_window_exceeded",
 }
 _CONTEXT = re.compile(
-    r"context[ _-]?(length|size|window|limit)|上下文(长度|窗口)|(entity|payload) too large", re.IGNORECASE
+    r"context[ _-]?(length|size|window|limit)|上下文(长度|窗口)|(entity|payload) too large|max_seq_len",
+    re.IGNORECASE,
 )
 _LENGTH = re.compile(
     r"(prompt|input|request|messages?|conversation)( length| tokens?| token count)? (is |are |was )?"
     r"(too (long|large|big)|exceeds?)"
     r"|(token|length|input) limit"
     r"|(too many|number of|maximum|max) (input |prompt )?tokens"
-    r"|input length|reduce the length|shorten"
+    r"|(max|maximum) (prompt|input) (length|characters)|input length|reduce the length|shorten|超长"
+    r"|(prompt\w*|`?inputs?`?[ _](tokens|length|characters|text))[^.\n]{0,60}"
+    r"(<=|exceed|longer than|too (large|long)|less than)"
     r"|(输入|上下文|请求|内容|消息|提示词?|token)[^。\n]{0,16}(过长|太长|超长|超出|超过)",
     re.IGNORECASE,
 )
@@ -126,8 +129,12 @@ class ProviderError:
         if "_" in name:
             return self._says(re.compile(rf"\b{word}\b"))
         quoted = rf"[`'\"“]{word}[`'\"”]"
-        as_name = rf"{quoted}|\b(parameter|argument|field|property|value for)s?:? {word}\b|^{word}\b"
-        refused = rf"\b{word}\b[^.\n]{{0,30}}\b(not|unsupported|only|must|should|cannot|deprecated|invalid)\b"
+        before = (
+            "parameters?|arguments?|fields?|property|value (for|of)|only|invalid|un(supported|known|expected)"
+        )
+        as_name = rf"{quoted}|\b({before}):? {word}\b|^{word}\b"
+        after = "not|unsupported|only|must|should|cannot|deprecated|invalid"
+        refused = rf"\b{word}(ing)?\b[^.\n]{{0,30}}\b({after})\b"
         return self._says(re.compile(f"{as_name}|{refused}", re.IGNORECASE))
 
     def _says(self, what: re.Pattern[str]) -> bool:

@@ -17,7 +17,13 @@ from clawd_runtime.bot.characters import is_blank
 from clawd_runtime.bot.gate import Gate
 from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.metrics import Metrics
-from clawd_runtime.bot.model_failures import ContentFiltered, ContextTooLong, ModelFailure, NoAnswerReached
+from clawd_runtime.bot.model_failures import (
+    ContentFiltered,
+    ContextTooLong,
+    ModelFailure,
+    NoAnswerReached,
+    RequestRejected,
+)
 from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.router import Ask, Ignore, Router, Say
 from clawd_runtime.bot.store.history import Turn
@@ -211,6 +217,8 @@ class Worker:
             return Settlement("filtered", replies_to(inbound, channel, ask.messages.filtered))
         except NoAnswerReached:
             return Settlement("only_reasoning", replies_to(inbound, channel, ask.messages.only_reasoning))
+        except RequestRejected:
+            return Settlement("model_failed", replies_to(inbound, channel, ask.messages.rejected))
         except ModelFailure:
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
         except Exception:

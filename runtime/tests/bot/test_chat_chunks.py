@@ -98,6 +98,11 @@ def test_an_error_that_is_named_by_its_event(body: bytes) -> None:
         ({"choices": [{"delta": {"content": ["a", {"type": "text", "text": "b"}]}}]}, Chunk("ab")),
         ({"choices": [{"delta": {"content": {"type": "text", "text": {"value": "b"}}}}]}, Chunk("b")),
         ({"choices": [{"delta": {"content": [{"text": "b"}]}}]}, Chunk("b")),
+        (
+            {"choices": [{"delta": {"content": "hm", "extra_content": {"google": {"thought": True}}}}]},
+            Chunk(reasoning="hm"),
+        ),
+        ({"choices": [{"delta": {"content": "hm", "extra_content": {"google": 5}}}]}, Chunk("hm")),
         ({"choices": [{"delta": {"refusal": "I will not"}}]}, Chunk("I will not")),
         (
             {"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]},

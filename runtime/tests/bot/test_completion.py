@@ -501,6 +501,7 @@ THINKING = "Paris is the capital. "
             {"content": "Paris"},
         ],
         [{"content": [{"type": "reasoning", "text": THINKING}, "Paris"]}],
+        [{"content": [{"text": THINKING, "thought": True}, {"text": "Paris"}]}],
         [
             {"content": f"<|channel|>analysis<|message|>{THINKING}<|end|><|start|>assistant"},
             {"content": "<|channel|>final<|message|>Paris<|return|>"},

@@ -174,7 +174,7 @@ def test_a_cut_answer_says_so(alone: Talk, name: str, mark: str, requests: int) 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("tokens", EN.too_long), ("nested", EN.too_long), ("refused", EN.model_failed)]
+    ("name", "said"), [("tokens", EN.too_long), ("nested", EN.too_long), ("refused", EN.rejected)]
 )
 def test_a_refused_history_does_not_hold_up_the_conversation(alone: Talk, name: str, said: str) -> None:
     for number in range(3):

@@ -41,6 +41,15 @@ def raw(value: object) -> dict[str, object]:
         {"error_msg": "the max input tokens is 2000"},
         {"msg": "输入内容过长，超出模型限制"},
         {"error": {"message": "Please reduce the length of the messages"}},
+        {"code": 20015, "message": "length of prompt_tokens (40000) must be less than max_seq_len (32768)."},
+        {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"},
+        {"error": {"code": "1261", "message": "Prompt 超长"}},
+        {"error_code": 336007, "error_msg": "the max input characters is 20000"},
+        {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"},
+        {"message": "too many tokens: total number of tokens in the prompt cannot exceed 4081"},
+        {"error": {"message": "This model's maximum prompt length is 131072 but the request contains 5"}},
+        {"message": "The input (5000 tokens) is longer than the model's context length (4096 tokens)."},
+        {"base_resp": {"status_msg": "invalid params, context window exceeds limit (2013)"}},
     ],
 )
 def test_a_request_that_is_too_long(said: object) -> None:
@@ -59,6 +68,7 @@ def test_a_request_that_is_too_long(said: object) -> None:
             }
         },
         {"message": "Range of max_tokens should be [1, 2048]"},
+        {"detail": [{"loc": ["body", "top_k"], "msg": "Input should be less than or equal to 1"}]},
     ],
 )
 def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
@@ -77,6 +87,9 @@ def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
         ("temperature must be 1", ("temperature",)),
         ("Invalid value for temperature", ("temperature",)),
         ("unknown argument `stream`", ("stream",)),
+        ("Your organization must be verified for streaming: streaming is not enabled", ("stream",)),
+        ("invalid temperature: only 1 is allowed for this model", ("temperature",)),
+        ("Only temperature=1 is supported", ("temperature",)),
         ("the answer cannot be made in a stream of words at this temperature", ()),
         ({"detail": [{"loc": ["body", "top_k"], "msg": "no", "input": {"temperature": 1}}]}, ()),
         ({"error": {"param": "messages.[0].content", "message": "empty"}}, ()),

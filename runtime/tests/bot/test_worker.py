@@ -91,7 +91,7 @@ def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
     [
         (ModelUnavailable("down"), "model_failed", EN.model_failed),
         (ContextTooLong("long"), "too_long", EN.too_long),
-        (RequestRejected("HTTP 400"), "model_failed", EN.model_failed),
+        (RequestRejected("HTTP 400"), "model_failed", EN.rejected),
         (NoAnswerReached("length"), "only_reasoning", EN.only_reasoning),
         (ContentFiltered("filtered"), "filtered", EN.filtered),
         (RuntimeError("a bug"), "failed", EN.model_failed),
