@@ -1,7 +1,7 @@
-"""Seconds until people who write at once see the first sign that their message arrived, and their answer.
+"""Seconds until messages of many people at once are taken, shown to have arrived, and answered.
 
 `python -m benchmarks.first_sign [--people 500] [--answer-seconds 1.0]`, in `runtime/`, prints a line of JSON
-with the median, the 95th percentile and the maximum of both, and the most calls in a second.
+with the median, the 95th percentile and the maximum of each, and the most calls in a second.
 Everybody writes by Telegram's webhook; Telegram and the model, which answers five at once, are played by this
 process.
 """
@@ -44,6 +44,7 @@ class World:
     def __init__(self, answer_seconds: float) -> None:
         self._answer_seconds = answer_seconds
         self.first_sign: dict[int, float] = {}
+        self.taken: dict[int, float] = {}
         self.answered: dict[int, float] = {}
         self.calls: Counter[int] = Counter()
 
@@ -82,6 +83,7 @@ class World:
 async def _write(http: httpx.AsyncClient, world: World, person: int) -> None:
     """Send a message; Telegram shows at once what is called in the answer to it."""
     answer = await _by_telegram(http, person, 1)
+    world.taken[person + 1] = time.monotonic()
     if b"sendChatAction" in answer.content:
         world.first_sign.setdefault(person + 1, time.monotonic())
 
@@ -117,6 +119,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
     chats = [person + 1 for person in people]
     told = {
         "people": options.people,
+        "taken_seconds": summary([world.taken[chat] - begun for chat in chats]),
         "first_sign_seconds": summary([world.first_sign[chat] - begun for chat in chats]),
         "answer_seconds": summary([world.answered[chat] - begun for chat in chats]),
         "most_calls_in_a_second": max(world.calls.values()),
