@@ -14,6 +14,7 @@ import pytest
 
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
+from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import pipeline, verified
 from provision import verify as checks
@@ -170,7 +171,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
         }
     )
-    loaded: Any = SimpleNamespace(inventory=inventory, declared=inventory, folder=Path("/"))
+    loaded = Loaded(inventory, Path("/inventory.yml"))
     return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 
