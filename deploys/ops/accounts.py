@@ -12,6 +12,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.foreign import KEEPER
 from deploys.ops.shell import assignments, script
 
 
@@ -141,10 +142,16 @@ RETIRED = (
     "its account, home folder and files stay",
 )
 
-# sshd refuses an expired account whatever key it shows.
-_RETIRE = r"""
+# sshd refuses an expired account whatever key it shows. The folder is its own, and may lead anywhere.
+_RETIRE = (
+    KEEPER
+    + r"""
 set -eu
 usermod -e 1 "$name"
-rm -f "$home/.ssh/authorized_keys"
+keeper=$(keeper "$home/.ssh")
+if [ "$keeper" ]; then as_keeper "$keeper" rm -f "$home/.ssh/authorized_keys"
+else rm -f "$home/.ssh/authorized_keys"
+fi
 gpasswd -d "$name" "$group" >/dev/null
 """
+)
