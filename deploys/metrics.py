@@ -1,7 +1,7 @@
 """Where programs of ours leave what the node exporter shows.
 
-Root writes there, so only root may: Debian's own folder belongs to the user of the exporters, who could put a link
-in the place of a file and have root overwrite what it leads to.
+Root writes there, so only root may: Debian's own folder belongs to the user of the exporters, who could put a
+link in the place of a file and have root overwrite what it leads to.
 """
 
 from __future__ import annotations

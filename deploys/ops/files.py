@@ -13,7 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
 from deploys.ops.facts import OwnersFact, PathFact, PathState
-from deploys.ops.foreign import KEEPER, PLACE, SETTLE
+from deploys.ops.foreign import KEEPER, PLACE, REMOVE, SETTLE
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.ops.templates import TEMPLATES, rendered
 from deploys.settings import supplies
@@ -39,8 +39,8 @@ def put(
     begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
     with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
 
-    In a folder of another user than root the file is written with that user's rights (see `deploys.ops.foreign`),
-    and so must belong to that user.
+    In a folder of another user than root the file is written with that user's rights, and so must belong to
+    that user (see `deploys.ops.foreign`).
     """
     arguments.setdefault("name", f"Write {dest}")
     data = content.encode() if isinstance(content, str) else content
@@ -238,13 +238,13 @@ def _absent(path: str) -> Iterator[StringCommand]:
     if state.kind == "absent" or state.vacant:
         return
     record(Change(path, ("removed",)))
-    yield script(KEEPER + _ABSENT, path=path)
+    yield script(KEEPER + _ABSENT, path=path, remove=REMOVE)
 
 
 _ABSENT = r"""
 set -eu
 keeper=$(keeper "$(dirname "$path")")
-if [ "$keeper" ]; then as_keeper "$keeper" rm -rf -- "$path"; exit; fi
+if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
 if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
 rm -rf -- "$path"
 """

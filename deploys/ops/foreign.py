@@ -1,7 +1,7 @@
 """Folders that belong to another user than root, and how root writes there: with that user's rights.
 
-Whoever owns a folder can replace anything in it by a symbolic link at any moment, so a path below it leads root
-wherever that user wants. The shell functions here find such folders and leave them to their owner.
+The owner of a folder can replace anything in it by a symbolic link at any moment, so a path below it leads
+root wherever that user wants. The shell functions here find such folders and leave them to their owner.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ own_only() {  # own_only PATH USER OWNER: fails where what lies in USER's folder
 }
 """
 
-PLACE = 'umask 077; t=$(mktemp "${1%/*}/.clawd-XXXXXX") && cat > "$t" && chgrp "$2" "$t" && chmod "$3" "$t" && mv -fT "$t" "$1"'
-"""A shell program of the arguments PATH, GROUP and MODE, which puts its standard input there; for `as_keeper`."""
+PLACE = r"""
+umask 077
+new=$(mktemp "${1%/*}/.clawd-XXXXXX") || exit
+cat > "$new" && chgrp "$2" "$new" && chmod "$3" "$new" && mv -fT "$new" "$1" || { rm -f "$new"; exit 1; }
+"""
+"""A shell program of the arguments PATH, GROUP and MODE, which puts its standard input there."""
 
 SETTLE = r"""
 import os, pwd, stat, sys
@@ -55,3 +59,23 @@ os.fchown(held, pwd.getpwnam(owner).pw_uid, -1)
 os.fchmod(held, int(mode, 8))
 """
 """A Python program of the arguments PATH, OWNER and MODE, which follows no link and opens no second name."""
+
+REMOVE = r"""
+import os, stat, sys
+*folders, name = sys.argv[1].strip("/").split("/")
+held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+for folder in folders:
+    # In a folder of root's a link is the administrator's own.
+    found = os.fstat(held)
+    trusted = found.st_uid == 0 and not found.st_mode & stat.S_IWOTH
+    flags = os.O_RDONLY | os.O_DIRECTORY | (0 if trusted else os.O_NOFOLLOW)
+    try:
+        held = os.open(folder, flags, dir_fd=held)
+    except FileNotFoundError:
+        sys.exit()
+    except OSError:
+        sys.exit("%s: %s is a link, which is not followed" % (sys.argv[1], folder))
+os.fchdir(held)
+os.execvp("rm", ["rm", "-rf", "--", "./" + name])
+"""
+"""A Python program of the argument PATH, which removes what is there and follows no user's link."""
