@@ -219,7 +219,6 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
     "prometheus/golden/*.default": assigned,
     "prometheus/golden/clawd-rules.yml": alert_rules,
     "prometheus/golden/prometheus.yml": measured,
-    "runtime/golden/journald.conf": ini,
     "tls/golden/certificate": python,
     "*/golden/*service.conf": drop_in,
     "exporters/golden/*.conf": drop_in,
