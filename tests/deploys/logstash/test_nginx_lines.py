@@ -31,7 +31,7 @@ def written(served: Served, request: bytes, *, plain: bool = False) -> str:
     with socket.create_connection(("127.0.0.1", served.https_port), timeout=10) as line:
         sent = line if plain else ssl._create_unverified_context().wrap_socket(line)
         # It closes while something too large is still being sent.
-        with suppress(ssl.SSLError, ConnectionError):
+        with sent, suppress(ssl.SSLError, ConnectionError):
             sent.sendall(request)
             sent.recv(65536)
     deadline = time.monotonic() + 5
