@@ -96,5 +96,15 @@ def _current() -> Iterator[StringCommand]:
 def _stopped() -> Iterator[StringCommand]:
     if host.get_fact(StateFact) != "stopped":
         record(Change(UNIT, ("stop",)))
-        stop = 'systemctl stop "$name.socket" "$name-varlink.socket" "$name.service"'
-        yield script(stop, name=UNIT.removesuffix(".service"))
+        yield script(_STOP, namespace=NAMESPACE)
+
+
+# systemd 257 cancels the job of one of the sockets when the other one's ends: what counts is what is left.
+_STOP = r"""
+for unit in "systemd-journald-varlink@$namespace.socket" "systemd-journald@$namespace.socket" \
+    "systemd-journald@$namespace.service"; do
+    systemctl stop "$unit" 2>/dev/null || true
+done
+systemctl reset-failed "systemd-journald*@$namespace.*" 2>/dev/null || true
+! systemctl is-active --quiet "systemd-journald@$namespace.service" "systemd-journald@$namespace.socket"
+"""
