@@ -49,13 +49,12 @@ def _limits(opening: Opening) -> Iterator[str]:
     if not opening.connections:
         return
     match = f"{opening.protocol} dport {opening.port}"
+    spared = _by_family(opening.unlimited)
     for family, version, client in (
         ("ip", 4, "ip saddr"),
         ("ip6", 6, "ip6 saddr and ffff:ffff:ffff:ffff::"),
     ):
-        spared = [network for network in opening.unlimited if network.version == version]
-        written = ", ".join(_written(network) for network in collapse_addresses(spared))
-        but = f"{family} saddr != {{ {written} }} " if spared else ""
+        but = f"{family} saddr != {{ {spared[family]} }} " if spared[family] else ""
         counted = f"add @clients{version}_{opening.port} {{ {client} ct count over {opening.connections} }}"
         yield f'{match} {but}{counted} reject with tcp reset comment "{opening.purpose}, too many"'
 
@@ -63,13 +62,17 @@ def _limits(opening: Opening) -> Iterator[str]:
 def _rules(match: str, networks: tuple[Network, ...], purpose: str) -> Iterator[str]:
     if not networks:
         yield f'{match} accept comment "{purpose}"'
+    for family, written in _by_family(networks).items():
+        if written:
+            yield f'{match} {family} saddr {{ {written} }} accept comment "{purpose}"'
+
+
+def _by_family(networks: Iterable[Network]) -> dict[str, str]:
+    """Elements of a set for each family; a set of nftables may not hold networks that overlap."""
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
-    # A set of nftables may not hold networks that overlap.
-    for family, chosen in (("ip", [*collapse_addresses(four)]), ("ip6", [*collapse_addresses(six)])):
-        if chosen:
-            written = ", ".join(_written(network) for network in chosen)
-            yield f'{match} {family} saddr {{ {written} }} accept comment "{purpose}"'
+    families = {"ip": [*collapse_addresses(four)], "ip6": [*collapse_addresses(six)]}
+    return {family: ", ".join(map(_written, chosen)) for family, chosen in families.items()}
 
 
 def _written(network: Network) -> str:
