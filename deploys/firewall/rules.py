@@ -71,8 +71,10 @@ def _by_family(networks: Iterable[Network]) -> dict[str, str]:
     """Elements of a set for each family; a set of nftables may not hold networks that overlap."""
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
-    families = {"ip": [*collapse_addresses(four)], "ip6": [*collapse_addresses(six)]}
-    return {family: ", ".join(map(_written, chosen)) for family, chosen in families.items()}
+    return {
+        "ip": ", ".join(_written(network) for network in collapse_addresses(four)),
+        "ip6": ", ".join(_written(network) for network in collapse_addresses(six)),
+    }
 
 
 def _written(network: Network) -> str:
