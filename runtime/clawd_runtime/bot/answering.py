@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from clawd_runtime.bot.channels.base import Progress
 from clawd_runtime.bot.characters import is_blank, whole_characters
 from clawd_runtime.bot.chat_chunks import Cut
-from clawd_runtime.bot.completion import ChatModel, End
+from clawd_runtime.bot.completion import ChatModel
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.fitting import BYTES_A_TOKEN, fit, prompt_budget, token_estimate
 from clawd_runtime.bot.metrics import Metrics
@@ -27,6 +27,7 @@ from clawd_runtime.bot.model_failures import (
     NoAnswerReached,
     RequestRejected,
 )
+from clawd_runtime.bot.separation import End
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.turn_markers import without_turn_markers
 

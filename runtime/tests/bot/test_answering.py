@@ -10,7 +10,7 @@ import pytest
 from clawd_runtime.bot import answering
 from clawd_runtime.bot.answering import WAITS_OF_LAST, Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import NoProgress
-from clawd_runtime.bot.completion import ChatModel, End, Piece
+from clawd_runtime.bot.completion import ChatModel
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.model_failures import (
@@ -23,6 +23,7 @@ from clawd_runtime.bot.model_failures import (
     NoAnswerReached,
     RequestRejected,
 )
+from clawd_runtime.bot.separation import End, Piece
 from clawd_runtime.bot.store.history import Turn
 
 Step = Piece | End | float | ModelFailure
