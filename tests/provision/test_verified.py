@@ -158,7 +158,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pipeline, "assign", lambda *_: assigned)
     monkeypatch.setattr(pipeline, "with_removals", lambda *_: assigned)
     monkeypatch.setattr(pipeline.capacity, "refuse", lambda *_: None)
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda *_: {})
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda *_, **__: {})
     monkeypatch.setattr(pipeline, "gather", lambda *_, **__: {})
     monkeypatch.setattr(pipeline, "_prepared", lambda *_: Plan((HostPlan("bot1"),)))
     monkeypatch.setattr(pipeline, "apply", lambda *_: Result((HostResult("bot1", Status.DONE),)))
