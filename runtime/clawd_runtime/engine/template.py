@@ -118,10 +118,20 @@ class ChatTemplate:
             ) from refusal
 
     def opening(self, options: Options | None = None) -> str:
-        """Return what a prompt ends with after the last message: it may open the model's reasoning."""
+        """Return what a prompt ends with after the last message: it may open the model's reasoning.
+
+        Raises:
+            RequestError: the template refuses these options.
+        """
         key = tuple(sorted((options or {}).items()))
         if key not in self._openings:
-            prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+            try:
+                prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+            except Exception as refusal:
+                raise RequestError(
+                    f"the model's chat template refuses {dict(key)}: {_reason(refusal)}",
+                    param="reasoning_effort",
+                ) from refusal
             self._openings[key] = prompt.rpartition(_LAST)[2]
         return self._openings[key]
 
