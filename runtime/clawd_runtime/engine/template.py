@@ -17,7 +17,7 @@ import jinja2
 from jinja2 import meta, nodes
 
 from clawd_runtime.engine.markers import CUT, Neutraliser, marks_of
-from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment
+from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment, TooMuchWork
 from clawd_runtime.errors import ModelError, RequestError
 from clawd_runtime.reasoning import marks_in
 
@@ -160,6 +160,8 @@ class ChatTemplate:
         for messages in (whole, [*whole[:1], whole[3]], whole[3:]):
             try:
                 prompt = self._render(self._arranged(messages, layout), {})
+            except TooMuchWork as error:
+                raise ModelError(f"the model's chat template cannot be used: {error}") from error
             except Exception as error:
                 return _reason(error)
             lost = [message.role for message in messages if message.content not in prompt]
