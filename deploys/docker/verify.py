@@ -22,12 +22,14 @@ from deploys.ops.checks import (
 
 def test_engine_runs_with_what_is_on_the_disk(host: Any) -> None:
     expect_started_with(host, "docker.service", watch=READS)
-    expect_original(host, "/usr/bin/dockerd")
+    expect_original(host, "dockerd")
 
 
 def test_engine_starts_at_boot(host: Any) -> None:
-    for unit in ("docker.service", "docker.socket", "containerd.service"):
-        expect_unit(host, unit)
+    expect_unit(host, "docker.service")
+    # The engine starts these two itself.
+    for unit in ("docker.socket", "containerd.service"):
+        expect_unit(host, unit, at_boot=False)
 
 
 def test_configuration_as_declared(host: Any, settings: DockerSettings) -> None:

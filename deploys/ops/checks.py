@@ -160,7 +160,7 @@ def expect_owner(host: Any, path: str, user: str, mode: int, *, group: str | Non
 
 
 def expect_original(host: Any, *programs: str) -> None:
-    """Raise `CheckFailed` when one of these programs is not what its Debian package installed."""
+    """Raise `CheckFailed` when one of these programs, names or paths, is not what its package installed."""
     found = host.check_output("sh -c %s sh " + " ".join(["%s"] * len(programs)), ORIGINAL, *programs)
     expect(
         not found,
@@ -172,7 +172,7 @@ def expect_original(host: Any, *programs: str) -> None:
 # A program is known by its path with or without /usr, whichever the package used before both became one.
 ORIGINAL = r"""
 for program; do
-    path=$(readlink -f "$program")
+    path=$(readlink -f "$(command -v "$program")")
     name=${path#/}
     known=$(sed -n "s#^\([0-9a-f]\{32\}\)  \(usr/\)\{0,1\}${name#usr/}\$#\1#p" /var/lib/dpkg/info/*.md5sums)
     case " $(echo $known) " in *" $(md5sum < "$path" | cut -c1-32) "*) ;; *) echo "$program" ;; esac

@@ -129,7 +129,7 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
             "fail2ban-client set sshd addignoreip 0.0.0.0/0",
             "fail2ban-client set sshd delignoreip 0.0.0.0/0",
             "guessing of logins is punished",
-            "fail2ban never bans 0.0.0.0/0",
+            "fail2ban never bans 0.0.0.0",
         ),
         Damage(
             "cp -a /usr/bin/sudo /root/sudo; printf x >> /usr/bin/sudo",

@@ -36,7 +36,11 @@ def test_what_is_not_selected_stays_as_it_is(deployed: World) -> None:
     quick = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
     assert quick["verification"] is None
     assert {host["host"] for host in quick["result"]["hosts"] if host["changed"]} == {"bot1", "bot2"}
-    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+    unverified = deployed.json("plan", "-i", "e2e", expect=2)
+    assert unverified["plan"]["changes"] == 0
+    assert "not verified since the last change" in unverified["message"]
+    assert deployed.json("up", "-i", "e2e", "--yes")["result"]["changed"] == 0
+    deployed.json("plan", "-i", "e2e")
 
 
 def test_a_host_that_cannot_be_reached_is_skipped_when_that_is_asked_for(deployed: World) -> None:

@@ -70,7 +70,11 @@ DAMAGES = (
         ("Guard before containers",),
     ),
     Damage(
-        "log", "docker", "systemctl stop docker docker.socket", "docker does not run", ("Service docker",)
+        "log",
+        "docker",
+        "systemctl stop docker docker.socket",
+        "docker.service does not run",
+        ("Service docker",),
     ),
     Damage(
         "log", "tls", "systemctl disable -q --now clawd-tls.timer", "every hour", ("Service clawd-tls.timer",)
@@ -142,7 +146,9 @@ DAMAGES = (
     ),
     Damage("log", "logstash", "systemctl stop logstash", "takes lines", ("Service logstash",)),
     Damage("log", "kibana", "systemctl stop kibana", "is available", ("Service kibana",)),
-    Damage("app", "filebeat", "systemctl stop filebeat", "Filebeat does not run", ("Service filebeat",)),
+    Damage(
+        "app", "filebeat", "systemctl stop filebeat", "filebeat.service does not run", ("Service filebeat",)
+    ),
     Damage(
         "log",
         "filebeat",

@@ -98,17 +98,65 @@ def test_first_run_asks_the_bot_a_question_also_through_nginx(alone: Alone) -> N
 
 
 def test_bot_that_gives_no_answers_fails_the_verification(alone: Alone) -> None:
-    """`/readyz` says nothing of that, nor does any configuration."""
-    alone.on("bot1", "systemctl kill --signal=STOP clawd-engine")
+    """Everything of nginx is right, and the bot apologizes politely."""
+    alone.on("bot1", "systemctl stop clawd-engine")
     try:
         told, outcomes = alone.checks("verify", "-i", "alone", "--tags", "nginx", expect=1)
     finally:
-        alone.on("bot1", "systemctl kill --signal=CONT clawd-engine")
+        alone.on("bot1", "systemctl start clawd-engine")
     assert outcomes["nginx: a question is answered through it"] == "failed"
     (failed,) = [check for check in told["verification"]["checks"] if check["outcome"] == "failed"]
-    assert "did not come" in failed["message"] or "no model answered" in failed["message"]
+    assert "no model answered nginx" in failed["message"]
     assert failed["hint"]
     alone.json("verify", "-i", "alone", "--tags", "nginx")
+
+
+DROP_IN = "/etc/systemd/system/clawd-bot.service.d/override.conf"
+CODE = "/opt/clawd/current/site-packages/clawd_runtime/errors.py"
+DAMAGES = (
+    (
+        "systemctl disable -q --now clawd-tls.timer",
+        "systemctl enable -q --now clawd-tls.timer",
+        "tls: looked at every hour",
+        "clawd-tls.timer does not run: it is inactive",
+    ),
+    (
+        f"cp -p {CODE} /root/code; echo '# by hand' >> {CODE}",
+        f"mv /root/code {CODE}",
+        "runtime: the release is as it was installed",
+        "errors.py",
+    ),
+    (
+        f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' "
+        f"> {DROP_IN}; systemctl daemon-reload",
+        f"rm -r {DROP_IN.rpartition('/')[0]}; systemctl daemon-reload",
+        "runtime: services start at boot",
+        f"clawd-bot.service is changed by {DROP_IN}",
+    ),
+    (
+        "systemctl mask -q nginx",
+        "systemctl unmask -q nginx",
+        "nginx: starts at boot",
+        "nginx.service is masked, so it cannot run",
+    ),
+)
+
+
+def test_checks_of_what_serves_fail_for_their_damage(alone: Alone) -> None:
+    try:
+        for done, *_ in DAMAGES:
+            alone.on("bot1", done)
+        told, outcomes = alone.checks("verify", "-i", "alone", "--tags", "tls,runtime,nginx", expect=1)
+    finally:
+        for _, undone, *_ in DAMAGES:
+            alone.on("bot1", undone)
+    said = {
+        f"{check['component']}: {check['name']}": check["message"] for check in told["verification"]["checks"]
+    }
+    for done, _, check, words in DAMAGES:
+        assert outcomes[check] == "failed", f"green all the same: {done}"
+        assert words in said[check]
+    alone.json("verify", "-i", "alone")
 
 
 def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone: Alone) -> None:

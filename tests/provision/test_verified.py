@@ -33,6 +33,7 @@ class Here:
 
     hosts = ("bot1",)
     links: Mapping[str, Any] = MappingProxyType({})
+    links: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -171,7 +172,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
         }
     )
-    loaded = Loaded(inventory, Path("/inventory.yml"))
+    loaded = Loaded(inventory, Path("/inventory/prod.yml"))
     return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,59 @@ def test_a_run_that_is_cut_off_before_the_start_changes_nothing_of_that(
     host.one.write_text("bad")
     assert not host.apply("bad").succeeded
     assert host.files == ("fine", None)
+
+
+KILLER = """#!/bin/sh
+# Runs the program of this name, or kills the script that called it, when it is its turn.
+case "$*" in *LoadState,ActiveState*) exec {program} "$@" ;; esac  # while the run is planned
+turn=$(($(cat {folder}/turn) + 1))
+echo $turn > {folder}/turn
+[ $turn != "$(cat {folder}/kill-at)" ] || kill -9 $PPID
+exec {program} "$@"
+"""
+CALLED = ("mv", "rm", "mkdir", "tar", "cp", "systemctl")
+MOST_CALLS = 30
+
+
+def test_start_killed_at_any_command_leaves_a_state_to_go_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that is killed brings a good file, the next one a bad one: a good one has to be live again."""
+    host = Configured(tmp_path, monkeypatch)
+    programs = tmp_path / "killing"
+    programs.mkdir()
+    for name in CALLED:
+        own = host.unit.folder / name
+        program = own if own.exists() else Path("/bin") / name
+        (programs / name).write_text(KILLER.format(folder=programs, program=program))
+        (programs / name).chmod(0o755)
+    path = os.environ["PATH"]
+    outcomes = set()
+    for kill_at in range(1, MOST_CALLS):
+        assert host.apply("fine").succeeded
+        (programs / "turn").write_text("0\n")
+        (programs / "kill-at").write_text(f"{kill_at}\n")
+        host.one.write_text("better")
+        monkeypatch.setenv("PATH", f"{programs}:{path}")
+        killed = (
+            not Machine()
+            .run(
+                lambda: services.converge(
+                    "app", inputs="", watch=[str(host.one), str(host.two)], timeout=1, reload=False
+                )
+            )
+            .succeeded
+        )
+        calls = int((programs / "turn").read_text())
+        monkeypatch.setenv("PATH", path)
+        assert not host.apply("bad").succeeded
+        assert host.files in (("fine", None), ("better", None)), f"killed at {kill_at}"
+        assert (host.unit.folder / "ActiveState").read_text() == "active\n", f"killed at {kill_at}"
+        outcomes.add((killed, host.files[0]))
+        if kill_at > calls:
+            break
+    assert {killed for killed, _ in outcomes} == {True, False}
+    assert {live for _, live in outcomes} == {"fine", "better"}
 
 
 def test_of_a_first_start_there_is_nothing_to_put_back(
