@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from inventory import chat_template
+from inventory import chat_template, named_files
 from inventory.errors import ArtifactError
 from inventory.finding import Finding
 from inventory.footprint import MIB, of_model, size
 from inventory.gguf import GgufHeader, read_header, unservable
 from inventory.model import Inventory, LocalModel
+from inventory.named_files import present, shown_name
 from inventory.room import counted, left_for_prompt, shortage
 from inventory.rules.services import LEAST_ENGINE_MEMORY
 from inventory.source import KeyPath
@@ -20,61 +20,15 @@ from inventory.values import size_in_bytes
 
 def files(inventory: Inventory) -> Iterator[Finding]:
     """The files that the inventory names are here and are what they should be."""
-    if inventory.known_hosts is not None:
-        yield from _present(
-            ("known_hosts",), inventory.known_hosts, "make it with `ssh-keyscan` and compare the keys"
-        )
-    for name, host in inventory.hosts.items():
-        if host.ssh_key is not None:
-            yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
-        if host.bastion is not None and host.bastion.ssh_key is not None:
-            yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
-    if inventory.tls.mode == "acme":
-        acme = inventory.tls.acme
-        if acme.authority is not None:
-            yield from _present(
-                ("tls", "acme", "authority"), acme.authority, "leave it out for a public authority"
-            )
-        if acme.dns.hook is not None:
-            yield from _present(("tls", "acme", "dns", "hook"), acme.dns.hook, "name a provider")
-    if (registry := inventory.docker.registry_authority) is not None:
-        yield from _present(("docker", "registry_authority"), registry, "leave it out for a public authority")
+    yield from named_files.files(inventory)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)
 
 
-def _present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
-    try:
-        mode = file.stat().st_mode
-    except FileNotFoundError:
-        yield Finding((path,), f"{_name(file)} does not exist", f"correct the path, or {advice}")
-    except OSError as error:
-        yield Finding((path,), f"{_name(file)} cannot be read: {error.strerror}", "correct the path")
-    else:
-        if not stat.S_ISREG(mode):
-            yield Finding((path,), f"{_name(file)} is not a file", "name a file")
-
-
-def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
-    if "PRIVATE KEY" in str(file):
-        yield Finding(
-            (path,), "this is a private key itself", "replace this key pair, and name its file here"
-        )
-        return
-    absent = list(_present(path, file, "make a key with `ssh-keygen -t ed25519`"))
-    yield from absent
-    if not absent and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
-        yield Finding(
-            (path,),
-            f"{_name(file)} is open to others than its owner (mode {mode:04o})",
-            f"`chmod 600 {file}`",
-        )
-
-
 def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[Finding]:
     at: KeyPath = (*path, "path")
-    absent = list(_present(at, model.path, "let the host fetch it with `url:` and `sha256:`"))
+    absent = list(present(at, model.path, "let the host fetch it with `url:` and `sha256:`"))
     yield from absent
     if absent:
         return
@@ -84,12 +38,12 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
         yield Finding((at,), _without_path(error.message, model.path), error.advice)
         return
     if (verdict := unservable(header)) is not None:
-        yield Finding((at,), f"{_name(model.path)} {verdict[0]}", verdict[1])
+        yield Finding((at,), f"{shown_name(model.path)} {verdict[0]}", verdict[1])
         return
     if header.chat_template is not None and (problem := chat_template.problem_of(header.chat_template)):
         yield Finding(
             (at,),
-            f"the chat template of {_name(model.path)} cannot be read: {problem}",
+            f"the chat template of {shown_name(model.path)} cannot be read: {problem}",
             "take a newer file of the model, or one of another maker",
         )
     yield from _prompt_fits(path, model, header, inventory)
@@ -109,7 +63,7 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
 
 def _without_path(message: str, file: Path) -> str:
     """What is wrong with a file, its name shortened as elsewhere."""
-    return f"{_name(file)} {message.removeprefix(f'{file}: ')}"
+    return f"{shown_name(file)} {message.removeprefix(f'{file}: ')}"
 
 
 def _prompt_fits(
@@ -133,7 +87,7 @@ def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Findi
         yield Finding(
             ((*path, "context_size"), (*path, "path")),
             f"a conversation of {model.context_size} tokens is longer than the {needed.context_length} that "
-            f"{_name(model.path)} is made for",
+            f"{shown_name(model.path)} is made for",
             f"write {needed.context_length} or less",
         )
     too_little = size_in_bytes(model.memory_max) < size_in_bytes(LEAST_ENGINE_MEMORY)  # a rule says so
@@ -143,8 +97,3 @@ def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Findi
             f"{model.memory_max} is less than the engine takes: {size(needed.total)} = {needed.how}",
             f"write {-(-needed.total * 11 // 10 // MIB)}M, or lower `parallel` or `context_size`",
         )
-
-
-def _name(file: Path) -> str:
-    text = str(file)
-    return text if len(text) <= 200 else f"…{text[-199:]}"

@@ -35,6 +35,57 @@ CASES: Cases = {
         "{folder}/open is open to others than its owner (mode 0640)",
         "`chmod 600 {folder}/open`",
     ),
+    "public key for a private one": (
+        "ssh_key: id",
+        "ssh_key: ‸id.pub",
+        "{folder}/id.pub is a public key",
+        "name the private one, without .pub at its end",
+    ),
+    "key of Docker's repository missing": (
+        "base:\n",
+        "docker: {source: docker, key: ‸nowhere.asc}\nbase:\n",
+        "{folder}/nowhere.asc does not exist",
+        "correct the path, or fetch the repository's key again",
+    ),
+    "page in the place of a repository's key": (
+        "base:\n",
+        "docker: {source: docker, key: ‸page.html}\nbase:\n",
+        "{folder}/page.html is not an OpenPGP public key",
+        "correct the path, or fetch the repository's key again",
+    ),
+    "page in the place of an authority": (
+        "base:\n",
+        "docker: {registry: r.internal/bots, registry_authority: ‸page.html}\nbase:\n",
+        "{folder}/page.html is not a certificate in PEM",
+        "correct the path, or leave it out for a public authority",
+    ),
+    "page in the place of the driver's key": (
+        "    ssh_key: id\n    roles: [runtime, nginx]\n",
+        "    ssh_key: id\n    gpu: auto\nnvidia: {key: ‸page.html}\n",
+        "{folder}/page.html is not an OpenPGP public key",
+        "correct the path, or fetch the repository's key again",
+    ),
+    "page in the place of Grafana's package": (
+        "    roles: [runtime, nginx]\n",
+        "    roles: [runtime, nginx, monitoring]\n"
+        "monitoring: {grafana: {admin_password: !file jwt, package: ‸page.html}}\n",
+        "{folder}/page.html is not a Debian package",
+        "correct the path, or name the .deb of Grafana",
+    ),
+    "folder without packages of Elastic": (
+        "base:\n",
+        "  log1: {address: 192.0.2.12, roles: [logs]}\n"
+        "logs: {password: !file jwt, packages: {folder: ‸.}}\nbase:\n",
+        "{folder} has no .deb files",
+        "put the packages of Elastic there",
+    ),
+    "text in the place of a hook": (
+        "base:\n",
+        "tls:\n  mode: acme\n  names: [bot.example.com]\n"
+        "  acme: {email: a@example.com, challenge: dns-01, dns: {hook: ‸page.html}}\nbase:\n",
+        "{folder}/page.html is not a program: it begins with neither `#!` nor ELF",
+        "correct the path, or name a provider",
+    ),
     "authority of a registry missing": (
         "project: team",
         "project: team\ndocker:\n  registry: r.internal/bots\n  registry_authority: ‸nowhere.pem",

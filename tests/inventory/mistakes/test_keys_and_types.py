@@ -80,7 +80,7 @@ CASES: Cases = {
     ),
     "password in the address of Docker's repository": (
         "models:",
-        "docker: {enabled: true, source: docker, key: open, repository: ‸'https://u:pAsSw0rd@m.example'}\nmodels:",
+        "docker: {enabled: true, source: docker, key: key.asc, repository: ‸'https://u:pAsSw0rd@m.example'}\nmodels:",
         "this address has a login in it",
         "remove the part before `@`; secrets have fields of their own",
     ),

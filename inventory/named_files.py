@@ -1,0 +1,151 @@
+"""The files on this computer that an inventory names: there, readable, and what they should be.
+
+A page that was saved in the place of a key, or a public key in the place of a private one, is found here and
+not by a program on a host.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.finding import Finding
+from inventory.model import Inventory
+from inventory.source import KeyPath
+
+_READ = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What files of one kind begin with, in words and as a pattern."""
+
+    what: str
+    begin: re.Pattern[bytes]
+
+
+# An OpenPGP packet of a public key, in the old or the new form: RFC 9580, section 4.2.
+OPENPGP = FileKind(
+    "an OpenPGP public key",
+    re.compile(rb"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----|[\x98\x99\x9a\xc6]", re.DOTALL),
+)
+CERTIFICATE = FileKind(
+    "a certificate in PEM", re.compile(rb".*-----BEGIN (TRUSTED )?CERTIFICATE-----", re.DOTALL)
+)
+PACKAGE = FileKind("a Debian package", re.compile(rb"!<arch>"))
+PROGRAM = FileKind("a program: it begins with neither `#!` nor ELF", re.compile(rb"#!|\x7fELF"))
+PRIVATE_KEY = FileKind(
+    "a private key", re.compile(rb"(?!ssh-|ecdsa-|sk-|-----BEGIN PUBLIC|---- BEGIN SSH2 PUBLIC)")
+)
+
+
+def files(inventory: Inventory) -> Iterator[Finding]:
+    """Every named file but the models, where something uses it."""
+    public = "leave it out for a public authority"
+    fetch = "fetch the repository's key again"
+    docker, nvidia, logs = inventory.docker, inventory.nvidia, inventory.logs.packages
+    if inventory.known_hosts is not None:
+        advice = "make it with `ssh-keyscan` and compare the keys"
+        yield from present(("known_hosts",), inventory.known_hosts, advice)
+    if docker.registry_authority is not None:
+        at: KeyPath = ("docker", "registry_authority")
+        yield from _of_kind(at, docker.registry_authority, CERTIFICATE, public)
+    if docker.source == "docker" and docker.key is not None:
+        yield from _of_kind(("docker", "key"), docker.key, OPENPGP, fetch)
+    if any(host.gpu != "none" for host in inventory.hosts.values()):
+        for name, key in (("key", nvidia.key), ("toolkit_key", nvidia.toolkit_key)):
+            if key is not None:
+                yield from _of_kind(("nvidia", name), key, OPENPGP, fetch)
+    grafana = inventory.monitoring.grafana
+    if grafana is not None and grafana.package is not None:
+        advice = "name the .deb of Grafana"
+        yield from _of_kind(("monitoring", "grafana", "package"), grafana.package, PACKAGE, advice)
+    elif grafana is not None and grafana.key is not None:
+        yield from _of_kind(("monitoring", "grafana", "key"), grafana.key, OPENPGP, fetch)
+    if inventory.with_role("logs"):
+        if logs.folder is not None:
+            yield from _folder(("logs", "packages", "folder"), logs.folder)
+        elif logs.key is not None:
+            yield from _of_kind(("logs", "packages", "key"), logs.key, OPENPGP, fetch)
+    if inventory.tls.mode == "acme":
+        acme = inventory.tls.acme
+        if acme.authority is not None:
+            yield from _of_kind(("tls", "acme", "authority"), acme.authority, CERTIFICATE, public)
+        if acme.dns.hook is not None:
+            yield from _of_kind(("tls", "acme", "dns", "hook"), acme.dns.hook, PROGRAM, "name a provider")
+    yield from _ssh_keys(inventory)
+
+
+def _ssh_keys(inventory: Inventory) -> Iterator[Finding]:
+    for name, host in inventory.hosts.items():
+        if host.ssh_key is not None:
+            yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
+        if host.bastion is not None and host.bastion.ssh_key is not None:
+            yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
+
+
+def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
+    if "PRIVATE KEY" in str(file):
+        yield Finding(
+            (path,), "this is a private key itself", "replace this key pair, and name its file here"
+        )
+        return
+    wrong = list(present(path, file, "make a key with `ssh-keygen -t ed25519`"))
+    yield from wrong
+    if wrong:
+        return
+    if not PRIVATE_KEY.begin.match(_begin(file)):
+        yield Finding(
+            (path,), f"{shown_name(file)} is a public key", "name the private one, without .pub at its end"
+        )
+    elif (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+        yield Finding(
+            (path,),
+            f"{shown_name(file)} is open to others than its owner (mode {mode:04o})",
+            f"`chmod 600 {file}`",
+        )
+
+
+def _of_kind(path: KeyPath, file: Path, kind: FileKind, advice: str) -> Iterator[Finding]:
+    wrong = list(present(path, file, advice))
+    yield from wrong
+    if not wrong and not kind.begin.match(_begin(file)):
+        yield Finding((path,), f"{shown_name(file)} is not {kind.what}", f"correct the path, or {advice}")
+
+
+def _folder(path: KeyPath, folder: Path) -> Iterator[Finding]:
+    if not folder.exists():
+        yield Finding((path,), f"{shown_name(folder)} does not exist", "correct the path")
+    elif not folder.is_dir():
+        yield Finding((path,), f"{shown_name(folder)} is not a folder", "name the folder with the .deb files")
+    elif not any(folder.glob("*.deb")):
+        yield Finding((path,), f"{shown_name(folder)} has no .deb files", "put the packages of Elastic there")
+
+
+def present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
+    """That a file is there and can be read."""
+    try:
+        mode = file.stat().st_mode
+        if stat.S_ISREG(mode):
+            _begin(file)
+    except FileNotFoundError:
+        yield Finding((path,), f"{shown_name(file)} does not exist", f"correct the path, or {advice}")
+    except OSError as error:
+        yield Finding((path,), f"{shown_name(file)} cannot be read: {error.strerror}", "correct the path")
+    else:
+        if not stat.S_ISREG(mode):
+            yield Finding((path,), f"{shown_name(file)} is not a file", "name a file")
+
+
+def _begin(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(_READ)
+
+
+def shown_name(file: Path) -> str:
+    """A path, short enough for a message."""
+    text = str(file)
+    return text if len(text) <= 200 else f"…{text[-199:]}"
