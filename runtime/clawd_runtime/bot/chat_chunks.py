@@ -41,6 +41,8 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_te
 _IGNORED_PARTS = {"reference"}  # Mistral's: where the text before it comes from
 _PART_TEXT = ("text", "thinking", "reasoning", "content", "refusal", "summary")
 _MOST_DEPTH = 4
+_CODES = ("code", "error_code", "status_code", "errcode")
+_WORDS = ("message", "msg", "error_msg", "status_msg", "errmsg")
 
 
 class MalformedChunk(ValueError):
@@ -192,7 +194,7 @@ def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
     if value.get("error"):
         return Chunk(error=error_of(200, value["error"] if isinstance(value["error"], dict) else value))
     choices = value.get("choices")
-    if choices is None and value.get("object") == "error":
+    if choices is None and _is_failure(value):
         return Chunk(error=error_of(200, value))
     if not isinstance(choices, list | None):
         raise MalformedChunk("choices that are no list")
@@ -208,6 +210,18 @@ def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
     return Chunk(
         "".join(read.text), "".join(read.reasoning), finish, counted, None, tuple(dict.fromkeys(read.unknown))
     )
+
+
+def _is_failure(value: dict[str, Any]) -> bool:
+    """Whether an object without choices is an error: some have only a code, and words for it."""
+    answer = value.get("base_resp")
+    for told in (value, answer if isinstance(answer, dict) else {}):
+        code = next(
+            (told[name] for name in _CODES if told.get(name) not in (None, "", 0, "0", 200, "200")), None
+        )
+        if isinstance(code, int | str) and any(isinstance(told.get(name), str) for name in _WORDS):
+            return True
+    return value.get("object") == "error"
 
 
 def _first(choices: list[Any]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:

@@ -242,7 +242,9 @@ class ChatModel:
             if error.about_length:
                 return ContextTooLong(what)
             return ContentFiltered(what) if error.about_content else RequestRejected(what)
-        if error.about_context and (error.status >= 500 or error.status in (200, 429)):
+        if error.about_context and (error.status >= 500 or error.status == 429):
+            return ContextTooLong(what)
+        if error.about_length and error.status == 200:
             return ContextTooLong(what)
         if error.status in (200, 408, 409, 425, 429) or error.status >= 500:
             return ModelUnavailable(what, refusal.after)

@@ -70,6 +70,12 @@ _SYSTEM_ROLE = re.compile(
     re.IGNORECASE,
 )
 _ROLE_PLACE = re.compile(r"messages\W{0,3}0\W{0,3}(\.?role)?", re.IGNORECASE)
+_STATUSES = {
+    401: re.compile(r"api[_-]?key|unauthori|authent|permission|denied|forbidden"),
+    429: re.compile(r"rate[_-]?limit|throttl|too[_-]?many"),
+    400: re.compile(r"^invalid|^bad[_-]?request|^unsupported|^context|^badrequest"),
+}
+"""The status that an error within an answer would have had, by its code."""
 _SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
@@ -172,6 +178,8 @@ def error_of(status: int, value: Any) -> ProviderError:
             texts.append(text[:LONGEST_TEXT])
     code = next((each for each in codes if _SAFE_CODE.fullmatch(each)), None)
     lower = frozenset(each.lower() for each in codes)
+    if told == 200:
+        told = next((status for status, words in _STATUSES.items() if any(map(words.search, lower))), told)
     return ProviderError(told, code, lower, frozenset(names - {""}), tuple(texts))
 
 

@@ -92,6 +92,8 @@ def test_an_error_that_is_named_by_its_event(body: bytes) -> None:
         ({}, Chunk()),
         ({"choices": []}, Chunk()),
         ({"choices": None, "usage": {"total_tokens": 5}}, Chunk()),
+        ({"code": 0, "message": "success"}, Chunk()),
+        ({"message": "success", "base_resp": {"status_code": 0, "status_msg": "success"}}, Chunk()),
         ({"choices": [{"delta": None}]}, Chunk()),
         ({"choices": [{"index": 0, "delta": {}, "finish_reason": ""}]}, Chunk()),
         ({"choices": [{"delta": {"role": "assistant", "content": None}}]}, Chunk()),
@@ -152,6 +154,9 @@ def test_what_is_no_part_of_an_answer(value: object) -> None:
         {"error": True, "message": "boom"},
         {"error": {"message": "boom"}},
         {"object": "error", "message": "boom"},
+        {"code": "InvalidParameter", "message": "boom", "request_id": "r"},
+        {"error_code": 17, "error_msg": "boom"},
+        {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "boom"}},
         {"choices": [{"error": {"message": "boom"}, "delta": {}}]},
         {
             "error": {"message": "boom", "metadata": [[]]},

@@ -163,6 +163,21 @@ def test_an_end_without_done_is_an_end() -> None:
             httpx.Response(200, content=b'data: {"error": {"message": "no key", "code": 401}}\n\n'),
             ModelRefused,
         ),
+        (
+            httpx.Response(
+                200,
+                text='id:1\nevent:error\n:HTTP_STATUS/400\ndata:{"code":"InvalidParameter","message":'
+                '"Range of input length should be [1, 6000]"}\n\n',
+            ),
+            ContextTooLong,
+        ),
+        (httpx.Response(200, json={"code": 1210, "msg": "exceeded model token limit: 8192"}), ContextTooLong),
+        (httpx.Response(200, json={"error": {"code": "invalid_argument", "message": "?"}}), RequestRejected),
+        (httpx.Response(200, json={"error": {"type": "authentication_error", "message": "?"}}), ModelRefused),
+        (
+            httpx.Response(200, json={"base_resp": {"status_code": 1002, "status_msg": "slow"}}),
+            ModelUnavailable,
+        ),
         (httpx.Response(200, text="<html>sign in</html>"), ModelUnavailable),
         (httpx.Response(200, json=[]), ModelUnavailable),
         (httpx.Response(200, content=chunk("half", "error")), ModelUnavailable),
