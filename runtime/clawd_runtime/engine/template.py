@@ -45,7 +45,7 @@ class _Layout:
     `parts`: the content as a list of parts. `fold_system`: the system text at the head of the first user
     message. `without_tools`: the variables for tools must be missing, not none. `later_system`: it
     understands system messages after the first one. `empty_system`: an empty system message keeps it from
-    putting in a text of its own.
+    putting in a text of its own. `merge_turns`: two messages of one role in a row become one.
     """
 
     parts: bool
@@ -53,6 +53,7 @@ class _Layout:
     without_tools: bool = False
     later_system: bool = False
     empty_system: bool = False
+    merge_turns: bool = False
 
 
 # Unlike any text that a template writes itself.
@@ -162,6 +163,10 @@ class ChatTemplate:
         return ""
 
     def _refined(self, layout: _Layout) -> _Layout:
+        twice = [Message("user", _USER), Message("user", _LAST)]
+        prompt = self._tried(twice, layout)
+        if not all(message.content in prompt for message in twice):
+            layout = replace(layout, merge_turns=True)
         later = replace(layout, later_system=True)
         told = [
             Message("system", _SYSTEM),
@@ -208,6 +213,8 @@ class ChatTemplate:
             turns = _folded([Message("system", system), *turns] if system else turns)
         elif system or layout.empty_system:
             turns.insert(0, Message("system", system))
+        if layout.merge_turns:
+            turns = _merged(turns)
         tools = {} if layout.without_tools else {"tools": None, "documents": None}
         return {"messages": [self._turn(turn, layout) for turn in turns], **tools}
 
@@ -257,6 +264,21 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
         texts.insert(0, turns.pop().content)
     if texts:
         turns.append(Message("user", "\n\n".join(texts)))
+    return turns
+
+
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    """The messages with those of one role in a row as one."""
+    turns: list[Message] = []
+    for message in messages:
+        if turns and turns[-1].role == message.role:
+            before = turns.pop()
+            message = replace(
+                message,
+                content=f"{before.content}\n\n{message.content}",
+                reasoning=before.reasoning or message.reasoning,
+            )
+        turns.append(message)
     return turns
 
 

@@ -57,6 +57,8 @@ def test_no_message_is_lost_in_the_templates_of_well_known_models(name):
         (BRIEF, Message("system", "And kind."), HI),
         (BRIEF, HI, YES, Message("system", "Now in verse."), BYE),
         (BRIEF, HI, Message("system", "Now in verse.")),
+        (BRIEF, HI, Message("user", "Are you there?")),
+        (HI, YES, Message("assistant", "How are you?"), BYE),
     ):
         prompt = text(template, *messages)
         assert all(message.content in prompt for message in messages), prompt
@@ -102,6 +104,11 @@ def test_system_texts_and_parts_go_where_the_template_keeps_them(model, expected
 def test_a_template_that_loses_words_is_refused(source, why):
     with pytest.raises(ModelError, match=f"chat template cannot be used: .*{why}"):
         chat(source)
+
+
+def test_messages_of_one_role_in_a_row_are_merged_only_where_the_template_refuses_them():
+    assert "Hi\n\nBye<end_of_turn>" in text(chat(templates.GEMMA), HI, BYE)
+    assert text(chat(), HI, BYE).count("<|im_start|>user") == 2
 
 
 def test_what_the_template_refuses_is_the_callers_mistake():
