@@ -14,9 +14,8 @@ from deploys.database.server import CLUSTER, ServerFact, ServerState, action_for
 from deploys.database.settings import DATA, MIB, MOST_HOURS, NAME, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops.checks import (
-    UnitOnHost,
     expect,
-    expect_as_shipped,
+    expect_at_boot,
     expect_certificate,
     expect_original,
     expect_owner,
@@ -26,7 +25,6 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.ops.facts import Fact
-from deploys.ops.services import ENABLED
 from inventory.rules.database import PORT
 
 T = TypeVar("T")
@@ -42,10 +40,7 @@ def test_runs_with_what_is_on_the_disk(host: Any) -> None:
     expect(needed is None, f"PostgreSQL {version} does not run with its settings: it needs a {needed}")
     # The one starts the other at boot.
     expect_unit(host, f"postgresql@{version}-{CLUSTER}.service", at_boot=False)
-    at_boot = UnitOnHost.of(host, "postgresql.service")
-    expect_as_shipped(host, "postgresql.service", at_boot)
-    enabled = at_boot.enabled in ENABLED
-    expect(enabled, f"postgresql.service does not start at boot: it is {at_boot.enabled}")
+    expect_at_boot(host, "postgresql.service")
     expect_original(host, f"/usr/lib/postgresql/{version}/bin/postgres")
 
 

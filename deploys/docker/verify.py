@@ -12,6 +12,7 @@ from deploys.docker.settings import DockerSettings
 from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_content,
     expect_original,
     expect_started_with,
@@ -21,12 +22,12 @@ from deploys.ops.checks import (
 
 
 def test_engine_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "docker.service", watch=READS)
+    expect_started_with(host, "docker.service", watch=READS, at_boot=False)
     expect_original(host, "dockerd")
 
 
 def test_engine_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "docker.service")
+    expect_at_boot(host, "docker.service")
     # The engine starts these two itself.
     for unit in ("docker.socket", "containerd.service"):
         expect_unit(host, unit, at_boot=False)

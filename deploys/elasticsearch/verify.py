@@ -14,10 +14,10 @@ from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_owner,
     expect_started_with,
-    expect_unit,
     said,
 )
 
@@ -25,11 +25,11 @@ LOG = "read `journalctl -u elasticsearch` on the host"
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "elasticsearch.service", watch=READS)
+    expect_started_with(host, "elasticsearch.service", watch=READS, at_boot=False)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "elasticsearch.service")
+    expect_at_boot(host, "elasticsearch.service")
 
 
 def test_maps_files_where_the_host_lets_it(host: Any) -> None:

@@ -13,23 +13,23 @@ from deploys.exporters.settings import ExportersSettings
 from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_listening,
     expect_started_with,
     expect_timer,
-    expect_unit,
     said,
 )
 
 
 def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
-        expect_started_with(host, f"{exporter.package}.service", watch=exporter.watched)
+        expect_started_with(host, f"{exporter.package}.service", watch=exporter.watched, at_boot=False)
 
 
 def test_exporters_start_at_boot(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
-        expect_unit(host, f"{exporter.package}.service")
+        expect_at_boot(host, f"{exporter.package}.service")
 
 
 def test_exporters_reach_what_they_measure(host: Any, settings: ExportersSettings) -> None:

@@ -7,20 +7,20 @@ from typing import Any
 from deploys.filebeat.deploy import CONFIG, READS, TLS
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_owner,
     expect_started_with,
-    expect_unit,
     said,
 )
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "filebeat.service", watch=READS)
+    expect_started_with(host, "filebeat.service", watch=READS, at_boot=False)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "filebeat.service")
+    expect_at_boot(host, "filebeat.service")
 
 
 def test_its_key_is_private(host: Any) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 from deploys.firewall.deploy import CONFIG, STAMP, TABLE, UNIT
 from deploys.firewall.settings import FirewallSettings
-from deploys.ops.checks import UnitOnHost, expect, expect_as_shipped, said
-from deploys.ops.services import ENABLED
+from deploys.ops.checks import UnitOnHost, expect, expect_at_boot, said
 
 
 def test_closed_by_default(host: Any) -> None:
@@ -31,9 +30,8 @@ def test_declared_ports_open(host: Any, settings: FirewallSettings) -> None:
 
 def test_loaded_at_boot(host: Any) -> None:
     # Not whether it runs: the rules are loaded without it, which would flush those of other programs.
+    expect_at_boot(host, UNIT)
     state = UnitOnHost.of(host, UNIT)
-    expect_as_shipped(host, UNIT, state)
-    expect(state.enabled in ENABLED, f"{UNIT} does not start at boot: it is {state.enabled}")
     expect(
         state.active != "failed", f"{UNIT} failed to load the rules: {state.result}", "`systemctl status` it"
     )

@@ -11,21 +11,21 @@ from deploys.kibana.objects import saved, token
 from deploys.kibana.settings import KibanaSettings
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_listening,
     expect_owner,
     expect_started_with,
-    expect_unit,
     said,
 )
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "kibana.service", watch=READS)
+    expect_started_with(host, "kibana.service", watch=READS, at_boot=False)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "kibana.service")
+    expect_at_boot(host, "kibana.service")
 
 
 def test_is_available(host: Any) -> None:

@@ -8,20 +8,20 @@ from deploys.elastic.placement import BEATS_PORT
 from deploys.logstash.deploy import ENVIRONMENT, READS, TAKES_LINES, TLS
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_owner,
     expect_started_with,
-    expect_unit,
     said,
 )
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "logstash.service", watch=READS)
+    expect_started_with(host, "logstash.service", watch=READS, at_boot=False)
 
 
 def test_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "logstash.service")
+    expect_at_boot(host, "logstash.service")
 
 
 def test_takes_lines(host: Any) -> None:

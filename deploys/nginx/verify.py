@@ -12,11 +12,11 @@ from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, READS, 
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_listening,
     expect_original,
     expect_started_with,
-    expect_unit,
     said,
 )
 from deploys.runtime.question import expect_answer
@@ -26,12 +26,12 @@ HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/conso
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "nginx.service", watch=READS)
+    expect_started_with(host, "nginx.service", watch=READS, at_boot=False)
     expect_original(host, "/usr/sbin/nginx")
 
 
 def test_starts_at_boot(host: Any) -> None:
-    expect_unit(host, "nginx.service")
+    expect_at_boot(host, "nginx.service")
 
 
 def test_configuration_is_valid(host: Any) -> None:

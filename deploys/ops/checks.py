@@ -74,6 +74,13 @@ def expect_unit(host: Any, unit: str, *, at_boot: bool = True) -> None:
     expect_as_shipped(host, unit, state)
 
 
+def expect_at_boot(host: Any, unit: str) -> None:
+    """Raise `CheckFailed` unless `unit` starts at boot, with its files as shipped; whether it runs or not."""
+    state = UnitOnHost.of(host, unit)
+    expect_as_shipped(host, unit, state)
+    expect(state.enabled in ENABLED, f"{unit} does not start at boot: it is {state.enabled or 'missing'}")
+
+
 def expect_as_shipped(host: Any, unit: str, state: UnitOnHost | None = None) -> None:
     """Raise `CheckFailed` when `unit` is masked or a drop-in by hand has it do something else, or nothing."""
     state = state or UnitOnHost.of(host, unit)
@@ -99,12 +106,14 @@ CHANGES_THE_UNIT = (
 """What a drop-in has to set for a unit to run something else, at other times, or not at all."""
 
 
-def expect_started_with(host: Any, unit: str, *, inputs: str = "", watch: Sequence[str] = ()) -> None:
+def expect_started_with(
+    host: Any, unit: str, *, inputs: str = "", watch: Sequence[str] = (), at_boot: bool = True
+) -> None:
     """Raise `CheckFailed` unless `unit` is as `expect_unit` wants it and runs with what lies on the disk.
 
     What it reads must be what `services.converge` last started it with.
     """
-    expect_unit(host, unit)
+    expect_unit(host, unit, at_boot=at_boot)
     watched = [f"{host.file(path).sha256sum}  {path}" for path in watch if host.file(path).is_file]
     stamp = host.file(stamp_path(unit))
     started = stamp.content_string.strip() if stamp.is_file else ""

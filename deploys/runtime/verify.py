@@ -10,13 +10,13 @@ import pytest
 from deploys.nvidia.gpus import machine_of
 from deploys.ops.checks import (
     expect,
+    expect_at_boot,
     expect_certificate,
     expect_content,
     expect_listening,
     expect_original,
     expect_owner,
     expect_started_with,
-    expect_unit,
     said,
 )
 from deploys.ops.push import SUMS
@@ -45,12 +45,12 @@ def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSetti
         reads["clawd-engine"] = engine_reads(model_of(host))
     for name, files in reads.items():
         pid(host, name)
-        expect_started_with(host, f"{name}.service", watch=files)
+        expect_started_with(host, f"{name}.service", watch=files, at_boot=False)
 
 
 def test_services_start_at_boot(host: Any, settings: RuntimeSettings) -> None:
     for name in names(settings):
-        expect_unit(host, f"{name}.service")
+        expect_at_boot(host, f"{name}.service")
 
 
 def test_settings_of_the_bot(host: Any, settings: RuntimeSettings) -> None:

@@ -63,6 +63,7 @@ def test_checks_hold(host: Host) -> None:
             {
                 "sshd as declared",
                 "sshd runs with its configuration",
+                "sshd offers keys only",
                 "rules in force as applied",
                 "certificate holds",
                 "private key is private",

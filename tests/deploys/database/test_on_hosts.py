@@ -182,7 +182,11 @@ def test_a_host_that_runs_no_bot_is_refused(hosts: dict[str, Server]) -> None:
         ),
         pytest.param(
             ("echo > /etc/clawd/database-tls/fullchain.pem",),
-            {"runs with what is on the disk", "serves its certificate"},
+            {
+                "runs with what is on the disk",
+                "serves its certificate",
+                "certificate does not end soon",
+            },
             {"Certificate for {address}", "Service postgresql"},
             id="certificate",
             marks=SLOW,
