@@ -19,6 +19,7 @@ from inventory.source import KeyPath, Place, Source
 
 PATTERN_WORDS = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
+    r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 40",
     r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$": "a login of letters, digits, `.`, `_`, `@` and `-`, at most 64",
     r"^[a-z_][a-z0-9_-]{0,31}$": "a login of lower-case letters, digits, `_` and `-`, at most 32",
     r"^[1-9][0-9]{0,8}[KMG]$": "a whole number followed by K, M or G, such as 500M",

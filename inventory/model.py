@@ -25,6 +25,7 @@ from inventory.declared import (
     OperatorName,
     PackageName,
     Port,
+    ProjectName,
     PublicKey,
     Repository,
     Server,
@@ -306,7 +307,9 @@ class Rollout(Declared):
 class Inventory(Declared):
     """A whole inventory file."""
 
-    project: Name = Field("clawd", description="Names the deployment in lock, journal and certificates.")
+    project: ProjectName = Field(
+        "clawd", description="Names the deployment in lock, journal and certificates."
+    )
     known_hosts: Path | None = Field(None, description="File of host keys, besides ~/.ssh/known_hosts.")
     hosts: dict[Name, Host] = Field(min_length=1, description="The servers, by name.")
     base: Base = Field(Base(), description="What every host gets.")

@@ -11,7 +11,37 @@ from inventory.mistakes import dotted, nearest
 from inventory.model import Bastion, Inventory
 from inventory.source import KeyPath
 
-RESERVED_LOGINS = ("root", "clawd-bot", "clawd-engine", "www-data", "sshd", "nobody")
+RESERVED_LOGINS = (
+    *(
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www-data",
+    ),
+    *("backup", "list", "irc", "nobody", "_apt", "sshd", "messagebus", "systemd-network", "systemd-timesync"),
+    *(
+        "sudo",
+        "adm",
+        "docker",
+        "clawd",
+        "clawd-bot",
+        "clawd-engine",
+        "clawd-operators",
+        "postgres",
+        "prometheus",
+    ),
+    *("grafana", "elasticsearch", "logstash", "kibana"),
+)
+"""Users and groups that Debian or a component has; what else a host has, the plan asks it."""
 LEAST_JOURNAL = "16M"
 
 

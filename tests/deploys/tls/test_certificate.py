@@ -18,6 +18,7 @@ from deploys.tls.certificate import (
     CLOCK_SKEW,
     Installed,
     KeyPair,
+    authority_name,
     new_authority,
     new_certificate,
     public_key_sha256,
@@ -212,3 +213,8 @@ def test_settings() -> None:
     assert named is not None
     assert named.names == ("xn--bcher-kva.example", "2001:db8::1")
     assert canonical("BOT.example.COM") == "bot.example.com"
+
+
+def test_the_longest_name_of_a_project_names_an_authority() -> None:
+    longest = inventory(project="a" * 40).project
+    assert authority_name(longest).rfc4514_string() == f"CN={longest} certificate authority"

@@ -48,6 +48,18 @@ CASES: Cases = {
         "the login root belongs to the system",
         "choose another name",
     ),
+    "operator with the name of a component's user": (
+        "  time_zone",
+        f"  operators: [{{name: ‸postgres, keys: [{ED25519}]}}]\n  time_zone",
+        "the login postgres belongs to the system",
+        "choose another name",
+    ),
+    "project too long for the name of an authority": (
+        "project: team",
+        f"project: ‸{'a' * 41}",
+        f"`project` is `{'a' * 39}…`, which is malformed",
+        "write lower-case letters, digits and hyphens, at most 40",
+    ),
     "bad certificate name": (
         "base:\n",
         "tls:\n  names: [bot.example.com, ‸bot_1.example.com]\nbase:\n",
