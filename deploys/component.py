@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inventory.model import Inventory, Port
+from inventory.model import Inventory, Network, Port
 
 
 class ComponentSettings(BaseModel):
@@ -40,6 +40,10 @@ class Opening(ComponentSettings):
     sources: tuple[str, ...] = Field(
         (), description="Networks, addresses or host names; everyone when empty."
     )
+    connections: int | None = Field(
+        None, description="That one client may have open; an IPv6 client is its network of 64 bits."
+    )
+    unlimited: tuple[Network, ...] = Field((), description="Networks that many clients share: no such limit.")
     purpose: str = Field("declared", pattern=r'^[^"\\\n]{1,100}$', description="Stands beside the rule.")
 
 

@@ -20,6 +20,11 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
 """What RFC 3986 lets an address be made of."""
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:(?P<port>.*))?")
+_SECRET_OPTION = re.compile(
+    r"&(?:x-)?(?:api|access|auth|subscription|secret)?[_-]?(?:key|token|secret|password|sig|signature)=",
+    re.IGNORECASE,
+)
+"""In a query: what providers call a key."""
 _REPOSITORY_PATH = re.compile(r"[A-Za-z0-9._~/+-]*")
 """apt puts other values in the place of `$(ARCH)` and the like, and takes brackets for options."""
 _MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}")
@@ -176,6 +181,8 @@ class UrlCheck:
             return f"{shown(text)} is not encrypted", "write an address that begins with https://"
         if "#" in text:
             return f"{shown(text)} has a part after `#`, which is never sent", "remove it"
+        if self.ending and _SECRET_OPTION.search(f"&{parts.query}"):
+            return "this address has a key in it, and is no secret", "remove it, and give it as `api_key:`"
         if "?" in text and not self.query:
             return f"{shown(text)} has a part after `?`, which is refused here", f"write it like {self.like}"
         if parts.path not in ("", "/") and not self.path:

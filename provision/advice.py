@@ -107,7 +107,8 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(?P<unit>\S+\.\w+): (does not start|fails after its start|is not ready after|does not reload)",
-        "read `journalctl -u {unit}` on the host, correct what is declared, then run `up` again",
+        "read `journalctl --namespace='*' -u {unit}` on the host, correct what is declared, then "
+        "run `up` again",
     ),
     (r"is masked", "somebody masked this unit on the host: `sudo systemctl unmask` it, or leave it out"),
     # Logins.

@@ -19,11 +19,16 @@ def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | Non
         "message": outcome.message,
         "warnings": list(warnings),
         "log": str(log) if log else None,
-        "unreachable": {host: str(error) for host, error in (outcome.unreachable or {}).items()},
+        "unreachable": _unreachable(outcome),
         "plan": outcome.plan.to_json() if outcome.plan else None,
         "result": outcome.result.to_json() if outcome.result else None,
         "verification": outcome.verification.to_json() if outcome.verification else None,
     }
+
+
+def _unreachable(outcome: Outcome) -> dict[str, str]:
+    found = {host: str(error) for host, error in (outcome.unreachable or {}).items()}
+    return found | (outcome.verification.unreachable if outcome.verification else {})
 
 
 def error_json(error: ClawdError) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from provision.link import Link, Process
 from provision.session import Assignment, links_to
 
 DEPLOYS = Path(deploys.__file__ or "").parent
+CONNECTION = "connection"
+"""In place of a component: the check that a host can be reached."""
 AT_ONCE = 8
 NOT_INHERITED = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE"}
 _PIECE = 1 << 16
@@ -75,6 +77,15 @@ class Verification:
     def skipped(self) -> tuple[Check, ...]:
         """The checks that could not be tried."""
         return tuple(check for check in self.checks if check.skipped)
+
+    @property
+    def unreachable(self) -> dict[str, str]:
+        """The hosts that could not be reached, or were lost on the way, with the reason."""
+        return {
+            check.host: "\n  → ".join(filter(None, (check.message, check.hint)))
+            for check in self.failed
+            if check.component == CONNECTION
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The outcomes as JSON-able data: what `verify --json` prints."""
@@ -130,7 +141,7 @@ def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, 
             link.connect()
         shell = link.start("sh", root=True)
     except ClawdError as error:
-        return (Check(host, "connection", "reachable", "failed", error.message, error.advice),)
+        return (Check(host, CONNECTION, "reachable", "failed", error.message, error.advice),)
     try:
         checks = _run_checks(HostBrief(host, settings), present, shell)
     except VerifyError as error:
@@ -140,7 +151,7 @@ def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, 
     try:
         link.check()
     except ConnectError as gone:
-        return (Check(host, "connection", "reachable", "failed", gone.message, gone.advice), *checks)
+        return (Check(host, CONNECTION, "reachable", "failed", gone.message, gone.advice), *checks)
     return checks
 
 

@@ -188,3 +188,13 @@ def test_json_has_the_log_and_no_progress_on_standard_output(tmp_path: Path) -> 
     inventory(tmp_path)
     done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["exit"] == 1
+
+
+def test_verify_names_hosts_that_it_could_not_reach_in_json(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = run("verify", "-i", "prod", "--json", cwd=tmp_path)
+    printed = json.loads(done.stdout)
+    assert (done.returncode, printed["exit"]) == (1, 1)
+    assert list(printed["unreachable"]) == ["one"]
+    assert "cannot be reached" in printed["unreachable"]["one"]
+    assert printed["log"]

@@ -10,6 +10,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.database.settings import NAME, BackupSettings
+from deploys.metrics import TEXTFILES
 from deploys.ops import files, services
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
@@ -25,8 +26,6 @@ TIMER = "/etc/systemd/system/clawd-database-backup.timer"
 UNIT = "clawd-database-backup.timer"
 READS = (TIMER, SERVICE, ENVIRONMENT, BACKUP, METRICS, RESTORE)
 """The programs among them so that a difference in one is seen."""
-TEXTFILES = "/var/lib/prometheus/node-exporter"
-"""Where Debian's node exporter reads metrics of others from."""
 METRICS_FILE = f"{TEXTFILES}/clawd_database_backup.prom"
 
 

@@ -39,17 +39,12 @@ def apply() -> None:
     files.directory("/etc/clawd")
     internal(TLS, settings.project, settings.names, owner="postgres")
     at_start, reads = config_files(version)
-    files.template("database/start.conf", at_start, values(settings), check=trial(version))
-    files.template("database/settings.conf", reads[0], values(settings), check=trial(version))
-    files.template(
-        "database/pg_hba.conf",
-        reads[1],
-        {"name": NAME, "addresses": addresses},
-        owner="postgres",
-        group="postgres",
-        mode="0640",
-        check=trial(version, hba=True),
-    )
+    # Debian gives the whole folder to the server's user.
+    own = {"owner": "postgres", "group": "postgres"}
+    files.template("database/start.conf", at_start, values(settings), **own, check=trial(version))
+    files.template("database/settings.conf", reads[0], values(settings), **own, check=trial(version))
+    hba = {"name": NAME, "addresses": addresses}
+    files.template("database/pg_hba.conf", reads[1], hba, **own, mode="0640", check=trial(version, hba=True))
     server.served(version, at_start=(at_start,), reads=reads)
     access.granted(settings.password, settings.max_connections)
     backups.nightly(settings.backups)
@@ -182,5 +177,5 @@ _TRIAL = r"""(
     chown -R postgres "$trial"
     as @bin@/initdb -D "$trial/data" --no-sync --auth=peer --locale=C >/dev/null
     as @bin@/pg_ctl -D "$trial/data" -o "-c config_file=$trial/postgresql.conf" -l "$trial/log" \
-        -w -t 30 start >/dev/null || { cat "$trial/log"; exit 1; }
+        -w -t 30 start >/dev/null || { as cat "$trial/log"; exit 1; }
 )"""

@@ -110,7 +110,9 @@ def _dissolved(version: str) -> Iterator[StringCommand]:
 # pg_createcluster looks for them there when it takes data up.
 _DISSOLVE = r"""
 set -eu
-for file in postgresql.conf pg_hba.conf pg_ident.conf; do mv -f "$folder/$file" "$data/$file"; done
+for file in postgresql.conf pg_hba.conf pg_ident.conf; do
+    runuser -u postgres -- mv -fT "$folder/$file" "$data/$file"
+done
 rm -rf "$folder"
 """
 
@@ -222,7 +224,7 @@ _SERVE = r"""
 set -u
 failed() {
     echo "PostgreSQL $1" >&2
-    tail -n 20 "$log" >&2
+    runuser -u postgres -- tail -n 20 "$log" >&2
     exit 1
 }
 systemctl enable --quiet postgresql.service

@@ -75,6 +75,11 @@ def certificate_names(address: str) -> tuple[str, ...]:
     return ("127.0.0.1", "localhost", address)
 
 
+def filebeat_subject(node: str) -> str:
+    """The common name in the certificate of a host's Filebeat: by it Logstash knows whose lines come."""
+    return f"filebeat.{node}"
+
+
 def bracketed(address: str) -> str:
     """An address as URLs have it."""
     return f"[{address}]" if ":" in address else address

@@ -9,12 +9,12 @@ from __future__ import annotations
 from deploys.database.deploy import TLS as DATABASE
 from deploys.elasticsearch.deploy import TLS as ELASTICSEARCH
 from deploys.exporters.exporter import CERTIFICATE as MONITORING
-from deploys.exporters.exporter import TEXTFILES
 from deploys.exporters.gpu import COMPILES
 from deploys.filebeat.deploy import TLS as FILEBEAT
 from deploys.grafana.config import CERTIFICATE as GRAFANA
 from deploys.kibana.deploy import TLS as KIBANA
 from deploys.logstash.deploy import TLS as LOGSTASH
+from deploys.metrics import TEXTFILES
 from deploys.nginx.deploy import INTERNAL as NGINX
 from deploys.ops import files, services, units
 from deploys.runtime.deploy import INTERNAL as BOT

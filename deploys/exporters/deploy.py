@@ -25,6 +25,7 @@ from deploys.exporters.exporter import (
     web_config,
 )
 from deploys.exporters.settings import BLACKBOX, ExportersSettings
+from deploys.metrics import FORMER, TEXTFILES
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
 from deploys.releases import release_of
@@ -51,6 +52,9 @@ def apply() -> None:
     if settings.database:
         database.login()
     _certificate(settings)
+    files.directory(TEXTFILES)
+    for path in FORMER:
+        files.absent(path)
     for exporter in wanted:
         _with(exporter, settings)
     gpu.measured(settings.root)
@@ -72,6 +76,9 @@ def remove() -> None:
         _without(package)
     _no_certificate()
     files.absent(WEB_CONFIG)
+    files.absent(TEXTFILES)
+    for path in FORMER:
+        files.absent(path)
     kept = any(host.get_fact(PathFact, path=path).kind != "absent" for path in account.DATA)
     if purging() or not kept:
         account.gone()

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, field
 
 from deploys.exporters.settings import BLACKBOX, NGINX, NODE, POSTGRES, ExportersSettings
+from deploys.metrics import SHOWN
 from inventory.rules.nginx import STATUS_PORT
 
 ACCOUNT = "prometheus"
 """Debian's packages of Prometheus share this user."""
-TEXTFILES = "/var/lib/prometheus/node-exporter"
 BLACKBOX_CONFIG = "/etc/prometheus/blackbox.yml"
 CERTIFICATE = "/etc/clawd/monitoring"
 """Folder of this host's certificate, by which monitoring host and exporters know each other; `ca.pem` in it
@@ -149,7 +149,7 @@ def _node(settings: ExportersSettings) -> Exporter:
     secured, reads = _secured(settings)
     arguments = (
         f"--web.listen-address={settings.listen}:{NODE}",
-        f"--collector.textfile.directory={TEXTFILES}",
+        f"--collector.textfile.directory={SHOWN}",
         *secured,
     )
     return Exporter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploys.exporters.exporter import TEXTFILES
+from deploys.metrics import TEXTFILES
 from deploys.nvidia.present import has_gpu
 from deploys.ops import files, services, units
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.elastic import packages as elastic
-from deploys.elastic.placement import certificate_names
-from deploys.filebeat.settings import Dataset, FilebeatSettings
+from deploys.elastic.datasets import Dataset
+from deploys.elastic.placement import certificate_names, filebeat_subject
+from deploys.filebeat.settings import FilebeatSettings
 from deploys.ops import data, files, services, units
+from deploys.runtime.journal import NAMESPACE, MachineFact
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
@@ -28,12 +31,14 @@ class Input:
     dataset: Dataset
     type: str = "journald"
     unit: str = ""
+    namespace: str = ""
+    """Of the journal; the host's own when empty."""
     identifiers: tuple[str, ...] = ()
     path: str = ""
 
 
 INPUTS = (
-    Input("bot", unit="clawd-bot.service"),
+    Input("bot", unit="clawd-bot.service", namespace=NAMESPACE),
     Input("engine", unit="clawd-engine.service"),
     Input("nginx_access", "filestream", path="/var/log/nginx/access.log"),
     Input("nginx_error", "filestream", path="/var/log/nginx/error.log"),
@@ -47,8 +52,10 @@ def apply() -> None:
     """A Filebeat that sends what the host writes."""
     settings = settings_of(NAME, FilebeatSettings)
     elastic.installed(NAME, settings.packages)
-    internal(TLS, settings.project, certificate_names(settings.address), owner="root")
-    files.template("filebeat/filebeat.yml", CONFIG, values(settings), mode="0600", check=ACCEPTED)
+    subject = filebeat_subject(settings.node)
+    internal(TLS, settings.project, certificate_names(settings.address), owner="root", subject=subject)
+    rendered = values(settings, host.get_fact(MachineFact))
+    files.template("filebeat/filebeat.yml", CONFIG, rendered, mode="0600", check=ACCEPTED)
     services.converge(NAME, inputs="", watch=READS)
 
 
@@ -62,11 +69,12 @@ def remove() -> None:
     data.kept_or_purged(NAME, {DATA: "how far Filebeat has read"}, unit=f"{NAME}.service")
 
 
-def values(settings: FilebeatSettings) -> dict[str, object]:
+def values(settings: FilebeatSettings, machine: str) -> dict[str, object]:
     """What the template is rendered with."""
     return {
         "node": settings.node,
         "inputs": [item for item in INPUTS if item.dataset in settings.datasets],
+        "journals": f"/var/log/journal/{machine}",
         "logstash": settings.logstash,
         "tls": TLS,
     }

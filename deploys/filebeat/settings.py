@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from deploys.elastic import placement
+from deploys.elastic.datasets import Dataset, datasets_of
 from deploys.elastic.placement import MIB, PackageSettings
 from inventory.model import Inventory
-
-Dataset = Literal["bot", "engine", "nginx_access", "nginx_error", "audit"]
-"""What kind of lines; each has the data stream `logs-clawd.<dataset>-default`."""
 
 
 class FilebeatSettings(ComponentSettings):
@@ -27,19 +23,16 @@ class FilebeatSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
-    """What `host` sends; `None` when no host keeps log lines. Logins and sudo are sent by every host."""
+    """What `host` sends; `None` when no host keeps log lines."""
     nodes = placement.nodes(inventory)
     if not nodes:
         return None
-    roles = inventory.hosts[host].roles
-    of_bot: tuple[Dataset, ...] = ("bot", "engine") if "runtime" in roles else ()
-    of_nginx: tuple[Dataset, ...] = ("nginx_access", "nginx_error") if "nginx" in roles else ()
     return FilebeatSettings(
         project=inventory.project,
         node=host,
         address=inventory.internal(host),
         logstash=tuple(f"{placement.bracketed(node.address)}:{placement.BEATS_PORT}" for node in nodes),
-        datasets=(*of_bot, *of_nginx, "audit"),
+        datasets=datasets_of(inventory, host),
         packages=placement.package_settings(inventory),
     )
 

@@ -10,7 +10,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
-from deploys.firewall.rules import accepting, admits, names_in
+from deploys.firewall.rules import accepting, admits, counts, names_in
 from deploys.firewall.settings import FirewallSettings
 from deploys.ops import files, packages, services
 from deploys.ops.changes import Change, operation, record
@@ -38,7 +38,7 @@ def apply() -> None:
             advice=f"add a network that holds {connection.client} to firewall.management",
         )
     rules = accepting(settings, connection.ssh_ports(settings.ssh_port), _addresses(names_in(settings)))
-    ruleset = files.render("firewall/nftables.conf", {"rules": rules})
+    ruleset = files.render("firewall/nftables.conf", {"rules": rules, "counts": counts(settings)})
     packages.installed("nftables", component="firewall")
     files.put(CONFIG, ruleset, mode="0755", check="nft -c -f {}")
     live(ruleset)
@@ -121,13 +121,16 @@ class TableFact(Fact):
         return TableState(digest, stamp, enabled == "enabled", written == "written")
 
 
-# Without counters and handles, so that traffic and reloading make no difference.
+# Without counters, handles and the clients in sets, so that traffic and reloading make no difference.
 _DIGEST = r"""
 live() {
     listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
-    printf '%s\n' "$listed" | sha256sum | cut -c1-64
+    printf '%s\n' "$listed" | awk '/^\t\telements = / {skip = 1} !skip {print} /}/ {skip = 0}' |
+        sha256sum | cut -c1-64
 }
 """
+LIVE_DIGEST = f"{assignments(table=TABLE)}{_DIGEST}live"
+"""A shell command that prints the digest of the live table, or an empty line."""
 _TABLE = r"""
 live
 cat "$stamp" 2>/dev/null || echo

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
+from deploys.component import Opening
 from deploys.firewall.settings import FirewallSettings
 from inventory.model import Network
 
@@ -18,8 +19,15 @@ def accepting(settings: FirewallSettings, ssh_ports: Iterable[int], resolved: Re
     rules = list(_rules(f"tcp dport {{ {ports} }}", settings.management, "ssh"))
     for opening in settings.openings:
         networks = tuple(network for source in opening.sources for network in _networks(source, resolved))
+        rules += _limits(opening)
         rules += _rules(f"{opening.protocol} dport {opening.port}", networks, opening.purpose)
     return tuple(rules)
+
+
+def counts(settings: FirewallSettings) -> tuple[tuple[str, str], ...]:
+    """The sets in which the kernel counts clients' connections: name and type of address."""
+    ports = [opening.port for opening in settings.openings if opening.connections]
+    return tuple((f"clients{version}_{port}", f"ipv{version}_addr") for port in ports for version in (4, 6))
 
 
 def names_in(settings: FirewallSettings) -> tuple[str, ...]:
@@ -36,16 +44,37 @@ def admits(networks: tuple[Network, ...], client: str) -> bool:
     return not networks or any(address in network for network in networks)
 
 
+def _limits(opening: Opening) -> Iterator[str]:
+    """Rules that refuse a client's next connection; one with an IPv6 address usually has 2^64 of them."""
+    if not opening.connections:
+        return
+    match = f"{opening.protocol} dport {opening.port}"
+    spared = _by_family(opening.unlimited)
+    for family, version, client in (
+        ("ip", 4, "ip saddr"),
+        ("ip6", 6, "ip6 saddr and ffff:ffff:ffff:ffff::"),
+    ):
+        but = f"{family} saddr != {{ {spared[family]} }} " if spared[family] else ""
+        counted = f"add @clients{version}_{opening.port} {{ {client} ct count over {opening.connections} }}"
+        yield f'{match} {but}{counted} reject with tcp reset comment "{opening.purpose}, too many"'
+
+
 def _rules(match: str, networks: tuple[Network, ...], purpose: str) -> Iterator[str]:
     if not networks:
         yield f'{match} accept comment "{purpose}"'
+    for family, written in _by_family(networks).items():
+        if written:
+            yield f'{match} {family} saddr {{ {written} }} accept comment "{purpose}"'
+
+
+def _by_family(networks: Iterable[Network]) -> dict[str, str]:
+    """Elements of a set for each family; a set of nftables may not hold networks that overlap."""
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
-    # A set of nftables may not hold networks that overlap.
-    for family, chosen in (("ip", [*collapse_addresses(four)]), ("ip6", [*collapse_addresses(six)])):
-        if chosen:
-            written = ", ".join(_written(network) for network in chosen)
-            yield f'{match} {family} saddr {{ {written} }} accept comment "{purpose}"'
+    return {
+        "ip": ", ".join(_written(network) for network in collapse_addresses(four)),
+        "ip6": ", ".join(_written(network) for network in collapse_addresses(six)),
+    }
 
 
 def _written(network: Network) -> str:

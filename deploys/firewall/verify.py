@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.firewall.deploy import CONFIG, STAMP, TABLE, UNIT
+from deploys.firewall.deploy import CONFIG, LIVE_DIGEST, STAMP, TABLE, UNIT
 from deploys.firewall.settings import FirewallSettings
 from deploys.ops.checks import UnitOnHost, expect, expect_at_boot, said
 
@@ -16,7 +16,7 @@ def test_closed_by_default(host: Any) -> None:
 
 
 def test_rules_in_force_as_applied(host: Any) -> None:
-    live = host.check_output(f"nft --stateless --numeric list table {TABLE} | sha256sum | cut -c1-64")
+    live = host.check_output(LIVE_DIGEST)
     applied = host.file(STAMP).content_string.strip()
     same = applied == f"{host.file(CONFIG).sha256sum} {live}"
     expect(same, f"rules were changed since they were applied ({CONFIG})", "run `up`, which loads them again")

@@ -159,9 +159,52 @@ def _ssh(settings: HardeningSettings) -> None:
     else:
         files.absent(BANNER)
     by_root = host.data.get("ssh_user") in (None, "root")
-    values = {"root_login": settings.root_login or by_root, "banner": BANNER if settings.banner else ""}
+    values = {
+        "root_login": settings.root_login or by_root,
+        "banner": BANNER if settings.banner else "",
+        "refused_host_keys": refused_host_keys(_host_key_in_use(), host.get_fact(RsaKeyFact)),
+    }
     files.template("hardening/sshd.conf", SSHD, values, check=SSHD_CHECK)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+
+
+RSA_BITS = 3072
+"""Of a host key; what `ssh-keygen -A` makes on every release."""
+
+
+def refused_host_keys(in_use: str, rsa_bits: int) -> tuple[str, ...]:
+    """The algorithms of host keys that are no longer offered: NIST's curves, and RSA with a short key.
+
+    What the connection `in_use` was checked by stays, or this run would be the last: a known_hosts or an
+    inventory may have no other key of the host. `rsa_bits` is 0 when there is no RSA key.
+    """
+    kinds = {"ecdsa": ("ecdsa-sha2-*",), "rsa": ("rsa-sha2-*",) if 0 < rsa_bits < RSA_BITS else ()}
+    return tuple(name for kind, names in kinds.items() if kind not in in_use for name in names)
+
+
+def _host_key_in_use() -> str:
+    """The algorithm of the key by which the host of this connection was known; empty where there is none."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    return str(getattr(transport, "host_key_type", None) or "")
+
+
+class RsaKeyFact(Fact):
+    """The bits of the RSA host key; 0 when there is none."""
+
+    def command(self) -> str:
+        """Print them."""
+        return "ssh-keygen -lf /etc/ssh/ssh_host_rsa_key.pub 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> int:
+        """None."""
+        return 0
+
+    def process(self, output: list[str]) -> int:
+        """`3072 SHA256:… root@host (RSA)`."""
+        first = output[0].split() if output else []
+        return int(first[0]) if first and first[0].isdigit() else 0
 
 
 def _time(settings: HardeningSettings, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 """Kernel settings in force.
 
-What a host refuses of the usual set is noted by name, told by every run, and not tried again. What the
+What a host refuses of the usual set is noted by name, reported by every run, and not tried again. What the
 inventory itself declares has to be in force: the plan refuses what a host does not know
 (`provision.questions`), and the operation fails on what cannot be set. What is no longer declared is put back
 to what it was before the first run.

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from pyinfra.api import deploy
 
 from deploys.elastic import packages as elastic
-from deploys.elastic.placement import BEATS_PORT, LOGSTASH_API_PORT, MIB, certificate_names, mebibytes
+from deploys.elastic.placement import (
+    BEATS_PORT,
+    LOGSTASH_API_PORT,
+    MIB,
+    certificate_names,
+    filebeat_subject,
+    mebibytes,
+)
 from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, data, files, services, units
 from deploys.settings import settings_of
@@ -77,6 +85,8 @@ def values(settings: LogstashSettings) -> dict[str, object]:
         "api_port": LOGSTASH_API_PORT,
         "pipeline": PIPELINE,
         "tls": TLS,
+        "subject_prefix": re.escape(filebeat_subject("")),
+        "lines": [f"{node} clawd.{dataset}" for node, sends in settings.senders.items() for dataset in sends],
         "environment": ENVIRONMENT,
     }
 

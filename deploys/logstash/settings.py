@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.elastic import placement
+from deploys.elastic.datasets import Dataset, datasets_of
 from deploys.elastic.passwords import derived
 from deploys.elastic.placement import GIB, MIB, PackageSettings
 from inventory.model import Inventory
@@ -23,6 +24,7 @@ class LogstashSettings(ComponentSettings):
     project: str = "clawd"
     node: str
     address: str = Field(description="By which Filebeat of other hosts reaches it.")
+    senders: dict[str, tuple[Dataset, ...]] = Field({}, description="Hosts, each with the lines it has.")
     elasticsearch: tuple[str, ...] = Field(min_length=1, description="Addresses, its own host's first.")
     time_zone: str = Field("Etc/UTC", description="Of the hosts: nginx writes its errors in local time.")
     heap: str = "512M"
@@ -38,6 +40,7 @@ def settings_for(inventory: Inventory, host: str) -> LogstashSettings | None:
         project=inventory.project,
         node=host,
         address=inventory.internal(host),
+        senders={name: datasets_of(inventory, name) for name in inventory.hosts},
         elasticsearch=placement.elasticsearch_urls(placement.nodes(inventory), host),
         time_zone=inventory.base.time_zone,
         heap=inventory.logs.logstash_heap,

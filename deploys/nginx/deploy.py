@@ -33,6 +33,12 @@ READS = (
     PRIVATE_KEY,
     *(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem")),
 )
+LOGROTATE = "/etc/logrotate.d/nginx"
+LOG_SIZE, LOGS_KEPT = "50M", 14
+"""Of one log before it is rotated, and how many of it are kept; all but the newest are compressed."""
+UNITS = "/etc/systemd/system"
+LOG_UNITS = ("clawd-nginx-logs.service", "clawd-nginx-logs.timer")
+LOG_FILES = (LOGROTATE, *(f"{UNITS}/{unit}" for unit in LOG_UNITS))
 ACME_FOLDER = "/var/lib/clawd/acme"
 
 
@@ -65,6 +71,16 @@ def apply() -> None:
     )
     if not settings.bots_over_tls:
         _no_internal_certificate()
+    _logs()
+
+
+def _logs() -> None:
+    """Strangers decide how much nginx writes, so its logs are rotated by size as well as every day."""
+    rotation = {"size": LOG_SIZE, "kept": LOGS_KEPT}
+    files.template("nginx/logrotate.conf", LOGROTATE, rotation, check="logrotate --debug {} 2>&1")
+    for unit in LOG_UNITS:
+        files.template(f"nginx/{unit}", f"{UNITS}/{unit}", {"config": LOGROTATE})
+    services.converge(LOG_UNITS[1], inputs="", watch=LOG_FILES)
 
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
@@ -83,9 +99,11 @@ _WITH_THE_REST = rf"""(
 @deploy("Remove nginx")
 def remove() -> None:
     """No nginx, nor anything that was put there for it; logs of accesses go with its package."""
+    for unit in reversed(LOG_UNITS):
+        units.absent(unit)
     units.absent("nginx.service", file=False)
     packages.removed("nginx")
-    for path in (DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
+    for path in (LOGROTATE, DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
         files.absent(path)
     _no_internal_certificate()
 

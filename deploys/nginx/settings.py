@@ -95,7 +95,12 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     if not bots_behind(inventory, host):
         return ()
     nginx = inventory.nginx
-    return (Opening(port=nginx.http_port, purpose="http"), Opening(port=nginx.https_port, purpose="https"))
+    # Connections that have not asked for anything yet are known to the kernel alone.
+    limited = {"connections": nginx.connections, "unlimited": nginx.trusted_proxies}
+    return (
+        Opening(port=nginx.http_port, purpose="http", **limited),
+        Opening(port=nginx.https_port, purpose="https", **limited),
+    )
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:

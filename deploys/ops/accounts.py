@@ -12,6 +12,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.foreign import REMOVE
 from deploys.ops.shell import assignments, script
 
 
@@ -133,7 +134,7 @@ def _retired(name: str, group: str) -> Iterator[StringCommand]:
     state: UserState | None = host.get_fact(UserFact, user=name)
     if state is not None and (group in state.groups or not state.expired):
         record(Change(f"user {name}", RETIRED))
-        yield script(_RETIRE, name=name, group=group, home=state.home)
+        yield script(_RETIRE, name=name, group=group, home=state.home, remove=REMOVE)
 
 
 RETIRED = (
@@ -141,10 +142,10 @@ RETIRED = (
     "its account, home folder and files stay",
 )
 
-# sshd refuses an expired account whatever key it shows.
+# sshd refuses an expired account whatever key it shows. The folder is its own, and may lead anywhere.
 _RETIRE = r"""
 set -eu
 usermod -e 1 "$name"
-rm -f "$home/.ssh/authorized_keys"
 gpasswd -d "$name" "$group" >/dev/null
+python3 -I -c "$remove" "$home/.ssh/authorized_keys" || true
 """

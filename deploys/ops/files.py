@@ -13,6 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
 from deploys.ops.facts import OwnersFact, PathFact, PathState
+from deploys.ops.foreign import KEEPER, PLACE, REMOVE, SETTLE
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.ops.templates import TEMPLATES, rendered
 from deploys.settings import supplies
@@ -37,6 +38,9 @@ def put(
     moved into place whole. `check` is a shell command in which `{}` stands for the temporary file (its name
     begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
     with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
+
+    In a folder of another user than root the file is written with that user's rights, and so must belong to
+    that user (see `deploys.ops.foreign`).
     """
     arguments.setdefault("name", f"Write {dest}")
     data = content.encode() if isinstance(content, str) else content
@@ -98,11 +102,13 @@ def _put(
     record(Change(dest, tuple(_differences(state, wanted, content, same_content, secret)), secret))
     command = check.replace("{}", '"$temporary"') if check else ":"
     yield script(
-        RECEIVE + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
+        RECEIVE + KEEPER + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
         stdin=framed(content),
         dest=dest,
-        ownership=f"{owner}:{group}",
+        belongs=owner,
+        group=group,
         mode=mode,
+        place=PLACE,
         suffix=Path(dest).suffix,
     )
 
@@ -110,13 +116,25 @@ def _put(
 _PUT_BEGIN = r"""
 set -eu
 umask 077
-temporary=$(mktemp --suffix="$suffix" "$(dirname "$dest")/.clawd-XXXXXX")
-trap 'rm -f "$temporary"' EXIT
+keeper=$(keeper "$(dirname "$dest")")
+if [ "$keeper" ]; then
+    own_only "$dest" "$keeper" "$belongs"
+    beside=$(mktemp -d)
+    trap 'rm -rf "$beside"' EXIT
+else
+    beside=$(dirname "$dest")
+    trap 'rm -f "$temporary"' EXIT
+fi
 trap 'exit 129' HUP INT TERM
+temporary=$(mktemp --suffix="$suffix" "$beside/.clawd-XXXXXX")
 receive "$temporary"
 """
 _PUT_END = r"""
-chown "$ownership" "$temporary"
+if [ "$keeper" ]; then
+    as_keeper "$keeper" sh -c "$place" sh "$dest" "$group" "$mode" < "$temporary"
+    exit
+fi
+chown "$belongs:$group" "$temporary"
 chmod "$mode" "$temporary"
 mv -fT "$temporary" "$dest"
 trap - EXIT
@@ -158,14 +176,23 @@ def _directory(path: str, owner: str, group: str, mode: str) -> Iterator[StringC
         return
     new = (f"new folder {mode} {owner}:{group}",)
     record(Change(path, tuple(ownership(state, wanted)) if state.kind == "directory" else new))
-    yield script(_DIRECTORY, path=path, ownership=f"{owner}:{group}", mode=mode)
+    yield script(KEEPER + _DIRECTORY, path=path, belongs=owner, group=group, mode=mode, settle=SETTLE)
 
 
 _DIRECTORY = r"""
 set -eu
 if [ -L "$path" ]; then echo "$path is a link, not a folder: remove it first" >&2; exit 1; fi
+keeper=$(keeper "$(dirname "$path")")
+if [ "$keeper" ]; then
+    own_only "$path" "$keeper" "$belongs"
+    [ -d "$path" ] || as_keeper "$keeper" mkdir -p -m 0700 "$path"
+    [ "$(stat -c %U "$path")" = "$belongs" ] || python3 -I -c "$settle" "$path" "$belongs" 0700
+    as_keeper "$keeper" chgrp "$group" "$path"
+    as_keeper "$keeper" chmod "$mode" "$path"
+    exit
+fi
 [ -d "$path" ] || (umask 022; mkdir -p "$(dirname "$path")"; mkdir -m 0700 "$path")
-chown "$ownership" "$path"
+chown "$belongs:$group" "$path"
 chmod "$mode" "$path"
 """
 
@@ -178,7 +205,9 @@ def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringComman
         told = ownership(PathState(owner=old_owner, mode=old_mode), PathState(owner=owner, mode=mode))
         if differences := tuple(told):
             record(Change(path, differences))
-            yield script('chown "$owner" "$path" && chmod "$mode" "$path"', path=path, owner=owner, mode=mode)
+            # In a folder of its owner, which it may replace by a link at any moment.
+            settle = 'python3 -I -c "$settle" "$path" "$owner" "$mode"'
+            yield script(settle, settle=SETTLE, path=path, owner=owner, mode=mode)
 
 
 @operation
@@ -188,11 +217,13 @@ def _link(path: str, target: str) -> Iterator[StringCommand]:
         return
     before = state.target if state.kind == "link" else state.kind
     record(Change(path, (f"link {before} → {target}",)))
-    yield script(_LINK, path=path, target=target)
+    yield script(KEEPER + _LINK, path=path, target=target)
 
 
 _LINK = r"""
 set -eu
+keeper=$(keeper "$(dirname "$path")")
+if [ "$keeper" ]; then echo "$path would be in a folder of $keeper, who may replace it" >&2; exit 1; fi
 if [ -d "$path" ] && [ ! -L "$path" ]; then echo "$path is a folder: remove it first" >&2; exit 1; fi
 temporary="$path.clawd-$$"
 trap 'rm -f "$temporary"' EXIT
@@ -207,10 +238,13 @@ def _absent(path: str) -> Iterator[StringCommand]:
     if state.kind == "absent" or state.vacant:
         return
     record(Change(path, ("removed",)))
-    yield script(_ABSENT, path=path)
+    yield script(KEEPER + _ABSENT, path=path, remove=REMOVE)
 
 
 _ABSENT = r"""
+set -eu
+keeper=$(keeper "$(dirname "$path")")
+if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
 if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
 rm -rf -- "$path"
 """

@@ -203,7 +203,7 @@ well() {  # well ACTION PROBE: done, and it serves; or else `problem` says why n
 }
 failed() {
     echo "$unit: $1" >&2
-    journalctl --no-pager --quiet --lines 12 --unit "$unit" >&2
+    journalctl --namespace='*' --no-pager --quiet --lines 12 --unit "$unit" >&2
     as_before >&2
     exit 1
 }

@@ -18,7 +18,7 @@ from deploys.nvidia.present import machine
 from deploys.nvidia.settings import LIBRARIES
 from deploys.ops import accounts, data, files, push, services, units
 from deploys.ops.facts import PathFact
-from deploys.runtime import good, image, prune, users
+from deploys.runtime import good, image, journal, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
@@ -103,6 +103,7 @@ def remove() -> None:
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
     good.forgotten()
+    journal.absent()
     image.absent()
     for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept over the stops of a container
         files.absent(path)
@@ -193,7 +194,9 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         "credentials": credential_files(settings),
         "memory_max": settings.memory_max,
         "release": running.id,
+        "journal": journal.NAMESPACE,
     }
+    journal.limited()
     _unit(BOT_UNIT, values, running.templates)
     if settings.database is None:
         # systemd sees to the folder when the bot starts, the bot to the file when it makes it; neither later.

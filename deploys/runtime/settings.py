@@ -25,6 +25,8 @@ ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 RELEASE = 160 << 20
 """Bytes of a release on the disk, about."""
+JOURNAL_MAX = "200M"
+"""Of the bot's own journal on the disk; the oldest lines go first."""
 
 
 class EngineSettings(ComponentSettings):
@@ -174,7 +176,10 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
         return ()
     limit = inventory.bot.memory_max
     how = f"its limit (bot.memory_max {limit}); three releases of {RELEASE >> 20} MiB"
-    return (Need("bot", memory=size_in_bytes(limit), disk=3 * RELEASE, path="/opt/clawd", how=how),)
+    return (
+        Need("bot", memory=size_in_bytes(limit), disk=3 * RELEASE, path="/opt/clawd", how=how),
+        Need("journal of the bot", disk=size_in_bytes(JOURNAL_MAX), path="/var/log", how=JOURNAL_MAX),
+    )
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:

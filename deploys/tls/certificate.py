@@ -91,7 +91,14 @@ def _wrong_key(installed: Installed, leaf: x509.Certificate) -> str | None:
     return None if installed.key_mode == "600" else "its private key could be read by others"
 
 
+def common_name(wanted: TlsSettings) -> str:
+    """The subject of a certificate, at most 64 characters long (RFC 5280, ub-common-name)."""
+    return (wanted.subject or wanted.names[0])[:64]
+
+
 def _wrong_names(leaf: x509.Certificate, wanted: TlsSettings) -> str | None:
+    if wanted.subject and leaf.subject != _name(common_name(wanted)):
+        return f"the present one is of {leaf.subject.rfc4514_string()}"
     names = names_of(leaf)
     return (
         None
@@ -191,7 +198,7 @@ def authority_name(project: str) -> x509.Name:
 def new_certificate(wanted: TlsSettings, authority: KeyPair | None, now: datetime) -> KeyPair:
     """A server's certificate, signed by `authority`, or by its own key when that is `None`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = _name(wanted.names[0][:64])
+    subject = _name(common_name(wanted))
     issuer = authority.certificate.subject if authority else subject
     signer = authority.key if authority else key
     builder = (

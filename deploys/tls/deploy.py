@@ -106,18 +106,19 @@ def certificate(
 
 
 def internal(
-    folder: str, project: str, names: tuple[str, ...], *, owner: str, **arguments: Any
+    folder: str, project: str, names: tuple[str, ...], *, owner: str, subject: str = "", **arguments: Any
 ) -> OperationMeta:
     """A certificate of the project's own authority, for a service that only other hosts of ours talk to.
 
-    It serves on both sides of a connection: nodes of a cluster are servers and clients of each other.
+    It serves on both sides of a connection: nodes of a cluster are servers and clients of each other. A
+    `subject` tells a server which client this is.
 
     `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
     renewed when a third of that is left: give the files to the service's `watch`. Only `up` does, so its end
     is told to metrics (deploys/exporters/certificates.py, where a new `folder` has to be named) and looked at
     by `verify` (`deploys.ops.checks.expect_certificate`).
     """
-    wanted = TlsSettings(project=project, names=names, lifetime_days=365, client=True)
+    wanted = TlsSettings(project=project, names=names, subject=subject, lifetime_days=365, client=True)
     return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
 
 

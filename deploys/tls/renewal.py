@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploys.metrics import TEXTFILES
 from deploys.ops import files, packages, services, units
 from deploys.tls.settings import AcmeSettings, TlsSettings
 
@@ -22,7 +23,7 @@ SERVER_AUTHORITY = f"{FOLDER}/authority.pem"
 WEBROOT = "/var/lib/clawd/acme"
 LEGO = "/var/lib/clawd/lego"
 LOCK = "/var/lib/clawd/state/tls.lock"
-METRICS = "/var/lib/prometheus/node-exporter/clawd_tls.prom"
+METRICS = f"{TEXTFILES}/clawd_tls.prom"
 UNITS = ("clawd-tls.service", "clawd-tls.timer")
 READ_BY_NGINX = (
     "/etc/nginx/nginx.conf",

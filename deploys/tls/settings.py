@@ -55,6 +55,7 @@ class TlsSettings(ComponentSettings):
     names: tuple[str, ...] = Field(min_length=1, description="DNS names in ASCII, and IP addresses.")
     lifetime_days: int = 90
     renew_fraction: float = 0.33
+    subject: str = Field("", description="Common name; the first of `names` when empty.")
     client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
     acme: AcmeSettings | None = Field(None, description="Required in mode acme.")
     provided: ProvidedSettings | None = Field(None, description="Required in mode provided.")

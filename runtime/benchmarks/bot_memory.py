@@ -264,11 +264,17 @@ def told(moment: str, memory: Memory) -> None:
     )
 
 
-async def measure(options: argparse.Namespace, folder: Path) -> None:
-    """All moments of one run."""
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
+    return port
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> None:
+    """All moments of one run."""
+    port = free_port()
     database = options.database or f"sqlite:///{folder}/bot.db"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
     async with (

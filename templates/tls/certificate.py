@@ -30,7 +30,7 @@ CURRENT = Path("/etc/clawd/tls")
 SERIALS = Path("/etc/clawd/tls.d")
 LEGO = Path("/var/lib/clawd/lego")
 STAMP = Path("/var/lib/clawd/state/nginx.service.stamp")
-METRICS = Path("/var/lib/prometheus/node-exporter/clawd_tls.prom")
+METRICS = Path("/var/lib/clawd/node-exporter/clawd_tls.prom")
 
 PATIENCE = 300  # seconds for one attempt; a DNS record may take minutes to be seen
 LONGEST_PAUSE = 6 * 3600  # seconds after an attempt that failed; authorities count them

@@ -29,6 +29,10 @@ told=$(SYSTEMD_LOG_TARGET=console timeout 2 /lib/systemd/systemd-journald golden
 rm -rf $settings /run/systemd/journal.golden /run/log/journal/*.golden /var/log/journal/*.golden
 [ -z "$told" ] || { echo "$told"; exit 1; }
 """
+LOGROTATE = """
+command -v logrotate >/dev/null || apt-get install -qq -y --no-install-recommends logrotate >/dev/null 2>&1
+told=$(logrotate --debug {} 2>&1) && ! echo "$told" | grep '^error:'
+"""
 COMMANDS = {
     "base/golden/etc-ssh-sshd_config.d-10-clawd.conf": (SSHD, "Nonsense yes"),
     "base/golden/etc-sudoers.d-clawd": (SUDO, "nonsense"),
@@ -38,6 +42,8 @@ COMMANDS = {
     "hardening/golden/60-clawd.conf": (SYSCTL, "nonsense.key = 1"),
     "hardening/golden/clawd-hardening": (SUDO, "nonsense"),
     "hardening/golden/zz-clawd.local": (JAIL_CHECK, "%(no"),
+    "nginx/golden/logrotate": (LOGROTATE, "nonsense"),
+    "runtime/golden/journald.conf": (JOURNALD, "Nonsense=yes"),
 }
 """What takes a file, `{}`, and a further line that it does not take."""
 REGISTRY = "registry.test:5443"

@@ -61,7 +61,7 @@ def test_no_secret_is_in_the_hosts_journals_or_units(deployed: World) -> None:
     for host in deployed.hosts:
         text = deployed.on(
             host,
-            "journalctl --no-pager -o cat; cat /var/lib/clawd/state/journal.jsonl; "
+            "journalctl --namespace='*' --no-pager -o cat; cat /var/lib/clawd/state/journal.jsonl; "
             "systemctl show clawd-bot clawd-engine nginx; cat /etc/clawd/*.json /etc/nginx/nginx.conf",
         ).stdout
         for name, secret in deployed.secrets.items():

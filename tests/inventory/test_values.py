@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import example, given, settings
@@ -202,6 +203,25 @@ def test_nothing_declared_of_docker_adds_a_line_to_its_environment(
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
 
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not here")
+@few
+@given(st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,20}", fullmatch=True))
+@example("g++")
+@example("htop-")
+def test_dpkg_takes_every_package_name(name: str) -> None:
+    if values.check_package(name) is not None:
+        assert name.endswith(("-", ".")), name
+        return
+    done = subprocess.run(["dpkg", "--validate-pkgname", name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_time_zone_that_is_taken_can_be_read() -> None:
+    taken = [name for name in available_timezones() if values.check_time_zone(name) is None]
+    assert len(taken) > 400
+    assert all(ZoneInfo(name).key == name for name in taken)
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
 @few
 @given(st.from_regex(r"([01][0-9]|2[0-3]):[0-5][0-9]", fullmatch=True))
@@ -302,6 +322,40 @@ def test_nft_takes_every_network(found: list[Any], length: int) -> None:
     text = f"table inet t {{ chain input {{ type filter hook input priority 0;\n{rules}\n}}\n}}\n"
     done = subprocess.run(["nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + text
+
+
+NGINX = os.environ.get("CLAWD_TEST_NGINX") or shutil.which("nginx", path="/usr/sbin:/usr/bin")
+
+
+@pytest.mark.skipif(not NGINX or not Path(NGINX).exists(), reason="nginx is not here")
+@few
+@given(
+    st.ip_addresses(v=4) | st.ip_addresses(v=6),
+    st.integers(1, 65535),
+    st.from_regex(r"[1-9][0-9]{0,5}[km]", fullmatch=True),
+    st.ip_addresses(v=4) | st.ip_addresses(v=6),
+    st.integers(0, 32),
+)
+def test_nginx_takes_every_bot_size_and_network(
+    tmp_path_factory: pytest.TempPathFactory, bot: Any, port: int, size: str, client: Any, length: int
+) -> None:
+    from deploys.nginx.settings import authority
+
+    if not (_taken(declared.HostAddress, str(bot)) and _taken(declared.BodySize, size)):
+        return
+    folder = tmp_path_factory.mktemp("nginx")
+    file = folder / "nginx.conf"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    file.write_text(
+        f"pid {folder}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}client_max_body_size {size};\n"
+        f"upstream bots {{ server {authority(str(bot), port)}; }}\n"
+        f"server {{ listen unix:{folder}/s; location / {{ allow {_masked(f'{client}/{length}')}; deny all; "
+        "proxy_pass http://bots; } }\n}\n"
+    )
+    command = [str(NGINX), "-t", "-q", "-e", "stderr", "-p", str(folder), "-c", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _masked(text: str) -> Any:

@@ -90,11 +90,11 @@ CASES: dict[str, tuple[str, str]] = {
     "service": (
         "clawd-bot.service: does not start\nNov 22 20:00:00 bot1 systemd[1]: Failed to start "
         "clawd-bot.service",
-        "`journalctl -u clawd-bot.service`",
+        "`journalctl --namespace='*' -u clawd-bot.service`",
     ),
     "service never ready": (
         "nginx.service: is not ready after 30 seconds (active)",
-        "journalctl -u nginx.service",
+        "-u nginx.service`",
     ),
     "port taken": (
         "nginx.service: does not start\nnginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address "

@@ -16,6 +16,7 @@ import pytest
 from gevent.event import Event
 from rich.console import Console
 
+from deploys.releases import RELEASES
 from deploys.supplies import Supplies
 from inventory.errors import HostError
 from inventory.load import Loaded
@@ -69,16 +70,16 @@ class Base(Host):
         finally:
             log.close()
 
-    def examined(self) -> list[str]:
+    def examined(self, loaded: Loaded | None = None) -> list[str]:
         """What preflight has to say, refusals last. The host would be a front, and the home of a bot."""
-        loaded = self.with_base((), "500M")
+        loaded = loaded or self.with_base((), "500M")
         found: list[str] = []
         log = RunLog("test", self.folder / "log")
         try:
             with Session(loaded, (self.name,), log) as session:
                 assert session.connect() == {}
                 progress: Any = SimpleNamespace(warn=found.append)
-                examine(loaded.inventory, session, progress)
+                examine(loaded.inventory, session, progress, place=loaded.place)
         except HostError as refused:
             found += refused.message.splitlines()
         finally:
@@ -116,6 +117,35 @@ def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host
         "proxy (`apt-config dump`), /etc/apt, or go through this computer (`internet: false`)",
     ]
     assert host.examined() == []
+
+
+def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: Base) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+    base = {
+        "time_zone": "PRC",
+        "packages": ["tree", "ngnix", "awk"],
+        "operators": [{"name": "games", "keys": [key]}, {"name": "tty", "keys": [key]}],
+    }
+    settings = {"vm.no_such_setting": 1, "kernel.ostype": "Hurd", "net.ipv4.ip_forward": 0}
+    loaded = host.loaded(base=base, hardening={"sysctl": settings})
+    found = host.examined(loaded)
+    release = next(str(item) for item in RELEASES if item.codename == host.release)
+    places = [text.partition(f": {host.name}: ") for text in found]
+    assert all(re.fullmatch(rf"{host.folder}/{host.name}\.yml:[0-9]+:[0-9]+", place[0]) for place in places)
+    told = [place[2] for place in places]
+    legacy = [f"{release} has no time zone PRC; write Asia/Shanghai"] if host.release == "trixie" else []
+    assert told == [
+        *legacy,
+        f"{release} has no package ngnix; did you mean `nginx`?",
+        f"{release} has no package awk of its own: it is provided by gawk, mawk, original-awk; "
+        "name one of these, such as gawk",
+        "its kernel knows no setting vm.no_such_setting; "
+        "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
+        "its kernel setting kernel.ostype is Linux and cannot be set there; "
+        "remove it, or set it on the machine that this container runs on",
+        "games is a user of the system there (number 5); choose another name",
+        "tty is a group of the system there, so no user can have the name; choose another",
+    ]
 
 
 def told(result: HostResult) -> str:

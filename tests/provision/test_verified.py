@@ -33,7 +33,6 @@ class Here:
 
     hosts = ("bot1",)
     links: Mapping[str, Any] = MappingProxyType({})
-    links: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from dataclasses import dataclass, field
 from clawd_runtime.bot.channels.base import Progress
 from clawd_runtime.bot.characters import is_blank, whole_characters
 from clawd_runtime.bot.chat_chunks import Cut
-from clawd_runtime.bot.completion import ChatModel, End
+from clawd_runtime.bot.completion import ChatModel
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.fitting import BYTES_A_TOKEN, fit, prompt_budget, token_estimate
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.model_failures import (
     AnswerBroken,
+    AnswerEmpty,
     ContentFiltered,
     ContextTooLong,
     ModelFailure,
@@ -27,6 +29,7 @@ from clawd_runtime.bot.model_failures import (
     NoAnswerReached,
     RequestRejected,
 )
+from clawd_runtime.bot.separation import End
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.turn_markers import without_turn_markers
 
@@ -51,8 +54,8 @@ LONGEST_ANSWER = 256 * 1024
 PATIENCE_SECONDS = 300.0
 SHRINK = 0.6
 MOST_SHRINKS = 4
-BROKEN_ATTEMPTS = 2
-"""How often a model is asked whose answers end before they are complete."""
+MOST_ATTEMPTS: dict[type[ModelFailure], int] = {AnswerBroken: 2, AnswerEmpty: 3}
+"""How often a model is asked that answers, but to no use: it would probably go on like that."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -155,7 +158,7 @@ class Answerer:
             if model.name in course.hung:
                 continue
             waits = WAITS_OF_LAST if model is self._models[-1] else WAITS_BEFORE_FALLBACK
-            broken = 0
+            seen: Counter[type[ModelFailure]] = Counter()
             for wait in (*(() if course.decided else waits), None):
                 try:
                     return await self._ask(model, history, question, progress)
@@ -164,10 +167,11 @@ class Answerer:
                     break
                 except ModelUnavailable as unavailable:
                     course.add(model, unavailable)
-                    broken += isinstance(unavailable, AnswerBroken)
+                    kind = type(unavailable)
+                    seen[kind] += 1
                     if (
                         wait is None
-                        or broken >= BROKEN_ATTEMPTS
+                        or seen[kind] >= MOST_ATTEMPTS.get(kind, len(WAITS_OF_LAST) + 1)
                         or time.monotonic() > patient_until
                         or await model.loading()
                     ):
@@ -246,7 +250,7 @@ class Answerer:
                 f"model {model.name}: reasoned and gave no answer",
                 advice="raise bot.max_reply_tokens, which counts reasoning, or use one that reasons less",
             )
-        raise ModelUnavailable(f"model {model.name}: an empty answer")
+        raise AnswerEmpty(f"model {model.name}: an empty answer")
 
     def _first_token_seconds(self, model: ChatModel) -> float:
         if not model.streams:

@@ -82,6 +82,7 @@ class EventReader:
         self._after_cr = False
         self._first = True
         self._name = ""
+        self._bare = False  # within a JSON value of several lines that no field names precede
         self._data: list[str] = []
         self._size = 0
 
@@ -119,10 +120,11 @@ class EventReader:
 
     def _read(self, line: str) -> Iterator[Chunk | Literal["done"]]:
         if not line:
-            yield from self._end()
+            if not self._bare:
+                yield from self._end()
             return
-        if line.startswith("{") and not self._data:
-            name, value = "data", line
+        if self._bare or (line.startswith("{") and not self._data):
+            name, value, self._bare = "data", line, True
         else:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -149,13 +151,13 @@ class EventReader:
                 pass
             else:
                 yield chunk_of(whole, failed=self._name == "error")
-                self._size = 0
+                self._size, self._bare = 0, False
                 return
         self._data.append(value)
 
     def _end(self) -> Iterator[Chunk | Literal["done"]]:
         data, name = self._data, self._name
-        self._data, self._name, self._size = [], "", 0
+        self._data, self._name, self._size, self._bare = [], "", 0, False
         if data:
             yield from self._event(name, "\n".join(data))
 

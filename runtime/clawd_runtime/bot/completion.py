@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -25,9 +25,9 @@ from clawd_runtime.bot.model_failures import (
     RequestRejected,
 )
 from clawd_runtime.bot.provider_errors import LARGEST_BODY, ProviderError, read_error
+from clawd_runtime.bot.separation import End, Habit, Piece, Separator
 from clawd_runtime.bot.settings import ModelEndpoint
 from clawd_runtime.bot.turn_markers import plain_markers
-from clawd_runtime.reasoning import ReasoningSplitter, Split
 
 log = logging.getLogger(__name__)
 
@@ -40,37 +40,6 @@ LARGEST_ANSWER = 4 * 1024 * 1024
 MOST_ADAPTATIONS = 4
 REJECTED = (400, 413, 422)
 MOST_UNKNOWN = 50
-
-
-Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
-"""What a server was last seen to do with reasoning: it sends none (`answers`); sends it in a field or part of
-its own (`separates`); or in the text, with an opening mark (`opens`), or only with a closing one
-(`closes`), so that it looks like the answer until that comes.
-
-Text is shown while it grows only where it cannot be reasoning: not before an answer has shown the habit,
-and of a server that sends reasoning as text only what follows it.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What the model gave next: text of the answer, reasoning, or both.
-
-    With `restarts`, all text before was no answer but reasoning. `provisional` text may still turn out to be.
-    """
-
-    text: str = ""
-    reasoning: str = ""
-    restarts: bool = False
-    provisional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The answer is over: complete, or cut. `reasoning_tokens` is what the server counted, if it did."""
-
-    cut: Cut | None = None
-    reasoning_tokens: int | None = None
 
 
 class ChatModel:
@@ -197,7 +166,7 @@ class ChatModel:
             ) from None
 
     async def _answer(self, response: httpx.Response) -> AsyncGenerator[Piece | End, None]:
-        separator = _Separator(self._habit)
+        separator = Separator(self._habit)
         finish: Literal["complete"] | Cut | None = None
         counted: int | None = None
         begun = False
@@ -258,52 +227,6 @@ class _Refusal(Exception):
         super().__init__()
         self.error = error
         self.after = after
-
-
-class _Separator:
-    """Separates reasoning from the answer, whether the server did or not."""
-
-    def __init__(self, habit: Habit) -> None:
-        self.habit = habit
-        self._assumed = habit == "closes"
-        self._splitter = ReasoningSplitter("<think>" if self._assumed else "")
-        self._thoughts: list[str] = []
-        self._separated = False
-        self._answered = False
-
-    def feed(self, chunk: Chunk) -> Piece | None:
-        """Return what a chunk adds."""
-        if chunk.reasoning:
-            self.habit = "separates"
-            if self._assumed:
-                self._assumed, self._splitter = False, ReasoningSplitter()
-        return self._piece(self._splitter.feed(chunk.text) if chunk.text else Split(), chunk.reasoning)
-
-    def finish(self, *, complete: bool) -> Piece | None:
-        """Return what was held back. `complete`: the model ended by itself."""
-        piece = self._piece(self._splitter.finish(), "")
-        if self._assumed and complete and not self._answered:
-            # It did not reason this time, so no closing mark came.
-            self.habit = "unknown"
-            return Piece("".join(self._thoughts), restarts=True)
-        if self.habit == "unknown" and complete:
-            self.habit = "answers"
-        return piece
-
-    def _piece(self, split: Split, reasoning: str) -> Piece | None:
-        if split.restarts:
-            self.habit = "closes"
-        elif split.reasoning and not self._assumed:
-            self.habit = "opens"
-        self._separated = self._separated or split.restarts or bool(split.reasoning)
-        if self._assumed and not self._answered:
-            self._thoughts.append(split.reasoning)
-        self._answered = self._answered or bool(split.answer)
-        reasoning += split.reasoning
-        if not (split.answer or reasoning or split.restarts):
-            return None
-        certain = self._separated or self.habit in ("separates", "answers")
-        return Piece(split.answer, reasoning, split.restarts, provisional=not certain)
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk | Literal["done"], None]:

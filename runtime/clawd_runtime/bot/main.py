@@ -21,6 +21,7 @@ from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.credentials import Credentials, read_credentials
 from clawd_runtime.bot.masking import mask_secrets
 from clawd_runtime.bot.process import Listener, listen_on, serve
+from clawd_runtime.bot.rejections import OnceAMinute
 from clawd_runtime.bot.settings import BotSettings, load_settings
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.errors import SettingsError, StoreError
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # These write addresses (Telegram's hold the token) or what our own log says already.
     for noisy in ("httpx", "httpcore", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every request that is not HTTP: strangers must not fill the log.
+    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
     try:
         settings = load_settings(options.config)
         credentials = credentials_for(settings)

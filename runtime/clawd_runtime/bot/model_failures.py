@@ -2,6 +2,7 @@
 
 ModelFailure
 ├── ModelUnavailable    it may answer when asked again
+│   ├── AnswerEmpty     it answered nothing that anybody could see
 │   ├── ModelHung       it gave nothing for too long
 │   └── AnswerBroken    the answer ended before it was complete
 ├── ModelRefused        asking again does not help
@@ -26,6 +27,10 @@ class ModelUnavailable(ModelFailure):
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class AnswerEmpty(ModelUnavailable):
+    """It answered nothing that anybody could see."""
 
 
 class ModelHung(ModelUnavailable):

@@ -257,7 +257,7 @@ class LlamaModel:
                 "the model has no chat template: a base model continues text, but does not answer",
                 advice="use the instruction-tuned (chat, instruct, it) variant of the model",
             )
-        return str(template.decode())
+        return str(template.decode(errors="replace"))
 
     @property
     def bos(self) -> str:

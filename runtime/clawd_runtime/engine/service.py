@@ -172,6 +172,7 @@ class Engine:
                 param="logit_bias",
             )
         options = thinking_options(request, template)
+        opening = template.opening(options)
         pieces = template.render(request.conversation(), options)
         size, longest = sum(map(len, pieces)), self.settings.context_size * model.longest_token
         if size > longest:
@@ -183,7 +184,7 @@ class Engine:
             )
         prompt = model.tokenize(*pieces)
         room = max(1, self.settings.context_size - len(prompt))
-        return Job(prompt, request.limit() or room, sampling, request.stop, template.opening(options))
+        return Job(prompt, request.limit() or room, sampling, request.stop, opening)
 
     def _fault(self, fault: BaseException) -> None:
         self._loaded = None

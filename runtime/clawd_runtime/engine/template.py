@@ -17,7 +17,7 @@ import jinja2
 from jinja2 import meta, nodes
 
 from clawd_runtime.engine.markers import CUT, Neutraliser, marks_of
-from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment
+from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment, TooMuchWork
 from clawd_runtime.errors import ModelError, RequestError
 from clawd_runtime.reasoning import marks_in
 
@@ -119,10 +119,20 @@ class ChatTemplate:
             ) from refusal
 
     def opening(self, options: Options | None = None) -> str:
-        """Return what a prompt ends with after the last message: it may open the model's reasoning."""
+        """Return what a prompt ends with after the last message: it may open the model's reasoning.
+
+        Raises:
+            RequestError: the template refuses these options.
+        """
         key = tuple(sorted((options or {}).items()))
         if key not in self._openings:
-            prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+            try:
+                prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+            except Exception as refusal:
+                raise RequestError(
+                    f"the model's chat template refuses {dict(key)}: {_reason(refusal)}",
+                    param="reasoning_effort",
+                ) from refusal
             self._openings[key] = prompt.rpartition(_LAST)[2]
         return self._openings[key]
 
@@ -151,6 +161,8 @@ class ChatTemplate:
         for messages in (whole, [*whole[:1], whole[3]], whole[3:]):
             try:
                 prompt = self._render(self._arranged(messages, layout), {})
+            except TooMuchWork as error:
+                raise ModelError(f"the model's chat template cannot be used: {error}") from error
             except Exception as error:
                 return _reason(error)
             lost = [message.role for message in messages if message.content not in prompt]

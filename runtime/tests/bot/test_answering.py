@@ -10,10 +10,11 @@ import pytest
 from clawd_runtime.bot import answering
 from clawd_runtime.bot.answering import WAITS_OF_LAST, Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import NoProgress
-from clawd_runtime.bot.completion import ChatModel, End, Piece
+from clawd_runtime.bot.completion import ChatModel
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.metrics import Metrics
 from clawd_runtime.bot.model_failures import (
+    AnswerEmpty,
     ContentFiltered,
     ContextTooLong,
     ModelFailure,
@@ -23,6 +24,7 @@ from clawd_runtime.bot.model_failures import (
     NoAnswerReached,
     RequestRejected,
 )
+from clawd_runtime.bot.separation import End, Piece
 from clawd_runtime.bot.store.history import Turn
 
 Step = Piece | End | float | ModelFailure
@@ -150,6 +152,15 @@ def test_an_empty_or_invisible_answer_is_none(empty: Script) -> None:
     outcome = Outcome(Scripted("default", empty, "something"))
     assert outcome.answer() == "something"
     assert outcome.shown == ["something"]
+
+
+def test_a_model_that_always_answers_nothing_is_not_asked_for_long() -> None:
+    default = Scripted("default", "")
+    outcome = Outcome(default)
+    with pytest.raises(AnswerEmpty):
+        outcome.answer()
+    assert len(default.prompts) == 3
+    assert sum(outcome.waits) < 3.0
 
 
 def test_half_a_character_from_a_model_is_replaced() -> None:

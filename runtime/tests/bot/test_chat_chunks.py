@@ -59,6 +59,8 @@ def data(value: object) -> bytes:
         [b"data:", b"", b"data: ", b"", data(HELLO), b""],
         [b"\xef\xbb\xbf" + data(HELLO), b""],
         [json.dumps(HELLO).encode()],
+        json.dumps(HELLO, indent=1).encode().splitlines(),
+        [b"{", b"", *json.dumps(HELLO, indent=1).encode().splitlines()[1:]],
         [b"data: " + line for line in json.dumps(HELLO, indent=1).encode().splitlines()],
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.bot.completion import ChatModel, End, Piece, retry_after, socket_mounts
+from clawd_runtime.bot.completion import ChatModel, retry_after, socket_mounts
 from clawd_runtime.bot.dialect import ChatMessage
 from clawd_runtime.bot.model_failures import (
     ContentFiltered,
@@ -25,6 +25,7 @@ from clawd_runtime.bot.model_failures import (
     ModelUnavailable,
     RequestRejected,
 )
+from clawd_runtime.bot.separation import End, Piece
 from clawd_runtime.bot.settings import ModelEndpoint
 
 REMOTE = ModelEndpoint(endpoint="https://models.example.com/v1/", model="m")

@@ -231,3 +231,34 @@ def test_a_wrong_command_line(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+def test_requests_that_are_no_http_are_logged_once_a_minute(tmp_path: Path) -> None:
+    with program(tmp_path) as started:
+        started.start()
+        started.wait_alive()
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", started.port), timeout=10) as stranger:
+                stranger.sendall(b"nonsense %d\r\n\r\n" % number)
+                stranger.recv(1000)
+        started.terminate()
+        assert started.log.read_text().count("Invalid HTTP request") == 1
+
+
+def test_clients_that_leave_early_are_no_errors(tmp_path: Path) -> None:
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
+    head = (
+        "POST /console/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+        f"Authorization: Bearer {token}\r\n"
+    )
+    with program(tmp_path) as started:
+        started.start()
+        started.wait_alive()
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", started.port), timeout=10) as stranger:
+                stranger.sendall(f"{head}\r\n{{".encode())
+        eventually(lambda: "a client left" in started.log.read_text())
+        started.terminate()
+        log = started.log.read_text()
+        assert "Traceback" not in log
+        assert log.count("a client left") == 1

@@ -265,3 +265,70 @@ def test_clients_of_answers_that_take_too_long_after_sigterm_are_told(start, wri
     assert "the engine is stopping" in rest[-1]
     assert process.popen.wait(30) == 0
     assert not [line for line in process.lines() if "Traceback" in line]
+
+
+@pytest.fixture
+def with_template(model_path, tmp_path):
+    """Make a copy of the model with another chat template, which must not be longer than its own."""
+
+    def copy(source: str) -> Path:
+        content = bytearray(model_path.read_bytes())
+        key = b"tokenizer.chat_template"
+        kind_at = content.index(key) + len(key)
+        _, length = struct.unpack_from("<IQ", content, kind_at)
+        text = source.encode() + b"{#" + b" " * (length - len(source.encode()) - 4) + b"#}"
+        assert len(text) == length, "the template is too long"
+        content[kind_at + 12 : kind_at + 12 + length] = text
+        path = tmp_path / "other.gguf"
+        path.write_bytes(content)
+        return path
+
+    return copy
+
+
+TURNS = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' }}{% endfor %}"
+USERS = TURNS.replace("in messages", "in messages if m.role != 'system'")
+
+
+@pytest.mark.model
+def test_reasoning_that_the_prompt_opens_is_apart_from_the_answer(start, write_settings, with_template):
+    process = start(write_settings(with_template(TURNS + "{{ '<|im_start|>assistant\n<think>\n' }}")))
+    process.wait_ready()
+    with process.client() as client:
+        answer = client.post("/v1/chat/completions", json=chat("Say hello.", max_tokens=5)).json()
+    message, usage = answer["choices"][0]["message"], answer["usage"]
+    assert message["content"] == ""
+    assert message["reasoning_content"]
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == usage["completion_tokens"]
+
+
+@pytest.mark.model
+def test_a_system_text_reaches_a_model_whose_template_ignores_it(start, write_settings, with_template):
+    process = start(write_settings(with_template(USERS + "{{ '<|im_start|>assistant\n' }}")))
+    process.wait_ready()
+    with process.client() as client:
+
+        def tokens(system: str) -> int:
+            messages = [{"role": "system", "content": system}, {"role": "user", "content": "Hi"}]
+            answer = client.post("/v1/chat/completions", json=chat("", messages=messages, max_tokens=1))
+            return answer.json()["usage"]["prompt_tokens"]
+
+        assert tokens("Answer in one word. " * 20) > tokens("Answer.") + 60
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("{{ messages[-1].content }}", "it loses the text of system, user, assistant messages"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "seconds"),
+    ],
+)
+def test_a_model_whose_template_cannot_be_used_ends_the_process_with_one_line(
+    start, write_settings, with_template, source, why
+):
+    process = start(write_settings(with_template(source)))
+    assert process.popen.wait(60) == 1
+    errors = [line for line in process.lines() if "[ERROR]" in line]
+    assert len(errors) == 1
+    assert why in errors[0]

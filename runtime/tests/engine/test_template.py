@@ -195,6 +195,15 @@ def test_what_a_prompt_ends_with_is_known():
     assert chat(templates.HARMONY).opening() == "<|end|><|start|>assistant"
 
 
+def test_options_that_a_template_refuses_are_the_callers_mistake():
+    refusing = "{% if reasoning_effort == 'xhigh' %}{{ raise_exception('no such effort') }}{% endif %}"
+    template = chat(refusing + CONTENTS)
+    assert template.opening({"reasoning_effort": "high"}) == ""
+    with pytest.raises(RequestError, match="no such effort") as caught:
+        template.opening({"reasoning_effort": "xhigh"})
+    assert (caught.value.status, caught.value.param) == (400, "reasoning_effort")
+
+
 def test_variables_of_a_template_are_known():
     assert chat(templates.HARMONY).knows("reasoning_effort")
     assert not chat(templates.PHI_3).knows("reasoning_effort")

@@ -267,7 +267,7 @@ def test_a_new_password_takes_the_place_of_the_old(host: Server) -> None:
 
 
 def test_a_dump_brings_the_rows_back(host: Server) -> None:
-    textfiles = "/var/lib/prometheus/node-exporter"
+    textfiles = "/var/lib/clawd/node-exporter"
     host.on(f"mkdir -p {textfiles}")
     with host.connect() as bot:
         bot.execute("DROP TABLE IF EXISTS kept")
@@ -311,7 +311,7 @@ def test_a_file_that_is_no_dump_changes_nothing(host: Server) -> None:
 
 @SLOW
 def test_a_failed_backup_is_told(host: Server) -> None:
-    metric = "grep -h '^clawd_database_backup_success' /var/lib/prometheus/node-exporter/*.prom"
+    metric = "grep -h '^clawd_database_backup_success' /var/lib/clawd/node-exporter/*.prom"
     before = host.on("ls -A /var/backups/clawd")
     host.sql("ALTER DATABASE clawd ALLOW_CONNECTIONS false", "postgres")
     try:
@@ -341,7 +341,7 @@ LEFTOVERS = (
     "ls -d /etc/postgresql* /var/log/postgresql* /usr/local/lib/clawd/*database* "
     "/usr/local/lib/clawd/backup* "
     "/etc/systemd/system/*database* /etc/systemd/system/*/*database* /etc/clawd/database* "
-    "/var/lib/prometheus/node-exporter/clawd* /var/lib/clawd/state/*database* /var/lib/clawd/state/postgres* "
+    "/var/lib/clawd/node-exporter/clawd* /var/lib/clawd/state/*database* /var/lib/clawd/state/postgres* "
     "/var/lib/clawd/state/packages/database* 2>/dev/null; "
     "dpkg-query -W -f '${Package} ${db:Status-Status}\\n' 'postgresql*' 2>/dev/null | grep -v not-installed; "
     "systemctl list-units --all --plain --type service,timer --no-legend '*postgres*' '*database*'; true"

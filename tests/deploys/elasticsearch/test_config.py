@@ -96,7 +96,7 @@ def test_filebeat() -> None:
     for name in ("bot1", "log1"):
         settings = filebeat_for(declared(THREE), name)
         assert settings is not None
-        text = rendered("filebeat/filebeat.yml", filebeat_values(settings))
+        text = rendered("filebeat/filebeat.yml", filebeat_values(settings, "0" * 32))
         assert_golden(GOLDEN / f"filebeat-{name}.yml", text)
         inputs = read(text)["filebeat.inputs"]
         assert [item["fields"]["data_stream"]["dataset"] for item in inputs] == [

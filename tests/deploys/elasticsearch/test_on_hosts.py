@@ -44,7 +44,8 @@ def log_host(host: Host, repository: Repository, **packages: str) -> LogHost:
     sends = made.settings["filebeat"]
     assert isinstance(sends, FilebeatSettings)
     # No host may keep log lines beside a bot; here it also plays the bot's, to have its lines.
-    return made.given("filebeat", datasets=("bot", "engine", *sends.datasets))
+    datasets = ("bot", "engine", *sends.datasets)
+    return made.given("filebeat", datasets=datasets).given("logstash", senders={host.name: datasets})
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,8 @@ def test_checks_hold(host: LogHost) -> None:
 
 
 NGINX = (
-    "203.0.113.5 [2026-01-31T12:00:00+08:00] POST /feishu/webhook 502 157 0.003 "
-    "127.0.0.1:8080 0.002 0123456789abcdef0123456789abcdef"
+    '203.0.113.5 [2026-01-31T12:00:00+08:00] POST "/feishu/webhook" 502 157 0.003 '
+    '"127.0.0.1:8080" "0.002" 0123456789abcdef0123456789abcdef'
 )
 
 
@@ -113,8 +114,8 @@ def test_lines_arrive_taken_apart(host: LogHost) -> None:
     source = (ROOT / "runtime/clawd_runtime/logs.py").read_text()
     say = "\nimport logging\nconfigure()\nlogging.getLogger('x').warning('two\\nlines [of] text')\n"
     host.on(f"cat > /root/bot.py <<'END'\n{source}{say}END")
-    host.on("systemd-run -q --wait --unit clawd-bot python3 /root/bot.py")
-    host.on(f"mkdir -p /var/log/nginx && echo '{NGINX}' >> /var/log/nginx/access.log")
+    host.on("systemd-run -q --wait --unit clawd-bot -p LogNamespace=clawd-bot python3 /root/bot.py")
+    host.on(f"mkdir -p /var/log/nginx && cat >> /var/log/nginx/access.log <<'END'\n{NGINX}\nEND")
 
     def found() -> dict[str, Any]:
         hits = host.ask("GET", "/logs-clawd.*-default/_search")["hits"]["hits"]

@@ -66,6 +66,7 @@ def test_an_exporter_never_runs_without_its_arguments(tmp_path: Path) -> None:
         "/etc/clawd/monitoring/privkey.pem",
         "/etc/prometheus",
         "/etc/prometheus/clawd-web.yml",
+        "/var/lib/clawd/node-exporter",
         "/etc/default/prometheus-node-exporter",
         "/etc/systemd/system/prometheus-node-exporter.service.d",
         "/etc/systemd/system/prometheus-node-exporter.service.d/clawd.conf",

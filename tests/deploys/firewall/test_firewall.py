@@ -13,7 +13,7 @@ import pytest
 from deploys.component import Opening
 from deploys.firewall import deploy
 from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live, remove
-from deploys.firewall.rules import accepting, admits, names_in
+from deploys.firewall.rules import accepting, admits, counts, names_in
 from deploys.firewall.settings import FirewallSettings, settings_for
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
 from deploys.ops.files import rendered
@@ -30,6 +30,7 @@ FULL: dict[str, Any] = {
     "management": ["10.1.0.0/16", "10.1.2.0/24", "fd00::/8", "192.0.2.7"],
     "openings": [
         {"port": 80, "purpose": "http"},
+        {"port": 443, "purpose": "https", "connections": 128, "unlimited": ["192.0.2.0/24"]},
         {"port": 8080, "sources": ["10.0.0.1", "web.internal"], "purpose": "bot, from nginx"},
         {"port": 51820, "protocol": "udp", "sources": ["2001:db8::/32"]},
     ],
@@ -53,7 +54,8 @@ def prepared(
 def ruleset(settings: dict[str, Any], ssh_ports: set[int]) -> str:
     declared = FirewallSettings.model_validate(settings)
     resolved = {"web.internal": ("10.0.0.9", "fd00::9")}
-    return rendered("firewall/nftables.conf", {"rules": accepting(declared, ssh_ports, resolved)})
+    values = {"rules": accepting(declared, ssh_ports, resolved), "counts": counts(declared)}
+    return rendered("firewall/nftables.conf", values)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("full.conf", FULL), ("open.conf", {})])
@@ -183,5 +185,5 @@ def test_settings() -> None:
     assert web is not None
     declared = Opening(port=9100, sources=("10.5.0.0/16",))
     assert bot.openings == (Opening(port=8444, sources=("10.0.0.2",), purpose="bot, from nginx"), declared)
-    assert [item.port for item in web.openings] == [80, 443, 9100]
+    assert [(item.port, item.connections) for item in web.openings] == [(80, 128), (443, 128), (9100, None)]
     assert settings_for(inventory(firewall={"enabled": False}), "bot1") is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploys.hardening import sysctl
-from deploys.hardening.deploy import Clock, ClockFact, _packages, apply
+from deploys.hardening.deploy import Clock, ClockFact, RsaKeyFact, _packages, apply, refused_host_keys
 from deploys.hardening.settings import SYSCTL, HardeningSettings, settings_for
 from deploys.hardening.sysctl import Settings, SettingsFact, in_force
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
@@ -46,6 +46,7 @@ def bare_host(
         PathFact: PathState(),
         UnitFact: UnitState(),
         SettingsFact: Settings({}, frozenset(), frozenset()),
+        RsaKeyFact: 3072,
     }
     return Machine({"hardening": declared, "ssh_user": login}, facts=facts).run(apply, execute=False)
 
@@ -88,6 +89,29 @@ def test_files(path: str) -> None:
 )
 def test_root_may_log_in_only_where_it_has_to(user: str, changes: dict[str, Any], root: bool) -> None:
     assert settings(user, **changes).root_login is root
+
+
+@pytest.mark.parametrize(
+    ("in_use", "rsa_bits", "refused"),
+    [
+        ("ssh-ed25519", 3072, ("ecdsa-sha2-*",)),
+        ("ssh-ed25519", 0, ("ecdsa-sha2-*",)),
+        ("ssh-ed25519", 2048, ("ecdsa-sha2-*", "rsa-sha2-*")),
+        ("", 4096, ("ecdsa-sha2-*",)),
+        ("ecdsa-sha2-nistp256", 3072, ()),
+        ("ecdsa-sha2-nistp256", 2048, ("rsa-sha2-*",)),
+        ("rsa-sha2-512", 2048, ("ecdsa-sha2-*",)),
+    ],
+)
+def test_the_host_key_of_the_connection_in_use_stays(
+    in_use: str, rsa_bits: int, refused: tuple[str, ...]
+) -> None:
+    assert refused_host_keys(in_use, rsa_bits) == refused
+
+
+def test_the_size_of_an_rsa_host_key() -> None:
+    assert RsaKeyFact().process(["2048 SHA256:abc root@bot1 (RSA)"]) == 2048
+    assert RsaKeyFact().process([]) == 0
 
 
 def test_root_stays_while_nobody_else_is_certain_to_get_in() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploys.hardening.settings import SYSCTL
 from provision import sandbox
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, together, until
 
@@ -97,6 +98,22 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: Host) -> None:
     assert failing_checks(host) == set()
 
 
+def test_a_declared_kernel_setting_is_in_force_or_an_error_and_goes_back_when_dropped(host: Host) -> None:
+    key, unknown = "net.ipv4.conf.all.log_martians", "net.ipv4.no_such_setting"
+    shown = "cat /proc/sys/net/ipv4/conf/all/log_martians"
+    assert host.on(shown) == "0"
+    host.apply(hardening={"sysctl": {**SYSCTL, key: 1}, "required": [key]})
+    assert host.on(shown) == "1"
+    assert failing_checks(host, sysctl={key: 1}) == set()
+    assert failing_checks(host, sysctl={key: 1, unknown: 1}) == {"kernel settings in force"}
+    told = host.refused(hardening={"sysctl": {**SYSCTL, unknown: 1}, "required": [unknown]})
+    assert f"kernel setting {unknown}: this host does not know it" in told
+    assert {"Kernel settings", "Write /etc/sysctl.d/60-clawd.conf"} <= host.apply(hardening={})
+    assert host.on(shown) == "0"
+    assert not host.apply(hardening={})
+    assert failing_checks(host) == set()
+
+
 def test_root_is_shut_out_only_when_another_login_is_certain(host: Host) -> None:
     assert "permitrootlogin without-password" in host.on("sshd -T")
     host.apply(hardening={"root_login": False})
@@ -113,7 +130,7 @@ def test_root_is_shut_out_only_when_another_login_is_certain(host: Host) -> None
 
 def test_a_jail_that_fail2ban_refuses_never_goes_live(host: Host) -> None:
     before = host.on("sha256sum /etc/fail2ban/jail.d/*.local")
-    host.refused(hardening={"fail2ban": {"ban": "soon", "within": "%(no"}})
+    host.refused(hardening={"fail2ban": {"never": ["%(no"]}})
     assert host.on("sha256sum /etc/fail2ban/jail.d/*.local; systemctl is-active fail2ban").split() == [
         *before.split(),
         "active",

@@ -48,19 +48,53 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     module = others()
     tree = module.read(file)
 
-    def filtered(dataset: str, line: str) -> dict[str, Any]:
-        event = {"message": line, "data_stream": {"dataset": f"clawd.{dataset}"}}
+    def whole(
+        dataset: str, line: str, *, subject: str = "CN=filebeat.bot1", **claimed: Any
+    ) -> dict[str, Any]:
+        peer = {"input": {"beats": {"tls": {"client": {"subject": subject}}}}}
+        event = {
+            "message": line,
+            "data_stream": {"dataset": f"clawd.{dataset}", "type": "logs", "namespace": "default"},
+            "host": {"name": "bot1"},
+            **claimed,
+            "@metadata": {**claimed.get("@metadata", {}), **peer},
+        }
         found: dict[str, Any] = module.filtered(tree, event)
-        found.pop("data_stream")
         return found
 
-    filtered.tree, filtered.module = tree, module  # type: ignore[attr-defined]
+    def filtered(dataset: str, line: str, **claimed: Any) -> dict[str, Any]:
+        found = whole(dataset, line, **claimed)
+        assert found.pop("data_stream") == {
+            "type": "logs",
+            "namespace": "default",
+            "dataset": f"clawd.{dataset}",
+        }
+        assert found.pop("host") == {"name": "bot1"}
+        for name in ("journald", "syslog"):
+            found.pop(name, None)
+        return found
+
+    filtered.tree, filtered.module, filtered.whole = tree, module, whole  # type: ignore[attr-defined]
     return filtered
+
+
+def by_root(identifier: str) -> dict[str, Any]:
+    """What journald says of who wrote a line: a daemon of root's."""
+    return {"journald": {"uid": 0}, "syslog": {"identifier": identifier}}
+
+
+def by(program: str, *, uid: int = 1000) -> dict[str, Any]:
+    """What journald says of who wrote a line: this program, which a person ran, under its own name."""
+    return {
+        "journald": {"uid": uid, "process": {"executable": program}},
+        "syslog": {"identifier": program.rpartition("/")[2]},
+    }
 
 
 def test_only_known_certificates_come_in_and_lines_go_out_over_tls(pipeline: Any) -> None:
     beats = pipeline.module.section(pipeline.tree, "input")["beats"]
     assert (beats["ssl_enabled"], beats["ssl_client_authentication"]) == (True, "required")
+    assert set(beats["enrich"]) == {"codec_metadata", "source_metadata", "ssl_peer_metadata"}
     out = pipeline.module.section(pipeline.tree, "output")["elasticsearch"]
     assert all(host.startswith("https://") for host in out["hosts"])
     assert out["password"] == "${CLAWD_ELASTICSEARCH_PASSWORD}"
@@ -150,7 +184,10 @@ def test_what_nginx_logs_of_a_request(pipeline: Any) -> None:
             "-, 0.002",
         ),
         ({"upstream_addr": "-", "upstream_response_time": "-"}, "[nginx][upstream]", "-"),
-        ({"request_method": "", "uri": "", "status": "400"}, "[http][response][status_code]", 400),
+        ({"request_method": "-", "uri": "-", "status": "400"}, "[http][response][status_code]", 400),
+        ({"request_method": "PROPFIND"}, "[http][request][method]", "PROPFIND"),
+        ({"request_method": "M-SEARCH"}, "[http][request][method]", "M-SEARCH"),
+        ({"uri": "/-"}, "[url][path]", "/-"),
     ],
 )
 def test_unusual_requests(pipeline: Any, given: dict[str, str], field: str, value: Any) -> None:
@@ -172,13 +209,19 @@ def test_what_nginx_tells_of_its_troubles_in_local_time(pipeline: Any) -> None:
     assert "tags" not in pipeline("nginx_error", "2026/01/31 12:00:00 [notice] 9#9: signal process started")
 
 
+SSHD = by_root("sshd")
+REAL = "203.0.113.66"
+
+
+@pytest.mark.parametrize("identifier", ["sshd", "sshd-session"])
 @pytest.mark.parametrize(
     ("line", "fields"),
     [
         (
-            "Accepted publickey for anna from 203.0.113.5 port 50222 ssh2: ED25519 SHA256:abc",
+            "Accepted publickey for anna from 203.0.113.5 port 50222 ssh2: ED25519 SHA256:abc+/",
             {
                 "[event][action]": "Accepted",
+                "[event][outcome]": "success",
                 "[authentication][method]": "publickey",
                 "[user][name]": "anna",
                 "[source][address]": "203.0.113.5",
@@ -186,25 +229,210 @@ def test_what_nginx_tells_of_its_troubles_in_local_time(pipeline: Any) -> None:
             },
         ),
         (
-            "Failed password for invalid user admin from 2001:db8::1 port 4 ssh2",
-            {"[event][action]": "Failed", "[user][name]": "admin", "[source][address]": "2001:db8::1"},
+            "Accepted publickey for anna from fe80::1%eth0 port 5 ssh2: ED25519-CERT SHA256:abc "
+            "ID laptop of anna (serial 0) CA RSA SHA256:def",
+            {"[user][name]": "anna", "[source][address]": "fe80::1%eth0", "[source][port]": 5},
         ),
         (
-            "    anna : TTY=pts/0 ; PWD=/home/anna ; USER=root ; COMMAND=/usr/bin/systemctl stop clawd-bot",
+            "Failed password for invalid user admin from 2001:db8::1 port 4 ssh2",
             {
-                "[user][name]": "anna",
-                "[user][effective][name]": "root",
-                "[process][command_line]": "/usr/bin/systemctl stop clawd-bot",
+                "[event][action]": "Failed",
+                "[event][outcome]": "failure",
+                "[user][name]": "admin",
+                "[source][address]": "2001:db8::1",
             },
         ),
+        (
+            "Failed password for invalid user root from 1.1.1.1 port 22 from 203.0.113.66 port 4444 ssh2",
+            {"[user][name]": "root from 1.1.1.1 port 22", "[source][address]": REAL, "[source][port]": 4444},
+        ),
+        (
+            "Failed none for invalid user root from 1.1.1.1 port 22 ssh2 from 203.0.113.66 port 4444 ssh2",
+            {"[user][name]": "root from 1.1.1.1 port 22 ssh2", "[source][address]": REAL},
+        ),
+        (
+            "Failed none for invalid user x from 1.1.1.1 port 2 ssh2: RSA SHA256:abc "
+            "from 203.0.113.66 port 4 ssh2",
+            {"[user][name]": "x from 1.1.1.1 port 2 ssh2: RSA SHA256:abc", "[source][address]": REAL},
+        ),
+        (
+            "Failed none for invalid user x from ::1% from 203.0.113.66 port 4 ssh2",
+            {"[user][name]": "x from ::1%", "[source][address]": REAL},
+        ),
+        (
+            "Invalid user root from 1.1.1.1 port 22 from 203.0.113.66 port 4444",
+            {"[user][name]": "root from 1.1.1.1 port 22", "[source][address]": REAL},
+        ),
+        ("Invalid user  from 203.0.113.66 port 4444", {"[user][name]": "", "[source][address]": REAL}),
+        (
+            "error: maximum authentication attempts exceeded for invalid user a b "
+            "from 203.0.113.66 port 4 ssh2 [preauth]",
+            {"[user][name]": "a b", "[source][address]": REAL, "[event][outcome]": "failure"},
+        ),
+        (
+            "Connection closed by invalid user root 1.1.1.1 port 22 [preauth] "
+            "203.0.113.66 port 4444 [preauth]",
+            {"[user][name]": "root 1.1.1.1 port 22 [preauth]", "[source][address]": REAL},
+        ),
+        (
+            "Disconnected from authenticating user root 203.0.113.66 port 4444 [preauth]",
+            {"[user][name]": "root", "[source][address]": REAL},
+        ),
+        (
+            r"Failed password for invalid user a\nAccepted password for root from 1.1.1.1 port 1 ssh2 "
+            "from 203.0.113.66 port 4 ssh2",
+            {"[event][action]": "Failed", "[source][address]": REAL},
+        ),
+        ('Invalid user "]} from 203.0.113.66 port 1', {"[user][name]": '"]}', "[source][address]": REAL}),
     ],
 )
-def test_logins_and_sudo(pipeline: Any, line: str, fields: dict[str, Any]) -> None:
-    event = pipeline("audit", line)
+def test_logins_are_read_from_the_end_of_the_line(
+    pipeline: Any, line: str, fields: dict[str, Any], identifier: str
+) -> None:
+    event = pipeline("audit", line, **by_root(identifier))
     assert {field: pipeline.module.get(event, field) for field in fields} == fields
     assert event["message"] == line
 
 
+COMMAND = "TTY=pts/0 ; PWD=/home/anna ; USER=root ; COMMAND=/usr/bin/systemctl stop clawd-bot"
+
+
+@pytest.mark.parametrize(
+    ("line", "action", "outcome"),
+    [
+        (f"    anna : {COMMAND}", "executed", "success"),
+        (f"    anna : command not allowed ; {COMMAND}", "refused", "failure"),
+        (f"    anna : user NOT in sudoers ; {COMMAND}", "refused", "failure"),
+        (f"    anna : 3 incorrect password attempts ; {COMMAND}", "refused", "failure"),
+        (f"    anna : a password is required ; {COMMAND.partition(' ; ')[2]}", "refused", "failure"),
+    ],
+)
+def test_what_sudo_refused_is_not_recorded_as_executed(
+    pipeline: Any, line: str, action: str, outcome: str
+) -> None:
+    event = pipeline("audit", line, **by("/usr/bin/sudo"))
+    assert (event["event"]["action"], event["event"]["outcome"]) == (action, outcome)
+    assert event["user"] == {"name": "anna", "effective": {"name": "root"}}
+    assert event["process"]["command_line"] == "/usr/bin/systemctl stop clawd-bot"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "anna : command not allowed ; PWD=/x ; USER=root ; COMMAND=/bin/ls ; USER=root ; COMMAND=/a",
+        "anna : TTY=pts/0 ; PWD=/tmp/x ; USER=nobody ; COMMAND=/bin/true ; USER=root ; COMMAND=/bin/sh",
+        "anna : TTY=pts/0 ; PWD=/tmp ; USER=nobody ; COMMAND=/bin/echo a ; COMMAND=/bin/sh",
+    ],
+)
+def test_a_sudo_line_that_could_mean_two_things_is_kept_and_marked(pipeline: Any, line: str) -> None:
+    assert pipeline("audit", line, **by("/usr/bin/sudo")) == {"message": line, "tags": ["ambiguous"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "action", "outcome"),
+    [("(to root) anna on pts/1", None, None), ("FAILED SU (to root) anna on pts/1", "FAILED SU", "failure")],
+)
+def test_su(pipeline: Any, line: str, action: str | None, outcome: str | None) -> None:
+    event = pipeline("audit", line, **by("/usr/bin/su"))
+    assert event["user"] == {"name": "anna", "effective": {"name": "root"}}
+    assert (event.get("event") or {"action": None, "outcome": None}) == {"action": action, "outcome": outcome}
+
+
+@pytest.mark.parametrize(
+    ("line", "writer"),
+    [
+        (
+            "Accepted password for root from 1.1.1.1 port 22 ssh2",
+            {
+                "journald": {"uid": 1000, "process": {"executable": "/usr/bin/logger"}},
+                "syslog": {"identifier": "sshd"},
+            },
+        ),
+        (
+            "Accepted password for root from 1.1.1.1 port 22 ssh2",
+            {"journald": {"uid": 1000}, "syslog": {"identifier": "0 sshd"}},
+        ),
+        (
+            f"root : {COMMAND}",
+            {
+                "journald": {"uid": 0, "process": {"executable": "/usr/bin/logger"}},
+                "syslog": {"identifier": "sudo"},
+            },
+        ),
+        (f"root : {COMMAND}", {"syslog": {"identifier": "sudo"}}),
+    ],
+)
+def test_what_somebody_writes_under_the_name_of_sshd_or_sudo_is_kept_as_it_is(
+    pipeline: Any, line: str, writer: dict[str, Any]
+) -> None:
+    assert pipeline("audit", line, **writer) == {"message": line}
+
+
 def test_other_lines_of_logins_are_kept_unmarked(pipeline: Any) -> None:
     line = "pam_unix(sudo:session): session opened for user root(uid=0) by anna(uid=1000)"
-    assert pipeline("audit", line) == {"message": line}
+    assert pipeline("audit", line, **by("/usr/bin/sudo")) == {"message": line}
+    assert pipeline("audit", line, **SSHD) == {"message": line}
+
+
+def test_a_line_is_of_the_host_whose_certificate_it_came_with(pipeline: Any) -> None:
+    claims = {"host": {"name": "bot1"}, "agent": {"name": "bot1"}, "user": {"name": "root"}, "tags": ["good"]}
+    event = pipeline.whole("audit", "x", subject="CN=filebeat.log1", **claims)
+    assert event == {
+        "message": "x",
+        "host": {"name": "log1"},
+        "data_stream": {"type": "logs", "dataset": "clawd.audit", "namespace": "default"},
+    }
+
+
+REFUSED = {"type": "logs", "dataset": "clawd.refused", "namespace": "default"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "dataset", "claims", "name", "tags"),
+    [
+        ("CN=filebeat.log1", "bot", {}, "log1", ["not_of_this_host"]),
+        ("CN=filebeat.log1", "nginx_access", {}, "log1", ["not_of_this_host"]),
+        ("CN=filebeat.bot1", "x\nbot1 clawd.bot", {}, "bot1", ["not_of_this_host"]),
+        ("CN=filebeat.bot9", "audit", {}, "bot9", ["not_of_this_host"]),
+        ("CN=10.0.0.1", "audit", {}, None, ["unknown_sender", "not_of_this_host"]),
+        ("CN=filebeat.log1,O=filebeat.bot1", "audit", {}, None, ["unknown_sender", "not_of_this_host"]),
+        ("CN=filebeat.log1 bot1", "audit", {}, None, ["unknown_sender", "not_of_this_host"]),
+        ("CN=filebeat.log1", "bot", {"@metadata": {"line": "bot1 clawd.bot"}}, "log1", ["not_of_this_host"]),
+        (
+            "CN=filebeat.log1",
+            "bot",
+            {"data_stream": {"dataset": "clawd.bot", "namespace": "other", "type": "metrics"}},
+            "log1",
+            ["not_of_this_host"],
+        ),
+        ("CN=filebeat.log1", "bot", {"data_stream": "logs-other"}, "log1", ["not_of_this_host"]),
+    ],
+)
+def test_a_line_that_is_not_of_its_sender_is_kept_apart(
+    pipeline: Any, subject: str, dataset: str, claims: dict[str, Any], name: str | None, tags: list[str]
+) -> None:
+    line = "2026-01-31T12:00:00.000Z [INFO] x"
+    event = pipeline.whole(dataset, line, subject=subject, **claims)
+    assert event["data_stream"] == REFUSED
+    assert event["tags"] == tags
+    assert event["message"] == line
+    assert event.get("host", {}).get("name") == name
+
+
+FORGED = (
+    '/a" 200 1 0.1 "-" "-" 0123',
+    "/a 200 12 0.003 127.0.0.1:8080 0.002 0123456789abcdef",
+    '/a\\" 200 1 0.1 "127.0.0.1:1" "0.1" 0123',
+    "/%0a203.0.113.7",
+    "/]} [x] - ",
+)
+
+
+@pytest.mark.parametrize("uri", FORGED)
+def test_a_path_cannot_tell_another_status(pipeline: Any, uri: str) -> None:
+    """As nginx writes such a path: quotes, backslashes and control characters as \\xXX."""
+    written = re.sub(r'["\\\x00-\x1f]', lambda found: f"\\x{ord(found[0]):02X}", uri)
+    event = pipeline("nginx_access", access_line(uri=written, status="404"))
+    assert "tags" not in event
+    assert event["http"]["response"]["status_code"] == 404
+    assert event["url"]["path"] == written

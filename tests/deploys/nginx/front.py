@@ -231,8 +231,13 @@ def settings_of(upstreams: Sequence[str], **changes: Any) -> NginxSettings:
 
 
 @contextmanager
-def nginx(folder: Path, bots: Sequence[int | str], **changes: Any) -> Iterator[Served]:
-    """A real nginx in front of the bots on these ports, with settings changed so."""
+def nginx(
+    folder: Path, bots: Sequence[int | str], *, within: Sequence[str] = (), ipv6: bool = False, **changes: Any
+) -> Iterator[Served]:
+    """A real nginx in front of the bots on these ports, with settings changed so.
+
+    `within` are words that begin its command, such as those that lead into a network namespace.
+    """
     upstreams = tuple(f"127.0.0.1:{bot}" if isinstance(bot, int) else bot for bot in bots)
     served = Served(free_port(), free_port(), free_port(), folder)
     ports = {"https_port": served.https_port, "http_port": served.http_port}
@@ -243,13 +248,14 @@ def nginx(folder: Path, bots: Sequence[int | str], **changes: Any) -> Iterator[S
     (folder / "acme/.well-known/acme-challenge").mkdir(parents=True)
     (folder / "acme/.well-known/acme-challenge/token").write_text("proof")
     for name in ("upstreams.conf", "maintenance.html", "upstream.py", "nginx.conf"):
-        text = rendered(f"nginx/{name}", values(settings, ipv6=False))
+        text = rendered(f"nginx/{name}", values(settings, ipv6=ipv6))
         (folder / name).write_text(moved(text, folder, served.status_port))
     assert NGINX
     subprocess.run([NGINX, "-t", "-q", "-c", str(folder / "nginx.conf")], check=True, timeout=30)
-    process = subprocess.Popen([NGINX, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"])
+    process = subprocess.Popen([*within, NGINX, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"])
     try:
-        wait_for(served.https_port)
+        if not within:
+            wait_for(served.https_port)
         yield served
     finally:
         process.terminate()

@@ -1,6 +1,15 @@
 from pathlib import Path
 
-from deploys.nginx.deploy import CERTIFICATE, UPSTREAMS, serves_its_certificate, values
+from deploys.nginx.deploy import (
+    CERTIFICATE,
+    LOG_SIZE,
+    LOG_UNITS,
+    LOGROTATE,
+    LOGS_KEPT,
+    UPSTREAMS,
+    serves_its_certificate,
+    values,
+)
 from deploys.nginx.settings import settings_for
 from deploys.ops.files import rendered
 from inventory.model import Inventory
@@ -56,6 +65,14 @@ def test_what_lies_beside_the_configuration() -> None:
         ("upstream.py", "upstream"),
     ):
         assert_golden(GOLDEN / name, rendered(f"nginx/{template}", {}))
+
+
+def test_logs_are_rotated_by_size() -> None:
+    rotation = rendered("nginx/logrotate.conf", {"size": LOG_SIZE, "kept": LOGS_KEPT})
+    assert_golden(GOLDEN / "logrotate", rotation)
+    assert "\tmaxsize 50M\n" in rotation
+    for unit in LOG_UNITS:
+        assert_golden(GOLDEN / unit, rendered(f"nginx/{unit}", {"config": LOGROTATE}))
 
 
 def test_without_ipv6_nothing_listens_on_it() -> None:

@@ -26,7 +26,14 @@ def plan(path: PathState = BARE[PathFact]) -> Run:
 def test_a_first_installation() -> None:
     changed = [change.path for change in plan().changes]
     assert changed[0] == "packages"
-    assert changed[-3:] == ["/etc/nginx/clawd/upstreams.conf", "/etc/nginx/nginx.conf", "nginx.service"]
+    served = changed.index("nginx.service")
+    assert changed[served - 2 : served] == ["/etc/nginx/clawd/upstreams.conf", "/etc/nginx/nginx.conf"]
+    assert changed[served + 1 :] == [
+        "/etc/logrotate.d/nginx",
+        "/etc/systemd/system/clawd-nginx-logs.service",
+        "/etc/systemd/system/clawd-nginx-logs.timer",
+        "clawd-nginx-logs.timer",
+    ]
     assert "/usr/local/lib/clawd/upstream" in changed
 
 
@@ -60,8 +67,11 @@ def test_removal_leaves_nothing() -> None:
     }
     run = Machine(facts=facts).run(remove, execute=False)
     assert [change.path for change in run.changes] == [
+        "clawd-nginx-logs.timer",
+        "clawd-nginx-logs.service",
         "nginx.service",
         "packages",
+        "/etc/logrotate.d/nginx",
         "/etc/systemd/system/nginx.service.d",
         "/etc/nginx/clawd",
         "/usr/local/lib/clawd/upstream",
@@ -70,4 +80,4 @@ def test_removal_leaves_nothing() -> None:
         "/etc/clawd/nginx-internal",
         "/etc/clawd/nginx-internal.d",
     ]
-    assert run.changes[1].diff == ("remove nginx nginx-common",)
+    assert run.changes[3].diff == ("remove nginx nginx-common",)

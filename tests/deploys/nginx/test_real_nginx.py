@@ -145,8 +145,8 @@ def test_the_log_tells_paths_without_what_may_be_secret(served: Served) -> None:
     served.ask("/elsewhere?token=s3cret-query")
     time.sleep(0.2)
     logged = (served.folder / "access.log").read_text()
-    assert "POST /telegram/webhook 200" in logged
-    assert "GET /elsewhere 404" in logged
+    assert 'POST "/telegram/webhook" 200' in logged
+    assert 'GET "/elsewhere" 404' in logged
     assert "s3cret" not in logged
 
 
@@ -209,3 +209,50 @@ def test_during_maintenance_all_are_told_to_come_back(tmp_path: Path) -> None:
         assert front.ask("/healthz").headers["Retry-After"] is None
         for hidden in ("/maintenance.html", "/elsewhere"):
             assert front.ask(hidden).status == 404
+
+
+def test_what_is_not_there_is_limited_and_the_excess_is_not_written(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, (answering,)) as front:
+        statuses = [front.ask(f"/scan/{number}").status for number in range(120)]
+        assert set(statuses) == {404, 429}
+        time.sleep(0.2)
+        written = (front.folder / "access.log").read_text().splitlines()
+        assert len(written) == statuses.count(404) < 80
+        assert (front.folder / "error.log").read_text() == ""
+
+
+def test_redirects_are_limited_and_not_written(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, (answering,)) as front:
+        statuses = []
+        for number in range(80):
+            connection = http.client.HTTPConnection("127.0.0.1", front.http_port, timeout=10)
+            connection.request("GET", f"/{number}?q=1")
+            answer = connection.getresponse()
+            statuses.append(answer.status)
+            if answer.status == 301:
+                assert answer.headers["Location"] == f"https://127.0.0.1:{front.https_port}/{number}?q=1"
+        assert set(statuses) == {301, 429}
+        assert (front.folder / "access.log").read_text() == ""
+
+
+def test_addresses_of_one_network_of_64_bits_are_one_client(tmp_path: Path) -> None:
+    """Clients behind a proxy that nginx trusts, each with an address of its own."""
+
+    def passed(front: Served, *addresses: str) -> int:
+        asked = [
+            front.ask("/feishu/webhook", "POST", b"{}", {"X-Forwarded-For": address}).status
+            for address in addresses
+        ]
+        assert set(asked) <= {200, 429}
+        return asked.count(200)
+
+    limits = {"feishu": path(rate=1, burst=2)}
+    with (
+        bot() as answering,
+        nginx(tmp_path, (answering,), trusted_proxies=("127.0.0.1/32",), **limits) as front,
+    ):
+        assert passed(front, *(f"2001:db8:0:1::{number:x}" for number in range(1, 9))) == 3
+        assert passed(front, *(f"2001:db8:0:{number:x}::1" for number in range(2, 10))) == 8
+        assert passed(front, *(f"::{number:x}" for number in range(2, 10))) == 3
+        assert passed(front, *(f"192.0.2.{number}" for number in range(1, 9))) == 8
+        assert passed(front, *["198.51.100.1"] * 8) == 3

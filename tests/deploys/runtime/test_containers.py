@@ -23,6 +23,7 @@ from deploys.ops.files import rendered
 from deploys.runtime import build_image, image
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
 from deploys.runtime.image import BaseFact, ImageFact, ImagesFact, Wanted
+from deploys.runtime.journal import NAMESPACE, MachineFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import LoginSettings, settings_for
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
@@ -39,6 +40,8 @@ BASE = "libc6 2.36-9\npython3 3.11.2-1"
 LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
 IMAGE = Wanted(RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("start.py")))
 BARE: dict[Any, Any] = {
+    StateFact: "stopped",
+    MachineFact: "0" * 32,
     PathFact: PathState(),
     OwnersFact: {},
     UserFact: None,
@@ -79,7 +82,7 @@ CREDENTIALS = {name: f"/etc/clawd/secrets/{name}" for name in ("console-jwt-secr
 def unit(name: str, **values: Any) -> str:
     common = {"memory_max": "1G", "release": "95a1b73a985f4f14"}
     engine = {"model_name": "smollm2-135m-q8_0", "cuda": LIBRARIES}
-    bot = {"with_engine": True, "credentials": CREDENTIALS}
+    bot = {"with_engine": True, "credentials": CREDENTIALS, "journal": NAMESPACE}
     return rendered(f"runtime/docker/{name}", {**common, **engine, **bot, **values})
 
 
@@ -188,6 +191,8 @@ def test_removal_takes_the_images_along() -> None:
         ImagesFact: frozenset({"clawd-runtime:0", "clawd-base:0"}),
         UserFact: None,
         GroupFact: None,
+        StateFact: "stopped",
+        MachineFact: "0" * 32,
     }
     run = Machine(facts=there).run(remove, execute=False)
     changed = [change.path for change in run.changes]

@@ -49,7 +49,7 @@ def test_a_bot_in_a_container_answers_with_the_real_model(made: InContainers, ho
     made.until_ready(host)
     assert made.ask(host, "Say hello.")
     assert [line.split()[0] for line in made.say(host, RUNNING).splitlines()] == ["clawd-bot", "clawd-engine"]
-    assert "listening on" in made.say(host, "journalctl -u clawd-bot --no-pager")
+    assert "listening on" in made.say(host, "journalctl --namespace=clawd-bot -u clawd-bot --no-pager")
 
 
 def test_memory_limits_are_in_force(made: InContainers, host: str) -> None:

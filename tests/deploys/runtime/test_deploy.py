@@ -10,6 +10,7 @@ from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.image import ImagesFact
+from deploys.runtime.journal import MachineFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
@@ -21,6 +22,8 @@ from tests.deploys.inventories import REMOTE, SECRETS, inventory
 MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BARE: dict[Any, Any] = {
+    StateFact: "stopped",
+    MachineFact: "0" * 32,
     PathFact: PathState(),
     OwnersFact: {},
     UserFact: None,
@@ -138,6 +141,8 @@ def test_removal_leaves_the_conversations(purge: bool) -> None:
         ImagesFact: frozenset(),
         UserFact: UserState("/nonexistent", "clawd"),
         GroupFact: None,
+        StateFact: "running",
+        MachineFact: "0" * 32,
     }
     run = Machine({"purge": purge}, facts=there).run(remove, execute=False)
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
@@ -149,6 +154,8 @@ def test_removal_leaves_the_conversations(purge: bool) -> None:
     else:
         assert kept == [("mode 0755 → 0700",), ("stays: conversations, 1 KiB; `--purge` deletes it",)]
     assert {"user clawd-bot", "user clawd-engine"} <= {change.path for change in run.changes}
+    changed = {change.path for change in run.changes}
+    assert {"systemd-journald@clawd-bot.service", f"/var/log/journal/{'0' * 32}.clawd-bot"} <= changed
 
 
 def test_the_probe_asks_this_host() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploys.ops.files import rendered
+from deploys.runtime.journal import NAMESPACE
+from deploys.runtime.settings import JOURNAL_MAX
 from deploys.runtime.verify import MOST_EXPOSURE
 from tests.deploys.golden import assert_golden
 
@@ -34,8 +36,18 @@ def bot_unit(*, with_engine: bool = True) -> str:
         "credentials": CREDENTIALS,
         "memory_max": "400M",
         "release": "7a5fbbacd4121e50",
+        "journal": NAMESPACE,
     }
     return rendered("runtime/clawd-bot.service", values)
+
+
+def test_strangers_lines_push_out_nobody_elses() -> None:
+    """The bot has a journal of its own, with a limit; the engine, which only it asks, needs none."""
+    text = rendered("runtime/journald.conf", {"limit": JOURNAL_MAX})
+    assert_golden(GOLDEN / "journald.conf", text)
+    assert "SystemMaxUse=200M" in text.splitlines()
+    assert "LogNamespace=clawd-bot" in bot_unit().splitlines()
+    assert "LogNamespace" not in engine_unit()
 
 
 def test_engine_unit() -> None:

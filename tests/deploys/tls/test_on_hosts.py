@@ -201,8 +201,8 @@ def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
 @SLOW
 @on_all
 def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
-    front.on("mkdir -p /var/lib/prometheus/node-exporter")
-    metrics = "cat /var/lib/prometheus/node-exporter/clawd_tls.prom"
+    front.on("mkdir -p /var/lib/clawd/node-exporter")
+    metrics = "cat /var/lib/clawd/node-exporter/clawd_tls.prom"
     before = front.served()
     nowhere = front.acme.directory.replace(":14000", ":14999")
     file = "/etc/clawd/acme/config.json"

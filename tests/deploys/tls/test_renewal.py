@@ -222,7 +222,7 @@ def test_removal_leaves_nothing() -> None:
         "/etc/clawd/acme",
         "/var/lib/clawd/lego",
         "/var/lib/clawd/state/tls.lock",
-        "/var/lib/prometheus/node-exporter/clawd_tls.prom",
+        "/var/lib/clawd/node-exporter/clawd_tls.prom",
         "/etc/clawd/tls",
         "/etc/clawd/tls.d",
     ]

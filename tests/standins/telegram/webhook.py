@@ -13,6 +13,7 @@ import random
 import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,9 @@ from cryptography import x509
 
 from tests.standins.outbound import Reach, Target, is_address, trust
 from tests.standins.telegram.connections import NewConnections
+from tests.standins.telegram.methods import METHODS
 from tests.standins.telegram.state import Bot, Update, Webhook
-from tests.standins.telegram.wire import ApiError, Call
+from tests.standins.telegram.wire import ApiError, Call, as_params
 
 PORTS = frozenset({443, 80, 88, 8443})
 SECRET = re.compile(r"[A-Za-z0-9_-]*")
@@ -144,6 +146,18 @@ class _Delivery:
         self._slots = asyncio.Semaphore(webhook.max_connections)
         self._connections = NewConnections()
 
+    def _answered_with(self, body: bytes) -> None:
+        """Make the call that the answer is, if it is one; what becomes of it nobody is told."""
+        try:
+            given = json.loads(body)
+            call = Call(given.pop("method").lower(), as_params(given))
+        except (ValueError, KeyError, AttributeError):
+            return
+        record: dict[str, Any] = {"method": call.method, "params": call.params, "at": self._bot.clock()}
+        self._bot.calls.append(record | {"in_answer": True})
+        with suppress(ApiError, KeyError):
+            METHODS[call.method](self._bot, call)
+
     async def run(self) -> None:
         """Give every chat that has updates a worker of its own."""
         verify = trust(self._sender.rules.reach.ca, self._webhook.certificate)
@@ -202,6 +216,7 @@ class _Delivery:
         except httpx.HTTPError:
             return None, "Webhook connection closed", 0
         if response.is_success:
+            self._answered_with(response.content)
             return response.status_code, "", 0
         wait = response.headers.get("retry-after", "")
         said = f"Wrong response from the webhook: {response.status_code} {response.reason_phrase}"

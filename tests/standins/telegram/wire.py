@@ -97,6 +97,11 @@ def _json_params(body: bytes) -> dict[str, str]:
         given = None
     if not isinstance(given, dict):
         raise ApiError(400, "Bad Request: can't parse JSON object")
+    return as_params(given)
+
+
+def as_params(given: dict[str, Any]) -> dict[str, str]:
+    """The parameters of a call as they mean the same in JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in given.items()

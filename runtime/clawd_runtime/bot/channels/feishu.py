@@ -60,10 +60,10 @@ IDENTITY_SECONDS = 2.0
 LONGEST_PAUSE = 60.0
 # A text message's request may have 150 KB; what is not text in it stays below half a kilobyte.
 LARGEST_TEXT = 150 * 1024 - 512
-# Feishu allows an app 50 calls of an endpoint in a second: what is shown to those who wait leaves most of
-# them to answers.
-SIGNS_A_SECOND = 25.0
-NOTICES_A_SECOND = 10.0
+# Feishu allows an app 50 calls of an endpoint in a second: replies that are no answers leave most of them to
+# answers.
+SIGNS_A_SECOND = 40.0
+NOTICES_A_SECOND = 15.0
 RECEIVED_EMOJI = "Typing"
 CHALLENGE = "url_verification"
 # No part of an answer has this number.

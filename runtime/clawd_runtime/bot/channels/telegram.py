@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.channels.base import (
@@ -135,8 +135,9 @@ class TelegramChannel(Channel):
                 return _reference(sent)
 
     async def received(self, inbound: Inbound) -> None:
-        """See `Channel.received`."""
-        await self._progress.received(inbound)
+        """See `Channel.received`. What came by webhook was answered with it."""
+        if self._settings.mode == "polling":
+            await self._progress.received(inbound)
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
         """See `Channel.waiting`."""
@@ -160,9 +161,12 @@ class TelegramChannel(Channel):
             # Telegram will repeat it; who is meant in a group can be told only when we know our name.
             return Response(status_code=503, headers={"Retry-After": "5"})
         inbound = self._readable(await request.body(), me)
-        if inbound is not None:
-            await self.context.inbox.store(inbound)
-        return Response(status_code=200)
+        if inbound is None or not await self.context.inbox.store(inbound) or not inbound.addressed:
+            return Response(status_code=200)
+        # The answer may be a call itself: the person sees "typing" at once, without a request of ours.
+        return JSONResponse(
+            {"method": "sendChatAction", "action": "typing"} | (place_of(inbound.conversation) or {})
+        )
 
     def _readable(self, body: bytes, me: Identity) -> Inbound | None:
         """The message of an update. What cannot be read is taken all the same: Telegram would repeat it for a

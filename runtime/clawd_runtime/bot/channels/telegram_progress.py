@@ -27,10 +27,10 @@ DRAFT_EVERY = 1.0
 DRAFT_UNITS = 4096
 CALL_SECONDS = 5.0
 NUMBER = re.compile(r"-?[0-9]{1,18}")
-# Telegram takes some 30 messages a second in all. When hundreds wait, what tells them so leaves most of that
-# to answers; "typing" is not counted as a message, and kept within the same bound.
+# Telegram takes some 30 messages a second in all: when hundreds wait, notices of that leave room for answers.
+# "typing" is no message, and kept within the same bound.
 SIGNS_A_SECOND = 25.0
-NOTICES_A_SECOND = 10.0
+NOTICES_A_SECOND = 20.0
 
 
 class Growing:

@@ -73,7 +73,7 @@ def test_a_server_without_drafts_and_typing_disturbs_nothing() -> None:
 
 def test_a_message_that_waits_is_shown_typing_and_told_once(standin: Control) -> None:
     async def play() -> None:
-        async with channel(standin.base_url) as telegram:
+        async with channel(standin.base_url, mode="polling") as telegram:
             await telegram.received(inbound())
             await telegram.waiting(inbound(), lambda: "3 ahead")
 
@@ -90,7 +90,7 @@ def test_signs_of_hundreds_who_wait_keep_to_the_platforms_limit(
         standin.post("chats", id=chat)
 
     async def play() -> float:
-        async with channel(standin.base_url) as telegram:
+        async with channel(standin.base_url, mode="polling") as telegram:
             begun = time.monotonic()
             await asyncio.gather(*(telegram.received(inbound(chat)) for chat in chats))
             return time.monotonic() - begun

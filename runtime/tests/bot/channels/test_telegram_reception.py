@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiogram.methods
 import httpx
 import pytest
 from cryptography import x509
@@ -437,3 +438,23 @@ def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture
 
     asyncio.run(play())
     assert len(caplog.records) == 1
+
+
+def test_the_answer_to_a_webhook_call_shows_typing() -> None:
+    """At once, and without a call of the bot's own."""
+    topic = {"chat": {"id": -100, "type": "supergroup"}, "message_thread_id": 3, "is_topic_message": True}
+    to_bot = {"reply_to_message": {"message_id": 1, "from": {"id": 1000, "is_bot": True}}}
+    in_topic = UPDATE | {"message": UPDATE["message"] | topic | to_bot}  # type: ignore[operator]
+    shown = aiogram.methods.SendChatAction
+    for update, place in ((UPDATE, {"chat_id": CHAT}), (in_topic, {"chat_id": -100, "message_thread_id": 3})):
+        answer = post(MemoryInbox(), json.dumps(update).encode()).json()
+        assert answer.pop("method") == shown.__api_method__
+        assert shown.model_validate(answer) == shown(action="typing", **place)
+
+
+def test_a_repeated_or_unaddressed_message_shows_no_typing() -> None:
+    inbox = MemoryInbox()
+    post(inbox, json.dumps(UPDATE).encode())
+    assert post(inbox, json.dumps(UPDATE).encode()).content == b""
+    group = UPDATE | {"message": UPDATE["message"] | {"chat": {"id": -100, "type": "group"}}}  # type: ignore[operator]
+    assert post(MemoryInbox(), json.dumps(group).encode()).content == b""

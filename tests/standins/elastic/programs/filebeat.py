@@ -31,6 +31,7 @@ INPUT = {
     "journald": {
         "type",
         "id",
+        "paths",
         "seek",
         "since",
         "include_matches.match",
@@ -109,17 +110,19 @@ class Line:
         return self.answers.readline().strip() == str(len(events))
 
 
-def collected(item: dict[str, Any], position: Any) -> tuple[list[tuple[str, str]], Any]:
-    """New lines with their times, and where to go on."""
+def collected(item: dict[str, Any], position: Any) -> tuple[list[dict[str, Any]], Any]:
+    """New lines with their times and senders, and where to go on."""
     if item["type"] == "journald":
         words = ["journalctl", "--output=json", "--all", "--lines=500"]
+        for path in item.get("paths", []):
+            # Of Filebeat 9.2, 9.1.5 and 8.19.5 or later.
+            words += [f"--directory={path}" if Path(path).is_dir() else f"--file={path}"]
         words += [f"--after-cursor={position}"] if position else ["--since=-24h"]
         words += item.get("include_matches.match", [])
         words += [f"--identifier={name}" for name in item.get("syslog_identifiers", [])]
         shown = subprocess.run(words, capture_output=True, text=True, check=False)
         entries = [json.loads(line) for line in shown.stdout.splitlines()]
-        lines = [(moment(entry), text(entry.get("MESSAGE"))) for entry in entries]
-        return lines, entries[-1]["__CURSOR"] if entries else position
+        return [written(entry) for entry in entries], entries[-1]["__CURSOR"] if entries else position
     found = []
     position = position or {}
     for name in item["paths"]:
@@ -136,8 +139,23 @@ def collected(item: dict[str, Any], position: Any) -> tuple[list[tuple[str, str]
                 file.tell() if not whole else (at if begin == beginning else 0) + len(whole) + 1,
             )
         now = datetime.now(UTC).isoformat()
-        found += [(now, line.decode(errors="replace")) for line in whole.splitlines()]
+        lines = whole.split(b"\n") if whole else []
+        found += [{"@timestamp": now, "message": line.decode(errors="replace")} for line in lines]
     return found, position
+
+
+def written(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the journal, with the fields that Filebeat makes of who wrote it."""
+    sender: dict[str, Any] = {"uid": int(entry["_UID"])} if "_UID" in entry else {}
+    if "_EXE" in entry:
+        sender["process"] = {"executable": entry["_EXE"]}
+    identifier = text(entry.get("SYSLOG_IDENTIFIER", ""))
+    return {
+        "@timestamp": moment(entry),
+        "message": text(entry.get("MESSAGE")),
+        "journald": sender,
+        "syslog": {"identifier": identifier},
+    }
 
 
 def moment(entry: dict[str, Any]) -> str:
@@ -164,10 +182,8 @@ def run(settings: dict[str, Any]) -> None:
             found, after = collected(item, positions.get(item["id"]))
             if not found:
                 continue
-            events = [
-                {"@timestamp": time_, "message": said, "host": {"name": settings["name"]}, **item["fields"]}
-                for time_, said in found
-            ]
+            named = {"host": {"name": settings["name"]}, "agent": {"name": settings["name"]}}
+            events = [{**line, **named, **item["fields"]} for line in found]
             try:
                 line = line or Line(settings["output.logstash"])
                 if not line.send(events):

@@ -98,6 +98,17 @@ def resolved(text: str) -> str:
     return re.sub(r"\$\{(\w+)\}", value, text)
 
 
+PEER = "[@metadata][input][beats][tls][client][subject]"
+"""Where the plugin puts the subject of the client's certificate, in the ECS mode v8."""
+
+
+def subject(certificate: Any) -> str:
+    """As Java's X500Principal writes it: the last attribute first."""
+    short = {"commonName": "CN", "organizationName": "O"}
+    names = [f"{short[name]}={value}" for parts in certificate["subject"] for name, value in parts]
+    return ",".join(reversed(names))
+
+
 class Sink:
     """The first Elasticsearch that answers."""
 
@@ -129,8 +140,13 @@ def serve(tree: list[Any], settings: dict[str, Any]) -> None:
 
     class Beats(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            peer = subject(self.request.getpeercert()) if "ssl_peer_metadata" in into["enrich"] else None
             for line in self.rfile:
-                events = [logstash_pipeline.filtered(tree, event) for event in json.loads(line)]
+                events = []
+                for event in json.loads(line):
+                    if peer is not None:
+                        logstash_pipeline.put(event, PEER, peer)
+                    events.append(logstash_pipeline.filtered(tree, event))
                 taken = not events or sink.add(events)
                 self.wfile.write(b"%d\n" % (len(events) if taken else -1))
 

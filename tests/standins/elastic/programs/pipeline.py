@@ -27,10 +27,12 @@ OPTIONS = {
         "ssl_client_authentication",
         "ssl_certificate_authorities",
         "ssl_supported_protocols",
+        "enrich",
     },
     "grok": {"match", "overwrite", "pattern_definitions", "tag_on_failure"},
     "date": {"match", "timezone", "target"},
-    "mutate": {"uppercase"},
+    "mutate": {"uppercase", "copy", "replace", "remove_field", "add_tag"},
+    "prune": {"whitelist_names"},
     "elasticsearch": {
         "hosts",
         "ssl_certificate_authorities",
@@ -69,8 +71,8 @@ def options(given: list[Any]) -> dict[str, Any]:
 
 def _check(steps: list[Any]) -> None:
     for plugin, given in steps:
-        if plugin == "if":
-            _check(given[1:][0][0] if isinstance(given[1][0], list) else given[1:])
+        if plugin in BRANCHES:
+            _check(_inner(plugin, given))
             continue
         known = OPTIONS.get(plugin)
         if known is None:
@@ -82,26 +84,46 @@ def _check(steps: list[Any]) -> None:
 def filtered(tree: list[Any], event: Event) -> Event:
     """The event after the filters of the pipeline."""
     (steps,) = (steps for title, steps in tree if title == "filter")
-    for plugin, given in steps:
-        if plugin == "if":
-            condition, (inner,) = given[0], given[1:]
-            if _true(condition, event):
-                for name, of in inner[0] if isinstance(inner[0][0], list) else inner:
-                    _apply(name, options(of), event)
-        else:
-            _apply(plugin, options(given), event)
+    _run(steps, event)
     event.pop("@metadata", None)
     return event
 
 
+BRANCHES = ("if", "else if", "else")
+
+
+def _inner(branch: str, given: list[Any]) -> list[Any]:
+    """The steps of a branch."""
+    return given if branch == "else" else given[1][0]
+
+
+def _run(steps: list[Any], event: Event) -> None:
+    taken = False
+    for plugin, given in steps:
+        if plugin not in BRANCHES:
+            _apply(plugin, options(given), event)
+            continue
+        taken = taken and plugin != "if"
+        if not taken and (plugin == "else" or _true(given[0], event)):
+            taken = True
+            _run(_inner(plugin, given), event)
+
+
 def _true(condition: list[Any], event: Event) -> bool:
-    field, operator, wanted = condition
+    field, *comparison = condition
     value = get(event, field)
-    if operator == "in":
-        return value in wanted
-    if operator == "==":
-        return bool(value == wanted)
-    raise Unknown(f"the operator {operator}")
+    match comparison:
+        case []:
+            return value is not None and value is not False
+        case ["in", [*wanted]]:
+            return value in wanted
+        case ["in", str(wanted)]:
+            return bool(value == wanted)
+        case ["==", wanted]:
+            return bool(value == wanted)
+        case ["=~", pattern]:
+            return isinstance(value, str) and re.search(pattern, value) is not None
+    raise Unknown(f"the condition {condition}")
 
 
 def _apply(plugin: str, given: dict[str, Any], event: Event) -> None:
@@ -110,11 +132,47 @@ def _apply(plugin: str, given: dict[str, Any], event: Event) -> None:
     elif plugin == "date":
         _date(given, event)
     elif plugin == "mutate":
-        for field in given["uppercase"]:
-            if isinstance(value := get(event, field), str):
-                put(event, field, value.upper())
+        _mutate(given, event)
+    elif plugin == "prune":
+        kept = [re.compile(name) for name in _listed(given["whitelist_names"])]
+        for name in [*event]:
+            if name != "@metadata" and not any(pattern.search(name) for pattern in kept):
+                del event[name]
     else:
         raise Unknown(f"Unable to find plugin {plugin}")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _mutate(given: dict[str, Any], event: Event) -> None:
+    """In the order of https://www.elastic.co/docs/reference/logstash/plugins/plugins-filters-mutate."""
+    for field, (text,) in given.get("replace", []):
+        put(event, field, _sprintf(text, event))
+    for field in _listed(given.get("uppercase", [])):
+        if isinstance(value := get(event, field), str):
+            put(event, field, value.upper())
+    for field, (other,) in given.get("copy", []):
+        if (value := get(event, field)) is not None:
+            put(event, other, value)
+    for field in _listed(given.get("remove_field", [])):
+        *above, last = _keys(field)
+        place = get(event, "".join(f"[{key}]" for key in above)) if above else event
+        if isinstance(place, dict):
+            place.pop(last, None)
+    for tag in _listed(given.get("add_tag", [])):
+        event.setdefault("tags", []).append(tag)
+
+
+def _sprintf(text: str, event: Event) -> str:
+    """`%{[a][b]}` replaced; what is not there stays as it is written."""
+
+    def value(found: re.Match[str]) -> str:
+        there = get(event, found[1])
+        return found[0] if there is None else str(there)
+
+    return re.sub(r"%\{([^}]+)\}", value, text)
 
 
 def _grok(given: dict[str, Any], event: Event) -> None:

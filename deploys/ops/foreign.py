@@ -1,0 +1,81 @@
+"""Folders that belong to another user than root, and how root writes there: with that user's rights.
+
+The owner of a folder can replace anything in it by a symbolic link at any moment, so a path below it leads
+root wherever that user wants. The shell functions here find such folders and leave them to their owner.
+"""
+
+from __future__ import annotations
+
+KEEPER = r"""
+keeper() {  # keeper FOLDER: the user, other than root and this one, who may change what the path leads to
+    kept=
+    for way in "$1" "$(readlink -m -- "$1")"; do
+        while :; do
+            owner=$(stat -c %U -- "$way" 2>/dev/null || echo root)
+            case $owner in
+                root|"$(id -un)"|"$kept") ;;
+                *)
+                    [ -z "$kept" ] || { echo "$1 belongs to $kept and to $owner" >&2; return 1; }
+                    kept=$owner
+                    ;;
+            esac
+            [ "$way" != / ] && [ "$way" != . ] || break
+            way=$(dirname -- "$way")
+        done
+    done
+    echo "$kept"
+}
+as_keeper() {  # as_keeper USER COMMAND...: with the rights of USER and no other
+    user=$1
+    shift
+    setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@"
+}
+own_only() {  # own_only PATH USER OWNER: fails where what lies in USER's folder is to belong to OWNER
+    [ "$2" = "$3" ] && return
+    echo "$1 cannot belong to $3: $2 owns the folder, and may replace it" >&2
+    return 1
+}
+"""
+
+PLACE = r"""
+umask 077
+new=$(mktemp "${1%/*}/.clawd-XXXXXX") || exit
+cat > "$new" && chgrp "$2" "$new" && chmod "$3" "$new" && mv -fT "$new" "$1" || { rm -f "$new"; exit 1; }
+"""
+"""A shell program of the arguments PATH, GROUP and MODE, which puts its standard input there."""
+
+SETTLE = r"""
+import os, pwd, stat, sys
+path, owner, mode = sys.argv[1:4]
+folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+try:
+    held = os.open(os.path.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+except OSError as error:
+    sys.exit("%s: %s" % (path, error.strerror))
+found = os.fstat(held)
+if not stat.S_ISDIR(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+    sys.exit("%s is neither a folder nor a file with one name" % path)
+os.fchown(held, pwd.getpwnam(owner).pw_uid, -1)
+os.fchmod(held, int(mode, 8))
+"""
+"""A Python program of the arguments PATH, OWNER and MODE, which follows no link and opens no second name."""
+
+REMOVE = r"""
+import os, stat, sys
+*folders, name = sys.argv[1].strip("/").split("/")
+held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+for folder in folders:
+    # In a folder of root's a link is the administrator's own.
+    found = os.fstat(held)
+    trusted = found.st_uid == 0 and not found.st_mode & stat.S_IWOTH
+    flags = os.O_RDONLY | os.O_DIRECTORY | (0 if trusted else os.O_NOFOLLOW)
+    try:
+        held = os.open(folder, flags, dir_fd=held)
+    except FileNotFoundError:
+        sys.exit()
+    except OSError:
+        sys.exit("%s: %s is a link, which is not followed" % (sys.argv[1], folder))
+os.fchdir(held)
+os.execvp("rm", ["rm", "-rf", "--", "./" + name])
+"""
+"""A Python program of the argument PATH, which removes what is there and follows no user's link."""

@@ -1,0 +1,110 @@
+"""The bot's own journal: strangers cause its lines, and other services' lines do not make way for them.
+
+Read it with `journalctl --namespace=clawd-bot`; `--namespace='*'` shows all journals of a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from deploys.ops import files
+from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.shell import assignments, script
+from deploys.runtime.settings import JOURNAL_MAX
+
+NAMESPACE = "clawd-bot"
+CONFIG = f"/etc/systemd/journald@{NAMESPACE}.conf"
+UNIT = f"systemd-journald@{NAMESPACE}.service"
+
+
+def limited() -> None:
+    """The bot's journal is kept over boots and takes no more than its limit."""
+    files.template("runtime/journald.conf", CONFIG, {"limit": JOURNAL_MAX})
+    _current(name=f"Journal of {NAMESPACE}")
+
+
+def absent() -> None:
+    """Nothing of it runs, and its lines are gone, as those of nginx are."""
+    _stopped(name=f"No journal of {NAMESPACE}")
+    files.absent(CONFIG)
+    files.absent(folder(host.get_fact(MachineFact)))
+
+
+def folder(machine: str) -> str:
+    """Where systemd keeps the lines, on the host with this machine ID."""
+    return f"/var/log/journal/{machine}.{NAMESPACE}"
+
+
+class MachineFact(Fact):
+    """The machine ID of a host, by which systemd names folders of journals."""
+
+    def command(self) -> str:
+        """Print it."""
+        return "cat /etc/machine-id 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> str:
+        """None."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """The line."""
+        return output[0].strip() if output else ""
+
+
+class StateFact(Fact):
+    """Whether the journal's service is `stopped`, `running`, or `stale`: with an older configuration."""
+
+    def command(self) -> str:
+        """Print it."""
+        return assignments(name=UNIT.removesuffix(".service"), config=CONFIG) + _STATE
+
+    @staticmethod
+    def default() -> str:
+        """It does not run."""
+        return "stopped"
+
+    def process(self, output: list[str]) -> str:
+        """The word."""
+        return output[0] if output else "stopped"
+
+
+_STATE = r"""
+if ! systemctl is-active --quiet "$name.service"; then
+    systemctl is-active --quiet "$name.socket" && echo running || echo stopped
+    exit 0
+fi
+began=$(date -d "$(systemctl show --property ActiveEnterTimestamp --value "$name.service")" +%s)
+if [ -f "$config" ] && [ "$(stat -c %Y "$config")" -ge "$began" ]; then echo stale; else echo running; fi
+"""
+
+
+@operation
+def _current() -> Iterator[StringCommand]:
+    state = host.get_fact(StateFact)
+    if state == "stale" or (state == "running" and expected(host, CONFIG)):
+        record(Change(UNIT, ("restart (what it reads changes)",)))
+        # A file of the second of the start would count as newer.
+        yield script('sleep 1; systemctl restart "$unit"', unit=UNIT)
+
+
+@operation
+def _stopped() -> Iterator[StringCommand]:
+    if host.get_fact(StateFact) != "stopped":
+        record(Change(UNIT, ("stop",)))
+        yield script(_STOP, namespace=NAMESPACE)
+
+
+# systemd 257 cancels the job of one of the sockets when the other one's ends: what counts is what is left.
+_STOP = r"""
+for unit in "systemd-journald-varlink@$namespace.socket" "systemd-journald@$namespace.socket" \
+    "systemd-journald@$namespace.service"; do
+    systemctl stop "$unit" 2>/dev/null || true
+done
+systemctl reset-failed "systemd-journald*@$namespace.*" 2>/dev/null || true
+! systemctl is-active --quiet "systemd-journald@$namespace.service" "systemd-journald@$namespace.socket"
+"""
