@@ -171,7 +171,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
         }
     )
-    loaded = Loaded(inventory, Path("/inventory/prod.yml"))
+    loaded = Loaded(inventory, Path("/inventory.yml"))
     return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 
