@@ -287,7 +287,7 @@ class Link:
             self._is_root = True
 
     def _through_sudo(self) -> None:
-        tried = self.run("env LC_ALL=C sudo -n true")
+        tried = self.run("env LC_ALL=C sudo -n sh -c :")
         if tried.status == 0:
             return
         if "password is required" not in tried.stderr:
@@ -313,7 +313,7 @@ class Link:
 
     def _accepts(self, password: str) -> bool:
         # One line only: another attempt of sudo's would count as a second failure.
-        command = "env LC_ALL=C sudo -k -S -p '' true"
+        command = "env LC_ALL=C sudo -k -S -p '' sh -c :"
         tried = self.run(command, stdin=f"{password}\n".encode())
         if tried.status != 0 and "password" not in tried.stderr and "try again" not in tried.stderr:
             raise _no_sudo(self.name, self.user, tried.stderr.strip())
