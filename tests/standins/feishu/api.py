@@ -87,6 +87,7 @@ def reply_message(platform: Platform, message_id: str, body: dict[str, Any]) -> 
 
 def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
     """`GET /im/v1/messages/:message_id`: a message as the API shows it, be it of a user or of the bot."""
+    platform.spend_call("get")
     message = _known(platform, message_id)
     if "body" in message:
         return {"code": 0, "msg": "success", "data": {"items": [message]}}
@@ -109,6 +110,7 @@ def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
 
 def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """`POST /im/v1/messages/:message_id/reactions`; the same emoji again is the same reaction."""
+    platform.spend_call("react")
     kind = body.get("reaction_type")
     emoji = kind.get("emoji_type") if isinstance(kind, dict) else None
     if not platform.may_react:
@@ -130,6 +132,7 @@ def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> d
 
 def delete_reaction(platform: Platform, message_id: str, reaction_id: str) -> dict[str, Any]:
     """`DELETE /im/v1/messages/:message_id/reactions/:reaction_id`."""
+    platform.spend_call("take back")
     for place, known in platform.reactions.items():
         if known == reaction_id and place[0] == message_id:
             del platform.reactions[place]

@@ -129,15 +129,27 @@ class Platform:
     def spend(self, chat: Chat) -> None:
         """Count one message to `chat`, or refuse it."""
         now = self.clock()
-        for window, count in ((self.limits.second, 50), (self.limits.minute, 1000)):
-            if (wait := window.wait("app", now)) > 0:
-                headers = {"x-ogw-ratelimit-limit": str(count), "x-ogw-ratelimit-reset": str(int(wait) + 1)}
-                raise ApiError(99991400, "request trigger frequency limit", status=429, headers=headers)
+        self._refuse_beyond_limits("messages", now)
         if self.limits.receiver.wait(chat.id, now) > 0:
             raise ApiError(230020, "This operation triggers the frequency limit., ext=chat rate limit.")
-        self.limits.second.add("app", now)
-        self.limits.minute.add("app", now)
+        self._count("messages", now)
         self.limits.receiver.add(chat.id, now)
+
+    def spend_call(self, endpoint: str) -> None:
+        """Count one call of another endpoint, or refuse it."""
+        now = self.clock()
+        self._refuse_beyond_limits(endpoint, now)
+        self._count(endpoint, now)
+
+    def _refuse_beyond_limits(self, endpoint: str, now: float) -> None:
+        for window, count in ((self.limits.second, 50), (self.limits.minute, 1000)):
+            if (wait := window.wait(endpoint, now)) > 0:
+                headers = {"x-ogw-ratelimit-limit": str(count), "x-ogw-ratelimit-reset": str(int(wait) + 1)}
+                raise ApiError(99991400, "request trigger frequency limit", status=429, headers=headers)
+
+    def _count(self, endpoint: str, now: float) -> None:
+        self.limits.second.add(endpoint, now)
+        self.limits.minute.add(endpoint, now)
 
     def send(
         self, chat: Chat, msg_type: str, content: str, parent: dict[str, Any] | None, *, thread: bool

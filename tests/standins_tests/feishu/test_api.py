@@ -10,8 +10,13 @@ import httpx
 import lark_oapi as lark
 import pytest
 from lark_oapi.api.im.v1 import (
+    CreateMessageReactionRequest,
+    CreateMessageReactionRequestBody,
     CreateMessageRequest,
     CreateMessageRequestBody,
+    DeleteMessageReactionRequest,
+    Emoji,
+    GetMessageRequest,
     ReplyMessageRequest,
     ReplyMessageRequestBody,
 )
@@ -200,3 +205,62 @@ def test_ordered_faults(control: Control) -> None:
         reply(control, question, "once", uuid="k")
     assert reply(control, question, "once", uuid="k").success()
     assert len(control.get("sent")) == 1
+
+
+def look_up(control: Control, message_id: str) -> Any:
+    return client(control).im.v1.message.get(GetMessageRequest.builder().message_id(message_id).build())
+
+
+def react(control: Control, message_id: str, emoji: str = "Typing") -> Any:
+    kind = Emoji.builder().emoji_type(emoji).build()
+    body = CreateMessageReactionRequestBody.builder().reaction_type(kind).build()
+    request = CreateMessageReactionRequest.builder().message_id(message_id).request_body(body).build()
+    return client(control).im.v1.message_reaction.create(request)
+
+
+def test_lark_looks_a_message_up(control: Control) -> None:
+    message_id = asked(control, mentions=[{"open_id": "ou_bob", "name": "Bob"}])
+    (item,) = look_up(control, message_id).data.items
+    assert (item.message_id, item.msg_type) == (message_id, "text")
+    assert json.loads(item.body.content) == {"text": "@_user_1 how?"}
+    assert [(each.key, each.id, each.name) for each in item.mentions] == [("@_user_1", "ou_bob", "Bob")]
+    answer = reply(control, message_id, "so").data.message_id
+    (item,) = look_up(control, answer).data.items
+    assert (item.parent_id, json.loads(item.body.content)) == (message_id, {"text": "so"})
+
+
+def test_what_cannot_be_looked_up(control: Control) -> None:
+    message_id = asked(control)
+    control.post("recall", message_id=message_id)
+    assert look_up(control, message_id).data.items[0].deleted
+    control.post("recall", message_id=message_id, deleted=True)
+    assert look_up(control, message_id).code == 231003
+    assert reply(control, message_id, "so").code == 231003
+    assert look_up(control, "om_unknown").code == 230001
+
+
+def test_lark_puts_an_emoji_and_takes_it_away(control: Control) -> None:
+    message_id = asked(control)
+    first, again = react(control, message_id), react(control, message_id)
+    assert first.success()
+    assert first.data.reaction_id == again.data.reaction_id
+    assert control.get("reactions") == [{"message_id": message_id, "emoji": "Typing"}]
+    request = DeleteMessageReactionRequest.builder().message_id(message_id)
+    removal = request.reaction_id(first.data.reaction_id).build()
+    assert client(control).im.v1.message_reaction.delete(removal).success()
+    assert control.get("reactions") == []
+    assert not client(control).im.v1.message_reaction.delete(removal).success()
+
+
+def test_what_cannot_be_reacted_to(control: Control) -> None:
+    message_id = asked(control)
+    assert react(control, message_id, "NO_EMOJI").code == 231001
+    assert react(control, "om_unknown").code == 230001
+    control.post("app", may_react=False)
+    assert react(control, message_id).code == 99991672
+
+
+def test_emoji_are_limited_as_a_whole(control: Control) -> None:
+    message_id = asked(control)
+    control.post("limits", second=[2, 60.0])
+    assert [react(control, message_id).code for _ in range(3)] == [0, 0, 99991400]

@@ -15,6 +15,7 @@ from aiogram import Bot
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 from aiogram.exceptions import TelegramBadRequest, TelegramConflictError, TelegramRetryAfter
+from aiogram.methods import SendChatAction
 from aiogram.types import FSInputFile, Update
 
 from tests.standins.control import Control
@@ -115,6 +116,23 @@ def test_an_update_comes_over_tls_with_the_secret(
     control.eventually(lambda: info(control).pending_update_count == 0)
     seen = info(control)
     assert (seen.url, seen.has_custom_certificate, seen.max_connections) == (hook, True, 7)
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"method": "nonsense"}', b'{"chat_id": 1}', b"{"])
+def test_an_answer_may_be_a_call(
+    control: Control, hook: str, receiver: Receiver, certificate: Certificate, answer: bytes
+) -> None:
+    call = SendChatAction(chat_id=4711, action="typing")
+    body = json.dumps({"method": call.__api_method__, "chat_id": call.chat_id, "action": call.action})
+    receiver.answers = [(200, {}, answer), (200, {}, body.encode())]
+    set_webhook(control, hook, certificate.chain)
+    for text in ("first", "second"):
+        control.post("messages", text=text)
+    (made,) = control.eventually(
+        lambda: [made for made in control.get("calls") if made["method"] == "sendchataction"]
+    )
+    assert made["params"] == {"chat_id": "4711", "action": "typing"}
+    assert info(control).pending_update_count == 0
 
 
 def test_without_its_certificate_the_receiver_is_not_trusted(
