@@ -151,7 +151,7 @@ class _Delivery:
         try:
             given = json.loads(body)
             call = Call(given.pop("method").lower(), as_params(given))
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return
         record: dict[str, Any] = {"method": call.method, "params": call.params, "at": self._bot.clock()}
         self._bot.calls.append(record | {"in_answer": True})
