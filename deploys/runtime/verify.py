@@ -185,6 +185,18 @@ def test_the_bot_answers_a_question(host: Any, settings: RuntimeSettings) -> Non
     expect_answer(host, f"the bot at port {settings.port}", settings.port, secret)
 
 
+def test_webhooks_of_the_declared_platforms_are_served(host: Any, settings: RuntimeSettings) -> None:
+    paths = []
+    if settings.telegram and settings.telegram.mode == "webhook":
+        paths.append("/telegram/webhook")
+    if settings.feishu:
+        paths.append("/feishu/webhook")
+    for path in paths:
+        status = host.check_output("python3 -c %s %s %s", POST_UNSIGNED, str(settings.port), path)
+        # 404 would mean that the bot does not know the platform, 200 that it believes anybody.
+        expect(status == "401", f"the bot answers an unsigned POST to {path} with {status}, not with 401")
+
+
 def test_the_bot_listens_only_where_declared(host: Any, settings: RuntimeSettings) -> None:
     declared = {settings.port: "127.0.0.1"}
     if settings.internal:
@@ -283,6 +295,17 @@ def in_bytes(size: str) -> int:
     """`400M` as systemd understands it."""
     return int(size[:-1]) * UNITS[size[-1]]
 
+
+POST_UNSIGNED = """
+import sys, urllib.error, urllib.request as u
+try:
+    answer = u.urlopen("http://127.0.0.1:" + sys.argv[1] + sys.argv[2], b"{}", timeout=10).status
+except urllib.error.HTTPError as refusal:
+    answer = refusal.code
+except OSError as error:
+    answer = error
+print(answer)
+"""
 
 ASK_ENGINE = f"""
 import http.client, socket, sys
