@@ -112,7 +112,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"is masked", "somebody masked this unit on the host: `sudo systemctl unmask` it, or leave it out"),
     # Logins.
-    (r"sudo: a password is required|sudo: .*not allowed", "give the login passwordless sudo on the host"),
+    (
+        r"sudo: a password is required|incorrect password attempt",
+        "write `sudo_password: !env NAME` under the host, or give the login sudo without a password",
+    ),
+    (r"sudo: .*not allowed|is not in the sudoers file", "give the login sudo for all commands on the host"),
 )
 
 

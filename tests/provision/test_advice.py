@@ -120,7 +120,8 @@ CASES: dict[str, tuple[str, str]] = {
         "the registry does not take r.internal/x:1:\nx509: certificate signed by unknown authority",
         "`docker.registry_authority`",
     ),
-    "sudo": ("sudo: a password is required", "passwordless sudo"),
+    "sudo": ("sudo: a password is required", "`sudo_password: !env NAME`"),
+    "sudo not allowed": ("sudo: user ops is not allowed to execute", "sudo for all commands"),
     "read-only": ("touch: cannot touch '/etc/x': Read-only file system", "read-only"),
 }
 

@@ -22,6 +22,8 @@ from provision.artifacts.builders import SshBuilder
 from provision.ask import Ask, NoTerminal
 from provision.assign import Selection, assign
 from provision.lock import Locks
+from provision.package_gate import SOURCES
+from provision.pipeline import _lend_internet
 from provision.plan import Plan, PlannedOperation, Status
 from provision.progress import Silent
 from provision.runlog import RunLog
@@ -197,6 +199,31 @@ def test_a_network_that_goes_away_during_an_operation_is_told_within_half_a_minu
             assert time.monotonic() - started < 1
     finally:
         nft("delete table ip clslcut")
+
+
+def test_a_host_without_internet_reaches_its_package_sources_and_nothing_of_this_machine(
+    host: Someone,
+) -> None:
+    host.on("echo 'operator ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/operator")
+    loaded = host.with_password(None)
+    with host.connected(loaded) as session:
+        _lend_internet(session, host.name)
+        (pyinfra_host,) = session._state.inventory
+        options = pyinfra_host.data.apt_options
+        assert "http://127.0.0.1:" in options
+        sources = session.run(host.name, SOURCES).stdout
+        assert "http" in sources
+        done = session.run(host.name, f"apt-get {options} -o Acquire::Retries=0 update", timeout=120)
+        assert done.succeeded, done.stderr
+        assert "Err:" not in done.stdout
+        proxy = options.split("=")[-1]
+        for url in ("http://127.0.0.1:22/", "http://169.254.169.254/", f"http://{host.box.machine}/"):
+            asked = (
+                "import urllib.request as u; "
+                f"o = u.build_opener(u.ProxyHandler({{'http': '{proxy}'}})); o.open('{url}', timeout=20)"
+            )
+            done = session.run(host.name, f"python3 -c {shlex.quote(asked)}")
+            assert "403: Forbidden" in done.stderr, done.stderr
 
 
 def nft(rules: str) -> None:
