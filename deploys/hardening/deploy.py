@@ -28,6 +28,16 @@ BANNER = "/etc/clawd/banner"
 SUDOERS = "/etc/sudoers.d/clawd-hardening"
 TIMESYNCD = "/etc/systemd/timesyncd.conf.d/10-clawd.conf"
 
+LIMITS = "/etc/security/limits.d/60-clawd-cores.conf"
+MODPROBE = "/etc/modprobe.d/clawd-unused.conf"
+UNUSED_MODULES = (
+    *("dccp", "rds", "sctp", "tipc"),
+    *("cramfs", "freevxfs", "hfs", "hfsplus", "jffs2"),
+    *("firewire-core", "firewire-ohci", "firewire-sbp2"),
+)
+PROFILE = "/etc/profile.d/clawd-cores.sh"
+COREDUMP = "/etc/systemd/coredump.conf.d/60-clawd.conf"
+
 BANS = "fail2ban-client get sshd actions | grep -qx nftables-allports"
 """Succeeds when who fails to log in is really shut out."""
 
@@ -53,6 +63,12 @@ def apply() -> None:
     sysctl.in_force(settings.sysctl, settings.required)
     _ssh(settings)
     files.template("hardening/sudoers", SUDOERS, {}, mode="0440", check="/usr/sbin/visudo -cqf {}")
+    files.template("hardening/limits.conf", LIMITS, {})
+    files.directory(MODPROBE.rpartition("/")[0])
+    files.template("hardening/modprobe.conf", MODPROBE, {"modules": UNUSED_MODULES})
+    files.template("hardening/profile.sh", PROFILE, {}, check="sh -n {}")
+    files.directory(COREDUMP.rpartition("/")[0])
+    files.template("hardening/coredump.conf", COREDUMP, {})
     if not clock.kept_otherwise:
         _time(settings, clock)
 
@@ -67,7 +83,7 @@ def remove() -> None:
     units.absent("fail2ban.service", file=False)
     for unit in (*TIMERS, "systemd-timesyncd.service"):
         services.forgotten(unit)
-    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD):
+    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, LIMITS, PROFILE, COREDUMP, MODPROBE):
         files.absent(path)
     # Its package leaves it running.
     if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
@@ -127,7 +143,8 @@ def _packages(settings: HardeningSettings, clock: Clock) -> Iterator[str]:
         yield UPGRADES
     if not clock.kept_otherwise:
         yield "systemd-timesyncd"
-    yield "sudo"
+    # Whether files of packages are as they were shipped; and passwords, where somebody gives a login one.
+    yield from ("debsums", "libpam-pwquality", "sudo")
 
 
 def _fail2ban(settings: Fail2banSettings | None) -> None:

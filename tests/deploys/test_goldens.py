@@ -210,6 +210,8 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
     "grafana/golden/*.ini": ini,
     "grafana/golden/*.yml": yaml,
     "hardening/golden/10-clawd.conf": ini,
+    "hardening/golden/clawd-cores.sh": shell,
+    "hardening/golden/coredump.conf": ini,
     "hardening/golden/52clawd-security-updates": apt_settings,
     "nginx/golden/*-upstreams.conf": bots,
     "nginx/golden/*.conf": server,
@@ -231,6 +233,7 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
 ON_HOSTS = {
     **dict.fromkeys(COMMANDS, "test_goldens_on_hosts.py::test_a_hosts_program_takes_it"),
     "base/golden/home-anna-.ssh-authorized_keys": "test_on_hosts.py::test_operator_comes_and_goes",
+    "hardening/golden/60-clawd-cores.conf": "hardening/test_on_hosts.py::test_nobody_dumps_a_core",
     "base/golden/etc-timezone": "test_on_hosts.py::test_checks_hold",
     "database/golden/pg_hba.conf": "database/test_on_hosts.py::test_checks_hold",
     "elasticsearch/golden/*": "elasticsearch/test_on_hosts.py::test_checks_hold",

@@ -33,6 +33,10 @@ LOGROTATE = """
 command -v logrotate >/dev/null || apt-get install -qq -y --no-install-recommends logrotate >/dev/null 2>&1
 told=$(logrotate --debug {} 2>&1) && ! echo "$told" | grep '^error:'
 """
+MODPROBE = """
+command -v modprobe >/dev/null || apt-get install -qq -y --no-install-recommends kmod >/dev/null 2>&1
+told=$(modprobe --config {} --showconfig 2>&1 >/dev/null) && [ -z "$told" ] || { echo "$told"; exit 1; }
+"""
 COMMANDS = {
     "base/golden/etc-ssh-sshd_config.d-10-clawd.conf": (SSHD, "Nonsense yes"),
     "base/golden/etc-sudoers.d-clawd": (SUDO, "nonsense"),
@@ -42,6 +46,7 @@ COMMANDS = {
     "hardening/golden/60-clawd.conf": (SYSCTL, "nonsense.key = 1"),
     "hardening/golden/clawd-hardening": (SUDO, "nonsense"),
     "hardening/golden/zz-clawd.local": (JAIL_CHECK, "%(no"),
+    "hardening/golden/clawd-unused.conf": (MODPROBE, "nonsense"),
     "nginx/golden/logrotate": (LOGROTATE, "nonsense"),
     "runtime/golden/journald.conf": (JOURNALD, "Nonsense=yes"),
 }

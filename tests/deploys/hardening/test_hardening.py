@@ -65,6 +65,9 @@ def written(run: Run, path: str) -> str:
         "/etc/ssh/sshd_config.d/05-clawd-hardening.conf",
         "/etc/sudoers.d/clawd-hardening",
         "/etc/systemd/timesyncd.conf.d/10-clawd.conf",
+        "/etc/security/limits.d/60-clawd-cores.conf",
+        "/etc/modprobe.d/clawd-unused.conf",
+        "/etc/profile.d/clawd-cores.sh",
     ],
 )
 def test_files(path: str) -> None:
@@ -77,6 +80,11 @@ def test_files(path: str) -> None:
         }
     )
     assert_golden(GOLDEN / Path(path).name, written(bare_host(declared), path))
+
+
+def test_systemd_keeps_no_core() -> None:
+    path = "/etc/systemd/coredump.conf.d/60-clawd.conf"
+    assert_golden(GOLDEN / "coredump.conf", written(bare_host(settings()), path))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,8 @@ def test_time_is_left_to_who_keeps_it(clock: Clock, wanted: bool) -> None:
 def test_what_is_not_wanted_is_not_there() -> None:
     assert settings_for(inventory(hardening={"enabled": False}), "bot1") is None
     declared = settings(hardening={"fail2ban": {"enabled": False}, "updates": {"enabled": False}})
-    assert list(_packages(declared, Clock(container=True))) == ["sudo"]
+    wanted = list(_packages(declared, Clock(container=True)))
+    assert wanted == ["debsums", "libpam-pwquality", "sudo"]
 
 
 WANTED = {"net.a": "1", "kernel.b": "2", "fs.c": "0"}

@@ -58,6 +58,10 @@ def test_what_a_host_refuses_is_noted_by_name_and_the_rest_is_set(host: Host) ->
     assert host.on("cat /proc/sys/net/ipv4/conf/all/rp_filter") == "2"
 
 
+def test_nobody_dumps_a_core(host: Host) -> None:
+    assert host.on("su -s /bin/sh nobody -c 'ulimit -Hc'") == "0"
+
+
 def test_who_guesses_logins_is_shut_out(host: Host) -> None:
     """The machine itself guesses, from an address of its own on the bridge: nobody else is shut out."""
     guesser = "10.213.94.201"
