@@ -19,7 +19,7 @@ pytestmark = on_hosts(pytest.mark.campaign, seconds=1200)
 
 LEAST_INDEX = 75
 MOST_EXPOSURE = 3.0
-# Not counted is what a container cannot do: USB buses, mounts and partitions are those of its machine, and so are
+# Not counted is what a container cannot do: USB buses, mounts and partitions are those of its machine, as are
 # the kernel settings that it refuses, as hardening has noted them.
 LYNIS = """
 export DEBIAN_FRONTEND=noninteractive
