@@ -236,7 +236,10 @@ def _folders() -> None:
 
 def _time_zone(name: str) -> None:
     zone = f"/usr/share/zoneinfo/{name}"
-    known = f"test -f {shlex.quote(zone)} || {{ echo {shlex.quote(name)} is no time zone; false; }}"
+    told = shlex.quote(
+        f"this host has no time zone {name}: write one that `timedatectl list-timezones` shows"
+    )
+    known = f"test -f {shlex.quote(zone)} || {{ echo {told}; false; }}"
     files.put("/etc/timezone", f"{name}\n", check=known)
     files.link("/etc/localtime", zone)
 
