@@ -190,6 +190,7 @@ printf '%s\n' "$paths" | while IFS= read -r path; do
     fi
 done
 rm -f "$note"
+rmdir "${note%/*}" 2>/dev/null || true
 for user in $users; do
     getent passwd "$user" >/dev/null && ! pgrep -u "$user" >/dev/null || continue
     [ -z "$(find /var/lib -mindepth 1 -maxdepth 1 -user "$user")" ] || continue

@@ -141,11 +141,11 @@ def test_components_whose_folders_lie_on_the_disk_are_removed_before_it(host: Wi
     """A folder that the disk is mounted on cannot go until the disk does, and is no difference until then."""
     host.mount()
     host.on("echo GGUF > /var/lib/clawd/models/m; echo line > /var/lib/clawd-bot/bot.db")
-    for component, folder, purge in (
-        ("model", "/var/lib/clawd/models", False),
-        ("runtime", "/var/lib/clawd-bot", True),
+    for component, folder, purge, operation in (
+        ("model", "/var/lib/clawd/models", False, "Remove /var/lib/clawd/models"),
+        ("runtime", "/var/lib/clawd-bot", True, "Delete data: conversations"),
     ):
-        assert f"Remove {folder}" in host.remove(component, purge=purge)
+        assert operation in host.remove(component, purge=purge)
         assert not host.remove(component, purge=purge), "removed again"
         assert host.on(f"mountpoint -q {folder} && ls -A {folder}") == ""
     host.remove("disk")
