@@ -10,6 +10,8 @@ from inventory.model import Inventory
 
 SMALLEST_POOL = 20
 """Prefix length: sixteen networks of 256 addresses."""
+SHARED = IPv4Network("100.64.0.0/10")
+"""For networks of providers (RFC 6598)."""
 
 
 def engine(inventory: Inventory) -> Iterator[Finding]:
@@ -71,6 +73,12 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
             (("docker", "address_pool"),),
             f"{pool} has room for too few networks of 256 addresses",
             f"write a network of /{SMALLEST_POOL} or larger",
+        )
+    if not pool.is_private and not pool.subnet_of(SHARED):
+        yield Finding(
+            (("docker", "address_pool"),),
+            f"{pool} is of the internet, and containers could not reach what is there",
+            "write a private network, such as 172.28.0.0/14",
         )
     for name, host in inventory.hosts.items():
         for key, address in (("address", host.address), ("internal_address", host.internal_address)):

@@ -126,7 +126,7 @@ def kind_of_secret(path: KeyPath) -> SecretKind | None:
 def _problem(kind: SecretKind, secret: str) -> str:
     length = len(secret.encode())
     if length < kind.least:
-        return f"{kind.what} has {length} bytes, and at least {kind.least} are needed"
+        return f"{kind.what} has {length} byte{'s' * (length != 1)}, and at least {kind.least} are needed"
     if length > kind.most:
         return f"{kind.what} has {length} bytes, and at most {kind.most} are taken"
     if not kind.letters.fullmatch(secret):

@@ -27,13 +27,13 @@ CASES: Cases = {
     "secret_token that can be guessed": (
         "!file secret-token",
         "‸!cmd echo x",
-        "the secret token has 1 bytes, and at least 16 are needed",
+        "the secret token has 1 byte, and at least 16 are needed",
         "make one with `openssl rand -hex 32`",
     ),
     "encrypt_key that can be guessed": (
         "!file encrypt-key",
         "‸!cmd echo k",
-        "the encrypt key has 1 bytes, and at least 16 are needed",
+        "the encrypt key has 1 byte, and at least 16 are needed",
         "make one with `openssl rand -hex 32`, and write it into the developer console, too",
     ),
     "not a bot token": (

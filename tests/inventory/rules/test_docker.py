@@ -32,6 +32,8 @@ LOGIN = {"user": "bots", "password": "s3cret"}
         ({"docker": {"registry_login": LOGIN, "base_image": "team/python:3.11"}}, None),
         ({"docker": {"address_pool": "10.0.0.0/16"}}, "10.0.0.1 of host bot1 lies in 10.0.0.0/16"),
         ({"docker": {"address_pool": "192.168.0.0/24"}}, "too few networks"),
+        ({"docker": {"address_pool": "8.8.0.0/14"}}, "is of the internet"),
+        ({"docker": {"address_pool": "100.96.0.0/14"}}, None),
     ],
 )
 def test_rules(declared: dict[str, Any], problem: str | None) -> None:
