@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import shutil
 import socket
 import subprocess
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-SSHD = os.environ.get("CLAWD_TEST_SSHD", "")
+SSHD = os.environ.get("CLAWD_TEST_SSHD") or shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or ""
 needs_sshd = pytest.mark.skipif(not os.access(SSHD, os.X_OK), reason="CLAWD_TEST_SSHD names no sshd")
 
 
@@ -69,6 +70,8 @@ def serving(
     folder: Path, *keys: Path, host_keys: tuple[str, ...] = ("ed25519",), options: str = "", startup: str = ""
 ) -> Iterator[Sshd]:
     """Serves until the block ends, and lets in the public halves of `keys`."""
+    if startup and os.getuid() != 0:
+        pytest.skip("a login with startup files of its own needs root")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     me = pwd.getpwuid(os.getuid())
