@@ -1,7 +1,7 @@
 """clawd-provision: bare Linux servers become a team's AI assistant.
 
 Parses, makes one call, shows what came of it, and exits:
-0 done, 1 error, 2 changes pending, 3 drift, 4 rolled back, 5 lock held, 130 interrupted.
+0 done, 1 error, 2 changes or a verification pending, 3 drift, 4 rolled back, 5 lock held, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def remove(yes: bool, **options: Any) -> NoReturn:
 @run_options
 @diff_option
 def plan(**options: Any) -> NoReturn:
-    """Show what `up` would change. Exit code 2 when something would, 0 when nothing."""
+    """Show what `up` would change. Exit code 2 when something would, or when a host's last verification did
+    not pass; 0 when all is as declared.
+    """
     with running("plan", **options) as (run, screen):
         from provision import pipeline
 
@@ -181,7 +183,7 @@ def drift(**options: Any) -> NoReturn:
 @program.command()
 @run_options
 def verify(**options: Any) -> NoReturn:
-    """Run every component's checks on every host. Exit code 1 when one fails."""
+    """Run every component's checks on every host, and ask the bots a question. Exit code 1 when one fails."""
     with running("verify", **options) as (run, screen):
         from provision import pipeline
 
