@@ -98,7 +98,7 @@ _AT_START = _Markers(_EVERYWHERE)
 _IN_ANSWER = _Markers(_EVERYWHERE - _STARTING)
 _IN_CHANNEL = _Markers(_HARMONY)
 _IN_STRIPPED = _Markers([_STRIPPED_FINAL])
-_IN_TAGS = {closing: _Markers([closing]) for closing in _PAIRS.values()}
+_IN_TAGS = {closing: _Markers([opening, closing]) for opening, closing in _PAIRS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,12 @@ class ReasoningSplitter:
         if marker in _HEADER:
             self._mode = "header"
             return True
+        if marker in _PAIRS and not self._block_begins:
+            self._think(self._taken_up_to(at + len(marker)))  # it reasons about the mark
+            return True
         self._at += len(marker)
+        if marker in _PAIRS:
+            return True  # written again, though the prompt or the model opened it already
         if marker in _ENDS:
             self._mode = "header"
         elif marker != _MESSAGE:

@@ -43,6 +43,7 @@ def test_a_closing_tag_alone_makes_reasoning_of_what_came_before(closing):
     [
         ("<|im_end|>\n<|im_start|>assistant\n<think>\n", "Hm.</think>Paris.", ("Hm.", "Paris.")),
         ("<|im_start|>assistant\n<think>\n", "never closed", ("never closed", "")),
+        ("<|im_start|>assistant\n<think>\n", "<think>\nHm.</think>Paris.", ("Hm.", "Paris.")),
         ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "Paris.", ("", "Paris.")),
         ("[/INST]", "[THINK]Hm.[/THINK]Paris.", ("Hm.", "Paris.")),
         ("<|end|><|start|>assistant", "<|channel|>final<|message|>Paris.", ("", "Paris.")),
