@@ -65,7 +65,7 @@ def console_of(loaded: Loaded) -> Console:
 
 
 def token_for(user: str, secret: str, now: float) -> str:
-    """Return a token that proves to the console who asks, valid from `now` (seconds since the epoch) on."""
+    """Return a token that names `user` to the console, valid from `now` (seconds since the epoch) on."""
     begins = int(now) - CLOCK_DIFFERENCE_S
     claims = {"sub": user, "iat": begins, "exp": int(now) + TOKEN_LIFETIME_S, "jti": str(uuid.uuid4())}
     return jwt.encode(claims, secret, algorithm="HS256")
@@ -79,7 +79,7 @@ def ask(
     conversation: str,
     waiting: Callable[[str], None] = lambda notice: None,
 ) -> Iterator[str]:
-    """Sends a message and yields the answer piece by piece; `waiting` is told when it has to wait for others.
+    """Sends a message and yields the answer piece by piece; `waiting` gets a notice when others are ahead.
 
     Raises `ConnectError` when the bot does not answer, `ClawdError` when it refuses or fails.
     """

@@ -1,4 +1,4 @@
-"""A gate that lets so many through at once, in the order in which they came."""
+"""A gate with a fixed number of places, given in the order of arrival."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Gate:
-    """As a semaphore, and tells who waits how many are ahead."""
+    """A semaphore that also reports how many are ahead of a waiting task."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -18,11 +18,11 @@ class Gate:
 
     @property
     def is_free(self) -> bool:
-        """Whether one who came now would not have to wait."""
+        """Whether a place is free."""
         return self._inside < self._places
 
     def ahead(self, number: int) -> int:
-        """How many are let through before, or are inside; 0 when this one does not wait."""
+        """Return how many tasks wait before `number` or have a place; 0 when it does not wait."""
         for position, waiting in enumerate(self._waiting):
             if waiting == number:
                 return position + self._inside
@@ -30,7 +30,7 @@ class Gate:
 
     @asynccontextmanager
     async def place(self, number: int) -> AsyncIterator[None]:
-        """Wait for a place, and have it while entered. `number` is of this one alone."""
+        """Wait for a place and hold it while entered. `number` is unique among tasks."""
         if self.is_free:
             self._inside += 1
         else:
@@ -46,7 +46,7 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            # The place may have been given in the very moment: then it is the next one's.
+            # The place may have been given at this moment: then it goes to the next task.
             if turn.done() and not turn.cancelled():
                 self._leave()
             raise
@@ -54,7 +54,7 @@ class Gate:
             self._waiting.pop(number, None)
 
     def _leave(self) -> None:
-        """Give a place to the first who waits, or let it be free."""
+        """Pass the place to the first waiting task, or free it."""
         for number, turn in self._waiting.items():
             if not turn.done():
                 del self._waiting[number]

@@ -46,7 +46,7 @@ def application(
         return Response(metrics.render(await store.depths()), media_type=EXPOSITION)
 
     async def left(_: Request, error: Exception) -> Response:
-        # Nobody reads the answer; clients that break off are no error of ours.
+        # The client does not read the answer; a connection that it breaks is no error of the bot.
         rejected.report(
             "http", "client left", "HTTP: a client left before its request was complete", logging.INFO
         )

@@ -1,4 +1,4 @@
-"""Turns, so many a second."""
+"""A rate limit for calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Pace:
-    """Lets callers through one after another, at most `a_second` in any second."""
+    """Admits callers in order, at most `a_second` in any second."""
 
     def __init__(self, a_second: float) -> None:
         self._between = 1.0 / a_second
@@ -15,7 +15,7 @@ class Pace:
         self._queue = asyncio.Lock()
 
     async def turn(self) -> None:
-        """Wait for a turn. Who is cancelled while waiting takes none."""
+        """Wait for a turn. A caller that is cancelled while it waits uses none."""
         async with self._queue:
             if (left := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(left)

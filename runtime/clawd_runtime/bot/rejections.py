@@ -1,6 +1,6 @@
 """Requests and events that are rejected: counted each, logged once a minute of a kind.
 
-Strangers decide how many there are, and must not decide how much is logged.
+Strangers decide how many there are; they must not decide how much is logged.
 """
 
 from __future__ import annotations

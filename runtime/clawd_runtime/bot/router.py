@@ -12,7 +12,7 @@ from clawd_runtime.bot.settings import Language
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.values import Inbound, Part, Quote
 
-# What is quoted from the last turns is not told again.
+# A quote from these last turns is not repeated in the prompt.
 QUOTABLE_TURNS = 10
 LONGEST_QUOTE = 4000
 

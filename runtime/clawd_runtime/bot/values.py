@@ -50,7 +50,7 @@ class ConversationKey:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a message that is not text. `name` is what the platform tells of it (a file's name)."""
+    """A part of a message that is not text. `name` is what the platform calls it (a file's name)."""
 
     kind: PartKind
     name: str = ""

@@ -147,7 +147,7 @@ class _Delivery:
         self._connections = NewConnections()
 
     def _answered_with(self, body: bytes) -> None:
-        """Make the call that the answer is, if it is one; what becomes of it nobody is told."""
+        """Make the call that the answer is, if it is one; its result is dropped."""
         try:
             given = json.loads(body)
             call = Call(given.pop("method").lower(), as_params(given))

@@ -65,7 +65,7 @@ class Undeliverable(DeliveryError):
 
 
 def seconds_of(told: object) -> float | None:
-    """Return the seconds that a platform asks to wait, within bounds; None when it told no number of them."""
+    """Return the seconds that a platform asks to wait, within bounds; None when it gave no number."""
     if isinstance(told, bool) or not isinstance(told, str | int | float):
         return None
     try:
@@ -120,7 +120,7 @@ class ChannelContext:
 
     `http` is the pooled client shared by the whole bot: give every request its own `timeout`, and use
     absolute addresses. `public_url` is where the bot is reached from outside, without a final slash.
-    `rejections` is told of every request and event that is rejected.
+    Report every rejected request and event to `rejections`.
     """
 
     inbox: Inbox
@@ -189,7 +189,7 @@ class Channel(ABC):
         """
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:  # noqa: B027
-        """Tell the person once that `inbound` still waits. As `received`, some seconds later.
+        """Notify the person once that `inbound` still waits. As `received`, some seconds later.
 
         `notice` gives the words, with how many are ahead when it is called: call it just before sending.
         """

@@ -70,7 +70,7 @@ class Stream:
         self._news.set()
 
     def wait(self, notice: str) -> None:
-        """The answer takes a while; `notice` tells the person so."""
+        """Show `notice`: the answer takes a while."""
         self.notice = notice
         self._news.set()
 

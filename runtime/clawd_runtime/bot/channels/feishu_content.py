@@ -61,7 +61,7 @@ class Mention:
 
 @dataclass(slots=True)
 class Content:
-    """What a message says: its words, the parts that are none, and the ids it names by themselves."""
+    """The content of a message: its text, its other parts, and the ids that its text names."""
 
     text: str = ""
     parts: list[Part] = field(default_factory=list)

@@ -64,7 +64,7 @@ class Message(Foreign):
 
 
 class Body(Foreign):
-    """`event` of an event that tells of a message."""
+    """`event` of an event about a message."""
 
     sender: Sender
     message: Message
@@ -84,7 +84,7 @@ class HeaderOnly(Foreign):
 
 
 class MessageEvent(HeaderOnly):
-    """An event that tells of a message."""
+    """An event about a message."""
 
     event: Body
 

@@ -67,7 +67,7 @@ class TelegramProgress:
             await self._try("sendChatAction", place | {"action": "typing"})
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
-        """Send `notice`, once: a message has no key by which Telegram would know it again."""
+        """Send `notice` once: Telegram has no idempotency key, so it is not repeated."""
         if (place := place_of(inbound.conversation)) is not None:
             await self._notices.turn()
             await self._try("sendMessage", place | {"text": notice(), "disable_notification": True})

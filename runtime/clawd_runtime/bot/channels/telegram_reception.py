@@ -38,7 +38,7 @@ FOLLOW_SECONDS = 2.0
 
 
 class BotUser(Foreign):
-    """The bot, as `getMe` tells of it."""
+    """The bot, as `getMe` returns it."""
 
     id: Int64
     username: Name
@@ -237,7 +237,7 @@ class Polling(Reception):
 
     async def _rest(self, answered_after: float) -> None:
         """Pause when polls end at once without anything new: longer every time, so that a server that does
-        not wait as it is told is not asked thousands of times a second.
+        not hold polls open is not called thousands of times a second.
         """
         if answered_after >= SHORTEST_POLL:
             self._empty = 0
@@ -276,7 +276,7 @@ class Polling(Reception):
         return True
 
     async def _poll(self, offset: int) -> list[dict[str, Any]]:
-        """The updates that can be told apart, be they readable or not."""
+        """Return the updates that have a number, readable or not."""
         wanted: dict[str, Any] = {"timeout": POLL_SECONDS, "allowed_updates": ALLOWED_UPDATES}
         if offset:
             wanted["offset"] = offset
