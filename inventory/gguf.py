@@ -28,7 +28,7 @@ _MOST_ENTRIES = 1 << 20
 _MOST_DIMENSIONS = 4
 _WANTED = {
     "general.architecture", "general.name", "general.type", "general.alignment", "split.count",
-    "tokenizer.chat_template", "tokenizer.ggml.model",
+    "tokenizer.chat_template", "tokenizer.ggml.model", "adapter.type",
 }  # fmt: skip
 _VOCABULARY = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"}
 _MOST_LAYERS = 4096
@@ -44,6 +44,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "is compressed with gzip", "unpack it with `gunzip`"),
     (b"lmgg", "is of the format before GGUF", "take a GGUF file of the model"),
     (b"fmgg", "is of the format before GGUF", "take a GGUF file of the model"),
+    (b"algg", "is an adapter (LoRA) of the format before GGUF", "take the model itself as a GGUF file"),
     (b"tjgg", "is of the format before GGUF", "take a GGUF file of the model"),
 )
 """What files are that are saved under the name of a model, by their first bytes."""
@@ -259,7 +260,7 @@ class _Reader:
             parameters,
             _whole(values.get(f"{architecture}.context_length"), 0),
             _shape(values, architecture),
-            str(values.get("general.type") or ""),
+            str(values.get("general.type") or ("adapter" if "adapter.type" in values else "")),
             _whole(values.get(f"{architecture}.pooling_type"), 0),
         )
 

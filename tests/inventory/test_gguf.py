@@ -168,6 +168,7 @@ def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
         ([entry("general.architecture", 8, "clip")], "(mmproj)"),
         ([*CHAT, entry("general.type", 8, "mmproj")], "(mmproj)"),
         ([CHAT[0], entry("general.type", 8, "adapter")], "of the type adapter"),
+        ([CHAT[0], entry("adapter.type", 8, "lora")], "of the type adapter"),
         ([CHAT[0], entry("general.type", 8, "imatrix")], "of the type imatrix"),
         ([entry("general.architecture", 8, "nomic-bert"), CHAT[1]], "makes vectors of texts (nomic-bert)"),
         (
