@@ -11,12 +11,14 @@ import dataclasses
 import getpass
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import paramiko
+from gevent.lock import BoundedSemaphore
 from pydantic import SecretStr
 
 from inventory.errors import ClawdError, ConnectError
@@ -29,6 +31,8 @@ from provision.ssh_login import Keys, LoginRefusedError, log_in
 from provision.ssh_transport import WatchedTransport, prepared
 
 CONNECT_TIMEOUT = 15
+LOGINS_AT_ONCE = 8
+"""At one server; sshd drops connections beyond 10 that have not logged in yet (`MaxStartups`)."""
 _MOST_HOPS = 8
 _CERTIFICATE = "-cert-v01@openssh.com"
 _ALGORITHMS = (
@@ -251,13 +255,17 @@ def dial(route: Route, ask: Ask) -> WatchedTransport:
     transport: WatchedTransport | None = None
     for position, hop in enumerate(route.hops):
         try:
-            transport = _reach(hop, transport, ask)
+            with _LOGINS[hop.address, hop.port]:
+                transport = _reach(hop, transport, ask)
         except Exception as error:
             if transport is not None:
                 transport.close()
             raise connect_error(route, error, position) from error
     assert transport is not None
     return transport
+
+
+_LOGINS: dict[tuple[str, int], BoundedSemaphore] = defaultdict(lambda: BoundedSemaphore(LOGINS_AT_ONCE))
 
 
 def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport:

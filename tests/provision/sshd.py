@@ -90,10 +90,10 @@ def serving(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"{options}Port {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         + "".join(f"HostKey {folder / f'host_{kind}'}\n" for kind in host_keys)
-        + f"AuthorizedKeysFile {authorized}\nMaxStartups 100\nLogLevel VERBOSE\n{options}"
+        + f"AuthorizedKeysFile {authorized}\nMaxStartups 100\nLogLevel VERBOSE\n"
     )
     command = [SSHD, "-D", "-e", "-f", str(folder / "config")]
     if os.getuid() == 0:

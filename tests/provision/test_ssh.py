@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import gevent
 import paramiko
 import pytest
 
@@ -17,6 +19,7 @@ from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import ssh
 from provision.ask import NoTerminal
+from provision.concurrency import outcomes
 from provision.known_hosts import KnownHosts, Trust, Verdict
 from provision.ssh import Hop, HostKeyError, Route, connect_error, dial, route_to
 from provision.ssh_config import SshConfig
@@ -334,6 +337,26 @@ def test_a_proxy_command_is_honoured(home: Path) -> None:
         (home / ".ssh" / "config").write_text("Host hidden\n    ProxyCommand exit 3\n")
         with pytest.raises(ConnectError, match=r"one .*@hidden:22.: cannot be reached"):
             reach(server, hosts)
+
+
+def test_one_server_is_logged_in_to_by_few_hosts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers drop connections when too many have not logged in yet, and many hosts share a jump host."""
+    now: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    def reach(hop: Hop, *_: object) -> None:
+        now[hop.address] += 1
+        most[hop.address] = max(most[hop.address], now[hop.address])
+        gevent.sleep(0.01)
+        now[hop.address] -= 1
+        raise TimeoutError("no answer within a second")
+
+    monkeypatch.setattr(ssh, "_reach", reach)
+    routes = [Route(f"host{n}", (Hop(f"jump{n % 2}", 22, "ops"),)) for n in range(60)]
+    ended = outcomes(routes, lambda route: dial(route, NoTerminal()))
+    assert all(isinstance(error, ConnectError) for error in ended.values())
+    assert most == {"jump0": ssh.LOGINS_AT_ONCE, "jump1": ssh.LOGINS_AT_ONCE}
+    assert ssh.LOGINS_AT_ONCE < 10
 
 
 # The words
