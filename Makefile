@@ -87,7 +87,7 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 $(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(NODE)"
 	@rm -rf $@.new && mkdir -p $@.new && cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc $@.new/
-	@cd $@.new && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --silent
+	@cd $@.new && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
 $(VENV)/.engine: $(VENV)/.installed
