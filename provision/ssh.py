@@ -158,7 +158,15 @@ def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
     hosts = {}
     for name, host in loaded.inventory.hosts.items():
         found = _found(host, config)
-        known = {"address": found.address, "user": _user(host, found), "port": _port(host, found)}
+        known: dict[str, Any] = {
+            "address": found.address,
+            "user": _user(host, found),
+            "port": _port(host, found),
+        }
+        if (jump := host.bastion) is not None and jump.address is not None:
+            led = config.lookup(jump.address, user=jump.user, port=_declared(jump, "port"))
+            if led.address != jump.address:
+                known["bastion"] = jump.model_copy(update={"address": led.address})
         changed = {key: value for key, value in known.items() if value != getattr(host, key)}
         hosts[name] = host.model_copy(update=changed) if changed else host
     if hosts == loaded.inventory.hosts:

@@ -132,6 +132,10 @@ def test_components_are_given_the_address_behind_an_alias(home: Path) -> None:
     assert (found.inventory.internal("one"), found.inventory.internal("two")) == ("203.0.113.5", "192.0.2.2")
     assert (found.inventory.hosts["one"].user, found.inventory.hosts["one"].port) == ("anna", 2222)
     assert found.declared == loaded.inventory
+    behind = inventory(one={"address": "192.0.2.1", "bastion": {"address": "prod1"}})
+    jump = ssh.with_addresses(Loaded(behind, home / "x.yml"), config).inventory.hosts["one"].bastion
+    assert jump is not None
+    assert jump.address == "203.0.113.5"
     assert ways(route_to(found.declared, "one", config)) == [("anna", "203.0.113.5", 2222)]
     assert ssh.with_addresses(loaded, user_config(home, "")) is loaded
 
