@@ -17,7 +17,7 @@ class Ask(Protocol):
     """Asks a person for secrets."""
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
-        """The answer that `accepted` takes; `None` where no one can answer, or no answer was accepted.
+        """Return the answer that `accepted` takes; `None` where no one can answer, or no answer was accepted.
 
         Answers to earlier questions of the same `kind` are tried first.
         """
@@ -68,7 +68,7 @@ class Terminal:
 
 
 def hidden_line(prompt: str) -> str:
-    """What a person types without it being shown, empty at the end of input.
+    """Return what a person types without it being shown, empty at the end of input.
 
     Waits without stopping everything else: connections continue to answer their hosts.
     """

@@ -146,7 +146,7 @@ def _answered(
 
 
 def record_of(loaded: Loaded, host: str) -> Path:
-    """Where the questions of a host are remembered: in the user's cache, by project and host."""
+    """Return where the questions of a host are remembered: in the user's cache, by project and host."""
     of = json.dumps([str(loaded.state_folder), loaded.declared.hosts[host].address])
     folder = default_folder() / "asked" / hashlib.sha256(of.encode()).hexdigest()[:16]
     return folder / f"{host}.json"

@@ -51,7 +51,7 @@ class Entry:
     """`file:line`, or where else the key is written."""
 
     def is_about(self, name: str) -> bool:
-        """Whether the line is about a host that goes by `name`."""
+        """Return whether the line is about a host that goes by `name`."""
         name, found = name.lower(), False
         for pattern in self.names:
             if pattern.startswith("|"):
@@ -105,7 +105,7 @@ class KnownHosts:
         return KnownHosts(self.entries + other.entries, self.unreadable + other.unreadable)
 
     def with_declared(self, address: str, port: int, key: str, place: str) -> KnownHosts:
-        """These, where `key` (`TYPE BASE64`) is the only one known of a host. Revoked keys stay revoked."""
+        """Return these, with `key` (`TYPE BASE64`) as the only one of a host. Revoked keys stay revoked."""
         name = name_of(address, port)
         kind, encoded = key.split()[:2]
         declared = Entry(Marker.KNOWN, (name,), kind, _key(kind, encoded), place)
@@ -118,7 +118,7 @@ class KnownHosts:
         return KnownHosts((declared, *kept), self.unreadable)
 
     def kinds(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The types of the keys that are known of a host, in order; a server is asked for these first."""
+        """Return the types of keys known of a host, in order; a server is asked for these first."""
         for name in names:
             found = [e.kind for e in self.entries if e.marker is Marker.KNOWN and e.is_about(name)]
             if found:
@@ -126,11 +126,11 @@ class KnownHosts:
         return ()
 
     def has_authority(self, names: Sequence[str]) -> bool:
-        """Whether a certificate of a host could be trusted."""
+        """Return whether a certificate of a host could be trusted."""
         return any(True for _ in self._about(Marker.AUTHORITY, names))
 
     def judge(self, names: Sequence[str], key: bytes, certificate: bytes | None = None) -> Verdict:
-        """What is known of a host that goes by `names` and shows `key`, perhaps with a certificate of it.
+        """Return whether a host that goes by `names` is trusted with `key`, or a certificate of it.
 
         Later names count only where nothing is known of the earlier ones, as ssh(1) looks a host on another
         port up without the port at last.
@@ -161,12 +161,12 @@ class KnownHosts:
 
 
 def name_of(address: str, port: int) -> str:
-    """What `known_hosts` calls a host on `port` (the form `[address]:port` unless it is 22)."""
+    """Return what `known_hosts` calls a host on `port` (the form `[address]:port` unless it is 22)."""
     return address if port == SSH_PORT else f"[{address}]:{port}"
 
 
 def names_of(address: str, port: int) -> tuple[str, ...]:
-    """The names under which a host is looked up, one after the other."""
+    """Return the names under which a host is looked up, one after the other."""
     return tuple(dict.fromkeys((name_of(address, port), address)))
 
 
@@ -230,7 +230,7 @@ def _key(kind: str, encoded: str) -> bytes:
 
 
 def _strings(data: bytes) -> Iterator[bytes]:
-    """The length-prefixed strings that a key consists of (RFC 4251, section 5)."""
+    """Yield the length-prefixed strings that a key consists of (RFC 4251, section 5)."""
     at = 0
     while at < len(data):
         if len(data) - at < 4:
@@ -243,7 +243,7 @@ def _strings(data: bytes) -> Iterator[bytes]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether `name` matches a pattern of ssh_config(5): `*` and `?` alone are special."""
+    """Return whether `name` matches a pattern of ssh_config(5): `*` and `?` alone are special."""
     expression = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern.lower())
     return re.fullmatch(expression, name, re.DOTALL) is not None
 
@@ -272,7 +272,7 @@ def _signer(certificate: SSHCertificate) -> bytes:
 
 
 def _problem_of(certificate: SSHCertificate, names: Sequence[str]) -> str:
-    """Why a certificate is not good for a host; empty when it is (PROTOCOL.certkeys of OpenSSH)."""
+    """Return why a certificate is not good for a host; empty when it is (PROTOCOL.certkeys of OpenSSH)."""
     try:
         certificate.verify_cert_signature()
     except InvalidSignature:

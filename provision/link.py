@@ -39,11 +39,11 @@ class _Output(io.RawIOBase):
         self._receive = receive
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills `buffer` with what has come; 0 at the end."""
+        """Fill `buffer` with what has come; 0 at the end."""
         data = self._receive(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -67,7 +67,7 @@ class Process:
         self._channel.shutdown_write()
 
     def read(self) -> tuple[bytes, bytes]:
-        """The rest of both outputs; returns when they end."""
+        """Return the rest of both outputs, when they end."""
         errors = gevent.spawn(self.stderr.read)
         try:
             return self.stdout.read(), errors.get()
@@ -75,7 +75,7 @@ class Process:
             errors.kill(block=False)
 
     def wait(self) -> int:
-        """Its exit status. Raises `ConnectError` where the connection is gone."""
+        """Return its exit status. Raises `ConnectError` where the connection is gone."""
         status = self._channel.recv_exit_status()
         if status == -1:
             self._link.check()
@@ -178,13 +178,13 @@ class Link:
             )
 
     def transport(self) -> WatchedTransport:
-        """The open connection. Raises `ConnectError` where it is gone."""
+        """Return the open connection. Raises `ConnectError` where it is gone."""
         self.check()
         assert self._transport is not None
         return self._transport
 
     def broken(self, error: BaseException) -> ClawdError:
-        """The message for what using the connection raised."""
+        """Return the message for what using the connection raised."""
         try:
             self.check()
         except ConnectError as gone:
@@ -321,13 +321,13 @@ class Link:
 
 
 def lines(output: Any) -> Iterator[str]:
-    """The lines of a process's output as text; what is no UTF-8 is replaced."""
+    """Yield the lines of a process's output as text; what is no UTF-8 is replaced."""
     for line in output:
         yield line.decode(errors="replace")
 
 
 def _skipped_to(mark: bytes, output: Any, printed: list[bytes]) -> bool:
-    """Whether the mark came; what was printed before it is added to `printed`."""
+    """Return whether the mark came; what was printed before it is added to `printed`."""
     while line := output.readline():
         if line.rstrip(b"\r\n") == mark:
             return True

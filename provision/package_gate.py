@@ -57,7 +57,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin | None:
-        """That of an address, `mirror+http://…` included; `None` where it is none of HTTP."""
+        """Return that of an address, `mirror+http://…` included; `None` where it is none of HTTP."""
         try:
             parts = urlsplit(url)
             scheme, host = parts.scheme.rpartition("+")[2], parts.hostname
@@ -91,7 +91,7 @@ class Gate:
         self._asked = float("-inf")
 
     def addresses(self, origin: Origin) -> tuple[str, ...]:
-        """The addresses to connect to. Raises `RefusedError`, and OSError where the name is not resolved."""
+        """Return the addresses to connect to. Raises `RefusedError`, and OSError for an unknown name."""
         if not self._is_known(origin):
             raise RefusedError(f"{origin} is in no package source of the host")
         found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -107,7 +107,7 @@ class Gate:
         return public
 
     def learn(self, url: str) -> None:
-        """A server that one that may be reached has redirected to."""
+        """Add a server that one that may be reached has redirected to."""
         origin = Origin.of(url)
         if origin is not None and origin.port == PORTS[origin.scheme]:
             self._known |= {origin}
@@ -124,7 +124,7 @@ class Gate:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of no private, local or reserved network, also written within another."""
+    """Return whether an address is of no private, local or reserved network, also within another."""
     if re.search("%", address):
         return False
     parsed = ip_address(address)
@@ -140,7 +140,7 @@ def _inner(address: IPv6Address) -> IPv4Address | None:
 
 
 def repositories_of(inventory: Inventory) -> tuple[str, ...]:
-    """The repositories that components add to a host, their own or declared ones."""
+    """Return the repositories that components add to a host, their own or declared ones."""
     grafana = inventory.monitoring.grafana
     return (
         inventory.docker.repository,
@@ -152,7 +152,7 @@ def repositories_of(inventory: Inventory) -> tuple[str, ...]:
 
 
 def mirrors_of(inventory: Inventory) -> tuple[str, ...]:
-    """The repositories that the inventory names itself: `base.mirrors`, and those of components."""
+    """Return the repositories that the inventory names itself: `base.mirrors`, and those of components."""
     grafana = inventory.monitoring.grafana
     named = (
         (inventory.docker, ("repository",)),

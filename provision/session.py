@@ -410,7 +410,7 @@ class Session:
 
 
 def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
-    """The connections to hosts, none open yet.
+    """Return the connections to hosts, none open yet.
 
     Raises `ConnectError` where `~/.ssh/config` cannot be read.
     """
@@ -425,7 +425,7 @@ def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
 
 
 def _pyinfra_data(link: Link) -> dict[str, Any]:
-    """What pyinfra and the components know of the way to a host."""
+    """Return what pyinfra and the components know of the way to a host."""
     hop = link.route.host
     return {
         "ssh_hostname": hop.address,

@@ -71,7 +71,7 @@ class Hop:
         return (self.host_key_alias,) if self.host_key_alias else names_of(self.address, self.port)
 
     def known(self) -> KnownHosts:
-        """The host keys that are known, read now."""
+        """Return the host keys that are known, read now."""
         known = read_files(self.known_hosts)
         if self.host_key is None:
             return known
@@ -91,7 +91,7 @@ class Route:
         return self.hops[-1]
 
     def where(self, position: int) -> str:
-        """How messages name a hop."""
+        """Return how messages name a hop."""
         hop = self.hops[position]
         login = f"{hop.user}@{hop.address}:{hop.port}"
         if position == len(self.hops) - 1:
@@ -111,7 +111,7 @@ class HostKeyError(Exception):
 
 
 def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
-    """The way to a host of the inventory.
+    """Return the way to a host of the inventory.
 
     Raises `ConnectError` where `~/.ssh/config` cannot be read, or its jump hosts lead in a circle.
     """
@@ -150,7 +150,7 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
 
 
 def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
-    """The inventory as components need it: what only `~/.ssh/config` says of hosts is written out.
+    """Return the inventory as components need it: what only `~/.ssh/config` says of hosts is written out.
 
     An alias means nothing to the other hosts, to certificates and to those who talk to the bot. Raises
     `ConnectError` where the file cannot be read.
@@ -227,7 +227,7 @@ def _hop(
 def _jumps(
     inventory: Inventory, found: Destination, config: SshConfig, passed: tuple[str, ...] = ()
 ) -> tuple[Hop, ...]:
-    """The hops of `ProxyJump`. The first may have jump hosts of its own; the others are behind it."""
+    """Return the hops of `ProxyJump`. The first may have jump hosts of its own; the others are behind it."""
     hops: list[Hop] = []
     for position, text in enumerate(found.jumps):
         if text in passed or len(passed) >= _MOST_HOPS:
@@ -256,7 +256,7 @@ def _jumps(
 
 
 def dial(route: Route, ask: Ask) -> WatchedTransport:
-    """A connection to a host, logged in, through its jump hosts.
+    """Connect to a host through its jump hosts, and log in.
 
     Raises `ConnectError` that names the server on the way where it failed, why, and what to do.
     """
@@ -318,13 +318,13 @@ def _connection(hop: Hop, via: WatchedTransport | None) -> Any:
 
 
 def _expanded(hop: Hop) -> str:
-    """The command of `ProxyCommand` with its tokens replaced (ssh_config(5), TOKENS)."""
+    """Return the command of `ProxyCommand` with its tokens replaced (ssh_config(5), TOKENS)."""
     tokens = {"%%": "%", "%h": hop.address, "%n": hop.address, "%p": str(hop.port), "%r": hop.user}
     return re.sub("%[%hnpr]", lambda found: tokens[found[0]], hop.proxy_command.removeprefix("exec "))
 
 
 def algorithms(known: KnownHosts, names: Sequence[str]) -> tuple[str, ...]:
-    """The host key algorithms to offer: first those of known keys, so that the server shows one of these."""
+    """Return the host key algorithms to offer: first those of known keys, to be shown one of these."""
     kinds = known.kinds(names)
     wanted = [each for kind in kinds for each in _ALGORITHMS if each == kind or (kind, each[:3]) == _RSA]
     order = tuple(dict.fromkeys((*wanted, *_ALGORITHMS)))

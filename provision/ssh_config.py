@@ -56,7 +56,7 @@ class SshConfig:
         return self.home / ".ssh" / "config"
 
     def lookup(self, host: str, *, user: str | None = None, port: int | None = None) -> Destination:
-        """What holds for `host`; `user` and `port` are those already decided, which `Match` may ask for.
+        """Return what holds for `host`; `Match` may ask for the `user` and `port` already decided.
 
         Raises `ConnectError` that names file and line where `ssh` cannot read the files, and `ToolError`
         where there is a file and no `ssh` to read it.
@@ -124,7 +124,7 @@ class SshConfig:
         )
 
     def default_known_hosts(self) -> tuple[Path, ...]:
-        """The files of known_hosts where no setting names others."""
+        """Return the files of known_hosts where no setting names others."""
         folders = (self.home / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
         return tuple(path.with_name(path.name + end) for path in folders for end in ("", "2"))
 
@@ -138,7 +138,7 @@ class SshConfig:
         return str(self._path(value))
 
     def _paths(self, value: str) -> list[Path]:
-        """The files that a setting lists. One whose name has a space is printed as if it were two."""
+        """Return the files that a setting lists. One whose name has a space is printed as if it were two."""
         whole = self._path(value)
         return [whole] if value and whole.is_file() else [self._path(each) for each in value.split()]
 
@@ -161,7 +161,7 @@ class SshConfig:
 
 
 def jump_of(text: str) -> tuple[str | None, str, int | None]:
-    """User, host and port of one hop of `ProxyJump`: `[user@]host[:port]`, or the same behind `ssh://`."""
+    """Return user, host and port of one hop of `ProxyJump`: `[user@]host[:port]`, or the same behind `ssh://`."""
     text = text.removeprefix("ssh://").rstrip("/")
     user, _, place = text.rpartition("@")
     bracketed = re.fullmatch(r"\[(?P<host>[^\]]+)\](?::(?P<port>\d+))?", place)
@@ -185,5 +185,5 @@ def _home_of_user() -> str:
 
 
 def _place(line: str) -> str:
-    """What `ssh` says of a line, as `file:line: what`."""
+    """Return what `ssh` says of a line, as `file:line: what`."""
     return re.sub(r"^(\S+?):? line (\d+): ", r"\1:\2: ", line.strip())

@@ -147,7 +147,7 @@ def _from_file(path: Path, passphrase: str | None, ask: Ask, notes: list[str]) -
 
 
 def read_key(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """The private key in a file (OpenSSH's form, PEM or PKCS 8), with its certificate `PATH-cert.pub`.
+    """Return the private key in a file (OpenSSH's form, PEM or PKCS 8), with its certificate `PATH-cert.pub`.
 
     Raises `EncryptedKeyError` where the passphrase is missing or wrong, `UnusableKeyError`, and OSError.
     """
@@ -179,7 +179,7 @@ def read_key(path: Path, passphrase: str | None) -> paramiko.PKey:
 
 
 def public_part(path: Path) -> bytes | None:
-    """The public key of a key file in SSH's binary form, without its passphrase; `None` where none is found.
+    """Return the public key of a key file in SSH's binary form, without its passphrase; `None` for none.
 
     It stands in a private key of OpenSSH's form, in `PATH.pub`, or is the file itself.
     """
@@ -194,7 +194,7 @@ def public_part(path: Path) -> bytes | None:
 
 
 def is_encrypted(path: Path) -> bool:
-    """Whether a private key file needs a passphrase."""
+    """Return whether a private key file needs a passphrase."""
     try:
         data = path.read_bytes()
     except OSError:

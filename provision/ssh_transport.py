@@ -32,7 +32,7 @@ class HeardSocket:
         return getattr(self._inner, name)
 
     def recv(self, size: int) -> bytes:
-        """As of the socket."""
+        """Receive as the socket does."""
         data: bytes = self._inner.recv(size)
         self.received += len(data)
         return data
@@ -74,7 +74,7 @@ class WatchedTransport(paramiko.Transport):
             self.behind.close()
 
     def global_request(self, kind: str, data: Any = None, wait: bool = True) -> Any:
-        """As paramiko's; replies carry no name, so two requests are never under way at once."""
+        """Send a request as paramiko does, one at a time: replies carry no name."""
         if not wait:
             return super().global_request(kind, data, wait)
         with self._asking:
@@ -112,7 +112,7 @@ class WatchedTransport(paramiko.Transport):
             self._answered()
 
     def _answered(self) -> bool:
-        """Whether a reply was that to a request for a sign of life."""
+        """Return whether a reply was that to a request for a sign of life."""
         if self._unanswered:
             self._unanswered = False
             self._asking.release()
@@ -139,7 +139,7 @@ class WatchedTransport(paramiko.Transport):
 
 
 def prepared(connection: socket.socket) -> socket.socket:
-    """`connection`, whose system gives it up in the same time where it supports that."""
+    """Return `connection`, whose system gives it up in the same time where it supports that."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
