@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from deploys.ops.data import LEFT, OWN_FOLDERS
+from deploys.ops.originals import ORIGINALS
 from deploys.registry import BY_NAME, COMPONENTS
 from inventory.errors import HostError
 from provision import verified
@@ -63,7 +64,23 @@ def add(session: Session, host: str, plan: HostPlan) -> None:
     names = {operation.component for operation in plan.operations if not operation.removes}
     before = read(session, host)
     if not names <= before:
+        _begin_originals(session, host, names - before)
         write(session, host, before | names)
+
+
+def _begin_originals(session: Session, host: str, names: Iterable[str]) -> None:
+    """Have what these components replace kept from now on; see `deploys.ops.originals`."""
+    folders = " ".join(f"{ORIGINALS}/{name}" for name in sorted(names))
+    script = (
+        f"umask 077; for folder in {folders}; do mkdir -p $folder && "
+        "{ [ -s $folder/since ] || date +%s >$folder/since; } || exit 1; done"
+    )
+    done = session.run(host, script, timeout=20)
+    if not done.succeeded:
+        raise HostError(
+            f"{host}: no room to keep what is replaced: {done.stderr.strip()}",
+            advice="free disk space on /var/lib, then run `up` again",
+        )
 
 
 def settle(session: Session, host: str, assigned: Sequence[Assignment], purge: bool) -> bool:

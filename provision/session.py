@@ -28,6 +28,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from deploys.component import Component, ComponentSettings
 from deploys.nvidia.reboot import RECONNECTED
+from deploys.ops.apt import WAITING
 from deploys.ops.changes import collected
 from deploys.ops.data import purge_left
 from deploys.ops.stream import PROGRESS as PUSHED
@@ -368,6 +369,7 @@ class Session:
                 return HostResult(plan.host, Status.INTERRUPTED, tuple(changed), unchanged)
             progress.operation(plan.host, operation)
             host.connector_data[PUSHED] = partial(progress.pushed, plan.host)
+            host.connector_data[WAITING] = lambda what: progress.detail(f"{plan.host}: {what}")
             try:
                 for check in self._before_operations:
                     check(plan.host)

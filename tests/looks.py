@@ -37,8 +37,6 @@ MAY_DIFFER = (
     "dpkg.log",
     # Runs at the first boot of a host and at no other.
     "active ldconfig.service",
-    # The zone of the clock stays: which one was there before is not known.
-    "/etc/timezone",
 )
 
 

@@ -8,6 +8,7 @@ from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
 from deploys.exporters.exporter import ACCOUNT, defaults_text
 from deploys.ops import data, files, packages, services, units
+from deploys.ops.removal import removal
 from deploys.prometheus.deploy import probe
 from deploys.settings import settings_of
 
@@ -35,7 +36,7 @@ def apply() -> None:
     services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"))
 
 
-@deploy("Remove Alertmanager")
+@removal("Alertmanager")
 def remove() -> None:
     """No Alertmanager; its silences stay, with the account that they belong to, unless they are purged."""
     units.absent(f"{UNIT}.service", file=False)

@@ -16,6 +16,7 @@ from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, connection_of
 from deploys.ops.packages import WantedFact
+from deploys.ops.removal import removal
 from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of
@@ -62,7 +63,7 @@ def apply() -> None:
     _ssh(settings.ssh_port)
 
 
-@deploy("Remove base")
+@removal("base")
 def remove() -> None:
     """None of our settings, and no operator but the login in use, which keeps its sudo.
 

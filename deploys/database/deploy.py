@@ -15,6 +15,7 @@ from deploys.database.server import CLUSTER, ClustersFact, OwnDataFact, config_f
 from deploys.database.settings import DATA, MIB, NAME, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops import accounts, data, files, packages, units
+from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.addresses import is_address
@@ -50,7 +51,7 @@ def apply() -> None:
     backups.nightly(settings.backups)
 
 
-@deploy("Remove database")
+@removal("database")
 def remove() -> None:
     """No PostgreSQL that we brought, nor its configuration. Data and dumps stay, unless they are purged."""
     dumps = host.get_fact(backups.FolderFact)

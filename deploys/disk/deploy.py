@@ -23,6 +23,7 @@ from deploys.disk.settings import DiskSettings, Place
 from deploys.disk.units import UNITS, disk_unit, place_unit, target_of, unit_of
 from deploys.ops import data, files, packages
 from deploys.ops.changes import expected
+from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from inventory.errors import ClawdError, HostError
 
@@ -55,7 +56,7 @@ def apply() -> None:
         will_hold(place.folder, choice)
 
 
-@deploy("Remove disk")
+@removal("disk")
 def remove() -> None:
     """Nothing mounted; what lies on the disk stays there, for the next run that declares it.
 

@@ -15,9 +15,10 @@ from deploys.docker import authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
 from deploys.nvidia.present import has_gpu
-from deploys.ops import accounts, data, files, packages, services, sources
+from deploys.ops import accounts, data, files, packages, services, sources, units
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.removal import ForeignUnitFact, removal
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, HostError
@@ -30,6 +31,7 @@ BEFORE = "/var/lib/clawd/state/daemon.json.before"
 STAMP = "/var/lib/clawd/state/docker-guard.stamp"
 TABLE = "inet clawd_docker"
 READS = (CONFIG, ENVIRONMENT, DROP_IN)
+UNIT = "docker.service"
 READY = "docker version --format '{{.Server.Version}}'"
 
 
@@ -54,11 +56,19 @@ def apply() -> None:
     services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
 
 
-@deploy("Remove docker")
+@removal("docker")
 def remove() -> None:
-    """No engine, no containers, none of its rules. Images and volumes stay, unless they are purged."""
+    """No engine, no containers, none of its rules. Images and volumes stay, unless they are purged.
+
+    An engine that was there before runs on, with the configuration it had.
+    """
     roots: tuple[str, ...] = host.get_fact(RootsFact)
-    stopped()
+    others = host.get_fact(ForeignUnitFact, unit=UNIT, owner="docker")
+    if others:
+        units.absent(UNIT, file=False)
+        _guard_live(None, name="No guard before containers")
+    else:
+        stopped()
     packages.removed("docker")
     sources.absent("docker")
     for path in (
@@ -69,10 +79,11 @@ def remove() -> None:
         STAMP,
     ):
         files.absent(path)
-    services.forgotten("docker.service")
-    accounts.absent("docker")
-    kept = dict.fromkeys(roots, "images, containers and volumes of Docker")
-    data.kept_or_purged("docker", kept, unit="docker.service")
+    services.forgotten(UNIT)
+    if not others:
+        accounts.absent("docker")
+        kept = dict.fromkeys(roots, "images, containers and volumes of Docker")
+        data.kept_or_purged("docker", kept, unit=UNIT)
 
 
 @dataclass(frozen=True, slots=True)

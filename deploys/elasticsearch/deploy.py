@@ -15,6 +15,7 @@ from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
 from deploys.ops import accounts, data, files, services, units
+from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.errors import HostError
@@ -79,7 +80,7 @@ def apply() -> None:
         api.stored(SERVER, wanted(settings), name="Policies, templates, roles and users")
 
 
-@deploy("Remove Elasticsearch")
+@removal("Elasticsearch")
 def remove() -> None:
     """No Elasticsearch and nothing of its configuration. The lines stay, unless they are purged."""
     units.absent(f"{NAME}.service", file=False)

@@ -28,6 +28,7 @@ from deploys.exporters.settings import BLACKBOX, ExportersSettings
 from deploys.metrics import FORMER, TEXTFILES
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
+from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
@@ -63,7 +64,7 @@ def apply() -> None:
         backups.told()
 
 
-@deploy("Remove exporters")
+@removal("exporters")
 def remove() -> None:
     """None of them, nor what they wrote; their login to the database goes with them.
 

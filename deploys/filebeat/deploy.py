@@ -12,6 +12,7 @@ from deploys.elastic.datasets import Dataset
 from deploys.elastic.placement import certificate_names, filebeat_subject
 from deploys.filebeat.settings import FilebeatSettings
 from deploys.ops import data, files, services, units
+from deploys.ops.removal import removal
 from deploys.runtime.journal import NAMESPACE, MachineFact
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
@@ -59,7 +60,7 @@ def apply() -> None:
     services.converge(NAME, inputs="", watch=READS)
 
 
-@deploy("Remove Filebeat")
+@removal("Filebeat")
 def remove() -> None:
     """No Filebeat. How far it has read stays noted, unless it is purged: nothing is sent twice later."""
     units.absent(f"{NAME}.service", file=False)

@@ -14,13 +14,16 @@ from deploys.firewall.rules import accepting, admits, counts, names_in
 from deploys.firewall.settings import FirewallSettings
 from deploys.ops import files, packages, services
 from deploys.ops.changes import Change, operation, record
-from deploys.ops.facts import Fact, connection_of
+from deploys.ops.facts import Fact, PathFact, PathState, connection_of
+from deploys.ops.removal import removal
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of
 from inventory.errors import HostError
 
 CONFIG = "/etc/nftables.conf"
 STAMP = "/var/lib/clawd/state/firewall.stamp"
+ENABLED = "/var/lib/clawd/state/firewall.enabled"
+"""Whether /etc/nftables.conf was loaded at boot before us, as `systemctl is-enabled` says."""
 TABLE = "inet clawd"
 UNIT = "nftables.service"
 """It loads the configuration at boot."""
@@ -44,14 +47,21 @@ def apply() -> None:
     live(ruleset)
 
 
-@deploy("Remove firewall")
+@removal("firewall")
 def remove() -> None:
-    """Nothing of ours filters any more, now or after a reboot. Another's configuration is left alone."""
+    """Nothing of ours filters any more, now or after a reboot. Another's configuration is left alone.
+
+    One that was there before is put back, and in force again where it was loaded at boot.
+    """
     state: TableState = host.get_fact(TableFact)
-    if state.written:
+    there: PathState = host.get_fact(PathFact, path=CONFIG, owner="firewall")
+    if there.original == "kept":
+        files.absent(CONFIG)
+    elif state.written:
         files.put(CONFIG, "#!/usr/sbin/nft -f\n", mode="0755")
-    closed()
-    files.absent(STAMP)
+    closed(before=there.original == "kept")
+    for path in (STAMP, ENABLED):
+        files.absent(path)
     services.forgotten(UNIT)
     packages.removed("firewall")
 
@@ -144,9 +154,9 @@ def live(ruleset: str) -> OperationMeta:
     return _live(sha256(ruleset.encode()).hexdigest(), name="Rules in force")
 
 
-def closed() -> OperationMeta:
-    """Our table is not in force."""
-    return _closed(name="No rules in force")
+def closed(*, before: bool = False) -> OperationMeta:
+    """Our table is not in force; the rules of `before`, which stand in /etc/nftables.conf again, are."""
+    return _closed(before, name="No rules in force")
 
 
 @operation
@@ -166,6 +176,7 @@ def _live(digest: str) -> Iterator[StringCommand]:
         _DIGEST + _LOAD,
         config=CONFIG,
         stamp=STAMP,
+        enabled=ENABLED,
         table=TABLE,
         digest=digest,
         masked=services.masked_path(UNIT),
@@ -179,6 +190,7 @@ umask 077
 rm -f "$stamp"
 nft -f "$config"
 mkdir -p "$(dirname "$stamp")"
+[ -f "$enabled" ] || systemctl is-enabled nftables > "$enabled" 2>/dev/null || true
 if [ "$(systemctl is-enabled nftables 2>/dev/null)" = masked ]; then
     touch "$masked"
     systemctl unmask --quiet nftables
@@ -189,8 +201,30 @@ echo "$digest $(live)" > "$stamp"
 
 
 @operation
-def _closed() -> Iterator[StringCommand]:
+def _closed(before: bool) -> Iterator[StringCommand]:
     state: TableState = host.get_fact(TableFact)
     if state.digest:
         record(Change(f"nftables {TABLE}", ("removed",)))
+    if before:
+        record(Change(CONFIG, ("in force as before, where it was loaded at boot",)))
+    # Preparing ends at the first command.
+    if state.digest:
         yield script("nft delete table $table", table=TABLE)
+    if before:
+        yield script(_AS_BEFORE, config=CONFIG, enabled=ENABLED)
+
+
+# Without what flushes the rules of other programs; and not a second time where its tables are still there.
+_AS_BEFORE = r"""
+case $(cat "$enabled" 2>/dev/null) in
+    disabled) systemctl disable --quiet nftables; exit ;;
+    enabled) ;;
+    *) exit 0 ;;
+esac
+present() {
+    sed -n 's/^ *table \([a-z0-9]*\) \([^ {]*\).*/\1 \2/p' "$config" | while read -r family name; do
+        nft list table "$family" "$name" >/dev/null 2>&1 && echo "$name"
+    done
+}
+[ "$(present)" ] || grep -v '^ *flush ruleset' "$config" | nft -f -
+"""

@@ -28,6 +28,7 @@ from deploys.grafana.settings import GrafanaSettings
 from deploys.ops import accounts, data, files, services, units
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.removal import removal
 from deploys.ops.shell import script
 from deploys.runtime import prune
 from deploys.settings import purging, settings_of
@@ -70,7 +71,7 @@ def apply() -> None:
     _password(settings.url, name="Password of Grafana's admin")
 
 
-@deploy("Remove Grafana")
+@removal("Grafana")
 def remove() -> None:
     """No Grafana; its own database (users, what they made) stays with its account, unless it is purged."""
     units.absent(f"{UNIT}.service", file=False)

@@ -12,7 +12,8 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops import files, packages, push, sources
+from deploys.ops import files, originals, packages, push, sources
+from deploys.ops.apt import Settled
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
@@ -88,9 +89,13 @@ def _install(digest: str) -> Iterator[StringCommand]:
     if host.get_fact(InstalledFileFact) == digest:
         return
     record(Change("packages", (f"install grafana from a file (sha256 {digest[:16]}…)",)))
+    yield Settled()
     yield script(
         _INSTALL,
-        file=f"{CACHE}/grafana-{digest[:16]}.deb",
+        packages=f"{CACHE}/grafana-{digest[:16]}.deb",
+        wanted=NAME,
+        protected=packages.PROTECTED,
+        **originals.values(NAME),
         digest=digest,
         stamp=STAMP,
         record=f"{packages.RECORDS}/{NAME}",
@@ -102,21 +107,15 @@ def _from_file(digest: str, **arguments: Any) -> OperationMeta:
     return _install(digest, **arguments)
 
 
-# What was there before is noted as `packages.installed` does, which then takes down what was brought.
+# `harmless` and `finish` as in `packages.installed`; what the package brings is noted there as well.
 _INSTALL = (
-    packages.THERE
+    packages.INSTALLING
     + r"""
-set -eu
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-mkdir -p "${record%/*}"
-if [ ! -f "$record" ] && [ ! -f "$record.before" ]; then
-    there > "$record.before.new"
-    mv "$record.before.new" "$record.before"
-fi
-apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef \
-    -o Dpkg::Options::=--force-confold $options \
-    install --no-install-recommends --allow-downgrades --reinstall -- "$file" </dev/null
+begin
+logger="-o Dpkg::Options::=--status-logger=cat>>$record.log"
+harmless && install --reinstall $logger || { finish ""; exit 1; }
+finish ""
 printf '%s\n' "$digest" > "$stamp"
-rm -f "$file"
+rm -f "$packages"
 """
 )

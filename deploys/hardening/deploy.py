@@ -14,6 +14,7 @@ from deploys.hardening.settings import Fail2banSettings, HardeningSettings
 from deploys.ops import data, files, packages, services, units
 from deploys.ops.facts import Fact
 from deploys.ops.packages import BroughtFact
+from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import settings_of
 
@@ -73,7 +74,7 @@ def apply() -> None:
         _time(settings, clock)
 
 
-@deploy("Remove hardening")
+@removal("hardening")
 def remove() -> None:
     """None of it; kernel settings are what they were. Logs of fail2ban and of updates go with `purge`."""
     for path in (SSHD, SUDOERS):

@@ -17,6 +17,7 @@ from deploys.elastic.placement import (
 from deploys.kibana.objects import ADMIN, TOKEN, saved, token
 from deploys.kibana.settings import KibanaSettings
 from deploys.ops import accounts, data, files, services, units
+from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
@@ -65,7 +66,7 @@ def apply() -> None:
     api.stored(SERVER, saved(), name="Data views and searches")
 
 
-@deploy("Remove Kibana")
+@removal("Kibana")
 def remove() -> None:
     """No Kibana. What is saved in it lies in Elasticsearch, and stays there with the lines."""
     units.absent(f"{NAME}.service", file=False)

@@ -18,6 +18,7 @@ from deploys.elastic.placement import (
 )
 from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, data, files, services, units
+from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
@@ -62,7 +63,7 @@ def apply() -> None:
     services.converge(NAME, inputs="", watch=READS, ready=TAKES_LINES, timeout=300)
 
 
-@deploy("Remove Logstash")
+@removal("Logstash")
 def remove() -> None:
     """No Logstash. Lines that Elasticsearch has not taken stay in its queue, unless they are purged."""
     units.absent(f"{NAME}.service", file=False)

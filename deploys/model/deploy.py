@@ -7,6 +7,7 @@ from pyinfra.api import deploy
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.ops import files, push
+from deploys.ops.removal import removal
 from deploys.settings import settings_of, supplies
 from deploys.supplies import ModelFile
 from inventory.errors import ArtifactError
@@ -32,7 +33,7 @@ def apply() -> None:
         raise ArtifactError(f"model {model.name} has neither a file on this computer nor a url")
 
 
-@deploy("Remove model")
+@removal("model")
 def remove() -> None:
     """No model on the host, whether data are purged or not: it is no data.
 

@@ -10,6 +10,7 @@ from pyinfra.api import deploy
 from deploys.nginx.settings import NginxSettings
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
+from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.tls.settings import INTERNAL_BOT
@@ -48,7 +49,7 @@ def apply() -> None:
     settings = settings_of("nginx", NginxSettings)
     packages.installed("nginx", "logrotate", component="nginx")
     files.directory(ACME_FOLDER)
-    files.absent("/etc/nginx/sites-enabled/default")
+    files.displaced("/etc/nginx/sites-enabled/default")
     files.directory(DROP_IN.rsplit("/", 1)[0])
     files.template("nginx/service.conf", DROP_IN, {})
     files.directory(FOLDER)
@@ -96,7 +97,7 @@ _WITH_THE_REST = rf"""(
 )"""
 
 
-@deploy("Remove nginx")
+@removal("nginx")
 def remove() -> None:
     """No nginx, nor anything that was put there for it; logs of accesses go with its package."""
     for unit in reversed(LOG_UNITS):

@@ -13,6 +13,7 @@ from deploys.nvidia.gpus import Machine, MachineFact, Modules
 from deploys.nvidia.reboot import REBOOTED, REBOOTING, loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.ops import files, packages, services, sources, units
+from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError
 
@@ -72,7 +73,7 @@ def apply() -> None:
         _toolkit(settings, machine)
 
 
-@deploy("Remove NVIDIA")
+@removal("NVIDIA")
 def remove() -> None:
     """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
     units.absent("clawd-gpu.service")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pyinfra.api import FactBase
 
+from deploys.ops import originals
 from deploys.ops.shell import assignments
 
 DIFF_LIMIT = 64 * 1024
@@ -25,7 +26,8 @@ class Fact(FactBase):  # type: ignore[misc]
 class PathState:
     """A path on a host. `mode` has four octal digits; `content` is fetched only when asked for and small.
 
-    `vacant` is a folder with nothing in it that something is mounted on, so that it cannot go.
+    `vacant` is a folder with nothing in it that something is mounted on, so that it cannot go. `original`
+    says whose it is, where that was asked; see `deploys.ops.originals`.
     """
 
     kind: Kind = "absent"
@@ -36,14 +38,17 @@ class PathState:
     content: bytes | None = None
     target: str = ""
     vacant: bool = field(default=False, compare=False)
+    original: str = field(default="", compare=False)
 
 
 class PathFact(Fact):
-    """State of a path, without following a final link."""
+    """State of a path, without following a final link; with `owner`, also whose it is for that component."""
 
-    def command(self, path: str, content: bool = False) -> str:
+    def command(self, path: str, content: bool = False, owner: str = "") -> str:
         """A script that prints kind and ownership, then digest and content or target."""
-        return assignments(path=path, limit=DIFF_LIMIT if content else -1) + _PATH
+        asked = assignments(path=path, limit=DIFF_LIMIT if content else -1)
+        whose = assignments(**originals.values(owner)) + originals.KEEP + _WHOSE if owner else ""
+        return asked + whose + _PATH
 
     @staticmethod
     def default() -> PathState:
@@ -52,6 +57,9 @@ class PathFact(Fact):
 
     def process(self, output: list[str]) -> PathState:
         """Turn the script's lines into a `PathState`."""
+        if output[0].startswith("original "):
+            state = self.process(output[1:])
+            return replace(state, original=output[0].removeprefix("original ").strip())
         kind, *rest = output[0].split("|")
         if kind == "link":
             return PathState("link", target=output[1])
@@ -64,6 +72,7 @@ class PathFact(Fact):
         return PathState("absent" if kind == "absent" else "other")
 
 
+_WHOSE = 'echo "original $(original "$path")"\n'
 _PATH = r"""
 if [ -L "$path" ]; then echo link; readlink "$path"
 elif [ -d "$path" ]; then

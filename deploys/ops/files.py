@@ -11,9 +11,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops import originals
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
 from deploys.ops.facts import OwnersFact, PathFact, PathState
-from deploys.ops.foreign import KEEPER, PLACE, REMOVE, SETTLE
+from deploys.ops.foreign import REMOVE, SETTLE
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.ops.templates import TEMPLATES, rendered
 from deploys.settings import supplies
@@ -38,13 +39,14 @@ def put(
     moved into place whole. `check` is a shell command in which `{}` stands for the temporary file (its name
     begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
     with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
+    What somebody else had there is kept, and is back when the file is removed; see `deploys.ops.originals`.
 
     In a folder of another user than root the file is written with that user's rights, and so must belong to
     that user (see `deploys.ops.foreign`).
     """
     arguments.setdefault("name", f"Write {dest}")
     data = content.encode() if isinstance(content, str) else content
-    return _put(dest, data, owner, group, mode, secret, check, **arguments)
+    return _put(dest, data, owner, group, mode, secret, check, originals.owner_of(dest), **arguments)
 
 
 def template(src: str, dest: str, values: Mapping[str, Any], **put_arguments: Any) -> OperationMeta:
@@ -63,7 +65,7 @@ def directory(
 ) -> OperationMeta:
     """A folder with this ownership; folders above it are made when they are missing."""
     arguments.setdefault("name", f"Folder {path}")
-    return _directory(path, owner, group, mode, **arguments)
+    return _directory(path, owner, group, mode, originals.owner_of(path), **arguments)
 
 
 def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
@@ -78,37 +80,52 @@ def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> O
 def link(path: str, target: str, **arguments: Any) -> OperationMeta:
     """A symbolic link, switched to `target` in one step."""
     arguments.setdefault("name", f"Link {path}")
-    return _link(path, target, **arguments)
+    return _link(path, target, originals.owner_of(path), **arguments)
 
 
 def absent(path: str, **arguments: Any) -> OperationMeta:
-    """Nothing at `path`; a folder is removed with all that is in it, of a link only the link.
+    """Remove what this program has put at `path`; a folder with all that is in it, of a link only the link.
 
-    A folder that something is mounted on, such as one on the data disk, is emptied.
+    What was there before is put back. In /etc, what was never this program's is left alone. A folder that
+    something is mounted on, such as one on the data disk, is emptied.
     """
     arguments.setdefault("name", f"Remove {path}")
-    return _absent(path, **arguments)
+    return _absent(path, originals.owner_of(path), **arguments)
+
+
+def displaced(path: str, **arguments: Any) -> OperationMeta:
+    """Remove what somebody else has at `path` for as long as the component is there; it is kept."""
+    arguments.setdefault("name", f"Set {path} aside")
+    return _displaced(path, originals.owner_of(path), **arguments)
 
 
 @operation
 def _put(
-    dest: str, content: bytes, owner: str, group: str, mode: str, secret: bool, check: str | None
+    dest: str,
+    content: bytes,
+    owner: str,
+    group: str,
+    mode: str,
+    secret: bool,
+    check: str | None,
+    component: str,
 ) -> Iterator[StringCommand]:
-    state: PathState = host.get_fact(PathFact, path=dest, content=not secret)
+    state: PathState = host.get_fact(PathFact, path=dest, content=not secret, owner=component)
     same_content = state.kind == "file" and state.sha256 == sha256(content).hexdigest()
     if same_content and (state.mode, state.owner, state.group) == (mode, owner, group):
         return
     wanted = PathState("file", mode, owner, group)
-    record(Change(dest, tuple(_differences(state, wanted, content, same_content, secret)), secret))
+    lines = (*_differences(state, wanted, content, same_content, secret), *_replacing(state, dest, component))
+    record(Change(dest, lines, secret))
     command = check.replace("{}", '"$temporary"') if check else ":"
     yield script(
-        RECEIVE + KEEPER + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
+        RECEIVE + originals.KEEP + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
         stdin=framed(content),
+        **originals.values(component),
         dest=dest,
         belongs=owner,
         group=group,
         mode=mode,
-        place=PLACE,
         suffix=Path(dest).suffix,
     )
 
@@ -131,14 +148,22 @@ receive "$temporary"
 """
 _PUT_END = r"""
 if [ "$keeper" ]; then
+    keep "$dest"
     as_keeper "$keeper" sh -c "$place" sh "$dest" "$group" "$mode" < "$temporary"
     exit
 fi
 chown "$belongs:$group" "$temporary"
 chmod "$mode" "$temporary"
+keep "$dest"
 mv -fT "$temporary" "$dest"
 trap - EXIT
 """
+
+
+def _replacing(state: PathState, path: str, component: str) -> Iterator[str]:
+    if state.original == "foreign":
+        copy = originals.kept_at(component, path)
+        yield f"replaces what is not of clawd-provision: kept in {copy}, and put back on removal"
 
 
 def _differences(
@@ -169,14 +194,22 @@ def ownership(old: PathState, new: PathState) -> Iterator[str]:
 
 
 @operation
-def _directory(path: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+def _directory(path: str, owner: str, group: str, mode: str, component: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path)
     wanted = PathState("directory", mode, owner, group)
     if state == wanted:
         return
     new = (f"new folder {mode} {owner}:{group}",)
     record(Change(path, tuple(ownership(state, wanted)) if state.kind == "directory" else new))
-    yield script(KEEPER + _DIRECTORY, path=path, belongs=owner, group=group, mode=mode, settle=SETTLE)
+    yield script(
+        originals.KEEP + _DIRECTORY,
+        **originals.values(component),
+        path=path,
+        belongs=owner,
+        group=group,
+        mode=mode,
+        settle=SETTLE,
+    )
 
 
 _DIRECTORY = r"""
@@ -191,6 +224,7 @@ if [ "$keeper" ]; then
     as_keeper "$keeper" chmod "$mode" "$path"
     exit
 fi
+keep_folder "$path"
 [ -d "$path" ] || (umask 022; mkdir -p "$(dirname "$path")"; mkdir -m 0700 "$path")
 chown "$belongs:$group" "$path"
 chmod "$mode" "$path"
@@ -211,13 +245,13 @@ def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringComman
 
 
 @operation
-def _link(path: str, target: str) -> Iterator[StringCommand]:
-    state: PathState = host.get_fact(PathFact, path=path)
+def _link(path: str, target: str, component: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path, owner=component)
     if state.kind == "link" and state.target == target:
         return
     before = state.target if state.kind == "link" else state.kind
-    record(Change(path, (f"link {before} → {target}",)))
-    yield script(KEEPER + _LINK, path=path, target=target)
+    record(Change(path, (f"link {before} → {target}", *_replacing(state, path, component))))
+    yield script(originals.KEEP + _LINK, **originals.values(component), path=path, target=target)
 
 
 _LINK = r"""
@@ -228,23 +262,57 @@ if [ -d "$path" ] && [ ! -L "$path" ]; then echo "$path is a folder: remove it f
 temporary="$path.clawd-$$"
 trap 'rm -f "$temporary"' EXIT
 ln -s "$target" "$temporary"
+keep "$path"
 mv -fT "$temporary" "$path"
 """
 
 
 @operation
-def _absent(path: str) -> Iterator[StringCommand]:
-    state: PathState = host.get_fact(PathFact, path=path)
-    if state.kind == "absent" or state.vacant:
+def _absent(path: str, component: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path, owner=component)
+    kept = state.original == "kept"
+    others = state.original == "foreign" and path.startswith("/etc/")
+    if state.vacant or others or (state.kind == "absent" and not kept):
         return
-    record(Change(path, ("removed",)))
-    yield script(KEEPER + _ABSENT, path=path, remove=REMOVE)
+    record(Change(path, ("put back as it was before",) if kept else ("removed",)))
+    yield script(originals.KEEP + _ABSENT, **originals.values(component), path=path, remove=REMOVE)
 
 
+# Of a folder in /etc all goes but what was there before the component. Where a package still has the folder,
+# and of drop-ins, only what the component wrote goes.
 _ABSENT = r"""
 set -eu
+if [ "$(original "$path")" = kept ]; then put_back "$path" && forget "$path"; exit; fi
 keeper=$(keeper "$(dirname "$path")")
 if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
 if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
-rm -rf -- "$path"
+case $path in /etc/*) [ ! "$whose" ] || earlier || [ -L "$path" ] || [ ! -d "$path" ] || careful=yes ;; esac
+if [ ! "${careful-}" ]; then
+    rm -rf -- "$path" && { [ ! "$whose" ] || [ ! -d "$mine" ] || forget "$path"; }
+    exit
+fi
+shared=
+case $path in /etc/systemd/system/*.d) shared=yes ;; esac
+for name in $(package_of "$path"); do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" != installed ] || shared=yes
+done
+find "$path" -xdev ! -type d | while IFS= read -r file; do
+    case $(original "$file") in
+        kept) put_back "$file" && forget "$file" ;;
+        ours) rm -f -- "$file" && forget "$file" ;;
+        *) [ "$shared" ] || older "$file" || rm -f -- "$file" ;;
+    esac
+done
+find "$path" -xdev -depth -type d -empty -delete
 """
+
+
+@operation
+def _displaced(path: str, component: str) -> Iterator[StringCommand]:
+    state: PathState = host.get_fact(PathFact, path=path, owner=component)
+    if state.kind == "absent":
+        return
+    record(Change(path, ("removed", *_replacing(state, path, component))))
+    yield script(
+        originals.KEEP + 'set -e\nkeep "$path"\nrm -rf -- "$path"', **originals.values(component), path=path
+    )

@@ -1,4 +1,12 @@
-"""Debian packages, and whose they are: what a component brought is what it takes away again."""
+"""Debian packages, and whose they are: a component removes what its own installations brought, nothing else.
+
+What an installation brings is what its own dpkg processes say they install (`--status-logger`), written down
+while they run. So what anybody else installs is never counted, whenever this program is killed.
+
+Brought packages are marked as installed automatically, and `PROTECTED` keeps `apt autoremove` from taking
+what a component wants. Who wants one of them for other reasons installs it or marks it as manual, as for any
+dependency, and it stays.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +17,19 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops import originals
+from deploys.ops.apt import APT, Settled
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, PackagesFact
 from deploys.ops.shell import assignments, script
 
 RECORDS = "/var/lib/clawd/state/packages"
-"""A file a component: `wants NAME` for what it asked for, `brought NAME` for what was not there before."""
+"""A file a component, of lines with a NAME: `wants` for what it asked for, `brought` for what its
+installations installed, `marked` for what of that was marked as automatic; from before its first installation
+`there` for what was installed, `residual` for what had been removed but for its configuration.
+`COMPONENT.log` is what dpkg said in an installation that has not been noted."""
+PROTECTED = "/etc/apt/apt.conf.d/70clawd-packages"
+"""Names for apt what the components want."""
 
 
 def installed(
@@ -22,23 +37,23 @@ def installed(
 ) -> OperationMeta:
     """These packages, each `NAME` or `NAME=VERSION`, without recommended ones.
 
-    Waits up to two minutes for another program's lock, finishes an installation that was cut off, and reads
-    the mirrors' index only when a package is missing and the index is a day old or does not do.
-    `component` remembers them, with all they depend on, as brought by it, for `removed`: also what was
-    unpacked of an installation that failed.
-    `archive` is a .deb file of the host that the one package of `names` is installed from.
-    `host.data.apt_options` are further arguments of apt-get, such as a proxy for a host without internet.
+    Waits for cloud-init and for other programs that use apt, finishes an installation that was cut off, and
+    reads the mirrors' index only when a package is missing and the index is a day old or does not do. Fails
+    rather than remove a package that no component brought. `component` remembers them, with all they depend
+    on, as brought by it, for `removed`: also what was unpacked of an installation that failed. `archive` is a
+    .deb file of the host that the one package of `names` is installed from. `host.data.apt_options` are
+    further arguments of apt-get, such as a proxy for a host without internet.
     """
     arguments.setdefault("name", f"Packages {' '.join(names)}")
     return _installed(tuple(names), component, archive, **arguments)
 
 
 def removed(component: str, *, keep_configuration: bool = False, **arguments: Any) -> OperationMeta:
-    """None of the packages that `component` brought, but those that another component wants or that something
-    else has come to depend on.
+    """Remove the packages that `component` brought, but those that another component wants, that somebody
+    marked as manual, or that a package which came later depends on or recommends.
 
     They are purged: what they kept in /etc goes, and with some of Debian's (PostgreSQL) their data. With
-    `keep_configuration` they are only removed.
+    `keep_configuration` they are only removed, as is what had left its configuration there before.
     """
     arguments.setdefault("name", f"No packages of {component}")
     return _removed(component, keep_configuration, **arguments)
@@ -67,7 +82,7 @@ class BroughtFact(Fact):
 
     def command(self, component: str) -> str:
         """A script that prints `recorded`, and a name a line."""
-        return assignments(records=RECORDS, component=component) + _BROUGHT
+        return assignments(records=RECORDS, component=component) + OWN + _BROUGHT
 
     def process(self, output: list[str]) -> frozenset[str] | None:
         """The names."""
@@ -86,12 +101,16 @@ def _installed(names: tuple[str, ...], component: str | None, archive: str | Non
         record(Change("packages", (f"install {' '.join(missing)}",)))
     else:
         record(Change("packages", (f"note that {component} needs {' '.join(bare)}",)))
+    if missing:
+        yield Settled()
     yield script(
         _INSTALL,
         packages=archive if archive and missing else " ".join(missing),
         options=host.data.get("apt_options") or "",
         record=f"{RECORDS}/{component}" if component else "",
         wanted=" ".join(bare),
+        protected=PROTECTED,
+        **originals.values((component or "").partition("-")[0]),
     )
 
 
@@ -102,86 +121,186 @@ def _removed(component: str, keep_configuration: bool) -> Iterator[StringCommand
         return
     names = " ".join(sorted(brought))
     record(Change("packages", (f"remove {names}",) if names else (f"forget what {component} needed",)))
+    if names:
+        yield Settled()
     yield script(
         _REMOVE,
         packages=names,
         record=f"{RECORDS}/{component}",
-        action="remove" if keep_configuration else "purge",
+        purge="" if keep_configuration else "yes",
+        protected=PROTECTED,
     )
 
 
-APT = r"""
-set -u
-export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
-apt() {
-    apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
-        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $options "$@" </dev/null
-}
-if [ "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ]; then
-    dpkg --configure -a --force-confdef --force-confold </dev/null || exit 1
-fi
-"""
-
-# The names of the packages that are there, were it only in part.
-THERE = r"""
-there() {
+# Foreign architectures keep their suffix. The log is what dpkg(1) describes under --status-fd: `processing:
+# install: NAME` before a package is unpacked that was not there, `remove` and `purge` before it goes.
+OWN = r"""
+native=$(dpkg --print-architecture 2>/dev/null)
+lines() { sed -n "s/^$1 //p" "$2" 2>/dev/null; }
+there() {  # there: the names of the packages that are there, were it only in part
     dpkg-query -W -f='${Package} ${db:Status-Status}\n' |
         sed -En 's/ (installed|unpacked|half-.*|triggers-.*)$//p' | sort -u
 }
+logged() {  # logged RECORD: what its installations that are not yet noted have installed
+    [ ! -f "$1.log" ] || awk -v native=":$native" -F ': ' '
+        $1 != "processing" { next }
+        { name = $3; start = length(name) - length(native) + 1
+          if (start > 1 && substr(name, start) == native) name = substr(name, 1, start - 1) }
+        $2 == "install" { came[name] = 1 }
+        $2 == "remove" || $2 == "purge" { delete came[name] }
+        END { for (name in came) print name }' "$1.log"
+}
+brought() { { lines brought "$1"; logged "$1"; } | sort -u; }  # brought RECORD
+records() {  # records FOLDER: those in it, a path a line
+    for file in "$1"/*; do
+        case $file in *.log|*.new|*.before) continue ;; esac
+        [ ! -f "$file" ] || echo "$file"
+    done
+}
+protect() {  # protect: have apt keep what the components want
+    wants=$(records "${record%/*}" | while read -r file; do lines wants "$file"; done | sort -u)
+    [ "$wants" ] || { rm -f "$protected"; return; }
+    {
+        echo "// Written by clawd-provision: apt autoremove keeps what its components want."
+        echo "APT::NeverAutoRemove {"
+        printf '%s\n' "$wants" | sed 's/[.+]/\\&/g; s/.*/  "^&$";/'
+        echo "};"
+    } > "$protected.new" && chmod 0644 "$protected.new"
+    if cmp -s "$protected.new" "$protected"; then rm -f "$protected.new"
+    else mv -f "$protected.new" "$protected"; fi
+}
 """
 
-# `$packages`, `$wanted` and `$options` are lists of words, hence not quoted. What an installation brings is
-# written down before it begins as the names that were there, so that one cut off midway is known as well.
-# All is downloaded first: that may need a fresh index, and what fails afterwards would fail again with one.
-_INSTALL = (
+# `$packages`, `$wanted` and `$options` are lists of words, hence not quoted.
+INSTALLING = (
     APT
-    + THERE
+    + OWN
+    + originals.KEEP
     + r"""
 install() { apt install --no-install-recommends --allow-downgrades "$@" -- $packages; }
-note() {  # note WANTED: those who are wanted, and what has come
+begin() {  # begin: note what is there, and first what an installation that was cut off brought
     [ "$record" ] || return 0
-    {
-        cat "$record" 2>/dev/null
-        [ ! "$1" ] || printf 'wants %s\n' $1
-        [ ! -f "$record.before" ] || there | comm -13 "$record.before" - | sed 's/^/brought /'
-    } | sort -u > "$record.new"
-    mv -f "$record.new" "$record" && rm -f "$record.before"
-}
-if [ "$record" ]; then
     mkdir -p "${record%/*}"
-    [ -f "$record.before" ] || { there > "$record.before.new" && mv "$record.before.new" "$record.before"; }
-fi
-[ "$packages" ] || { note "$wanted"; exit; }
+    earlier || (umask 077; first)
+    rm -f "$record.before"  # of earlier versions: it does not show whose packages came
+    [ ! -f "$record.log" ] || finish ""
+    {
+        [ ! -f "$record" ] || cat "$record"
+        grep -qs '^there ' "$record" || there | sed 's/^/there /'
+        dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/^\(.*\) config-files$/residual \1/p'
+    } | grep . | sort -u > "$record.new" && mv -f "$record.new" "$record"
+}
+finish() {  # finish WANTED: note what installations have brought, and what is wanted now that it is there
+    [ "$record" ] || return 0
+    all=$(brought "$record" | grep -xF -e "$(there)")
+    new=$(printf '%s\n' "$all" | grep -vxF -e "$(lines marked "$record")")
+    {
+        [ ! -f "$record" ] || sed '/^brought /d' "$record"
+        [ ! "$1" ] || printf 'wants %s\n' $1
+        [ ! "$all" ] || printf 'brought %s\n' $all
+    } | sort -u > "$record.new" && mv -f "$record.new" "$record"
+    protect
+    # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
+    [ ! "$new$automatic" ] || apt-mark auto $new $automatic >/dev/null
+    whole=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
+    {
+        grep -v '^marked ' "$record"
+        { lines marked "$record"; [ ! "$new" ] || apt-mark showauto $new; } |
+            grep -xF -e "$all" | grep -xF -e "$whole" | sed 's/^/marked /'
+    } | sort -u > "$record.new" && mv -f "$record.new" "$record" && rm -f "$record.log"
+}
+harmless() {  # harmless: whether nothing goes for it but what components brought
+    [ "$record" ] || return 0
+    going=$(apt -s install --no-install-recommends --allow-downgrades -- $packages |
+        sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u)
+    [ "$going" ] || return 0
+    foreign=$(printf '%s\n' "$going" | grep -vxF -e "$(
+        records "${record%/*}" | while read -r file; do brought "$file"; done)")
+    [ "$foreign" ] || return 0
+    echo "installing $packages would remove" $foreign >&2
+    echo "hint: clawd-provision did not install these; remove them yourself if you can do without them" >&2
+    return 1
+}
+automatic=
+"""
+)
+
+# All is downloaded first: that may need a fresh index, and what fails afterwards would fail again with one.
+_INSTALL = (
+    INSTALLING
+    + r"""
+begin
+[ "$packages" ] || { finish "$wanted"; exit; }
+automatic=$(apt-mark showauto $wanted 2>/dev/null)
+logger=
+[ ! "$record" ] || logger="-o Dpkg::Options::=--status-logger=cat>>$record.log"
 recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
 if { [ "$recent" ] && install --download-only; } || { apt update && install --download-only; }; then
-    install && { note "$wanted"; exit; }
+    if harmless && install $logger; then finish "$wanted"; exit; fi
 fi
-note ""
+finish ""
 exit 1
 """
 )
 
-# What goes is what this component alone brought and wants; a package without which another one would have to
-# go stays, and so does what that needs.
-_BROUGHT = (
-    THERE
-    + r"""
+# What goes is what this component alone brought and wants, and is not marked as manual. Of what is left, a
+# package stays without which another one would have to go, and so does what that needs; and one that is
+# recommended by a package which came later and found it there. An earlier one did without it.
+_BROUGHT = r"""
 cd "$records" 2>/dev/null || exit 0
-[ -f "$component" ] || [ -f "$component.before" ] || exit 0
+[ -f "$component" ] || [ -f "$component.log" ] || exit 0
 echo recorded
-others=$(for other in *; do [ "$other" = "$component" ] || sed -n 's/^wants //p' "$other"; done)
-brought() {
-    [ ! -f "$component" ] || sed -n 's/^brought //p' "$component"
-    [ ! -f "$component.before" ] || there | comm -13 "$component.before" -
-}
-going=$(brought | sort -u | while read -r name; do
-    printf '%s\n' "$others" | grep -qxF "$name" && continue
-    state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)
+others=$(records . | grep -vxF "./$component" | while read -r file; do lines wants "$file"; done)
+theirs=$(apt-mark showmanual 2>/dev/null)
+if grep -q '^there ' "$component" 2>/dev/null; then
+    theirs=$(printf '%s\n' "$theirs" | grep -xF -e "$(lines marked "$component")")
+else
+    # Of an earlier version, which marked nothing.
+    theirs=$(printf '%s\n' "$theirs" | grep -vxF -e "$(lines wants "$component")")
+fi
+going=$(brought "$component" | while read -r name; do
+    printf '%s\n' "$others" "$theirs" | grep -qxF -e "$name" && continue
+    state=$(dpkg-query -W -f='${db:Status-Status}\n' "$name" 2>/dev/null | head -n 1)
     case $state in installed|config-files|half-*|unpacked|triggers-*) echo "$name" ;; esac
 done)
-taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u; }
+recommended() {  # recommended: those of $going that packages which came later recommend for lack of others
+    came=$(there | grep -vxF -e "$(lines there "$component")" |
+        grep -vxF -e "$(records . | while read -r file; do brought "$file"; done)")
+    [ "$came" ] || return 0
+    {
+        printf '%s\n' "$going" | sed 's/^/G|/'
+        dpkg-query -W -f='I|${Package}|${Provides}|${db:Status-Status}\n' | sed -n 's/|installed$//p'
+        dpkg-query -W -f='R|${Package}|${Recommends}\n' $came 2>/dev/null
+    } | awk '
+        function bare(text) { gsub(/\(.*\)|:.*|[ \t]/, "", text); return text }
+        { kind = substr($0, 1, 1); rest = substr($0, 3) }
+        kind == "G" { going[rest] = 1; next }
+        {
+            cut = index(rest, "|"); name = substr(rest, 1, cut - 1); rest = substr(rest, cut + 1)
+            count = split(rest, groups, ",")
+        }
+        kind == "I" {
+            gives[name] = gives[name] " " name
+            for (i = 1; i <= count; i++) gives[bare(groups[i])] = gives[bare(groups[i])] " " name
+        }
+        kind == "R" {
+            for (i = 1; i <= count; i++) {
+                stays = 0; only = ""
+                alternatives = split(groups[i], words, "|")
+                for (j = 1; j <= alternatives; j++) {
+                    having = split(gives[bare(words[j])], names, " ")
+                    for (k = 1; k <= having; k++)
+                        if (names[k] in going) only = only names[k] "\n"; else stays = 1
+                }
+                if (!stays) printf "%s", only
+            }
+        }' | sort -u
+}
+[ ! "$going" ] || going=$(printf '%s\n' "$going" | grep -vxF -e "$(recommended)")
+# Another package may have to come in the place of one that goes: then that is needed as well.
+taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u; }
 beyond() { taken "$*" | grep -vxF -e "$going" | grep -q .; }
-# Of many packages few are needed: those are found by halves, not by asking apt of each.
+# Of many packages few are needed: those are bisected instead of asking apt for each.
 harmless() {
     beyond "$@" || { printf '%s\n' "$@"; return 0; }
     [ $# -gt 1 ] || return 0
@@ -195,18 +314,35 @@ while [ "$going" ] && beyond $going; do
 done
 [ ! "$going" ] || printf '%s\n' "$going"
 """
-)
 
 _REMOVE = (
     "options=\n"
     + APT
+    + OWN
     + r"""
 fileless() {
     systemctl list-units --all --plain --no-legend 2>/dev/null |
         sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
 }
+# Between the plan and now somebody may have installed what needs one of them.
+harmless() {
+    more=$(apt -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
+        grep -vxF -e "$(printf '%s\n' $packages)")
+    [ "$more" ] || return 0
+    echo "removing $packages would also change" $more >&2
+    echo "hint: look at the plan again: what needs them was installed in the meantime" >&2
+    return 1
+}
+left() {  # left: those whose configuration is still there, and was not before they were installed
+    dpkg-query -W -f='${Package} ${db:Status-Status}\n' $packages 2>/dev/null |
+        sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
+}
 before=$(fileless)
-[ ! "$packages" ] || apt "$action" -- $packages || exit 1
+if [ "$packages" ]; then
+    harmless && apt remove -- $packages || exit 1
+    names=$(left)
+    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || exit 1
+fi
 # A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
 # nftables would take the rules of other programs along.
 systemctl daemon-reload 2>/dev/null
@@ -215,13 +351,11 @@ fileless | grep -vxF -e "$before" | xargs -r systemctl stop
 systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
     sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
 # What stays for the sake of others is theirs from now on.
-for name in $(sed -n 's/^brought //p' "$record" 2>/dev/null); do
-    case " $packages " in *" $name "*) continue ;; esac
-    for other in "${record%/*}"/*; do
-        case $other in "$record"|*.before) continue ;; esac
-        [ ! -f "$other" ] || echo "brought $name" >> "$other"
-    done
+brought "$record" | grep -vxF -e "$(printf '%s\n' $packages)" | while read -r name; do
+    records "${record%/*}" | grep -vxF "$record" |
+        while read -r other; do echo "brought $name" >> "$other"; done
 done
-rm -f "$record" "$record.before"
+rm -f "$record" "$record.log" "$record.before"
+[ ! -d "${record%/*}" ] || protect
 """
 )

@@ -9,6 +9,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops.apt import Settled
 from deploys.ops.changes import Change, operation, record, text_diff
 from deploys.ops.facts import PathFact, PathState
 from deploys.ops.shell import RECEIVE, framed, script
@@ -71,6 +72,7 @@ def _apt(path: str, source: str, keyring: str, key: bytes) -> Iterator[StringCom
     record(Change(path, text_diff(present.content, source.encode())))
     if trusted.content != key:
         record(Change(keyring, (f"a key of {len(key)} bytes",)))
+    yield Settled()
     yield script(
         RECEIVE + _ADD,
         stdin=framed(key) + framed(source.encode()),

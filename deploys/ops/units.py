@@ -9,8 +9,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops import originals
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import UnitFact, UnitState
+from deploys.ops.removal import RESUME, ForeignUnitFact
 from deploys.ops.services import good_path, masked_path, ready_path, stamp_path
 from deploys.ops.shell import script
 
@@ -18,15 +20,24 @@ from deploys.ops.shell import script
 def absent(unit: str, *, file: bool = True, **arguments: Any) -> OperationMeta:
     """`unit` (with its suffix) stopped, not started at boot, and forgotten.
 
-    With `file`, its file in /etc/systemd/system is removed; a unit of a Debian package keeps its own.
+    With `file`, its file in /etc/systemd/system is removed; a unit of a Debian package keeps its own. One of
+    a package that was there before us is not stopped: it is restarted with what was there before, when the
+    removal of the component has put that back.
     """
     arguments.setdefault("name", f"No service {unit.removesuffix('.service')}")
-    return _absent(unit, file, **arguments)
+    return _absent(unit, file, originals.owner_of(unit), **arguments)
 
 
 @operation
-def _absent(unit: str, file: bool) -> Iterator[StringCommand]:
+def _absent(unit: str, file: bool, component: str) -> Iterator[StringCommand]:
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit))
+    if not file and host.get_fact(ForeignUnitFact, unit=unit, owner=component):
+        if state.stamp:
+            host.connector_data.setdefault(RESUME, {}).setdefault(component, []).append(unit)
+            record(Change(unit, ("no longer ours: its package was there before and it runs on",)))
+            notes = " ".join((stamp_path(unit), good_path(unit), ready_path(unit), masked_path(unit)))
+            yield script("rm -rf $notes", notes=notes)
+        return
     there = state.load != "not-found" if file else state.active == "active" or state.enabled == "enabled"
     if not there:
         return

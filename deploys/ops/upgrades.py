@@ -11,9 +11,9 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops.apt import APT, Settled
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact
-from deploys.ops.packages import APT
 from deploys.ops.shell import assignments, script
 
 RECORD = "/var/lib/clawd/state/upgraded"
@@ -92,6 +92,7 @@ def _current(updates: Updates) -> Iterator[StringCommand]:
     if not why:
         return
     record(Change("packages", why))
+    yield Settled()
     yield script(
         APT + _PENDING + _UPGRADE,
         **_given(updates),
@@ -153,7 +154,7 @@ apt -o APT::Update::Error-Mode=any update || exit 1
 packages=$(pending) || exit 1
 if [ "$packages" ]; then
     automatic=$(apt-mark showauto $(printf '%s\n' "$packages" | sed 's/=.*//'))
-    apt install --only-upgrade --no-install-recommends -- $packages || exit 1
+    apt install --only-upgrade --no-remove --no-install-recommends -- $packages || exit 1
     [ -z "$automatic" ] || apt-mark auto $automatic >/dev/null
 fi
 mkdir -p "${record%/*}"

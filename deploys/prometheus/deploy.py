@@ -6,6 +6,7 @@ from pyinfra.api import deploy
 
 from deploys.exporters.exporter import ACCOUNT, defaults_text
 from deploys.ops import data, files, packages, services, units
+from deploys.ops.removal import removal
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PORT, PrometheusSettings
@@ -32,7 +33,7 @@ def apply() -> None:
     services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"), timeout=120)
 
 
-@deploy("Remove Prometheus")
+@removal("Prometheus")
 def remove() -> None:
     """No Prometheus; what it measured stays, with the account that it belongs to, unless it is purged."""
     units.absent(f"{UNIT}.service", file=False)

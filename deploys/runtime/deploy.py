@@ -18,6 +18,7 @@ from deploys.nvidia.present import machine
 from deploys.nvidia.settings import LIBRARIES
 from deploys.ops import accounts, data, files, push, services, units
 from deploys.ops.facts import PathFact
+from deploys.ops.removal import removal
 from deploys.runtime import good, image, journal, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
@@ -94,7 +95,7 @@ def apply() -> None:
         prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]}, aside=bool(host.data.get("goes_back")))
 
 
-@deploy("Remove runtime")
+@removal("runtime")
 def remove() -> None:
     """Neither engine nor bot, nor their users. Conversations stay, for root alone to read, unless purged.
 

@@ -28,6 +28,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploys.ops.changes import Change, collected
 from deploys.ops.data import Data, DataFact
 from deploys.ops.facts import PathFact
+from deploys.ops.removal import ForeignUnitFact, OriginalsFact
 
 OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 """The user of the tests, who may give files only to itself."""
@@ -109,13 +110,16 @@ class Machine:
         if facts is not None:
             answers = facts
             host.get_fact = lambda cls, **asked: (
-                answers[cls] if cls in answers else _data(answers, cls, asked)
+                answers[cls] if cls in answers else _untold(answers, cls, asked)
             )
         return host, state
 
 
-def _data(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> tuple[Data, ...]:
-    """The data of a component that is removed: all that it speaks of, where paths are there."""
+def _untold(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> Any:
+    """What is answered without being in the table: that nothing there is anybody else's; and the data of
+    a component that is removed: all that it speaks of, where paths are there."""
+    if cls in (ForeignUnitFact, OriginalsFact):
+        return cls.default()
     if cls is not DataFact:
         raise KeyError(cls)
     there = answers[PathFact].kind != "absent"

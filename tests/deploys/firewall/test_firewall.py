@@ -133,9 +133,9 @@ def test_live_rules_are_repaired(state: TableState, expected: str | None) -> Non
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (TableState(), {"/var/lib/clawd/state/firewall.stamp"}),
-        (TableState("live"), {"nftables inet clawd", "/var/lib/clawd/state/firewall.stamp"}),
-        (TableState(written=True), {"/etc/nftables.conf", "/var/lib/clawd/state/firewall.stamp"}),
+        (TableState(), set()),
+        (TableState("live"), {"nftables inet clawd"}),
+        (TableState(written=True), {"/etc/nftables.conf"}),
     ],
 )
 def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> None:
@@ -143,7 +143,20 @@ def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> 
     facts = {TableFact: state, PathFact: there, BroughtFact: None}
     run = Machine(facts=facts).run(remove, execute=False)
     # That it was masked at first, which is noted there, is undone as well.
-    assert {change.path for change in run.changes} == expected | {stamp_path("nftables.service")}
+    notes = {f"/var/lib/clawd/state/firewall.{name}" for name in ("stamp", "enabled")}
+    notes |= {stamp_path("nftables.service")}
+    assert {change.path for change in run.changes} == expected | notes
+
+
+def test_configuration_that_was_there_before_is_put_back_and_in_force() -> None:
+    there = PathState("file", "0755", "root", "root", "0" * 64, b"old\n", original="kept")
+    facts = {TableFact: TableState("live", written=True), PathFact: there, BroughtFact: None}
+    run = Machine(facts=facts).run(remove, execute=False)
+    assert [(change.path, change.diff) for change in run.changes][:3] == [
+        ("/etc/nftables.conf", ("put back as it was before",)),
+        ("nftables inet clawd", ("removed",)),
+        ("/etc/nftables.conf", ("in force as before, where it was loaded at boot",)),
+    ]
 
 
 def test_nothing_of_ours_nothing_to_remove() -> None:

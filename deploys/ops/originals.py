@@ -1,0 +1,171 @@
+"""What was on a host before this program replaced it: kept, and put back when the component is removed.
+
+For each component a folder `ORIGINALS/<component>`:
+
+    files/<path>   what was at <path> at first: content, owner, mode, times, or the link itself
+    ours           paths that the component has written since, one a line
+    folders        `MODE OWNER GROUP PATH` of folders whose owner or mode it has changed, a line each
+    since          when it first did something on the host, in seconds since 1970
+
+Not kept is what was never the administrator's: files in folders of this program, and those of packages that a
+component installed. Hosts that an earlier version set up have no such folder for a component: their files
+count as the component's own.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host
+
+from deploys.ops.foreign import KEEPER, PLACE
+
+ORIGINALS = "/var/lib/clawd/state/originals"
+COMPONENTS = "/var/lib/clawd/state/components"
+PACKAGES = "/var/lib/clawd/state/packages"
+OWN_FOLDERS = (
+    "/etc/clawd",
+    "/opt/clawd",
+    "/run",
+    "/usr/local/lib/clawd",
+    "/var/lib/clawd",
+    "/var/lib/clawd-bot",
+    "/var/cache/clawd-grafana",
+)
+"""Nothing of anybody else's is in there."""
+
+
+def owner_of(path: str) -> str:
+    """Return the component whose deploy is evaluated; empty outside one, and for a `path` in our folders.
+
+    A component's deploys are called `NAME` and `Remove NAME`, which is the same in plain pyinfra.
+    """
+    if any(path == folder or path.startswith(f"{folder}/") for folder in OWN_FOLDERS):
+        return ""
+    deploy = str(host.current_deploy_name or "").split(" | ")[0]
+    return deploy.removeprefix("Remove ").lower()
+
+
+def kept_at(owner: str, path: str) -> str:
+    """Return where the copy of what was at `path` is kept."""
+    return f"{ORIGINALS}/{owner}/files{path}"
+
+
+def values(owner: str) -> dict[str, str]:
+    """Return the shell variables that `KEEP` reads."""
+    return {
+        "whose": owner,
+        "place": PLACE,
+        "originals": ORIGINALS,
+        "components": COMPONENTS,
+        "package_records": PACKAGES,
+    }
+
+
+# A copy is whole before the path is noted, and the path is noted before anything is replaced: whenever that
+# is cut off, what lies at the path is either still the original, or kept. What a package brought is younger
+# than its installation; what it found there, such as settings made by hand, is older. Files without a package
+# belong to that of the folder they are in, if it has one to itself.
+KEEP = (
+    KEEPER
+    + r"""
+mine="$originals/$whose"
+earlier() {  # earlier: whether a version that kept no originals has set the component up
+    [ ! -d "$mine" ] && grep -qsxF -e "$whose" "$components"
+}
+ours() { cat "$originals"/*/ours 2>/dev/null | grep -qxF -e "$1"; }
+package_of() {  # package_of PATH: the packages that have it, as dpkg -S prints them: `ONE, TWO:ARCH: PATH`
+    dpkg-query -S "$1" 2>/dev/null | grep -v '^diversion by' | sed -n 's/^\([^/]*\): .*/\1/p' |
+        tr -d ' ' | tr , '\n' | sed 's/:.*//'
+}
+foreign() {  # foreign PATH: whether what is there is of neither a component nor a package that one brought
+    place=$1
+    while [ "$place" != / ] && [ "$place" != /etc ]; do
+        packaged=$(package_of "$place")
+        [ ! "$packaged" ] || break
+        place=$(dirname "$place")
+    done
+    [ "$packaged" ] || return 0
+    for name in $packaged; do
+        file=$(grep -lsxF -e "brought $name" "$package_records"/* | head -n 1)
+        [ "$file" ] || return 0
+    done
+    older "$1"
+}
+copied() { [ -e "$mine/files$1" ] || [ -L "$mine/files$1" ]; }
+original() {  # original PATH: `kept`, `ours`, `foreign`, or nothing where none of these is known
+    [ "$whose" ] || return 0
+    if [ -d "$1" ] && [ ! -L "$1" ]; then
+        # Once the component is removed nothing in there is its.
+        earlier || [ -d "$mine" ] || echo foreign
+    elif ours "$1"; then if copied "$1"; then echo kept; else echo ours; fi
+    elif earlier; then :
+    elif { [ -e "$1" ] || [ -L "$1" ]; } && foreign "$1"; then echo foreign
+    fi
+}
+copied_to() {  # copied_to PATH COPY: where another user owns the folder, as that user can read it
+    user_of=$(keeper "$(dirname "$1")") || return
+    if [ ! "$user_of" ]; then cp -a -- "$1" "$2"
+    elif [ -L "$1" ]; then ln -s "$(as_keeper "$user_of" readlink -- "$1")" "$2"
+    else
+        as_keeper "$user_of" cat -- "$1" > "$2"
+        chown "$user_of:$(stat -c %G -- "$1")" "$2"
+        chmod "$(stat -c %a -- "$1")" "$2"
+    fi
+}
+first() {  # first: note when the component first does something here
+    mkdir -p -m 0700 "$mine"
+    [ -s "$mine/since" ] || date +%s > "$mine/since"
+}
+keep() {  # keep PATH: before it is replaced for the first time
+    [ "$whose" ] || return 0
+    ! earlier && ! ours "$1" || return 0
+    (
+        umask 077
+        first
+        if { [ -e "$1" ] || [ -L "$1" ]; } && foreign "$1"; then
+            copy="$mine/files$1"
+            mkdir -p "${copy%/*}"
+            rm -rf "$copy.new"
+            copied_to "$1" "$copy.new"
+            sync "$copy.new" 2>/dev/null || true
+            mv -T "$copy.new" "$copy"
+        fi
+        printf '%s\n' "$1" >> "$mine/ours"
+    )
+}
+keep_folder() {  # keep_folder PATH: before owner or mode of a folder are changed for the first time
+    [ "$whose" ] && [ -d "$1" ] && ! earlier && foreign "$1" || return 0
+    (umask 077; first)
+    cut -d ' ' -f 4- "$mine/folders" 2>/dev/null | grep -qxF -e "$1" ||
+        stat -c '%a %u %g %n' "$1" >> "$mine/folders"
+}
+put_back() {  # put_back PATH: as it was at first, which is kept
+    user_of=$(keeper "$(dirname "$1")") || return
+    if [ "$user_of" ] && [ -L "$mine/files$1" ]; then
+        as_keeper "$user_of" ln -sfn -- "$(readlink "$mine/files$1")" "$1"
+        return
+    elif [ "$user_of" ]; then
+        group_of=$(stat -c %G "$mine/files$1") mode_of=$(stat -c %a "$mine/files$1")
+        as_keeper "$user_of" sh -c "$place" sh "$1" "$group_of" "$mode_of" < "$mine/files$1"
+        return
+    fi
+    mkdir -p "${1%/*}"
+    rm -rf "$1.clawd-back"
+    cp -a -- "$mine/files$1" "$1.clawd-back"
+    [ ! -d "$1" ] || [ -L "$1" ] || rm -rf "$1"
+    mv -fT "$1.clawd-back" "$1"
+}
+forget() {  # forget PATH: it is as it was at first
+    if [ -f "$mine/ours" ]; then
+        grep -vxF -e "$1" "$mine/ours" > "$mine/ours.new" || true
+        mv -f "$mine/ours.new" "$mine/ours"
+    fi
+    rm -rf "$mine/files$1"
+}
+older() {  # older PATH: whether it was there before the component
+    [ -s "$mine/since" ] || return 0
+    born=$(stat -c %W "$1" 2>/dev/null)
+    [ "${born:-0}" -gt 0 ] 2>/dev/null || born=$(stat -c %Z "$1")
+    [ "$born" -lt "$(cat "$mine/since")" ]
+}
+"""
+)

@@ -1,0 +1,140 @@
+"""Taking a component off a host: what it replaced is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.changes import Change, operation, record
+from deploys.ops.facts import Fact
+from deploys.ops.originals import KEEP, ORIGINALS, values
+from deploys.ops.shell import assignments, script
+
+RESUME = "clawd_resume"
+"""Key of `host.connector_data`: for each component, units that run on with what was there before."""
+
+
+def removal(name: str) -> Callable[[Callable[[], None]], Any]:
+    """Return a decorator for the deploy `Remove NAME`, which ends by putting back what was replaced.
+
+    `name` is that of the component's `apply` deploy: under it the originals are kept.
+    """
+
+    def decorated(remove: Callable[[], None]) -> Any:
+        @wraps(remove)
+        def removed() -> None:
+            remove()
+            put_back(name.lower())
+
+        return deploy(f"Remove {name}")(removed)
+
+    return decorated
+
+
+class ForeignUnitFact(Fact):
+    """Whether a unit is of a package that no component installed, so that it runs on without one."""
+
+    def command(self, unit: str, owner: str) -> str:
+        """Return a script that prints `foreign` or nothing."""
+        return assignments(**values(owner), unit=unit) + KEEP + _FOREIGN_UNIT
+
+    @staticmethod
+    def default() -> bool:
+        """Return that it is not."""
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        """Return whether it said so."""
+        return output == ["foreign"]
+
+
+# dpkg knows a file by the name that its package has for it, with or without /usr.
+_FOREIGN_UNIT = r"""
+file=$(systemctl show -p FragmentPath --value "$unit" 2>/dev/null)
+[ "$file" ] && ! earlier || exit 0
+packaged=$(package_of "${file#/usr}"; package_of "/usr${file#/usr}")
+[ "$packaged" ] || exit 0
+for name in $packaged; do
+    grep -qsxF -e "brought $name" "$package_records"/* || { echo foreign; exit 0; }
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Originals:
+    """What is kept for a component: the paths of `kept` originals; whether anything is noted at all."""
+
+    kept: tuple[str, ...] = ()
+    noted: bool = False
+
+
+class OriginalsFact(Fact):
+    """What is kept for a component."""
+
+    def command(self, owner: str) -> str:
+        """Return a script that prints `noted` and the kept paths."""
+        return assignments(**values(owner)) + _KEPT
+
+    @staticmethod
+    def default() -> Originals:
+        """Return nothing."""
+        return Originals()
+
+    def process(self, output: list[str]) -> Originals:
+        """Turn the script's lines into `Originals`."""
+        lines = [line for line in output if line]
+        return Originals(tuple(lines[1:]), bool(lines))
+
+
+_KEPT = r"""
+[ -d "$originals/$whose" ] || exit 0
+echo noted
+cat "$originals/$whose/ours" 2>/dev/null | sort -u | while IFS= read -r path; do
+    copy="$originals/$whose/files$path"
+    if [ -e "$copy" ] || [ -L "$copy" ]; then printf '%s\n' "$path"; fi
+done
+true
+"""
+
+
+def put_back(owner: str, **arguments: Any) -> OperationMeta:
+    """Put back everything that the component `owner` replaced, and forget which paths it wrote.
+
+    Units that `deploys.ops.units.absent` left to the administrator are restarted with it.
+    """
+    arguments.setdefault("name", f"Files as before {owner}")
+    return _put_back(owner, **arguments)
+
+
+@operation
+def _put_back(owner: str) -> Iterator[StringCommand]:
+    state: Originals = host.get_fact(OriginalsFact, owner=owner)
+    resuming: dict[str, list[str]] = host.connector_data.get(RESUME, {})
+    going_on = sorted(set(resuming.get(owner, [])))
+    if not state.noted and not going_on:
+        return
+    for path in state.kept:
+        record(Change(path, ("put back as it was before",)))
+    for unit in going_on:
+        record(Change(unit, ("restart with what was there before",)))
+    if not state.kept and not going_on:
+        record(Change(f"{ORIGINALS}/{owner}", ("removed: nothing of anybody else's was replaced",)))
+    yield script(KEEP + _PUT_BACK, **values(owner), paths="\n".join(state.kept), units=" ".join(going_on))
+
+
+_PUT_BACK = r"""
+set -e
+[ ! "$paths" ] || printf '%s\n' "$paths" | while IFS= read -r path; do put_back "$path"; done
+while read -r mode user group path; do
+    [ ! -d "$path" ] || { chown "$user:$group" "$path"; chmod "$mode" "$path"; }
+done 2>/dev/null < "$mine/folders" || true
+rm -rf "$mine"
+rmdir "$originals" 2>/dev/null || true
+[ ! "$units" ] || { systemctl daemon-reload; systemctl restart $units; }
+"""

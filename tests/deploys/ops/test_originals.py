@@ -1,0 +1,176 @@
+"""What somebody else had where this program writes: kept, shown in the plan, and put back on removal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyinfra import host
+
+from deploys.component import Component
+from deploys.ops import files, originals
+from deploys.ops.removal import removal
+from deploys.registry import COMPONENTS
+from tests.deploys.harness import OWN, Machine, Run
+
+
+def applied(operations: Callable[[], object], *, execute: bool = True) -> Run:
+    def deploy() -> None:
+        with host.deploy("Some", None, None):
+            operations()
+
+    return Machine().run(deploy, execute=execute)
+
+
+def removed(operations: Callable[[], object] = lambda: None) -> Run:
+    return Machine().run(removal("some")(lambda: operations() and None))
+
+
+def put(path: Path, text: str) -> Callable[[], object]:
+    return lambda: files.put(str(path), text, **OWN)
+
+
+def kept_at(path: Path) -> Path:
+    return Path(originals.kept_at("some", str(path)))
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
+def test_deploys_of_a_component_are_called_after_it(component: Component) -> None:
+    """By that name the originals are found again."""
+    apply, remove = (deploy._inner.deploy_name for deploy in (component.apply, component.remove))
+    assert apply.lower() == component.name
+    assert remove.removeprefix("Remove ").lower() == component.name
+
+
+def test_replaced_file_is_kept_and_put_back_with_its_mode_and_times(tmp_path: Path) -> None:
+    path = tmp_path / "nftables.conf"
+    path.write_text("theirs\n")
+    path.chmod(0o640)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    planned = applied(put(path, "ours\n"), execute=False)
+    assert planned.changes[0].diff[-1] == (
+        f"replaces what is not of clawd-provision: kept in {kept_at(path)}, and put back on removal"
+    )
+    assert not kept_at(path).exists(), "a plan changes nothing"
+
+    assert applied(put(path, "ours\n")).succeeded
+    assert kept_at(path).read_text() == "theirs\n"
+    again = applied(put(path, "ours, changed\n"))
+    assert not any("not of clawd-provision" in line for line in again.changes[0].diff)
+    assert kept_at(path).read_text() == "theirs\n"
+
+    run = removed()
+    assert [(change.path, change.diff) for change in run.changes] == [
+        (str(path), ("put back as it was before",))
+    ]
+    assert run.succeeded, run.output
+    status = path.stat()
+    assert (path.read_text(), stat.S_IMODE(status.st_mode), status.st_mtime) == ("theirs\n", 0o640, 1e9)
+    assert not removed().predicted
+    assert not Path(originals.ORIGINALS).exists()
+
+
+def test_file_put_back_is_kept_again_when_the_component_returns(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("theirs\n")
+    applied(put(path, "ours\n"))
+    removed()
+    path.write_text("theirs, newer\n")
+    applied(put(path, "ours\n"))
+    removed()
+    assert path.read_text() == "theirs, newer\n"
+
+
+def test_replaced_link_is_put_back_as_a_link(tmp_path: Path) -> None:
+    path, target = tmp_path / "localtime", tmp_path / "Paris"
+    target.write_text("")
+    path.symlink_to(target)
+    assert applied(lambda: files.link(str(path), "elsewhere")).succeeded
+    assert path.readlink() == Path("elsewhere")
+    removed()
+    assert path.readlink() == target
+
+
+def test_removed_file_is_put_back_at_once_where_something_else_was(tmp_path: Path) -> None:
+    """A setting that is dropped, while the component stays."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_text("theirs\n")
+    applied(lambda: (put(theirs, "x\n")(), put(ours, "x\n")()))
+    run = applied(lambda: (files.absent(str(theirs)), files.absent(str(ours))))
+    assert [change.diff for change in run.changes] == [("put back as it was before",), ("removed",)]
+    assert theirs.read_text() == "theirs\n"
+    assert not ours.exists()
+    assert not kept_at(theirs).exists()
+
+
+def test_site_that_is_set_aside_comes_back(tmp_path: Path) -> None:
+    link = tmp_path / "default"
+    link.symlink_to("../sites-available/default")
+    run = applied(lambda: files.displaced(str(link)))
+    assert "put back on removal" in run.changes[0].diff[-1]
+    assert not link.is_symlink()
+    assert not applied(lambda: files.displaced(str(link))).predicted
+    removed()
+    assert link.readlink() == Path("../sites-available/default")
+
+
+def test_owner_and_mode_of_a_folder_are_put_back(tmp_path: Path) -> None:
+    folder = tmp_path / ".ssh"
+    folder.mkdir(mode=0o755)
+    applied(lambda: files.directory(str(folder), **OWN, mode="0700"))
+    applied(lambda: files.directory(str(folder), **OWN, mode="0710"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o710
+    removed()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_file_of_this_program_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    applied(put(path, "one\n"))
+    applied(put(path, "two\n"))
+    assert not kept_at(path).exists()
+    removed(lambda: files.absent(str(path)))
+    assert not path.exists()
+
+
+def test_hosts_of_earlier_versions_have_no_originals(tmp_path: Path) -> None:
+    """What was there before is not known any more; what is there is what that version wrote."""
+    path = tmp_path / "f"
+    path.write_text("of an earlier version\n")
+    Path(originals.COMPONENTS).write_text("base\nsome\n")
+    planned = applied(put(path, "ours\n"))
+    assert not any("not of clawd-provision" in line for line in planned.changes[0].diff)
+    assert not Path(originals.ORIGINALS).exists()
+
+
+def test_original_survives_a_kill_at_any_time(tmp_path: Path) -> None:
+    """Killed again and again while it replaces, removes and puts back, the original is never lost."""
+    path, kills = tmp_path / "f", 0
+    for delay in range(0, 60, 3):
+        path.write_text("theirs\n")
+        for operations in ("put", "absent"):
+            body = originals.KEEP + files._PUT_BEGIN.replace('receive "$temporary"', 'echo x > "$temporary"')
+            body += files._PUT_END if operations == "put" else ""
+            if operations == "absent":
+                body = originals.KEEP + files._ABSENT
+            variables = {**originals.values("some"), "dest": str(path), "path": str(path), "suffix": ""}
+            variables |= {"belongs": OWN["owner"], "group": OWN["group"], "mode": "0644", "remove": ""}
+            process = subprocess.Popen(["sh", "-c", body], env={**os.environ, **variables}, process_group=0)
+            time.sleep(delay / 1000)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+            process.wait()
+            if path.exists() and path.read_text() == "theirs\n":
+                continue
+            assert kept_at(path).read_text() == "theirs\n"
+        removed()
+        assert path.read_text() == "theirs\n"
+        assert sorted(item.name for item in tmp_path.iterdir() if not item.name.startswith(".")) == ["f"]
+    assert kills > 10
