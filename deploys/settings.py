@@ -79,4 +79,5 @@ def supplies_from(data: Mapping[str, Any]) -> Supplies:
         if model
         else None,
         template_overrides=Path(overrides) if overrides else None,
+        names=tuple(data.get("names", ())),
     )

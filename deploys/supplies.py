@@ -41,3 +41,5 @@ class Supplies:
     release: ReleaseArchive | None = None
     model: ModelFile | None = None
     template_overrides: Path | None = None
+    names: tuple[str, ...] = ()
+    """DNS names and addresses of the whole project. Its authority signs for these alone; for any if empty."""

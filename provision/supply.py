@@ -12,8 +12,12 @@ from deploys.nvidia.driver import driving
 from deploys.nvidia.gpus import Machine, MachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from deploys.tls.authority import unencrypted_key
+from deploys.tls.settings import canonical
 from inventory.errors import ArtifactError, ClawdError, HostError
 from inventory.load import Loaded
+from inventory.model import Inventory
+from inventory.state import keep_out_of_git
 from provision.artifacts.builders import SshBuilder
 from provision.artifacts.cache import Cache
 from provision.artifacts.engine_wheel import Repository, engine_wheels
@@ -43,6 +47,13 @@ def gather(
         ArtifactError: when something cannot be made, or a host is of a kind nothing can be built for.
         HostError: when a host does not say of which kind it is.
     """
+    keep_out_of_git(loaded.state_folder)
+    plain = unencrypted_key(loaded.state_folder) if loaded.inventory.tls.mode == "own-ca" else None
+    if plain is not None:
+        progress.warn(
+            f"{plain}, the key of the project's certificate authority, is not encrypted (mode 0600): make an "
+            "age key with `clawd-provision inventory keygen`, and the next `up` encrypts it"
+        )
     needs = {
         host: {item.component.name for item in assigned if item.settings is not None}
         for host, assigned in assignments.items()
@@ -65,6 +76,7 @@ def gather(
             release=built.get(host),
             model=model if needs[host] & NEED_MODEL else None,
             template_overrides=override_folder(loaded),
+            names=names_of(loaded.inventory),
         )
         for host in assignments
     }
@@ -140,6 +152,14 @@ def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Reposi
             advice="save the repository's public key, and write its path as `nvidia.key`",
         )
     return Repository(repository_uri(settings, machine), settings.key)
+
+
+def names_of(inventory: Inventory) -> tuple[str, ...]:
+    """Return every name and address that the hosts of a project are known by, as certificates have them."""
+    names = {*inventory.tls.names}
+    for name, host in inventory.hosts.items():
+        names |= {name, host.address, *([host.internal_address] if host.internal_address else ())}
+    return tuple(sorted(canonical(name) for name in names))
 
 
 def override_folder(loaded: Loaded) -> Path | None:

@@ -21,6 +21,7 @@ from deploys.ops.facts import Fact, PackagesFact, PathFact
 from deploys.ops.shell import assignments, script
 from deploys.settings import supplies
 from inventory.errors import ArtifactError
+from inventory.state import make_private
 
 PROGRAMS = ("elasticsearch", "logstash", "kibana", "filebeat")
 SOURCE = "elastic"
@@ -100,7 +101,7 @@ def key_of(settings: PackageSettings, state_folder: Path) -> bytes:
         ) from error
     _must_be(key, settings.fingerprint, str(settings.key or KEY_URL))
     if settings.key is None and not kept.is_file():
-        state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(state_folder)
         kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(key)
     return key

@@ -1,6 +1,7 @@
 """The project's own certificate authority, and what the laptop trusts: files in the project's state folder.
 
 <state folder>/ca/ca.key        0600   signs; never leaves the laptop
+<state folder>/ca/ca.key.age           the same, encrypted to the recipients, where there are any
 <state folder>/ca/ca.pem        what clients trust
 <state folder>/tls/<host>.pem   a host's self-signed certificate, as read over SSH
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploys.tls.certificate import KeyPair, new_authority
-from inventory.errors import ClawdError
+from deploys.tls.certificate import KeyPair, covers, new_authority, widened
+from inventory.errors import ClawdError, SecretError
+from inventory.secrets import decrypt, encrypt, own_identities, own_recipients
 from inventory.sections.tls import Tls
+from inventory.state import make_private
+
+KEY = "ca.key"
+ENCRYPTED = "ca.key.age"
 
 
 def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
@@ -52,7 +59,7 @@ def remember(state_folder: Path, host: str, chain: bytes) -> None:
     """Keep the certificate that `host` was seen to have over SSH."""
     path = _pinned(state_folder, host)
     if not path.is_file() or path.read_bytes() != chain:
-        state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(state_folder)
         path.parent.mkdir(exist_ok=True)
         # A name of its own: another run may be remembering the same one.
         with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
@@ -67,47 +74,134 @@ def authority_certificate(state_folder: Path) -> x509.Certificate | None:
     return x509.load_pem_x509_certificate(path.read_bytes()) if path.is_file() else None
 
 
-def authority(state_folder: Path, project: str, lifetime: timedelta, now: datetime) -> KeyPair:
-    """The project's authority, made on first use.
+def authority(
+    state_folder: Path, project: str, lifetime: timedelta, now: datetime, names: Sequence[str] = ()
+) -> KeyPair:
+    """Return the project's authority, made on first use.
+
+    With `names` a new one may sign for these alone, and one that may not sign for all of them is renewed with
+    the same key. One that may sign for any name, as earlier versions made it, stays as it is. A key that is
+    not encrypted is, once there are recipients.
 
     Raises `ClawdError` when its files cannot be read, or it ends within `lifetime` from `now`.
     """
     folder = _folder(state_folder)
     if not folder.exists():
-        _create(folder, new_authority(project, now))
+        _create(folder, new_authority(project, now, names), _recipients(state_folder))
+    found = _read(folder)
+    if found.certificate.not_valid_after_utc < now + lifetime:
+        raise ClawdError(
+            f"the certificate authority in {folder} ends on {found.certificate.not_valid_after_utc:%Y-%m-%d}",
+            advice=f"rename it to {folder.name}.old: `up` makes a new one, whose ca.pem all clients need",
+        )
+    if (folder / KEY).is_file() and (recipients := _recipients(state_folder)):
+        _write(folder / ENCRYPTED, encrypt(found.key_pem.decode(), recipients).encode())
+        (folder / KEY).unlink()
+    if not covers(found.certificate, names):
+        found = widened(found, names)
+        _write(folder / "ca.pem", found.certificate_pem, mode=0o644)
+    return found
+
+
+def known_authorities(state_folder: Path) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of the authority and of those before it, which were renamed: `ca`, `ca.old`, ….
+
+    Raises `ClawdError` for one that cannot be read.
+    """
+    found = []
+    for path in sorted(state_folder.glob("ca*/ca.pem")):
+        try:
+            found.append(x509.load_pem_x509_certificate(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise ClawdError(f"{path} cannot be read: {error}", advice="restore it from a copy") from error
+    return tuple(found)
+
+
+def unencrypted_key(state_folder: Path) -> Path | None:
+    """Return where the authority's key lies, or would lie, unencrypted; `None` when it is encrypted."""
+    folder = _folder(state_folder)
+    if (folder / ENCRYPTED).is_file() or _recipients(state_folder):
+        return None
+    return folder / KEY
+
+
+def _read(folder: Path) -> KeyPair:
     try:
         certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+        key = serialization.load_pem_private_key(_key_pem(folder), password=None)
+    except FileNotFoundError as error:
+        raise ClawdError(
+            f"the certificate authority in {folder} is not complete: {Path(error.filename).name} is missing",
+            advice=f"copy {folder} from the computer that made it; or rename it to {folder.name}.old, and "
+            "`up` makes a new authority and signs everything again",
+        ) from error
     except (OSError, ValueError) as error:
         raise ClawdError(
             f"the certificate authority in {folder} cannot be read: {error}",
-            advice="restore it from a copy; or remove that folder, and `up` makes a new one",
+            advice=f"restore it from a copy; or rename it to {folder.name}.old, and `up` makes a new one",
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise ClawdError(
-            f"in {folder}, ca.key does not belong to ca.pem",
-            advice="restore them from a copy; or remove that folder, and `up` makes a new one",
-        )
-    if certificate.not_valid_after_utc < now + lifetime:
-        raise ClawdError(
-            f"the certificate authority in {folder} ends on {certificate.not_valid_after_utc:%Y-%m-%d}",
-            advice="remove that folder: `up` makes a new one, whose ca.pem all clients then need",
+            f"in {folder}, the key does not belong to ca.pem",
+            advice=f"restore them from a copy; or rename it to {folder.name}.old, and `up` makes a new one",
         )
     return KeyPair(certificate, key)
 
 
-def _create(folder: Path, made: KeyPair) -> None:
+def _key_pem(folder: Path) -> bytes:
+    plain, encrypted = folder / KEY, folder / ENCRYPTED
+    if plain.is_file() or not encrypted.is_file():
+        content = plain.read_bytes()
+        if plain.stat().st_mode & 0o077:
+            raise ClawdError(f"{plain} is open to others than its owner", advice=f"`chmod 600 {plain}`")
+        return content
+    try:
+        return decrypt(encrypted.read_text(encoding="ascii"), own_identities()).encode()
+    except SecretError as error:
+        raise ClawdError(
+            f"{encrypted} cannot be decrypted here: {error.message}",
+            advice="set CLAWD_AGE_KEY_FILE to a key of one of the recipients it was encrypted to",
+        ) from error
+
+
+def _recipients(state_folder: Path) -> tuple[str, ...]:
+    """Return whom to encrypt the key to: none where the computer at hand could not decrypt it again."""
+    identities = own_identities()
+    recipients = own_recipients(state_folder.parent.parent)
+    if not identities or not recipients:
+        return ()
+    try:
+        decrypt(encrypt("readable here", recipients), identities)
+    except SecretError:
+        return ()
+    return recipients
+
+
+def _create(folder: Path, made: KeyPair, recipients: Sequence[str]) -> None:
     """Put a new authority in place whole; one that another process made meanwhile stays."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder.parent)
     with tempfile.TemporaryDirectory(prefix=".ca-", dir=folder.parent) as name:
         fresh = Path(name) / "ca"
         fresh.mkdir(mode=0o700)
-        (fresh / "ca.pem").write_bytes(made.certificate_pem)
-        descriptor = os.open(fresh / "ca.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(made.key_pem)
+        _write(fresh / "ca.pem", made.certificate_pem, mode=0o644)
+        if recipients:
+            _write(fresh / ENCRYPTED, encrypt(made.key_pem.decode(), recipients).encode())
+        else:
+            _write(fresh / KEY, made.key_pem)
         with contextlib.suppress(OSError):
             fresh.rename(folder)
+
+
+def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file in one step, never readable by others than `mode` says."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 def _folder(state_folder: Path) -> Path:

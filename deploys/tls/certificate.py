@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +22,8 @@ from deploys.tls.settings import ProvidedSettings, TlsSettings
 CLOCK_SKEW = timedelta(minutes=5)
 """New certificates are valid from this long ago, for clocks that are slow."""
 AUTHORITY_LIFETIME = timedelta(days=3650)
+ALWAYS_PERMITTED = ("clawd.internal", "localhost", "127.0.0.1", "::1")
+"""What every authority with name constraints may sign for, in addition to the names of the project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def reason_to_issue(
         _wrong_key(installed, leaf),
         _another_than_provided(leaf, wanted) if wanted.provided else _wrong_names(leaf, wanted),
         _wrong_issuer(installed, leaf, wanted, authority),
+        _renewed_issuer(installed, wanted, authority),
         _wrong_time(leaf, wanted, now),
     )
     return next((reason for reason in checks if reason), None)
@@ -132,6 +135,16 @@ def _wrong_issuer(
     )
 
 
+def _renewed_issuer(
+    installed: Installed, wanted: TlsSettings, authority: x509.Certificate | None
+) -> str | None:
+    """The chain carries the authority's certificate: peers need the one that permits all names."""
+    chain = x509.load_pem_x509_certificates(installed.chain)
+    signed_by = chain[1:]
+    renewed = wanted.mode == "own-ca" and signed_by and authority is not None and authority not in signed_by
+    return "the authority's certificate was renewed" if renewed else None
+
+
 def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> str | None:
     start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now < start:
@@ -178,16 +191,82 @@ def public_key_sha256(certificate: x509.Certificate) -> str:
     return hashlib.sha256(spki).hexdigest()
 
 
-def new_authority(project: str, now: datetime) -> KeyPair:
-    """A certificate authority that may sign servers' certificates, and no further authorities."""
+def new_authority(project: str, now: datetime, names: Iterable[str] = ()) -> KeyPair:
+    """Return a certificate authority that may sign servers' certificates, and no further authorities.
+
+    With `names` (DNS names, addresses) it may sign for these alone, and for what is below them in the DNS:
+    who takes its key cannot pass for others (RFC 5280, section 4.2.1.10).
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = authority_name(project)
+    builder = _builder(name, name, key, now, AUTHORITY_LIFETIME)
+    return KeyPair(_constrained(builder, names).sign(key, hashes.SHA256()), key)
+
+
+def widened(authority: KeyPair, names: Iterable[str]) -> KeyPair:
+    """Return `authority` with a certificate that also permits `names`: key, subject and end are the same.
+
+    What it has signed stays valid. Clients need the new certificate for what it signs for new names.
+    """
+    old = authority.certificate
+    ours = permitted(old) or ()
     builder = (
-        _builder(name, name, key, now, AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(authority.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority.key.public_key()), critical=False)
     )
-    return KeyPair(builder.sign(key, hashes.SHA256()), key)
+    certificate = _constrained(builder, (*ours, *names)).sign(authority.key, hashes.SHA256())
+    return KeyPair(certificate, authority.key)
+
+
+def covers(authority: x509.Certificate, names: Iterable[str]) -> bool:
+    """Return whether `authority` may sign for all of `names`: one without name constraints for any."""
+    own = permitted(authority)
+    return own is None or all(_within(name, own) for name in names)
+
+
+def permitted(authority: x509.Certificate) -> tuple[str, ...] | None:
+    """Return the DNS names and addresses that `authority` may sign for; `None` when it may for any."""
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    values = (item.value for item in constraints.permitted_subtrees or ())
+    return tuple(
+        value if isinstance(value, str) else str(getattr(value, "network_address", value)) for value in values
+    )
+
+
+def _within(name: str, names: Iterable[str]) -> bool:
+    plain = name.removeprefix("*.").lower()
+    return any(plain == other or plain.endswith(f".{other}") for other in names)
+
+
+def _constrained(builder: x509.CertificateBuilder, names: Iterable[str]) -> x509.CertificateBuilder:
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    wanted = {name.removeprefix("*.").lower() for name in names}
+    if not wanted:
+        return builder
+    subtrees = [subtree for name in sorted({*wanted, *ALWAYS_PERMITTED}) for subtree in _subtrees(name)]
+    return builder.add_extension(x509.NameConstraints(subtrees, None), critical=True)
+
+
+def _subtrees(name: str) -> Iterable[x509.GeneralName]:
+    try:
+        address = ip_address(name)
+    except ValueError:
+        yield x509.DNSName(name)
+        return
+    yield x509.IPAddress(ip_network(address))
+    if address.version == 4:
+        # OpenSSL holds the subject's common name, the same address, against the DNS names.
+        yield x509.DNSName(name)
 
 
 def authority_name(project: str) -> x509.Name:

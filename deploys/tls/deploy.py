@@ -13,9 +13,9 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy
@@ -24,11 +24,13 @@ from pyinfra.api.operation import OperationMeta
 from deploys.ops import files
 from deploys.ops.changes import Change, operation, record, text_diff
 from deploys.ops.facts import Fact, PathFact, PathState
+from deploys.ops.removal import removal
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.settings import settings_of, supplies
+from deploys.supplies import Supplies
 from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
-from deploys.tls.certificate import Installed, leaf_of, new_certificate, reason_to_issue
+from deploys.tls.certificate import Installed, covers, leaf_of, new_certificate, reason_to_issue
 from deploys.tls.settings import AUTHORITY, CURRENT, ProvidedSettings, TlsSettings
 
 SERIALS = f"{CURRENT}.d"
@@ -48,11 +50,11 @@ def apply() -> None:
     """A certificate that holds for the declared names, renewed in time, and its end told to metrics."""
     settings = settings_of("tls", TlsSettings)
     renewal.program(settings)
-    certificate(settings, supplies().state_folder)
+    certificate(settings, supplies())
     renewal.timer()
 
 
-@deploy("Remove TLS")
+@removal("TLS")
 def remove() -> None:
     """No certificate, no key, and nothing that renews them. The authority on the laptop stays."""
     renewal.absent()
@@ -89,7 +91,7 @@ cat "${chain%/*}/source" 2>/dev/null || true
 
 def certificate(
     wanted: TlsSettings,
-    state_folder: Path,
+    brought: Supplies,
     *,
     folder: str = CURRENT,
     owner: str = "root",
@@ -102,7 +104,7 @@ def certificate(
     It is a link to a folder in `<folder>.d`, so that all change together.
     """
     arguments.setdefault("name", f"Certificate for {', '.join(wanted.names)}")
-    return _certificate(wanted, state_folder, folder, owner, clock, **arguments)
+    return _certificate(wanted, brought, folder, owner, clock, **arguments)
 
 
 def internal(
@@ -119,19 +121,19 @@ def internal(
     by `verify` (`deploys.ops.checks.expect_certificate`).
     """
     wanted = TlsSettings(project=project, names=names, subject=subject, lifetime_days=365, client=True)
-    return certificate(wanted, supplies().state_folder, folder=folder, owner=owner, **arguments)
+    return certificate(wanted, supplies(), folder=folder, owner=owner, **arguments)
 
 
 def trusted(project: str, *, path: str = AUTHORITY, **arguments: Any) -> OperationMeta:
     """The certificate of the project's authority, by which programs on this host check servers of ours."""
     arguments.setdefault("name", f"Authority of {project}")
-    return _trusted(project, supplies().state_folder, path, utc_now, **arguments)
+    return _trusted(project, supplies(), path, utc_now, **arguments)
 
 
 @operation
-def _trusted(project: str, state_folder: Path, path: str, clock: Clock) -> Iterator[StringCommand]:
+def _trusted(project: str, brought: Supplies, path: str, clock: Clock) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path, content=True)
-    known = authority_certificate(state_folder)
+    known = _known_authority(brought, brought.names)
     wanted = known.public_bytes(Encoding.PEM) if known else None
     if wanted and state.content == wanted and (state.mode, state.owner) == ("0644", "root"):
         return
@@ -139,7 +141,8 @@ def _trusted(project: str, state_folder: Path, path: str, clock: Clock) -> Itera
     yield script('mkdir -p -m 0755 "${path%/*}"', path=path)
     # As with a certificate: only now is an authority made.
     if wanted is None:
-        wanted = authority(state_folder, project, timedelta(days=365), clock()).certificate_pem
+        whole = authority(brought.state_folder, project, timedelta(days=365), clock(), brought.names)
+        wanted = whole.certificate_pem
     yield script(
         RECEIVE
         + 'set -eu\numask 022\nreceive "$path.new"\nchmod 0644 "$path.new"\nmv -fT "$path.new" "$path"',
@@ -150,15 +153,20 @@ def _trusted(project: str, state_folder: Path, path: str, clock: Clock) -> Itera
 
 @operation
 def _certificate(
-    wanted: TlsSettings, state_folder: Path, folder: str, owner: str, clock: Clock
+    wanted: TlsSettings, brought: Supplies, folder: str, owner: str, clock: Clock
 ) -> Iterator[StringCommand]:
     chain_path, key_path = f"{folder}/fullchain.pem", f"{folder}/privkey.pem"
     installed: Installed = host.get_fact(CertificateFact, chain=chain_path, key=key_path)
-    known = authority_certificate(state_folder) if wanted.mode == "own-ca" else None
-    reason = reason_to_issue(installed, wanted, known, clock())
+    own = wanted.mode == "own-ca"
+    names = _names(brought, wanted)
+    known = _known_authority(brought, names) if own else None
+    if own and known is None and installed.chain and authority_certificate(brought.state_folder):
+        reason: str | None = "the authority's certificate is renewed for new names"
+    else:
+        reason = reason_to_issue(installed, wanted, known, clock())
     if reason is None:
         if wanted.mode == "self-signed":
-            remember(state_folder, host.name, installed.chain)
+            remember(brought.state_folder, host.name, installed.chain)
         return
     source = {"acme": "obtain", "provided": "install"}.get(wanted.mode, "issue")
     record(Change(chain_path, (f"{source} a certificate for {', '.join(wanted.names)}: {reason}",)))
@@ -168,7 +176,7 @@ def _certificate(
         return
     yield script('(umask 077; mkdir -p "$folder")', folder=f"{folder}.d")
     # Preparing ends at the first command, so a plan makes neither authority nor key.
-    new = _provided(wanted.provided) if wanted.provided else _issued(wanted, state_folder, clock())
+    new = _provided(wanted.provided) if wanted.provided else _issued(wanted, brought, clock())
     yield script(
         RECEIVE + _INSTALL,
         stdin=framed(new.chain) + framed(new.key) + framed(new.authority),
@@ -178,7 +186,7 @@ def _certificate(
         serial=f"{new.serial:x}",
     )
     if wanted.mode == "self-signed":
-        remember(state_folder, host.name, new.chain)
+        remember(brought.state_folder, host.name, new.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +199,28 @@ class _New:
     authority: bytes = b""
 
 
-def _issued(wanted: TlsSettings, state_folder: Path, now: datetime) -> _New:
+def _known_authority(brought: Supplies, names: tuple[str, ...]) -> x509.Certificate | None:
+    """Return the authority's certificate; `None` where there is none that may sign for `names`."""
+    known = authority_certificate(brought.state_folder)
+    return known if known is not None and covers(known, names) else None
+
+
+def _names(brought: Supplies, wanted: TlsSettings) -> tuple[str, ...]:
+    """Return what the authority has to sign for; nothing where the project's names are not known.
+
+    OpenSSL holds a common name against the constraints, too, where the certificate has addresses only.
+    """
+    subject = (wanted.subject,) if wanted.subject else ()
+    return (*brought.names, *wanted.names, *subject) if brought.names else ()
+
+
+def _issued(wanted: TlsSettings, brought: Supplies, now: datetime) -> _New:
     if wanted.mode == "self-signed":
         alone = new_certificate(wanted, None, now)
         return _New(alone.certificate.serial_number, alone.certificate_pem, alone.key_pem)
-    signer = authority(state_folder, wanted.project, timedelta(days=wanted.lifetime_days), now)
+    lifetime = timedelta(days=wanted.lifetime_days)
+    names = _names(brought, wanted)
+    signer = authority(brought.state_folder, wanted.project, lifetime, now, names)
     issued = new_certificate(wanted, signer, now)
     chain = issued.certificate_pem + signer.certificate_pem
     return _New(issued.certificate.serial_number, chain, issued.key_pem, signer.certificate_pem)

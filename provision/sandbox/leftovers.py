@@ -13,6 +13,7 @@ from provision.sandbox.host import recorded
 from provision.sandbox.layout import Layout
 from provision.sandbox.locking import locked
 from provision.sandbox.rootfs import remove_tree
+from provision.sandbox.secrets import OWN_NAME
 
 
 def make_way(layout: Layout, progress: Progress) -> None:
@@ -76,5 +77,7 @@ def _purge(layout: Layout) -> None:
         remove_tree(folder)
     for file in (layout.key, layout.key.with_suffix(".pub"), layout.inventory, layout.lock):
         file.unlink(missing_ok=True)
+    if layout.folder.name == OWN_NAME:
+        (layout.folder / ".gitignore").unlink(missing_ok=True)
     with suppress(OSError):
         layout.folder.rmdir()

@@ -34,11 +34,18 @@ SECRETS: dict[str, Callable[[], str]] = {
 """The names `inventory/sandbox.yml` uses, and how each is made."""
 
 
+OWN_NAME = ".sandbox"
+"""A folder of this name holds only a sandbox; CLAWD_SANDBOX may name one of the user's own."""
+
+
 def ensure_secrets(layout: Layout) -> None:
-    """Make the secrets that are missing; keep those that are there."""
+    """Make the secrets that are missing; keep those that are there, and all of the folder out of git."""
     if not layout.secrets.is_dir():
         layout.secrets.mkdir(mode=0o700, parents=True)
         hand_over(layout.secrets)
+    if layout.folder.name == OWN_NAME and not (layout.folder / ".gitignore").exists():
+        (layout.folder / ".gitignore").write_text("*\n", encoding="ascii")
+        hand_over(layout.folder / ".gitignore")
     for name, make in SECRETS.items():
         path = layout.secrets / name
         if not path.exists():

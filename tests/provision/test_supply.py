@@ -63,7 +63,7 @@ def kinds(
     }
     loaded: Any = SimpleNamespace(inventory=whole, state_folder=Path("state"), folder=Path("nowhere"))
     found = supply.gather(
-        loaded, Hosts(gpus), assignments, SimpleNamespace(detail=None), may_build=True  # type: ignore[arg-type]
+        loaded, Hosts(gpus), assignments, SimpleNamespace(detail=None, warn=lambda _: None), may_build=True  # type: ignore[arg-type]
     )  # fmt: skip
     assert all(item.release is archive for item in found.values())
     return asked["hosts"], asked["repositories"]

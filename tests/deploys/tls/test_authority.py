@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from deploys.tls.authority import authority, authority_certificate, remember, trusted_certificate
-from deploys.tls.certificate import KeyPair, new_authority
+from deploys.tls.authority import (
+    authority,
+    authority_certificate,
+    known_authorities,
+    remember,
+    trusted_certificate,
+    unencrypted_key,
+)
+from deploys.tls.certificate import KeyPair, new_authority, new_certificate
+from deploys.tls.settings import TlsSettings
 from inventory.errors import ClawdError
+from inventory.secrets import generate_identity
 from inventory.sections.tls import Acme, Tls
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -38,14 +50,14 @@ def test_of_two_that_make_it_at_the_same_moment_both_have_the_first(
 ) -> None:
     made: list[KeyPair] = []
 
-    def while_another_is_faster(project: str, now: datetime) -> KeyPair:
+    def while_another_is_faster(project: str, now: datetime, names: Sequence[str]) -> KeyPair:
         monkeypatch.undo()
         made.append(authority(tmp_path, project, DAYS, now))
-        return new_authority(project, now)
+        return new_authority(project, now, names)
 
     monkeypatch.setattr("deploys.tls.authority.new_authority", while_another_is_faster)
     assert authority(tmp_path, "p", DAYS, NOW).key_pem == made[0].key_pem
-    assert [path.name for path in tmp_path.iterdir()] == ["ca"]
+    assert {path.name for path in tmp_path.iterdir()} == {"ca", ".gitignore"}
 
 
 def test_two_that_remember_the_same_certificate_do_not_meet(
@@ -73,6 +85,13 @@ def test_damaged_or_mixed_files_are_not_replaced_silently(tmp_path: Path) -> Non
     (one / "ca" / "ca.key").write_bytes(b"")
     with pytest.raises(ClawdError, match="cannot be read"):
         authority(one, "p", DAYS, NOW)
+    (one / "ca" / "ca.key").unlink()
+    with pytest.raises(ClawdError, match=r"ca\.key is missing") as missing:
+        authority(one, "p", DAYS, NOW)
+    assert "copy" in (missing.value.advice or "")
+    (two / "ca" / "ca.key").chmod(0o644)
+    with pytest.raises(ClawdError, match="open to others"):
+        authority(two, "p", DAYS, NOW)
 
 
 def test_authority_that_ends_too_early_is_refused(tmp_path: Path) -> None:
@@ -100,3 +119,110 @@ def test_what_public_authorities_sign_is_trusted_as_everywhere(tmp_path: Path) -
     assert trusted_certificate(tmp_path, Tls(mode="acme"), "bot1") is None
     own = Acme(server="https://ca.example.com/dir", authority=tmp_path / "root.pem")
     assert trusted_certificate(tmp_path, Tls(mode="acme", acme=own), "bot1") == tmp_path / "root.pem"
+
+
+NAMES = ("bot.example.com", "*.team.example.com", "10.0.0.5", "fd00::5", "bot1")
+
+
+def accepted(signer: KeyPair, *names: str, subject: str = "") -> bool:
+    """Whether OpenSSL takes a certificate for these names that this authority has signed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        leaf = new_certificate(TlsSettings(names=names, subject=subject), signer, NOW)
+        (folder / "ca.pem").write_bytes(signer.certificate_pem)
+        (folder / "leaf.pem").write_bytes(leaf.certificate_pem)
+        words = ["openssl", "verify", "-attime", str(int(NOW.timestamp())), "-CAfile", "ca.pem", "leaf.pem"]
+        return subprocess.run(words, cwd=folder, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("bot.example.com",),
+        ("a.bot.example.com",),
+        ("x.team.example.com", "10.0.0.5"),
+        ("10.0.0.5",),
+        ("fd00::5",),
+        ("bot1", "127.0.0.1"),
+        ("bot.clawd.internal", "10.0.0.5"),
+        ("localhost",),
+    ],
+)
+def test_authority_signs_for_the_names_of_the_project(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert accepted(authority(tmp_path, "p", DAYS, NOW, NAMES), *names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("example.com",), ("bank.example",), ("10.0.0.6",), ("fd00::6",), ("bot.example.com", "8.8.8.8")],
+)
+def test_authority_whose_key_was_taken_signs_for_nobody_else(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert not accepted(authority(tmp_path, "p", DAYS, NOW, NAMES), *names)
+
+
+def test_authority_of_a_project_that_grows_is_renewed_with_the_same_key(tmp_path: Path) -> None:
+    first = authority(tmp_path, "p", DAYS, NOW, NAMES)
+    assert authority(tmp_path, "p", DAYS, NOW, NAMES[:2]).certificate == first.certificate
+    more = authority(tmp_path, "p", DAYS, NOW, (*NAMES, "10.0.0.9"))
+    assert more.key_pem == first.key_pem
+    assert accepted(more, "10.0.0.9")
+    assert accepted(more, "10.0.0.5")
+    assert not accepted(more, "10.0.0.10")
+    leaf = new_certificate(TlsSettings(names=("10.0.0.5",)), first, NOW)
+    leaf.certificate.verify_directly_issued_by(more.certificate)
+    assert more.certificate.not_valid_after_utc == first.certificate.not_valid_after_utc
+    assert authority_certificate(tmp_path) == more.certificate
+    assert mode(tmp_path / "ca" / "ca.pem") == 0o644
+
+
+def test_authority_of_an_earlier_version_stays_and_signs_for_any_name(tmp_path: Path) -> None:
+    earlier = authority(tmp_path, "p", DAYS, NOW)
+    later = authority(tmp_path, "p", DAYS, NOW, NAMES)
+    assert later.certificate == earlier.certificate
+    assert accepted(later, "anything.example")
+
+
+def test_renamed_authority_is_known_after_the_rotation(tmp_path: Path) -> None:
+    old = authority(tmp_path, "p", DAYS, NOW)
+    (tmp_path / "ca").rename(tmp_path / "ca.old")
+    new = authority(tmp_path, "p", DAYS, NOW)
+    assert new.key_pem != old.key_pem
+    assert set(known_authorities(tmp_path)) == {old.certificate, new.certificate}
+
+
+def test_key_is_encrypted_to_the_recipients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / ".clawd" / "p"
+    plain = authority(state, "p", DAYS, NOW)
+    assert unencrypted_key(state) == state / "ca" / "ca.key"
+    mine, colleague = (tmp_path / name for name in ("mine.key", "colleague.key"))
+    recipients = [generate_identity(path) for path in (mine, colleague)]
+    (tmp_path / ".clawd" / "recipients").write_text("\n".join(recipients))
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(mine))
+    assert authority(state, "p", DAYS, NOW).key_pem == plain.key_pem
+    assert sorted(path.name for path in (state / "ca").iterdir()) == ["ca.key.age", "ca.pem"]
+    assert unencrypted_key(state) is None
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(colleague))
+    assert authority(state, "p", DAYS, NOW).key_pem == plain.key_pem
+    made = authority(tmp_path / ".clawd" / "q", "q", DAYS, NOW)
+    encrypted = tmp_path / ".clawd" / "q" / "ca" / "ca.key.age"
+    assert mode(encrypted) == 0o600
+    assert made.key_pem not in encrypted.read_bytes()
+    generate_identity(tmp_path / "stranger.key")
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(tmp_path / "stranger.key"))
+    with pytest.raises(ClawdError, match="cannot be decrypted here"):
+        authority(state, "p", DAYS, NOW)
+
+
+def test_key_is_not_encrypted_to_recipients_who_are_all_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or this computer could not sign a second time."""
+    state = tmp_path / ".clawd" / "p"
+    (tmp_path / ".clawd").mkdir()
+    mine, colleague = (tmp_path / name for name in ("mine.key", "colleague.key"))
+    generate_identity(mine)
+    (tmp_path / ".clawd" / "recipients").write_text(generate_identity(colleague))
+    monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(mine))
+    authority(state, "p", DAYS, NOW)
+    assert unencrypted_key(state) == state / "ca" / "ca.key"
+    assert authority(state, "p", DAYS, NOW)

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import SecretStr
 
+from deploys.supplies import Supplies
 from deploys.tls import deploy
 from deploys.tls.settings import ProvidedSettings, TlsSettings
 from tests.deploys.harness import OWN, Machine, Run
@@ -30,7 +31,7 @@ class Host:
         return Machine().run(
             lambda: deploy.certificate(
                 wanted,
-                self.state,
+                Supplies(self.state),
                 folder=str(self.current),
                 owner=OWN["owner"],
                 clock=lambda: NOW + timedelta(days=days),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,13 @@ def test_the_login_key_is_kept(layout: Layout) -> None:
     assert public.startswith("ssh-ed25519 ")
     assert ensure_key(layout) == public
     assert layout.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_of_a_sandbox_are_not_committed(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for folder in (tmp_path / ".sandbox", tmp_path / "of-the-user"):
+        ensure_secrets(Layout(folder))
+    words = ["git", "status", "--porcelain", "--untracked-files=all"]
+    seen = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert ".sandbox" not in seen
+    assert not (tmp_path / "of-the-user" / ".gitignore").exists(), "that would hide the user's own files"
