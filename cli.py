@@ -123,9 +123,17 @@ DATA = (
 )
 
 
+def adopt_option(function: Command) -> Command:
+    """The option of commands that change hosts, or plan to."""
+    return click.option(
+        "--adopt", is_flag=True, help="Take over hosts of another project, or that trust another authority."
+    )(function)
+
+
 @program.command()
 @run_options
 @diff_option
+@adopt_option
 @click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
 @click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
 @click.option(
@@ -143,6 +151,7 @@ def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
 @program.command()
 @run_options
 @diff_option
+@adopt_option
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @click.option("--purge", is_flag=True, help=f"Data as well, also what earlier removals have kept: {DATA}.")
 def remove(yes: bool, **options: Any) -> NoReturn:
@@ -157,6 +166,7 @@ def remove(yes: bool, **options: Any) -> NoReturn:
 @program.command()
 @run_options
 @diff_option
+@adopt_option
 def plan(**options: Any) -> NoReturn:
     """Show what `up` would change. Exit code 2 when something would, or when a host's last verification did
     not pass; 0 when all is as declared.
@@ -457,6 +467,7 @@ def running(
     skip_unreachable: bool,
     as_json: bool,
     purge: bool = False,
+    adopt: bool = False,
     **shown: Any,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
     """Load the inventory and open the run's log and its lines on the screen."""
@@ -477,7 +488,7 @@ def running(
             selection = Selection(split("--limit", limit), split("--tags", tags))
             known = KnownWarnings(loaded.path)
             with TerminalProgress(stderr_console(), view_of(shown), known.is_new) as screen:
-                yield Run(loaded, selection, screen, log, skip_unreachable, purge), screen
+                yield Run(loaded, selection, screen, log, skip_unreachable, purge, adopt), screen
             known.save()
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
             raise

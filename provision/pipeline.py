@@ -18,10 +18,11 @@ from functools import partial
 
 from gevent.event import Event
 
+from deploys.ops import apt
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
-from provision import capacity, doctor, installed, journal, rollout, verified
+from provision import belonging, capacity, doctor, installed, journal, rollout, verified
 from provision import verify as checks
 from provision.ask import Terminal
 from provision.assign import Selection, assign, check_components, selected_hosts
@@ -72,6 +73,8 @@ class Run:
     skip_unreachable: bool = False
     purge: bool = False
     """Whether a component that is removed takes its data with it."""
+    adopt: bool = False
+    """Whether hosts of another project, or with another authority, are taken over."""
 
 
 def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Outcome:
@@ -89,12 +92,15 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     capacity.refuse(run.loaded.inventory, assignments)
     with connected(run, draining=True) as (session, unreachable):
         with Locks(session, session.hosts, "up", run.progress.detail):
+            belonging.check(run.loaded, session, adopt=run.adopt)
+            settled(run, session)
             whole = with_removals(run, session, assignments)
             plan = make_plan(run, session, whole, may_build=True)
             if plan.changes:
                 if not confirm(plan):
                     return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
                 session.check_alive()
+            belonging.claim(run.loaded, session, adopt=run.adopt)
             result = apply(run, session, plan)
             notes = record(run, session, result, whole)
         verification = None
@@ -110,6 +116,7 @@ def plan(run: Run) -> Outcome:
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
+        belonging.check(run.loaded, session, adopt=run.adopt)
         planned = make_plan(run, session, with_removals(run, session, wanted))
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
@@ -126,6 +133,7 @@ def drift(run: Run) -> Outcome:
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
+        belonging.check(run.loaded, session, adopt=run.adopt)
         planned = make_plan(run, session, with_removals(run, session, wanted))
         current = digest(run.loaded.declared, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
@@ -166,6 +174,8 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
         connected(run, draining=True) as (session, unreachable),
         Locks(session, session.hosts, "remove", run.progress.detail),
     ):
+        belonging.check(run.loaded, session, adopt=run.adopt)
+        settled(run, session)
         run.progress.step("plan")
         chosen = run.selection.components
         names = session.everywhere(lambda host: installed.read(session, host))
@@ -229,6 +239,26 @@ def _lend_internet(session: Session, host: str) -> None:
     )
     port = share(host, session.transport(host), gate)
     session.set_data(host, "apt_options", apt_options(port))
+
+
+def settled(run: Run, session: Session) -> None:
+    """Wait until cloud-init and other programs that use apt have ended on every host, and say for what.
+
+    Raises `HostError` for hosts where they do not within `apt.DEADLINE_S` seconds.
+    """
+
+    def wait(host: str) -> apt.Busy | None:
+        return apt.wait(
+            lambda: apt.Busy.read(session.run(host, apt.probe(), timeout=60).stdout),
+            lambda what: run.progress.detail(f"{host}: {what}"),
+        )
+
+    busy = {host: found for host, found in session.everywhere(wait).items() if found}
+    if busy:
+        raise HostError(
+            "\n".join(f"{host}: still waiting for {found}" for host, found in busy.items()),
+            advice=next(iter(busy.values())).advice,
+        )
 
 
 def with_removals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 from tests.e2e.world import World
@@ -42,6 +43,22 @@ def test_an_unknown_host_key_stops_the_run(deployed: World) -> None:
     assert done.returncode == 1
     assert "host key is not known" in done.stderr
     assert "ssh-keyscan" in done.stderr
+
+
+def test_second_laptop_without_the_state_folder_is_told_what_to_copy(deployed: World) -> None:
+    state = deployed.folder / "inventory" / ".clawd"
+    state.rename(deployed.folder / "first-laptop")
+    try:
+        for command in (("plan",), ("up", "--yes"), ("remove", "--yes")):
+            done = deployed.run(*command, "-i", "e2e")
+            assert done.returncode == 1
+            assert "bot1: it belongs to the project e2e, which" in done.stderr
+            assert "copy the folder .clawd/e2e (project.json and ca/) from" in done.stderr
+        assert not (state / "e2e" / "ca").exists(), "no second authority was made"
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+        (deployed.folder / "first-laptop").rename(state)
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
 def test_too_little_space_is_found_before_anything_changes(deployed: World) -> None:

@@ -153,8 +153,13 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def locks(*_: Any) -> Iterator[None]:
         yield
 
+    def skip(*_: object, **__: object) -> None:
+        """The host is ours, and apt is free."""
+
     monkeypatch.setattr(pipeline, "connected", connected)
     monkeypatch.setattr(pipeline, "Locks", locks)
+    monkeypatch.setattr(pipeline, "belonging", SimpleNamespace(check=skip, claim=skip))
+    monkeypatch.setattr(pipeline, "settled", skip)
     monkeypatch.setattr(pipeline, "assign", lambda *_: assigned)
     monkeypatch.setattr(pipeline, "with_removals", lambda *_: assigned)
     monkeypatch.setattr(pipeline.capacity, "refuse", lambda *_: None)

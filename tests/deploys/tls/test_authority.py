@@ -152,6 +152,13 @@ def test_authority_signs_for_the_names_of_the_project(tmp_path: Path, names: tup
     assert accepted(authority(tmp_path, "p", DAYS, NOW, NAMES), *names)
 
 
+def test_authority_signs_for_common_names_below_a_host(tmp_path: Path) -> None:
+    """As of Filebeat, by which Logstash knows whose lines come."""
+    signer = authority(tmp_path, "p", DAYS, NOW, NAMES)
+    assert accepted(signer, "10.0.0.5", subject="filebeat.bot1")
+    assert not accepted(signer, "10.0.0.5", subject="filebeat.bot2")
+
+
 @pytest.mark.parametrize(
     "names",
     [("example.com",), ("bank.example",), ("10.0.0.6",), ("fd00::6",), ("bot.example.com", "8.8.8.8")],
