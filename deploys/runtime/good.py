@@ -86,8 +86,9 @@ fi
 tar -xpf {ARCHIVE}
 archived > {ARCHIVE}.names
 there | grep -vxFf {ARCHIVE}.names | while IFS= read -r path; do rm -rf "$path"; done
-for model in {MODELS_FOLDER}/*{ASIDE}; do
-    if grep -qsF "\"${{model%{ASIDE}}}\"" {ENGINE_SETTINGS[0]}; then mv -f "$model" "${{model%{ASIDE}}}"; fi
+for aside in {MODELS_FOLDER}/*{ASIDE}; do
+    model=${{aside%{ASIDE}}}
+    if [ -f "$aside" ] && grep -qsF -e "$model" {ENGINE_SETTINGS[0]}; then mv -f "$aside" "$model"; fi
 done
 rm -f {ARCHIVE}.names {stamp_path(BOT)} {stamp_path(ENGINE)}
 systemctl daemon-reload

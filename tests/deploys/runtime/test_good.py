@@ -162,6 +162,20 @@ def test_old_model_is_there_for_a_host_that_goes_back_with_its_batch(machine: Ma
     assert (models / "old.gguf").read_text() == "aside"
 
 
+def test_models_stay_as_they_are_when_none_was_set_aside(machine: Machine) -> None:
+    models = machine.root / "var/lib/clawd/models"
+    models.mkdir()
+    (models / "model.gguf").write_text("of both")
+    machine.deploy("good1")
+    machine.put("etc/clawd/engine.json", f'{{"model": "{models}/model.gguf"}} good1')
+    machine.put("var/lib/clawd/state/clawd-engine.service.stamp", "good1")
+    machine.keep()
+    machine.fail("bad2")
+    done = machine.run(PUT_BACK)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in models.iterdir()] == ["model.gguf"]
+
+
 def test_old_model_goes_when_the_new_state_is_kept(machine: Machine) -> None:
     models = machine.root / "var/lib/clawd/models"
     models.mkdir()
