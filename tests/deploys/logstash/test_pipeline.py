@@ -359,13 +359,22 @@ def test_su(pipeline: Any, line: str, action: str | None, outcome: str | None) -
                 "syslog": {"identifier": "sudo"},
             },
         ),
-        (f"root : {COMMAND}", {"syslog": {"identifier": "sudo"}}),
+        (
+            f"root : {COMMAND}",
+            {"journald": {"process": {"executable": "/bin/sudo "}}, "syslog": {"identifier": "sudo"}},
+        ),
     ],
 )
 def test_what_somebody_writes_under_the_name_of_sshd_or_sudo_is_kept_as_it_is(
     pipeline: Any, line: str, writer: dict[str, Any]
 ) -> None:
     assert pipeline("audit", line, **writer) == {"message": line}
+
+
+def test_a_sudo_line_whose_writer_had_ended_is_read_and_marked(pipeline: Any) -> None:
+    event = pipeline("audit", f"anna : {COMMAND}", journald={"uid": 1000}, syslog={"identifier": "sudo"})
+    assert event["tags"] == ["unverified"]
+    assert event["event"] == {"action": "executed", "outcome": "success"}
 
 
 def test_other_lines_of_logins_are_kept_unmarked(pipeline: Any) -> None:
