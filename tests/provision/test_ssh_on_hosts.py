@@ -35,12 +35,12 @@ pytestmark = on_hosts(seconds=400)
 box = boxes("clsl", 171)
 PASSWORD = "it's $ecret \\ pässword"
 BASE = Selection(components=("base",))
-WORD = "ecret"
+WORD = "$ecret"
 WATCH = r"""
 while [ ! -e /run/enough ]; do
     for at in /proc/[0-9]*; do
-        grep -qsf /run/word $at/cmdline && tr '\0' ' ' < $at/cmdline >> /run/seen
-        grep -qsf /run/word $at/environ && echo environ >> /run/seen
+        grep -qsFf /run/word $at/cmdline && tr '\0' ' ' < $at/cmdline >> /run/seen
+        grep -qsFf /run/word $at/environ && echo environ >> /run/seen
     done
     sleep 0.05
 done
@@ -93,7 +93,7 @@ def test_sudo_with_a_password_and_a_noisy_login_plan_apply_lock_push_and_verify(
     host: Someone, tmp_path: Path
 ) -> None:
     host.on("printf 'echo hello\\necho hello >&2\\nset -x\\n' > /home/operator/.bashrc")
-    host.on(f"echo {WORD} > /run/word")
+    host.on(f"echo '{WORD}' > /run/word")
     host.on(f"systemd-run --quiet --unit watch sh -c {shlex.quote(WATCH)}")
     loaded = host.with_password(PASSWORD)
     with host.connected(loaded) as session, Locks(session, [host.name], "up"):
@@ -116,7 +116,9 @@ def test_sudo_with_a_password_and_a_noisy_login_plan_apply_lock_push_and_verify(
     assert [check.name for check in found.failed] == []
     assert host.on("cat /run/seen 2>/dev/null || true") == ""
     # The watch sees what there is to see.
-    host.on("sh -c 'sleep 3; : secret' & sleep 2; touch /run/enough; sleep 0.3; grep -q secret /run/seen")
+    host.on(
+        f"sh -c 'sleep 3; : {WORD}' & sleep 2; touch /run/enough; sleep 0.3; grep -qFf /run/word /run/seen"
+    )
     for file in host.folder.rglob("*"):
         assert not file.is_file() or WORD not in file.read_text(errors="replace"), file
 
