@@ -35,9 +35,14 @@ class WithPackages(Host):
         return changed(self.run(DEPLOY.replace("{steps}", repr(steps))))
 
     def has(self, *names: str) -> set[str]:
-        """Which of these packages are there in any way."""
-        asked = f"dpkg-query -W -f='${{Package}}\\n' {' '.join(names)} 2>/dev/null || true"
-        return set(self.on(asked).split())
+        """Which of these packages are there in any way.
+
+        dpkg also knows the names of packages that another one only recommends.
+        """
+        form = "${Package} ${db:Status-Status}\\n"
+        listed = self.on(f"dpkg-query -W -f='{form}' {' '.join(names)} 2>/dev/null || true")
+        rows = (line.split() for line in listed.splitlines())
+        return {name for name, status in rows if status != "not-installed"}
 
     def offers(self, package: str, label: str, suite: str) -> None:
         """A repository of this label on the host's own disk, with version 2 of what is installed as 1."""
