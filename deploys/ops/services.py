@@ -137,7 +137,10 @@ def _forgotten(unit: str) -> Iterator[StringCommand]:
 
 
 _FORGOTTEN = r"""
-[ ! -f "$masked" ] || systemctl mask "$unit" || exit 1
+if [ -f "$masked" ]; then
+    systemctl mask --now "$unit" || exit 1
+    systemctl reset-failed "$unit" 2>/dev/null
+fi
 rm -rf -- "$stamp" "$good" "$good.old" "$masked" "$probe"
 """
 
