@@ -81,7 +81,7 @@ def remove() -> None:
     for path in (upgrades.RECORD, upgrades.KNOWN, DROPPED):
         files.absent(path)
     for folder in FOLDERS:
-        _empty_folder(folder, name=f"No folder {folder}")
+        empty_folder(folder, name=f"No folder {folder}")
     _group_without_users("clawd", name="No group clawd")
 
 
@@ -118,22 +118,28 @@ def _read_again(unit: str, changed: tuple[OperationMeta, ...], reload: bool) -> 
         )
 
 
+def empty_folder(path: str, *, ours: str = "", **arguments: Any) -> OperationMeta:
+    """Remove a folder that has nothing in it, or only the file `ours` that is removed before.
+
+    A folder that a package brought stays.
+    """
+    arguments.setdefault("name", f"No folder {path}")
+    return _empty_folder(path, ours, **arguments)
+
+
 @operation
-def _empty_folder(path: str) -> Iterator[StringCommand]:
-    if host.get_fact(EmptyFact, path=path):
+def _empty_folder(path: str, ours: str) -> Iterator[StringCommand]:
+    if host.get_fact(EmptyFact, path=path, ours=ours):
         record(Change(path, ("removed: it is empty",)))
         yield script('rmdir "$path"', path=path)
 
 
 class EmptyFact(Fact):
-    """Whether a folder is there and has nothing in it but folders of ours that are empty too."""
+    """Whether a folder has nothing in it but `ours` and empty folders, and no package brought it."""
 
-    def command(self, path: str) -> str:
+    def command(self, path: str, ours: str = "") -> str:
         """A script that prints `empty` or nothing."""
-        return (
-            assignments(path=path)
-            + '[ ! -d "$path" ] || [ "$(find "$path" ! -type d | head -n 1)" ] || echo empty'
-        )
+        return assignments(path=path, ours=ours) + _EMPTY
 
     @staticmethod
     def default() -> bool:
@@ -143,6 +149,13 @@ class EmptyFact(Fact):
     def process(self, output: list[str]) -> bool:
         """Whether it said so."""
         return output == ["empty"]
+
+
+_EMPTY = """
+[ -d "$path" ] || exit 0
+[ -z "$(find "$path" ! -type d ! -path "$ours" | head -n 1)" ] || exit 0
+dpkg-query -S "$path" >/dev/null 2>&1 || echo empty
+"""
 
 
 @operation

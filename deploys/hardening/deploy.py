@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.base.deploy import SSHD_CHECK, SSHD_FILES
+from deploys.base.deploy import SSHD_CHECK, SSHD_FILES, empty_folder
 from deploys.hardening import sysctl
 from deploys.hardening.settings import Fail2banSettings, HardeningSettings
 from deploys.ops import data, files, packages, services, units
@@ -86,6 +86,8 @@ def remove() -> None:
         services.forgotten(unit)
     for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, LIMITS, PROFILE, COREDUMP, MODPROBE):
         files.absent(path)
+    for path in (COREDUMP, MODPROBE):
+        empty_folder(path.rsplit("/", 1)[0], ours=path)
     # Its package leaves it running.
     if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
         units.absent(f"{UPGRADES}.service", file=False)
