@@ -11,9 +11,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives import hashes
-
 from deploys.tls.authority import known_authorities
+from deploys.tls.certificate import public_key_sha256
 from inventory import state
 from inventory.errors import HostError
 from inventory.load import Loaded
@@ -25,7 +24,10 @@ JOURNAL = "/var/lib/clawd/state/journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """What a host says: its project's id and name, digests of authorities it trusts, and who ran last."""
+    """What a host says: its project's id and name, whose authorities it trusts, and who ran last.
+
+    `authorities` are SHA-256 digests of their public keys, in hexadecimal.
+    """
 
     id: str = ""
     project: str = ""
@@ -40,7 +42,7 @@ class Belonging:
         for line in output.splitlines():
             kind, _, rest = line.partition("=")
             if kind == "authority":
-                authorities.add(rest.strip().replace(":", "").lower())
+                authorities.add(rest.strip())
             elif kind in ("project", "journal"):
                 answer[kind] = rest
         project, last = _fields(answer.get("project", "")), _fields(answer.get("journal", ""))
@@ -64,8 +66,9 @@ _PROBE = r"""
 [ ! -f "$record" ] || echo "project=$(tr -d '\n' < "$record")"
 [ ! -s "$journal" ] || echo "journal=$(tail -n 1 "$journal")"
 for file in /etc/clawd/authority.pem /etc/clawd/*/ca.pem; do
-    [ ! -f "$file" ] || openssl x509 -noout -fingerprint -sha256 -in "$file" 2>/dev/null |
-        sed 's/.*=/authority=/'
+    [ -f "$file" ] && key=$(openssl x509 -noout -pubkey -in "$file" 2>/dev/null) || continue
+    digest=$(printf '%s\n' "$key" | openssl pkey -pubin -outform DER | sha256sum)
+    echo "authority=${digest%% *}"
 done
 true
 """
@@ -107,7 +110,8 @@ def foreign(loaded: Loaded, answer: Belonging) -> str | None:
         if ours is None and answer.project in ("", loaded.inventory.project):
             return f"it belongs to the project{named}, which {loaded.state_folder} does not know{by}"
         return f"it belongs to another project{named}{by}"
-    known = {item.fingerprint(hashes.SHA256()).hex() for item in known_authorities(loaded.state_folder)}
+    # By their keys: an authority is renewed with the same key when it may sign for more names.
+    known = {public_key_sha256(item) for item in known_authorities(loaded.state_folder)}
     if answer.authorities and not answer.authorities & known:
         return f"it trusts a certificate authority that {loaded.state_folder} does not have{by}"
     return None

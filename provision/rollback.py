@@ -57,8 +57,7 @@ class Rollback:
             if host in self._armed and failed and result.status in (Status.DONE, Status.FAILED):
                 result = self._put_back(result, failed)
             if host in self._changing:
-                # Whether the new state passed, the host itself knows; if so, the old secrets go.
-                self._session.run(host, KEEP, timeout=60)
+                result = self._kept(result)
             return result
 
         ended = outcomes(known, settle_one)
@@ -68,6 +67,14 @@ class Rollback:
             else replace(known[host], message=f"{known[host].message}\n{outcome}".strip())
             for host, outcome in ended.items()
         )
+
+    def _kept(self, result: HostResult) -> HostResult:
+        """Have the host keep its state if that passed, which it knows itself; then the old secrets go."""
+        try:
+            self._session.run(result.host, KEEP, timeout=60)
+        except ClawdError as error:
+            return replace(result, message=f"{result.message}\n{error}".strip())
+        return result
 
     def _to_undo(self, result: HostResult) -> bool:
         if result.host not in self._armed or result.status is not Status.FAILED:

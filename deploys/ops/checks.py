@@ -62,7 +62,7 @@ def expect_unit(host: Any, unit: str, *, at_boot: bool = True) -> None:
     A drop-in by hand that has it run something else, or only under a condition, counts as a fault.
     """
     state = UnitOnHost.of(host, unit)
-    log = f"run `up`; if that does not help, read `journalctl -u {unit}` on the host"
+    log = f"run `up`; if that does not help, read `journalctl --namespace='*' -u {unit}` on the host"
     expect(
         state.load != "masked", f"{unit} is masked, so it cannot run", f"`systemctl unmask {unit}`, or `up`"
     )
@@ -149,7 +149,7 @@ def expect_timer(
     expect(
         state.active != "failed" and state.result in ("", "success"),
         f"the last run of {service} ended with {state.result}",
-        f"read `journalctl -u {service}` on the host",
+        f"read `journalctl --namespace='*' -u {service}` on the host",
     )
 
 

@@ -18,7 +18,7 @@ from deploys.runtime.console import token_for
 QUESTION = "Please answer with the one word: ready"
 SECONDS = 240
 """A large model on few cores, with others waiting in front of us, may take minutes."""
-LOGS = "read `journalctl -u clawd-bot -u clawd-engine` on the hosts of the bots"
+LOGS = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the hosts of the bots"
 
 
 def expect_answer(

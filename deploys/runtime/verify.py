@@ -174,7 +174,7 @@ def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings)
 
 def test_the_bot_answers(host: Any, settings: RuntimeSettings) -> None:
     asked = host.run(probe(settings.port, "/readyz"))
-    log = "read `journalctl -u clawd-bot -u clawd-engine` on the host"
+    log = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the host"
     expect(asked.rc == 0, f"the bot is not ready at port {settings.port}: {said(asked)}", log)
 
 
@@ -252,7 +252,11 @@ def names(settings: RuntimeSettings) -> list[str]:
 def pid(host: Any, name: str) -> str:
     """The main process of a service, which must be running; in a container, the first one there."""
     number: str = host.check_output("systemctl show --property MainPID --value %s", name)
-    expect(number != "0", f"{name} does not run", f"run `up`, or read `journalctl -u {name}` on the host")
+    expect(
+        number != "0",
+        f"{name} does not run",
+        f"run `up`, or read `journalctl --namespace='*' -u {name}` on the host",
+    )
     inside = host.run("docker inspect --format '{{.State.Pid}}' %s", name)
     return str(inside.stdout.strip()) if inside.rc == 0 else number
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 
 from deploys.tls.authority import authority
+from deploys.tls.certificate import public_key_sha256
 from inventory.errors import HostError
 from inventory.load import Loaded, load
 from inventory.state import project_id, remember_project
@@ -114,6 +114,27 @@ def test_host_that_trusts_an_unknown_authority_is_not_signed_for_again(tmp_path:
         (hosts.folder / "bot2" / path.lstrip("/")).unlink()
 
 
+def test_host_that_has_not_seen_the_renewed_authority_is_still_ours(tmp_path: Path, hosts: Any) -> None:
+    """An authority is renewed, with the same key, when a host or name is added; a run may reach one alone."""
+    mine = laptop(tmp_path / "mine")
+
+    def signing_for(*names: str) -> bytes:
+        now = datetime.now(UTC)
+        return authority(mine.state_folder, "p", timedelta(days=1), now, names).certificate_pem
+
+    before = signing_for("bot1.example.com")
+    hosts.put("bot1", "/etc/clawd/tls/ca.pem", before)
+    assert signing_for("bot1.example.com", "bot2.example.com") != before
+    belonging.check(mine, hosts)
+
+
+def test_authority_that_cannot_be_read_is_not_one(tmp_path: Path, hosts: Any) -> None:
+    mine = laptop(tmp_path / "mine")
+    hosts.put("bot1", "/etc/clawd/tls/ca.pem", b"damaged")
+    assert belonging.read(hosts, "bot1").authorities == frozenset()
+    belonging.check(mine, hosts)
+
+
 def test_authority_that_was_renamed_to_be_replaced_is_still_known(tmp_path: Path, hosts: Any) -> None:
     mine = laptop(tmp_path / "mine")
     hosts.put("bot1", "/etc/clawd/authority.pem", signed_by(mine))
@@ -157,8 +178,8 @@ def test_damaged_notes_on_a_host_count_as_none(output: str) -> None:
     assert Belonging.parse(output).id == Belonging.parse(output).last_by == ""
 
 
-def test_fingerprints_are_those_of_the_certificates(tmp_path: Path, hosts: Any) -> None:
+def test_authorities_are_known_by_their_public_keys(tmp_path: Path, hosts: Any) -> None:
     mine = laptop(tmp_path / "mine")
     hosts.put("bot1", "/etc/clawd/authority.pem", signed_by(mine))
     own = authority(mine.state_folder, "p", timedelta(days=1), datetime.now(UTC)).certificate
-    assert belonging.read(hosts, "bot1").authorities == {own.fingerprint(hashes.SHA256()).hex()}
+    assert belonging.read(hosts, "bot1").authorities == {public_key_sha256(own)}

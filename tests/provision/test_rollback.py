@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploys.runtime.good import KEEP, PUT_BACK
+from inventory.errors import ConnectError
 from provision.plan import HostPlan, HostResult, OperationFailure, PlannedOperation, Status
 from provision.rollback import Rollback
 
@@ -17,7 +18,14 @@ CHANGING = (PlannedOperation("runtime", "Service clawd-bot", changes=True),)
 class Hosts:
     """A session whose hosts keep and put back as told."""
 
-    def __init__(self, *, unable: tuple[str, ...] = (), untouched: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        unable: tuple[str, ...] = (),
+        untouched: tuple[str, ...] = (),
+        lost_after_put_back: bool = False,
+    ) -> None:
+        self._lost_after_put_back = lost_after_put_back
         self.put_back: list[str] = []
         self.kept: list[str] = []
         self._unable = unable
@@ -30,6 +38,8 @@ class Hosts:
             self.put_back.append(host)
             said = "untouched" if host in self._untouched else ""
         if script == KEEP:
+            if self._lost_after_put_back and host in self.put_back:
+                raise ConnectError(f"{host}: the connection is lost")
             self.kept.append(host)
         succeeded = not (script == PUT_BACK and host in self._unable)
         return SimpleNamespace(succeeded=succeeded, stdout=said, stderr="no room")
@@ -78,6 +88,13 @@ def test_an_interrupted_host_is_left_for_the_next_run() -> None:
     hosts = Hosts()
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.INTERRUPTED)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.INTERRUPTED]
+
+
+def test_a_host_that_is_lost_after_it_went_back_counts_as_rolled_back() -> None:
+    hosts = Hosts(lost_after_put_back=True)
+    settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
+    assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
+    assert all("the connection is lost" in result.message for result in settled)
 
 
 @pytest.mark.parametrize("unable", ["bot1", "bot2"])
