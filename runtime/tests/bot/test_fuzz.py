@@ -275,7 +275,18 @@ def bot(folder: Path, **settings: Any) -> Iterator[Program]:
         with Program(folder, model, channels, CREDENTIALS, **more) as program:
             program.start()
             program.wait_alive()
+            _wait_introduced(program)
             yield program
+
+
+def _wait_introduced(program: Program) -> None:
+    """Wait until the bot knows its name: before that, Telegram's calls are answered with 503 on purpose."""
+    deadline = time.monotonic() + 20
+    headers = HEADERS | {"X-Telegram-Bot-Api-Secret-Token": SECRET}
+    url = f"{program.url}/telegram/webhook"
+    while httpx.post(url, json={"update_id": 0}, headers=headers, trust_env=False).status_code == 503:
+        assert time.monotonic() < deadline, program.log.read_text()[-3000:]
+        time.sleep(0.05)
 
 
 async def _post(http: httpx.AsyncClient, made: Made) -> int:
