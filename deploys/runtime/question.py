@@ -18,6 +18,21 @@ from deploys.runtime.console import token_for
 QUESTION = "Please answer with the one word: ready"
 SECONDS = 240
 """A large model on few cores, with others waiting in front of us, may take minutes."""
+APOLOGIES = (
+    "I am sorry, I cannot answer just now.",
+    "I am sorry, the model did not accept this message.",
+    "I thought about this for as long as I may and did not reach an answer.",
+    "A content filter of the model's provider refused this.",
+    "This message is too long for me.",
+    "That was a lot at once: I answer at most ",
+    "非常抱歉，我现在无法回答。",
+    "非常抱歉，模型没有接受这条消息",
+    "这个问题我思考到了允许的上限，还没有得出答案。",
+    "模型服务商的内容过滤拒绝了这条消息。",
+    "这条消息对我来说太长了",
+    "消息有点多：我每分钟最多回答 ",
+)
+"""How the bot's own words begin where no model answered (`clawd_runtime/bot/messages.py`)."""
 LOGS = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the hosts of the bots"
 
 
@@ -46,15 +61,16 @@ def expect_answer(
     expect(status == 200, f"{where} refused a question with {status}: {told['body']}", hint)
     expect(not told["error"], f"the bot behind {where} answered with an error: {told['error']}", LOGS)
     expect(told["ended"], f"the answer of {where} broke off or did not come within {SECONDS} s", LOGS)
-    # What a model wrote came in pieces. The bot's own words, such as its apologies, come whole.
-    expect(told["pieces"], f"no model answered {where}, the bot only said: {told['text'][:200]}", LOGS)
+    # Not whether it came in pieces: an answer made by another bot of the cluster comes whole.
+    answered = not told["text"].lstrip().startswith(APOLOGIES)
+    expect(answered, f"no model answered {where}, the bot only said: {told['text'][:200]}", LOGS)
 
 
 # Knows only the standard library. Prints one JSON object.
 PROGRAM = r"""
 import http.client, json, ssl, sys, time, uuid
 given = json.load(sys.stdin)
-told = {"problem": "", "status": 0, "body": "", "error": "", "text": "", "pieces": 0, "ended": False}
+told = {"problem": "", "status": 0, "body": "", "error": "", "text": "", "ended": False}
 deadline = time.monotonic() + given["seconds"]
 
 class ByName(http.client.HTTPSConnection):
@@ -86,9 +102,7 @@ def listen(answer):
             event = line[6:].strip()
         elif line.startswith("data:"):
             data = json.loads(line[5:])
-            if event == "delta":
-                told["pieces"] += 1
-            elif event == "error":
+            if event == "error":
                 told["error"] = data["message"]
                 return
             elif event == "done":

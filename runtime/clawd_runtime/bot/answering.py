@@ -242,6 +242,7 @@ class Answerer:
             self._metrics.reasoning(model.name, growing.reasoning_tokens(end.reasoning_tokens))
         answer = growing.answer()
         if answer:
+            growing.show_once()
             return ModelAnswer(answer, end.cut)
         if end.cut == "filtered":
             raise ContentFiltered(f"model {model.name}: a content filter withheld the answer")
@@ -272,6 +273,7 @@ class _Growing:
     def __init__(self, progress: Progress) -> None:
         self.text = ""
         self.begun = False
+        self._shown = False
         self._reasoning_bytes = 0
         self._progress = progress
 
@@ -281,7 +283,16 @@ class _Growing:
         self._reasoning_bytes += len(reasoning.encode("utf-8", "surrogatepass"))
         self.text = text if restarts else self.text + text
         if text and not provisional and (shown := self.answer(growing=True)):
-            self._progress.show(shown)
+            self._show(shown)
+
+    def show_once(self) -> None:
+        """Show the whole answer, if nothing of it was: it could have been reasoning until its end."""
+        if not self._shown:
+            self._show(self.answer())
+
+    def _show(self, text: str) -> None:
+        self._shown = True
+        self._progress.show(text)
 
     def answer(self, *, growing: bool = False) -> str:
         """Return the answer as it can be shown and stored; empty when there is nothing to see in it."""

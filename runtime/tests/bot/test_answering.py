@@ -364,6 +364,14 @@ def test_text_that_turns_out_to_be_reasoning_is_taken_back() -> None:
     assert outcome.shown == ["Paris"]
 
 
+@pytest.mark.parametrize("end", [End(), End("length")])
+def test_an_answer_that_was_never_certain_is_shown_once_at_its_end(end: End) -> None:
+    steps = [Piece("Par", provisional=True), Piece("is", provisional=True), end]
+    outcome = Outcome(Scripted("default", steps))
+    assert outcome.whole_answer().text == "Paris"
+    assert outcome.shown == ["Paris"]
+
+
 @pytest.mark.parametrize("end", [End(), End("length"), End("length", 128)])
 def test_an_answer_of_only_reasoning_is_not_asked_for_again(end: End) -> None:
     model = Scripted("default", [Piece(reasoning="hm"), end])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
+from clawd_runtime.bot import worker
+from clawd_runtime.bot.messages import CATALOGUE
 from deploys.nginx.settings import NginxSettings
 from deploys.nginx.settings import settings_for as nginx_settings
 from deploys.ops.checks import CheckFailed
@@ -91,6 +95,22 @@ def test_answer_of_a_model_is_an_answer(bot: Callable[..., int]) -> None:
     claims = jwt.decode(authorization.split()[1], SECRET.get_secret_value(), algorithms=["HS256"])
     assert claims["exp"] - claims["iat"] < 600
     assert claims["jti"]
+
+
+@pytest.mark.parametrize("text", ["ready", "Ready.", "I am ready to help.", "好的"])
+def test_answer_that_comes_whole_is_an_answer(bot: Callable[..., int], text: str) -> None:
+    expect_answer(Here(), "the bot", bot(("done", {"text": text})), SECRET)
+
+
+@pytest.mark.parametrize("language", CATALOGUE)
+def test_every_apology_without_an_answer_is_known(bot: Callable[..., int], language: str) -> None:
+    names = {"rate_limited", *re.findall(r"ask\.messages\.(\w+)\)", inspect.getsource(worker))}
+    assert {"model_failed", "too_long", "filtered", "only_reasoning", "rejected"} <= names
+    for name in names:
+        said = getattr(CATALOGUE[language], name).format(limit=6)
+        # Pieces of an answer that was given up may have come before.
+        error = complaint(bot(("delta", {"text": "rea"}), ("done", {"text": said})))
+        assert error.problem.startswith("no model answered the bot, the bot only said: "), name
 
 
 def test_apology_of_the_bot_is_no_answer(bot: Callable[..., int]) -> None:

@@ -189,7 +189,7 @@ class ConsoleChannel(Channel):
             if stream.text.startswith(sent) and stream.text != sent:
                 yield _event("delta", {"text": stream.text[len(sent) :]})
                 sent = stream.text
-        # What came at once with its end has been streamed, too: a client tells a model's answer by that.
+        # What came at once with its end is a model's answer, too: a client sees it grow before it is whole.
         if stream.text.startswith(sent) and stream.text != sent:
             yield _event("delta", {"text": stream.text[len(sent) :]})
         yield _event(*stream.ending)

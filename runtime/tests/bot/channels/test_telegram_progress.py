@@ -41,6 +41,18 @@ def test_a_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.Mo
     assert [draft["chat_id"] for draft in standin.get("drafts")] == [CHAT]
 
 
+def test_an_answer_shown_only_at_its_end_is_not_drafted_too(standin: Control) -> None:
+    async def play() -> None:
+        async with channel(standin.base_url) as telegram:
+            async with telegram.answering(inbound()) as progress:
+                await asyncio.sleep(0.05)
+                progress.show("Paris")
+            await asyncio.sleep(0.1)
+
+    asyncio.run(play())
+    assert standin.get("drafts") == []
+
+
 def test_typing_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_progress, "TYPING_LASTS", 0.02)
     standin.post("chats", id=-100, type="supergroup", title="Team")
