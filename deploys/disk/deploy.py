@@ -67,9 +67,15 @@ def remove() -> None:
     _require_unused(units)
     for unit in units:
         released(unit, purge=purging())
-    # A purge finds the disk again that an earlier removal has unmounted.
-    disks = {} if purging() else {unit.source: "files on the data disk" for unit in units if unit.is_disk}
-    data.kept_or_purged("disk", disks)
+    disks = tuple(unit for unit in units if unit.is_disk)
+    # A purge finds the folders again on a disk that an earlier removal has unmounted, and no others.
+    folders = {
+        f"{disk.source}:{unit.source.removeprefix(f'{disk.folder}/')}": "files on the data disk"
+        for disk in disks
+        for unit in units
+        if unit.source.startswith(f"{disk.folder}/")
+    }
+    data.kept_or_purged("disk", {} if purging() else folders, released=tuple(disk.source for disk in disks))
     packages.removed("disk")
 
 

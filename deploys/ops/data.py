@@ -1,9 +1,11 @@
 """What was made on a host and is nowhere else: kept when its component is removed, and deleted by a purge.
 
-A removal that keeps data notes where it lies, so that a later purge finds it although nothing else is left of
-the component: a line `PATH<TAB>WHAT<TAB>UNIT<TAB>USER` each, in a file of the component. Paths are folders or
-the block device of a data disk that is no longer mounted. Where the unit is there again, which the component
-took along, somebody else has installed it: its data are theirs.
+A removal that keeps data notes where it lies, so that a later purge finds it although nothing else is left
+of the component: a line `PATH<TAB>WHAT<TAB>UNIT<TAB>USER` each, in a file of the component. Paths are
+folders, or `DEVICE:FOLDER` for a folder on a data disk that is no longer mounted. Where the unit is there
+again, which the component took along, somebody else has installed it: its data are theirs. A disk that is
+in use again, or stands in /etc/fstab, is the administrator's: nothing on it is touched, nor on one whose
+folders are not noted.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ Given = tuple[tuple[str, str, str, str], ...]
 
 LEFT = "/var/lib/clawd/state/left"
 """A file a component whose removal kept data."""
+FSTAB = "/etc/fstab"
+TAKEN = "stays: the disk is in use, or in /etc/fstab, or what of it is clawd-provision's is not noted"
 OWN_FOLDERS: Mapping[str, tuple[str, str]] = {
     "runtime": ("/var/lib/clawd-bot", "conversations"),
     "prometheus": ("/var/lib/clawd-prometheus", "metrics"),
@@ -49,23 +53,35 @@ class Data:
     user: str = ""
 
     @property
+    def taken(self) -> bool:
+        """Whether it is on a disk that somebody else has taken over."""
+        return self.used and self.path.startswith("/dev/")
+
+    @property
     def shown(self) -> str:
         """Content and size, for a plan."""
         return f"{self.what}, {_readable(self.size)}"
 
 
 def kept_or_purged(
-    component: str, data: Mapping[str, str], *, unit: str = "", user: str = "", **arguments: Any
+    component: str,
+    data: Mapping[str, str],
+    *,
+    unit: str = "",
+    user: str = "",
+    released: tuple[str, ...] = (),
+    **arguments: Any,
 ) -> OperationMeta:
     """The `data` of a component that is removed, what it is by path: noted where it lies, or purged.
 
     `unit` is that of the component's program, `user` a login that a later purge is to remove as well.
+    `released` are devices that the component itself uses until then.
     """
     given = tuple((path, what, unit, user) for path, what in data.items())
-    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given, released=released)
     what = ", ".join(dict.fromkeys(item.what for item in found)) or component
     arguments.setdefault("name", f"{'Delete' if purging() else 'Keep'} data: {what}")
-    return (_purged if purging() else _kept)(component, given, False, **arguments)
+    return (_purged if purging() else _kept)(component, given, False, released, **arguments)
 
 
 @deploy("Data that earlier removals have kept")
@@ -75,17 +91,19 @@ def purge_left(component: str) -> None:
     given = ((*own, "", ""),) if own else ()
     found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
     free = [item for item in found if not item.used]
-    what = ", ".join(dict.fromkeys(item.what for item in free)) or component
-    _purged(component, given, True, name=f"Delete data: {what}")
+    taken = [item for item in found if item.taken]
+    what = ", ".join(dict.fromkeys(item.what for item in free or taken)) or component
+    _purged(component, given, True, (), name=f"{'Delete' if free or not taken else 'Leave'} data: {what}")
 
 
 class DataFact(Fact):
     """The data of a component that is there: at the given paths, and where a removal has noted it."""
 
-    def command(self, component: str, given: Given) -> str:
+    def command(self, component: str, given: Given, released: tuple[str, ...] = ()) -> str:
         """A script that prints a line of columns, separated by tabs, for each."""
         lines = "\n".join("\t".join(columns) for columns in given)
-        return assignments(given=lines, note=f"{LEFT}/{component}") + _DATA
+        values = {"given": lines, "note": f"{LEFT}/{component}", "fstab": FSTAB}
+        return assignments(**values, released="\n".join(released)) + _TAKEN + _DATA
 
     @staticmethod
     def default() -> tuple[Data, ...]:
@@ -108,6 +126,19 @@ class DataFact(Fact):
         )
 
 
+# The kernel lets nobody open a block device alone that is mounted anywhere, also by another name or in a
+# container, that is swap, or that is part of a volume: open(2), O_EXCL. It opens nothing for writing here.
+_TAKEN = r"""
+taken() {  # taken DEVICE: whether somebody uses it, or is to
+    python3 -I -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1" 2>/dev/null || return 0
+    listed "$1"
+}
+listed() {  # listed DEVICE: whether it stands in fstab, by whatever name
+    findmnt --fstab --tab-file "$fstab" -rn -e -o SOURCE 2>/dev/null | while IFS= read -r source; do
+        [ "$(readlink -f -- "$source")" != "$(readlink -f -- "$1")" ] || echo listed
+    done | grep -q .
+}
+"""
 _DATA = r"""
 tab=$(printf '\t')
 { printf '%s\n' "$given"; cat "$note" 2>/dev/null; } | sort -u -t "$tab" -k 1,1 |
@@ -116,7 +147,7 @@ tab=$(printf '\t')
         unit=$(printf '%s' "$line" | cut -f 3) user=$(printf '%s' "$line" | cut -f 4)
         case $path in
             '') continue ;;
-            /dev/*) [ -b "$path" ] || continue; size= ;;
+            /dev/*) [ -b "${path%%:*}" ] || continue; size= ;;
             *)
                 [ -e "$path" ] || [ -L "$path" ] || continue
                 if mountpoint -q "$path" && [ -z "$(ls -A "$path")" ]; then continue; fi
@@ -126,6 +157,15 @@ tab=$(printf '\t')
         noted=new used=free
         ! cut -f 1 "$note" 2>/dev/null | grep -qxF -e "$path" || noted=noted
         [ -z "$unit" ] || [ "$(systemctl show -P LoadState "$unit" 2>/dev/null)" != loaded ] || used=used
+        case $path in
+            /dev/*:*)
+                device=${path%%:*}
+                if printf '%s\n' "$released" | grep -qxF -e "$device"; then ! listed "$device" || used=used
+                elif taken "$device"; then used=used
+                fi
+                ;;
+            /dev/*) used=used ;;
+        esac
         printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$path" "$what" "${size:--}" "$noted" "$used" "${user:--}"
     done
 """
@@ -133,9 +173,9 @@ tab=$(printf '\t')
 
 @operation
 def _kept(
-    component: str, given: tuple[tuple[str, str, str, str], ...], _left: bool
+    component: str, given: tuple[tuple[str, str, str, str], ...], _left: bool, released: tuple[str, ...]
 ) -> Iterator[StringCommand]:
-    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given, released=released)
     new = [item for item in found if not item.noted]
     for item in new:
         record(Change(item.path, (f"stays: {item.shown}; `--purge` deletes it",)))
@@ -155,26 +195,38 @@ mv -f "$note.new" "$note"
 
 
 @operation
-def _purged(component: str, given: Given, left: bool) -> Iterator[StringCommand]:
-    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
-    going = [item for item in found if not (left and item.used)]
+def _purged(component: str, given: Given, left: bool, released: tuple[str, ...]) -> Iterator[StringCommand]:
+    found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given, released=released)
+    going = [item for item in found if not item.taken and not (left and item.used)]
+    taken = [item for item in found if item.taken]
     for item in going:
         record(Change(item.path, (f"deleted for good: {item.shown}",)))
-    if going:
+    for item in taken:
+        record(Change(item.path, (TAKEN,)))
+    if going or taken:
         paths = "\n".join(item.path for item in going)
         # A removal sees to its logins itself.
         users = " ".join(dict.fromkeys(item.user for item in going if item.user)) if left else ""
-        yield script(_PURGE, note=f"{LEFT}/{component}", paths=paths, users=users)
+        note = f"{LEFT}/{component}"
+        yield script(_TAKEN + _PURGE, note=note, paths=paths, users=users, fstab=FSTAB)
 
 
 # A folder that something is mounted on cannot go itself. A disk keeps its file system.
 _PURGE = r"""
 set -eu
 printf '%s\n' "$paths" | while IFS= read -r path; do
-    if [ -b "$path" ]; then
+    [ "$path" ] || continue
+    device=${path%%:*} folder=${path#*:}
+    if [ "$device" != "$path" ] && [ -b "$device" ]; then
+        if taken "$device"; then
+            echo "$device is in use, or in $fstab: nothing on it was deleted" >&2
+            echo "hint: look at the plan again" >&2
+            exit 1
+        fi
+        case $folder in ''|.|..|*/*) echo "$path is no folder of a disk" >&2; exit 1 ;; esac
         place=$(mktemp -d)
-        mount "$path" "$place"
-        find "$place" -xdev -mindepth 1 ! -path "$place/lost+found" -delete || { umount "$place"; exit 1; }
+        mount -o nosuid,nodev,noexec "$device" "$place"
+        rm -rf --one-file-system -- "$place/$folder" || { umount "$place"; exit 1; }
         umount "$place"
         rmdir "$place"
     elif [ ! -L "$path" ] && mountpoint -q "$path"; then find "$path" -xdev -mindepth 1 -delete
