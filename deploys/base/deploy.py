@@ -63,7 +63,24 @@ def apply() -> None:
     _ssh(settings.ssh_port)
 
 
-@removal("base")
+def _keys_that_stay() -> dict[str, str]:
+    """Return the keys of the login in use, which stays: those before them may have been revoked since."""
+    mine = host.data.get("ssh_user")
+    members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
+    present: UserState | None = host.get_fact(UserFact, user=mine) if mine in members else None
+    if present is None:
+        return {}
+    why = f"{mine} stays, and logs in with the keys that are there now; the former file is deleted"
+    return {f"{present.home}/.ssh/authorized_keys": why}
+
+
+def _purge_operators() -> None:
+    """Delete the accounts of operators, whose files have been put back with their rights."""
+    for name in _leaving() if purging() else ():
+        accounts.absent(name)
+
+
+@removal("base", exempt=_keys_that_stay, afterwards=_purge_operators)
 def remove() -> None:
     """None of our settings, and no operator but the login in use, which keeps its sudo.
 
@@ -85,13 +102,17 @@ def remove() -> None:
     _group_without_users("clawd", name="No group clawd")
 
 
+def _leaving() -> list[str]:
+    """Return the operators but the login in use, which stays."""
+    members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
+    return sorted(members - {"root", host.data.get("ssh_user")})
+
+
 def _no_operators() -> None:
     members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
     mine = host.data.get("ssh_user")
-    for name in sorted(members - {"root", mine}):
+    for name in _leaving():
         accounts.retired(name, group=OPERATORS)
-        if purging():
-            accounts.absent(name)
     if mine in members:
         files.template("base/sudoers", SUDOERS, {"operators": [mine]}, mode="0440")
     else:

@@ -90,6 +90,15 @@ foreign() {  # foreign PATH: whether what is there is of neither a component nor
     done
     older "$1"
 }
+orphaned() {  # orphaned PATH: whether a folder on the way to it belongs to an account that is gone
+    for way in "$(dirname "$1")" "$(readlink -m -- "$(dirname "$1")")"; do
+        while [ "$way" != / ] && [ "$way" != . ]; do
+            [ "$(stat -c %U -- "$way" 2>/dev/null)" != UNKNOWN ] || return 0
+            way=$(dirname -- "$way")
+        done
+    done
+    return 1
+}
 copied() { [ -e "$mine/files$1" ] || [ -L "$mine/files$1" ]; }
 original() {  # original PATH: `kept`, `ours`, `foreign`, or nothing where none of these is known
     [ "$whose" ] || return 0

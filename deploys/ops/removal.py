@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -16,21 +16,31 @@ from deploys.ops.facts import Fact
 from deploys.ops.originals import KEEP, ORIGINALS, values
 from deploys.ops.shell import assignments, script
 
+ORPHANED = "the account that owns its folder is gone"
 RESUME = "clawd_resume"
 """Key of `host.connector_data`: for each component, units that run on with what was there before."""
 
 
-def removal(name: str) -> Callable[[Callable[[], None]], Any]:
-    """Return a decorator for the deploy `Remove NAME`, which ends by putting back what was replaced.
+def removal(
+    name: str,
+    *,
+    exempt: Callable[[], Mapping[str, str]] = dict,
+    afterwards: Callable[[], None] = lambda: None,
+) -> Callable[[Callable[[], None]], Any]:
+    """Return a decorator for the deploy `Remove NAME`, which then puts back what was replaced.
 
-    `name` is that of the component's `apply` deploy: under it the originals are kept.
+    `name` is that of the component's `apply` deploy: under it the originals are kept. `exempt` returns paths
+    that stay as they are, and why, asked before anything else. `afterwards` takes off what the originals
+    need to be put back.
     """
 
     def decorated(remove: Callable[[], None]) -> Any:
         @wraps(remove)
         def removed() -> None:
+            stay = exempt()
             remove()
-            put_back(name.lower())
+            put_back(name.lower(), stay)
+            afterwards()
 
         return deploy(f"Remove {name}")(removed)
 
@@ -68,18 +78,22 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Originals:
-    """What is kept for a component: the paths of `kept` originals; whether anything is noted at all."""
+    """What is kept for a component: the paths of `kept` originals; whether anything is noted at all.
+
+    `orphaned` are those in folders whose owner has no account any more.
+    """
 
     kept: tuple[str, ...] = ()
     noted: bool = False
+    orphaned: tuple[str, ...] = ()
 
 
 class OriginalsFact(Fact):
     """What is kept for a component."""
 
     def command(self, owner: str) -> str:
-        """Return a script that prints `noted` and the kept paths."""
-        return assignments(**values(owner)) + _KEPT
+        """Return a script that prints `noted`, then `kept` or `orphaned` and a path a line."""
+        return assignments(**values(owner)) + KEEP + _KEPT
 
     @staticmethod
     def default() -> Originals:
@@ -89,7 +103,9 @@ class OriginalsFact(Fact):
     def process(self, output: list[str]) -> Originals:
         """Turn the script's lines into `Originals`."""
         lines = [line for line in output if line]
-        return Originals(tuple(lines[1:]), bool(lines))
+        rows = [line.partition(" ")[::2] for line in lines[1:]]
+        kept = tuple(path for kind, path in rows if kind == "kept")
+        return Originals(kept, bool(lines), tuple(path for kind, path in rows if kind == "orphaned"))
 
 
 _KEPT = r"""
@@ -97,40 +113,51 @@ _KEPT = r"""
 echo noted
 cat "$originals/$whose/ours" 2>/dev/null | sort -u | while IFS= read -r path; do
     copy="$originals/$whose/files$path"
-    if [ -e "$copy" ] || [ -L "$copy" ]; then printf '%s\n' "$path"; fi
+    [ -e "$copy" ] || [ -L "$copy" ] || continue
+    if orphaned "$path"; then echo "orphaned $path"; else echo "kept $path"; fi
 done
 true
 """
 
 
-def put_back(owner: str, **arguments: Any) -> OperationMeta:
+def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: Any) -> OperationMeta:
     """Put back everything that the component `owner` replaced, and forget which paths it wrote.
+
+    Not put back are the paths `exempt`, for the reason given there, and those in folders without an owner.
 
     Units that `deploys.ops.units.absent` left to the administrator are restarted with it.
     """
     arguments.setdefault("name", f"Files as before {owner}")
-    return _put_back(owner, **arguments)
+    return _put_back(owner, exempt or {}, **arguments)
 
 
 @operation
-def _put_back(owner: str) -> Iterator[StringCommand]:
+def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
     state: Originals = host.get_fact(OriginalsFact, owner=owner)
     resuming: dict[str, list[str]] = host.connector_data.get(RESUME, {})
     going_on = sorted(set(resuming.get(owner, [])))
     if not state.noted and not going_on:
         return
-    for path in state.kept:
+    going_back = [path for path in state.kept if path not in exempt]
+    for path in going_back:
         record(Change(path, ("put back as it was before",)))
+    for path in (*state.kept, *state.orphaned):
+        if path not in going_back:
+            record(Change(path, (f"not put back: {exempt.get(path, ORPHANED)}",)))
     for unit in going_on:
         record(Change(unit, ("restart with what was there before",)))
-    if not state.kept and not going_on:
+    if not state.kept and not state.orphaned and not going_on:
         record(Change(f"{ORIGINALS}/{owner}", ("removed: nothing of anybody else's was replaced",)))
-    yield script(KEEP + _PUT_BACK, **values(owner), paths="\n".join(state.kept), units=" ".join(going_on))
+    yield script(KEEP + _PUT_BACK, **values(owner), paths="\n".join(going_back), units=" ".join(going_on))
 
 
 _PUT_BACK = r"""
 set -e
-[ ! "$paths" ] || printf '%s\n' "$paths" | while IFS= read -r path; do put_back "$path"; done
+[ ! "$paths" ] || printf '%s\n' "$paths" | while IFS= read -r path; do
+    if orphaned "$path"; then echo "$path is not put back: the account that owns its folder is gone" >&2
+    else put_back "$path"
+    fi
+done
 while read -r mode user group path; do
     [ ! -d "$path" ] || { chown "$user:$group" "$path"; chmod "$mode" "$path"; }
 done 2>/dev/null < "$mine/folders" || true

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from deploys.base import deploy as base_deploy
-from deploys.base.deploy import DroppedFact, apply
+from deploys.base.deploy import DroppedFact, EmptyFact, GroupUsersFact, apply, remove
 from deploys.base.settings import ALWAYS, BaseSettings, settings_for
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import (
@@ -20,7 +20,8 @@ from deploys.ops.facts import (
     UnitFact,
     UnitState,
 )
-from deploys.ops.packages import WantedFact
+from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.removal import Originals, OriginalsFact
 from deploys.ops.upgrades import Pending, PendingFact
 from inventory.errors import HostError
 from inventory.model import Operator
@@ -185,3 +186,35 @@ def test_updates_are_installed_as_declared(upgrade: str) -> None:
     run = bare_host({"upgrade": upgrade})
     lines = [line for change in run.changes if change.path == "packages" for line in change.diff]
     assert ("upgrade 1 package: openssl=3.0.17-1" in lines) == (upgrade != "never")
+
+
+def removed(*, purge: bool) -> Run:
+    """Removal of base, planned over the login carla, with boris as another operator."""
+    facts = {
+        ConnectionFact: Connection("192.0.2.7", 22),
+        GroupFact: frozenset({"boris", "carla"}),
+        UserFact: UserState("/home/carla", "carla", frozenset({"clawd-operators"})),
+        PathFact: PathState(),
+        BroughtFact: frozenset(),
+        WantedFact: frozenset(),
+        EmptyFact: False,
+        GroupUsersFact: True,
+        OriginalsFact: Originals(("/home/carla/.ssh/authorized_keys", "/etc/timezone"), True),
+    }
+    return Machine({"ssh_user": "carla", "purge": purge}, facts=facts).run(remove, execute=False)
+
+
+def test_removal_keeps_the_present_keys_of_the_login_that_stays() -> None:
+    """A key that was revoked since is not let in again, nor the one in use shut out."""
+    said = {change.path: change.diff for change in removed(purge=False).changes}
+    (why,) = said["/home/carla/.ssh/authorized_keys"]
+    assert why.startswith("not put back: carla stays, and logs in with the keys that are there now")
+    assert said["/etc/timezone"] == ("put back as it was before",)
+
+
+def test_purge_puts_files_back_before_it_deletes_the_account_that_owns_them() -> None:
+    names = removed(purge=True).names
+    order = [name.removeprefix("Remove base | ") for name in names]
+    assert order.index("Retire login boris") < order.index("Files as before base")
+    assert order.index("Files as before base") < order.index("No user boris")
+    assert "No user carla" not in order

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pyinfra import host
+from pyinfra.operations import python
 
 from deploys.component import Component
 from deploys.ops import files, originals
@@ -174,3 +175,42 @@ def test_original_survives_a_kill_at_any_time(tmp_path: Path) -> None:
         assert path.read_text() == "theirs\n"
         assert sorted(item.name for item in tmp_path.iterdir() if not item.name.startswith(".")) == ["f"]
     assert kills > 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to an account that is gone")
+@pytest.mark.parametrize("gone", ["before the plan", "after the plan"])
+def test_removal_goes_on_where_the_owner_of_a_folder_has_no_account(tmp_path: Path, gone: str) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    for path in (home / "authorized_keys", other):
+        path.write_text("theirs\n")
+        assert applied(put(path, "ours\n")).succeeded
+
+    def orphan() -> None:
+        os.chown(home, 54321, 54321)
+
+    def later() -> None:
+        python.call(name="The account goes", function=orphan)
+
+    if gone == "before the plan":
+        orphan()
+    run = removed(later if gone == "after the plan" else lambda: None)
+    assert run.succeeded, run.output
+    if gone == "before the plan":
+        said = ("not put back: the account that owns its folder is gone",)
+        assert [change.diff for change in run.changes] == [("put back as it was before",), said]
+    assert (home / "authorized_keys").read_text() == "ours\n"
+    assert other.read_text() == "theirs\n"
+    assert not removed().predicted
+
+
+def test_exempt_original_is_not_put_back_and_the_plan_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "authorized_keys"
+    path.write_text("revoked\n")
+    applied(put(path, "current\n"))
+    deploy = removal("some", exempt=lambda: {str(path): "anna stays"})(lambda: None)
+    run = Machine().run(deploy)
+    assert [change.diff for change in run.changes] == [("not put back: anna stays",)]
+    assert run.succeeded, run.output
+    assert path.read_text() == "current\n"
+    assert not removed().predicted
