@@ -68,9 +68,9 @@ _QUOTES = "`\"'“‘«「『"
 def without_turn_markers(text: str, *, growing: bool = False) -> str:
     """Return a model's answer up to where its turn ended, without the marks.
 
-    A mark that the answer is about (in code, in quotation marks, within a sentence) stays, as ordinary text:
-    an invisible character in it keeps a server from reading it as a mark. With `growing` the beginning of a
-    mark at the end is left out, too.
+    A mark that the answer is about (in code, in quotation marks, within a sentence) stays as it is: people
+    copy it. `plain_markers` is for what a model reads. With `growing` the beginning of a mark at the end is
+    left out, too.
     """
     if any(hint in text for hint in _HINTS):
         text = _own_turn(text)
@@ -92,11 +92,14 @@ def _own_turn(text: str) -> str:
             continue
         text = text[:at]
         break
-    return plain_markers(text)
+    return text
 
 
 def plain_markers(text: str) -> str:
-    """Return `text` with the marks in it made ordinary text; it looks the same."""
+    """Return `text` with the marks in it made ordinary text; it looks the same.
+
+    An invisible character in each of them keeps a server from reading it as a mark.
+    """
     return _ANY.sub(lambda found: found[0][0] + _WORD_JOINER + found[0][1:], text)
 
 
