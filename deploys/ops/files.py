@@ -271,7 +271,7 @@ mv -fT "$temporary" "$path"
 def _absent(path: str, component: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path, owner=component)
     kept = state.original == "kept"
-    others = state.original == "foreign" and path.startswith("/etc/")
+    others = state.original == "foreign" and path.startswith(f"{originals.ETC}/")
     if state.vacant or others or (state.kind == "absent" and not kept):
         return
     record(Change(path, ("put back as it was before",) if kept else ("removed",)))
@@ -286,21 +286,16 @@ if [ "$(original "$path")" = kept ]; then put_back "$path" && forget "$path"; ex
 keeper=$(keeper "$(dirname "$path")")
 if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
 if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
-case $path in /etc/*) [ ! "$whose" ] || earlier || [ -L "$path" ] || [ ! -d "$path" ] || careful=yes ;; esac
-if [ ! "${careful-}" ]; then
+if ! careful "$path"; then
     rm -rf -- "$path" && { [ ! "$whose" ] || [ ! -d "$mine" ] || forget "$path"; }
     exit
 fi
-shared=
-case $path in /etc/systemd/system/*.d) shared=yes ;; esac
-for name in $(package_of "$path"); do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" != installed ] || shared=yes
-done
-find "$path" -xdev ! -type d | while IFS= read -r file; do
-    case $(original "$file") in
-        kept) put_back "$file" && forget "$file" ;;
-        ours) rm -f -- "$file" && forget "$file" ;;
-        *) [ "$shared" ] || older "$file" || rm -f -- "$file" ;;
+going "$path" | while IFS= read -r line; do
+    file=${line#* }
+    case $line in
+        "kept "*) put_back "$file" && forget "$file" ;;
+        "ours "*) rm -f -- "$file" && forget "$file" ;;
+        "other "*) rm -f -- "$file" ;;
     esac
 done
 find "$path" -xdev -depth -type d -empty -delete

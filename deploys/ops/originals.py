@@ -21,6 +21,8 @@ from deploys.ops.foreign import KEEPER, PLACE
 ORIGINALS = "/var/lib/clawd/state/originals"
 COMPONENTS = "/var/lib/clawd/state/components"
 PACKAGES = "/var/lib/clawd/state/packages"
+ETC = "/etc"
+"""Where a folder of a component may also have files of the administrator."""
 OWN_FOLDERS = (
     "/etc/clawd",
     "/opt/clawd",
@@ -54,6 +56,7 @@ def values(owner: str) -> dict[str, str]:
     return {
         "whose": owner,
         "place": PLACE,
+        "etc": ETC,
         "originals": ORIGINALS,
         "components": COMPONENTS,
         "package_records": PACKAGES,
@@ -104,11 +107,36 @@ original() {  # original PATH: `kept`, `ours`, `foreign`, or nothing where none 
     [ "$whose" ] || return 0
     if [ -d "$1" ] && [ ! -L "$1" ]; then
         # Once the component is removed nothing in there is its.
-        earlier || [ -d "$mine" ] || echo foreign
+        if earlier; then :
+        elif [ ! -d "$mine" ]; then echo foreign
+        elif careful "$1" && [ ! "$(going "$1")" ]; then echo foreign
+        fi
     elif ours "$1"; then if copied "$1"; then echo kept; else echo ours; fi
     elif earlier; then :
     elif { [ -e "$1" ] || [ -L "$1" ]; } && foreign "$1"; then echo foreign
     fi
+}
+careful() {  # careful PATH: whether it is a folder of which only what is the component's may go
+    case $1 in "$etc"/*) [ "$whose" ] && ! earlier && [ -d "$1" ] && [ ! -L "$1" ] ;; *) false ;; esac
+}
+shared() {  # shared PATH: whether a package still has the folder, or it is one of drop-ins
+    case $1 in "$etc"/systemd/system/*.d) return 0 ;; esac
+    for name in $(package_of "$1"); do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" != installed ] || return 0
+    done
+    return 1
+}
+going() {  # going PATH: `kept FILE`, `ours FILE` and `other FILE` of what goes of a folder, or `empty`
+    [ "$(find "$1" -xdev ! -type d | head -n 1)" ] || { echo empty; return 0; }
+    alone=
+    shared "$1" || alone=yes
+    find "$1" -xdev ! -type d | while IFS= read -r file; do
+        case $(original "$file") in
+            kept) echo "kept $file" ;;
+            ours) echo "ours $file" ;;
+            *) [ ! "$alone" ] || older "$file" || echo "other $file" ;;
+        esac
+    done
 }
 copied_to() {  # copied_to PATH COPY: where another user owns the folder, as that user can read it
     user_of=$(keeper "$(dirname "$1")") || return

@@ -214,3 +214,34 @@ def test_exempt_original_is_not_put_back_and_the_plan_says_why(tmp_path: Path) -
     assert run.succeeded, run.output
     assert path.read_text() == "current\n"
     assert not removed().predicted
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for /etc."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    monkeypatch.setattr(originals, "ETC", str(folder), raising=False)
+    return folder
+
+
+def test_drop_in_of_the_administrator_is_no_difference_where_nothing_is_ours(etc: Path) -> None:
+    """Of an exporter that is not wanted here, at every run."""
+    folder = etc / "systemd" / "system" / "exporter.service.d"
+    folder.mkdir(parents=True)
+    (folder / "theirs.conf").write_text("[Service]\n")
+    applied(put(etc / "of-the-component", "x\n"))
+    assert not applied(lambda: files.absent(str(folder))).predicted
+    applied(put(folder / "clawd.conf", "[Service]\n"))
+    run = applied(lambda: files.absent(str(folder)))
+    assert run.predicted
+    assert run.succeeded, run.output
+    assert [item.name for item in folder.iterdir()] == ["theirs.conf"]
+    assert not applied(lambda: files.absent(str(folder))).predicted
+
+
+def test_empty_folder_in_etc_goes(etc: Path) -> None:
+    applied(put(etc / "of-the-component", "x\n"))
+    (etc / "exporter" / "below").mkdir(parents=True)
+    assert applied(lambda: files.absent(str(etc / "exporter"))).succeeded
+    assert not (etc / "exporter").exists()
