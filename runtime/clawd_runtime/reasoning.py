@@ -8,7 +8,8 @@ Models mark their reasoning in one of three ways, and providers pass the marks o
   (https://github.com/openai/harmony/blob/main/docs/format.md);
 - the same channels after a server has removed the control tokens: `analysis…assistantfinal…`.
 
-A tag inside Markdown code or between quotation marks is part of the answer: somebody asked about the tag.
+A tag inside Markdown code or between quotation marks is part of the answer: somebody asked about the tag. So
+is a closing tag within a sentence, and a tag after visible text that opens what is never closed.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ _LONGEST_HEADER = 256
 _STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
 
 _QUOTES = "`\"'“”‘’«»「」『』"
+_BEFORE_IN_SENTENCE = re.compile(r"[\w,;，、；] \Z")
+_AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]")
+_LONGEST_RETURNED = 256 * 1024
 _NOT_SPACE = re.compile(r"\S")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
@@ -107,11 +111,14 @@ class Split:
 
     With `restarts`, all that was given as answer before is taken back first: it was reasoning, and stands in
     `reasoning` now. That happens where only the closing tag arrives.
+
+    `returned` is what all reasoning up to now ends with and was none: the answer has it instead.
     """
 
     reasoning: str = ""
     answer: str = ""
     restarts: bool = False
+    returned: str = ""
 
 
 class ReasoningSplitter:
@@ -144,7 +151,10 @@ class ReasoningSplitter:
         self._wrapped: str | None = None
         self._line = ""  # the beginning of the answer's current line
         self._fenced = False
-        self._last = ""
+        self._last = self._last_two = ""
+        self._visible = False  # whether the answer has anything that can be seen
+        self._over = False  # whether no more text comes
+        self._block: _Block | None = None  # what may turn out to be no reasoning
         self._out = _Out()
 
     @property
@@ -160,14 +170,19 @@ class ReasoningSplitter:
         self._rest, self._at = self._rest[self._at :], 0
         return self._taken()
 
-    def finish(self) -> Split:
-        """Return what was held back, when no more text comes."""
-        rest, self._rest = self._rest, ""
+    def finish(self, *, complete: bool = True) -> Split:
+        """Return what was held back, when no more text comes. `complete`: the model ended by itself."""
+        self._over = True
+        while self._advance():
+            pass
+        rest, self._rest, self._at = self._rest[self._at :], "", 0
         if self._mode == "header" and "<|" not in rest:
             # Not a header, as it turns out: the model does not write channels, whatever its prompt ends with.
             self._mode = "answer"
         if self._mode == "reasoning":
             self._think(rest)
+            if self._block and complete and self._block.size <= _LONGEST_RETURNED:
+                self._give_back(self._block)
         elif self._mode == "answer":
             self._say(rest)
             if not self._blocks:
@@ -176,7 +191,7 @@ class ReasoningSplitter:
 
     def _taken(self) -> Split:
         out, self._out = self._out, _Out()
-        return Split("".join(out.reasoning), "".join(out.answer), out.restarts)
+        return Split("".join(out.reasoning), "".join(out.answer), out.restarts, out.returned)
 
     # --- one step: whether another may follow -----------------------------------------------------
 
@@ -201,8 +216,9 @@ class ReasoningSplitter:
             if text and _STRIPPED_START.startswith(text):
                 return False
             if text.startswith(_STRIPPED_START) and text[-1].isupper():
+                opening = self._rest[self._at : at + len(_STRIPPED_START)]
                 self._at = at + len(_STRIPPED_START)
-                self._think_until(_IN_STRIPPED)
+                self._think_until(_IN_STRIPPED, opening=self._space + opening)
                 return True
         found = markers.find(self._rest, self._at)
         if found is None:
@@ -210,7 +226,10 @@ class ReasoningSplitter:
             return False
         at, marker = found
         self._say(self._taken_up_to(at))
-        if not self._acts(marker):
+        mentioned = self._mentioned(marker, at)
+        if mentioned is None:
+            return False
+        if mentioned or not self._acts(marker, self._rest[at : at + len(marker)]):
             self._say(self._taken_up_to(at + len(marker)))
         elif self._mode != "header":
             self._at = at + len(marker)
@@ -220,7 +239,22 @@ class ReasoningSplitter:
         text, self._at = self._rest[self._at : end], end
         return text
 
-    def _acts(self, marker: str) -> bool:
+    def _mentioned(self, marker: str, at: int) -> bool | None:
+        """Whether a closing mark stands within a sentence; `None` as long as what follows is not known."""
+        end = at + len(marker)
+        if marker == _STRIPPED_FINAL:
+            if self._rest[at:end] != marker:
+                return True
+            after = self._rest[end : end + 1]
+            return None if not (after or self._over) else after.islower() or after == "_"
+        if marker not in _CLOSINGS or not _BEFORE_IN_SENTENCE.search(self._last_two):
+            return False
+        after = self._rest[end : end + 2]
+        if after in ("", " ") and not self._over:
+            return None
+        return bool(_AFTER_IN_SENTENCE.match(after)) and not after[-1].isupper()
+
+    def _acts(self, marker: str, written: str) -> bool:
         """Act on a mark within the answer; whether it was one."""
         if self._fenced or _FENCE.match(self._line) or (self._last and self._last in _QUOTES):
             return False
@@ -244,7 +278,7 @@ class ReasoningSplitter:
         if marker in _HARMONY:
             return True
         if marker in _PAIRS and (marker not in _STARTING or not self._last):
-            self._think_until(_IN_TAGS[_PAIRS[marker]])
+            self._think_until(_IN_TAGS[_PAIRS[marker]], opening=written if self._visible else None)
             return True
         return False
 
@@ -262,6 +296,8 @@ class ReasoningSplitter:
         if marker in _PAIRS and not self._block_begins:
             self._think(self._taken_up_to(at + len(marker)))  # it reasons about the mark
             return True
+        if self._block:
+            self._block.add(self._rest[at : at + len(marker)])
         self._at += len(marker)
         if marker in _PAIRS:
             return True  # written again, though the prompt or the model opened it already
@@ -303,11 +339,19 @@ class ReasoningSplitter:
     # --- changes of mode --------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        self._mode = "answer"
+        self._mode, self._block = "answer", None
         self._space, self._answer_begins, self._line, self._last = "", True, "", ""
+        self._last_two = ""
 
-    def _think_until(self, markers: _Markers) -> None:
+    def _give_back(self, block: _Block) -> None:
+        self._mode, self._block, self._space, self._answer_begins = "answer", None, "", False
+        self._out.returned = "".join(block.given)
+        self._give("".join(block.written))
+
+    def _think_until(self, markers: _Markers, *, opening: str | None = None) -> None:
+        """Take what follows for reasoning. With the mark `opening` it may turn out to be none."""
         self._mode, self._markers = "reasoning", markers
+        self._block = None if opening is None else _Block(opening)
         self._space, self._block_begins, self._blocks = "", True, True
 
     def _take_back(self) -> None:
@@ -315,12 +359,14 @@ class ReasoningSplitter:
         self._think_until(self._markers)
         self._think(given)
         self._out.restarts, self._out.answer = True, []
-        self._wrapped, self._fenced = None, False
+        self._wrapped, self._fenced, self._visible = None, False, False
         self._answer()
 
     # --- giving text ------------------------------------------------------------------------------
 
     def _think(self, text: str) -> None:
+        if self._block:
+            self._block.add(text)
         text = self._space + text
         if self._block_begins:
             text = text.lstrip()
@@ -328,8 +374,10 @@ class ReasoningSplitter:
         self._space = text[len(certain) :]
         if certain:
             if self._block_begins and self._thoughts:
-                self._out.reasoning.append("\n\n")
+                certain = "\n\n" + certain
             self._out.reasoning.append(certain)
+            if self._block:
+                self._block.given.append(certain)
             self._block_begins, self._thoughts = False, True
 
     def _say(self, text: str) -> None:
@@ -347,22 +395,42 @@ class ReasoningSplitter:
             return
         self._out.answer.append(text)
         self._given.append(text)
-        self._last = text[-1]
+        self._last, self._last_two = text[-1], (self._last_two + text[-2:])[-2:]
+        self._visible = self._visible or not text.isspace()
         *lines, line = (self._line + text).split("\n")
         for ended in lines:
             self._fenced ^= bool(_FENCE.match(ended))
         self._line = line[:8]
 
 
+class _Block:
+    """What was taken for reasoning though it may be part of the answer, with its opening mark."""
+
+    __slots__ = ("given", "size", "written")
+
+    def __init__(self, opening: str) -> None:
+        self.written = [opening]
+        self.given: list[str] = []  # of it, as reasoning
+        self.size = 0
+
+    def add(self, text: str) -> None:
+        self.size += len(text)
+        if self.size > _LONGEST_RETURNED:
+            self.written, self.given = [], []
+        else:
+            self.written.append(text)
+
+
 class _Out:
     """What the current call gives."""
 
-    __slots__ = ("answer", "reasoning", "restarts")
+    __slots__ = ("answer", "reasoning", "restarts", "returned")
 
     def __init__(self) -> None:
         self.reasoning: list[str] = []
         self.answer: list[str] = []
         self.restarts = False
+        self.returned = ""
 
 
 def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
@@ -370,7 +438,7 @@ def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
     splitter = ReasoningSplitter(prompt_end)
     reasoning, answer = "", ""
     for split in (splitter.feed(text), splitter.finish()):
-        reasoning += split.reasoning
+        reasoning = (reasoning + split.reasoning).removesuffix(split.returned)
         answer = split.answer if split.restarts else answer + split.answer
     return reasoning, answer
 

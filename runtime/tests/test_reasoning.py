@@ -18,7 +18,7 @@ def in_pieces(pieces, prompt_end: str = "") -> tuple[str, str]:
     splitter = ReasoningSplitter(prompt_end)
     thoughts, answer = "", ""
     for split in (*map(splitter.feed, pieces), splitter.finish()):
-        thoughts += split.reasoning
+        thoughts = (thoughts + split.reasoning).removesuffix(split.returned)
         answer = split.answer if split.restarts else answer + split.answer
     return thoughts, answer
 
@@ -132,6 +132,16 @@ def test_forms_of_reasoning_that_models_write(text, expected):
         "They thought: Here is my thought process: none.",
         "<answer>without reasoning</answer>",
         "他想了想：是巴黎。",
+        # Prose about the marks.
+        "Der Begriff <thought> ist Teil von XML.\nMehr Text.\n\nEnde. ",
+        "Two tags exist:\n<think>\n  opens it, <think> again.",
+        "A tag <reasoning>",
+        "To close it write </think> at the end. Then more.",
+        "写上 </think> 来结束。",
+        "Either [/THINK] or </think> ends it, and </seed:think> too.",
+        "analysisResult is a variable",
+        " \n analysisResult is a variable",
+        "The class assistantfinalizer calls assistantFinalAnswer and assistantfinal_2.",
     ],
 )
 def test_an_answer_without_reasoning_comes_out_as_it_went_in(text):
@@ -139,11 +149,41 @@ def test_an_answer_without_reasoning_comes_out_as_it_went_in(text):
     assert in_pieces(text) == ("", text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hm. Yes. </think> Paris.",
+        "It is Paris </think> Paris.",
+        "It is Paris </think>\n\nparis.",
+        "It is Paris\n</think> paris.",
+        "It is Paris </think>",
+        "It is Paris </think> ",
+        "It is Paris</think> paris.",
+    ],
+)
+def test_a_closing_tag_that_stands_on_its_own_ends_reasoning(text):
+    before, _, after = text.partition("</think>")
+    assert separate(text) == (before.strip(), after.strip())
+    assert in_pieces(text) == (before.strip(), after.strip())
+
+
+@pytest.mark.parametrize("text", ["Sure. <think>Hm, a long", "analysisWe need a", "Sure.\n<think>\nHm "])
+def test_what_a_cut_answer_opened_stays_reasoning(text):
+    splitter = ReasoningSplitter()
+    answer = splitter.feed(text).answer + splitter.finish(complete=False).answer
+    assert answer.strip() in ("Sure.", "")
+
+
+def test_reasoning_after_text_stays_reasoning_where_it_is_closed():
+    assert separate("<think>a</think>Use <think>b") == ("a", "Use <think>b")
+    assert separate("Sure. <think>b</think>Paris: <thought> it is") == ("b", "Sure. Paris: <thought> it is")
+
+
 MARKS = sorted([*TAGS, *TAGS.values(), *reasoning._HARMONY, *reasoning._WRAPPERS])
 PARTS = st.one_of(
     st.sampled_from(MARKS),
     st.sampled_from(
-        ["analysis", "assistant", "final", "assistantfinal", "commentary to=f", "W", "`", "\n```"]
+        ["analysis", "assistant", "final", "assistantfinal", "commentary to=f", "W", "`", "\n```", "a ", " a"]
     ),
     st.sampled_from(MARKS).flatmap(lambda mark: st.integers(1, len(mark)).map(lambda size: mark[:size])),
     st.text("ab <>|\n `", max_size=6),
@@ -182,6 +222,9 @@ LONG = [
     "</think>",
     "</think>x",
     "<think></think>x",
+    "a </think> a",
+    "a <think> ",
+    "assistantfinal",
     "<|channel|>",
     "<|end|>",
 ]

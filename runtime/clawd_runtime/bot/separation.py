@@ -43,7 +43,7 @@ class Separator:
     """Separates reasoning from the answer, whether the server did or not."""
 
     def __init__(self, habit: Habit) -> None:
-        self.habit = habit
+        self.habit = self._known = habit
         self._assumed = habit == "closes"
         self._splitter = ReasoningSplitter("<think>" if self._assumed else "")
         self._thoughts: list[str] = []
@@ -60,7 +60,10 @@ class Separator:
 
     def finish(self, *, complete: bool) -> Piece | None:
         """Return what was held back. `complete`: the model ended by itself."""
-        piece = self._piece(self._splitter.finish(), "")
+        split = self._splitter.finish(complete=complete)
+        piece = self._piece(split, "")
+        if split.returned:
+            self.habit = self._known  # a mark that the answer was about says nothing
         if self._assumed and complete and not self._answered:
             # It did not reason this time, so no closing mark came.
             self.habit = "unknown"

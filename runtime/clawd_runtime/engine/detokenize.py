@@ -38,11 +38,11 @@ class TextStream:
             return Split()
         return self._before_stop(self._splitter.feed(self._decoder.decode(piece)))
 
-    def finish(self) -> Split:
-        """What was held back for a mark or a stop string that never came."""
+    def finish(self, *, complete: bool = True) -> Split:
+        """What was held back for a mark or a stop string that never came. `complete`: the model ended."""
         if self.stopped:
             return Split()
-        split = self._before_stop(self._splitter.finish())
+        split = self._before_stop(self._splitter.finish(complete=complete))
         rest, self._held = self._held, ""
         return Split(split.reasoning, split.answer + rest, split.restarts)
 

@@ -64,7 +64,7 @@ class Sequence:
         if self.text.stopped:
             return (split,), "stop"
         if self.written >= self.ticket.job.max_tokens:
-            rest = self.text.finish()
+            rest = self.text.finish(complete=False)
             return (split, rest), "stop" if self.text.stopped else "length"
         return (split,), None
 

@@ -566,6 +566,14 @@ def test_a_model_that_reasons_without_an_opening_tag_may_answer_without_reasonin
     assert final == ["Paris", "Paris", "Rome"]
 
 
+def test_an_answer_about_a_mark_is_whole_and_hides_no_later_one() -> None:
+    text = "Der Begriff <thought> ist Teil von XML.\nMehr Text."
+    answers = Server(lambda _: spoken(text)).ask(times=2)
+    for pieces in answers:
+        assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == text
+    assert not any(piece.provisional for piece in answers[1] if isinstance(piece, Piece))
+
+
 def test_tokens_of_reasoning_that_the_server_counted() -> None:
     usage = {"choices": [], "usage": {"completion_tokens_details": {"reasoning_tokens": 7}}}
     content = chunk("hi", "stop") + f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode()
