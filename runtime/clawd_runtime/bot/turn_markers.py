@@ -8,6 +8,7 @@ read as the end of the turn.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 _ENDS = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|eot|>"),
@@ -22,7 +23,9 @@ _STARTS = (
     *("<start_of_turn>", "<bos>", "<|turn>", "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "]~b]", "]~!b["),
 )
-_ROLE = r"(?:user|assistant|system|model|human|tool)"
+_BEGIN_OF_TEXT = ("<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>")
+# As a turn has it: alone on its line, or before a colon or the next mark.
+_ROLE = r"(?:user|assistant|system|model|human|tool)(?=[^\S\n]*(?:\Z|[\n:：<\[|]))"
 _WORD_JOINER = "\u2060"
 
 
@@ -36,7 +39,8 @@ _LEADING = re.compile(rf"\s*(?:{_any(_STARTS + _ENDS)}{_THEN_ROLE})+")
 _LEADING_BOS = re.compile(rf"\s*(?:(?:{_any(_STARTS + _ENDS)}|<s>){_THEN_ROLE})+")
 _CLOSED = re.compile(r"</s>\s*\S")
 _OVER = re.compile(
-    rf"{_any(_ENDS + _STARTS)}(?=\s*(?:\Z|\n|{_any(_STARTS + _ENDS)}|</?s>|{_ROLE}\b))"
+    rf"{_any(_ENDS + _STARTS)}"
+    rf"(?=\s*(?:\Z|{_any(_STARTS + _ENDS)}|</?s>|{_ROLE})|(?P<prose>[^\S\n]*\n))"
     rf"|(?m:^)[ \t]*\[INST\]"
     rf"|</s>(?=\s*(?:\Z|{_any(_STARTS + _ENDS)}))"
 )
@@ -62,15 +66,18 @@ _LONGEST = max(map(len, _BEGINNINGS))
 _CODE = re.compile(
     r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)|(`+)(?!`).+?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE
 )
+_NEAR = 16
+_INTRODUCED = re.compile(r"(?::\s+|：\s*)(?:[-*+][^\S\n]+)?\Z")
+"""What stands before an example: a colon, and perhaps the first bullet of a list."""
 _QUOTES = "`\"'“‘«「『"
 
 
 def without_turn_markers(text: str, *, growing: bool = False) -> str:
     """Return a model's answer up to where its turn ended, without the marks.
 
-    A mark that the answer is about (in code, in quotation marks, within a sentence) stays as it is: people
-    copy it. `plain_markers` is for what a model reads. With `growing` the beginning of a mark at the end is
-    left out, too.
+    A mark that the answer is about (in code, in quotation marks, within a sentence, in an example after a
+    colon) stays as it is: people copy it. `plain_markers` is for what a model reads. With `growing` the
+    beginning of a mark at the end is left out, too.
     """
     if any(hint in text for hint in _HINTS):
         text = _own_turn(text)
@@ -84,15 +91,31 @@ def _own_turn(text: str) -> str:
     if begun := leading.match(text):
         text = text[begun.end() :]
     code = [found.span() for found in _CODE.finditer(text)] if "`" in text or "~~~" in text else []
+    starts = [start for start, _ in code]
+    length, pairs, example = len(text.rstrip()), "<s>" in text, False
     for found in _OVER.finditer(text):
         at = found.start()
-        if any(start <= at < end for start, end in code) or text[at - 1 : at] in tuple(_QUOTES):
+        within = bisect_right(starts, at) - 1
+        if (within >= 0 and at < code[within][1]) or text[at - 1 : at] in tuple(_QUOTES):
             continue
-        if found[0] == "</s>" and "<s>" in text:
+        if found[0] == "</s>" and pairs:
             continue
+        if found.end() < length:
+            introduced = bool(_INTRODUCED.search(text, max(0, at - _NEAR), at))
+            example = example or (introduced and found[0] in _STARTS)
+            if example or (found["prose"] and (introduced or _mentioned(text, found))):
+                continue
         text = text[:at]
         break
     return text
+
+
+def _mentioned(text: str, found: re.Match[str]) -> bool:
+    """Whether a mark before a line of prose is one that the prose is about."""
+    before = text[max(0, found.start() - _NEAR) : found.start()]
+    word = before.rstrip(" \t")
+    after_space = word != before and not word.endswith("\n")
+    return bool(word) and (after_space or (found[0] in _BEGIN_OF_TEXT and before.endswith("\n")))
 
 
 def plain_markers(text: str) -> str:

@@ -33,6 +33,11 @@ def test_a_turn_that_the_model_made_up_is_no_part_of_the_answer(mark: str) -> No
         ("<s> Paris.</s>", "Paris."),
         ("Paris.\n[INST] and Rome? [/INST] Rome.", "Paris.\n"),
         ("<|im_end|>", ""),
+        ("Paris.<|im_end|>\nWhat about Rome?", "Paris."),
+        ("Paris.\n<|user|>\nWhat about Rome?", "Paris.\n"),
+        ("Paris. <|im_end|>\n<|im_start|>user\nRome?", "Paris. "),
+        ("Here it is:\n<|im_end|>\n<|im_start|>user\nRome?", "Here it is:\n"),
+        ("The format is:\n<|begin_of_text|>\nHi<|eot_id|>", "The format is:\n<|begin_of_text|>\nHi"),
         ("<|assistant|>\nassistant professors teach", "assistant professors teach"),
     ],
 )
@@ -48,6 +53,13 @@ def test_what_is_left_of_an_answer_with_marks(text: str, answer: str) -> None:
         'The mark "<|im_end|>" ends it.',
         "```\n<|im_start|>user\nhello<|im_end|>\n```\nThat is ChatML.",
         "~~~\n<|im_end|>\n~~~",
+        "Llama:\n<|begin_of_text|>\n<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\nDone.",
+        "ChatML looks like this: <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\ncomes next.",
+        "格式如下：\n\n<|im_start|>user\n你好<|im_end|>\n就这样。",
+        "A text begins with\n<|begin_of_text|>\nand goes on.",
+        "The marks:\n- <|im_start|>\n- <|im_end|>\nThat is all.",
+        "It ends with <|im_end|>\nand then the next turn begins.",
+        "Put <|im_start|>user or <|im_start|> assistant before each message.",
     ],
 )
 def test_an_answer_about_marks_comes_out_as_it_went_in(text: str) -> None:
@@ -63,7 +75,20 @@ def test_marks_are_found_by_what_they_have_in_common() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<s>", "<|im_end|> ", "`", "``` `\n", " ", "<", "[INST]\n", "</s>", "a<|user|>b"]
+    "text",
+    [
+        "<s>",
+        "<|im_end|> ",
+        "`",
+        "``` `\n",
+        " ",
+        "<",
+        "[INST]\n",
+        "</s>",
+        "a<|user|>b",
+        "`<|user|> `\n",
+        ": <|user|>\n",
+    ],
 )
 def test_a_model_that_repeats_itself_costs_no_time(text: str) -> None:
     begun = time.process_time()
