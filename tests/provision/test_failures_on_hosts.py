@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from gevent.event import Event
 from rich.console import Console
 
+from deploys.ops import apt
 from deploys.releases import RELEASES
 from deploys.supplies import Supplies
 from inventory.errors import HostError
@@ -34,7 +36,7 @@ pytestmark = on_hosts(seconds=600)
 SECONDS_FOR_A_LOCK = 2
 HOLD = (
     "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); "
-    "fcntl.lockf(lock, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(60)"
+    "fcntl.lockf(lock, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep({seconds})"
 )
 LIVE = (
     "cat /etc/ssh/sshd_config.d/*.conf /etc/systemd/journald.conf.d/*.conf /etc/sudoers.d/clawd | sha256sum"
@@ -124,11 +126,15 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
     base = {
         "time_zone": "PRC",
         "packages": ["tree", "ngnix", "awk"],
-        "operators": [{"name": "games", "keys": [key]}, {"name": "tty", "keys": [key]}],
+        "operators": [{"name": "robot", "keys": [key]}, {"name": "crew", "keys": [key]}],
     }
+    host.on("useradd --system --uid 477 robot; groupadd --system crew")
     settings = {"vm.no_such_setting": 1, "kernel.ostype": "Hurd", "net.ipv4.ip_forward": 0}
     loaded = host.loaded(base=base, hardening={"sysctl": settings})
-    found = host.examined(loaded)
+    try:
+        found = host.examined(loaded)
+    finally:
+        host.on("userdel robot; groupdel crew")
     release = next(str(item) for item in RELEASES if item.codename == host.release)
     places = [text.partition(f": {host.name}: ") for text in found]
     assert all(re.fullmatch(rf"{host.folder}/{host.name}\.yml:[0-9]+:[0-9]+", place[0]) for place in places)
@@ -143,8 +149,8 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
         "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
         "its kernel setting kernel.ostype is Linux and cannot be set there; "
         "remove it, or set it on the machine that this container runs on",
-        "games is a user of the system there (number 5); choose another name",
-        "tty is a group of the system there, so no user can have the name; choose another",
+        "robot is a user of the system there (number 477); choose another name",
+        "crew is a group of the system there, so no user can have the name; choose another",
     ]
 
 
@@ -159,19 +165,32 @@ def told(result: HostResult) -> str:
     return screen.getvalue()
 
 
-def test_a_package_lock_that_is_held(host: Base) -> None:
+def test_a_package_lock_that_is_held_for_too_long(host: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "wait", partial(apt.wait, deadline=4))
     before = host.on(LIVE)
-    host.on(f'systemd-run -q --unit=holds-the-lock python3 -c "{HOLD}"')
-    until(lambda: host.on("ls /run/held 2>/dev/null || true") != "")
+    hold_the_lock(host, seconds=90)
     try:
         text = told(host.up("tree"))
     finally:
-        host.on("systemctl stop holds-the-lock")
+        host.on("systemctl stop holds-the-lock || true")
     assert "Packages ca-certificates" in text
-    assert "Could not get lock /var/lib/dpkg/lock-frontend. It is held by process" in text
-    assert "(python3) on the host holds the package lock; wait until it is done" in text
+    assert re.search(r"waited for python3 \(pid [0-9]+\), which holds /var/lib/dpkg/lock-frontend", text)
+    assert re.search(r"see what it does \(`ps -fp [0-9]+`\), then run again", text)
     assert host.on(LIVE) == before
+
+
+def test_a_package_lock_is_waited_for(host: Base) -> None:
+    hold_the_lock(host, seconds=10)
     assert host.up("tree").status is Status.DONE
+    assert host.on("dpkg-query -W -f='${db:Status-Status}' tree") == "installed"
+
+
+def hold_the_lock(host: Base, *, seconds: int) -> None:
+    """Have a program hold the lock of dpkg for so long; it holds it when this returns."""
+    host.on("rm -f /run/held")
+    held = HOLD.format(seconds=seconds)
+    host.on(f'systemd-run -q --unit=holds-the-lock --collect python3 -c "{held}"')
+    until(lambda: host.on("ls /run/held 2>/dev/null || true") != "")
 
 
 def test_package_sources_that_cannot_be_reached(host: Base) -> None:
@@ -259,7 +278,7 @@ def test_a_service_that_will_not_start(host: Base) -> None:
     assert "base: Service systemd-journald failed" in text
     assert "systemd-journald.service: does not start" in text
     assert "the files that it ran with before were put back, and it runs with them" in text
-    assert "→ read `journalctl -u systemd-journald.service` on the host" in text
+    assert "→ read `journalctl --namespace='*' -u systemd-journald.service` on the host" in text
     assert {operation.name for operation in host.up(*packages, journal="400M").changed} == {
         f"Write {JOURNALD}",
         "Service systemd-journald",
