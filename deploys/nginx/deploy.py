@@ -27,13 +27,7 @@ CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
 INTERNAL = "/etc/clawd/nginx-internal"
 """Folder of the certificate that nginx shows to bots of other hosts."""
-READS = (
-    CONFIG,
-    UPSTREAMS,
-    CERTIFICATE,
-    PRIVATE_KEY,
-    *(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem")),
-)
+INTERNAL_FILES = tuple(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem"))
 LOGROTATE = "/etc/logrotate.d/nginx"
 LOG_SIZE, LOGS_KEPT = "50M", 14
 """Of one log before it is rotated, and how many of it are kept; all but the newest are compressed."""
@@ -66,7 +60,7 @@ def apply() -> None:
     services.converge(
         "nginx",
         inputs="",
-        watch=READS,
+        watch=reads(settings),
         reload=True,
         ready=serves_its_certificate(settings.https_port),
     )
@@ -107,6 +101,12 @@ def remove() -> None:
     for path in (LOGROTATE, DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
         files.absent(path)
     _no_internal_certificate()
+
+
+def reads(settings: NginxSettings) -> tuple[str, ...]:
+    """Return the files that nginx reads when it loads its configuration."""
+    own = (CONFIG, UPSTREAMS, CERTIFICATE, PRIVATE_KEY)
+    return (*own, *INTERNAL_FILES) if settings.bots_over_tls else own
 
 
 def _no_internal_certificate() -> None:

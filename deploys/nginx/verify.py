@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, READS, serves_its_certificate
+from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, reads, serves_its_certificate
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import (
     expect,
@@ -25,8 +25,8 @@ from inventory.rules.nginx import STATUS_PORT
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 
 
-def test_runs_with_what_is_on_the_disk(host: Any) -> None:
-    expect_started_with(host, "nginx.service", watch=READS, at_boot=False)
+def test_runs_with_what_is_on_the_disk(host: Any, settings: NginxSettings) -> None:
+    expect_started_with(host, "nginx.service", watch=reads(settings), at_boot=False)
     expect_original(host, "/usr/sbin/nginx")
 
 

@@ -142,7 +142,7 @@ def test_a_host_without_internet_gets_its_packages_through_the_laptop(deployed: 
     try:
         done = deployed.run("up", "-i", "offline", "--yes")
         assert done.returncode == 1
-        assert "set `internet: false`" in done.stderr
+        assert "set `internet: false`" in done.stdout
         file.write_text(file.read_text().replace("user: operator,", "user: operator, internet: false,"))
         told = deployed.json("up", "-i", "offline", "--yes")
         assert told["result"]["hosts"][0]["changed"]

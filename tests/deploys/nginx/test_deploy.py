@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.nginx.deploy import apply, remove, values
+from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
@@ -81,3 +81,15 @@ def test_removal_leaves_nothing() -> None:
         "/etc/clawd/nginx-internal.d",
     ]
     assert run.changes[3].diff == ("remove nginx nginx-common",)
+
+
+def test_files_that_are_removed_after_the_reload_are_not_of_its_stamp() -> None:
+    """A host whose bots are all its own again loses the certificate that it showed to others."""
+    alone, front = settings_for(inventory(), "bot1"), settings_for(inventory(APART), "web1")
+    assert alone
+    assert front
+    assert set(INTERNAL_FILES) <= set(reads(front))
+    assert not set(INTERNAL_FILES) & set(reads(alone))
+
+
+APART = {"web1": ["nginx"], "bot1": ["runtime"]}

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.deploy import READS
+from deploys.nginx.deploy import reads
+from deploys.nginx.settings import NginxSettings
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import TEMPLATES, rendered
 from deploys.ops.packages import BroughtFact, WantedFact
@@ -81,7 +82,8 @@ def test_files(name: str) -> None:
 
 
 def test_nginx_is_stamped_with_the_same_files() -> None:
-    assert READS == renewal.READ_BY_NGINX
+    over_tls = NginxSettings(upstreams=("10.0.0.2:8444",), bots_over_tls=True)
+    assert reads(over_tls) == renewal.READ_BY_NGINX
 
 
 def test_a_new_one_goes_live_in_one_step_and_stays_what_nginx_was_stamped_with(
