@@ -14,7 +14,7 @@ from deploys.base.settings import BaseSettings
 from deploys.ops import accounts, files, packages, services, upgrades
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.changes import Change, operation, record
-from deploys.ops.facts import Fact, connection_of
+from deploys.ops.facts import Fact, PathFact, PathState, connection_of
 from deploys.ops.packages import WantedFact
 from deploys.ops.removal import removal
 from deploys.ops.services import good_path, stamp_path
@@ -94,6 +94,7 @@ def remove() -> None:
     _afresh("ssh.service", (gone,), reload=True)
     _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
     _no_operators()
+    _no_time_zone_file()
     packages.removed("base")
     for path in (upgrades.RECORD, upgrades.KNOWN, DROPPED):
         files.absent(path)
@@ -277,6 +278,13 @@ def _time_zone(name: str) -> None:
     known = f"test -f {shlex.quote(zone)} || {{ echo {told}; false; }}"
     files.put("/etc/timezone", f"{name}\n", check=known)
     files.link("/etc/localtime", zone)
+
+
+def _no_time_zone_file() -> None:
+    """Remove /etc/timezone where only this program has written it; put back what was there before."""
+    state: PathState = host.get_fact(PathFact, path="/etc/timezone", owner="base")
+    if state.original in ("ours", "kept"):
+        files.absent("/etc/timezone")
 
 
 def _journal(limit: str) -> None:
