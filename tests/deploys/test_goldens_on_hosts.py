@@ -31,7 +31,7 @@ rm -rf $settings /run/systemd/journal.golden /run/log/journal/*.golden /var/log/
 """
 LOGROTATE = """
 command -v logrotate >/dev/null || apt-get install -qq -y --no-install-recommends logrotate >/dev/null 2>&1
-told=$(logrotate --debug {} 2>&1) && ! echo "$told" | grep '^error:'
+told=$(logrotate --debug {} 2>&1) && ! echo "$told" | grep -E '^error:|unknown option'
 """
 MODPROBE = """
 command -v modprobe >/dev/null || apt-get install -qq -y --no-install-recommends kmod >/dev/null 2>&1
@@ -47,7 +47,7 @@ COMMANDS = {
     "hardening/golden/clawd-hardening": (SUDO, "nonsense"),
     "hardening/golden/zz-clawd.local": (JAIL_CHECK, "%(no"),
     "hardening/golden/clawd-unused.conf": (MODPROBE, "nonsense"),
-    "nginx/golden/logrotate": (LOGROTATE, "nonsense"),
+    "nginx/golden/logrotate": (LOGROTATE, "/var/log/x.log {\n\tmaxsize much\n}"),
     "runtime/golden/journald.conf": (JOURNALD, "Nonsense=yes"),
 }
 """What takes a file, `{}`, and a further line that it does not take."""
