@@ -103,6 +103,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: Host) -> None:
     assert failing_checks(host) == set()
 
 
+@pytest.mark.campaign
 def test_a_declared_kernel_setting_is_in_force_or_an_error_and_goes_back_when_dropped(host: Host) -> None:
     key, unknown = "net.ipv4.conf.all.proxy_arp", "net.ipv4.no_such_setting"
     shown = "cat /proc/sys/net/ipv4/conf/all/proxy_arp"
