@@ -71,11 +71,14 @@ def remove() -> None:
         stopped()
     packages.removed("docker")
     sources.absent("docker")
-    for path in (DROP_IN.rsplit("/", 1)[0], BEFORE, STAMP):
+    for path in (
+        DROP_IN.rsplit("/", 1)[0],
+        "/etc/docker",
+        "/etc/containerd",
+        BEFORE,
+        STAMP,
+    ):
         files.absent(path)
-    # An identity that engines before 25.0 make themselves.
-    files.absent("/etc/docker", generated=("key.json",))
-    files.absent("/etc/containerd", generated=())
     services.forgotten(UNIT)
     if not others:
         accounts.absent("docker")

@@ -72,32 +72,6 @@ class PathFact(Fact):
         return PathState("absent" if kind == "absent" else "other")
 
 
-class StaysFact(Fact):
-    """The files of a folder in /etc that are neither a component's, nor a package's, nor `generated`."""
-
-    def command(self, path: str, owner: str, generated: tuple[str, ...]) -> str:
-        """A script that prints a path a line."""
-        asked = assignments(**originals.values(owner), path=path, generated="\n".join(generated))
-        return asked + originals.KEEP + _STAYS
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """The paths."""
-        return tuple(sorted(filter(None, output)))
-
-
-_STAYS = r"""
-careful "$path" || exit 0
-find "$path" -xdev ! -type d | while IFS= read -r file; do
-    case $(original "$file") in kept|ours) continue ;; esac
-    made "$path" "$file" || [ "$(package_of "$file")" ] || printf '%s\n' "$file"
-done
-true
-"""
 _WHOSE = 'echo "original $(original "$path")"\n'
 _PATH = r"""
 if [ -L "$path" ]; then echo link; readlink "$path"

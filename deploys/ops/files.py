@@ -13,7 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops import originals
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
-from deploys.ops.facts import OwnersFact, PathFact, PathState, StaysFact
+from deploys.ops.facts import OwnersFact, PathFact, PathState
 from deploys.ops.foreign import REMOVE, SETTLE
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.ops.templates import TEMPLATES, rendered
@@ -83,17 +83,14 @@ def link(path: str, target: str, **arguments: Any) -> OperationMeta:
     return _link(path, target, originals.owner_of(path), **arguments)
 
 
-def absent(path: str, *, generated: tuple[str, ...] | None = None, **arguments: Any) -> OperationMeta:
+def absent(path: str, **arguments: Any) -> OperationMeta:
     """Remove what this program has put at `path`; a folder with all that is in it, of a link only the link.
 
     What was there before is put back. In /etc, what was never this program's is left alone. A folder that
     something is mounted on, such as one on the data disk, is emptied.
-
-    `generated` are the names of files that programs of the component make in the folder. Where it is given,
-    nothing else goes but what is this program's, however young it is, and the plan names what stays.
     """
     arguments.setdefault("name", f"Remove {path}")
-    return _absent(path, originals.owner_of(path), generated, **arguments)
+    return _absent(path, originals.owner_of(path), **arguments)
 
 
 def displaced(path: str, **arguments: Any) -> OperationMeta:
@@ -271,25 +268,14 @@ mv -fT "$temporary" "$path"
 
 
 @operation
-def _absent(path: str, component: str, generated: tuple[str, ...] | None) -> Iterator[StringCommand]:
+def _absent(path: str, component: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path, owner=component)
     kept = state.original == "kept"
     others = state.original == "foreign" and path.startswith(f"{originals.ETC}/")
     if state.vacant or others or (state.kind == "absent" and not kept):
         return
-    stays: tuple[str, ...] = ()
-    if generated is not None and component and state.kind == "directory":
-        stays = host.get_fact(StaysFact, path=path, owner=component, generated=generated)
-    told = (f"stays: {file}, which is not of clawd-provision" for file in stays)
-    record(Change(path, ("put back as it was before",) if kept else ("removed", *told)))
-    yield script(
-        originals.KEEP + _ABSENT,
-        **originals.values(component),
-        path=path,
-        remove=REMOVE,
-        only_ours="" if generated is None else "yes",
-        generated="\n".join(generated or ()),
-    )
+    record(Change(path, ("put back as it was before",) if kept else ("removed",)))
+    yield script(originals.KEEP + _ABSENT, **originals.values(component), path=path, remove=REMOVE)
 
 
 # Of a folder in /etc all goes but what was there before the component. Where a package still has the folder,

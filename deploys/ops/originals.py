@@ -126,7 +126,6 @@ shared() {  # shared PATH: whether a package still has the folder, or it is one 
     done
     return 1
 }
-made() { printf '%s\n' "${generated-}" | grep -qxF -e "${2#"$1"/}"; }  # made FOLDER FILE: by a program
 going() {  # going PATH: `kept FILE`, `ours FILE` and `other FILE` of what goes of a folder, or `empty`
     [ "$(find "$1" -xdev ! -type d | head -n 1)" ] || { echo empty; return 0; }
     alone=
@@ -135,8 +134,7 @@ going() {  # going PATH: `kept FILE`, `ours FILE` and `other FILE` of what goes 
         case $(original "$file") in
             kept) echo "kept $file" ;;
             ours) echo "ours $file" ;;
-            *) [ ! "$alone" ] || older "$file" || { [ "${only_ours-}" ] && ! made "$1" "$file"; } ||
-                echo "other $file" ;;
+            *) [ ! "$alone" ] || older "$file" || echo "other $file" ;;
         esac
     done
 }

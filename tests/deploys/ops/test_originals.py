@@ -245,19 +245,3 @@ def test_empty_folder_in_etc_goes(etc: Path) -> None:
     (etc / "exporter" / "below").mkdir(parents=True)
     assert applied(lambda: files.absent(str(etc / "exporter"))).succeeded
     assert not (etc / "exporter").exists()
-
-
-def test_what_the_administrator_added_later_stays_in_etc_and_the_plan_names_it(etc: Path) -> None:
-    """As in /etc/docker, when the packages that brought it are gone."""
-    folder = etc / "docker"
-    applied(lambda: (put(etc / "of-the-component", "x\n")(), files.directory(str(folder), **OWN)))
-    applied(put(folder / "daemon.json", "{}\n"))
-    (folder / "key.json").write_text("made by the engine")
-    (folder / "certs.d").mkdir()
-    (folder / "certs.d" / "theirs.crt").write_text("theirs")
-    run = applied(lambda: files.absent(str(folder), generated=("key.json",)))
-    assert [change.diff for change in run.changes] == [
-        ("removed", f"stays: {folder}/certs.d/theirs.crt, which is not of clawd-provision")
-    ]
-    assert run.succeeded, run.output
-    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["theirs.crt"]
