@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.disk.devices import BEGUN, LABEL, Choice, DevicesFact, choose
+from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
 from deploys.disk.scripts import FORMAT, PLACE, RELEASE
 from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
@@ -233,11 +233,17 @@ def disk(tmp_path: Path) -> Iterator[str]:
 
 
 def chosen(disk: str) -> Choice:
-    """What would be chosen now, with what the kernel of any host would know of partitions."""
+    """Return what is chosen on a host that has this disk only.
+
+    Other tests on this machine attach loop devices at the same time; they are disks of other hosts.
+    """
     subprocess.run(["partx", "--update", disk], capture_output=True, check=False)
     fact = DevicesFact()
     done = subprocess.run(["sh", "-c", fact.command(disk)], capture_output=True, text=True, check=True)
-    return choose(fact.process(done.stdout.splitlines()), disk)
+    found = fact.process(done.stdout.splitlines())
+    own = tuple(device for device in found.all if disk in (device.path, device.parent))
+    assert own, f"{disk} is not among {found}"
+    return choose(Devices(own, found.declared), disk)
 
 
 UUID = "b8a5d1a2-6c3f-4f0e-9d35-0123456789ab"
