@@ -8,13 +8,15 @@ Models mark their reasoning in one of three ways, and providers pass the marks o
   (https://github.com/openai/harmony/blob/main/docs/format.md);
 - the same channels after a server has removed the control tokens: `analysis…assistantfinal…`.
 
-A tag inside Markdown code or between quotation marks is part of the answer: somebody asked about the tag. So
-is a closing tag within a sentence, and a tag after visible text that opens what is never closed.
+Reasoning comes first, as in llama.cpp's parser: an opening tag counts only before anything of the answer can
+be seen. One that comes later is part of the answer, which explains it, and so is the closing tag that belongs
+to it. So are tags inside Markdown code or between quotation marks, and a closing tag within a sentence.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -67,7 +69,7 @@ _STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
 
 _QUOTES = "`\"'“”‘’«»「」『』"
 _BEFORE_IN_SENTENCE = re.compile(r"[\w,;，、；] \Z")
-_AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]")
+_AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]|[.,;:!?)，。、；：！？）]")
 _LONGEST_RETURNED = 256 * 1024
 _NOT_SPACE = re.compile(r"\S")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
@@ -134,10 +136,12 @@ class ReasoningSplitter:
         self._markers = _IN_CHANNEL  # of the reasoning
         self._rest = ""  # not decided yet, from `_at` on
         self._at = 0
+        self._in_prompt = bool(prompt_end)
         self._reset()
         if prompt_end:
             self.feed(prompt_end)
             self._rest = ""
+            self._in_prompt = False
             self._reset()
             self._blocks = self.reasoning
 
@@ -153,6 +157,7 @@ class ReasoningSplitter:
         self._fenced = False
         self._last = self._last_two = ""
         self._visible = False  # whether the answer has anything that can be seen
+        self._explained: Counter[str] = Counter()  # closing tags whose opening ones the answer explains
         self._over = False  # whether no more text comes
         self._block: _Block | None = None  # what may turn out to be no reasoning
         self._out = _Out()
@@ -229,7 +234,7 @@ class ReasoningSplitter:
         mentioned = self._mentioned(marker, at)
         if mentioned is None:
             return False
-        if mentioned or not self._acts(marker, self._rest[at : at + len(marker)]):
+        if mentioned or not self._acts(marker):
             self._say(self._taken_up_to(at + len(marker)))
         elif self._mode != "header":
             self._at = at + len(marker)
@@ -252,9 +257,9 @@ class ReasoningSplitter:
         after = self._rest[end : end + 2]
         if after in ("", " ") and not self._over:
             return None
-        return bool(_AFTER_IN_SENTENCE.match(after)) and not after[-1].isupper()
+        return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
 
-    def _acts(self, marker: str, written: str) -> bool:
+    def _acts(self, marker: str) -> bool:
         """Act on a mark within the answer; whether it was one."""
         if self._fenced or _FENCE.match(self._line) or (self._last and self._last in _QUOTES):
             return False
@@ -266,6 +271,9 @@ class ReasoningSplitter:
         if marker == self._wrapped:
             self._wrapped = None
             return True
+        if self._explained[marker]:
+            self._explained[marker] -= 1
+            return False
         if marker in _CLOSINGS or marker == _STRIPPED_FINAL:
             if self._blocks:
                 self._mode = "stray"
@@ -277,8 +285,10 @@ class ReasoningSplitter:
             return True
         if marker in _HARMONY:
             return True
-        if marker in _PAIRS and (marker not in _STARTING or not self._last):
-            self._think_until(_IN_TAGS[_PAIRS[marker]], opening=written if self._visible else None)
+        if marker in _PAIRS and self._visible:
+            self._explained[_PAIRS[marker]] += 1
+        elif marker in _PAIRS and (marker not in _STARTING or not self._last):
+            self._think_until(_IN_TAGS[_PAIRS[marker]])
             return True
         return False
 
@@ -360,6 +370,7 @@ class ReasoningSplitter:
         self._think(given)
         self._out.restarts, self._out.answer = True, []
         self._wrapped, self._fenced, self._visible = None, False, False
+        self._explained.clear()
         self._answer()
 
     # --- giving text ------------------------------------------------------------------------------
@@ -396,7 +407,7 @@ class ReasoningSplitter:
         self._out.answer.append(text)
         self._given.append(text)
         self._last, self._last_two = text[-1], (self._last_two + text[-2:])[-2:]
-        self._visible = self._visible or not text.isspace()
+        self._visible = self._visible or not (self._in_prompt or text.isspace())
         *lines, line = (self._line + text).split("\n")
         for ended in lines:
             self._fenced ^= bool(_FENCE.match(ended))

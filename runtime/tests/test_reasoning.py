@@ -97,8 +97,8 @@ def test_what_the_prompt_ends_with_decides_how_the_answer_begins(prompt_end, tex
             ("Hm.", "Paris."),
         ),
         ("<THINK>Hm.</Think>Paris.", ("Hm.", "Paris.")),
-        ("<think>a</think>One.<think>b</think>Two.", ("a\n\nb", "One.Two.")),
-        ("Sure. <think>b</think> Paris.", ("b", "Sure. Paris.")),
+        ("<think>a</think>\n<think>b</think>Two.", ("a\n\nb", "Two.")),
+        ("<think>a</think>One.<think>b</think>Two.", ("a", "One.<think>b</think>Two.")),
         ("<think>a <think> b</think>c</think>Paris.", ("a <think> b\n\nc", "Paris.")),
         ("<think>a</think>Paris.</think>\n", ("a", "Paris.")),
         ("<think></think>Paris.", ("", "Paris.")),
@@ -136,6 +136,14 @@ def test_forms_of_reasoning_that_models_write(text, expected):
         "Der Begriff <thought> ist Teil von XML.\nMehr Text.\n\nEnde. ",
         "Two tags exist:\n<think>\n  opens it, <think> again.",
         "A tag <reasoning>",
+        "Use <think> and </think>",
+        "Use <think> and </think>.",
+        "Sure. <think>b</think> Paris.",
+        "Wrap it:\n<think>\nthe reasoning\n</think>\nthe answer",
+        "用<think>和</think>标记思考过程。",
+        "There are <think>, </think>, [THINK] and [/THINK]; a second <think></think> is empty.",
+        "The end is </think>. The beginning is <think>.",
+        "(closed by </think>)",
         "To close it write </think> at the end. Then more.",
         "写上 </think> 来结束。",
         "Either [/THINK] or </think> ends it, and </seed:think> too.",
@@ -167,16 +175,27 @@ def test_a_closing_tag_that_stands_on_its_own_ends_reasoning(text):
     assert in_pieces(text) == (before.strip(), after.strip())
 
 
-@pytest.mark.parametrize("text", ["Sure. <think>Hm, a long", "analysisWe need a", "Sure.\n<think>\nHm "])
+@pytest.mark.parametrize("text", ["<think>Hm, a long", "analysisWe need a", "\n<think>\nHm "])
 def test_what_a_cut_answer_opened_stays_reasoning(text):
     splitter = ReasoningSplitter()
     answer = splitter.feed(text).answer + splitter.finish(complete=False).answer
-    assert answer.strip() in ("Sure.", "")
+    assert not answer.strip()
 
 
-def test_reasoning_after_text_stays_reasoning_where_it_is_closed():
-    assert separate("<think>a</think>Use <think>b") == ("a", "Use <think>b")
-    assert separate("Sure. <think>b</think>Paris: <thought> it is") == ("b", "Sure. Paris: <thought> it is")
+@pytest.mark.parametrize("prompt_end", ["", "<|im_start|>assistant\n<think>\n"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Use <think>b",
+        "Use <think> and </think> around it.",
+        "The tags:\n<think>\nb\n</think>\nThat is all.",
+        "用<think>和</think>标记。",
+    ],
+)
+def test_tags_that_an_answer_explains_after_its_reasoning_stay_in_the_answer(prompt_end, answer):
+    text = f"Hm.</think>{answer}" if prompt_end else f"<think>Hm.</think>{answer}"
+    assert separate(text, prompt_end) == ("Hm.", answer)
+    assert in_pieces(text, prompt_end) == ("Hm.", answer)
 
 
 MARKS = sorted([*TAGS, *TAGS.values(), *reasoning._HARMONY, *reasoning._WRAPPERS])
