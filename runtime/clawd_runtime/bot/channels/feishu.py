@@ -42,7 +42,7 @@ from clawd_runtime.bot.channels.feishu_events import (
     MESSAGE_RECEIVED,
     is_addressable_group,
     kind_of,
-    read_strictly,
+    read_message,
 )
 from clawd_runtime.bot.foreign_json import Foreign, Name, Unreadable, read_as
 from clawd_runtime.bot.pace import Pace
@@ -285,7 +285,7 @@ class FeishuChannel(Channel):
             except (ChannelError, TimeoutError) as fault:
                 log.warning("Feishu: cannot tell yet whether the bot is mentioned: %s", fault or "no answer")
                 return JSONResponse({"msg": "not ready"}, 503)
-        inbound = read_strictly(event, self._open_id, self._settings.language, self._clock())
+        inbound = read_message(event, self._open_id, self._settings.language, self._clock())
         if inbound is not None:
             await self.context.inbox.store(inbound)
         elif (kind := kind_of(event)) != MESSAGE_RECEIVED:

@@ -111,21 +111,11 @@ def read_message(
     language: str | None = None,
     now: float | None = None,
 ) -> Inbound | None:
-    """The message that an event tells of; None for other events, for messages of bots, and for nonsense.
+    """Return the message of an event; None for other events and for messages of bots.
 
     Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, as
-    no event tells its sender's. `now` bounds the time of a message.
+    no event has its sender's. `now` bounds the time of a message. Raise `Unreadable` for nonsense.
     """
-    try:
-        return read_strictly(event, bot_open_id, language, now)
-    except Unreadable:
-        return None
-
-
-def read_strictly(
-    event: Mapping[str, Any], bot_open_id: str | None, language: str | None, now: float | None
-) -> Inbound | None:
-    """As `read_message`; raise `Unreadable` for nonsense."""
     if kind_of(event) != MESSAGE_RECEIVED:
         return None
     read = read_as(MessageEvent, event)
