@@ -42,7 +42,7 @@ LOOK_AGAIN_AFTER = 2.0
 # `answers_at_once`.
 CONVERSATIONS_AT_ONCE = 1024
 # A person who waits longer is told how many are ahead. What was received earlier than this has waited before,
-# in another run or behind another message of the conversation, and its sender knows.
+# behind another message of the conversation, and its sender knows.
 NOTICE_AFTER = 4.0
 RECENT = 30.0
 # To look up the message that another one refers to.
@@ -257,6 +257,8 @@ class Worker:
             await channel.received(inbound)
             if self._clock() - inbound.received_at > RECENT:
                 return
+            if task.repeated and not channel.idempotent_for:
+                return  # its sender may have been notified, and the platform would not recognise that
             await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - begun))
             await channel.waiting(
                 inbound, lambda: ask.messages.waiting.format(ahead=self._gate.ahead(task.seq))

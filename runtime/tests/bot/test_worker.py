@@ -414,8 +414,71 @@ def test_who_waits_sees_it_at_once_and_is_told_once_how_many_are_ahead(
     assert channel.signs == ["1", "2", "3"]
 
 
-def test_who_waited_before_is_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In another run, or behind an earlier message of the same conversation."""
+class ShowsWaitingOnce(ShowsWaiting):
+    """The platform recognises a notice that is sent again."""
+
+    idempotent_for = 3600.0
+
+
+@pytest.mark.parametrize(("kind", "notices"), [(ShowsWaiting, 1), (ShowsWaitingOnce, 2)])
+def test_waiting_notice_is_not_sent_again_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ShowsWaiting], notices: int
+) -> None:
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.02)
+    found: list[int] = []
+
+    async def run(channel: ShowsWaiting, *messages: Inbound, go_on: asyncio.Event) -> None:
+        async def answer(history: History, question: str) -> str:
+            await go_on.wait()
+            return question
+
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+            for one in messages:
+                await chain.store.store(one)
+            await asyncio.sleep(0.3)
+            found.append(len(channel.notices))
+            if go_on.is_set():
+                await chain.settled()
+
+    async def play() -> None:
+        channel, go_on = kind(), asyncio.Event()
+        await run(channel, message("1", chat="1"), message("2", chat="2"), go_on=go_on)
+        await run(channel, go_on=go_on)
+
+    asyncio.run(play())
+    assert found == [1, notices]
+
+
+def test_waiting_notice_is_not_sent_again_when_answering_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
+    monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.0)
+    asked: Counter[str] = Counter()
+
+    async def answer(history: History, question: str) -> str:
+        asked[question] += 1
+        await asyncio.sleep(0.1)
+        if question != "2" or asked[question] > 1:
+            return question
+        raise StoreError("the database is away")
+
+    async def play() -> ShowsWaiting:
+        channel = ShowsWaiting()
+        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+            for number in range(1, 6):
+                await chain.store.store(message(str(number), str(number), chat=str(number)))
+            await chain.settled()
+        return channel
+
+    channel = asyncio.run(play())
+    assert asked["2"] == 2
+    assert len(channel.notices) == 4
+
+
+def test_who_waited_behind_an_earlier_message_is_not_notified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
 
     async def play() -> ShowsWaiting:

@@ -20,12 +20,16 @@ table = schema.inbox
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A message to deal with: as whose, and what the rate limit says (None where it was not asked)."""
+    """A message to deal with: as whose, and what the rate limit says (None where it was not asked).
+
+    `repeated`: it was taken before, in this run or another.
+    """
 
     seq: int
     inbound: Inbound
     member: int
     verdict: Verdict | None = None
+    repeated: bool = False
 
 
 class Behind:
@@ -62,7 +66,7 @@ def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Beh
     if inbound.chat_kind == "group" and not inbound.addressed:
         return Task(seq, inbound, owner)
     if row.verdict is not None:
-        return Task(seq, inbound, owner, Verdict(row.verdict))
+        return Task(seq, inbound, owner, Verdict(row.verdict), repeated=True)
     verdict = _judge(connection, inbound, limit)
     connection.execute(update(table).where(table.c.seq == seq).values(verdict=verdict.value))
     return Task(seq, inbound, owner, verdict)
