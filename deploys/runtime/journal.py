@@ -78,8 +78,11 @@ if ! systemctl is-active --quiet "$name.service"; then
     systemctl is-active --quiet "$name.socket" && echo running || echo stopped
     exit 0
 fi
-began=$(date -d "$(systemctl show --property ActiveEnterTimestamp --value "$name.service")" +%s)
-if [ -f "$config" ] && [ "$(stat -c %Y "$config")" -ge "$began" ]; then echo stale; else echo running; fi
+# In microseconds: a first run writes the file and starts the service within one second.
+began=$(systemctl show --timestamp=us --property ExecMainStartTimestamp --value "$name.service")
+began=$(date -d "$began" +%s%6N)
+written=$(stat -c %.6Y "$config" 2>/dev/null | tr -d .)
+if [ "${written:-0}" -ge "$began" ]; then echo stale; else echo running; fi
 """
 
 
@@ -88,8 +91,7 @@ def _current() -> Iterator[StringCommand]:
     state = host.get_fact(StateFact)
     if state == "stale" or (state == "running" and expected(host, CONFIG)):
         record(Change(UNIT, ("restart (what it reads changes)",)))
-        # A file of the second of the start would count as newer.
-        yield script('sleep 1; systemctl restart "$unit"', unit=UNIT)
+        yield script('systemctl restart "$unit"', unit=UNIT)
 
 
 @operation

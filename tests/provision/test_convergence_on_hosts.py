@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from deploys.runtime.journal import CONFIG as JOURNAL_CONFIG
+from deploys.runtime.journal import UNIT as JOURNAL_UNIT
 from provision.sandbox import Layout, Release
 from tests.deployment import Deployment
 from tests.hosts import on_hosts
@@ -94,6 +96,18 @@ def test_first_run_asks_the_bot_a_question_also_through_nginx(alone: Alone) -> N
     assert outcomes["nginx: a question is answered through it"] == "passed"
     assert set(outcomes.values()) == {"passed"}
     assert alone.json("plan", "-i", "alone")["plan"]["changes"] == 0
+
+
+def test_journal_is_restarted_only_when_its_file_is_newer_than_its_process(alone: Alone) -> None:
+    """A service that is started within the second in which its file was written has read it."""
+    touch, restart = f"touch {JOURNAL_CONFIG}", f"systemctl restart {JOURNAL_UNIT}"
+    alone.on("bot1", f"{touch} && {restart}")
+    assert alone.json("plan", "-i", "alone")["plan"]["changes"] == 0
+    alone.on("bot1", touch)
+    told = alone.json("plan", "-i", "alone", expect=2)
+    assert told["plan"]["changes"] == 1
+    assert JOURNAL_UNIT in str(told["plan"])
+    alone.on("bot1", restart)
 
 
 def test_bot_that_gives_no_answers_fails_the_verification(alone: Alone) -> None:
