@@ -7,6 +7,7 @@ Parses, makes one call, shows what came of it, and exits:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -620,11 +621,10 @@ def main() -> NoReturn:
 
 def ended(trail: Trail) -> int:
     """Run the command line and return the exit code, with the reason on standard error where it failed."""
-    from provision.terminal import OutputError, check_text
+    from provision.terminal import OutputError, check_surroundings
 
     try:
-        for number, word in enumerate(sys.argv[1:], 1):
-            check_text(word, f"argument {number}")
+        check_surroundings(sys.argv[1:], os.environ)
         program.main(standalone_mode=False, obj=trail)
     except OutputError as error:
         return error.exit_code  # `flush` raises it again
@@ -641,7 +641,7 @@ def ended(trail: Trail) -> int:
     except click.ClickException as error:
         error.show()
         return 1  # click's own 2 means pending changes here
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         click.echo(f"standard input cannot be read: {error}\n  → type or pipe UTF-8 text", err=True)
         return 1
     except Exception as error:

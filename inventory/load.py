@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from inventory import certificates, laptop, rules
-from inventory.errors import InventoryError, Mistake, SecretError
+from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
 from inventory.finding import Rule
 from inventory.mistakes import Wrong, dotted, wrongs
 from inventory.model import Inventory
 from inventory.secrets import SecretReader, expand_home
 from inventory.shape import Spot, leaves
 from inventory.source import KeyPath, Source, Tagged
+from inventory.text import is_utf8
 from inventory.view import digest, public_view
 from inventory.yaml_source import read
 
@@ -78,6 +79,8 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     cannot be read.
     """
     absolute = _absolute(path)
+    if not is_utf8(str(absolute)):
+        raise ClawdError(f"{path} lies in a folder whose name is not UTF-8", advice="rename the folder")
     source = read(absolute, str(path))
     reader = SecretReader(absolute.parent) if resolve_secrets else None
     data, early = _fill_in(source, absolute.parent, reader)
@@ -125,7 +128,12 @@ def _filled(path: KeyPath, spot: Spot | None, value: Any, folder: Path, reader: 
             f"`{dotted(path)}` is not a secret, {value.tag} is for secrets", advice="write the value"
         )
     if spot is not None and spot.is_a(Path) and isinstance(value, str) and value:
-        return str(_absolute(folder / expand_home(value)))
+        whole = str(_absolute(folder / expand_home(value)))
+        if not is_utf8(whole):
+            raise SecretError(
+                f"`{dotted(path)}` lies in a folder whose name is not UTF-8", advice="rename the folder"
+            )
+        return whole
     return value
 
 

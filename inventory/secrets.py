@@ -21,6 +21,7 @@ import pyrage
 from inventory.errors import SecretError
 from inventory.find import folders
 from inventory.source import Tagged
+from inventory.text import is_utf8
 
 COMMAND_LIMIT = 30.0
 LARGEST_SECRET = 65_536
@@ -77,6 +78,8 @@ class SecretReader:
                 f"the environment variable {name} is not set",
                 advice=f"set it before the run: `export {name}=…`",
             )
+        if not is_utf8(value):
+            raise _not_utf8(f"the environment variable {name}")
         return value
 
     def _cmd(self, command: str) -> str:
@@ -301,4 +304,8 @@ def _utf8(content: bytes, what: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise SecretError(f"{what} is not UTF-8 text", advice="store the secret as text") from None
+        raise _not_utf8(what) from None
+
+
+def _not_utf8(what: str) -> SecretError:
+    return SecretError(f"{what} is not UTF-8 text", advice="store the secret as text")

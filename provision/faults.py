@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inventory.errors import ClawdError
+from inventory.text import is_utf8, readable
 from provision.runlog import RunLog
 
 
@@ -17,6 +18,11 @@ def unforeseen(error: Exception, log: Path | None) -> ClawdError:
             advice=f"see that it can be read and written there, or name another place; {details}".rstrip(
                 "; "
             ),
+        )
+    if isinstance(error, UnicodeEncodeError) and not is_utf8(error.object):
+        return ClawdError(
+            f"a name that is not UTF-8 cannot be used: {readable(error.object)!r}",
+            advice=f"rename the file, or correct the variable it comes from; {details}".rstrip("; "),
         )
     return ClawdError(f"internal error ({type(error).__name__}: {error})", advice=details)
 

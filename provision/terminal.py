@@ -6,11 +6,15 @@ Plans, checks and outcomes go to standard output; progress, questions, warnings 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from inventory.errors import ClawdError
+from inventory.text import is_utf8, readable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +22,12 @@ if TYPE_CHECKING:
 Differences = Literal["none", "short", "full"]
 UNWRAPPED = 100_000
 """Columns of what is not a terminal: a program that reads it gets one line for one line."""
+
+READ_VARIABLES = re.compile(
+    r"HOME|LOGNAME|USER|USERNAME|LNAME|PATH|PYTHONPATH|SSH_AUTH_SOCK|TE?MP(DIR)?|(CLAWD|XDG|SUDO|SSL|REQUESTS)_.*|.*_PROXY",
+    re.IGNORECASE,
+)
+"""Environment variables that this program or a library of its reads, apart from those that `!env` names."""
 
 
 class OutputError(ClawdError):
@@ -109,15 +119,35 @@ def read_stdin() -> str:
 
 def check_text(value: str, what: str) -> str:
     """Return `value`. Raises `ClawdError` when it holds bytes that are not UTF-8."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        shown = value.encode(errors="replace").decode()
+    if not is_utf8(value):
         raise ClawdError(
-            f"{what} cannot be read: {shown!r} is not UTF-8",
+            f"{what} cannot be read: {readable(value)!r} is not UTF-8",
             advice="type it in a terminal that writes UTF-8, or set `LC_ALL=C.UTF-8`",
-        ) from None
+        )
     return value
+
+
+def check_surroundings(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise `ClawdError` for an argument, a variable that is read here or a current folder that is not UTF-8.
+
+    What variables hold is not shown: it may be a password.
+    """
+    for number, word in enumerate(arguments, 1):
+        check_text(word, f"argument {number}")
+    for name, value in environment.items():
+        if READ_VARIABLES.fullmatch(name) and not is_utf8(value):
+            raise ClawdError(
+                f"the environment variable {name} cannot be read: it is not UTF-8",
+                advice=f"set {name} to UTF-8 text, or unset it",
+            )
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise ClawdError("the current folder does not exist any more", advice="`cd` to another") from None
+    if not is_utf8(here):
+        raise ClawdError(
+            "the name of the current folder is not UTF-8", advice="rename it, or `cd` to another"
+        )
 
 
 class _Guarded:

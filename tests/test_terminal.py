@@ -16,7 +16,7 @@ from tests.test_cli import ROOT, inventory
 AGE = "age1" + "q" * 58
 
 
-def run(*words: str | bytes, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def run(*words: str | bytes, cwd: Path | bytes = ROOT, **options: Any) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "JWT_SECRET": "x" * 40, **options.pop("environment", {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, ROOT / "cli.py", *words]
@@ -64,6 +64,63 @@ def test_a_secret_that_is_not_utf_8_is_refused_with_the_place() -> None:
 def test_an_argument_that_is_not_utf_8_is_refused(words: tuple[str | bytes, ...], tmp_path: Path) -> None:
     inventory(tmp_path)
     assert "is not UTF-8" in one_sentence(run(*words, cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HOME", "LOGNAME", "XDG_STATE_HOME", "CLAWD_CACHE", "CLAWD_AGE_KEY", "CLAWD_AGE_KEY_FILE",
+     "CLAWD_INVENTORY", "HTTPS_PROXY", "no_proxy", "TMPDIR", "PATH", "SSH_AUTH_SOCK"],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [("inventory", "check", "-i", "prod"), ("plan", "-i", "prod")])
+def test_a_variable_that_is_not_utf_8_is_named_and_not_shown(
+    name: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    inventory(tmp_path)
+    said = one_sentence(run(*words, cwd=tmp_path, environment={name: b"/tmp/h\xff"}))
+    assert f"the environment variable {name} cannot be read: it is not UTF-8" in said
+    assert "/tmp/h" not in said
+
+
+def test_a_variable_that_nothing_reads_may_be_anything(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = run("inventory", "check", "-i", "prod", cwd=tmp_path, environment={"LESS_TERMCAP": b"\xff"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [("inventory", "check"), ("plan",), ("chat", "-m", "hello")])
+def test_a_secret_variable_that_is_not_utf_8_is_a_mistake_with_its_place(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    inventory(tmp_path)
+    done = run(*command, "-i", "prod", cwd=tmp_path, environment={"JWT_SECRET": b"\xff" + b"x" * 40})
+    said = one_sentence(done)
+    assert "prod.yml:6:25: the environment variable JWT_SECRET is not UTF-8 text" in said
+    assert "xxx" not in said
+
+
+def test_a_current_folder_that_is_not_utf_8_or_gone_is_named(tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/h\xff"
+    Path(os.fsdecode(odd)).mkdir()
+    assert "the name of the current folder is not UTF-8" in one_sentence(run("plan", "-i", "prod", cwd=odd))
+    words = (
+        f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; {sys.executable} {ROOT}/cli.py plan -i x"
+    )
+    done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=60, check=False)
+    assert "the current folder does not exist any more" in one_sentence(done)
+
+
+def test_files_in_a_folder_that_is_not_utf_8_are_refused(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/h\xff"))
+    odd.mkdir()
+    (tmp_path / "link").symlink_to(odd)
+    model = "{engine: openai-compatible, endpoint: https://x/v1}"
+    hosts = "{one: {address: 127.0.0.1, ssh_key: link/id}}"
+    (tmp_path / "one.yml").write_text(f"hosts: {hosts}\nmodels: {{default: {model}}}\n")
+    said = one_sentence(run("inventory", "check", "-i", "one.yml", cwd=tmp_path))
+    assert "`hosts.one.ssh_key` lies in a folder whose name is not UTF-8" in said
+    inventory(odd)
+    said = one_sentence(run("plan", "-i", "link/inventory/prod.yml", cwd=tmp_path))
+    assert "link/inventory/prod.yml lies in a folder whose name is not UTF-8" in said
 
 
 def test_an_inventory_that_is_not_utf_8_is_a_mistake_with_its_place(tmp_path: Path) -> None:

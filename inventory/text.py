@@ -1,0 +1,20 @@
+"""Text from outside: whether it can be written as UTF-8."""
+
+from __future__ import annotations
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether `text` can be written as UTF-8.
+
+    Arguments, environment variables and paths that are not UTF-8 reach Python with surrogates (PEP 383).
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable(text: str) -> str:
+    """Return `text` with `?` for what cannot be written as UTF-8."""
+    return text.encode(errors="replace").decode()
