@@ -17,7 +17,7 @@ from deploys.logstash.deploy import TLS as LOGSTASH
 from deploys.metrics import TEXTFILES
 from deploys.nginx.deploy import INTERNAL as NGINX
 from deploys.ops import files, services, units
-from deploys.runtime.deploy import INTERNAL as BOT
+from deploys.runtime.settings import INTERNAL as BOT
 from deploys.tls.renewal import METRICS as NGINX_METRICS
 from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM
 

@@ -21,7 +21,7 @@ from deploys.ops.facts import PathFact
 from deploys.ops.removal import removal
 from deploys.runtime import good, image, journal, prune, users
 from deploys.runtime.config import bot_config, engine_config
-from deploys.runtime.settings import ContainerSettings, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
 from deploys.supplies import ReleaseArchive
 from deploys.tls.deploy import internal, trusted
@@ -37,8 +37,6 @@ ENGINE_UNIT = "/etc/systemd/system/clawd-engine.service"
 CONVERSATIONS = "/var/lib/clawd-bot"
 DATABASE_FILES = tuple(f"{CONVERSATIONS}/bot.db{part}" for part in ("", "-wal", "-shm"))
 BOT_UNIT = "/etc/systemd/system/clawd-bot.service"
-INTERNAL = "/etc/clawd/bot-internal"
-"""Folder of the certificate that the bot shows to other hosts."""
 INTERNAL_CREDENTIALS = {
     "internal-certificate": f"{INTERNAL}/fullchain.pem",
     "internal-key": f"{INTERNAL}/privkey.pem",

@@ -11,9 +11,16 @@ from pyinfra.api.operation import OperationMeta
 from deploys.model.settings import MODELS_FOLDER
 from deploys.ops import files
 from deploys.ops.services import ready_path, stamp_path
+from deploys.runtime.settings import INTERNAL
 
 BOT, ENGINE = "clawd-bot.service", "clawd-engine.service"
-SETTINGS = ("etc/clawd/bot.json", "etc/clawd/secrets", f"etc/systemd/system/{BOT}", "opt/clawd/current")
+SETTINGS = (
+    "etc/clawd/bot.json",
+    "etc/clawd/secrets",
+    *(path.removeprefix("/") for path in (INTERNAL, f"{INTERNAL}.d")),
+    f"etc/systemd/system/{BOT}",
+    "opt/clawd/current",
+)
 ENGINE_SETTINGS = ("etc/clawd/engine.json", f"etc/systemd/system/{ENGINE}")
 KEPT = (
     *SETTINGS,

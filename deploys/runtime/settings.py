@@ -23,6 +23,8 @@ from inventory.values import size_in_bytes
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
+INTERNAL = "/etc/clawd/bot-internal"
+"""Folder of the certificate that the bot shows to other hosts: a link into `<folder>.d`."""
 RELEASE = 160 << 20
 """Bytes of a release on the disk, about."""
 JOURNAL_MAX = "200M"

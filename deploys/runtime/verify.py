@@ -25,14 +25,13 @@ from deploys.runtime.deploy import (
     BOT_CONFIG,
     CURRENT,
     ENGINE_CONFIG,
-    INTERNAL,
     SECRETS,
     bot_reads,
     engine_reads,
     probe,
 )
 from deploys.runtime.question import expect_answer
-from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ENGINE_SOCKET, INTERNAL, EngineSettings, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 MOST_EXPOSURE = 30

@@ -9,6 +9,7 @@ from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.deploy import apply, probe, remove
+from deploys.runtime.good import KEPT
 from deploys.runtime.image import ImagesFact
 from deploys.runtime.journal import MachineFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
@@ -114,6 +115,23 @@ def test_what_is_not_declared_any_more_goes() -> None:
     removed = {change.path for change in run.changes if change.diff == ("removed",)}
     assert "/etc/clawd/secrets/old-secret" in removed
     assert "/etc/clawd/secrets/telegram-token" not in removed
+
+
+def test_whatever_a_change_removes_is_kept_to_go_back_to() -> None:
+    """A rollback puts back the settings, and everything that they name has to be there."""
+    there = {
+        PathFact: PathState("file", "0644", "root", "root"),
+        UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
+        EntriesFact: Entries(("old-secret",)),
+    }
+    declared = inventory({"bot1": ["runtime"]}, channels={}, models={"default": REMOTE})
+    run = plan(declared, model=None, facts=there)
+    removed = {change.path for change in run.changes if set(change.diff) & {"removed", "stop and remove"}}
+    paths = {f"/etc/systemd/system/{path}" if path.endswith(".service") else path for path in removed}
+    # Of releases, those that it may go back to stay: tests/deploys/runtime/test_good.py.
+    kept = {*(f"/{path}" for path in KEPT), "/opt/clawd/releases"}
+    assert {path for path in paths if not any(f"{path}/".startswith(f"{each}/") for each in kept)} == set()
+    assert {"/etc/clawd/engine.json", "/etc/clawd/bot-internal", "/etc/clawd/secrets/old-secret"} <= paths
 
 
 def test_a_user_with_another_group_is_put_right() -> None:

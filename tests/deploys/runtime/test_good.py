@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -261,6 +262,35 @@ def test_what_the_failed_run_added_goes(machine: Machine) -> None:
     assert machine.state == {"good1"}
     assert not (machine.root / "etc/clawd/engine.json").exists()
     assert not (machine.root / "active-clawd-engine").exists()
+
+
+def test_rollback_restores_the_certificate_of_an_internal_listener_that_was_dropped(machine: Machine) -> None:
+    folder, link = machine.root / "etc/clawd/bot-internal.d", machine.root / "etc/clawd/bot-internal"
+    (folder / "4711").mkdir(parents=True)
+    (folder / "4711" / "privkey.pem").write_text("key")
+    link.symlink_to("bot-internal.d/4711")
+    machine.deploy("good1")
+    machine.keep()
+    machine.fail("bad2")
+    link.unlink()
+    shutil.rmtree(folder)
+    assert machine.run(PUT_BACK).returncode == 0
+    assert (link / "privkey.pem").read_text() == "key"
+
+
+def test_certificate_that_was_renewed_and_not_started_with_has_not_passed(machine: Machine) -> None:
+    folder, link = machine.root / "etc/clawd/bot-internal.d", machine.root / "etc/clawd/bot-internal"
+    for serial in ("1", "2"):
+        (folder / serial).mkdir(parents=True)
+        (folder / serial / "privkey.pem").write_text(serial)
+    link.symlink_to("bot-internal.d/1")
+    machine.deploy("good1")
+    machine.keep()
+    link.unlink()
+    link.symlink_to("bot-internal.d/2")
+    machine.fail("bad2")
+    assert machine.run(PUT_BACK).returncode == 0
+    assert (link / "privkey.pem").read_text() == "1"
 
 
 def test_state_that_is_not_ready_again_is_not_called_put_back(machine: Machine) -> None:
