@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deploys.exporters.settings import BLACKBOX, NGINX, NODE, POSTGRES, ExportersSettings
 from deploys.metrics import SHOWN
+from deploys.nginx.settings import bracketed
 from inventory.rules.nginx import STATUS_PORT
 
 ACCOUNT = "prometheus"
@@ -132,7 +133,7 @@ def _module(settings: ExportersSettings, name: str) -> dict[str, object]:
         "valid_status_codes": [200],
         "fail_if_not_ssl": True,
         "follow_redirects": False,
-        "headers": {"Host": name},
+        "headers": {"Host": bracketed(name)},
         "tls_config": trust,
     }
     return {"prober": "http", "timeout": "8s", "http": http}

@@ -7,10 +7,12 @@ import shlex
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.nginx.settings import NginxSettings
+from deploys.database.releases import ReleaseFact
+from deploys.nginx.settings import NginxSettings, bracketed
 from deploys.ops import files, packages, services, units
 from deploys.ops.facts import PathFact
 from deploys.ops.removal import removal
+from deploys.releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.tls.settings import INTERNAL_BOT
@@ -53,7 +55,7 @@ def apply() -> None:
     if settings.bots_over_tls:
         internal(INTERNAL, settings.project, (settings.name,), owner="root")
     ipv6 = host.get_fact(PathFact, path="/proc/net/if_inet6").kind == "file"
-    rendered = values(settings, ipv6=ipv6)
+    rendered = values(settings, ipv6=ipv6, rejects_handshakes=rejects_handshakes(host.get_fact(ReleaseFact)))
     # First the bots, which the other file speaks of; each is tried together with the other one that is there.
     files.template("nginx/upstreams.conf", UPSTREAMS, rendered, check=_WITH_THE_REST)
     files.template("nginx/nginx.conf", CONFIG, rendered, check="nginx -t -q -c {}")
@@ -114,10 +116,18 @@ def _no_internal_certificate() -> None:
     files.absent(f"{INTERNAL}.d")
 
 
-def values(settings: NginxSettings, *, ipv6: bool) -> dict[str, object]:
+def rejects_handshakes(release: tuple[str, str]) -> bool:
+    """Return whether nginx of a release, as of os-release, can refuse a handshake: since 1.19.4."""
+    known = release_of(*release)
+    return known is None or tuple(map(int, known.nginx.split("."))) > (1, 19)
+
+
+def values(settings: NginxSettings, *, ipv6: bool, rejects_handshakes: bool = True) -> dict[str, object]:
     """What the templates of nginx's configuration are rendered with."""
     return {
         **settings.model_dump(),
+        "names": [bracketed(name) for name in settings.names],
+        "rejects_handshakes": rejects_handshakes,
         "status_port": STATUS_PORT,
         "ipv6": ipv6,
         "internal": INTERNAL,

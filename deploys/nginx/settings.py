@@ -8,7 +8,8 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.runtime.console import allowed, console_secret
-from deploys.tls.settings import canonical
+from deploys.tls.certificate import leaf_of, names_of
+from deploys.tls.settings import ProvidedSettings, canonical
 from inventory.declared import BodySize
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
@@ -38,6 +39,9 @@ class NginxSettings(ComponentSettings):
     )
     project: str = Field("clawd", description="Names the authority of these certificates.")
     public_name: str = Field("", description="By which clients know it: a name of its certificate.")
+    names: tuple[str, ...] = Field(
+        (), description="Names and addresses that it answers to, as in certificates; all when empty."
+    )
     questions: SecretStr | None = Field(None, description="Signs the questions of `verify`; else none.")
     name: str = Field("127.0.0.1", description="Of this host, in its certificate for the bots.")
     shared: bool = Field(
@@ -74,7 +78,8 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         upstreams=tuple(upstream(inventory, host, bot) for bot in bots),
         bots_over_tls=over_tls(inventory, host),
         project=inventory.project,
-        public_name=public_name(inventory, host),
+        public_name=canonical(public_name(inventory, host)),
+        names=answers_to(inventory, host),
         questions=console_secret(inventory),
         name=canonical(inventory.internal(host)),
         shared=inventory.database is not None,
@@ -167,7 +172,7 @@ def public_url(inventory: Inventory, host: str) -> str | None:
         return None
     name = public_name(inventory, host if host in proxies else proxies[0])
     port = inventory.nginx.https_port
-    return f"https://{_bracketed(name)}" if port == 443 else f"https://{authority(name, port)}"
+    return f"https://{bracketed(name)}" if port == 443 else f"https://{authority(name, port)}"
 
 
 def public_name(inventory: Inventory, front: str) -> str:
@@ -176,16 +181,30 @@ def public_name(inventory: Inventory, front: str) -> str:
     return names[0] if names else inventory.hosts[front].address
 
 
+def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
+    """Return every name and address by which clients may ask the nginx of `front`.
+
+    Those of its certificate, and the host's addresses, by which load balancers check its health.
+    """
+    host, tls = inventory.hosts[front], inventory.tls
+    names = [*tls.names, host.address, inventory.internal(front)]
+    if tls.mode == "provided" and tls.provided:
+        leaf = leaf_of(ProvidedSettings(certificate=tls.provided.certificate, key=tls.provided.key))
+        names += sorted(names_of(leaf))
+    return tuple(dict.fromkeys(map(canonical, names)))
+
+
 def authority(address: str, port: int) -> str:
     """`address:port` as URLs and nginx write it, with brackets around an IPv6 address."""
-    return f"{_bracketed(address)}:{port}"
+    return f"{bracketed(address)}:{port}"
 
 
 def _texts(networks: tuple[Network, ...]) -> tuple[str, ...]:
     return tuple(map(str, networks))
 
 
-def _bracketed(address: str) -> str:
+def bracketed(address: str) -> str:
+    """Return `address` as URLs and the header Host have it: an IPv6 address in brackets."""
     try:
         return f"[{address}]" if isinstance(ip_address(address), IPv6Address) else address
     except ValueError:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, reads, serves_its_certificate
-from deploys.nginx.settings import NginxSettings
+from deploys.nginx.settings import NginxSettings, bracketed
 from deploys.ops.checks import (
     expect,
     expect_at_boot,
@@ -22,6 +22,7 @@ from deploys.ops.checks import (
 from deploys.runtime.question import expect_answer
 from inventory.rules.nginx import STATUS_PORT
 
+UNDECLARED = "undeclared.invalid"
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 
 
@@ -57,10 +58,10 @@ def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None
 
 
 def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None:
-    status, location = answer(host, "http", settings.http_port, "/any?thing=1")
+    status, location = answer(host, settings, "/any?thing=1", scheme="http")
     port = "" if settings.https_port == 443 else f":{settings.https_port}"
     expect(
-        (status, location) == (301, f"https://bot.test{port}/any?thing=1"),
+        (status, location) == (301, f"https://{_name(settings)}{port}/any?thing=1"),
         f"port {settings.http_port} answers {status} to {location}, and should redirect to https",
     )
 
@@ -76,13 +77,13 @@ def test_passes_to_the_declared_bots_and_none_is_drained(host: Any, settings: Ng
 
 
 def test_health_is_passed_to_a_bot(host: Any, settings: NginxSettings) -> None:
-    status, _ = answer(host, "https", settings.https_port, "/healthz")
+    status, _ = answer(host, settings, "/healthz")
     expect(status == 200, f"/healthz is answered with {status}: no bot is behind nginx")
 
 
 def test_webhooks_reach_a_bot_that_refuses_strangers(host: Any, settings: NginxSettings) -> None:
     for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
-        status, _ = answer(host, "https", settings.https_port, path, method="POST")
+        status, _ = answer(host, settings, path, method="POST")
         if settings.maintenance:
             expect(status == 503, f"POST {path} is answered with {status} during maintenance")
         else:
@@ -107,47 +108,83 @@ def test_paths_with_a_list_are_closed_to_others(host: Any, settings: NginxSettin
     loopback = ip_address("127.0.0.1")
     for path, declared in paths:
         allowed = not declared.allow or any(loopback in ip_network(network) for network in declared.allow)
-        status, _ = answer(host, "https", settings.https_port, path, method="POST")
+        status, _ = answer(host, settings, path, method="POST")
         if not settings.maintenance:
             expect(allowed or status == 403, f"POST {path} from the host itself is answered with {status}")
 
 
 def test_the_page_is_there_only_during_maintenance(host: Any, settings: NginxSettings) -> None:
-    status, _ = answer(host, "https", settings.https_port, "/")
+    status, _ = answer(host, settings, "/")
     wanted = 503 if settings.maintenance else 404
     expect(status == wanted, f"/ is answered with {status}, and should be with {wanted}")
 
 
 @pytest.mark.parametrize("path", HIDDEN)
 def test_everything_else_is_not_found(host: Any, settings: NginxSettings, path: str) -> None:
-    status, _ = answer(host, "https", settings.https_port, path)
+    status, _ = answer(host, settings, path)
     expect(status == 404, f"{path} is answered with {status}, and should be with 404")
+
+
+def test_names_that_are_not_declared_are_refused(host: Any, settings: NginxSettings) -> None:
+    if not settings.names:
+        pytest.skip("not tried: every name is answered")
+    for scheme in ("https", "http"):
+        status, _ = answer(host, settings, "/healthz", scheme=scheme, name="undeclared.invalid")
+        expect(
+            status == 0,
+            f"{scheme}://undeclared.invalid is answered with {status}, and should be with nothing",
+        )
 
 
 def test_status_is_for_this_host_only(host: Any) -> None:
     expect_listening(host, STATUS_PORT, {"127.0.0.1"}, "nginx's status page")
-    status, _ = answer(host, "http", STATUS_PORT, "/nginx_status")
+    status, _ = _asked(host, "http", STATUS_PORT, "GET", "/nginx_status", "localhost")
     expect(status == 200, f"nginx's status page is answered with {status}")
 
 
-def answer(host: Any, scheme: str, port: int, path: str, *, method: str = "GET") -> tuple[int, str | None]:
-    """Status and `Location` of what nginx of this host answers."""
-    asked = host.check_output("python3 -c %s %s %s %s %s", ASK, scheme, str(port), method, path)
+def answer(
+    host: Any,
+    settings: NginxSettings,
+    path: str,
+    *,
+    scheme: str = "https",
+    method: str = "GET",
+    name: str = "",
+) -> tuple[int, str | None]:
+    """Return status and `Location` of what nginx of this host answers; 0 when it closes the connection.
+
+    It is asked by `name`, else by the one that clients use.
+    """
+    port = settings.https_port if scheme == "https" else settings.http_port
+    return _asked(host, scheme, port, method, path, name or _name(settings))
+
+
+def _name(settings: NginxSettings) -> str:
+    return bracketed(settings.public_name) if settings.public_name else "bot.test"
+
+
+def _asked(host: Any, scheme: str, port: int, method: str, path: str, name: str) -> tuple[int, str | None]:
+    asked = host.check_output("python3 -c %s %s %s %s %s %s", ASK, scheme, str(port), method, path, name)
     status, location = json.loads(asked)
     return status, location
 
 
+# A handshake names the server only where that is no address.
 ASK = """
 import http.client, json, ssl, sys
-scheme, port, method, path = sys.argv[1:]
-if scheme == "https":
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", int(port), timeout=10, context=ssl._create_unverified_context())
-else:
-    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
-connection.request(method, path, headers={"Host": "bot.test"})
-answer = connection.getresponse()
-print(json.dumps([answer.status, answer.getheader("Location")]))
+scheme, port, method, path, name = sys.argv[1:]
+class ByName(http.client.HTTPSConnection):
+    def connect(self):
+        http.client.HTTPConnection.connect(self)
+        self.sock = ssl._create_unverified_context().wrap_socket(self.sock, server_hostname=name.strip("[]"))
+kind = ByName if scheme == "https" else http.client.HTTPConnection
+connection = kind("127.0.0.1", int(port), timeout=10)
+try:
+    connection.request(method, path, headers={"Host": name})
+    answer = connection.getresponse()
+    print(json.dumps([answer.status, answer.getheader("Location")]))
+except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
+    print(json.dumps([0, None]))
 """
 
 # Level 0 makes the client itself willing: what is refused, nginx refuses.

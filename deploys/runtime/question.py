@@ -90,7 +90,8 @@ def ask(text):
     connection = kind("127.0.0.1", given["port"], timeout=30)
     body = json.dumps({"text": text, "conversation": "verify", "id": uuid.uuid4().hex})
     headers = {"Authorization": "Bearer " + given["token"], "Content-Type": "application/json"}
-    headers["Host"] = given["name"] or "localhost"
+    name = given["name"] or "localhost"
+    headers["Host"] = "[" + name + "]" if ":" in name else name
     connection.request("POST", "/console/v1/messages", body, headers)
     return connection.getresponse()
 

@@ -66,7 +66,9 @@ class Tls(Declared):
         description="From an authority by ACME, signed by the project's own authority, by itself, or given.",
     )
     names: tuple[CertificateName, ...] = Field(
-        (), description="Names and addresses in the certificate; the host's address when empty."
+        (),
+        description="Names and addresses in the certificate; the host's address when empty. nginx answers to "
+        "these and to the host's addresses, and to no others.",
     )
     lifetime_days: Annotated[int, Field(ge=1, le=825)] = Field(
         90, description="Of a certificate that this program signs."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from deploys.exporters.exporter import (
     exporters,
     web_config,
 )
-from deploys.exporters.settings import ExportersSettings, settings_for
+from deploys.exporters.settings import ExportersSettings, Front, settings_for
 from deploys.ops.files import rendered
 from tests.deploys.golden import assert_golden
 from tests.deploys.monitoring import monitored
@@ -83,3 +84,11 @@ def test_gpus(name: str) -> None:
 @pytest.mark.parametrize("name", ["certificate-metrics", certificates.SERVICE, certificates.TIMER])
 def test_certificates(name: str) -> None:
     assert_golden(GOLDEN / name, rendered(f"exporters/{name}", certificates.VALUES))
+
+
+def test_front_with_an_ipv6_address_is_asked_with_brackets() -> None:
+    front = Front(host="web1", address="[2001:db8::1]:443", name="2001:db8::1")
+    module = json.loads(blackbox_config(everything().model_copy(update={"fronts": (front,)})))["modules"]
+    http = module["front_web1"]["http"]
+    assert http["headers"] == {"Host": "[2001:db8::1]"}
+    assert http["tls_config"]["server_name"] == "2001:db8::1"

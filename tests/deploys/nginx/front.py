@@ -227,7 +227,10 @@ def settings_of(upstreams: Sequence[str], **changes: Any) -> NginxSettings:
     """What an nginx in front of these is told; every path has the limits of the tests."""
     path = PathSettings(requests_per_second=RATE, burst=2 * RATE)
     paths = {"telegram": path, "feishu": path, "console": path, "health": path}
-    return NginxSettings(**{"upstreams": tuple(upstreams), "max_body": "64k", **paths, **changes})
+    names = ("bot.test", "127.0.0.1", "::1")
+    return NginxSettings(
+        **{"upstreams": tuple(upstreams), "max_body": "64k", "names": names, **paths, **changes}
+    )
 
 
 @contextmanager

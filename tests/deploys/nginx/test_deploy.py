@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploys.database.releases import ReleaseFact
 from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
@@ -15,6 +16,7 @@ BARE: dict[Any, Any] = {
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
     UnitFact: UnitState(),
+    ReleaseFact: ("debian", "12"),
 }
 
 
@@ -44,6 +46,19 @@ def test_ipv6_is_listened_on_where_the_kernel_has_it() -> None:
 
     assert listens(PathState("file", content=b""))
     assert not listens(PathState("absent"))
+
+
+def test_handshakes_are_refused_where_nginx_can() -> None:
+    def refuses(*release: str) -> bool:
+        data = {"nginx": settings_for(inventory(), "bot1")}
+        run = Machine(data, facts={**BARE, ReleaseFact: release}).run(apply, execute=False)
+        (config,) = (change for change in run.changes if change.path == "/etc/nginx/nginx.conf")
+        assert any("return 444;" in line for line in config.diff)
+        return any("ssl_reject_handshake on;" in line for line in config.diff)
+
+    assert refuses("debian", "12")
+    assert refuses("ubuntu", "24.04")
+    assert not refuses("ubuntu", "22.04")
 
 
 def test_a_bot_left_drained_is_a_difference() -> None:

@@ -16,6 +16,8 @@ import pytest
 from deploys.nginx.settings import PathSettings
 from tests.deploys.nginx.front import RATE, Served, bot, free_port, nginx
 
+IPV6 = Path("/proc/net/if_inet6").exists()
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -91,6 +93,95 @@ def test_headers_of_every_answer(served: Served) -> None:
         assert headers["Strict-Transport-Security"] == "max-age=31536000"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Server"] == "nginx"
+
+
+def by_name(port: int, sni: str | None, host: str, *, version: str = "HTTP/1.1") -> int | str:
+    """Return the status of the answer, or what was refused: the handshake, or the request (`closed`)."""
+    header = f"Host: {host}\r\n" if host else ""
+    request = f"GET /healthz {version}\r\n{header}Connection: close\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        try:
+            secured = ssl._create_unverified_context().wrap_socket(plain, server_hostname=sni)
+        except ssl.SSLError as error:
+            return "refused" if error.reason == "TLSV1_UNRECOGNIZED_NAME" else str(error)
+        with secured:
+            secured.sendall(request)
+            received = b"".join(iter(lambda: secured.recv(4096), b""))
+    return int(received.split()[1]) if received else "closed"
+
+
+@pytest.mark.parametrize(
+    ("sni", "host", "expected"),
+    [
+        ("bot.test", "bot.test", 200),
+        ("bot.test", "BOT.test:443", 200),
+        ("bot.test", "bot.test.", 200),
+        ("a.wild.test", "b.wild.test", 200),
+        # Clients that ask for an address name none in the handshake.
+        (None, "127.0.0.1", 200),
+        (None, "[::1]:8443", 200),
+        (None, "bot.test", 200),
+        (None, "other.test", "closed"),
+        (None, "10.0.0.99", "closed"),
+        (None, "", "closed"),
+        ("bot.test", "other.test", "closed"),
+        ("bot.test", "bot.test.other.test", "closed"),
+        ("wild.test", "wild.test", "refused"),
+        ("other.test", "other.test", "refused"),
+        ("other.test", "bot.test", "refused"),
+    ],
+)
+def test_names_that_are_not_declared_are_refused(
+    wild: Served, sni: str | None, host: str, expected: int | str
+) -> None:
+    version = "HTTP/1.1" if host else "HTTP/1.0"
+    assert by_name(wild.https_port, sni, host, version=version) == expected
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    names = ("bot.test", "*.wild.test", "127.0.0.1", "::1", f"{'long.' * 48}test")
+    health = PathSettings(requests_per_second=100, burst=100)
+    folder = tmp_path_factory.mktemp("wild")
+    with bot() as answering, nginx(folder, [answering], names=names, health=health, ipv6=IPV6) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "expected"),
+    [
+        ("bot.test", "/x", 301),
+        ("a.wild.test", "/x", 301),
+        ("127.0.0.1", "/x", 301),
+        ("bot.test", "/.well-known/acme-challenge/token", 200),
+        ("other.test", "/x", None),
+        ("other.test", "/.well-known/acme-challenge/token", None),
+    ],
+)
+def test_plain_http_answers_to_declared_names_only(
+    wild: Served, host: str, path: str, expected: int | None
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", wild.http_port, timeout=10)
+    connection.request("GET", path, headers={"Host": host})
+    if expected is None:
+        with pytest.raises(ConnectionResetError):
+            connection.getresponse()
+    else:
+        assert connection.getresponse().status == expected
+
+
+def test_refused_names_are_not_written(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, [answering]) as front:
+        assert by_name(front.https_port, "other.test", "other.test") == "refused"
+        assert by_name(front.https_port, None, "other.test") == "closed"
+        assert front.ask("/feishu/webhook", "POST", b"{}").status == 200
+    assert len((tmp_path / "access.log").read_text().splitlines()) == 1
+    assert (tmp_path / "error.log").read_text() == ""
+
+
+def test_without_declared_names_every_name_is_answered(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, [answering], names=()) as front:
+        assert by_name(front.https_port, "other.test", "another.test") == 200
 
 
 def test_plain_http_only_redirects_and_proves_ownership(served: Served) -> None:

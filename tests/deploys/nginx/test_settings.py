@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from deploys.nginx.settings import (
     public_url,
     settings_for,
 )
-from tests.deploys.inventories import inventory
+from deploys.tls.certificate import new_authority, new_certificate
+from deploys.tls.settings import TlsSettings
+from inventory.model import Inventory
+from tests.deploys.inventories import REMOTE, inventory
 
 BOTH = ["runtime", "nginx"]
 
@@ -123,6 +127,51 @@ def test_public_url(changes: dict[str, Any], url: str) -> None:
 def test_public_url_of_a_bot_behind_another_host() -> None:
     assert public_url(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "bot1") == "https://10.0.0.2"
     assert public_url(inventory({"bot1": ["runtime"]}), "bot1") is None
+
+
+@pytest.mark.parametrize(
+    ("tls", "names"),
+    [
+        ({}, ("front.example.com", "10.9.0.1")),
+        ({"mode": "self-signed"}, ("front.example.com", "10.9.0.1")),
+        (
+            {"names": ["Bot.example.com", "*.example.net", "2001:db8:0::1"]},
+            ("bot.example.com", "*.example.net", "2001:db8::1", "front.example.com", "10.9.0.1"),
+        ),
+    ],
+    ids=["the address only", "self-signed", "names"],
+)
+def test_answers_to_the_names_of_its_certificate_and_to_its_addresses(
+    tls: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    declared = Inventory.model_validate(
+        {
+            "hosts": {
+                "web1": {
+                    "address": "front.example.com",
+                    "internal_address": "10.9.0.1",
+                    "roles": ["nginx", "runtime"],
+                }
+            },
+            "models": {"default": REMOTE},
+            "tls": tls,
+        }
+    )
+    settings = settings_for(declared, "web1")
+    assert settings is not None
+    assert settings.names == names
+
+
+def test_answers_to_every_name_of_a_provided_certificate() -> None:
+    signer = new_authority("elsewhere", datetime.now(UTC))
+    issued = new_certificate(
+        TlsSettings(names=("bot.example.com", "alias.example.com")), signer, datetime.now(UTC)
+    )
+    provided = {"certificate": issued.certificate_pem.decode(), "key": issued.key_pem.decode()}
+    declared = inventory(tls={"mode": "provided", "names": ["bot.example.com"], "provided": provided})
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    assert settings.names == ("bot.example.com", "10.0.0.1", "alias.example.com")
 
 
 def test_authority() -> None:
