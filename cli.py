@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -60,9 +60,10 @@ def program() -> None:
 
 
 class Trail:
-    """Where the log of the command is, for the last line that is printed."""
+    """What the command at hand has left so far: its log, and the warnings that it printed."""
 
     log: Path | None = None
+    warnings: Sequence[str] = ()
 
 
 def completing(name: str) -> Callable[..., Any]:
@@ -204,7 +205,13 @@ def verify(**options: Any) -> NoReturn:
 
 @program.command()
 @run_options
-@click.option("--last", default=10, show_default=True, help="How many runs of every host.")
+@click.option(
+    "--last",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="How many runs of every host.",
+)
 def history(last: int, as_json: bool, **options: Any) -> None:
     """Who applied what and when, from the hosts' own journals."""
     with running("history", as_json=as_json, **options) as (run, _):
@@ -212,9 +219,10 @@ def history(last: int, as_json: bool, **options: Any) -> None:
 
         entries = pipeline.history(run, last)
     if as_json:
-        from dataclasses import asdict
+        from provision.report_json import history_json
 
-        print_json({host: [asdict(entry) for entry in told] for host, told in entries.items()})
+        trail = trail_of_command()
+        print_json(history_json(entries, trail.warnings, trail.log))
     else:
         from provision.report import show_history
         from provision.terminal import stdout_console
@@ -334,7 +342,13 @@ def sandbox() -> None:
 
 
 @sandbox.command(name="up")
-@click.option("--hosts", default=1, show_default=True, help="bot1, bot2, … up to this number.")
+@click.option(
+    "--hosts",
+    type=click.IntRange(1, 99),
+    default=1,
+    show_default=True,
+    help="bot1, bot2, … up to this number.",
+)
 @click.option(
     "--release",
     multiple=True,
@@ -483,12 +497,14 @@ def running(
     from provision.terminal import stderr_console
 
     with in_json(as_json), RunLog(command) as log:
-        click.get_current_context().ensure_object(Trail).log = log.path
+        trail = trail_of_command()
+        trail.log = log.path
         try:
             loaded = where_ssh_leads(loaded_from(inventory_name))
             selection = Selection(split("--limit", limit), split("--tags", tags))
             known = KnownWarnings(loaded.path)
             with TerminalProgress(stderr_console(), view_of(shown), known.is_new) as screen:
+                trail.warnings = screen.warnings
                 yield Run(loaded, selection, screen, log, skip_unreachable, purge, adopt), screen
             known.save()
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
@@ -509,14 +525,21 @@ def in_json(wanted: bool) -> Iterator[None]:
         if wanted:
             from provision.report_json import error_json
 
-            print_json(error_json(error))
+            trail = trail_of_command()
+            print_json(error_json(error, trail.warnings, trail.log))
         raise
     except (KeyboardInterrupt, click.Abort):
         if wanted:
             from provision.report_json import interrupted_json
 
-            print_json(interrupted_json(INTERRUPTED))
+            trail = trail_of_command()
+            print_json(interrupted_json(INTERRUPTED, trail.warnings, trail.log))
         raise
+
+
+def trail_of_command() -> Trail:
+    """Return what the command at hand has left so far."""
+    return click.get_current_context().ensure_object(Trail)
 
 
 def view_of(options: Mapping[str, Any]) -> View:
@@ -534,8 +557,8 @@ def finish(
     if options["as_json"]:
         from provision.report_json import outcome_json
 
-        log = click.get_current_context().ensure_object(Trail).log
-        print_json(outcome_json(outcome, screen.warnings, log))
+        trail = trail_of_command()
+        print_json(outcome_json(outcome, trail.warnings, trail.log))
     else:
         from provision.report import show_outcome
         from provision.terminal import stdout_console

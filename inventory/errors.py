@@ -18,6 +18,7 @@ anything else that escapes is a fault of ours and keeps its traceback in a log.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -31,6 +32,8 @@ class ClawdError(Exception):
 
     def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(message)
+        self.unreachable: Mapping[str, str] = {}
+        """Hosts that could not be reached, by name, and why."""
         self.message = message
         self.advice = advice
 

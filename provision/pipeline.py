@@ -219,7 +219,9 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
         in_the_way: dict[str, ClawdError] = {} if skipping else dict(unreachable)
         in_the_way |= _without_root(session)
         if in_the_way:
-            raise _together(run, session, in_the_way)
+            error = _together(run, session, in_the_way)
+            error.unreachable = {host: str(why) for host, why in unreachable.items()}
+            raise error
         _warn_of_slow_logins(run, session)
         for host in session.hosts:
             if not run.loaded.inventory.hosts[host].internet:

@@ -1,52 +1,78 @@
-"""What commands came to, and errors, as JSON: for programs, with every field always there."""
+"""The outcome of a command as JSON, for programs: every command prints every field, however it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inventory.errors import ClawdError, InventoryError
 
 if TYPE_CHECKING:
+    from provision.journal import Entry
     from provision.pipeline import Outcome
 
 
 def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
     """Return an outcome; the parts that a command does not have are null."""
-    return {
-        "exit": int(outcome.exit),
+    verification = outcome.verification
+    return _fields(int(outcome.exit), warnings, log) | {
         "message": outcome.message,
-        "warnings": list(warnings),
-        "log": str(log) if log else None,
-        "unreachable": _unreachable(outcome),
+        "unreachable": {host: str(error) for host, error in (outcome.unreachable or {}).items()}
+        | (verification.unreachable if verification else {}),
         "plan": outcome.plan.to_json() if outcome.plan else None,
         "result": outcome.result.to_json() if outcome.result else None,
-        "verification": outcome.verification.to_json() if outcome.verification else None,
+        "verification": verification.to_json() if verification else None,
     }
 
 
-def _unreachable(outcome: Outcome) -> dict[str, str]:
-    found = {host: str(error) for host, error in (outcome.unreachable or {}).items()}
-    return found | (outcome.verification.unreachable if outcome.verification else {})
+def history_json(
+    entries: Mapping[str, Sequence[Entry]], warnings: Sequence[str] = (), log: Path | None = None
+) -> dict[str, Any]:
+    """Return the runs of each host, as its journal has them."""
+    runs = {host: [asdict(entry) for entry in entries_there] for host, entries_there in entries.items()}
+    return _fields(0, warnings, log) | {"history": runs}
 
 
-def error_json(error: ClawdError) -> dict[str, Any]:
-    """What ended a command too early; `mistakes` are those of an inventory, each with its place."""
+def error_json(error: ClawdError, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
+    """Return what ended a command too early; `mistakes` are those of an inventory, each with its place."""
     mistakes = error.mistakes if isinstance(error, InventoryError) else ()
-    placed = [
-        {
-            "file": mistake.file,
-            "line": mistake.line,
-            "column": mistake.column,
-            "message": mistake.problem,
-            "advice": mistake.advice,
-        }
-        for mistake in mistakes
-    ]
-    return {"exit": error.exit_code, "error": error.message, "advice": error.advice, "mistakes": placed}
+    return _fields(error.exit_code, warnings, log) | {
+        "error": error.message,
+        "advice": error.advice,
+        "mistakes": [
+            {
+                "file": mistake.file,
+                "line": mistake.line,
+                "column": mistake.column,
+                "message": mistake.problem,
+                "advice": mistake.advice,
+            }
+            for mistake in mistakes
+        ],
+        "unreachable": dict(error.unreachable),
+    }
 
 
-def interrupted_json(exit_code: int) -> dict[str, Any]:
-    """A command that somebody ended, in the form of an error."""
-    return {"exit": exit_code, "error": "interrupted", "advice": "", "mistakes": []}
+def interrupted_json(exit_code: int, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
+    """Return the outcome of a command that was interrupted, in the form of an error."""
+    return _fields(exit_code, warnings, log) | {"error": "interrupted"}
+
+
+def _fields(exit_code: int, warnings: Sequence[str], log: Path | None) -> dict[str, Any]:
+    """Return every field, with what it holds where a command has nothing to put there."""
+    return {
+        "exit": exit_code,
+        "message": "",
+        "error": None,
+        "advice": "",
+        "mistakes": [],
+        "warnings": list(warnings),
+        "log": str(log) if log else None,
+        "unreachable": {},
+        "plan": None,
+        "result": None,
+        "verification": None,
+        "history": None,
+    }

@@ -6,12 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from tests.test_cli import ROOT, inventory
+import cli
+from provision import pipeline
+from provision.sandbox.layout import MAX_HOSTS
+from tests.test_cli import ROOT, in_process, inventory
+
+__all__ = ["in_process"]
 
 AGE = "age1" + "q" * 58
 
@@ -241,17 +248,111 @@ def test_the_script_for_completions_is_printed(shell: str) -> None:
     assert b"_CLAWD_PROVISION_COMPLETE" in done.stdout
 
 
-def test_json_has_the_log_and_no_progress_on_standard_output(tmp_path: Path) -> None:
-    inventory(tmp_path)
-    done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["exit"] == 1
+FIELDS = {
+    "exit", "message", "error", "advice", "mistakes", "warnings", "log", "unreachable", "plan", "result",
+    "verification", "history",
+}  # fmt: skip
+COMMANDS = ("plan", "up", "drift", "verify", "history", "remove")
 
 
-def test_verify_names_hosts_that_it_could_not_reach_in_json(tmp_path: Path) -> None:
+def in_json(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
+    """Return what a command printed as JSON, which has every field and nothing else."""
+    printed: dict[str, Any] = json.loads(done.stdout)
+    assert printed.keys() == FIELDS
+    assert printed["exit"] == done.returncode
+    assert Path(printed["log"]).is_file()
+    assert isinstance(printed["warnings"], list)
+    return printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_names_unreachable_hosts_whatever_the_command(command: str, tmp_path: Path) -> None:
     inventory(tmp_path)
-    done = run("verify", "-i", "prod", "--json", cwd=tmp_path)
-    printed = json.loads(done.stdout)
-    assert (done.returncode, printed["exit"]) == (1, 1)
+    printed = in_json(run(command, "-i", "prod", "--json", cwd=tmp_path))
+    assert printed["exit"] == 1
     assert list(printed["unreachable"]) == ["one"]
     assert "cannot be reached" in printed["unreachable"]["one"]
-    assert printed["log"]
+    assert printed["mistakes"] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_has_every_field_where_the_inventory_is_mistaken(command: str, tmp_path: Path) -> None:
+    inventory(tmp_path, "hosts: {one: {}}\nmodels: {}\n")
+    printed = in_json(run(command, "-i", "prod", "--json", cwd=tmp_path))
+    assert printed["exit"] == 1
+    assert len(printed["mistakes"]) == 2
+    assert printed["unreachable"] == {}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_has_every_field_where_a_command_is_interrupted(
+    command: str,
+    tmp_path: Path,
+    in_process: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(run: pipeline.Run, *_: object, **__: object) -> None:
+        run.progress.warn("the disk of one is nearly full")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, command, interrupted)
+    code = in_process(command, "-i", "prod", "--json")
+    printed = in_json(subprocess.CompletedProcess([], code, capsys.readouterr().out.encode()))
+    assert (printed["exit"], printed["error"]) == (130, "interrupted")
+    assert printed["warnings"] == ["the disk of one is nearly full"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_has_every_field_where_a_command_succeeds(
+    command: str,
+    in_process: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def succeeds(*_: object, **__: object) -> object:
+        return {"one": ()} if command == "history" else pipeline.Outcome(pipeline.Exit.DONE)
+
+    monkeypatch.setattr(pipeline, command, succeeds)
+    code = in_process(command, "-i", "prod", "--json")
+    printed = in_json(subprocess.CompletedProcess([], code, capsys.readouterr().out.encode()))
+    assert printed["error"] is None
+    assert printed["history"] == ({"one": []} if command == "history" else None)
+
+
+def test_json_has_no_progress_on_standard_output(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
+    assert done.stdout.startswith(b"{")
+    assert b"connecting" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", "", "99999999999999999999"])
+@pytest.mark.parametrize("words", [("history", "-i", "prod", "--last"), ("sandbox", "up", "--hosts")])
+def test_a_number_out_of_range_is_refused_before_anything_happens(
+    number: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    inventory(tmp_path)
+    said = one_sentence(run(*words, number, cwd=tmp_path))
+    assert f"Invalid value for '{words[-1]}'" in said
+    assert "connecting" not in said
+    assert "starting" not in said
+
+
+def test_every_numeric_option_has_a_range() -> None:
+    numeric = [
+        option for option in every_option(cli.program) if isinstance(option.type, click.types.IntParamType)
+    ]
+    assert len(numeric) >= 2
+    for option in numeric:
+        assert isinstance(option.type, click.IntRange), option.name
+
+
+def test_the_sandbox_offers_as_many_hosts_as_it_can_make() -> None:
+    (most,) = (option.type.max for option in cli.sandbox_up.params if isinstance(option.type, click.IntRange))
+    assert most == MAX_HOSTS
+
+
+def every_option(command: click.Command) -> list[click.Parameter]:
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(option for inner in below for option in every_option(inner))]

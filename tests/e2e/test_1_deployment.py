@@ -69,7 +69,7 @@ def test_no_secret_is_in_the_hosts_journals_or_units(deployed: World) -> None:
 
 
 def test_the_journal_tells_all_three_runs(deployed: World) -> None:
-    told = json.loads(deployed.run("history", "-i", "e2e", "--json").stdout)
+    told = json.loads(deployed.run("history", "-i", "e2e", "--json").stdout)["history"]
     for host in deployed.hosts:
         assert told[host][-1]["status"] == "done"
         assert told[host][-1]["changed"]
