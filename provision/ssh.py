@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import re
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,7 +25,8 @@ from inventory.load import Loaded
 from inventory.model import Bastion, Host, Inventory
 from provision.ask import Ask
 from provision.known_hosts import SSH_PORT, KnownHosts, Trust, Verdict, name_of, names_of, read_files
-from provision.ssh_config import Destination, SshConfig, jump_of
+from provision.proxy_command import ProxyCommandError, ProxyConnection
+from provision.ssh_config import Destination, SshConfig, Tokens, jump_of
 from provision.ssh_login import Keys, LoginRefusedError, log_in
 from provision.ssh_transport import WatchedTransport, prepared
 
@@ -52,6 +52,7 @@ class Hop:
     """One SSH server on the way to a host, or the host itself.
 
     `entry` is where the inventory declares it (`hosts.bot1`), empty where it comes from `~/.ssh/config`.
+    `alias` is the name that was looked up in that file.
     """
 
     address: str
@@ -64,6 +65,7 @@ class Hop:
     known_hosts: tuple[Path, ...] = ()
     proxy_command: str = ""
     family: str = "any"
+    alias: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
     hop = _hop(
         inventory,
         found,
+        alias=host.address,
         entry=f"hosts.{name}",
         user=_user(host, found),
         port=_port(host, found),
@@ -135,10 +138,11 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
         return Route(name, (*route_to(inventory, jump.host, config).hops, hop))
     if jump.address is None:
         raise ValueError(f"the jump host of {name} has no address")
-    led = config.lookup(jump.address, user=jump.user, port=_declared(jump, "port"))
+    led = config.lookup(jump.address, user=jump.user, port=_declared(jump, "port"), default_user=hop.user)
     first = _hop(
         inventory,
         led,
+        alias=jump.address,
         entry=f"hosts.{name}.bastion",
         user=jump.user or led.user or hop.user,
         port=_declared(jump, "port") or led.port or SSH_PORT,
@@ -176,7 +180,9 @@ def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
 
 
 def _found(host: Host, config: SshConfig) -> Destination:
-    return config.lookup(host.address, user=_declared(host, "user"), port=_declared(host, "port"))
+    return config.lookup(
+        host.address, user=_declared(host, "user"), port=_declared(host, "port"), default_user=host.user
+    )
 
 
 def _user(host: Host, found: Destination) -> str:
@@ -199,6 +205,7 @@ def _hop(
     inventory: Inventory,
     found: Destination,
     *,
+    alias: str,
     user: str,
     port: int,
     entry: str = "",
@@ -207,9 +214,9 @@ def _hop(
     host_key: str | None = None,
 ) -> Hop:
     if key:
-        keys = Keys((key,), True, found.agent, passphrase)
+        keys = Keys((key,), True, found.agent, passphrase, found.certificates)
     else:
-        keys = Keys(found.keys, found.only_keys, found.agent, passphrase)
+        keys = Keys(found.keys, found.only_keys, found.agent, passphrase, found.certificates)
     return Hop(
         address=found.address,
         port=port,
@@ -221,6 +228,7 @@ def _hop(
         known_hosts=(*((inventory.known_hosts,) if inventory.known_hosts else ()), *found.known_hosts),
         proxy_command=found.proxy_command,
         family=found.family,
+        alias=alias,
     )
 
 
@@ -245,6 +253,7 @@ def _jumps(
             _hop(
                 inventory,
                 led,
+                alias=address,
                 user=user or led.user or getpass.getuser(),
                 port=port or led.port or SSH_PORT,
             )
@@ -278,7 +287,8 @@ _LOGINS: dict[tuple[str, int], BoundedSemaphore] = defaultdict(lambda: BoundedSe
 
 def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport:
     known = hop.known()
-    transport = WatchedTransport(_connection(hop, via))
+    connection = _connection(hop, via)
+    transport = WatchedTransport(connection)
     transport.behind = via
     transport.banner_timeout = CONNECT_TIMEOUT
     transport.host_key_algorithms = algorithms(known, hop.names)
@@ -288,10 +298,14 @@ def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport
             raise TimeoutError(f"no answer within {2 * CONNECT_TIMEOUT} s")
         _check_host_key(transport, hop, known)
         log_in(transport, hop.user, hop.keys, ask)
-    except BaseException:
+    except BaseException as error:
         # The connection to the jump host is closed by the caller.
         transport.behind = None
         transport.close()
+        if isinstance(connection, ProxyConnection):
+            connection.close()
+            if connection.failure:
+                raise connection.failure from error
         raise
     transport.watch()
     return transport
@@ -302,7 +316,7 @@ def _connection(hop: Hop, via: WatchedTransport | None) -> Any:
         origin = ("127.0.0.1", 0)
         return via.open_channel("direct-tcpip", (hop.address, hop.port), origin, timeout=CONNECT_TIMEOUT)
     if hop.proxy_command:
-        return paramiko.ProxyCommand(_expanded(hop))
+        return ProxyConnection(_expanded(hop))
     family = _FAMILIES.get(hop.family, socket.AF_UNSPEC)
     refused: OSError | None = None
     for kind, _, _, _, address in socket.getaddrinfo(hop.address, hop.port, family, socket.SOCK_STREAM):
@@ -318,9 +332,16 @@ def _connection(hop: Hop, via: WatchedTransport | None) -> Any:
 
 
 def _expanded(hop: Hop) -> str:
-    """Return the command of `ProxyCommand` with its tokens replaced (ssh_config(5), TOKENS)."""
-    tokens = {"%%": "%", "%h": hop.address, "%n": hop.address, "%p": str(hop.port), "%r": hop.user}
-    return re.sub("%[%hnpr]", lambda found: tokens[found[0]], hop.proxy_command.removeprefix("exec "))
+    """Return the command of `ProxyCommand` with its tokens replaced."""
+    tokens = Tokens(
+        host=hop.address,
+        original=hop.alias or hop.address,
+        port=str(hop.port),
+        user=hop.user,
+        home=str(Path.home()),
+        key_alias=hop.host_key_alias,
+    )
+    return tokens.expand(hop.proxy_command)
 
 
 def algorithms(known: KnownHosts, names: Sequence[str]) -> tuple[str, ...]:
@@ -356,16 +377,21 @@ def connect_error(route: Route, error: BaseException, position: int | None = Non
         return _host_key_error(route, position, error)
     if isinstance(error, LoginRefusedError):
         return _login_error(hop, where, error)
-    entry = hop.entry
-    if isinstance(error, socket.gaierror):
-        place = f"`{entry}.address`" if entry else "`HostName` and `ProxyJump` in ~/.ssh/config"
-        return ConnectError(f"{where}: its name cannot be resolved", advice=f"check {place}")
+    if isinstance(error, socket.gaierror | UnicodeError):
+        malformed = isinstance(error, UnicodeError)
+        what = "its name is malformed" if malformed else "its name cannot be resolved"
+        return ConnectError(f"{where}: {what}", advice=f"check {_place_of_address(hop)}")
+    if isinstance(error, ProxyCommandError):
+        return ConnectError(
+            f"{where}: cannot be reached: its ProxyCommand failed (status {error.status}"
+            + (f": {error.said}" if error.said else "")
+            + ")",
+            advice=f"run it by hand: {error.command}",
+        )
     if isinstance(error, paramiko.ChannelException):
         return _behind_jump_error(route, position, error)
     reason, advice = _reason(error), "check that it is on, its address and port, and any firewall between"
-    if isinstance(error, paramiko.ProxyCommandFailure):
-        reason, advice = f"its ProxyCommand fails: {hop.proxy_command}", "run it by hand; see ~/.ssh/config"
-    elif isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         advice = "allow one of the current algorithms in its sshd_config; `ssh -vv` lists what it offers"
     elif "banner" in str(error):
         advice = (
@@ -373,6 +399,14 @@ def connect_error(route: Route, error: BaseException, position: int | None = Non
             "banned this address (fail2ban), closes connections at once"
         )
     return ConnectError(f"{where}: cannot be reached ({reason})", advice=advice)
+
+
+def _place_of_address(hop: Hop) -> str:
+    """Return where the address of a hop is written, in words."""
+    if hop.entry and hop.alias in ("", hop.address):
+        return f"`{hop.entry}.address`"
+    of = f" of `{hop.alias}`" if hop.alias not in ("", hop.address) else " and `ProxyJump`"
+    return f"`HostName`{of} in ~/.ssh/config"
 
 
 def _reason(error: BaseException) -> str:

@@ -7,10 +7,13 @@ line.
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -32,6 +35,8 @@ class Destination:
     user: str | None = None
     port: int | None = None
     keys: tuple[Path, ...] = ()
+    """Those that `IdentityFile` names, there or not; else the default ones that are there."""
+    certificates: tuple[Path, ...] = ()
     only_keys: bool = False
     agent: str | None = None
     """The agent's socket; `None` where there is none."""
@@ -55,28 +60,38 @@ class SshConfig:
         """The user's file, there or not."""
         return self.home / ".ssh" / "config"
 
-    def lookup(self, host: str, *, user: str | None = None, port: int | None = None) -> Destination:
+    def lookup(
+        self, host: str, *, user: str | None = None, port: int | None = None, default_user: str | None = None
+    ) -> Destination:
         """Return what holds for `host`; `Match` may ask for the `user` and `port` already decided.
 
-        Raises `ConnectError` that names file and line where `ssh` cannot read the files, and `ToolError`
-        where there is a file and no `ssh` to read it.
+        `default_user` is who logs in where neither `user` nor the files name anybody. Raises `ConnectError`
+        that names file and line where `ssh` cannot read the files, and `ToolError` where there is a file and
+        no `ssh` to read it.
         """
+        user_else = user or default_user or _local_user()
         if not self._program:
-            return self._destination(host, {})
+            return self._destination(host, {}, user_else)
         command = [self._program, "-G", *(("-l", user) if user else ()), *(("-p", str(port)) if port else ())]
         with tempfile.NamedTemporaryFile("w", prefix="clawd-ssh-config-", encoding="utf-8") as file:
             file.write(self._wrapper())
             file.flush()
-            done = subprocess.run(
-                [*command, "-F", file.name, "--", host],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_TIMEOUT_S,
-                env={**os.environ, "HOME": str(self.home)},
-            )
+            try:
+                done = subprocess.run(
+                    [*command, "-F", file.name, "--", host],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                    timeout=_TIMEOUT_S,
+                    env={**os.environ, "HOME": str(self.home)},
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ConnectError(
+                    f"the SSH settings for {host} cannot be read: `ssh -G` took longer than {_TIMEOUT_S} s",
+                    advice=f"check the commands of `Match exec` in {self.file}",
+                ) from error
         if done.returncode != 0:
             lines = done.stderr.splitlines()
             said = [_place(line) for line in lines if not re.search("terminating|Pseudo-terminal", line)]
@@ -88,7 +103,7 @@ class SshConfig:
         for line in done.stdout.splitlines():
             key, _, value = line.partition(" ")
             printed.setdefault(key.lower(), []).append(value.strip())
-        return self._destination(host, printed)
+        return self._destination(host, printed, user_else)
 
     @cached_property
     def _program(self) -> str | None:
@@ -102,18 +117,29 @@ class SshConfig:
             )
         return found
 
-    def _destination(self, host: str, printed: dict[str, list[str]]) -> Destination:
+    def _destination(self, host: str, printed: dict[str, list[str]], default_user: str) -> Destination:
         def one(key: str, default: str = "") -> str:
             value = printed.get(key, [default])[0]
             return "" if value.lower() == "none" else value
 
-        user, jump = one("user", _UNDECLARED), one("proxyjump")
+        user = one("user", _UNDECLARED)
+        tokens = Tokens(
+            host=one("hostname", host),
+            original=host,
+            port=one("port", "22"),
+            user=default_user if user == _UNDECLARED else user,
+            home=str(self.home),
+            jump=one("proxyjump"),
+            key_alias=one("hostkeyalias"),
+        )
+        jump = tokens.expand(one("proxyjump"), only="%hnpr")
         known = [self._paths(one(key)) for key in ("userknownhostsfile", "globalknownhostsfile")]
         return Destination(
             address=one("hostname", host),
             user=None if user == _UNDECLARED else user,
             port=int(one("port", "22")) if "port" in printed else None,
-            keys=tuple(self._path(value) for value in printed.get("identityfile", _default_keys())),
+            keys=self._keys(printed.get("identityfile", []), tokens),
+            certificates=self._files(printed.get("certificatefile", []), tokens),
             only_keys=one("identitiesonly", "no") == "yes",
             agent=self._agent(printed.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
             jumps=tuple(filter(None, jump.split(","))),
@@ -122,6 +148,18 @@ class SshConfig:
             known_hosts=tuple(path for paths in known for path in paths) or self.default_known_hosts(),
             family=one("addressfamily", "any"),
         )
+
+    def _keys(self, values: list[str], tokens: Tokens) -> tuple[Path, ...]:
+        default = [f"~/.ssh/id_{kind}" for kind in _DEFAULT_KINDS]
+        # `ssh` prints its own list where the files name none; nobody misses one of those.
+        if len(values) != 1 and set(values) <= set(default):
+            return tuple(path for path in self._files(default, tokens) if is_there(path))
+        return self._files(values, tokens)
+
+    def _files(self, values: list[str], tokens: Tokens) -> tuple[Path, ...]:
+        """Return the files of a setting that `ssh -G` prints as written."""
+        named = (value for value in values if value.lower() != "none")
+        return tuple(self._path(tokens.expand(value, environment=True)) for value in named)
 
     def default_known_hosts(self) -> tuple[Path, ...]:
         """Return the files of known_hosts where no setting names others."""
@@ -172,9 +210,68 @@ def jump_of(text: str) -> tuple[str | None, str, int | None]:
     return user or None, found["host"], int(found["port"]) if found["port"] else None
 
 
-def _default_keys() -> list[str]:
-    kinds = ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk")
-    return [f"~/.ssh/id_{kind}" for kind in kinds]
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What `%` and a letter mean for one destination (ssh_config(5), TOKENS)."""
+
+    host: str
+    original: str
+    port: str
+    user: str
+    home: str = ""
+    jump: str = ""
+    key_alias: str = ""
+
+    def expand(self, text: str, *, only: str = "", environment: bool = False) -> str:
+        """Return `text` with its tokens replaced: all, or `only` these letters; unknown ones stay.
+
+        With `environment`, `${NAME}` is replaced as well, where the variable is set.
+        """
+
+        def value(found: re.Match[str]) -> str:
+            letter = found["token"]
+            if letter is None:
+                return os.environ.get(found["name"], found[0])
+            if only and letter not in only:
+                return found[0]
+            return str(self._values().get(letter, found[0]))
+
+        form = r"%(?P<token>.)" + (r"|\$\{(?P<name>\w+)\}" if environment else "")
+        return re.sub(form, value, text)
+
+    def _values(self) -> dict[str, str]:
+        local = socket.gethostname()
+        joined = f"{local}{self.host}{self.port}{self.user}{self.jump}"
+        return {
+            "%": "%",
+            "C": hashlib.sha1(joined.encode(errors="replace"), usedforsecurity=False).hexdigest(),
+            "d": self.home,
+            "h": self.host,
+            "i": str(os.getuid()),
+            "j": self.jump,
+            "k": self.key_alias or self.original,
+            "L": local.partition(".")[0],
+            "l": local,
+            "n": self.original,
+            "p": self.port,
+            "r": self.user,
+            "u": _local_user(),
+        }
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a key file is there, or at least its public part, which names a key of the agent."""
+    return path.is_file() or path.with_name(f"{path.name}.pub").is_file()
+
+
+_DEFAULT_KINDS = ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "dsa")
+
+
+def _local_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _home_of_user() -> str:

@@ -25,12 +25,16 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
+    SSHCertificate,
     load_pem_private_key,
     load_ssh_private_key,
+    load_ssh_public_identity,
 )
 from paramiko.agent import AgentSSH
 
 from provision.ask import Ask
+from provision.ssh_config import is_there
 
 AGENT_TIMEOUT_S = 10
 _MAGIC = b"openssh-key-v1\0"
@@ -46,13 +50,15 @@ class Keys:
     """What a server may be shown.
 
     `named` are the key files; with `only_named` no other key of the agent is tried. `agent` is the path of
-    the agent's socket, `passphrase` what the inventory gives for the files.
+    the agent's socket, `passphrase` what the inventory gives for the files. `certificates` are shown with the
+    key that they are for, as is `PATH-cert.pub` with the key in `PATH`.
     """
 
     named: tuple[Path, ...] = ()
     only_named: bool = False
     agent: str | None = None
     passphrase: str | None = None
+    certificates: tuple[Path, ...] = ()
 
 
 class LoginRefusedError(Exception):
@@ -78,10 +84,7 @@ def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> No
     """
     tried: list[str] = []
     notes: list[str] = []
-    for label, find in _candidates(keys, ask, notes):
-        key = find()
-        if key is None:
-            continue
+    for label, key in _shown(keys, ask, notes):
         tried.append(label)
         try:
             further = transport.auth_publickey(user, key)
@@ -100,12 +103,48 @@ def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> No
     raise LoginRefusedError(tried, notes)
 
 
+def _shown(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+    """Yield each key with its name: first with each certificate for it, then by itself."""
+    certificates: dict[bytes, list[Path]] = {}
+    beside = (path.with_name(f"{path.name}-cert.pub") for path in keys.named)
+    for file in dict.fromkeys((*keys.certificates, *(path for path in beside if path.is_file()))):
+        try:
+            certificates.setdefault(_certified(file), []).append(file)
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
+            notes.append(f"{file}: {error}")
+    for label, find in _candidates(keys, ask, notes):
+        key = find()
+        if key is None:
+            continue
+        for certificate in certificates.get(_blob(key), ()):
+            key.load_certificate(str(certificate))
+            yield f"{label} with {certificate}", key
+        key.public_blob = None
+        yield label, key
+
+
+def _certified(path: Path) -> bytes:
+    """Return the public key that a certificate is for, in SSH's binary form.
+
+    Raises `ValueError`, `UnsupportedAlgorithm` or OSError where it cannot be read.
+    """
+    try:
+        identity = load_ssh_public_identity(path.read_bytes())
+    except ValueError as error:
+        raise ValueError("not a certificate") from error
+    if not isinstance(identity, SSHCertificate):
+        raise ValueError("a public key, not a certificate")
+    line = identity.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return base64.b64decode(line.split()[1])
+
+
 _Candidate = tuple[str, Callable[[], paramiko.PKey | None]]
 
 
 def _candidates(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[_Candidate]:
     held = _held_by_agent(keys.agent, notes)
-    named = {path: public_part(path) for path in keys.named if path.is_file()}
+    notes += [f"{path} does not exist" for path in keys.named if not is_there(path)]
+    named = {path: public_part(path) for path in keys.named if is_there(path)}
     blobs = set(filter(None, named.values()))
     with_agent = [key for key in held if _blob(key) in blobs]
     for key in with_agent:
@@ -122,6 +161,9 @@ def _candidates(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[_Candidate]:
 
 
 def _from_file(path: Path, passphrase: str | None, ask: Ask, notes: list[str]) -> paramiko.PKey | None:
+    if not path.is_file():
+        notes.append(f"of {path} there is only the public part, and the agent does not hold the private one")
+        return None
     if _is_public(path):
         notes.append(f"{path} is a public key, and the agent does not hold its private part")
         return None
@@ -147,7 +189,7 @@ def _from_file(path: Path, passphrase: str | None, ask: Ask, notes: list[str]) -
 
 
 def read_key(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """Return the private key in a file (OpenSSH's form, PEM or PKCS 8), with its certificate `PATH-cert.pub`.
+    """Return the private key in a file (OpenSSH's form, PEM or PKCS 8).
 
     Raises `EncryptedKeyError` where the passphrase is missing or wrong, `UnusableKeyError`, and OSError.
     """
@@ -171,9 +213,6 @@ def read_key(path: Path, passphrase: str | None) -> paramiko.PKey:
         if isinstance(loaded, kind):
             plain = loaded.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
             key: paramiko.PKey = as_paramiko.from_private_key(io.StringIO(plain))
-            certificate = path.with_name(path.name + "-cert.pub")
-            if certificate.is_file():
-                key.load_certificate(str(certificate))
             return key
     raise UnusableKeyError("a key of a type that OpenSSH no longer takes")
 
@@ -280,5 +319,5 @@ def _held_by_agent(path: str | None, notes: list[str]) -> list[paramiko.AgentKey
         return []
 
 
-def _blob(key: paramiko.AgentKey) -> bytes:
-    return bytes(key.blob)
+def _blob(key: paramiko.PKey) -> bytes:
+    return bytes(key.asbytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import socket
 import subprocess
@@ -320,7 +321,7 @@ def test_a_host_certificate_of_a_known_authority_is_trusted(home: Path, kind: st
 
 
 @needs_sshd
-def test_a_proxy_command_is_honoured(home: Path) -> None:
+def test_a_proxy_command_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = keygen(home / "key")
     with serving(home / "sshd", key) as server:
         hosts = inventory(
@@ -338,9 +339,102 @@ def test_a_proxy_command_is_honoured(home: Path) -> None:
         script.chmod(0o700)
         (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand {script} %h %p %%\n")
         assert reach(server, hosts)
-        (home / ".ssh" / "config").write_text("Host hidden\n    ProxyCommand exit 3\n")
-        with pytest.raises(ConnectError, match=r"one .*@hidden:22.: cannot be reached"):
+        # As `ssh` gives it to the shell.
+        monkeypatch.setenv("PROXY", str(script))
+        command = "$PROXY $(echo %h) %p '%%' 2>/dev/null"
+        (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand {command}\n")
+        assert reach(server, hosts)
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("sh -c 'exit 3'", "status 3"),
+        ("exit 3", "status 127: "),
+        ("/bin/true", "status 0"),
+        ("/bin/false", "status 1"),
+        ("echo hi", "status 0"),
+        ("no-such-program %h", "no-such-program"),
+        ("sh -c 'echo starting; echo the gate is closed >&2; exit 4'", "status 4: the gate is closed"),
+        ("kill -9 $$", "status -9"),
+    ],
+)
+def test_a_proxy_command_that_ends_is_named_with_what_it_said(
+    home: Path, command: str, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hosts = inventory(one={"address": "hidden", "user": "ops"})
+    (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand {command}\n")
+    for _ in range(4):
+        with pytest.raises(ConnectError, match=r"one .ops@hidden:22.: .*its ProxyCommand failed") as caught:
+            dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+        assert says in caught.value.message
+        assert command.replace("%h", "hidden") in caught.value.advice
+    gevent.sleep(0.2)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_what_a_proxy_command_started_ends_with_the_connection(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT", 0.5)
+    hosts = inventory(one={"address": "hidden", "user": "ops"})
+    (home / ".ssh" / "config").write_text(
+        f"Host hidden\n    ProxyCommand sh -c 'sleep 1000 & echo $! > {home}/child; sleep 1000'\n"
+    )
+    with pytest.raises(ConnectError, match=r"sends no SSH banner|no answer within"):
+        dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+    child = int((home / "child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or ") Z " in state.read_text()
+
+
+@needs_sshd
+def test_a_key_of_which_only_the_public_part_is_there_is_used_through_the_agent(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keygen(home / "key")
+    others = [keygen(home / f"other{number}") for number in range(4)]
+    shutil.copy(f"{key}.pub", home / ".ssh" / "work.pub")
+    (home / ".ssh" / "config").write_text(
+        "Host *\n    IdentityFile ~/.ssh/work\n    IdentityFile ~/.ssh/gone\n    IdentitiesOnly yes\n"
+    )
+    with serving(home / "sshd", key, options="MaxAuthTries 2\n") as server:
+        hosts = inventory(one=at(server, host_key=server.host_key()))
+        with pytest.raises(ConnectError, match="login refused") as caught:
             reach(server, hosts)
+        assert f"{home}/.ssh/gone does not exist" in caught.value.message
+        assert f"of {home}/.ssh/work there is only the public part" in caught.value.message
+        with agent(home, *others, key) as path:
+            monkeypatch.setenv("SSH_AUTH_SOCK", path)
+            assert reach(server, hosts)
+
+
+@needs_sshd
+@pytest.mark.parametrize("holder", ["file", "agent"])
+@pytest.mark.parametrize("place", ["CertificateFile", "beside the key"])
+def test_a_certificate_is_shown_with_its_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch, place: str, holder: str
+) -> None:
+    key, authority, other = (keygen(home / name) for name in ("key", "authority", "other"))
+    subprocess.run(
+        ["ssh-keygen", "-q", "-s", authority, "-I", "ops", "-n", getpass.getuser(), f"{key}.pub"], check=True
+    )
+    lines = f"Host *\n    IdentityFile {key}\n"
+    if place == "CertificateFile":
+        shutil.move(f"{key}-cert.pub", home / "signed")
+        lines += f"    CertificateFile {home}/signed\n    CertificateFile {other}.pub\n"
+    (home / ".ssh" / "config").write_text(lines)
+    trusted = f"TrustedUserCAKeys {authority}.pub\n"
+    with serving(home / "sshd", other, options=trusted) as server, agent(home, key) as path:
+        if holder == "agent":
+            monkeypatch.setenv("SSH_AUTH_SOCK", path)
+            key.unlink()
+        hosts = inventory(one=at(server, host_key=server.host_key()))
+        assert reach(server, hosts)
+    with serving(home / "plain", key) as server:
+        if holder == "file":
+            assert reach(server, inventory(one=at(server, host_key=server.host_key())))
 
 
 def test_one_server_is_logged_in_to_by_few_hosts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,6 +535,15 @@ def test_a_jump_host_whose_name_does_not_resolve_is_blamed_itself(home: Path) ->
     hosts = inventory(one={"address": "10.0.0.10", "bastion": {"address": "gate.invalid"}})
     with pytest.raises(ConnectError, match=r"one: its jump host root@gate.invalid:22: its name cannot be"):
         dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+
+
+@pytest.mark.parametrize("name", ["a..b", f"{'a' * 64}.example"])
+def test_a_name_that_is_none_is_blamed_where_it_is_written(home: Path, name: str) -> None:
+    hosts = inventory(one={"address": "alpha"})
+    config = user_config(home, f"Host alpha\n    HostName {name}\n")
+    with pytest.raises(ConnectError, match=r"its name (is malformed|cannot be resolved)") as caught:
+        dial(route_to(hosts, "one", config), NoTerminal())
+    assert caught.value.advice == "check `HostName` of `alpha` in ~/.ssh/config"
 
 
 def test_what_answers_with_something_else_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

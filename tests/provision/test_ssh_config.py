@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from pathlib import Path
 
 import pytest
 
 from inventory.errors import ConnectError, ToolError
+from provision import ssh_config
 from provision.ssh_config import SshConfig, jump_of
 
 
@@ -49,14 +52,69 @@ Host *
 
 
 def test_what_no_file_says_is_left_open(home: Path) -> None:
+    (home / ".ssh" / "id_ed25519").touch()
+    (home / ".ssh" / "id_rsa.pub").touch()
     found = config(home, "Host elsewhere\n    User anna\n").lookup("203.0.113.9")
     assert (found.address, found.user, found.jumps, found.proxy_command) == ("203.0.113.9", None, (), "")
-    assert home / ".ssh" / "id_ed25519" in found.keys
+    assert found.keys == (home / ".ssh" / "id_rsa", home / ".ssh" / "id_ed25519")
     assert found.known_hosts[:2] == (home / ".ssh" / "known_hosts", home / ".ssh" / "known_hosts2")
     assert Path("/etc/ssh/ssh_known_hosts") in found.known_hosts
     nothing = SshConfig(home / "nobody", home / "no system file").lookup("h.example")
     assert (nothing.address, nothing.user, nothing.port) == ("h.example", None, None)
-    assert home / "nobody" / ".ssh" / "id_rsa" in nothing.keys
+    assert nothing.keys == ()
+
+
+def test_key_files_are_found_with_tokens_and_variables_as_ssh_finds_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYS", str(home / "keys"))
+    settings = ("~/.ssh/key_%h", "%d/.ssh/%n-%p", "${KEYS}/%r", "%%/%x", "${UNSET_KEYS}/a", "%L_%u")
+    lines = "".join(f"    IdentityFile {setting}\n" for setting in settings)
+    found = config(
+        home,
+        f"Host prod\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n{lines}"
+        "    CertificateFile ~/.ssh/%h-cert.pub\n    IdentityAgent ~/agent-%r.sock\n"
+        "    UserKnownHostsFile ~/.ssh/known_%h\n    ProxyJump %r@gate-%h\n",
+    ).lookup("prod")
+    assert found.keys[:5] == (
+        home / ".ssh" / "key_203.0.113.5",
+        home / ".ssh" / "prod-2222",
+        home / "keys" / "anna",
+        Path("%/%x"),
+        Path("${UNSET_KEYS}/a"),
+    )
+    assert found.keys[5].name == f"{socket.gethostname().partition('.')[0]}_{getpass.getuser()}"
+    assert found.certificates == (home / ".ssh" / "203.0.113.5-cert.pub",)
+    assert found.agent == str(home / "agent-anna.sock")
+    assert found.known_hosts[0] == home / ".ssh" / "known_203.0.113.5"
+    assert found.jumps == ("anna@gate-203.0.113.5",)
+
+
+@pytest.mark.parametrize(
+    ("user", "default", "expected"), [(None, "root", "root"), ("ops", "root", "ops"), (None, None, None)]
+)
+def test_the_login_in_a_key_s_name_is_the_one_that_is_used(
+    home: Path, user: str | None, default: str | None, expected: str | None
+) -> None:
+    read = config(home, "Host *\n    IdentityFile ~/.ssh/%r\n")
+    found = read.lookup("h", user=user, default_user=default)
+    assert found.keys == (home / ".ssh" / (expected or getpass.getuser()),)
+
+
+def test_no_key_file_where_the_file_says_none(home: Path) -> None:
+    (home / ".ssh" / "id_rsa").touch()
+    assert config(home, "Host *\n    IdentityFile none\n").lookup("h").keys == ()
+    assert config(home, "Host *\n    IdentityFile ~/.ssh/id_dsa\n").lookup("h").keys == (
+        home / ".ssh" / "id_dsa",
+    )
+
+
+def test_a_command_of_match_that_never_ends_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_config, "_TIMEOUT_S", 0.5)
+    read = config(home, 'Match exec "sleep 5"\n    Port 2201\n')
+    with pytest.raises(ConnectError, match="took longer than") as caught:
+        read.lookup("h")
+    assert "`Match exec`" in caught.value.advice
 
 
 def test_include_and_match_are_honoured(home: Path) -> None:

@@ -1,0 +1,108 @@
+"""The program that `ProxyCommand` of ssh_config(5) names, as a connection to an SSH server.
+
+`ssh` gives the command to the user's shell behind `exec`, and so does this. Both ends of the program's input
+and output are one socket here; what it writes to standard error is kept for messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from typing import Any
+
+_MOST_SAID = 4096
+_END_S = 1.0
+
+
+class ProxyCommandError(Exception):
+    """The command ended before the SSH server behind it answered."""
+
+    def __init__(self, command: str, status: int, said: str) -> None:
+        self.command, self.status, self.said = command, status, said
+        super().__init__(f"{command} exited with status {status}" + (f": {said}" if said else ""))
+
+
+class ProxyConnection:
+    """A running command that behaves like a socket. Closing it ends the command.
+
+    Args:
+        command: as the shell reads it, with tokens replaced.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the connection)
+        self._socket, theirs = socket.socketpair()
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        try:
+            # The user's own setting, run as `ssh` runs it.
+            self._process = subprocess.Popen(
+                [shell, "-c", f"exec {command}"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._said,
+                start_new_session=True,
+            )
+        except OSError:
+            self._socket.close()
+            self._said.close()
+            raise
+        finally:
+            theirs.close()
+
+        self._broken = self._closed = False
+        self._closing = threading.Lock()
+        self.failure: ProxyCommandError | None = None
+        """How the command ended, where it did so by itself; known once the connection is closed."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def recv(self, size: int) -> bytes:
+        """Receive as a socket does."""
+        try:
+            data = self._socket.recv(size)
+        except ConnectionError:
+            self._broken = True
+            raise
+        self._broken = not data
+        return data
+
+    def send(self, data: bytes) -> int:
+        """Send as a socket does."""
+        try:
+            return self._socket.send(data)
+        except ConnectionError:
+            self._broken = True
+            raise
+
+    def close(self) -> None:
+        """Close the connection, and end the command with what it started."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                # It exits a moment after the end of its output.
+                status = self._process.wait(timeout=_END_S if self._broken else 0)
+                self.failure = ProxyCommandError(self.command, status, self._last_line())
+            except subprocess.TimeoutExpired:
+                pass
+            self._socket.close()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout=_END_S)
+                    break
+            self._said.close()
+
+    def _last_line(self) -> str:
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _MOST_SAID))
+        lines = self._said.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
