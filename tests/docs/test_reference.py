@@ -1,0 +1,77 @@
+"""The reference pages are what the code generates."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.generator import commands, example, settings
+from inventory.model import Inventory
+from tests.deploys.metrics import of_text_files
+from tests.docs.pages import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "docs.generator", "--check", "--folder", folder]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+
+
+def test_committed_pages_equal_what_the_code_generates() -> None:
+    done = check(REFERENCE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pages_that_differ_are_named_with_the_command_that_writes_them(tmp_path: Path) -> None:
+    folder = tmp_path / "reference"
+    shutil.copytree(REFERENCE, folder)
+    changed = ("commands.md", "settings.md", "metrics.md", "hosts.md")
+    for name in changed:
+        text = (folder / name).read_text()
+        (folder / name).write_text(f"{text}\nchanged by hand\n")
+    (folder / "alerts.md").unlink()
+    done = check(folder)
+    assert done.returncode == 1
+    named = re.findall(r"^docs/reference/(\S+): out of date", done.stderr, re.MULTILINE)
+    assert sorted(named) == sorted((*changed, "alerts.md"))
+    assert "run `make reference`" in done.stderr
+
+
+def test_a_setting_keeps_the_version_since_which_it_exists() -> None:
+    present = (REFERENCE / "settings.md").read_text()
+    first = re.sub(r"^(\| `bot\.port` .*)\| 0\.1\.0 \|", r"\1| 0.0.7 |", present, flags=re.MULTILINE)
+    assert first != present
+    lines = settings.page(first).splitlines()
+    assert [line for line in lines if "| 0.0.7 |" in line] == [
+        line for line in lines if line.startswith("| `bot.port` ")
+    ]
+    without = "\n".join(line for line in present.splitlines() if not line.startswith("| `bot.port` "))
+    assert settings.page(without) == present
+
+
+def test_every_command_of_the_program_has_its_help() -> None:
+    page = commands.page()
+    found = list(commands.commands(commands.program))
+    assert {("up",), ("inventory", "check"), ("sandbox", "down")} <= set(found)
+    for words in found:
+        assert f"Usage: {' '.join(('clawd-provision', *words))}" in page
+
+
+def test_every_setting_has_an_example_and_a_setting_without_one_is_named() -> None:
+    paths = frozenset(setting.path for setting in settings.settings(Inventory))
+    assert len(paths) > 150
+    assert set(example.values(paths)) >= paths
+    with pytest.raises(LookupError, match=r"shows no value of bot\.colour"):
+        example.values(paths | {"bot.colour"})
+
+
+def test_metrics_of_hosts_are_those_that_the_programs_write(tmp_path: Path) -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` .*`templates/", page, re.MULTILINE))
+    assert listed == of_text_files(tmp_path)
