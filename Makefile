@@ -24,8 +24,8 @@ LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
 NODE := $(if $(shell command -v npm),,nodejs npm)
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
-COOPERATIVE := tests/provision tests/deploys
-PLAIN := tests --ignore=tests/provision --ignore=tests/deploys
+COOPERATIVE := tests/provision tests/deploys tests/docs
+PLAIN := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
 # Of make up: how many hosts, and of which release (one, or one for each).
 HOSTS ?= 1
 RELEASE ?=
@@ -46,7 +46,7 @@ export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
 .PHONY: help up down test test-runtime test-cooperative test-plain test-quick test-hosts campaign lint types \
-    packages lock clean
+    packages lock clean docs reference
 .DEFAULT_GOAL := help
 
 help:                 ## these targets
@@ -155,7 +155,14 @@ lint: $(VENV)/.installed   ## ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 
 types: $(VENV)/.installed  ## mypy, strict
-	@$(BIN)/mypy cli.py inventory provision deploys runtime/clawd_runtime
+	@$(BIN)/mypy cli.py inventory provision deploys docs/generator runtime/clawd_runtime
+
+docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "file://$(BUILD)/site/index.html"
+
+reference: $(VENV)/.installed   ## write docs/reference/ from the code
+	@$(BIN)/python -m docs.generator
 
 lock:                 ## resolve the lock files anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
