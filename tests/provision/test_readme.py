@@ -1,11 +1,13 @@
-"""What the READMEs say works as it stands there, and both say the same."""
+"""What READMEs, tutorial and guides say works as it stands there, and both languages say the same."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,8 @@ from tests import ggufs
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh.md"
+TUTORIALS = ("docs/tutorial.md", "docs/zh/tutorial.md")
+PLAIN_PYINFRA = ("docs/howto/new-component.md", "docs/zh/howto/new-component.md")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = ggufs.Model(1_543_714_304, 28, 12, 2, 1536, 8960, 151936)
 
@@ -28,7 +32,7 @@ def shape(name: str) -> list[str]:
     return re.findall(r"^(?:#{1,6}(?= )|```\w+|\|(?=---))", (ROOT / name).read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [ENGLISH, CHINESE])
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE, *TUTORIALS])
 def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = blocks(name, "yaml")[0]
     assert len(first.splitlines()) == 5
@@ -43,18 +47,34 @@ def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: py
 
 def test_both_have_the_same_sections_and_the_same_blocks() -> None:
     assert shape(ENGLISH) == shape(CHINESE)
-    assert [len(blocks(ENGLISH, kind)) for kind in ("", "yaml", "python")] == [
-        len(blocks(CHINESE, kind)) for kind in ("", "yaml", "python")
+    assert [len(blocks(ENGLISH, kind)) for kind in ("", "yaml")] == [
+        len(blocks(CHINESE, kind)) for kind in ("", "yaml")
     ]
-    assert blocks(ENGLISH, "python") == blocks(CHINESE, "python")
+
+
+def test_components_under_plain_pyinfra_are_shown_alike_in_both_languages() -> None:
+    english, chinese = (blocks(name, "python") for name in PLAIN_PYINFRA)
+    assert english == chinese
+    (code,) = english
+    given: dict[str, Any] = {}
+    exec(compile(ast.parse(code), "INVENTORY.py", "exec"), given)
+    ((_, data),) = given["hosts"]
+    for name in ("base", "firewall"):
+        settings = import_module(f"deploys.{name}.settings")
+        assert getattr(settings, f"{name.capitalize()}Settings").model_validate(data[name])
+    called = {
+        tuple(re.findall(r"deploys\.(\w+)\.deploy\.apply", "".join(blocks(name, ""))))
+        for name in PLAIN_PYINFRA
+    }
+    assert called == {("base", "firewall")}
 
 
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE])
 def test_its_commands_and_files_are_there(name: str) -> None:
     text = (ROOT / name).read_text()
-    for code in blocks(name, "python"):
-        ast.parse(code)
-    for line in re.findall(r"clawd-provision ([a-z][^`#\n│]*)", "\n".join(blocks(name, "")[1:])):
+    found = re.findall(r"clawd-provision ([a-z][^`#\n│]*)", "\n".join(blocks(name, "")[1:]))
+    assert len(found) >= 5
+    for line in found:
         words = shlex.split(line)
         command = program.commands[words[0]]
         known = {option for parameter in command.params for option in parameter.opts}
