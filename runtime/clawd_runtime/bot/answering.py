@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from clawd_runtime.bot.channels.base import Progress
-from clawd_runtime.bot.characters import is_blank, whole_characters
+from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.chat_chunks import Cut
 from clawd_runtime.bot.completion import ChatModel
 from clawd_runtime.bot.dialect import ChatMessage
@@ -32,6 +32,7 @@ from clawd_runtime.bot.model_failures import (
 from clawd_runtime.bot.separation import End
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.turn_markers import without_turn_markers
+from clawd_runtime.visible import is_blank
 
 log = logging.getLogger(__name__)
 

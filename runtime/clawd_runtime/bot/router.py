@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clawd_runtime.bot.characters import is_blank
 from clawd_runtime.bot.messages import Messages, messages_for
 from clawd_runtime.bot.rate_limit import Verdict
 from clawd_runtime.bot.settings import Language
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.values import Inbound, Part, Quote
+from clawd_runtime.visible import is_blank
 
 # A quote from these last turns is not repeated in the prompt.
 QUOTABLE_TURNS = 10

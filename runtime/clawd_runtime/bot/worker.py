@@ -13,7 +13,6 @@ from typing import Any
 
 from clawd_runtime.bot.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import Channel
-from clawd_runtime.bot.characters import is_blank
 from clawd_runtime.bot.gate import Gate
 from clawd_runtime.bot.lanes import LaneRunner
 from clawd_runtime.bot.metrics import Metrics
@@ -31,6 +30,7 @@ from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Queued, Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
+from clawd_runtime.visible import is_blank
 
 log = logging.getLogger(__name__)
 

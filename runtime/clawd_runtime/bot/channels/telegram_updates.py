@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clawd_runtime.bot.characters import is_blank, whole_characters
+from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.foreign_json import (
     LONGEST_NAME,
     Foreign,
