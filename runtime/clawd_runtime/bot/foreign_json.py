@@ -33,6 +33,10 @@ def _whole(value: object) -> object:
     return whole_characters(value) if isinstance(value, str) else value
 
 
+def _or_none(value: object) -> object:
+    return None if value == "" else value
+
+
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A number that a database's and a platform's 64 bits hold."""
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_TEXT)]
@@ -41,8 +45,12 @@ Name = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_NAME)]
 """What something is called."""
 Identifier = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 """What a platform calls something: visible ASCII, short enough for an index."""
-LanguageTag = Annotated[str, BeforeValidator(_whole), Field(max_length=35)]
-"""An IETF language tag (RFC 5646, 4.4.1)."""
+OptionalIdentifier = Annotated[Identifier | None, BeforeValidator(_or_none)]
+"""An identifier that may be missing; some platforms then send an empty string."""
+LanguageTag = Annotated[
+    Annotated[str, BeforeValidator(_whole), Field(max_length=35)] | None, BeforeValidator(_or_none)
+]
+"""An IETF language tag (RFC 5646, 4.4.1), or none."""
 
 Model = TypeVar("Model", bound=BaseModel)
 

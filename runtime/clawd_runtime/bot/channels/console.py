@@ -50,8 +50,8 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Annotated[str, Field(min_length=1, max_length=LONGEST_QUESTION)]
-    conversation: Annotated[str, Field(min_length=1, max_length=128)] = "default"
-    id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    conversation: Annotated[str, Field(max_length=128)] = ""
+    id: Annotated[str, Field(max_length=128)] | None = None
 
 
 class Stream:
@@ -250,7 +250,7 @@ def _inbound(user: str, question: Question) -> Inbound:
     return Inbound(
         event_id=event_id,
         message_id=event_id,
-        conversation=ConversationKey("console", user, question.conversation),
+        conversation=ConversationKey("console", user, question.conversation or "default"),
         chat_kind="private",
         user=user,
         text=question.text,

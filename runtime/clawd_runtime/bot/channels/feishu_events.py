@@ -8,7 +8,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from clawd_runtime.bot.channels.feishu_content import Content, Mention, read_content
-from clawd_runtime.bot.foreign_json import Foreign, Identifier, Name, Text, Unreadable, read_as
+from clawd_runtime.bot.foreign_json import (
+    Foreign,
+    Identifier,
+    Name,
+    OptionalIdentifier,
+    Text,
+    Unreadable,
+    read_as,
+)
 from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
 
 CHANNEL = "feishu"
@@ -23,7 +31,7 @@ Milliseconds = Annotated[str, Field(pattern=r"^[0-9]{1,15}$")]
 class Ids(Foreign):
     """The ids of a person; only the one of this app counts."""
 
-    open_id: Identifier | None = None
+    open_id: OptionalIdentifier = None
 
 
 class Mentioned(Foreign):
@@ -58,8 +66,8 @@ class Message(Foreign):
     chat_type: Name
     message_type: Name
     content: Text
-    thread_id: Identifier | Annotated[str, Field(max_length=0)] | None = None
-    parent_id: Identifier | Annotated[str, Field(max_length=0)] | None = None
+    thread_id: OptionalIdentifier = None
+    parent_id: OptionalIdentifier = None
     mentions: Mentions | None = None
 
 

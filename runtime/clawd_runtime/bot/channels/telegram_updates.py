@@ -19,6 +19,7 @@ from clawd_runtime.bot.foreign_json import (
     read_as,
 )
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
+from clawd_runtime.visible import is_blank
 
 ALLOWED_UPDATES = ["message"]
 GROUPS = ("group", "supergroup")
@@ -70,7 +71,7 @@ class User(Foreign):
 
     id: Int64
     is_bot: bool = False
-    language_code: LanguageTag | None = None
+    language_code: LanguageTag = None
 
 
 class Chat(Foreign):

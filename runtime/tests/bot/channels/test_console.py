@@ -128,6 +128,18 @@ def test_conversations_and_users_are_apart(tmp_path: Path) -> None:
     assert model.asked == [(0, "1"), (2, "2"), (0, "3"), (0, "4")]
 
 
+def test_an_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
+    model = Growing("answer")
+
+    async def scene(desk: Desk) -> None:
+        await desk.ask("1", id="")
+        await desk.ask("2", id="", conversation="")
+        await desk.ask("3", conversation="default")
+
+    play(tmp_path, model, scene)
+    assert model.asked == [(0, "1"), (2, "2"), (4, "3")]
+
+
 def test_a_repeated_request_gets_the_stored_answer(tmp_path: Path) -> None:
     model = Growing("answer")
 

@@ -97,6 +97,41 @@ def test_without_its_own_id_the_bot_takes_no_mention_for_its_own() -> None:
     assert not is_addressable_group({"event": None})
 
 
+NO_IDS = {"open_id": "", "union_id": "", "user_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("mentioned", "text", "shown"),
+    [
+        ({"key": "@_all", "id": NO_IDS, "name": "所有人"}, "@_all lunch", "@all lunch"),
+        ({"key": "@_user_1", "id": NO_IDS, "name": "Bob"}, "@_user_1 lunch", "@Bob lunch"),
+        ({"key": "@_user_1", "id": "", "name": ""}, "@_user_1 lunch", "@someone lunch"),
+        ({"key": "@_user_1", "id": {}, "name": None}, "@_user_1 lunch", "@someone lunch"),
+    ],
+)
+def test_a_mention_without_an_id_leaves_the_message_readable(
+    mentioned: dict[str, Any], text: str, shown: str
+) -> None:
+    given = event({"text": text}, chat_type="group", mentions=[mentioned, mention(2, BOT, "Clawd")])
+    inbound = read(given)
+    assert (inbound.text, inbound.addressed) == (shown, True)
+    assert is_addressable_group(given)
+    del given["event"]["message"]["mentions"][1]
+    assert not read(given).addressed
+
+
+@pytest.mark.parametrize("field", ["thread_id", "parent_id", "root_id", "upper_message_id"])
+def test_an_optional_id_that_is_empty_is_absent(field: str) -> None:
+    assert read(event(**{field: ""})) == read(event())
+
+
+def test_a_sender_without_an_id_is_refused() -> None:
+    given = event()
+    given["event"]["sender"]["sender_id"]["open_id"] = ""
+    with pytest.raises(Unreadable, match="open_id"):
+        read_message(given, BOT)
+
+
 POST = {
     "title": "Plan",
     "content": [

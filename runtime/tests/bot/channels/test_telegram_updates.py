@@ -84,6 +84,10 @@ def test_mentions_in_groups(text: str, entities: list[tuple[str, str]], left: st
     assert found.conversation == ConversationKey("telegram", "-100123")
 
 
+def test_an_empty_language_code_is_none() -> None:
+    assert inbound(update(**{"from": {**ADA, "language_code": ""}})).language is None
+
+
 def test_a_mention_of_a_user_without_name() -> None:
     text = "Clawd, help"
     mention = entity("text_mention", text, "Clawd", user=BOT)
