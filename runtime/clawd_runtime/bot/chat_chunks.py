@@ -7,6 +7,7 @@ an empty line, which some servers leave out, and reads lines of any length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,11 +36,27 @@ _CUT: dict[str, Cut] = {
     **dict.fromkeys(("error", "abort", "aborted", "cancelled", "canceled", "network_error"), "broken"),
     **dict.fromkeys(("insufficient_system_resource", "timeout", "malformed_function_call"), "broken"),
 }
+# Words that further names of these have in common, such as `token_limit`; the first that fits counts.
+_CUT_WORDS: tuple[tuple[re.Pattern[str], Cut], ...] = (
+    (
+        re.compile(r"filter|safety|sensitive|moderat|polic|prohibit|censor|inspection|flagged"),
+        "filtered",
+    ),
+    (
+        re.compile(r"error|fail|abort|cancel|interrupt|time_?out|(time|rate|quota|budget)\w*limit|overload"),
+        "broken",
+    ),
+    (re.compile(r"length|limit|max\w*token|max_|truncat|exceed|too_long|out_of_tokens"), "length"),
+)
 _TEXT_PARTS = {"text", "output_text", "input_text"}
 _REASONING_PARTS = {"thinking", "reasoning", "redacted_thinking", "thought", "reasoning_text", "summary_text"}
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+_REASONING_FIELDS = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts"),
+    # OpenRouter's and LiteLLM's, perhaps encrypted.
+    *("reasoning_details", "thinking_blocks"),
+)
 _IGNORED_PARTS = {"reference"}  # Mistral's: where the text before it comes from
-_PART_TEXT = ("text", "thinking", "reasoning", "content", "refusal", "summary")
+_PART_TEXT = ("text", "thinking", "reasoning", "content", "refusal", "summary", "data")
 _MOST_DEPTH = 4
 _CODES = ("code", "error_code", "status_code", "errcode")
 _WORDS = ("message", "msg", "error_msg", "status_msg", "errmsg")
@@ -265,8 +282,10 @@ class _Reading:
             return
         if not isinstance(message, dict):
             raise MalformedChunk("a delta that is no object")
-        thought = next((message[name] for name in _REASONING_FIELDS if message.get(name)), None)
-        self.thought(thought)
+        for name in _REASONING_FIELDS:
+            self.thought(message.get(name))
+            if any(self.reasoning):
+                break  # others repeat it
         if _is_thought(message):
             self.thought(message.get("content"))
         else:
@@ -325,6 +344,10 @@ class _Reading:
         if word in _CUT:
             return _CUT[word]
         if word not in _COMPLETE:
+            word = re.sub(r"[^a-z0-9]+", "_", word)
+            for pattern, cut in _CUT_WORDS:
+                if pattern.search(word):
+                    return cut
             self.unknown.append(f"finish_reason {safe_name(reason)}")
         return "complete"
 

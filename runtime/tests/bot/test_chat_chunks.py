@@ -119,7 +119,47 @@ def test_an_error_that_is_named_by_its_event(body: bytes) -> None:
             Chunk("a", unknown=("a second choice",)),
         ),
         ({"choices": [{"delta": {"tool_calls": [{}]}}]}, Chunk(unknown=("tool_calls",))),
-        ({"choices": [{"delta": {"content": [{"type": "redacted_thinking", "data": "x"}]}}]}, Chunk()),
+        (
+            {"choices": [{"delta": {"content": [{"type": "redacted_thinking", "data": "x"}]}}]},
+            Chunk(reasoning="x"),
+        ),
+        (
+            {"choices": [{"delta": {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}}]},
+            Chunk(reasoning="hm"),
+        ),
+        (
+            {"choices": [{"delta": {"reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]}}]},
+            Chunk(reasoning="hm"),
+        ),
+        (
+            {"choices": [{"delta": {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}}]},
+            Chunk(reasoning="x"),
+        ),
+        (
+            {"choices": [{"delta": {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]}}]},
+            Chunk(reasoning="hm"),
+        ),
+        (
+            {"choices": [{"delta": {"thinking_blocks": [{"type": "redacted_thinking", "data": "x"}]}}]},
+            Chunk(reasoning="x"),
+        ),
+        (
+            {
+                "choices": [
+                    {
+                        "delta": {
+                            "reasoning": "hm",
+                            "reasoning_details": [{"type": "reasoning.text", "text": "hm"}],
+                        }
+                    }
+                ]
+            },
+            Chunk(reasoning="hm"),
+        ),
+        (
+            {"choices": [{"delta": {"reasoning": {"effort": 3}, "thinking_blocks": [{"thinking": "hm"}]}}]},
+            Chunk(reasoning="hm"),
+        ),
         ({"choices": [], "usage": {"completion_tokens_details": {"reasoning_tokens": -1}}}, Chunk()),
         ({"choices": [], "usage": {"reasoning_tokens": 10**400}}, Chunk()),
         ({"choices": [], "usage": {"reasoning_tokens": 4}}, Chunk(reasoning_tokens=4)),
