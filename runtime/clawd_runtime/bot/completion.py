@@ -39,6 +39,8 @@ LARGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that is not streamed."""
 MOST_ADAPTATIONS = 4
 REJECTED = (400, 413, 422)
+FILTERED = (200, *REJECTED, 403, 451)
+"""With these an error may be of a content filter; 200 stands for an error within an answer."""
 MOST_UNKNOWN = 50
 
 
@@ -211,6 +213,8 @@ class ChatModel:
             if error.about_length:
                 return ContextTooLong(what)
             return ContentFiltered(what) if error.about_content else RequestRejected(what)
+        if error.status in FILTERED and error.about_content:
+            return ContentFiltered(what)
         if error.about_context and (error.status >= 500 or error.status == 429):
             return ContextTooLong(what)
         if error.about_length and error.status == 200:

@@ -49,18 +49,17 @@ _LENGTH = re.compile(
     r"|(输入|上下文|请求|内容|消息|提示词?|token)[^。\n]{0,16}(过长|太长|超长|超出|超过)",
     re.IGNORECASE,
 )
-_FILTER_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "data_inspection_failed",
-    "datainspectionfailed",
-    "responsibleaipolicyviolation",
-    "content_filtered",
-    "sensitive",
-    "1301",
-}
+_FILTER_CODE = re.compile(
+    r"content_?(filter|policy|exists_?risk)|data_?inspection|responsible_?ai|sensitive|moderation"
+    r"|prohibited_?content|illegal_?detected|^1301$"
+)
 _FILTER = re.compile(
-    r"content[ _-]?(filter|management policy|policy)|inappropriate content|敏感", re.IGNORECASE
+    r"content[ _-]?(filter|management policy|policy|moderation|exists?[ _-]?risk)|data[ _-]?inspection"
+    r"|(inappropriate|prohibited|illegal|unsafe|harmful|offensive)[ _-](content|information|words?|text)"
+    r"|considered (high[ -])?risk|(?<!case[ _-])\bsensitive\b|new_sensitive|safety (system|filter|polic)"
+    r"|(input|prompt|request|message|content)s? (was|were|has been|is) flagged"
+    r"|敏感|违规|不合规|涉黄|涉政|内容(安全|风险)|审核(不|未)通过",
+    re.IGNORECASE,
 )
 _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_user_quota", "arrearage"}
 _SYSTEM_ROLE = re.compile(
@@ -102,7 +101,7 @@ class ProviderError:
     @property
     def about_content(self) -> bool:
         """Whether a content filter refused it."""
-        return bool(self.codes & _FILTER_CODES) or self._says(_FILTER)
+        return any(map(_FILTER_CODE.search, self.codes)) or self._says(_FILTER)
 
     @property
     def about_credit(self) -> bool:

@@ -149,6 +149,9 @@ def test_an_end_without_done_is_an_end() -> None:
         (httpx.Response(400), RequestRejected),
         (httpx.Response(413), ContextTooLong),
         (httpx.Response(400, json={"error": {"code": "content_filter", "message": "no"}}), ContentFiltered),
+        (httpx.Response(400, json={"error": {"message": "Content Exists Risk"}}), ContentFiltered),
+        (httpx.Response(403, json={"error": {"message": "Your input was flagged"}}), ContentFiltered),
+        (httpx.Response(200, json={"error": {"message": "Content Exists Risk"}}), ContentFiltered),
         (httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "pay"}}), ModelRefused),
         (httpx.Response(429, json={"error": {"message": VLLM}}), ContextTooLong),
         (httpx.Response(500, json={"error": {"message": VLLM}}), ContextTooLong),
@@ -478,12 +481,30 @@ def test_a_prompt_that_is_too_long_is_not_taken_for_a_wrong_parameter() -> None:
         ("MAX_TOKENS", "length"),
         ("content_filter", "filtered"),
         ("SAFETY", "filtered"),
+        ("token_limit", "length"),
+        ("length_limit", "length"),
+        ("MaxTokens", "length"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("max_output_tokens", "length"),
+        ("max-new-tokens", "length"),
+        ("context_window_limit", "length"),
+        ("truncated", "length"),
+        ("FINISH_REASON_CENSORED", "filtered"),
+        ("moderation_blocked", "filtered"),
+        ("time_limit", "broken"),
+        ("engine_error", "broken"),
+        ("stop_token", None),
+        ("natural_end", None),
         ("sensitive", "filtered"),
     ],
 )
 def test_how_an_answer_ended(finish: str, cut: str | None) -> None:
-    [pieces] = Server(lambda body: spoken("hi", finish)).ask()
-    assert pieces[-1] == End(cut)  # type: ignore[arg-type]
+    if cut == "broken":
+        with pytest.raises(ModelUnavailable, match="broke off"):
+            Server(lambda body: spoken("hi", finish)).ask()
+    else:
+        [pieces] = Server(lambda body: spoken("hi", finish)).ask()
+        assert pieces[-1] == End(cut)  # type: ignore[arg-type]
 
 
 def test_what_is_not_understood_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

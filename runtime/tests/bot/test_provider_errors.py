@@ -76,6 +76,42 @@ def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "Content Exists Risk", "type": "invalid_request_error", "code": "x"}},
+        {"code": "data_inspection_failed", "message": "Output data may contain inappropriate content."},
+        {"error": {"message": "<400> InternalError.Algo.DataInspectionFailed: refused", "code": "x"}},
+        {"error": {"type": "content_filter", "message": "considered high risk"}},
+        {"error": {"message": "The request was rejected because it was considered high risk"}},
+        {"error": {"code": "SensitiveContentDetected.Text", "message": "no"}},
+        {"error": {"code": "InputTextSensitiveContentDetected", "message": "no"}},
+        {"error": {"code": "1301", "message": "x"}},
+        {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}},
+        {"error": {"message": "sensitive"}},
+        {"error": {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}},
+        {"error_msg": "输入内容审核不通过，涉嫌违规"},
+        {"error": {"message": "Your request was rejected as a result of our safety system."}},
+        {"error": {"message": "Your input was flagged", "code": 403}},
+    ],
+)
+def test_a_refusal_by_a_content_filter(said: object) -> None:
+    assert read_error(400, json.dumps(said, ensure_ascii=False).encode()).about_content
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "parameter names are case-sensitive", "code": "invalid"}},
+        {"error": {"message": "model names are case sensitive"}},
+        {"error": {"message": "content must be a string", "param": "messages.[0].content"}},
+        {"error": {"message": "there is a risk of overload"}},
+    ],
+)
+def test_what_is_not_of_a_content_filter(said: object) -> None:
+    assert not read_error(400, json.dumps(said).encode()).about_content
+
+
+@pytest.mark.parametrize(
     ("said", "named"),
     [
         ({"error": {"param": "max_tokens", "message": "no"}}, ("max_tokens",)),
