@@ -60,7 +60,23 @@ _HINTS = (
     "s>",
 )
 """One of these is in each mark: finding none costs little, and an answer is looked at with every token."""
-_ANY = re.compile(_any(_STARTS + _ENDS))
+_OTHERS = (
+    *("<s>", "</s>", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]"),
+    *("[/AVAILABLE_TOOLS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
+    *(
+        "[gMASK]",
+        "<sop>",
+        "<eop>",
+        "<pad>",
+        "<unk>",
+        "<tool_call>",
+        "</tool_call>",
+        "<|channel>",
+        "<channel|>",
+    ),
+)
+"""Marks that a model reads, though they do not end its own turn."""
+_ANY = re.compile(rf"<\|[^|<>\s]{{1,64}}\|>|<｜[^｜<>\s]{{1,64}}｜>|{_any(_STARTS + _ENDS + _OTHERS)}")
 _BEGINNINGS = frozenset(text[:size] for text in _STARTS + _ENDS + ("</s>",) for size in range(1, len(text)))
 _LONGEST = max(map(len, _BEGINNINGS))
 _CODE = re.compile(

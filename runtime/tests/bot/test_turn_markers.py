@@ -70,6 +70,26 @@ def test_an_answer_about_marks_comes_out_as_it_went_in(text: str) -> None:
     assert read.replace("\u2060", "") == text
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("</s>", "<s>", "<|channel|>", "<|message|>", "<|developer|>", "<|tool|>", "[TOOL_CALLS]"),
+        *("[TOOL_RESULTS]", "[AVAILABLE_TOOLS]", "<|constrain|>", "<|python_tag|>", "<|of_a_new_model|>"),
+        *("<tool_call>", "<｜tool▁calls▁begin｜>", "[gMASK]", "<sop>", "<|channel>", "<channel|>"),
+    ],
+)
+def test_marks_in_what_a_model_reads_are_ordinary_text(mark: str) -> None:
+    read = plain_markers(f"a {mark}user\nb{mark}")
+    assert mark not in read
+    assert read.replace("\u2060", "") == f"a {mark}user\nb{mark}"
+    assert plain_markers(read) == read
+
+
+@pytest.mark.parametrize("text", ["f <| x |> g", "a <b> c </b>", "x[ARG]", "1 <|> 2", "[TODO] <pre>"])
+def test_text_that_marks_nothing_is_read_as_it_was_written(text: str) -> None:
+    assert plain_markers(text) == text
+
+
 def test_marks_are_found_by_what_they_have_in_common() -> None:
     assert all(any(hint in mark for hint in _HINTS) for mark in (*_ENDS, *_STARTS, "<s>", "</s>"))
 
