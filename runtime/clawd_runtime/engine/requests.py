@@ -337,6 +337,8 @@ def _mistake(mistake: ErrorDetails) -> RequestError:
         return RequestError(
             f"{place}.role: must be system, developer, user or assistant", param=f"{place}.role"
         )
+    if mistake["loc"][-1:] == ("[key]",):
+        return RequestError(f"{place}: the key must be the number of a token", param=place)
     message = mistake["msg"]
     return RequestError(f"{place}: {message[:1].lower()}{message[1:]}", param=place)
 
@@ -350,6 +352,8 @@ def _place(location: tuple[int | str, ...]) -> str:
     place = ""
     for index, step in enumerate(location):
         before = location[index - 1] if index else None
+        if step == "[key]" and index == len(location) - 1:
+            break  # pydantic's word for the key itself, which is named already
         if isinstance(step, int):
             place += f"[{step}]"
         elif not (before == "content" or (isinstance(before, int) and index == 2)):

@@ -210,6 +210,13 @@ def test_a_logit_bias_that_cannot_be_used_is_refused(bias):
     assert refusal(logit_bias=bias).param.startswith("logit_bias")
 
 
+@pytest.mark.parametrize("key", ["x", "-1", "1.0", "", " 5", "[key]", "a.b"])
+def test_a_key_of_logit_bias_that_is_no_token_is_named_as_the_client_wrote_it(key):
+    refused = refusal(logit_bias={"7": 1, key: 1})
+    assert refused.param == f"logit_bias.{key}"
+    assert str(refused) == f"logit_bias.{key}: the key must be the number of a token"
+
+
 def test_sampling_is_what_was_asked_for():
     asked = parse(
         temperature=0.5, min_p=0.1, repetition_penalty=1.2, logit_bias={"7": -100}, seed=2**40, top_k=3
