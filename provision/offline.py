@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -19,11 +20,14 @@ import requests
 from paramiko import SSHException
 from urllib3.exceptions import HTTPError
 
-from inventory.errors import HostError
+from inventory.errors import ClawdError, HostError
 from provision.package_gate import Gate, Origin, RefusedError
 
 CHUNK = 65536
 MOST_LINE, MOST_HEADERS = 8192, 100
+UNASKED = "this host could not be asked for its package sources"
+FAILURES = (OSError, EOFError, ValueError, requests.RequestException, HTTPError)
+"""What reaching a server may raise; a name with a label that is too long is a ValueError."""
 _LOG = logging.getLogger("clawd")
 _HOP_BY_HOP = {
     "connection",
@@ -68,6 +72,21 @@ def apt_options(port: int) -> str:
     return f"-o Acquire::http::Proxy={proxy} -o Acquire::https::Proxy={proxy}"
 
 
+class _UnreachedError(Exception):
+    """A server that could not be reached, before anything was answered."""
+
+
+@contextmanager
+def _reaching(origin: Origin) -> Iterator[None]:
+    """Raise `_UnreachedError` in place of what is raised while a server is reached."""
+    try:
+        yield
+    except ClawdError as error:
+        raise _UnreachedError(UNASKED) from error
+    except FAILURES as error:
+        raise _UnreachedError(f"{origin} could not be reached") from error
+
+
 def _serve(channel: Any, gate: Gate) -> None:
     """Answers the requests of one connection until it ends."""
     reader = channel.makefile("rb")
@@ -83,7 +102,12 @@ def _serve(channel: Any, gate: Gate) -> None:
         _LOG.warning("proxy for a host without internet: refused: %s", refused)
         with suppress(OSError, EOFError):
             _refuse(channel, 403, "Forbidden")
-    except (OSError, EOFError, ValueError, requests.RequestException, HTTPError) as error:
+    except _UnreachedError as unreached:
+        _LOG.warning("proxy for a host without internet: %s: %s", unreached, unreached.__cause__)
+        with suppress(OSError, EOFError):
+            # Not the cause: it may name what is none of the host's business.
+            _refuse(channel, 502, "Bad Gateway", f"clawd-provision: {unreached}\n")
+    except (*FAILURES, ClawdError) as error:
         _LOG.warning("proxy for a host without internet: %s", error)
     finally:
         reader.close()
@@ -112,12 +136,8 @@ def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate
         return False
     passed = {name: value for name, value in headers.items() if name not in _HOP_BY_HOP}
     passed.setdefault("accept-encoding", "identity")
-    try:
+    with _reaching(origin):
         answer = _asked(origin, method, target, passed, gate)
-    except (OSError, requests.RequestException) as error:
-        _LOG.warning("proxy for a host without internet: %s", error)
-        _refuse(channel, 502, "Bad Gateway")
-        return False
     with answer:
         if answer.is_redirect:
             gate.learn(urljoin(target, answer.headers["location"]))
@@ -177,7 +197,9 @@ def _tunnel(channel: Any, target: str, gate: Gate) -> None:
     origin = Origin.of(f"https://{target}")
     if origin is None:
         raise RefusedError(f"{target} is no server")
-    with _connected(gate.addresses(origin), origin.port) as remote:
+    with _reaching(origin):
+        connected = _connected(gate.addresses(origin), origin.port)
+    with connected as remote:
         remote.settimeout(None)
         channel.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = gevent.spawn(_copy, remote.recv, channel.sendall)
@@ -204,5 +226,9 @@ def _copy(receive: Any, send: Any) -> None:
             send(chunk)
 
 
-def _refuse(channel: Any, code: int, reason: str) -> None:
-    channel.sendall(f"HTTP/1.1 {code} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+def _refuse(channel: Any, code: int, reason: str, text: str = "") -> None:
+    fields = ["Connection: close", f"Content-Length: {len(text.encode())}"]
+    if text:
+        fields.append("Content-Type: text/plain; charset=utf-8")
+    head = "\r\n".join((f"HTTP/1.1 {code} {reason}", *fields))
+    channel.sendall(f"{head}\r\n\r\n{text}".encode())

@@ -237,3 +237,45 @@ def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) ->
     with pytest.raises(HostError, match="one: it has no internet") as caught:
         share("one", Forbidding(), Gate(list, (), ()))
     assert "AllowTcpForwarding" in caught.value.advice
+
+
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+def test_failed_question_for_package_sources_is_answered_502_and_serving_goes_on(
+    mirror: str, method: str
+) -> None:
+    """As raised by the session while the connection to the host is lost or slow."""
+    failures = [HostError("one: /root/secret: no answer within 20 s")]
+
+    def sources() -> list[str]:
+        if failures:
+            raise failures.pop()
+        return [f"{mirror}/debian"]
+
+    opened = Transport()
+    share("one", opened, Gate(sources, (), ["http://declared.example/debian"]))
+    connection = opened.connect()
+    target = "deb.example:443" if method == "CONNECT" else f"{mirror}/Packages"
+    connection.request(method, target)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (
+        502,
+        b"clawd-provision: this host could not be asked for its package sources\n",
+    )
+    again = opened.connect()
+    again.request("GET", "http://elsewhere.example/")
+    assert again.getresponse().status == 403, "the sources were asked again"
+
+
+def test_server_that_cannot_be_reached_is_named_in_the_answer(transport: Transport) -> None:
+    gate = Gate(lambda: (), (), ["http://127.0.0.1:1/debian"])
+    share("one", transport, gate)
+    connection = transport.connect()
+    connection.request("CONNECT", "127.0.0.1:1")
+    assert connection.getresponse().status == 403, "it is declared for http only"
+    connection = transport.connect()
+    connection.request("GET", "http://127.0.0.1:1/debian")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (
+        502,
+        b"clawd-provision: http://127.0.0.1:1 could not be reached\n",
+    )
