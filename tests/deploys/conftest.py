@@ -1,10 +1,14 @@
-"""What tests of components have in common: what they replace here is kept in a folder of theirs."""
+"""What tests of components have in common: cooperative blocking calls, and a folder for what they replace."""
 
 from __future__ import annotations
 
-import pytest
+from provision import concurrency
 
-from deploys.ops import originals
+concurrency.enable()
+
+import pytest  # noqa: E402
+
+from deploys.ops import originals  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
