@@ -12,7 +12,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from deploys.ops.data import LEFT, OWN_FOLDERS
+from deploys.ops.data import DATA_FOLDERS, LEFT
 from deploys.ops.originals import ORIGINALS
 from deploys.registry import BY_NAME, COMPONENTS
 from inventory.errors import HostError
@@ -22,7 +22,7 @@ from provision.session import Assignment, Session
 
 RECORD = "/var/lib/clawd/state/components"
 FIND_LEFT = f"ls {LEFT} 2>/dev/null\n" + "".join(
-    f"[ ! -d {folder} ] || echo {name}\n" for name, (folder, _) in OWN_FOLDERS.items()
+    f"[ ! -d {folder} ] || echo {name}\n" for name, (folder, _) in DATA_FOLDERS.items()
 )
 """Prints components whose data were kept: by a note, or by a folder that nothing else has."""
 STOOD_ON = frozenset({"docker", "nvidia"})

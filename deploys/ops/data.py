@@ -30,7 +30,7 @@ LEFT = "/var/lib/clawd/state/left"
 """A file a component whose removal kept data."""
 FSTAB = "/etc/fstab"
 TAKEN = "stays: the disk is in use, or in /etc/fstab, or what of it is clawd-provision's is not noted"
-OWN_FOLDERS: Mapping[str, tuple[str, str]] = {
+DATA_FOLDERS: Mapping[str, tuple[str, str]] = {
     "runtime": ("/var/lib/clawd-bot", "conversations"),
     "prometheus": ("/var/lib/clawd-prometheus", "metrics"),
     "alertmanager": ("/var/lib/clawd-alertmanager", "silences and notifications of Alertmanager"),
@@ -87,7 +87,7 @@ def kept_or_purged(
 @deploy("Data that earlier removals have kept")
 def purge_left(component: str) -> None:
     """Nothing of the data that earlier removals of `component` have kept, unless somebody else uses it."""
-    own = OWN_FOLDERS.get(component)
+    own = DATA_FOLDERS.get(component)
     given = ((*own, "", ""),) if own else ()
     found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
     free = [item for item in found if not item.used]
