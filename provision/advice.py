@@ -8,6 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+NO_PACKAGE = re.compile(
+    r"Unable to locate package (?P<source>\S+)|Package '?(?P<package>[^' ]+)'? has no "
+    r"installation candidate"
+)
+"""What apt-get prints of a package that none of its sources has."""
 _ADVICE: tuple[tuple[str, str], ...] = (
     # Space and memory: what follows from them fails in many ways.
     (
@@ -89,8 +94,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "its release (`linux-image-amd64` on Debian), reboot into it, then run `up` again",
     ),
     (
-        r"Unable to locate package (?P<source>\S+)|Package '?(?P<package>[^' ]+)'? has no "
-        r"installation candidate",
+        NO_PACKAGE.pattern,
         "the host's package sources do not have it{at}; check the name, and that /etc/apt lists the "
         "whole release",
     ),

@@ -90,6 +90,24 @@ def examine(
     return facts
 
 
+def unknown_packages(
+    inventory: Inventory, session: Session, host: str, place: Callable[[tuple[KeyPath, ...]], str]
+) -> tuple[str, ...]:
+    """Return what `examine` would report of declared packages, by the index that the host has read just now.
+
+    Empty where the host cannot be asked.
+    """
+    more = questions.script(inventory, host, updated=True)
+    try:
+        done = session.run(host, probe((), ask_mirrors=False, more=more), timeout=60)
+        told = HostFacts.parse(host, done)
+    except ClawdError:
+        return ()
+    rows = {"package": questions.answers(done.stdout).get("package", ())}
+    releases = {host: str(release_of(told.id, told.version) or told.id)}
+    return tuple(questions.reported(inventory, releases, {host: rows}, place))
+
+
 def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
     """Everything there is to say about one host."""
     inventory = _as_found(inventory, host, facts)
@@ -137,7 +155,10 @@ def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Findi
             f"{host}: it is a {facts.architecture}; the bots run on {' and '.join(ARCHITECTURES)} only"
         )
     if facts.uid != 0:
-        yield Finding(f"{host}: commands do not run as root; give the login passwordless sudo")
+        yield Finding(
+            f"{host}: commands do not run as root; give the login sudo for all commands, without a password "
+            f"or with `sudo_password` under `hosts.{host}`"
+        )
     if facts.init != "systemd":
         yield Finding(f"{host}: it is run by {facts.init}, not systemd; use a full server or virtual machine")
 

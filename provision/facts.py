@@ -76,7 +76,8 @@ class HostFacts:
         if not result.succeeded and "sudo" in result.stderr:
             raise HostError(
                 f"{host}: sudo refused ({result.stderr.strip().splitlines()[-1]})",
-                advice="give the login passwordless sudo, or connect as root",
+                advice="give the login sudo for all commands, without a password or with `sudo_password` "
+                f"under `hosts.{host}`, or connect as root",
             )
         lines = (line.partition("=") for line in result.stdout.splitlines())
         pairs = [(key, value) for key, equals, value in lines if equals]

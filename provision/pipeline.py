@@ -24,6 +24,7 @@ from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
 from provision import belonging, capacity, doctor, installed, journal, rollout, verified
 from provision import verify as checks
+from provision.advice import NO_PACKAGE
 from provision.ask import Terminal
 from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
@@ -101,7 +102,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
                     return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
                 session.check_alive()
             belonging.claim(run.loaded, session, adopt=run.adopt)
-            result = apply(run, session, plan)
+            result = _explained(run, session, apply(run, session, plan))
             notes = record(run, session, result, whole)
         verification = None
         if verify and result.succeeded and (result.changed or plan.unverified):
@@ -368,6 +369,22 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
                 run.progress,
             )
         )
+
+
+def _explained(run: Run, session: Session, result: Result) -> Result:
+    """Return `result` with failures over declared packages reported as a plan reports them.
+
+    A plan does not ask for packages where the host's index is old; the run has read it since.
+    """
+
+    def explained(host: HostResult) -> HostResult:
+        failure = host.failure
+        if failure is None or failure.component != "base" or not NO_PACKAGE.search("\n".join(failure.output)):
+            return host
+        told = doctor.unknown_packages(run.loaded.inventory, session, host.host, run.loaded.place)
+        return replace(host, failure=replace(failure, output=told, advice="")) if told else host
+
+    return Result(tuple(map(explained, result.hosts)))
 
 
 def _note_change(session: Session, part: Plan, host: str) -> None:

@@ -10,10 +10,14 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from deploys.ops.upgrades import DAILY, RECORD
 from inventory.mistakes import nearest
 from inventory.model import Inventory
 from inventory.source import KeyPath
 
+STAMPS = (RECORD, DAILY)
+"""Files whose time is when the index was last read."""
+SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
 FIRST_PERSON = 1000
 """The least number of a user that is a person: FIRST_UID of adduser(8)."""
 Rows = Mapping[str, tuple[tuple[str, ...], ...]]
@@ -29,8 +33,11 @@ class Doubt:
     advice: str
 
 
-def script(inventory: Inventory, host: str) -> str:
-    """The shell script that asks `host`; it prints `asked=QUESTION|…` lines and changes nothing."""
+def script(inventory: Inventory, host: str, *, updated: bool = False) -> str:
+    """The shell script that asks `host`; it prints `asked=QUESTION|…` lines and changes nothing.
+
+    Whether there is a package is asked where apt's index is less than a day old, or was `updated` just now.
+    """
     disk = inventory.hosts[host].disk
     values = {
         "zone": inventory.base.time_zone,
@@ -38,6 +45,9 @@ def script(inventory: Inventory, host: str) -> str:
         "settings": " ".join(inventory.hardening.sysctl) if inventory.hardening.enabled else "",
         "logins": " ".join(operator.name for operator in inventory.base.operators),
         "device": disk.device if disk and disk.device != "auto" else "",
+        "stamps": " ".join(STAMPS),
+        "sources": " ".join(SOURCES),
+        "updated": "yes" if updated else "",
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + _ASK
 
@@ -48,8 +58,23 @@ known=unknown
 [ ! -f "/usr/share/zoneinfo/$zone" ] || known=yes
 echo "asked=zone|$known|$(awk -v zone="$zone" '$1 == "L" && $3 == zone {print $2; exit}' \
     /usr/share/zoneinfo/tzdata.zi 2>/dev/null)"
-# An apt that has read no index yet knows nothing.
-if [ "$wanted" ] && ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
+# An index that is a day old may lack what its source has now, as one does that was read before the sources
+# changed. Files of the index bear the time that their server gave them, so only a young one says when.
+whole() {  # whole: the files of the index that are there, but those of media and of security updates
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(FILENAME)' 'Created-By: Packages' 2>/dev/null |
+        while read -r uri release file; do
+            case $uri:$release in cdrom:*|*-security) continue ;; esac
+            for file in "$file" "$file".*; do [ ! -s "$file" ] || printf '%s\n' "$file"; done
+        done
+}
+fresh() {  # fresh: whether apt knows what its sources have
+    [ "$(whole)" ] || return 1
+    { whole; ls $stamps 2>/dev/null; } | while IFS= read -r file; do
+        [ "$(find "$file" -mmin -1440 2>/dev/null)" ] || continue
+        [ "$(find -L $sources -type f -newer "$file" 2>/dev/null | head -n 1)" ] || echo fresh
+    done | grep -q fresh
+}
+if [ "$wanted" ] && { [ "$updated" ] || fresh; }; then
     found=$(apt-cache policy $wanted 2>/dev/null | awk '
         /^[^ ].*:$/ {name = substr($1, 1, length($1) - 1)}
         /^  (Installed|Candidate): / && $2 != "(none)" {print name}')

@@ -12,9 +12,11 @@ import pytest
 
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
+from provision import pipeline
 from provision.capacity import capacity_of
 from provision.doctor import Finding, examine, findings
 from provision.facts import FileSystem, HostFacts, Listener
+from provision.plan import HostResult, OperationFailure, Result, Status
 from provision.session import CommandResult
 from tests import ggufs
 
@@ -77,7 +79,7 @@ def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_
         ({"version": "11"}, "debian 11 is not supported; supported are debian 12, debian 13, ubuntu 22.04"),
         ({"id": "ubuntu", "version": "22.04"}, "ubuntu 22.04 has Python 3.10, and the bots need 3.11; take"),
         ({"architecture": "riscv64"}, "it is a riscv64; the bots run on x86_64 and aarch64 only"),
-        ({"uid": 1000}, "passwordless sudo"),
+        ({"uid": 1000}, "give the login sudo for all commands, without a password or with `sudo_password`"),
         ({"init": "tini"}, "run by tini, not systemd"),
         ({"epoch": EPOCH + 3600}, "clock is 3600 s ahead"),
         ({"epoch": EPOCH - 500}, "clock is 500 s behind"),
@@ -234,3 +236,39 @@ def test_a_host_that_does_not_answer_keeps_no_findings_of_others_from_being_told
         examined(hosts)
     assert "one: no answer" in refused.value.message
     assert [line for line in refused.value.message.splitlines() if line.startswith("two: ")]
+
+
+@pytest.mark.parametrize(
+    ("component", "printed", "silent", "reported"),
+    [
+        ("base", "E: Unable to locate package ngnix", False, True),
+        ("base", "E: Package 'ngnix' has no installation candidate", False, True),
+        ("base", "E: Unable to locate package ngnix", True, False),
+        ("base", "E: No space left on device", False, False),
+        ("nginx", "E: Unable to locate package ngnix", False, False),
+    ],
+)
+def test_missing_package_is_reported_by_up_with_its_place_where_a_plan_could_not_know(
+    component: str, printed: str, silent: bool, reported: bool
+) -> None:
+    hosts = Hosts()
+    hosts.output += "asked=package|ngnix||nginx ngetty \n"
+    hosts.silent = {"one"} if silent else set()
+    base = {"packages": ["htop", "ngnix"]}
+    values = {"hosts": {"one": {"address": "192.0.2.1"}}, "models": {"default": REMOTE}, "base": base}
+    loaded = SimpleNamespace(
+        inventory=Inventory.model_validate(values), place=lambda at: f"prod.yml:{'.'.join(map(str, at[0]))}"
+    )
+    run: Any = SimpleNamespace(loaded=loaded)
+    session: Any = hosts
+    failure = OperationFailure(component, "Packages htop ngnix", (printed,), "check the name")
+    whole = Result((HostResult("one", Status.FAILED, failure=failure), HostResult("two", Status.DONE)))
+    found = pipeline._explained(run, session, whole).hosts
+    assert found[1] == whole.hosts[1]
+    if not reported:
+        assert found == whole.hosts
+        return
+    assert str(found[0].failure) == (
+        "base: Packages htop ngnix failed\n"
+        "    prod.yml:base.packages.1: one: debian 12 has no package ngnix; did you mean `nginx`?"
+    )

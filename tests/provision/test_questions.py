@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,51 @@ def test_the_same_on_several_hosts_is_reported_once_with_its_place(tmp_path: Pat
     ]
 
 
+DAY_S = 86400
+MAIN = "http://deb.debian.org/debian/ bookworm"
+
+
+@pytest.mark.parametrize(
+    ("index", "ages", "asked"),
+    [
+        (MAIN, {"index": 0}, True),
+        (MAIN, {"index": 2 * DAY_S}, False),
+        (MAIN, {"index": 2 * DAY_S, "stamp": DAY_S // 2}, True),
+        (MAIN, {"index": 2 * DAY_S, "stamp": 2 * DAY_S}, False),
+        (MAIN, {"index": DAY_S // 2, "sources": 60}, False),
+        (MAIN, {"index": DAY_S // 2, "stamp": 60, "sources": 120}, True),
+        (MAIN, {"stamp": 0}, False),
+        ("cdrom://[Debian]/ bookworm", {"index": 0, "stamp": 0}, False),
+        ("http://security.debian.org/ bookworm-security", {"index": 0, "stamp": 0}, False),
+    ],
+)
+def test_packages_are_asked_for_only_where_the_index_says_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, ages: dict[str, int], asked: bool
+) -> None:
+    for name in ("index", "stamp", "sources"):
+        if name in ages or name == "sources":
+            (tmp_path / name).write_text("x\n")
+            then = time.time() - ages.get(name, 3 * DAY_S)
+            os.utime(tmp_path / name, (then, then))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, body in {"apt-get": f"echo '{index} {tmp_path}/index'", "apt-cache": ":"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr("provision.questions.STAMPS", (str(tmp_path / "stamp"),))
+    monkeypatch.setattr("provision.questions.SOURCES", (str(tmp_path / "sources"),))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    found = inventory(base={"packages": ["htop"]})
+
+    def packages(updated: bool) -> list[str]:
+        command = ["sh", "-c", "set -u\n" + script(found, "bot1", updated=updated)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [row[0] for row in answers(done.stdout).get("package", ())]
+
+    assert packages(updated=False) == (["htop"] if asked else [])
+    assert packages(updated=True) == ["htop"]
+
+
 @pytest.mark.skipif(not shutil.which("apt-cache"), reason="apt is not here")
 def test_the_script_asks_this_very_machine() -> None:
     settings = {"kernel.ostype": "Linux", "vm.no_such": 1}
@@ -124,7 +171,10 @@ def test_the_script_asks_this_very_machine() -> None:
     found = inventory(base=base, hardening={"sysctl": settings})
     found = Inventory.model_validate({**found.model_dump(by_alias=True), "hosts": hosts})
     done = subprocess.run(
-        ["sh", "-c", "set -u\n" + script(found, "bot1")], capture_output=True, text=True, check=True
+        ["sh", "-c", "set -u\n" + script(found, "bot1", updated=True)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     rows = answers(done.stdout)
     assert rows["zone"][0][0] in ("yes", "unknown")
