@@ -15,7 +15,7 @@ from inventory.mistakes import shown
 from inventory.values import Verdict, check_line
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
-_ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z][A-Za-z0-9._-]{0,62}")
+_ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
 """What RFC 3986 lets an address be made of."""

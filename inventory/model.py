@@ -63,7 +63,10 @@ class Bastion(Declared):
     )
     user: Login | None = Field(None, description="Login there; the host's own user by default.")
     port: Port = Field(22, description="SSH port.")
-    ssh_key: Path | None = Field(None, description="Private key file; the host's own by default.")
+    ssh_key: Path | None = Field(
+        None,
+        description="Private key file, or public key of one in the agent; the host's own by default.",
+    )
     ssh_key_password: SecretStr | None = Field(
         None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."
     )
@@ -82,7 +85,9 @@ class Host(Declared):
         None, description="What sudo asks the login for; asked for on the terminal when absent."
     )
     ssh_key: Path | None = Field(
-        None, description="Private key file; by default those of ~/.ssh/config, the agent and ~/.ssh."
+        None,
+        description="Private key file, or public key of one in the agent; by default those of "
+        "~/.ssh/config, the agent and ~/.ssh.",
     )
     ssh_key_password: SecretStr | None = Field(
         None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."

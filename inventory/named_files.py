@@ -37,9 +37,8 @@ CERTIFICATE = FileKind(
 )
 PACKAGE = FileKind("a Debian package", re.compile(rb"!<arch>"))
 PROGRAM = FileKind("a program: it begins with neither `#!` nor ELF", re.compile(rb"#!|\x7fELF"))
-PRIVATE_KEY = FileKind(
-    "a private key", re.compile(rb"(?!ssh-|ecdsa-|sk-|-----BEGIN PUBLIC|---- BEGIN SSH2 PUBLIC)")
-)
+PRIVATE_KEY = FileKind("a private key", re.compile(rb"(?!-----BEGIN PUBLIC|---- BEGIN SSH2 PUBLIC)"))
+PUBLIC_KEY = FileKind("a public key", re.compile(rb"(?:ssh-|ecdsa-|sk-)\S+ "))
 
 
 def files(inventory: Inventory) -> Iterator[Finding]:
@@ -93,13 +92,19 @@ def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
             (path,), "this is a private key itself", "replace this key pair, and name its file here"
         )
         return
+    public = file.with_name(f"{file.name}.pub")
+    if not file.exists() and _is_public_key(public):
+        return
     wrong = list(present(path, file, "make a key with `ssh-keygen -t ed25519`"))
     yield from wrong
-    if wrong:
+    # As for ssh(1), a public key chooses the one of the agent.
+    if wrong or _is_public_key(file):
         return
     if not PRIVATE_KEY.begin.match(_begin(file)):
         yield Finding(
-            (path,), f"{shown_name(file)} is a public key", "name the private one, without .pub at its end"
+            (path,),
+            f"{shown_name(file)} is a public key in a form that ssh does not read",
+            "name the private key, or the public one as `ssh-keygen -i` prints it",
         )
     elif (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
         yield Finding(
@@ -107,6 +112,13 @@ def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
             f"{shown_name(file)} is open to others than its owner (mode {mode:04o})",
             f"`chmod 600 {file}`",
         )
+
+
+def _is_public_key(file: Path) -> bool:
+    try:
+        return PUBLIC_KEY.begin.match(_begin(file)) is not None
+    except OSError:
+        return False
 
 
 def _of_kind(path: KeyPath, file: Path, kind: FileKind, advice: str) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ import paramiko
 from gevent.lock import BoundedSemaphore
 from pydantic import SecretStr
 
+from inventory.addresses import check_host
 from inventory.errors import ClawdError, ConnectError
 from inventory.load import Loaded
 from inventory.model import Bastion, Host, Inventory
@@ -157,11 +158,12 @@ def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
     """Return the inventory as components need it: what only `~/.ssh/config` says of hosts is written out.
 
     An alias means nothing to the other hosts, to certificates and to those who talk to the bot. Raises
-    `ConnectError` where the file cannot be read.
+    `ConnectError` where the file cannot be read, or says nothing of an alias that is no host name.
     """
     hosts = {}
     for name, host in loaded.inventory.hosts.items():
         found = _found(host, config)
+        _must_be_host(name, host.address, found.address, config)
         known: dict[str, Any] = {
             "address": found.address,
             "user": _user(host, found),
@@ -177,6 +179,17 @@ def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
         return loaded
     written_out = loaded.inventory.model_copy(update={"hosts": hosts})
     return dataclasses.replace(loaded, inventory=written_out, as_written=loaded.declared)
+
+
+def _must_be_host(host: str, written: str, found: str, config: SshConfig) -> None:
+    """Raise `ConnectError` where `found`, which stands for what is `written`, is no name of a host."""
+    if check_host(found) is None:
+        return
+    instead = "" if found == written else f", but to `{found}`"
+    raise ConnectError(
+        f"{host}: {config.file} does not resolve `{written}` to a host name or an address{instead}",
+        advice=f"write `HostName` with an IP address or a host name under `Host {written}` there",
+    )
 
 
 def _found(host: Host, config: SshConfig) -> Destination:

@@ -15,6 +15,7 @@ import gevent
 import paramiko
 import pytest
 
+from inventory import named_files
 from inventory.errors import ConnectError
 from inventory.load import Loaded
 from inventory.model import Inventory
@@ -120,6 +121,17 @@ def test_a_declared_jump_host_wins_and_may_be_an_alias(home: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("alias", ["web_1", "1_web", "_web", "prod_web.internal"])
+def test_an_alias_with_an_underscore_is_taken_where_it_is_resolved(home: Path, alias: str) -> None:
+    loaded = Loaded(inventory(one={"address": alias}), home / "x.yml")
+    config = user_config(home, f"Host {alias}\n    HostName 203.0.113.5\n")
+    assert ssh.with_addresses(loaded, config).inventory.internal("one") == "203.0.113.5"
+    config = user_config(home, "Host other\n    HostName 203.0.113.5\n")
+    with pytest.raises(ConnectError, match=f"one: .*config does not resolve `{alias}` to a host") as caught:
+        ssh.with_addresses(loaded, config)
+    assert f"`Host {alias}`" in caught.value.advice
+
+
 def test_jump_hosts_that_lead_in_a_circle_are_told(home: Path) -> None:
     config = user_config(home, "Host a\n    ProxyJump b\nHost b\n    ProxyJump c\nHost c\n    ProxyJump b\n")
     with pytest.raises(ConnectError, match="lead in a circle: b → c → b"):
@@ -193,6 +205,29 @@ def test_an_encrypted_key_that_the_agent_holds_is_used_through_it(
         )
         monkeypatch.delenv("SSH_AUTH_SOCK")
         assert reach(server, inventory(one=at(server, host_key=server.host_key())))
+
+
+@needs_sshd
+@pytest.mark.parametrize("named", ["public key", "private key that is not there"])
+def test_a_public_key_chooses_the_key_of_the_agent(
+    home: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `IdentityFile` does for ssh(1); also among more keys than the server lets anyone try."""
+    key = keygen(home / "key")
+    others = [keygen(home / f"other{number}") for number in range(8)]
+    with (
+        serving(home / "sshd", key, options="MaxAuthTries 3\n") as server,
+        agent(home, *others, key) as path,
+    ):
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        key.unlink()
+        given = f"{key}.pub" if named == "public key" else str(key)
+        hosts = inventory(one=at(server, ssh_key=given, host_key=server.host_key()))
+        assert list(named_files.files(hosts)) == []
+        assert reach(server, hosts)
+        key.with_name("key.pub").write_bytes(others[0].with_name("other0.pub").read_bytes())
+        with pytest.raises(ConnectError, match="login refused"):
+            reach(server, hosts)
 
 
 @needs_sshd

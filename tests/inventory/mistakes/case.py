@@ -37,6 +37,7 @@ def reported(cases: Cases) -> Callable[..., None]:
         (laptop / "key.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----")
         private(laptop / "page.html", "<!DOCTYPE html>")
         private(laptop / "id.pub", "ssh-ed25519 AAAA me")
+        private(laptop / "id.ssh2", "---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n")
         ggufs.write(laptop / "big.gguf", ggufs.of_size(400 << 20))
         line, column, text = place_and_text(VALID.replace(old, new))
         (laptop / "prod.yml").write_text(text)

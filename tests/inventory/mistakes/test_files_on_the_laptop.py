@@ -35,11 +35,11 @@ CASES: Cases = {
         "{folder}/open is open to others than its owner (mode 0640)",
         "`chmod 600 {folder}/open`",
     ),
-    "public key for a private one": (
+    "public key that ssh does not read": (
         "ssh_key: id",
-        "ssh_key: ‸id.pub",
-        "{folder}/id.pub is a public key",
-        "name the private one, without .pub at its end",
+        "ssh_key: ‸id.ssh2",
+        "{folder}/id.ssh2 is a public key in a form that ssh does not read",
+        "name the private key, or the public one as `ssh-keygen -i` prints it",
     ),
     "key of Docker's repository missing": (
         "base:\n",
