@@ -68,12 +68,15 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
     path: KeyPath = ("channels", "telegram")
     if telegram.mode == "polling":
         pollers = list(inventory.with_role("runtime"))
-        if len(pollers) > 1:
+        # Bots that share a database agree on one that polls for all.
+        if len(pollers) > 1 and inventory.database is None:
             yield Finding(
                 ((*path, "mode"),),
-                f"{len(pollers)} runtime hosts would poll Telegram, which answers one of them only",
-                "write `mode: webhook`, or give one host alone the role runtime",
-                (EVERY_ROLE,),
+                f"{len(pollers)} runtime hosts that share no database would poll Telegram, "
+                "which answers one of them only",
+                "add a section `database` and the role database to one host, write `mode: webhook`, "
+                "or give one host alone the role runtime",
+                (EVERY_ROLE, ("database",)),
             )
         return
     if telegram.secret_token is None:

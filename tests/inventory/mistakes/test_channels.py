@@ -110,7 +110,17 @@ def test_polling_by_two(laptop: Path) -> None:
         load(Path("prod.yml"))
     (mistake,) = raised.value.mistakes
     assert (mistake.line, mistake.column) == (19, 11)
-    assert mistake.problem == "2 runtime hosts would poll Telegram, which answers one of them only"
+    assert mistake.problem == (
+        "2 runtime hosts that share no database would poll Telegram, which answers one of them only"
+    )
+
+
+def test_bots_that_share_a_database_may_poll(laptop: Path) -> None:
+    """They agree on one that polls, and share out what it gets."""
+    text = VALID.replace("    secret_token: !file secret-token\n", "    mode: polling\n")
+    text = text.replace("base:\n", "  bot2: {address: 192.0.2.12, roles: [runtime, database]}\nbase:\n")
+    (laptop / "prod.yml").write_text(f"{text}database: {{password: !file secret-token}}\n")
+    assert load(Path("prod.yml")).inventory.channels.telegram
 
 
 def test_webhook_needs_a_bot_beside_nginx_whose_certificate_is_self_signed(laptop: Path) -> None:
