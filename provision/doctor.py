@@ -100,11 +100,11 @@ def unknown_packages(
     more = questions.script(inventory, host, updated=True)
     try:
         done = session.run(host, probe((), ask_mirrors=False, more=more), timeout=60)
-        told = HostFacts.parse(host, done)
+        facts = HostFacts.parse(host, done)
     except ClawdError:
         return ()
     rows = {"package": questions.answers(done.stdout).get("package", ())}
-    releases = {host: str(release_of(told.id, told.version) or told.id)}
+    releases = {host: str(release_of(facts.id, facts.version) or facts.id)}
     return tuple(questions.reported(inventory, releases, {host: rows}, place))
 
 

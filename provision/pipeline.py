@@ -381,8 +381,8 @@ def _explained(run: Run, session: Session, result: Result) -> Result:
         failure = host.failure
         if failure is None or failure.component != "base" or not NO_PACKAGE.search("\n".join(failure.output)):
             return host
-        told = doctor.unknown_packages(run.loaded.inventory, session, host.host, run.loaded.place)
-        return replace(host, failure=replace(failure, output=told, advice="")) if told else host
+        lines = doctor.unknown_packages(run.loaded.inventory, session, host.host, run.loaded.place)
+        return replace(host, failure=replace(failure, output=lines, advice="")) if lines else host
 
     return Result(tuple(map(explained, result.hosts)))
 
