@@ -27,6 +27,8 @@ _SECRET_OPTION = re.compile(
 """In a query: what providers call a key."""
 _REPOSITORY_PATH = re.compile(r"[A-Za-z0-9._~/+-]*")
 """apt puts other values in the place of `$(ARCH)` and the like, and takes brackets for options."""
+_BLOCK = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
+"""A network with the length of its prefix; Go knows no masks."""
 _MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}")
 # https://pkg.go.dev/github.com/distribution/reference: what an image may be called.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -35,6 +37,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DATABASE = re.compile(r"/[A-Za-z0-9_-]{1,63}")
 _LOGIN = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+RESERVED_DOMAINS = frozenset(
+    ("alt", "corp", "example", "home", "internal", "invalid", "lan", "local", "localdomain", "localhost",
+     "mail", "onion", "test")
+)  # fmt: skip
+"""Top-level domains that no public authority signs for: reserved (RFC 6761 and later) or kept out (ICANN)."""
 DATABASE_OPTIONS = {
     "sslmode": re.compile(r"disable|allow|prefer|require|verify-ca|verify-full"),
     "sslrootcert": re.compile(r"system|/[A-Za-z0-9._/-]+"),
@@ -238,8 +245,10 @@ check_proxy = UrlCheck("http://proxy.example.com:3128", path=False)
 
 def check_webhook(text: str) -> Verdict:
     """The address of a custom bot, which is a secret: it is not shown."""
-    verdict = UrlCheck("https://open.feishu.cn/open-apis/bot/v2/hook/…")(text)
-    return verdict and (
+    verdict = UrlCheck("https://open.feishu.cn/open-apis/bot/v2/hook/…", secure=True)(text)
+    if verdict is None and urlsplit(text).path not in ("", "/"):
+        return None
+    return (
         "this is not the address of a custom bot",
         "copy it from the group's settings: https://open.feishu.cn/open-apis/bot/v2/hook/…",
     )
@@ -252,16 +261,29 @@ def check_unproxied(text: str) -> Verdict:
     """
     if (verdict := check_line(text)) is not None:
         return verdict
-    if text == "*" or split_host_and_port(text.removeprefix("*").removeprefix(".")) is not None:
+    if text == "*" or _is_unproxied_domain(text) or split_host_and_port(text) is not None:
         return None
+    if _BLOCK.fullmatch(text) and is_network(text):
+        return None
+    return (
+        f"{shown(text)} is not a name or a network that is reached without the proxy",
+        "write one name, address or network an item, such as registry.internal or 10.0.0.0/8",
+    )
+
+
+def _is_unproxied_domain(text: str) -> bool:
+    """Whether `text` is `.DOMAIN` or `*.DOMAIN`, with a port or without."""
+    domain = text.removeprefix("*")
+    split = split_host_and_port(domain[1:]) if domain.startswith(".") else None
+    return split is not None and is_host_name(split[0])
+
+
+def is_network(text: str) -> bool:
+    """Whether `text` is a network, or an address in one (`10.0.0.5/8`), without a scope."""
     try:
-        ip_network(text)
+        return is_address(text.partition("/")[0]) and bool(ip_network(text, strict=False))
     except ValueError:
-        return (
-            f"{shown(text)} is not a name or a network that is reached without the proxy",
-            "write one name, address or network an item, such as registry.internal or 10.0.0.0/8",
-        )
-    return None
+        return False
 
 
 def check_registry(text: str) -> Verdict:
@@ -343,6 +365,32 @@ def _is_database(text: str, parts: SplitResult) -> bool:
         and bool(_DATABASE.fullmatch(parts.path))
         and "#" not in text
     )
+
+
+def is_of_the_machine_itself(text: str) -> bool:
+    """Whether every machine reaches itself, or its own link, by this address or name."""
+    if not is_address(text):
+        return is_local_name(text)
+    address = ip_address(normal_address(text))
+    return address.is_loopback or address.is_link_local
+
+
+def is_local_name(text: str) -> bool:
+    """Whether a host name is each machine's own: `localhost`, and names below it (RFC 6761, section 6.3)."""
+    name = text.lower()
+    return name.endswith((".localhost", ".localdomain")) or name in (
+        *("localhost", "localdomain", "ip6-localhost", "ip6-loopback"),
+    )
+
+
+def is_public_name(text: str) -> bool:
+    """Whether a host name can be one of the internet: below a domain, and of none that is reserved.
+
+    Source: https://www.iana.org/assignments/special-use-domain-names.
+    """
+    labels = text.lower().removeprefix("*.").split(".")
+    reserved = labels[-1] in RESERVED_DOMAINS or labels[-2:] == ["home", "arpa"]
+    return len(labels) > 1 and not reserved
 
 
 def normal_address(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from inventory import addresses, values
+from inventory import addresses, dns_providers, values
 from inventory.values import Checked
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -48,6 +48,8 @@ TimeZone = Annotated[str, Checked(values.check_time_zone)]
 PackageName = Annotated[str, Checked(values.check_package)]
 PublicKey = Annotated[str, Checked(values.check_public_key)]
 HostFolder = Annotated[str, Checked(values.check_folder)]
+"""A folder of a host that this program has for itself; for Docker's see `DockerFolder`."""
+DockerFolder = Annotated[str, Checked(values.check_docker_folder)]
 Device = Annotated[str, Checked(values.check_device)]
 SysctlKey = Annotated[str, Checked(values.check_sysctl_key)]
 
@@ -63,6 +65,7 @@ Server = Annotated[str, Checked(addresses.check_server)]
 """An HTTP server under which paths are asked for."""
 Download = Annotated[str, Checked(addresses.check_download)]
 """Where one file is fetched from; with a query or not."""
+DnsProvider = Annotated[str, Checked(dns_providers.check_dns_provider)]
 Directory = Annotated[str, Checked(addresses.check_directory)]
 """Of an authority by ACME."""
 Repository = Annotated[str, Checked(addresses.check_repository)]

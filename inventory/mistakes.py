@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from ipaddress import ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -29,7 +29,6 @@ PATTERN_WORDS = {
     r"^oc_[A-Za-z0-9_]+$": "`oc_` and what follows it in the id of the group",
     r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of day such as 03:30, in quotes",
     r"^[A-Z_][A-Z0-9_]*$": "capital letters, digits and `_`",
-    r"^[a-z0-9-]+$": "lower-case letters, digits and hyphens",
     r"^[1-9][0-9]{0,5}[kmg]$": "a whole number followed by k, m or g, such as 20m",
     r"^9\.[0-9]+\.[0-9]+$": "a version of the 9 series, such as 9.4.9",
     r"^[0-9A-F]{40}$": "the 40 hexadecimal digits (upper case) of a key's fingerprint",
@@ -82,6 +81,17 @@ def shown(value: Any, limit: int = 40) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     text = re.sub(r"\S*:\S*@", "…@", " ".join(text.split()))
     return f"`{text if len(text) <= limit else text[: limit - 1] + '…'}`"
+
+
+def edges(text: str, what: str = "this text") -> tuple[str, str] | None:
+    """What is wrong with a text that has white space around it, and advice; None where it has none.
+
+    No kind of value takes it: a message shows a value without, and would find nothing wrong.
+    """
+    if not text.strip() or text == text.strip():
+        return None
+    line = ", and write the text on the line of its key: after `|` it ends in a line break"
+    return f"{what} begins or ends with white space", f"remove it{line if text.endswith(chr(10)) else ''}"
 
 
 def kind_of(value: Any) -> str:
@@ -142,17 +152,20 @@ def _wrong(error: ErrorDetails, path: KeyPath, on_key: bool, data: Any, root: ty
         return Wrong(path, f"unknown key `{path[-1]}`{place}", nearest(str(path[-1]), known), on_key=True)
     if kind in ("missing", "union_tag_not_found"):
         return _missing(path, spot)
+    value = str(path[-1]) if on_key else _at(data, path)
+    of_text = isinstance(value, str) and not kind.endswith(("_type", "_parsing"))
+    if of_text and (verdict := edges(value, f"the key {shown(value)}" if on_key else where)) is not None:
+        return Wrong(path, *verdict, on_key=on_key)
     if kind == "checked":
         found: Mapping[str, Any] = error.get("ctx", {})
         return Wrong(path, found["problem"], found["advice"], on_key=on_key)
     if on_key:
-        return Wrong(path, f"`{path[-1]}` is not a name", f"use {_pattern_words(error)}", on_key=True)
-    value = _at(data, path)
+        return Wrong(path, f"{shown(path[-1])} is not a name", f"use {_pattern_words(error)}", on_key=True)
     may_be_shown = spot.is_plain if spot else error["type"] == "union_tag_invalid"
     words = shown(value) if may_be_shown else kind_of(value)
     if may_be_shown and isinstance(value, str) and kind.endswith(("_type", "_parsing")):
         words = f'the text "{words[1:-1]}"'
-    because = "" if value in (None, [], {}) else _because(error)
+    because = "" if value in (None, [], {}) else _because(error, spot, value)
     return Wrong(path, f"{where} is {words}{because}", _advice(error, spot, value))
 
 
@@ -166,7 +179,7 @@ def _missing(path: KeyPath, spot: Spot | None) -> Wrong:
     return Wrong(path, f"{owner} lacks `{path[-1]}`", advice, missing=True)
 
 
-def _because(error: ErrorDetails) -> str:
+def _because(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
     match error["type"]:
         case "greater_than_equal" | "greater_than":
             return ", which is too small"
@@ -175,7 +188,9 @@ def _because(error: ErrorDetails) -> str:
         case "string_pattern_mismatch":
             return ", which is malformed"
         case "value_error":
-            return ", which is not a network"
+            network = _network(str(value))
+            of_ipv6 = network is not None and network.version == 6 and _of_ipv4_only(spot)
+            return ", which is of IPv6" if of_ipv6 else ", which is not a network"
         case kind if kind.endswith("_type"):
             return ", the wrong type"
         case _:
@@ -199,13 +214,13 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
             | "less_than"
         ):
             whole = spot is None or not spot.is_a(float)
-            quoted = isinstance(value, str) and bool(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", value))
+            quoted = isinstance(value, str) and bool(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", value.strip()))
             bare = ", without quotes" if quoted else ""
             return f"write a {'whole ' if whole else ''}number{_range(spot)}{bare}"
         case "int_from_float":
             return f"write a whole number{_range(spot)}"
         case "bool_type":
-            bare = ", without quotes" if str(value).lower() in ("true", "false") else ""
+            bare = ", without quotes" if str(value).strip().lower() in ("true", "false") else ""
             return f"write true or false{bare}"
         case "tuple_type" | "list_type":
             return "write a list: `[…]`, or one `- ` line an item"
@@ -220,7 +235,7 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
         case "too_short":
             return "name at least one"
         case "value_error":
-            return _network_advice(str(value))
+            return _network_advice(str(value), spot)
         case _:
             return f"{error['msg'][:1].lower()}{error['msg'][1:]}"
 
@@ -228,6 +243,8 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
 def _text_advice(spot: Spot | None, value: Any) -> str:
     if spot and spot.is_secret:
         return "give it by !age, !env, !cmd or !file"
+    if spot and not spot.is_a(str) and spot.is_a(IPv4Network):
+        return _network_advice("", spot)
     for limit in spot.constraints if spot else ():
         pattern, check = getattr(limit, "pattern", None), getattr(limit, "check", None)
         if pattern and not (isinstance(value, int | float) and re.search(pattern, str(value))):
@@ -272,11 +289,25 @@ def _range(spot: Spot | None) -> str:
     return f" {' '.join(words)}" if words else ""
 
 
-def _network_advice(value: str) -> str:
+def _network_advice(value: str, spot: Spot | None) -> str:
+    network = _network(value)
+    if _of_ipv4_only(spot) and (network is None or network.version != 4):
+        return "write an IPv4 network such as 172.28.0.0/14"
+    return (
+        f"write {network}" if network else "write an address or a network such as 10.0.0.0/8 or 2001:db8::/32"
+    )
+
+
+def _network(value: str) -> IPv4Network | IPv6Network | None:
+    """The network that a value with a scope, or with an address in it, was meant to be."""
     try:
-        return f"write {ip_interface(re.sub(r'%[^/]*', '', value)).network}"
+        return ip_interface(re.sub(r"%[^/]*", "", value)).network
     except ValueError:
-        return "write an address or a network such as 10.0.0.0/8 or 2001:db8::/32"
+        return None
+
+
+def _of_ipv4_only(spot: Spot | None) -> bool:
+    return spot is not None and not spot.is_a(IPv6Network)
 
 
 def _at(data: Any, path: KeyPath) -> Any:

@@ -19,7 +19,7 @@ from zoneinfo import available_timezones
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from inventory.mistakes import nearest, shown
+from inventory.mistakes import edges, nearest, shown
 
 Verdict = tuple[str, str] | None
 """What is wrong with a value, and advice."""
@@ -56,6 +56,12 @@ SYSTEM_FOLDERS = (
     "usr",
 )
 """Folders at the root of a host that the system itself fills."""
+SYSTEM_FOLDERS_OF_VAR = (
+    *("account", "cache", "crash", "games", "lib", "lock", "log", "mail", "run", "spool", "tmp", "yp"),
+)
+"""Folders below /var that the system itself fills (FHS 3.0, section 5)."""
+OTHERS_FOLDERS = ("/opt/clawd", "/snap")
+"""Folders of this program's own releases, and of snapd's."""
 SHARED_FOLDERS = ("/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib", "/var/log")
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]")
@@ -65,6 +71,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SYSCTL = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+NO_ZONES = ("Factory", "localtime", "posixrules")
+"""Among the zones of a host, and none: /etc/localtime as a link to `localtime` would be one to itself."""
+_OTHER_CLOCKS = ("posix/", "right/")
 # What changes the order or the look of a text without being seen.
 _UNSEEN = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200b", "\u2060", "\ufeff"}
 
@@ -83,7 +92,7 @@ class Checked:
 
     def _checked(self, text: str) -> str:
         if (verdict := self.check(text)) is not None:
-            problem, advice = verdict
+            problem, advice = edges(text) or verdict
             raise PydanticCustomError(
                 "checked", "{problem}; {advice}", {"problem": problem, "advice": advice}
             )
@@ -99,10 +108,10 @@ def check_line(text: str) -> Verdict:
     """A text that becomes a line, or a part of one, in a file on a host."""
     if not text.strip():
         return "this text is empty", "write a text, or leave the key out"
+    if (verdict := edges(text)) is not None:
+        return verdict
     if (letter := _control(text)) is not None:
         return f"{shown(text)} has the control character U+{ord(letter):04X} in it", "write it on one line"
-    if text != text.strip():
-        return f"{shown(text)} begins or ends with a space", "remove it"
     return None
 
 
@@ -134,6 +143,11 @@ def _control(text: str, but: str = "") -> str | None:
 def check_time_zone(text: str) -> Verdict:
     """An IANA zone name. A machine without zone data checks the form alone; the plan asks each host."""
     zones = _zones()
+    if text in NO_ZONES or text.startswith(_OTHER_CLOCKS):
+        return (
+            f"{shown(text)} stands for another time zone, or for none",
+            "write the zone's own name, such as Asia/Shanghai or Etc/UTC",
+        )
     if _ZONE.fullmatch(text) and len(text) <= 255 and (not zones or text in zones):
         return None
     advice = nearest(text, sorted(zones))
@@ -162,9 +176,21 @@ def check_folder(text: str) -> Verdict:
             f"{shown(text)} is not the path of a folder on a host",
             "write a whole path of letters, digits, `.`, `_` and `-`, such as /srv/clawd",
         )
-    if text in SHARED_FOLDERS or text.split("/")[1] in SYSTEM_FOLDERS:
+    if text in SHARED_FOLDERS or _of_the_system(text):
         return f"{text} belongs to the system", "choose a folder that nothing else uses, such as /srv/clawd"
     return None
+
+
+def check_docker_folder(text: str) -> Verdict:
+    """A folder for Docker's images and volumes: one of its own, or /var/lib/docker."""
+    return None if re.fullmatch(r"/var/lib/docker(/[A-Za-z0-9_-]+)*", text) else check_folder(text)
+
+
+def _of_the_system(folder: str) -> bool:
+    first, *below = folder.split("/")[1:]
+    if first == "var" and below:
+        return below[0] in SYSTEM_FOLDERS_OF_VAR
+    return first in SYSTEM_FOLDERS or f"{folder}/".startswith(tuple(f"{other}/" for other in OTHERS_FOLDERS))
 
 
 def check_device(text: str) -> Verdict:
@@ -202,8 +228,27 @@ def check_sysctl_value(text: str) -> Verdict:
         return verdict
     if not text.isascii():
         return f"{shown(text)} is no value of a kernel setting", "write numbers or words of ASCII"
-    if text in ("true", "false"):
+    if text.lower() in ("true", "false", "yes", "no"):
         return f"{shown(text)} is no value of a kernel setting", "write 1 or 0"
+    for word in text.split():
+        if (advice := _as_a_number(word)) is not None:
+            return f"{shown(word)} is no value of a kernel setting", advice
+    return None
+
+
+def _as_a_number(word: str) -> str | None:
+    """How a number is written that the kernel refuses, or shows in another form than it was set in.
+
+    The kernel reads 010 as eight and 0x10 as sixteen (`proc_dointvec`, `kstrtoul` of base 0).
+    """
+    if re.fullmatch(r"-?0[0-7]+", word):
+        return f"write {int(word, 8)}, which the kernel reads this as, or the number without 0 before it"
+    if re.fullmatch(r"-?0[0-9]+", word):
+        return "write the number without 0 before it"
+    if re.fullmatch(r"-?0[xX][0-9A-Fa-f]+", word):
+        return f"write {int(word, 16)}"
+    if re.fullmatch(r"\+[0-9]+|-?[0-9]+(_[0-9]+)+|-?[0-9]+[.][0-9]+|[0-9]+[KkMmGgTt]i?[Bb]?", word):
+        return "write a whole number of digits alone"
     return None
 
 
@@ -271,4 +316,4 @@ def _fields(blob: bytes) -> Iterator[bytes]:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones().difference(NO_ZONES))

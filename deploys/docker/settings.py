@@ -10,7 +10,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nvidia import settings as nvidia
-from inventory.declared import HostFolder, LogSize, Mirror, Proxy, Repository, Unproxied
+from inventory.declared import DockerFolder, LogSize, Mirror, Proxy, Repository, Unproxied
 from inventory.model import Inventory
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -34,7 +34,7 @@ class DockerSettings(ComponentSettings):
     source: Literal["distribution", "docker"] = "distribution"
     repository: Repository = "https://download.docker.com/linux"
     key: Path | None = Field(None, description="On the laptop; with `source: docker`.")
-    data_root: HostFolder = "/var/lib/docker"
+    data_root: DockerFolder = "/var/lib/docker"
     log_size: LogSize = "20m"
     log_files: int = 5
     address_pool: IPv4Network = IPv4Network("172.28.0.0/14")

@@ -88,21 +88,8 @@ def memory(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def backups(inventory: Inventory) -> Iterator[Finding]:
-    """Dumps lie in a folder of their own, where PostgreSQL's packages do not remove them."""
-    if inventory.database is None:
-        return
-    path = inventory.database.backups.path
-    if f"{path}/".startswith("/var/lib/postgresql/"):
-        yield Finding(
-            ((*SECTION, "backups", "path"),),
-            f"{path} is no place for backups",
-            "write a folder of their own, such as /var/backups/clawd",
-        )
-
-
 def _role(inventory: Inventory, host: str) -> KeyPath:
     return ("hosts", host, "roles", inventory.hosts[host].roles.index("database"))
 
 
-RULES: tuple[Rule, ...] = (presence, sharing, memory, backups)
+RULES: tuple[Rule, ...] = (presence, sharing, memory)

@@ -8,17 +8,6 @@ from inventory.finding import Finding, Rule
 from inventory.model import Inventory
 
 
-def mounts(inventory: Inventory) -> Iterator[Finding]:
-    """A disk is mounted on a folder of its own."""
-    for name, host in inventory.hosts.items():
-        if host.disk is not None and host.disk.mount.startswith("/var/lib/"):
-            yield Finding(
-                (("hosts", name, "disk", "mount"),),
-                f"{host.disk.mount} belongs to the system, and a disk mounted there would hide what it holds",
-                "choose a folder that nothing else uses, such as /srv/clawd",
-            )
-
-
 def kept(inventory: Inventory) -> Iterator[Finding]:
     """Nothing is named twice among what a disk keeps."""
     for name, host in inventory.hosts.items():
@@ -29,4 +18,4 @@ def kept(inventory: Inventory) -> Iterator[Finding]:
                 )
 
 
-RULES: tuple[Rule, ...] = (mounts, kept)
+RULES: tuple[Rule, ...] = (kept,)

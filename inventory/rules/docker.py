@@ -10,8 +10,8 @@ from inventory.model import Inventory
 
 SMALLEST_POOL = 20
 """Prefix length: sixteen networks of 256 addresses."""
-SHARED = IPv4Network("100.64.0.0/10")
-"""For networks of providers (RFC 6598)."""
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
+"""For networks of one's own (RFC 1918), and of providers (RFC 6598)."""
 
 
 def engine(inventory: Inventory) -> Iterator[Finding]:
@@ -74,11 +74,13 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
             f"{pool} has room for too few networks of 256 addresses",
             f"write a network of /{SMALLEST_POOL} or larger",
         )
-    if not pool.is_private and not pool.subnet_of(SHARED):
+    if not any(map(pool.subnet_of, PRIVATE)):
+        internet = pool.is_global and not pool.is_multicast
+        why = "is of the internet, and containers could not reach what is there"
         yield Finding(
             (("docker", "address_pool"),),
-            f"{pool} is of the internet, and containers could not reach what is there",
-            "write a private network, such as 172.28.0.0/14",
+            f"{pool} {why if internet else 'is not a private network, and containers cannot have it'}",
+            f"write a part of {', '.join(map(str, PRIVATE))}, such as 172.28.0.0/14",
         )
     for name, host in inventory.hosts.items():
         for key, address in (("address", host.address), ("internal_address", host.internal_address)):

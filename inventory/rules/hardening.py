@@ -21,9 +21,20 @@ def hardening(inventory: Inventory) -> Iterator[Finding]:
             )
 
 
+def words(inventory: Inventory) -> Iterator[Finding]:
+    """Only one kernel setting is turned on by a word."""
+    for key, value in inventory.hardening.sysctl.items():
+        if value in ("on", "off") and sysctl_path(key) != "kernel/printk_devkmsg":
+            yield Finding(
+                (("hardening", "sysctl", key),),
+                f"`{value}` is no value of `{key}`",
+                f"write {'1' if value == 'on' else '0'}",
+            )
+
+
 def sysctl_path(key: str) -> str:
     """Where the kernel shows a setting, below /proc/sys (sysctl.d(5))."""
     return key.translate(str.maketrans("./", "/."))
 
 
-RULES: tuple[Rule, ...] = (hardening,)
+RULES: tuple[Rule, ...] = (hardening, words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inventory.addresses import normal_address
+from inventory.addresses import is_of_the_machine_itself, normal_address
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.mistakes import dotted, nearest
 from inventory.model import Bastion, Inventory
@@ -69,6 +69,19 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
                 ((*path, "address"), ("hosts", other, "address")),
                 f"`{name}` and `{other}` have the same address {host.address}",
                 "give each host its own, or give one host all the roles",
+            )
+
+
+def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
+    """The other hosts reach a host by an address that is not each one's own."""
+    if len(inventory.hosts) < 2:
+        return
+    for name, host in inventory.hosts.items():
+        if host.internal_address is not None and is_of_the_machine_itself(host.internal_address):
+            yield Finding(
+                (("hosts", name, "internal_address"),),
+                f"by {host.internal_address} every host reaches itself, and none reaches `{name}`",
+                "write an address of its network card, or leave it out",
             )
 
 
@@ -239,4 +252,4 @@ def base(inventory: Inventory) -> Iterator[Finding]:
         names.add(operator.name)
 
 
-RULES: tuple[Rule, ...] = (addresses, jump_hosts, roles, ports, base)
+RULES: tuple[Rule, ...] = (addresses, internal_addresses, jump_hosts, roles, ports, base)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from inventory.addresses import is_address
+from inventory.addresses import is_address, is_local_name, is_public_name
 from inventory.finding import EVERY_ROLE, Finding, Rule
 from inventory.model import Inventory
 from inventory.source import KeyPath
@@ -36,10 +37,10 @@ def acme(inventory: Inventory) -> Iterator[Finding]:
 def _names(inventory: Inventory) -> Iterator[Finding]:
     if not inventory.tls.names:
         for name, host in inventory.with_role("nginx").items():
-            if is_address(host.address):
+            if is_address(host.address) or is_local_name(host.address):
                 yield Finding(
                     (("tls", "names"), MODE),
-                    f"`{name}` is known by an address only, and ACME certificates are for names",
+                    f"`{name}` is known by {host.address} only, and ACME certificates are for names",
                     "add `names:` to `tls`, such as bot.example.com",
                 )
     for index, name in enumerate(inventory.tls.names):
@@ -50,6 +51,25 @@ def _names(inventory: Inventory) -> Iterator[Finding]:
                 "remove it, or write `mode: own-ca`",
                 (MODE,),
             )
+        elif is_local_name(name):
+            yield Finding(
+                (("tls", "names", index),),
+                f"{name} is each machine's own name, and no authority can ask the host for it",
+                "write the name by which people reach nginx, or `mode: own-ca`",
+                (MODE,),
+            )
+        elif _of_lets_encrypt(inventory) and not is_public_name(name):
+            yield Finding(
+                (("tls", "names", index),),
+                f"{name} is no name of the internet, and Let's Encrypt signs for no other",
+                "write a name below a domain of yours, such as bot.example.com, or `mode: own-ca`",
+                (MODE, (*ACME, "server")),
+            )
+
+
+def _of_lets_encrypt(inventory: Inventory) -> bool:
+    server = urlsplit(inventory.tls.acme.server).hostname or ""
+    return f".{server}".endswith(".letsencrypt.org")
 
 
 def _http(inventory: Inventory) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 
 from inventory.declared import (
     Declared,
-    HostFolder,
+    DockerFolder,
     Image,
     LogSize,
     Mirror,
@@ -47,7 +47,7 @@ class Docker(Declared):
     key: Path | None = Field(
         None, description="File with the repository's public key; required with `source: docker`."
     )
-    data_root: HostFolder = Field("/var/lib/docker", description="Folder of images and volumes.")
+    data_root: DockerFolder = Field("/var/lib/docker", description="Folder of images and volumes.")
     log_size: LogSize = Field("20m", description="A container's log file is rotated at this size.")
     log_files: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Log files kept of a container.")
     address_pool: IPv4Network = Field(

@@ -5,14 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
 from inventory.declared import Declared, Network, Port, Repository, Size
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Interval = Annotated[int, Field(ge=1, le=600)]
-TelegramChat = Annotated[int, Field(gt=-(1 << 52), lt=1 << 52)]
+
+
+def _is_a_chat(number: int) -> int:
+    if number == 0:
+        raise PydanticCustomError(
+            "checked",
+            "{problem}; {advice}",
+            {
+                "problem": "0 is the id of no chat",
+                "advice": "write the chat's own id; groups have negative ones",
+            },
+        )
+    return number
+
+
+TelegramChat = Annotated[int, Field(gt=-(1 << 52), lt=1 << 52), AfterValidator(_is_a_chat)]
 """At most 52 significant bits: https://core.telegram.org/bots/api#chat."""
 
 

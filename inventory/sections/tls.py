@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import CertificateName, Declared, Directory, HostAndPort, Mail
+from inventory.declared import CertificateName, Declared, Directory, DnsProvider, HostAndPort, Mail
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -16,9 +16,8 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 class Dns(Declared):
     """How the challenge DNS-01 is answered."""
 
-    provider: str = Field(
+    provider: DnsProvider = Field(
         "exec",
-        pattern=r"^[a-z0-9-]+$",
         description="A DNS provider of lego (https://go-acme.github.io/lego/dns), or `exec` for `hook`.",
     )
     hook: Path | None = Field(

@@ -20,6 +20,7 @@ from deploys.docker.config import environment
 from deploys.docker.settings import DockerSettings
 from deploys.ops.sources import stanza
 from inventory import declared, values
+from inventory.dns_providers import check_dns_provider
 from inventory.model import Inventory
 from inventory.shape import Spot, spot_at
 from inventory.values import Verdict, size_in_bytes
@@ -35,8 +36,18 @@ GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
     "package": (values.check_package, ("htop", "g++", "libstdc++6", "python3.11", "7zip")),
     "folder": (
         values.check_folder,
-        ("/srv/clawd", "/data", "/var/backups/clawd", "/var/lib/docker", "/mnt/x.y-z_1"),
+        (
+            "/srv/clawd",
+            "/data",
+            "/var/backups/clawd",
+            "/var/opt/x",
+            "/var/data",
+            "/mnt/x.y-z_1",
+            "/opt/clawd2",
+        ),
     ),
+    "docker": (values.check_docker_folder, ("/srv/docker", "/var/lib/docker", "/var/lib/docker/x")),
+    "provider": (check_dns_provider, ("exec", "alidns", "cloudflare", "tencentcloud")),
     "device": (
         values.check_device,
         ("auto", "/dev/vdb", "/dev/disk/by-id/nvme-Samsung_SSD_980_S64", "/dev/mapper/a-b"),
@@ -46,7 +57,10 @@ GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
         values.check_sysctl_key,
         ("vm.swappiness", "net.ipv4.conf.eth0/100.rp_filter", "net.ipv6.conf.all.x-y"),
     ),
-    "value": (values.check_sysctl_value, ("1", "-1", "4096 87380 6291456", "bbr", "|/bin/false %p")),
+    "value": (
+        values.check_sysctl_value,
+        ("0", "1", "-1", "4096 87380 6291456", "bbr", "|/bin/false %p", "core.%p", "8080,9148-9150", "00ff"),
+    ),
 }
 BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
     "line": (
@@ -56,7 +70,21 @@ BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
     "text": (values.check_text, ("a\x00", "a\rb", "a\x1b[0m", "a\x9bb", "a\u2028b")),
     "zone": (
         values.check_time_zone,
-        ("Mars", "asia/shanghai", "../etc/passwd", "/etc/passwd", "Asia", "", "Asia/", "CST6\n"),
+        (
+            "localtime",
+            "Factory",
+            "posixrules",
+            "posix/Asia/Shanghai",
+            "right/Asia/Shanghai",
+            "Mars",
+            "asia/shanghai",
+            "../etc/passwd",
+            "/etc/passwd",
+            "Asia",
+            "",
+            "Asia/",
+            "CST6\n",
+        ),
     ),
     "package": (
         values.check_package,
@@ -64,8 +92,37 @@ BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
     ),
     "folder": (
         values.check_folder,
-        ("data", "/", "/srv", "/etc/x", "/usr/x", "/srv/../etc", "/srv/./x", "/srv//x", "/srv/x/"),
+        (
+            "data",
+            "/",
+            "/srv",
+            "/etc/x",
+            "/usr/x",
+            "/srv/../etc",
+            "/srv/./x",
+            "/srv//x",
+            "/srv/x/",
+            "/var/lib/dpkg",
+            "/var/lib/docker",
+            "/var/lib/postgresql/x",
+            "/var/cache/apt",
+            "/var/spool/cron",
+            "/var/run/x",
+            "/var/lock",
+            "/var/log/x",
+            "/var/tmp/x",
+            "/var/mail",
+            "/opt/clawd",
+            "/opt/clawd/x",
+            "/snap/x",
+            "/lib64/x",
+        ),
     ),
+    "docker": (
+        values.check_docker_folder,
+        ("/var/lib/dpkg", "/var/lib/docker/../dpkg", "/var/lib/containerd", "/var/cache/apt", "/etc/docker"),
+    ),
+    "provider": (check_dns_provider, ("nosuch", "Alidns", "manual", "", "alidns ", "../x")),
     "device": (
         values.check_device,
         ("vdb", "/dev/../etc/passwd", "/dev/vdb ", "UUID=5", "/dev", "/dev/", "/dev/a\n"),
@@ -78,7 +135,28 @@ BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
         values.check_sysctl_key,
         ("vm", "vm.*", "-vm.swappiness", "vm..x", "vm.x.", "vm./x", "vm/x", "vm.x=1", "a b.c", "../x.y"),
     ),
-    "value": (values.check_sysctl_value, ("", " ", "1\n2", "1\x00", "ü")),
+    "value": (
+        values.check_sysctl_value,
+        (
+            "",
+            " ",
+            "1\n2",
+            "1\x00",
+            "ü",
+            "010",
+            "0x10",
+            "-08",
+            "4096 010",
+            "+5",
+            "1_000",
+            "1.5",
+            "64M",
+            "10kB",
+            "yes",
+            "No",
+            "TRUE",
+        ),
+    ),
 }
 
 

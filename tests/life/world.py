@@ -122,7 +122,7 @@ def living(folder: Path) -> Iterator[Life]:
         mirror = enter(elastic.serving(logs.folder, made.here))
         room = folder / "room"
         room.touch(mode=0o600)
-        room.write_text(f"http://{made.here}:1/room\n")
+        room.write_text(f"https://{made.here}:1/room\n")
         made.records |= {
             "disk": disk.path,
             "gpu": f"{{repository: {served}/driver, key: {key}, "

@@ -39,7 +39,6 @@ def problems(inventory: Inventory) -> list[str]:
         ({"bot2": ["runtime"], **ONE}, None, "spreads requests over bot2, bot1"),
         (TEAM, {"memory": "100M", "max_connections": 20}, "100M is too little for 20 connections"),
         (TEAM, {"memory": "512M", "max_connections": 52}, "512M is too little for 52 connections"),
-        (TEAM, {"backups": {"path": "/var/lib/postgresql/dumps"}}, "is no place for backups"),
     ],
 )
 def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any] | None, part: str) -> None:

@@ -35,7 +35,6 @@ def test_what_is_right(disk: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("disk", "key", "problem"),
     [
-        ({"mount": "/var/lib/clawd/models"}, "mount", "belongs to the system"),
         ({"keeps": ["models", "logs", "models"]}, "keeps", "listed twice"),
     ],
 )

@@ -34,6 +34,20 @@ LOGIN = {"user": "bots", "password": "s3cret"}
         ({"docker": {"address_pool": "192.168.0.0/24"}}, "too few networks"),
         ({"docker": {"address_pool": "8.8.0.0/14"}}, "is of the internet"),
         ({"docker": {"address_pool": "100.96.0.0/14"}}, None),
+        ({"docker": {"address_pool": "172.16.0.0/12"}}, None),
+        *(
+            ({"docker": {"address_pool": pool}}, "is not a private network")
+            for pool in (
+                "127.0.0.0/8",
+                "127.128.0.0/16",
+                "169.254.0.0/16",
+                "198.18.0.0/15",
+                "224.0.0.0/4",
+                "240.0.0.0/4",
+                "0.0.0.0/8",
+            )
+        ),
+        ({"docker": {"address_pool": "172.0.0.0/8"}}, "is of the internet"),
     ],
 )
 def test_rules(declared: dict[str, Any], problem: str | None) -> None:

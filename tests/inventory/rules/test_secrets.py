@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from inventory.addresses import check_webhook
 from inventory.model import Inventory
 from inventory.rules.secrets import APART, KINDS, RULES, kind_of_secret
 from inventory.source import KeyPath
@@ -94,3 +95,20 @@ def _secrets(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
             elif isinstance(part, type) and issubclass(part, BaseModel):
                 found += _secrets(part, (*path, name, *more))
     return found
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("https://open.feishu.cn/open-apis/bot/v2/hook/a1b2", True),
+        ("https://open.larksuite.com/open-apis/bot/v2/hook/a1b2", True),
+        ("http://open.feishu.cn/open-apis/bot/v2/hook/a1b2", False),
+        ("http://x/y", False),
+        ("https://open.feishu.cn", False),
+        ("https://open.feishu.cn/", False),
+        ("https://open.feishu.cn/x?y=1", False),
+        ("a1b2", False),
+    ],
+)
+def test_the_address_of_a_custom_bot_is_encrypted_and_has_a_path(address: str, good: bool) -> None:
+    assert (check_webhook(address) is None) is good

@@ -14,6 +14,7 @@ APART = {
     "web1": {"address": "web1.example.com", "roles": ["nginx"]},
     "bot1": {"address": "10.0.0.2", "roles": ["runtime"]},
 }
+OWN = "https://acme.internal/directory"
 NAMES = ["bot.example.com"]
 
 
@@ -36,7 +37,7 @@ def problems(declared: Inventory) -> list[str]:
     ("declared", "part"),
     [
         ({"mode": "acme", "names": NAMES}, "lacks `email`"),
-        ({"mode": "acme", "acme": EMAIL}, "known by an address only"),
+        ({"mode": "acme", "acme": EMAIL}, "known by 10.0.0.1 only"),
         ({"mode": "acme", "names": [*NAMES, "10.0.0.1"], "acme": EMAIL}, "10.0.0.1 is an address"),
         ({"mode": "acme", "names": ["*.example.com"], "acme": EMAIL}, "cannot be proved by http-01"),
         ({"mode": "acme", "names": NAMES, "acme": {**EMAIL, "challenge": "dns-01"}}, "lacks `hook`"),
@@ -49,6 +50,18 @@ def problems(declared: Inventory) -> list[str]:
             "uses no hook",
         ),
         ({"mode": "provided"}, "lacks `provided`"),
+        *(
+            ({"mode": "acme", "names": [name], "acme": EMAIL}, part)
+            for name, part in (
+                ("localhost", "is each machine's own name"),
+                ("bot.localhost", "is each machine's own name"),
+                ("bot", "is no name of the internet"),
+                ("bot.internal", "is no name of the internet"),
+                ("bot.home.arpa", "is no name of the internet"),
+                ("BOT.TEST", "is no name of the internet"),
+            )
+        ),
+        ({"mode": "acme", "names": ["localhost"], "acme": {**EMAIL, "server": OWN}}, "each machine's own"),
     ],
 )
 def test_what_does_not_hold(declared: dict[str, Any], part: str) -> None:
@@ -68,6 +81,8 @@ def test_fronts_that_share_a_name_cannot_prove_it_by_http() -> None:
         {},
         {"mode": "self-signed"},
         {"mode": "acme", "names": NAMES, "acme": EMAIL},
+        {"mode": "acme", "names": ["bot.internal"], "acme": {**EMAIL, "server": OWN}},
+        {"mode": "own-ca", "names": ["bot", "localhost"]},
         {
             "mode": "acme",
             "names": ["*.example.com"],

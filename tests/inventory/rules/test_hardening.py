@@ -1,0 +1,25 @@
+"""What must hold for kernel settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from inventory.rules.hardening import RULES
+from tests.deploys.inventories import inventory
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("net.ipv4.ip_forward", "on", "`on` is no value of `net.ipv4.ip_forward`"),
+        ("vm.swappiness", "off", "`off` is no value of `vm.swappiness`"),
+        ("kernel.printk_devkmsg", "on", None),
+        ("kernel.printk_devkmsg", "ratelimit", None),
+        ("net.ipv4.tcp_congestion_control", "bbr", None),
+    ],
+)
+def test_only_the_setting_that_takes_a_word_is_turned_on_by_one(
+    key: str, value: str, problem: str | None
+) -> None:
+    declared = inventory(hardening={"sysctl": {key: value}})
+    assert [finding.problem for rule in RULES for finding in rule(declared)] == ([problem] if problem else [])

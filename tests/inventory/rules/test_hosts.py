@@ -1,0 +1,36 @@
+"""What must hold between hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inventory.model import Inventory
+from inventory.rules.hosts import internal_addresses
+from tests.deploys.inventories import LOCAL
+
+
+def problems(*internal: str | None) -> list[str]:
+    hosts: dict[str, Any] = {
+        f"bot{number}": {"address": f"10.0.0.{number}", "internal_address": address}
+        for number, address in enumerate(internal, 1)
+    }
+    declared = Inventory.model_validate({"hosts": hosts, "models": {"default": LOCAL}})
+    return [finding.problem for finding in internal_addresses(declared)]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST", "a.localhost",
+     "localhost.localdomain", "169.254.1.1", "fe80::1"],
+)  # fmt: skip
+def test_an_internal_address_that_leads_each_host_to_itself_is_refused(address: str) -> None:
+    (problem,) = problems(None, address)
+    assert problem == f"by {address} every host reaches itself, and none reaches `bot2`"
+    assert problems(address) == [], "one host alone may use it"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.9", "fd00::1", "bot2.internal", "localhost.example.com"])
+def test_an_internal_address_of_a_network_is_taken(address: str) -> None:
+    assert problems(None, address) == []
