@@ -6,7 +6,8 @@ answered as a host answers on which nothing is installed yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from deploys.docker.deploy import ReleaseFact as DockerReleaseFact
 from deploys.elastic.packages import ArchitectureFact
 from deploys.model.space import Space, SpaceFact
 from deploys.nvidia import gpus
+from deploys.ops import files
 from deploys.ops.changes import Change, collected
 from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.model import Inventory
@@ -52,6 +54,8 @@ class Operation:
 
     name: str
     changes: tuple[Change, ...]
+    rights: str = ""
+    """Mode, owner and group of the file that it writes."""
 
 
 def operations(component: Component, inventory: Inventory, host_name: str) -> tuple[Operation, ...]:
@@ -59,7 +63,7 @@ def operations(component: Component, inventory: Inventory, host_name: str) -> tu
     settings = component.settings_for(inventory, host_name)
     if settings is None:
         return ()
-    with _supplied() as supplies:
+    with _supplied() as supplies, _rights() as rights:
         data = {component.name: settings, "ssh_user": "root", "supplies": supplies}
         state = State(Hosts(([("@local", data)], {})), Config())
         (host,) = state.inventory
@@ -70,12 +74,30 @@ def operations(component: Component, inventory: Inventory, host_name: str) -> tu
             state.activate_host(host)
             state.set_stage(StateStage.Prepare)
             component.apply()
-            return tuple(_operation(state, host, op_hash) for op_hash in host.op_hash_order)
+            return tuple(_operation(state, host, op_hash, rights) for op_hash in host.op_hash_order)
 
 
-def _operation(state: Any, host: Any, op_hash: str) -> Operation:
+def _operation(state: Any, host: Any, op_hash: str, rights: Mapping[str, str]) -> Operation:
     (name,) = state.get_op_meta(op_hash).names
-    return Operation(name.rpartition(" | ")[2], tuple(collected(host, op_hash)))
+    changes = tuple(collected(host, op_hash))
+    known = next((rights[change.path] for change in changes if change.path in rights), "")
+    return Operation(name.rpartition(" | ")[2], changes, known)
+
+
+@contextmanager
+def _rights() -> Iterator[Mapping[str, str]]:
+    """Note with which rights `deploys.ops.files.put` is told to write each file."""
+    noted: dict[str, str] = {}
+    put = files.put
+
+    def noting(dest: str, *arguments: Any, **named: Any) -> Any:
+        told = inspect.signature(put).bind(dest, *arguments, **named)
+        told.apply_defaults()
+        noted[dest] = "{mode} {owner}:{group}".format(**told.arguments)
+        return put(dest, *arguments, **named)
+
+    with patch.object(files, "put", noting):
+        yield noted
 
 
 def _answer(fact: Any, **_: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from zlib import crc32
 
 from deploys.grafana.panels import Board, Panel, boards
 from docs.generator.deployment import inventory
@@ -58,16 +59,20 @@ def _panel(panel: Panel, left: float, top: float, width: float) -> str:
         )
     for at, query in enumerate(panel.queries):
         colour = COLOURS[at % len(COLOURS)]
-        lines.append(f'<path d="{_curve(at, width - 16)}" fill="none" stroke="{colour}"/>')
+        lines.append(f'<path d="{_curve(panel.title, at, width - 16)}" fill="none" stroke="{colour}"/>')
         legend = query.legend.replace("{{", "").replace("}}", "")
         place = f'x="{8 + at * (width - 16) / len(panel.queries):.0f}" y="{PANEL_HEIGHT - 8}"'
-        lines.append(f'<text class="legend" {place} fill="{colour}">{escape(legend)}</text>')
+        lines.append(f'<text class="legend" {place} style="fill:{colour}">{escape(legend)}</text>')
     return "".join(lines) + "</g>"
 
 
-def _curve(at: int, width: float) -> str:
+def _curve(title: str, at: int, width: float) -> str:
+    phase = crc32(title.encode()) % 628 / 100
     points = (
-        (8 + width * step / 24, 92 + 10 * at - 22 * math.sin(step / (3 + at)) - 6 * math.cos(step * 1.7 + at))
+        (
+            8 + width * step / 24,
+            92 + 10 * at - 20 * math.sin(phase + step / (3 + at)) - 6 * math.cos(2 * phase + step * 1.7 + at),
+        )
         for step in range(25)
     )
     return "M" + " ".join(f"{x:.0f} {y:.0f}" for x, y in points)

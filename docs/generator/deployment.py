@@ -20,9 +20,22 @@ def inventory(**changes: Any) -> Inventory:
             "watch1": _host(4, "monitoring"),
             "logs1": _host(5, "logs"),
         },
-        "models": {"default": {"engine": "llama-cpp", "path": "/models/model.gguf"}},
+        "models": {
+            "default": {"engine": "llama-cpp", "path": "/models/model.gguf"},
+            "fallback": {
+                "engine": "openai-compatible",
+                "endpoint": "https://models.example.com/v1",
+                "api_key": SECRET,
+            },
+        },
         "channels": {
             "telegram": {"token": SECRET, "secret_token": SECRET},
+            "feishu": {
+                "app_id": "cli_a1b2c3",
+                "app_secret": SECRET,
+                "encrypt_key": SECRET,
+                "verification_token": SECRET,
+            },
             "console": {"jwt_secret": SECRET},
         },
         "tls": {"mode": "acme", "names": ["bot.example.com"], "acme": {"email": "ops@example.com"}},
@@ -30,7 +43,12 @@ def inventory(**changes: Any) -> Inventory:
         "nvidia": {"key": "/keys/nvidia.asc", "toolkit_key": "/keys/nvidia-toolkit.asc"},
         "docker": {"enabled": True},
         "monitoring": {
-            "alerts": {"token": SECRET, "telegram_chat": -1001234567890},
+            "alerts": {
+                "token": SECRET,
+                "telegram_chat": -1001234567890,
+                "feishu_webhook": "https://open.feishu.cn/open-apis/bot/v2/hook/0123",
+                "feishu_webhook_secret": SECRET,
+            },
             "grafana": {"admin_password": SECRET, "key": "/keys/grafana.asc", "open_to": ["10.0.0.0/8"]},
         },
         "logs": {"password": SECRET, "kibana_from": ["10.0.0.0/8"], "packages": {"key": "/keys/elastic.asc"}},

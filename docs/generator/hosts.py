@@ -17,9 +17,10 @@ HOW = """
 Asked of the components themselves. Files, units and packages: `deploy.apply` of each is evaluated for a
 bare Debian 12 host, as for a plan, in the deployment of `docs/generator/deployment.py`, which has every
 component: two hosts with bots behind one nginx (the first has a GPU and a data disk), a database,
-monitoring, logs, and a certificate by ACME. Ports: what the components report in `ports_for` and
-`openings_for`. Files that packages bring or that programs write while they run are not listed; a path
-such as `/opt/clawd/releases/DIGEST` stands for one named by a digest.
+monitoring, logs, and a certificate by ACME. Rights are those that a file is written with. Ports: what
+the components report in `ports_for` and `openings_for`. Files that packages bring or that programs
+write while they run are not listed; a path such as `/opt/clawd/releases/DIGEST` stands for one named by
+a digest.
 """
 UNITS = re.compile(r"^(?:Service|Timer) (\S+)$")
 PACKAGES = re.compile(r"^Packages (?!that )((?:[a-z0-9][a-z0-9.+=:~-]*(?: |$))+)$")
@@ -80,7 +81,12 @@ def _section(component: Component, found: list[Operation]) -> str:
     written = {unit[1] for path in changes if (unit := UNIT_FILE.search(path))}
     units = sorted({name.removesuffix(".service") for name in (*_matches(UNITS, found), *written)})
     packages = sorted({name for names in _matches(PACKAGES, found) for name in names.split()})
-    files = [_file(change) for path, change in sorted(changes.items()) if path[0] == "/"]
+    rights = {
+        DIGEST.sub("DIGEST", change.path): operation.rights
+        for operation in found
+        for change in operation.changes
+    }
+    files = [_file(change, rights[path]) for path, change in sorted(changes.items()) if path.startswith("/")]
     text = f"## {component.name}\n\n{component.summary[:1].upper()}{component.summary[1:]}. "
     text += f"[Its page](../../deploys/{component.name}/README.md).\n"
     for label, names in (("Units", units), ("Packages", packages)):
@@ -97,14 +103,16 @@ def _matches(pattern: re.Pattern[str], found: list[Operation]) -> Iterator[str]:
             yield match[1].strip()
 
 
-def _file(change: Change) -> tuple[str, str]:
+def _file(change: Change, rights: str) -> tuple[str, str]:
     first = change.diff[0] if change.diff else ""
     if folder := FOLDER.match(first):
         what = f"folder, {folder[1]} {folder[2]}"
+    elif first.startswith("new folder from "):
+        what = "folder, unpacked"
     elif first.startswith("link "):
         what = f"link to {code(first.rpartition(' → ')[2])}"
     elif first.startswith(IN_WORDS):
         what = first
     else:
-        what = "file, secret" if change.secret else "file"
+        what = ", ".join(filter(None, ("file", rights, "secret" if change.secret else "")))
     return code(DIGEST.sub("DIGEST", change.path)), DIGEST.sub("DIGEST", what)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from deploys.component import Component
+from deploys.registry import COMPONENTS
 from docs.generator import commands, example, settings
+from docs.generator.deployment import inventory
 from inventory.model import Inventory
 from tests.deploys.metrics import of_text_files
 from tests.docs.pages import ROOT
@@ -69,6 +72,31 @@ def test_every_setting_has_an_example_and_a_setting_without_one_is_named() -> No
     assert set(example.values(paths)) >= paths
     with pytest.raises(LookupError, match=r"shows no value of bot\.colour"):
         example.values(paths | {"bot.colour"})
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda item: item.name)
+def test_every_component_has_its_files_on_the_page_of_hosts(component: Component) -> None:
+    page = (REFERENCE / "hosts.md").read_text()
+    section = re.split(r"^## ", page.partition(f"\n## {component.name}\n")[2], flags=re.MULTILINE)[0]
+    listed = re.findall(r"^\| `(/[^`]+)` \| (.+) \|$", section, re.MULTILINE)
+    assert listed
+    assert all(what for _, what in listed)
+
+
+def test_ports_on_the_page_of_hosts_are_those_that_components_listen_on() -> None:
+    page = (REFERENCE / "hosts.md").read_text()
+    listed = {
+        (int(port), name) for port, name in re.findall(r"^\| (\d+)/tcp \| (\w+) \|", page, re.MULTILINE)
+    }
+    whole = inventory()
+    used = {
+        (port, component.name)
+        for component in COMPONENTS
+        for host in whole.hosts
+        for port in component.ports_for(whole, host)
+    }
+    assert listed == used
+    assert {(443, "nginx"), (8080, "runtime"), (9090, "prometheus")} <= used
 
 
 def test_metrics_of_hosts_are_those_that_the_programs_write(tmp_path: Path) -> None:
