@@ -1,11 +1,18 @@
-"""Whether the chat template in a model's file can be read; it is compiled here and never run.
+"""Whether the chat template in a model's file can be read, and loses no words of a conversation.
 
 Templates are Jinja, written for Transformers' `apply_chat_template`:
-https://huggingface.co/docs/transformers/chat_templating. What they make of messages, the engine checks
-when it loads the model.
+https://huggingface.co/docs/transformers/chat_templating. They are tried with known words by the engine's own
+code, as when it loads the model, in a process of its own: a template is a foreign program, and what it may
+use of time and memory is limited.
 """
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
 
 from jinja2 import TemplateError
 from jinja2.ext import Extension, loopcontrols
@@ -14,6 +21,26 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MOST_LETTERS = 1 << 20
+RUNTIME = Path(__file__).resolve().parents[1] / "runtime"
+"""Where the engine's code lies, in a clone and in an installation alike."""
+TRIAL_LIMIT = 60
+"""Seconds; of processor time, rendering has two for a conversation."""
+_INHERITED = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
+_TRIAL = """
+import resource, sys
+for limit, most in ((resource.RLIMIT_AS, 1 << 30), (resource.RLIMIT_CPU, int(sys.argv[2]))):
+    try:
+        resource.setrlimit(limit, (most, most))
+    except (OSError, ValueError):
+        pass
+sys.path.insert(0, sys.argv[1])
+from clawd_runtime.engine.template import ChatTemplate
+from clawd_runtime.errors import ModelError
+try:
+    ChatTemplate(sys.stdin.buffer.read().decode(), bos="<s>", eos="</s>")
+except ModelError as error:
+    sys.stdout.buffer.write(str(error.args[0]).encode(errors="replace"))
+"""
 
 
 class _GenerationTag(Extension):
@@ -43,3 +70,23 @@ def problem_of(template: str) -> str:
     except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
         return f"it is too deeply nested ({type(error).__name__})"
     return ""
+
+
+@lru_cache(maxsize=4)
+def loss_of(template: str) -> str:
+    """Why a chat template that can be compiled cannot be used for a conversation; empty when it can."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-B", "-c", _TRIAL, str(RUNTIME), str(TRIAL_LIMIT)],
+            input=template.encode(),
+            capture_output=True,
+            timeout=2 * TRIAL_LIMIT,
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it takes more than {2 * TRIAL_LIMIT} seconds"
+    if done.returncode != 0:
+        return "it cannot be tried: it needs more memory or time than a template may"
+    problem = " ".join(done.stdout.decode(errors="replace").split())
+    return problem.removeprefix("the model's chat template cannot be used: ")[:200]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from inventory.architectures import not_chatting
 from inventory.errors import ArtifactError
 from inventory.values import Verdict
 
@@ -48,17 +49,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"tjgg", "is of the format before GGUF", "take a GGUF file of the model"),
 )
 """What files are that are saved under the name of a model, by their first bytes."""
-_NOT_CHATTING = {
-    "bert",
-    "modern-bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "neo-bert",
-    "jina-bert-v2",
-    "jina-bert-v3",
-}
-_NOT_CHATTING |= {"eurobert", "t5encoder", "gemma-embedding", "wavtokenizer-dec"}
-"""Architectures that make vectors or sounds of texts, and answer nothing."""
 _INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 """Types of values that a count a layer may have."""
 
@@ -147,7 +137,9 @@ def unservable(header: GgufHeader) -> Verdict:
         return f"is of the type {header.kind}, which changes a model and is none itself", advice
     if header.tensors == 0:
         return "has no weights, only a vocabulary", advice
-    if header.pooling or header.architecture in _NOT_CHATTING:
+    if (verdict := not_chatting(header.architecture)) is not None:
+        return verdict
+    if header.pooling:
         return f"makes vectors of texts ({header.architecture}), and answers none", "take a chat model"
     if header.chat_template is None:
         return (

@@ -46,6 +46,12 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
             f"the chat template of {shown_name(model.path)} cannot be read: {problem}",
             "take a newer file of the model, or one of another maker",
         )
+    elif header.chat_template is not None and (loss := chat_template.loss_of(header.chat_template)):
+        yield Finding(
+            (at,),
+            f"the chat template of {shown_name(model.path)} cannot be used: {loss}",
+            "take another conversion of the model, one with its maker's chat template",
+        )
     yield from _prompt_fits(path, model, header, inventory)
     length = model.path.stat().st_size
     if length >= size_in_bytes(model.memory_max):

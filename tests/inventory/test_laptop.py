@@ -53,6 +53,21 @@ def mistakes(laptop: Path, text: str = VALID) -> list[str]:
             "the chat template of",
             "newer file",
         ),
+        (
+            gguf([CHAT[0], entry("tokenizer.chat_template", 8, "Hello")]),
+            "cannot be used: it loses the text of system, user, assistant messages",
+            "take another conversion",
+        ),
+        (
+            gguf([entry("general.architecture", 8, "whisper"), CHAT[1]]),
+            "writes down speech (whisper), and answers none",
+            "take a chat model",
+        ),
+        (
+            gguf([entry("general.architecture", 8, "hologram9"), CHAT[1]]),
+            "is of the architecture `hologram9`",
+            "take a model of a known architecture",
+        ),
     ],
 )
 def test_a_model_file_that_cannot_serve_is_refused(
