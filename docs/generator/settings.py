@@ -22,11 +22,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.generator import example
-from docs.generator.markdown import code, generated, table
+from docs.generator.markdown import code, generated
 from inventory import declared
 from inventory.model import Declared, Inventory
 
-HEAD = ("setting", "type", "default", "unit", "example", "since", "meaning")
+SINCE = re.compile(r"^- \*\*`([^`]+)`\*\* .*\n  .*; since: (\d+\.\d+\.\d+)$", re.MULTILINE)
 HOW = """
 Every setting that an inventory can have, from the model that checks it (`inventory/model.py`,
 `inventory/sections/`). Examples come from
@@ -118,27 +118,31 @@ class Setting:
 
 def page(present: str) -> str:
     """Return the page; `present` is the page as it stands, which knows since when a setting exists."""
-    known = dict(re.findall(r"^\| `([^`]+)` .*\| (\d+\.\d+\.\d+) \|", present, re.MULTILINE))
     version = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
+    known = dict(SINCE.findall(present))
     found = tuple(settings(Inventory))
     examples = example.values(frozenset(setting.path for setting in found))
     parts = [generated("Settings", HOW)]
     for section in dict.fromkeys(setting.path.partition(".")[0] for setting in found):
         inside = [setting for setting in found if setting.path.partition(".")[0] == section]
-        rows = (
-            (
-                code(setting.path),
-                setting.kind,
-                setting.default,
-                setting.unit,
-                code(examples[setting.path]),
-                known.get(setting.path, version),
-                setting.meaning,
-            )
-            for setting in inside
+        listed = (
+            _listed(setting, examples[setting.path], known.get(setting.path, version)) for setting in inside
         )
-        parts.append(f"## {section}\n\n{_about(section)}\n\n{table(HEAD, rows)}")
+        about = "" if inside[0].path == section else f"{_about(section)}\n\n"
+        parts.append(f"## {section}\n\n{about}{''.join(listed)}")
     return "\n".join(parts)
+
+
+def _listed(setting: Setting, shown: str, since: str) -> str:
+    facts = (
+        ("type", setting.kind),
+        ("unit", setting.unit),
+        ("default", setting.default),
+        ("example", code(shown)),
+        ("since", since),
+    )
+    told = "; ".join(f"{name}: {value}" for name, value in facts if value)
+    return f"- **{code(setting.path)}** {setting.meaning}<br>\n  {told}\n"
 
 
 def settings(model: type[Declared], prefix: str = "") -> Iterator[Setting]:

@@ -48,14 +48,13 @@ def test_pages_that_differ_are_named_with_the_command_that_writes_them(tmp_path:
 
 def test_a_setting_keeps_the_version_since_which_it_exists() -> None:
     present = (REFERENCE / "settings.md").read_text()
-    first = re.sub(r"^(\| `bot\.port` .*)\| 0\.1\.0 \|", r"\1| 0.0.7 |", present, flags=re.MULTILINE)
-    assert first != present
-    lines = settings.page(first).splitlines()
-    assert [line for line in lines if "| 0.0.7 |" in line] == [
-        line for line in lines if line.startswith("| `bot.port` ")
-    ]
-    without = "\n".join(line for line in present.splitlines() if not line.startswith("| `bot.port` "))
-    assert settings.page(without) == present
+    known = dict(settings.SINCE.findall(present))
+    assert len(known) > 150
+    port = re.compile(r"^- \*\*`bot\.port`\*\* .*\n  .*\n", re.MULTILINE)
+    (entry,) = port.findall(present)
+    older = present.replace(entry, entry.replace("since: 0.1.0", "since: 0.0.7"))
+    assert dict(settings.SINCE.findall(settings.page(older))) == known | {"bot.port": "0.0.7"}
+    assert settings.page(present.replace(entry, "")) == present
 
 
 def test_every_command_of_the_program_has_its_help() -> None:
