@@ -2,7 +2,7 @@
 
 A conversation has the whole `context_size` to itself: the engine keeps as many tokens for each of its
 `parallel` conversations. The tokens of the system prompt are counted with the vocabulary of the model's file
-where that is on this computer (`inventory.tokens`), and estimated from its bytes where it is not.
+where that is on this computer, and estimated where it is not (`inventory.tokens`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,6 @@ QUESTION_TOKENS = 512
 """Of a question that can always be asked."""
 TEMPLATE_TOKENS = 128
 """What the chat template and the bot write around system prompt and question."""
-BYTES_A_TOKEN = 3
-"""Of an unknown tokenizer; fewer in few languages."""
-
-
-def estimated(text: str) -> int:
-    """About how many tokens a text is for a model whose tokenizer is not known here."""
-    return -(-len(text.encode()) // BYTES_A_TOKEN)
 
 
 def counted(text: str, model: LocalModel, limit: int) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.model import Inventory, LocalModel
-from inventory.room import estimated, shortage
+from inventory.room import shortage
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.source import KeyPath
+from inventory.tokens import count
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
@@ -32,7 +33,7 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if model is not None:
             # What a file on this computer says is looked at later, in `inventory.laptop`.
             known = isinstance(model, LocalModel) and model.url is None
-            prompt = 0 if known else estimated(inventory.bot.system_prompt)
+            prompt = 0 if known else count(inventory.bot.system_prompt, None)
             yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
 
 

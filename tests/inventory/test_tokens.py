@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.gguf import Vocabulary
+from inventory.rules import services
 from inventory.tokens import Tokenizer, count, merged, most_tokens, token_count, tokenizer_of
+from tests.deploys.inventories import inventory
 
 MODEL = Path(os.environ.get("CLAWD_TEST_MODEL") or "none")
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,9 +46,11 @@ def test_what_is_not_in_the_vocabulary_counts_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("model", ["bert", "t5", "rwkv", ""])
-def test_every_byte_counts_for_a_tokenizer_that_is_not_known(model: str) -> None:
+def test_tokens_are_estimated_for_a_tokenizer_that_is_not_known(model: str) -> None:
     assert tokenizer_of(Vocabulary(model, ("a",), (0.0,))) is None
-    assert count("abc 你", None) == most_tokens("abc 你") == 8
+    assert count("abc 你", None) == 1 + 2 + 3
+    assert count("1999-12", None) == 1 + 7
+    assert count("", None) == 1
 
 
 @pytest.mark.parametrize("text", ["a" * 50_000, "你" * 20_000, " " * 50_000, "ab" * 20_000])
@@ -79,3 +83,36 @@ def test_no_text_has_more_tokens_than_are_counted(name: str) -> None:
 @given(st.text(max_size=200) | st.text("ab 1\n.'é你😀_-", max_size=200))
 def test_no_text_at_all_has_more_tokens_than_are_counted(text: str) -> None:
     assert exact(text) <= token_count(text, MODEL) <= most_tokens(text)
+
+
+CHINESE = (
+    "你好" * 400,
+    "请用中文回答团队的问题，简短而礼貌。" * 20,
+    "答え：はい。" * 100,
+    "ответ — да. " * 80,
+)
+SHA256 = "ab" * 32
+
+
+@pytest.mark.parametrize("text", CHINESE)
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"engine": "llama-cpp", "path": "m.gguf", "url": "https://x.example/m.gguf", "sha256": SHA256},
+        {"engine": "openai-compatible", "endpoint": "https://x.example/v1"},
+    ],
+)
+def test_a_prompt_counts_alike_wherever_the_tokenizer_is_not_known(text: str, model: dict[str, Any]) -> None:
+    needed = count(text, None) + 512 + 512 + 128
+    for size, fits in ((needed, True), (needed - 1, False)):
+        declared = inventory(models={"default": {**model, "context_size": size}}, bot={"system_prompt": text})
+        found = [
+            finding for finding in services.models(declared) if "do not fit a context" in finding.problem
+        ]
+        assert (not found) == fits
+
+
+@pytest.mark.parametrize("text", CHINESE)
+def test_no_character_of_other_letters_is_counted_for_less_than_its_bytes(text: str) -> None:
+    assert count(text, None) >= len(text.encode()) * 0.85
+    assert count("You answer the questions of a team, briefly and politely. " * 9, None) < 58 * 9 / 2

@@ -59,9 +59,9 @@ CASES: Cases = {
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
-        "the system prompt of about 10 tokens, a question of 512, 128 around them and a reply of 512 "
+        "the system prompt of about 11 tokens, a question of 512, 128 around them and a reply of 512 "
         "do not fit a context of 256",
-        "raise `models.fallback.context_size` to at least 1162, or lower `bot.max_reply_tokens`",
+        "raise `models.fallback.context_size` to at least 1163, or lower `bot.max_reply_tokens`",
     ),
     "more threads than the engine takes": (
         "    memory_max",
