@@ -8,9 +8,10 @@ Models mark their reasoning in one of three ways, and providers pass the marks o
   (https://github.com/openai/harmony/blob/main/docs/format.md);
 - the same channels after a server has removed the control tokens: `analysis…assistantfinal…`.
 
-Reasoning comes first, as in llama.cpp's parser: an opening tag counts only before anything of the answer can
-be seen. One that comes later is part of the answer, which explains it, and so is the closing tag that belongs
-to it. So are tags inside Markdown code or between quotation marks, and a closing tag within a sentence.
+Reasoning is never part of the answer. An opening tag counts before anything of the answer can be seen (markup
+and a label such as `Assistant:` apart), on a line of its own, and after earlier reasoning. What an answer
+writes about the tags stays in it: inside Markdown code or quotation marks, within a sentence, or as an
+example after a colon (`answer_text`).
 """
 
 from __future__ import annotations
@@ -21,18 +22,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from clawd_runtime.answer_text import QUOTES, AnswerText
 from clawd_runtime.patterns import any_of
 
 TAGS: dict[str, str] = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
     "<thought>": "</thought>",
+    "<thoughts>": "</thoughts>",
     "<reasoning>": "</reasoning>",
+    "<reflection>": "</reflection>",
+    "<scratchpad>": "</scratchpad>",
     "<seed:think>": "</seed:think>",
     "<mm:think>": "</mm:think>",
     "<think:opensource>": "</think:opensource>",
     "<longcat_think>": "</longcat_think>",
     "[THINK]": "[/THINK]",
+    "[THINKING]": "[/THINKING]",
+    "<|think|>": "<|/think|>",
+    "<|thinking|>": "<|/thinking|>",
+    "<|thought|>": "<|/thought|>",
+    "<|reasoning|>": "<|/reasoning|>",
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|START_THINKING|>": "<|END_THINKING|>",
@@ -48,7 +58,12 @@ CLOSING_MARK = "</think>"
 _SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite; at the beginning only
 _STARTING = {sentence.lower() for sentence in _SENTENCES}
 _PAIRS = {opening.lower(): closing.lower() for opening, closing in (TAGS | _SENTENCES).items()}
-_CLOSINGS = {closing.lower() for closing in TAGS.values()}
+# Other ways to close a tag. A tag may be closed by the closing mark of any other: models mix them up.
+_FURTHER_CLOSINGS = {
+    *("<|end_think|>", "<|end_thinking|>", "<|end_of_thinking|>", "</|think|>", "</|thinking|>"),
+    *("<|endthink|>", "<|endthinking|>", "<|end_reasoning|>", "<|end_thought|>"),
+}
+_CLOSINGS = {closing.lower() for closing in TAGS.values()} | _FURTHER_CLOSINGS
 
 # Around the answer itself, after reasoning: dropped.
 _WRAPPERS = {
@@ -67,12 +82,16 @@ _HARMONY = (*_HEADER, _MESSAGE, *_ENDS)
 _LONGEST_HEADER = 256
 _STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
 
-_QUOTES = "`\"'“”‘’«»「」『』"
 _BEFORE_IN_SENTENCE = re.compile(r"[\w,;，、；] \Z")
 _AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]|[.,;:!?)，。、；：！？）]")
 _LONGEST_RETURNED = 256 * 1024
 _NOT_SPACE = re.compile(r"\S")
-_FENCE = re.compile(r" {0,3}(?:```|~~~)")
+_BULLET = re.compile(r"\s*(?:[-*+•#>]+|[0-9]{1,3}[.)])\s*")
+_CONNECTING = re.compile(
+    r"\s*(?:and|or|to|und|oder|et|ou|y|和|与|及|或|到|/|\||,|…|\.\.\.)?\s*", re.IGNORECASE
+)
+_GOES_ON = re.compile(r" [^\W\d_A-Z]|[.,;:!?)，。、；：！？）]|[\u4e00-\u9fff]")
+_LONGEST_CONNECTING = 8
 
 
 class _Markers:
@@ -104,7 +123,11 @@ _AT_START = _Markers(_EVERYWHERE)
 _IN_ANSWER = _Markers(_EVERYWHERE - _STARTING)
 _IN_CHANNEL = _Markers(_HARMONY)
 _IN_STRIPPED = _Markers([_STRIPPED_FINAL])
-_IN_TAGS = {closing: _Markers([opening, closing]) for opening, closing in _PAIRS.items()}
+_TAG_MARKERS = _Markers({*map(str.lower, TAGS), *_CLOSINGS})
+_IN_TAGS = {
+    opening: _Markers([opening, closing]) if opening in _STARTING else _TAG_MARKERS
+    for opening, closing in _PAIRS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +137,7 @@ class Split:
     With `restarts`, all that was given as answer before is taken back first: it was reasoning, and stands in
     `reasoning` now. That happens where only the closing tag arrives.
 
-    `returned` is what all reasoning up to now ends with and was none: the answer has it instead.
+    `returned` is what all reasoning before this piece ends with and was none: the answer has it instead.
     """
 
     reasoning: str = ""
@@ -153,10 +176,13 @@ class ReasoningSplitter:
         self._block_begins = True
         self._answer_begins = True
         self._wrapped: str | None = None
-        self._line = ""  # the beginning of the answer's current line
-        self._fenced = False
-        self._last = self._last_two = ""
-        self._visible = False  # whether the answer has anything that can be seen
+        self._joined = False  # whether the answer goes on after reasoning without a space
+        self._text = AnswerText()
+        self._about_marks = False  # whether the answer writes about marks
+        self._closing_in_code: int | None = None  # the piece of the answer that may end reasoning after all
+        self._opening = self._closing = ""  # of the reasoning
+        self._inner: Counter[str] = Counter()  # closing tags of further ones within the reasoning
+        self._thought_last = ""  # the end of the reasoning
         self._explained: Counter[str] = Counter()  # closing tags whose opening ones the answer explains
         self._over = False  # whether no more text comes
         self._block: _Block | None = None  # what may turn out to be no reasoning
@@ -186,10 +212,11 @@ class ReasoningSplitter:
             self._mode = "answer"
         if self._mode == "reasoning":
             self._think(rest)
-            if self._block and complete and self._block.size <= _LONGEST_RETURNED:
+            if self._block and complete and not self._block.certain and self._block.whole:
                 self._give_back(self._block)
         elif self._mode == "answer":
             self._say(rest)
+            self._end_in_open_code()
             if not self._blocks:
                 self._give(self._space)
         return self._taken()
@@ -223,7 +250,7 @@ class ReasoningSplitter:
             if text.startswith(_STRIPPED_START) and text[-1].isupper():
                 opening = self._rest[self._at : at + len(_STRIPPED_START)]
                 self._at = at + len(_STRIPPED_START)
-                self._think_until(_IN_STRIPPED, opening=self._space + opening)
+                self._think_until(_IN_STRIPPED, "", _Block(self._space + opening, certain=False))
                 return True
         found = markers.find(self._rest, self._at)
         if found is None:
@@ -234,7 +261,9 @@ class ReasoningSplitter:
         mentioned = self._mentioned(marker, at)
         if mentioned is None:
             return False
-        if mentioned or not self._acts(marker):
+        if mentioned and marker in _CLOSINGS:
+            self._about_marks = True
+        if mentioned or not self._acts(marker, self._rest[at : at + len(marker)]):
             self._say(self._taken_up_to(at + len(marker)))
         elif self._mode != "header":
             self._at = at + len(marker)
@@ -250,18 +279,25 @@ class ReasoningSplitter:
         if marker == _STRIPPED_FINAL:
             if self._rest[at:end] != marker:
                 return True
-            after = self._rest[end : end + 1]
-            return None if not (after or self._over) else after.islower() or after == "_"
-        if marker not in _CLOSINGS or not _BEFORE_IN_SENTENCE.search(self._last_two):
+            following = self._rest[end : end + 1]
+            return None if not (following or self._over) else following.islower() or following == "_"
+        if marker not in _CLOSINGS or not _BEFORE_IN_SENTENCE.search(self._text.last_two):
             return False
-        after = self._rest[end : end + 2]
-        if after in ("", " ") and not self._over:
-            return None
-        return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
+        after = self._after(end)
+        return None if after is None else _in_sentence(after)
 
-    def _acts(self, marker: str) -> bool:
+    def _after(self, end: int) -> str | None:
+        """Return the two characters from `end` on; `None` as long as they have not arrived."""
+        after = self._rest[end : end + 2]
+        return None if after in ("", " ") and not self._over else after
+
+    def _acts(self, marker: str, written: str) -> bool:
         """Act on a mark within the answer; whether it was one."""
-        if self._fenced or _FENCE.match(self._line) or (self._last and self._last in _QUOTES):
+        if self._text.quoted:
+            self._about_marks = True
+            return False
+        if self._text.in_code:
+            self._note_in_code(marker)
             return False
         if marker in _WRAPPERS:
             if not (self._blocks and self._answer_begins):
@@ -285,12 +321,44 @@ class ReasoningSplitter:
             return True
         if marker in _HARMONY:
             return True
-        if marker in _PAIRS and self._visible:
+        return marker in _PAIRS and self._opens(marker, written)
+
+    def _note_in_code(self, marker: str) -> None:
+        if marker in _PAIRS:
             self._explained[_PAIRS[marker]] += 1
-        elif marker in _PAIRS and (marker not in _STARTING or not self._last):
-            self._think_until(_IN_TAGS[_PAIRS[marker]])
-            return True
-        return False
+        elif self._explained[marker]:
+            self._explained[marker] -= 1
+        elif marker in _CLOSINGS:
+            self._closing_in_code, self._text.reopened = len(self._given), False
+
+    def _end_in_open_code(self) -> None:
+        """Take back what ends with a closing tag in a code block that is never closed."""
+        at = self._closing_in_code
+        if at is None or not (self._text.open_fence or self._text.reopened):
+            return
+        self._rest, self._at = "".join(self._given[at + 1 :]), 0
+        del self._given[at:]
+        self._take_back()
+        while self._advance():
+            pass
+        if self._mode == "answer":
+            self._say(self._taken_up_to(len(self._rest)))
+
+    def _opens(self, marker: str, written: str) -> bool:
+        """Begin reasoning at an opening mark, unless the answer writes about it; return whether it began."""
+        text = self._text
+        unseen = self._in_prompt or not text.drawn
+        if marker in _STARTING and text.last:
+            return False
+        after_thoughts = self._blocks and (text.after_sentence or (text.glued and written in TAGS))
+        alone = text.on_own_line and not (text.indented_code or text.introduced or self._about_marks)
+        if not (unseen or text.only_prelude or alone or after_thoughts):
+            self._explained[_PAIRS[marker]] += 1
+            self._about_marks = self._about_marks or not text.glued
+            return False
+        block = None if self._in_prompt else _Block(self._space + written, certain=unseen)
+        self._think_until(_IN_TAGS[marker], marker, block)
+        return True
 
     def _advance_reasoning(self) -> bool:
         found = self._markers.find(self._rest, self._at)
@@ -304,8 +372,16 @@ class ReasoningSplitter:
             self._mode = "header"
             return True
         if marker in _PAIRS and not self._block_begins:
+            if marker != self._opening:
+                self._inner[_PAIRS[marker]] += 1
             self._think(self._taken_up_to(at + len(marker)))  # it reasons about the mark
             return True
+        if marker in _CLOSINGS:
+            prose = self._closes_in_prose(marker, at + len(marker))
+            if prose is None:
+                return False
+            if prose:
+                return True
         if self._block:
             self._block.add(self._rest[at : at + len(marker)])
         self._at += len(marker)
@@ -315,6 +391,33 @@ class ReasoningSplitter:
             self._mode = "header"
         elif marker != _MESSAGE:
             self._answer()
+        return True
+
+    def _closes_in_prose(self, marker: str, end: int) -> bool | None:
+        """Take a closing tag as text where it ends no reasoning; `None` until what follows is known."""
+        if marker != self._closing and self._opening:
+            if self._inner[marker]:
+                self._inner[marker] -= 1
+                self._think(self._taken_up_to(end))
+                return True
+            after = self._after(end)
+            if after is None:
+                return None
+            quoted = bool(self._thought_last) and self._thought_last[-1] in QUOTES
+            if quoted or (_BEFORE_IN_SENTENCE.search(self._thought_last) and _in_sentence(after)):
+                self._think(self._taken_up_to(end))
+                return True
+        block = self._block
+        if block is None or not block.whole or (block.certain and not block.connects):
+            return False
+        after = self._after(end)
+        if after is None:
+            return None
+        if not block.is_prose(after):
+            return False
+        self._give_back(block)
+        self._give(self._taken_up_to(end))
+        self._about_marks = True
         return True
 
     def _advance_header(self) -> bool:
@@ -349,27 +452,38 @@ class ReasoningSplitter:
     # --- changes of mode --------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        self._mode, self._block = "answer", None
-        self._space, self._answer_begins, self._line, self._last = "", True, "", ""
-        self._last_two = ""
+        last = self._text.last
+        self._joined = bool(last) and not last.isspace()
+        self._mode, self._block, self._space, self._answer_begins = "answer", None, "", True
+        self._text.new_line()
 
     def _give_back(self, block: _Block) -> None:
+        """Make what was taken for reasoning a part of the answer."""
         self._mode, self._block, self._space, self._answer_begins = "answer", None, "", False
-        self._out.returned = "".join(block.given)
+        self._thoughts, self._blocks = block.before
+        # What this call gave as reasoning is not given at all.
+        given = list(block.given)
+        while given and self._out.reasoning:
+            given.pop()
+            self._out.reasoning.pop()
+        self._out.returned += "".join(given)
         self._give("".join(block.written))
 
-    def _think_until(self, markers: _Markers, *, opening: str | None = None) -> None:
-        """Take what follows for reasoning. With the mark `opening` it may turn out to be none."""
-        self._mode, self._markers = "reasoning", markers
-        self._block = None if opening is None else _Block(opening)
-        self._space, self._block_begins, self._blocks = "", True, True
+    def _think_until(self, markers: _Markers, opening: str = "", block: _Block | None = None) -> None:
+        """Take what follows for reasoning. What `block` says may turn out to be none."""
+        self._mode, self._markers, self._block = "reasoning", markers, block
+        self._opening, self._closing = opening, _PAIRS.get(opening, "")
+        self._inner.clear()
+        if block:
+            block.before = (self._thoughts, self._blocks)
+        self._space, self._thought_last, self._block_begins, self._blocks = "", "", True, True
 
     def _take_back(self) -> None:
         given, self._given = "".join(self._given), []
         self._think_until(self._markers)
         self._think(given)
         self._out.restarts, self._out.answer = True, []
-        self._wrapped, self._fenced, self._visible = None, False, False
+        self._wrapped, self._text, self._about_marks, self._closing_in_code = None, AnswerText(), False, None
         self._explained.clear()
         self._answer()
 
@@ -378,6 +492,7 @@ class ReasoningSplitter:
     def _think(self, text: str) -> None:
         if self._block:
             self._block.add(text)
+        self._thought_last = (self._thought_last + text[-2:])[-2:]
         text = self._space + text
         if self._block_begins:
             text = text.lstrip()
@@ -395,9 +510,12 @@ class ReasoningSplitter:
         if self._answer_begins:
             text = self._space + text
             stripped = text.lstrip()
-            self._space = "" if self._blocks else text[: len(text) - len(stripped)]
+            space = text[: len(text) - len(stripped)]
+            self._space = "" if self._blocks and not self._joined else space
             if not stripped:
                 return
+            if self._joined:
+                self._space = "\n\n" if "\n" in space else space[:1]
             text, self._space, self._answer_begins = self._space + stripped, "", False
         self._give(text)
 
@@ -406,30 +524,57 @@ class ReasoningSplitter:
             return
         self._out.answer.append(text)
         self._given.append(text)
-        self._last, self._last_two = text[-1], (self._last_two + text[-2:])[-2:]
-        self._visible = self._visible or not (self._in_prompt or text.isspace())
-        *lines, line = (self._line + text).split("\n")
-        for ended in lines:
-            self._fenced ^= bool(_FENCE.match(ended))
-        self._line = line[:8]
+        self._text.add(text)
+
+
+def _in_sentence(after: str) -> bool:
+    """Return whether a sentence goes on with `after`."""
+    return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
 
 
 class _Block:
-    """What was taken for reasoning though it may be part of the answer, with its opening mark."""
+    """What was taken for reasoning though it may be part of the answer, with its opening mark.
 
-    __slots__ = ("given", "size", "written")
+    `certain`: nothing can be seen before it, so that only a text about the marks themselves makes it prose.
+    """
 
-    def __init__(self, opening: str) -> None:
+    __slots__ = ("before", "certain", "given", "size", "written")
+
+    def __init__(self, opening: str, *, certain: bool) -> None:
         self.written = [opening]
         self.given: list[str] = []  # of it, as reasoning
         self.size = 0
+        self.certain = certain
+        self.before = (False, False)
 
     def add(self, text: str) -> None:
         self.size += len(text)
-        if self.size > _LONGEST_RETURNED:
-            self.written, self.given = [], []
-        else:
+        if self.whole:
             self.written.append(text)
+        else:
+            self.written, self.given = [], []
+
+    @property
+    def whole(self) -> bool:
+        return self.size <= _LONGEST_RETURNED
+
+    @property
+    def connects(self) -> bool:
+        """Whether there is only such a word between the tags as connects two of them in prose."""
+        return self.size <= _LONGEST_CONNECTING and bool(_CONNECTING.fullmatch("".join(self.written[1:])))
+
+    def is_prose(self, after: str) -> bool:
+        """Return whether the text between the tags, and `after` them, is about the tags."""
+        text = "".join(self.written[1:])
+        if self.connects and _GOES_ON.match(after):
+            return not self.certain or text.strip() not in ("", "...")
+        if self.certain:
+            return False
+        _, ended, line = text.rpartition("\n")
+        if ended and _BULLET.fullmatch(line):
+            return True
+        begins = bool(_GOES_ON.match(text[:2]))
+        return _in_sentence(after) and (begins or bool(_BEFORE_IN_SENTENCE.search(text[-2:])))
 
 
 class _Out:
@@ -449,7 +594,7 @@ def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
     splitter = ReasoningSplitter(prompt_end)
     reasoning, answer = "", ""
     for split in (splitter.feed(text), splitter.finish()):
-        reasoning = (reasoning + split.reasoning).removesuffix(split.returned)
+        reasoning = reasoning.removesuffix(split.returned) + split.reasoning
         answer = split.answer if split.restarts else answer + split.answer
     return reasoning, answer
 

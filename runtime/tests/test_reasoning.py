@@ -18,7 +18,7 @@ def in_pieces(pieces, prompt_end: str = "") -> tuple[str, str]:
     splitter = ReasoningSplitter(prompt_end)
     thoughts, answer = "", ""
     for split in (*map(splitter.feed, pieces), splitter.finish()):
-        thoughts = (thoughts + split.reasoning).removesuffix(split.returned)
+        thoughts = thoughts.removesuffix(split.returned) + split.reasoning
         answer = split.answer if split.restarts else answer + split.answer
     return thoughts, answer
 
@@ -98,7 +98,7 @@ def test_what_the_prompt_ends_with_decides_how_the_answer_begins(prompt_end, tex
         ),
         ("<THINK>Hm.</Think>Paris.", ("Hm.", "Paris.")),
         ("<think>a</think>\n<think>b</think>Two.", ("a\n\nb", "Two.")),
-        ("<think>a</think>One.<think>b</think>Two.", ("a", "One.<think>b</think>Two.")),
+        ("<think>a</think>One.<think>b</think>Two.", ("a\n\nb", "One.Two.")),
         ("<think>a <think> b</think>c</think>Paris.", ("a <think> b\n\nc", "Paris.")),
         ("<think>a</think>Paris.</think>\n", ("a", "Paris.")),
         ("<think></think>Paris.", ("", "Paris.")),
@@ -198,11 +198,153 @@ def test_tags_that_an_answer_explains_after_its_reasoning_stay_in_the_answer(pro
     assert in_pieces(text, prompt_end) == ("Hm.", answer)
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        # On lines of its own, after visible text.
+        ("Sure.\n\n<think>\nsecret plan\n</think>\n\nHi", "Sure.\n\nHi"),
+        ("Sure.\n<think>secret</think>\nHi", "Sure.\nHi"),
+        ("Sure.\n\n<think>secret</think>Hi", "Sure.\n\nHi"),
+        ("Sure.\n\n<think>\nsecret\n</think> Hi there", "Sure.\n\nHi there"),
+        ("Sure.\n\n**<think>**\nsecret\n</think>\n\nHi", "Sure.\n\n**\n\nHi"),
+        ("Sure.\n\n\u200b<think>\nsecret\n</think>\n\nHi", "Sure.\n\n\u200b\n\nHi"),
+        ("好的。\n\n<think>\nsecret\n</think>\n\n你好", "好的。\n\n你好"),
+        ("Let me think:\n\n<think>\nsecret\n</think>\n\nHi", "Let me think:\n\nHi"),
+        ("**Thinking:**\n<think>\nsecret\n</think>\nHi", "**Thinking:**\nHi"),
+        ("让我先思考一下：\n<think>\nsecret\n</think>\n你好", "让我先思考一下：\n你好"),
+        ("```\ncode\n```\n<think>\nsecret\n</think>\nHi", "```\ncode\n```\nHi"),
+        ("```a```\n\n<think>\nsecret\n</think>\nHi", "```a```\n\nHi"),
+        # After earlier reasoning.
+        ("<think>a</think>One.\n\n<think>secret</think>\n\nTwo.", "One.\n\nTwo."),
+        ("<think>a</think>One. <think>secret</think> Two.", "One. Two."),
+        ("<think>a</think>One.<think>secret</think>\n\nTwo.", "One.\n\nTwo."),
+        ("<think>a</think>One<think>secret</think>Two.", "OneTwo."),
+        ("<think>a</think>一。<think>secret</think>二。", "一。二。"),
+        # After what is no text.
+        ("Assistant: <think>secret</think>Hi", "Assistant: Hi"),
+        ("**Assistant**: <think>secret</think>Hi", "**Assistant**: Hi"),
+        ("[AI] <think>secret</think>Hi", "[AI] Hi"),
+        ("助手：<think>secret</think>你好", "助手：你好"),
+        ("**<think>secret</think>Hi", "**Hi"),
+        ("> <think>secret</think>Hi", "> Hi"),
+        ("## Thinking\n<think>secret</think>Hi", "## Thinking\nHi"),
+        ("🤔 <think>secret</think>Hi", "🤔 Hi"),
+        ("\u200b<think>secret</think>Hi", "\u200bHi"),
+        ("\ufeff<think>secret</think>Hi", "\ufeffHi"),
+        ("\u2060 \n<think>secret</think>Hi", "Hi"),
+        # Closed by another tag's mark.
+        ("<think>secret</thinking>Hi", "Hi"),
+        ("<thinking>secret</think>Hi", "Hi"),
+        ("<thought>secret</thoughts>Hi", "Hi"),
+        ("<|thinking|>secret<|end_thinking|>Hi", "Hi"),
+        ("<think>secret about </thinking> and more</think>Hi", "Hi"),
+        ("<think>secret <thinking>inner</thinking> more</think>Hi", "Hi"),
+        # Only closed, in a code block that is not.
+        ("Let me write:\n```python\nx=1\n</think>\nHi", "Hi"),
+        ("Let me write secret:\n```python\nx=1</think>Hi", "Hi"),
+        ("secret:\n~~~\nx\n</think>\n\nHi:\n```python\ny\n```\nDone", "Hi:\n```python\ny\n```\nDone"),
+        ("secret:\n```python\nx\n</think>\nHi:\n```python\ny\n```\nDone", "Hi:\n```python\ny\n```\nDone"),
+        ("<think>a</think>secret:\n```\nx\n</think>\nHi", "Hi"),
+    ],
+)
+def test_reasoning_is_hidden_wherever_it_stands(text, answer):
+    found = separate(text)
+    assert found[1].replace("\u2060 \n", "") == answer
+    assert "secret" not in found[1]
+    assert in_pieces(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use `<think>` and `</think>` around it",
+        "Use `<think>` and `</think>` around it.\n\n<think>\nlike this\n</think>\n\nThat is all.",
+        "The model writes <think> first, then </think>.",
+        "It opens with <think>; it closes with </think>, always.",
+        "Two tags exist.\n\n<think> opens the reasoning.\n</think> closes it.",
+        "Two tags exist.\n\n<think> opens it, and </think> closes it.",
+        "Sure, wrap it like this:\n\n<think>\nreasoning\n</think>\n\nThen the answer.",
+        "格式如下：\n\n<think>\n思考\n</think>\n\n回答",
+        "**Format:**\n<think>\nreasoning\n</think>\nanswer",
+        "An example.\n\n    <think>\n    Hm.\n    </think>\n\nThat is all.",
+        "An example.\n\n```xml\n<think>\nHm.\n</think>\n```\n",
+        "An example.\n\n```python\nsplit(text)\n</think>\n```\nThat is all.",
+        "````md\n```python\n</think>\n```\n````\nThat is all.",
+        "An example, cut off:\n```xml\n<think>\nHm.\n</think>\n",
+        "- <think> opens\n- </think> closes",
+        "1. <think> opens\n2. </think> closes",
+        "# <think>\nopens\n# </think>\ncloses",
+        "| <think> | opens |\n| </think> | closes |",
+        "<think> and </think> are tags.",
+        "<think>…</think> encloses it.",
+        "<think>和</think>是标签。",
+        'He said "<think>" and "</think>" aloud.',
+        "“<think>”表示开始，“</think>”表示结束。",
+        "See (<think>) and (</think>).",
+        "A List<Thought> and a Map<Reasoning, Reflection> hold them.",
+        "Sure.\n<think>\nnever closed, so it was none",
+        "The tags <reflection>, <scratchpad> and [THINKING] exist, as does <|thinking|>.",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "<think>Hm.</think>"])
+def test_no_word_about_the_marks_is_lost(text, before):
+    if before and text.startswith(("<", "-", "#", "1")):
+        before = ""
+    assert separate(before + text) == ("Hm." if before else "", text)
+    assert in_pieces(before + text) == ("Hm." if before else "", text)
+
+
+SENTENCES = (
+    "Paris is large.",
+    "See below!",
+    "Is it? Yes",
+    "一座城市。",
+    "A list: one, two",
+    "`code` here",
+    "*so*",
+)
+AROUND = st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=3).map("\n".join)
+SECRET = st.text("ab .,\n", max_size=20).map(lambda text: f"secret {text}")
+
+
+@settings(max_examples=500, deadline=None)
+@given(AROUND, SECRET, AROUND, st.sampled_from(sorted(TAGS.items())), st.sampled_from(["\n", "\n\n"]))
+def test_a_pair_on_lines_of_its_own_is_hidden_and_nothing_else(before, secret, after, tags, space):
+    opening, closing = tags
+    thoughts, answer = separate(f"{before}{space}{opening}\n{secret}\n{closing}{space}{after}")
+    assert answer == f"{before}{space}{after}"
+    assert thoughts == secret.strip()
+
+
+WORDS = st.sampled_from(["word", "the tag", "用", "and", "it is", "List of"])
+MENTIONED = st.sampled_from(sorted({*TAGS, *TAGS.values()})).flatmap(
+    lambda mark: st.sampled_from([f"`{mark}`", f'"{mark}"', f"“{mark}”", f"```\n{mark}\n```\n"])
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.tuples(WORDS, MENTIONED), max_size=5).map(
+        lambda pairs: "".join(
+            f"{word} {mark}\n" if "```" not in mark else f"{word}\n{mark}" for word, mark in pairs
+        )
+    ),
+    st.booleans(),
+)
+def test_quoted_marks_swallow_nothing_of_the_answer(text, reasons):
+    before = "<think>Hm.</think>" if reasons and text else ""
+    assert separate(before + text) == ("Hm." if before else "", text)
+
+
 MARKS = sorted([*TAGS, *TAGS.values(), *reasoning._HARMONY, *reasoning._WRAPPERS])
 PARTS = st.one_of(
     st.sampled_from(MARKS),
     st.sampled_from(
-        ["analysis", "assistant", "final", "assistantfinal", "commentary to=f", "W", "`", "\n```", "a ", " a"]
+        [
+            *("analysis", "assistant", "final", "assistantfinal", "commentary to=f", "W", "`", "a ", " a"),
+            *("\n```", "\n```py\n", "\n", "and", "。", "\u200b", "- ", ":\n", "    ", ". ", ": "),
+            *("<think>", "</think>"),
+        ]
     ),
     st.sampled_from(MARKS).flatmap(lambda mark: st.integers(1, len(mark)).map(lambda size: mark[:size])),
     st.text("ab <>|\n `", max_size=6),
@@ -217,6 +359,8 @@ PARTS = st.one_of(
     st.sampled_from(["", "<think>\n", "<|start|>assistant"]),
 )
 @example("<think>a</think>b</think>c", [3], "")
+@example("A.\n<think> a </think> a\n<think>b</think> C", [3], "")
+@example("A.\n<think>b</think>c\n```\n</think>d", [14], "")
 def test_the_result_does_not_depend_on_how_the_text_is_cut(text, cuts, prompt_end):
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     pieces = [text[start:end] for start, end in pairwise(places)]
@@ -247,6 +391,8 @@ LONG = [
     "<|channel|>",
     "<|end|>",
 ]
+LONG += ["A.\n<think>", "A.\n<think>x</think> a\n", "A.\n<think> x</think> a\n", "```\n</think>\n", "a:\n"]
+LONG += ["\u200b", "<think> and </think> a", "<think><thinking>", "```\n</think>\n```py\n"]
 LONG += ["<|start|>x", "<|channel|>a<|message|>x<|end|>", "analysis", "Here is my thought process:", "```\n"]
 
 

@@ -1,0 +1,149 @@
+"""What stands before a mark of reasoning in an answer: it decides whether the mark acts or is quoted."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from clawd_runtime.visible import is_drawn
+
+QUOTES = "`\"'“”‘’«»「」『』"
+_LONGEST_HEAD = 40
+_LONGEST_LINE = 160
+_LONGEST_TAIL = 8
+_FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)", re.DOTALL)
+_INDENTED = re.compile(r"(?: {4}| {0,3}\t)")
+_EMPHASIS = "*_"
+_LABELS = (
+    "assistant|ai|bot|chatbot|model|gpt|answer|response|reply|output|finalanswer|thinking|thoughts?"
+    "|(?:thought|thinking|reasoning)process|reasoning|analysis"
+    "|助手|助理|机器人|回答|回复|答复|答案|思考|推理|分析|(?:思考|推理|分析)过程"
+)
+_PRELUDE = re.compile(
+    rf"[*_#>~=\-–—.…]*(?:[\[(【（]?(?:{_LABELS})[\])】）]?)?[*_]*[:：]?[*_#>\-]*", re.IGNORECASE
+)
+_THINKING = re.compile(
+    r"\W*(?:"
+    r"(?:let me|let[’']s|let us|i|i[’']ll|i[’']m|first)\b.*"
+    r"\b(?:think|thinking|reason|consider|analy[sz]e|reflect|figure|work|check|break|plan|see)\b"
+    r"|(?:my )?(?:thinking|thoughts?|reasoning|analysis|scratchpad|plan)(?: process)?\W*\Z"
+    r"|(?:让我|我|先).*(?:想|思考|考虑|分析|推理)"
+    r"|(?:思考|推理|分析)(?:过程)?\W*\Z"
+    r")",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?。！？…)）\]】*_~]\s*\Z")
+_GLUED = re.compile(r"[A-Za-z0-9]\Z")
+
+
+class AnswerText:
+    """The text of an answer up to now. How it is fed in pieces does not change what it says."""
+
+    def __init__(self) -> None:
+        self.reopened = False
+        """Whether another code block begins within one that was not closed. The user may reset it."""
+        self._head = ""  # the first characters that are drawn
+        self._previous = ("", "")  # the last line before this one with anything drawn: its beginning and end
+        self._fence = ""
+        self.new_line()
+
+    def new_line(self) -> None:
+        """Forget what stands before on the line: a mark ended, and what follows stands alone."""
+        self.last_two = ""
+        self._line = self._tail = ""
+        self._only_emphasis = True
+
+    def add(self, text: str) -> None:
+        """Add what follows."""
+        if not text:
+            return
+        if len(self._head) < _LONGEST_HEAD:
+            self._head = (self._head + "".join(filter(_counts, text)))[:_LONGEST_HEAD]
+        last_two = (self.last_two + text[-2:])[-2:]
+        *ended, line = text.split("\n")
+        for each in ended:
+            self._extend(each)
+            self._end_line()
+        self._extend(line)
+        self.last_two = last_two
+
+    def _extend(self, text: str) -> None:
+        self._line += text[: _LONGEST_LINE - len(self._line)]
+        self._tail = (self._tail + text.rstrip())[-_LONGEST_TAIL:] if text.strip() else self._tail
+        self._only_emphasis = self._only_emphasis and not any(
+            character not in _EMPHASIS and is_drawn(character) for character in text
+        )
+
+    def _end_line(self) -> None:
+        found = _FENCE.match(self._line)
+        if found is not None and self._fence:
+            if found["fence"].startswith(self._fence):
+                if found["info"].strip():
+                    self.reopened = True
+                else:
+                    self._fence = ""
+        elif found is not None and not (found["fence"][0] == "`" and "`" in found["info"]):
+            self._fence = found["fence"]
+        if not self._only_emphasis:
+            self._previous = (self._line, self._tail)
+        self.new_line()
+
+    @property
+    def last(self) -> str:
+        """The last character; empty where a mark stands before."""
+        return self.last_two[-1:]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is anything that a reader sees."""
+        return bool(self._head)
+
+    @property
+    def only_prelude(self) -> bool:
+        """Whether there is nothing but markup, or a label such as `Assistant:`."""
+        return _PRELUDE.fullmatch(self._head) is not None
+
+    @property
+    def open_fence(self) -> bool:
+        """Whether a code block is not closed yet."""
+        return bool(self._fence)
+
+    @property
+    def in_code(self) -> bool:
+        """Whether what follows is within a code block, or within the line that opens one."""
+        return bool(self._fence) or _FENCE.match(self._line) is not None
+
+    @property
+    def indented_code(self) -> bool:
+        """Whether what follows is the beginning of a line that is indented as code is."""
+        return self._only_emphasis and _INDENTED.match(self._line) is not None
+
+    @property
+    def quoted(self) -> bool:
+        """Whether a quotation mark stands immediately before."""
+        return bool(self.last) and self.last in QUOTES
+
+    @property
+    def on_own_line(self) -> bool:
+        """Whether nothing stands before on the line, emphasis apart."""
+        return self._only_emphasis
+
+    @property
+    def introduced(self) -> bool:
+        """Whether the line before announces an example: it ends with a colon, and not as thinking begins."""
+        line, tail = self._previous
+        return tail.rstrip(_EMPHASIS).endswith((":", "：")) and not _THINKING.match(line)
+
+    @property
+    def after_sentence(self) -> bool:
+        """Whether a sentence ends before, on the same line."""
+        return _SENTENCE_END.search(self._tail) is not None
+
+    @property
+    def glued(self) -> bool:
+        """Whether a Latin letter or a digit stands immediately before, as in `List<T>`."""
+        return _GLUED.search(self.last_two) is not None
+
+
+def _counts(character: str) -> bool:
+    return is_drawn(character) and unicodedata.category(character) != "So"
