@@ -159,7 +159,7 @@ types: $(VENV)/.installed  ## mypy, strict
 
 docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	@echo "file://$(BUILD)/site/index.html"
+	@echo "to read it, with search: python3 -m http.server --bind 127.0.0.1 --directory .build/site 8000"
 
 reference: $(VENV)/.installed   ## write docs/reference/ from the code
 	@$(BIN)/python -m docs.generator
