@@ -78,6 +78,24 @@ def test_settings_in_code_exist(page: Path) -> None:
     assert {path for path in found if not known(path) and not OTHERS.search(path)} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_of_the_repository_in_code_exist(page: Path) -> None:
+    assert {name for name in files_in(page.read_text()) if not (ROOT / name).exists()} == set()
+
+
+def files_in(text: str) -> set[str]:
+    """Return the files and folders of the repository that stand in code, without patterns."""
+    found = re.findall(r"`((?:inventory|provision|deploys|runtime|templates|tests|docs)/[^`\s]*)`", text)
+    chosen = re.compile(r"[<>{*]|NAME|prod\.yml|\.clawd|^templates/$")
+    return {name.rstrip("/") for name in found if not chosen.search(name)}
+
+
+def test_a_file_that_does_not_exist_is_found() -> None:
+    text = "`provision/rollout.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
+    assert files_in(text) == {"provision/rollout.py", "provision/nothing.py"}
+    assert sum(len(files_in(page.read_text())) for page in PAGES) > 100
+
+
 def known(path: str) -> bool:
     """Return whether a path is a setting, or the beginning of one."""
     return any(setting == path or setting.startswith(f"{path}.") for setting in SETTINGS)
