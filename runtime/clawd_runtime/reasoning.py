@@ -176,7 +176,7 @@ class ReasoningSplitter:
         self._block_begins = True
         self._answer_begins = True
         self._wrapped: str | None = None
-        self._joined = False  # whether the answer goes on after reasoning without a space
+        self._joined = False  # whether there is no space before the reasoning
         self._text = AnswerText()
         self._about_marks = False  # whether the answer writes about marks
         self._closing_in_code: int | None = None  # the piece of the answer that may end reasoning after all
@@ -458,7 +458,7 @@ class ReasoningSplitter:
         self._text.new_line()
 
     def _give_back(self, block: _Block) -> None:
-        """Make what was taken for reasoning a part of the answer."""
+        """Move what looked like reasoning into the answer."""
         self._mode, self._block, self._space, self._answer_begins = "answer", None, "", False
         self._thoughts, self._blocks = block.before
         # What this call gave as reasoning is not given at all.
@@ -528,12 +528,12 @@ class ReasoningSplitter:
 
 
 def _in_sentence(after: str) -> bool:
-    """Return whether a sentence goes on with `after`."""
+    """Return whether `after` continues a sentence."""
     return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
 
 
 class _Block:
-    """What was taken for reasoning though it may be part of the answer, with its opening mark.
+    """What looks like reasoning but may be part of the answer, with its opening mark.
 
     `certain`: nothing can be seen before it, so that only a text about the marks themselves makes it prose.
     """

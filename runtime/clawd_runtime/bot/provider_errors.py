@@ -26,6 +26,13 @@ LONGEST_TEXT = 4096
 _SKIPPED = {"input", "request", "request_id", "requestid", "id", "url", "doc_url", "user_id", "help"}
 _CODES = {"code", "type", "status", "reason", "error_code", "errcode", "error_type"}
 _NAMES = {"param", "parameter", "loc", "field"}
+_PATHS = {"pointer", "instancepath", "path", "field_name", "parameter_name", "argument", "property"}
+"""Fields that may hold a parameter's name, or something else."""
+_PROBLEMS = {"error", "errors", "detail", "details", "message", "messages", "fields"} | {
+    *("field_errors", "fielderrors", "validation_errors", "invalid_params", "violations", "json", "body")
+}
+"""Fields whose objects have problems under the names of the parameters."""
+_KEY = "\0key"
 
 _LENGTH_CODES = {
     "context_length_exceeded",
@@ -69,6 +76,19 @@ _SYSTEM_ROLE = re.compile(
     re.IGNORECASE,
 )
 _ROLE_PLACE = re.compile(r"messages\W{0,3}0\W{0,3}(\.?role)?", re.IGNORECASE)
+_AS_NAME = (
+    r"[`'\"“‘「『]{word}[`'\"”’」』]",
+    r"\b(parameters?|arguments?|fields?|property|value (for|of)|only|invalid):? {word}",
+    r"\bun(supported|known|expected):? {word}",
+    r"\bnot (supported|permitted|allowed|accepted|recognized)\W{{1,3}}{word}",
+    r"\bnot (support|permit|allow|accept|recognize)( (the|a|an|any|custom|setting|changing))?:? {word}",
+    r"{word} (parameter|argument|field|option|setting|property)\b",
+    r"(^|\n)\W{{0,3}}{word}",
+    r"{word}[^.\n]{{0,30}}\b(not|unsupported|only|must|should|cannot|deprecated|invalid)\b",
+    r"(参数|字段|属性|选项|不支持|无效的?|非法的?|未知的?)[\s:：]{{0,3}}{word}",
+    r"{word}\s?(的?取?值|模式)?\s?(参数|字段|属性|不|非|无|错误|必须|应|需|只|仅|超出|超过|范围|已|暂)",
+)
+"""Where a word such as `temperature` stands as the name of a parameter."""
 _STATUSES = {
     401: re.compile(r"api[_-]?key|unauthori|authent|permission|denied|forbidden"),
     429: re.compile(r"rate[_-]?limit|throttl|too[_-]?many"),
@@ -78,14 +98,23 @@ _STATUSES = {
 _SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
+def _word(name: str) -> str:
+    """Return an expression for `name` as a word of its own, which may touch a Chinese one."""
+    return rf"(?<![A-Za-z0-9_]){re.escape(name)}(?:ing)?(?![A-Za-z0-9_])"
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """An error as it was read. `codes` and `names` are in lower case, `texts` are cut."""
+    """An error as it was read. `codes`, `names` and `keys` are in lower case, `texts` are cut.
+
+    `names` stand in fields for names; `keys` are what single problems are filed under.
+    """
 
     status: int
     code: str | None = None
     codes: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
     texts: tuple[str, ...] = ()
 
     @property
@@ -125,22 +154,14 @@ class ProviderError:
 
     def mentions(self, name: str) -> bool:
         """Whether a parameter's name stands anywhere."""
-        return name in self.names or self._says(re.compile(rf"\b{re.escape(name)}\b"))
+        return name in self.names or self._says(re.compile(_word(name)))
 
     def _names(self, name: str) -> bool:
-        if name in self.names:
+        if name in self.names or name in self.keys:
             return True
-        word = re.escape(name)
         if "_" in name:
-            return self._says(re.compile(rf"\b{word}\b"))
-        quoted = rf"[`'\"“]{word}[`'\"”]"
-        before = (
-            "parameters?|arguments?|fields?|property|value (for|of)|only|invalid|un(supported|known|expected)"
-        )
-        as_name = rf"{quoted}|\b({before}):? {word}\b|^{word}\b"
-        after = "not|unsupported|only|must|should|cannot|deprecated|invalid"
-        refused = rf"\b{word}(ing)?\b[^.\n]{{0,30}}\b({after})\b"
-        return self._says(re.compile(f"{as_name}|{refused}", re.IGNORECASE))
+            return self._says(re.compile(_word(name)))
+        return self._says(re.compile("|".join(_AS_NAME).format(word=_word(name)), re.IGNORECASE))
 
     def _says(self, what: re.Pattern[str]) -> bool:
         return any(what.search(text) for text in self.texts)
@@ -160,6 +181,7 @@ def error_of(status: int, value: Any) -> ProviderError:
     """Return what a JSON value says; an error within an answer of status 200 has its status in itself."""
     codes: list[str] = []
     names: set[str] = set()
+    keys: set[str] = set()
     texts: list[str] = []
     told = status
     left = LARGEST_BODY
@@ -169,8 +191,13 @@ def error_of(status: int, value: Any) -> ProviderError:
             break
         if told == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
             told = int(text)
+        if key == _KEY:
+            keys.add(text.lower())
+            continue
         if key in _CODES:
             codes.append(text)
+        if key in _PATHS:
+            keys.update(re.split(r"[.\[\]/]+", text.lower()))
         if key in _NAMES:
             names.update((text.lower(), *re.split(r"[.\[\]/]+", text.lower())))
         else:
@@ -179,11 +206,14 @@ def error_of(status: int, value: Any) -> ProviderError:
     lower = frozenset(each.lower() for each in codes)
     if told == 200:
         told = next((status for status, words in _STATUSES.items() if any(map(words.search, lower))), told)
-    return ProviderError(told, code, lower, frozenset(names - {""}), tuple(texts))
+    return ProviderError(told, code, lower, frozenset(names - {""}), frozenset(keys), tuple(texts))
 
 
 def _strings(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the strings and whole numbers within a JSON value, with the key they stand under."""
+    """Yield the strings and whole numbers within a JSON value, with the key they stand under.
+
+    The names of single problems are yielded, too, under `_KEY`.
+    """
     # In the order in which they are read; a list instead of recursion, so that depth costs nothing.
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
     nested = 0
@@ -207,4 +237,7 @@ def _strings(value: Any) -> Iterator[tuple[str, str]]:
             waiting.extend((key, item, depth + 1) for item in reversed(each[:MOST_VALUES]))
         elif isinstance(each, dict):
             items = [(name.lower(), item) for name, item in list(each.items())[:MOST_VALUES]]
+            if key in _PROBLEMS:
+                # A number or nothing under a name is a repeated value, no problem.
+                yield from ((_KEY, name) for name, item in items if isinstance(item, str | list | dict))
             waiting.extend((name, item, depth + 1) for name, item in reversed(items) if name not in _SKIPPED)

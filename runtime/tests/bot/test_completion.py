@@ -389,12 +389,21 @@ def test_max_tokens_is_renamed_for_a_server_that_names_it_and_that_is_remembered
         httpx.Response(400, text="temperature is not supported"),
         httpx.Response(422, json={"detail": [{"loc": ["body", "temperature"], "type": "extra_forbidden"}]}),
         httpx.Response(400, json={"error": "`temperature` is deprecated for this model."}),
+        httpx.Response(400, json={"error": {"code": "1210", "message": "temperature参数非法。请检查文档。"}}),
+        httpx.Response(400, json={"errors": {"temperature": ["is not permitted"]}}),
     ],
 )
 def test_a_parameter_that_is_named_in_a_refusal_is_left_out(refusal: httpx.Response) -> None:
     server = Server(lambda body: refusal if "temperature" in body else spoken(), temperature=0.3)
     server.ask(times=2)
     assert ["temperature" in body for body in server.bodies] == [True, False, False]
+
+
+def test_max_tokens_is_renamed_where_a_chinese_refusal_says_so() -> None:
+    refusal = httpx.Response(400, json={"message": "不支持参数max_tokens，请使用max_completion_tokens"})
+    server = Server(lambda body: refusal if "max_tokens" in body else spoken())
+    server.ask()
+    assert server.bodies[-1]["max_completion_tokens"] == 64
 
 
 def test_several_parameters_are_left_out_one_after_another() -> None:
@@ -414,8 +423,11 @@ def test_several_parameters_are_left_out_one_after_another() -> None:
     assert set(server.bodies[-1]) == {"model", "messages"}
 
 
-def test_the_longest_reply_is_left_out_where_its_value_is_refused() -> None:
-    refusal = httpx.Response(400, json={"message": "Range of max_tokens should be [1, 32]"})
+@pytest.mark.parametrize(
+    "message", ["Range of max_tokens should be [1, 32]", "max_tokens必须小于32", "max_tokens参数超出范围"]
+)
+def test_the_longest_reply_is_left_out_where_its_value_is_refused(message: str) -> None:
+    refusal = httpx.Response(400, json={"message": message})
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
     server.ask()
     assert set(server.bodies[-1]) == {"model", "messages", "stream"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clawd_runtime.bot.provider_errors import ProviderError, error_of, read_error
 
-SENT = ("max_tokens", "temperature", "stream")
+SENT = ("max_tokens", "temperature", "stream_options", "stream")
 
 
 def raw(value: object) -> dict[str, object]:
@@ -130,6 +130,39 @@ def test_what_is_not_of_a_content_filter(said: object) -> None:
         ({"detail": [{"loc": ["body", "top_k"], "msg": "no", "input": {"temperature": 1}}]}, ()),
         ({"error": {"param": "messages.[0].content", "message": "empty"}}, ()),
         ({"error": {"param": None, "message": None}}, ()),
+        # Beside Chinese words.
+        ("max_tokens参数非法。请检查文档。", ("max_tokens",)),
+        ("不支持参数max_tokens，请使用max_completion_tokens", ("max_tokens",)),
+        ("max_tokens必须小于4096", ("max_tokens",)),
+        ("temperature参数非法", ("temperature",)),
+        ("参数 temperature 不合法", ("temperature",)),
+        ("参数：temperature", ("temperature",)),
+        ("不支持temperature", ("temperature",)),
+        ("temperature的取值范围是[0, 1]", ("temperature",)),
+        ("该模型的temperature只能为1", ("temperature",)),
+        ("「temperature」无效", ("temperature",)),
+        ("暂不支持stream模式", ("stream",)),
+        ("stream_options参数不支持", ("stream_options",)),
+        ("服务器temperature过热", ()),
+        # In further sentences.
+        ("This model does not support the temperature parameter", ("temperature",)),
+        ("thinking mode does not support temperature", ("temperature",)),
+        ("thinking mode does not accept custom temperature", ("temperature",)),
+        ("Extra inputs are not permitted: temperature", ("temperature",)),
+        ("Extra inputs are not permitted, stream", ("stream",)),
+        ("The stream option is unavailable", ("stream",)),
+        ("temperature: Input should be 1", ("temperature",)),
+        ("the mean_temperature parameter is not supported", ()),
+        # As keys and paths.
+        ({"errors": {"temperature": ["is not permitted"]}}, ("temperature",)),
+        ({"detail": {"max_tokens": "not permitted"}}, ("max_tokens",)),
+        ({"message": {"temperature": {"code": "x"}}}, ("temperature",)),
+        ({"errors": {"json": {"temperature": ["Unknown field."]}}}, ("temperature",)),
+        ({"errors": [{"source": {"pointer": "/temperature"}, "title": "no"}]}, ("temperature",)),
+        ({"errors": [{"path": ["temperature"], "message": "no"}]}, ("temperature",)),
+        ({"detail": [{"loc": ["body", "temperature"], "msg": "Extra inputs"}]}, ("temperature",)),
+        ({"error": {"temperature": 0.3, "max_tokens": 64, "message": "no"}}, ()),
+        ({"error": "no", "path": "/v1/chat/completions"}, ()),
     ],
 )
 def test_parameters_that_are_named(said: object, named: tuple[str, ...]) -> None:
