@@ -180,7 +180,13 @@ def own_recipients(folder: Path | None = None) -> tuple[str, ...]:
     for place in [folder] if folder else [Path.cwd(), *folders(Path.cwd())]:
         listed = place / ".clawd" / "recipients"
         if listed.is_file():
-            lines = (line.strip() for line in listed.read_text(encoding="utf-8").splitlines())
+            try:
+                content = listed.read_bytes()
+            except OSError as error:
+                raise SecretError(
+                    f"{listed} cannot be read: {error.strerror}", advice="restore it from a copy"
+                ) from error
+            lines = (line.strip() for line in _utf8(content, str(listed)).splitlines())
             return tuple(line for line in lines if line and not line.startswith("#"))
     return tuple(
         str(identity.to_public())

@@ -42,11 +42,13 @@ def project_id(state_folder: Path) -> str | None:
     path = state_folder / PROJECT
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["id"]
+        if not isinstance(value, str) or not value:
+            raise ValueError("its id is not a text")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ClawdError(f"{path} cannot be read: {error}", advice="restore it from a copy") from error
-    return str(value)
+    return value
 
 
 def remember_project(state_folder: Path, identity: str | None = None) -> str:

@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
+import requests
 
 from deploys.tls.authority import trusted_certificate
 from inventory.errors import ClawdError, ConnectError
@@ -85,7 +87,7 @@ def ask(
     """
     token = token_for(user, console.secret, time.time())
     body = {"text": text, "conversation": conversation, "id": str(uuid.uuid4())}
-    context = ssl.create_default_context(cafile=str(console.authority) if console.authority else None)
+    context = _trusting(console.authority)
     try:
         with (
             _client(context) as client,
@@ -107,10 +109,54 @@ def ask(
                 )
             yield from _pieces(console, answer.iter_lines(), waiting)
     except httpx.HTTPError as error:
+        if (proxy := _proxy_of(console.url)) and _is_of_the_proxy(error):
+            raise ConnectError(
+                f"{console.host}: the proxy {proxy} does not lead to {console.url} ({error})",
+                advice="see that it runs and lets you through, unset the variable, or name the bot's host in "
+                "NO_PROXY",
+            ) from error
         raise ConnectError(
             f"{console.host}: the bot does not answer at {console.url} ({error})",
             advice="run `clawd-provision verify`, or `up` if it was never deployed",
         ) from error
+
+
+def _trusting(authority: Path | None) -> ssl.SSLContext:
+    """Return the settings of a connection to a server whose certificate leads to the PEM file `authority`."""
+    try:
+        return ssl.create_default_context(cafile=str(authority) if authority else None)
+    except OSError as error:  # also `ssl.SSLError`, where the file holds no certificate
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ClawdError(
+            f"{authority} cannot be read: {reason}",
+            advice="restore it from a copy, or copy the folder .clawd from where `up` ran",
+        ) from error
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy of the environment for `url`, with the variable it is from and without its login."""
+    proxies = requests.utils.get_environ_proxies(url)
+    for scheme in (urlsplit(url).scheme, "all"):
+        if given := proxies.get(scheme):
+            parts = urlsplit(given if "://" in given else f"http://{given}")
+            place = parts.netloc.rpartition("@")[2]
+            return f"{parts.scheme}://{place} of {scheme.upper()}_PROXY"
+    return None
+
+
+def _is_of_the_proxy(error: httpx.HTTPError) -> bool:
+    """Whether a connection by a proxy ended before it led to the server.
+
+    What fails within TLS has reached the server.
+    """
+    of_tls = any(isinstance(cause, ssl.SSLError) for cause in _causes(error)) or "[SSL" in str(error)
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError) and not of_tls
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _client(context: ssl.SSLContext) -> httpx.Client:
@@ -129,7 +175,8 @@ def _client(context: ssl.SSLContext) -> httpx.Client:
 
 
 def _plain(error: Exception) -> str:
-    return "SOCKS is not supported" if isinstance(error, ImportError) else str(error)
+    # What httpx says may hold a part of a password, where that was taken for a port.
+    return "SOCKS is not supported" if isinstance(error, ImportError) else "it is not the address of one"
 
 
 def _pieces(
@@ -145,23 +192,31 @@ def _pieces(
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
         elif line.startswith("data:"):
-            try:
-                data = json.loads(line.removeprefix("data:"))
-            except ValueError:
+            text = _text_of(line.removeprefix("data:"), "message" if event == "error" else "text")
+            if text is None:
                 break
             if event == "error":
-                raise ClawdError(f"{console.host}: {data['message']}")
+                raise ClawdError(f"{console.host}: {text}")
             if event == "done":
-                yield from _remainder(shown, data["text"])
+                yield from _remainder(shown, text)
                 return
             if event == "waiting":
-                waiting(data["text"])
+                waiting(text)
             if event == "delta":
-                shown += data["text"]
-                yield data["text"]
+                shown += text
+                yield text
     raise ConnectError(
         f"{console.host}: the answer broke off", advice="ask again; the bot keeps what was said"
     )
+
+
+def _text_of(data: str, key: str) -> str | None:
+    """Return the text under `key` of an event's JSON; `None` where it is not of that form."""
+    try:
+        value = json.loads(data)[key]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _remainder(shown: str, whole: str) -> Iterator[str]:

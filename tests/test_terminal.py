@@ -164,6 +164,50 @@ def test_a_proxy_that_chat_cannot_use_is_named(proxy: str, said: str, tmp_path: 
     assert said in printed
 
 
+@pytest.mark.parametrize(
+    ("name", "proxy"),
+    [
+        ("HTTPS_PROXY", "http://u:p4ss@127.0.0.1:1"),
+        ("https_proxy", "http://u:p4ss@no-such-host.invalid:1"),
+        ("ALL_PROXY", "u:p4ss@127.0.0.1:1"),
+    ],
+)
+def test_a_proxy_that_is_down_is_named_without_its_password(name: str, proxy: str, tmp_path: Path) -> None:
+    inventory(tmp_path, CONSOLE)
+    done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={name: proxy, "NO_PROXY": ""})
+    printed = one_sentence(done)
+    place = proxy.rpartition("@")[2]
+    assert f"the proxy http://{place} of {name.upper()} does not lead to https://bot.example.com" in printed
+    assert "p4ss" not in printed
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:p4ss#word@x:1", "http://user:p4ss@x:y", "nonsense://u:p4ss@x"]
+)
+def test_a_proxy_that_cannot_be_read_is_told_without_its_password(proxy: str, tmp_path: Path) -> None:
+    inventory(tmp_path, CONSOLE)
+    done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={"HTTPS_PROXY": proxy})
+    assert "p4ss" not in one_sentence(done)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_damaged_certificate_of_the_authority_is_named(content: bytes, tmp_path: Path) -> None:
+    file = inventory(tmp_path)
+    authority = file.parent / ".clawd" / "clawd" / "ca" / "ca.pem"
+    authority.parent.mkdir(parents=True)
+    authority.write_bytes(content)
+    said = one_sentence(run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path))
+    assert f"{authority} cannot be read: it holds no certificate" in said
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"age1nonsense", b"\x00" * 9])
+def test_damaged_recipients_are_named(content: bytes, tmp_path: Path) -> None:
+    file = inventory(tmp_path)
+    (file.parent / ".clawd").mkdir()
+    (file.parent / ".clawd" / "recipients").write_bytes(content)
+    one_sentence(run("inventory", "encrypt", cwd=tmp_path, input=b"secret"))
+
+
 def test_plain_pyinfra_names_the_field_of_data_that_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "hosts.py").write_text('hosts = [("@local", {"base": {"time_zone": 5, "pakages": []}})]\n')
     pyinfra = Path(sys.executable).with_name("pyinfra")

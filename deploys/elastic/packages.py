@@ -99,8 +99,10 @@ def key_of(settings: PackageSettings, state_folder: Path) -> bytes:
             f"the key of Elastic's packages cannot be had: {error}",
             advice=f"fetch {KEY_URL} elsewhere, and name the file as `logs.packages.key`",
         ) from error
-    _must_be(key, settings.fingerprint, str(settings.key or KEY_URL))
-    if settings.key is None and not kept.is_file():
+    here = kept.is_file()
+    again = f"fetch {KEY_URL} again" if settings.key or not here else "remove it, and it is fetched again"
+    _must_be(key, settings.fingerprint, str(kept if here else KEY_URL), again)
+    if settings.key is None and not here:
         make_private(state_folder)
         kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(key)
@@ -113,13 +115,11 @@ def _fetched() -> bytes:
     return answer.content
 
 
-def _must_be(key: bytes, wanted: str, source: str) -> None:
+def _must_be(key: bytes, wanted: str, source: str, again: str) -> None:
     try:
         found = fingerprints(key)
     except ValueError as error:
-        raise ArtifactError(
-            f"{source} is not an OpenPGP key: {error}", advice=f"fetch {KEY_URL} again"
-        ) from error
+        raise ArtifactError(f"{source} is not an OpenPGP key: {error}", advice=again) from error
     if found != (wanted,):
         raise ArtifactError(
             f"{source} holds the key {' and '.join(found) or 'nothing'}, and not {wanted}",

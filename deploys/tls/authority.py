@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -69,9 +70,12 @@ def remember(state_folder: Path, host: str, chain: bytes) -> None:
 
 
 def authority_certificate(state_folder: Path) -> x509.Certificate | None:
-    """The authority's certificate; `None` when there is no authority yet."""
+    """The authority's certificate; `None` when there is no authority yet.
+
+    Raises `ClawdError` when it cannot be read.
+    """
     path = _folder(state_folder) / "ca.pem"
-    return x509.load_pem_x509_certificate(path.read_bytes()) if path.is_file() else None
+    return _certificate(path) if path.is_file() else None
 
 
 def authority(
@@ -108,13 +112,14 @@ def known_authorities(state_folder: Path) -> tuple[x509.Certificate, ...]:
 
     Raises `ClawdError` for one that cannot be read.
     """
-    found = []
-    for path in sorted(state_folder.glob("ca*/ca.pem")):
-        try:
-            found.append(x509.load_pem_x509_certificate(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            raise ClawdError(f"{path} cannot be read: {error}", advice="restore it from a copy") from error
-    return tuple(found)
+    return tuple(map(_certificate, sorted(state_folder.glob("ca*/ca.pem"))))
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ClawdError(f"{path} cannot be read: {error}", advice="restore it from a copy") from error
 
 
 def unencrypted_key(state_folder: Path) -> Path | None:
@@ -135,7 +140,7 @@ def _read(folder: Path) -> KeyPair:
             advice=f"copy {folder} from the computer that made it; or rename it to {folder.name}.old, and "
             "`up` makes a new authority and signs everything again",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ClawdError(
             f"the certificate authority in {folder} cannot be read: {error}",
             advice=f"restore it from a copy; or rename it to {folder.name}.old, and `up` makes a new one",

@@ -138,6 +138,36 @@ def test_a_refusal_is_quoted(answers: list[httpx.Response | httpx.HTTPError]) ->
         list(asked())
 
 
+@pytest.mark.parametrize(
+    "data", ["5", "[]", "null", '"text"', "{}", '{"text": 5}', '{"message": []}', "[" * 20_000]
+)
+@pytest.mark.parametrize("event", ["delta", "done", "error", "waiting"])
+def test_an_event_of_another_form_ends_the_answer(
+    event: str, data: str, answers: list[httpx.Response | httpx.HTTPError]
+) -> None:
+    answers.append(events(f"event: {event}", f"data: {data}", ""))
+    with pytest.raises(ConnectError, match="broke off"):
+        list(asked())
+
+
+def test_a_certificate_that_is_not_trusted_is_not_blamed_on_the_proxy(
+    answers: list[httpx.Response | httpx.HTTPError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.internal:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    answers.append(httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"))
+    with pytest.raises(ConnectError, match="the bot does not answer"):
+        list(asked())
+    answers.append(httpx.ProxyError("503 Service Unavailable"))
+    with pytest.raises(ConnectError, match=r"the proxy http://proxy\.internal:3128 of HTTPS_PROXY does not"):
+        list(asked())
+    monkeypatch.setenv("NO_PROXY", "bot.example.com")
+    answers.append(httpx.ConnectError("refused"))
+    with pytest.raises(ConnectError, match="the bot does not answer"):
+        list(asked())
+
+
 def test_a_bot_that_does_not_answer_is_named(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(httpx.ConnectError("Connection refused"))
     with pytest.raises(ConnectError, match=r"does not answer at https://bot\.example\.com"):
