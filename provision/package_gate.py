@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -39,8 +39,14 @@ _OWN_NETWORKS = tuple(
     )
 )
 """Private, shared, link-local, loopback, multicast and reserved: where nothing public is (RFC 6890)."""
-_TRANSLATED = ip_network("64:ff9b::/96")
-"""IPv4 behind NAT64 (RFC 6052)."""
+_GLOBAL = tuple(map(ip_network, ("2000::/3", "64:ff9b::/96", "::ffff:0:0/96")))
+"""Where public addresses of IPv6 are: global unicast (RFC 4291), IPv4 behind NAT64 (RFC 6052), mapped IPv4.
+
+All else is refused: among it compatible IPv4 (`::127.0.0.1`), translated IPv4 (`::ffff:0:127.0.0.1`,
+RFC 2765) and NAT64 of one's own, which embeds IPv4 in more than one way (64:ff9b:1::/48, RFC 8215).
+"""
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""Before an IPv4 address at the end of an IPv6 address (RFC 5214, section 6.1)."""
 
 
 class RefusedError(Exception):
@@ -128,15 +134,25 @@ def is_public(address: str) -> bool:
     if re.search("%", address):
         return False
     parsed = ip_address(address)
-    inner = _inner(parsed) if isinstance(parsed, IPv6Address) else None
-    return not any(one in network for one in (parsed, inner) if one for network in _OWN_NETWORKS)
+    if isinstance(parsed, IPv4Address):
+        return not _is_own(parsed)
+    if not any(parsed in network for network in _GLOBAL):
+        return False
+    return not _is_own(parsed) and not any(map(_is_own, _embedded(parsed)))
 
 
-def _inner(address: IPv6Address) -> IPv4Address | None:
-    if address in _TRANSLATED:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+def _is_own(address: IPv4Address | IPv6Address) -> bool:
+    return any(address in network for network in _OWN_NETWORKS)
+
+
+def _embedded(address: IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that packets to an IPv6 address may end up at."""
+    number = int(address)
+    if address not in _GLOBAL[0] or number >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield IPv4Address(number & 0xFFFFFFFF)
+    if address.sixtofour:
+        yield address.sixtofour
+    yield from address.teredo or ()
 
 
 def repositories_of(inventory: Inventory) -> tuple[str, ...]:

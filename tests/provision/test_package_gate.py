@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterable
-from ipaddress import ip_address
+from collections.abc import Callable, Iterable
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ def test_only_servers_of_the_package_sources_are_reached(names: dict[str, list[s
             "64:ff9b::169.254.169.254",
         ),
         "2001:0:4136:e378:8000:63bf:f5ff:fffe",  # Teredo of 10.0.0.1
+        "2001:0:a00:1:8000:63bf:f7f7:f7f7",  # Teredo by a server at 10.0.0.1
+        *("::127.0.0.1", "::10.0.0.1", "::8.8.8.8", "::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8"),
+        *("64:ff9b:1::a00:1", "64:ff9b:1:a00:0:100::", "64:ff9b:1::808:808", "64:ff9b:2::1"),
+        *("2002:a00:1::5", "2002:a9fe:a9fe::", "2002:c0a8:101::1"),
+        *("2600::5efe:a00:1", "2600::200:5efe:7f00:1"),
+        *("100::1", "5f00::1", "4000::1", "fe00::1"),
     ],
 )
 def test_a_source_that_leads_into_own_networks_is_refused_unless_it_is_declared(
@@ -111,6 +117,27 @@ def test_a_source_that_leads_into_own_networks_is_refused_unless_it_is_declared(
     assert declared.addresses(DEBIAN) == (address,)
     names["deb.example.com"] = [address, "8.8.8.8"]
     assert gate("http://deb.example.com/debian").addresses(DEBIAN) == ("8.8.8.8",)
+
+
+OWN = st.sampled_from(["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16", "100.64.0.0/10"])
+EMBEDDING = (
+    lambda v4: v4,
+    lambda v4: 0xFFFF << 32 | v4,
+    lambda v4: 0xFFFF << 48 | v4,
+    lambda v4: 0x64_FF9B << 96 | v4,
+    lambda v4: 0x64_FF9B_0001 << 80 | v4,
+    lambda v4: 0x64_FF9B_0001 << 80 | v4 >> 16 << 64 | (v4 & 0xFFFF) << 40,
+    lambda v4: 0x2002 << 112 | v4 << 80 | 1,
+    lambda v4: 0x2001 << 112 | 0x0808_0808 << 64 | (v4 ^ 0xFFFFFFFF),
+    lambda v4: 0x2001 << 112 | v4 << 64 | (0x0808_0808 ^ 0xFFFFFFFF),
+    lambda v4: 0x2600 << 112 | 0x5EFE << 32 | v4,
+)
+
+
+@given(OWN.flatmap(lambda network: st.ip_addresses(network=network)), st.sampled_from(EMBEDDING))
+def test_no_form_of_an_own_address_within_ipv6_is_public(own: Any, embed: Callable[[int], int]) -> None:
+    assert not is_public(str(own))
+    assert not is_public(str(IPv6Address(embed(int(own)))))
 
 
 @given(st.ip_addresses())
@@ -129,7 +156,17 @@ def test_what_python_calls_private_is_public_here_only_where_no_machine_of_ours_
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "203.0.113.5", "198.18.0.7", "2606:4700::1", "64:ff9b::808:808"]
+    "address",
+    [
+        "8.8.8.8",
+        "203.0.113.5",
+        "198.18.0.7",
+        "2606:4700::1",
+        "64:ff9b::808:808",
+        "::ffff:8.8.8.8",
+        "2002:808:808::1",
+        "2600::5efe:808:808",
+    ],
 )
 def test_public_addresses_and_those_that_resolvers_make_up(address: str) -> None:
     assert ip_address(address)
