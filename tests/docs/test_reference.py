@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -96,6 +97,16 @@ def test_ports_on_the_page_of_hosts_are_those_that_components_listen_on() -> Non
     }
     assert listed == used
     assert {(443, "nginx"), (8080, "runtime"), (9090, "prometheus")} <= used
+
+
+def test_every_alert_that_the_rules_can_have_is_on_the_page() -> None:
+    source = (ROOT / "deploys" / "prometheus" / "rules.py").read_text()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    named = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rule"]
+    names = {name.value for name in named if isinstance(name, ast.Constant)}
+    assert len(names) > 15
+    page = (REFERENCE / "alerts.md").read_text()
+    assert names <= set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
 
 
 def test_metrics_of_hosts_are_those_that_the_programs_write(tmp_path: Path) -> None:
