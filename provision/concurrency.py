@@ -18,9 +18,14 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
+def enabled() -> bool:
+    """Return whether `enable` has been called."""
+    return bool(monkey.is_module_patched("socket"))
+
+
 def enable() -> None:
     """Patches sockets, threads and subprocesses for gevent, once. Call before anything opens sockets."""
-    if not monkey.is_module_patched("socket"):
+    if not enabled():
         monkey.patch_all()
         os.close = _closing_folders_at_once(os.close)  # type: ignore[assignment]
         # Ctrl-C still reaches the main greenlet, without a traceback of whichever happened to be running.

@@ -25,7 +25,7 @@ from deploys.component import ComponentSettings
 from inventory.errors import ClawdError, ConnectError, VerifyError
 from inventory.load import Loaded
 from provision.ask import NoTerminal
-from provision.concurrency import for_each
+from provision.concurrency import enabled, for_each
 from provision.link import Link, Process
 from provision.session import Assignment, links_to
 
@@ -114,7 +114,11 @@ def verify(
 
     A host that cannot be reached has one failed check, `reachable` of `connection`; one whose checks could
     not be run, `could be run` of `checks`.
+
+    Raises RuntimeError where blocking calls are not cooperative: waiting for a host would never end.
     """
+    if not enabled():
+        raise RuntimeError("call provision.concurrency.enable() before anything else")
     if links is None:
         links = own = links_to(loaded, assignments, NoTerminal())
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision import concurrency
 
+# Before anything is imported that keeps a blocking call under a name of its own, as paramiko does.
 concurrency.enable()
 
 import pytest  # noqa: E402

@@ -6,6 +6,7 @@ import ast
 import io
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(checks, "DEPLOYS", folder)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return folder
+
+
+def test_verify_does_not_wait_for_ever_where_blocking_calls_are_not_cooperative() -> None:
+    words = [sys.executable, "-c", "from provision.verify import verify; verify(None, {})"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert "RuntimeError: call provision.concurrency.enable() before anything else" in done.stderr
 
 
 def write_checks(deploys: Path, component: str, text: str) -> None:
