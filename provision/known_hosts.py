@@ -154,6 +154,21 @@ class KnownHosts:
                 return Verdict(Trust.CHANGED, known[0].place)
         return Verdict(Trust.UNKNOWN)
 
+    def of_other_types(self, names: Sequence[str], key: bytes) -> tuple[Entry, ...]:
+        """Return what is known of a host where nothing known is of the type of `key`, which it shows.
+
+        It may hold one of these, too. Where a key of that type is known, another one is never explained so.
+        """
+        shown = next(_strings(key), b"").decode(errors="replace")
+        for name in names:
+            known = [e for e in self.entries if e.marker is Marker.KNOWN and e.is_about(name)]
+            if known:
+                revoked = {entry.key for entry in self._about(Marker.REVOKED, names)}
+                if any(entry.kind == shown for entry in known):
+                    return ()
+                return tuple(entry for entry in known if entry.key not in revoked)
+        return ()
+
     def _about(self, marker: Marker, names: Sequence[str]) -> Iterator[Entry]:
         for entry in self.entries:
             if entry.marker is marker and any(entry.is_about(name) for name in names):

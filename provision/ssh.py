@@ -25,6 +25,7 @@ from inventory.errors import ClawdError, ConnectError
 from inventory.load import Loaded
 from inventory.model import Bastion, Host, Inventory
 from provision.ask import Ask
+from provision.host_key_proof import proven
 from provision.known_hosts import SSH_PORT, KnownHosts, Trust, Verdict, name_of, names_of, read_files
 from provision.proxy_command import ProxyCommandError, ProxyConnection
 from provision.ssh_config import Destination, SshConfig, Tokens, jump_of
@@ -309,8 +310,16 @@ def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport
         transport.start_client(timeout=2 * CONNECT_TIMEOUT)
         if not transport.initial_kex_done:
             raise TimeoutError(f"no answer within {2 * CONNECT_TIMEOUT} s")
-        _check_host_key(transport, hop, known)
-        log_in(transport, hop.user, hop.keys, ask)
+        unproven = _check_host_key(transport, hop, known)
+        try:
+            log_in(transport, hop.user, hop.keys, ask)
+        except LoginRefusedError as error:
+            if unproven is not None:
+                raise unproven from error
+            raise
+        transport.watch()
+        if unproven is not None:
+            _require_proof(transport, hop, unproven)
     except BaseException as error:
         # The connection to the jump host is closed by the caller.
         transport.behind = None
@@ -320,7 +329,6 @@ def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport
             if connection.failure:
                 raise connection.failure from error
         raise
-    transport.watch()
     return transport
 
 
@@ -369,12 +377,31 @@ def algorithms(known: KnownHosts, names: Sequence[str]) -> tuple[str, ...]:
 _RSA = ("ssh-rsa", "rsa")
 
 
-def _check_host_key(transport: WatchedTransport, hop: Hop, known: KnownHosts) -> None:
+def _check_host_key(transport: WatchedTransport, hop: Hop, known: KnownHosts) -> HostKeyError | None:
+    """Raise `HostKeyError` unless the key that the server shows is trusted.
+
+    A key of a type of which no key of the host is known may be one more key of it: return the error then, for
+    `_require_proof`. Until that is called the login may be tried, which reveals nothing but public keys.
+    """
     key = transport.get_remote_server_key()
     certificate = getattr(key, "public_blob", None)
     verdict = known.judge(hop.names, key.asbytes(), certificate.key_blob if certificate else None)
-    if verdict.trust is not Trust.TRUSTED:
-        raise HostKeyError(verdict, known)
+    if verdict.trust is Trust.TRUSTED:
+        return None
+    error = HostKeyError(verdict, known)
+    if verdict.trust is Trust.CHANGED and known.of_other_types(hop.names, key.asbytes()):
+        return error
+    raise error
+
+
+def _require_proof(transport: WatchedTransport, hop: Hop, unproven: HostKeyError) -> None:
+    """Raise the error unless the server proves that it holds a known key, too.
+
+    The operator of another laptop may know a host by a key that its sshd no longer offers to show.
+    """
+    shown = transport.get_remote_server_key().asbytes()
+    if proven(transport, (entry.key for entry in unproven.known.of_other_types(hop.names, shown))) is None:
+        raise unproven
 
 
 # What went wrong

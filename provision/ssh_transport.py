@@ -45,6 +45,9 @@ class WatchedTransport(paramiko.Transport):
         connection: a connected socket, or a channel of a jump host.
     """
 
+    proves_host_keys = True
+    """Whether a host stays known by a key that its sshd stops offering (`provision.host_key_proof`)."""
+
     def __init__(self, connection: Any) -> None:
         self._heard = HeardSocket(connection)
         super().__init__(self._heard)  # type: ignore[arg-type]

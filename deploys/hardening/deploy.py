@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from types import MappingProxyType
 
 from pyinfra import host
 from pyinfra.api import deploy
@@ -17,6 +19,7 @@ from deploys.ops.packages import BroughtFact
 from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import settings_of
+from inventory.errors import HostError
 
 JAIL = "/etc/fail2ban/jail.d/zz-clawd.local"
 UPDATES = "/etc/apt/apt.conf.d/52clawd-security-updates"
@@ -182,7 +185,7 @@ def _ssh(settings: HardeningSettings) -> None:
     values = {
         "root_login": settings.root_login or by_root,
         "banner": BANNER if settings.banner else "",
-        "refused_host_keys": refused_host_keys(_host_key_in_use(), host.get_fact(RsaKeyFact)),
+        "refused_host_keys": _refused_host_keys(settings.weak_host_keys),
     }
     files.template("hardening/sshd.conf", SSHD, values, check=SSHD_CHECK)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
@@ -190,41 +193,83 @@ def _ssh(settings: HardeningSettings) -> None:
 
 RSA_BITS = 3072
 """Of a host key; what `ssh-keygen -A` makes on every release."""
+WEAK = MappingProxyType({"ecdsa": "ecdsa-sha2-*", "rsa": "rsa-sha2-*"})
+"""The algorithms of host keys that may be weak: those of NIST's curves, and RSA with a short key."""
 
 
-def refused_host_keys(in_use: str, rsa_bits: int) -> tuple[str, ...]:
-    """The algorithms of host keys that are no longer offered: NIST's curves, and RSA with a short key.
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A key by which sshd may show who it is: its type (`ed25519`, `ecdsa`, `rsa`) and size."""
 
-    What the connection `in_use` was checked by stays, or this run would be the last: a known_hosts or an
-    inventory may have no other key of the host. `rsa_bits` is 0 when there is no RSA key.
+    type: str
+    bits: int
+
+    @property
+    def weak(self) -> bool:
+        """Whether it is one of NIST's curves, or a short one of RSA."""
+        return self.type == "ecdsa" or (self.type == "rsa" and self.bits < RSA_BITS)
+
+
+def refused_host_keys(keys: Iterable[HostKey], kept: Container[str] = ()) -> tuple[str, ...]:
+    """Return the algorithms of host keys that sshd no longer offers: those of its weak `keys`.
+
+    Only what the host has and what is declared (`kept`) decides, not who is connected: runs from several
+    laptops come to the same. A host without any other key keeps its weak ones.
     """
-    kinds = {"ecdsa": ("ecdsa-sha2-*",), "rsa": ("rsa-sha2-*",) if 0 < rsa_bits < RSA_BITS else ()}
-    return tuple(name for kind, names in kinds.items() if kind not in in_use for name in names)
+    have = tuple(keys)
+    if all(key.weak for key in have):
+        return ()
+    # What the host may be given later, by `ssh-keygen -A` for instance, is refused as well.
+    weak = {"ecdsa"} | {key.type for key in have if key.weak}
+    return tuple(WEAK[type] for type in sorted(weak) if type not in kept)
 
 
-def _host_key_in_use() -> str:
-    """The algorithm of the key by which the host of this connection was known; empty where there is none."""
+def _refused_host_keys(kept: tuple[str, ...]) -> tuple[str, ...]:
+    """Raise `HostError` where this connection could not be opened again: plain pyinfra asks for no proof."""
+    refused = refused_host_keys(host.get_fact(HostKeysFact), kept)
     client = getattr(host.connector, "client", None)
     transport = client.get_transport() if client else None
-    return str(getattr(transport, "host_key_type", None) or "")
+    in_use = str(getattr(transport, "host_key_type", None) or "")
+    if not getattr(transport, "proves_host_keys", False) and any(fnmatch(in_use, each) for each in refused):
+        raise HostError(
+            f"{host.name}: this computer knows the host by a key of the type {in_use}, "
+            f"which sshd would no longer offer",
+            advice=f"put another one of its keys (/etc/ssh/ssh_host_*_key.pub there) into known_hosts first, "
+            f"or declare `weak_host_keys: [{in_use.partition('-')[0]}]` under `hardening`",
+        )
+    return refused
 
 
-class RsaKeyFact(Fact):
-    """The bits of the RSA host key; 0 when there is none."""
+class HostKeysFact(Fact):
+    """The host keys of sshd."""
 
     def command(self) -> str:
-        """Print them."""
-        return "ssh-keygen -lf /etc/ssh/ssh_host_rsa_key.pub 2>/dev/null || true"
+        """Return a script that prints a line of `ssh-keygen -l` for each."""
+        return _HOST_KEYS
 
     @staticmethod
-    def default() -> int:
-        """None."""
-        return 0
+    def default() -> tuple[HostKey, ...]:
+        """Return none."""
+        return ()
 
-    def process(self, output: list[str]) -> int:
-        """`3072 SHA256:… root@host (RSA)`."""
-        first = output[0].split() if output else []
-        return int(first[0]) if first and first[0].isdigit() else 0
+    def process(self, output: list[str]) -> tuple[HostKey, ...]:
+        """Turn lines such as `3072 SHA256:… root@host (RSA)` into `HostKey`s."""
+        rows = [line.split() for line in output]
+        return tuple(
+            HostKey(row[-1].strip("()").lower(), int(row[0]))
+            for row in rows
+            if len(row) > 2 and row[0].isdigit()
+        )
+
+
+# Where sshd cannot say which keys it has, those are listed that it has as it is shipped.
+_HOST_KEYS = r"""
+files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^hostkey //p')
+printf '%s\n' ${files:-/etc/ssh/ssh_host_*_key} | while IFS= read -r file; do
+    ssh-keygen -lf "$file.pub" 2>/dev/null || ssh-keygen -lf "$file" 2>/dev/null
+done
+true
+"""
 
 
 def _time(settings: HardeningSettings, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from deploys.component import ComponentSettings, Need
 from inventory.addresses import is_address
 from inventory.declared import Duration, HostAddress, SysctlKey, SysctlValue, Text
 from inventory.model import Inventory
-from inventory.sections.hardening import BANNER
+from inventory.sections.hardening import BANNER, WeakHostKey
 
 MIB = 1 << 20
 SYSCTL: Mapping[str, str] = MappingProxyType(
@@ -73,6 +73,9 @@ class HardeningSettings(ComponentSettings):
     )
     banner: Text = BANNER
     root_login: bool = Field(True, description="Whether root may log in with a key.")
+    weak_host_keys: tuple[WeakHostKey, ...] = Field(
+        (), description="Types of weak host keys that sshd still offers."
+    )
     time_servers: tuple[HostAddress, ...] = ()
 
 
@@ -97,6 +100,7 @@ def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
         required=tuple(declared.sysctl),
         banner=declared.banner,
         root_login=declared.root_login or root_is_needed(inventory, host),
+        weak_host_keys=declared.weak_host_keys,
         time_servers=declared.time_servers,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ class Updates(Declared):
     )
 
 
+WeakHostKey = Literal["ecdsa", "rsa"]
+
+
 class Hardening(Declared):
     """What makes a host harder to break into, beyond SSH keys and firewall."""
 
@@ -47,6 +50,11 @@ class Hardening(Declared):
         False,
         description="Whether root may log in with a key. It may also while a host is reached as root, "
         "or nobody is declared under `base.operators`: no run shuts itself out.",
+    )
+    weak_host_keys: tuple[WeakHostKey, ...] = Field(
+        (),
+        description="Types of weak host keys (ECDSA, RSA below 3072 bits) that sshd still offers, for "
+        "people and programs that know a host by such a key alone. A host without others offers them anyway.",
     )
     time_servers: tuple[HostAddress, ...] = Field(
         (), description="NTP servers; those of the distribution when empty."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import shutil
 import socket
@@ -22,6 +23,7 @@ from inventory.model import Inventory
 from provision import ssh
 from provision.ask import NoTerminal
 from provision.concurrency import outcomes
+from provision.host_key_proof import PROVE, proven
 from provision.known_hosts import KnownHosts, Trust, Verdict
 from provision.ssh import Hop, HostKeyError, Route, connect_error, dial, route_to
 from provision.ssh_config import SshConfig
@@ -328,6 +330,64 @@ def test_known_hosts_of_the_user_are_read_around_lines_that_cannot_be(home: Path
             "Host *\n    UserKnownHostsFile ~/more\n    HostKeyAlias alias\n"
         )
         assert reach(server, hosts)
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("known", "offered"), [("ecdsa", "ed25519"), ("rsa", "ed25519"), ("ed25519", "ecdsa")]
+)
+def test_a_host_stays_known_by_a_key_that_its_sshd_no_longer_offers(
+    home: Path, known: str, offered: str
+) -> None:
+    key = keygen(home / "key")
+    file = home / ".ssh" / "known_hosts"
+    options = (
+        "HostKeyAlgorithms {ecdsa},{ed25519}\n" if known == "rsa" else f"HostKeyAlgorithms {{{offered}}}\n"
+    )
+    options = options.format(ecdsa="ecdsa-sha2-nistp256", ed25519="ssh-ed25519")
+    with serving(home / "sshd", key, host_keys=("rsa", "ed25519", "ecdsa"), options=options) as server:
+        name = f"[127.0.0.1]:{server.port}"
+        file.write_text(f"{name} {server.host_key(known)}\n")
+        assert reach(server, inventory(one=at(server, ssh_key=str(key))))
+        pinned = {"ssh_key": str(key), "host_key": server.host_key(known)}
+        assert reach(server, inventory(one=at(server, **pinned)))
+        file.write_text(f"{name} {server.host_key(known)}\n@revoked * {server.host_key(known)}\n")
+        with pytest.raises(ConnectError, match="another host key than the known one"):
+            reach(server, inventory(one=at(server, ssh_key=str(key))))
+
+
+@needs_sshd
+def test_another_server_is_refused_although_it_shows_a_key_of_another_type(home: Path) -> None:
+    key, stranger = keygen(home / "key"), keygen(home / "stranger")
+    other = keygen(home / "other", "ecdsa").with_name("other.pub").read_text()
+    file = home / ".ssh" / "known_hosts"
+    with serving(home / "sshd", key, host_keys=("ed25519", "ecdsa")) as server:
+        file.write_text(f"[127.0.0.1]:{server.port} {other}")
+        for login in (key, stranger):
+            with pytest.raises(ConnectError, match=f"another host key than the known one .{file}:1."):
+                reach(server, inventory(one=at(server, ssh_key=str(login))))
+
+
+@needs_sshd
+def test_a_signature_proves_a_host_key_in_its_own_connection_only(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keygen(home / "key")
+    options = "HostKeyAlgorithms ssh-ed25519\n"
+    with serving(home / "sshd", key, host_keys=("ed25519", "ecdsa"), options=options) as server:
+        hosts = inventory(one=at(server, ssh_key=str(key), host_key=server.host_key("ecdsa")))
+        held = base64.b64decode(server.host_key("ecdsa").split()[1])
+        with (
+            closing(dial(route_to(hosts, "one", SshConfig()), NoTerminal())) as mine,
+            closing(dial(route_to(hosts, "one", SshConfig()), NoTerminal())) as other,
+        ):
+            assert proven(mine, [held]) == held
+            relayed = other.global_request(PROVE, (held,), wait=True).asbytes()
+            monkeypatch.setattr(mine, "global_request", lambda *_, **__: paramiko.Message(relayed))
+            assert proven(mine, [held]) is None
+            for answer in (b"", b"\xff" * 40, paramiko.Message().asbytes()):
+                monkeypatch.setattr(mine, "global_request", lambda *_, a=answer, **__: paramiko.Message(a))
+                assert proven(mine, [held, b"", b"\0\0\0\4none"]) is None
 
 
 @needs_sshd

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from deploys.hardening import sysctl
-from deploys.hardening.deploy import Clock, ClockFact, RsaKeyFact, _packages, apply, refused_host_keys
+from deploys.hardening.deploy import (
+    SSHD,
+    Clock,
+    ClockFact,
+    HostKey,
+    HostKeysFact,
+    _packages,
+    apply,
+    refused_host_keys,
+)
 from deploys.hardening.settings import SYSCTL, HardeningSettings, settings_for
 from deploys.hardening.sysctl import Settings, SettingsFact, in_force
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
@@ -18,6 +27,7 @@ from deploys.ops.files import rendered
 from deploys.ops.packages import WantedFact
 from deploys.ops.shell import assignments
 from deploys.releases import RELEASES, release_of
+from inventory.errors import HostError
 from inventory.rules.hardening import RULES
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
@@ -37,7 +47,11 @@ def settings(user: str = "deploy", **changes: Any) -> HardeningSettings:
 
 
 def bare_host(
-    declared: HardeningSettings, *, login: str | None = "deploy", clock: Clock | None = None
+    declared: HardeningSettings,
+    *,
+    login: str | None = "deploy",
+    clock: Clock | None = None,
+    client: Any = None,
 ) -> Run:
     facts = {
         ClockFact: clock or Clock(False, "", "debian", "12"),
@@ -46,9 +60,11 @@ def bare_host(
         PathFact: PathState(),
         UnitFact: UnitState(),
         SettingsFact: Settings({}, frozenset(), frozenset()),
-        RsaKeyFact: 3072,
+        HostKeysFact: (RSA, ECDSA, ED25519),
     }
-    return Machine({"hardening": declared, "ssh_user": login}, facts=facts).run(apply, execute=False)
+    return Machine({"hardening": declared, "ssh_user": login}, facts=facts, ssh=client).run(
+        apply, execute=False
+    )
 
 
 def written(run: Run, path: str) -> str:
@@ -99,27 +115,66 @@ def test_root_may_log_in_only_where_it_has_to(user: str, changes: dict[str, Any]
     assert settings(user, **changes).root_login is root
 
 
+ED25519, ECDSA = HostKey("ed25519", 256), HostKey("ecdsa", 256)
+RSA, SHORT_RSA = HostKey("rsa", 3072), HostKey("rsa", 2048)
+
+
 @pytest.mark.parametrize(
-    ("in_use", "rsa_bits", "refused"),
+    ("keys", "kept", "refused"),
     [
-        ("ssh-ed25519", 3072, ("ecdsa-sha2-*",)),
-        ("ssh-ed25519", 0, ("ecdsa-sha2-*",)),
-        ("ssh-ed25519", 2048, ("ecdsa-sha2-*", "rsa-sha2-*")),
-        ("", 4096, ("ecdsa-sha2-*",)),
-        ("ecdsa-sha2-nistp256", 3072, ()),
-        ("ecdsa-sha2-nistp256", 2048, ("rsa-sha2-*",)),
-        ("rsa-sha2-512", 2048, ("ecdsa-sha2-*",)),
+        ((RSA, ECDSA, ED25519), (), ("ecdsa-sha2-*",)),
+        ((ED25519,), (), ("ecdsa-sha2-*",)),
+        ((RSA, ECDSA), (), ("ecdsa-sha2-*",)),
+        ((SHORT_RSA, ECDSA, ED25519), (), ("ecdsa-sha2-*", "rsa-sha2-*")),
+        ((SHORT_RSA, RSA), (), ("ecdsa-sha2-*", "rsa-sha2-*")),
+        ((SHORT_RSA, ECDSA, ED25519), ("ecdsa",), ("rsa-sha2-*",)),
+        ((SHORT_RSA, ECDSA, ED25519), ("rsa", "ecdsa"), ()),
+        ((SHORT_RSA, ECDSA), (), ()),
+        ((), (), ()),
     ],
 )
-def test_the_host_key_of_the_connection_in_use_stays(
-    in_use: str, rsa_bits: int, refused: tuple[str, ...]
+def test_weak_host_keys_are_refused_where_the_host_has_another(
+    keys: tuple[HostKey, ...], kept: tuple[str, ...], refused: tuple[str, ...]
 ) -> None:
-    assert refused_host_keys(in_use, rsa_bits) == refused
+    assert refused_host_keys(keys, kept) == refused
 
 
-def test_the_size_of_an_rsa_host_key() -> None:
-    assert RsaKeyFact().process(["2048 SHA256:abc root@bot1 (RSA)"]) == 2048
-    assert RsaKeyFact().process([]) == 0
+def test_host_keys_are_those_of_the_configuration_of_sshd(tmp_path: Path) -> None:
+    for kind, bits in (("rsa", "2048"), ("ecdsa", "384"), ("ed25519", "256")):
+        command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", str(tmp_path / kind)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    (tmp_path / "ecdsa.pub").unlink()
+    sshd = tmp_path / "sshd"
+    sshd.write_text(f"#!/bin/sh\nfor kind in rsa ecdsa ed25519; do echo hostkey {tmp_path}/$kind; done\n")
+    sshd.chmod(0o700)
+    text = HostKeysFact().command().replace("/usr/sbin/sshd", str(sshd))
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    found = HostKeysFact().process(done.stdout.splitlines())
+    assert found == (SHORT_RSA, HostKey("ecdsa", 384), ED25519)
+
+
+class Transport:
+    """Stand in for a connection, with the type of the host key by which the host was known."""
+
+    def __init__(self, host_key_type: str, proves: bool) -> None:
+        self.host_key_type, self.proves_host_keys = host_key_type, proves
+
+    def get_transport(self) -> Transport:
+        return self
+
+
+@pytest.mark.parametrize("known_by", ["ssh-ed25519", "ecdsa-sha2-nistp256"])
+def test_the_configuration_of_sshd_is_the_same_from_every_computer(known_by: str) -> None:
+    run = bare_host(settings(), client=Transport(known_by, proves=True))
+    assert "HostKeyAlgorithms -ecdsa-sha2-*\n" in written(run, SSHD)
+
+
+def test_plain_pyinfra_does_not_cut_off_a_computer_that_knows_the_host_by_its_weak_key() -> None:
+    weak = Transport("ecdsa-sha2-nistp256", proves=False)
+    with pytest.raises(HostError, match="by a key of the type ecdsa-sha2-nistp256, which sshd would"):
+        bare_host(settings(), client=weak)
+    kept = bare_host(settings(hardening={"weak_host_keys": ["ecdsa"]}), client=weak)
+    assert "HostKeyAlgorithms" not in written(kept, SSHD)
 
 
 def test_root_stays_while_nobody_else_is_certain_to_get_in() -> None:

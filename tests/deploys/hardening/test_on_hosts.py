@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gevent.event import Event
 
 from deploys.hardening.settings import SYSCTL
+from deploys.supplies import Supplies
+from inventory.load import Loaded
 from provision import sandbox
+from provision.assign import Selection, assign
+from provision.plan import Status
+from provision.progress import Silent
+from provision.runlog import RunLog
+from provision.session import Session
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, together, until
 
 pytestmark = on_hosts(seconds=600)
@@ -133,6 +142,42 @@ def test_root_is_shut_out_only_when_another_login_is_certain(host: Host) -> None
     assert "Permission denied" in refused.stderr
     assert "Authorized use only" in refused.stderr
     assert host.on("id -un") == "root"
+
+
+def test_two_computers_that_know_a_host_by_different_keys_agree_and_stay_connected(
+    host: Host, tmp_path: Path
+) -> None:
+    key = "/etc/ssh/ssh_host_ecdsa_key"
+    host.on(f"ssh-keygen -q -t ecdsa -N '' -f {key}; rm {SSHD}; systemctl restart ssh")
+    ecdsa = " ".join(host.on(f"cat {key}.pub").split()[:2])
+    (tmp_path / "known_hosts").write_text(f"{host.address} {ecdsa}\n")
+    by_ecdsa = host.loaded(known_hosts=str(tmp_path / "known_hosts"), hardening={})
+    by_ed25519 = host.loaded(hardening={})
+    try:
+        assert f"Write {SSHD}" in hardened(host, by_ecdsa)
+        offered = host.on("sshd -T | sed -n 's/^hostkeyalgorithms //p'").split(",")
+        assert "ssh-ed25519" in offered
+        assert not [algorithm for algorithm in offered if algorithm.startswith("ecdsa-")]
+        for loaded in (by_ed25519, by_ecdsa, by_ed25519):
+            assert hardened(host, loaded) == set()
+    finally:
+        host.on(f"rm -f {key} {key}.pub; systemctl reload ssh")
+        host.apply(hardening={})
+
+
+def hardened(host: Host, loaded: Loaded) -> set[str]:
+    """What a run of the program changes of the component, over a connection of its own."""
+    with RunLog("test", host.folder / "log") as log, Session(loaded, (host.name,), log) as session:
+        assert session.connect() == {}
+        supplies = {host.name: Supplies(loaded.state_folder)}
+        plan = session.prepare(
+            assign(loaded.inventory, Selection(components=("hardening",))), supplies, Silent()
+        )
+        assert not plan.errors, plan.errors
+        if plan.changes:
+            (done,) = session.execute(plan, Silent(), Event())
+            assert done.status is Status.DONE, done
+        return {operation.name for operation in plan.for_host(host.name).changing}
 
 
 def test_a_jail_that_fail2ban_refuses_never_goes_live(host: Host) -> None:
