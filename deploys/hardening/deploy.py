@@ -40,6 +40,14 @@ UNUSED_MODULES = (
     *("firewire-core", "firewire-ohci", "firewire-sbp2"),
 )
 PROFILE = "/etc/profile.d/clawd-cores.sh"
+IDLE = "/etc/profile.d/clawd-idle.sh"
+ISSUES = ("/etc/issue", "/etc/issue.net")
+"""What is shown before a login at the console, and by programs that take it from there."""
+PACKAGE_FILES = "/etc/default/debsums"
+PACKAGE_FILES_CHECK = "/etc/cron.weekly/debsums"
+"""The program of the package debsums, which heeds that file."""
+PACKAGE_FILES_UNITS = ("clawd-package-files.service", "clawd-package-files.timer")
+UNITS = "/etc/systemd/system"
 COREDUMP = "/etc/systemd/coredump.conf.d/60-clawd.conf"
 
 BANS = "fail2ban-client get sshd actions | grep -qx nftables-allports"
@@ -73,6 +81,8 @@ def apply() -> None:
     files.template("hardening/profile.sh", PROFILE, {}, check="sh -n {}")
     files.directory(COREDUMP.rpartition("/")[0])
     files.template("hardening/coredump.conf", COREDUMP, {})
+    _idle_shells(settings.idle_minutes)
+    _package_files()
     if not clock.kept_otherwise:
         _time(settings, clock)
 
@@ -84,10 +94,25 @@ def remove() -> None:
         files.absent(path)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
     sysctl.restored()
+    for unit in reversed(PACKAGE_FILES_UNITS):
+        units.absent(unit)
     units.absent("fail2ban.service", file=False)
     for unit in (*TIMERS, "systemd-timesyncd.service"):
         services.forgotten(unit)
-    for path in (JAIL, UPDATES, SYSCTL, BANNER, TIMESYNCD, LIMITS, PROFILE, COREDUMP, MODPROBE):
+    everywhere = (
+        JAIL,
+        UPDATES,
+        SYSCTL,
+        BANNER,
+        *ISSUES,
+        TIMESYNCD,
+        LIMITS,
+        PROFILE,
+        IDLE,
+        COREDUMP,
+        MODPROBE,
+    )
+    for path in (*everywhere, PACKAGE_FILES):
         files.absent(path)
     for path in (COREDUMP, MODPROBE):
         empty_folder(path.rsplit("/", 1)[0], ours=path)
@@ -177,10 +202,7 @@ def _updates(settings: HardeningSettings) -> None:
 
 def _ssh(settings: HardeningSettings) -> None:
     """The file stands before base's, so that what it says wins."""
-    if settings.banner:
-        files.put(BANNER, f"{settings.banner.rstrip()}\n")
-    else:
-        files.absent(BANNER)
+    _banner(settings.banner.rstrip())
     by_root = host.data.get("ssh_user") in (None, "root")
     values = {
         "root_login": settings.root_login or by_root,
@@ -189,6 +211,34 @@ def _ssh(settings: HardeningSettings) -> None:
     }
     files.template("hardening/sshd.conf", SSHD, values, check=SSHD_CHECK)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+
+
+def _banner(text: str) -> None:
+    """Show it before every login, by SSH or at the console; there with the host's name and the terminal."""
+    # agetty replaces what follows a backslash.
+    console = text.replace("\\", "\\\\") + "\n\n\\n \\l\n\n"
+    for path, content in zip((BANNER, *ISSUES), (f"{text}\n", console, f"{text}\n"), strict=True):
+        if text:
+            files.put(path, content)
+        else:
+            files.absent(path)
+
+
+def _idle_shells(minutes: int) -> None:
+    """End login shells that wait at their prompt for so long; 0 for never."""
+    if minutes:
+        files.template("hardening/idle.sh", IDLE, {"seconds": minutes * 60}, check="sh -n {}")
+    else:
+        files.absent(IDLE)
+
+
+def _package_files() -> None:
+    """Have the files of packages compared every week: by cron where there is one, else by a timer."""
+    files.template("hardening/debsums", PACKAGE_FILES, {}, check="sh -n {}")
+    paths = tuple(f"{UNITS}/{unit}" for unit in PACKAGE_FILES_UNITS)
+    for unit, path in zip(PACKAGE_FILES_UNITS, paths, strict=True):
+        files.template(f"hardening/{unit}", path, {"program": PACKAGE_FILES_CHECK})
+    services.converge(PACKAGE_FILES_UNITS[1], inputs="", watch=paths)
 
 
 RSA_BITS = 3072

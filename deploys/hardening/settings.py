@@ -72,6 +72,7 @@ class HardeningSettings(ComponentSettings):
         (), description="Those that have to be in force; others may not be."
     )
     banner: Text = BANNER
+    idle_minutes: int = Field(30, ge=0, description="After which a shell at its prompt ends; 0 for never.")
     root_login: bool = Field(True, description="Whether root may log in with a key.")
     weak_host_keys: tuple[WeakHostKey, ...] = Field(
         (), description="Types of weak host keys that sshd still offers."
@@ -99,6 +100,7 @@ def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
         sysctl={**SYSCTL, **declared.sysctl},
         required=tuple(declared.sysctl),
         banner=declared.banner,
+        idle_minutes=declared.idle_minutes,
         root_login=declared.root_login or root_is_needed(inventory, host),
         weak_host_keys=declared.weak_host_keys,
         time_servers=declared.time_servers,

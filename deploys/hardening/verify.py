@@ -11,6 +11,9 @@ from deploys.hardening.deploy import (
     BANNER,
     BANS,
     JAIL,
+    PACKAGE_FILES,
+    PACKAGE_FILES_CHECK,
+    PACKAGE_FILES_UNITS,
     SUDOERS,
     TIMERS,
     TIMESYNCD,
@@ -152,6 +155,15 @@ def test_sudo_rules(host: Any) -> None:
     expect("Defaults use_pty" in lines, f"{SUDOERS} is not as declared")
     checked = host.run("/usr/sbin/visudo -c")
     expect(checked.rc == 0, f"visudo refuses the rules of sudo: {said(checked)}")
+
+
+def test_files_of_packages_are_compared(host: Any) -> None:
+    expect_timer(host, PACKAGE_FILES_UNITS[1], hours=7 * 24 + 7)
+    lines = host.file(PACKAGE_FILES).content_string.splitlines()
+    expect("CRON_CHECK=weekly" in lines, f"{PACKAGE_FILES} is not as declared")
+    expect(
+        host.file(PACKAGE_FILES_CHECK).exists, f"{PACKAGE_FILES_CHECK} is missing: debsums is not installed"
+    )
 
 
 def test_time_is_kept(host: Any) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from inventory.declared import Declared, Duration, HostAddress, Network, SysctlKey, SysctlValue, Text
 
-BANNER = "Authorized use only. Activity is logged."
+BANNER = "Authorized use only. Access to this system is monitored and logged; all other use is prohibited."
 
 
 class Fail2ban(Declared):
@@ -45,7 +45,16 @@ class Hardening(Declared):
     sysctl: dict[SysctlKey, SysctlValue] = Field(
         {}, description="Kernel settings beside, or other than, the usual set."
     )
-    banner: Text = Field(BANNER, max_length=2000, description="Shown before login; empty for none.")
+    banner: Text = Field(
+        BANNER,
+        max_length=2000,
+        description="Shown before a login, by SSH and at the console; empty for none.",
+    )
+    idle_minutes: Annotated[int, Field(ge=0, le=1440)] = Field(
+        30,
+        description="Minutes after which a login shell at its prompt ends, but in tmux and screen; "
+        "0 for never.",
+    )
     root_login: bool = Field(
         False,
         description="Whether root may log in with a key. It may also while a host is reached as root, "

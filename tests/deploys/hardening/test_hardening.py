@@ -84,6 +84,10 @@ def written(run: Run, path: str) -> str:
         "/etc/security/limits.d/60-clawd-cores.conf",
         "/etc/modprobe.d/clawd-unused.conf",
         "/etc/profile.d/clawd-cores.sh",
+        "/etc/profile.d/clawd-idle.sh",
+        "/etc/default/debsums",
+        "/etc/systemd/system/clawd-package-files.service",
+        "/etc/systemd/system/clawd-package-files.timer",
     ],
 )
 def test_files(path: str) -> None:
@@ -96,6 +100,39 @@ def test_files(path: str) -> None:
         }
     )
     assert_golden(GOLDEN / Path(path).name, written(bare_host(declared), path))
+
+
+def test_the_banner_is_shown_at_the_console_too_and_means_nothing_to_agetty() -> None:
+    run = bare_host(settings(hardening={"banner": "Keep \\out\n"}))
+    assert written(run, "/etc/issue.net") == written(run, "/etc/clawd/banner") == "Keep \\out\n"
+    assert written(run, "/etc/issue") == "Keep \\\\out\n\n\\n \\l\n\n"
+    none = bare_host(settings(hardening={"banner": ""}))
+    assert not {"/etc/issue", "/etc/issue.net", "/etc/clawd/banner"} & {
+        change.path for change in none.changes
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "ends_after"),
+    [
+        ("-ic", {}, "1800"),
+        ("-ic", {"TMOUT": "60"}, "60"),
+        ("-ic", {"TMUX": "/tmp/tmux-0/default,1,0"}, "never"),
+        ("-ic", {"STY": "1.screen"}, "never"),
+        ("-c", {}, "never"),
+    ],
+)
+def test_a_shell_at_its_prompt_ends_but_no_script(
+    options: str, environment: dict[str, str], ends_after: str
+) -> None:
+    words = ["bash", "--norc", options, f". {GOLDEN}/clawd-idle.sh; echo ${{TMOUT-never}}"]
+    done = subprocess.run(words, capture_output=True, text=True, env={"PATH": "/bin", **environment})
+    assert done.stdout == f"{ends_after}\n"
+
+
+def test_shells_may_wait_for_ever_where_it_is_declared() -> None:
+    run = bare_host(settings(hardening={"idle_minutes": 0}))
+    assert "/etc/profile.d/clawd-idle.sh" not in {change.path for change in run.changes}
 
 
 def test_systemd_keeps_no_core() -> None:
