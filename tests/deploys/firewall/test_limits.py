@@ -93,7 +93,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("limits")
     try:
         subprocess.run(["sh", "-ec", LINKS], check=True, timeout=30)
-        with nginx(folder, ("127.0.0.1:1",), within=(*INSIDE, SERVER), ipv6=True, connections=LIMIT) as front:
+        with nginx(
+            folder, ("127.0.0.1:1",), within=(*INSIDE, SERVER), ipv6=True, connections=LIMIT, names=()
+        ) as front:
             openings = openings_for(inventory(nginx={"connections": LIMIT}), "bot1")
             ports = {80: front.http_port, 443: front.https_port}
             moved = tuple(opening.model_copy(update={"port": ports[opening.port]}) for opening in openings)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not NGINX, reason="there is no nginx")
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with bot() as answering, nginx(tmp_path_factory.mktemp("nginx"), (answering,)) as server:
+    with bot() as answering, nginx(tmp_path_factory.mktemp("nginx"), (answering,), names=()) as server:
         yield server
 
 
