@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,18 @@ NEED_RELEASE = {"runtime"}
 NEED_MODEL = {"model", "runtime"}
 
 
+def exposed(inventory: Inventory) -> Iterator[str]:
+    """What nothing keeps while the firewall is off, as warnings."""
+    if inventory.firewall.enabled:
+        return
+    yield "`firewall.enabled` is false: every network may use SSH, and nothing closes ports of other programs"
+    if fronts := inventory.with_role("nginx"):
+        yield (
+            f"`firewall.enabled` is false: a client may take every connection of {', '.join(fronts)}, "
+            f"because the limit of {inventory.nginx.connections} a client is the firewall's"
+        )
+
+
 def gather(
     loaded: Loaded,
     session: Session,
@@ -54,6 +66,8 @@ def gather(
             f"{plain}, the key of the project's certificate authority, is not encrypted (mode 0600): make an "
             "age key with `clawd-provision inventory keygen`, and the next `up` encrypts it"
         )
+    for warning in exposed(loaded.inventory):
+        progress.warn(warning)
     needs = {
         host: {item.component.name for item in assigned if item.settings is not None}
         for host, assigned in assignments.items()

@@ -19,9 +19,10 @@ from inventory.rules import (
     secrets,
     services,
     tls,
+    unused,
 )
 
 __all__ = ["RULES", "SECTIONS", "secrets"]
 
-SECTIONS = (hosts, services, database, disk, docker, hardening, logs, monitoring, nginx, nvidia, tls)
+SECTIONS = (hosts, services, database, disk, docker, hardening, logs, monitoring, nginx, nvidia, tls, unused)
 RULES: tuple[Rule, ...] = tuple(rule for module in SECTIONS for rule in module.RULES)

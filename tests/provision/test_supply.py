@@ -98,3 +98,24 @@ def test_so_is_a_kernel_that_would_refuse_the_driver(monkeypatch: pytest.MonkeyP
     settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"))
     with pytest.raises(HostError, match=r"^gpu: Secure Boot is on"):
         kinds(monkeypatch, {"gpu": f"{GPU}secure_boot yes\n"}, {"gpu": settings})
+
+
+@pytest.mark.parametrize(
+    ("firewall", "roles", "warned"),
+    [
+        ({}, ["runtime", "nginx"], []),
+        ({"enabled": False}, ["runtime"], ["every network may use SSH"]),
+        (
+            {"enabled": False},
+            ["runtime", "nginx"],
+            ["every network may use SSH", "may take every connection of bot1"],
+        ),
+    ],
+)
+def test_what_nothing_keeps_without_the_firewall_is_a_warning(
+    firewall: dict[str, Any], roles: list[str], warned: list[str]
+) -> None:
+    found = list(supply.exposed(inventory({"bot1": roles}, firewall=firewall)))
+    assert len(found) == len(warned)
+    for part, warning in zip(warned, found, strict=True):
+        assert part in warning

@@ -1,0 +1,151 @@
+"""Settings of what is turned off, or replaced by something else: they would do nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from inventory.finding import Finding, Rule
+from inventory.mistakes import dotted
+from inventory.model import Inventory
+from inventory.source import KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A setting by which others of `section` do nothing: `keys`, or all but the switch itself.
+
+    `why` they do nothing, and the `remedy` that turns them on, stand in the message.
+    """
+
+    at: KeyPath
+    is_off: Callable[[Inventory], bool]
+    section: KeyPath
+    why: str
+    remedy: str
+    keys: tuple[str, ...] = ()
+
+
+def _off(*section: str, keys: tuple[str, ...] = (), of: KeyPath = ()) -> Switch:
+    """The switch `enabled: false` of a section, for its own other settings or for `keys` of another one."""
+    at: KeyPath = (*section, "enabled")
+    return Switch(
+        at,
+        lambda inventory: _value(inventory, at) is False,
+        of or section,
+        f"`{dotted(at)}` is false",
+        f"write `{dotted(at)}: true`",
+        keys,
+    )
+
+
+SWITCHES = (
+    _off("firewall"),
+    _off("firewall", keys=("connections",), of=("nginx",)),
+    _off("hardening"),
+    _off("hardening", "fail2ban"),
+    _off("hardening", "updates"),
+    _off("docker"),
+    Switch(
+        ("docker", "source"),
+        lambda inventory: inventory.docker.source == "distribution",
+        ("docker",),
+        "`docker.source: distribution` uses no other repository",
+        "write `docker.source: docker`",
+        ("repository", "key"),
+    ),
+    Switch(
+        ("docker", "proxy"),
+        lambda inventory: inventory.docker.proxy is None,
+        ("docker",),
+        "there is no `docker.proxy`",
+        "add `docker.proxy:`",
+        ("no_proxy",),
+    ),
+    Switch(
+        ("tls", "mode"),
+        lambda inventory: inventory.tls.mode != "acme",
+        ("tls",),
+        "`tls.mode` is not acme",
+        "write `tls.mode: acme`",
+        ("acme",),
+    ),
+    Switch(
+        ("tls", "acme", "challenge"),
+        lambda inventory: inventory.tls.mode == "acme" and inventory.tls.acme.challenge != "dns-01",
+        ("tls", "acme"),
+        "`tls.acme.challenge` is not dns-01",
+        "write `tls.acme.challenge: dns-01`",
+        ("dns",),
+    ),
+    Switch(
+        ("tls", "mode"),
+        lambda inventory: inventory.tls.mode != "provided",
+        ("tls",),
+        "`tls.mode` is not provided",
+        "write `tls.mode: provided`",
+        ("provided",),
+    ),
+    Switch(
+        ("database", "url"),
+        lambda inventory: inventory.database is not None and inventory.database.url is not None,
+        ("database",),
+        "`database.url` names a database elsewhere",
+        "remove `database.url`",
+        ("memory", "backups"),
+    ),
+    Switch(
+        ("logs", "packages", "folder"),
+        lambda inventory: inventory.logs.packages.folder is not None,
+        ("logs", "packages"),
+        "the packages are those of `logs.packages.folder`",
+        "remove `logs.packages.folder`",
+        ("mirror", "key", "fingerprint", "proxy"),
+    ),
+    Switch(
+        ("monitoring", "grafana", "package"),
+        lambda inventory: _value(inventory, ("monitoring", "grafana", "package")) is not None,
+        ("monitoring", "grafana"),
+        "`monitoring.grafana.package` is installed instead",
+        "remove `monitoring.grafana.package`",
+        ("repository", "key"),
+    ),
+)
+
+
+def without_effect(inventory: Inventory) -> Iterator[Finding]:
+    """What is declared has an effect: nobody believes in a rule that nothing keeps."""
+    found: set[KeyPath] = set()
+    for switch in SWITCHES:
+        section = _value(inventory, switch.section)
+        if not isinstance(section, BaseModel) or not switch.is_off(inventory):
+            continue
+        for key in switch.keys or type(section).model_fields:
+            path: KeyPath = (*switch.section, key)
+            within = any(path[: len(other)] == other for other in found)
+            if path != switch.at and not within and _is_given(section, key):
+                found.add(path)
+                yield Finding(
+                    (path,),
+                    f"`{dotted(path)}` has no effect: {switch.why}",
+                    f"remove it, or {switch.remedy}",
+                    (switch.at,),
+                )
+
+
+def _is_given(section: BaseModel, key: str) -> bool:
+    """Whether a file declares `key`, and not what it is without."""
+    field = type(section).model_fields[key]
+    return key in section.model_fields_set and getattr(section, key) != field.get_default()
+
+
+def _value(inventory: Inventory, path: KeyPath) -> object:
+    value: object = inventory
+    for key in path:
+        value = getattr(value, str(key), None)
+    return value
+
+
+RULES: tuple[Rule, ...] = (without_effect,)
