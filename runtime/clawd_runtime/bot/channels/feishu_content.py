@@ -35,18 +35,44 @@ PARTS: Mapping[str, tuple[PartKind, str]] = {
 }
 # Parts within a rich text or a card.
 PIECES: Mapping[str, PartKind] = {
+    "audio": "voice",
+    "chat_history": "forwarded",
+    "doc_card": "file",
     "file": "file",
     "img": "picture",
     "img_combination": "picture",
     "media": "video",
+    "mention_doc": "file",
+    "sheet": "file",
+    "share_chat": "contact",
+    "share_user": "contact",
+    "sticker": "sticker",
     "table": "other",
+    "video": "video",
+    "vote": "poll",
 }
+# Those that say all they have in words, or nothing.
+WORDS_ONLY = frozenset(
+    (
+        *("", "text", "md", "markdown", "plain_text", "lark_md", "p", "div", "note", "code", "code_block"),
+        *("hr", "br", "action", "actions", "button", "overflow", "column", "column_set", "form", "icon"),
+        *(
+            "standard_icon",
+            "custom_icon",
+            "collapsible_panel",
+            "interactive_container",
+            "quote",
+            "blockquote",
+        ),
+    )
+)
 PLACEHOLDER = re.compile(r"(@_user_\d+|@_all)( ?)")
 # Mentions as they stand in Markdown, and in texts that programs wrote.
 AT_TAG = re.compile(
     r"<at\s+(?:user_)?id\s*=\s*[\"']?([^\"'\s>]{1,128})[\"']?\s*>([^<]{0,128})(?:</at>)?( ?)", re.IGNORECASE
 )
 DEEPEST = 20
+LONGEST_TAG = 40
 EVERYBODY = "all"
 
 
@@ -85,6 +111,8 @@ class Piece(Foreign):
     user_name: Any = None
     emoji_type: Any = None
     file_name: Any = None
+    title: Any = None
+    name: Any = None
     elements: Any = None
     columns: Any = None
     fields: Any = None
@@ -110,7 +138,9 @@ def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: 
         _read_post(content, kind, raw)
     else:
         part, name = PARTS.get(kind, ("other", ""))
-        content.parts.append(Part(part, _named_in(raw, name) or (kind[:40] if part == "other" else "")))
+        content.parts.append(
+            Part(part, _named_in(raw, name) or (kind[:LONGEST_TAG] if part == "other" else ""))
+        )
     content.text = _with_names(content, mentions, bot_open_id).strip()
     return content
 
@@ -151,12 +181,20 @@ def _piece(content: Content, piece: Piece, depth: int) -> str:
             emoji = _words(piece.emoji_type)
             return f"[{emoji}]" if emoji else ""
         case tag if tag in PIECES:
-            content.parts.append(Part(PIECES[tag], _words(piece.file_name)[:200]))
+            content.parts.append(Part(PIECES[tag], _name_of(piece)))
             return ""
     inner = [each for each in (piece.elements, piece.columns, piece.fields) if isinstance(each, list)]
     below = "\n".join(filter(None, (_line(content, each, depth + 1) for group in inner for each in group)))
     own = _words(piece.text) or _words(piece.content)
+    if not (own or inner or piece.tag in WORDS_ONLY):
+        content.parts.append(Part("other", _name_of(piece) or piece.tag[:LONGEST_TAG]))
     return "\n".join(filter(None, (own, below))) if below else own
+
+
+def _name_of(piece: Piece) -> str:
+    """What a piece that is no text is called."""
+    names = map(_words, (piece.file_name, piece.title, piece.name, piece.text))
+    return next(filter(None, names), "")[:200]
 
 
 def _words(value: object) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from clawd_runtime.bot.characters import whole_characters
+from clawd_runtime.bot.channels.telegram_parts import parts_of
 from clawd_runtime.bot.foreign_json import (
-    LONGEST_NAME,
     Foreign,
     Int64,
     LanguageTag,
@@ -18,51 +17,13 @@ from clawd_runtime.bot.foreign_json import (
     Text,
     read_as,
 )
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, Quote
 from clawd_runtime.visible import is_blank
 
 ALLOWED_UPDATES = ["message"]
 GROUPS = ("group", "supergroup")
-# What a person sends that is not text. All else (someone joined, a title changed) is no message to us.
-PARTS: Mapping[str, PartKind] = {
-    "animation": "animation",
-    "audio": "audio",
-    "checklist": "checklist",
-    "contact": "contact",
-    "dice": "dice",
-    "document": "file",
-    "game": "game",
-    "giveaway": "other",
-    "invoice": "other",
-    "live_photo": "picture",
-    "location": "location",
-    "paid_media": "picture",
-    "photo": "picture",
-    "poll": "poll",
-    "rich_message": "other",
-    "sticker": "sticker",
-    "story": "story",
-    "venue": "location",
-    "video": "video",
-    "video_note": "video",
-    "voice": "voice",
-}
-# A GIF comes as a file, too, and a venue as a location.
-SAID_ALREADY = {"animation": "document", "venue": "location"}
-NAMED_BY = {
-    "audio": ("title", "file_name"),
-    "checklist": ("title",),
-    "contact": ("first_name", "last_name", "phone_number"),
-    "dice": ("emoji",),
-    "document": ("file_name",),
-    "game": ("title",),
-    "poll": ("question",),
-    "sticker": ("emoji",),
-    "venue": ("title", "address"),
-    "video": ("file_name",),
-}
-LONGEST_PART_NAME = 200
 LARGEST_UPDATE_ID = 2**53
+LONGEST_ADDRESS = 2000
 PUNCTUATION = ",.;:!?，。；：！？、"
 
 
@@ -88,6 +49,7 @@ class Entity(Foreign):
     offset: Annotated[int, Field(ge=0, lt=2**31)]
     length: Annotated[int, Field(ge=0, lt=2**31)]
     user: User | None = None
+    url: Text | None = None
 
 
 Entities = Annotated[list[Entity], Field(fail_fast=True, max_length=1000)]
@@ -97,6 +59,7 @@ class TextQuote(Foreign):
     """The piece of a message that a reply cites."""
 
     text: Text = ""
+    entities: Entities = Field(default_factory=list)
 
 
 class RepliedMessage(Foreign):
@@ -105,11 +68,13 @@ class RepliedMessage(Foreign):
     from_: User | None = Field(None, alias="from")
     text: Text | None = None
     caption: Text | None = None
+    entities: Entities = Field(default_factory=list)
+    caption_entities: Entities = Field(default_factory=list)
     forum_topic_created: Any = None
 
 
 class Message(RepliedMessage):
-    """A message; its parts that are not text are found by `PARTS`."""
+    """A message; its parts that are not text are found by `parts_of`."""
 
     message_id: Int64
     chat: Chat
@@ -117,9 +82,8 @@ class Message(RepliedMessage):
     message_thread_id: Int64 | None = None
     is_topic_message: bool = False
     is_automatic_forward: bool = False
-    entities: Entities = Field(default_factory=list)
-    caption_entities: Entities = Field(default_factory=list)
     reply_to_message: RepliedMessage | None = None
+    reply_to_story: Any = None
     quote: TextQuote | None = None
     forward_origin: dict[str, Any] | None = None
     forward_date: Any = None
@@ -169,13 +133,14 @@ def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> 
         return None
     message = read_as(Message, read.message)
     raw: Mapping[str, Any] = read.message
-    kind, sender, parts = _kind(message.chat.type), _sender(message), _parts(raw)
+    kind, sender, parts = _kind(message.chat.type), _sender(message), parts_of(raw)
     written = message.text if message.text is not None else message.caption
     if kind is None or sender is None or (written is None and not parts):
         return None
     text = written or ""
     mentions = tuple(_mentions(message, text, me))
-    own_words = _without(text, mentions)
+    links = _links(text, message.entities or message.caption_entities)
+    own_words = _without(text, mentions, links)
     forwarded = message.forward_origin is not None or message.forward_date is not None
     return Inbound(
         event_id=f"{me.id}:{read.update_id}",
@@ -229,38 +194,23 @@ def _replies_to(message: Message, me: Identity) -> bool:
     return replied is not None and replied.from_ is not None and replied.from_.id == me.id
 
 
-def _parts(message: object) -> tuple[Part, ...]:
-    """The parts of a message, as Telegram sent it, that are not text."""
-    if not isinstance(message, dict):
-        return ()
-    doubled = {SAID_ALREADY[name] for name in SAID_ALREADY if message.get(name) is not None}
-    found = (name for name in PARTS if message.get(name) is not None and name not in doubled)
-    return tuple(Part(PARTS[name], _name_of(message[name], NAMED_BY.get(name, ()))) for name in found)
-
-
-def _name_of(part: object, fields: tuple[str, ...]) -> str:
-    known = part if isinstance(part, dict) else {}
-    words = (known.get(field) for field in fields)
-    joined = " ".join(word[:LONGEST_NAME] for word in words if isinstance(word, str) and word)
-    return whole_characters(joined[:LONGEST_PART_NAME])
-
-
 def _quote(message: Message, raw: Mapping[str, Any]) -> Quote | None:
     """What the message cites, else what it replies to, be it here or in another chat."""
     replied = _replied(message)
-    parts = _parts(raw.get("reply_to_message")) if replied is not None else _parts(raw.get("external_reply"))
+    parts = parts_of(raw.get("reply_to_message" if replied is not None else "external_reply"))
+    if not parts and message.reply_to_story is not None:
+        parts = (Part("story"),)
     if message.quote is not None and not is_blank(message.quote.text):
-        return Quote(message.quote.text, parts)
-    text = (replied.text or replied.caption or "") if replied is not None else ""
+        return Quote(_with_links(message.quote.text, message.quote.entities), parts)
+    text = ""
+    if replied is not None:
+        entities = replied.entities or replied.caption_entities
+        text = _with_links(replied.text or replied.caption or "", entities)
     return None if is_blank(text) and not parts else Quote(text, parts)
 
 
 def _mentions(message: Message, text: str, me: Identity) -> Iterator[Mention]:
-    units = text.encode("utf-16-le")
-    for entity in message.entities or message.caption_entities:
-        first, last = 2 * entity.offset, 2 * (entity.offset + entity.length)
-        start = len(units[:first].decode("utf-16-le", "replace"))
-        named = units[first:last].decode("utf-16-le", "replace")
+    for start, named, entity in _places(text, message.entities or message.caption_entities):
         end = start + len(named)
         match entity.type:
             case "mention":
@@ -272,17 +222,47 @@ def _mentions(message: Message, text: str, me: Identity) -> Iterator[Mention]:
                 yield Mention(start, end, addressee.lower() == me.username.lower(), command)
 
 
+def _places(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str, Entity]]:
+    """Yield where the text of each entity begins, in characters, and that text."""
+    units = text.encode("utf-16-le")
+    for entity in entities:
+        first, last = 2 * entity.offset, 2 * (entity.offset + entity.length)
+        start = len(units[:first].decode("utf-16-le", "replace"))
+        yield start, units[first:last].decode("utf-16-le", "replace"), entity
+
+
+def _links(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str]]:
+    """Yield the addresses behind words of `text`, and where to write them."""
+    for start, words, entity in _places(text, entities):
+        address = (entity.url or "")[:LONGEST_ADDRESS]
+        if entity.type == "text_link" and address and address.rstrip("/") != words.strip().rstrip("/"):
+            yield start + len(words.rstrip()), f" ({address})"
+
+
+def _with_links(text: str, entities: Iterable[Entity]) -> str:
+    for place, address in sorted(_links(text, entities), reverse=True):
+        text = text[:place] + address + text[place:]
+    return text
+
+
 def _commands_another(mentions: tuple[Mention, ...]) -> bool:
     return any(mention.rest and not mention.is_bot for mention in mentions)
 
 
-def _without(text: str, mentions: tuple[Mention, ...]) -> str:
-    """The text without mentions of the bot; `/command@bot` becomes `/command`."""
-    for mention in sorted(mentions, key=lambda mention: mention.start, reverse=True):
-        if mention.is_bot and mention.rest:
-            text = text[: mention.start] + mention.rest + text[mention.end :]
-        elif mention.is_bot:
-            text = _join(text[: mention.start].rstrip(" "), text[mention.end :].lstrip(" "))
+def _without(text: str, mentions: Iterable[Mention], links: Iterable[tuple[int, str]]) -> str:
+    """The text with the addresses of its links, and without mentions of the bot.
+
+    `/command@bot` becomes `/command`.
+    """
+    changes: list[tuple[int, str | Mention]] = [(mention.start, mention) for mention in mentions]
+    changes += links
+    for place, change in sorted(changes, key=lambda change: change[0], reverse=True):
+        if isinstance(change, str):
+            text = text[:place] + change + text[place:]
+        elif change.is_bot and change.rest:
+            text = text[:place] + change.rest + text[change.end :]
+        elif change.is_bot:
+            text = _join(text[:place].rstrip(" "), text[change.end :].lstrip(" "))
     return text.strip()
 
 

@@ -251,6 +251,32 @@ def test_pictures_of_a_rich_text_are_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("piece", "part"),
+    [
+        ({"tag": "doc_card", "title": "Plan 2026", "url": "https://x"}, Part("file", "Plan 2026")),
+        ({"tag": "mention_doc", "text": "Plan 2026"}, Part("file", "Plan 2026")),
+        ({"tag": "sheet"}, Part("file")),
+        ({"tag": "audio", "file_key": "k"}, Part("voice")),
+        ({"tag": "hologram", "data": {"x": 1}}, Part("other", "hologram")),
+        ({"tag": "hologram", "name": "Ada"}, Part("other", "Ada")),
+        ({"tag": "h" * 90}, Part("other", "h" * 40)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["post", "interactive"])
+def test_a_piece_of_an_unknown_kind_is_named(piece: dict[str, Any], part: Part, kind: str) -> None:
+    lines = [[{"tag": "text", "text": "see "}, piece, {"tag": "text", "text": "this"}]]
+    content = {"content": lines} if kind == "post" else {"elements": lines}
+    inbound = read(event(content, message_type=kind))
+    assert (inbound.text, inbound.parts) == ("see this", (part,))
+
+
+@pytest.mark.parametrize("tag", ["hr", "br", "text", "md", "div", "emotion", "column_set", "a"])
+def test_a_piece_that_only_has_words_is_no_unknown_part(tag: str) -> None:
+    inbound = read(event({"content": [[{"tag": tag}, {"tag": "text", "text": "this"}]]}, message_type="post"))
+    assert (inbound.text, inbound.parts) == ("this", ())
+
+
+@pytest.mark.parametrize(
     ("piece", "shown", "addressed"),
     [
         ({"tag": "at", "user_id": BOT, "user_name": "Clawd"}, "see this", True),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiogram.types import Message as TelegramMessage
 from aiogram.types import Update
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clawd_runtime.bot.channels.telegram_parts import EVENTS, NOT_CONTENT, PARTS
 from clawd_runtime.bot.channels.telegram_updates import Identity, read_update
 from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote
 
@@ -198,6 +200,80 @@ def test_what_is_not_text_is_named(message: dict[str, Any], part: Part) -> None:
     found = read_update(update(None, **message), ME, 99.0)
     assert found is not None
     assert (found.text, found.parts) == ("", (part,))
+
+
+def link(text: str, part: str, url: str) -> dict[str, Any]:
+    return entity("text_link", text, part, url=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "url", "shown"),
+    [
+        ("see this page", "this page", "https://x/y", "see this page (https://x/y)"),
+        ("😀 see this, please", "this", "https://x/y", "😀 see this (https://x/y), please"),
+        ("see this page ", "page ", "https://x/y", "see this page (https://x/y)"),
+        ("see https://x/y", "https://x/y", "https://x/y/", "see https://x/y"),
+        ("@Clawd_Bot see this", "this", "https://x", "see this (https://x)"),
+    ],
+)
+def test_the_address_behind_a_word_is_read(text: str, part: str, url: str, shown: str) -> None:
+    entities = [link(text, part, url)]
+    if "@Clawd_Bot" in text:
+        entities.append(entity("mention", text, "@Clawd_Bot"))
+    assert inbound(update(text, entities=entities)).text == shown
+    caption = update(None, photo=PHOTO, caption=text, caption_entities=entities)
+    assert inbound(caption).text == shown
+    origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
+    forwarded = inbound(update(text, entities=entities, forward_origin=origin))
+    assert forwarded.quote == Quote(shown)
+
+
+def test_the_addresses_of_several_links_stand_behind_their_words() -> None:
+    text = "one and two"
+    entities = [link(text, "one", "https://1"), link(text, "two", "https://2")]
+    assert inbound(update(text, entities=entities)).text == "one (https://1) and two (https://2)"
+
+
+def test_the_address_behind_a_word_of_a_quoted_message_is_read() -> None:
+    said = replied(ADA, text="see this", entities=[link("see this", "this", "https://x")])
+    assert inbound(update(chat=GROUP, reply_to_message=said)).quote == Quote("see this (https://x)")
+    quote = {"text": "this", "position": 4, "entities": [link("this", "this", "https://x")]}
+    found = inbound(update(chat=GROUP, reply_to_message=said, quote=quote))
+    assert found.quote == Quote("this (https://x)")
+
+
+def test_a_reply_to_a_story_names_the_story() -> None:
+    story = {"chat": PRIVATE, "id": 3}
+    assert inbound(update("nice", reply_to_story=story)).quote == Quote("", (Part("story"),))
+
+
+@pytest.mark.parametrize("kind", ["hologram", "h" * 99])
+def test_a_kind_of_content_that_is_not_known_is_named(kind: str) -> None:
+    part = Part("other", kind[:40])
+    found = read_update(update(None, **{kind: {"file_id": "a"}}), ME, 99.0)
+    assert found is not None
+    assert (found.text, found.parts) == ("", (part,))
+    captioned = read_update(update(None, caption="look", **{kind: [{"file_id": "a"}]}), ME, 99.0)
+    assert captioned is not None
+    assert (captioned.text, captioned.parts) == ("look", (part,))
+    answered = read_update(update(reply_to_message=replied(ADA, **{kind: {"file_id": "a"}})), ME, 99.0)
+    assert answered is not None
+    assert answered.quote == Quote("", (part,))
+
+
+@pytest.mark.parametrize("more", [{"new_mark": True}, {"new_count": 5}, {"new_mark": {}}, {"gift": {"x": 1}}])
+def test_an_unknown_field_that_holds_no_content_is_no_message(more: dict[str, Any]) -> None:
+    assert read_update(update(None, **more), ME, 99.0) is None
+    found = read_update(update(**more, new_object={"x": 1}), ME, 99.0)
+    assert found is not None
+    assert (found.text, found.parts) == ("hello", ())
+
+
+def test_every_field_that_another_client_knows_is_content_or_known_not_to_be() -> None:
+    fields = {field.alias or name for name, field in TelegramMessage.model_fields.items()}
+    assert len(fields) > 90
+    assert fields - {*PARTS} - NOT_CONTENT - EVENTS == set()
+    assert not {*PARTS} & (NOT_CONTENT | EVENTS)
 
 
 def test_a_caption_is_read_beside_its_picture() -> None:
