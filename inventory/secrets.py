@@ -175,19 +175,13 @@ def own_recipients(folder: Path | None = None) -> tuple[str, ...]:
     """The public keys to encrypt to when none are given: those in `.clawd/recipients` of `folder` (one a
     line, `#` comments), else those of this laptop's own age keys.
 
-    Without `folder` the current folder and the nearest `inventory/` folders are looked at.
+    Without `folder` the current folder and the nearest `inventory/` folders are looked at. Raises SecretError
+    when the file cannot be read or lists something else.
     """
     for place in [folder] if folder else [Path.cwd(), *folders(Path.cwd())]:
         listed = place / ".clawd" / "recipients"
         if listed.is_file():
-            try:
-                content = listed.read_bytes()
-            except OSError as error:
-                raise SecretError(
-                    f"{listed} cannot be read: {error.strerror}", advice="restore it from a copy"
-                ) from error
-            lines = (line.strip() for line in _utf8(content, str(listed)).splitlines())
-            return tuple(line for line in lines if line and not line.startswith("#"))
+            return _recipients_of(listed)
     return tuple(
         str(identity.to_public())
         for identity in own_identities()
@@ -227,13 +221,33 @@ def expand_home(name: str) -> Path:
         raise SecretError(f"the home folder in {name} is unknown", advice="write the path out") from error
 
 
+def _recipients_of(file: Path) -> tuple[str, ...]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise SecretError(
+            f"{file} cannot be read: {error.strerror}", advice="restore it from a copy"
+        ) from error
+    lines = (line.strip() for line in _utf8(content, str(file)).splitlines())
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    for line in found:
+        try:
+            _recipient(line)
+        except SecretError as error:
+            raise SecretError(f"{file}: {error.message}", advice=error.advice) from None
+    return found
+
+
 def _recipient(text: str) -> Any:
     kind = pyrage.ssh if text.startswith("ssh-") else pyrage.x25519
     try:
         return kind.Recipient.from_str(text)
     except _PYRAGE_ERRORS as error:
+        private = re.match(r"AGE-SECRET-KEY|-----BEGIN", text, re.IGNORECASE)
         raise SecretError(
-            f"`{text[:24]}…` is not a public key to encrypt to",
+            "a private key is not what to encrypt to"
+            if private
+            else f"`{text[:24]}…` is not a public key to encrypt to",
             advice="use `age1…`, `ssh-ed25519 …` or `ssh-rsa …`",
         ) from error
 

@@ -85,6 +85,17 @@ def test_nobody_to_encrypt_to(laptop: Path) -> None:
         encrypt("x", own_recipients())
 
 
+def test_a_private_key_among_the_recipients_is_not_shown(laptop: Path) -> None:
+    generate_identity(laptop / "key")
+    private = (laptop / "key").read_text().splitlines()[1]
+    (laptop / ".clawd").mkdir()
+    (laptop / ".clawd" / "recipients").write_text(private)
+    with pytest.raises(SecretError) as raised:
+        own_recipients(laptop)
+    assert str(laptop / ".clawd" / "recipients") in str(raised.value)
+    assert private[16:20] not in str(raised.value)
+
+
 @pytest.mark.parametrize("recipient", ["age1xyz", "ssh-ed25519 AAAA", "alice", ""])
 def test_bad_recipient(recipient: str) -> None:
     with pytest.raises(SecretError, match="not a public key"):
