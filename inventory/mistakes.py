@@ -90,8 +90,8 @@ def edges(text: str, what: str = "this text") -> tuple[str, str] | None:
     """
     if not text.strip() or text == text.strip():
         return None
-    line = ", and write the text on the line of its key: after `|` it ends in a line break"
-    return f"{what} begins or ends with white space", f"remove it{line if text.endswith(chr(10)) else ''}"
+    block = "; a text below `|` ends in a line break, so write it next to its key"
+    return f"{what} begins or ends with white space", f"remove it{block if text.endswith(chr(10)) else ''}"
 
 
 def kind_of(value: Any) -> str:

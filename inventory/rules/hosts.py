@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inventory.addresses import is_of_the_machine_itself, normal_address
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.mistakes import dotted, nearest
-from inventory.model import Bastion, Inventory
+from inventory.model import Bastion, Inventory, Role
 from inventory.source import KeyPath
 
 RESERVED_LOGINS = (
@@ -83,6 +83,24 @@ def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
                 f"by {host.internal_address} every host reaches itself, and none reaches `{name}`",
                 "write an address of its network card, or leave it out",
             )
+        elif (
+            host.internal_address is None
+            and is_of_the_machine_itself(host.address)
+            and _work_together(inventory)
+        ):
+            yield Finding(
+                (("hosts", name, "address"),),
+                f"by {host.address} every host reaches itself, and the other hosts do not reach `{name}`",
+                f"add `internal_address:` to `{name}`, the address by which they reach it",
+                (EVERY_ROLE, ("hosts", name, "internal_address")),
+            )
+
+
+def _work_together(inventory: Inventory) -> bool:
+    """Whether hosts need each other: not where each is a whole deployment."""
+    shared: tuple[Role, ...] = ("database", "monitoring", "logs")
+    alike = inventory.with_role("nginx").keys() == inventory.with_role("runtime").keys()
+    return not alike or any(inventory.with_role(role) for role in shared)
 
 
 def jump_hosts(inventory: Inventory) -> Iterator[Finding]:

@@ -131,7 +131,7 @@ def test_white_space_around_a_value_is_named(model: str, key: str, value: str) -
     (wrong,) = mistakes(*field[:3], value)
     assert wrong.problem.endswith("begins or ends with white space")
     assert wrong.advice.startswith("remove it")
-    assert ("after `|`" in wrong.advice) == value.endswith("\n")
+    assert ("below `|`" in wrong.advice) == value.endswith("\n")
 
 
 @given(st.text(max_size=20))

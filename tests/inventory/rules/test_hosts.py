@@ -31,6 +31,23 @@ def test_an_internal_address_that_leads_each_host_to_itself_is_refused(address: 
     assert problems(address) == [], "one host alone may use it"
 
 
+def test_an_address_that_leads_each_host_to_itself_needs_another_where_hosts_work_together() -> None:
+    for roles, needed in (
+        (["runtime", "nginx"], False),
+        (["nginx"], True),
+        (["runtime", "nginx", "monitoring"], True),
+    ):
+        hosts: dict[str, Any] = {
+            "front": {"address": "localhost", "roles": roles},
+            "bot": {"address": "10.0.0.2"},
+        }
+        declared = Inventory.model_validate({"hosts": hosts, "models": {"default": LOCAL}})
+        assert len(list(internal_addresses(declared))) == needed
+        hosts["front"]["internal_address"] = "10.0.0.1"
+        declared = Inventory.model_validate({"hosts": hosts, "models": {"default": LOCAL}})
+        assert list(internal_addresses(declared)) == []
+
+
 @pytest.mark.parametrize("address", ["10.0.0.9", "fd00::1", "bot2.internal", "localhost.example.com"])
 def test_an_internal_address_of_a_network_is_taken(address: str) -> None:
     assert problems(None, address) == []
