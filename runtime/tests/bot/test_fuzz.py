@@ -219,6 +219,7 @@ def feishu(r: random.Random) -> Made:
 def console(r: random.Random) -> Made:
     now = int(time.time())
     claims: dict[str, Any] = CLAIMS | {"exp": now + 300, "iat": now - 10, "nbf": now - 10}
+    claims["jti"] = uuid.uuid4().hex
     told = mutated(r, claims) if r.random() < 0.3 else json.dumps(claims).encode()
     parts = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (b'{"alg":"HS256"}', told))
     made = base64.urlsafe_b64encode(hmac.new(JWT_SECRET.encode(), parts, hashlib.sha256).digest()).rstrip(

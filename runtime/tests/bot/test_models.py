@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ class Talk:
 
     def ask(self, text: str, conversation: str = "") -> tuple[str, str, float]:
         """What was shown while the answer grew, the answer, and the seconds it took."""
-        token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, SECRET)
+        token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": uuid.uuid4().hex}, SECRET)
         begun = time.monotonic()
         response = httpx.post(
             f"{self.bot.url}/console/v1/messages",

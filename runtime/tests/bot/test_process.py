@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ def program(folder: Path, pause: float = 0.0, **more: Any) -> Iterator[Program]:
 
 
 def ask(program: Program, text: str, id: str = "1") -> str:
-    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": uuid.uuid4().hex}, JWT_SECRET)
     response = httpx.post(
         f"{program.url}/console/v1/messages",
         json={"text": text, "id": id},
@@ -246,7 +247,7 @@ def test_requests_that_are_no_http_are_logged_once_a_minute(tmp_path: Path) -> N
 
 
 def test_clients_that_leave_early_are_no_errors(tmp_path: Path) -> None:
-    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": uuid.uuid4().hex}, JWT_SECRET)
     head = (
         "POST /console/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
         f"Authorization: Bearer {token}\r\n"

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,7 +166,7 @@ def cluster(folder: Path, server: Server, pause: float = 0.02, **more: Any) -> I
 
 
 def ask(bot: Program, text: str, id: str, user: str = "ada") -> str:
-    token = jwt.encode({"sub": user, "exp": time.time() + 60, "jti": "1"}, JWT_SECRET)
+    token = jwt.encode({"sub": user, "exp": time.time() + 60, "jti": uuid.uuid4().hex}, JWT_SECRET)
     return httpx.post(
         f"{bot.url}/console/v1/messages",
         json={"text": text, "id": id},

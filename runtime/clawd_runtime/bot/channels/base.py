@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -88,6 +88,12 @@ class Answer:
     text: str | None
 
 
+TokenUse = Literal["new", "same", "other", "full"]
+"""Of a single-use token: not used before, used for the same request, used for another one, or too many tokens
+are remembered to remember this one.
+"""
+
+
 class Inbox(Protocol):
     """The part of the store that channels see."""
 
@@ -106,6 +112,13 @@ class Inbox(Protocol):
     async def leads(self, role: str) -> bool:
         """Whether it is this bot that does what only one of those on the database may do; ask again and
         again.
+        """
+        ...
+
+    async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
+        """Record that the single-use `token` was used for `request`; return what it was used for before.
+
+        It is remembered until `expires_at`, for all bots on the database.
         """
         ...
 

@@ -2,7 +2,8 @@
 
 `POST /console/v1/messages` with a JWT (HS256) whose `sub` is the user. Body `{"text", "conversation", "id"}`;
 `conversation` separates histories, `id` makes a repeated request harmless: it gets the answer that is being
-made or was stored. The answer is a stream of server-sent events: `waiting` `{"text"}` once when it has to
+made or was stored. A token is for one request: it is accepted again only with the same body, `id` included.
+The answer is a stream of server-sent events: `waiting` `{"text"}` once when it has to
 wait for others, `delta` `{"text"}` for each piece, then
 `done` `{"text"}` with the whole answer, which counts, or `error` `{"message"}`.
 """
@@ -10,6 +11,7 @@ wait for others, `delta` `{"text"}` for each piece, then
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 import uuid
@@ -24,7 +26,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
-from clawd_runtime.bot.channels.console_token import InvalidToken, user_of
+from clawd_runtime.bot.channels.console_token import InvalidToken, Token, token_of
 from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError
@@ -144,17 +146,20 @@ class ConsoleChannel(Channel):
                 stream.end("error", {"message": STOPPING})
 
     async def _messages(self, request: Request) -> Response:
-        user = self._user(request)
-        if user is None:
-            self.context.rejections.report(self.name, "token", "console: refused a request: no valid token")
-            return JSONResponse(
-                {"message": "a valid bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"}
-            )
+        token = self._token(request)
+        if token is None:
+            return self._unauthorized("no valid token", "a valid bearer token is needed")
         try:
             question = Question.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"message": _problems(error)}, 422)
-        inbound = _inbound(user, question)
+        inbound = _inbound(token.user, question)
+        use = await self.context.inbox.use_token(*_single_use(token, question), token.expires_at)
+        if use == "full":
+            self.context.rejections.report(self.name, "tokens", "console: too many tokens are remembered")
+            return JSONResponse({"message": "too many tokens in use; let them expire sooner"}, 503)
+        if use == "other" or (use == "same" and not question.id):
+            return self._unauthorized("a used token", "this token was used; make one for each request")
         stream = await self._accept(inbound)
         return _Events(self._answer(inbound, stream), leave=lambda: self._leave(inbound, stream))
 
@@ -206,12 +211,16 @@ class ConsoleChannel(Channel):
         if not waiting:
             del self._streams[inbound.event_id]
 
-    def _user(self, request: Request) -> str | None:
+    def _unauthorized(self, why: str, message: str) -> Response:
+        self.context.rejections.report(self.name, "token", f"console: refused a request: {why}")
+        return JSONResponse({"message": message}, 401, {"WWW-Authenticate": "Bearer"})
+
+    def _token(self, request: Request) -> Token | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
         try:
-            return user_of(token.strip(), self._secret.encode(), time.time())
+            return token_of(token.strip(), self._secret.encode(), time.time())
         except InvalidToken:
             return None
 
@@ -258,6 +267,16 @@ def _inbound(user: str, question: Question) -> Inbound:
         reply_to="",
         received_at=time.time(),
     )
+
+
+def _single_use(token: Token, question: Question) -> tuple[str, str]:
+    """Return what stands for the token, and for the request that it is used for, in the store."""
+    asked = [token.user, question.conversation or "default", question.id, question.text]
+    return _digest([token.user, token.id]), _digest(asked)
+
+
+def _digest(values: list[str | None]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _ending(answer: Answer) -> tuple[str, dict[str, str]]:

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import json
+from dataclasses import dataclass
 from typing import Any
 
 LONGEST_TOKEN = 8192
@@ -25,8 +26,17 @@ class InvalidToken(Exception):
     """No token of ours, or not valid now. The text is for tests and logs, not for who sent it."""
 
 
-def user_of(token: str, secret: bytes, now: float) -> str:
-    """Whom a token names (`sub`), at the time `now` in seconds since the epoch.
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token says: the user, its id (unique for that user), and when it expires (seconds)."""
+
+    user: str
+    id: str
+    expires_at: float
+
+
+def token_of(token: str, secret: bytes, now: float) -> Token:
+    """Return what a token says, at the time `now` in seconds since the epoch.
 
     It must have begun (`nbf`, `iat`) and end (`exp`) within `LONGEST_LIFE` of that, have an id of its own
     (`jti`), and be for nobody in particular (no `aud`). Raises `InvalidToken`.
@@ -44,10 +54,10 @@ def user_of(token: str, secret: bytes, now: float) -> str:
     # `crit` names extensions that change what the rest means; none is known here.
     if kind.get("alg") != "HS256" or "crit" in kind:
         raise InvalidToken("the token is of another kind")
-    return _user(_object(payload), now)
+    return _checked(_object(payload), now)
 
 
-def _user(claims: dict[str, Any], now: float) -> str:
+def _checked(claims: dict[str, Any], now: float) -> Token:
     ends, begins = _time(claims, "exp", absent=None), _time(claims, "iat", absent=now)
     if ends <= now:
         raise InvalidToken("the token has expired")
@@ -63,7 +73,7 @@ def _user(claims: dict[str, Any], now: float) -> str:
     id = claims.get("jti")
     if not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID:
         raise InvalidToken("the token has no id")
-    return user
+    return Token(user, id, ends)
 
 
 def _time(claims: dict[str, Any], name: str, *, absent: float | None) -> float:

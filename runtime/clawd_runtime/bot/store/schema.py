@@ -132,6 +132,15 @@ channel_state = Table(
     Column("value", String, nullable=False),
 )
 
+used_tokens = Table(
+    "used_tokens",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("request", String, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+Index("used_tokens_expiry", used_tokens.c.expires_at)
+
 members = Table(
     "members",
     metadata,
@@ -246,6 +255,9 @@ POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
 # Not counted among the steps, so that the last release can still open what this one has written.
 WITHOUT_A_STEP = (
     "CREATE INDEX IF NOT EXISTS outbox_failed ON outbox (state) WHERE state IN ('doubtful', 'dead')",
+    """CREATE TABLE IF NOT EXISTS used_tokens (
+        token VARCHAR NOT NULL PRIMARY KEY, request VARCHAR NOT NULL, expires_at FLOAT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS used_tokens_expiry ON used_tokens (expires_at)",
 )
 COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"),)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from clawd_runtime.bot.channels.base import Answer
-from clawd_runtime.bot.store import history, inbox, members, outbox
+from clawd_runtime.bot.channels.base import Answer, TokenUse
+from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
 from clawd_runtime.bot.store.database import Database, Deposed
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
@@ -98,6 +98,11 @@ class Store:
     async def state(self, channel: str, name: str) -> str | None:
         """See `channels.base.Inbox`."""
         return await self._database.run(lambda c: inbox.get_state(c, channel, name), kind="read")
+
+    async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
+        """See `channels.base.Inbox`."""
+        now = self._clock()
+        return await self._database.run(lambda c: tokens.use(c, token, request, expires_at, now))
 
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         """See `channels.base.Inbox`."""

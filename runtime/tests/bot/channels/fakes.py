@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clawd_runtime.bot.channels.base import Answer
+from clawd_runtime.bot.channels.base import Answer, TokenUse
 from clawd_runtime.bot.values import Inbound
 
 
@@ -13,6 +13,7 @@ class MemoryInbox:
         self.stored: list[Inbound] = []
         self.states: dict[tuple[str, str], str] = {}
         self.answers: dict[str, Answer] = {}
+        self.tokens: dict[str, str] = {}
         self.failure: Exception | None = None
         self.leading = True
 
@@ -34,6 +35,10 @@ class MemoryInbox:
 
     async def leads(self, role: str) -> bool:
         return self.leading
+
+    async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
+        before = self.tokens.setdefault(token, request)
+        return "same" if before == request else "other"
 
     async def answer_to(self, channel: str, event_id: str) -> Answer | None:
         return self.answers.get(event_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from clawd_runtime.bot.channels.base import ChannelContext, Progress
 from clawd_runtime.bot.channels.console import ConsoleChannel, ConsoleSettings
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.messages import EN
+from clawd_runtime.bot.store import tokens
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.errors import SettingsError
 from tests.bot.scripted import Chain, running
@@ -30,7 +32,7 @@ Event = tuple[str, dict[str, str]]
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode(
-        {"sub": "ada", "exp": time.time() + 60, "jti": "1"} | claims, secret, algorithm=algorithm
+        {"sub": "ada", "exp": time.time() + 60, "jti": uuid.uuid4().hex} | claims, secret, algorithm=algorithm
     )
 
 
@@ -163,6 +165,72 @@ def test_a_request_repeated_meanwhile_waits_for_the_same_answer(tmp_path: Path) 
     streams = play(tmp_path, model, scene)
     assert [stream[-1] for stream in streams] == [("done", {"text": "answer"})] * 2
     assert len(model.asked) == 1
+
+
+def asked_with(bearer: str, *bodies: dict[str, str]) -> Callable[[Desk], Any]:
+    """The statuses of one request after another under the same token."""
+
+    async def scene(desk: Desk) -> list[int]:
+        headers = {"Authorization": f"Bearer {bearer}"}
+        answers = [
+            await desk.client.post("/console/v1/messages", json=body, headers=headers) for body in bodies
+        ]
+        return [answer.status_code for answer in answers]
+
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [
+        ({"text": "hi", "id": "7"}, 200),
+        ({"text": "hi", "id": "7", "conversation": "default"}, 200),
+        ({"text": "hi", "id": "8"}, 401),
+        ({"text": "other", "id": "7"}, 401),
+        ({"text": "hi"}, 401),
+        ({"text": "hi", "id": "7", "conversation": "other"}, 401),
+    ],
+)
+def test_a_token_is_accepted_again_only_for_the_same_request(
+    tmp_path: Path, second: dict[str, str], status: int
+) -> None:
+    model, bearer = Growing("answer"), token()
+    first = {"text": "hi", "id": "7"}
+    assert play(tmp_path, model, asked_with(bearer, first, second, first)) == [200, status, 200]
+    assert [question for _, question in model.asked] == ["hi"]
+
+
+def test_a_captured_request_without_an_id_is_not_answered_twice(tmp_path: Path) -> None:
+    model = Growing("answer")
+    assert play(tmp_path, model, asked_with(token(), *[{"text": "hi"}] * 2)) == [200, 401]
+    assert len(model.asked) == 1
+
+
+def test_a_token_that_is_written_differently_is_still_the_same(tmp_path: Path) -> None:
+    model, jti = Growing("answer"), uuid.uuid4().hex
+    play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"}))
+    again = token(jti=jti, exp=time.time() + 50)
+    assert play(tmp_path, model, asked_with(again, {"text": "hi"})) == [401]
+
+
+def test_a_token_is_remembered_after_a_restart_and_by_user(tmp_path: Path) -> None:
+    model, jti = Growing("answer"), uuid.uuid4().hex
+    assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [200]
+    assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [401]
+    assert play(tmp_path, model, asked_with(token(jti=jti, sub="bob"), {"text": "hi"})) == [200]
+
+
+def test_a_request_that_cannot_be_read_uses_no_token_up(tmp_path: Path) -> None:
+    asked = asked_with(token(), {"text": ""}, {"text": "hi"})
+    assert play(tmp_path, Growing("answer"), asked) == [422, 200]
+
+
+def test_no_token_is_accepted_that_cannot_be_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
+    assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi", "id": "1"})) == [200]
+    assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi"})) == [503]
 
 
 def test_over_the_limit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
-from clawd_runtime.bot.channels.console_token import InvalidToken, user_of
+from clawd_runtime.bot.channels.console_token import InvalidToken, Token, token_of
 
 SECRET = b"0123456789abcdef" * 4
 NOW = 1_800_000_000.0
@@ -35,11 +35,16 @@ def signed(header: bytes, payload: bytes, secret: bytes = SECRET) -> str:
     ],
 )
 def test_tokens_of_another_library(claims: dict[str, Any]) -> None:
-    assert user_of(jwt.encode(claims, SECRET, "HS256"), SECRET, NOW) == "ada"
+    assert token_of(jwt.encode(claims, SECRET, "HS256"), SECRET, NOW).user == "ada"
+
+
+def test_the_id_and_the_end_of_a_token_are_known() -> None:
+    token = jwt.encode(CLAIMS, SECRET, "HS256")
+    assert token_of(token, SECRET, NOW) == Token("ada", "1", NOW + 60)
 
 
 def test_a_user_of_any_script() -> None:
-    assert user_of(jwt.encode(CLAIMS | {"sub": "张三 😀"}, SECRET, "HS256"), SECRET, NOW) == "张三 😀"
+    assert token_of(jwt.encode(CLAIMS | {"sub": "张三 😀"}, SECRET, "HS256"), SECRET, NOW).user == "张三 😀"
 
 
 def test_the_example_of_the_standard() -> None:
@@ -53,11 +58,11 @@ def test_the_example_of_the_standard() -> None:
         ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     )
     with pytest.raises(InvalidToken, match="expired"):
-        user_of(token, key, NOW)
+        token_of(token, key, NOW)
     with pytest.raises(InvalidToken, match="names no user"):
-        user_of(token, key, 1_300_000_000.0)
+        token_of(token, key, 1_300_000_000.0)
     with pytest.raises(InvalidToken, match="signature"):
-        user_of(token, SECRET, 1_300_000_000.0)
+        token_of(token, SECRET, 1_300_000_000.0)
 
 
 HEADER = b'{"alg":"HS256"}'
@@ -87,7 +92,7 @@ GOOD = json.dumps(CLAIMS).encode()
 )
 def test_claims_that_are_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
-        user_of(signed(HEADER, json.dumps(claims).encode()), SECRET, NOW)
+        token_of(signed(HEADER, json.dumps(claims).encode()), SECRET, NOW)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +129,13 @@ def test_claims_that_are_refused(claims: dict[str, Any]) -> None:
 )
 def test_forged_and_broken_tokens(token: str) -> None:
     with pytest.raises(InvalidToken):
-        user_of(token, SECRET, NOW)
+        token_of(token, SECRET, NOW)
 
 
 def test_every_change_of_a_token_is_seen() -> None:
     token = signed(HEADER, GOOD)
-    assert user_of(token, SECRET, NOW) == "ada"
+    assert token_of(token, SECRET, NOW).user == "ada"
     for place in range(len(token) - 1):  # the last letter holds bits that mean nothing
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
         with pytest.raises(InvalidToken):
-            user_of(changed, SECRET, NOW)
+            token_of(changed, SECRET, NOW)

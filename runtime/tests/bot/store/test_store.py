@@ -353,6 +353,32 @@ async def _purge(database: Database) -> None:
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
+def test_a_used_token_is_remembered_until_it_has_expired_by_any_clock(database: Database, url: str) -> None:
+    async def scenario() -> None:
+        now = 1000.0
+        store = await joined(database, lambda: now)
+        assert await store.use_token("a", "request", 1060.0) == "new"
+        assert await store.use_token("a", "request", 1060.0) == "same"
+        assert await store.use_token("a", "another", 1060.0) == "other"
+        assert await store.use_token("b", "another", 1060.0) == "new"
+        now = 1300.0
+        assert await store.use_token("a", "another", 1060.0) == "other"
+        now = 1500.0
+        assert await store.use_token("c", "request", 1560.0) == "new"
+
+    asyncio.run(scenario())
+    assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
+
+
+def test_a_token_that_is_used_many_times_at_once_is_new_once(database: Database) -> None:
+    async def scenario() -> list[str]:
+        store = await joined(database)
+        uses = (store.use_token("a", str(number), time.time() + 60) for number in range(20))
+        return list(await asyncio.gather(*uses))
+
+    assert sorted(asyncio.run(scenario())) == ["new"] + ["other"] * 19
+
+
 def test_purging_leaves_what_is_open_and_remembered(database: Database) -> None:
     asyncio.run(_purge(database))
 

@@ -1,0 +1,29 @@
+"""Single-use tokens that were used, until they expire."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, func, select
+
+from clawd_runtime.bot.channels.base import TokenUse
+from clawd_runtime.bot.store.inserting import insert_new
+from clawd_runtime.bot.store.schema import used_tokens
+
+MOST_TOKENS = 100_000
+"""More are not remembered: then no further token is accepted until some have expired."""
+CLOCK_DIFFERENCE = 300.0
+"""Seconds for which a token is kept longer: another bot's clock may be behind."""
+
+
+def use(connection: Connection, token: str, request: str, expires_at: float, now: float) -> TokenUse:
+    """See `channels.base.Inbox.use_token`."""
+    connection.execute(delete(used_tokens).where(used_tokens.c.expires_at < now - CLOCK_DIFFERENCE))
+    before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
+    if before is None:
+        if (connection.scalar(select(func.count()).select_from(used_tokens)) or 0) >= MOST_TOKENS:
+            return "full"
+        values = {"token": token, "request": request, "expires_at": expires_at}
+        if insert_new(connection, used_tokens, values) is not None:
+            return "new"
+        # Another bot was faster.
+        before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
+    return "same" if before == request else "other"
