@@ -50,7 +50,7 @@ class RunLog(logging.Handler):
             ) from refused
         # A handler that could not be finished would be flushed when Python ends all the same.
         super().__init__(logging.INFO)
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
         self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
         self.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
         self._loggers: dict[logging.Logger, tuple[int, bool]] = {}

@@ -60,3 +60,10 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
         RunLog("up", tmp_path / "file" / "log")
     # What is listed there is flushed and closed when Python ends.
     assert logging._handlerList == before  # type: ignore[attr-defined]
+
+
+def test_a_name_that_is_not_utf_8_is_kept_in_the_log(tmp_path: Path) -> None:
+    log = RunLog("up", tmp_path)
+    logging.getLogger("clawd").warning("a file h\udcff is in the way")
+    log.close()
+    assert r"a file h\udcff is in the way" in log.path.read_text()
