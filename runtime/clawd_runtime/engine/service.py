@@ -100,6 +100,11 @@ class Engine:
             control=model.control_texts(),
             added=model.added_texts(),
         )
+        if template.trimmed_roles:
+            _log.warning(
+                "the model's chat template removes white space at the beginning and end of %s messages",
+                ", ".join(dict.fromkeys(template.trimmed_roles)),
+            )
         model.write_out(template.reasoning_marks)
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()

@@ -60,6 +60,22 @@ class _Layout:
 _SYSTEM, _USER, _ASSISTANT, _LATER, _LAST = (
     f"clawdprobe{role}word" for role in ("system", "user", "assistant", "later", "last")
 )
+# What templates have been seen to cut or to change: further lines, indentation, long text, markup, quotes.
+_DETAILS = "\n".join(
+    (
+        *(
+            "",
+            "",
+            "    indented,  wide\tand open ",
+            "<b>bold</b> & 'single' \"double\" \\ {x} %s",
+            "ÄÖ 你好 😀",
+        ),
+        *(" ".join(f"{line}.{word}" for word in range(100)) for line in range(20)),
+        "the end",
+    )
+)
+_MANY_TURNS = 24
+_OF_A_LIST = ("'type': 'text'", '"type": "text"', '"type":"text"')
 _TRIED = tuple(
     _Layout(parts, fold_system, without_tools)
     for fold_system, parts, without_tools in product((False, True), repeat=3)
@@ -95,6 +111,8 @@ class ChatTemplate:
         self._variables = meta.find_undeclared_variables(tree)
         self.reasoning_marks = marks_in(source)
         self._layout = self._working_layout()
+        self.trimmed_roles = self._trimmed_roles()
+        """The roles whose texts lose the white space at their beginning and end."""
         self._openings: dict[tuple[tuple[str, str | bool], ...], str] = {}
         literals = _literals(tree)
         marks = marks_of(literals, self._around())
@@ -172,7 +190,44 @@ class ChatTemplate:
             turns = places[1:] if messages[0].role == "system" else places
             if turns != sorted(turns) or places[0] > places[-1]:
                 return "it changes the order of messages"
+        return self._damaged(layout)
+
+    def _damaged(self, layout: _Layout) -> str:
+        """Return what goes wrong with texts of several lines, and with many turns; nothing if all is well."""
+        detailed = [
+            Message("system", _SYSTEM + _DETAILS),
+            Message("user", _USER + _DETAILS),
+            Message("assistant", _ASSISTANT + _DETAILS),
+            Message("user", _LAST + _DETAILS),
+        ]
+        many = [
+            Message("system", _SYSTEM),
+            *(Message("assistant" if turn % 2 else "user", f"{_USER}{turn}.") for turn in range(_MANY_TURNS)),
+            Message("user", _LAST),
+        ]
+        try:
+            prompt = self._render(self._arranged(detailed, layout), {})
+            turns = self._render(self._arranged(many, layout), {})
+        except Exception as error:
+            return _reason(error)
+        if layout.parts and any(mark in prompt for mark in _OF_A_LIST):
+            return "it writes the list of a message's parts instead of their text"
+        changed = [message.role for message in detailed if message.content not in prompt]
+        if changed:
+            return f"it cuts or changes the text of {', '.join(dict.fromkeys(changed))} messages"
+        if not all(message.content in turns for message in many):
+            return "it leaves out messages of a long conversation"
         return ""
+
+    def _trimmed_roles(self) -> tuple[Role, ...]:
+        spaced = [
+            Message("system", f" \n{_SYSTEM}\n "),
+            Message("user", f" \n{_USER}\n "),
+            Message("assistant", f" \n{_ASSISTANT}\n "),
+            Message("user", _LAST),
+        ]
+        prompt = self._tried(spaced, self._layout)
+        return tuple(message.role for message in spaced if message.content not in prompt)
 
     def _refined(self, layout: _Layout) -> _Layout:
         twice = [Message("user", _USER), Message("user", _LAST)]

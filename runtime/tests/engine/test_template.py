@@ -106,6 +106,64 @@ def test_a_template_that_loses_words_is_refused(source, why):
         chat(source)
 
 
+def each_message(content: str) -> str:
+    return (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ " + content + " }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("m.content.split('\\n')[0]", "cuts or changes the text of system, user, assistant messages"),
+        ("m.content[:200]", "cuts or changes"),
+        ("m.content[:2000]", "cuts or changes"),
+        ("m.content | truncate(300)", "cuts or changes"),
+        ("m.content | striptags", "cuts or changes"),
+        ("m.content | escape", "cuts or changes"),
+        ("m.content | tojson", "cuts or changes"),
+        ("m.content | replace('  ', ' ')", "cuts or changes"),
+        ("m.content.split() | join(' ')", "cuts or changes"),
+        ("m.content.encode('ascii', 'ignore').decode()", "cuts or changes"),
+        ("m.content[:200] if m.role == 'assistant' else m.content", "text of assistant messages"),
+        ("m.content[:200] if m.role == 'user' else m.content", "text of user messages"),
+        ("m.content | capitalize", "loses the text"),
+        ("m.content | upper", "loses the text"),
+        ("m.content | title", "loses the text"),
+        ("m.content | reverse", "loses the text"),
+        ("m.content | string | capitalize", "loses the text"),
+        ("m.content if m.content is not string else ''", "loses the text"),
+    ],
+)
+def test_a_template_that_cuts_or_changes_texts_is_refused(content, why):
+    with pytest.raises(ModelError, match=f"chat template cannot be used: .*{why}"):
+        chat(each_message(content))
+
+
+@pytest.mark.parametrize("kept", ["messages[-4:]", "messages[-6:]", "messages[-20:]", "messages[:8]"])
+def test_a_template_that_leaves_out_messages_of_a_long_conversation_is_refused(kept):
+    system = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+    with pytest.raises(ModelError, match="leaves out messages of a long conversation"):
+        chat(system + each_message("m.content").replace("in messages", f"in {kept}"))
+
+
+@pytest.mark.parametrize("written", ["m.content", "m.content | tojson", "m.content | string", "m | tojson"])
+def test_a_template_that_writes_a_list_instead_of_its_text_is_refused(written):
+    with pytest.raises(ModelError, match="cannot be used"):
+        chat(each_message(f"'' if m.content is string else {written}"))
+
+
+@pytest.mark.parametrize("trim", ["m.content | trim", "m.content.strip()"])
+def test_a_template_that_trims_texts_is_used_and_known_to(trim):
+    template = chat(each_message(trim))
+    assert template.trimmed_roles == ("system", "user", "assistant")
+    assert "a\n\n  b" in text(template, Message("user", "a\n\n  b"))
+    only = chat(each_message(f"({trim}) if m.role == 'assistant' else m.content"))
+    assert only.trimmed_roles == ("assistant",)
+    assert chat().trimmed_roles == ()
+
+
 def test_messages_of_one_role_in_a_row_are_merged_only_where_the_template_refuses_them():
     assert "Hi\n\nBye<end_of_turn>" in text(chat(templates.GEMMA), HI, BYE)
     assert text(chat(), HI, BYE).count("<|im_start|>user") == 2
