@@ -27,6 +27,7 @@ SSHD = "/etc/ssh/sshd_config.d/05-clawd-hardening.conf"
 LEFT = (
     "ls -d /etc/clawd /opt/clawd /etc/fail2ban /etc/ssh/sshd_config.d/*clawd* /etc/sudoers.d/clawd* "
     "/etc/apt/apt.conf.d/52clawd* /etc/sysctl.d/60-clawd.conf /etc/systemd/journald.conf.d/*clawd* "
+    "/etc/profile.d/clawd* /etc/default/debsums /etc/systemd/system/clawd* "
     "/var/lib/clawd/state/*.stamp /var/lib/clawd/state/sysctl* /var/lib/clawd/state/packages/* 2>/dev/null; "
     "dpkg -l fail2ban unattended-upgrades nftables 2>/dev/null | grep ^ii; nft list tables 2>/dev/null; "
     "getent group clawd clawd-operators; systemctl is-active fail2ban | grep -x active; true"
@@ -71,6 +72,15 @@ def test_what_a_host_refuses_is_noted_by_name_and_the_rest_is_set(host: Host) ->
 
 def test_nobody_dumps_a_core(host: Host) -> None:
     assert host.on("su -s /bin/sh nobody -c 'ulimit -Hc'") == "0"
+
+
+def test_a_changed_file_of_a_package_is_reported(host: Host) -> None:
+    changed = "/usr/bin/rdebsums"
+    host.on(
+        f"cp -p {changed} /root/unchanged; echo >> {changed}; systemctl start clawd-package-files; "
+        f"mv -f /root/unchanged {changed}"
+    )
+    assert changed in host.on("journalctl -t debsums -o cat").splitlines()
 
 
 def test_who_guesses_logins_is_shut_out(host: Host) -> None:
@@ -195,6 +205,7 @@ def test_removed_with_nothing_left(host: Host) -> None:
         assert host.remove(*components)
         assert not host.remove(*components), "removed again"
     assert host.on(LEFT) == ""
+    assert host.on("head -n 1 -q /etc/issue /etc/issue.net").count("Debian GNU/Linux") == 2
     assert host.on("cat /proc/sys/net/ipv4/conf/all/rp_filter") == "0"
     assert host.on("sshd -t && systemctl is-active ssh") == "active"
     assert sandbox.execute(host.name, "sudo id -un", user="operator", layout=host.layout) == "root\n"
