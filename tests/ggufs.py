@@ -66,7 +66,8 @@ def of_size(size: int) -> Model:
     return Model(size // _BLOCK_BYTES * _BLOCK, 1, 1, 1, 64, 64, 256)
 
 
-TEXTS = {"general.architecture": "llama", "tokenizer.chat_template": "{{ messages }}"}
+CHAT_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+TEXTS = {"general.architecture": "llama", "tokenizer.chat_template": CHAT_TEMPLATE}
 
 
 def _text(value: str) -> bytes:

@@ -57,7 +57,7 @@ WITHOUT_SYSTEM = (
 )
 
 
-@pytest.mark.parametrize("template", ["{{ messages }}", CHATML, IN_PARTS, WITHOUT_SYSTEM])
+@pytest.mark.parametrize("template", [CHATML, IN_PARTS, WITHOUT_SYSTEM])
 def test_templates_that_lose_nothing_are_taken(template: str) -> None:
     assert loss_of(template) == ""
 
@@ -66,6 +66,7 @@ def test_templates_that_lose_nothing_are_taken(template: str) -> None:
     ("template", "why"),
     [
         ("Hello", "it loses the text of system, user, assistant messages"),
+        ("{{ messages }}", "it cuts or changes the text of system, user, assistant messages"),
         ("{{ messages[0].content }}", "it loses the text of user, assistant messages"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "assistant messages"),
         ("{% for m in messages[::-1] %}{{ m.content }}{% endfor %}", "order of messages"),
