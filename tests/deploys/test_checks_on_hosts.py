@@ -158,6 +158,12 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
             "apt-daily-upgrade.service is changed by",
         ),
         Damage(
+            "sed -i s/=weekly/=never/ /etc/default/debsums",
+            "sed -i s/=never/=weekly/ /etc/default/debsums",
+            "files of packages are compared",
+            "/etc/default/debsums is not as declared",
+        ),
+        Damage(
             "systemctl stop fail2ban",
             "systemctl start fail2ban",
             "guessing of logins is punished",
