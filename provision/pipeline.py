@@ -1,6 +1,7 @@
 """What each command does, step by step.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
+         (again from connect where nginx had to move to where bots listen now: `provision.former`)
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 remove:  load → connect → lock →                    plan → confirm → apply → journal
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 
 from gevent.event import Event
 
@@ -22,7 +24,7 @@ from deploys.ops import apt
 from deploys.supplies import Supplies
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded, digest
-from provision import belonging, capacity, doctor, installed, journal, rollout, verified
+from provision import belonging, capacity, doctor, former, installed, journal, rollout, verified
 from provision import verify as checks
 from provision.advice import NO_PACKAGE
 from provision.ask import Terminal
@@ -89,6 +91,23 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
     Raises:
         ClawdError: before anything was changed, when a step finds something in the way.
     """
+    done: list[Result] = []
+    while True:
+        outcome, places = _pass(run, confirm, verify=verify)
+        result = outcome.result
+        if result is None or not result.succeeded or not places or not result.changed:
+            return _of_all_passes(done, outcome, places)
+        # nginx has moved: in the next pass the bots leave their former places.
+        done.append(result)
+        confirm = _confirmed
+
+
+def _confirmed(_: Plan) -> bool:
+    return True
+
+
+def _pass(run: Run, confirm: Callable[[Plan], bool], *, verify: bool) -> tuple[Outcome, former.Former]:
+    """Return how one pass of `up` came out, and where bots listen on for nginx hosts that had not moved."""
     assignments = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, assignments)
     with connected(run, draining=True) as (session, unreachable):
@@ -96,20 +115,38 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
             belonging.check(run.loaded, session, adopt=run.adopt)
             settled(run, session)
             whole = with_removals(run, session, assignments)
+            places = former.find(session, run.loaded.inventory)
+            whole = former.keeping(whole, run.loaded.inventory, places)
             plan = make_plan(run, session, whole, may_build=True)
             if plan.changes:
                 if not confirm(plan):
-                    return Outcome(Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed")
+                    pending = Outcome(
+                        Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed"
+                    )
+                    return pending, places
                 session.check_alive()
             belonging.claim(run.loaded, session, adopt=run.adopt)
-            result = _explained(run, session, apply(run, session, plan))
-            notes = record(run, session, result, whole)
+            result = _explained(run, session, apply(run, session, plan, places))
+            notes = record(run, session, result, whole, complete=not places)
         verification = None
-        if verify and result.succeeded and (result.changed or plan.unverified):
+        if verify and result.succeeded and (result.changed or plan.unverified) and not places:
             run.progress.step("verify")
             hosts = session.hosts if result.changed else tuple(plan.unverified)
             verification = checks.verify(run.loaded, _only(assignments, hosts), session.links)
-    return conclude(plan, result, verification, unreachable, notes)
+    return conclude(plan, result, verification, unreachable, notes), places
+
+
+def _of_all_passes(done: Sequence[Result], last: Outcome, places: former.Former) -> Outcome:
+    if last.result is None:
+        return last
+    whole = last.result
+    for earlier in reversed(done):
+        whole = whole.after(earlier)
+    outcome = replace(last, result=whole)
+    if places and outcome.exit is Exit.DONE:
+        said = former.explained(places)
+        outcome = replace(outcome, exit=Exit.PENDING, message="\n".join(filter(None, (last.message, said))))
+    return outcome
 
 
 def plan(run: Run) -> Outcome:
@@ -118,7 +155,7 @@ def plan(run: Run) -> Outcome:
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
         belonging.check(run.loaded, session, adopt=run.adopt)
-        planned = make_plan(run, session, with_removals(run, session, wanted))
+        planned = make_plan(run, session, _present(run, session, wanted))
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable)
     pending = planned.changes or planned.unverified
@@ -135,7 +172,7 @@ def drift(run: Run) -> Outcome:
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
         belonging.check(run.loaded, session, adopt=run.adopt)
-        planned = make_plan(run, session, with_removals(run, session, wanted))
+        planned = make_plan(run, session, _present(run, session, wanted))
         current = digest(run.loaded.declared, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
     drifted = [
@@ -282,6 +319,15 @@ def with_removals(
     return whole
 
 
+def _present(
+    run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
+) -> dict[str, Sequence[Assignment]]:
+    """Return what the next pass of `up` would give the hosts."""
+    whole = with_removals(run, session, assignments)
+    inventory = run.loaded.inventory
+    return former.keeping(whole, inventory, former.find(session, inventory))
+
+
 def _left(run: Run, session: Session, host: str) -> frozenset[str]:
     """The components of which only data are left, where the run purges them."""
     return installed.with_data_left(session, host) if run.purge else frozenset()
@@ -340,7 +386,7 @@ def _prepared(
     return planned
 
 
-def apply(run: Run, session: Session, planned: Plan) -> Result:
+def apply(run: Run, session: Session, planned: Plan, places: former.Former = MappingProxyType({})) -> Result:
     """Applies a plan, host after host where bots serve and in a cluster of Elasticsearch. Ctrl-C once stops
     every host after its operation, twice at once.
     """
@@ -354,6 +400,9 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
 
     serving = running("clawd-bot", rollout.changes_bot)
     nodes = running("elasticsearch", rollout.changes_node)
+    passing = running("nginx", rollout.changes_upstreams)
+    if serving:  # an nginx that is new would find no bot where it is declared
+        passing = [host.host for host in planned.hosts if rollout.changes_upstreams(host)]
 
     def execute(part: Plan) -> tuple[HostResult, ...]:
         session.everywhere(partial(_note_change, session, part), part.changing_hosts)
@@ -362,10 +411,10 @@ def apply(run: Run, session: Session, planned: Plan) -> Result:
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             rollout.roll(
-                rollout.stages(inventory, planned, serving, nodes),
+                rollout.stages(inventory, planned, serving, nodes, passing),
                 planned,
                 execute,
-                lambda host: rollout.Drain(session, inventory, host),
+                lambda host: rollout.Drain(session, inventory, host, former.ports(places, host)),
                 run.progress,
             )
         )
@@ -397,14 +446,20 @@ def _runs(session: Session, unit: str, host: str) -> bool:
 
 
 def record(
-    run: Run, session: Session, result: Result, assignments: Mapping[str, Sequence[Assignment]]
+    run: Run,
+    session: Session,
+    result: Result,
+    assignments: Mapping[str, Sequence[Assignment]],
+    *,
+    complete: bool = True,
 ) -> tuple[str, ...]:
     """Writes what happened into the journals of the hosts where something did; returns what went wrong.
 
-    An unchanged host gets an entry only when its last one does not say the same already.
+    An unchanged host gets an entry only when its last one does not say the same already. A pass that is not
+    `complete` is of no inventory: hosts are not yet as it says.
     """
     run.progress.step("journal")
-    current = digest(run.loaded.declared, run.loaded.folder)
+    current = digest(run.loaded.declared, run.loaded.folder) if complete else ""
     components = run.selection.components
     results = {host.host: host for host in result.hosts}
 

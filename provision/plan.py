@@ -8,7 +8,7 @@ holds a secret: differences of secret files carry no lines.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -166,6 +166,22 @@ class Result:
     def exit_code(self) -> int:
         """0 done, 130 interrupted, 4 rolled back, 1 otherwise."""
         return exit_code(host.status for host in self.hosts)
+
+    def after(self, earlier: Result) -> Result:
+        """Return this result together with that of an earlier pass over the same hosts."""
+        before = {host.host: host for host in earlier.hosts}
+        return Result(
+            tuple(
+                replace(
+                    host,
+                    changed=(*before[host.host].changed, *host.changed),
+                    seconds=before[host.host].seconds + host.seconds,
+                )
+                if host.host in before
+                else host
+                for host in self.hosts
+            )
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able data: what `up --json` prints."""

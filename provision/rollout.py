@@ -5,12 +5,16 @@ after batch. A batch is drained at every nginx that passes requests to it, chang
 service. When a host of it does not come up, the old state is put back on the whole batch and the following
 ones are not begun.
 
+An nginx in service that is to reach bots elsewhere, or others, changes after these bots: until then they
+listen where it reaches them, too (`provision.former`). A bot that goes is removed after that.
+
 The nodes of Elasticsearch's cluster change one after another, too: one of three may be away, two may not.
 A node's own start waits until the cluster is well again, so the next one may go then.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +28,7 @@ from provision.progress import Progress
 from provision.rollback import GUARDED
 from provision.session import Session
 
+UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
 UPSTREAM = "/usr/local/lib/clawd/upstream"
 """The program of the nginx component that takes bots out of service and puts them back."""
 
@@ -38,32 +43,43 @@ class Stage:
 
 
 def stages(
-    inventory: Inventory, planned: Plan, serving: Collection[str], nodes: Collection[str] = ()
+    inventory: Inventory,
+    planned: Plan,
+    serving: Collection[str],
+    nodes: Collection[str] = (),
+    passing: Collection[str] = (),
 ) -> tuple[Stage, ...]:
-    """The hosts of a plan in the order in which they change.
+    """Return the hosts of a plan in the order in which they change.
 
-    `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs.
+    `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
+    runs and is to reach bots elsewhere.
     """
     names = [host.host for host in planned.hosts]
     databases = [name for name in names if "database" in inventory.hosts[name].roles]
+    # What other bots need first cannot come after them.
+    after = [name for name in passing if name in names and not changes_database(planned.for_host(name))]
     changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
-    rolling = sorted(changing, key=lambda name: name not in databases)
+    rolling = sorted(changing, key=lambda name: (name in after, name not in databases))
     if len(rolling) == 1 and not fronts(inventory, rolling[0]):
         rolling = []
-    others = [name for name in names if name not in rolling]
+    moving = [name for name in names if name in after and name not in rolling]
+    leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
+    rolling = [name for name in rolling if name not in leaving]
+    others = [name for name in names if name not in (*rolling, *moving, *leaving)]
     # A bot that is new waits for its database.
     waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
     at_once = [name for name in others if name not in waiting or name in databases]
     fresh = tuple(name for name in waiting if name not in at_once)
     # A node that does not run changes at once: it may be what keeps the cluster from being well.
-    following = [name for name in at_once if name in nodes and changes_node(planned.for_host(name))][1:]
+    changing_nodes = [name for name in names if name in nodes and changes_node(planned.for_host(name))]
+    following = [name for name in at_once if name in changing_nodes][1:]
     at_once = [name for name in at_once if name not in following]
     cluster = [name for name in at_once if changes_node(planned.for_host(name))]
     found = [Stage(tuple(at_once))]
     for name in following:
         found.append(Stage((name,), needs=tuple(cluster)))
         cluster.append(name)
-    needed = [name for name in databases if name not in rolling]
+    needed = [name for name in databases if name in others]
     found.append(Stage(fresh, needs=tuple(needed)))
     needed += fresh
     size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
@@ -71,12 +87,44 @@ def stages(
         batch = rolling[start : start + size]
         found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
         needed += batch
+    bots = {bot for front in moving for bot in bots_behind(inventory, front)}
+    needed += [name for name in others if name in bots and name not in needed]
+    found.append(Stage(tuple(name for name in moving if name not in changing_nodes), needs=tuple(needed)))
+    for name in moving:
+        if name in changing_nodes:
+            found.append(Stage((name,), needs=(*needed, *cluster)))
+            cluster.append(name)
+    found.append(Stage(tuple(leaving), needs=tuple(moving)))
     return tuple(stage for stage in found if stage.hosts)
 
 
 def changes_bot(plan: HostPlan) -> bool:
     """Whether a plan changes what the bot of a host runs with."""
     return any(operation.component in GUARDED for operation in plan.changing)
+
+
+def changes_database(plan: HostPlan) -> bool:
+    """Whether a plan changes the database of a host."""
+    return any(operation.component == "database" for operation in plan.changing)
+
+
+def changes_upstreams(plan: HostPlan) -> bool:
+    """Whether a plan has the nginx of a host reach other bots, or reach them elsewhere.
+
+    One that only puts a drained bot back in service does not.
+    """
+    lines = [
+        line
+        for operation in plan.changing
+        for file in operation.files
+        if file.path == UPSTREAMS
+        for line in file.diff
+    ]
+    removed, added = (
+        {found[1] for line in lines if (found := re.match(rf"{sign}\s*server\s+(\S+?);?(\s|$)", line))}
+        for sign in ("-", r"\+")
+    )
+    return removed != added
 
 
 def changes_node(plan: HostPlan) -> bool:
@@ -187,12 +235,14 @@ def _restore(names: Sequence[str]) -> str:
 class Drain:
     """Takes one bot out of service at every nginx in front of it, and puts it back."""
 
-    def __init__(self, session: Session, inventory: Inventory, bot: str) -> None:
+    def __init__(
+        self, session: Session, inventory: Inventory, bot: str, former_ports: Sequence[int] = ()
+    ) -> None:
         self.bot = bot
         self._session = session
         self._wait = inventory.rollout.drain_seconds
         self._names = {
-            front: known_as(inventory, front, bot)
+            front: known_as(inventory, front, bot, former_ports)
             for front in fronts(inventory, bot)
             if front in session.reached
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 
 from pydantic import Field, SecretStr
@@ -151,13 +152,14 @@ def upstream(inventory: Inventory, host: str, bot: str) -> str:
     return authority("127.0.0.1" if bot == host else inventory.internal(bot), port)
 
 
-def known_as(inventory: Inventory, host: str, bot: str) -> tuple[str, ...]:
+def known_as(inventory: Inventory, host: str, bot: str, former: Sequence[int] = ()) -> tuple[str, ...]:
     """Return every `address:port` by which the nginx of `host` may know a bot: the declared one first.
 
-    The others are those of before the inventory had another bot, or none, on another host.
+    The others are those of before the inventory had another bot, or none, on another host, and of the ports
+    `former`.
     """
     address = "127.0.0.1" if bot == host else inventory.internal(bot)
-    ports = (inventory.bot.internal_port, inventory.bot.port)
+    ports = (inventory.bot.internal_port, inventory.bot.port, *former)
     found = (upstream(inventory, host, bot), *(authority(address, port) for port in ports))
     return tuple(dict.fromkeys(found))
 

@@ -36,8 +36,9 @@ def bot_config(settings: RuntimeSettings) -> str:
     """`bot.json`. Holds no secret: those are credentials."""
     return _json(
         {
-            "listen": {"host": "127.0.0.1", "port": settings.port},
+            "listen": {"host": _everywhere(settings) or "127.0.0.1", "port": settings.port},
             **_internal(settings),
+            **_former(settings),
             "database": settings.database or DATABASE,
             "system_prompt": settings.system_prompt,
             "language": settings.language,
@@ -54,6 +55,18 @@ def bot_config(settings: RuntimeSettings) -> str:
 def _internal(settings: RuntimeSettings) -> dict[str, Any]:
     internal = settings.internal
     return {"internal": {"host": internal.host, "port": internal.port}} if internal else {}
+
+
+def _former(settings: RuntimeSettings) -> dict[str, Any]:
+    places = [place for place in settings.former if place.tls or place.port != settings.port]
+    further = [{"host": place.host, "port": place.port, "tls": place.tls} for place in places]
+    return {"further": further} if further else {}
+
+
+def _everywhere(settings: RuntimeSettings) -> str:
+    """Return the address that replaces loopback where hosts still reach the same port without TLS."""
+    same = (place.host for place in settings.former if not place.tls and place.port == settings.port)
+    return next(same, "")
 
 
 def _pace(settings: RuntimeSettings) -> dict[str, int]:

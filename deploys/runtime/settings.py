@@ -95,11 +95,21 @@ class InternalSettings(ComponentSettings):
     name: str = Field(description="Of this host, in its certificate.")
 
 
+class FormerSettings(ComponentSettings):
+    """Where nginx reached the bot before, until every nginx has moved to where it listens now."""
+
+    host: str = Field(description="The address to bind.")
+    port: int
+    tls: bool
+    sources: tuple[str, ...] = Field((), description="Addresses of the hosts that it is open to.")
+
+
 class RuntimeSettings(ComponentSettings):
     """The engine (when the host serves a model itself) and the bot of one host."""
 
     port: int = Field(description="Of plain HTTP on loopback.")
     internal: InternalSettings | None = Field(None, description="For other hosts, where any needs it.")
+    former: tuple[FormerSettings, ...] = Field((), description="Only while hosts change where they listen.")
     public_url: str | None
     system_prompt: Text
     language: Literal["auto", "en", "zh"]
@@ -205,12 +215,14 @@ def internal_listener(inventory: Inventory, host: str) -> InternalSettings | Non
     )
     if not proxied and not watched_from(inventory, host):
         return None
+    return internal_at(inventory, host, inventory.bot.internal_port)
+
+
+def internal_at(inventory: Inventory, host: str, port: int) -> InternalSettings:
+    """Return a listener of the bot of `host` for other hosts, at `port`."""
     address = inventory.internal(host)
-    return InternalSettings(
-        host="::" if ":" in address else "0.0.0.0",  # noqa: S104
-        port=inventory.bot.internal_port,
-        name=canonical(address),
-    )
+    everywhere = "::" if ":" in address else "0.0.0.0"  # noqa: S104
+    return InternalSettings(host=everywhere, port=port, name=canonical(address))
 
 
 def _container(inventory: Inventory) -> ContainerSettings | None:

@@ -32,6 +32,34 @@ def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
             told = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
             changed = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
             assert all(any("clawd-bot" in line for line in changed[app]) for app in ("app1", "app2")), changed
+    expect_all_answered(people)
+    assert people.deliveries() >= REQUESTS
+    assert releases >= 2
+    print(f"{people.deliveries()} requests, {releases} releases")
+
+
+def test_port_of_the_bots_changes_and_back_under_load_without_a_failed_request(
+    deployed: Cluster, telegram: Control, feishu: Control
+) -> None:
+    with People(telegram, feishu, name="port") as people:
+        people.wait_for(100, 60)
+        for port in (9444, 8444):
+            deployed.inventory(internal_port=port)
+            told = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
+            changed = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+            for app in ("app1", "app2"):
+                # Once to listen at both ports, and once to leave the former one.
+                assert sum("Service clawd-bot" in line for line in changed[app]) == 2, changed
+                listening = deployed.on(app, "ss -Hltn | grep -cE ':(8444|9444) '").stdout
+                assert listening.split() == ["1"]
+            assert f":{port}" in deployed.on("front", "/usr/local/lib/clawd/upstream status").stdout
+    expect_all_answered(people)
+    assert deployed.json("verify", "-i", "e2e")["verification"]["failed"] == 0
+    assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
+
+
+def expect_all_answered(people: People) -> None:
+    """Assert that every message was delivered at once, and answered once."""
     deadline = time.monotonic() + 300
     while sum(people.answers().values()) < len(people.asked) and time.monotonic() < deadline:
         time.sleep(1)
@@ -40,9 +68,6 @@ def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
     assert [text for text in people.asked if answers[text] == 0] == []
     assert [text for text, times in answers.items() if times > 1] == []
     assert set(answers) == set(people.asked)
-    assert people.deliveries() >= REQUESTS
-    assert releases >= 2
-    print(f"{people.deliveries()} requests, {releases} releases")
 
 
 def test_a_broken_release_is_stopped_at_the_first_bot_and_put_back(

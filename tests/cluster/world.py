@@ -39,7 +39,7 @@ class Cluster(Deployment):
     }
     PROJECT = "cluster"
 
-    def inventory(self) -> Path:
+    def inventory(self, *, internal_port: int = 8444) -> Path:
         """Writes the inventory."""
         declared = "".join(
             f"  {host}: {{{self.login(host)}, roles: [{ROLES[host]}]}}\n" for host in self.hosts
@@ -57,6 +57,7 @@ models:
 {self.channels}
 bot:
   rate_limit_per_minute: 100000
+  internal_port: {internal_port}
 nginx:
   requests_per_second: 2000
 """,
@@ -68,7 +69,8 @@ class People:
 
     CHATS = 40
 
-    def __init__(self, telegram: Control, feishu: Control) -> None:
+    def __init__(self, telegram: Control, feishu: Control, *, name: str = "all") -> None:
+        self._name = name
         self.asked: list[str] = []
         self._platforms = {"telegram": telegram, "feishu": feishu}
         self._enough = threading.Event()
@@ -105,7 +107,7 @@ class People:
         control = self._platforms[platform]
         try:
             for number in self._numbers():
-                text = f"{platform}-{number}"
+                text = f"{self._name}-{platform}-{number}"
                 chat = number % self.CHATS + 1
                 if platform == "telegram":
                     control.post("messages", text=text, chat={"id": chat})
@@ -123,10 +125,11 @@ class People:
             time.sleep(PAUSE)
 
     def answers(self) -> Counter[str]:
-        """How often each message has been answered."""
+        """How often each message of these people has been answered."""
         told = [message["text"] for message in self._platforms["telegram"].get("sent")]
         told += [text_of(message) for message in self._platforms["feishu"].get("sent")]
-        return Counter(text.removeprefix("re: ") for text in told)
+        answered = (text.removeprefix("re: ") for text in told)
+        return Counter(text for text in answered if text.startswith(f"{self._name}-"))
 
     def failed_deliveries(self) -> Counter[str]:
         """What the platforms could not deliver at once: how often which error, in which second."""

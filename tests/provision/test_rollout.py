@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision import rollout
-from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Status
+from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
 from provision.rollout import Drain, Stage, fronts, fronts_beside, roll, stages
 
@@ -95,14 +95,76 @@ def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.Da
             for name, of in zip(names, roles, strict=True)
         }
     )
-    serving, nodes = (data.draw(st.sets(st.sampled_from(names))) for _ in range(2))
-    found = stages(whole, planned, serving, nodes)
+    serving, nodes, passing = (data.draw(st.sets(st.sampled_from(names))) for _ in range(3))
+    found = stages(whole, planned, serving, nodes, passing)
     assert sorted(host for stage in found for host in stage.hosts) == sorted(names)
     earlier: set[str] = set()
     for stage in found:
         assert set(stage.needs) <= earlier
         assert sum(host in nodes and NODE in planned.for_host(host).changing for host in stage.hosts) <= 1
         earlier |= set(stage.hosts)
+
+
+def test_nginx_that_is_to_reach_bots_elsewhere_changes_after_them() -> None:
+    planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+    serving = ("bot1", "bot2")
+    assert stages(inventory(CLUSTER), planned, serving, passing=("lb",)) == (
+        Stage(("db",)),
+        Stage(("bot1",), needs=("db",), drained=True),
+        Stage(("bot2",), needs=("db", "bot1"), drained=True),
+        Stage(("lb",), needs=("db", "bot1", "bot2")),
+    )
+
+
+def test_nginx_does_not_move_when_a_bot_did_not_come_through() -> None:
+    recorder = Recorder({"bot2": Status.ROLLED_BACK})
+    order = stages(inventory(CLUSTER), ALL, serving=("bot1", "bot2"), passing=("lb",))
+    results = roll(order, ALL, recorder.execute, recorder.drain, Silent())
+    (front,) = (result for result in results if result.host == "lb")
+    assert (front.status, front.message) == (
+        Status.NOT_BEGUN,
+        "not begun, because bot2 did not come through",
+    )
+
+
+def test_bot_that_is_no_longer_declared_goes_after_nginx_has_left_it() -> None:
+    fewer = inventory({**CLUSTER, "bot2": ["logs"]})
+    planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+    assert [stage.hosts for stage in stages(fewer, planned, ("bot1", "bot2"), passing=("lb",))] == [
+        ("db",),
+        ("bot1",),
+        ("lb",),
+        ("bot2",),
+    ]
+
+
+def test_hosts_with_both_roles_change_after_bots_alone_when_their_nginx_moves() -> None:
+    mixed = inventory({"bot1": ["runtime", "nginx"], "bot2": ["runtime"], "db": ["database"]})
+    planned = plan(bot1=BOT, bot2=BOT, db=None)
+    hosts = [stage.hosts for stage in stages(mixed, planned, ("bot1", "bot2"), passing=("bot1",))]
+    assert hosts == [("db",), ("bot2",), ("bot1",)]
+
+
+@pytest.mark.parametrize(
+    ("diff", "changes"),
+    [
+        (("-    server 10.0.0.2:8444 max_fails=0;", "+    server 10.0.0.2:9444 max_fails=0;"), True),
+        (("+    server 10.0.0.3:8444;",), True),
+        (("-    server 10.0.0.2:8444 max_fails=0 down;", "+    server 10.0.0.2:8444 max_fails=0;"), False),
+        (("-    keepalive 16;", "+    keepalive 32;"), False),
+    ],
+    ids=["another port", "another bot", "only drained", "something else"],
+)
+def test_whether_nginx_is_to_reach_bots_elsewhere(diff: tuple[str, ...], changes: bool) -> None:
+    files = (FileChange("/etc/nginx/clawd/upstreams.conf", diff),)
+    operation = PlannedOperation("nginx", "Write upstreams.conf", changes=True, files=files)
+    assert rollout.changes_upstreams(HostPlan("lb", (operation,))) is changes
+
+
+def test_bot_is_drained_by_its_former_port() -> None:
+    session = Fronts(lambda _: (True, ""))
+    Drain(session, inventory(CLUSTER), "bot2", (9444,)).begin()  # type: ignore[arg-type]
+    assert "for name in 10.0.0.3:8444 10.0.0.3:8080 10.0.0.3:9444" in session.asked[0][1]
 
 
 def test_fronts_are_those_with_another_bot_to_pass_to() -> None:

@@ -77,12 +77,16 @@ def _credentials_directory() -> Path | None:
 
 def _listeners(settings: BotSettings, closing: ExitStack) -> Iterator[Listener]:
     """Yield the listeners of the settings, bound until `closing` ends. Raises `SettingsError`."""
-    yield Listener(closing.enter_context(listen_on(settings.listen)))
+    context = None
     if settings.internal:
         directory = _credentials_directory()
         assert directory is not None, "credentials_for has read them there"
-        bound = closing.enter_context(listen_on(settings.internal))
-        yield Listener(bound, internal_tls.server_context(directory))
+        context = internal_tls.server_context(directory)
+    yield Listener(closing.enter_context(listen_on(settings.listen)))
+    if settings.internal:
+        yield Listener(closing.enter_context(listen_on(settings.internal)), context)
+    for place in settings.further:
+        yield Listener(closing.enter_context(listen_on(place)), context if place.tls else None)
 
 
 async def _run(settings: BotSettings, credentials: Credentials, listeners: Sequence[Listener]) -> None:

@@ -30,6 +30,12 @@ class Listen(Part):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
 
 
+class Further(Listen):
+    """Where it listens as well, for clients that do not know the other places yet."""
+
+    tls: bool
+
+
 class ModelEndpoint(Part):
     """A server of the OpenAI chat protocol.
 
@@ -62,6 +68,8 @@ class BotSettings(Part):
     """Plain HTTP, for programs of the same host."""
     internal: Listen | None = None
     """The same over TLS with certificates on both sides, for other hosts of the deployment."""
+    further: tuple[Further, ...] = ()
+    """The same again, over TLS with the certificate of `internal` or without."""
     database: Annotated[str, Field(pattern=r"^(sqlite:////?.+|postgresql\+psycopg://.*/.+)$")]
     system_prompt: str = "You are a helpful assistant."
     language: Language = "auto"
@@ -134,6 +142,8 @@ def _contradictions(settings: BotSettings) -> list[str]:
                 f"models.{name}.context_size: {model.context_size} leaves no room for a question beside "
                 f"max_reply_tokens {settings.max_reply_tokens}; raise the one or lower the other"
             )
+    if settings.internal is None and any(place.tls for place in settings.further):
+        found.append("further: TLS needs `internal`, whose certificate it shows")
     if alerts := settings.channels.get("alerts"):
         for channel in ("telegram", "feishu"):
             if getattr(alerts, f"{channel}_chat") is not None and channel not in settings.channels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from clawd_runtime.bot.settings import load_settings
+from clawd_runtime.errors import SettingsError
 from tests.bot.program import Program, free_port
 
 
@@ -62,7 +65,7 @@ def ours() -> Authority:
     return Authority("ours")
 
 
-def program(folder: Path, authority: Authority, port: int) -> Program:
+def program(folder: Path, authority: Authority, port: int, **changes: object) -> Program:
     certificate, key = authority.issue(folder / "server")
     credentials = {
         "console-jwt-secret": "0123456789abcdef0123456789abcdef",
@@ -71,7 +74,7 @@ def program(folder: Path, authority: Authority, port: int) -> Program:
         "internal-authority": authority.certificate.public_bytes(Encoding.PEM).decode(),
     }
     internal = {"host": "127.0.0.1", "port": port}
-    return Program(folder, "http://127.0.0.1:9", {"console": {}}, credentials, internal=internal)
+    return Program(folder, "http://127.0.0.1:9", {"console": {}}, credentials, internal=internal, **changes)
 
 
 def context(authority: Authority, client: tuple[Path, Path] | None) -> ssl.SSLContext:
@@ -102,6 +105,36 @@ def test_only_clients_signed_by_the_authority_reach_the_internal_listener(
     log = bot.log.read_text()
     assert f"listening on 127.0.0.1:{port} with TLS" in log
     assert "Traceback" not in log
+
+
+def test_bot_listens_at_further_places_with_and_without_tls(tmp_path: Path, ours: Authority) -> None:
+    port, secured, plain = (free_port() for _ in range(3))
+    further = [
+        {"host": "127.0.0.1", "port": secured, "tls": True},
+        {"host": "127.0.0.1", "port": plain, "tls": False},
+    ]
+    with program(tmp_path, ours, port, further=further) as bot:
+        bot.start()
+        bot.wait_alive()
+        known = context(ours, ours.issue(tmp_path / "client"))
+        for number in (port, secured):
+            assert httpx.get(f"https://127.0.0.1:{number}/healthz", verify=known, trust_env=False).is_success
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"https://127.0.0.1:{number}/healthz", verify=context(ours, None), trust_env=False)
+        assert httpx.get(f"http://127.0.0.1:{plain}/healthz", trust_env=False).is_success
+        assert bot.terminate() == 0
+
+
+def test_further_place_with_tls_needs_the_internal_listener(tmp_path: Path) -> None:
+    file = tmp_path / "bot.json"
+    told = {
+        "database": "sqlite:////tmp/x",
+        "models": {"default": {"endpoint": "http://127.0.0.1:9", "model": "m"}},
+        "further": [{"port": 9444, "tls": True}],
+    }
+    file.write_text(json.dumps(told))
+    with pytest.raises(SettingsError, match="TLS needs `internal`"):
+        load_settings(file)
 
 
 def test_old_versions_of_tls_are_refused(tmp_path: Path, ours: Authority) -> None:

@@ -1,0 +1,275 @@
+"""Bots listen where nginx reaches them, while both change that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploys.firewall.settings import FirewallSettings
+from deploys.nginx.deploy import values
+from deploys.nginx.settings import over_tls, upstream
+from deploys.nginx.settings import settings_for as nginx_settings
+from deploys.ops.files import rendered
+from deploys.runtime.config import bot_config
+from deploys.runtime.settings import RuntimeSettings, settings_for
+from inventory.model import Inventory
+from provision import former
+from provision.assign import Selection, assign
+from provision.plan import FileChange, HostPlan, Plan, PlannedOperation
+from provision.rollout import UPSTREAMS, changes_upstreams, stages
+
+BOTH = ["runtime", "nginx"]
+TEAM = {"web1": ["nginx"], "web2": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db": ["database"]}
+MIXED = {"bot1": BOTH, "bot2": BOTH, "db": ["database"]}
+REMOTE = {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}
+
+
+def inventory(roles: dict[str, list[str]], **changes: Any) -> Inventory:
+    addresses = {name: f"10.0.0.{number}" for number, name in enumerate(sorted({*TEAM, *MIXED, "bot3"}), 1)}
+    hosts = {name: {"address": addresses[name], "roles": of} for name, of in roles.items()}
+    database = {"database": {"password": "of-the-database"}} if "db" in roles else {}
+    whole = {"hosts": hosts, "models": {"default": REMOTE}, **database, **changes}
+    return Inventory.model_validate(whole)
+
+
+def uses(declared: Inventory, front: str) -> former.Uses:
+    """What the nginx of `front` passes to once it is as declared."""
+    bots = declared.with_role("runtime") if declared.database else [front]
+    scheme = "https" if over_tls(declared, front) else "http"
+    return frozenset((scheme, upstream(declared, front, bot)) for bot in bots)
+
+
+OLD = inventory(TEAM)
+NEW = inventory(TEAM, bot={"internal_port": 9444})
+
+
+def test_bot_keeps_the_port_that_an_nginx_uses() -> None:
+    both = {"web1": uses(OLD, "web1"), "web2": uses(NEW, "web2")}
+    (kept,) = former.former(NEW, "bot1", both, ())
+    assert (kept.host, kept.port, kept.tls, kept.sources) == ("0.0.0.0", 8444, True, (NEW.internal("web1"),))
+    assert former.former(NEW, "bot1", {front: uses(NEW, front) for front in ("web1", "web2")}, ()) == ()
+
+
+def test_bot_keeps_all_it_has_for_an_nginx_that_was_not_asked() -> None:
+    (kept,) = former.former(NEW, "bot1", {"web2": uses(NEW, "web2")}, ((8444, True), (9444, True)))
+    assert (kept.port, kept.sources) == (8444, (NEW.internal("web1"),))
+
+
+def test_bot_keeps_its_internal_listener_until_nginx_has_left_it() -> None:
+    """A host with both roles remains: its nginx goes back to loopback."""
+    before, after = (
+        inventory({"bot1": BOTH, "bot2": ["runtime"], "db": ["database"]}),
+        inventory({"bot1": BOTH}),
+    )
+    (kept,) = former.former(after, "bot1", {"bot1": uses(before, "bot1")}, ())
+    assert (kept.port, kept.tls, kept.sources) == (8444, True, ())
+    found = runtime(former.keeping(assign(after, Selection()), after, {"bot1": (kept,)}), "bot1")
+    assert found == settings_for(before, "bot1").model_copy(  # type: ignore[union-attr]
+        update={"database": None, "credentials": found.credentials}
+    )
+
+
+def test_bot_without_tls_is_reached_until_nginx_speaks_it() -> None:
+    """As bots of earlier versions were: at their port, from other hosts."""
+    plain = {front: frozenset({("http", "10.0.0.1:8080")}) for front in ("web1", "web2")}
+    places = {"bot1": former.former(OLD, "bot1", plain, ())}
+    found = runtime(former.keeping(assign(OLD, Selection()), OLD, places), "bot1")
+    told = json.loads(bot_config(found))
+    assert told["listen"] == {"host": "0.0.0.0", "port": 8080}
+    assert told["internal"] == {"host": "0.0.0.0", "port": 8444}
+    assert "further" not in told
+
+
+def test_bot_listens_and_the_firewall_is_open_at_the_former_port() -> None:
+    places = {"bot1": former.former(NEW, "bot1", {f: uses(OLD, f) for f in ("web1", "web2")}, ())}
+    whole = former.keeping(assign(NEW, Selection()), NEW, places)
+    told = json.loads(bot_config(runtime(whole, "bot1")))
+    assert told["internal"]["port"] == 9444
+    assert told["further"] == [{"host": "0.0.0.0", "port": 8444, "tls": True}]
+    (firewall,) = (item.settings for item in whole["bot1"] if isinstance(item.settings, FirewallSettings))
+    sources = {opening.port: opening.sources for opening in firewall.openings}
+    assert sources[8444] == tuple(sorted(NEW.internal(front) for front in ("web1", "web2")))
+    assert sources[9444]
+    assert runtime(whole, "bot2") == settings_for(NEW, "bot2")
+
+
+def runtime(whole: Any, host: str) -> RuntimeSettings:
+    (found,) = (item.settings for item in whole[host] if isinstance(item.settings, RuntimeSettings))
+    return found
+
+
+def test_what_nginx_uses_is_read_from_its_files_and_from_those_it_last_started_with(tmp_path: Path) -> None:
+    nginx, state = tmp_path / "etc/nginx", tmp_path / "var/lib/clawd/state/nginx.service.good"
+    (nginx / "clawd").mkdir(parents=True)
+    state.mkdir(parents=True)
+
+    def write(declared: Inventory) -> None:
+        given = nginx_settings(declared, "web1")
+        assert given is not None
+        for name, path in (("nginx.conf", "nginx.conf"), ("upstreams.conf", "clawd/upstreams.conf")):
+            (nginx / path).write_text(rendered(f"nginx/{name}", values(given, ipv6=True)))
+
+    def asked(active: str = "true") -> former.Uses:
+        script = former.ASK_FRONT.replace("cd /\n", f"cd {tmp_path}\n").replace(
+            "systemctl is-active --quiet nginx", active
+        )
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10, check=True)
+        return former.parse(done.stdout)
+
+    assert asked() == frozenset()
+    write(OLD)
+    assert asked() == uses(OLD, "web1")
+    files = ["etc/nginx/nginx.conf", "etc/nginx/clawd/upstreams.conf"]
+    subprocess.run(["tar", "-C", str(tmp_path), "-cf", str(state / "files.tar"), *files], check=True)
+    write(NEW)
+    assert asked() == uses(OLD, "web1") | uses(NEW, "web1")
+    assert asked("false") == frozenset()
+
+
+def test_where_a_bot_listens_is_read_from_its_settings() -> None:
+    whole = former.keeping(
+        assign(NEW, Selection()),
+        NEW,
+        {"bot1": former.former(NEW, "bot1", {f: uses(OLD, f) for f in ("web1", "web2")}, ())},
+    )
+    assert former.listeners(bot_config(runtime(whole, "bot1"))) == ((9444, True), (8444, True))
+    for nonsense in ("", "{", "[]", '{"internal": 1}', '{"further": [{}]}'):
+        assert former.listeners(nonsense) == ()
+
+
+class Deployed:
+    """Hosts as far as nginx and bots reach each other, and runs that may be cut off after any step."""
+
+    def __init__(self, declared: Inventory) -> None:
+        self.bots: dict[str, frozenset[tuple[int, bool]]] = {}
+        self.disk: dict[str, former.Uses] = {}
+        self.live: dict[str, former.Uses] = {}
+        self.checks = 0
+        self._declared = declared
+        for host, declared_host in declared.hosts.items():
+            if "runtime" in declared_host.roles:
+                self.bots[host] = self._listens(host, ())
+            if "nginx" in declared_host.roles:
+                self.disk[host] = self.live[host] = uses(declared, host)
+
+    def run(self, declared: Inventory, *, kill_after: int | None = None) -> int:
+        """Return after how many steps the run ended."""
+        self._declared, steps = declared, 0
+        for _ in range(4):
+            found = {front: self.disk[front] | self.live[front] for front in self.live}
+            bots = declared.with_role("runtime")
+            places = {bot: former.former(declared, bot, found, tuple(self.bots.get(bot, ()))) for bot in bots}
+            planned = self._plan(places)
+            passing = [host.host for host in planned.hosts if changes_upstreams(host)]
+            for stage in stages(declared, planned, tuple(self.bots), (), passing):
+                for host in stage.hosts:
+                    for _ in self._change(planned.for_host(host), places.get(host, ())):
+                        steps += 1
+                        if steps == kill_after:
+                            return steps
+            if not any(places.values()) or not planned.changes:
+                break
+        return steps
+
+    def converged(self) -> bool:
+        bots, fronts = self._declared.with_role("runtime"), self._declared.with_role("nginx")
+        return all(self.bots[bot] == self._listens(bot, ()) for bot in bots) and all(
+            self.disk[front] == self.live[front] == uses(self._declared, front) for front in fronts
+        )
+
+    def _listens(self, bot: str, kept: Sequence[Any]) -> frozenset[tuple[int, bool]]:
+        told = settings_for(self._declared, bot)
+        assert told is not None
+        found = {(told.port, False), *((place.port, place.tls) for place in kept)}
+        return frozenset(found | ({(told.internal.port, True)} if told.internal else set()))
+
+    def _plan(self, places: former.Former) -> Plan:
+        found = []
+        for host in self._declared.hosts:
+            operations = []
+            if host in places and self.bots.get(host) != self._listens(host, places[host]):
+                operations.append(PlannedOperation("runtime", "Service clawd-bot", changes=True))
+            if host in self._declared.with_role("nginx"):
+                old, new = self.disk.get(host, frozenset()), uses(self._declared, host)
+                diff = tuple(
+                    f"{sign}    server {server} max_fails=0;"
+                    for sign, group in (("-", old), ("+", new))
+                    for _, server in sorted(group)
+                )
+                if old != new or self.live.get(host) != new:
+                    files = (FileChange(UPSTREAMS, diff),) if old != new else ()
+                    operations.append(PlannedOperation("nginx", "Service nginx", changes=True, files=files))
+            found.append(HostPlan(host, tuple(operations)))
+        return Plan(tuple(found))
+
+    def _change(self, plan: HostPlan, kept: Sequence[Any]) -> Iterator[None]:
+        for operation in plan.changing:
+            if operation.component == "runtime":
+                self.bots[plan.host] = frozenset()
+                self.check()
+                self.bots[plan.host] = self._listens(plan.host, kept)
+                self.check()
+                yield
+            else:
+                self.disk[plan.host] = uses(self._declared, plan.host)
+                yield
+                self.live[plan.host] = self.disk[plan.host]
+                self.check()
+                yield
+
+    def check(self) -> None:
+        """Assert that every nginx reaches a bot."""
+        self.checks += 1
+        for front in set(self.live) & set(self._declared.with_role("nginx")):
+            assert any(self._reached(front, bot) for bot in self.bots), front
+
+    def _reached(self, front: str, bot: str) -> bool:
+        if bot not in self._declared.hosts:
+            return False
+        address = "127.0.0.1" if front == bot else self._declared.internal(bot)
+        reached = former._places(self.live[front]).get(address, set())
+        return bool({(port, tls) for port, tls in reached if tls or front == bot} & self.bots[bot])
+
+
+# In each group the same hosts have an nginx: one that is not declared for a while is nobody's to look after.
+GROUPS = [
+    [
+        inventory({**roles, **more}, bot={"internal_port": port})
+        for roles in group
+        for more in ({}, {"bot3": ["runtime"]})
+        for port in (8444, 9444)
+    ]
+    for group in ([TEAM], [MIXED], [{**MIXED, "bot2": ["runtime"]}])
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_every_nginx_reaches_a_bot_through_changes_and_runs_that_are_cut_off(data: st.DataObject) -> None:
+    declared = st.sampled_from(data.draw(st.sampled_from(GROUPS)))
+    deployed = Deployed(data.draw(declared))
+    for _ in range(data.draw(st.integers(0, 3))):
+        deployed.run(data.draw(declared), kill_after=data.draw(st.integers(1, 20)))
+    last = data.draw(declared)
+    deployed.run(last)
+    assert deployed.converged()
+    assert deployed.run(last) == 0
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_every_nginx_reaches_a_bot_wherever_a_change_of_the_port_is_cut_off(back: bool) -> None:
+    steps = Deployed(OLD).run(NEW)
+    assert steps > 6
+    for kill_after in range(1, steps + 1):
+        deployed = Deployed(OLD)
+        deployed.run(NEW, kill_after=kill_after)
+        deployed.run(OLD if back else NEW)
+        assert deployed.converged()
+        assert deployed.checks >= 4
