@@ -14,6 +14,7 @@ import pytest
 
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
+from deploys.runtime.settings import FormerSettings
 from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import pipeline, verified
@@ -167,7 +168,8 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pipeline, "gather", lambda *_, **__: {})
     monkeypatch.setattr(pipeline, "_prepared", lambda *_: Plan((HostPlan("bot1"),)))
     monkeypatch.setattr(pipeline, "apply", lambda *_: Result((HostResult("bot1", Status.DONE),)))
-    monkeypatch.setattr(pipeline, "record", lambda *_: ())
+    monkeypatch.setattr(pipeline, "record", lambda *_, **__: ())
+    monkeypatch.setattr(pipeline.former, "find", lambda *_: {})
     monkeypatch.setattr(pipeline.journal, "read", lambda *_: ())
     monkeypatch.setattr(pipeline, "digest", lambda *_: "digest")
     inventory = Inventory.model_validate(
@@ -241,3 +243,50 @@ def test_up_without_checks_does_not_hide_that_the_last_ones_failed(
     assert outcome.exit is code
     assert "bot1 is not converged" in outcome.message
     assert asked == []
+
+
+FORMER = {"bot1": (FormerSettings(host="0.0.0.0", port=8444, tls=True, sources=("10.0.0.9",)),)}
+CHANGE = PlannedOperation("runtime", "Service clawd-bot", changes=True)
+
+
+def passes(monkeypatch: pytest.MonkeyPatch, *found: Any, changing: bool = True) -> list[Any]:
+    """Have each pass find these former places; return the places that passes were applied with."""
+    applied: list[Any] = []
+    answers = iter(found)
+
+    def apply(*given: Any) -> Result:
+        applied.append(given[-1])
+        return Result((HostResult("bot1", Status.DONE, (CHANGE,) if changing else ()),))
+
+    monkeypatch.setattr(pipeline.former, "find", lambda *_: next(answers))
+    monkeypatch.setattr(pipeline.former, "keeping", lambda assignments, *_: assignments)
+    monkeypatch.setattr(pipeline, "apply", apply)
+    planned = Plan((HostPlan("bot1", (CHANGE,) if changing else ()),))
+    monkeypatch.setattr(pipeline, "_prepared", lambda *_: planned)
+    return applied
+
+
+def test_up_has_a_second_pass_where_bots_listened_at_their_former_place(
+    run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("passed", "1"))
+    applied, confirmed = passes(monkeypatch, FORMER, {}), []
+    asked = verifying(monkeypatch, "passed")
+    outcome = pipeline.up(run, lambda plan: bool(confirmed.append(plan)) or True)
+    assert applied == [FORMER, {}]
+    assert len(confirmed) == 1
+    assert asked == [("bot1",)], "verified once, at the end"
+    assert outcome.exit is Exit.DONE
+    assert outcome.result is not None
+    assert outcome.result.changed == 2
+
+
+def test_up_reports_a_former_place_that_an_nginx_outside_of_the_run_uses(
+    run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("passed", "1"))
+    passes(monkeypatch, FORMER, changing=False)
+    outcome = pipeline.up(run, lambda _: True)
+    assert outcome.exit is Exit.PENDING
+    assert "bot1: the bot still listens on port 8444, which nginx of 10.0.0.9 uses" in outcome.message
+    assert "hint: run `up` for the hosts with nginx as well" in outcome.message
