@@ -416,6 +416,7 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
                 execute,
                 lambda host: rollout.Drain(session, inventory, host, former.ports(places, host)),
                 run.progress,
+                lambda host: rollout.unreached(session, inventory, host),
             )
         )
 

@@ -19,7 +19,7 @@ import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from deploys.nginx.settings import bots_behind, known_as
+from deploys.nginx.settings import bots_behind, known_as, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.concurrency import for_each
@@ -35,11 +35,15 @@ UPSTREAM = "/usr/local/lib/clawd/upstream"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Hosts that change together, once all of `needs`, hosts of earlier stages, have come through."""
+    """Hosts that change together, once all of `needs`, hosts of earlier stages, have come through.
+
+    `moves`: their nginx is to reach bots elsewhere, which have to listen there.
+    """
 
     hosts: tuple[str, ...]
     needs: tuple[str, ...] = ()
     drained: bool = False
+    moves: bool = False
 
 
 def stages(
@@ -89,10 +93,11 @@ def stages(
         needed += batch
     bots = {bot for front in moving for bot in bots_behind(inventory, front)}
     needed += [name for name in others if name in bots and name not in needed]
-    found.append(Stage(tuple(name for name in moving if name not in changing_nodes), needs=tuple(needed)))
+    together = tuple(name for name in moving if name not in changing_nodes)
+    found.append(Stage(together, needs=tuple(needed), moves=True))
     for name in moving:
         if name in changing_nodes:
-            found.append(Stage((name,), needs=(*needed, *cluster)))
+            found.append(Stage((name,), needs=(*needed, *cluster), moves=True))
             cluster.append(name)
     found.append(Stage(tuple(leaving), needs=tuple(moving)))
     return tuple(stage for stage in found if stage.hosts)
@@ -153,8 +158,12 @@ def roll(
     execute: Callable[[Plan], tuple[HostResult, ...]],
     out_of_service: Callable[[str], Drain],
     progress: Progress,
+    unreached: Callable[[str], str] = lambda host: "",
 ) -> tuple[HostResult, ...]:
-    """Carries out the stages in order. Returns every host's result in the order of the plan."""
+    """Carry out the stages in order. Return every host's result in the order of the plan.
+
+    `unreached` returns why the nginx of a host cannot move, or nothing.
+    """
     results: dict[str, HostResult] = {}
     rolling = [stage for stage in stages if stage.drained]
     interrupted = False
@@ -170,9 +179,30 @@ def roll(
         if stage.drained:
             batch = rolling.index(stage) + 1
             progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
+        if stage.moves:
+            blocked = _blocked(stage.hosts, unreached)
+            results |= blocked
+            stage = replace(stage, hosts=tuple(host for host in stage.hosts if host not in blocked))
         results |= _carried_out(stage, planned, execute, out_of_service)
         interrupted |= any(results[host].status is Status.INTERRUPTED for host in stage.hosts)
     return tuple(results[host.host] for host in planned.hosts)
+
+
+def _blocked(hosts: Sequence[str], unreached: Callable[[str], str]) -> dict[str, HostResult]:
+    """Return the results of hosts whose nginx cannot move."""
+
+    def problem(host: str) -> str:
+        try:
+            return unreached(host)
+        except HostError as error:
+            return str(error)
+
+    found = for_each(hosts, problem)
+    return {
+        host: HostResult(host, Status.NOT_BEGUN, message=f"not begun, because {why}")
+        for host, why in found.items()
+        if why
+    }
 
 
 def _carried_out(
@@ -196,6 +226,35 @@ def _carried_out(
         if results[drain.bot].status is not Status.FAILED:
             results[drain.bot] = _told(results[drain.bot], drain.end())
     return results
+
+
+def unreached(session: Session, inventory: Inventory, front: str) -> str:
+    """Return why the nginx of `front` cannot move: none of its bots listens where it is to reach them.
+
+    Raises `HostError` when the host does not answer.
+    """
+    bots = bots_behind(inventory, front)
+    if front in bots:
+        return ""  # its bot changes right before it
+    names = [upstream(inventory, front, bot) for bot in bots]
+    done = session.run(front, f"python3 -c {shlex.quote(_LISTENS)} {shlex.join(names)}", timeout=60)
+    if done.succeeded:
+        return ""
+    return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well"
+
+
+# Ends well as soon as one of the servers named takes a connection.
+_LISTENS = """
+import socket, sys
+for name in sys.argv[1:]:
+    address, _, port = name.rpartition(":")
+    try:
+        socket.create_connection((address.strip("[]"), int(port)), timeout=5).close()
+        sys.exit(0)
+    except OSError:
+        pass
+sys.exit(1)
+"""
 
 
 def _told(result: HostResult, problems: Sequence[str]) -> HostResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_nginx_that_is_to_reach_bots_elsewhere_changes_after_them() -> None:
         Stage(("db",)),
         Stage(("bot1",), needs=("db",), drained=True),
         Stage(("bot2",), needs=("db", "bot1"), drained=True),
-        Stage(("lb",), needs=("db", "bot1", "bot2")),
+        Stage(("lb",), needs=("db", "bot1", "bot2"), moves=True),
     )
 
 
@@ -125,6 +126,47 @@ def test_nginx_does_not_move_when_a_bot_did_not_come_through() -> None:
         Status.NOT_BEGUN,
         "not begun, because bot2 did not come through",
     )
+
+
+def test_nginx_does_not_move_where_no_bot_listens() -> None:
+    recorder = Recorder()
+    planned = plan(lb=OTHER, bot1=None, bot2=None, db=None)
+    order = stages(inventory(CLUSTER), planned, (), passing=("lb",))
+    results = roll(
+        order,
+        planned,
+        recorder.execute,
+        recorder.drain,
+        Silent(),
+        lambda host: "no bot listens at 10.0.0.2:9444",
+    )
+    front = results[0]
+    assert (front.status, front.message) == (
+        Status.NOT_BEGUN,
+        "not begun, because no bot listens at 10.0.0.2:9444",
+    )
+    assert not [event for event in recorder.events if "lb" in event]
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_whether_a_bot_listens_is_asked_at_the_front(listening: bool) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen()
+        declared = inventory(CLUSTER, bot={"internal_port": server.getsockname()[1]})
+        hosts = {
+            name: host.model_copy(update={"address": "127.0.0.1"}) for name, host in declared.hosts.items()
+        }
+        declared = declared.model_copy(update={"hosts": hosts})
+
+        def on_the_front(script: str) -> tuple[bool, str]:
+            done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20)
+            return done.returncode == 0, done.stderr
+
+        why = rollout.unreached(Fronts(on_the_front), declared, "lb")  # type: ignore[arg-type]
+    assert (why == "") is listening
+    assert listening or "run `up` for bot1, bot2 as well" in why
 
 
 def test_bot_that_is_no_longer_declared_goes_after_nginx_has_left_it() -> None:
