@@ -238,7 +238,7 @@ class Deployed:
         return bool({(port, tls) for port, tls in reached if tls or front == bot} & self.bots[bot])
 
 
-# In each group the same hosts have an nginx: one that is not declared for a while is nobody's to look after.
+# In each group the same hosts have an nginx: one that is not declared for a while is not considered.
 GROUPS = [
     [
         inventory({**roles, **more}, bot={"internal_port": port})
