@@ -401,6 +401,7 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
     serving = running("clawd-bot", rollout.changes_bot)
     nodes = running("elasticsearch", rollout.changes_node)
     passing = running("nginx", rollout.changes_upstreams)
+    renewing = [host.host for host in planned.hosts if rollout.changes_authority(host)]
     if serving:  # an nginx that is new would find no bot where it is declared
         passing = [host.host for host in planned.hosts if rollout.changes_upstreams(host)]
 
@@ -411,7 +412,7 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             rollout.roll(
-                rollout.stages(inventory, planned, serving, nodes, passing),
+                rollout.stages(inventory, planned, serving, nodes, passing, renewing),
                 planned,
                 execute,
                 lambda host: rollout.Drain(session, inventory, host, former.ports(places, host)),

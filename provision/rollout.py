@@ -8,6 +8,10 @@ ones are not begun.
 An nginx in service that is to reach bots elsewhere, or others, changes after these bots: until then they
 listen where it reaches them, too (`provision.former`). A bot that goes is removed after that.
 
+With a new authority, bots and nginx know each other only once both have changed: nginx does after the first
+batch. Until then the other bots answer it, afterwards those of that batch; it tries another bot where the
+certificate of one is not of its authority.
+
 The nodes of Elasticsearch's cluster change one after another, too: one of three may be away, two may not.
 A node's own start waits until the cluster is well again, so the next one may go then.
 """
@@ -16,10 +20,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deploys.nginx.settings import bots_behind, known_as, upstream
+from deploys.tls.certificate import OTHER_AUTHORITY
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.concurrency import for_each
@@ -29,6 +34,7 @@ from provision.rollback import GUARDED
 from provision.session import Session
 
 UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
+NGINX_CERTIFICATE = "/etc/clawd/nginx-internal/fullchain.pem"
 UPSTREAM = "/usr/local/lib/clawd/upstream"
 """The program of the nginx component that takes bots out of service and puts them back."""
 
@@ -52,11 +58,12 @@ def stages(
     serving: Collection[str],
     nodes: Collection[str] = (),
     passing: Collection[str] = (),
+    renewing: Collection[str] = (),
 ) -> tuple[Stage, ...]:
     """Return the hosts of a plan in the order in which they change.
 
     `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
-    runs and is to reach bots elsewhere.
+    runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority.
     """
     names = [host.host for host in planned.hosts]
     databases = [name for name in names if "database" in inventory.hosts[name].roles]
@@ -66,10 +73,15 @@ def stages(
     rolling = sorted(changing, key=lambda name: (name in after, name not in databases))
     if len(rolling) == 1 and not fronts(inventory, rolling[0]):
         rolling = []
-    moving = [name for name in names if name in after and name not in rolling]
+    halfway = [
+        name
+        for name in names
+        if name in renewing and name not in rolling and not changes_database(planned.for_host(name))
+    ]
+    moving = [name for name in names if name in after and name not in (*rolling, *halfway)]
     leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
     rolling = [name for name in rolling if name not in leaving]
-    others = [name for name in names if name not in (*rolling, *moving, *leaving)]
+    others = [name for name in names if name not in (*rolling, *halfway, *moving, *leaving)]
     # A bot that is new waits for its database.
     waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
     at_once = [name for name in others if name not in waiting or name in databases]
@@ -87,20 +99,44 @@ def stages(
     found.append(Stage(fresh, needs=tuple(needed)))
     needed += fresh
     size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
-    for start in range(0, len(rolling), size):
-        batch = rolling[start : start + size]
+    batches = [rolling[start : start + size] for start in range(0, len(rolling), size)]
+    behind = {bot for front in halfway for bot in bots_behind(inventory, front)}
+    # Those that a run before has changed answer nginx after its change, as those of the first batch do.
+    changed_before = behind - {*rolling, *(name for name in names if changes_bot(planned.for_host(name)))}
+    first = batches[:0] if changed_before else batches[:1]
+    for batch in first:
+        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        needed += batch
+    needed += [name for name in others if name in behind and name not in needed]
+    for group in _apart(halfway, changing_nodes):
+        found.append(Stage(group, needs=(*needed, *_others_of(cluster, group, changing_nodes))))
+    needed += halfway
+    for batch in batches[len(first) :]:
         found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
         needed += batch
     bots = {bot for front in moving for bot in bots_behind(inventory, front)}
     needed += [name for name in others if name in bots and name not in needed]
-    together = tuple(name for name in moving if name not in changing_nodes)
-    found.append(Stage(together, needs=tuple(needed), moves=True))
-    for name in moving:
-        if name in changing_nodes:
-            found.append(Stage((name,), needs=(*needed, *cluster), moves=True))
-            cluster.append(name)
+    for group in _apart(moving, changing_nodes):
+        needs = (*needed, *_others_of(cluster, group, changing_nodes))
+        found.append(Stage(group, needs=needs, moves=True))
     found.append(Stage(tuple(leaving), needs=tuple(moving)))
     return tuple(stage for stage in found if stage.hosts)
+
+
+def _others_of(cluster: list[str], group: Sequence[str], nodes: Collection[str]) -> tuple[str, ...]:
+    """Return the nodes that a group has to wait for, and count those of the group in the cluster."""
+    mine = [name for name in group if name in nodes]
+    before = tuple(cluster) if mine else ()
+    cluster += mine
+    return before
+
+
+def _apart(hosts: Sequence[str], nodes: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Yield `hosts` in groups that may change together: nodes of Elasticsearch one after another."""
+    yield tuple(name for name in hosts if name not in nodes)
+    for name in hosts:
+        if name in nodes:
+            yield (name,)
 
 
 def changes_bot(plan: HostPlan) -> bool:
@@ -130,6 +166,15 @@ def changes_upstreams(plan: HostPlan) -> bool:
         for sign in ("-", r"\+")
     )
     return removed != added
+
+
+def changes_authority(plan: HostPlan) -> bool:
+    """Whether a plan gives the nginx of a host a certificate of a new authority, to show to bots."""
+    return any(
+        file.path == NGINX_CERTIFICATE and any(OTHER_AUTHORITY in line for line in file.diff)
+        for operation in plan.changing
+        for file in operation.files
+    )
 
 
 def changes_node(plan: HostPlan) -> bool:

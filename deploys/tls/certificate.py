@@ -22,6 +22,8 @@ from deploys.tls.settings import ProvidedSettings, TlsSettings
 CLOCK_SKEW = timedelta(minutes=5)
 """New certificates are valid from this long ago, for clocks that are slow."""
 AUTHORITY_LIFETIME = timedelta(days=3650)
+OTHER_AUTHORITY = "another authority signed it"
+"""Why a certificate is issued anew that is of an authority before."""
 ALWAYS_PERMITTED = ("clawd.internal", "localhost", "127.0.0.1", "::1")
 """What every authority with name constraints may sign for, in addition to the names of the project."""
 
@@ -128,11 +130,7 @@ def _wrong_issuer(
             return None
     except (InvalidSignature, ValueError, TypeError):  # another key, another name, another kind of key
         pass
-    return (
-        "the present one is not self-signed"
-        if wanted.mode == "self-signed"
-        else "another authority signed it"
-    )
+    return "the present one is not self-signed" if wanted.mode == "self-signed" else OTHER_AUTHORITY
 
 
 def _renewed_issuer(

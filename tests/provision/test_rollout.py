@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploys.tls.certificate import OTHER_AUTHORITY
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision import rollout
@@ -96,8 +97,8 @@ def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.Da
             for name, of in zip(names, roles, strict=True)
         }
     )
-    serving, nodes, passing = (data.draw(st.sets(st.sampled_from(names))) for _ in range(3))
-    found = stages(whole, planned, serving, nodes, passing)
+    serving, nodes, passing, renewing = (data.draw(st.sets(st.sampled_from(names))) for _ in range(4))
+    found = stages(whole, planned, serving, nodes, passing, renewing)
     assert sorted(host for stage in found for host in stage.hosts) == sorted(names)
     earlier: set[str] = set()
     for stage in found:
@@ -126,6 +127,39 @@ def test_nginx_does_not_move_when_a_bot_did_not_come_through() -> None:
         Status.NOT_BEGUN,
         "not begun, because bot2 did not come through",
     )
+
+
+@pytest.mark.parametrize("passing", [(), ("lb",)])
+def test_nginx_gets_a_new_authority_after_the_first_bots(passing: tuple[str, ...]) -> None:
+    """Before that the other bots answer it, afterwards the first ones."""
+    planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
+    serving = ("bot1", "bot2")
+    assert stages(inventory(CLUSTER), planned, serving, passing=passing, renewing=("lb",)) == (
+        Stage(("db",)),
+        Stage(("bot1",), needs=("db",), drained=True),
+        Stage(("lb",), needs=("db", "bot1")),
+        Stage(("bot2",), needs=("db", "bot1", "lb"), drained=True),
+    )
+
+
+def test_nginx_gets_a_new_authority_first_where_a_run_before_changed_a_bot() -> None:
+    planned = plan(lb=OTHER, bot1=None, bot2=BOT, db=None)
+    hosts = [stage.hosts for stage in stages(inventory(CLUSTER), planned, ("bot2",), renewing=("lb",))]
+    assert hosts == [("db",), ("bot1",), ("lb",), ("bot2",)]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "changes"),
+    [
+        ("/etc/clawd/nginx-internal/fullchain.pem", OTHER_AUTHORITY, True),
+        ("/etc/clawd/nginx-internal/fullchain.pem", "it expires on 2027-01-01", False),
+        ("/etc/clawd/tls/fullchain.pem", OTHER_AUTHORITY, False),
+    ],
+)
+def test_whether_nginx_gets_a_new_authority(path: str, reason: str, changes: bool) -> None:
+    files = (FileChange(path, (f"issue a certificate for 10.0.0.1: {reason}",)),)
+    operation = PlannedOperation("nginx", "Certificate for 10.0.0.1", changes=True, files=files)
+    assert rollout.changes_authority(HostPlan("lb", (operation,))) is changes
 
 
 def test_nginx_does_not_move_where_no_bot_listens() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploys.nginx.settings import PathSettings
 from deploys.tls.certificate import KeyPair, new_authority
 from deploys.tls.settings import INTERNAL_BOT
 from tests.deploys.nginx.front import Bot, internal_certificate, nginx
@@ -74,3 +75,22 @@ def test_nginx_refuses_a_bot_without_tls(tmp_path: Path, ours: KeyPair) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("path", ["/telegram/webhook", "/console/v1/messages"])
+def test_requests_go_to_the_bots_of_its_authority_while_others_have_another(
+    tmp_path: Path, ours: KeyPair, path: str
+) -> None:
+    """As during a change of the authority; a request for the console is not repeated once a bot has it."""
+    theirs = new_authority("theirs", datetime.now(UTC))
+    internal_certificate(tmp_path / "internal", ours, "10.0.0.1")
+    unlimited = PathSettings(requests_per_second=1000, burst=1000)
+    with (
+        tls_bot(tmp_path / "one", ours, INTERNAL_BOT) as one,
+        tls_bot(tmp_path / "two", theirs, INTERNAL_BOT) as two,
+        nginx(
+            tmp_path, [two, one], bots_over_tls=True, shared=True, telegram=unlimited, console=unlimited
+        ) as served,
+    ):
+        answers = [served.ask(path, "POST", b"{}") for _ in range(10)]
+        assert [answer.status for answer in answers] == [200] * 10
