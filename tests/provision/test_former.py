@@ -185,10 +185,10 @@ class Deployed:
         )
 
     def _listens(self, bot: str, kept: Sequence[Any]) -> frozenset[tuple[int, bool]]:
-        told = settings_for(self._declared, bot)
-        assert told is not None
-        found = {(told.port, False), *((place.port, place.tls) for place in kept)}
-        return frozenset(found | ({(told.internal.port, True)} if told.internal else set()))
+        declared = settings_for(self._declared, bot)
+        assert declared is not None
+        found = {(declared.port, False), *((place.port, place.tls) for place in kept)}
+        return frozenset(found | ({(declared.internal.port, True)} if declared.internal else set()))
 
     def _plan(self, places: former.Former) -> Plan:
         found = []
