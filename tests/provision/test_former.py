@@ -133,6 +133,57 @@ def test_what_nginx_uses_is_read_from_its_files_and_from_those_it_last_started_w
     assert asked("false") == frozenset()
 
 
+class Hosts:
+    """A session whose hosts are folders."""
+
+    def __init__(self, root: Path, hosts: Sequence[str], reached: Sequence[str]) -> None:
+        self.hosts, self.reached, self._root = tuple(hosts), tuple(reached), root
+
+    def run(self, host: str, script: str, *, timeout: float) -> Any:
+        here = script.replace("cd /\n", f"cd {self._root / host}\n").replace("systemctl", "true")
+        here = here.replace("/etc/clawd", f"{self._root / host}/etc/clawd")
+        done = subprocess.run(["sh", "-c", here], capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def everywhere(self, function: Any, hosts: Sequence[str]) -> dict[str, Any]:
+        return {host: function(host) for host in hosts}
+
+    def put(self, host: str, path: str, text: str) -> None:
+        file = self._root / host / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("moved", "reached", "kept"),
+    [
+        ((), ("web1", "web2"), {8444}),
+        (("web1",), ("web1", "web2"), {8444}),
+        (("web1", "web2"), ("web1", "web2"), set()),
+        (("web1", "web2"), ("web1",), {8444}),
+    ],
+    ids=["none has moved", "one has moved", "all have moved", "one was not asked"],
+)
+def test_former_places_are_found_on_the_hosts(
+    tmp_path: Path, moved: Sequence[str], reached: Sequence[str], kept: set[int]
+) -> None:
+    session = Hosts(tmp_path, ("bot1", "bot2", *reached), ("bot1", "bot2", *reached))
+    for front in ("web1", "web2"):
+        told = nginx_settings(NEW if front in moved else OLD, front)
+        assert told is not None
+        session.put(front, "etc/nginx/nginx.conf", rendered("nginx/nginx.conf", values(told, ipv6=True)))
+        upstreams = rendered("nginx/upstreams.conf", values(told, ipv6=True))
+        session.put(front, "etc/nginx/clawd/upstreams.conf", upstreams)
+    for bot in ("bot1", "bot2"):
+        told = settings_for(OLD, bot)
+        assert told is not None
+        session.put(bot, "etc/clawd/bot.json", bot_config(told))
+        (tmp_path / bot / "etc/nginx").mkdir()
+    found = former.find(session, NEW)  # type: ignore[arg-type]
+    assert {bot: set(former.ports(found, bot)) for bot in ("bot1", "bot2")} == {"bot1": kept, "bot2": kept}
+
+
 def test_where_a_bot_listens_is_read_from_its_settings() -> None:
     whole = former.keeping(
         assign(NEW, Selection()),
