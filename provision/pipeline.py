@@ -92,14 +92,16 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         ClawdError: before anything was changed, when a step finds something in the way.
     """
     done: list[Result] = []
+    before: former.Former = {}
     while True:
         outcome, places = _pass(run, confirm, verify=verify)
         result = outcome.result
-        if result is None or not result.succeeded or not places or not result.changed:
+        over = not places or places == before
+        if over or result is None or not result.succeeded or not result.changed:
             return _of_all_passes(done, outcome, places)
-        # nginx has moved: in the next pass the bots leave their former places.
+        run.progress.detail("nginx has moved: in a second pass, the bots leave the ports of before")
         done.append(result)
-        confirm = _confirmed
+        before, confirm = places, _confirmed
 
 
 def _confirmed(_: Plan) -> bool:

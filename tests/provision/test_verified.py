@@ -285,8 +285,11 @@ def test_up_reports_a_former_place_that_an_nginx_outside_of_the_run_uses(
     run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
-    passes(monkeypatch, FORMER, changing=False)
+    applied = passes(monkeypatch, FORMER, FORMER)
     outcome = pipeline.up(run, lambda _: True)
+    assert applied == [FORMER, FORMER]
     assert outcome.exit is Exit.PENDING
     assert "bot1: the bot still listens on port 8444, which nginx of 10.0.0.9 uses" in outcome.message
     assert "hint: run `up` for the hosts with nginx as well" in outcome.message
+    passes(monkeypatch, FORMER, changing=False)
+    assert pipeline.up(run, lambda _: True).exit is Exit.PENDING
