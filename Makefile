@@ -1,5 +1,5 @@
-# make up     a throwaway host that serves the bots     make test   every test
-# make down   removes everything these made             make help   the rest
+# make up     start a throwaway host with the bots      make test   run every test
+# make down   remove everything that these created      make help   list all targets
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
@@ -8,32 +8,32 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
 TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES,CLAWD_TEST_SSHD
-# What make starts keeps its logs here, and its tests their folders there: a checkout's own, which `make down` finds.
+# Logs of programs started by make, and temporary folders of tests; separate for each checkout, removed by `make down`.
 BUILD := $(CURDIR)/.build
 export XDG_STATE_HOME := $(BUILD)/state
 export PYTEST_DEBUG_TEMPROOT := /tmp/clawd-$(shell pwd | cksum | cut -d ' ' -f 1)
 KEPT := CLAWD_CACHE,PYTEST_DEBUG_TEMPROOT,$(TESTED_WITH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=$(KEPT) XDG_STATE_HOME=$(BUILD)/state-of-root)
 PACKAGES := python3-venv gcc g++ mmdebstrap systemd-container nftables openssh-client
-# What tests run beside that: the programs of these packages, unpacked; what they need, and further tools.
+# Programs that tests run, unpacked from these packages; their libraries and further tools are below.
 TOOLS := nginx openssh-server prometheus prometheus-alertmanager postgresql-15 qemu-user
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
     liburing2 libwrap0 libxml2 tzdata
-# npm brings nodejs; other distributions of Node.js have it within.
+# Debian's npm needs nodejs; other distributions of Node.js include npm.
 NODE := $(if $(shell command -v npm),,nodejs npm)
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
-# gevent patches a whole process, so what runs on it is tested apart from what runs on asyncio.
+# gevent patches the whole process, so code on gevent and code on asyncio are tested in separate processes.
 COOPERATIVE := tests/provision tests/deploys tests/docs
 PLAIN := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
-# Of make up: how many hosts, and of which release (one, or one for each).
+# For make up: number of hosts, and their release (one for all, or one for each).
 HOSTS ?= 1
 RELEASE ?=
 INVENTORY := $(if $(filter-out 1,$(HOSTS)),.sandbox/inventory.yml,sandbox)
-# Of make down: keep leaves the cache, with the engine that takes minutes to build.
+# For make down: `keep` keeps the cache, which contains the engine that takes minutes to build.
 CACHE ?= remove
 CACHED := digests engine locks models partial releases sandbox wheels
-# Of molecule/.
+# For molecule/.
 SCENARIOS ?= default cluster
 export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/tools/usr/sbin/nginx
 export CLAWD_TEST_PROMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/promtool
@@ -49,7 +49,7 @@ export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
     packages lock clean docs reference
 .DEFAULT_GOAL := help
 
-help:                 ## these targets
+help:                 ## list these targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 16
 
 $(VENV)/.installed: requirements.lock pyproject.toml | packages
@@ -66,7 +66,7 @@ scratch:
 
 packages test-cooperative test-runtime test-plain: scratch
 
-packages:             ## the Debian packages of this machine that the sandbox and the build need
+packages:             ## install the Debian packages that the sandbox and the build need
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>&1 | grep -v ' installed$$' || true); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing Debian packages: $(PACKAGES)"; \
@@ -75,7 +75,7 @@ packages:             ## the Debian packages of this machine that the sandbox an
 	    echo "$$missing" | sed -E 's/^dpkg-query: .* //; s/ .*//' >> $(BUILD)/packages; \
 	fi
 
-# The programs themselves, without the services that their packages would start on this machine.
+# Only the programs, without the services that their packages would start on this machine.
 $(VENV)/tools: Makefile | $(VENV)/.installed
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(LIBRARIES)"
 	@rm -rf $@.new && mkdir -p $@.new/packages && cd $@.new/packages && \
@@ -83,7 +83,7 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 	    for package in *.deb; do dpkg --extract "$$package" ..; done
 	@rm -rf $@.new/packages $@ && mv $@.new $@
 
-# Clients of other people, exactly as tests/node/package-lock.json has them; none of their scripts runs.
+# Third-party clients at the versions of tests/node/package-lock.json; their install scripts do not run.
 $(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(NODE)"
 	@rm -rf $@.new && mkdir -p $@.new && cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc $@.new/
@@ -98,7 +98,7 @@ $(VENV)/.engine: $(VENV)/.installed
 $(MODEL): | $(VENV)/.engine
 	@$(BIN)/python -m provision.artifacts sandbox-model $@
 
-up: packages $(VENV)/.engine $(MODEL)   ## throwaway Debian hosts serving the bots on a real model (HOSTS=2 RELEASE=trixie)
+up: packages $(VENV)/.engine $(MODEL)   ## start throwaway Debian hosts with the bots and a real model (HOSTS=2 RELEASE=trixie)
 	@$(SUDO) $(RUN) sandbox up --hosts $(HOSTS) $(addprefix --release ,$(RELEASE))
 	@$(RUN) up --inventory $(INVENTORY) --yes
 	@$(RUN) verify --inventory $(INVENTORY)
@@ -108,8 +108,8 @@ up: packages $(VENV)/.engine $(MODEL)   ## throwaway Debian hosts serving the bo
 	@echo "       $(RUN) sandbox ssh       look around on the host"
 	@echo "       make down                remove it all"
 
-# With nothing but Python: the environment may be gone while hosts still run.
-down:                 ## removes everything that make up and make test made (CACHE=keep: all but the cache)
+# Uses Python alone, because the virtual environment may have been removed while hosts still run.
+down:                 ## remove everything that make up and make test created (CACHE=keep: except the cache)
 	@$(SUDO) $(PYTHON) -B -m provision.sandbox down
 	@if [ -s $(BUILD)/packages ]; then \
 	    echo "Debian packages that were installed stay; to remove them:"; \
@@ -124,8 +124,8 @@ else
 	@$(if $(CLAWD_CACHE),$(SUDO) rm -rf $(addprefix $(CLAWD_CACHE)/,$(CACHED)); rmdir $(CLAWD_CACHE) 2>/dev/null || true)
 endif
 
-# Two parts at a time: a run on hosts mostly waits for them. Each line of theirs says of which part it is.
-test: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) lint types   ## every test but the campaigns
+# Two parts in parallel, because tests on hosts mostly wait. Each line of output begins with the name of its part.
+test: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) lint types   ## run every test except the campaigns
 	@$(MAKE) --no-print-directory --keep-going -j2 test-cooperative test-runtime test-plain
 
 test-cooperative:
@@ -137,24 +137,24 @@ test-runtime:
 test-plain:
 	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN) 2>&1 | sed -u 's/^/whole:   /'
 
-test-quick: $(VENV)/.installed $(VENV)/tools $(VENV)/node   ## the tests that need neither a host nor a model
+test-quick: $(VENV)/.installed $(VENV)/tools $(VENV)/node   ## run the tests that need neither a host nor a model
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" runtime/tests
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(COOPERATIVE)
 	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(PLAIN)
 
-test-hosts: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## the tests on real hosts
+test-hosts: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## run the tests on real hosts
 	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(PLAIN)
 
-campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## long tests: clusters under load, kills, every component on hosts
+campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
 	@$(BIN)/pytest -q -m campaign runtime/tests
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(PLAIN)
 
-lint: $(VENV)/.installed   ## ruff
+lint: $(VENV)/.installed   ## run ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 
-types: $(VENV)/.installed  ## mypy, strict
+types: $(VENV)/.installed  ## run mypy in strict mode
 	@$(BIN)/mypy cli.py inventory provision deploys docs/generator runtime/clawd_runtime
 
 docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a broken link is an error
@@ -164,7 +164,7 @@ docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a bro
 reference: $(VENV)/.installed   ## write docs/reference/ from the code
 	@$(BIN)/python -m docs.generator
 
-lock:                 ## resolve the lock files anew (needs uv)
+lock:                 ## resolve the lock files again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    -o runtime/requirements.lock runtime/pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
@@ -176,12 +176,12 @@ $(VENV)/molecule/.installed: molecule/requirements.lock | $(VENV)/.installed
 	@touch $@
 
 .PHONY: molecule
-molecule: packages $(VENV)/.engine $(MODEL) $(VENV)/molecule/.installed   ## fresh hosts made, made again without change, verified (minutes)
+molecule: packages $(VENV)/.engine $(MODEL) $(VENV)/molecule/.installed   ## set up fresh hosts, check that a second run changes nothing, verify (minutes)
 	@for scenario in $(SCENARIOS); do \
 	    $(SUDO) env PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH" LC_ALL=C.UTF-8 CLAWD_CACHE="$(CLAWD_CACHE)" \
 	        molecule test --scenario-name $$scenario || exit 1; \
 	done
 
-clean:                ## caches of tools, root's as well
+clean:                ## remove caches of tools, including root's
 	@$(SUDO) find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .pytest_cache -o -name .mypy_cache \
 	    -o -name .ruff_cache -o -name .hypothesis -o -name '*.egg-info' \) -prune -exec rm -rf {} +

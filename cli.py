@@ -1,6 +1,6 @@
-"""clawd-provision: bare Linux servers become a team's AI assistant.
+"""clawd-provision: turn bare Linux servers into a team's AI assistant.
 
-Parses, makes one call, shows what came of it, and exits:
+A command parses its options, makes one call, prints the outcome, and exits with:
 0 done, 1 error, 2 changes or a verification pending, 3 drift, 4 rolled back, 5 lock held, 130 interrupted.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from inventory.errors import ClawdError
+from inventory.errors import ClawdError, with_hint
 
 if TYPE_CHECKING:
     from inventory.load import Loaded
@@ -28,46 +28,46 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 INTERRUPTED = 130
 COMPLETES = "_CLAWD_PROVISION_COMPLETE"
-"""Variable by which a shell asks for completions; click derives it from the program's name."""
+"""Environment variable with which a shell requests completions; click derives it from the program's name."""
 
 
 class Examples(click.Group):
-    """A group whose help ends in examples, printed as written."""
+    """A group whose help ends with examples, printed as written."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the examples without re-wrapping them."""
+        """Write the examples without wrapping them."""
         if self.epilog:
             formatter.write("\n" + self.epilog)
 
 
 EXAMPLES = """Examples:
   clawd-provision sandbox up                  start a throwaway Debian host on this machine
-  clawd-provision up -i sandbox               make it serve the bots
-  clawd-provision chat -i sandbox             talk to the bot
-  clawd-provision plan -i prod                what would change (exit code 2 when something would)
-  clawd-provision up -i prod --limit bot1     one host only
-  clawd-provision drift -i prod               has anybody changed a host by hand? (exit code 3)
-  clawd-provision verify -i prod --json       every check on every host
-  clawd-provision remove -i prod --limit bot2 take everything off a host, but keep its data
-  clawd-provision completion bash             what makes Tab complete inventories, hosts and components
+  clawd-provision up -i sandbox               install and start the bots on it
+  clawd-provision chat -i sandbox             chat with the bot
+  clawd-provision plan -i prod                show what would change (exit code 2 if something would)
+  clawd-provision up -i prod --limit bot1     apply to one host only
+  clawd-provision drift -i prod               find hosts that were changed by hand (exit code 3)
+  clawd-provision verify -i prod --json       run every check on every host
+  clawd-provision remove -i prod --limit bot2 remove everything from a host except its data
+  clawd-provision completion bash             print the script for Tab completion
 """
 
 
 @click.group(cls=Examples, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="clawd-provision")
 def program() -> None:
-    """Makes bare Linux servers a team's AI assistant, and keeps them so."""
+    """Turn bare Linux servers into a team's AI assistant and maintain them."""
 
 
 class Trail:
-    """What the command at hand has left so far: its log, and the warnings that it printed."""
+    """The log of the current command, and the warnings that it printed."""
 
     log: Path | None = None
     warnings: Sequence[str] = ()
 
 
 def completing(name: str) -> Callable[..., Any]:
-    """Return a function of `provision.completion`, which is imported only when the shell asks."""
+    """Return a function of `provision.completion`, which is imported only for a completion."""
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> Any:
         from provision import completion
@@ -78,22 +78,22 @@ def completing(name: str) -> Callable[..., Any]:
 
 
 def inventory_option(function: Command) -> Command:
-    """Add the option that every command about hosts has."""
+    """Add the option `--inventory` of all commands about hosts."""
     return click.option(
         "--inventory", "-i", "inventory_name", required=True, envvar="CLAWD_INVENTORY", metavar="NAME|PATH",
-        help="An inventory file, or its name: `prod` is inventory/prod.yml here or in a parent folder.",
+        help="Inventory file, or its name: `prod` is inventory/prod.yml here or in a parent folder.",
         shell_complete=completing("complete_inventory"),
     )(function)  # fmt: skip
 
 
 def run_options(function: Command) -> Command:
-    """Add the options of commands that go over hosts."""
+    """Add the options of commands that connect to hosts."""
     for option in (
         click.option(
             "--verbose", "-v", is_flag=True, help="Print every operation, every check and known warnings."
         ),
         click.option(
-            "--quiet", "-q", is_flag=True, help="Print no progress and no differences, only the outcome."
+            "--quiet", "-q", is_flag=True, help="Print only the outcome, without progress and differences."
         ),
         click.option("--skip-unreachable", is_flag=True, help="Continue with the hosts that can be reached."),
         click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output."),
@@ -114,21 +114,21 @@ def diff_option(function: Command) -> Command:
     """Add the option of commands that show a plan."""
     return click.option(
         "--diff", "differences", type=click.Choice(["none", "short", "full"]), default="short",
-        show_default=True, help="How much to print of the lines of files that would differ.",
+        show_default=True, help="How many of the differing lines of files to print.",
     )(function)  # fmt: skip
 
 
 DATA = (
     "conversations, the database and its backups, metrics, dashboards, log lines, Docker's images and "
-    "volumes, logs of bans and updates, logins of operators (their homes stay); the plan lists each with "
-    "path and size"
+    "volumes, logs of bans and updates, logins of operators (but not their home folders); the plan lists "
+    "each with path and size"
 )
 
 
 def adopt_option(function: Command) -> Command:
-    """The option of commands that change hosts, or plan to."""
+    """Add the option `--adopt` of commands that change hosts, or plan to."""
     return click.option(
-        "--adopt", is_flag=True, help="Take over hosts of another project, or that trust another authority."
+        "--adopt", is_flag=True, help="Take over hosts of another project or with another authority."
     )(function)
 
 
@@ -139,10 +139,10 @@ def adopt_option(function: Command) -> Command:
 @click.option("--yes", "-y", is_flag=True, help="Apply without asking.")
 @click.option("--no-verify", is_flag=True, help="Do not run the checks after a change.")
 @click.option(
-    "--purge", is_flag=True, help=f"Components that are no longer declared lose their data as well: {DATA}."
+    "--purge", is_flag=True, help=f"Delete the data of components that are no longer declared: {DATA}."
 )
 def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
-    """Make the hosts what the inventory says; shows the plan and asks first."""
+    """Apply the inventory to the hosts. Show the plan and ask for confirmation first."""
     with running("up", **options) as (run, screen):
         from provision import pipeline
 
@@ -155,9 +155,11 @@ def up(yes: bool, no_verify: bool, **options: Any) -> NoReturn:
 @diff_option
 @adopt_option
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
-@click.option("--purge", is_flag=True, help=f"Data as well, also what earlier removals have kept: {DATA}.")
+@click.option(
+    "--purge", is_flag=True, help=f"Delete data as well, including what earlier removals kept: {DATA}."
+)
 def remove(yes: bool, **options: Any) -> NoReturn:
-    """Take components off hosts (all of them unless limited); shows what goes and asks first. Data stays."""
+    """Remove components from hosts, but keep data. Show the plan and ask for confirmation first."""
     with running("remove", **options) as (run, screen):
         from provision import pipeline
 
@@ -170,8 +172,9 @@ def remove(yes: bool, **options: Any) -> NoReturn:
 @diff_option
 @adopt_option
 def plan(**options: Any) -> NoReturn:
-    """Show what `up` would change. Exit code 2 when something would, or when a host's last verification did
-    not pass; 0 when all is as declared.
+    """Show what `up` would change.
+
+    Exit code 2 if something would change or a host's last verification did not pass, else 0.
     """
     with running("plan", **options) as (run, screen):
         from provision import pipeline
@@ -184,7 +187,7 @@ def plan(**options: Any) -> NoReturn:
 @run_options
 @diff_option
 def drift(**options: Any) -> NoReturn:
-    """Find hosts that differ from what was last applied. Exit code 3 when one does."""
+    """Find hosts that differ from what was last applied. Exit code 3 if one does."""
     with running("drift", **options) as (run, screen):
         from provision import pipeline
 
@@ -195,7 +198,7 @@ def drift(**options: Any) -> NoReturn:
 @program.command()
 @run_options
 def verify(**options: Any) -> NoReturn:
-    """Run every component's checks on every host, and ask the bots a question. Exit code 1 when one fails."""
+    """Run the checks of all components on all hosts, and ask the bots a question. Exit code 1 on failure."""
     with running("verify", **options) as (run, screen):
         from provision import pipeline
 
@@ -210,10 +213,10 @@ def verify(**options: Any) -> NoReturn:
     type=click.IntRange(1, 10_000),
     default=10,
     show_default=True,
-    help="How many runs of every host.",
+    help="Number of runs to show of each host.",
 )
 def history(last: int, as_json: bool, **options: Any) -> None:
-    """Who applied what and when, from the hosts' own journals."""
+    """Show who applied what and when, from the journals on the hosts."""
     with running("history", as_json=as_json, **options) as (run, _):
         from provision import pipeline
 
@@ -233,7 +236,7 @@ def history(last: int, as_json: bool, **options: Any) -> None:
 @program.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that makes a shell complete commands, inventories, hosts and components.
+    """Print a script for Tab completion of commands, inventories, hosts and components.
 
     For bash, in ~/.bashrc: eval "$(clawd-provision completion bash)"
     """
@@ -246,11 +249,13 @@ def completion(shell: str) -> None:
 
 @program.command()
 @inventory_option
-@click.option("--message", "-m", help="Ask this and leave; otherwise a conversation, ended by Ctrl-D.")
-@click.option("--user", default=None, help="Who is asking; your login name by default.")
-@click.option("--conversation", default="laptop", show_default=True, help="Which conversation to go on with.")
+@click.option("--message", "-m", help="Send this message and exit; by default chat until Ctrl-D.")
+@click.option("--user", default=None, help="Name of the user; your login name by default.")
+@click.option(
+    "--conversation", default="laptop", show_default=True, help="Name of the conversation to continue."
+)
 def chat(inventory_name: str, message: str | None, user: str | None, conversation: str) -> None:
-    """Talk to the deployed bot through its console."""
+    """Chat with the deployed bot through its console."""
     import getpass
 
     from provision.chat import ask, console_of
@@ -279,7 +284,7 @@ def inventory_group() -> None:
 @inventory_group.command()
 @inventory_option
 def check(inventory_name: str) -> None:
-    """Report every mistake of an inventory with its place, and what hosts would hold; touches no host."""
+    """Check an inventory without connecting to hosts. Report all mistakes, and what each host would run."""
     from provision import capacity
     from provision.assign import Selection, assign
     from provision.report_capacity import show_capacity
@@ -296,28 +301,31 @@ def check(inventory_name: str) -> None:
 
 @inventory_group.command()
 def schema() -> None:
-    """Print the JSON schema of inventories, for editors."""
+    """Print the JSON schema of inventories for editors."""
     from inventory.schema import json_schema
 
     print_json(json_schema())
 
 
 @inventory_group.command()
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where the key is written.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=None, help="Path of the key file to write."
+)
 def keygen(output: Path | None) -> None:
-    """Make the age key with which secrets in inventories are encrypted."""
+    """Create an age key for encrypting secrets in inventories."""
     from inventory.secrets import default_key_file, generate_identity
 
     target = output or default_key_file()
     click.echo(
-        f"public key {generate_identity(target)}; the private key is in {target}: keep a copy in a safe place"
+        f"public key {generate_identity(target)}; the private key is in {target}: store a copy in a safe "
+        "place"
     )
 
 
 @inventory_group.command()
-@click.option("--recipient", multiple=True, help="age public key; your own by default (repeat for a team).")
+@click.option("--recipient", multiple=True, help="Age public key; your own by default (repeat for a team).")
 def encrypt(recipient: tuple[str, ...]) -> None:
-    """Read a secret from standard input (or ask) and print it encrypted, as YAML."""
+    """Encrypt a secret from standard input or a prompt, and print it as YAML."""
     from inventory.secrets import encrypt as encrypted
     from inventory.secrets import own_recipients
     from provision.terminal import check_text, read_stdin
@@ -329,7 +337,7 @@ def encrypt(recipient: tuple[str, ...]) -> None:
     )
     if not value.strip():
         raise ClawdError(
-            "there is no secret on standard input",
+            "cannot encrypt: there is no secret on standard input",
             advice='pipe it in (`printf %s "$TOKEN" | clawd-provision inventory encrypt`), or type it',
         )
     armored = encrypted(value, recipient or own_recipients())
@@ -338,7 +346,7 @@ def encrypt(recipient: tuple[str, ...]) -> None:
 
 @program.group()
 def sandbox() -> None:
-    """Throwaway Debian hosts on this machine."""
+    """Manage throwaway Debian hosts on this machine."""
 
 
 @sandbox.command(name="up")
@@ -347,17 +355,17 @@ def sandbox() -> None:
     type=click.IntRange(1, 99),
     default=1,
     show_default=True,
-    help="bot1, bot2, … up to this number.",
+    help="Number of hosts: bot1, bot2, …",
 )
 @click.option(
     "--release",
     multiple=True,
     type=click.Choice(["bookworm", "trixie"]),
-    help="Repeat to give each host its own. A host of another release is replaced, with its data; without "
-    "this, hosts that exist keep theirs and new ones are bookworm.",
+    help="Debian release of the hosts (repeat for one per host). A host of another release is replaced with "
+    "its data. By default existing hosts keep their release, and new hosts have bookworm.",
 )
 def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
-    """Start hosts; those that run already are left as they are."""
+    """Start hosts; running hosts are left unchanged."""
     from provision import sandbox as machines
     from provision.report import TerminalProgress
     from provision.terminal import stderr_console
@@ -368,12 +376,12 @@ def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
     show_sandbox(started)
     inventory = machines.write_inventory(machines.Layout(), machines.status())
     if len(started) > 1:
-        click.echo(f"the inventory of these hosts is {inventory}", err=True)
+        click.echo(f"inventory of these hosts: {inventory}", err=True)
 
 
 @sandbox.command(name="status")
 def sandbox_status() -> None:
-    """Show the hosts."""
+    """Show the state of the hosts."""
     from provision import sandbox as machines
 
     show_sandbox(machines.status())
@@ -383,7 +391,7 @@ def sandbox_status() -> None:
 @click.argument("host", default="bot1")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def sandbox_ssh(host: str, command: tuple[str, ...]) -> NoReturn:
-    """Log in to a host, or run a command there."""
+    """Log in to a host, or run a command on it."""
     import os
 
     from provision import sandbox as machines
@@ -393,28 +401,28 @@ def sandbox_ssh(host: str, command: tuple[str, ...]) -> NoReturn:
 
 
 @sandbox.command(name="down")
-@click.option("--purge", is_flag=True, help="Its keys, secrets and models as well.")
+@click.option("--purge", is_flag=True, help="Delete keys, secrets and models as well.")
 @click.option(
     "--all",
     "everything",
     is_flag=True,
-    help="Every sandbox of this checkout, and what killed runs of any left behind on this machine.",
+    help="Remove all sandboxes of this checkout, and leftovers of killed runs on this machine.",
 )
 def sandbox_down(purge: bool, everything: bool) -> None:
-    """Stop and remove the hosts and everything made for them."""
+    """Stop and remove the hosts and everything created for them."""
     from provision import sandbox as machines
 
     machines.down(purge=purge)
-    click.echo("the sandbox is gone", err=True)
+    click.echo("removed the sandbox", err=True)
     for folder in machines.clear() if everything else ():
-        click.echo(f"and the one in {folder}", err=True)
+        click.echo(f"removed the sandbox in {folder}", err=True)
 
 
 # Around the commands
 
 
 def loaded_from(name: str) -> Loaded:
-    """The inventory `name`, in which the components fit together, too."""
+    """Return the inventory `name`, checked with the rules of inventories and of components."""
     from deploys.ports import RULES
     from inventory.find import find
     from inventory.load import load
@@ -423,7 +431,7 @@ def loaded_from(name: str) -> Loaded:
 
 
 def where_ssh_leads(loaded: Loaded) -> Loaded:
-    """The inventory with the addresses that its hosts have in `~/.ssh/config`."""
+    """Return the inventory with the addresses of its hosts from `~/.ssh/config`."""
     from provision.ssh import with_addresses
     from provision.ssh_config import SshConfig
 
@@ -431,7 +439,7 @@ def where_ssh_leads(loaded: Loaded) -> Loaded:
 
 
 def show_overrides(loaded: Loaded) -> None:
-    """Prints which of the user's templates take the place of ours. Raises `ClawdError` where one cannot."""
+    """Print which templates of the user override the program's. Raises `ClawdError` for an invalid one."""
     from deploys.ops.templates import HINT, overrides
     from provision.supply import override_folder
 
@@ -439,21 +447,21 @@ def show_overrides(loaded: Loaded) -> None:
     found = overrides(folder)
     for item in found:
         if item.replaces:
-            click.echo(f"template {folder}/{item.name} takes the place of the program's own")
+            click.echo(f"template {folder}/{item.name} overrides the program's own")
         elif item.idle:
             hint = (
                 f"did you mean {item.nearest}?" if item.nearest else "remove it, or include it from another"
             )
-            click.echo(f"template {folder}/{item.name} is read by nothing: {hint}", err=True)
+            click.echo(f"template {folder}/{item.name} is not used: {hint}", err=True)
     problems = [item.problem for item in found if item.problem and not item.idle]
     if problems:
         raise ClawdError("\n".join(problems), advice=HINT)
 
 
 def asking(screen: TerminalProgress, yes: bool, options: Mapping[str, Any]) -> Callable[[Plan], bool]:
-    """Return what shows a plan, and asks whether to apply it unless that was answered before.
+    """Return a function that shows a plan and asks whether to apply it, unless `yes` is set.
 
-    Where standard output is for JSON, the plan stands on standard error.
+    With JSON on standard output, the plan is printed on standard error.
     """
     from provision.report import show_plan
     from provision.terminal import stderr_console, stdout_console
@@ -485,7 +493,7 @@ def running(
     adopt: bool = False,
     **shown: Any,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
-    """Load the inventory and open the run's log and its lines on the screen."""
+    """Load the inventory, open the log of the run and start the progress display."""
     from provision import concurrency
 
     concurrency.enable()
@@ -518,7 +526,7 @@ def running(
 
 @contextmanager
 def in_json(wanted: bool) -> Iterator[None]:
-    """Has what ends a command too early stand on standard output, too, where JSON is expected there."""
+    """Print an error or an interrupt as JSON on standard output as well, if JSON is wanted."""
     try:
         yield
     except ClawdError as error:
@@ -538,12 +546,12 @@ def in_json(wanted: bool) -> Iterator[None]:
 
 
 def trail_of_command() -> Trail:
-    """Return what the command at hand has left so far."""
+    """Return the log and the warnings of the current command."""
     return click.get_current_context().ensure_object(Trail)
 
 
 def view_of(options: Mapping[str, Any]) -> View:
-    """Return how much the options ask to show."""
+    """Return the level of output that the options select."""
     from provision.terminal import View
 
     names = ("quiet", "verbose", "differences")
@@ -570,38 +578,38 @@ def finish(
 
 
 def show_sandbox(hosts: Any) -> None:
-    """Prints the sandbox's hosts."""
+    """Print the hosts of the sandbox."""
     for host in hosts:
         click.echo(f"{host.name}  {host.address}  {host.release}  {host.backend}  {host.state}")
 
 
 def confirmed(plan: Plan) -> bool:
-    """Asks whether to apply. Raises `ClawdError` where nobody can answer."""
+    """Ask whether to apply the plan. Raises `ClawdError` when standard input is not a terminal."""
     from provision.concurrency import typed_line
 
     if not sys.stdin.isatty():
         raise ClawdError(
-            "the plan cannot be confirmed: standard input is not a terminal",
-            advice="read the plan, then run again with --yes",
+            "cannot confirm the plan: standard input is not a terminal",
+            advice="read the plan, then run the command again with --yes",
         )
     click.echo(f"Apply {plan.changes} changes? [y/N]: ", nl=False, err=True)
     return typed_line().strip().lower() in {"y", "yes"}
 
 
 def say(answer: Iterator[str]) -> None:
-    """Prints an answer as it comes; a line that was begun is ended, whatever happens."""
-    begun = False
+    """Print an answer as it arrives, and end its last line even after an error."""
+    printed = False
     try:
         for piece in answer:
-            begun = True
+            printed = True
             click.echo(piece, nl=False)
     finally:
-        if begun:
+        if printed:
             click.echo()
 
 
 def typed_lines() -> Iterator[str]:
-    """What a person types, line by line, until Ctrl-D."""
+    """Yield the lines that the user types until Ctrl-D."""
     while True:
         try:
             text = click.prompt("you", prompt_suffix="> ", err=True)
@@ -611,22 +619,22 @@ def typed_lines() -> Iterator[str]:
 
 
 def split(option: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names given as `a,b` or repeated; an option without any is refused: none would mean everything."""
+    """Return names given as `a,b` or repeated. Raises `ClawdError` for none, which would mean all."""
     names = tuple(name for value in values for name in value.split(",") if name)
     if values and not names:
         raise ClawdError(
-            f"{option} names nothing", advice=f"write a name after {option}, or leave it out to mean all"
+            f"{option} has no value", advice=f"write a name after {option}, or remove it to select all"
         )
     return names
 
 
 def print_json(value: Any) -> None:
-    """Prints JSON on standard output."""
+    """Print JSON on standard output."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def main() -> NoReturn:
-    """Run the program: turn errors and Ctrl-C into messages and exit codes."""
+    """Run the program and turn errors and Ctrl-C into messages and exit codes."""
     from provision.terminal import flush, prepare_streams
 
     prepare_streams()
@@ -643,7 +651,7 @@ def main() -> NoReturn:
 
 
 def ended(trail: Trail) -> int:
-    """Run the command line and return the exit code, with the reason on standard error where it failed."""
+    """Run the command line and return the exit code; print the reason of a failure on standard error."""
     from provision.terminal import OutputError, check_surroundings
 
     try:
@@ -665,7 +673,7 @@ def ended(trail: Trail) -> int:
         error.show()
         return 1  # click's own 2 means pending changes here
     except UnicodeDecodeError as error:
-        click.echo(f"standard input cannot be read: {error}\n  → type or pipe UTF-8 text", err=True)
+        click.echo(with_hint(f"cannot read standard input: {error}", "type or pipe UTF-8 text"), err=True)
         return 1
     except Exception as error:
         from provision.faults import kept_in_log, unforeseen

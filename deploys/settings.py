@@ -29,7 +29,7 @@ class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped b
             f"{'.'.join(map(str, (component, *found['loc'])))}: {found['msg']}"
             for found in error.errors(include_url=False, include_input=False, include_context=False)
         )
-        hint = f"  → correct the host's data `{component}`; deploys/{component}/settings.py describes it"
+        hint = f"hint: correct the host's data `{component}`; deploys/{component}/settings.py describes it"
         # One text, because plain pyinfra prints an error's message and not its advice.
         super().__init__("\n".join((*(f"host {host}: {line}" for line in wrong), hint)))
 

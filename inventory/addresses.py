@@ -1,7 +1,8 @@
-"""What host names, addresses, URLs, images and mail addresses may be.
+"""Checks of host names, addresses, URLs, images and mail addresses.
 
-One reading of each for all programs that read it afterwards: nginx, apt, dockerd, systemd, PostgreSQL, HTTP
-clients in Go and in Python. Each check returns what is wrong with a value and what would be right, or None.
+A value that passes is read the same way by all programs that use it: nginx, apt, dockerd, systemd,
+PostgreSQL, HTTP clients in Go and in Python. Each check returns what is wrong with a value and a hint, or
+`None`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
-"""What RFC 3986 lets an address be made of."""
+"""The characters of a URL (RFC 3986)."""
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:(?P<port>.*))?")
 _SECRET_OPTION = re.compile(
     r"&(?:x-)?(?:api|access|auth|subscription|secret)?[_-]?(?:key|token|secret|password|sig|signature)=",
     re.IGNORECASE,
 )
-"""In a query: what providers call a key."""
+"""Names of query parameters that providers use for a key."""
 _REPOSITORY_PATH = re.compile(r"[A-Za-z0-9._~/+-]*")
-"""apt puts other values in the place of `$(ARCH)` and the like, and takes brackets for options."""
+"""Excludes what apt interprets: variables such as `$(ARCH)`, and brackets, which enclose options."""
 _BLOCK = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
-"""A network with the length of its prefix; Go knows no masks."""
+"""A network in CIDR notation; Go does not support masks."""
 _MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}")
-# https://pkg.go.dev/github.com/distribution/reference: what an image may be called.
+# Names of images: https://pkg.go.dev/github.com/distribution/reference
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _FOLDERS = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -41,18 +42,18 @@ RESERVED_DOMAINS = frozenset(
     ("alt", "corp", "example", "home", "internal", "invalid", "lan", "local", "localdomain", "localhost",
      "mail", "onion", "test")
 )  # fmt: skip
-"""Top-level domains that no public authority signs for: reserved (RFC 6761 and later) or kept out (ICANN)."""
+"""Top-level domains that no public authority signs: reserved (RFC 6761 and later) or excluded (ICANN)."""
 DATABASE_OPTIONS = {
     "sslmode": re.compile(r"disable|allow|prefer|require|verify-ca|verify-full"),
     "sslrootcert": re.compile(r"system|/[A-Za-z0-9._/-]+"),
     "connect_timeout": re.compile(r"[1-9][0-9]{0,3}"),
     "target_session_attrs": re.compile(r"any|read-write|primary"),
 }
-"""What the address of a database may say besides, of libpq's parameters."""
+"""The parameters of libpq that a database URL may have, with their values."""
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is an IP address, without a scope (`%eth0`)."""
+    """Return whether `text` is an IP address without a scope (`%eth0`)."""
     try:
         return getattr(ip_address(text), "scope_id", None) is None
     except ValueError:
@@ -60,14 +61,14 @@ def is_address(text: str) -> bool:
 
 
 def is_host_name(text: str) -> bool:
-    """Whether `text` is a host name (RFC 1123): in ASCII, and without a dot at its end."""
+    """Return whether `text` is a host name (RFC 1123): in ASCII, without a trailing dot."""
     labels = text.split(".")
     numeric = labels[-1].isdigit() or re.fullmatch(r"0[xX][0-9A-Fa-f]*", labels[-1])
     return len(text) <= 253 and all(map(_LABEL.fullmatch, labels)) and not numeric
 
 
 def check_host(text: str) -> Verdict:
-    """An IP address or a host name, as the other party is known by."""
+    """Check an IP address or a host name of another machine."""
     if is_address(text):
         return _usable(text)
     if is_host_name(text):
@@ -76,14 +77,14 @@ def check_host(text: str) -> Verdict:
 
 
 def check_ssh_host(text: str) -> Verdict:
-    """An IP address, a host name, or an alias of ssh_config(5), which may have `_` in it."""
+    """Check an IP address, a host name, or an alias of ssh_config(5), which may contain `_`."""
     return None if _ALIAS.fullmatch(text) else check_host(text)
 
 
 def _usable(text: str) -> Verdict:
     address = ip_address(text)
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
-        return f"{text} is the address of no single machine", "write the machine's own address"
+        return f"{text} is not the address of a single machine", "write the machine's own address"
     return None
 
 
@@ -91,7 +92,7 @@ def _host_advice(text: str) -> str:
     if "@" in text:
         return "write the login as `user:` and the address without it"
     if "://" in text:
-        return "write the name or the address alone, without `//` and what stands before it"
+        return "write the name or the address alone, without the scheme and `//`"
     if text.startswith("["):
         return "write an IPv6 address without brackets, the port as `port:`"
     if re.search(r":[0-9]+$", text) and text.count(":") == 1:
@@ -100,20 +101,20 @@ def _host_advice(text: str) -> str:
 
 
 def _name_advice(text: str) -> str:
-    """How a name that is none would be right; empty when it is not known."""
+    """Return how to correct an invalid name; empty when that is unknown."""
     if text.endswith(".") and is_host_name(text[:-1]):
-        return "write it without the dot at its end"
+        return "write it without the dot at the end"
     if "%" in text and is_address(text.partition("%")[0]):
         return "write the address without `%` and what follows it"
     if not text.isascii() and (ascii_form := _in_ascii(text)):
         return f"write the name in ASCII: {ascii_form}"
     if "_" in text and is_host_name(text.replace("_", "-")):
-        return "a host name has no `_`; write its IP address, or a name without"
+        return "write its IP address, or a host name without `_`"
     return ""
 
 
 def _in_ascii(text: str) -> str:
-    """A name in other letters as DNS has it (RFC 3490); empty when it is none."""
+    """Return a non-ASCII name in its form for DNS (RFC 3490); empty when it has none."""
     try:
         name = text.encode("idna").decode("ascii")
     except UnicodeError:
@@ -122,26 +123,26 @@ def _in_ascii(text: str) -> str:
 
 
 def check_certificate_name(text: str) -> Verdict:
-    """A name of a certificate: host name, `*.domain` or IP address."""
+    """Check a name of a certificate: host name, `*.domain` or IP address."""
     if is_address(text):
         return _usable(text)
     if is_host_name(text.removeprefix("*.")):
         return None
     return (
-        f"{shown(text)} cannot stand in a certificate",
+        f"{shown(text)} is not a name for a certificate",
         _name_advice(text.removeprefix("*.")) or "write a host name, `*.example.com` or an IP address",
     )
 
 
 def check_host_and_port(text: str) -> Verdict:
-    """`ADDRESS` or `ADDRESS:PORT`, with brackets around an IPv6 address that has a port."""
+    """Check `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port must be in brackets."""
     if split_host_and_port(text) is None:
         return f"{shown(text)} is not ADDRESS:PORT", "write it like 10.0.0.2:53, or [2001:db8::2]:53"
     return None
 
 
 def split_host_and_port(text: str) -> tuple[str, int | None] | None:
-    """The two parts of `ADDRESS[:PORT]`; None when it is none."""
+    """Return the two parts of `ADDRESS[:PORT]`; `None` when `text` is invalid."""
     if check_host(text) is None:
         return text, None
     host, _, port = text.rpartition(":")
@@ -158,10 +159,10 @@ def split_host_and_port(text: str) -> tuple[str, int | None] | None:
 
 @dataclass(frozen=True, slots=True)
 class UrlCheck:
-    """What addresses of one kind may have.
+    """A check of URLs of one kind.
 
-    `like` shows one, `path` and `query` say whether it may have these, `ending` is a path that is added to it
-    and must not stand there already, `plain` leaves out what apt would read otherwise.
+    `like` is an example, `path` and `query` allow these parts, `secure` requires https, `ending` is a path
+    that is appended later and must not be there already, `plain` excludes characters that apt interprets.
     """
 
     like: str
@@ -172,13 +173,13 @@ class UrlCheck:
     plain: bool = False
 
     def __call__(self, text: str) -> Verdict:
-        """What is wrong with `text`, and what would be right."""
+        """Return what is wrong with `text`, and a hint."""
         parts = _parts(text)
         if parts is None:
             return self._not_an_address(text)
         if parts.username is not None:
             return (
-                "this address has a login in it",
+                "this address contains a login",
                 "remove the part before `@`; secrets have fields of their own",
             )
         host = parts.hostname or ""
@@ -187,25 +188,28 @@ class UrlCheck:
         if self.secure and parts.scheme != "https":
             return f"{shown(text)} is not encrypted", "write an address that begins with https://"
         if "#" in text:
-            return f"{shown(text)} has a part after `#`, which is never sent", "remove it"
+            return f"{shown(text)} has a fragment (`#…`), which is never sent", "remove it"
         if self.ending and _SECRET_OPTION.search(f"&{parts.query}"):
-            return "this address has a key in it, and is no secret", "remove it, and give it as `api_key:`"
+            return "this address contains a key in plain text", "remove it, and write it as `api_key:`"
         if "?" in text and not self.query:
-            return f"{shown(text)} has a part after `?`, which is refused here", f"write it like {self.like}"
+            return f"{shown(text)} has a query, which is not allowed here", f"write it like {self.like}"
         if parts.path not in ("", "/") and not self.path:
-            return f"{shown(text)} has a path, which is refused here", f"write it like {self.like}"
+            return f"{shown(text)} has a path, which is not allowed here", f"write it like {self.like}"
         return self._wrong_path(text, parts.path)
 
     def _wrong_path(self, text: str, path: str) -> Verdict:
         if re.search(r"/\.\.?(/|$)|//", path):
-            return f"{shown(text)} has `//`, `/./` or `/../` in its path", "write the path without"
+            return f"{shown(text)} has `//`, `/./` or `/../` in its path", "remove it from the path"
         if self.plain and not _REPOSITORY_PATH.fullmatch(path):
             return (
                 f"{shown(text)} is not the address of a repository",
-                f"write it of letters, digits, `/`, `.`, `_`, `~`, `+` and `-`, like {self.like}",
+                f"use letters, digits, `/`, `.`, `_`, `~`, `+` and `-`, like {self.like}",
             )
         if self.ending and path.rstrip("/").endswith(self.ending):
-            return f"this address ends in {self.ending}, which is added by itself", f"remove {self.ending}"
+            return (
+                f"this address ends in {self.ending}, which is added automatically",
+                f"remove {self.ending}",
+            )
         return None
 
     def _not_an_address(self, text: str) -> Verdict:
@@ -213,12 +217,12 @@ class UrlCheck:
         host = re.sub(r"^https?://([^/?#@]*@)?|[/?#:].*$", "", text)
         advice = _name_advice(host) or advice or f"write it like {self.like}"
         if re.match(r"https?://", text) and " " not in text and not text.isascii() and host.isascii():
-            advice = "write other letters than ASCII percent-encoded, `é` as %C3%A9"
+            advice = "percent-encode non-ASCII characters: `é` is %C3%A9"
         return f"{shown(text)} is not the address of a server", advice
 
 
 def _parts(text: str) -> SplitResult | None:
-    """The parts of an http(s) address that every program reads alike; None when it is none."""
+    """Return the parts of an http(s) URL that all programs read the same way; `None` for any other."""
     if not _URL.fullmatch(text) or not re.match(r"https?://[^/]", text) or len(text) > 2000:
         return None
     try:
@@ -244,7 +248,7 @@ check_proxy = UrlCheck("http://proxy.example.com:3128", path=False)
 
 
 def check_webhook(text: str) -> Verdict:
-    """The address of a custom bot, which is a secret: it is not shown."""
+    """Check the address of a custom bot, which is a secret and not shown."""
     verdict = UrlCheck("https://open.feishu.cn/open-apis/bot/v2/hook/…", secure=True)(text)
     if verdict is None and urlsplit(text).path not in ("", "/"):
         return None
@@ -255,7 +259,7 @@ def check_webhook(text: str) -> Verdict:
 
 
 def check_unproxied(text: str) -> Verdict:
-    """What is reached without a proxy: a name, `.example.com`, an address, a network, `*`.
+    """Check a destination that is reached without a proxy: name, `.example.com`, address, network, `*`.
 
     Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy, as dockerd reads NO_PROXY.
     """
@@ -266,20 +270,20 @@ def check_unproxied(text: str) -> Verdict:
     if _BLOCK.fullmatch(text) and is_network(text):
         return None
     return (
-        f"{shown(text)} is not a name or a network that is reached without the proxy",
-        "write one name, address or network an item, such as registry.internal or 10.0.0.0/8",
+        f"{shown(text)} is not a name, an address or a network",
+        "write one in each item, such as registry.internal or 10.0.0.0/8",
     )
 
 
 def _is_unproxied_domain(text: str) -> bool:
-    """Whether `text` is `.DOMAIN` or `*.DOMAIN`, with a port or without."""
+    """Return whether `text` is `.DOMAIN` or `*.DOMAIN`, with or without a port."""
     domain = text.removeprefix("*")
     split = split_host_and_port(domain[1:]) if domain.startswith(".") else None
     return split is not None and is_host_name(split[0])
 
 
 def is_network(text: str) -> bool:
-    """Whether `text` is a network, or an address in one (`10.0.0.5/8`), without a scope."""
+    """Return whether `text` is a network, or an address in one (`10.0.0.5/8`), without a scope."""
     try:
         return is_address(text.partition("/")[0]) and bool(ip_network(text, strict=False))
     except ValueError:
@@ -287,7 +291,7 @@ def is_network(text: str) -> bool:
 
 
 def check_registry(text: str) -> Verdict:
-    """`HOST[:PORT][/FOLDER]` of a registry of images."""
+    """Check `HOST[:PORT][/FOLDER]` of an image registry."""
     host, _, folder = text.partition("/")
     elsewhere = "." in host or ":" in host or host == "localhost"
     if elsewhere and _registry_host(host) and (_FOLDERS.fullmatch(folder) or text == host):
@@ -301,7 +305,7 @@ def check_registry(text: str) -> Verdict:
 
 
 def check_image(text: str) -> Verdict:
-    """An image by name: `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`."""
+    """Check the name of an image: `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`."""
     name, at, digest = text.partition("@")
     before, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
@@ -321,7 +325,7 @@ def _registry_host(text: str) -> bool:
 
 
 def check_mail(text: str) -> Verdict:
-    """A mail address (RFC 5321), in ASCII and without quotes."""
+    """Check a mail address (RFC 5321), in ASCII and without quotes."""
     name, at, domain = text.rpartition("@")
     good = (
         at and _MAIL.fullmatch(name) and ".." not in name and not name.endswith(".") and is_host_name(domain)
@@ -330,14 +334,14 @@ def check_mail(text: str) -> Verdict:
 
 
 def check_database_url(text: str) -> Verdict:
-    """`postgresql://LOGIN@HOST[:PORT]/DATABASE[?sslmode=…]`, without a password. It is not shown."""
+    """Check `postgresql://LOGIN@HOST[:PORT]/DATABASE[?sslmode=…]` without a password. It is not shown."""
     try:
         parts = urlsplit(text)
         complete = bool(parts.hostname) and parts.port != 0
     except ValueError:
         parts, complete = None, False
     if parts is not None and (parts.password is not None or "password=" in parts.query):
-        return "this address has a password in it", "remove it, and give it as `password: !env NAME`"
+        return "this address contains a password", "remove it, and write it as `password: !env NAME`"
     if parts is None or not complete or not _is_database(text, parts):
         return "this is not the address of a database", "write postgresql://LOGIN@NAME:5432/DATABASE"
     for option in filter(None, parts.query.split("&")):
@@ -345,10 +349,10 @@ def check_database_url(text: str) -> Verdict:
         if key not in DATABASE_OPTIONS:
             return (
                 f"this address has the unknown option {shown(key)}",
-                f"known are {', '.join(DATABASE_OPTIONS)}",
+                f"use one of: {', '.join(DATABASE_OPTIONS)}",
             )
         if not DATABASE_OPTIONS[key].fullmatch(value):
-            return f"{shown(value)} is no value of {key}", "write one that PostgreSQL documents"
+            return f"{shown(value)} is not a value of {key}", "write one that PostgreSQL documents"
     return None
 
 
@@ -368,7 +372,7 @@ def _is_database(text: str, parts: SplitResult) -> bool:
 
 
 def is_of_the_machine_itself(text: str) -> bool:
-    """Whether every machine reaches itself, or its own link, by this address or name."""
+    """Return whether this address or name refers to every machine itself, or to its own link."""
     if not is_address(text):
         return is_local_name(text)
     address = ip_address(normal_address(text))
@@ -376,7 +380,7 @@ def is_of_the_machine_itself(text: str) -> bool:
 
 
 def is_local_name(text: str) -> bool:
-    """Whether a host name is each machine's own: `localhost`, and names below it (RFC 6761, section 6.3)."""
+    """Return whether a host name is local to each machine: `localhost` or below (RFC 6761, section 6.3)."""
     name = text.lower()
     return name.endswith((".localhost", ".localdomain")) or name in (
         *("localhost", "localdomain", "ip6-localhost", "ip6-loopback"),
@@ -384,7 +388,7 @@ def is_local_name(text: str) -> bool:
 
 
 def is_public_name(text: str) -> bool:
-    """Whether a host name can be one of the internet: below a domain, and of none that is reserved.
+    """Return whether a host name can exist on the internet: below a domain that is not reserved.
 
     Source: https://www.iana.org/assignments/special-use-domain-names.
     """
@@ -394,7 +398,7 @@ def is_public_name(text: str) -> bool:
 
 
 def normal_address(text: str) -> str:
-    """An address in one form, to compare by: an IP address as written shortest, a name in lower case."""
+    """Return the canonical form of an address: a shortest-form IP address, or a name in lower case."""
     if not is_address(text):
         return text.lower()
     address = ip_address(text)

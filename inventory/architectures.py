@@ -1,4 +1,4 @@
-"""Which model architectures (`general.architecture` of GGUF) the engine's llama.cpp can chat with."""
+"""The model architectures (`general.architecture` of GGUF) with which the engine's llama.cpp can chat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from inventory.values import Verdict
 
 LLAMA_CPP_PYTHON = "0.3.36"
-"""The version whose llama.cpp (`src/llama-arch.cpp` of the source that it carries) these lists are of."""
+"""The version of llama-cpp-python from whose llama.cpp (`src/llama-arch.cpp`) these lists are."""
 
 CHATTING = frozenset(
     """
@@ -26,7 +26,7 @@ CHATTING = frozenset(
     talkie xverse
     """.split()  # noqa: SIM905 - a list of this length is easier to read and compare so
 )
-"""Those that it loads, and that continue a text token by token."""
+"""Architectures that it loads and that generate text token by token."""
 
 OTHERS = {
     **dict.fromkeys(
@@ -34,27 +34,27 @@ OTHERS = {
             "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3",
             "eurobert", "gemma-embedding", "llama-embed", "t5encoder",
         ),
-        "makes vectors of texts",
+        "makes embeddings",
     ),
-    **dict.fromkeys(("qwen3tts", "pockettts", "wavtokenizer-dec"), "makes sounds of texts"),
+    **dict.fromkeys(("qwen3tts", "pockettts", "wavtokenizer-dec"), "makes speech"),
     **dict.fromkeys(("eagle3", "dflash", "gemma4-assistant"), "only drafts for a larger model"),
     **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), "fills in a whole text at once (diffusion)"),
     "t5": "transforms a text by encoder and decoder",
     "whisper": "writes down speech",
     **dict.fromkeys(("flux", "sd1", "sd3", "sdxl", "wan", "qwen_image", "lumina2"), "makes pictures"),
 }  # fmt: skip
-"""Known ones that answer no messages, and what they do instead."""
+"""Known architectures that cannot chat, and what they do instead."""
 
 
 def not_chatting(architecture: str) -> Verdict:
-    """Why a model of this architecture cannot answer messages, and what can; None when it can."""
+    """Return why a model of this architecture cannot chat, and a hint; `None` when it can."""
     if (other := OTHERS.get(architecture)) is not None:
-        return f"{other} ({architecture}), and answers none", "take a chat model"
+        return f"cannot chat: its architecture {other} ({architecture})", "use a chat model"
     if architecture in CHATTING:
         return None
     near = get_close_matches(architecture, CHATTING, 1, 0.8)
     name = re.sub(r"[^ -~]", "?", architecture[:40])
     return (
-        f"is of the architecture `{name}`, and llama.cpp of llama-cpp-python {LLAMA_CPP_PYTHON} knows none",
-        f"take a model of a known architecture, such as {near[0] if near else 'qwen3'}",
+        f"has the architecture `{name}`, which llama-cpp-python {LLAMA_CPP_PYTHON} does not support",
+        f"use a model of a supported architecture, such as {near[0] if near else 'qwen3'}",
     )

@@ -1,6 +1,6 @@
-"""Whether a certificate that the user provides can be used: looked at before any host is touched.
+"""Checks of a certificate that the user provides, before any host is touched.
 
-No message carries a part of the key.
+No message contains a part of the key.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KEY: KeyPath = ("tls", "provided", "key")
 
 
 def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[Finding]:
-    """The provided certificate and key belong together, hold now, and cover the names."""
+    """Yield findings unless the provided certificate matches its key, is valid now and covers the names."""
     pair = inventory.tls.provided
     if inventory.tls.mode != "provided" or pair is None:
         return
     try:
         leaf, *chain = x509.load_pem_x509_certificates(pair.certificate.get_secret_value().encode())
     except ValueError:
-        yield Finding((CERTIFICATE,), "this is no certificate in PEM", "give the chain as its issuer sent it")
+        yield Finding((CERTIFICATE,), "this is not a certificate in PEM", "give the chain as issued")
         return
     yield from _key(leaf, pair.key.get_secret_value())
     yield from _time(leaf, now or datetime.now(UTC))
@@ -39,7 +39,7 @@ def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[Find
         if below.issuer != above.subject:
             yield Finding(
                 (CERTIFICATE,),
-                f"after {below.subject.rfc4514_string()} the chain goes on with another than its issuer",
+                f"the certificate after {below.subject.rfc4514_string()} in the chain is not its issuer",
                 "give the host's own certificate first, then each that signed the one before",
             )
             break
@@ -52,23 +52,23 @@ def _key(leaf: x509.Certificate, text: str) -> Iterator[Finding]:
         yield Finding((KEY,), "this key has a passphrase", "remove it with `openssl pkey`")
         return
     except (ValueError, UnsupportedAlgorithm):
-        yield Finding((KEY,), "this is no private key in PEM", "give the key of the certificate")
+        yield Finding((KEY,), "this is not a private key in PEM", "give the key of the certificate")
         return
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Finding(
-            (KEY, CERTIFICATE), "this key does not belong to the certificate", "give the two that do"
+            (KEY, CERTIFICATE), "this key does not belong to the certificate", "give a matching pair"
         )
 
 
 def _time(leaf: x509.Certificate, now: datetime) -> Iterator[Finding]:
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now >= end:
-        yield Finding((CERTIFICATE,), f"this certificate expired on {end:%Y-%m-%d}", "provide its successor")
+        yield Finding((CERTIFICATE,), f"this certificate expired on {end:%Y-%m-%d}", "provide a renewed one")
     elif now < begin:
         yield Finding(
             (CERTIFICATE,),
-            f"this certificate is valid only from {begin:%Y-%m-%d %H:%M} UTC",
+            f"this certificate is not valid before {begin:%Y-%m-%d %H:%M} UTC",
             "wait until then, or correct the clock of this machine",
         )
 
@@ -92,7 +92,7 @@ def _names(leaf: x509.Certificate, inventory: Inventory) -> Iterator[Finding]:
         if not covered:
             yield Finding(
                 (("tls", "names", index), CERTIFICATE) if inventory.tls.names else (CERTIFICATE,),
-                f"the provided certificate is not for {name}",
-                "provide one that is, or write `tls.names` as in the certificate",
+                f"the provided certificate does not cover {name}",
+                "provide one that does, or write `tls.names` as in the certificate",
                 (("hosts", "*", "address"),),
             )

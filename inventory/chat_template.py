@@ -1,9 +1,9 @@
-"""Whether the chat template in a model's file can be read, and loses no words of a conversation.
+"""Check of the chat template in a model's file: it must compile, and lose no words of a conversation.
 
 Templates are Jinja, written for Transformers' `apply_chat_template`:
-https://huggingface.co/docs/transformers/chat_templating. They are tried with known words by the engine's own
-code, as when it loads the model, in a process of its own: a template is a foreign program, and what it may
-use of time and memory is limited.
+https://huggingface.co/docs/transformers/chat_templating. They are rendered with known words by the engine's
+own code, as when it loads the model, in a separate process: a template is untrusted code, so its time and
+memory are limited.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ except ModelError as error:
 
 
 class _GenerationTag(Extension):
-    """Lets `{% generation %}…{% endgeneration %}` pass: it only marks training data."""
+    """A parser that accepts `{% generation %}…{% endgeneration %}`, which only marks training data."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by the base class
 
@@ -54,11 +54,11 @@ class _GenerationTag(Extension):
 
 
 def problem_of(template: str) -> str:
-    """Why a chat template cannot be compiled; empty when it can."""
+    """Return why a chat template cannot be compiled; empty when it can."""
     if not template.strip():
         return "it is empty"
     if len(template) > MOST_LETTERS:
-        return f"it has more than {MOST_LETTERS} letters"
+        return f"it has more than {MOST_LETTERS} characters"
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
@@ -66,7 +66,7 @@ def problem_of(template: str) -> str:
         environment.from_string(template)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        return f"{error.message}{f' in its line {line}' if line else ''}"
+        return f"{error.message}{f' in line {line}' if line else ''}"
     except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
         return f"it is too deeply nested ({type(error).__name__})"
     return ""

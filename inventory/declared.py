@@ -1,7 +1,7 @@
-"""What every declared value is made of: frozen, strict, and the types of single values.
+"""The base class of declared values, and the types of single values.
 
-A value of one kind has one type here, wherever it stands, in inventories and in the settings of components.
-The types are tested against the programs that read such values on hosts.
+Each kind of value has one type here, for inventories and for the settings of components alike. The types are
+tested against the programs that read such values on hosts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from inventory.values import Checked
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-"""The name of an authority is made of it, which may have 64 characters (RFC 5280, `ub-common-name`)."""
+"""It becomes part of the name of a certificate authority, of at most 64 characters (RFC 5280,
+`ub-common-name`)."""
 Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$")]
 OperatorName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 
@@ -34,10 +35,10 @@ Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}[KMG]$")]
 """Bytes: a number with K, M or G (powers of 1024), as systemd writes them."""
 LogSize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[kmg]$")]
 BodySize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[km]$")]
-"""As nginx writes them; 0 would mean no limit."""
+"""A size in nginx's notation; 0, which would mean no limit, is not allowed."""
 TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}[smhd]$")]
-"""As fail2ban writes them."""
+"""A duration in fail2ban's notation."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Line = Annotated[str, Checked(values.check_line)]
@@ -60,18 +61,18 @@ SshHost = Annotated[str, Checked(addresses.check_ssh_host)]
 HostAndPort = Annotated[str, Checked(addresses.check_host_and_port)]
 CertificateName = Annotated[str, Checked(addresses.check_certificate_name)]
 Endpoint = Annotated[str, Checked(addresses.check_endpoint)]
-"""Of the OpenAI protocol, ending before /chat/completions; with a query or not."""
+"""Base URL of an OpenAI-compatible server, ending before /chat/completions; a query is allowed."""
 Server = Annotated[str, Checked(addresses.check_server)]
-"""An HTTP server under which paths are asked for."""
+"""Base URL of an HTTP server; paths are appended."""
 Download = Annotated[str, Checked(addresses.check_download)]
-"""Where one file is fetched from; with a query or not."""
+"""URL of one file; a query is allowed."""
 DnsProvider = Annotated[str, Checked(dns_providers.check_dns_provider)]
 Directory = Annotated[str, Checked(addresses.check_directory)]
-"""Of an authority by ACME."""
+"""URL of an ACME directory."""
 Repository = Annotated[str, Checked(addresses.check_repository)]
-"""A repository of packages; a path is added to it, and everyone on the host may read it."""
+"""URL of a package repository; paths are appended. Every user of the host can read it."""
 Mirror = Annotated[str, Checked(addresses.check_site)]
-"""A mirror of a registry: without a path, as dockerd demands."""
+"""URL of a registry mirror, without a path, which dockerd does not accept."""
 Proxy = Annotated[str, Checked(addresses.check_proxy)]
 Unproxied = Annotated[str, Checked(addresses.check_unproxied)]
 RegistryUser = Annotated[str, Checked(values.check_registry_user)]
@@ -82,7 +83,7 @@ DatabaseUrl = Annotated[str, Checked(addresses.check_database_url)]
 
 
 def _in_words(value: object) -> object:
-    """A number as its digits, and spaces as the kernel shows them."""
+    """Return a number as its digits, and runs of spaces and tabs as one space, as the kernel shows them."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return re.sub(r"[ \t]+", " ", value).strip(" ") if isinstance(value, str) else value
@@ -94,10 +95,10 @@ SysctlValue = Annotated[
     Checked(values.check_sysctl_value),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
 ]
-"""What a kernel setting is set to; a whole number need not stand in quotes."""
+"""The value of a kernel setting; a whole number needs no quotes."""
 
 
 class Declared(BaseModel):
-    """A value of the inventory: frozen, and strict about unknown keys."""
+    """A value of the inventory: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

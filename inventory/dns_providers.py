@@ -1,4 +1,4 @@
-"""The DNS providers that lego can answer the challenge DNS-01 at."""
+"""The DNS providers that lego supports for the challenge DNS-01."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PROVIDERS = frozenset(
     zonomi
     """.split()  # noqa: SIM905 - a list of this length is easier to read and compare so
 )
-"""What `lego dnshelp` of 4.9.1 lists (Debian 12 and 13), without `manual`, which asks on a terminal."""
+"""The output of `lego dnshelp` 4.9.1 (Debian 12 and 13), without `manual`, which needs a terminal."""
 
 
 def check_dns_provider(text: str) -> Verdict:
-    """A DNS provider of lego, by its code, or `exec` for a program of one's own."""
+    """Check the code of a DNS provider of lego, or `exec` for a program of the user."""
     if text in PROVIDERS:
         return None
     advice = nearest(text, sorted(PROVIDERS))

@@ -1,19 +1,19 @@
 """The one tree of errors.
 
-Everything a person may be shown without a traceback derives from `ClawdError`;
-anything else that escapes is a fault of ours and keeps its traceback in a log.
+Every error that is shown to the user without a traceback derives from `ClawdError`. Any other exception is an
+internal error; its traceback is kept in a log.
 
     ClawdError                      exit code 1
     ├── InventoryError              mistakes in the user's files, all at once
     ├── SecretError                 a secret that cannot be read or decrypted
-    ├── ToolError                   something is missing on the laptop
-    ├── SandboxError                a throwaway host cannot be made or removed
-    ├── ArtifactError               a wheel, release or model cannot be made or is corrupt
-    ├── ConnectError                a host cannot be reached or is not who it should be
+    ├── ToolError                   a program or file is missing on the laptop
+    ├── SandboxError                a sandbox host cannot be created or removed
+    ├── ArtifactError               a wheel, release or model cannot be built or is corrupt
+    ├── ConnectError                a host cannot be reached or its key is not the known one
     ├── HostError                   a step on a host failed
     │   └── CapacityError           the host is too small for what is placed on it
-    ├── LockHeldError               someone else is applying           exit code 5
-    └── VerifyError                 a check does not hold on a host
+    ├── LockHeldError               another run is applying            exit code 5
+    └── VerifyError                 a check failed on a host
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-class ClawdError(Exception):
-    """A message for the operator: what is wrong, where, why, and what to do.
+def with_hint(message: str, advice: str) -> str:
+    """Return a message with its hint on a line of its own; without advice, the message alone."""
+    return f"{message}\nhint: {advice}" if advice else message
 
-    `advice` is a sentence telling what to do next; empty when the message says it.
+
+class ClawdError(Exception):
+    """An error with a message for the user: what failed, where and why.
+
+    `advice` says what to do next and is printed as `hint: …` below the message; empty prints no hint.
     """
 
     exit_code = 1
@@ -33,17 +38,17 @@ class ClawdError(Exception):
     def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(message)
         self.unreachable: Mapping[str, str] = {}
-        """Hosts that could not be reached, by name, and why."""
+        """Hosts that could not be reached, with the reason."""
         self.message = message
         self.advice = advice
 
     def __str__(self) -> str:
-        return f"{self.message}\n  → {self.advice}" if self.advice else self.message
+        return with_hint(self.message, self.advice)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """One mistake in a file: where it stands, what is wrong, what would be right.
+    """One mistake in a file: its position, what is wrong, and what would be right.
 
     `line` and `column` count from 1.
     """
@@ -55,7 +60,7 @@ class Mistake:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.problem}; {self.advice}"
+        return with_hint(f"{self.file}:{self.line}:{self.column}: {self.problem}", self.advice)
 
 
 class InventoryError(ClawdError):
@@ -75,15 +80,15 @@ class ToolError(ClawdError):
 
 
 class SandboxError(ClawdError):
-    """A throwaway host cannot be made, reached or removed."""
+    """A sandbox host cannot be created, reached or removed."""
 
 
 class ArtifactError(ClawdError):
-    """A wheel, release or model cannot be made, fetched, or does not match its digest."""
+    """A wheel, release or model cannot be built or fetched, or does not match its digest."""
 
 
 class ConnectError(ClawdError):
-    """A host cannot be reached, refuses us, or shows a key that is not the known one."""
+    """A host cannot be reached, refuses the login, or presents a key that is not the known one."""
 
 
 class HostError(ClawdError):
@@ -101,4 +106,4 @@ class LockHeldError(ClawdError):
 
 
 class VerifyError(ClawdError):
-    """A check that should hold on a host does not."""
+    """A check failed on a host."""

@@ -1,4 +1,4 @@
-"""From what follows `--inventory` to the file that is meant."""
+"""Resolution of the value of `--inventory` to a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ ENDINGS = (".yml", ".yaml")
 
 
 def find(name: str, start: Path | None = None) -> Path:
-    """The inventory file that `name` means.
+    """Return the inventory file that `name` refers to.
 
-    A path when a file is there or it ends in .yml or .yaml, else `inventory/<name>.yml` in `start` (the
-    current folder by default) or the nearest folder above that has it. Raises ClawdError, naming what exists.
+    `name` is a path when that file exists or it ends in .yml or .yaml, else `inventory/<name>.yml` in `start`
+    (the current folder by default) or in the nearest parent that has it. Raises `ClawdError` with the names
+    of the inventories that exist.
     """
     start = start or Path.cwd()
     given = start / Path(name)
@@ -32,7 +33,7 @@ def find(name: str, start: Path | None = None) -> Path:
 
 
 def inventories(start: Path | None = None) -> dict[str, Path]:
-    """The inventories that can be called by name from `start`; the nearest of a name counts."""
+    """Return the inventories that have a name in `start`; of several with one name, the nearest."""
     found: dict[str, Path] = {}
     for folder in folders(start or Path.cwd()):
         for file in sorted(folder.iterdir()):
@@ -46,16 +47,16 @@ def _not_found(name: str, start: Path) -> ClawdError:
     is_path = name.endswith(ENDINGS)
     problem = f"there is no file {name}" if is_path else f"there is no inventory `{name}`"
     if not known:
-        advice = f"write {FOLDER}/{Path(name).stem}.yml; example-prod.yml of this project shows how"
+        advice = f"write {FOLDER}/{Path(name).stem}.yml, for example from a copy of example-prod.yml"
         return ClawdError(problem, advice=advice)
     near = get_close_matches(Path(name).stem if is_path else name, known, 1, 0.5)
     question = f"did you mean `{near[0]}`? " if near else ""
     listed = ", ".join(f"{other} ({_shortest(path)})" for other, path in sorted(known.items()))
-    return ClawdError(problem, advice=f"{question}there are: {listed}")
+    return ClawdError(problem, advice=f"{question}available: {listed}")
 
 
 def folders(start: Path) -> Iterator[Path]:
-    """`inventory/` here and in every folder above, nearest first."""
+    """Yield `inventory/` of `start` and of every parent folder, nearest first."""
     here = start.absolute()
     for folder in (here, *here.parents):
         if (folder / FOLDER).is_dir():
@@ -70,5 +71,5 @@ def _is_file(path: Path) -> bool:
 
 
 def _shortest(path: Path) -> Path:
-    """Relative to the current folder where it lies inside, for messages that are easy to read."""
+    """Return the path relative to the current folder if it is inside, for readable messages."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

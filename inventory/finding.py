@@ -1,4 +1,4 @@
-"""What a rule says when it does not hold, and what rules have in common."""
+"""Findings of rules, and what rules have in common."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from inventory.source import KeyPath
 from inventory.values import size_in_bytes
 
 EVERY_ROLE: KeyPath = ("hosts", "*", "roles")
-"""What a finding rests on that looks at which host has which role."""
+"""Key path for `Finding.depends_on` of rules that depend on the roles of hosts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that does not hold.
+    """A rule that an inventory violates.
 
-    `at` are the key paths it is about, the one to point at first; when the file does not say that one, the
-    next. A path in `depends_on` may have `*` for any key. A finding is dropped when what it rests on is
-    mistaken itself.
+    `at` are the key paths it is about; the message points at the first that the file has. A path in
+    `depends_on` may have `*` for any key. A finding is dropped when a value that it depends on is itself
+    mistaken.
     """
 
     at: tuple[KeyPath, ...]
@@ -32,6 +32,6 @@ Rule = Callable[[Inventory], Iterator[Finding]]
 
 
 def at_least(path: KeyPath, size: str, least: str, whose: str) -> Iterator[Finding]:
-    """`size` gives `whose` process no less than `least`."""
+    """Yield a finding when `size` is below `least`, the least that the process `whose` works with."""
     if size_in_bytes(size) < size_in_bytes(least):
-        yield Finding((path,), f"{size} is too little for {whose} to work", f"write at least {least}")
+        yield Finding((path,), f"{size} is too little memory for {whose}", f"write at least {least}")

@@ -1,9 +1,9 @@
-"""How much memory clawd-engine takes for a model, before it is started. Pure but for reading a header.
+"""Estimate of the memory that clawd-engine needs for a model. Reads nothing but the header of the file.
 
-The numbers are those of llama.cpp as the runtime's engine uses it (`clawd_runtime.engine.model`): keys and
-values in 16 bits for every token of every conversation from the start, and buffers for a step of 256 tokens.
-The terms of the buffers were fitted to what llama.cpp reports (7.3 to 10.8 MiB for SmolLM2-135M with 1,024 to
-8,192 tokens); against the resident memory of the real engine the sum was within 3 %.
+The numbers are those of llama.cpp as the runtime's engine uses it (`clawd_runtime.engine.model`): 16-bit keys
+and values for every token of every conversation from the start, and buffers for a step of 256 tokens. The
+terms of the buffers were fitted to what llama.cpp reports (7.3 to 10.8 MiB for SmolLM2-135M with 1,024 to
+8,192 tokens); the sum was within 3 % of the resident memory of the real engine.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from inventory.model import LocalModel
 
 MIB = 1 << 20
 STEP = 256
-"""Tokens of one step of the engine at most (its STEP_CAPACITY), or one a conversation."""
+"""Most tokens of one step of the engine (its STEP_CAPACITY); at least one for each conversation."""
 CELLS = 256
 """llama.cpp rounds the tokens of a conversation up to a multiple of this."""
 KV_BYTES = 2
 PROCESS = 80 * MIB
-"""Python, the libraries, the vocabulary and the HTTP server."""
+"""Bytes of Python, the libraries, the vocabulary and the HTTP server."""
 GPU_PROCESS = 1 << 30
-"""What a process that computes on a GPU keeps in the host's own memory."""
+"""Bytes of the host's memory that a process needs when it computes on a GPU."""
 
 Tier = Literal["light", "balanced", "professional"]
-"""By size of model: 7B and its like, 13B, 70B."""
+"""Size class of a model: about 7B, 13B or 70B parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of an engine's memory by what they are for. `how` is the arithmetic, for people."""
+    """Bytes of an engine's memory by purpose. `how` is the arithmetic as text for the user."""
 
     weights: int
     kv_cache: int
@@ -45,28 +45,28 @@ class Footprint:
     how: str
     process: int = PROCESS
     layers: int = 0
-    """Those that GPUs can compute: the model's, and its output."""
+    """Layers that a GPU can compute: those of the model and its output layer."""
 
     @property
     def total(self) -> int:
-        """What the engine takes once people use it."""
+        """Return the bytes that the engine needs in use."""
         return self.weights + self.kv_cache + self.buffers + self.process
 
     @property
     def tier(self) -> Tier:
-        """What such a model is called where tiers are spoken of."""
+        """Return the size class of the model."""
         return tier_of(self.parameters)
 
 
 def tier_of(parameters: int) -> Tier:
-    """light up to 10, balanced up to 30 thousand million parameters, professional beyond."""
+    """Return light below 10 billion parameters, balanced below 30 billion, else professional."""
     if parameters < 10_000_000_000:
         return "light"
     return "balanced" if parameters < 30_000_000_000 else "professional"
 
 
 def footprint(header: GgufHeader, *, context_size: int, parallel: int, file_size: int = 0) -> Footprint:
-    """What the engine takes for `parallel` conversations of `context_size` tokens with a model."""
+    """Return the memory that `parallel` conversations of `context_size` tokens need with a model."""
     shape = header.shape
     cells = -(-context_size // CELLS) * CELLS
     step = max(STEP, parallel)
@@ -102,9 +102,9 @@ class Split:
 
 
 def split(taken: Footprint, gpu_layers: int | None) -> Split:
-    """Where an engine of which the GPU computes `gpu_layers` (all for `None`) has its memory.
+    """Return how the memory divides between GPU and host when the GPU computes `gpu_layers` (`None`: all).
 
-    Layers are taken to be of one size. Buffers are needed on both sides when both compute.
+    All layers are assumed to have the same size. Both sides need buffers when both compute.
     """
     count = taken.layers if gpu_layers is None else min(gpu_layers, taken.layers)
     weights_and_cache = taken.weights + taken.kv_cache
@@ -114,7 +114,7 @@ def split(taken: Footprint, gpu_layers: int | None) -> Split:
 
 
 def of_model(model: LocalModel) -> Footprint | None:
-    """What the engine takes for `model`; `None` when its file is not on this computer or cannot be read."""
+    """Return the memory that `model` needs; `None` when its file is not on this machine or unreadable."""
     try:
         status = model.path.stat()
         header = _header(model.path, status.st_size, status.st_mtime_ns)
@@ -126,7 +126,7 @@ def of_model(model: LocalModel) -> Footprint | None:
 
 
 def size(count: int) -> str:
-    """Bytes for people: MiB, or GiB from ten of them on."""
+    """Return bytes as text: in MiB, from 10 GiB on in GiB."""
     return f"{-(-count // MIB)} MiB" if count < 10 << 30 else f"{count / (1 << 30):.1f} GiB"
 
 
@@ -140,5 +140,5 @@ def _kv(header: GgufHeader, cells: int, parallel: int) -> str:
 
 @lru_cache(maxsize=8)
 def _header(path: Path, size: int, changed: int) -> GgufHeader:
-    """The header of `path`, read again only when the file changes."""
+    """Return the header of `path`; read again only when the file changes."""
     return read_header(path)

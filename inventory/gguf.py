@@ -1,4 +1,4 @@
-"""What a GGUF file says about itself.
+"""A reader of GGUF headers.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Versions 2 and 3, little-endian.
 """
@@ -40,17 +40,17 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
         "fetch it with `git lfs pull`",
     ),
     (b"<", "is a web page, not a model", "download the file itself, not the page about it"),
-    (b"{", "is a text in JSON, perhaps an error of the server it was fetched from", "fetch it again"),
-    (b"PK\x03\x04", "is a zip archive, or a model of PyTorch", "unpack it, or take the model's GGUF file"),
+    (b"{", "is JSON, perhaps an error of the server it was downloaded from", "download it again"),
+    (b"PK\x03\x04", "is a zip archive or a PyTorch model", "unpack it, or use the model's GGUF file"),
     (b"\x1f\x8b", "is compressed with gzip", "unpack it with `gunzip`"),
-    (b"lmgg", "is of the format before GGUF", "take a GGUF file of the model"),
-    (b"fmgg", "is of the format before GGUF", "take a GGUF file of the model"),
-    (b"algg", "is an adapter (LoRA) of the format before GGUF", "take the model itself as a GGUF file"),
-    (b"tjgg", "is of the format before GGUF", "take a GGUF file of the model"),
+    (b"lmgg", "has the format before GGUF", "use a GGUF file of the model"),
+    (b"fmgg", "has the format before GGUF", "use a GGUF file of the model"),
+    (b"algg", "is an adapter (LoRA) in the format before GGUF", "use a GGUF file of the model itself"),
+    (b"tjgg", "has the format before GGUF", "use a GGUF file of the model"),
 )
-"""What files are that are saved under the name of a model, by their first bytes."""
+"""Other kinds of files that are saved under the name of a model: first bytes, description, hint."""
 _INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
-"""Types of values that a count a layer may have."""
+"""Value types of an array with one number for each layer."""
 
 _BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
@@ -59,15 +59,15 @@ _BLOCKS = {
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
     34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
-"""Elements and bytes of a block of each tensor type (`ggml_blck_size`, `ggml_type_size`). A tensor of
-another type is taken to end where it begins."""
+"""Elements and bytes of a block of each tensor type (`ggml_blck_size`, `ggml_type_size`). A tensor of another
+type is counted as empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a transformer is, in numbers; what the header does not tell is 0.
+    """The dimensions of a transformer; a value that the header lacks is 0.
 
-    `kv_heads` has one number a layer; a layer that keeps nothing of earlier tokens has 0. `key_length` and
+    `kv_heads` has one number for each layer, 0 for a layer without a KV cache. `key_length` and
     `value_length` are the elements of one head.
     """
 
@@ -80,7 +80,7 @@ class Shape:
 
     @property
     def kv_elements(self) -> int:
-        """Numbers that all layers together keep of one token."""
+        """Return the number of KV cache elements of one token in all layers."""
         return sum(self.kv_heads) * (self.key_length + self.value_length)
 
 
@@ -88,9 +88,9 @@ class Shape:
 class GgufHeader:
     """The parts of the header that matter for serving.
 
-    `split_count` is the number of files that the model is cut into, 1 when it is whole. `weights` are the
-    bytes of all tensors, `parameters` their numbers, `context_length` the tokens that the model is made for
-    (0 when it does not say).
+    `split_count` is the number of files that the model is split into, 1 when it is whole. `weights` is the
+    size of all tensors in bytes, `parameters` the number of their elements, `context_length` the context that
+    the model was trained for, in tokens (0 when unknown).
     """
 
     version: int
@@ -106,15 +106,15 @@ class GgufHeader:
     kind: str = ""
     """`general.type`: model, adapter, mmproj, vocab, …; empty in older files."""
     pooling: int = 0
-    """How a model that makes vectors sums up a text; 0 for none."""
+    """Pooling type of an embedding model; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the tokenizer of a model works with, as the file has it.
+    """The data of a model's tokenizer, as in the file.
 
-    `model` is its name in GGUF: `gpt2` merges pairs of bytes in the order of `merges`, `llama` letters by
-    the `scores` of `tokens`.
+    `model` is the name of the tokenizer in GGUF: `gpt2` merges pairs of bytes in the order of `merges`,
+    `llama` merges characters by the `scores` of `tokens`.
     """
 
     model: str
@@ -124,41 +124,41 @@ class Vocabulary:
 
 
 def unservable(header: GgufHeader) -> Verdict:
-    """Why a model cannot answer messages, and what can; None when it can."""
-    advice = "take the model itself, its instruction-tuned variant as one GGUF file"
+    """Return why a model cannot answer messages, and a hint; `None` when it can."""
+    advice = "use the instruction-tuned variant of the model itself, as one GGUF file"
     if header.split_count > 1:
         return (
             f"is one of {header.split_count} parts",
             "join them into one file with `llama-gguf-split --merge`",
         )
     if header.kind == "mmproj" or header.architecture in ("clip", "mmproj"):
-        return "is the projector of a model that sees pictures (mmproj), not the model", advice
+        return "is the projector of a multimodal model (mmproj), not the model", advice
     if header.kind in ("adapter", "lora", "controlvector", "imatrix"):
-        return f"is of the type {header.kind}, which changes a model and is none itself", advice
+        return f"has the type {header.kind}, which modifies a model and is not a model itself", advice
     if header.tensors == 0:
         return "has no weights, only a vocabulary", advice
     if (verdict := not_chatting(header.architecture)) is not None:
         return verdict
     if header.pooling:
-        return f"makes vectors of texts ({header.architecture}), and answers none", "take a chat model"
+        return f"is an embedding model ({header.architecture}), which cannot chat", "use a chat model"
     if header.chat_template is None:
         return (
-            f"has no chat template ({header.architecture}); it continues texts, it does not answer messages",
+            f"has no chat template ({header.architecture}): it continues texts and cannot chat",
             "use the instruction-tuned variant (its name often ends in -it or -instruct)",
         )
     return None
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Reads the header and checks that all tensors are in the file.
+    """Read the header and check that all tensors are in the file.
 
-    Raises ArtifactError when it is not GGUF, is damaged, or ends too early.
+    Raises `ArtifactError` when the file is not GGUF, damaged or truncated.
     """
     return _read(path, lambda reader: reader.header())
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Reads what the tokenizer works with. Raises ArtifactError as `read_header` does."""
+    """Read the data of the tokenizer. Raises `ArtifactError` as `read_header` does."""
     return _read(path, lambda reader: reader.vocabulary())
 
 
@@ -172,28 +172,28 @@ def _read(path: Path, read: Callable[[_Reader], T]) -> T:
                 return read(_Reader(path, data))
     except OSError as error:
         raise ArtifactError(
-            f"{path}: cannot be read: {error.strerror}", advice="make it readable to you"
+            f"{path}: cannot be read: {error.strerror}", advice="make the file readable for your user"
         ) from error
 
 
 def _something_else(path: Path, begin: bytes) -> ArtifactError:
-    """What a file is that does not begin as GGUF does."""
+    """Return the error for a file that does not begin like GGUF."""
     if not begin:
-        return ArtifactError(f"{path}: is empty", advice="fetch it again")
+        return ArtifactError(f"{path}: is empty", advice="download it again")
     text = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, what, advice in _OTHERS:
         if text.startswith(magic) or begin.startswith(magic):
-            return ArtifactError(f"{path}: {what}; it is not a GGUF file", advice=advice)
+            return ArtifactError(f"{path}: is not a GGUF file: it {what}", advice=advice)
     if begin[8:9] == b"{":
         return ArtifactError(
-            f"{path}: is of the format safetensors; it is not a GGUF file",
-            advice="take a GGUF file of the model, or convert it with llama.cpp's convert_hf_to_gguf.py",
+            f"{path}: is not a GGUF file: it has the format safetensors",
+            advice="use a GGUF file of the model, or convert it with llama.cpp's convert_hf_to_gguf.py",
         )
-    return ArtifactError(f"{path}: is not a GGUF file", advice="give a model in llama.cpp's GGUF format")
+    return ArtifactError(f"{path}: is not a GGUF file", advice="use a model in llama.cpp's GGUF format")
 
 
 class _Reader:
-    """Walks through the header; `_place` is the offset of the next byte."""
+    """A cursor over the header; `_place` is the offset of the next byte."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path = path
@@ -218,25 +218,25 @@ class _Reader:
         )
 
     def _begin(self) -> tuple[int, int, dict[str, object]]:
-        """The version, the number of tensors, and all entries."""
+        """Return the version, the number of tensors, and all entries."""
         version = self._number("<I")
         if version not in _VERSIONS:
             swapped = int.from_bytes(version.to_bytes(4, "big"), "little")
             which = f"{swapped} in big-endian order" if swapped in _VERSIONS else str(version)
             raise ArtifactError(
-                f"{self._path}: is GGUF version {which}; versions 2 and 3 (little-endian) are served",
-                advice="take another file of the model, or convert it again with a current llama.cpp",
+                f"{self._path}: is GGUF version {which}: only versions 2 and 3 (little-endian) are supported",
+                advice="use another file of the model, or convert it again with a current llama.cpp",
             )
         tensors, entries = self._number("<Q"), self._number("<Q")
         if tensors > _MOST_ENTRIES or entries > _MOST_ENTRIES:
-            self._damaged(f"it says that it has {tensors} tensors and {entries} entries")
+            self._damaged(f"its header claims {tensors} tensors and {entries} entries")
         return version, tensors, dict(self._entry() for _ in range(entries))
 
     def header(self) -> GgufHeader:
         version, tensors, values = self._begin()
         architecture = values.get("general.architecture")
         if not isinstance(architecture, str):
-            self._damaged("it does not name its architecture")
+            self._damaged("its header has no architecture")
         weights, parameters = self._tensors(
             tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT)
         )
@@ -262,7 +262,7 @@ class _Reader:
         return key, self._value(kind, key in _WANTED, key in self._whole_arrays)
 
     def _value(self, kind: int, wanted: bool, whole: bool) -> object:
-        """One value; strings that are not wanted are passed over, of long arrays only the length is told."""
+        """Return one value; `None` for a string that is not wanted, the length for a long array."""
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind])
         if kind == _STRING and wanted:
@@ -276,7 +276,7 @@ class _Reader:
         return None
 
     def _array(self, whole: bool) -> object:
-        """The items of a `whole` array and the numbers of a short one; of others, how many there are."""
+        """Return the items of a `whole` array or of a short one of numbers; the length of any other."""
         kind, count = self._number("<I"), self._number("<Q")
         if whole and (kind == _STRING or kind in _SCALARS) and count <= len(self._data):
             return tuple(
@@ -298,7 +298,7 @@ class _Reader:
         return count
 
     def _tensors(self, count: int, alignment: int) -> tuple[int, int]:
-        """Bytes and numbers of all tensors, which are all there."""
+        """Return the bytes and the elements of all tensors. Raises `ArtifactError` when some are missing."""
         end = numbers = 0
         for _ in range(count):
             self._skip(self._number("<Q"))
@@ -316,8 +316,8 @@ class _Reader:
         if start + end > len(self._data):
             missing = start + end - len(self._data)
             raise ArtifactError(
-                f"{self._path}: is cut off: {missing} of {start + end} bytes are missing",
-                advice="fetch it again",
+                f"{self._path}: is truncated: {missing} of {start + end} bytes are missing",
+                advice="download it again",
             )
         return len(self._data) - start, numbers
 
@@ -341,11 +341,11 @@ class _Reader:
         self._place += size
 
     def _damaged(self, why: str) -> NoReturn:
-        raise ArtifactError(f"{self._path}: is damaged: {why}", advice="fetch it again")
+        raise ArtifactError(f"{self._path}: is damaged: {why}", advice="download it again")
 
 
 def _shape(values: Mapping[str, object], architecture: str) -> Shape:
-    """The keys are those of the format's section "LLM"; a head is as long as llama.cpp takes it to be."""
+    """Return the dimensions from the keys of the format's section "LLM", with llama.cpp's defaults."""
 
     def number(key: str) -> int:
         return _whole(_largest(values.get(f"{architecture}.{key}")), 0)

@@ -1,4 +1,4 @@
-"""What an inventory needs of the machine it is loaded on: keys and model files that it names."""
+"""Checks of the local files that an inventory names: keys, packages and models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inventory.values import size_in_bytes
 
 
 def files(inventory: Inventory) -> Iterator[Finding]:
-    """The files that the inventory names are here and are what they should be."""
+    """Yield a finding for each named local file that is missing or of the wrong kind."""
     yield from named_files.files(inventory)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
@@ -44,7 +44,7 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
         yield Finding(
             (at,),
             f"the chat template of {shown_name(model.path)} cannot be read: {problem}",
-            "take a newer file of the model, or one of another maker",
+            "use a newer file of the model, or one from another publisher",
         )
     elif header.chat_template is not None and (loss := chat_template.loss_of(header.chat_template)):
         yield Finding(
@@ -57,8 +57,8 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
     if length >= size_in_bytes(model.memory_max):
         yield Finding(
             ((*path, "memory_max"), at),
-            f"{model.memory_max} is less than the model file itself has ({length / (1 << 20):.0f}M)",
-            "allow the file's size and about a third more",
+            f"{model.memory_max} is less than the size of the model file ({length / (1 << 20):.0f}M)",
+            "allow the size of the file plus about a third",
         )
     else:
         runs_on_gpu = model.gpu_layers is None and all(
@@ -68,38 +68,38 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
 
 
 def _without_path(message: str, file: Path) -> str:
-    """What is wrong with a file, its name shortened as elsewhere."""
+    """Return the message with the file's name shortened as elsewhere."""
     return f"{shown_name(file)} {message.removeprefix(f'{file}: ')}"
 
 
 def _prompt_fits(
     path: KeyPath, model: LocalModel, header: GgufHeader, inventory: Inventory
 ) -> Iterator[Finding]:
-    """The system prompt leaves room for a question and the reply."""
+    """Yield a finding when the system prompt leaves no room for a question and the reply."""
     reply = inventory.bot.max_reply_tokens
     left = left_for_prompt(model, reply)
-    if left < 0:  # without any prompt: a rule says so
+    if left < 0:  # nothing fits even without a prompt: a rule reports that
         return
     prompt = counted(inventory.bot.system_prompt, model, left)
     yield from shortage(path, model, prompt, reply, header.context_length)
 
 
 def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Finding]:
-    """The conversations are none too long for the model, and the engine may use what it will take."""
+    """Yield a finding when the context exceeds the model's, or the engine needs more memory than allowed."""
     needed = of_model(model)
     if needed is None:
         return
     if needed.context_length and model.context_size > needed.context_length:
         yield Finding(
             ((*path, "context_size"), (*path, "path")),
-            f"a conversation of {model.context_size} tokens is longer than the {needed.context_length} that "
-            f"{shown_name(model.path)} is made for",
+            f"{model.context_size} tokens are more than the context length of {shown_name(model.path)}, "
+            f"{needed.context_length}",
             f"write {needed.context_length} or less",
         )
-    too_little = size_in_bytes(model.memory_max) < size_in_bytes(LEAST_ENGINE_MEMORY)  # a rule says so
+    too_little = size_in_bytes(model.memory_max) < size_in_bytes(LEAST_ENGINE_MEMORY)  # a rule reports it
     if needed.total > size_in_bytes(model.memory_max) and not runs_on_gpu and not too_little:
         yield Finding(
             ((*path, "memory_max"), (*path, "path")),
-            f"{model.memory_max} is less than the engine takes: {size(needed.total)} = {needed.how}",
+            f"{model.memory_max} is less than the engine needs: {size(needed.total)} = {needed.how}",
             f"write {-(-needed.total * 11 // 10 // MIB)}M, or lower `parallel` or `context_size`",
         )

@@ -1,4 +1,4 @@
-"""Loading an inventory: from a YAML file to the typed model, or to every mistake in it at once."""
+"""Loading of an inventory: a YAML file becomes the typed model, or a list of all its mistakes."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from inventory.yaml_source import read
 __all__ = ["PLACEHOLDER", "Loaded", "digest", "load", "public_view"]
 
 PLACEHOLDER = "unresolved-secret-unresolved-secret"
-"""Stands for every secret when secrets are not resolved."""
+"""The value of every secret when secrets are not resolved."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An inventory and where it came from. Paths in it are absolute.
+    """An inventory and its file. Paths in it are absolute.
 
     `as_written` is the inventory of the file where `inventory` differs from it, because addresses were looked
-    up in this user's `~/.ssh/config`.
+    up in the user's `~/.ssh/config`.
     """
 
     inventory: Inventory
     path: Path
     source: Source | None = None
-    """What the file says, and where; its secrets as references only."""
+    """The content of the file with positions; secrets are references only."""
     as_written: Inventory | None = None
 
     def place(self, at: tuple[KeyPath, ...]) -> str:
-        """`file:line:column` of the first of these key paths that the file has; empty without a file."""
+        """Return `file:line:column` of the first of these key paths in the file; empty without a file."""
         if self.source is None:
             return ""
         source = self.source
@@ -57,30 +57,30 @@ class Loaded:
 
     @property
     def declared(self) -> Inventory:
-        """The inventory as the file declares it."""
+        """Return the inventory as the file declares it."""
         return self.as_written or self.inventory
 
     @property
     def folder(self) -> Path:
-        """The folder of the file; paths written in it are relative to this."""
+        """Return the folder of the file, to which paths in it are relative."""
         return self.path.parent
 
     @property
     def state_folder(self) -> Path:
-        """Where the project's certificate authority is kept. Whoever creates it gives it mode 0700."""
+        """Return the folder of the project's certificate authority; it must be created with mode 0700."""
         return self.folder / ".clawd" / self.inventory.project
 
 
 def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) -> Loaded:
-    """Load the inventory file at `path`, which has to hold by `more` rules than those of inventories, too.
+    """Load the inventory file at `path` and check it with the rules of inventories and `more` rules.
 
-    With `resolve_secrets` false nothing but the file itself is looked at: secrets become `PLACEHOLDER`, and
-    files that it names need not exist. Raises InventoryError with every mistake, ClawdError when the file
-    cannot be read.
+    With `resolve_secrets` false only the file itself is read: secrets become `PLACEHOLDER`, and files that it
+    names need not exist. Raises `InventoryError` with all mistakes, `ClawdError` when the file cannot be
+    read.
     """
     absolute = _absolute(path)
     if not is_utf8(str(absolute)):
-        raise ClawdError(f"{path} lies in a folder whose name is not UTF-8", advice="rename the folder")
+        raise ClawdError(f"{path} is in a folder whose name is not UTF-8", advice="rename the folder")
     source = read(absolute, str(path))
     reader = SecretReader(absolute.parent) if resolve_secrets else None
     data, early = _fill_in(source, absolute.parent, reader)
@@ -98,7 +98,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
 
 
 def _fill_in(source: Source, folder: Path, reader: SecretReader | None) -> tuple[Any, list[Wrong]]:
-    """The file's data with secrets in place and paths absolute; no `reader` means placeholders."""
+    """Return the file's data with secrets resolved and paths absolute; without `reader`, placeholders."""
     data, found = deepcopy(source.data), []
     for path, spot, value in leaves(Inventory, source.data):
         if path in source.mistaken:
@@ -119,28 +119,28 @@ def _filled(path: KeyPath, spot: Spot | None, value: Any, folder: Path, reader: 
             return reader.read(value) if reader else PLACEHOLDER
         raise SecretError(
             f"`{dotted(path)}` is a secret in plain text",
-            advice="give it by !age, !env NAME, !cmd COMMAND or !file PATH, and replace it if others saw it",
+            advice="use !age, !env NAME, !cmd COMMAND or !file PATH, and rotate the secret if others saw it",
         )
     if isinstance(value, Tagged):
         if spot is None:
             return ""
         raise SecretError(
-            f"`{dotted(path)}` is not a secret, {value.tag} is for secrets", advice="write the value"
+            f"`{dotted(path)}` is not a secret: {value.tag} is for secrets only", advice="write the value"
         )
     if spot is not None and spot.is_a(Path) and isinstance(value, str) and value:
         whole = str(_absolute(folder / expand_home(value)))
         if not is_utf8(whole):
             raise SecretError(
-                f"`{dotted(path)}` lies in a folder whose name is not UTF-8", advice="rename the folder"
+                f"`{dotted(path)}` is in a folder whose name is not UTF-8", advice="rename the folder"
             )
         return whole
     return value
 
 
 def _validate(data: Any) -> tuple[Inventory, list[Wrong], list[KeyPath]]:
-    """The inventory, what is wrong with it, and what was left out or made up because of that.
+    """Return the inventory, its mistakes, and the key paths that were dropped or filled in because of them.
 
-    What is mistaken is replaced by its default, so that the rules can look at everything else.
+    A mistaken value is replaced by its default, so that the rules can check everything else.
     """
     inventory, errors = _attempt(data)
     found = list(wrongs(errors, data, Inventory))
@@ -158,7 +158,7 @@ def _validate(data: Any) -> tuple[Inventory, list[Wrong], list[KeyPath]]:
             rest[key] = _STAND_INS[key]
         if len(pruned) == known:
             raise AssertionError(
-                f"validation does not say what is wrong: {[error['type'] for error in errors]}"
+                f"validation errors without a path to drop: {[error['type'] for error in errors]}"
             )
         inventory, errors = _attempt(rest)
     return inventory, found, pruned
@@ -171,7 +171,7 @@ _STAND_INS: dict[str, Any] = {
 
 
 def _attempt(data: Any) -> tuple[Inventory | None, list[ErrorDetails]]:
-    # Strict, by way of JSON: "22" is no number, but lists become tuples and texts paths and networks.
+    # Strict validation from JSON: "22" is not a number, but lists become tuples, strings paths and networks.
     try:
         return Inventory.model_validate_json(json.dumps(data), strict=True), []
     except ValidationError as error:
@@ -179,7 +179,7 @@ def _attempt(data: Any) -> tuple[Inventory | None, list[ErrorDetails]]:
 
 
 def _smallest_to_drop(wrong: Wrong) -> KeyPath:
-    """What must go for the mistake to be gone: the whole of what lacks a key, the whole of a list."""
+    """Return what to drop to remove a mistake: the mapping that lacks a key, the whole of a list."""
     path = wrong.path[:-1] if wrong.missing else wrong.path
     for length, key in enumerate(path):
         if isinstance(key, int):
@@ -200,19 +200,19 @@ def _broken_rules(
 
 
 def _within(path: KeyPath, mistaken: Iterable[KeyPath]) -> bool:
-    """Whether `path` is something mistaken or a part of it."""
+    """Return whether `path` is a mistaken value or a part of one."""
     return any(path[: len(wrong)] == wrong for wrong in mistaken)
 
 
 def _touches(path: KeyPath, mistaken: Iterable[KeyPath]) -> bool:
-    """Whether `path`, with `*` for any key, is a part of something mistaken or the other way round."""
+    """Return whether `path`, with `*` for any key, is part of a mistaken value or contains one."""
     return any(
         all(one in (other, "*") for one, other in zip(path, wrong, strict=False)) for wrong in mistaken
     )
 
 
 def _absolute(path: Path) -> Path:
-    """`path` without `..`. A link at its end is kept: caches of models link `x.gguf` to another name."""
+    """Return `path` without `..`, keeping a link at its end: model caches link `x.gguf` to another name."""
     return Path(os.path.realpath(path.parent)) / path.name
 
 

@@ -1,4 +1,4 @@
-"""From what pydantic finds wrong with a file's data to mistakes with a place and advice."""
+"""Translation of pydantic's validation errors to mistakes with a position and a hint."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PATTERN_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A mistake and the key path it is about, before it has a place.
+    """A mistake and the key path it is about, before its position in the file is known.
 
     `on_key` points at the key instead of the value.
     """
@@ -53,7 +53,7 @@ class Wrong:
     missing: bool = False
 
     def at(self, source: Source) -> Mistake:
-        """The mistake at its place in `source`."""
+        """Return the mistake with its position in `source`."""
         parent = self.path[:-1]
         if self.missing:
             place = source.key_place(parent) if parent else Place(1, 1)
@@ -63,7 +63,7 @@ class Wrong:
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as people write it: `hosts.bot1.roles[0]`."""
+    """Return a key path as people write it: `hosts.bot1.roles[0]`."""
     text = ""
     for key in path:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
@@ -71,7 +71,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: Any, limit: int = 40) -> str:
-    """A value that is no secret, short enough for a message; without a login that stands in an address."""
+    """Return a value that is not a secret, shortened for a message; a login in an address is masked."""
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
@@ -84,9 +84,9 @@ def shown(value: Any, limit: int = 40) -> str:
 
 
 def edges(text: str, what: str = "this text") -> tuple[str, str] | None:
-    """What is wrong with a text that has white space around it, and advice; None where it has none.
+    """Return what is wrong with a text that begins or ends with white space, and a hint; else `None`.
 
-    No kind of value takes it: a message shows a value without, and would find nothing wrong.
+    No kind of value allows it. A message would show the value without it, so that nothing looks wrong.
     """
     if not text.strip() or text == text.strip():
         return None
@@ -95,28 +95,28 @@ def edges(text: str, what: str = "this text") -> tuple[str, str] | None:
 
 
 def kind_of(value: Any) -> str:
-    """What sort of value it is, without showing it: a secret may stand where none belongs."""
+    """Return the kind of a value without showing it: it may be a secret in the wrong place."""
     if value is None or isinstance(value, dict | list):
         return shown(value)
     return (
-        "a text" if isinstance(value, str) else "a number" if not isinstance(value, bool) else "true or false"
+        "a string" if isinstance(value, str) else "a number" if not isinstance(value, bool) else "a boolean"
     )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Advice naming the known word that `word` was probably meant to be, or all of them."""
+    """Return a hint with the known word that is closest to `word`, or with all known words."""
     words = list(known)
     lower = {candidate.lower(): candidate for candidate in words}
     found = get_close_matches(word.lower(), lower, 1, 0.6)
-    return f"did you mean `{lower[found[0]]}`?" if found else f"known are {', '.join(words)}"
+    return f"did you mean `{lower[found[0]]}`?" if found else f"use one of: {', '.join(words)}"
 
 
 def wrongs(errors: Iterable[ErrorDetails], data: Any, root: type[BaseModel]) -> Iterator[Wrong]:
-    """What pydantic's `errors` on `data` mean, one for each key path.
+    """Yield the meaning of pydantic's `errors`, one for each key path.
 
     `data` is what was validated. Values of fields that hold secrets never appear.
     """
-    told: set[KeyPath] = set()
+    reported: set[KeyPath] = set()
     for error in errors:
         path, on_key = _path(error["loc"], data)
         if error["type"] == "missing":
@@ -124,16 +124,18 @@ def wrongs(errors: Iterable[ErrorDetails], data: Any, root: type[BaseModel]) -> 
         elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
             path = (*path, "engine")
         # A list that is too short because its items are wrong is not a second mistake.
-        if error["type"] == "too_short" and any(known[: len(path)] == path for known in told):
+        if error["type"] == "too_short" and any(known[: len(path)] == path for known in reported):
             continue
-        if path not in told:
-            told.add(path)
+        if path not in reported:
+            reported.add(path)
             yield _wrong(error, path, on_key, data, root)
 
 
 def _path(loc: tuple[int | str, ...], data: Any) -> tuple[KeyPath, bool]:
-    """The part of an error's location that exists in the data (pydantic adds names of union members),
-    and whether the key itself is wrong."""
+    """Return the part of an error's location that exists in the data, and whether the key itself is wrong.
+
+    Pydantic adds the names of union members to a location; they are left out.
+    """
     path: list[str | int] = []
     for key in loc:
         inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
@@ -164,7 +166,7 @@ def _wrong(error: ErrorDetails, path: KeyPath, on_key: bool, data: Any, root: ty
     may_be_shown = spot.is_plain if spot else error["type"] == "union_tag_invalid"
     words = shown(value) if may_be_shown else kind_of(value)
     if may_be_shown and isinstance(value, str) and kind.endswith(("_type", "_parsing")):
-        words = f'the text "{words[1:-1]}"'
+        words = f'the string "{words[1:-1]}"'
     because = "" if value in (None, [], {}) else _because(error, spot, value)
     return Wrong(path, f"{where} is {words}{because}", _advice(error, spot, value))
 
@@ -190,7 +192,7 @@ def _because(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
         case "value_error":
             network = _network(str(value))
             of_ipv6 = network is not None and network.version == 6 and _of_ipv4_only(spot)
-            return ", which is of IPv6" if of_ipv6 else ", which is not a network"
+            return ", which is an IPv6 network" if of_ipv6 else ", which is not a network"
         case kind if kind.endswith("_type"):
             return ", the wrong type"
         case _:
@@ -223,17 +225,17 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
             bare = ", without quotes" if str(value).strip().lower() in ("true", "false") else ""
             return f"write true or false{bare}"
         case "tuple_type" | "list_type":
-            return "write a list: `[…]`, or one `- ` line an item"
+            return "write a list: `[…]`, or one `- ` line for each item"
         case "model_type" | "model_attributes_type" | "dict_type":
             return (
-                "write keys with values below it, or leave the key out"
+                "write a mapping below it, or leave the key out"
                 if value is None
-                else "write keys with values below it"
+                else "write a mapping below it: `key: value` lines"
             )
         case "string_too_short":
-            return "write a text, or leave the key out"
+            return "write a value, or leave the key out"
         case "too_short":
-            return "name at least one"
+            return "write at least one item"
         case "value_error":
             return _network_advice(str(value), spot)
         case _:
@@ -242,7 +244,7 @@ def _advice(error: ErrorDetails, spot: Spot | None, value: Any) -> str:
 
 def _text_advice(spot: Spot | None, value: Any) -> str:
     if spot and spot.is_secret:
-        return "give it by !age, !env, !cmd or !file"
+        return "use !age, !env, !cmd or !file"
     if spot and not spot.is_a(str) and spot.is_a(IPv4Network):
         return _network_advice("", spot)
     for limit in spot.constraints if spot else ():
@@ -251,11 +253,13 @@ def _text_advice(spot: Spot | None, value: Any) -> str:
             return f"write {PATTERN_WORDS[pattern]}"
         if check and isinstance(value, int | float) and (verdict := check(_written(value))) is not None:
             return str(verdict[1])
-    return "write a text" if isinstance(value, dict | list | None) else f'write "{_written(value)}" in quotes'
+    return (
+        "write a string" if isinstance(value, dict | list | None) else f'write "{_written(value)}" in quotes'
+    )
 
 
 def _written(value: Any) -> str:
-    """A value as a file has it."""
+    """Return a value as it is written in YAML."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -272,7 +276,7 @@ def _pattern_words(error: ErrorDetails) -> str:
 
 
 def _range(spot: Spot | None) -> str:
-    """The allowed range in words: ` from 1 to 65535`, ` above 0 and below 1`."""
+    """Return the allowed range in words: ` from 1 to 65535`, ` above 0 and below 1`."""
     words = []
     for limit in spot.constraints if spot else ():
         match limit:
@@ -299,7 +303,7 @@ def _network_advice(value: str, spot: Spot | None) -> str:
 
 
 def _network(value: str) -> IPv4Network | IPv6Network | None:
-    """The network that a value with a scope, or with an address in it, was meant to be."""
+    """Return the network of a value that has a scope or host bits; `None` when it has none."""
     try:
         return ip_interface(re.sub(r"%[^/]*", "", value)).network
     except ValueError:

@@ -1,8 +1,7 @@
-"""What the user declares, as typed and frozen values.
+"""The model of an inventory: what the user declares, as typed and frozen values.
 
-These models describe an inventory file after loading; `inventory.load` turns YAML into them
-and reports mistakes with their place. A field's description is its documentation: the JSON
-schema for editors and the reference in the docs are generated from it.
+`inventory.load` turns YAML into these models and reports mistakes with their position. A field's description
+is its documentation: the JSON schema for editors and the reference in the docs are generated from it.
 """
 
 from __future__ import annotations
@@ -47,176 +46,207 @@ from inventory.sections.tls import Tls
 __all__ = ["Declared", "Name", "Network", "Port"]
 
 Role = Literal["runtime", "nginx", "database", "monitoring", "logs"]
-"""runtime: model and bot. nginx: TLS and webhooks. database: PostgreSQL for several runtime hosts.
-monitoring: Prometheus, Alertmanager, Grafana. logs: Elasticsearch, Logstash, Kibana."""
+"""The services of a host: `runtime` is model and bot, `nginx` TLS and webhooks, `database` PostgreSQL for
+several runtime hosts, `monitoring` Prometheus, Alertmanager and Grafana, `logs` Elasticsearch, Logstash and
+Kibana."""
 DEFAULT_ROLES: tuple[Role, ...] = ("runtime", "nginx")
 
 
 class Bastion(Declared):
-    """A jump host in front of a server: one of this file by its name, or another by its address."""
+    """A jump host: a host of this file by its name, or another by its address."""
 
     host: Name | None = Field(
-        None, description="A host of this file; address, user, port and keys are those declared there."
+        None, description="Name of a host of this file, whose address, user, port and keys are used."
     )
     address: SshHost | None = Field(
         None, description="Name or address of a jump host that is not in this file."
     )
-    user: Login | None = Field(None, description="Login there; the host's own user by default.")
-    port: Port = Field(22, description="SSH port.")
+    user: Login | None = Field(
+        None, description="Login on the jump host; by default that of the host behind it."
+    )
+    port: Port = Field(22, description="SSH port of the jump host.")
     ssh_key: Path | None = Field(
         None,
-        description="Private key file, or public key of one in the agent; the host's own by default.",
+        description="Path of the private key, or of the public key of one in the SSH agent; by default that "
+        "of the host behind it.",
     )
     ssh_key_password: SecretStr | None = Field(
-        None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."
+        None,
+        description="Passphrase of the private key; without it the SSH agent must have the key, or the "
+        "passphrase is prompted for.",
     )
-    host_key: PublicKey | None = Field(None, description="Its public host key, `ssh-ed25519 AAAA…`.")
+    host_key: PublicKey | None = Field(
+        None, description="Public host key of the jump host, `ssh-ed25519 AAAA…`."
+    )
 
 
 class Host(Declared):
     """One server."""
 
-    address: SshHost = Field(description="Name or IP address to reach it by, or a `Host` of ~/.ssh/config.")
+    address: SshHost = Field(
+        description="Host name or IP address for SSH, or a `Host` entry of ~/.ssh/config."
+    )
     user: Login = Field(
-        "root", description="Login; sudo is used when it is not root. That of ~/.ssh/config when absent."
+        "root", description="SSH login, with sudo unless it is root; that of ~/.ssh/config when absent."
     )
     port: Port = Field(22, description="SSH port; that of ~/.ssh/config when absent.")
     sudo_password: SecretStr | None = Field(
-        None, description="What sudo asks the login for; asked for on the terminal when absent."
+        None, description="Password of the login for sudo; prompted for when absent and required."
     )
     ssh_key: Path | None = Field(
         None,
-        description="Private key file, or public key of one in the agent; by default those of "
-        "~/.ssh/config, the agent and ~/.ssh.",
+        description="Path of the private key, or of the public key of one in the SSH agent; by default the "
+        "keys of ~/.ssh/config, the SSH agent and ~/.ssh.",
     )
     ssh_key_password: SecretStr | None = Field(
-        None, description="Passphrase of that file; else the agent must hold the key, or it is asked for."
+        None,
+        description="Passphrase of the private key; without it the SSH agent must have the key, or the "
+        "passphrase is prompted for.",
     )
     host_key: PublicKey | None = Field(
         None,
-        description="Public host key (`ssh-ed25519 AAAA…`); else ~/.ssh/known_hosts must know it.",
+        description="Public host key, `ssh-ed25519 AAAA…`; without it ~/.ssh/known_hosts must contain the "
+        "key.",
     )
-    bastion: Bastion | None = Field(None, description="Jump host.")
+    bastion: Bastion | None = Field(None, description="Jump host through which the host is reached.")
     internal_address: HostAddress | None = Field(
-        None, description="Address by which the other hosts of this file reach it; `address` when absent."
+        None, description="Address for the other hosts of this file; `address` when absent."
     )
     cores: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None,
-        description="Processor cores it has, to check before it is reached; asked of the host when absent.",
+        description="Number of processor cores, for checks without a connection; read from the host when "
+        "absent.",
     )
     memory: Size | None = Field(
-        None, description="Memory it has, such as 8G, to check before it is reached; asked when absent."
+        None,
+        description="Size of the memory, such as 8G, for checks without a connection; read from the host "
+        "when absent.",
     )
     gpu_memory: Size | None = Field(
         None,
-        description="Memory of its GPUs, such as 48G: the model is placed there, unless `gpu` is none.",
+        description="Memory of all GPUs together, such as 48G; the model is placed there unless `gpu` is "
+        "none.",
     )
-    disk: Disk | None = Field(None, description="A data disk for models, database and logs.")
+    disk: Disk | None = Field(None, description="Data disk for models, database and logs.")
     gpu: Literal["auto", "none", "required"] = Field(
         "none",
-        description="NVIDIA driver, and an engine that computes on the GPU: where one is found (`auto`), not "
-        "at all, or else it is an error.",
+        description="Whether to install the NVIDIA driver and an engine for the GPU: `auto` if a GPU is "
+        "found, `required` fails without a GPU, `none` never.",
     )
-    roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="What this server does.")
+    roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="Services that run on the host.")
     internet: bool = Field(
         True,
-        description="Whether it reaches package mirrors itself; when false, apt goes through the laptop.",
+        description="Whether the host can reach package mirrors; if false, apt connects through the laptop.",
     )
 
 
 class Operator(Declared):
-    """A person's or a team's login on every host, with sudo."""
+    """A login with sudo on every host, for a person or a team."""
 
     name: OperatorName = Field(description="Login name.")
-    keys: tuple[PublicKey, ...] = Field(min_length=1, description="Their SSH public keys.")
+    keys: tuple[PublicKey, ...] = Field(min_length=1, description="SSH public keys of the login.")
 
 
 class Base(Declared):
-    """What every host gets: packages, logins, clock, journal, sshd."""
+    """Settings of every host: packages, logins, clock, journal, sshd."""
 
-    time_zone: TimeZone = Field("Etc/UTC", description="IANA zone name, e.g. Asia/Shanghai.")
+    time_zone: TimeZone = Field("Etc/UTC", description="IANA name of the time zone, such as Asia/Shanghai.")
     packages: tuple[PackageName, ...] = Field((), description="Additional Debian packages.")
     upgrade: Literal["never", "security", "all"] = Field(
-        "security", description="Which updates of the distribution's packages `up` installs."
+        "security", description="Updates of the distribution's packages that `up` installs."
     )
     mirrors: tuple[Repository, ...] = Field(
         (),
-        description="Package mirrors in private networks, which hosts without internet may reach through the "
-        "laptop; public ones of their apt sources need no entry.",
+        description="Package mirrors in private networks that hosts without internet access may reach "
+        "through the laptop; public mirrors of their apt sources need no entry.",
     )
-    operators: tuple[Operator, ...] = Field((), description="Logins with sudo.")
-    journal_max: Size = Field("500M", description="Most disk journald may use.")
+    operators: tuple[Operator, ...] = Field((), description="Logins with sudo for people.")
+    journal_max: Size = Field("500M", description="Maximum disk space of the systemd journal.")
     ssh_port: Port | None = Field(
-        None, description="Port sshd listens on, beside the one in use; only that when absent."
+        None, description="Additional port on which sshd listens; only the current one when absent."
     )
 
 
 class OpenPort(Declared):
-    """A port that the firewall lets in."""
+    """A port that the firewall opens."""
 
     port: Port = Field(description="Port number.")
     protocol: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol.")
-    from_: tuple[Network, ...] = Field((), alias="from", description="Only from these; all when empty.")
+    from_: tuple[Network, ...] = Field(
+        (), alias="from", description="Networks that may use the port; all when empty."
+    )
 
 
 class Firewall(Declared):
-    """nftables: everything but the declared ports is dropped."""
+    """The firewall (nftables), which drops traffic to all ports that are not declared or needed."""
 
-    enabled: bool = Field(True, description="Whether nftables is managed at all.")
-    open: tuple[OpenPort, ...] = Field((), description="Ports beyond those the components need.")
+    enabled: bool = Field(True, description="Whether the firewall is managed.")
+    open: tuple[OpenPort, ...] = Field((), description="Open ports in addition to those of the components.")
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
 
 
 class Deadlines(Declared):
-    """How long a model may take before the bot asks the other one."""
+    """Time limits of a model, after which the bot uses the fallback."""
 
     first_token_seconds: Annotated[int, Field(ge=1, le=1800)] | None = Field(
         None,
-        description="Longest wait for the first token of an answer, reasoning included. "
-        "By default 30 where a fallback can answer instead (60 with llama-cpp), else 240.",
+        description="Maximum time until the first token of an answer, including reasoning, in seconds. "
+        "By default 30 with a fallback (60 for a llama-cpp model), else 240.",
     )
     token_gap_seconds: Annotated[int, Field(ge=1, le=1800)] = Field(
-        60, description="Longest pause between two tokens; what there is of the answer is sent then."
+        60,
+        description="Maximum pause between two tokens, in seconds; after it the incomplete answer is sent.",
     )
 
 
 class LocalModel(Deadlines):
     """A GGUF file served by clawd-engine on the runtime hosts."""
 
-    engine: Literal["llama-cpp"] = Field("llama-cpp", description="clawd-engine on the runtime hosts.")
+    engine: Literal["llama-cpp"] = Field(
+        "llama-cpp", description="Kind of model: a GGUF file served by clawd-engine on the runtime hosts."
+    )
     path: Path = Field(
-        description="GGUF file on the laptop, relative to this file; with `url` only its name is used."
+        description="Path of the GGUF file on the laptop, relative to this file; with `url` only its name is "
+        "used."
     )
-    url: Download | None = Field(None, description="Fetched by the host from here instead of pushed.")
-    sha256: Digest | None = Field(None, description="Digest the file must have; required with `url`.")
+    url: Download | None = Field(
+        None, description="URL from which the host downloads the file, instead of a push from the laptop."
+    )
+    sha256: Digest | None = Field(None, description="SHA-256 digest of the file; required with `url`.")
     context_size: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
-        4096, description="Tokens of one conversation."
+        4096, description="Context of one conversation, in tokens."
     )
-    parallel: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Conversations decoded together.")
+    parallel: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Number of conversations that are decoded at the same time."
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="Compute threads; the host's cores by default."
+        None, description="Number of compute threads; the host's cores by default."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.3, description="Freedom in answering; 0 answers the same every time."
+        0.3, description="Sampling temperature; 0 gives the same answer every time."
     )
     gpu_layers: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
         None,
-        description="Layers that the GPU computes where a host has one (`gpu`), counting the output as one; "
-        "all by default, 0 for none. The others are computed by the processor.",
+        description="Number of layers that the GPU of a host computes (see `gpu`), the output being one; "
+        "all by default. The processor computes the others.",
     )
-    memory_max: Size = Field("2G", description="Most memory the engine may use.")
+    memory_max: Size = Field("2G", description="Maximum memory of the engine.")
 
 
 class RemoteModel(Deadlines):
     """A server that speaks the OpenAI chat protocol (vLLM, a provider)."""
 
-    engine: Literal["openai-compatible"] = Field(description="A server elsewhere.")
-    endpoint: Endpoint = Field(description="Base address, ending before /chat/completions; a query is kept.")
-    api_key: SecretStr | None = Field(None, description="Sent as bearer token; to Azure as `api-key`.")
-    model: Line = Field("default", description="Name sent in the request.")
-    context_size: Annotated[int, Field(ge=256)] = Field(8192, description="Tokens of one conversation.")
+    engine: Literal["openai-compatible"] = Field(description="Kind of model: a remote server.")
+    endpoint: Endpoint = Field(description="Base URL, ending before /chat/completions; a query is kept.")
+    api_key: SecretStr | None = Field(
+        None, description="API key, sent as bearer token or, to Azure, as `api-key`."
+    )
+    model: Line = Field("default", description="Name of the model in requests.")
+    context_size: Annotated[int, Field(ge=256)] = Field(
+        8192, description="Context of one conversation, in tokens."
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        None, description="Freedom in answering; the server's own choice when absent."
+        None, description="Sampling temperature; the server's default when absent."
     )
 
 
@@ -226,86 +256,94 @@ Model = Annotated[LocalModel | RemoteModel, Field(discriminator="engine")]
 class Models(Declared):
     """The language models that answer."""
 
-    default: Model = Field(description="Answers unless it cannot.")
-    fallback: Model | None = Field(None, description="Used while the default cannot answer.")
+    default: Model = Field(description="Model that normally answers.")
+    fallback: Model | None = Field(None, description="Model that answers while the default cannot.")
 
 
 class Telegram(Declared):
     """A Telegram bot."""
 
-    token: SecretStr = Field(description="From BotFather.")
+    token: SecretStr = Field(description="Bot token from BotFather.")
     mode: Literal["webhook", "polling"] = Field(
-        "webhook", description="Telegram calls nginx, or the bot asks Telegram."
+        "webhook",
+        description="How messages arrive: `webhook` if Telegram calls nginx, `polling` if the bot polls "
+        "Telegram.",
     )
     secret_token: SecretStr | None = Field(
         None,
-        description="Checked on every webhook call, 16 characters at least; required in webhook mode.",
+        description="Secret of webhook calls, at least 16 characters; required in webhook mode.",
     )
-    api_base: Server = Field("https://api.telegram.org", description="Address of the Bot API.")
+    api_base: Server = Field("https://api.telegram.org", description="Base URL of the Bot API.")
 
 
 class Feishu(Declared):
     """A Feishu (Lark) app with a bot."""
 
-    app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$", description="`cli_…`, from the developer console.")
-    app_secret: SecretStr = Field(description="Of the app, from the developer console.")
-    encrypt_key: SecretStr = Field(
-        description="Events are encrypted and signed with it; 16 characters at least."
+    app_id: str = Field(
+        pattern=r"^cli_[A-Za-z0-9_]+$", description="App id from the developer console, `cli_…`."
     )
-    verification_token: SecretStr = Field(description="Every event carries it.")
-    api_base: Server = Field("https://open.feishu.cn", description="Address of the open platform.")
+    app_secret: SecretStr = Field(description="App secret from the developer console.")
+    encrypt_key: SecretStr = Field(
+        description="Encrypt key, which encrypts and signs events; at least 16 characters."
+    )
+    verification_token: SecretStr = Field(description="Verification token, which every event carries.")
+    api_base: Server = Field("https://open.feishu.cn", description="Base URL of the open platform.")
 
 
 class Console(Declared):
-    """The console channel: `clawd-provision chat`, over HTTPS with a signed token."""
+    """The channel of `clawd-provision chat`, over HTTPS with a signed token."""
 
     jwt_secret: SecretStr = Field(
-        description="At least 32 bytes; signs the tokens of `clawd-provision chat`."
+        description="Secret that signs the tokens of `clawd-provision chat`; at least 32 bytes."
     )
 
 
 class Channels(Declared):
-    """How people reach the bot."""
+    """The channels through which people use the bot."""
 
-    telegram: Telegram | None = Field(None, description="A Telegram bot.")
-    feishu: Feishu | None = Field(None, description="A Feishu app.")
-    console: Console | None = Field(None, description="`clawd-provision chat`.")
+    telegram: Telegram | None = Field(None, description="Telegram bot.")
+    feishu: Feishu | None = Field(None, description="Feishu app.")
+    console: Console | None = Field(None, description="Channel of `clawd-provision chat`.")
 
 
 class Bot(Declared):
     """clawd-bot, the process that talks to people."""
 
     system_prompt: Text = Field(
-        "You are a helpful assistant.", description="Instruction before every conversation."
+        "You are a helpful assistant.", description="System prompt of every conversation."
     )
     language: Literal["auto", "en", "zh"] = Field("auto", description="Language of the bot's own messages.")
-    max_reply_tokens: Annotated[int, Field(ge=16)] = Field(512, description="Longest reply.")
-    rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(
-        30, description="Messages a user may send a minute."
+    max_reply_tokens: Annotated[int, Field(ge=16)] = Field(
+        512, description="Maximum length of a reply, in tokens."
     )
-    memory_max: Size = Field("400M", description="Most memory the bot may use.")
-    port: Port = Field(8080, description="Port of the bot's HTTP server on its own host, behind nginx.")
+    rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(
+        30, description="Messages that a user may send per minute."
+    )
+    memory_max: Size = Field("400M", description="Maximum memory of the bot.")
+    port: Port = Field(8080, description="Port of the bot's HTTP server, behind nginx on the same host.")
     internal_port: Port = Field(
-        8444, description="Port on which nginx and monitoring of other hosts reach the bot, over TLS."
+        8444, description="Port for nginx and monitoring on other hosts, over mutual TLS."
     )
 
 
 class Runtime(Declared):
-    """How engine and bot run on a host."""
+    """How engine and bot run on hosts."""
 
     run_with: Literal["systemd", "docker"] = Field(
-        "systemd", description="Their own environment, or a container; systemd supervises both."
+        "systemd",
+        description="Whether engine and bot run in a Python environment (`systemd`) or in containers "
+        "(`docker`); systemd supervises both.",
     )
 
 
 class Rollout(Declared):
-    """How a change reaches several runtime hosts that serve already: batch after batch."""
+    """How a change is rolled out to several runtime hosts, batch by batch."""
 
     batch_percent: Annotated[int, Field(ge=1, le=100)] = Field(
-        25, description="Part of the runtime hosts that change at a time; at least one."
+        25, description="Share of the runtime hosts in a batch, in percent; at least one host."
     )
     drain_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
-        30, description="Longest wait for requests that are under way before a host changes."
+        30, description="Maximum wait for requests in progress before a host is changed, in seconds."
     )
 
 
@@ -313,33 +351,37 @@ class Inventory(Declared):
     """A whole inventory file."""
 
     project: ProjectName = Field(
-        "clawd", description="Names the deployment in lock, journal and certificates."
+        "clawd", description="Name of the deployment in lock, journal and certificates."
     )
-    known_hosts: Path | None = Field(None, description="File of host keys, besides ~/.ssh/known_hosts.")
-    hosts: dict[Name, Host] = Field(min_length=1, description="The servers, by name.")
-    base: Base = Field(Base(), description="What every host gets.")
-    firewall: Firewall = Field(Firewall(), description="Who may connect.")
-    tls: Tls = Field(Tls(), description="The certificate of nginx.")
-    models: Models = Field(description="The language models that answer.")
-    channels: Channels = Field(Channels(), description="How people reach the bot.")
-    bot: Bot = Field(Bot(), description="The bot.")
-    runtime: Runtime = Field(Runtime(), description="How they run.")
-    rollout: Rollout = Field(Rollout(), description="How changes reach several runtime hosts.")
-    nginx: Nginx = Field(Nginx(), description="The front door.")
-    database: Database | None = Field(None, description="What several runtime hosts share.")
-    docker: Docker = Field(Docker(), description="The Docker engine, where something needs it.")
+    known_hosts: Path | None = Field(
+        None, description="Path of a file with host keys, in addition to ~/.ssh/known_hosts."
+    )
+    hosts: dict[Name, Host] = Field(min_length=1, description="Servers, by name.")
+    base: Base = Field(Base(), description="Settings of every host.")
+    firewall: Firewall = Field(Firewall(), description="Firewall of every host.")
+    tls: Tls = Field(Tls(), description="Certificate of nginx.")
+    models: Models = Field(description="Language models that answer.")
+    channels: Channels = Field(Channels(), description="Channels through which people use the bot.")
+    bot: Bot = Field(Bot(), description="Settings of the bot.")
+    runtime: Runtime = Field(Runtime(), description="How engine and bot run on hosts.")
+    rollout: Rollout = Field(Rollout(), description="How changes are rolled out to several runtime hosts.")
+    nginx: Nginx = Field(Nginx(), description="Reverse proxy in front of the bots.")
+    database: Database | None = Field(None, description="Database that several runtime hosts share.")
+    docker: Docker = Field(Docker(), description="Docker engine on hosts that need it.")
     nvidia: Nvidia = Field(Nvidia(), description="Drivers of NVIDIA GPUs.")
-    hardening: Hardening = Field(Hardening(), description="Beyond SSH keys and firewall.")
+    hardening: Hardening = Field(
+        Hardening(), description="Hardening of hosts, in addition to SSH keys and firewall."
+    )
     monitoring: Monitoring = Field(Monitoring(), description="Metrics, alerts and dashboards.")
-    logs: Logs = Field(Logs(), description="Where log lines are gathered and kept.")
+    logs: Logs = Field(Logs(), description="Collection and storage of log lines.")
 
     def internal(self, host: str) -> str:
-        """The address by which the other hosts reach `host`."""
+        """Return the address by which the other hosts reach `host`."""
         declared = self.hosts[host]
         return declared.internal_address or declared.address
 
     def reached(self, host: str) -> Host:
-        """How `host` is reached: its declaration, with a jump host of this file written out."""
+        """Return the declaration of `host` with a jump host of this file expanded to its settings."""
         declared = self.hosts[host]
         if declared.bastion is None or declared.bastion.host is None:
             return declared
@@ -355,5 +397,5 @@ class Inventory(Declared):
         return declared.model_copy(update={"bastion": written_out})
 
     def with_role(self, role: Role) -> dict[str, Host]:
-        """The hosts that have `role`, in file order."""
+        """Return the hosts that have `role`, in file order."""
         return {name: host for name, host in self.hosts.items() if role in host.roles}

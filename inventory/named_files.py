@@ -1,7 +1,7 @@
-"""The files on this computer that an inventory names: there, readable, and what they should be.
+"""Checks of the local files that an inventory names: existing, readable and of the right kind.
 
-A page that was saved in the place of a key, or a public key in the place of a private one, is found here and
-not by a program on a host.
+A web page saved as a key, or a public key in place of a private one, is reported here, before a program on a
+host fails on it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READ = 4096
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What files of one kind begin with, in words and as a pattern."""
+    """A kind of file: its name, and a pattern for its first bytes."""
 
     what: str
     begin: re.Pattern[bytes]
@@ -42,12 +42,12 @@ PUBLIC_KEY = FileKind("a public key", re.compile(rb"(?:ssh-|ecdsa-|sk-)\S+ "))
 
 
 def files(inventory: Inventory) -> Iterator[Finding]:
-    """Every named file but the models, where something uses it."""
+    """Yield a finding for each named file, models excepted, that is used but missing or of the wrong kind."""
     public = "leave it out for a public authority"
     fetch = "fetch the repository's key again"
     docker, nvidia, logs = inventory.docker, inventory.nvidia, inventory.logs.packages
     if inventory.known_hosts is not None:
-        advice = "make it with `ssh-keyscan` and compare the keys"
+        advice = "create it with `ssh-keyscan` and compare the keys"
         yield from present(("known_hosts",), inventory.known_hosts, advice)
     if docker.registry_authority is not None:
         at: KeyPath = ("docker", "registry_authority")
@@ -89,28 +89,30 @@ def _ssh_keys(inventory: Inventory) -> Iterator[Finding]:
 def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
     if "PRIVATE KEY" in str(file):
         yield Finding(
-            (path,), "this is a private key itself", "replace this key pair, and name its file here"
+            (path,),
+            "this is a private key, not a path",
+            "replace this key pair, and give the path of its file",
         )
         return
     public = file.with_name(f"{file.name}.pub")
     if not file.exists() and _is_public_key(public):
         return
-    wrong = list(present(path, file, "make a key with `ssh-keygen -t ed25519`"))
+    wrong = list(present(path, file, "create a key with `ssh-keygen -t ed25519`"))
     yield from wrong
-    # As for ssh(1), a public key chooses the one of the agent.
+    # As for ssh(1), a public key selects the private key of the agent.
     if wrong or _is_public_key(file):
         return
     if not PRIVATE_KEY.begin.match(_begin(file)):
         yield Finding(
             (path,),
-            f"{shown_name(file)} is a public key in a form that ssh does not read",
-            "name the private key, or the public one as `ssh-keygen -i` prints it",
+            f"{shown_name(file)} is a public key in a format that ssh does not support",
+            "give the private key, or the public one as printed by `ssh-keygen -i`",
         )
     elif (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
         yield Finding(
             (path,),
-            f"{shown_name(file)} is open to others than its owner (mode {mode:04o})",
-            f"`chmod 600 {file}`",
+            f"{shown_name(file)} is accessible to other users (mode {mode:04o})",
+            f"run `chmod 600 {file}`",
         )
 
 
@@ -132,13 +134,13 @@ def _folder(path: KeyPath, folder: Path) -> Iterator[Finding]:
     if not folder.exists():
         yield Finding((path,), f"{shown_name(folder)} does not exist", "correct the path")
     elif not folder.is_dir():
-        yield Finding((path,), f"{shown_name(folder)} is not a folder", "name the folder with the .deb files")
+        yield Finding((path,), f"{shown_name(folder)} is not a folder", "give the folder with the .deb files")
     elif not any(folder.glob("*.deb")):
-        yield Finding((path,), f"{shown_name(folder)} has no .deb files", "put the packages of Elastic there")
+        yield Finding((path,), f"{shown_name(folder)} has no .deb files", "copy Elastic's packages there")
 
 
 def present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
-    """That a file is there and can be read."""
+    """Yield a finding when a file is missing or cannot be read."""
     try:
         mode = file.stat().st_mode
         if stat.S_ISREG(mode):
@@ -146,10 +148,10 @@ def present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
     except FileNotFoundError:
         yield Finding((path,), f"{shown_name(file)} does not exist", f"correct the path, or {advice}")
     except OSError as error:
-        yield Finding((path,), f"{shown_name(file)} cannot be read: {error.strerror}", "correct the path")
+        yield Finding((path,), f"cannot read {shown_name(file)}: {error.strerror}", "correct the path")
     else:
         if not stat.S_ISREG(mode):
-            yield Finding((path,), f"{shown_name(file)} is not a file", "name a file")
+            yield Finding((path,), f"{shown_name(file)} is not a regular file", "give the path of a file")
 
 
 def _begin(file: Path) -> bytes:
@@ -158,6 +160,6 @@ def _begin(file: Path) -> bytes:
 
 
 def shown_name(file: Path) -> str:
-    """A path, short enough for a message."""
+    """Return a path, shortened for a message."""
     text = str(file)
     return text if len(text) <= 200 else f"…{text[-199:]}"

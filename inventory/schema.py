@@ -18,11 +18,11 @@ HOW_TO_GIVE = "A secret: `!age |` and an encrypted block, `!env NAME`, `!cmd COM
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of an inventory file; secrets are texts that carry one of the tags."""
+    """Return the JSON schema (draft 2020-12) of an inventory file; secrets are strings with a tag."""
     schema = Inventory.model_json_schema(by_alias=True)
     _explain_secrets(schema)
     for model in schema["$defs"].values():
-        # The word that tells the kinds of model apart must be there, though each has it as its default.
+        # The discriminator is required in a file, although each model has it as its default.
         if "const" in (engine := model.get("properties", {}).get("engine", {})):
             engine.pop("default", None)
             model["required"] = sorted({*model.get("required", []), "engine"})
@@ -34,7 +34,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """`json_schema` as it stands in the file."""
+    """Return `json_schema` as the text of the schema file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -47,7 +47,7 @@ def _explain_secrets(schema: Any) -> None:
     variants = [schema, *schema.get("anyOf", [])] if "title" in schema else []
     if any(variant.get("format") == "password" for variant in variants):
         for variant in variants:
-            # Editors would mark the tagged text as write-only; the tag already says what it is.
+            # Editors would mark the tagged string as write-only; the tag already says that it is a secret.
             variant.pop("writeOnly", None)
             variant.pop("format", None)
         schema["description"] = f"{schema.get('description', '')} {HOW_TO_GIVE}".strip()

@@ -1,6 +1,6 @@
-"""Where secrets come from: `!age`, `!env`, `!cmd` and `!file` values, and the age keys of this laptop.
+"""Secrets: resolution of `!age`, `!env`, `!cmd` and `!file` values, and the age keys of this laptop.
 
-No message of this module carries a secret, a command's output or a part of either.
+No message of this module contains a secret, a command's output or a part of either.
 """
 
 from __future__ import annotations
@@ -42,24 +42,22 @@ Identity = Any
 
 
 class SecretReader:
-    """Reads the secrets of one inventory; `folder` is where its relative paths and commands start."""
+    """A reader of the secrets of one inventory; relative paths and commands start in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, reference: Tagged) -> str:
-        """The secret that `reference` names, without line breaks at its end.
+        """Return the secret that `reference` names, without trailing line breaks.
 
-        Raises SecretError, which says why not and what to do.
+        Raises `SecretError` when it cannot be read, is empty or contains control characters.
         """
         read = {"!env": self._env, "!cmd": self._cmd, "!file": self._file, "!age": self._age}[reference.tag]
         if not (text := reference.text.strip()):
-            raise SecretError(f"`{reference.tag}` names nothing", advice=f"write {_USAGE[reference.tag]}")
+            raise SecretError(f"`{reference.tag}` has no value", advice=f"write {_USAGE[reference.tag]}")
         secret = read(text).rstrip("\r\n")
         if not secret:
-            raise SecretError(
-                f"the secret from `{reference.tag}` is empty", advice="put the value where it is read from"
-            )
+            raise SecretError(f"the secret from `{reference.tag}` is empty", advice="store the value there")
         if _CONTROL.search(secret):
             raise SecretError(
                 f"the secret from `{reference.tag}` contains control characters",
@@ -87,12 +85,12 @@ class SecretReader:
         if code is None:
             raise SecretError(
                 f"the command did not end within {COMMAND_LIMIT:.0f} seconds",
-                advice="use one that asks nothing and prints the secret",
+                advice="use a command that prints the secret without asking for input",
             )
         if code != 0:
             raise SecretError(
                 f"the command failed with exit code {code}",
-                advice=f"try it in {self.folder}; its output is never shown here",
+                advice=f"run it in {self.folder}; its output is never shown here",
             )
         return _utf8(output, "the command's output")
 
@@ -103,8 +101,9 @@ class SecretReader:
     def _age(self, armored: str) -> str:
         if not self._identities:
             raise SecretError(
-                "there is no age key on this machine to decrypt with",
-                advice=f"put yours into {DEFAULT_KEY_FILE} (mode 0600), or name it in CLAWD_AGE_KEY_FILE",
+                "cannot decrypt: there is no age key on this machine",
+                advice=f"store yours in {DEFAULT_KEY_FILE} (mode 0600), or set CLAWD_AGE_KEY_FILE to its "
+                "path",
             )
         return decrypt(armored, self._identities)
 
@@ -122,23 +121,23 @@ _USAGE = {
 
 
 def encrypt(value: str, recipients: Sequence[str]) -> str:
-    """`value` encrypted to every one of `recipients`, as armored text for a YAML block `!age |`.
+    """Encrypt `value` to all `recipients` and return armored text for a YAML block `!age |`.
 
     A recipient is an age public key (`age1…`) or an SSH public key (`ssh-ed25519 …`, `ssh-rsa …`). The
-    format is https://age-encryption.org/v1. Raises SecretError for no or a malformed recipient.
+    format is https://age-encryption.org/v1. Raises `SecretError` without recipients or for a malformed one.
     """
     if not recipients:
         raise SecretError(
-            "there is nobody to encrypt to",
-            advice="make a key with `clawd-provision inventory keygen`, or list your team's public keys in "
-            "`.clawd/recipients` beside the inventory",
+            "cannot encrypt: there are no recipients",
+            advice="create a key with `clawd-provision inventory keygen`, or list your team's public keys in "
+            "`.clawd/recipients` next to the inventory",
         )
     armored: bytes = pyrage.encrypt(value.encode(), [_recipient(text) for text in recipients], armored=True)
     return armored.decode("ascii")
 
 
 def decrypt(armored: str, identities: Sequence[Identity]) -> str:
-    """The text that `encrypt` was given. Raises SecretError when no identity opens it or it is damaged."""
+    """Return the decrypted text. Raises `SecretError` when no identity can decrypt it or it is damaged."""
     body = armored.strip() + "\n"
     if not body.startswith("-----BEGIN AGE ENCRYPTED FILE-----"):
         raise SecretError(
@@ -149,17 +148,17 @@ def decrypt(armored: str, identities: Sequence[Identity]) -> str:
         return _utf8(pyrage.decrypt(body.encode(), list(identities)), "the decrypted value")
     except _PYRAGE_ERRORS:
         raise SecretError(
-            "this age value cannot be decrypted: it is damaged, or none of your keys opens it",
-            advice="encrypt it again with your key among the recipients, or use the key it was made for",
+            "cannot decrypt this age value: it is damaged, or not encrypted to any of your keys",
+            advice="encrypt it again with your key among the recipients, or use the key it was encrypted to",
         ) from None
 
 
 def own_identities() -> tuple[Identity, ...]:
-    """The age keys of this laptop: from CLAWD_AGE_KEY (the key itself), else from the file that
-    CLAWD_AGE_KEY_FILE names, else from `~/.config/clawd-provision/age.key`.
+    """Return the age keys of this laptop; empty when there are none.
 
-    Empty when there is none. The file may also be an OpenSSH private key. Raises SecretError when one is
-    named but missing, malformed or readable by others.
+    They come from CLAWD_AGE_KEY (the key itself), else from the file that CLAWD_AGE_KEY_FILE names, else from
+    `~/.config/clawd-provision/age.key`. The file may also be an OpenSSH private key. Raises `SecretError`
+    when a named key is missing, malformed or accessible to other users.
     """
     if key := os.environ.get("CLAWD_AGE_KEY"):
         return _identities(key, "CLAWD_AGE_KEY")
@@ -172,11 +171,11 @@ def own_identities() -> tuple[Identity, ...]:
 
 
 def own_recipients(folder: Path | None = None) -> tuple[str, ...]:
-    """The public keys to encrypt to when none are given: those in `.clawd/recipients` of `folder` (one a
-    line, `#` comments), else those of this laptop's own age keys.
+    """Return the public keys to encrypt to when none are given.
 
-    Without `folder` the current folder and the nearest `inventory/` folders are looked at. Raises SecretError
-    when the file cannot be read or lists something else.
+    They are those in `.clawd/recipients` of `folder` (one on each line, `#` comments), else those of this
+    laptop's own age keys. Without `folder`, the current folder and the nearest `inventory/` folders are
+    searched. Raises `SecretError` when the file cannot be read or lists something else.
     """
     for place in [folder] if folder else [Path.cwd(), *folders(Path.cwd())]:
         listed = place / ".clawd" / "recipients"
@@ -190,14 +189,14 @@ def own_recipients(folder: Path | None = None) -> tuple[str, ...]:
 
 
 def default_key_file() -> Path:
-    """Where this laptop's age key is looked for when the environment names none."""
+    """Return the path of this laptop's age key when the environment names none."""
     return expand_home(DEFAULT_KEY_FILE)
 
 
 def generate_identity(path: Path) -> str:
-    """Make a new age key in the file `path`, readable by its owner only, and return its public key.
+    """Create an age key in the file `path`, readable by its owner only, and return its public key.
 
-    Raises SecretError when the file exists: what it decrypts would be lost.
+    Raises `SecretError` when the file exists, because values encrypted to the old key would be lost.
     """
     identity = pyrage.x25519.Identity.generate()
     public = str(identity.to_public())
@@ -206,7 +205,7 @@ def generate_identity(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise SecretError(
-            f"{path} exists already and is kept", advice="use it, or choose another path"
+            f"cannot create a key: {path} exists already", advice="use that key, or choose another path"
         ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(f"# public key: {public}\n{identity}\n")
@@ -214,11 +213,11 @@ def generate_identity(path: Path) -> str:
 
 
 def expand_home(name: str) -> Path:
-    """`name` as a path, `~` replaced. Raises SecretError when whose home is meant is unknown."""
+    """Return `name` as a path with `~` expanded. Raises `SecretError` when that home folder is unknown."""
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise SecretError(f"the home folder in {name} is unknown", advice="write the path out") from error
+        raise SecretError(f"the home folder in {name} is unknown", advice="write the full path") from error
 
 
 def _recipients_of(file: Path) -> tuple[str, ...]:
@@ -226,7 +225,7 @@ def _recipients_of(file: Path) -> tuple[str, ...]:
         content = file.read_bytes()
     except OSError as error:
         raise SecretError(
-            f"{file} cannot be read: {error.strerror}", advice="restore it from a copy"
+            f"cannot read {file}: {error.strerror}", advice="restore it from a backup"
         ) from error
     lines = (line.strip() for line in _utf8(content, str(file)).splitlines())
     found = tuple(line for line in lines if line and not line.startswith("#"))
@@ -245,7 +244,7 @@ def _recipient(text: str) -> Any:
     except _PYRAGE_ERRORS as error:
         private = re.match(r"AGE-SECRET-KEY|-----BEGIN", text, re.IGNORECASE)
         raise SecretError(
-            "a private key is not what to encrypt to"
+            "cannot encrypt to a private key"
             if private
             else f"`{text[:24]}…` is not a public key to encrypt to",
             advice="use `age1…`, `ssh-ed25519 …` or `ssh-rsa …`",
@@ -262,15 +261,15 @@ def _identities(text: str, source: str) -> tuple[Identity, ...]:
         )
     except _PYRAGE_ERRORS:
         raise SecretError(
-            f"{source} does not hold an age key",
-            advice="it should hold a line `AGE-SECRET-KEY-1…` or an SSH private key",
+            f"{source} does not contain an age key",
+            advice="it must contain a line `AGE-SECRET-KEY-1…` or an SSH private key",
         ) from None
 
 
 def _read_private(path: Path) -> bytes:
-    """The content of a file that only its owner may read."""
+    """Return the content of a file. Raises `SecretError` when users other than its owner can access it."""
     try:
-        # Not blocking, so that a pipe in the file's place cannot hold up the run.
+        # Non-blocking, so that opening a named pipe cannot hang the run.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise SecretError(
@@ -278,21 +277,23 @@ def _read_private(path: Path) -> bytes:
         ) from error
     except (OSError, ValueError) as error:
         raise SecretError(
-            f"the secret file {path} cannot be read: {getattr(error, 'strerror', error)}",
-            advice="make it readable to you alone",
+            f"cannot read the secret file {path}: {getattr(error, 'strerror', error)}",
+            advice="make it readable for your user only",
         ) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise SecretError(f"{path} is not a file", advice="name a file that holds nothing but the secret")
+            raise SecretError(
+                f"{path} is not a regular file", advice="give a file that contains only the secret"
+            )
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077:
             raise SecretError(
-                f"{path} is open to others than its owner (mode {mode:04o})", advice=f"`chmod 600 {path}`"
+                f"{path} is accessible to other users (mode {mode:04o})", advice=f"run `chmod 600 {path}`"
             )
         if status.st_size > LARGEST_SECRET:
             raise SecretError(
-                f"{path} is larger than 64 KiB", advice="name a file that holds nothing but the secret"
+                f"{path} is larger than 64 KiB", advice="give a file that contains only the secret"
             )
         return os.read(descriptor, LARGEST_SECRET)
     finally:
@@ -300,7 +301,10 @@ def _read_private(path: Path) -> bytes:
 
 
 def _run(command: str, folder: Path) -> tuple[int | None, bytes]:
-    """Exit code (None after the time limit) and output of a shell command, everything it started ended."""
+    """Run a shell command; return its exit code (`None` after the time limit) and its output.
+
+    All processes that it started are killed at the end.
+    """
     with subprocess.Popen(  # noqa: S602 - a shell command is what the user declares with !cmd
         command,
         shell=True,

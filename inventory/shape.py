@@ -1,4 +1,4 @@
-"""The shape of the model along the data of a file: which type stands where, which keys are known there."""
+"""A walk through the model along the data of a file: expected types and known keys at each key path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inventory.source import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What the model says about one key path.
+    """What the model expects at one key path.
 
     `kinds` are the types allowed there (None left out), `constraints` the limits on the value,
     `optional` whether it may be left empty.
@@ -30,24 +30,24 @@ class Spot:
 
     @property
     def is_secret(self) -> bool:
-        """Whether a secret stands here, so that the value must never be shown."""
+        """Return whether the value is a secret, which must never be shown."""
         return SecretStr in self.kinds
 
     @property
     def is_plain(self) -> bool:
-        """Whether a single value that may be shown stands here."""
+        """Return whether the value is a single one that may be shown."""
         return all(
             get_origin(kind) is Literal or kind in (str, int, float, bool, Path, IPv4Network, IPv6Network)
             for kind in self.kinds
         )
 
     def is_a(self, kind: type) -> bool:
-        """Whether `kind` is one of the types allowed here."""
+        """Return whether `kind` is one of the allowed types."""
         return kind in self.kinds
 
 
 def spot_at(root: type[BaseModel], data: Any, path: KeyPath) -> Spot | None:
-    """What the model expects at `path` of `data`; None where it knows nothing."""
+    """Return what the model expects at `path` of `data`; `None` where the model has nothing."""
     spot: Spot | None = _spot(root)
     for key in path:
         spot = _child(spot, data, key) if spot else None
@@ -56,7 +56,7 @@ def spot_at(root: type[BaseModel], data: Any, path: KeyPath) -> Spot | None:
 
 
 def known_keys(root: type[BaseModel], data: Any, path: KeyPath) -> tuple[str, ...]:
-    """The keys that a mapping at `path` may have; empty where any or none is allowed."""
+    """Return the keys that a mapping at `path` may have; empty where any key or none is allowed."""
     spot = spot_at(root, data, path)
     for key in path:
         data = _item(data, key)
@@ -65,7 +65,10 @@ def known_keys(root: type[BaseModel], data: Any, path: KeyPath) -> tuple[str, ..
 
 
 def leaves(root: type[BaseModel], data: Any) -> Iterator[tuple[KeyPath, Spot | None, Any]]:
-    """Every single value of `data` with what the model expects there; a snapshot: `data` may be changed."""
+    """Return every single value of `data` with what the model expects there.
+
+    The values are collected first, so `data` may be changed during the iteration.
+    """
     return iter(list(_leaves(_spot(root), data, ())))
 
 
@@ -119,7 +122,7 @@ def _model(spot: Spot, data: Any) -> type[BaseModel] | None:
 
 
 def _names_itself(model: type[BaseModel], data: dict[str, Any]) -> bool:
-    """Whether the data carries the word by which this model of a union is told from the others."""
+    """Return whether the data has the discriminator of this model of a union."""
     return any(
         get_origin(info.annotation) is Literal and key in data and data[key] in get_args(info.annotation)
         for key, info in _fields(model).items()

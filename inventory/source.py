@@ -1,4 +1,4 @@
-"""What a file says as plain data, and where in the file it says it."""
+"""The content of a file as plain data, with the position of every value."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from inventory.errors import InventoryError, Mistake
 
 KeyPath = tuple[str | int, ...]
-"""From the top of a file to a value: `("hosts", "bot1", "roles", 0)`."""
+"""The keys that lead from the root of a file to a value: `("hosts", "bot1", "roles", 0)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a file; line and column count from 1."""
+    """A position in a file; line and column count from 1."""
 
     line: int
     column: int
@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A value that says where a secret comes from: `!env NAME` is `Tagged("!env", "NAME")`."""
+    """A value with a secret tag: `!env NAME` is `Tagged("!env", "NAME")`."""
 
     tag: str
     text: str
@@ -31,11 +31,11 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file says and where it says it.
+    """The content of a file with the positions of keys and values.
 
     `data` consists of dict, list, str, int, float, bool, None and `Tagged`. `keys` and `values` give the
-    places by key path; an item of a list has a value only. `mistaken` are the key paths whose value is not
-    what the file says, because of one of the `mistakes`.
+    positions by key path; an item of a list has a value only. `mistaken` are the key paths whose value
+    differs from the file because of one of the `mistakes`.
     """
 
     file: str
@@ -46,8 +46,11 @@ class Source:
     mistaken: tuple[KeyPath, ...] = ()
 
     def place(self, path: KeyPath) -> Place:
-        """Where to point for `path`: a single value itself; a mapping, a list or nothing at its key; what is
-        not there at the nearest thing around it that is."""
+        """Return the position to report for `path`.
+
+        It is that of the value for a single value, that of the key for a mapping, a list or null, and that of
+        the nearest existing parent for a missing value.
+        """
         for length in range(len(path), 0, -1):
             part = path[:length]
             if part not in self.values:
@@ -58,18 +61,18 @@ class Source:
         return self.values[()]
 
     def key_place(self, path: KeyPath) -> Place:
-        """Where the key of `path` stands, or else as `place`."""
+        """Return the position of the key of `path`, or else `place(path)`."""
         return self.keys.get(path) or self.place(path)
 
     def at(self, path: KeyPath) -> Any:
-        """The value at a `path` that the file has."""
+        """Return the value at a `path` that the file has."""
         return reduce(getitem, path, self.data)
 
     def has(self, path: KeyPath) -> bool:
-        """Whether the file itself says something at `path`."""
+        """Return whether the file has a value at `path`."""
         return path in self.values
 
 
 def unreadable(file: str, place: Place, problem: str, advice: str) -> InventoryError:
-    """The one mistake that keeps the rest of `file` from being read."""
+    """Return an error with the one mistake that makes the rest of `file` unreadable."""
     return InventoryError((Mistake(file, place.line, place.column, problem, advice),))

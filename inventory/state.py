@@ -1,8 +1,8 @@
-"""The folder `.clawd` next to an inventory: what laptops know of a project, kept out of git.
+"""The folder `.clawd` next to an inventory: local state of a project, kept out of git.
 
 .clawd/.gitignore            keeps all but `recipients` out of git
 .clawd/recipients            public keys that secrets are encrypted to
-.clawd/<project>/project.json   the project's id, which its hosts carry, too
+.clawd/<project>/project.json   the project's id, which its hosts store as well
 .clawd/<project>/ca/            its certificate authority
 """
 
@@ -20,13 +20,13 @@ PROJECT = "project.json"
 
 
 def make_private(state_folder: Path) -> None:
-    """Make a project's folder, readable by its owner only, and keep it out of git at any depth."""
+    """Create a project's folder with mode 0700 and keep it out of git at any depth."""
     state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_out_of_git(state_folder)
 
 
 def keep_out_of_git(state_folder: Path) -> None:
-    """Write the `.gitignore` of a state folder that is there; one that somebody wrote stays."""
+    """Write the `.gitignore` of an existing state folder, unless there is one already."""
     if not state_folder.is_dir():
         return
     top = next(
@@ -38,7 +38,7 @@ def keep_out_of_git(state_folder: Path) -> None:
 
 
 def project_id(state_folder: Path) -> str | None:
-    """Return the project's id; `None` when it has none yet. Raises `ClawdError` when it cannot be read."""
+    """Return the project's id, or `None` when it has none yet. Raises `ClawdError` when it is unreadable."""
     path = state_folder / PROJECT
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["id"]
@@ -47,12 +47,12 @@ def project_id(state_folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ClawdError(f"{path} cannot be read: {error}", advice="restore it from a copy") from error
+        raise ClawdError(f"cannot read {path}: {error}", advice="restore it from a backup") from error
     return value
 
 
 def remember_project(state_folder: Path, identity: str | None = None) -> str:
-    """Note the project's id, a new one by default, and return it; one that is there stays."""
+    """Store the project's id, a new one by default, and return it; an existing id is kept."""
     make_private(state_folder)
     path = state_folder / PROJECT
     made = identity or secrets.token_hex(16)

@@ -1,4 +1,4 @@
-"""Text from outside: whether it can be written as UTF-8."""
+"""Checks of external text for UTF-8."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""About how many tokens a text is for a model, counted from the vocabulary in its file.
+"""Estimate of the number of tokens of a text for a model, from the vocabulary in its file.
 
-The kinds of tokenizer that chat models have are followed: bytes merged in order (`gpt2`), letters merged
-by score (`llama`), letters merged in order (`gemma4`). How a text is cut into words before that differs
-from model to model; here it is cut about as finely as the finest do it, which makes rather more tokens than
-fewer. Measured against llama.cpp on the vocabularies that it is tested with, in English, Chinese and other
-languages, code, JSON and numbers: `llama` and `gemma4` exactly, `gpt2` between 0.83 and 2.6 of it (0.99 and
-more but for three tokenizers of 2022 and 2023). The margins cover that. For any other tokenizer, and for a
-model whose file is not here, tokens are estimated (`estimated`).
+The tokenizers of chat models are reproduced: bytes merged in order (`gpt2`), characters merged by score
+(`llama`), characters merged in order (`gemma4`). How a text is split into words before that differs between
+models; the split here is about as fine as the finest of them, so the result is rather too high than too low.
+Measured against llama.cpp on its own test vocabularies, in English, Chinese and other languages, code, JSON
+and numbers: exact for `llama` and `gemma4`, 0.83 to 2.6 times the true number for `gpt2` (at least 0.99,
+except for three tokenizers of 2022 and 2023). The margins cover that. For any other tokenizer, and for a
+model whose file is not on this machine, tokens are estimated (`estimated`).
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from inventory.gguf import Vocabulary, read_vocabulary
 SPACE = "▁"
 LETTERS_A_TOKEN = 3
 
-# A word with the space before it, one digit, other signs, spaces.
+# A word with the space before it, one digit, punctuation, spaces.
 _WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d| ?[^\s\w]+|_+|\s+(?!\S)|\s")
 _SPACED = re.compile(r" *[^ ]+| +")
 
 
 class Tokenizer(Protocol):
-    """How one kind of tokenizer merges."""
+    """The merge rules of one kind of tokenizer."""
 
     margin: float
 
     def pieces(self, text: str) -> Iterable[str]:
-        """The parts of a text between which nothing is merged."""
+        """Return the parts of a text; nothing is merged across their borders."""
 
     def rank(self, left: str, right: str) -> float | None:
-        """How early two neighbours are merged, the lowest first; None when they are not."""
+        """Return the rank of merging two neighbours, the lowest first; `None` when they are not merged."""
 
     def tokens(self, symbol: str) -> int:
-        """How many tokens one symbol is once nothing more can be merged."""
+        """Return the number of tokens of one symbol after all merges."""
 
 
 class BytePairs:
-    """`gpt2`: bytes, shown as letters, merged in the order of the file."""
+    """The tokenizer `gpt2`: bytes, represented as characters, merged in the order of the file."""
 
     margin = 1.2
 
@@ -53,20 +53,20 @@ class BytePairs:
         self._order = _order(merges)
 
     def pieces(self, text: str) -> Iterable[str]:
-        """Words of letters that stand for bytes."""
+        """Return the words, each byte represented as a character."""
         return ["".join(map(_LETTERS.__getitem__, word.encode())) for word in _WORDS.findall(text)]
 
     def rank(self, left: str, right: str) -> float | None:
-        """The place of the pair in the file."""
+        """Return the position of the pair in the file."""
         return self._order.get((left, right))
 
     def tokens(self, symbol: str) -> int:
-        """Every symbol is in the vocabulary."""
+        """Return 1: every symbol is in the vocabulary."""
         return 1
 
 
 class Letters:
-    """`llama` and `gemma4`: letters merged by the score of what they make, or in the order of the file."""
+    """The tokenizers `llama` and `gemma4`: characters merged by the score of the result or by file order."""
 
     margin = 1.05
 
@@ -76,23 +76,23 @@ class Letters:
         self._scores = dict(zip(vocabulary.tokens, scores, strict=True))
 
     def pieces(self, text: str) -> Iterable[str]:
-        """Words with the spaces before them; the text begins with one."""
+        """Return the words with the spaces before them; the text is prefixed with a space."""
         return [word.replace(" ", SPACE) for word in _SPACED.findall(f" {text}")]
 
     def rank(self, left: str, right: str) -> float | None:
-        """The place of the pair in the file, or the score of what it makes."""
+        """Return the position of the pair in the file, or the negative score of the merged symbol."""
         if self._order:
             return self._order.get((left, right))
         score = self._scores.get(left + right)
         return None if score is None else -score
 
     def tokens(self, symbol: str) -> int:
-        """What is not in the vocabulary is written in bytes."""
+        """Return 1 for a symbol in the vocabulary, else its number of bytes."""
         return 1 if symbol in self._scores else len(symbol.encode())
 
 
 def most_tokens(text: str) -> int:
-    """Tokens that no tokenizer exceeds: one a byte, and one for the space that some put before a text."""
+    """Return an upper bound for any tokenizer: one for each byte, and one for a space before the text."""
     return len(text.encode()) + 1
 
 
@@ -107,16 +107,16 @@ def estimated(text: str) -> int:
 
 
 def token_count(text: str, path: Path) -> int:
-    """Tokens of `text` for the model at `path`, rather too many than too few.
+    """Return the tokens of `text` for the model at `path`, rather too many than too few.
 
-    Raises ArtifactError when the file cannot be read.
+    Raises `ArtifactError` when the file cannot be read.
     """
     status = path.stat()
     return count(text, _tokenizer(path, status.st_size, status.st_mtime_ns))
 
 
 def count(text: str, tokenizer: Tokenizer | None) -> int:
-    """Tokens of `text`; estimated without a tokenizer that is known here."""
+    """Return the tokens of `text`; estimated for an unknown tokenizer."""
     if tokenizer is None:
         return estimated(text) + 1
     known: dict[str, int] = {}
@@ -129,7 +129,7 @@ def count(text: str, tokenizer: Tokenizer | None) -> int:
 
 
 def merged(symbols: list[str], tokenizer: Tokenizer) -> list[str]:
-    """The symbols after all merges: always the pair of the lowest rank, of equals the first."""
+    """Return the symbols after all merges: the pair of lowest rank first, among equal ranks the leftmost."""
     following = [*range(1, len(symbols)), -1]
     preceding = [-1, *range(len(symbols) - 1)]
     waiting: list[tuple[float, int, str, str]] = []
@@ -145,7 +145,7 @@ def merged(symbols: list[str], tokenizer: Tokenizer) -> list[str]:
     while waiting:
         _, place, left, right = heappop(waiting)
         other = following[place]
-        # What was merged since then is not there any more.
+        # Skip an offer whose symbols have been merged since.
         if other < 0 or symbols[place] != left or symbols[other] != right:
             continue
         symbols[place], symbols[other] = left + right, ""
@@ -159,7 +159,7 @@ def merged(symbols: list[str], tokenizer: Tokenizer) -> list[str]:
 
 
 def tokenizer_of(vocabulary: Vocabulary) -> Tokenizer | None:
-    """The tokenizer of a vocabulary; None where it is of a kind that is not followed here."""
+    """Return the tokenizer of a vocabulary; `None` for a kind that is not reproduced here."""
     if vocabulary.model == "gpt2" and vocabulary.merges:
         return BytePairs(vocabulary.merges)
     ordered = vocabulary.model == "gemma4" and bool(vocabulary.merges)
@@ -175,7 +175,7 @@ def _order(merges: tuple[str, ...]) -> Mapping[tuple[str, str], int]:
 
 
 def _letters() -> dict[int, str]:
-    """The letter that stands for each byte in the vocabularies of the kind `gpt2`.
+    """Return the character that represents each byte in vocabularies of the kind `gpt2`.
 
     Source: https://github.com/openai/gpt-2/blob/master/src/encoder.py, `bytes_to_unicode`.
     """
@@ -189,5 +189,5 @@ _LETTERS = _letters()
 
 @lru_cache(maxsize=2)
 def _tokenizer(path: Path, size: int, changed: int) -> Tokenizer | None:
-    """The tokenizer of `path`, read again only when the file changes."""
+    """Return the tokenizer of `path`; read again only when the file changes."""
     return tokenizer_of(read_vocabulary(path))

@@ -1,7 +1,7 @@
-"""What single values may be: texts, sizes, time zones, packages, paths, keys; addresses see `addresses`.
+"""Checks of single values: texts, sizes, time zones, packages, paths and keys. For addresses see `addresses`.
 
-Each check returns what is wrong with a value and what would be right, or None. `Checked` makes one a part of
-a type; the types that inventories and components are made of stand in `inventory.declared`.
+Each check returns what is wrong with a value and a hint, or `None`. `Checked` makes a check part of a type;
+the types of inventories and settings of components are in `inventory.declared`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from inventory.mistakes import edges, nearest, shown
 
 Verdict = tuple[str, str] | None
-"""What is wrong with a value, and advice."""
+"""What is wrong with a value, and a hint; `None` when it is right."""
 
 Check = Callable[[str], Verdict]
 
@@ -55,13 +55,13 @@ SYSTEM_FOLDERS = (
     ),
     "usr",
 )
-"""Folders at the root of a host that the system itself fills."""
+"""Top-level folders of a host that belong to the system."""
 SYSTEM_FOLDERS_OF_VAR = (
     *("account", "cache", "crash", "games", "lib", "lock", "log", "mail", "run", "spool", "tmp", "yp"),
 )
-"""Folders below /var that the system itself fills (FHS 3.0, section 5)."""
+"""Folders below /var that belong to the system (FHS 3.0, section 5)."""
 OTHERS_FOLDERS = ("/opt/clawd", "/snap")
-"""Folders of this program's own releases, and of snapd's."""
+"""Folders of this program's releases, and of snapd."""
 SHARED_FOLDERS = ("/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib", "/var/log")
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]")
@@ -72,15 +72,15 @@ _SYSCTL = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 NO_ZONES = ("Factory", "localtime", "posixrules")
-"""Among the zones of a host, and none: /etc/localtime as a link to `localtime` would be one to itself."""
+"""Files among the zones of a host that are not zones; /etc/localtime must not link to itself."""
 _OTHER_CLOCKS = ("posix/", "right/")
-# What changes the order or the look of a text without being seen.
+# Invisible characters that change the order or the appearance of a text.
 _UNSEEN = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200b", "\u2060", "\ufeff"}
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A check as a part of a type: `Annotated[str, Checked(check_time_zone)]`.
+    """A check as part of a type: `Annotated[str, Checked(check_time_zone)]`.
 
     Validation fails with the error type `checked`, whose context has `problem` and `advice`.
     """
@@ -94,43 +94,43 @@ class Checked:
         if (verdict := self.check(text)) is not None:
             problem, advice = edges(text) or verdict
             raise PydanticCustomError(
-                "checked", "{problem}; {advice}", {"problem": problem, "advice": advice}
+                "checked", "{problem}: {advice}", {"problem": problem, "advice": advice}
             )
         return text
 
 
 def size_in_bytes(size: str) -> int:
-    """Bytes of a size such as `400M`; K, M and G are powers of 1024, as systemd has them."""
+    """Return the bytes of a size such as `400M`; K, M and G are powers of 1024, as in systemd."""
     return int(size[:-1]) * _UNITS[size[-1]]
 
 
 def check_line(text: str) -> Verdict:
-    """A text that becomes a line, or a part of one, in a file on a host."""
+    """Check a text that becomes a line, or a part of one, in a file on a host."""
     if not text.strip():
         return "this text is empty", "write a text, or leave the key out"
     if (verdict := edges(text)) is not None:
         return verdict
     if (letter := _control(text)) is not None:
-        return f"{shown(text)} has the control character U+{ord(letter):04X} in it", "write it on one line"
+        return f"{shown(text)} contains the control character U+{ord(letter):04X}", "write it on one line"
     return None
 
 
 def check_registry_user(text: str) -> Verdict:
-    """A login at a registry, which stands before a colon in what is sent there (RFC 7617)."""
+    """Check a login at a registry; it is sent in front of a colon (RFC 7617)."""
     if (verdict := check_line(text)) is not None:
         return verdict
-    return (f"{shown(text)} has a colon in it", "write the name alone") if ":" in text else None
+    return (f"{shown(text)} contains a colon", "write the name alone") if ":" in text else None
 
 
 def check_text(text: str) -> Verdict:
-    """A text for people, of any number of lines."""
+    """Check a text for people, of any number of lines."""
     if (letter := _control(text, but="\n\t")) is not None:
-        return f"this text has the control character U+{ord(letter):04X} in it", "write plain text"
+        return f"this text contains the control character U+{ord(letter):04X}", "write plain text"
     return None
 
 
 def _control(text: str, but: str = "") -> str | None:
-    """The first letter that cannot be seen, and so has no place in a configuration."""
+    """Return the first invisible character, except those in `but`."""
     for letter in text:
         if letter in but:
             continue
@@ -141,12 +141,15 @@ def _control(text: str, but: str = "") -> str | None:
 
 
 def check_time_zone(text: str) -> Verdict:
-    """An IANA zone name. A machine without zone data checks the form alone; the plan asks each host."""
+    """Check an IANA zone name.
+
+    On a machine without zone data only the form is checked; each host is queried when the plan is made.
+    """
     zones = _zones()
     if text in NO_ZONES or text.startswith(_OTHER_CLOCKS):
         return (
-            f"{shown(text)} stands for another time zone, or for none",
-            "write the zone's own name, such as Asia/Shanghai or Etc/UTC",
+            f"{shown(text)} is not the name of a time zone itself",
+            "write the name of the zone, such as Asia/Shanghai or Etc/UTC",
         )
     if _ZONE.fullmatch(text) and len(text) <= 255 and (not zones or text in zones):
         return None
@@ -157,9 +160,9 @@ def check_time_zone(text: str) -> Verdict:
 
 
 def check_package(text: str) -> Verdict:
-    """The name of a Debian package (Debian Policy, section 5.6.1).
+    """Check the name of a Debian package (Debian Policy, section 5.6.1).
 
-    A `-` at its end would have apt remove the package.
+    A `-` at the end is refused: apt would remove the package.
     """
     if _PACKAGE.fullmatch(text) and len(text) <= 128:
         return None
@@ -170,11 +173,11 @@ def check_package(text: str) -> Verdict:
 
 
 def check_folder(text: str) -> Verdict:
-    """A folder of a host that one component has for itself."""
+    """Check a folder of a host that only one component uses."""
     if not _PATH.fullmatch(text) or len(text) > 200:
         return (
             f"{shown(text)} is not the path of a folder on a host",
-            "write a whole path of letters, digits, `.`, `_` and `-`, such as /srv/clawd",
+            "write an absolute path of letters, digits, `.`, `_` and `-`, such as /srv/clawd",
         )
     if text in SHARED_FOLDERS or _of_the_system(text):
         return f"{text} belongs to the system", "choose a folder that nothing else uses, such as /srv/clawd"
@@ -182,7 +185,7 @@ def check_folder(text: str) -> Verdict:
 
 
 def check_docker_folder(text: str) -> Verdict:
-    """A folder for Docker's images and volumes: one of its own, or /var/lib/docker."""
+    """Check a folder for Docker's images and volumes: one that nothing else uses, or /var/lib/docker."""
     return None if re.fullmatch(r"/var/lib/docker(/[A-Za-z0-9_-]+)*", text) else check_folder(text)
 
 
@@ -194,7 +197,7 @@ def _of_the_system(folder: str) -> bool:
 
 
 def check_device(text: str) -> Verdict:
-    """The path of a whole disk, or `auto`."""
+    """Check the path of a whole disk, or `auto`."""
     if text == "auto" or (_DEVICE.fullmatch(text) and len(text) <= 200):
         return None
     return (
@@ -204,63 +207,67 @@ def check_device(text: str) -> Verdict:
 
 
 def check_file_name(text: str) -> Verdict:
-    """The name of a file whose name becomes part of names and settings on hosts."""
+    """Check the name of a file that becomes part of names and settings on hosts."""
     if _FILE_NAME.fullmatch(text) and len(text) <= 150:
         return None
-    return f"the file name {shown(text)} has other characters than letters, digits, `.`, `_`, `+` and `-`", (
-        "rename the file"
+    return (
+        f"the file name {shown(text)} contains other characters than letters, digits, `.`, `_`, `+` and `-`",
+        "rename the file",
     )
 
 
 def check_sysctl_key(text: str) -> Verdict:
-    """The name of a kernel setting (sysctl.d(5)); `/` stands for a dot within a part, as in eth0/100."""
+    """Check the name of a kernel setting (sysctl.d(5)); `/` is a dot within a part, as in eth0/100."""
     if _SYSCTL.fullmatch(text) and not re.search(r"//|/$|/\.|\./", text) and len(text) <= 200:
         return None
     return (
         f"{shown(text)} is not the name of a kernel setting",
-        "write it as `sysctl -a` does: net.ipv4.ip_forward",
+        "write it as `sysctl -a` prints it: net.ipv4.ip_forward",
     )
 
 
 def check_sysctl_value(text: str) -> Verdict:
-    """What a kernel setting can be set to: numbers or words, on one line."""
+    """Check the value of a kernel setting: numbers or words on one line."""
     if (verdict := check_line(text)) is not None:
         return verdict
     if not text.isascii():
-        return f"{shown(text)} is no value of a kernel setting", "write numbers or words of ASCII"
+        return f"{shown(text)} is not a value of a kernel setting", "write numbers or ASCII words"
     if text.lower() in ("true", "false", "yes", "no"):
-        return f"{shown(text)} is no value of a kernel setting", "write 1 or 0"
+        return f"{shown(text)} is not a value of a kernel setting", "write 1 or 0"
     for word in text.split():
         if (advice := _as_a_number(word)) is not None:
-            return f"{shown(word)} is no value of a kernel setting", advice
+            return f"{shown(word)} is not a value of a kernel setting", advice
     return None
 
 
 def _as_a_number(word: str) -> str | None:
-    """How a number is written that the kernel refuses, or shows in another form than it was set in.
+    """Return how to write a number that the kernel refuses or displays differently; else `None`.
 
-    The kernel reads 010 as eight and 0x10 as sixteen (`proc_dointvec`, `kstrtoul` of base 0).
+    The kernel reads 010 as eight and 0x10 as sixteen (`proc_dointvec`, `kstrtoul` with base 0).
     """
     if re.fullmatch(r"-?0[0-7]+", word):
-        return f"write {int(word, 8)}, which the kernel reads this as, or the number without 0 before it"
+        return f"write {int(word, 8)}, as the kernel reads it, or the number without leading zeros"
     if re.fullmatch(r"-?0[0-9]+", word):
-        return "write the number without 0 before it"
+        return "write the number without leading zeros"
     if re.fullmatch(r"-?0[xX][0-9A-Fa-f]+", word):
         return f"write {int(word, 16)}"
     if re.fullmatch(r"\+[0-9]+|-?[0-9]+(_[0-9]+)+|-?[0-9]+[.][0-9]+|[0-9]+[KkMmGgTt]i?[Bb]?", word):
-        return "write a whole number of digits alone"
+        return "write a whole number with digits only"
     return None
 
 
 def check_public_key(text: str) -> Verdict:
-    """An SSH public key as `ssh-keygen` prints it (RFC 4253, section 6.6); its content is never shown."""
+    """Check an SSH public key as `ssh-keygen` prints it (RFC 4253, section 6.6).
+
+    The key is never shown.
+    """
     if "PRIVATE KEY" in text:
         return "this is a private key", "replace this key pair, and write the line of the .pub file here"
     if "\n" in text.strip():
-        return "this is more than one line", "write one public key an item"
+        return "this is more than one line", "write one public key in each item"
     if _control(text.strip()) is not None:
         return (
-            "this SSH public key has control characters in it",
+            "this SSH public key contains control characters",
             "copy the whole line of the .pub file again",
         )
     kind, _, rest = text.strip().partition(" ")
@@ -278,8 +285,8 @@ def check_public_key(text: str) -> Verdict:
         return "this SSH public key is damaged", "copy the whole line of the .pub file again"
     if kind == "ssh-rsa" and int.from_bytes(fields[2], "big").bit_length() < LEAST_RSA_BITS:
         return (
-            f"this RSA key has fewer than {LEAST_RSA_BITS} bits, and sshd does not take it",
-            "make another with `ssh-keygen -t ed25519`",
+            f"this RSA key has fewer than {LEAST_RSA_BITS} bits: sshd does not accept it",
+            "create another with `ssh-keygen -t ed25519`",
         )
     return None
 
@@ -289,7 +296,7 @@ _POINTS = {"ecdsa-sha2-nistp256": 65, "ecdsa-sha2-nistp384": 97, "ecdsa-sha2-nis
 
 
 def _has_the_size(kind: str, fields: list[bytes]) -> bool:
-    """Whether the fields after the name of the kind are as many and as long as the kind has them."""
+    """Return whether number and lengths of the fields after the key type are those of the type."""
     lengths = [len(field) for field in fields]
     match kind:
         case "ssh-ed25519":
@@ -305,7 +312,7 @@ def _has_the_size(kind: str, fields: list[bytes]) -> bool:
 
 
 def _fields(blob: bytes) -> Iterator[bytes]:
-    """The length-prefixed strings of an SSH key; raises ValueError when the last is cut off."""
+    """Yield the length-prefixed strings of an SSH key. Raises `ValueError` when the last is truncated."""
     while blob:
         length = int.from_bytes(blob[:4], "big")
         if len(blob) < 4 + length:

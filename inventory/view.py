@@ -1,4 +1,4 @@
-"""An inventory as others may see it: without its secrets, and as a digest."""
+"""Forms of an inventory that may be published: data without secrets, and a digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SALT = b"clawd-provision inventory digest 1"
 
 
 def public_view(inventory: Inventory) -> dict[str, Any]:
-    """The inventory as data for JSON, keys as in the file, every secret as `********`."""
+    """Return the inventory as data for JSON, with the keys of the file and every secret as `********`."""
     view: dict[str, Any] = inventory.model_dump(mode="json", by_alias=True)
     for path, value in _leaves(inventory):
         if isinstance(value, SecretStr):
@@ -31,12 +31,12 @@ def public_view(inventory: Inventory) -> dict[str, Any]:
 
 
 def digest(inventory: Inventory, folder: Path | None = None) -> str:
-    """64 hexadecimal digits that change whenever anything in the inventory changes, secrets included.
+    """Return 64 hexadecimal digits that change whenever anything in the inventory changes, secrets included.
 
-    With `folder`, paths count relative to it. The digest may be published (hosts' journals keep it): it is an
-    HMAC-SHA256 over the public view, keyed with scrypt over all secrets together. Whoever wants to try out a
-    guess must guess every secret that he does not know at once, at about 50 ms and 16 MiB a try; with one
-    random secret among those (a bot's token, the console's 32 bytes) no guess can be tried out at all.
+    With `folder`, paths are relative to it. The digest may be published (hosts' journals keep it): it is an
+    HMAC-SHA256 over the public view, keyed with scrypt over all secrets together. An attacker must guess all
+    unknown secrets at the same time, at about 50 ms and 16 MiB for each attempt; with one random secret among
+    them (a bot's token, the console's 32 bytes) guessing is not feasible.
     """
     view, secrets = public_view(inventory), {}
     for path, value in _leaves(inventory):
@@ -49,7 +49,7 @@ def digest(inventory: Inventory, folder: Path | None = None) -> str:
 
 
 def _leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every single value of a model with its key path in the public view."""
+    """Yield every single value of a model with its key path in the public view."""
     if isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
             yield from _leaves(getattr(value, name), (*path, info.alias or name))

@@ -1,7 +1,7 @@
-"""Reading an inventory file.
+"""Reading of inventory files.
 
-YAML is composed to nodes by ruamel.yaml and read from there, not constructed: a date stays the text it was,
-no tag can make an object, and every mistake of the file is kept instead of stopping at the first.
+ruamel.yaml composes YAML to nodes, which are read without constructing objects: a date stays text, no tag can
+create an object, and all mistakes of the file are reported, not only the first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read(path: Path, shown_as: str | None = None) -> Source:
     """Read the file at `path`.
 
     `shown_as` is the name used in messages. Mistakes that leave the rest of the file readable are in
-    `Source.mistakes`; raises InventoryError for those that do not, ClawdError when the file cannot be read.
+    `Source.mistakes`. Raises `InventoryError` for the others, `ClawdError` when the file cannot be read.
     """
     file = shown_as or str(path)
     try:
@@ -36,14 +36,14 @@ def read(path: Path, shown_as: str | None = None) -> Source:
             raw = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ClawdError(
-            f"{file} cannot be read: {error.strerror}",
-            advice="give the path of an inventory file you may read",
+            f"cannot read {file}: {error.strerror}",
+            advice="give the path of an inventory file that you may read",
         ) from error
     return parse(_decode(raw, file), file)
 
 
 def parse(text: str, file: str) -> Source:
-    """Read YAML text; see `read`."""
+    """Return the content of YAML text; see `read`."""
     node = _compose(text, file)
     if node is None:
         raise unreadable(file, Place(1, 1), "the file is empty", "declare at least `hosts` and `models`")
@@ -63,7 +63,7 @@ def _decode(raw: bytes, file: str) -> str:
             file,
             Place(1, 1),
             "the file is larger than 1 MB",
-            "is it an inventory? the largest are a few kilobytes",
+            "give the path of an inventory; they have a few kilobytes",
         )
     try:
         return raw.decode("utf-8-sig")
@@ -89,7 +89,7 @@ def _compose(text: str, file: str) -> Node | None:
     except (MarkedYAMLError, MarkedYAMLWarning) as error:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-        # Neither the line nor what the parser quotes from it is shown: either may be part of a secret.
+        # The line and what the parser quotes from it are left out: both may contain a secret.
         problem = _QUOTED_WORD.sub("", str(error.problem or error.context or "this is not YAML")).strip()
         raise unreadable(file, place, problem, _syntax_advice(problem)) from None
     except (YAMLError, ValueError, OverflowError) as error:
@@ -97,7 +97,7 @@ def _compose(text: str, file: str) -> Node | None:
             file,
             Place(1, 1),
             "the file is not YAML",
-            "look for an impossible number or escape such as \\U00110000",
+            "look for an invalid number or escape such as \\U00110000",
         ) from error
     except RecursionError:
         raise nested_too_deeply(file, Place(1, 1)) from None
@@ -107,12 +107,12 @@ def _compose(text: str, file: str) -> Node | None:
 def _syntax_advice(problem: str) -> str:
     for words, advice in (
         ("\\t", "indent with spaces, not with tabs"),
-        ("mapping values are not allowed", "check the indentation, and quote a text that contains `: `"),
-        ("undefined alias", "quote a text that begins with `*`, or define the anchor before"),
-        ("another document", "keep one inventory a file: remove the `---`"),
+        ("mapping values are not allowed", "check the indentation, and quote a string that contains `: `"),
+        ("undefined alias", "quote a string that begins with `*`, or define the anchor before it"),
+        ("another document", "write one inventory in each file: remove the `---`"),
         ("end of stream", "close the quotation mark or bracket"),
-        ("cannot start any token", "quote a text that begins with a special character"),
-        ("block end", "align the key with its neighbours"),
+        ("cannot start any token", "quote a string that begins with a special character"),
+        ("block end", "indent the key like the keys around it"),
         ("',' or ", "close the bracket, or put a comma between the items"),
         ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ):

@@ -1,4 +1,4 @@
-"""From composed YAML nodes to plain data with places, gathering every mistake on the way."""
+"""Conversion of composed YAML nodes to plain data with positions, collecting all mistakes."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _NUMBER_IN_BASE = re.compile(r"[-+]?0[xo][0-9a-fA-F_]+")
 
 
 def walk(root: MappingNode, file: str) -> Source:
-    """What the document `root` of `file` says. Raises InventoryError when it is too large or too deep."""
+    """Return the content of the document `root`. Raises `InventoryError` when it is too large or too deep."""
     steps = _Walk(file)
     data = steps.value(root, ())
     return Source(file, data, steps.keys, steps.values, tuple(steps.mistakes), tuple(steps.mistaken))
 
 
 def place_of(node: Node) -> Place:
-    """Where a node begins."""
+    """Return the position at which a node begins."""
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
 def nested_too_deeply(file: str, place: Place) -> InventoryError:
-    """A file that no inventory needs to be like."""
+    """Return the error for a file whose values are nested too deeply."""
     return unreadable(file, place, "the file is nested too deeply", "an inventory needs about six levels")
 
 
 @dataclass
 class _Walk:
-    """One pass over the nodes, gathering places and mistakes."""
+    """One pass over the nodes that collects positions and mistakes."""
 
     file: str
     keys: dict[KeyPath, Place] = field(default_factory=dict)
@@ -67,8 +67,8 @@ class _Walk:
     def _count(self, node: Node) -> None:
         self._seen += 1
         if self._seen > MOST_NODES:
-            problem = "the file is too large once its aliases are followed"
-            raise unreadable(self.file, place_of(node), problem, "write less with `*`")
+            problem = "the file is too large once its aliases are expanded"
+            raise unreadable(self.file, place_of(node), problem, "use fewer aliases (`*name`)")
 
     def _any(self, node: Node, path: KeyPath) -> Any:
         if isinstance(node, ScalarNode):
@@ -93,13 +93,13 @@ class _Walk:
         for key_node, value_node in self._merged_first(node):
             merged = all(key_node is not key for key, _ in node.value)
             if not isinstance(key_node, ScalarNode):
-                self._wrong(key_node, "a key must be a single word", "quote it if it begins with `[` or `{`")
+                self._wrong(key_node, "a key must be a single value", "quote it if it begins with `[` or `{`")
                 continue
             key = self._text(key_node)
             if key in own and not merged:
                 self._wrong(
                     key_node,
-                    f"the key `{key}` stands twice, first in line {own[key].line}",
+                    f"duplicate key `{key}`, first in line {own[key].line}",
                     "keep one of the two",
                 )
                 continue
@@ -111,26 +111,26 @@ class _Walk:
         return result
 
     def _merged_first(self, node: Node, depth: int = 0) -> Iterator[tuple[Node, Node]]:
-        """The entries of a mapping; those that `<<:` brings in come first, so that its own win."""
+        """Yield the entries of a mapping; merged ones (`<<:`) come first, so that its own override them."""
         own = []
         for key, value in node.value:
             if key.tag != f"{_STANDARD}merge":
                 own.append((key, value))
                 continue
             sources = value.value if isinstance(value, SequenceNode) else [value]
-            # YAML's merge key: of several sources the earlier wins.
+            # YAML's merge key: an earlier source overrides a later one.
             for source in reversed(sources):
                 self._count(source)
                 if isinstance(source, MappingNode) and depth < DEEPEST:
                     yield from self._merged_first(source, depth + 1)
                 else:
                     self._wrong(
-                        source, "`<<` takes a mapping", "write `<<: *name` with the anchor of a mapping"
+                        source, "`<<` requires a mapping", "write `<<: *name` with the anchor of a mapping"
                     )
         yield from own
 
     def _forget(self, path: KeyPath) -> None:
-        """Drop the places of a merged value that is about to be replaced."""
+        """Drop the positions of a merged value that is about to be replaced."""
         if path in self.values:
             for places in (self.keys, self.values):
                 for inner in [known for known in places if known[: len(path)] == path]:
@@ -161,30 +161,30 @@ class _Walk:
                 whole = int(node.value, 0 if _NUMBER_IN_BASE.fullmatch(node.value) else 10)
                 if abs(whole) < LARGEST_NUMBER:
                     return whole
-                self._wrong(node, "this number is too large", "write a smaller one, or quote it as text")
+                self._wrong(node, "this number is too large", "write a smaller one, or quote it as a string")
                 return 0
             if kind == "float" and isfinite(number := float(node.value)):
                 return number
         except ValueError:
             pass
-        self._wrong(
-            node, "this is not a number that can be read", "write a decimal number, or quote it as text"
-        )
+        self._wrong(node, "this number cannot be parsed", "write a decimal number, or quote it as a string")
         return str(node.value)
 
     def _text(self, node: ScalarNode) -> str:
         text = str(node.value)
         if found := _CONTROL.search(text):
-            self._wrong(node, f"the text contains the character U+{ord(found[0]):04X}", "remove it")
+            self._wrong(node, f"the string contains the character U+{ord(found[0]):04X}", "remove it")
             return _CONTROL.sub("�", text)
         return text
 
     def _wrong_tag(self, node: Node) -> None:
         near = get_close_matches(str(node.tag), SECRET_TAGS, 1)
-        advice = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(SECRET_TAGS)}"
+        advice = f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(SECRET_TAGS)}"
         if str(node.tag) in SECRET_TAGS:
             self._wrong(
-                node, f"`{node.tag}` takes a text, not a mapping or list", f"write `{node.tag} …` on one line"
+                node,
+                f"`{node.tag}` takes a string, not a mapping or list",
+                f"write `{node.tag} …` on one line",
             )
         else:
             self._wrong(node, f"unknown tag `{node.tag}`", advice)

@@ -1,4 +1,4 @@
-"""Secrets that a person types: each is asked for once in a run, where there is a terminal."""
+"""Secrets that the user types: each is prompted for once in a run, if there is a terminal."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from provision.concurrency import typed_line
 
 
 class Ask(Protocol):
-    """Asks a person for secrets."""
+    """A source of secrets from the user."""
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
-        """Return the answer that `accepted` takes; `None` where no one can answer, or no answer was accepted.
+        """Return an answer that `accepted` confirms; `None` without a terminal or an accepted answer.
 
         Answers to earlier questions of the same `kind` are tried first.
         """
 
 
 class NoTerminal:
-    """Where there is no terminal: asks nothing."""
+    """A source that never asks, for use without a terminal."""
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
-        """Return nothing."""
+        """Return `None`."""
         return None
 
 
 class Terminal:
-    """Asks on the terminal, one question at a time, up to three times each.
+    """A source that prompts on the terminal, one question at a time, up to three times each.
 
-    An answer is kept in memory until the run ends: the passphrase of a key that several hosts are reached
-    with, a sudo password that is the same on all of them.
+    An answer is kept in memory until the run ends, because several hosts may have the same key or the same
+    sudo password.
 
     Args:
-        quiet: what keeps progress off the screen while a person types.
+        quiet: returns a context without progress on the screen, for the time of the prompt.
+
     """
 
     ATTEMPTS = 3
@@ -49,7 +50,7 @@ class Terminal:
         self._answers: dict[str, list[str]] = {}
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
-        """See `Ask.secret`. What `accepted` raises ends the question."""
+        """Return an accepted answer as `Ask.secret` does. An exception of `accepted` ends the question."""
         with self._turn:
             for known in self._answers.get(kind, ()):
                 if accepted(known):
@@ -68,9 +69,9 @@ class Terminal:
 
 
 def hidden_line(prompt: str) -> str:
-    """Return what a person types without it being shown, empty at the end of input.
+    """Return a line that the user types without echo; empty at the end of input.
 
-    Waits without stopping everything else: connections continue to answer their hosts.
+    Other greenlets continue to run in the meantime, so that connections stay alive.
     """
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)

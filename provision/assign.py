@@ -1,4 +1,4 @@
-"""Which components every host gets, from the inventory alone."""
+"""Assignment of components to hosts, from the inventory alone."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from provision.session import Assignment
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What part of an inventory a run is about; empty means all of it."""
+    """The part of an inventory that a run is limited to; empty means all of it."""
 
     hosts: tuple[str, ...] = ()
     components: tuple[str, ...] = ()
 
 
 def selected_hosts(inventory: Inventory, selection: Selection) -> tuple[str, ...]:
-    """The names of the selected hosts in file order. Raises `ClawdError` for one that does not exist."""
+    """Return the names of the selected hosts in file order. Raises `ClawdError` for an unknown host."""
     _check_known(selection.hosts, inventory.hosts, "--limit", "host")
     return tuple(name for name in inventory.hosts if not selection.hosts or name in selection.hosts)
 
 
 def assign(inventory: Inventory, selection: Selection) -> Mapping[str, Sequence[Assignment]]:
-    """For every selected host its components in order, each with its settings.
+    """Return the components of every selected host in order, each with its settings.
 
-    Raises `ClawdError` for a component that does not exist.
+    Raises `ClawdError` for an unknown component.
     """
     check_components(selection)
     wanted = [item for item in COMPONENTS if not selection.components or item.name in selection.components]
@@ -44,7 +44,7 @@ def assign(inventory: Inventory, selection: Selection) -> Mapping[str, Sequence[
 
 
 def check_components(selection: Selection) -> None:
-    """Raises `ClawdError` for a selected component that does not exist."""
+    """Raise `ClawdError` for an unknown component in the selection."""
     _check_known(selection.components, [component.name for component in COMPONENTS], "--tags", "component")
 
 
@@ -55,5 +55,5 @@ def _check_known(given: Iterable[str], known: Iterable[str], option: str, kind: 
             near = difflib.get_close_matches(name, names, 1)
             guess = f"did you mean {near[0]}? " if near else ""
             raise ClawdError(
-                f"{option} {name}: there is no such {kind}", advice=f"{guess}known: {', '.join(names)}"
+                f"{option} {name}: unknown {kind}", advice=f"{guess}use one of: {', '.join(names)}"
             )

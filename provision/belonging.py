@@ -1,7 +1,7 @@
-"""Whose a host is: it carries the id of the project that set it up, and trusts that project's authority.
+"""The project of a host: a host stores the id of the project that set it up, and trusts its authority.
 
-A folder `.clawd` that knows neither is of another laptop or another project. What it would do is take the
-host over: sign all certificates again with an authority of its own, which clients do not trust.
+A folder `.clawd` without both belongs to another laptop or another project. A run with it would take the host
+over: it would sign all certificates again with its own authority, which clients do not trust.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JOURNAL = "/var/lib/clawd/state/journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """What a host says: its project's id and name, whose authorities it trusts, and who ran last.
+    """The project of a host: its id and name, the authorities that the host trusts, and who ran last.
 
     `authorities` are SHA-256 digests of their public keys, in hexadecimal.
     """
@@ -36,7 +36,7 @@ class Belonging:
 
     @classmethod
     def parse(cls, output: str) -> Belonging:
-        """Read the probe's output; lines that make no sense are ignored."""
+        """Parse the probe's output; invalid lines are ignored."""
         answer: dict[str, str] = {}
         authorities = set()
         for line in output.splitlines():
@@ -61,7 +61,7 @@ def _fields(text: str) -> dict[str, str]:
     )
 
 
-# ca.pem is with each certificate that the project's authority signed.
+# ca.pem is next to each certificate that the project's authority signed.
 _PROBE = r"""
 [ ! -f "$record" ] || echo "project=$(tr -d '\n' < "$record")"
 [ ! -s "$journal" ] || echo "journal=$(tail -n 1 "$journal")"
@@ -75,17 +75,16 @@ true
 
 
 def read(session: Session, host: str) -> Belonging:
-    """Return what a host says. Raises `HostError` when it does not answer."""
+    """Return the project of a host. Raises `HostError` when it cannot be read."""
     script = f"record={RECORD} journal={JOURNAL}\n{_PROBE}"
     done = session.run(host, script, timeout=30)
     if not done.succeeded:
-        raise HostError(f"{host}: it does not say which project it belongs to: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read which project it belongs to: {done.stderr.strip()}")
     return Belonging.parse(done.stdout)
 
 
 def check(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
-    """Raise `HostError` for hosts that belong to a project, or trust an authority, that this folder does not
-    know.
+    """Raise `HostError` for hosts with a project or an authority that this folder does not have.
 
     With `adopt` they are taken over instead.
     """
@@ -102,7 +101,7 @@ def check(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
 
 
 def foreign(loaded: Loaded, answer: Belonging) -> str | None:
-    """Return why a host is not of this folder's project; `None` when it is, or has no project yet."""
+    """Return why a host is not part of this folder's project; `None` when it is, or has no project yet."""
     ours = state.project_id(loaded.state_folder)
     by = f"; the last run there was by {answer.last_by}" if answer.last_by else ""
     if answer.id and answer.id != ours:
@@ -110,7 +109,7 @@ def foreign(loaded: Loaded, answer: Belonging) -> str | None:
         if ours is None and answer.project in ("", loaded.inventory.project):
             return f"it belongs to the project{named}, which {loaded.state_folder} does not know{by}"
         return f"it belongs to another project{named}{by}"
-    # By their keys: an authority is renewed with the same key when it may sign for more names.
+    # Compare keys, because an authority is renewed with the same key to sign more names.
     known = {public_key_sha256(item) for item in known_authorities(loaded.state_folder)}
     if answer.authorities and not answer.authorities & known:
         return f"it trusts a certificate authority that {loaded.state_folder} does not have{by}"
@@ -128,18 +127,18 @@ def _advice(loaded: Loaded, answers: Mapping[str, Belonging]) -> str:
     others = {answer.project for answer in answers.values() if answer.project} - {loaded.inventory.project}
     if others:
         copied = (
-            f"use the inventory of {', '.join(sorted(others))} for it; where only the name changed, {copied}"
+            f"use the inventory of {', '.join(sorted(others))} for it; if only the name changed, {copied}"
         )
     return (
-        f"{copied}; or take it over with `--adopt`: then its certificates are signed again, and clients need "
-        "the new ca.pem"
+        f"{copied}; or take the host over with `--adopt`, which signs its certificates again: then clients "
+        "need the new ca.pem"
     )
 
 
 def claim(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
-    """Note on every host of the run that it belongs to this project. Raises `HostError` when that fails.
+    """Record on every host of the run that it belongs to this project. Raises `HostError` on failure.
 
-    A folder without an id gets one: with `adopt` that of the hosts, where they all have the same.
+    A folder without an id gets one: with `adopt` the id of the hosts, if all of them have the same.
     """
     answers = session.everywhere(lambda host: read(session, host))
     ids = {answer.id for answer in answers.values() if answer.id}
@@ -157,7 +156,7 @@ def claim(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
         done = session.run(host, script, stdin=content, timeout=20)
         if not done.succeeded:
             raise HostError(
-                f"{host}: it could not be noted which project it belongs to: {done.stderr.strip()}",
+                f"{host}: cannot record which project it belongs to: {done.stderr.strip()}",
                 advice="free disk space on /var/lib, then run `up` again",
             )
 

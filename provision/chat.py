@@ -1,4 +1,4 @@
-"""Talks to a deployed bot from the laptop, over its console channel."""
+"""Chat with a deployed bot from the laptop, over its console channel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inventory.errors import ClawdError, ConnectError
 from inventory.load import Loaded
 
 TOKEN_LIFETIME_S = 300
-# The clock here may be ahead of the bot's, which takes no token that begins in the future.
+# The laptop's clock may be fast, and the bot refuses tokens that begin in the future.
 CLOCK_DIFFERENCE_S = 120
 REPLY_TIMEOUT_S = 180
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
@@ -29,9 +29,9 @@ PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where a bot's console is, and how to prove who asks.
+    """The address of a bot's console, and the secret for authentication.
 
-    `authority` is the PEM file that its certificate must lead to; `None` trusts the laptop's own store.
+    `authority` is the PEM file of the certificate authority; `None` uses the laptop's own trust store.
     """
 
     url: str
@@ -41,12 +41,10 @@ class Console:
 
 
 def console_of(loaded: Loaded) -> Console:
-    """The console of an inventory's bot, at its first nginx host.
+    """Return the console of an inventory's bot, at its first nginx host.
 
-    It is asked for by the first name of the certificate that is a host's (`*.domain` is none), else by
-    the host's address.
-
-    Raises `ClawdError` when the inventory declares no console or no nginx.
+    Its URL has the first name of the certificate that is not a wildcard, else the host's address. Raises
+    `ClawdError` when the inventory declares no console or no nginx.
     """
     declared = loaded.inventory.channels.console
     fronts = loaded.inventory.with_role("nginx")
@@ -67,7 +65,7 @@ def console_of(loaded: Loaded) -> Console:
 
 
 def token_for(user: str, secret: str, now: float) -> str:
-    """Return a token that names `user` to the console, valid from `now` (seconds since the epoch) on."""
+    """Return a token for `user` at the console, valid from `now` on (seconds since the epoch)."""
     begins = int(now) - CLOCK_DIFFERENCE_S
     claims = {"sub": user, "iat": begins, "exp": int(now) + TOKEN_LIFETIME_S, "jti": str(uuid.uuid4())}
     return jwt.encode(claims, secret, algorithm="HS256")
@@ -81,7 +79,7 @@ def ask(
     conversation: str,
     waiting: Callable[[str], None] = lambda notice: None,
 ) -> Iterator[str]:
-    """Sends a message and yields the answer piece by piece; `waiting` gets a notice when others are ahead.
+    """Send a message and yield the answer piece by piece; `waiting` receives a notice when it is queued.
 
     Raises `ConnectError` when the bot does not answer, `ClawdError` when it refuses or fails.
     """
@@ -97,44 +95,44 @@ def ask(
         ):
             if answer.status_code == 401:
                 raise ClawdError(
-                    f"{console.host}: the bot does not believe who asks",
-                    advice="its console has another secret than this inventory (`up` gives it this one), or "
-                    "the clock here or there is wrong",
+                    f"{console.host}: authentication failed: the bot does not accept the token",
+                    advice="run `up` if the secret of the console was changed, and compare the clocks of "
+                    "laptop and host",
                 )
             if answer.status_code != 200:
                 answer.read()
                 raise ClawdError(
                     f"{console.host}: the bot refused ({answer.status_code}): {answer.text.strip()[:200]}",
-                    advice="run `clawd-provision verify` to see what is wrong there",
+                    advice="run `clawd-provision verify` to find the cause",
                 )
             yield from _pieces(console, answer.iter_lines(), waiting)
     except httpx.HTTPError as error:
         if (proxy := _proxy_of(console.url)) and _is_of_the_proxy(error):
             raise ConnectError(
-                f"{console.host}: the proxy {proxy} does not lead to {console.url} ({error})",
-                advice="see that it runs and lets you through, unset the variable, or name the bot's host in "
-                "NO_PROXY",
+                f"{console.host}: the proxy {proxy} cannot connect to {console.url} ({error})",
+                advice="check that it runs and accepts your connection, unset the variable, or add the bot's "
+                "host to NO_PROXY",
             ) from error
         raise ConnectError(
             f"{console.host}: the bot does not answer at {console.url} ({error})",
-            advice="run `clawd-provision verify`, or `up` if it was never deployed",
+            advice="run `clawd-provision verify`, or `up` if the bot was never deployed",
         ) from error
 
 
 def _trusting(authority: Path | None) -> ssl.SSLContext:
-    """Return the settings of a connection to a server whose certificate leads to the PEM file `authority`."""
+    """Return the TLS settings for a server whose certificate was issued by the PEM file `authority`."""
     try:
         return ssl.create_default_context(cafile=str(authority) if authority else None)
     except OSError as error:  # also `ssl.SSLError`, where the file holds no certificate
         reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise ClawdError(
-            f"{authority} cannot be read: {reason}",
-            advice="restore it from a copy, or copy the folder .clawd from where `up` ran",
+            f"cannot read {authority}: {reason}",
+            advice="restore it from a backup, or copy the folder .clawd from where `up` ran",
         ) from error
 
 
 def _proxy_of(url: str) -> str | None:
-    """Return the proxy of the environment for `url`, with the variable it is from and without its login."""
+    """Return the proxy of the environment for `url`, with its variable and without its login."""
     proxies = requests.utils.get_environ_proxies(url)
     for scheme in (urlsplit(url).scheme, "all"):
         if given := proxies.get(scheme):
@@ -145,7 +143,7 @@ def _proxy_of(url: str) -> str | None:
 
 
 def _is_of_the_proxy(error: httpx.HTTPError) -> bool:
-    """Whether a connection by a proxy ended before it led to the server.
+    """Return whether a connection through a proxy ended before it reached the server.
 
     What fails within TLS has reached the server.
     """
@@ -160,7 +158,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _client(context: ssl.SSLContext) -> httpx.Client:
-    """Return a client that goes through the proxy of the environment, if there is one.
+    """Return a client that uses the proxy of the environment, if there is one.
 
     Raises `ClawdError` for a proxy that it cannot use.
     """
@@ -169,20 +167,20 @@ def _client(context: ssl.SSLContext) -> httpx.Client:
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         named = [name for name in PROXIES if os.environ.get(name) or os.environ.get(name.lower())]
         raise ClawdError(
-            f"the proxy of {' or '.join(named) or 'the environment'} cannot be used: {_plain(error)}",
-            advice="give an HTTP proxy, unset the variable, or name the bot's host in NO_PROXY",
+            f"cannot use the proxy of {' or '.join(named) or 'the environment'}: {_plain(error)}",
+            advice="use an HTTP proxy, unset the variable, or add the bot's host to NO_PROXY",
         ) from error
 
 
 def _plain(error: Exception) -> str:
-    # What httpx says may hold a part of a password, where that was taken for a port.
+    # The message of httpx may contain a part of a password that it parsed as a port.
     return "SOCKS is not supported" if isinstance(error, ImportError) else "it is not the address of one"
 
 
 def _pieces(
     console: Console, lines: Iterator[str], waiting: Callable[[str], None] = lambda notice: None
 ) -> Iterator[str]:
-    """The text of the `delta` events; after `done`, what they did not contain.
+    """Yield the text of the `delta` events, and after `done` the rest that they did not contain.
 
     Raises `ClawdError` on `error`, `ConnectError` when the stream ends before that.
     """
@@ -206,12 +204,13 @@ def _pieces(
                 shown += text
                 yield text
     raise ConnectError(
-        f"{console.host}: the answer broke off", advice="ask again; the bot keeps what was said"
+        f"{console.host}: the answer is incomplete: the connection ended",
+        advice="send the message again; the bot keeps the conversation",
     )
 
 
 def _text_of(data: str, key: str) -> str | None:
-    """Return the text under `key` of an event's JSON; `None` where it is not of that form."""
+    """Return the text under `key` of an event's JSON; `None` when it has another form."""
     try:
         value = json.loads(data)[key]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,6 +1,6 @@
-"""What a shell offers after Tab: inventories, their hosts, components.
+"""Tab completion in a shell: inventories, their hosts, components.
 
-It reads files; it runs no command of an inventory and decrypts nothing.
+It reads files only: it does not run commands of an inventory or decrypt anything.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from inventory.errors import ClawdError
 from inventory.find import find, inventories
 
 LARGEST = 1 << 20
-"""Bytes of an inventory that is read while somebody waits for a completion."""
+"""Maximum size in bytes of an inventory that is read for a completion."""
 
 
 def complete_inventory(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the names of inventories; a word with a slash or a dot is completed as a path by the shell."""
+    """Return the names of inventories; the shell completes a word with a slash or a dot as a path."""
     if "/" in incomplete or incomplete.startswith("."):
         return [CompletionItem(incomplete, type="file")]
     try:
@@ -33,7 +33,7 @@ def complete_inventory(_: click.Context, __: click.Parameter, incomplete: str) -
 
 
 def complete_host(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the hosts of the inventory that stands earlier on the line."""
+    """Return the hosts of the inventory that is given earlier on the line."""
     chosen = context.params.get("inventory_name")
     return _listed(_hosts(str(chosen)) if chosen else (), incomplete)
 
@@ -46,7 +46,7 @@ def complete_component(_: click.Context, __: click.Parameter, incomplete: str) -
 
 
 def _listed(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Return the names that fit the part after the last comma, each with what stands before it."""
+    """Return the names that match the part after the last comma, each with the text before it."""
     before, comma, last = incomplete.rpartition(",")
     taken = set(before.split(","))
     return [
@@ -59,7 +59,7 @@ def _hosts(inventory: str) -> tuple[str, ...]:
         file = find(inventory)
         if file.stat().st_size > LARGEST:
             return ()
-        # Tags such as !cmd stay what they are: nothing is run for a completion.
+        # Tags such as !cmd are not resolved: a completion must not run commands.
         declared = YAML(typ="rt").load(Path(file))
         return tuple(str(name) for name in declared["hosts"])
     except (ClawdError, YAMLError, OSError, ValueError, KeyError, TypeError, RecursionError):

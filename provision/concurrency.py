@@ -1,4 +1,4 @@
-"""Blocking calls made cooperative, as pyinfra needs, and the same thing done for several hosts at once."""
+"""Cooperative blocking calls, which pyinfra needs, and functions that run for several hosts at once."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ def enabled() -> bool:
 
 
 def enable() -> None:
-    """Patches sockets, threads and subprocesses for gevent, once. Call before anything opens sockets."""
+    """Patch sockets, threads and subprocesses for gevent, once. Call it before anything opens sockets."""
     if not enabled():
         monkey.patch_all()
         os.close = _closing_folders_at_once(os.close)  # type: ignore[assignment]
-        # Ctrl-C still reaches the main greenlet, without a traceback of whichever happened to be running.
+        # Ctrl-C still reaches the main greenlet, but without a traceback of the greenlet that was running.
         Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
 
 
 def _closing_folders_at_once(deferred: Callable[[int], None]) -> Callable[[int], None]:
-    """gevent's `os.close` (since 25.8.1) closes what is no regular file a little later, once others have had
-    their turn: whoever removes a tree would hold all its folders open. For a folder nobody can be waiting.
+    """Return an `os.close` that closes folders immediately.
+
+    gevent's `os.close` (since 25.8.1) defers closing anything but regular files until other greenlets have
+    run. Removing a tree would keep all its folders open. No greenlet can wait for a folder, so deferring is
+    useless.
     """
     at_once: Callable[[int], None] = monkey.get_original("os", "close")
 
@@ -45,7 +48,7 @@ def _closing_folders_at_once(deferred: Callable[[int], None]) -> Callable[[int],
 
 
 def outcomes(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T | Exception]:
-    """What `function` gives for every item, or the exception it raises; all at once, in the items' order."""
+    """Call `function` for all items concurrently; return its results or exceptions in the items' order."""
 
     def guarded(item: K) -> T | Exception:
         try:
@@ -60,9 +63,9 @@ def outcomes(items: Iterable[K], function: Callable[[K], T], at_once: int = 100)
 
 
 def for_each(items: Iterable[K], function: Callable[[K], T], at_once: int = 100) -> dict[K, T]:
-    """What `function` gives for every item, all at once.
+    """Call `function` for all items concurrently and return its results.
 
-    Raises the exception of the first item, in order, for which it raised one; the others have ended by then.
+    Raises the exception of the first item, in order, for which it raised one, after all calls have ended.
     """
     done: dict[K, T] = {}
     for item, outcome in outcomes(items, function, at_once).items():
@@ -73,10 +76,9 @@ def for_each(items: Iterable[K], function: Callable[[K], T], at_once: int = 100)
 
 
 def typed_line() -> str:
-    """The line that a person types, empty at the end of input.
+    """Return a line that the user types; empty at the end of input.
 
-    Waits without stopping everything else: connections go on answering their hosts, however long a person
-    reads before typing.
+    Other greenlets continue to run in the meantime, so that connections stay alive however long it takes.
     """
     select([sys.stdin], [], [])
     return sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""pyinfra's way to a host, over our own connection: its commands start as those of the rest of a run do."""
+"""The pyinfra connector over the connection of a run, so that all commands start in the same way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyinfra.connectors.util import CommandOutput, make_unix_command, read_outpu
 from provision.link import BROKEN, Link, Process, lines
 
 LINK = "clawd_link"
-"""Key of `host.connector_data` under which the host's `Link` stands."""
+"""Key of the host's `Link` in `host.connector_data`."""
 _LOG = logging.getLogger("pyinfra")
 _OTHER_SUDO = ("_sudo_user", "_use_sudo_login", "_preserve_sudo_env")
 
@@ -23,7 +23,7 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
 
     @property
     def link(self) -> Link:
-        """The host's connection."""
+        """Return the host's connection."""
         link: Link = self.host.connector_data[LINK]
         return link
 
@@ -46,14 +46,14 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
         line = make_unix_command(command, **{**arguments, "_sudo": bool(arguments.get("_sudo")) and not root})
         _LOG.debug("Running command on %s: (pty=%s) %s", self.host.name, pty, line)
         raw: str = line.get_raw_value()
-        # A line of several commands, of other users or of no shell is one word for a shell of its own.
+        # Any other line becomes one argument of a separate shell.
         words = raw if raw.startswith("sh -c ") else f"sh -c {shlex.quote(raw)}"
         return self.link.start(words, root=root, pty=pty)
 
     def run_shell_command(
         self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
     ) -> tuple[bool, CommandOutput]:
-        """Run a command to its end; returns whether it succeeded, and its output. Raises as `Link.start`."""
+        """Run a command; return whether it succeeded, and its output. Raises as `Link.start`."""
         timeout, stdin = arguments.get("_timeout"), arguments.get("_stdin")
         expected = arguments.get("_success_exit_codes") or [0]
         process = self.start(command, **arguments)
@@ -75,7 +75,7 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
 
 
 class _Input:
-    """A process's standard input as pyinfra writes to it. A program that reads no further is no error."""
+    """A process's standard input for pyinfra. It ignores that a program stops reading."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -87,11 +87,11 @@ class _Input:
             return
 
     def close(self) -> None:
-        """It is ended by the caller."""
+        """Do nothing: the caller closes it."""
 
 
 class _Client:
-    """What pyinfra and the components use of paramiko's client."""
+    """The part of paramiko's client that pyinfra and the components use."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

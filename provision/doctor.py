@@ -1,7 +1,7 @@
-"""Whether hosts can become what the inventory says, found out before anything changes.
+"""Preflight checks: whether hosts meet the requirements of the inventory, before anything changes.
 
-Every host is asked once, at the same time; then pure rules look at what it answered. What cannot work is
-refused, all of it on all hosts at once; what may work but is less than promised is a warning.
+All hosts are probed once, concurrently; then pure rules check the facts. Problems are refused, all of them on
+all hosts at once; a host that is smaller than recommended gets a warning.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from provision.session import Session
 
 LEAST_CORES = 2
 LEAST_MEMORY_MB = 3600
-"""What is left of 4 GB once firmware and kernel have taken theirs."""
+"""4 GB without the memory of firmware and kernel."""
 LEAST_SYSTEM_DISK_MB = 28_000
 LEAST_DATA_DISK_MB = 46_000
-"""30 and 50 GB, less what a file system and a maker's way of counting take."""
+"""30 and 50 GB without the overhead of the file system, in the manufacturer's units."""
 RESERVE_MB = 150
-"""Free space that a run itself needs, beside what it installs."""
+"""Free space that a run needs in addition to what it installs."""
 MOST_CLOCK_SKEW_S = 120
 SYSTEM = "/"
 STATE = "/var/lib/clawd"
 UNITS = {"database": ("postgresql",), "exporters": ("prometheus",), "alertmanager": ("prometheus",)}
-"""Names with which the units of a component begin, where it is not the component's own name."""
+"""Prefixes of a component's unit names, if they are not the name of the component."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one host, a sentence with what to do; in the way when it is `refused`."""
+    """A finding about one host, with a hint; it stops the run when it is `refused`."""
 
     text: str
     refused: bool = True
@@ -54,10 +54,10 @@ def examine(
     hosts: Collection[str] | None = None,
     place: Callable[[tuple[KeyPath, ...]], str] = lambda at: "",
 ) -> dict[str, HostFacts]:
-    """Asks every connected host, or those of `hosts`, what it is; returns that, and tells warnings.
+    """Probe every connected host, or those of `hosts`; return their facts and report warnings.
 
-    `place` tells where in the inventory's file a value is declared. Raises `HostError` with all findings of
-    all hosts, `CapacityError` where nothing but size is in the way.
+    `place` returns the position of a declared value in the inventory's file. Raises `HostError` with all
+    findings of all hosts, `CapacityError` when all of them are about size.
     """
     asked: dict[str, questions.Rows] = {}
 
@@ -70,11 +70,11 @@ def examine(
         return HostFacts.parse(host, done)
 
     answers = outcomes(session.hosts if hosts is None else hosts, ask)
-    facts = {host: told for host, told in answers.items() if isinstance(told, HostFacts)}
+    facts = {host: known for host, known in answers.items() if isinstance(known, HostFacts)}
     now = datetime.now(UTC)
-    found = [item for host, told in facts.items() for item in findings(inventory, host, told, now)]
+    found = [item for host, known in facts.items() for item in findings(inventory, host, known, now)]
     found += [Finding(str(error)) for error in answers.values() if isinstance(error, ClawdError)]
-    releases = {host: str(release_of(told.id, told.version) or told.id) for host, told in facts.items()}
+    releases = {host: str(release_of(known.id, known.version) or known.id) for host, known in facts.items()}
     declared = {host: rows for host, rows in asked.items() if host in facts}
     found += [Finding(text) for text in questions.reported(inventory, releases, declared, place)]
     for error in answers.values():
@@ -93,9 +93,9 @@ def examine(
 def unknown_packages(
     inventory: Inventory, session: Session, host: str, place: Callable[[tuple[KeyPath, ...]], str]
 ) -> tuple[str, ...]:
-    """Return what `examine` would report of declared packages, by the index that the host has read just now.
+    """Return what `examine` would report of declared packages with the index that the host has just read.
 
-    Empty where the host cannot be asked.
+    The result is empty when the host cannot be probed.
     """
     more = questions.script(inventory, host, updated=True)
     try:
@@ -109,7 +109,7 @@ def unknown_packages(
 
 
 def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
-    """Everything there is to say about one host."""
+    """Return all findings about one host."""
     inventory = _as_found(inventory, host, facts)
     gpu = facts.gpu_memory_mb << 20 if facts.gpu_memory_mb else None
     capacity = capacity_of(inventory, host, memory=facts.memory_mb << 20, gpu_memory=gpu)
@@ -127,9 +127,9 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
 
 
 def _as_found(inventory: Inventory, host: str, facts: HostFacts) -> Inventory:
-    """`inventory` for the host as it is: without a GPU the model is computed in its own memory.
+    """Return the inventory for the actual host: without a GPU the model is placed in its memory.
 
-    Where there must be one, the component nvidia says that it is missing.
+    If a GPU is required, the component nvidia reports that it is missing.
     """
     declared = inventory.hosts[host]
     if facts.gpus != 0 or declared.gpu != "auto":
@@ -140,19 +140,20 @@ def _as_found(inventory: Inventory, host: str, facts: HostFacts) -> Inventory:
 
 def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
     release = release_of(facts.id, facts.version)
-    # In a container as well: its Python is the host's, for which the release is made.
+    # This applies to containers as well: they use the host's Python, for which the release is built.
     runs_bots = "runtime" in inventory.hosts[host].roles
     if release is None:
         known = ", ".join(str(item) for item in RELEASES)
-        yield Finding(f"{host}: {facts.id} {facts.version} is not supported; supported are {known}")
+        yield Finding(f"{host}: {facts.id} {facts.version} is not supported; use one of: {known}")
     elif release.python < OLDEST_PYTHON and runs_bots:
         yield Finding(
-            f"{host}: {release} has Python {_dotted(release.python)}, and the bots need "
-            f"{_dotted(OLDEST_PYTHON)}; take a newer release"
+            f"{host}: {release} has Python {_dotted(release.python)}, but the bots need "
+            f"{_dotted(OLDEST_PYTHON)}; use a newer release"
         )
     if facts.architecture not in ARCHITECTURES:
         yield Finding(
-            f"{host}: it is a {facts.architecture}; the bots run on {' and '.join(ARCHITECTURES)} only"
+            f"{host}: {facts.architecture} is not supported; the bots run only on "
+            f"{' and '.join(ARCHITECTURES)}"
         )
     if facts.uid != 0:
         yield Finding(
@@ -160,20 +161,20 @@ def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Findi
             f"or with `sudo_password` under `hosts.{host}`"
         )
     if facts.init != "systemd":
-        yield Finding(f"{host}: it is run by {facts.init}, not systemd; use a full server or virtual machine")
+        yield Finding(f"{host}: its init is {facts.init}, not systemd; use a full server or virtual machine")
 
 
 def _clock(host: str, facts: HostFacts, now: datetime) -> Iterator[Finding]:
     skew = facts.epoch - int(now.astimezone(UTC).timestamp())
     if abs(skew) > MOST_CLOCK_SKEW_S:
         yield Finding(
-            f"{host}: its clock is {abs(skew)} s {'ahead' if skew > 0 else 'behind'}; certificates and "
-            "signatures would fail; check `timedatectl`"
+            f"{host}: its clock is {abs(skew)} s {'fast' if skew > 0 else 'slow'}, so that certificates and "
+            "signatures would be invalid; check `timedatectl`"
         )
 
 
 def _disks(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity) -> Iterator[Finding]:
-    """What is still to be put on each file system fits there; a data disk not mounted yet counts whole."""
+    """Yield a finding when a file system is too small; an unmounted data disk counts as empty."""
     wanted: dict[str, list[tuple[str, int]]] = {}
     for item in capacity.placed:
         space = facts.file_systems.get(item.need.path)
@@ -193,16 +194,17 @@ def _disks(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity
         unknown = device == "the data disk" and not facts.data_disk_mb
         if needed > free.get(device, 0) and not unknown:
             has = free.get(device, 0)
-            told = " + ".join(f"{what} {size} MB" for what, size in parts)
+            sum_of_parts = " + ".join(f"{what} {size} MB" for what, size in parts)
             yield Finding(
-                f"{host}: not enough free space on {device}: {has} MB free, {needed} MB needed ({told}); "
-                "free some (`df -h`, `journalctl --vacuum-size=200M`) or attach a larger one",
+                f"{host}: not enough free space on {device}: {has} MB free, {needed} MB needed "
+                f"({sum_of_parts}); free some (`df -h`, `journalctl --vacuum-size=200M`) or attach a larger "
+                "one",
                 capacity=True,
             )
 
 
 def _missing_mb(component: str, path: str, needed: int, facts: HostFacts) -> int:
-    """MB that a component still needs at a path: programs are all there or not, data grow."""
+    """Return the MB that a component still needs at a path: programs are installed or not, data grows."""
     if path == SYSTEM or path.startswith(("/opt/", "/usr/")):
         return 0 if component in facts.components else needed
     space = facts.file_systems.get(path)
@@ -214,20 +216,20 @@ def _same(one: FileSystem | None, other: FileSystem | None) -> bool:
 
 
 def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
-    """No port that a component wants is held by a program that is not its own."""
+    """Yield a finding for each port of a component that another program uses."""
     for component in COMPONENTS:
         names = ("clawd-", "docker/clawd-", component.name, *UNITS.get(component.name, ()))
         for port in component.ports_for(inventory, host):
             held = facts.listeners.get(port)
             if held is not None and not held.unit.startswith(names):
                 yield Finding(
-                    f"{host}: port {port}, which {component.name} needs, is held by {_who(held)}; "
-                    f"stop that program there (`ss -ltnp sport = :{port}`), or choose another port"
+                    f"{host}: port {port}, which {component.name} needs, is used by {_who(held)}; "
+                    f"stop that program (`ss -ltnp sport = :{port}`), or choose another port"
                 )
 
 
 def _who(held: Listener) -> str:
-    program = held.program or "a program that does not say its name"
+    program = held.program or "an unknown program"
     return f"{program} ({held.unit})" if held.unit else program
 
 
@@ -237,39 +239,41 @@ def _mirrors(host: str, facts: HostFacts) -> Iterator[Finding]:
         return
     all_of_them = len(silent) == len(facts.mirrors)
     yield Finding(
-        f"{host}: {', '.join(silent)} of its package sources cannot be reached from there; check "
-        "its network, proxy (`apt-config dump`), /etc/apt, or go through this computer (`internet: false`)",
+        f"{host}: it cannot reach {', '.join(silent)} of its package sources; check its network, its proxy "
+        "(`apt-config dump`) and /etc/apt, or connect through this machine (`internet: false`)",
         refused=all_of_them and not facts.installed,
     )
 
 
 def _smallness(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
-    """What is less than the smallest tier promises to do with; it may still work."""
+    """Yield a warning for each resource below the recommended minimum."""
     system = facts.file_systems.get(SYSTEM)
     less: Sequence[tuple[bool, str]] = (
-        (facts.cores < LEAST_CORES, f"{facts.cores} core, and {LEAST_CORES} are the least to answer well"),
+        (facts.cores < LEAST_CORES, f"{facts.cores} core; at least {LEAST_CORES} are recommended"),
         (
             facts.memory_mb < LEAST_MEMORY_MB,
-            f"{facts.memory_mb} MB of memory, and 4 GB are the least advised",
+            f"{facts.memory_mb} MB of memory; at least 4 GB are recommended",
         ),
         (
             system is not None and system.size_mb < LEAST_SYSTEM_DISK_MB,
-            f"a system disk of {system.size_mb if system else 0} MB, and 30 GB are the least advised",
+            f"a system disk of {system.size_mb if system else 0} MB; at least 30 GB are recommended",
         ),
-        (_data_disk_is_small(inventory, host, facts), "a data disk of less than the 50 GB advised"),
+        (_data_disk_is_small(inventory, host, facts), "a data disk of less than the recommended 50 GB"),
     )
     for is_less, what in less:
         if is_less:
             yield Finding(f"{host}: it has {what}", refused=False)
     declared = inventory.hosts[host]
     if declared.cores and facts.cores < declared.cores:
-        yield Finding(f"{host}: it has {facts.cores} cores, and {declared.cores} are declared", refused=False)
+        yield Finding(f"{host}: it has {facts.cores} cores, but {declared.cores} are declared", refused=False)
 
 
 def _refusals(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
     if facts.refused_settings and inventory.hardening.enabled:
         names = ", ".join(facts.refused_settings)
-        yield Finding(f"{host}: it refuses the kernel settings {names}, and goes without them", refused=False)
+        yield Finding(
+            f"{host}: it refuses the kernel settings {names} and keeps its own values", refused=False
+        )
 
 
 def _data_disk_is_small(inventory: Inventory, host: str, facts: HostFacts) -> bool:

@@ -1,4 +1,4 @@
-"""What a host says of itself: one shell script, one round trip, nothing changed."""
+"""Facts of a host, read by one shell script in one round trip without changing anything."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from inventory.errors import HostError
 from provision.session import CommandResult
 
 CONNECT_S = 5
-"""How long a package mirror may take to accept a connection."""
+"""Seconds within which a package mirror must accept a connection."""
 MOST_MIRRORS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """Where a path lies or would lie, in MB: the device, its size, what is free, and what the path holds."""
+    """The file system of a path, in MB: its device, its size, free space, and the size of the path."""
 
     device: str
     size_mb: int
@@ -28,9 +28,9 @@ class FileSystem:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A program that listens on a TCP port, and the systemd unit it belongs to; empty when not known.
+    """A program that listens on a TCP port, and its systemd unit; empty when unknown.
 
-    Of a container, `unit` is `docker/NAME`.
+    For a container, `unit` is `docker/NAME`.
     """
 
     program: str
@@ -39,12 +39,12 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a host is. Sizes in MB, `epoch` in seconds of the host's own clock.
+    """The facts of a host. Sizes are in MB, `epoch` in seconds of the host's own clock.
 
-    `components` are those that an earlier run brought. `mirrors` says of each package mirror (`address:port`,
-    or the proxy in front of all) whether it accepts a connection; empty where none was asked. `data_disk_mb`
-    is the size of the only disk that nothing is on or mounted from, 0 when there is none or more. `gpus` are
-    those of NVIDIA on its bus, `None` where that was not told; their memory is known only with a driver.
+    `components` are those of earlier runs. `mirrors` has for each package mirror (`address:port`, or the
+    proxy in front of all) whether it accepts a connection; empty when none was checked. `data_disk_mb` is the
+    size of the only unused disk, 0 when there is none or more than one. `gpus` is the number of NVIDIA GPUs
+    on the bus, `None` when unknown; their memory is known only with a driver.
     """
 
     id: str
@@ -63,16 +63,16 @@ class HostFacts:
     data_disk_mb: int
     gpus: int | None = None
     refused_settings: tuple[str, ...] = ()
-    """Kernel settings that it did not let itself be set to (`deploys.hardening.sysctl`)."""
+    """Kernel settings that the host refused (`deploys.hardening.sysctl`)."""
 
     @property
     def installed(self) -> bool:
-        """Whether an earlier run was here, so that little more space is needed."""
+        """Return whether an earlier run has installed components, so that little more space is needed."""
         return bool(self.components)
 
     @classmethod
     def parse(cls, host: str, result: CommandResult) -> Self:
-        """Reads the probe's output. Raises `HostError` when the probe failed or made no sense."""
+        """Return the facts from the probe's output. Raises `HostError` when the probe failed."""
         if not result.succeeded and "sudo" in result.stderr:
             raise HostError(
                 f"{host}: sudo refused ({result.stderr.strip().splitlines()[-1]})",
@@ -81,23 +81,23 @@ class HostFacts:
             )
         lines = (line.partition("=") for line in result.stdout.splitlines())
         pairs = [(key, value) for key, equals, value in lines if equals]
-        told: dict[str, str] = dict(pairs)
+        values: dict[str, str] = dict(pairs)
 
         def rows(name: str) -> list[list[str]]:
             return [value.split("|") for key, value in pairs if key == name]
 
         try:
             return cls(
-                id=told["id"],
-                version=told["version"],
-                architecture=told["architecture"],
-                uid=int(told["uid"]),
-                cores=int(told["cores"]),
-                memory_mb=int(told["memory_kb"]) // 1024,
+                id=values["id"],
+                version=values["version"],
+                architecture=values["architecture"],
+                uid=int(values["uid"]),
+                cores=int(values["cores"]),
+                memory_mb=int(values["memory_kb"]) // 1024,
                 gpu_memory_mb=sum(int(row[0]) for row in rows("gpu_mb") if row[0].isdigit()),
-                epoch=int(told["epoch"]),
-                init=told["init"],
-                components=frozenset(told["components"].split()),
+                epoch=int(values["epoch"]),
+                init=values["init"],
+                components=frozenset(values["components"].split()),
                 file_systems={
                     path: FileSystem(device, int(whole), int(free), int(used or 0))
                     for path, device, whole, free, used in rows("fs")
@@ -108,26 +108,26 @@ class HostFacts:
                     if port.isdigit()
                 },
                 mirrors={where: answer == "yes" for where, answer in rows("mirror")},
-                data_disk_mb=int(told["data_disk_mb"] or 0),
-                gpus=int(told["gpus"]) if told.get("gpus") else None,
-                refused_settings=tuple(told.get("refused", "").split()),
+                data_disk_mb=int(values["data_disk_mb"] or 0),
+                gpus=int(values["gpus"]) if values.get("gpus") else None,
+                refused_settings=tuple(values.get("refused", "").split()),
             )
         except (KeyError, ValueError) as error:
             problem = result.stderr.strip() or result.stdout.strip() or "it printed nothing"
             raise HostError(
-                f"{host}: it could not be examined: {problem}",
+                f"{host}: cannot read its facts: {problem}",
                 advice="log in by hand and check that it is a Debian or Ubuntu server with a POSIX shell",
             ) from error
 
 
 def probe(paths: Iterable[str], *, ask_mirrors: bool = True, more: str = "") -> str:
-    """The script that tells a host's facts, and runs `more`; of `paths` the space matters."""
+    """Return the script that prints a host's facts and the space at `paths`, and runs `more`."""
     wanted = " ".join(shlex.quote(path) for path in sorted({"/", *paths}))
     asked = _MIRRORS.replace("MOST", str(MOST_MIRRORS)).replace("SECONDS", str(CONNECT_S))
     return f"paths={shlex.quote(wanted)}\n{GPUS}{_PROBE}{more}{asked if ask_mirrors else ''}\nexit 0\n"
 
 
-# What an earlier version left no record of is known by what it left.
+# Components of an earlier version without a record are recognised by their files.
 _PROBE = r"""
 set -u
 export LC_ALL=C
@@ -147,7 +147,7 @@ for path in $paths; do
     df -Pm "$folder" 2>/dev/null | awk -v path="$path" -v used="$used" -v OFS='|' '
         NR == 2 {print "fs=" path, $1, $2, $4, used}'
 done
-# Of a container, its name: that of an id, or of whoever publishes a port.
+# Names of containers: by id, or by a published port.
 container() { timeout 5 docker inspect --format '{{.Name}}' "$1" 2>/dev/null | tr -d /; }
 publisher() { timeout 5 docker ps --filter "publish=$1" --format '{{.Names}}' 2>/dev/null | head -n 1; }
 ! command -v ss >/dev/null || ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
@@ -175,7 +175,7 @@ echo "data_disk_mb=$(lsblk -bnro NAME,TYPE,SIZE,RM,MOUNTPOINT,PKNAME 2>/dev/null
     }')"
 """
 
-# A proxy that a script chooses is not asked. `file:` and `cdrom:` need no network.
+# A proxy that a script chooses is not checked. `file:` and `cdrom:` need no network.
 _MIRRORS = r"""
 if command -v apt-get >/dev/null && ! apt-config dump 2>/dev/null | grep -qi 'Proxy-Auto-Detect "..*"'; then
     apt-get update --print-uris 2>/dev/null | sed -n "s|^'\(https*://[^/]*\)/.*|\1|p" |

@@ -1,4 +1,4 @@
-"""Errors that no command foresaw: what a person is told of them, and where the whole of it is kept."""
+"""Internal errors: the message for the user, and the log with the traceback."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from provision.runlog import RunLog
 
 
 def unforeseen(error: Exception, log: Path | None) -> ClawdError:
-    """Return the message for an unexpected error: a refusal of this machine, or an internal error."""
+    """Return the error to show for an unexpected one: a refusal of this machine, or an internal error."""
     details = f"the details are in {log}" if log else ""
     if isinstance(error, OSError) and error.filename is not None:
         return ClawdError(
             f"{error.filename}: {error.strerror}",
-            advice=f"see that it can be read and written there, or name another place; {details}".rstrip(
-                "; "
-            ),
+            advice=f"make it readable and writable, or use another path; {details}".rstrip("; "),
         )
     if isinstance(error, UnicodeEncodeError) and not is_utf8(error.object):
         return ClawdError(
-            f"a name that is not UTF-8 cannot be used: {readable(error.object)!r}",
+            f"cannot use a name that is not UTF-8: {readable(error.object)!r}",
             advice=f"rename the file, or correct the variable it comes from; {details}".rstrip("; "),
         )
     return ClawdError(f"internal error ({type(error).__name__}: {error})", advice=details)
 
 
 def kept_in_log(error: Exception) -> Path | None:
-    """Writes the traceback of what no command expected into a log of its own; None where that cannot be."""
+    """Write the traceback of an unexpected error into a separate log; return its path, or `None`."""
     try:
         with RunLog("fault") as log:
             log.exception("the command failed")

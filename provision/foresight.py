@@ -1,12 +1,12 @@
-"""What a component asked of a host at the last run is asked in one round trip, before it asks again.
+"""Prefetching of facts: commands of the last run are executed in one round trip when a plan begins.
 
-A component asks (pyinfra: facts) while it is evaluated, one question after the other, about a hundred on a
-whole host; every one costs a channel, sudo and a shell, some three round trips. Most are the same at every
-run. So the laptop remembers them by component, puts all of them to the host at once when a plan begins, and
-the component finds its answers here. A question that was not foreseen is put to the host as ever.
+A component reads facts (pyinfra) while it is evaluated, one after the other, about a hundred on a complete
+host; each costs a channel, sudo and a shell, about three round trips. Most are the same in every run. The
+laptop therefore records the commands by component, runs all of them on the host at once when a plan begins,
+and answers the component from the results. A command without a result is run on the host as usual.
 
-Only what a host answers while it is examined comes from here, and no answer outlives that. What is remembered
-is run as root, so it is kept where only this user writes, never in the project's folder, which people share.
+Results are used only while a host is evaluated and then dropped. The recorded commands run as root, so they
+are stored where only this user can write, never in the project's folder, which is shared.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ from inventory.load import Loaded
 from provision.artifacts.cache import default_folder
 
 Answers = Mapping[str, tuple[str, ...]]
-"""The lines that a host printed, by the command line that asked for them."""
+"""The lines that a host printed, by command line."""
 
 _WHATEVER = {"print_input", "print_output", "_success_exit_codes", "_retries", "_retry_delay", "_retry_until"}
-"""Arguments of pyinfra's that change nothing for a command that ends with exit status 0."""
+"""Arguments of pyinfra without effect on a command with exit status 0."""
 
 _SHARED = stat.S_IRWXG | stat.S_IRWXO
 PATIENCE = 60
-"""Seconds that a host has for all the answers; after that every question is put on its own."""
+"""Seconds for all prefetched commands together; after that each command is run separately."""
 
 
 class Foresight:
-    """The questions of one host while its components are evaluated; `with` it, they are answered from here.
+    """The prefetched facts of one host while its components are evaluated.
 
     Args:
         host: pyinfra's host, connected.
-        record: what it was asked at the last run; read now, written by `remember`.
+        record: file with the commands of the last run; read now, written by `remember`.
+
     """
 
     def __init__(self, host: Any, record: Path) -> None:
@@ -59,7 +60,7 @@ class Foresight:
 
     @contextmanager
     def answering(self, components: Sequence[str]) -> Iterator[None]:
-        """Puts what is remembered of these components to the host; meanwhile its connector answers."""
+        """Run the recorded commands of these components; within the context they answer the connector."""
         questions = [question for name in components for question in self._remembered.get(name, ())]
         self._answers = self._put_together(tuple(dict.fromkeys(questions)))
         self._host.connector.run_shell_command = self._answer
@@ -70,12 +71,12 @@ class Foresight:
             self._answers = {}
 
     def evaluating(self, component: str) -> None:
-        """What is asked from here on is asked by this component."""
+        """Record the following commands for this component."""
         self._component = component
         self._asked[component] = {}
 
     def remember(self) -> None:
-        """Keeps what was asked for the next run. What cannot be written is asked one by one again."""
+        """Store the commands for the next run. An error is ignored: they are then run separately."""
         now = {**self._remembered, **{name: tuple(asked) for name, asked in self._asked.items()}}
         if now != self._remembered:
             with suppress(OSError):
@@ -107,9 +108,9 @@ class Foresight:
 
 
 def _question(command: StringCommand, arguments: Mapping[str, Any], sudo: bool) -> str | None:
-    """The command line behind a question; nothing when it must be put on its own.
+    """Return the command line of a fact; `None` when it must be run separately.
 
-    That is so when it does not run as the others do, or when part of it is hidden: it is a secret.
+    That is the case when it runs as another user or in another shell, or contains a secret (masked parts).
     """
     plain = {key: value for key, value in arguments.items() if value and key not in _WHATEVER}
     shell = plain.pop("_shell_executable", "sh")
@@ -121,22 +122,22 @@ def _question(command: StringCommand, arguments: Mapping[str, Any], sudo: bool) 
 
 
 def _script(questions: Iterable[str], mark: str) -> str:
-    """A POSIX shell script that puts every question, and `mark` and the exit status after each answer."""
-    told = f"""printf '\\n{mark} %d\\n' "$?" """
-    return "".join(f"{question} </dev/null 2>/dev/null\n{told}\n" for question in questions)
+    """Return a POSIX shell script that runs all commands and prints `mark` and the exit status after each."""
+    end = f"""printf '\\n{mark} %d\\n' "$?" """
+    return "".join(f"{question} </dev/null 2>/dev/null\n{end}\n" for question in questions)
 
 
 def _answered(
     questions: Sequence[str], lines: Iterable[str], mark: str
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The answers that were given with exit status 0; the others are asked for again, to hear why."""
+    """Yield the results with exit status 0; failed commands are run again to report their errors."""
     answer: list[str] = []
     asked = iter(questions)
     for line in lines:
         if not line.startswith(mark):
             answer.append(line)
             continue
-        # An answer that ends in a newline, or is empty, is followed by an empty line of ours.
+        # After output that is empty or ends in a newline, the mark begins with an empty line.
         if answer and not answer[-1]:
             answer.pop()
         question = next(asked)
@@ -146,14 +147,14 @@ def _answered(
 
 
 def record_of(loaded: Loaded, host: str) -> Path:
-    """Return where the questions of a host are remembered: in the user's cache, by project and host."""
+    """Return the file with the commands of a host: in the user's cache, by project and host."""
     of = json.dumps([str(loaded.state_folder), loaded.declared.hosts[host].address])
     folder = default_folder() / "asked" / hashlib.sha256(of.encode()).hexdigest()[:16]
     return folder / f"{host}.json"
 
 
 def _read(record: Path) -> Mapping[str, tuple[str, ...]]:
-    """What was remembered; nothing where somebody else could have written or put it there."""
+    """Return the recorded commands; empty when another user could have written the file."""
     try:
         folder = record.parent.lstat()
         if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid() or folder.st_mode & 0o022:

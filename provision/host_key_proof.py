@@ -1,4 +1,4 @@
-"""Proof that a server holds a host key other than the one that it shows.
+"""Proof that a server has another host key than the one that it presents.
 
 A server may have several host keys and offer only some of them, so that it shows one that is not known
 although it holds one that is. OpenSSH's servers prove that they hold a key by a signature over the identifier
@@ -15,11 +15,11 @@ from paramiko.pkey import UnknownKeyType
 
 PROVE = "hostkeys-prove-00@openssh.com"
 SHA1 = "ssh-rsa"
-"""The signature algorithm of that name, which is no proof; it is also the name of keys, which are fine."""
+"""The signature algorithm of this name proves nothing; keys of this name are valid."""
 
 
 def proven(transport: paramiko.Transport, keys: Iterable[bytes]) -> bytes | None:
-    """Return the first of `keys`, in SSH's binary form, that the server proves to hold; `None` for none.
+    """Return the first of `keys`, in SSH's binary form, that the server proves to have; `None` for none.
 
     Call it after the login: servers prove nothing before. Raises `EOFError` if the connection ends.
     """

@@ -1,10 +1,10 @@
-"""Which components a host has, remembered on the host, so that one that is dropped can be taken off again.
+"""The components of a host, recorded on the host, so that undeclared components can be removed.
 
-Also whose data earlier removals have kept there, see `deploys.ops.data`, so that a purge finds them.
+It also finds data that earlier removals kept (see `deploys.ops.data`), so that a purge can delete it.
 
-A name a line in `/var/lib/clawd/state/components` (root only). A name is added before the first operation
-of its component and taken away after the last one of its removal: an interrupted run leaves it too long at
-most.
+`/var/lib/clawd/state/components` (root only) has one name on each line. A name is added before the first
+operation of its component and removed after the last operation of its removal, so that an interrupted run
+never loses a name.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ RECORD = "/var/lib/clawd/state/components"
 FIND_LEFT = f"ls {LEFT} 2>/dev/null\n" + "".join(
     f"[ ! -d {folder} ] || echo {name}\n" for name, (folder, _) in DATA_FOLDERS.items()
 )
-"""Prints components whose data were kept: by a note, or by a folder that nothing else has."""
+"""A script that prints components whose data was kept, by a record or by a folder that only they use."""
 STOOD_ON = frozenset({"docker", "nvidia"})
-"""Components that the old state of others needs until their new one serves: it may have to be put back."""
+"""Components that others may need for a rollback until their new state serves."""
 
 
 def read(session: Session, host: str) -> frozenset[str]:
-    """The components of a host; none when nothing was ever applied."""
+    """Return the components of a host; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {RECORD} ] || cat {RECORD}", timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: its components could not be read: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read its components: {done.stderr.strip()}")
     return frozenset(done.stdout.split())
 
 
 def with_data_left(session: Session, host: str) -> frozenset[str]:
-    """Return the components that are gone and whose data are still on a host."""
+    """Return the components that were removed but whose data is still on a host."""
     done = session.run(host, FIND_LEFT, timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: the data that is left there could not be read: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read which data is left: {done.stderr.strip()}")
     return frozenset(done.stdout.split())
 
 
 def write(session: Session, host: str, names: Iterable[str]) -> None:
-    """Remembers exactly these components. Raises `HostError` when that cannot be written."""
+    """Record exactly these components. Raises `HostError` when they cannot be written."""
     script = (
         f"umask 077; mkdir -p {RECORD.rpartition('/')[0]} && cat >{RECORD}.new && sync {RECORD}.new "
         f"&& mv {RECORD}.new {RECORD}"
@@ -54,13 +54,13 @@ def write(session: Session, host: str, names: Iterable[str]) -> None:
     done = session.run(host, script, stdin="\n".join(sorted(names)), timeout=20)
     if not done.succeeded:
         raise HostError(
-            f"{host}: its components could not be noted: {done.stderr.strip()}",
+            f"{host}: cannot record its components: {done.stderr.strip()}",
             advice="free disk space on /var/lib, then run `up` again",
         )
 
 
 def add(session: Session, host: str, plan: HostPlan) -> None:
-    """Remembers, before a host changes, the components that it is about to get."""
+    """Record the components that a host is about to get, before it changes."""
     names = {operation.component for operation in plan.operations if not operation.removes}
     before = read(session, host)
     if not names <= before:
@@ -69,7 +69,7 @@ def add(session: Session, host: str, plan: HostPlan) -> None:
 
 
 def _begin_originals(session: Session, host: str, names: Iterable[str]) -> None:
-    """Have what these components replace kept from now on; see `deploys.ops.originals`."""
+    """Begin to keep the originals of files that these components replace; see `deploys.ops.originals`."""
     folders = " ".join(f"{ORIGINALS}/{name}" for name in sorted(names))
     script = (
         f"umask 077; for folder in {folders}; do mkdir -p $folder && "
@@ -78,15 +78,15 @@ def _begin_originals(session: Session, host: str, names: Iterable[str]) -> None:
     done = session.run(host, script, timeout=20)
     if not done.succeeded:
         raise HostError(
-            f"{host}: no room to keep what is replaced: {done.stderr.strip()}",
+            f"{host}: cannot keep the originals of replaced files: {done.stderr.strip()}",
             advice="free disk space on /var/lib, then run `up` again",
         )
 
 
 def settle(session: Session, host: str, assigned: Sequence[Assignment], purge: bool) -> bool:
-    """Remembers, when a host is done, what it has got and forgets what was removed; whether anything is kept.
+    """Record the components of a host after a run; return whether the host keeps any state of this program.
 
-    With `purge`, a host that has nothing left loses what this program remembers there, its journal too.
+    With `purge`, a host with no components left loses all state of this program, including the journal.
     """
     before = read(session, host)
     kept = {item.component.name for item in assigned if item.settings is not None}
@@ -110,10 +110,10 @@ def removals(
     selected: Sequence[str] = (),
     left: Iterable[str] = (),
 ) -> tuple[Assignment, ...]:
-    """What a host has and should no longer have, in the order of removal: the reverse of building.
+    """Return removals of the components that a host should no longer have, in reverse order of installation.
 
-    `selected` are the components that the run is limited to; empty means all. Of those in `left` and not
-    `installed`, only data are there. A name that no component has (any more) is left alone.
+    `selected` are the components that the run is limited to; empty means all. Components in `left` but not in
+    `installed` have only data there. Unknown names are ignored.
     """
     wanted, there = {item.component.name for item in assigned}, frozenset(installed)
     known = there | frozenset(left)

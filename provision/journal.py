@@ -1,7 +1,7 @@
-"""Who applied what and when, kept on every host so that all laptops see it.
+"""The journal of runs on every host: who applied what and when, readable from all laptops.
 
-One line of JSON an entry in `/var/lib/clawd/state/journal.jsonl` (root only). Entries name operations,
-never contents.
+`/var/lib/clawd/state/journal.jsonl` (root only) has one line of JSON for each entry. Entries contain names of
+operations, never contents.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ JOURNAL_FILE = "/var/lib/clawd/state/journal.jsonl"
 class Entry:
     """One run on one host.
 
-    `inventory` is the inventory's digest, `status` a `plan.Status`, `components` those that the run was
-    limited to (none: all).
+    `inventory` is the digest of the inventory, `status` a `plan.Status`, `components` are those that the run
+    was limited to (empty: all).
     """
 
     time: str
@@ -41,7 +41,7 @@ class Entry:
 
     @classmethod
     def of(cls, result: HostResult, inventory: str, components: tuple[str, ...]) -> Self:
-        """The entry of a run that ends now."""
+        """Return the entry of a run that ends now."""
         failure = (
             f"{result.failure.component}: {result.failure.operation}" if result.failure else result.message
         )
@@ -58,37 +58,37 @@ class Entry:
         )
 
     def is_whole(self, inventory: str) -> bool:
-        """Whether after this run the host was wholly what this program makes of this inventory."""
+        """Return whether this run applied all of this inventory with this version of the program."""
         complete = self.status == Status.DONE and not self.components
         return complete and (self.inventory, self.program) == (inventory, program_version())
 
     def to_line(self) -> str:
-        """One line of JSON, ended by a newline."""
+        """Return the entry as one line of JSON, ending in a newline."""
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Self | None:
-        """Reads one line; `None` for a line that was cut off by a crash."""
+        """Return the entry of one line; `None` for a line that a crash truncated."""
         try:
-            told = json.loads(line)
-            lists = {name: tuple(told[name]) for name in ("components", "changed")}
-            return cls(**{**told, **lists})
+            data = json.loads(line)
+            lists = {name: tuple(data[name]) for name in ("components", "changed")}
+            return cls(**{**data, **lists})
         except (ValueError, KeyError, TypeError):
             return None
 
 
 def append(session: Session, host: str, entry: Entry) -> None:
-    """Adds an entry to a host's journal. Raises `HostError` when it cannot be written."""
+    """Append an entry to a host's journal. Raises `HostError` when it cannot be written."""
     script = f"umask 077; mkdir -p /var/lib/clawd/state && cat >>{JOURNAL_FILE} && sync {JOURNAL_FILE}"
     done = session.run(host, script, stdin=entry.to_line(), timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: the journal could not be written: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot write the journal: {done.stderr.strip()}")
 
 
 def read(session: Session, host: str, limit: int = 20) -> tuple[Entry, ...]:
-    """The last `limit` entries of a host, oldest first; empty when nothing was ever applied."""
+    """Return the last `limit` entries of a host, oldest first; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {JOURNAL_FILE} ] || tail -n {limit} {JOURNAL_FILE}", timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: the journal could not be read: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read the journal: {done.stderr.strip()}")
     entries = (Entry.from_line(line) for line in done.stdout.splitlines())
     return tuple(entry for entry in entries if entry)

@@ -32,7 +32,7 @@ SSH_PORT = 22
 
 
 class Marker(Enum):
-    """What a line says about its key."""
+    """The marker of a line."""
 
     KNOWN = ""
     AUTHORITY = "@cert-authority"
@@ -48,7 +48,7 @@ class Entry:
     kind: str
     key: bytes
     place: str
-    """`file:line`, or where else the key is written."""
+    """`file:line`, or another place of the key."""
 
     def is_about(self, name: str) -> bool:
         """Return whether the line is about a host that goes by `name`."""
@@ -66,7 +66,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line, or a whole file, that could not be read."""
+    """A line or a whole file that cannot be read."""
 
     place: str
     problem: str
@@ -76,7 +76,7 @@ class Unreadable:
 
 
 class Trust(Enum):
-    """What the known keys say about the key that a host shows."""
+    """The trust in the key that a host presents."""
 
     TRUSTED = "trusted"
     UNKNOWN = "unknown"
@@ -87,7 +87,7 @@ class Trust(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a host's key is trusted; `place` is the line that decides, `reason` what is bad about it."""
+    """The trust in a host's key; `place` is the line that decides, `reason` why it is not trusted."""
 
     trust: Trust
     place: str = ""

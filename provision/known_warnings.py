@@ -1,4 +1,4 @@
-"""Warnings that an operator has seen: a run repeats none of them, but says how many it left out."""
+"""Warnings that earlier runs have shown: a run does not repeat them, but prints their number."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from provision.runlog import log_folder
 
 REPEATED_AFTER = 30 * 86400.0
-"""Seconds after which a warning that no run had in between counts as new."""
+"""Seconds without the warning after which it counts as new."""
 
 
 class KnownWarnings:
-    """The warnings of one inventory, by digest, with the time when a run last had each.
+    """The warnings of one inventory by digest, with the time of the last run that had each.
 
-    They are kept beside the logs of this computer. What cannot be read or written there only means that a
-    warning is shown again.
+    They are stored next to the logs of this machine. If they cannot be read or written there, warnings are
+    shown again.
     """
 
     def __init__(self, inventory: Path, now: Callable[[], float] = time.time) -> None:
@@ -30,13 +30,13 @@ class KnownWarnings:
         self._seen: dict[str, float] = {}
 
     def is_new(self, message: str) -> bool:
-        """Note a warning of this run; return whether no earlier run has shown it."""
+        """Record a warning of this run and return whether no earlier run has shown it."""
         digest = _digest(message)
         self._seen[digest] = self._now()
         return digest not in self._before
 
     def save(self) -> None:
-        """Keep what this run has shown for the next one."""
+        """Store the warnings of this run for the next one."""
         if not self._seen:
             return
         with suppress(OSError):

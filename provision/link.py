@@ -1,8 +1,8 @@
-"""The connection to one host, and programs started over it, as the login or as root.
+"""The connection to one host, and programs started over it as the login or as root.
 
-A program starts through the login's shell, whose startup files may print, be slow or end the shell. What is
-printed before the program starts is dropped: a random mark on both outputs says where its own output begins.
-A sudo password goes to sudo's standard input, never into arguments or files.
+A program is started by the login shell, whose startup files may print, be slow or end the shell. Output
+before the program starts is dropped: a random mark on both outputs marks the beginning of the program's own
+output. A sudo password is written to sudo's standard input, never to arguments or files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from provision.ssh import Route, connect_error, dial
 from provision.ssh_transport import WatchedTransport
 
 START_S = 60
-"""Seconds that a login's shell gets until it starts a program."""
+"""Seconds within which a login shell must start a program."""
 SLOW_START_S = 4
 BROKEN = (OSError, EOFError, paramiko.SSHException)
 _PIECE = 1 << 16
@@ -39,18 +39,18 @@ class _Output(io.RawIOBase):
         self._receive = receive
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return `True`."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with what has come; 0 at the end."""
+        """Fill `buffer` with received data and return its length; 0 at the end."""
         data = self._receive(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
 class Process:
-    """A program that runs on a host. Its outputs are binary files that begin with its own output."""
+    """A program that runs on a host. Its outputs are binary files without the output of the login shell."""
 
     def __init__(self, link: Link, channel: paramiko.Channel) -> None:
         self._link = link
@@ -59,15 +59,15 @@ class Process:
         self.stderr = io.BufferedReader(_Output(channel.recv_stderr), _PIECE)
 
     def write(self, data: bytes) -> None:
-        """Write to its standard input. Raises OSError where it has ended."""
+        """Write to its standard input. Raises `OSError` when it has ended."""
         self._channel.sendall(data)
 
     def close_stdin(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
         self._channel.shutdown_write()
 
     def read(self) -> tuple[bytes, bytes]:
-        """Return the rest of both outputs, when they end."""
+        """Read both outputs to their end and return them."""
         errors = gevent.spawn(self.stderr.read)
         try:
             return self.stdout.read(), errors.get()
@@ -75,7 +75,7 @@ class Process:
             errors.kill(block=False)
 
     def wait(self) -> int:
-        """Return its exit status. Raises `ConnectError` where the connection is gone."""
+        """Wait for its end and return its exit status. Raises `ConnectError` when the connection is lost."""
         status = self._channel.recv_exit_status()
         if status == -1:
             self._link.check()
@@ -83,17 +83,17 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended, as far as is known here."""
+        """Return whether it has not ended, as far as known here."""
         return not (self._channel.closed or self._channel.exit_status_ready())
 
     def close(self) -> None:
-        """End the program's outputs and input."""
+        """Close the program's input and outputs."""
         self._channel.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended and what it printed."""
+    """The exit status and the output of a program."""
 
     status: int
     stdout: str
@@ -101,18 +101,19 @@ class Ended:
 
 
 class Link:
-    """One host's connection.
+    """The connection to one host.
 
     Args:
-        route: the way there.
-        ask: asks a person for passphrases and a sudo password.
-        sudo_password: what the inventory gives for the login.
+        route: the addresses and logins on the way to the host.
+        ask: prompts the user for passphrases and a sudo password.
+        sudo_password: the password that the inventory declares for the login.
+
     """
 
     def __init__(self, route: Route, ask: Ask, sudo_password: str | None = None) -> None:
         self.route = route
         self.slow_start = 0.0
-        """Seconds that the login's shell takes for every command, where that is long."""
+        """Seconds that the login shell needs for every command if it is slow, else 0."""
         self._ask = ask
         self._declared_password = sudo_password
         self._password: str | None = None
@@ -122,45 +123,45 @@ class Link:
 
     @property
     def name(self) -> str:
-        """The host's name in the inventory."""
+        """Return the host's name in the inventory."""
         return self.route.name
 
     @property
     def user(self) -> str:
-        """The login."""
+        """Return the login."""
         return self.route.host.user
 
     @property
     def uses_sudo(self) -> bool:
-        """Whether commands of root go through sudo."""
+        """Return whether commands run as root with sudo."""
         return self.user != "root"
 
     @property
     def has_sudo_password(self) -> bool:
-        """Whether sudo wants a password, and it is known."""
+        """Return whether sudo requires a password that is known."""
         return self._password is not None
 
     # The connection
 
     def connect(self) -> None:
-        """Connect, again where it is connected. Raises `ConnectError`."""
+        """Connect; close an existing connection first. Raises `ConnectError`."""
         self.close()
         self._transport = dial(self.route, self._ask)
 
     def close(self) -> None:
-        """End the connection, and with it what was started over it."""
+        """Close the connection and thereby end everything started over it."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
 
     @property
     def opened(self) -> bool:
-        """Whether it was opened, and not closed from here since."""
+        """Return whether it was opened and not closed here since."""
         return self._transport is not None
 
     @property
     def lost(self) -> str:
-        """Why an open connection ended without `close`; empty while it stands."""
+        """Return why the connection was lost; empty while it is open."""
         if self._transport is None:
             return "it was closed"
         if self._transport.is_active():
@@ -170,21 +171,21 @@ class Link:
         return jump or self._transport.lost or "the host ended it"
 
     def check(self) -> None:
-        """Raise `ConnectError` where the connection is gone."""
+        """Raise `ConnectError` when the connection is lost."""
         if why := self.lost:
             raise ConnectError(
-                f"{self.name}: the connection is gone: {why}",
-                advice="check the network and that the host is on, then run the command again",
+                f"{self.name}: the connection was lost: {why}",
+                advice="check the network and that the host is running, then run the command again",
             )
 
     def transport(self) -> WatchedTransport:
-        """Return the open connection. Raises `ConnectError` where it is gone."""
+        """Return the open connection. Raises `ConnectError` when it is lost."""
         self.check()
         assert self._transport is not None
         return self._transport
 
     def broken(self, error: BaseException) -> ClawdError:
-        """Return the message for what using the connection raised."""
+        """Return the error to raise for an exception of the connection."""
         try:
             self.check()
         except ConnectError as gone:
@@ -194,9 +195,9 @@ class Link:
     # Programs
 
     def run(self, command: str, *, root: bool = False, stdin: bytes = b"") -> Ended:
-        """Run a simple command (words as for a shell) to its end.
+        """Run a simple command (words as for a shell) and wait for its end.
 
-        Raises `HostError` where it could not be started, `ConnectError` where the connection is gone.
+        Raises `HostError` when it cannot be started, `ConnectError` when the connection is lost.
         """
         process = self.start(command, root=root)
         try:
@@ -211,10 +212,10 @@ class Link:
             process.close()
 
     def start(self, command: str, *, root: bool = False, pty: bool = False) -> Process:
-        """Start a simple command (words as for a shell), as root if wanted.
+        """Start a simple command (words as for a shell), with `root` as root.
 
-        Raises `HostError` where the login's shell or sudo does not start it, `ConnectError` where the
-        connection is gone.
+        Raises `HostError` when the login shell or sudo does not start it, `ConnectError` when the connection
+        is lost.
         """
         if root:
             self.become_root()
@@ -231,7 +232,7 @@ class Link:
         if root and self.uses_sudo:
             sudo = "sudo -H -n "
             if self._password is not None:
-                # sudo reads its line only if it asks; where it does not, it is read away here.
+                # sudo reads the password only if it asks for it; otherwise the script skips that line.
                 sudo = "sudo -H -S -p '' "
                 script = f'IFS= read -r line; [ "$line" = {given} ] || IFS= read -r line; {script}'
                 prefix = f"{self._password}\n{given}\n".encode()
@@ -262,7 +263,8 @@ class Link:
                 raise
             raise HostError(
                 f"{self.name}: the login shell of {self.user} did not start a command within {START_S} s",
-                advice="see what its startup files (~/.bashrc, ~/.profile, /etc/profile.d) wait for",
+                advice="check its startup files (~/.bashrc, ~/.profile, /etc/profile.d) for commands that "
+                "wait",
             ) from None
         if all(began):
             return
@@ -273,9 +275,9 @@ class Link:
     # Root
 
     def become_root(self) -> None:
-        """See that commands can run as root, and ask for sudo's password where it wants one.
+        """Check that commands can run as root; prompt for the sudo password if one is required.
 
-        Raises `HostError` where they cannot.
+        Raises `HostError` when they cannot.
         """
         with self._becoming_root:
             if self._is_root:
@@ -304,7 +306,7 @@ class Link:
         self._password = self._ask.secret(f"sudo {self.user}", question, self._accepts)
         if self._password is None:
             raise HostError(
-                f"{self.name}: sudo asks {self.user} for a password, and none was given",
+                f"{self.name}: sudo requires a password of {self.user}, but none was given",
                 advice=(
                     f"write `sudo_password: !env NAME` under `hosts.{self.name}`, run the command on a "
                     "terminal, or give the login sudo without a password"
@@ -312,7 +314,7 @@ class Link:
             )
 
     def _accepts(self, password: str) -> bool:
-        # One line only: another attempt of sudo's would count as a second failure.
+        # One line only: a second attempt of sudo would count as a second failure.
         command = "env LC_ALL=C sudo -k -S -p '' sh -c :"
         tried = self.run(command, stdin=f"{password}\n".encode())
         if tried.status != 0 and "password" not in tried.stderr and "try again" not in tried.stderr:
@@ -321,13 +323,13 @@ class Link:
 
 
 def lines(output: Any) -> Iterator[str]:
-    """Yield the lines of a process's output as text; what is no UTF-8 is replaced."""
+    """Yield the lines of a process's output as text; invalid UTF-8 is replaced."""
     for line in output:
         yield line.decode(errors="replace")
 
 
 def _skipped_to(mark: bytes, output: Any, printed: list[bytes]) -> bool:
-    """Return whether the mark came; what was printed before it is added to `printed`."""
+    """Read up to the mark and return whether it was found; append the output before it to `printed`."""
     while line := output.readline():
         if line.rstrip(b"\r\n") == mark:
             return True
@@ -341,18 +343,18 @@ def _not_started(name: str, user: str, text: str) -> HostError:
     said = f": {text[-500:]}" if text else ""
     return HostError(
         f"{name}: the login shell of {user} ended without running the command{said}",
-        advice="look for `exit`, `exec` or an error in its startup files, and at its shell in /etc/passwd",
+        advice="check its startup files for `exit`, `exec` or an error, and its shell in /etc/passwd",
     )
 
 
 def _no_sudo(name: str, user: str, text: str) -> HostError:
     if "not found" in text:
         return HostError(
-            f"{name}: sudo is not installed there", advice="install it, or connect as root (`user: root`)"
+            f"{name}: sudo is not installed", advice="install it, or connect as root (`user: root`)"
         )
     if "tty" in text:
         return HostError(
-            f"{name}: sudo wants a terminal ({text})", advice="remove `requiretty` from its sudoers"
+            f"{name}: sudo requires a terminal ({text})", advice="remove `requiretty` from its sudoers"
         )
     return HostError(
         f"{name}: {user} may not run commands as root ({text or 'sudo refuses'})",

@@ -1,11 +1,11 @@
-"""One run at a time on a host.
+"""The lock of a host, which allows one run at a time.
 
-The lock is a kernel file lock (`flock`) held by a process on the host that lives as long as this run's
-connection: when the laptop sleeps, crashes or is killed, the connection ends, the process with it, and the
-lock is free. Where the network goes away without ending the connection there, the process ends when
-it has heard nothing from this run for `KEPT_S`. Nothing is left to clean up, so a lock is never stale. The
-file's text names its holder. A host that reboots within a run frees it, too: it is taken again with the new
-connection, and before the next operation where this computer slept.
+The lock is a kernel file lock (`flock`) held by a process on the host that lives as long as the connection of
+the run. When the laptop sleeps, crashes or the program is killed, the connection and the process end and the
+lock is released. If the network fails without closing the connection, the process ends after `KEPT_S` without
+a heartbeat. Nothing has to be cleaned up, so a lock is never stale. The content of the file names the holder.
+A reboot during a run also releases the lock: it is acquired again with the new connection or, if the laptop
+slept, before the next operation.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from inventory.errors import ClawdError, HostError, LockHeldError
 LOCK_FILE = "/var/lib/clawd/state/lock"
 ANSWER_TIMEOUT_S = 20
 KEPT_S = 60
-"""Seconds that a lock is kept on the host after the last sign of life of its run."""
+"""Seconds that the host keeps a lock after the last heartbeat of its run."""
 BEAT_S = 10
 _TRIED_AGAIN_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock, since when, and to do what."""
+    """The holder of a lock: user, command and time."""
 
     who: str
     command: str
@@ -50,12 +50,12 @@ class Holder:
 
     @classmethod
     def of_this_run(cls, command: str) -> Self:
-        """The person and machine running this program, now."""
+        """Return the user and machine that run this program, now."""
         who = f"{getpass.getuser()}@{platform.node()}"
         return cls(who, command, datetime.now(UTC).isoformat(timespec="seconds"), os.getpid())
 
     def is_over(self) -> bool:
-        """Whether it was a run on this machine that has ended, and whose lock is about to be freed."""
+        """Return whether it is a run on this machine that has ended; its lock will be released soon."""
         if not self.process or not self.who.endswith(f"@{platform.node()}"):
             return False
         try:
@@ -67,19 +67,19 @@ class Holder:
         return False
 
     def to_line(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_line(cls, line: str) -> Self | None:
-        """The holder told by a lock file; `None` when it cannot be read."""
+        """Return the holder from a lock file; `None` when the line is invalid."""
         try:
-            told = json.loads(line)
-            process = told.get("process", 0)
+            data = json.loads(line)
+            process = data.get("process", 0)
             return cls(
-                str(told["who"]),
-                str(told["command"]),
-                str(told["since"]),
+                str(data["who"]),
+                str(data["command"]),
+                str(data["since"]),
                 process if isinstance(process, int) and 0 < process < 1 << 31 else 0,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -87,10 +87,10 @@ class Holder:
 
 
 def acquire_script(holder: Holder, path: str = LOCK_FILE) -> str:
-    """The shell script that takes the lock, says `held`, and keeps it until its input ends, or falls silent.
+    """Return the shell script that acquires the lock and holds it while it receives heartbeats.
 
-    On a full disk the lock is held without its holder's name, so that what is wrong there can be told.
-    Says `busy` and the holder's line when another process has it.
+    It prints `held`, or `busy` and the line of the holder when another process has the lock. On a full disk
+    it acquires the lock without storing the holder, so that the run can report the full disk.
     """
     file, folder = shlex.quote(path), shlex.quote(str(PurePosixPath(path).parent))
     return f"""set -eu
@@ -110,23 +110,23 @@ fi
 
 
 class Connections(Protocol):
-    """What a lock needs of a session."""
+    """The part of a session that a lock needs."""
 
     def start_as_root(self, name: str, script: str) -> Any:
-        """Starts a script as root; a `provision.link.Process` with its standard input open."""
+        """Start a script as root; return a `provision.link.Process` with its standard input open."""
 
     def before_operations(self, check: Callable[[str], None]) -> None:
-        """Has `check(host)` called before every operation."""
+        """Call `check(host)` before every operation."""
 
     def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
-        """Has `then` called when a host was rebooted within the run and is connected to anew."""
+        """Call `then` after a host was rebooted during the run and connected again."""
 
 
 class Locks:
-    """Holds the lock of several hosts; a context manager.
+    """The locks of several hosts; a context manager.
 
-    Raises `LockHeldError` naming every host that is busy and by whom; then none is kept. The lock of a run of
-    this machine that has ended is waited for, for `KEPT_S`; `report` is called then.
+    Raises `LockHeldError` with all busy hosts and their holders; then no lock is kept. For the lock of a run
+    on this machine that has ended it waits up to `KEPT_S`, and calls `report`.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Locks:
         self._beating: Any = None
 
     def __enter__(self) -> Self:
-        # Always in the same order, so that two runs over the same hosts cannot hold half each for ever.
+        # Always in the same order, so that two runs on the same hosts cannot deadlock.
         try:
             busy = [message for name in sorted(self._hosts) if (message := self._acquire(name))]
         except ClawdError:
@@ -167,7 +167,7 @@ class Locks:
         self.release()
 
     def release(self) -> None:
-        """Frees every lock that is held."""
+        """Release all locks."""
         if self._beating is not None:
             self._beating.kill()
         for process in self._processes.values():
@@ -178,26 +178,26 @@ class Locks:
         while True:
             gevent.sleep(BEAT_S)
             for process in tuple(self._processes.values()):
-                # What the connection raises is found by those who wait for an answer over it.
+                # Errors of the connection are reported by the operations that use it.
                 with suppress(OSError, EOFError, SSHException):
                     process.write(b".")
 
     def _keep(self, name: str) -> None:
-        """Sees that a host's lock is held still; it is not where this computer slept for long."""
+        """Acquire a host's lock again if it was lost, for example because this laptop slept."""
         if name in self._processes and not self._processes[name].running:
             self._take_again(name)
 
     def _take_again(self, name: str) -> None:
-        """Takes the lock of a host that lost it. Raises when another run was faster."""
+        """Acquire a lost lock again. Raises `LockHeldError` when another run has it now."""
         if (lost := self._processes.pop(name, None)) is not None:
             lost.close()
         if busy := self._acquire(name):
             raise LockHeldError(
-                busy, advice="it was taken while this run could not hold it; run the command again later"
+                busy, advice="another run acquired it after this one had lost it; run the command again later"
             )
 
     def _acquire(self, name: str) -> str | None:
-        """Takes one host's lock; returns a message when it is busy."""
+        """Acquire one host's lock; return a message when it is busy."""
         until = time.monotonic() + KEPT_S + BEAT_S
         try:
             while (holder := self._ask_for(name)) is not None:
@@ -207,14 +207,14 @@ class Locks:
                 gevent.sleep(_TRIED_AGAIN_S)
         except (OSError, EOFError, SSHException) as error:
             raise HostError(
-                f"{name}: the lock {LOCK_FILE} could not be taken: "
+                f"{name}: cannot acquire the lock {LOCK_FILE}: "
                 f"{str(error) or 'the host did not answer in time'}",
                 advice="nothing was changed; check that the host answers (`ssh`), then run the command again",
             ) from error
         return None
 
     def _ask_for(self, name: str) -> Holder | None:
-        """Takes one host's lock; returns its holder when it is busy."""
+        """Try to acquire one host's lock; return its holder when it is busy."""
         process = self._connections.start_as_root(name, acquire_script(self._holder))
         try:
             with gevent.Timeout(ANSWER_TIMEOUT_S, TimeoutError()):
@@ -229,7 +229,7 @@ class Locks:
                 process.close()
         if word != "busy":
             raise HostError(
-                f"{name}: the lock {LOCK_FILE} could not be taken: {problem or 'no answer'}",
+                f"{name}: cannot acquire the lock {LOCK_FILE}: {problem or 'no answer'}",
                 advice="check that root can write there (`df -h`, `mount`), then run the command again",
             )
         return Holder.from_line(line) or Holder("", "", "")

@@ -1,9 +1,8 @@
 """Package mirrors for hosts without internet, through the laptop.
 
-While a run goes on, the host has a port on its own loopback that leads through the SSH connection to a
-small HTTP proxy here; apt on the host is told to use it. The proxy answers only GET and HEAD of http
-addresses and CONNECT, only for servers of the host's package sources (`package_gate`), and ends with the
-connection.
+During a run, the host has a port on its loopback that is forwarded through the SSH connection to a small HTTP
+proxy here; apt on the host is configured to use it. The proxy answers only GET and HEAD of http URLs and
+CONNECT, only for servers of the host's package sources (`package_gate`), and ends with the connection.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ CHUNK = 65536
 MOST_LINE, MOST_HEADERS = 8192, 100
 UNASKED = "this host could not be asked for its package sources"
 FAILURES = (OSError, EOFError, ValueError, requests.RequestException, HTTPError)
-"""What reaching a server may raise; a name with a label that is too long is a ValueError."""
+"""Exceptions of a connection to a server; a name with too long a label raises `ValueError`."""
 _LOG = logging.getLogger("clawd")
 _HOP_BY_HOP = {
     "connection",
@@ -40,7 +39,7 @@ _HOP_BY_HOP = {
 
 
 def share(name: str, transport: Any, gate: Gate) -> int:
-    """Opens the port on the host's loopback and serves it; returns its number.
+    """Open a port on the host's loopback, serve it, and return its number.
 
     Args:
         name: the host.
@@ -49,6 +48,7 @@ def share(name: str, transport: Any, gate: Gate) -> int:
 
     Raises:
         HostError: when the host's sshd forbids forwarding, or the connection is gone.
+
     """
 
     def arrived(channel: Any, _origin: object, _server: object) -> None:
@@ -58,7 +58,7 @@ def share(name: str, transport: Any, gate: Gate) -> int:
         return int(transport.request_port_forward("127.0.0.1", 0, arrived))
     except (SSHException, EOFError, OSError) as error:
         raise HostError(
-            f"{name}: it has no internet, and its sshd does not let it have the laptop's ({error})",
+            f"{name}: it has no internet, and its sshd refuses a port for the laptop's ({error})",
             advice=(
                 "allow `AllowTcpForwarding remote` (or yes) in its sshd_config, "
                 f"or set `internet: true` under `hosts.{name}`"
@@ -67,18 +67,18 @@ def share(name: str, transport: Any, gate: Gate) -> int:
 
 
 def apt_options(port: int) -> str:
-    """The options with which apt on the host uses the shared port."""
+    """Return the options with which apt on the host uses the shared port."""
     proxy = f"http://127.0.0.1:{port}"
     return f"-o Acquire::http::Proxy={proxy} -o Acquire::https::Proxy={proxy}"
 
 
 class _UnreachedError(Exception):
-    """A server that could not be reached, before anything was answered."""
+    """A server could not be reached before anything was answered."""
 
 
 @contextmanager
 def _reaching(origin: Origin) -> Iterator[None]:
-    """Raise `_UnreachedError` in place of what is raised while a server is reached."""
+    """Raise `_UnreachedError` instead of an exception of the connection to a server."""
     try:
         yield
     except ClawdError as error:
@@ -88,7 +88,7 @@ def _reaching(origin: Origin) -> Iterator[None]:
 
 
 def _serve(channel: Any, gate: Gate) -> None:
-    """Answers the requests of one connection until it ends."""
+    """Answer the requests of one connection until it ends."""
     reader = channel.makefile("rb")
     try:
         while head := _read_head(reader):
@@ -105,7 +105,7 @@ def _serve(channel: Any, gate: Gate) -> None:
     except _UnreachedError as unreached:
         _LOG.warning("proxy for a host without internet: %s: %s", unreached, unreached.__cause__)
         with suppress(OSError, EOFError):
-            # Not the cause: it may name what is none of the host's business.
+            # Without the cause, which may contain details of this machine's network.
             _refuse(channel, 502, "Bad Gateway", f"clawd-provision: {unreached}\n")
     except (*FAILURES, ClawdError) as error:
         _LOG.warning("proxy for a host without internet: %s", error)
@@ -115,7 +115,7 @@ def _serve(channel: Any, gate: Gate) -> None:
 
 
 def _read_head(reader: Any) -> tuple[str, str, dict[str, str]] | None:
-    """Method, target and headers of a request; `None` at the end, and where it is none or has too many."""
+    """Return method, target and headers of a request; `None` at the end or for an invalid request."""
     line = reader.readline(MOST_LINE).decode("latin-1").split()
     if len(line) != 3:
         return None
@@ -129,7 +129,7 @@ def _read_head(reader: Any) -> tuple[str, str, dict[str, str]] | None:
 
 
 def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate: Gate) -> bool:
-    """Passes one request on; returns whether the connection can carry another."""
+    """Forward one request; return whether the connection can carry another."""
     origin = Origin.of(target)
     if method not in {"GET", "HEAD"} or urlsplit(target).scheme != "http" or origin is None:
         _refuse(channel, 405, "Method Not Allowed")
@@ -159,10 +159,10 @@ def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate
 def _asked(
     origin: Origin, method: str, target: str, headers: dict[str, str], gate: Gate
 ) -> requests.Response:
-    """The answer of the server at an address that was checked, or of this computer's own proxy."""
+    """Return the answer of the server at a checked address, or of this machine's own proxy."""
     proxies = requests.utils.get_environ_proxies(target)
     if "http" in proxies or "all" in proxies:
-        # It resolves the name itself; where this computer can, too, the address must be allowed all the same.
+        # The proxy resolves the name; if this machine can resolve it as well, the address must be allowed.
         with suppress(socket.gaierror):
             gate.addresses(origin)
         return _request(method, target, headers, proxies)
@@ -220,7 +220,7 @@ def _connected(addresses: tuple[str, ...], port: int) -> socket.socket:
 
 
 def _copy(receive: Any, send: Any) -> None:
-    """Passes bytes on until either side ends; how it ends is the business of apt on the host."""
+    """Forward bytes until either side ends; apt on the host handles errors."""
     with suppress(OSError, EOFError):
         while chunk := receive(CHUNK):
             send(chunk)

@@ -1,8 +1,8 @@
-"""Which servers a host without internet may reach through this computer: those of its package sources.
+"""The servers that a host without internet may reach through this machine: those of its package sources.
 
-What a host asks for is not trusted: everyone with a login there may ask. So a server must stand in the host's
-apt sources or be a repository that the inventory declares, and its name must not lead into networks of this
-computer, unless the inventory declares it as a mirror. A connection goes to the address that was checked.
+Requests of a host are not trusted, because every user of the host can send them. A server must be in the
+host's apt sources or in the inventory, and its name must not resolve to networks of this machine, unless the
+inventory declares it as a mirror. The connection goes to the address that was checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sort -u | while read -
     esac
 done
 """
-"""A shell script that prints the addresses of a host's package sources; lists of mirrors are written out."""
+"""A shell script that prints the URLs of a host's package sources; mirror lists are expanded."""
 _ASKED_AGAIN_S = 2.0
 _OWN_NETWORKS = tuple(
     map(
@@ -38,7 +38,8 @@ _OWN_NETWORKS = tuple(
         ),
     )
 )
-"""Private, shared, link-local, loopback, multicast and reserved: where nothing public is (RFC 6890)."""
+"""Networks without public addresses: private, shared, link-local, loopback, multicast, reserved (RFC
+6890)."""
 _GLOBAL = tuple(map(ip_network, ("2000::/3", "64:ff9b::/96", "::ffff:0:0/96")))
 """Where public addresses of IPv6 are: global unicast (RFC 4291), IPv4 behind NAT64 (RFC 6052), mapped IPv4.
 
@@ -50,7 +51,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 class RefusedError(Exception):
-    """A server that the host may not reach."""
+    """A host may not reach this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin | None:
-        """Return that of an address, `mirror+http://…` included; `None` where it is none of HTTP."""
+        """Return the origin of a URL, including `mirror+http://…`; `None` when it is not HTTP."""
         try:
             parts = urlsplit(url)
             scheme, host = parts.scheme.rpartition("+")[2], parts.hostname
@@ -80,12 +81,13 @@ class Origin:
 
 
 class Gate:
-    """What one host may reach.
+    """The access control of one host.
 
     Args:
-        sources: asks the host for the addresses of its package sources.
-        repositories: addresses of repositories that components bring.
-        mirrors: those that the inventory declares; they may be in private networks.
+        sources: returns the URLs of the host's package sources.
+        repositories: URLs of repositories that components add.
+        mirrors: URLs that the inventory declares; they may be in private networks.
+
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Gate:
         self._asked = float("-inf")
 
     def addresses(self, origin: Origin) -> tuple[str, ...]:
-        """Return the addresses to connect to. Raises `RefusedError`, and OSError for an unknown name."""
+        """Return the addresses to connect to. Raises `RefusedError`, and `OSError` for an unknown name."""
         if not self._is_known(origin):
             raise RefusedError(f"{origin} is in no package source of the host")
         found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -107,13 +109,13 @@ class Gate:
         public = tuple(address for address in addresses if is_public(address))
         if not public:
             raise RefusedError(
-                f"{origin} is {addresses[0]}, an address of this computer's own networks; "
+                f"{origin} has the address {addresses[0]} in a private network of this machine; "
                 "declare it under `base.mirrors` if it is a mirror"
             )
         return public
 
     def learn(self, url: str) -> None:
-        """Add a server that one that may be reached has redirected to."""
+        """Add a server to which a permitted server has redirected."""
         origin = Origin.of(url)
         if origin is not None and origin.port == PORTS[origin.scheme]:
             self._known |= {origin}
@@ -121,7 +123,7 @@ class Gate:
     def _is_known(self, origin: Origin) -> bool:
         if origin in self._known:
             return True
-        # Sources may have come since: components bring some.
+        # Components may have added sources since.
         if time.monotonic() - self._asked < _ASKED_AGAIN_S:
             return False
         self._known |= _origins(self._sources())
@@ -130,7 +132,7 @@ class Gate:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address is of no private, local or reserved network, also within another."""
+    """Return whether an address, and any address embedded in it, is public."""
     if re.search("%", address):
         return False
     parsed = ip_address(address)
@@ -146,7 +148,7 @@ def _is_own(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that packets to an IPv6 address may end up at."""
+    """Yield the IPv4 addresses to which packets for an IPv6 address may be sent."""
     number = int(address)
     if address not in _GLOBAL[0] or number >> 32 & 0xFFFFFFFF in _ISATAP:
         yield IPv4Address(number & 0xFFFFFFFF)
@@ -168,7 +170,7 @@ def repositories_of(inventory: Inventory) -> tuple[str, ...]:
 
 
 def mirrors_of(inventory: Inventory) -> tuple[str, ...]:
-    """Return the repositories that the inventory names itself: `base.mirrors`, and those of components."""
+    """Return the repositories that the inventory declares: `base.mirrors`, and those of components."""
     grafana = inventory.monitoring.grafana
     named = (
         (inventory.docker, ("repository",)),

@@ -1,4 +1,4 @@
-"""What each command does, step by step.
+"""The steps of each command.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
          (again from connect where nginx had to move to where bots listen now: `provision.former`)
@@ -42,7 +42,7 @@ from provision.supply import gather
 
 
 class Exit(IntEnum):
-    """What the program's exit code means."""
+    """Exit codes of the program."""
 
     DONE = 0
     ERROR = 1
@@ -55,7 +55,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command came to: how it ends, and the values to show."""
+    """The outcome of a command: its exit code, and the values to show."""
 
     exit: Exit
     plan: Plan | None = None
@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a command works on: the inventory, the part of it, and where it reports to."""
+    """The input of a command: the inventory, the selected part of it, and where to report progress."""
 
     loaded: Loaded
     selection: Selection
@@ -75,21 +75,22 @@ class Run:
     log: RunLog
     skip_unreachable: bool = False
     purge: bool = False
-    """Whether a component that is removed takes its data with it."""
+    """Whether the data of removed components is deleted."""
     adopt: bool = False
-    """Whether hosts of another project, or with another authority, are taken over."""
+    """Whether hosts of another project or with another authority are taken over."""
 
 
 def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Outcome:
-    """Makes the hosts what the inventory says.
+    """Apply the inventory to the hosts.
 
     Args:
-        run: what to work on.
-        confirm: shown the plan when it changes something; returns whether to go on.
-        verify: whether the components' checks run, after a change and where the last ones did not pass.
+        run: the input of the command.
+        confirm: receives a plan that changes something; returns whether to apply it.
+        verify: whether to run the checks after a change, and on hosts whose last checks did not pass.
 
     Raises:
-        ClawdError: before anything was changed, when a step finds something in the way.
+        ClawdError: when a step fails before anything was changed.
+
     """
     done: list[Result] = []
     before: former.Former = {}
@@ -152,7 +153,7 @@ def _of_all_passes(done: Sequence[Result], last: Outcome, places: former.Former)
 
 
 def plan(run: Run) -> Outcome:
-    """Says what `up` would do, changing nothing."""
+    """Return what `up` would do, without changing anything."""
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run) as (session, unreachable):
@@ -165,10 +166,10 @@ def plan(run: Run) -> Outcome:
 
 
 def drift(run: Run) -> Outcome:
-    """Says whether hosts differ from what was last applied, changing nothing.
+    """Return whether hosts differ from what was last applied, without changing anything.
 
-    A difference counts as drift when the last run there was complete and of this inventory and program; else
-    it may have another cause, and the changes are pending.
+    A difference counts as drift when the last run on the host was complete and used this inventory and
+    program; otherwise it may have another cause, and the changes are pending.
     """
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
@@ -187,7 +188,7 @@ def drift(run: Run) -> Outcome:
     if drifted:
         return Outcome(Exit.DRIFT, planned, message=f"drifted: {', '.join(drifted)}")
     if planned.changes:
-        why = "not drift: the last run was of another inventory or program, or incomplete"
+        why = "not drift: the last run used another inventory or program, or was incomplete"
         return Outcome(Exit.PENDING, planned, message=why)
     if planned.unverified:
         return Outcome(Exit.PENDING, planned, message=_not_converged(planned))
@@ -195,7 +196,7 @@ def drift(run: Run) -> Outcome:
 
 
 def verify(run: Run) -> Outcome:
-    """Runs the components' checks on every host."""
+    """Run the checks of the components on every host."""
     run.progress.step("verify")
     assignments = assign(run.loaded.inventory, run.selection)
     links = links_to(run.loaded, assignments, Terminal(run.progress.asking))
@@ -208,7 +209,7 @@ def verify(run: Run) -> Outcome:
 
 
 def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
-    """Takes the selected components off the selected hosts; without a selection, all of them."""
+    """Remove the selected components from the selected hosts; without a selection, all of them."""
     check_components(run.selection)
     with (
         connected(run, draining=True) as (session, unreachable),
@@ -234,7 +235,7 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
 
 
 def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
-    """The last runs on every host, oldest first."""
+    """Return the last runs on every host, oldest first."""
     with connected(run) as (session, _):
         return session.everywhere(lambda host: journal.read(session, host, limit))
 
@@ -244,10 +245,10 @@ def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
 
 @contextmanager
 def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
-    """Connects to the selected hosts; for `draining`, also to the fronts of their bots that are not selected.
+    """Connect to the selected hosts; with `draining`, also to the nginx hosts in front of their bots.
 
-    Raises `ClawdError` that names every host that cannot be reached, unless the run skips those, every one
-    where commands do not run as root, and whatever else is in the way on the others.
+    Raises `ClawdError` that names all hosts that cannot be reached (unless the run skips those), all hosts
+    where commands do not run as root, and all findings on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
     beside = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
@@ -256,10 +257,10 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
         run.progress.step("connect")
         unreachable = session.connect()
         skipping = run.skip_unreachable and session.hosts
-        in_the_way: dict[str, ClawdError] = {} if skipping else dict(unreachable)
-        in_the_way |= _without_root(session)
-        if in_the_way:
-            error = _together(run, session, in_the_way)
+        errors: dict[str, ClawdError] = {} if skipping else dict(unreachable)
+        errors |= _without_root(session)
+        if errors:
+            error = _together(run, session, errors)
             error.unreachable = {host: str(why) for host, why in unreachable.items()}
             raise error
         _warn_of_slow_logins(run, session)
@@ -272,7 +273,7 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
 
 
 def _lend_internet(session: Session, host: str) -> None:
-    """The package sources of the laptop's, for as long as this connection lasts."""
+    """Give a host access to its package sources through the laptop while this connection lasts."""
     inventory = session.inventory
     gate = Gate(
         lambda: session.run(host, SOURCES).stdout.splitlines(),
@@ -284,9 +285,9 @@ def _lend_internet(session: Session, host: str) -> None:
 
 
 def settled(run: Run, session: Session) -> None:
-    """Wait until cloud-init and other programs that use apt have ended on every host, and say for what.
+    """Wait on every host until cloud-init and other programs that use apt have ended.
 
-    Raises `HostError` for hosts where they do not within `apt.DEADLINE_S` seconds.
+    Raises `HostError` for hosts where they do not end within `apt.DEADLINE_S` seconds.
     """
 
     def wait(host: str) -> apt.Busy | None:
@@ -306,9 +307,9 @@ def settled(run: Run, session: Session) -> None:
 def with_removals(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
 ) -> dict[str, Sequence[Assignment]]:
-    """What every connected host should get, and the removal of what it has and should no longer have.
+    """Return the components of every connected host, with removals of those that it should no longer have.
 
-    What others stand on is removed when they are done with it, the rest before.
+    Components that others depend on are removed last, all others first.
     """
     run.progress.step("examine")
     names = session.everywhere(lambda host: installed.read(session, host))
@@ -331,17 +332,17 @@ def _present(
 
 
 def _left(run: Run, session: Session, host: str) -> frozenset[str]:
-    """The components of which only data are left, where the run purges them."""
+    """Return the components of which only data is left, if the run purges data."""
     return installed.with_data_left(session, host) if run.purge else frozenset()
 
 
 def make_plan(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]], *, may_build: bool = False
 ) -> Plan:
-    """Examines the hosts, gathers what they need from the laptop, and compares.
+    """Check the hosts, collect what they need from the laptop, and compare.
 
-    With `may_build` the engine is built on a host when it can be built nowhere else and is not in the cache.
-    Raises `ClawdError` when a host is unfit or could not be compared.
+    With `may_build` the engine is built on a host if it is not in the cache and cannot be built elsewhere.
+    Raises `ClawdError` when a host does not meet the requirements or cannot be compared.
     """
     run.progress.step("examine")
     doctor.examine(run.loaded.inventory, session, run.progress, place=run.loaded.place)
@@ -364,7 +365,7 @@ def _wanted(assigned: Sequence[Assignment]) -> list[str]:
 
 
 def _not_converged(planned: Plan) -> str:
-    """Why hosts where nothing would change are not converged all the same, and what to do."""
+    """Return why hosts without changes are not converged, with a hint; empty when all are."""
     reasons = [
         f"{host.host} is not converged: {host.unverified.reason}"
         for host in planned.hosts
@@ -389,8 +390,9 @@ def _prepared(
 
 
 def apply(run: Run, session: Session, planned: Plan, places: former.Former = MappingProxyType({})) -> Result:
-    """Applies a plan, host after host where bots serve and in a cluster of Elasticsearch. Ctrl-C once stops
-    every host after its operation, twice at once.
+    """Apply a plan: in batches on hosts whose bots serve, one by one in an Elasticsearch cluster.
+
+    The first Ctrl-C stops every host after its current operation, the second immediately.
     """
     run.progress.step("apply")
     inventory, stopping = run.loaded.inventory, Event()
@@ -425,9 +427,9 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
 
 
 def _explained(run: Run, session: Session, result: Result) -> Result:
-    """Return `result` with failures over declared packages reported as a plan reports them.
+    """Return `result` with failures of declared packages reported as a plan reports them.
 
-    A plan does not ask for packages where the host's index is old; the run has read it since.
+    A plan does not check packages when the host's index is old; the run has updated the index since.
     """
 
     def explained(host: HostResult) -> HostResult:
@@ -457,10 +459,10 @@ def record(
     *,
     complete: bool = True,
 ) -> tuple[str, ...]:
-    """Writes what happened into the journals of the hosts where something did; returns what went wrong.
+    """Write the results into the journals of the hosts; return the errors.
 
-    An unchanged host gets an entry only when its last one does not say the same already. A pass that is not
-    `complete` is of no inventory: hosts are not yet as it says.
+    An unchanged host gets an entry only if its last entry differs. A pass that is not `complete` has no
+    inventory in its entry, because hosts do not match it yet.
     """
     run.progress.step("journal")
     current = digest(run.loaded.declared, run.loaded.folder) if complete else ""
@@ -488,18 +490,18 @@ def conclude(
     unreachable: Mapping[str, ConnectError],
     notes: Sequence[str] = (),
 ) -> Outcome:
-    """How an `up` ends. `notes` are things that went wrong beside the hosts' own results."""
+    """Return the outcome of an `up`. `notes` are errors in addition to the results of the hosts."""
     code = Exit(result.exit_code)
-    told = [*notes]
+    messages = [*notes]
     if code is Exit.DONE and (unreachable or notes or (verification and verification.failed)):
         code = Exit.ERROR
     if verification and not result.changed:
-        told += [f"{host}: verified again, because {why.reason}" for host, why in planned.unverified.items()]
+        messages += [f"{host}: verified again: {why.reason}" for host, why in planned.unverified.items()]
     if code is Exit.DONE and verification is None and not result.changed and planned.unverified:
-        # The checks were declined. Those that failed last are not forgotten for that.
-        told.append(_not_converged(planned))
+        # The checks were declined, but earlier failures still count.
+        messages.append(_not_converged(planned))
         code = Exit.ERROR if any(why.failed for why in planned.unverified.values()) else code
-    return Outcome(code, planned, result, verification, unreachable, "\n".join(told))
+    return Outcome(code, planned, result, verification, unreachable, "\n".join(messages))
 
 
 @contextmanager
@@ -508,7 +510,7 @@ def _stop_on_interrupt(stopping: Event, progress: Progress) -> Iterator[None]:
         if stopping.is_set():
             raise KeyboardInterrupt
         stopping.set()
-        progress.detail("stopping after the current operation of every host; Ctrl-C again stops at once")
+        progress.detail("stopping after the current operation of every host; Ctrl-C again stops immediately")
 
     previous = signal.signal(signal.SIGINT, interrupted)
     try:
@@ -533,14 +535,14 @@ def _warn_of_slow_logins(run: Run, session: Session) -> None:
         link = session.links[host]
         if link.slow_start:
             run.progress.warn(
-                f"{host}: the login shell of {link.user} takes {link.slow_start:.0f} s to start, which every "
-                "command of this run waits for; see its startup files (~/.bashrc, ~/.profile)"
+                f"{host}: the login shell of {link.user} takes {link.slow_start:.0f} s to start, which "
+                "delays every command of this run; check its startup files (~/.bashrc, ~/.profile)"
             )
 
 
 def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> ClawdError:
-    """These, and what is in the way on the hosts that could be asked: all of it is told at once."""
-    told = list(errors.values())
+    """Return one error for these errors and for all findings on the other hosts."""
+    found = list(errors.values())
     try:
         doctor.examine(
             run.loaded.inventory,
@@ -550,10 +552,10 @@ def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> C
             run.loaded.place,
         )
     except ClawdError as findings:
-        told.append(findings)
-    if len(told) == 1:
-        return told[0]
+        found.append(findings)
+    if len(found) == 1:
+        return found[0]
     advice = "nothing was changed on any host"
-    if any(isinstance(error, ConnectError) for error in told):
-        advice += "; `--skip-unreachable` goes on with those that can be reached"
-    return HostError("\n".join(str(error) for error in told), advice=advice)
+    if any(isinstance(error, ConnectError) for error in found):
+        advice += "; `--skip-unreachable` continues with the hosts that can be reached"
+    return HostError("\n".join(str(error) for error in found), advice=advice)

@@ -1,8 +1,8 @@
-"""What a run would do, and what it did, as values.
+"""Plans and results as values.
 
-A `Plan` is computed from facts and holds for every host the operations in order, which of them would
-change something, and the lines of files that would differ. A `Result` says what became of them. Neither
-holds a secret: differences of secret files carry no lines.
+A `Plan` is computed from facts. It contains for every host the operations in order, which of them would
+change something, and the lines of files that would differ. A `Result` contains their outcome. Neither
+contains a secret: differences of secret files have no lines.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from inventory.errors import with_hint
+
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """How one file would differ: a unified diff, or nothing to show when it is secret or binary."""
+    """The difference of one file: a unified diff, empty when the file is secret or binary."""
 
     path: str
     diff: tuple[str, ...] = ()
@@ -31,12 +33,12 @@ class PlannedOperation:
     changes: bool
     files: tuple[FileChange, ...] = ()
     removes: bool = False
-    """Whether it takes a component off that the inventory no longer names."""
+    """Whether it removes a component that the inventory no longer declares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """Why a host does not count as verified: its last checks `failed`, or there were none since a change."""
+    """The reason why a host is not verified: its last checks `failed`, or none ran since a change."""
 
     reason: str
     failed: bool = False
@@ -44,55 +46,55 @@ class Unverified:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """The operations of one host in the order in which they run; `error` when it could not be planned."""
+    """The operations of one host in order; `error` when the host could not be planned."""
 
     host: str
     operations: tuple[PlannedOperation, ...] = ()
     error: str | None = None
     unverified: Unverified | None = None
-    """Why its last verification does not count as passed; `None` when it passed."""
+    """Why its last verification did not pass; `None` when it passed."""
 
     @property
     def changing(self) -> tuple[PlannedOperation, ...]:
-        """Only the operations that would change something."""
+        """Return only the operations that would change something."""
         return tuple(operation for operation in self.operations if operation.changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do on every host."""
+    """The operations of a run on every host."""
 
     hosts: tuple[HostPlan, ...]
 
     @property
     def changes(self) -> int:
-        """How many operations would change something, on all hosts together."""
+        """Return the number of operations on all hosts that would change something."""
         return sum(len(host.changing) for host in self.hosts)
 
     @property
     def errors(self) -> tuple[HostPlan, ...]:
-        """The hosts that could not be planned."""
+        """Return the hosts that could not be planned."""
         return tuple(host for host in self.hosts if host.error)
 
     @property
     def unverified(self) -> dict[str, Unverified]:
-        """The hosts whose last verification did not pass, so that they are not converged, and why."""
+        """Return the hosts whose last verification did not pass, with the reason; they are not converged."""
         return {host.host: host.unverified for host in self.hosts if host.unverified}
 
     @property
     def changing_hosts(self) -> tuple[str, ...]:
-        """The names of the hosts where something would change."""
+        """Return the names of the hosts where something would change."""
         return tuple(host.host for host in self.hosts if host.changing)
 
     def for_host(self, name: str) -> HostPlan:
-        """The plan of one host. Raises `KeyError` when the plan does not have it."""
+        """Return the plan of one host. Raises `KeyError` when the plan does not have it."""
         for host in self.hosts:
             if host.host == name:
                 return host
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON-able data: what `plan --json` prints."""
+        """Return the plan as data for JSON, as printed by `plan --json`."""
         return {
             "changes": self.changes,
             "hosts": [
@@ -109,7 +111,7 @@ class Plan:
 
 
 class Status(StrEnum):
-    """How a host came out of a run."""
+    """The outcome of a run on one host."""
 
     DONE = "done"
     FAILED = "failed"
@@ -120,7 +122,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationFailure:
-    """The operation at which a host stopped, with the end of what it printed."""
+    """The operation at which a host stopped, with the end of its output."""
 
     component: str
     operation: str
@@ -129,13 +131,12 @@ class OperationFailure:
 
     def __str__(self) -> str:
         shown = "\n".join(f"    {line}" for line in self.output)
-        advice = f"\n  → {self.advice}" if self.advice else ""
-        return f"{self.component}: {self.operation} failed\n{shown}{advice}"
+        return with_hint(f"{self.component}: {self.operation} failed\n{shown}", self.advice)
 
 
 @dataclass(frozen=True, slots=True)
 class HostResult:
-    """What a run did on one host. `changed` names the operations that changed something."""
+    """The result of a run on one host. `changed` are the operations that changed something."""
 
     host: str
     status: Status
@@ -148,23 +149,23 @@ class HostResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run did on every host."""
+    """The result of a run on every host."""
 
     hosts: tuple[HostResult, ...]
 
     @property
     def succeeded(self) -> bool:
-        """Whether every host was done."""
+        """Return whether the run succeeded on every host."""
         return all(host.status is Status.DONE for host in self.hosts)
 
     @property
     def changed(self) -> int:
-        """How many operations changed something, on all hosts together."""
+        """Return the number of operations on all hosts that changed something."""
         return sum(len(host.changed) for host in self.hosts)
 
     @property
     def exit_code(self) -> int:
-        """0 done, 130 interrupted, 4 rolled back, 1 otherwise."""
+        """Return 0 for done, 130 for interrupted, 4 for rolled back, 1 otherwise."""
         return exit_code(host.status for host in self.hosts)
 
     def after(self, earlier: Result) -> Result:
@@ -184,7 +185,7 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON-able data: what `up --json` prints."""
+        """Return the result as data for JSON, as printed by `up --json`."""
         return {
             "changed": self.changed,
             "succeeded": self.succeeded,
@@ -204,7 +205,7 @@ class Result:
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
-    """The exit code of a run whose hosts came out as `statuses`: the most telling one wins."""
+    """Return the exit code of a run with these outcomes: interrupted, else rolled back, else failed."""
     seen = set(statuses)
     if Status.INTERRUPTED in seen:
         return 130

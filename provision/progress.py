@@ -1,4 +1,4 @@
-"""What a run tells while it goes on. The command line shows it; tests record it."""
+"""Progress of a run. The command line displays it; tests record it."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ from provision.plan import HostResult, PlannedOperation
 
 
 class Progress(Protocol):
-    """Receives what happens, from several hosts at once."""
+    """A receiver of progress from several hosts at once."""
 
     def step(self, name: str) -> None:
-        """A step of the pipeline begins."""
+        """Report the beginning of a step of the pipeline."""
 
     def detail(self, message: str, fraction: float | None = None) -> None:
-        """How far a longer step on the laptop is; `fraction` in 0…1 when known."""
+        """Report the progress of a longer step on the laptop; `fraction` in 0…1 when known."""
 
     def warn(self, message: str) -> None:
-        """Something that does not stand in the way, and should be known."""
+        """Report a warning, which does not stop the run."""
 
     def asking(self) -> AbstractContextManager[object]:
-        """Keeps the screen still while a person is asked something."""
+        """Return a context in which the display is paused while the user is asked something."""
 
     def planning(self, host: str, component: str) -> None:
-        """A component is compared with a host."""
+        """Report that a component is compared with a host."""
 
     def applying(self, host: str, operations: int) -> None:
-        """A host begins to apply that many operations."""
+        """Report that a host begins to apply that many operations."""
 
     def operation(self, host: str, operation: PlannedOperation) -> None:
-        """A host begins an operation."""
+        """Report that a host begins an operation."""
 
     def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
-        """So many bytes of a large file are on a host."""
+        """Report how many bytes of a large file were sent to a host."""
 
     def finished(self, result: HostResult) -> None:
-        """A host is through."""
+        """Report the result of a host."""
 
 
 class Silent:
-    """Shows nothing."""
+    """A receiver that ignores all progress."""
 
     def step(self, name: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def detail(self, message: str, fraction: float | None = None) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def warn(self, message: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def asking(self) -> AbstractContextManager[object]:
-        """Does nothing."""
+        """Do nothing."""
         return nullcontext()
 
     def planning(self, host: str, component: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def applying(self, host: str, operations: int) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def operation(self, host: str, operation: PlannedOperation) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def finished(self, result: HostResult) -> None:
-        """Does nothing."""
+        """Do nothing."""

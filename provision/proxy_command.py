@@ -1,4 +1,4 @@
-"""The program that `ProxyCommand` of ssh_config(5) names, as a connection to an SSH server.
+"""The program of `ProxyCommand` in ssh_config(5) as a connection to an SSH server.
 
 `ssh` gives the command to the user's shell behind `exec`, and so does this. Both ends of the program's input
 and output are one socket here; what it writes to standard error is kept for messages.
@@ -32,6 +32,7 @@ class ProxyConnection:
 
     Args:
         command: as the shell reads it, with tokens replaced.
+
     """
 
     def __init__(self, command: str) -> None:
@@ -40,7 +41,7 @@ class ProxyConnection:
         self._socket, theirs = socket.socketpair()
         shell = os.environ.get("SHELL") or "/bin/sh"
         try:
-            # The user's own setting, run as `ssh` runs it.
+            # The command is the user's own setting, run as `ssh` runs it.
             self._process = subprocess.Popen(
                 [shell, "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
@@ -58,7 +59,7 @@ class ProxyConnection:
         self._broken = self._closed = False
         self._closing = threading.Lock()
         self.failure: ProxyCommandError | None = None
-        """How the command ended, where it did so by itself; known once the connection is closed."""
+        """The failure of the command if it ended on its own; known once the connection is closed."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)

@@ -1,7 +1,7 @@
-"""What only a host knows about declared values: its time zones, packages, kernel settings, logins and disks.
+"""Checks of declared values that need a host: time zones, packages, kernel settings, logins, disks.
 
-The questions are a part of the one script that a host is asked by (`provision.facts`); what does not hold is
-reported like any other mistake of an inventory, with its place, and once for all hosts that say the same.
+The queries are part of the probe of a host (`provision.facts`); problems are reported like other mistakes of
+an inventory, with their position, once for all hosts with the same problem.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from inventory.model import Inventory
 from inventory.source import KeyPath
 
 STAMPS = (RECORD, DAILY)
-"""Files whose time is when the index was last read."""
+"""Files whose modification time is that of the last update of the index."""
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
 FIRST_PERSON = 1000
-"""The least number of a user that is a person: FIRST_UID of adduser(8)."""
+"""The lowest user id of people: FIRST_UID of adduser(8)."""
 Rows = Mapping[str, tuple[tuple[str, ...], ...]]
-"""What a host answered: of each question, its rows."""
+"""The answers of a host: rows by query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A declared value that a host has no use for, before it has a place in the file."""
+    """A declared value that a host cannot use, before its position in the file is known."""
 
     at: tuple[KeyPath, ...]
     problem: str
@@ -34,9 +34,9 @@ class Doubt:
 
 
 def script(inventory: Inventory, host: str, *, updated: bool = False) -> str:
-    """The shell script that asks `host`; it prints `asked=QUESTION|…` lines and changes nothing.
+    """Return the shell script that queries `host`; it prints `asked=QUERY|…` lines and changes nothing.
 
-    Whether there is a package is asked where apt's index is less than a day old, or was `updated` just now.
+    Packages are queried only if apt's index is less than a day old, or was `updated` just now.
     """
     disk = inventory.hosts[host].disk
     values = {
@@ -103,7 +103,7 @@ fi
 
 
 def answers(output: str) -> Rows:
-    """The `asked=` lines of a host's output."""
+    """Return the rows of the `asked=` lines of a host's output."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for line in output.splitlines():
         if line.startswith("asked="):
@@ -113,22 +113,24 @@ def answers(output: str) -> Rows:
 
 
 def doubts(inventory: Inventory, host: str, release: str, rows: Rows) -> Iterator[Doubt]:
-    """What `host`, of this `release`, has no use for."""
+    """Yield the declared values that `host` with this `release` cannot use."""
     for known, other in rows.get("zone", ()):
         if known == "no":
             zone = inventory.base.time_zone
             advice = (
-                f"write {other}" if other else "write a name that `timedatectl list-timezones` shows there"
+                f"write {other}" if other else "write a name from `timedatectl list-timezones` on the host"
             )
             yield Doubt((("base", "time_zone"),), f"{release} has no time zone {zone}", advice)
     for name, instead, names in rows.get("package", ()):
         at: KeyPath = ("base", "packages", inventory.base.packages.index(name))
         if provided := instead.split():
             problem = f"{release} has no package {name} of its own: it is provided by {', '.join(provided)}"
-            yield Doubt((at,), problem, f"name one of these, such as {provided[0]}")
+            yield Doubt((at,), problem, f"write one of these, such as {provided[0]}")
         else:
             close = nearest(name, names.split())
-            advice = close if close.startswith("did") else "remove it, or name it as `apt-cache search` does"
+            advice = (
+                close if close.startswith("did") else "remove it, or write a name from `apt-cache search`"
+            )
             yield Doubt((at,), f"{release} has no package {name}", advice)
     for key, there, able, *value in rows.get("setting", ()):
         yield from _setting(inventory, key, there == "yes", able == "yes", "|".join(value))
@@ -151,23 +153,23 @@ def _setting(inventory: Inventory, key: str, there: bool, able: bool, value: str
     if not there:
         yield Doubt(
             at,
-            f"its kernel knows no setting {key}",
-            "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
+            f"its kernel has no setting {key}",
+            "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
         )
     elif not able and value != wanted:
         yield Doubt(
             at,
-            f"its kernel setting {key} is {value} and cannot be set there",
+            f"its kernel setting {key} is {value} and cannot be changed",
             "remove it, or set it on the machine that this container runs on",
         )
 
 
 def _login(path: KeyPath, name: str, number: str, group: bool) -> Iterator[Doubt]:
     if number.isdigit() and 0 < int(number) < FIRST_PERSON:
-        yield Doubt((path,), f"{name} is a user of the system there (number {number})", "choose another name")
+        yield Doubt((path,), f"{name} is a system user there (id {number})", "choose another name")
     elif not number and group:
         yield Doubt(
-            (path,), f"{name} is a group of the system there, so no user can have the name", "choose another"
+            (path,), f"{name} is a system group there, so no user can have this name", "choose another name"
         )
 
 
@@ -177,7 +179,7 @@ def reported(
     asked: Mapping[str, Rows],
     place: Callable[[tuple[KeyPath, ...]], str],
 ) -> Iterator[str]:
-    """Every doubt as `file:line:column: hosts: what is wrong; what would be right`, in the order of hosts."""
+    """Yield every doubt as `file:line:column: hosts: problem; hint`, in the order of hosts."""
     hosts_of: dict[Doubt, list[str]] = {}
     for host, rows in asked.items():
         for doubt in doubts(inventory, host, releases[host], rows):

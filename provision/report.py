@@ -1,4 +1,4 @@
-"""How plans, results and checks look on a terminal."""
+"""Display of plans, results and checks on a terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from inventory.errors import with_hint
 from provision.journal import Entry
 from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
 from provision.terminal import Differences, View, moves
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 STEPS = {
     "connect": "connecting",
-    "examine": "examining the hosts",
-    "supply": "gathering what the hosts need",
+    "examine": "checking the hosts",
+    "supply": "preparing packages, models and releases",
     "plan": "comparing",
     "apply": "applying",
     "verify": "verifying",
@@ -46,10 +47,10 @@ NORMAL = View()
 
 
 class TerminalProgress:
-    """A line for the step and a line a host, redrawn in place.
+    """A progress display: one line for the step and one for each host, redrawn in place.
 
-    Where lines cannot be redrawn, one line a step; with `view.verbose` also every operation that changes
-    something. Warnings that `known` has seen are counted, not repeated; `warnings` has all of them.
+    When lines cannot be redrawn, each step prints one line; with `view.verbose` also every operation that
+    changes something. Warnings of earlier runs (`known`) are counted, not repeated; `warnings` has all.
     """
 
     def __init__(
@@ -79,18 +80,18 @@ class TerminalProgress:
         self.pause()
 
     def pause(self) -> None:
-        """Takes the moving lines off the screen, so that a question can be asked."""
+        """Remove the redrawn lines from the screen, so that a question can be asked."""
         if self._live:
             self._live.stop()
             self._live = None
 
     def resume(self) -> None:
-        """Puts the moving lines back."""
+        """Show the redrawn lines again."""
         self.__enter__()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Keeps the screen still while a person is asked something."""
+        """Pause the display while the user is asked something."""
         self.pause()
         try:
             yield
@@ -98,14 +99,14 @@ class TerminalProgress:
             self.resume()
 
     def step(self, name: str) -> None:
-        """A step of the pipeline begins."""
+        """Show the beginning of a step of the pipeline."""
         self._step, self._detail, self._since = STEPS.get(name, name), "", time.monotonic()
         self._hosts.clear()
         if not self._live and not self._view.quiet:
             self._say(self._step)
 
     def detail(self, message: str, fraction: float | None = None) -> None:
-        """How far a longer step is."""
+        """Show the progress of a longer step."""
         share = f" {fraction:.0%}" if fraction is not None else ""
         before, self._detail = self._detail, f"{message}{share}"
         if (
@@ -117,7 +118,7 @@ class TerminalProgress:
             self._say(f"  {message}")
 
     def warn(self, message: str) -> None:
-        """Something to know, which stays on the screen."""
+        """Print a warning, which stays on the screen."""
         if message in self.warnings:
             return
         self.warnings.append(message)
@@ -127,21 +128,21 @@ class TerminalProgress:
             self._repeated += 1
 
     def say_repeated(self) -> None:
-        """Print how many warnings of earlier runs hold still."""
+        """Print the number of warnings that earlier runs already showed."""
         if self._repeated and not self._view.quiet:
-            what = "warning still holds" if self._repeated == 1 else "warnings still hold"
-            self._say(f"{self._repeated} earlier {what}: --verbose shows what")
+            what = "warning still applies" if self._repeated == 1 else "warnings still apply"
+            self._say(f"{self._repeated} earlier {what}: use --verbose for details")
 
     def planning(self, host: str, component: str) -> None:
-        """A component is compared with a host."""
+        """Show that a component is compared with a host."""
         self._hosts[host] = (component, 0, 0)
 
     def applying(self, host: str, operations: int) -> None:
-        """A host begins to apply its operations."""
+        """Show that a host begins to apply its operations."""
         self._hosts[host] = ("", 0, operations)
 
     def operation(self, host: str, operation: PlannedOperation) -> None:
-        """A host begins an operation."""
+        """Show that a host begins an operation."""
         _, done, total = self._hosts.get(host, ("", 0, 0))
         text = f"{operation.component}: {operation.name}"
         self._hosts[host] = (text, done + 1, total)
@@ -149,13 +150,13 @@ class TerminalProgress:
             self._say(f"  {host}: {text}")
 
     def pushed(self, host: str, dest: str, sent: int, total: int) -> None:
-        """So many bytes of a large file are on a host."""
+        """Show how many bytes of a large file were sent to a host."""
         _, done, operations = self._hosts.get(host, ("", 0, 0))
         text = f"{dest.rsplit('/', 1)[-1]} {sent / 1e6:.0f} of {total / 1e6:.0f} MB"
         self._hosts[host] = (text, done, operations)
 
     def finished(self, result: HostResult) -> None:
-        """A host is through."""
+        """Show the result of a host."""
         _, _, total = self._hosts.get(result.host, ("", 0, 0))
         self._hosts[result.host] = (str(result.status), total, total)
 
@@ -174,16 +175,16 @@ class TerminalProgress:
 
 
 def show_plan(console: Console, plan: Plan, differences: Differences = "short") -> None:
-    """Prints what would change, with the lines of files that would differ."""
+    """Print what would change, with the lines of files that would differ."""
     for host in plan.hosts:
         name = f"[bold]{escape(host.host)}[/bold]"
         if not host.changing:
             checked = f"[dim]({len(host.operations)} checked)[/dim]"
             but = f", [yellow]but {escape(host.unverified.reason)}[/yellow]" if host.unverified else ""
-            console.print(f"{name}  nothing to change {checked}{but}", soft_wrap=True)
+            console.print(f"{name}  no changes {checked}{but}", soft_wrap=True)
             continue
         unchanged = len(host.operations) - len(host.changing)
-        console.print(f"{name}  {len(host.changing)} to change [dim]({unchanged} as they should be)[/dim]")
+        console.print(f"{name}  {len(host.changing)} to change [dim]({unchanged} unchanged)[/dim]")
         heading = ""
         for operation in host.changing:
             removed = " [red]is removed[/red]" if operation.removes else ""
@@ -198,7 +199,7 @@ def show_plan(console: Console, plan: Plan, differences: Differences = "short") 
 
 
 def _show_file(console: Console, change: FileChange, operation: str, *, whole: bool) -> None:
-    """Print what differs; under the name of what changes unless the operation is called by it."""
+    """Print the differences of a file, under its name unless the operation's name contains it."""
     if change.path not in operation:
         console.print(Text("      " + _CONTROL.sub("", change.path)), soft_wrap=True)
     if change.secret:
@@ -214,7 +215,7 @@ def _show_file(console: Console, change: FileChange, operation: str, *, whole: b
 
 
 def show_result(console: Console, result: Result) -> None:
-    """Prints a table of hosts and, below it, every failure whole."""
+    """Print a table of hosts and, below it, every failure."""
     table = Table(box=None, pad_edge=False)
     for column in ("host", "changed", "unchanged", "result", "time"):
         table.add_column(column, justify="right" if column in {"changed", "unchanged", "time"} else "left")
@@ -230,15 +231,15 @@ def show_result(console: Console, result: Result) -> None:
     console.print(table)
     for host in result.hosts:
         if host.failure or host.message:
-            told = "\n".join(filter(None, (str(host.failure or ""), host.message)))
-            text = escape(_CONTROL.sub("", told))
+            message = "\n".join(filter(None, (str(host.failure or ""), host.message)))
+            text = escape(_CONTROL.sub("", message))
             console.print(f"[red]{escape(host.host)}[/red] {text}", highlight=False, soft_wrap=True)
 
 
 def show_verification(console: Console, verification: Verification, *, every: bool = True) -> None:
-    """Prints a table check × host, then every check that failed or could not be tried, with what it found.
+    """Print a table check × host, then the findings of checks that failed or were skipped.
 
-    Without `every`, a component's checks are counted, and only those that fail somewhere are listed.
+    Without `every`, the checks of a component are counted, and only those that fail on a host are listed.
     """
     hosts = list(dict.fromkeys(check.host for check in verification.checks))
     components = list(dict.fromkeys(check.component for check in verification.checks))
@@ -256,10 +257,10 @@ def show_verification(console: Console, verification: Verification, *, every: bo
     console.print(table)
     for check in (*verification.failed, *verification.skipped):
         name = escape(f"{check.host}: {check.component}: {check.name}")
-        told = [*check.message.splitlines(), *([f"hint: {check.hint}"] if check.hint else ())]
+        lines = with_hint(check.message, check.hint).splitlines()
         color = "yellow" if check.skipped else "red"
         console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
-        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in told))), soft_wrap=True)
+        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in lines))), soft_wrap=True)
 
 
 def _cell(verification: Verification, host: str, component: str) -> str:
@@ -283,13 +284,13 @@ def _mark(verification: Verification, host: str, component: str, name: str) -> s
 
 
 def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool, view: View = NORMAL) -> None:
-    """Prints the parts that an outcome has; the plan only where it was not shown before."""
+    """Print the parts of an outcome; the plan only if it was not shown before."""
     if outcome.plan and not plan_shown:
         show_plan(console, outcome.plan, "none" if view.quiet else view.differences)
     if outcome.result:
         show_result(console, outcome.result)
     if outcome.verification:
-        # After a change, what holds is counted; who asked for the checks sees each of them.
+        # After a change, passed checks are only counted; `verify` lists each of them.
         show_verification(
             console, outcome.verification, every=view.verbose or (outcome.result is None and not view.quiet)
         )
@@ -300,7 +301,7 @@ def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool, view: 
 
 
 def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:
-    """Prints the runs on every host, oldest first."""
+    """Print the runs on every host, oldest first."""
     table = Table(box=None, pad_edge=False)
     for column in ("host", "when", "who", "result", "changed"):
         table.add_column(column)

@@ -1,4 +1,4 @@
-"""How what hosts would hold looks on a terminal."""
+"""Display of the capacity of hosts on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provision.capacity import HEADROOM_PERCENT, Capacity, warnings
 
 
 def show_capacity(console: Console, capacities: Sequence[Capacity]) -> None:
-    """Prints for every host what is placed on it, how much that takes, and of how much."""
+    """Print for every host its components, what they need, and what the host has."""
     for capacity in capacities:
         console.print()
         for line in lines(capacity):
@@ -20,7 +20,7 @@ def show_capacity(console: Console, capacities: Sequence[Capacity]) -> None:
 
 
 def lines(capacity: Capacity) -> Iterator[Text]:
-    """The table of one host: memory, that of its GPU where something is placed there, disk, and what for."""
+    """Yield the table of one host: memory, GPU memory if it is used, disk, and purpose."""
     on_gpu = capacity.gpu_memory_needed > 0
 
     def row(memory: str, gpu: str, disk: str, what: str, how: str, style: str = "") -> Text:
@@ -38,12 +38,12 @@ def lines(capacity: Capacity) -> Iterator[Text]:
     system, data = (capacity.disk_needed(on_data_disk=where) for where in (False, True))
     memory = size(capacity.memory_needed + capacity.headroom)
     gpu = size(capacity.gpu_memory_needed)
-    beside = f"and {size(data)} on the data disk" if data else ""
-    yield row(memory, gpu, size(system), "together", beside, "bold")
-    known = "declare `memory:` of the host to compare before it is reached"
+    also = f"and {size(data)} on the data disk" if data else ""
+    yield row(memory, gpu, size(system), "total", also, "bold")
+    unknown = "declare `memory:` of the host to compare without a connection"
     has = size(capacity.memory) if capacity.memory else "?"
     has_gpu = size(capacity.gpu_memory) if capacity.gpu_memory else ""
-    yield row(has, has_gpu, "", "it has", "" if capacity.memory else known, "bold")
+    yield row(has, has_gpu, "", "available", "" if capacity.memory else unknown, "bold")
     for warning in warnings(capacity):
         yield Text(f"  {warning}", style="yellow")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
-    """Return an outcome; the parts that a command does not have are null."""
+    """Return an outcome; parts that a command does not have are null."""
     verification = outcome.verification
     return _fields(int(outcome.exit), warnings, log) | {
         "message": outcome.message,
@@ -30,13 +30,13 @@ def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | Non
 def history_json(
     entries: Mapping[str, Sequence[Entry]], warnings: Sequence[str] = (), log: Path | None = None
 ) -> dict[str, Any]:
-    """Return the runs of each host, as its journal has them."""
+    """Return the runs of each host from its journal."""
     runs = {host: [asdict(entry) for entry in entries_there] for host, entries_there in entries.items()}
     return _fields(0, warnings, log) | {"history": runs}
 
 
 def error_json(error: ClawdError, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
-    """Return what ended a command too early; `mistakes` are those of an inventory, each with its place."""
+    """Return the error that ended a command; `mistakes` are those of an inventory, each with its position."""
     mistakes = error.mistakes if isinstance(error, InventoryError) else ()
     return _fields(error.exit_code, warnings, log) | {
         "error": error.message,
@@ -61,7 +61,7 @@ def interrupted_json(exit_code: int, warnings: Sequence[str] = (), log: Path | N
 
 
 def _fields(exit_code: int, warnings: Sequence[str], log: Path | None) -> dict[str, Any]:
-    """Return every field, with what it holds where a command has nothing to put there."""
+    """Return every field with its value for commands that do not have it."""
     return {
         "exit": exit_code,
         "message": "",

@@ -1,9 +1,9 @@
-"""Putting the old state of the bots back when a new one does not come up.
+"""Rollback of bots when a new state does not become ready.
 
-The host keeps the last state of its runtime that passed its readiness, see `deploys.runtime.good`: settings,
-secrets, units and the link to the release. When a run fails there, that is put back and both services started
-with it, and the host counts as rolled back only if it is ready again. A run that failed before it touched any
-of it leaves them running as they did.
+The host keeps the last state of its runtime that was ready, see `deploys.runtime.good`: settings, secrets,
+units and the link to the release. When a run fails on the host, that state is restored and both services are
+started; the host counts as rolled back only if it is ready again. A run that failed before it changed
+anything leaves the services running.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from provision.plan import HostPlan, HostResult, Status
 from provision.session import Session
 
 GUARDED = {"model", "runtime"}
-"""The components whose change is undone when a later operation of theirs fails."""
+"""The components that are rolled back when one of their operations fails."""
 
 START_SECONDS = 900
-"""A large model may take as long to load as its unit allows."""
+"""Seconds until both services are ready: a large model may take as long to load as its unit allows."""
 
 
 class Rollback:
-    """Keeps and puts back the state of hosts, over the connections of one run."""
+    """The rollback of hosts over the connections of one run."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -32,22 +32,23 @@ class Rollback:
         self._armed: set[str] = set()
 
     def arm(self, plan: HostPlan) -> None:
-        """Keep the state of a host when its plan changes a guarded component and it passed its readiness."""
+        """Save the state of a host if its plan changes a guarded component and the host was ready."""
         if any(operation.component in GUARDED for operation in plan.changing):
             self._changing.add(plan.host)
             kept = self._session.run(plan.host, KEEP, timeout=60)
             if not kept.succeeded:
                 raise ClawdError(
-                    f"{plan.host}: nothing was changed: its state cannot be kept: {kept.stderr.strip()}",
+                    f"{plan.host}: nothing was changed: cannot save its state: {kept.stderr.strip()}",
                     advice="free disk space on /var/lib, then run `up` again",
                 )
             if "kept" in kept.stdout.split():
                 self._armed.add(plan.host)
 
     def settle(self, results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
-        """Puts the old state back on all of these hosts when one failed in a guarded component.
+        """Roll back all of these hosts when one failed in a guarded component.
 
-        Returns the results with what came of it. A new state that passed is kept in the place of the old one.
+        Returns the results with the outcome of the rollback. A new state that is ready replaces the saved
+        one.
         """
         failed = [result.host for result in results if self._to_undo(result)]
         known = {result.host: result for result in results}
@@ -69,7 +70,7 @@ class Rollback:
         )
 
     def _kept(self, result: HostResult) -> HostResult:
-        """Have the host keep its state if that passed, which it knows itself; then the old secrets go."""
+        """Save the host's state if the host finds it ready; old secrets are removed then."""
         try:
             self._session.run(result.host, KEEP, timeout=60)
         except ClawdError as error:
@@ -83,13 +84,13 @@ class Rollback:
 
     def _put_back(self, result: HostResult, failed: list[str]) -> HostResult:
         if result.host not in failed and result.status is Status.FAILED:
-            return result  # failed elsewhere, with a bot that came up: its own message says what to do
+            return result  # another operation failed, and the bot is ready: its own message has a hint
         done = self._session.run(result.host, PUT_BACK, timeout=START_SECONDS)
         if not done.succeeded:
-            message = f"the old state could not be put back: {done.stderr.strip()[-400:]}"
+            message = f"the rollback failed: {done.stderr.strip()[-400:]}"
             return replace(result, status=Status.FAILED, message=message)
-        why = "" if result.host in failed else f", because the run failed on {', '.join(failed)}"
+        why = "" if result.host in failed else f": the run failed on {', '.join(failed)}"
         untouched = "untouched" in done.stdout.split()
-        how = "had not been touched yet and serve on" if untouched else "were put back and serve"
-        message = f"the old release and settings {how}{why}"
+        how = "were not changed yet and still serve" if untouched else "were restored and serve"
+        message = f"the previous release and settings {how}{why}"
         return replace(result, status=Status.ROLLED_BACK, message=message)

@@ -1,19 +1,18 @@
-"""In which order the hosts of a run change, and how a bot is taken out of service while it does.
+"""The order in which the hosts of a run change, and draining of bots.
 
-First everything that serves no bot yet, new bots after their database; then the hosts whose bots serve, batch
-after batch. A batch is drained at every nginx that passes requests to it, changed, checked, and put back in
-service. When a host of it does not come up, the old state is put back on the whole batch and the following
-ones are not begun.
+First come hosts without a serving bot, new bots after their database; then the hosts whose bots serve, batch
+by batch. A batch is drained at every nginx in front of it, changed, checked, and enabled again. When a host
+of a batch does not become ready, the whole batch is rolled back and the following batches are not started.
 
-An nginx in service that is to reach bots elsewhere, or others, changes after these bots: until then they
-listen where it reaches them, too (`provision.former`). A bot that goes is removed after that.
+An nginx in service whose bots move or change is changed after these bots: until then they also listen where
+it reaches them (`provision.former`). A bot that is removed is removed after that.
 
-With a new authority, bots and nginx know each other only once both have changed: nginx does after the first
-batch. Until then the other bots answer it, afterwards those of that batch; it tries another bot where the
-certificate of one is not of its authority.
+With a new authority, bots and nginx accept each other only once both have changed: nginx changes after the
+first batch. Until then the other bots answer it, afterwards those of that batch; it tries another bot when
+the certificate of one is not from its authority.
 
-The nodes of Elasticsearch's cluster change one after another, too: one of three may be away, two may not.
-A node's own start waits until the cluster is well again, so the next one may go then.
+The nodes of an Elasticsearch cluster also change one by one: one of three may be down, two may not. The start
+of a node waits for a healthy cluster, so the next node may follow.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from provision.session import Session
 UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
 NGINX_CERTIFICATE = "/etc/clawd/nginx-internal/fullchain.pem"
 UPSTREAM = "/usr/local/lib/clawd/upstream"
-"""The program of the nginx component that takes bots out of service and puts them back."""
+"""The program of the nginx component that drains and restores bots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Hosts that change together, once all of `needs`, hosts of earlier stages, have come through.
+    """Hosts that change together after all hosts in `needs`, from earlier stages, have succeeded.
 
-    `moves`: their nginx is to reach bots elsewhere, which have to listen there.
+    With `moves`, their nginx will reach bots at another place, where these must listen first.
     """
 
     hosts: tuple[str, ...]
@@ -60,7 +59,7 @@ def stages(
     passing: Collection[str] = (),
     renewing: Collection[str] = (),
 ) -> tuple[Stage, ...]:
-    """Return the hosts of a plan in the order in which they change.
+    """Return the stages of a plan in order.
 
     `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
     runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority.
@@ -82,11 +81,11 @@ def stages(
     leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
     rolling = [name for name in rolling if name not in leaving]
     others = [name for name in names if name not in (*rolling, *halfway, *moving, *leaving)]
-    # A bot that is new waits for its database.
+    # A new bot waits for its database.
     waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
     at_once = [name for name in others if name not in waiting or name in databases]
     fresh = tuple(name for name in waiting if name not in at_once)
-    # A node that does not run changes at once: it may be what keeps the cluster from being well.
+    # A node that is down changes immediately, because the cluster may be unhealthy without it.
     changing_nodes = [name for name in names if name in nodes and changes_node(planned.for_host(name))]
     following = [name for name in at_once if name in changing_nodes][1:]
     at_once = [name for name in at_once if name not in following]
@@ -140,7 +139,7 @@ def _apart(hosts: Sequence[str], nodes: Collection[str]) -> Iterator[tuple[str, 
 
 
 def changes_bot(plan: HostPlan) -> bool:
-    """Whether a plan changes what the bot of a host runs with."""
+    """Return whether a plan changes the bot of a host."""
     return any(operation.component in GUARDED for operation in plan.changing)
 
 
@@ -178,12 +177,12 @@ def changes_authority(plan: HostPlan) -> bool:
 
 
 def changes_node(plan: HostPlan) -> bool:
-    """Whether a plan changes the Elasticsearch of a host."""
+    """Return whether a plan changes the Elasticsearch of a host."""
     return any(operation.component == "elasticsearch" for operation in plan.changing)
 
 
 def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
-    """The nginx hosts that pass requests to the bot of the host `bot` and to others as well."""
+    """Return the nginx hosts that distribute requests to the bot of host `bot` and to other bots."""
     return tuple(
         front
         for front in inventory.with_role("nginx")
@@ -192,7 +191,7 @@ def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
 
 
 def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
-    """The fronts of these hosts' bots that are not among them: without them nobody could be drained there."""
+    """Return the fronts of these hosts' bots that are not among the hosts; draining needs them."""
     found = [front for host in hosts for front in fronts(inventory, host)]
     return tuple(front for front in dict.fromkeys(found) if front not in hosts)
 
@@ -205,9 +204,9 @@ def roll(
     progress: Progress,
     unreached: Callable[[str], str] = lambda host: "",
 ) -> tuple[HostResult, ...]:
-    """Carry out the stages in order. Return every host's result in the order of the plan.
+    """Execute the stages in order; return the results of all hosts in the order of the plan.
 
-    `unreached` returns why the nginx of a host cannot move, or nothing.
+    `unreached` returns why the nginx of a host cannot move; empty when it can.
     """
     results: dict[str, HostResult] = {}
     rolling = [stage for stage in stages if stage.drained]
@@ -217,8 +216,8 @@ def roll(
         if interrupted or missing:
             begun = [host for host in missing if results[host].status is not Status.NOT_BEGUN]
             failed = ", ".join(begun or missing)
-            why = "the run was interrupted" if interrupted else f"{failed} did not come through"
-            message = f"not begun, because {why}"
+            why = "the run was interrupted" if interrupted else f"{failed} failed"
+            message = f"not started: {why}"
             results |= {host: HostResult(host, Status.NOT_BEGUN, message=message) for host in stage.hosts}
             continue
         if stage.drained:
@@ -244,7 +243,7 @@ def _blocked(hosts: Sequence[str], unreached: Callable[[str], str]) -> dict[str,
 
     found = for_each(hosts, problem)
     return {
-        host: HostResult(host, Status.NOT_BEGUN, message=f"not begun, because {why}")
+        host: HostResult(host, Status.NOT_BEGUN, message=f"not started: {why}")
         for host, why in found.items()
         if why
     }
@@ -267,14 +266,14 @@ def _carried_out(
     ended = execute(Plan(tuple(planned.for_host(host) for host in stage.hosts)))
     results = {result.host: result for result in ended}
     for drain in drains:
-        # A bot that neither changed nor went back is down: better that nobody is sent to it.
+        # A bot that was neither changed nor rolled back is down and must not receive requests.
         if results[drain.bot].status is not Status.FAILED:
-            results[drain.bot] = _told(results[drain.bot], drain.end())
+            results[drain.bot] = _with_problems(results[drain.bot], drain.end())
     return results
 
 
 def unreached(session: Session, inventory: Inventory, front: str) -> str:
-    """Return why the nginx of `front` cannot move: none of its bots listens where it is to reach them.
+    """Return why the nginx of `front` cannot move: none of its bots listens at the new place.
 
     Raises `HostError` when the host does not answer.
     """
@@ -288,7 +287,7 @@ def unreached(session: Session, inventory: Inventory, front: str) -> str:
     return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well"
 
 
-# Ends well as soon as one of the servers named takes a connection.
+# Succeeds as soon as one of the given servers accepts a connection.
 _LISTENS = """
 import socket, sys
 for name in sys.argv[1:]:
@@ -302,13 +301,13 @@ sys.exit(1)
 """
 
 
-def _told(result: HostResult, problems: Sequence[str]) -> HostResult:
+def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:
     if not problems:
         return result
     return replace(result, message="\n".join(filter(None, (result.message, *problems))))
 
 
-# Sets `all` to what nginx passes requests to, and `name` to the bot's name there; ends where it has none.
+# Sets `all` to the upstreams of nginx, and `name` to the bot's name there; exits when it has none.
 _FIND = """
 [ -x {program} ] || exit 0
 all=$({program} status) || exit
@@ -322,7 +321,7 @@ done
 def _drain(names: Sequence[str], seconds: int) -> str:
     """Return the script that drains a bot at a front.
 
-    A front that knows no other bot is left as it is: it can send nobody anywhere else.
+    A front without another bot is left unchanged, because it has no other destination.
     """
     script = (
         _FIND
@@ -332,12 +331,12 @@ def _drain(names: Sequence[str], seconds: int) -> str:
 
 
 def _restore(names: Sequence[str]) -> str:
-    """Return the script that puts a bot back in service at a front."""
+    """Return the script that restores a bot at a front."""
     return (_FIND + '{program} restore "$name"\n').format(program=UPSTREAM, names=shlex.join(names))
 
 
 class Drain:
-    """Takes one bot out of service at every nginx in front of it, and puts it back."""
+    """The draining of one bot at every nginx in front of it."""
 
     def __init__(
         self, session: Session, inventory: Inventory, bot: str, former_ports: Sequence[int] = ()
@@ -352,27 +351,28 @@ class Drain:
         }
 
     def begin(self) -> None:
-        """No new requests reach the bot, and those under way have ended.
+        """Stop new requests to the bot and wait for those in progress.
 
-        Raises `HostError` when a front refuses.
+        Raises `HostError` when a front cannot drain it.
         """
 
         def drain(front: str) -> None:
             done = self._session.run(front, _drain(self._names[front], self._wait), timeout=self._wait + 60)
             if not done.succeeded:
                 raise HostError(
-                    f"{self.bot} could not be taken out of service at {front}: {done.stderr.strip()}",
-                    advice="nothing was changed there; look at the other bots, which have to serve meanwhile",
+                    f"cannot drain {self.bot} at {front}: {done.stderr.strip()}",
+                    advice="nothing was changed there; check the other bots, which must serve in the "
+                    "meantime",
                 )
 
         for_each(self._names, drain)
 
     def end(self) -> tuple[str, ...]:
-        """The bot gets requests again. Returns what went wrong, a line a front."""
+        """Send requests to the bot again; return one message for each front that failed."""
 
         def restore(front: str) -> str:
             done = self._session.run(front, _restore(self._names[front]), timeout=60)
-            problem = f"{self.bot} is still out of service at {front}: {done.stderr.strip()}; run `up` again"
+            problem = f"cannot restore {self.bot} at {front}: {done.stderr.strip()}; run `up` again"
             return "" if done.succeeded else problem
 
         return tuple(filter(None, for_each(self._names, restore).values()))

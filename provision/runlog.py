@@ -1,4 +1,4 @@
-"""The log of one run: a private file on the laptop with what the screen does not show."""
+"""The log of one run: a private file on the laptop with details that the screen does not show."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _HOST = re.compile(
     r"^\s*(?:\x1b\[[0-9;]*m)*\[(?P<host>[^\]]+)\](?:\x1b\[[0-9;]*m)*\s*(?P<text>.*)$", re.DOTALL
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# paramiko prints the traceback of a broken connection to the terminal when nobody listens to it.
+# Without a handler paramiko prints the traceback of a broken connection to the terminal.
 _LEVELS = {"pyinfra": logging.INFO, "clawd": logging.INFO, "paramiko": logging.WARNING}
 KEPT_LINES = 12
 KEPT_FILES = 50
 
 
 def log_folder() -> Path:
-    """`$XDG_STATE_HOME/clawd-provision/log`, by default under `~/.local/state`."""
+    """Return `$XDG_STATE_HOME/clawd-provision/log`, by default under `~/.local/state`."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "clawd-provision" / "log"
 
 
 class RunLog(logging.Handler):
-    """Writes what pyinfra, paramiko and we say to a file of mode 0600; keeps the last lines of every host.
+    """A handler that writes the log records of pyinfra, paramiko and this program to a file of mode 0600.
 
-    Raises `ToolError` where the file cannot be made.
+    It keeps the last lines about every host. Raises `ToolError` when the file cannot be created.
     """
 
     def __init__(self, command: str, folder: Path | None = None) -> None:
@@ -45,10 +45,10 @@ class RunLog(logging.Handler):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as refused:
             raise ToolError(
-                f"the log of this run cannot be written to {folder}: {refused.strerror}",
+                f"cannot write the log of this run to {folder}: {refused.strerror}",
                 advice="set XDG_STATE_HOME to a folder that you may write to",
             ) from refused
-        # A handler that could not be finished would be flushed when Python ends all the same.
+        # Python flushes every registered handler at exit, so register only after the file is open.
         super().__init__(logging.INFO)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
         self._tails: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_LINES))
@@ -70,7 +70,7 @@ class RunLog(logging.Handler):
         self.close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record and remembers it for the host it is about."""
+        """Write one record and keep it for the host it is about."""
         text = _COLOUR.sub("", self.format(record))
         self._file.write(text + "\n")
         self._file.flush()
@@ -79,15 +79,15 @@ class RunLog(logging.Handler):
             self._tails[about["host"]].append(_COLOUR.sub("", about["text"]).strip())
 
     def exception(self, message: str) -> None:
-        """Writes the traceback of the exception being handled."""
+        """Write the traceback of the exception being handled."""
         logging.getLogger("clawd").exception(message)
 
     def tail(self, host: str) -> tuple[str, ...]:
-        """The last warnings and errors about a host."""
+        """Return the last warnings and errors about a host."""
         return tuple(self._tails[host])
 
     def close(self) -> None:
-        """Stops listening and closes the file."""
+        """Remove the handler and close the file."""
         for logger, (level, propagate) in self._loggers.items():
             logger.removeHandler(self)
             logger.setLevel(level)

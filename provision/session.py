@@ -1,8 +1,8 @@
-"""The hosts of a run over pyinfra. The only module that touches pyinfra's State.
+"""The hosts of a run over pyinfra. The only module that uses pyinfra's State.
 
-pyinfra merges the operations of hosts by their position, which is wrong when hosts have different
-components. Here every host keeps its own operations (`loop_position` makes their identity unique to the
-host) and walks through them in a greenlet of its own, so a host never waits for another.
+pyinfra merges the operations of hosts by their position, which is wrong when hosts have different components.
+Here every host has its own operations (`loop_position` makes their identity unique to the host) and executes
+them in its own greenlet, so that no host waits for another.
 
 `gevent.monkey.patch_all()` must have run before this module is imported; `provision.concurrency` does it.
 """
@@ -51,24 +51,24 @@ from provision.ssh_config import SshConfig
 T = TypeVar("T")
 OUTPUT_LINES = 20
 AFTER_LOSS = (
-    "whether it was completed is not known, and nothing after it was begun; when the host can be reached "
-    "again, run `up`: it examines the host, completes what is missing, and repeats nothing that is done"
+    "it is unknown whether the operation was completed; no later operation was started. When the host can be "
+    "reached again, run `up` to complete what is missing"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One component and what it should be on one host; nothing when it is to be removed."""
+    """One component with its settings on one host; `None` when it is to be removed."""
 
     component: Component
     settings: ComponentSettings | None
     only_data: bool = False
-    """Whether it was removed before, and only its data are left."""
+    """Whether it was removed before, and only its data is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command on a host printed, and whether it ended with exit status 0."""
+    """The output of a command on a host, and whether its exit status was 0."""
 
     succeeded: bool
     stdout: str
@@ -76,16 +76,13 @@ class CommandResult:
 
 
 class Safety(Protocol):
-    """Keeps what a host was like, and puts it back when the change fails."""
+    """A rollback: it saves the state of a host and restores it when a change fails."""
 
     def arm(self, plan: HostPlan) -> None:
-        """Called before the first operation. Raises when the host must not be changed."""
+        """Prepare before the first operation. Raises when the host must not be changed."""
 
     def settle(self, results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
-        """Called when hosts that change together are through; undoes failures.
-
-        Returns how the hosts came out in the end.
-        """
+        """Roll back failures when all hosts of a batch have ended; return the final results."""
 
 
 class Session:
@@ -95,11 +92,12 @@ class Session:
         loaded: the inventory.
         hosts: names of the hosts of this run.
         log: where the details of the run are written.
-        beside: further hosts to connect to, which are asked things but not changed.
-        ask: asks a person for passphrases and sudo passwords.
+        beside: additional hosts to connect to, which are queried but not changed.
+        ask: prompts the user for passphrases and sudo passwords.
         connector: pyinfra connector class to use instead of SSH; for tests on scripted hosts.
 
-    Raises `ConnectError` where `~/.ssh/config` cannot be read.
+    Raises `ConnectError` when `~/.ssh/config` cannot be read.
+
     """
 
     def __init__(
@@ -139,16 +137,16 @@ class Session:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts of the run that are connected and have not failed."""
+        """Return the hosts of the run that are connected and have not failed."""
         return tuple(name for name in self.reached if name not in self._beside)
 
     @property
     def reached(self) -> tuple[str, ...]:
-        """Those, and the ones beside them."""
+        """Return all connected hosts that have not failed, including the additional ones."""
         return tuple(host.name for host in self._state.inventory if host in self._state.active_hosts)
 
     def connect(self) -> dict[str, ConnectError]:
-        """Connects to all hosts at once; returns why for those that could not be reached."""
+        """Connect to all hosts concurrently; return the errors of those that cannot be reached."""
         self._state.set_stage(StateStage.Connect)
 
         def connect_one(name: str) -> None:
@@ -165,14 +163,14 @@ class Session:
         return {name: error for name, error in ended.items() if isinstance(error, ConnectError)}
 
     def close(self) -> None:
-        """Closes every connection, which also frees locks held over them."""
+        """Close every connection, which also releases the locks held over them."""
         for link in self.links.values():
             link.close()
 
     # Plain commands
 
     def run(self, name: str, script: str, *, stdin: str | None = None, timeout: float = 60) -> CommandResult:
-        """Runs a POSIX shell script as root on one host.
+        """Run a POSIX shell script as root on one host.
 
         Raises `HostError` when it does not end within `timeout` seconds or the connection breaks.
         """
@@ -192,48 +190,48 @@ class Session:
         return CommandResult(succeeded, output.stdout, output.stderr)
 
     def require_root(self, name: str) -> None:
-        """Raises `HostError` when commands cannot run as root. Asks for the password where sudo wants one."""
+        """Raise `HostError` when commands cannot run as root. Prompts for a password if sudo requires one."""
         self.links[name].become_root()
 
     def check_alive(self) -> None:
-        """Raises `ConnectError` when the connection to a host is gone, and with it its lock."""
+        """Raise `ConnectError` when the connection to a host, and with it its lock, is lost."""
         for name in self.hosts:
             self.links[name].check()
 
     def start_as_root(self, name: str, script: str) -> Process:
-        """Starts a POSIX shell script as root on a host; its standard input stays open."""
+        """Start a POSIX shell script as root on a host; its standard input stays open."""
         return self.links[name].start(f"sh -c {shlex.quote(script)}", root=True)
 
     def before_operations(self, check: Callable[[str], None]) -> None:
-        """Has `check(host)` called before every operation; what it raises fails the operation."""
+        """Call `check(host)` before every operation; an exception fails the operation."""
         self._before_operations.append(check)
 
     def set_data(self, name: str, key: str, value: object) -> None:
-        """Gives a host a piece of pyinfra data, `host.data.KEY` in deploys."""
+        """Set pyinfra data of a host, `host.data.KEY` in deploys."""
         setattr(self._host(name).data, key, value)
 
     def when_connected_again(self, name: str, then: Callable[[], None]) -> None:
-        """Has `then` called when an operation has rebooted a host and connected to it anew.
+        """Call `then` after an operation has rebooted a host and connected again.
 
-        What lived with the old connection is gone by then. What `then` raises fails the operation.
+        Everything that used the old connection has ended by then. An exception fails the operation.
         """
         self._host(name).connector_data.setdefault(RECONNECTED, []).append(then)
 
     @property
     def inventory(self) -> InventoryOfRun:
-        """The inventory of the run."""
+        """Return the inventory of the run."""
         return self._loaded.inventory
 
     def user(self, name: str) -> str:
-        """The login used on a host."""
+        """Return the login used on a host."""
         return self.links[name].user
 
     def transport(self, name: str) -> Any:
-        """The host's paramiko transport. Raises `ConnectError` when the connection is gone."""
+        """Return the host's paramiko transport. Raises `ConnectError` when the connection is lost."""
         return self.links[name].transport()
 
     def everywhere(self, function: Callable[[str], T], hosts: Iterable[str] | None = None) -> dict[str, T]:
-        """`function(host)` on all hosts at once.
+        """Call `function(host)` for all hosts concurrently and return its results.
 
         Raises the error of the first host (in inventory order) for which it raised one.
         """
@@ -247,7 +245,7 @@ class Session:
         supplies: Mapping[str, Supplies],
         progress: Progress,
     ) -> Plan:
-        """Evaluates every component against every host, all hosts at once, changing nothing."""
+        """Evaluate all components on all hosts concurrently, without changing anything."""
         self._state.set_stage(StateStage.Prepare)
 
         def prepare_one(name: str) -> HostPlan:
@@ -273,11 +271,10 @@ class Session:
     def execute(
         self, plan: Plan, progress: Progress, stopping: Event, safety: Safety | None = None
     ) -> tuple[HostResult, ...]:
-        """Applies what was prepared, all hosts of `plan` at once.
+        """Apply what was prepared on all hosts of `plan` concurrently.
 
-        A host stops at its first failed operation; when all are through, `safety` may undo what they did.
-        When `stopping` is set, every host stops after the operation it is in. Hosts without changes are left
-        alone.
+        A host stops at its first failed operation; when all have ended, `safety` may roll back. When
+        `stopping` is set, every host stops after its current operation. Hosts without changes are skipped.
         """
         self._state.set_stage(StateStage.Execute)
         self._state.is_executing = True
@@ -294,7 +291,7 @@ class Session:
         return safety.settle(results) if safety else results
 
     def _evaluate(self, name: str, assignment: Assignment) -> str | None:
-        """Adds one component's operations to a host; returns why it could not be evaluated."""
+        """Add one component's operations to a host; return why it could not be evaluated, or `None`."""
         host, component = self._host(name), assignment.component
         before = len(host.op_hash_order)
         try:
@@ -307,15 +304,15 @@ class Session:
         except ClawdError as error:
             return f"{component.name}: {error}"
         except Exception as error:
-            self._log.exception(f"{name}: {component.name} could not be evaluated")
+            self._log.exception(f"{name}: cannot evaluate {component.name}")
             tail = self._log.tail(name)
-            return f"{component.name} could not be evaluated: {_readable(error)}" + "".join(
+            return f"cannot evaluate {component.name}: {_readable(error)}" + "".join(
                 f"\n    {line}" for line in tail
             )
         finally:
             self._owners[name] += [assignment] * (len(host.op_hash_order) - before)
         if host in self._state.failed_hosts:
-            return f"{component.name}: facts could not be read\n" + "\n".join(self._log.tail(name))
+            return f"{component.name}: cannot read facts\n" + "\n".join(self._log.tail(name))
         return None
 
     def _planned(self, name: str) -> tuple[PlannedOperation, ...]:
@@ -391,7 +388,7 @@ class Session:
         return HostResult(plan.host, Status.DONE, tuple(changed), unchanged)
 
     def _lost_within(self, name: str, operation: PlannedOperation) -> OperationFailure | None:
-        """The failure of an operation during which the connection ended; none while that stands."""
+        """Return the failure if the connection was lost during the operation; else `None`."""
         link = self.links[name]
         if not link.opened or not (why := link.lost):
             return None
@@ -412,10 +409,7 @@ class Session:
 
 
 def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
-    """Return the connections to hosts, none open yet.
-
-    Raises `ConnectError` where `~/.ssh/config` cannot be read.
-    """
+    """Return connections to hosts, not yet open. Raises `ConnectError` when `~/.ssh/config` is unreadable."""
     config, inventory = SshConfig(), loaded.declared
 
     def link(name: str) -> Link:
@@ -427,7 +421,7 @@ def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
 
 
 def _pyinfra_data(link: Link) -> dict[str, Any]:
-    """Return what pyinfra and the components know of the way to a host."""
+    """Return the connection settings of a host for pyinfra and the components."""
     hop = link.route.host
     return {
         "ssh_hostname": hop.address,

@@ -34,7 +34,7 @@ from provision.ssh_transport import WatchedTransport, prepared
 
 CONNECT_TIMEOUT = 15
 LOGINS_AT_ONCE = 8
-"""At one server; sshd drops connections beyond 10 that have not logged in yet (`MaxStartups`)."""
+"""Concurrent logins at one server; sshd drops more than 10 unauthenticated connections (`MaxStartups`)."""
 _MOST_HOPS = 8
 _CERTIFICATE = "-cert-v01@openssh.com"
 _ALGORITHMS = (
@@ -71,7 +71,7 @@ class Hop:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What files of known hosts may call it."""
+        """Return the names of the server in known_hosts files."""
         return (self.host_key_alias,) if self.host_key_alias else names_of(self.address, self.port)
 
     def known(self) -> KnownHosts:
@@ -84,14 +84,14 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to a host: its jump hosts in order, and itself at last."""
+    """The hops to a host: its jump hosts in order, and the host itself."""
 
     name: str
     hops: tuple[Hop, ...]
 
     @property
     def host(self) -> Hop:
-        """The host itself."""
+        """Return the hop of the host itself."""
         return self.hops[-1]
 
     def where(self, position: int) -> str:
@@ -104,7 +104,7 @@ class Route:
 
 
 class HostKeyError(Exception):
-    """A host shows a key that is not trusted."""
+    """A host presents a key that is not trusted."""
 
     def __init__(self, verdict: Verdict, known: KnownHosts) -> None:
         super().__init__(verdict.trust.value)

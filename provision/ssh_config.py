@@ -1,4 +1,4 @@
-"""The user's own `~/.ssh/config`, as the `ssh` program reads it.
+"""Settings of the user's `~/.ssh/config`, as the `ssh` program reads them.
 
 `ssh -G` prints what holds for one destination, with `Include`, `Match`, tokens and canonical names worked
 out, so that this program connects where `ssh` does. What it refuses in the file is reported with file and
@@ -29,19 +29,19 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What holds for one destination. `user` and `port` are `None` where the files do not say them."""
+    """The settings for one destination. `user` and `port` are `None` when the files do not set them."""
 
     address: str
     user: str | None = None
     port: int | None = None
     keys: tuple[Path, ...] = ()
-    """Those that `IdentityFile` names, there or not; else the default ones that are there."""
+    """The files of `IdentityFile`, existing or not; else the default files that exist."""
     certificates: tuple[Path, ...] = ()
     only_keys: bool = False
     agent: str | None = None
-    """The agent's socket; `None` where there is none."""
+    """The agent's socket; `None` without an agent."""
     jumps: tuple[str, ...] = ()
-    """`[user@]host[:port]` of `ProxyJump`, the first to connect to first."""
+    """`[user@]host[:port]` of `ProxyJump`, in the order of the connections."""
     proxy_command: str = ""
     host_key_alias: str = ""
     known_hosts: tuple[Path, ...] = ()
@@ -50,14 +50,14 @@ class Destination:
 
 @dataclass(frozen=True)
 class SshConfig:
-    """The files of ssh_config(5) that hold for this user. `home` is the folder that `~` means."""
+    """The files of ssh_config(5) for this user. `home` is the folder for `~`."""
 
     home: Path = field(default_factory=Path.home)
     system: Path = SYSTEM_CONFIG
 
     @property
     def file(self) -> Path:
-        """The user's file, there or not."""
+        """Return the user's file, which may not exist."""
         return self.home / ".ssh" / "config"
 
     def lookup(
@@ -89,14 +89,14 @@ class SshConfig:
                 )
             except subprocess.TimeoutExpired as error:
                 raise ConnectError(
-                    f"the SSH settings for {host} cannot be read: `ssh -G` took longer than {_TIMEOUT_S} s",
+                    f"the SSH settings for {host} are invalid: `ssh -G` took longer than {_TIMEOUT_S} s",
                     advice=f"check the commands of `Match exec` in {self.file}",
                 ) from error
         if done.returncode != 0:
             lines = done.stderr.splitlines()
             said = [_place(line) for line in lines if not re.search("terminating|Pseudo-terminal", line)]
             raise ConnectError(
-                f"the SSH settings for {host} cannot be read: {'; '.join(said) or '`ssh -G` fails'}",
+                f"the SSH settings for {host} are invalid: {'; '.join(said) or '`ssh -G` fails'}",
                 advice=f"correct it; `ssh -G {host}` reads the same files",
             )
         printed: dict[str, list[str]] = {}
@@ -112,8 +112,8 @@ class SshConfig:
         found = shutil.which("ssh")
         if found is None and self.file.is_file():
             raise ToolError(
-                f"{self.file} cannot be honoured: `ssh` is not installed here",
-                advice="install OpenSSH's client (openssh-client)",
+                f"cannot read {self.file}: `ssh` is not installed on this machine",
+                advice="install the OpenSSH client (openssh-client)",
             )
         return found
 
@@ -151,7 +151,7 @@ class SshConfig:
 
     def _keys(self, values: list[str], tokens: Tokens) -> tuple[Path, ...]:
         default = [f"~/.ssh/id_{kind}" for kind in _DEFAULT_KINDS]
-        # `ssh` prints its own list where the files name none; nobody misses one of those.
+        # Without `IdentityFile`, `ssh` prints its default list; missing default files are no error.
         if len(values) != 1 and set(values) <= set(default):
             return tuple(path for path in self._files(default, tokens) if is_there(path))
         return self._files(values, tokens)
@@ -192,7 +192,7 @@ class SshConfig:
         return Path(value)
 
     def _wrapper(self) -> str:
-        """A file that has `ssh` read the user's and the system's, and then what they leave open."""
+        """Return a configuration that includes the user's and the system's file, then sets defaults."""
         known = " ".join(f'"{path}"' for path in self.default_known_hosts()[:2])
         files = "".join(f'Include "{path}"\n' for path in (self.file, self.system) if path.is_file())
         return f"{files}Match all\n    User {_UNDECLARED}\n    UserKnownHostsFile {known}\n"
@@ -212,7 +212,7 @@ def jump_of(text: str) -> tuple[str | None, str, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What `%` and a letter mean for one destination (ssh_config(5), TOKENS)."""
+    """The values of the tokens (`%` and a letter) for one destination (ssh_config(5), TOKENS)."""
 
     host: str
     original: str

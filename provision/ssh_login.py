@@ -1,4 +1,4 @@
-"""Logging in to an SSH server with keys: those that a file names, of the agent, or in `~/.ssh`.
+"""Login to an SSH server with keys: from the configuration, the agent, or `~/.ssh`.
 
 The order is that of ssh(1): keys of the agent that a file names, other keys of the agent (unless only named
 ones may be tried), then files. The public part of a key is readable without its passphrase, so a key that the
@@ -47,7 +47,7 @@ _CLASSES: tuple[tuple[Any, type[paramiko.PKey]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a server may be shown.
+    """The keys that a server may be offered.
 
     `named` are the key files; with `only_named` no other key of the agent is tried. `agent` is the path of
     the agent's socket, `passphrase` what the inventory gives for the files. `certificates` are shown with the
@@ -62,7 +62,7 @@ class Keys:
 
 
 class LoginRefusedError(Exception):
-    """No key was accepted. `tried` are those that were shown, `notes` why others could not be."""
+    """No key was accepted. `tried` are the offered keys, `notes` the reasons why others were not offered."""
 
     def __init__(self, tried: Sequence[str], notes: Sequence[str], reason: str = "") -> None:
         self.tried, self.notes, self.reason = tuple(tried), tuple(notes), reason
@@ -70,11 +70,11 @@ class LoginRefusedError(Exception):
 
 
 class EncryptedKeyError(Exception):
-    """A key file needs a passphrase, or another one than was given."""
+    """A key file needs a passphrase, or another one than the given."""
 
 
 class UnusableKeyError(Exception):
-    """A file is no private key, or one of a type that cannot be used here."""
+    """A file is not a private key, or has a type that is not supported."""
 
 
 def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> None:
@@ -104,10 +104,10 @@ def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> No
 
 
 def _shown(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-    """Yield each key with its name: first with each certificate for it, then by itself."""
+    """Yield each key with its name: first with each certificate for it, then without a certificate."""
     certificates: dict[bytes, list[Path]] = {}
-    beside = (path.with_name(f"{path.name}-cert.pub") for path in keys.named)
-    for file in dict.fromkeys((*keys.certificates, *(path for path in beside if path.is_file()))):
+    defaults = (path.with_name(f"{path.name}-cert.pub") for path in keys.named)
+    for file in dict.fromkeys((*keys.certificates, *(path for path in defaults if path.is_file()))):
         try:
             certificates.setdefault(_certified(file), []).append(file)
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -295,7 +295,7 @@ def _strings(data: bytes) -> Iterator[bytes]:
 
 
 class _Agent(AgentSSH):
-    """The agent behind one socket; paramiko's own knows only that of the environment."""
+    """The agent at one socket; paramiko's own class supports only that of the environment."""
 
     def __init__(self, path: str) -> None:
         super().__init__()

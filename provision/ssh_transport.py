@@ -1,8 +1,8 @@
-"""One SSH connection that notices when it is dead.
+"""An SSH connection that detects when it is dead.
 
-A network can fail without either side noticing. The host is asked for a sign of life when it has been
-silent for `ASKED_AFTER_S`, and the connection is ended when none came within `DEAD_AFTER_S`, also where the
-silence is behind a jump host. Time in which this program itself could not listen does not count.
+A network can fail without either side noticing. A keepalive request is sent when the host has been silent for
+`ASKED_AFTER_S`, and the connection is closed after `DEAD_AFTER_S` of silence, also behind a jump host. Time
+in which this program itself could not receive does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 1.0
 
 
 class HeardSocket:
-    """A socket, or what behaves like one, that counts what was received."""
+    """A socket, or an object like one, that counts received bytes."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -39,10 +39,11 @@ class HeardSocket:
 
 
 class WatchedTransport(paramiko.Transport):
-    """A transport that ends itself when the other side is gone. `lost` says why, once it has.
+    """A transport that closes itself when the other side is dead. `lost` is then the reason.
 
     Args:
         connection: a connected socket, or a channel of a jump host.
+
     """
 
     proves_host_keys = True
@@ -65,11 +66,11 @@ class WatchedTransport(paramiko.Transport):
         return self.host_key_algorithms
 
     def watch(self) -> None:
-        """Begin to ask for signs of life."""
+        """Begin to send keepalive requests."""
         self._watching = gevent.spawn(self._watch)
 
     def close(self) -> None:
-        """End the connection, and that to its jump host."""
+        """Close the connection and the one to its jump host."""
         if self._watching is not None and self._watching is not gevent.getcurrent():
             self._watching.kill(block=False)
         super().close()
@@ -77,7 +78,7 @@ class WatchedTransport(paramiko.Transport):
             self.behind.close()
 
     def global_request(self, kind: str, data: Any = None, wait: bool = True) -> Any:
-        """Send a request as paramiko does, one at a time: replies carry no name."""
+        """Send a request as paramiko does, one at a time, because replies have no id."""
         if not wait:
             return super().global_request(kind, data, wait)
         with self._asking:
@@ -88,17 +89,17 @@ class WatchedTransport(paramiko.Transport):
         while self.is_active():
             gevent.sleep(_LOOK_EVERY_S)
             now = time.monotonic()
-            # What this program slept through, or computed through, is not the host's silence.
+            # Time in which this program slept or was busy is not silence of the host.
             silent += min(now - before, 2 * _LOOK_EVERY_S)
             before = now
             if self._heard.received != received:
                 received, silent, asked = self._heard.received, 0.0, False
             if silent >= DEAD_AFTER_S:
-                self._lose(f"nothing came from it for {DEAD_AFTER_S:.0f} s")
+                self._lose(f"it was silent for {DEAD_AFTER_S:.0f} s")
                 return
             if silent >= ASKED_AFTER_S and not asked:
                 asked = True
-                # Sending may wait for a network that takes nothing more.
+                # Sending may block when the network accepts no more data.
                 gevent.spawn(self._ask)
 
     def _ask(self) -> None:
@@ -115,7 +116,7 @@ class WatchedTransport(paramiko.Transport):
             self._answered()
 
     def _answered(self) -> bool:
-        """Return whether a reply was that to a request for a sign of life."""
+        """Return whether a reply was to a keepalive request."""
         if self._unanswered:
             self._unanswered = False
             self._asking.release()
@@ -142,7 +143,7 @@ class WatchedTransport(paramiko.Transport):
 
 
 def prepared(connection: socket.socket) -> socket.socket:
-    """Return `connection`, whose system gives it up in the same time where it supports that."""
+    """Return `connection` with the same timeout in the kernel, if the system supports it."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -1,7 +1,7 @@
-"""The person behind sudo: what the program makes on this machine for them stays theirs.
+"""The user who called sudo: files that the program creates on this machine belong to that user.
 
-With sudo the program runs as root, whose home is another. Without this, `sudo clawd-provision up` would build
-everything again in root's cache, and leave files that its caller cannot change.
+With sudo the program runs as root, with another home folder. Without this module `sudo clawd-provision up`
+would build everything again in root's cache, and leave files that the user cannot change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The home folder of who called the program, through sudo or not."""
+    """Return the home folder of the user who called the program, with or without sudo."""
     if (caller := _caller()) is not None:
         try:
             return Path(pwd.getpwuid(caller[0]).pw_dir)
@@ -22,20 +22,20 @@ def home() -> Path:
 
 
 def hand_over(path: Path) -> None:
-    """Give what sudo made to the person who called sudo."""
+    """Change the owner of a path to the user who called sudo."""
     if (caller := _caller()) is not None:
         os.chown(path, *caller, follow_symlinks=False)
 
 
 def hand_over_all(folder: Path) -> None:
-    """Give a folder with all that is in it to the person who called sudo."""
+    """Change the owner of a folder and of everything in it to the user who called sudo."""
     if _caller() is not None:
         for path in (folder, *folder.rglob("*")):
             hand_over(path)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for the person who called sudo."""
+    """Create a folder and its missing parents, owned by the user who called sudo."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -43,6 +43,6 @@ def make_folder(folder: Path) -> None:
 
 
 def _caller() -> tuple[int, int] | None:
-    """User and group of who called sudo; `None` where the program runs as who called it."""
+    """Return user and group id of the user who called sudo; `None` without sudo."""
     user, group = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
     return (int(user), int(group)) if user and group and os.geteuid() == 0 else None

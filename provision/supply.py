@@ -1,4 +1,4 @@
-"""Gathers what only the laptop has for each host: a fitting release, the model, the state folder."""
+"""Selection of what each host needs from the laptop: the release, the model, the state folder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ NEED_MODEL = {"model", "runtime"}
 
 
 def exposed(inventory: Inventory) -> Iterator[str]:
-    """What nothing keeps while the firewall is off, as warnings."""
+    """Yield warnings for what is not enforced while the firewall is off."""
     if inventory.firewall.enabled:
         return
-    yield "`firewall.enabled` is false: every network may use SSH, and nothing closes ports of other programs"
+    yield "`firewall.enabled` is false: every network may use SSH, and ports of other programs are open"
     if fronts := inventory.with_role("nginx"):
         yield (
             f"`firewall.enabled` is false: a client may take every connection of {', '.join(fronts)}, "
@@ -51,20 +51,21 @@ def gather(
     *,
     may_build: bool,
 ) -> dict[str, Supplies]:
-    """The supplies of every host of `assignments`.
+    """Return the supplies of every host of `assignments`.
 
-    A release is built once for each kind of host, a model's digest computed once.
+    A release is built once for each kind of host; the digest of a model is computed once.
 
     Raises:
-        ArtifactError: when something cannot be made, or a host is of a kind nothing can be built for.
-        HostError: when a host does not say of which kind it is.
+        ArtifactError: when an artifact cannot be built, or not for the kind of a host.
+        HostError: when the kind of a host cannot be determined.
+
     """
     keep_out_of_git(loaded.state_folder)
     plain = unencrypted_key(loaded.state_folder) if loaded.inventory.tls.mode == "own-ca" else None
     if plain is not None:
         progress.warn(
-            f"{plain}, the key of the project's certificate authority, is not encrypted (mode 0600): make an "
-            "age key with `clawd-provision inventory keygen`, and the next `up` encrypts it"
+            f"the key of the project's certificate authority, {plain}, is not encrypted: create an age key "
+            "with `clawd-provision inventory keygen`, then the next `up` encrypts it"
         )
     for warning in exposed(loaded.inventory):
         progress.warn(warning)
@@ -109,7 +110,7 @@ def _releases(
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
         if not done.succeeded:
-            raise HostError(f"{host}: it does not say what kind of host it is: {done.stderr.strip()}")
+            raise HostError(f"{host}: cannot determine the kind of host: {done.stderr.strip()}")
         kind = HostKind.from_probe(done.stdout, where=host)
         machine = _gpus(session, host, drivers[host]) if host in drivers else None
         if machine is None or not machine.gpus:
@@ -121,8 +122,8 @@ def _releases(
     def builder_on(host: str) -> SshBuilder:
         if not may_build:
             raise ArtifactError(
-                f"the engine for hosts like {host} has not been built yet, and only {host} could build it",
-                advice="run `clawd-provision up` once: it builds there, which takes some minutes",
+                f"the engine for {host} is not built yet, and only the host itself can build it",
+                advice="run `clawd-provision up` once to build it there, which takes some minutes",
             )
         return SshBuilder(session.links[host])
 
@@ -146,12 +147,12 @@ def _releases(
 def _gpus(session: Session, host: str, settings: NvidiaSettings) -> Machine:
     done = session.run(host, MachineFact().command(settings.root), timeout=30)
     if not done.succeeded:
-        raise HostError(f"{host}: it does not say which GPUs it has: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}")
     return parse(done.stdout.splitlines())
 
 
 def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
-    """Asks first whether the host will have a driver at all: the build takes long."""
+    """Return the CUDA version for a host. Raises `HostError` when it will have no driver."""
     try:
         driving(machine, settings.branch, settings.modules)
         return str(cuda_for(machine, settings.branch, settings.cuda))
@@ -162,14 +163,14 @@ def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
 def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Repository:
     if settings.key is None:
         raise ArtifactError(
-            f"{host}: there is no `nvidia.key` to trust CUDA's packages by",
-            advice="save the repository's public key, and write its path as `nvidia.key`",
+            f"{host}: CUDA's packages cannot be verified: `nvidia.key` is missing",
+            advice="download the repository's public key, and write its path as `nvidia.key`",
         )
     return Repository(repository_uri(settings, machine), settings.key)
 
 
 def names_of(inventory: Inventory) -> tuple[str, ...]:
-    """Return every name and address that the hosts of a project are known by, as certificates have them."""
+    """Return all names and addresses of the hosts of a project, in the form of certificates."""
     names = {*inventory.tls.names}
     for name, host in inventory.hosts.items():
         names |= {name, host.address, *([host.internal_address] if host.internal_address else ())}
@@ -177,6 +178,6 @@ def names_of(inventory: Inventory) -> tuple[str, ...]:
 
 
 def override_folder(loaded: Loaded) -> Path | None:
-    """The user's own templates: `templates/` beside `inventory/`."""
+    """Return the folder of the user's own templates, `templates/` next to `inventory/`; `None` without."""
     folder = loaded.folder.parent / "templates"
     return folder if folder.is_dir() else None

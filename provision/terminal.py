@@ -1,4 +1,4 @@
-"""Standard input and output of the command line: what goes where, how wide, and what refuses to be written.
+"""Standard streams of the command line: destinations, width, and errors.
 
 Plans, checks and outcomes go to standard output; progress, questions, warnings and errors to standard error.
 """
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
 Differences = Literal["none", "short", "full"]
 UNWRAPPED = 100_000
-"""Columns of what is not a terminal: a program that reads it gets one line for one line."""
+"""Width of output that is not a terminal, so that a program reads unwrapped lines."""
 
 READ_VARIABLES = re.compile(
     r"HOME|LOGNAME|USER|USERNAME|LNAME|PATH|PYTHONPATH|SSH_AUTH_SOCK|TE?MP(DIR)?|(CLAWD|XDG|SUDO|SSL|REQUESTS)_.*|.*_PROXY",
     re.IGNORECASE,
 )
-"""Environment variables that this program or a library of its reads, apart from those that `!env` names."""
+"""Environment variables that this program or its libraries read, in addition to those of `!env`."""
 
 
 class OutputError(ClawdError):
-    """What a command prints cannot be written."""
+    """The output of a command cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How much a command shows."""
+    """The level of output of a command."""
 
     quiet: bool = False
-    """No progress and no differences; warnings, errors and outcomes remain."""
+    """Print no progress and no differences, only warnings, errors and outcomes."""
     verbose: bool = False
-    """Every operation as a line, every check, and warnings that were shown before."""
+    """Print every operation, every check, and warnings of earlier runs."""
     differences: Differences = "short"
-    """How much of the lines of files that would differ."""
+    """How many of the differing lines of files to print."""
 
 
 def stdout_console() -> Console:
-    """Return the console for what a command was asked for."""
+    """Return the console for the result of a command."""
     return _console(sys.stdout)
 
 
@@ -57,9 +57,9 @@ def stderr_console() -> Console:
 
 
 def moves(console: Console) -> bool:
-    """Return whether lines can be redrawn in place: on a terminal that understands it, and nowhere else.
+    """Return whether lines can be redrawn in place, which only a capable terminal supports.
 
-    `FORCE_COLOR` makes rich take a pipe for a terminal, so the file itself is asked.
+    The file itself is checked, because `FORCE_COLOR` makes rich treat a pipe as a terminal.
     """
     return console.is_terminal and not console.is_dumb_terminal and _is_terminal(console.file)
 
@@ -79,10 +79,10 @@ def _is_terminal(file: Any) -> bool:
 
 
 def prepare_streams() -> None:
-    """Make the standard streams of this process safe to use, whatever it was started with.
+    """Make the standard streams of this process safe to use in any environment.
 
-    A closed stream reads as empty and swallows what is written; characters that the terminal's encoding does
-    not have are replaced; a write that fails raises `OutputError`.
+    A closed stream reads as empty and discards writes; characters that the terminal's encoding lacks are
+    replaced; a failed write raises `OutputError`.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
@@ -96,11 +96,11 @@ def prepare_streams() -> None:
 
 
 def flush() -> None:
-    """Write out what is buffered, at the end of the process. Raises `OutputError`."""
+    """Flush standard output at the end of the process. Raises `OutputError`."""
     try:
         sys.stdout.flush()
     finally:
-        # Python itself flushes once more, and would report a second failure in its own words.
+        # Python flushes once more at exit and would print a second failure itself.
         if isinstance(sys.stdout, _Guarded):
             sys.stdout = sys.stdout.stream
 
@@ -112,38 +112,38 @@ def read_stdin() -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise ClawdError(
-            f"standard input cannot be read: byte {error.start + 1} is not UTF-8",
-            advice="convert it first, for instance with `iconv -f LATIN1 -t UTF-8`",
+            f"cannot read standard input: byte {error.start + 1} is not UTF-8",
+            advice="convert it, for example with `iconv -f LATIN1 -t UTF-8`",
         ) from None
 
 
 def check_text(value: str, what: str) -> str:
-    """Return `value`. Raises `ClawdError` when it holds bytes that are not UTF-8."""
+    """Return `value`. Raises `ClawdError` when it contains bytes that are not UTF-8."""
     if not is_utf8(value):
         raise ClawdError(
-            f"{what} cannot be read: {readable(value)!r} is not UTF-8",
-            advice="type it in a terminal that writes UTF-8, or set `LC_ALL=C.UTF-8`",
+            f"cannot read {what}: {readable(value)!r} is not UTF-8",
+            advice="use a terminal with UTF-8, or set `LC_ALL=C.UTF-8`",
         )
     return value
 
 
 def check_surroundings(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raise `ClawdError` for an argument, a variable that is read here or a current folder that is not UTF-8.
+    """Raise `ClawdError` for an argument, a relevant variable or a current folder that is not UTF-8.
 
-    What variables hold is not shown: it may be a password.
+    Values of variables are not shown, because they may be passwords.
     """
     for number, word in enumerate(arguments, 1):
         check_text(word, f"argument {number}")
     for name, value in environment.items():
         if READ_VARIABLES.fullmatch(name) and not is_utf8(value):
             raise ClawdError(
-                f"the environment variable {name} cannot be read: it is not UTF-8",
+                f"cannot read the environment variable {name}: it is not UTF-8",
                 advice=f"set {name} to UTF-8 text, or unset it",
             )
     try:
         here = str(Path.cwd())
     except FileNotFoundError:
-        raise ClawdError("the current folder does not exist any more", advice="`cd` to another") from None
+        raise ClawdError("the current folder no longer exists", advice="`cd` to another") from None
     if not is_utf8(here):
         raise ClawdError(
             "the name of the current folder is not UTF-8", advice="rename it, or `cd` to another"
@@ -151,7 +151,7 @@ def check_surroundings(arguments: Sequence[str], environment: Mapping[str, str])
 
 
 class _Guarded:
-    """A text stream whose failing writes are errors with a message: the first one, and all that follow."""
+    """A text stream that raises `OutputError` for the first failed write and all later ones."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -174,7 +174,7 @@ class _Guarded:
             raise self._failure from None
 
     def _raise_again(self) -> None:
-        """Raise what an earlier write failed with: a library may have ignored it."""
+        """Raise the error of an earlier write again, because a library may have ignored it."""
         if self._failure:
             raise self._failure
 
@@ -182,7 +182,7 @@ class _Guarded:
         return getattr(self.stream, name)
 
     def _given_up(self, error: OSError) -> OutputError:
-        """Return what to raise; nothing is written there from now on, not when Python ends either."""
+        """Return the error to raise, and discard all later writes, including those at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, self.stream.fileno())
@@ -190,17 +190,17 @@ class _Guarded:
             os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             return OutputError(
-                "standard output cannot be written: the program that read it has ended",
-                advice="what was printed before is complete; the command itself may have changed hosts",
+                "cannot write to standard output: the program that read it has ended",
+                advice="everything printed before is complete; the command itself may have changed hosts",
             )
         return OutputError(
-            f"standard output cannot be written: {error.strerror}",
-            advice="see where it is redirected to; the command itself may have changed hosts",
+            f"cannot write to standard output: {error.strerror}",
+            advice="check where it is redirected to; the command itself may have changed hosts",
         )
 
 
 def _opened_nowhere(number: int, mode: str) -> TextIO:
-    """Return a stream of /dev/null under the descriptor of a closed one, which no other file then takes."""
+    """Return a stream of /dev/null under the descriptor of a closed stream, so that no other file gets it."""
     descriptor = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
     if descriptor != number:
         os.dup2(descriptor, number)

@@ -1,9 +1,9 @@
-"""What the last verification of a host found, remembered on the host for every laptop.
+"""Results of the last verification of a host, stored on the host for all laptops.
 
-One line of JSON a component in `/var/lib/clawd/state/verified/` (root only). A component is `due` from before
-its first change, or from the beginning of a verification, until the checks have ended. So a run that is cut
-off, one with `--no-verify` and a verification that breaks leave it due. A host is converged when the last
-verification of all its components passed.
+`/var/lib/clawd/state/verified/` (root only) has one line of JSON for each component. A component is `due`
+from before its first change, or from the beginning of a verification, until its checks have ended. An
+interrupted run, a run with `--no-verify` and an interrupted verification leave it due. A host is converged
+when the last verification of all its components passed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from provision.session import Session
 
 FOLDER = "/var/lib/clawd/state/verified"
 MOST_NAMED = 3
-"""How many failed checks a sentence names."""
+"""Maximum number of failed checks in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """The last verification of one component: its state, when and by whom, and the checks that failed.
 
-    `run` is the verification or change that wrote it: another one that was under way meanwhile does not
+    `run` is the verification or change that wrote it; another one that runs at the same time does not
     overwrite it.
     """
 
@@ -43,17 +43,17 @@ class Record:
 
     @classmethod
     def now(cls, state: Literal["due", "failed", "passed"], run: str, failed: Iterable[str] = ()) -> Self:
-        """A record that is written now."""
+        """Return a record with the current time and user."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(state, time, f"{getpass.getuser()}@{platform.node()}", run, tuple(failed))
 
     def to_line(self) -> str:
-        """One line of JSON, without a newline."""
+        """Return the record as one line of JSON without a newline."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_line(cls, line: str) -> Self | None:
-        """Read one line; return `None` for one that was cut off by a crash."""
+        """Return the record of one line; `None` for a line that a crash truncated."""
         try:
             values = json.loads(line)
             record = cls(**{**values, "failed": tuple(values["failed"])})
@@ -72,7 +72,7 @@ for name in *; do
     [ ! -f "$name" ] || {{ printf '%s ' "$name"; head -n 1 "$name"; }}
 done
 """
-"""Prints a line `COMPONENT RECORD` for each component."""
+"""A script that prints a line `COMPONENT RECORD` for each component."""
 
 
 def parse(printed: str) -> dict[str, Record]:
@@ -83,9 +83,9 @@ def parse(printed: str) -> dict[str, Record]:
 
 
 def writing(records: Mapping[str, Record], *, of_run: str = "") -> str:
-    """Return a script that writes these records on a host that this program has set up, and on no other.
+    """Return a script that writes these records, only on a host that this program has set up.
 
-    With `of_run`, only those whose present record was written by that run. It fails when one cannot be
+    With `of_run`, it writes only those whose current record is from that run. It fails when one cannot be
     written.
     """
     words = " ".join(
@@ -108,14 +108,14 @@ def read(session: Session, host: str) -> dict[str, Record]:
     """Return the records of a host by component. Raise `HostError` when they cannot be read."""
     done = session.run(host, READ, timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: its last verification could not be read: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read its last verification: {done.stderr.strip()}")
     return parse(done.stdout)
 
 
 def reopen(session: Session, host: str, plan: HostPlan) -> None:
-    """Make the components that are about to change, and those that failed last, due for verification.
+    """Mark the components that are about to change, and those that failed last, as due.
 
-    Raise `HostError` when that cannot be written.
+    Raises `HostError` when that cannot be written.
     """
     failed = {name for name, record in read(session, host).items() if record.state == "failed"}
     changing = {operation.component for operation in plan.changing if not operation.removes}
@@ -126,20 +126,20 @@ def reopen(session: Session, host: str, plan: HostPlan) -> None:
     done = session.run(host, script, timeout=20)
     if not done.succeeded:
         raise HostError(
-            f"{host}: nothing was changed: its state could not be noted: {done.stderr.strip()}",
+            f"{host}: nothing was changed: cannot store its state: {done.stderr.strip()}",
             advice="free disk space on /var/lib, then run `up` again",
         )
 
 
 def forget(session: Session, host: str, components: Iterable[str]) -> None:
-    """Forget components that were removed."""
+    """Remove the records of components that were removed."""
     names = " ".join(shlex.quote(name) for name in sorted(components))
     if names:
         session.run(host, f"cd {FOLDER} 2>/dev/null && rm -f -- {names}; true", timeout=20)
 
 
 def unverified(records: Mapping[str, Record], components: Iterable[str]) -> Unverified | None:
-    """Return why these components do not count as verified; `None` when the last checks of all passed."""
+    """Return why these components are not verified; `None` when the last checks of all passed."""
     states = {name: records.get(name) for name in components}
     failed = {name: record for name, record in states.items() if record and record.state == "failed"}
     if failed:

@@ -1,7 +1,7 @@
-"""Checks that hosts are what the inventory says, by the components' own testinfra checks.
+"""Verification of hosts with the components' own testinfra checks.
 
-A pytest process a host, several at once, each through one shell there over the run's SSH connection. What
-a check may see of the inventory goes to the process through a pipe, never through its arguments or a file.
+Each host has its own pytest process, several at once, which uses one shell on the host over the run's SSH
+connection. The settings for the checks are passed to the process through a pipe, never as arguments or files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gevent.fileobject import FileObject
 
 import deploys
 from deploys.component import ComponentSettings
-from inventory.errors import ClawdError, ConnectError, VerifyError
+from inventory.errors import ClawdError, ConnectError, VerifyError, with_hint
 from inventory.load import Loaded
 from provision.ask import NoTerminal
 from provision.concurrency import enabled, for_each
@@ -31,7 +31,7 @@ from provision.session import Assignment, links_to
 
 DEPLOYS = Path(deploys.__file__ or "").parent
 CONNECTION = "connection"
-"""In place of a component: the check that a host can be reached."""
+"""Name used instead of a component for the check that a host can be reached."""
 AT_ONCE = 8
 NOT_INHERITED = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE"}
 _PIECE = 1 << 16
@@ -46,19 +46,19 @@ class Check:
     name: str
     outcome: str
     message: str = ""
-    """What is wrong, or why it could not be tried; empty when it passed."""
+    """What is wrong, or why it was skipped; empty when it passed."""
     hint: str = ""
     """What to do about it."""
     seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether what was checked holds."""
+        """Return whether the check passed."""
         return self.outcome == "passed"
 
     @property
     def skipped(self) -> bool:
-        """Whether it could not be tried, for a reason that `message` tells; neither good nor bad."""
+        """Return whether the check was skipped, for the reason in `message`."""
         return self.outcome == "skipped"
 
 
@@ -70,25 +70,25 @@ class Verification:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that do not hold."""
+        """Return the checks that failed."""
         return tuple(check for check in self.checks if not check.passed and not check.skipped)
 
     @property
     def skipped(self) -> tuple[Check, ...]:
-        """The checks that could not be tried."""
+        """Return the checks that were skipped."""
         return tuple(check for check in self.checks if check.skipped)
 
     @property
     def unreachable(self) -> dict[str, str]:
-        """The hosts that could not be reached, or were lost on the way, with the reason."""
+        """Return the hosts that could not be reached, or whose connection was lost, with the reason."""
         return {
-            check.host: "\n  → ".join(filter(None, (check.message, check.hint)))
+            check.host: with_hint(check.message, check.hint)
             for check in self.failed
             if check.component == CONNECTION
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The outcomes as JSON-able data: what `verify --json` prints."""
+        """Return the outcomes as data for JSON, as printed by `verify --json`."""
         return {
             "passed": sum(check.passed for check in self.checks),
             "failed": len(self.failed),
@@ -99,7 +99,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class HostBrief:
-    """What the pytest process of one host is told, pickled, through a pipe."""
+    """The input of the pytest process of one host, sent pickled through a pipe."""
 
     host: str
     settings: Mapping[str, ComponentSettings]
@@ -110,12 +110,12 @@ def verify(
     assignments: Mapping[str, Sequence[Assignment]],
     links: Mapping[str, Link] | None = None,
 ) -> Verification:
-    """Runs every assigned component's checks on every host, over `links` where they are given.
+    """Run the checks of all assigned components on all hosts, over `links` if given.
 
-    A host that cannot be reached has one failed check, `reachable` of `connection`; one whose checks could
-    not be run, `could be run` of `checks`.
+    A host that cannot be reached has one failed check, `reachable` of `connection`; a host whose checks could
+    not be run has `could be run` of `checks`.
 
-    Raises RuntimeError where blocking calls are not cooperative: waiting for a host would never end.
+    Raises `RuntimeError` when blocking calls are not cooperative: waiting for a host would never end.
     """
     if not enabled():
         raise RuntimeError("call provision.concurrency.enable() before anything else")
@@ -137,7 +137,7 @@ def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, 
     host = link.name
     settings = {item.component.name: item.settings for item in assigned if item.settings is not None}
     present = [module for name in settings if (module := DEPLOYS / name / "verify.py").is_file()]
-    # Without a path pytest would collect, and so run, whatever lies in the current folder.
+    # Without a path pytest would collect and run the tests of the current folder.
     if not present:
         return ()
     try:
@@ -177,24 +177,22 @@ def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: Process) -> tu
         )
         for end in theirs:
             os.close(end)
-        with FileObject(brief_end, "wb") as told, FileObject(report_end, "rb") as reports:
-            told.write(pickle.dumps(brief))
-            told.close()
+        with FileObject(brief_end, "wb") as briefs, FileObject(report_end, "rb") as reports:
+            briefs.write(pickle.dumps(brief))
+            briefs.close()
             printing = gevent.spawn(process.communicate)
             lines = reports.read().decode().splitlines()
             printed, _ = printing.get()
     if process.returncode not in (0, 1):
-        raise VerifyError(
-            f"{brief.host}: its checks could not be run\n{printed.decode(errors='replace')[-2000:]}"
-        )
+        raise VerifyError(f"{brief.host}: cannot run the checks\n{printed.decode(errors='replace')[-2000:]}")
     return tuple(Check(brief.host, **json.loads(line)) for line in lines)
 
 
 @contextmanager
 def _at_hand(shell: Process) -> Iterator[tuple[int, int, int]]:
-    """Pipes to a shell on a host, for another process: its standard input, output and error output.
+    """Yield pipes to a shell on a host for another process: standard input, output and error output.
 
-    The caller hands them on and closes them.
+    The caller passes them on and closes them.
     """
     (from_them, stdin), (stdout, to_them), (stderr, to_them_too) = os.pipe(), os.pipe(), os.pipe()
     with (
@@ -214,7 +212,7 @@ def _at_hand(shell: Process) -> Iterator[tuple[int, int, int]]:
 
 
 def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], end: Callable[[], None]) -> None:
-    """Passes bytes on until either side ends; how it ends is reported where the commands are run."""
+    """Copy bytes until either side ends; errors are reported where the commands are run."""
     with suppress(OSError, EOFError):
         while piece := read(_PIECE):
             write(piece)
@@ -223,10 +221,10 @@ def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], end: C
 
 
 def pytest_command(modules: Sequence[Path]) -> list[str]:
-    """The command that runs checks: nothing but ours, wherever it is started."""
+    """Return the command that runs only the program's own checks, in any current folder."""
     return [
         *(sys.executable, "-P", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(DEPLOYS.parent)),
-        # A check says itself what is wrong; pytest would add the values of its expressions.
+        # Checks report what is wrong themselves; pytest would add the values of expressions.
         "--assert=plain",
         *("--import-mode=importlib", "-p", "no:cacheprovider", "-p", "provision.verify_plugin"),
         *map(str, modules),
@@ -237,7 +235,7 @@ def _environment(briefing: int, reporting: int) -> dict[str, str]:
     # An empty entry would mean the current folder.
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return {
-        # Optimized, Python leaves out assertions: every check would pass.
+        # With PYTHONOPTIMIZE Python skips assertions, and every check would pass.
         **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(DEPLOYS.parent), *inherited]),

@@ -1,9 +1,9 @@
-"""The pytest plugin inside a verification process: gives `host` and `settings`, reports outcomes.
+"""The pytest plugin of a verification process: provides `host` and `settings`, and reports outcomes.
 
-Loaded by `provision.verify` with `-p provision.verify_plugin`; reads its `HostBrief` from the file descriptor
-in `CLAWD_VERIFY_BRIEF` and writes a line of JSON a check to the one in `CLAWD_VERIFY_REPORT`. The host's
-shell is at the three in `CLAWD_VERIFY_SHELL`. What the checks of each component found is remembered on the
-host, see `provision.verified`.
+`provision.verify` loads it with `-p provision.verify_plugin`. It reads its `HostBrief` from the file
+descriptor in `CLAWD_VERIFY_BRIEF` and writes one line of JSON for each check to the one in
+`CLAWD_VERIFY_REPORT`. The three descriptors in `CLAWD_VERIFY_SHELL` belong to the host's shell. The results
+of each component are stored on the host, see `provision.verified`.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ if TYPE_CHECKING:
     from provision.verify import HostBrief
 
 MESSAGE_LINES = 12
-USUAL_HINT = "run `up`, which restores what differs on the host; then `verify` again"
+USUAL_HINT = "run `up` to restore what differs on the host, then `verify` again"
 
 
 class CheckedHost(testinfra.host.Host):  # type: ignore[misc]
-    """A testinfra host whose failed commands are reported by what they printed."""
+    """A testinfra host that reports failed commands with their output."""
 
     def check_output(self, command: str, *args: str, **keywords: Any) -> str:
-        """Return what a command prints. Raise `CheckFailed` when it fails."""
+        """Return the output of a command. Raises `CheckFailed` when it fails."""
         done = self.run(command, *args, **keywords)
         if done.rc != 0:
             printed = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            why = printed[-1] if printed else f"it ended with {done.rc}"
+            why = printed[-1] if printed else f"exit status {done.rc}"
             program = " ".join(command.split()[:3])
             raise CheckFailed(f"`{program}` failed on the host: {why}")
         return str(done.stdout.rstrip("\r\n"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Takes the brief and looks only at `verify.py` files."""
-    with os.fdopen(int(os.environ["CLAWD_VERIFY_BRIEF"]), "rb") as told:
-        config.stash[_BRIEF] = pickle.load(told)  # noqa: S301 - from our own parent process
+    """Read the brief, and collect only `verify.py` files."""
+    with os.fdopen(int(os.environ["CLAWD_VERIFY_BRIEF"]), "rb") as briefs:
+        config.stash[_BRIEF] = pickle.load(briefs)  # noqa: S301 - from the parent process
     config.addinivalue_line("python_files", "verify.py")
 
 
 @pytest.fixture(scope="session")
 def brief(pytestconfig: pytest.Config) -> HostBrief:
-    """The host being verified, as declared."""
-    told: HostBrief = pytestconfig.stash[_BRIEF]
-    return told
+    """Return the declaration of the host being verified."""
+    declared: HostBrief = pytestconfig.stash[_BRIEF]
+    return declared
 
 
 @pytest.fixture(scope="session")
 def host(brief: HostBrief) -> Iterator[Any]:
-    """The testinfra host, as root, over one shared connection."""
+    """Yield the testinfra host, as root, over one shared connection."""
     stdin, stdout, stderr = map(int, os.environ["CLAWD_VERIFY_SHELL"].split(","))
     backend = ShellBackend(brief.host, Ends(stdin, stdout, stderr))
     found = CheckedHost(backend)
@@ -73,7 +73,7 @@ def host(brief: HostBrief) -> Iterator[Any]:
         name: verified.Record.now("failed" if failed else "passed", run, failed)
         for name, failed in _FAILED.items()
     }
-    # Where the connection broke, the components stay due.
+    # If the connection was lost, the components stay due.
     with suppress(VerifyError):
         _remember(found, ended, of_run=run)
     backend.close()
@@ -81,7 +81,7 @@ def host(brief: HostBrief) -> Iterator[Any]:
 
 @pytest.fixture
 def settings(brief: HostBrief, request: pytest.FixtureRequest) -> ComponentSettings:
-    """What the component being checked should be on this host."""
+    """Return the settings of the component being checked on this host."""
     return brief.settings[request.path.parent.name]
 
 
@@ -89,7 +89,7 @@ def settings(brief: HostBrief, request: pytest.FixtureRequest) -> ComponentSetti
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Reports a check when it ran, or when it could not be set up."""
+    """Report a check when it ran or its setup failed."""
     report = yield
     if report.when != "call" and report.outcome == "passed":
         return report
@@ -111,7 +111,7 @@ def pytest_runtest_makereport(
 
 
 def explained(error: BaseException) -> tuple[str, str]:
-    """Return what a check raised as a problem and a hint, without anything of Python or pytest."""
+    """Return the problem and the hint of a check's exception, without details of Python or pytest."""
     if isinstance(error, CheckFailed):
         return _cut(error.problem), error.hint or USUAL_HINT
     if isinstance(error, AssertionError) and error.args:
@@ -129,13 +129,13 @@ def _remember(host: Any, records: dict[str, verified.Record], *, of_run: str = "
         return
     done = host.run("sh -c %s", verified.writing(records, of_run=of_run))
     if done.rc != 0:
-        problem = f"the result could not be noted in {verified.FOLDER}: {done.stderr.strip()}"
+        problem = f"cannot store the result in {verified.FOLDER}: {done.stderr.strip()}"
         hint = "free disk space on the host, or find out why it is read-only"
         _report("checks", "result is remembered", "failed", problem, hint)
 
 
 def _report(component: str, name: str, outcome: str, message: str, hint: str, seconds: float = 0.0) -> None:
-    told = {
+    line = {
         "component": component,
         "name": name,
         "outcome": outcome,
@@ -143,9 +143,9 @@ def _report(component: str, name: str, outcome: str, message: str, hint: str, se
         "hint": hint,
         "seconds": round(seconds, 3),
     }
-    os.write(int(os.environ["CLAWD_VERIFY_REPORT"]), (json.dumps(told) + "\n").encode())
+    os.write(int(os.environ["CLAWD_VERIFY_REPORT"]), (json.dumps(line) + "\n").encode())
 
 
 _BRIEF = pytest.StashKey[Any]()
 _FAILED: dict[str, list[str]] = {}
-"""The names of the checks that failed, by component; of each whose checks ran."""
+"""The names of failed checks by component, for each component whose checks ran."""

@@ -1,7 +1,7 @@
 """One shell on a host for all commands of its checks.
 
-A check costs a few commands. testinfra's own backend starts `ssh`, a login shell and `sudo` for each of them;
-here they are read, one after another, by a shell that is there already.
+A check runs a few commands. testinfra's own backend starts `ssh`, a login shell and `sudo` for each of them;
+here one running shell reads them one after another.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ class Ends:
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]
-    """testinfra's way to a host through the standard input and outputs of one shell there.
+    """A testinfra backend that uses the standard input and outputs of one shell on the host.
 
     Args:
-        hostname: what testinfra calls the host.
-        shell: this side of the shell; closed by `close`.
+        hostname: the name of the host in testinfra.
+        shell: the descriptors of the shell; closed by `close`.
+
     """
 
     NAME = "clawd-shell"
@@ -45,15 +46,15 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
         self._shell = shell
 
     def run(self, command: str, *args: str, stdin: str = "", **_: Any) -> CommandResult:
-        """Runs a command in a shell of its own, with lines of text as its `stdin`, which no argument shows.
+        """Run a command in its own shell, with `stdin` as lines of text that no argument contains.
 
-        Raises `VerifyError` when the connection is gone.
+        Raises `VerifyError` when the connection is lost.
         """
         line = self.get_command(command, *args)
         mark = secrets.token_hex(16).encode()
-        told = f"printf '\\n{mark.decode()} %d\\n' \"$?\"; printf '\\n{mark.decode()}\\n' >&2"
-        given = f"<<'{mark.decode()}'\n{stdin}\n{mark.decode()}\n{told}" if stdin else f"</dev/null; {told}"
-        script = f"sh -c {shlex.quote(line)} {given}\n".encode()
+        end = f"printf '\\n{mark.decode()} %d\\n' \"$?\"; printf '\\n{mark.decode()}\\n' >&2"
+        rest = f"<<'{mark.decode()}'\n{stdin}\n{mark.decode()}\n{end}" if stdin else f"</dev/null; {end}"
+        script = f"sh -c {shlex.quote(line)} {rest}\n".encode()
         try:
             while script:
                 script = script[os.write(self._shell.stdin, script) :]
@@ -63,12 +64,12 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
         return self.result(status, line.encode(), out, err)
 
     def close(self) -> None:
-        """Ends the shell."""
+        """Close the descriptors, which ends the shell."""
         for end in (self._shell.stdin, self._shell.stdout, self._shell.stderr):
             os.close(end)
 
     def _answer(self, mark: bytes) -> tuple[bytes, int, bytes]:
-        """What the command printed on both outputs, and how it ended; read until both have their mark."""
+        """Read both outputs up to their marks; return output, exit status and error output."""
         out, err = _Output(b"\n" + mark + b" "), _Output(b"\n" + mark + b"\n")
         with selectors.DefaultSelector() as ready:
             ready.register(self._shell.stdout, selectors.EVENT_READ, out)
@@ -84,26 +85,26 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
         return out.text, int(out.after), err.text
 
     def _broken(self, said: bytes) -> NoReturn:
-        # The end of one output may be seen before what was said on the other, which is why it broke.
+        # The reason may still arrive on the error output after the end of the other output.
         while select.select([self._shell.stderr], [], [], 1.0)[0]:
             piece = os.read(self._shell.stderr, _AT_ONCE)
             if not piece:
                 break
             said += piece
-        told = said.decode(errors="replace").strip()[-500:]
-        raise VerifyError(f"{self.hostname}: the connection broke during a check\n{told}")
+        reason = said.decode(errors="replace").strip()[-500:]
+        raise VerifyError(f"{self.hostname}: the connection was lost during a check\n{reason}")
 
 
 @dataclass
 class _Output:
-    """What came over one output, and what stands behind the command's own part."""
+    """The data received on one output, and the part after the mark."""
 
     mark: bytes
     printed: bytearray = field(default_factory=bytearray)
 
     @property
     def ended(self) -> bool:
-        """Whether the mark and the rest of its line are there."""
+        """Return whether the mark and the rest of its line were received."""
         return self.mark in self.printed and self.printed.endswith(b"\n")
 
     @property

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def program_version() -> str:
-    """The installed version, or `dev` when run from a clone that is not installed."""
+    """Return the installed version, or `dev` in a clone that is not installed."""
     try:
         return version("clawd-provision")
     except PackageNotFoundError:

@@ -100,7 +100,7 @@ def test_an_unknown_component_or_host_is_refused_before_any_connection(
     secret = "x" * 40
     done = cli(command, "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET=secret)
     assert done.returncode == 1
-    assert f"{option} {value}: there is no such" in done.stderr
+    assert f"{option} {value}: unknown " in done.stderr
     assert f"did you mean {near}?" in done.stderr
     assert "cannot be reached" not in done.stderr
     assert secret not in done.stderr
@@ -113,7 +113,7 @@ def test_an_option_without_a_name_does_not_mean_everything(tmp_path: Path, optio
     inventory(tmp_path)
     done = cli("remove", "-y", "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 1
-    assert f"{option} names nothing" in done.stderr
+    assert f"{option} has no value" in done.stderr
     assert "cannot be reached" not in done.stderr
 
 
@@ -140,8 +140,8 @@ def test_check_lists_templates_that_take_the_place_of_ours(tmp_path: Path) -> No
     (own / "ngnix.conf").write_text("")
     done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 0, done.stderr
-    assert f"template {own}/nginx.conf takes the place of the program's own" in done.stdout
-    assert f"template {own}/ngnix.conf is read by nothing: did you mean nginx/nginx.conf?" in done.stderr
+    assert f"template {own}/nginx.conf overrides the program's own" in done.stdout
+    assert f"template {own}/ngnix.conf is not used: did you mean nginx/nginx.conf?" in done.stderr
     (own / "nginx.conf").write_text("\n{% if %}")
     done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 1
@@ -188,7 +188,7 @@ def test_up_without_anybody_to_ask_shows_the_plan_and_changes_nothing(
     assert in_process("up", "-i", "prod") == 1
     printed = capsys.readouterr()
     assert "Time zone" in printed.out
-    assert "the plan cannot be confirmed: standard input is not a terminal" in printed.err
+    assert "cannot confirm the plan: standard input is not a terminal" in printed.err
     assert "--yes" in printed.err
     assert applied == []
     assert in_process("up", "-i", "prod", "--yes") == 0
@@ -249,7 +249,9 @@ def test_a_fault_outside_of_runs_is_told_with_its_log(
     monkeypatch.setattr("inventory.schema.json_schema", lambda: dict[str, str]()["properties"])
     assert in_process("inventory", "schema") == 1
     (log,) = (tmp_path / "state").rglob("*.log")
-    assert f"internal error (KeyError: 'properties')\n  → the details are in {log}" in capsys.readouterr().err
+    assert (
+        f"internal error (KeyError: 'properties')\nhint: the details are in {log}" in capsys.readouterr().err
+    )
     assert "Traceback" in log.read_text()
 
 
@@ -269,7 +271,7 @@ def test_what_this_machine_refuses_is_told_without_a_traceback(
     done = cli(*words, cwd=tmp_path, **environment)
     assert done.returncode == 1
     assert told in done.stderr
-    assert "→" in done.stderr
+    assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "exception" not in done.stderr.lower()
 
@@ -342,7 +344,7 @@ def test_a_command_on_a_sandbox_host_keeps_its_own_options(tmp_path: Path) -> No
 def test_nothing_is_not_a_secret(typed: str) -> None:
     done = cli("inventory", "encrypt", "--recipient", "age1" + "q" * 58, typed=typed)
     assert done.returncode == 1
-    assert "there is no secret on standard input" in done.stderr
+    assert "cannot encrypt: there is no secret on standard input" in done.stderr
     assert done.stdout == ""
 
 
@@ -359,7 +361,7 @@ def test_a_conversation_goes_on_after_an_answer_that_failed(
     def ask(_: object, text: str, **__: object) -> Iterator[str]:
         yield f"about {text}: "
         if text == "rain":
-            raise ConnectError("front: the answer broke off", advice="ask again")
+            raise ConnectError("front: the answer is incomplete: the connection ended", advice="ask again")
         yield "fine"
 
     monkeypatch.setattr("provision.chat.ask", ask)
@@ -368,5 +370,5 @@ def test_a_conversation_goes_on_after_an_answer_that_failed(
     assert in_process("chat", "-i", "prod") == 0
     told = capsys.readouterr()
     assert told.out == "about rain: \nabout sun: fine\n"
-    assert "the answer broke off\n  → ask again" in told.err
+    assert "the answer is incomplete: the connection ended\nhint: ask again" in told.err
     assert in_process("chat", "-i", "prod", "-m", "rain") == 1

@@ -43,7 +43,7 @@ def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
 def test_a_full_standard_output_is_an_error_with_a_reason() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = run("inventory", "schema", stdout=full)
-    assert "standard output cannot be written: No space left on device" in one_sentence(done)
+    assert "cannot write to standard output: No space left on device" in one_sentence(done)
 
 
 def test_a_reader_that_ends_early_is_an_error_with_a_reason() -> None:
@@ -64,7 +64,7 @@ def test_a_closed_standard_stream_does_no_harm(closed: str) -> None:
 
 def test_a_secret_that_is_not_utf_8_is_refused_with_the_place() -> None:
     done = run("inventory", "encrypt", "--recipient", AGE, input=b"pass\xe9word")
-    assert "standard input cannot be read: byte 5 is not UTF-8" in one_sentence(done)
+    assert "cannot read standard input: byte 5 is not UTF-8" in one_sentence(done)
 
 
 @pytest.mark.parametrize("words", [("chat", "-i", "prod", "-m", b"caf\xe9"), ("plan", "-i", b"caf\xe9")])
@@ -84,7 +84,7 @@ def test_a_variable_that_is_not_utf_8_is_named_and_not_shown(
 ) -> None:
     inventory(tmp_path)
     said = one_sentence(run(*words, cwd=tmp_path, environment={name: b"/tmp/h\xff"}))
-    assert f"the environment variable {name} cannot be read: it is not UTF-8" in said
+    assert f"cannot read the environment variable {name}: it is not UTF-8" in said
     assert "/tmp/h" not in said
 
 
@@ -113,7 +113,7 @@ def test_a_current_folder_that_is_not_utf_8_or_gone_is_named(tmp_path: Path) -> 
         f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; {sys.executable} {ROOT}/cli.py plan -i x"
     )
     done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=60, check=False)
-    assert "the current folder does not exist any more" in one_sentence(done)
+    assert "the current folder no longer exists" in one_sentence(done)
 
 
 def test_files_in_a_folder_that_is_not_utf_8_are_refused(tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ def test_files_in_a_folder_that_is_not_utf_8_are_refused(tmp_path: Path) -> None
     hosts = "{one: {address: 127.0.0.1, ssh_key: link/id}}"
     (tmp_path / "one.yml").write_text(f"hosts: {hosts}\nmodels: {{default: {model}}}\n")
     said = one_sentence(run("inventory", "check", "-i", "one.yml", cwd=tmp_path))
-    assert "`hosts.one.ssh_key` lies in a folder whose name is not UTF-8" in said
+    assert "`hosts.one.ssh_key` is in a folder whose name is not UTF-8" in said
     inventory(odd)
     said = one_sentence(run("plan", "-i", "link/inventory/prod.yml", cwd=tmp_path))
-    assert "link/inventory/prod.yml lies in a folder whose name is not UTF-8" in said
+    assert "link/inventory/prod.yml is in a folder whose name is not UTF-8" in said
 
 
 def test_an_inventory_that_is_not_utf_8_is_a_mistake_with_its_place(tmp_path: Path) -> None:
@@ -154,13 +154,13 @@ channels:
 
 @pytest.mark.parametrize(
     ("proxy", "said"),
-    [("socks5://127.0.0.1:1080", "SOCKS is not supported"), ("nonsense://x", "cannot be used")],
+    [("socks5://127.0.0.1:1080", "SOCKS is not supported"), ("nonsense://x", "cannot use the proxy")],
 )
 def test_a_proxy_that_chat_cannot_use_is_named(proxy: str, said: str, tmp_path: Path) -> None:
     inventory(tmp_path, CONSOLE)
     done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={"ALL_PROXY": proxy})
     printed = one_sentence(done)
-    assert "the proxy of ALL_PROXY cannot be used" in printed
+    assert "cannot use the proxy of ALL_PROXY" in printed
     assert said in printed
 
 
@@ -177,7 +177,7 @@ def test_a_proxy_that_is_down_is_named_without_its_password(name: str, proxy: st
     done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={name: proxy, "NO_PROXY": ""})
     printed = one_sentence(done)
     place = proxy.rpartition("@")[2]
-    assert f"the proxy http://{place} of {name.upper()} does not lead to https://bot.example.com" in printed
+    assert f"the proxy http://{place} of {name.upper()} cannot connect to https://bot.example.com" in printed
     assert "p4ss" not in printed
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_certificate_of_the_authority_is_named(content: bytes, tmp_pat
     authority.parent.mkdir(parents=True)
     authority.write_bytes(content)
     said = one_sentence(run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path))
-    assert f"{authority} cannot be read: it holds no certificate" in said
+    assert f"cannot read {authority}: it holds no certificate" in said
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"age1nonsense", b"\x00" * 9])

@@ -1,6 +1,6 @@
-"""What must hold between the values of an inventory: `RULES` of each module here, gathered. Pure.
+"""Rules between the values of an inventory, from `RULES` of each module here. All are pure.
 
-Those of `secrets` are apart: they are for secrets that were read.
+The rules of `secrets` are separate, because they apply only when secrets were resolved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must hold for the section `database` of an inventory. Pure."""
+"""Rules for the section `database` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from inventory.values import size_in_bytes
 PORT = 5432
 MIB = 1 << 20
 CONNECTION_MEMORY = 5 * MIB
-"""What a connection takes beside its work memory: a process of PostgreSQL with its caches."""
+"""Bytes of a connection in addition to its work memory: a PostgreSQL process with its caches."""
 LEAST_MEMORY = 128 * MIB
 SECTION: KeyPath = ("database",)
 
 
 def presence(inventory: Inventory) -> Iterator[Finding]:
-    """The section and the role go together: one database, on one host or elsewhere."""
+    """Yield a finding unless section and role match: one database, on one host or elsewhere."""
     database, hosts = inventory.database, list(inventory.with_role("database"))
     if database is None:
         for host in hosts:
@@ -33,8 +33,8 @@ def presence(inventory: Inventory) -> Iterator[Finding]:
         for host in hosts:
             yield Finding(
                 ((*SECTION, "url"), _role(inventory, host)),
-                f"`database.url` names a database elsewhere, but `{host}` has the role database",
-                "remove the one or the other",
+                f"`database.url` is a database elsewhere, but `{host}` has the role database",
+                "remove either the URL or the role",
                 (EVERY_ROLE,),
             )
         return
@@ -42,20 +42,20 @@ def presence(inventory: Inventory) -> Iterator[Finding]:
         yield Finding(
             (SECTION,),
             "`database` is declared, but no host has the role database",
-            "add `database` to the roles of one host, or write `url:` of one elsewhere",
+            "add `database` to the roles of one host, or write the `url:` of a database elsewhere",
             (EVERY_ROLE, (*SECTION, "url")),
         )
     for host in hosts[1:]:
         yield Finding(
             (_role(inventory, host),),
             f"`{hosts[0]}` and `{host}` both have the role database, but all bots share one",
-            "leave it to one of them",
+            "remove the role from one of them",
             (EVERY_ROLE,),
         )
 
 
 def sharing(inventory: Inventory) -> Iterator[Finding]:
-    """Bots that one nginx spreads requests over share their inbox and conversations."""
+    """Yield a finding when one nginx distributes requests to several bots without a shared database."""
     if inventory.database is not None:
         return
     runtimes = inventory.with_role("runtime")
@@ -66,7 +66,7 @@ def sharing(inventory: Inventory) -> Iterator[Finding]:
         if len(bots) > 1:
             yield Finding(
                 (("hosts", name, "roles"), ("hosts", name)),
-                f"nginx on `{name}` spreads requests over {', '.join(bots)}, which share no database",
+                f"nginx on `{name}` distributes requests to {', '.join(bots)}, which share no database",
                 "add a section `database` and the role database to one host, or give each bot its own nginx",
                 (EVERY_ROLE, SECTION),
             )
@@ -74,7 +74,7 @@ def sharing(inventory: Inventory) -> Iterator[Finding]:
 
 
 def memory(inventory: Inventory) -> Iterator[Finding]:
-    """Half of the memory is enough for the connections."""
+    """Yield a finding when half of the memory is not enough for the connections."""
     database = inventory.database
     if database is None or database.url is not None:
         return
@@ -82,8 +82,8 @@ def memory(inventory: Inventory) -> Iterator[Finding]:
     if size_in_bytes(database.memory) < least:
         yield Finding(
             ((*SECTION, "memory"), (*SECTION, "max_connections"), SECTION),
-            f"{database.memory} is too little for {database.max_connections} connections of about "
-            f"{CONNECTION_MEMORY // MIB}M each in half of it",
+            f"half of {database.memory} is too little memory for {database.max_connections} connections of "
+            f"about {CONNECTION_MEMORY // MIB}M each",
             f"write at least {least // MIB}M, or lower `database.max_connections`",
         )
 

@@ -1,4 +1,4 @@
-"""What must hold for the data disks of an inventory. Pure."""
+"""Rules for the data disks of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from inventory.model import Inventory
 
 
 def kept(inventory: Inventory) -> Iterator[Finding]:
-    """Nothing is named twice among what a disk keeps."""
+    """Yield a finding when `keeps` lists something twice."""
     for name, host in inventory.hosts.items():
         for index, item in enumerate(host.disk.keeps if host.disk else ()):
             if host.disk and item in host.disk.keeps[:index]:
                 yield Finding(
-                    (("hosts", name, "disk", "keeps", index),), f"`{item}` is listed twice", "name it once"
+                    (("hosts", name, "disk", "keeps", index),), f"`{item}` is listed twice", "list it once"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What must hold for the section `docker` of an inventory. Pure."""
+"""Rules for the section `docker` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -9,77 +9,79 @@ from inventory.finding import Finding, Rule
 from inventory.model import Inventory
 
 SMALLEST_POOL = 20
-"""Prefix length: sixteen networks of 256 addresses."""
+"""Longest prefix: sixteen networks of 256 addresses."""
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
-"""For networks of one's own (RFC 1918), and of providers (RFC 6598)."""
+"""Private networks (RFC 1918) and the shared address space of providers (RFC 6598)."""
 
 
 def engine(inventory: Inventory) -> Iterator[Finding]:
-    """Docker is there where something needs it, and can be got from where it is declared to come from."""
+    """Yield a finding when Docker is needed but disabled, or its repository has no key."""
     docker = inventory.docker
     if inventory.runtime.run_with == "docker" and docker.enabled is False:
         yield Finding(
             (("docker", "enabled"), ("runtime", "run_with")),
-            "`runtime.run_with: docker` needs the engine that `docker.enabled: false` does without",
-            "leave `docker.enabled` out, or write `run_with: systemd`",
+            "`runtime.run_with: docker` needs Docker, but `docker.enabled` is false",
+            "remove `docker.enabled`, or write `run_with: systemd`",
         )
     if docker.source == "docker" and docker.key is None:
         yield Finding(
             (("docker", "source"),),
-            "packages of Docker's repository cannot be trusted without its key",
-            "get the file `gpg` from the repository, compare its fingerprint, and name it in `docker.key`",
+            "packages of Docker's repository cannot be verified without its key",
+            "download the file `gpg` of the repository, compare its fingerprint, and write its path as "
+            "`docker.key`",
             (("docker", "key"),),
         )
 
 
 def images(inventory: Inventory) -> Iterator[Finding]:
-    """A base image by name does not change by itself."""
+    """Yield a finding when the base image has neither tag nor digest, so that it could change."""
     base = inventory.docker.base_image
     if base is not None and "@sha256:" not in base and ":" not in base.rpartition("/")[2]:
         yield Finding(
             (("docker", "base_image"),),
-            f"`{base}` is whatever its registry calls the latest",
-            f"name a version, `{base}:VERSION`, or better a digest, `{base}@sha256:…`",
+            f"`{base}` has neither tag nor digest: it would be the registry's latest image",
+            f"write a version, `{base}:VERSION`, or better a digest, `{base}@sha256:…`",
         )
 
 
 def authority(inventory: Inventory) -> Iterator[Finding]:
-    """An authority is of some registry."""
+    """Yield a finding when an authority is declared without a registry."""
     docker = inventory.docker
     if docker.registry_authority is not None and not docker.registries:
         yield Finding(
             (("docker", "registry_authority"),),
-            "no registry is named that this authority could be of",
-            "name it as HOST[:PORT]/… in `docker.registry` or `docker.base_image`, or leave this out",
+            "this authority is for no registry",
+            "write a registry as HOST[:PORT]/… in `docker.registry` or `docker.base_image`, or remove this "
+            "line",
         )
 
 
 def login(inventory: Inventory) -> Iterator[Finding]:
-    """A login is for some registry."""
+    """Yield a finding when a login is declared without a registry."""
     docker = inventory.docker
     if docker.registry_login is not None and docker.logged_in_at is None:
         yield Finding(
             (("docker", "registry_login"),),
-            "no registry is named that this login could be for",
-            "name it in `docker.registry` or `docker.base_image`, or leave this out",
+            "this login is for no registry",
+            "write a registry in `docker.registry` or `docker.base_image`, or remove this line",
         )
 
 
 def addresses(inventory: Inventory) -> Iterator[Finding]:
-    """Docker's networks do not take the addresses of hosts."""
+    """Yield a finding when Docker's address pool is too small, public, or contains a host's address."""
     pool = inventory.docker.address_pool
     if pool.prefixlen > SMALLEST_POOL:
         yield Finding(
             (("docker", "address_pool"),),
-            f"{pool} has room for too few networks of 256 addresses",
+            f"{pool} is too small: it has room for fewer than 16 networks of 256 addresses",
             f"write a network of /{SMALLEST_POOL} or larger",
         )
     if not any(map(pool.subnet_of, PRIVATE)):
         internet = pool.is_global and not pool.is_multicast
-        why = "is of the internet, and containers could not reach what is there"
+        why = "is a public network: containers could not reach its hosts"
         yield Finding(
             (("docker", "address_pool"),),
-            f"{pool} {why if internet else 'is not a private network, and containers cannot have it'}",
+            f"{pool} {why if internet else 'is not a private network'}",
             f"write a part of {', '.join(map(str, PRIVATE))}, such as 172.28.0.0/14",
         )
     for name, host in inventory.hosts.items():
@@ -87,7 +89,7 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
             if address and _within(address, pool):
                 yield Finding(
                     (("docker", "address_pool"), ("hosts", name, key)),
-                    f"{address} of host {name} lies in {pool}, from which Docker takes its networks",
+                    f"{address} of host {name} is in {pool}, Docker's address pool",
                     "write another private network as `docker.address_pool`",
                     (("hosts", name, key),),
                 )

@@ -1,4 +1,4 @@
-"""What must hold for the section `hardening` of an inventory. Pure."""
+"""Rules for the section `hardening` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inventory.model import Inventory
 
 
 def hardening(inventory: Inventory) -> Iterator[Finding]:
-    """Kernel settings are those of a whole host, each given once."""
+    """Yield a finding when two keys are the same kernel setting."""
     first: dict[str, str] = {}
     for key in inventory.hardening.sysctl:
         other = first.setdefault(sysctl_path(key), key)
@@ -22,18 +22,18 @@ def hardening(inventory: Inventory) -> Iterator[Finding]:
 
 
 def words(inventory: Inventory) -> Iterator[Finding]:
-    """Only one kernel setting is turned on by a word."""
+    """Yield a finding for `on` or `off`, which only one kernel setting accepts."""
     for key, value in inventory.hardening.sysctl.items():
         if value in ("on", "off") and sysctl_path(key) != "kernel/printk_devkmsg":
             yield Finding(
                 (("hardening", "sysctl", key),),
-                f"`{value}` is no value of `{key}`",
+                f"`{value}` is not a value of `{key}`",
                 f"write {'1' if value == 'on' else '0'}",
             )
 
 
 def sysctl_path(key: str) -> str:
-    """Where the kernel shows a setting, below /proc/sys (sysctl.d(5))."""
+    """Return the path of a kernel setting below /proc/sys (sysctl.d(5))."""
     return key.translate(str.maketrans("./", "/."))
 
 

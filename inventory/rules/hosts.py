@@ -1,4 +1,4 @@
-"""What must hold between the hosts of an inventory, their roles and their ports. Pure."""
+"""Rules for the hosts of an inventory, their roles and their ports. Pure."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ RESERVED_LOGINS = (
     ),
     *("grafana", "elasticsearch", "logstash", "kibana"),
 )
-"""Users and groups that Debian or a component has; what else a host has, the plan asks it."""
+"""Users and groups of Debian and of components; others of a host are queried when the plan is made."""
 LEAST_JOURNAL = "16M"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A declared port: a `component` listens on it, or without one the firewall opens it."""
+    """A declared port: a `component` listens on it or, without one, the firewall opens it."""
 
     path: KeyPath
     port: int
@@ -58,7 +58,7 @@ class Claim:
 
 
 def addresses(inventory: Inventory) -> Iterator[Finding]:
-    """No two hosts are the same machine."""
+    """Yield a finding when two hosts are the same machine."""
     first: dict[tuple[str, ...], str] = {}
     for name, host in inventory.hosts.items():
         path: KeyPath = ("hosts", name)
@@ -68,20 +68,20 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
             yield Finding(
                 ((*path, "address"), ("hosts", other, "address")),
                 f"`{name}` and `{other}` have the same address {host.address}",
-                "give each host its own, or give one host all the roles",
+                "give each host its own address, or give one host all the roles",
             )
 
 
 def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
-    """The other hosts reach a host by an address that is not each one's own."""
+    """Yield a finding when an internal address is a loopback or link-local one."""
     if len(inventory.hosts) < 2:
         return
     for name, host in inventory.hosts.items():
         if host.internal_address is not None and is_of_the_machine_itself(host.internal_address):
             yield Finding(
                 (("hosts", name, "internal_address"),),
-                f"by {host.internal_address} every host reaches itself, and none reaches `{name}`",
-                "write an address of its network card, or leave it out",
+                f"{host.internal_address} is a local address: other hosts cannot reach `{name}` by it",
+                "write the address of a network interface, or remove it",
             )
         elif (
             host.internal_address is None
@@ -90,21 +90,21 @@ def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
         ):
             yield Finding(
                 (("hosts", name, "address"),),
-                f"by {host.address} every host reaches itself, and the other hosts do not reach `{name}`",
-                f"add `internal_address:` to `{name}`, the address by which they reach it",
+                f"{host.address} is a local address: other hosts cannot reach `{name}` by it",
+                f"add `internal_address:` to `{name}` with its address for the other hosts",
                 (EVERY_ROLE, ("hosts", name, "internal_address")),
             )
 
 
 def _work_together(inventory: Inventory) -> bool:
-    """Whether hosts need each other: not where each is a whole deployment."""
+    """Return whether hosts depend on each other; they do not when each is a complete deployment."""
     shared: tuple[Role, ...] = ("database", "monitoring", "logs")
     alike = inventory.with_role("nginx").keys() == inventory.with_role("runtime").keys()
     return not alike or any(inventory.with_role(role) for role in shared)
 
 
 def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
-    """Every jump host is one of this file that is reached directly, or has an address of its own."""
+    """Yield a finding unless each jump host has an address or is a host of this file reached directly."""
     for name, host in inventory.hosts.items():
         path: KeyPath = ("hosts", name, "bastion")
         jump = host.bastion
@@ -113,7 +113,7 @@ def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
         if jump.host is None and jump.address is None:
             yield Finding(
                 (path,),
-                f"`{dotted(path)}` names no jump host",
+                f"`{dotted(path)}` has neither `host` nor `address`",
                 "add `host:` with the name of a host of this file, or `address:`",
                 ((*path, "host"), (*path, "address")),
             )
@@ -128,14 +128,12 @@ def _named_jump_host(
     if own:
         yield Finding(
             ((*path, own[0]),),
-            f"`{dotted(path)}` names the host `{named}` and has {_listed(own)} as well",
-            f"remove {_listed(own)}: what `hosts.{named}` declares is used, or remove `host:`",
+            f"`{dotted(path)}` has {_listed(own)} in addition to the host `{named}`",
+            f"remove {_listed(own)} to use what `hosts.{named}` declares, or remove `host:`",
         )
     at: KeyPath = (*path, "host")
     if named == name:
-        yield Finding(
-            (at,), f"`{name}` would be its own jump host", "name another host, or remove `bastion:`"
-        )
+        yield Finding((at,), f"`{name}` is its own jump host", "write another host, or remove `bastion:`")
     elif named not in inventory.hosts:
         yield Finding(
             (at,),
@@ -147,7 +145,7 @@ def _named_jump_host(
         yield Finding(
             (at,),
             f"the jump host `{named}` is itself behind a jump host",
-            "name a host that is reached directly",
+            "write a host that is reached directly",
         )
 
 
@@ -156,25 +154,28 @@ def _listed(keys: list[str]) -> str:
 
 
 def _jump(inventory: Inventory, jump: Bastion | None) -> str:
-    """The address of a jump host, empty when there is none."""
+    """Return the address of a jump host, empty when there is none."""
     named = inventory.hosts.get(jump.host) if jump and jump.host else None
     address = named.address if named else jump.address if jump else None
     return normal_address(address) if address else ""
 
 
 def roles(inventory: Inventory) -> Iterator[Finding]:
-    """The roles that the channels need are there, each host has each role once."""
+    """Yield a finding for a duplicate role, and for a role that is needed but missing."""
     for name, host in inventory.hosts.items():
         for index, role in enumerate(host.roles):
             if role in host.roles[:index]:
                 yield Finding(
                     (("hosts", name, "roles", index),),
                     f"`{name}` has the role {role} twice",
-                    "name each role once",
+                    "list each role once",
                 )
     if not inventory.with_role("runtime"):
         yield Finding(
-            (("hosts",),), "no host has the role runtime", "add `runtime` to the roles of one", (EVERY_ROLE,)
+            (("hosts",),),
+            "no host has the role runtime",
+            "add `runtime` to the roles of a host",
+            (EVERY_ROLE,),
         )
     if inventory.with_role("nginx"):
         return
@@ -182,21 +183,21 @@ def roles(inventory: Inventory) -> Iterator[Finding]:
     if channels.telegram and channels.telegram.mode == "webhook":
         yield Finding(
             (("channels", "telegram", "mode"), ("channels", "telegram")),
-            "Telegram's webhook needs a host with the role nginx, and none has it",
+            "Telegram's webhook needs a host with the role nginx, but no host has it",
             "add `nginx` to the roles of a host, or write `mode: polling`",
             (EVERY_ROLE,),
         )
     if channels.feishu:
         yield Finding(
             (("channels", "feishu"),),
-            "Feishu's webhook needs a host with the role nginx, and none has it",
+            "Feishu's webhook needs a host with the role nginx, but no host has it",
             "add `nginx` to the roles of a host",
             (EVERY_ROLE,),
         )
 
 
 def ports(inventory: Inventory) -> Iterator[Finding]:
-    """No declared port of a host is used by two, nor opened twice in the firewall."""
+    """Yield a finding when a port of a host is declared twice."""
     declared = claims(inventory)
     for index, claim in enumerate(declared):
         for earlier in declared[:index]:
@@ -206,7 +207,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                 if claim.path[0] == earlier.path[0] == "firewall":
                     remedy = "keep one entry, with all networks in its `from`"
                 elif earlier.path == ("bot", "port"):
-                    remedy = "remove it: the bot is reached through nginx only"
+                    remedy = "remove it: the bot is reached only through nginx"
                 yield Finding(
                     (claim.path, earlier.path),
                     f"port {claim.port} is used twice on {', '.join(shared)}: "
@@ -218,11 +219,11 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
 
 
 def claims(inventory: Inventory) -> tuple[Claim, ...]:
-    """Every declared port; what components listen on beside these, their settings know."""
+    """Return all declared ports; the settings of components have the ports that cannot be declared."""
     bots, fronts = frozenset(inventory.with_role("runtime")), frozenset(inventory.with_role("nginx"))
     grafana, watchers = inventory.monitoring.grafana, frozenset(inventory.with_role("monitoring"))
     pages: KeyPath = ("monitoring", "grafana", "port")
-    opened = "remove it: the firewall opens the ports of the components by itself"
+    opened = "remove it: the firewall opens the ports of components automatically"
     return (
         *_by_ssh(inventory),
         Claim(("nginx", "https_port"), inventory.nginx.https_port, fronts, "nginx"),
@@ -249,7 +250,7 @@ def claims(inventory: Inventory) -> tuple[Claim, ...]:
 
 
 def _by_ssh(inventory: Inventory) -> Iterator[Claim]:
-    """The port of sshd: the declared one, or else the one that each host is reached on."""
+    """Yield the ports of sshd: the declared one, or else the SSH port of each host."""
     declared = inventory.base.ssh_port
     if declared is not None:
         yield Claim(("base", "ssh_port"), declared, frozenset(inventory.hosts), "base")
@@ -259,7 +260,7 @@ def _by_ssh(inventory: Inventory) -> Iterator[Claim]:
 
 
 def base(inventory: Inventory) -> Iterator[Finding]:
-    """The journal has room, and logins are those of people."""
+    """Yield a finding when the journal is too small, or a login is duplicate or reserved."""
     yield from at_least(("base", "journal_max"), inventory.base.journal_max, LEAST_JOURNAL, "journald")
     names: set[str] = set()
     for index, operator in enumerate(inventory.base.operators):

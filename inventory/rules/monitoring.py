@@ -1,4 +1,4 @@
-"""What must hold for the section `monitoring` of an inventory. Pure."""
+"""Rules for the section `monitoring` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inventory.source import KeyPath
 
 LEAST_RETENTION = "512M"
 SAMPLES_IN_WINDOW = 4
-"""Rates of fewer samples miss a scrape that fails."""
+"""With fewer samples a rate would be missing after one failed scrape."""
 
 HERE: KeyPath = ("monitoring",)
 ALERTS: KeyPath = ("monitoring", "alerts")
@@ -18,47 +18,47 @@ GRAFANA: KeyPath = ("monitoring", "grafana")
 
 
 def one_host(inventory: Inventory) -> Iterator[Finding]:
-    """One host watches; without one, nobody reads what is declared."""
+    """Yield a finding unless one host has the role monitoring; without the section none needs it."""
     watchers = list(inventory.with_role("monitoring"))
     for name in watchers[1:]:
         yield Finding(
             (("hosts", name, "roles"),),
             f"`{name}` and `{watchers[0]}` both have the role monitoring",
-            "give it to one host",
+            "remove the role from one of them",
             (EVERY_ROLE,),
         )
     if not watchers and (inventory.monitoring.alerts or inventory.monitoring.grafana):
         yield Finding(
             (HERE,),
             "monitoring is declared, but no host has the role monitoring",
-            "add `monitoring` to the roles of one, or remove the section",
+            "add `monitoring` to the roles of a host, or remove the section",
             (EVERY_ROLE,),
         )
 
 
 def intervals(inventory: Inventory) -> Iterator[Finding]:
-    """A window holds enough measurements, and the disk some of them."""
+    """Yield a finding when a window has too few samples, or the retention size is too small."""
     monitoring = inventory.monitoring
     least = SAMPLES_IN_WINDOW * monitoring.scrape_interval
     if monitoring.window < least:
         yield Finding(
             ((*HERE, "window"), (*HERE, "scrape_interval")),
-            f"a window of {monitoring.window} s has too few measurements, one every "
+            f"a window of {monitoring.window} s has too few samples: one every "
             f"{monitoring.scrape_interval} s",
-            f"write at least {least}, or measure more often",
+            f"write at least {least}, or a smaller `scrape_interval`",
         )
     yield from at_least((*HERE, "retention_size"), monitoring.retention_size, LEAST_RETENTION, "Prometheus")
 
 
 def alerts(inventory: Inventory) -> Iterator[Finding]:
-    """Somebody can be told, through a channel that is there."""
+    """Yield a finding when alerts have no recipient, or one whose channel is not declared."""
     declared, channels = inventory.monitoring.alerts, inventory.channels
     if declared is None:
         return
     if declared.telegram_chat is None and declared.feishu_chat is None and declared.feishu_webhook is None:
         yield Finding(
             (ALERTS,),
-            "`monitoring.alerts` names nobody to tell",
+            "`monitoring.alerts` has no recipient",
             "add `telegram_chat:`, `feishu_chat:` or `feishu_webhook:`",
         )
     for name, chat, channel in (
@@ -69,28 +69,28 @@ def alerts(inventory: Inventory) -> Iterator[Finding]:
         if chat is not None and channel is None:
             yield Finding(
                 ((*ALERTS, name),),
-                f"there is no `channels.{platform}` to tell this chat through",
+                f"alerts cannot be sent to this chat: there is no `channels.{platform}`",
                 f"declare `channels.{platform}`, or remove this line",
                 (("channels", platform),),
             )
     if declared.feishu_webhook_secret is not None and declared.feishu_webhook is None:
         yield Finding(
             ((*ALERTS, "feishu_webhook_secret"),),
-            "this is the secret of a custom bot that is not declared",
-            "add its address as `feishu_webhook:`, or remove this line",
+            "this secret belongs to a custom bot, but `feishu_webhook` is missing",
+            "add the address of the bot as `feishu_webhook:`, or remove this line",
         )
 
 
 def grafana(inventory: Inventory) -> Iterator[Finding]:
-    """Grafana's package comes from somewhere that can be trusted."""
+    """Yield a finding when Grafana's package cannot be verified."""
     declared = inventory.monitoring.grafana
     if declared is None:
         return
     if declared.key is None and declared.package is None:
         yield Finding(
             (GRAFANA,),
-            "Grafana's repository has no key to be trusted by",
-            "fetch gpg.key of the repository once and name it as `key:`, or give a .deb as `package:`",
+            "packages of Grafana's repository cannot be verified without its key",
+            "download gpg.key of the repository and write its path as `key:`, or give a .deb as `package:`",
             ((*GRAFANA, "key"), (*GRAFANA, "package")),
         )
 

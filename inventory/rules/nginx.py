@@ -1,4 +1,4 @@
-"""What must hold for the section `nginx` of an inventory. Pure."""
+"""Rules for the section `nginx` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from inventory.model import Inventory
 
 
 def trusted_proxies(inventory: Inventory) -> Iterator[Finding]:
-    """Not everyone may say which client a request is from."""
+    """Yield a finding when any client may claim another client's address."""
     for index, network in enumerate(inventory.nginx.trusted_proxies):
         if network.prefixlen == 0:
             yield Finding(
                 (("nginx", "trusted_proxies", index),),
-                f"with {network} anyone can pretend to be any client, past limits and lists",
-                "name only the networks of your own proxies",
+                f"{network} lets every client forge its address and bypass limits and allow lists",
+                "write only the networks of your own proxies",
             )
 
 
 def ports(inventory: Inventory) -> Iterator[Finding]:
-    """A port that a webhook is called on is not that of the status page."""
+    """Yield a finding when a public port is that of the status page."""
     for key, port in (("https_port", inventory.nginx.https_port), ("http_port", inventory.nginx.http_port)):
         if port == STATUS_PORT:
             yield Finding(
-                (("nginx", key),), f"port {port} is that of nginx's own status page", "choose another port"
+                (("nginx", key),), f"port {port} is used by nginx's status page", "choose another port"
             )
 
 

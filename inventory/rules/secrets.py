@@ -1,4 +1,4 @@
-"""What secrets have to be: as strong as a key, and what those take that they are for. Pure.
+"""Rules for the form and the length of secrets. Pure.
 
 No finding contains a part of a secret.
 """
@@ -19,14 +19,15 @@ from inventory.source import KeyPath
 OFFICIAL_TELEGRAM = "https://api.telegram.org"
 VISIBLE = re.compile(r"[!-~]+")
 ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-HEX, BASE64 = "make one with `openssl rand -hex 32`", "make one with `openssl rand -base64 48`"
+HEX, BASE64 = "create one with `openssl rand -hex 32`", "create one with `openssl rand -base64 48`"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretKind:
-    """What secrets of one kind are made of.
+    """The form of secrets of one kind.
 
-    `least` and `most` count bytes; what people choose, and no platform gives, has to be as long as a key.
+    `least` and `most` are lengths in bytes. A secret that the user chooses must be as long as a key; one that
+    a platform issues may have any length.
     """
 
     what: str
@@ -42,7 +43,7 @@ def _given(what: str, advice: str) -> SecretKind:
 
 
 PASSWORD = SecretKind(
-    "the password", "write it as it would be typed", letters=ONE_LINE, of="text on one line"
+    "the password", "write it as you would type it", letters=ONE_LINE, of="text on one line"
 )
 FEISHU = "copy it from the developer console"
 KINDS: dict[KeyPath, SecretKind] = {
@@ -51,13 +52,15 @@ KINDS: dict[KeyPath, SecretKind] = {
     ),
     ("channels", "feishu", "app_secret"): _given("the app secret", FEISHU),
     ("channels", "feishu", "encrypt_key"): SecretKind(
-        "the encrypt key", f"{HEX}, and write it into the developer console, too", 16
+        "the encrypt key", f"{HEX}, and enter it in the developer console as well", 16
     ),
     ("channels", "feishu", "verification_token"): _given("the verification token", FEISHU),
     ("channels", "console", "jwt_secret"): SecretKind(
         "the secret", BASE64, 32, letters=ONE_LINE, of="text on one line"
     ),
-    ("database", "password"): SecretKind("the password", "make one with `openssl rand -base64 24`", 16, 256),
+    ("database", "password"): SecretKind(
+        "the password", "create one with `openssl rand -base64 24`", 16, 256
+    ),
     ("docker", "registry_login", "password"): SecretKind(
         "the password", "copy it from the registry", letters=ONE_LINE, of="text on one line"
     ),
@@ -75,7 +78,7 @@ KINDS: dict[KeyPath, SecretKind] = {
     ),
     ("monitoring", "grafana", "admin_password"): SecretKind(
         "the password",
-        "make one with `openssl rand -base64 18`",
+        "create one with `openssl rand -base64 18`",
         12,
         letters=ONE_LINE,
         of="text on one line",
@@ -84,18 +87,18 @@ KINDS: dict[KeyPath, SecretKind] = {
         "the value", "copy it from the provider", letters=ONE_LINE, of="text on one line"
     ),
 }
-"""By key path, `*` for any key. What else is secret has a rule of its own."""
+"""Kinds by key path, `*` for any key. Other secrets have their own rules."""
 APART: tuple[KeyPath, ...] = (
     ("channels", "telegram", "token"),
     ("monitoring", "alerts", "feishu_webhook"),
     ("tls", "provided", "certificate"),
     ("tls", "provided", "key"),
 )
-"""Secrets that are checked by what they are: `telegram_token`, `webhook`, `inventory.certificates`."""
+"""Secrets with their own rules: `telegram_token`, `webhook`, `inventory.certificates`."""
 
 
 def secrets(inventory: Inventory) -> Iterator[Finding]:
-    """Every secret is of its kind."""
+    """Yield a finding for each secret that does not have the form of its kind."""
     for path, secret in secrets_of(inventory):
         kind = kind_of_secret(path)
         if kind is not None and (problem := _problem(kind, secret.get_secret_value())):
@@ -103,7 +106,7 @@ def secrets(inventory: Inventory) -> Iterator[Finding]:
 
 
 def secrets_of(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, SecretStr]]:
-    """Every secret of an inventory with its key path."""
+    """Yield every secret of an inventory with its key path."""
     if isinstance(value, SecretStr):
         yield path, value
     elif isinstance(value, BaseModel):
@@ -115,7 +118,7 @@ def secrets_of(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Sec
 
 
 def kind_of_secret(path: KeyPath) -> SecretKind | None:
-    """The kind of the secret at `path`; `None` where a rule of its own checks it."""
+    """Return the kind of the secret at `path`; `None` when it has its own rule."""
     for known, kind in KINDS.items():
         alike = (one in ("*", other) for one, other in zip(known, path, strict=False))
         if len(known) == len(path) and all(alike):
@@ -126,16 +129,16 @@ def kind_of_secret(path: KeyPath) -> SecretKind | None:
 def _problem(kind: SecretKind, secret: str) -> str:
     length = len(secret.encode())
     if length < kind.least:
-        return f"{kind.what} has {length} byte{'s' * (length != 1)}, and at least {kind.least} are needed"
+        return f"{kind.what} is too short: {length} byte{'s' * (length != 1)}, at least {kind.least}"
     if length > kind.most:
-        return f"{kind.what} has {length} bytes, and at most {kind.most} are taken"
+        return f"{kind.what} is too long: {length} bytes, at most {kind.most}"
     if not kind.letters.fullmatch(secret):
-        return f"{kind.what} has other characters than {kind.of}"
+        return f"{kind.what} contains other characters than {kind.of}"
     return ""
 
 
 def telegram_token(inventory: Inventory) -> Iterator[Finding]:
-    """The token is one that BotFather gives; a Bot API server of one's own may hand out shorter ones."""
+    """Yield a finding unless the token has BotFather's form; other Bot API servers may use shorter ones."""
     telegram = inventory.channels.telegram
     if telegram is None:
         return
@@ -150,7 +153,7 @@ def telegram_token(inventory: Inventory) -> Iterator[Finding]:
 
 
 def webhook(inventory: Inventory) -> Iterator[Finding]:
-    """The address of a custom bot can be called."""
+    """Yield a finding unless the address of the custom bot is valid."""
     alerts = inventory.monitoring.alerts
     if alerts is None or alerts.feishu_webhook is None:
         return
@@ -159,4 +162,4 @@ def webhook(inventory: Inventory) -> Iterator[Finding]:
 
 
 RULES = (secrets, telegram_token, webhook)
-"""Of resolved secrets only."""
+"""Rules for resolved secrets only."""

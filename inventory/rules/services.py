@@ -1,4 +1,4 @@
-"""What must hold between the models, the bot and the channels of an inventory. Pure."""
+"""Rules for the models, the bot and the channels of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ LEAST_BOT_MEMORY = "96M"
 
 
 def models(inventory: Inventory) -> Iterator[Finding]:
-    """Models can be loaded and leave room for a reply."""
+    """Yield a finding when a model cannot be loaded or leaves no room for a reply."""
     declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
     if all(isinstance(model, LocalModel) for model in declared.values()):
         yield Finding(
             (("models", "fallback", "engine"), ("models", "default", "engine")),
-            "`models.default` and `models.fallback` are both llama-cpp models, but a host runs one engine",
-            "make one of them `engine: openai-compatible`, or leave the fallback out",
+            "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one "
+            "engine",
+            "make one of them `engine: openai-compatible`, or remove the fallback",
         )
     for name, model in declared.items():
         path: KeyPath = ("models", name)
         if isinstance(model, LocalModel):
             yield from _local_model(path, model)
         if model is not None:
-            # What a file on this computer says is looked at later, in `inventory.laptop`.
+            # Models in local files are checked later, with their own tokenizer, in `inventory.laptop`.
             known = isinstance(model, LocalModel) and model.url is None
             prompt = 0 if known else count(inventory.bot.system_prompt, None)
             yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
@@ -42,48 +43,48 @@ def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
         yield Finding(
             ((*path, "path"),),
             f"`{model.path.name}` does not end in .gguf",
-            "name a GGUF file; convert others first",
+            "write the path of a GGUF file; convert other formats first",
         )
     elif (verdict := check_file_name(model.path.name)) is not None:
         yield Finding(((*path, "path"),), *verdict)
     if model.url is not None and model.sha256 is None:
         yield Finding(
             ((*path, "url"),),
-            "a model fetched by `url` needs a digest, so that nothing else is served",
-            "add `sha256:` as `sha256sum` prints it",
+            "a model with `url` needs a digest to verify the download",
+            "add `sha256:` as printed by `sha256sum`",
             ((*path, "sha256"),),
         )
     yield from at_least((*path, "memory_max"), model.memory_max, LEAST_ENGINE_MEMORY, "the engine")
 
 
 def bot(inventory: Inventory) -> Iterator[Finding]:
-    """The bot has enough memory to start."""
+    """Yield a finding when the bot has too little memory to start."""
     yield from at_least(("bot", "memory_max"), inventory.bot.memory_max, LEAST_BOT_MEMORY, "the bot")
 
 
 def channels(inventory: Inventory) -> Iterator[Finding]:
-    """Telegram and Feishu can work as declared."""
+    """Yield a finding when Telegram cannot work as declared."""
     telegram = inventory.channels.telegram
     if telegram is None:
         return
     path: KeyPath = ("channels", "telegram")
     if telegram.mode == "polling":
         pollers = list(inventory.with_role("runtime"))
-        # Bots that share a database agree on one that polls for all.
+        # Bots that share a database elect one that polls for all.
         if len(pollers) > 1 and inventory.database is None:
             yield Finding(
                 ((*path, "mode"),),
                 f"{len(pollers)} runtime hosts that share no database would poll Telegram, "
-                "which answers one of them only",
+                "which answers only one of them",
                 "add a section `database` and the role database to one host, write `mode: webhook`, "
-                "or give one host alone the role runtime",
+                "or give only one host the role runtime",
                 (EVERY_ROLE, ("database",)),
             )
         return
     if telegram.secret_token is None:
         yield Finding(
             (path,),
-            "`channels.telegram` lacks `secret_token`, so anyone could write to the webhook",
+            "`channels.telegram` lacks `secret_token`: anyone could send messages to the webhook",
             "add `secret_token:` (16 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
             ((*path, "mode"), (*path, "secret_token")),
         )
@@ -91,7 +92,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
     if inventory.tls.mode == "self-signed" and runtimes and fronts and not runtimes.keys() & fronts.keys():
         yield Finding(
             (("tls", "mode"), path),
-            "no host has both runtime and nginx, so no bot can give Telegram nginx's own certificate",
+            "no host has both roles runtime and nginx: no bot could send nginx's certificate to Telegram",
             "write `tls.mode: own-ca` or `acme`, or give one host both roles",
             (EVERY_ROLE, (*path, "mode")),
         )
@@ -99,7 +100,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
     if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM and port not in TELEGRAM_WEBHOOK_PORTS:
         yield Finding(
             (("nginx", "https_port"),),
-            f"Telegram calls no webhook on port {port}",
+            f"Telegram does not call webhooks on port {port}",
             "use 443, 80, 88 or 8443, or write `mode: polling` for Telegram",
             ((*path, "mode"), (*path, "api_base")),
         )

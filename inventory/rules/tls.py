@@ -1,4 +1,4 @@
-"""What must hold for the section `tls` of an inventory. Pure."""
+"""Rules for the section `tls` of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MODE: KeyPath = ("tls", "mode")
 
 
 def acme(inventory: Inventory) -> Iterator[Finding]:
-    """An authority by ACME is asked for what it can issue, by a challenge that can be answered."""
+    """Yield a finding when an ACME authority cannot issue the names, or the challenge cannot be answered."""
     declared = inventory.tls.acme
     if inventory.tls.mode != "acme":
         return
     if declared.email is None:
         yield Finding(
             (ACME, MODE),
-            "`tls.acme` lacks `email`, with which the account at the authority is opened",
-            "add `email:`, an address that is read",
+            "`tls.acme` lacks `email`, which the account at the authority requires",
+            "add `email:` with an address that someone reads",
             ((*ACME, "email"),),
         )
     yield from _names(inventory)
@@ -40,29 +40,30 @@ def _names(inventory: Inventory) -> Iterator[Finding]:
             if is_address(host.address) or is_local_name(host.address):
                 yield Finding(
                     (("tls", "names"), MODE),
-                    f"`{name}` is known by {host.address} only, and ACME certificates are for names",
+                    f"`{name}` has only the address {host.address}, but ACME certificates are for public "
+                    "names",
                     "add `names:` to `tls`, such as bot.example.com",
                 )
     for index, name in enumerate(inventory.tls.names):
         if is_address(name):
             yield Finding(
                 (("tls", "names", index),),
-                f"{name} is an address, and ACME certificates are for names",
+                f"{name} is an IP address, but ACME certificates are for names",
                 "remove it, or write `mode: own-ca`",
                 (MODE,),
             )
         elif is_local_name(name):
             yield Finding(
                 (("tls", "names", index),),
-                f"{name} is each machine's own name, and no authority can ask the host for it",
-                "write the name by which people reach nginx, or `mode: own-ca`",
+                f"{name} is a local name: no authority can validate it",
+                "write the public name of nginx, or `mode: own-ca`",
                 (MODE,),
             )
         elif _of_lets_encrypt(inventory) and not is_public_name(name):
             yield Finding(
                 (("tls", "names", index),),
-                f"{name} is no name of the internet, and Let's Encrypt signs for no other",
-                "write a name below a domain of yours, such as bot.example.com, or `mode: own-ca`",
+                f"{name} is not a public name: Let's Encrypt does not sign it",
+                "write a name below your own domain, such as bot.example.com, or `mode: own-ca`",
                 (MODE, (*ACME, "server")),
             )
 
@@ -77,7 +78,7 @@ def _http(inventory: Inventory) -> Iterator[Finding]:
     if wildcards:
         yield Finding(
             (("tls", "names", inventory.tls.names.index(wildcards[0])), ("tls", "names")),
-            f"{wildcards[0]} cannot be proved by http-01",
+            f"{wildcards[0]} cannot be validated by http-01",
             "write `challenge: dns-01` in `tls.acme`",
             ((*ACME, "challenge"), MODE),
         )
@@ -85,8 +86,8 @@ def _http(inventory: Inventory) -> Iterator[Finding]:
     if inventory.tls.names and len(fronts) > 1:
         yield Finding(
             ((*ACME, "challenge"), ACME, MODE),
-            f"{', '.join(fronts)} share names: the authority may ask one for the proof that another has",
-            "write `challenge: dns-01`, or leave `tls.names` out so that each host has its own name",
+            f"{', '.join(fronts)} share names: the authority may send the challenge of one to another",
+            "write `challenge: dns-01`, or remove `tls.names` so that each host has its own name",
             (("tls", "names"), EVERY_ROLE),
         )
 
@@ -96,8 +97,8 @@ def _dns(inventory: Inventory) -> Iterator[Finding]:
     if dns.provider == "exec" and dns.hook is None:
         yield Finding(
             (DNS, ACME),
-            "`tls.acme.dns` lacks `hook`, the program that makes the record",
-            "add `hook:`, or name a `provider:` of https://go-acme.github.io/lego/dns",
+            "`tls.acme.dns` lacks `hook`, the program that creates the record",
+            "add `hook:`, or a `provider:` of https://go-acme.github.io/lego/dns",
             ((*DNS, "hook"), (*DNS, "provider")),
         )
     if dns.provider != "exec" and dns.hook is not None:
@@ -110,7 +111,7 @@ def _dns(inventory: Inventory) -> Iterator[Finding]:
 
 
 def provided(inventory: Inventory) -> Iterator[Finding]:
-    """What is to be installed is there."""
+    """Yield a finding when the certificate to install is missing."""
     if inventory.tls.mode == "provided" and inventory.tls.provided is None:
         yield Finding(
             (MODE,),

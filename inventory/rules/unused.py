@@ -29,7 +29,7 @@ class Switch:
 
 
 def _off(*section: str, keys: tuple[str, ...] = (), of: KeyPath = ()) -> Switch:
-    """The switch `enabled: false` of a section, for its own other settings or for `keys` of another one."""
+    """Return the switch `enabled: false` of a section, for its own settings or `keys` of another one."""
     at: KeyPath = (*section, "enabled")
     return Switch(
         at,
@@ -116,7 +116,7 @@ SWITCHES = (
 
 
 def without_effect(inventory: Inventory) -> Iterator[Finding]:
-    """What is declared has an effect: nobody believes in a rule that nothing keeps."""
+    """Yield a finding for each declared setting without effect."""
     found: set[KeyPath] = set()
     for switch in SWITCHES:
         section = _value(inventory, switch.section)

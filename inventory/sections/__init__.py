@@ -1,1 +1,1 @@
-"""What is declared of one component each; `inventory.model` puts them together."""
+"""The sections of an inventory, one for each component; `inventory.model` combines them."""

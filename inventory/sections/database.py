@@ -1,4 +1,4 @@
-"""PostgreSQL, as declared."""
+"""The section `database` of an inventory."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from inventory.declared import DatabaseUrl, Declared, HostFolder, Size, TimeOfDa
 
 
 class Backups(Declared):
-    """Nightly dumps of the database, each read back before it counts."""
+    """Nightly dumps of the database, each verified by reading it back."""
 
-    keep: Annotated[int, Field(ge=1, le=365)] = Field(7, description="How many of the newest are kept.")
-    time: TimeOfDay = Field("03:30", description="When they are made, in the host's time zone.")
+    keep: Annotated[int, Field(ge=1, le=365)] = Field(7, description="Number of dumps to keep.")
+    time: TimeOfDay = Field("03:30", description="Time of day of the dump, in the host's time zone.")
     path: HostFolder = Field(
-        "/var/backups/clawd", description="Folder on the host with the role database, of their own."
+        "/var/backups/clawd",
+        description="Folder of the dumps on the host with the role database, used for nothing else.",
     )
 
 
 class Database(Declared):
-    """PostgreSQL, which several runtime hosts share: on the host with the role database, or elsewhere."""
+    """The PostgreSQL database that several runtime hosts share: on a host of this file, or elsewhere."""
 
-    password: SecretStr = Field(description="Of the login `clawd`, or of the one in `url`.")
+    password: SecretStr = Field(description="Password of the login `clawd`, or of the login in `url`.")
     url: DatabaseUrl | None = Field(
         None,
-        description="A database elsewhere, `postgresql://LOGIN@NAME:5432/DATABASE`; no host has the role.",
+        description="URL of a database elsewhere, `postgresql://LOGIN@NAME:5432/DATABASE`; then no host has "
+        "the role database.",
     )
     max_connections: Annotated[int, Field(ge=20, le=2000)] = Field(
-        50, description="Open connections of all bots together."
+        50, description="Maximum number of open connections of all bots together."
     )
     memory: Size = Field(
-        "512M", description="What PostgreSQL plans with: half to keep pages in, half for the connections."
+        "512M", description="Memory of PostgreSQL: half for the page cache, half for connections."
     )
-    backups: Backups = Field(Backups(), description="Nightly dumps.")
+    backups: Backups = Field(Backups(), description="Nightly dumps of the database.")

@@ -1,4 +1,4 @@
-"""The data disk of a host, as declared."""
+"""The setting `disk` of a host."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from pydantic import Field
 from inventory.declared import Declared, Device, HostFolder
 
 Kept = Literal["models", "database", "logs"]
-"""What can lie on a data disk."""
+"""Kinds of data that a data disk can hold."""
 DEFAULT_KEPT: tuple[Kept, ...] = ("models", "database", "logs")
 
 
 class Disk(Declared):
-    """A data disk. A blank one is formatted; one with anything on it never is."""
+    """A data disk. A blank disk is formatted; a disk with any data is never formatted."""
 
     device: Device = Field(
         "auto",
-        description="Path of the whole disk, best below /dev/disk/by-id; `auto` is the one blank disk.",
+        description="Path of the whole disk, preferably below /dev/disk/by-id; `auto` uses the only blank "
+        "disk.",
     )
     filesystem: Literal["ext4", "xfs"] = Field(
-        "ext4", description="How a blank disk is formatted; a disk formatted by an earlier run keeps its own."
+        "ext4",
+        description="File system for a blank disk; a disk that an earlier run formatted keeps its own.",
     )
-    mount: HostFolder = Field("/srv/clawd", description="Folder under which the disk is mounted.")
+    mount: HostFolder = Field("/srv/clawd", description="Mount point of the disk.")
     keeps: tuple[Kept, ...] = Field(
-        DEFAULT_KEPT, description="What lies on it, of what this host has: models, database, logs."
+        DEFAULT_KEPT,
+        description="Data that is stored on the disk if the host has it: models, database, logs.",
     )

@@ -1,4 +1,4 @@
-"""Hardening, as declared."""
+"""The section `hardening` of an inventory."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ BANNER = "Authorized use only. Access to this system is monitored and logged; al
 
 
 class Fail2ban(Declared):
-    """fail2ban: who fails to log in by SSH again and again is shut out for a while."""
+    """Settings of fail2ban, which bans an address temporarily after repeated failed SSH logins."""
 
     enabled: bool = Field(True, description="Whether fail2ban is installed.")
-    tries: Annotated[int, Field(ge=2, le=100)] = Field(5, description="Failures before a ban.")
-    within: Duration = Field("10m", description="The time in which they count.")
-    ban: Duration = Field("1h", description="How long a ban lasts.")
+    tries: Annotated[int, Field(ge=2, le=100)] = Field(5, description="Number of failed logins before a ban.")
+    within: Duration = Field("10m", description="Period in which failed logins are counted.")
+    ban: Duration = Field("1h", description="Duration of a ban.")
     never: tuple[Network, ...] = Field(
         (),
-        description="Networks never banned, beside `firewall.management` and the hosts of this file.",
+        description="Networks that are never banned, in addition to `firewall.management` and the hosts of "
+        "this file.",
     )
 
 
 class Updates(Declared):
-    """unattended-upgrades: security updates, every day."""
+    """Settings of unattended-upgrades, which installs security updates every day."""
 
-    enabled: bool = Field(True, description="Whether security updates are installed by themselves.")
+    enabled: bool = Field(True, description="Whether security updates are installed automatically.")
     reboot: Annotated[str, Field(pattern=r"^(never|([01][0-9]|2[0-3]):[0-5][0-9])$")] = Field(
-        "never", description="Time of day of a reboot that an update asks for, such as 04:30, or never."
+        "never",
+        description="Time of day of a reboot that an update requires, such as 04:30, or never.",
     )
 
 
@@ -37,28 +39,31 @@ WeakHostKey = Literal["ecdsa", "rsa"]
 
 
 class Hardening(Declared):
-    """What makes a host harder to break into, beyond SSH keys and firewall."""
+    """Hardening of hosts, in addition to SSH keys and firewall."""
 
-    enabled: bool = Field(True, description="Whether any of this is done.")
-    fail2ban: Fail2ban = Field(Fail2ban(), description="Against guessing of passwords and logins.")
-    updates: Updates = Field(Updates(), description="Security updates.")
+    enabled: bool = Field(True, description="Whether hosts are hardened.")
+    fail2ban: Fail2ban = Field(Fail2ban(), description="Temporary bans after failed SSH logins.")
+    updates: Updates = Field(Updates(), description="Automatic security updates.")
     sysctl: dict[SysctlKey, SysctlValue] = Field(
-        {}, description="Kernel settings beside, or other than, the usual set."
+        {}, description="Kernel settings that extend or override the default set."
+    )
+    banner: Text = Field(
+        BANNER, max_length=2000, description="Text that is shown before login; empty for none."
     )
     banner: Text = Field(
         BANNER,
         max_length=2000,
-        description="Shown before a login, by SSH and at the console; empty for none.",
+        description="Text that is shown before a login, by SSH and at the console; empty for none.",
     )
     idle_minutes: Annotated[int, Field(ge=0, le=1440)] = Field(
         30,
-        description="Minutes after which a login shell at its prompt ends, but in tmux and screen; "
+        description="Time after which an idle login shell ends, except in tmux and screen, in minutes; "
         "0 for never.",
     )
     root_login: bool = Field(
         False,
-        description="Whether root may log in with a key. It may also while a host is reached as root, "
-        "or nobody is declared under `base.operators`: no run shuts itself out.",
+        description="Whether root may log in with a key. It is also allowed while a host is reached as root "
+        "or `base.operators` is empty, so that no run locks itself out.",
     )
     weak_host_keys: tuple[WeakHostKey, ...] = Field(
         (),
@@ -66,5 +71,5 @@ class Hardening(Declared):
         "people and programs that know a host by such a key alone. A host without others offers them anyway.",
     )
     time_servers: tuple[HostAddress, ...] = Field(
-        (), description="NTP servers; those of the distribution when empty."
+        (), description="NTP servers; the distribution's default when empty."
     )

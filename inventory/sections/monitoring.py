@@ -1,4 +1,4 @@
-"""Monitoring, as declared."""
+"""The section `monitoring` of an inventory."""
 
 from __future__ import annotations
 
@@ -33,80 +33,104 @@ TelegramChat = Annotated[int, Field(gt=-(1 << 52), lt=1 << 52), AfterValidator(_
 
 
 class Thresholds(Declared):
-    """Beyond these an alert fires."""
+    """Limits that trigger an alert."""
 
-    request_seconds: Seconds = Field(1.5, description="99 of 100 HTTP requests are answered within this.")
+    request_seconds: Seconds = Field(
+        1.5, description="99th percentile of the response time of HTTP requests, in seconds."
+    )
     handling_seconds: Seconds = Field(
-        0.9, description="95 of 100 messages have their answer ready within this; more on slow hosts."
+        0.9,
+        description="95th percentile of the time until the answer to a message is ready, in seconds; use "
+        "more on slow hosts.",
     )
-    response_seconds: Seconds = Field(0.8, description="The engine begins an answer within this, on average.")
-    model_load_seconds: Seconds = Field(30, description="Loading the model takes no longer.")
-    memory_percent: Percent = Field(75, description="Memory in use, of a host and of what a bot may have.")
-    error_percent: Percent = Field(0.5, description="Requests and messages that fail.")
-    sessions: Annotated[int, Field(ge=1)] = Field(500, description="Messages that wait in one bot.")
-    disk_percent: Percent = Field(85, description="Disk space in use.")
+    response_seconds: Seconds = Field(
+        0.8, description="Average time until the engine begins an answer, in seconds."
+    )
+    model_load_seconds: Seconds = Field(30, description="Time to load the model, in seconds.")
+    memory_percent: Percent = Field(
+        75, description="Memory use of a host, and of a bot relative to its limit, in percent."
+    )
+    error_percent: Percent = Field(0.5, description="Failed requests and messages, in percent.")
+    sessions: Annotated[int, Field(ge=1)] = Field(500, description="Number of messages waiting in one bot.")
+    disk_percent: Percent = Field(85, description="Disk use, in percent.")
     certificate_days: Annotated[int, Field(ge=1, le=90)] = Field(
-        10, description="Days that a certificate of nginx holds at least."
+        10, description="Minimum remaining validity of a certificate of nginx, in days."
     )
-    gpu_celsius: Annotated[int, Field(ge=40, le=120)] = Field(85, description="Temperature of a GPU.")
+    gpu_celsius: Annotated[int, Field(ge=40, le=120)] = Field(
+        85, description="Temperature of a GPU, in degrees Celsius."
+    )
 
 
 class Alerts(Declared):
-    """Who is told of alerts, by the bots."""
+    """Recipients of alerts, which the bots send."""
 
-    token: SecretStr = Field(description="Shared by Alertmanager and the bots; 16 characters at least.")
+    token: SecretStr = Field(
+        description="Secret shared by Alertmanager and the bots; at least 16 characters."
+    )
     telegram_chat: TelegramChat | None = Field(
-        None, description="Id of a Telegram chat; groups have negative ones."
+        None, description="Id of a Telegram chat; ids of groups are negative."
     )
     feishu_chat: str | None = Field(
-        None, pattern=r"^oc_[A-Za-z0-9_]+$", description="`oc_…`, id of a Feishu group the app is in."
+        None,
+        pattern=r"^oc_[A-Za-z0-9_]+$",
+        description="Id of a Feishu group that the app is in, `oc_…`.",
     )
     feishu_webhook: SecretStr | None = Field(
-        None, description="Address of a custom bot of a Feishu group, beside or instead of the app."
+        None, description="URL of a custom bot of a Feishu group, in addition to or instead of the app."
     )
     feishu_webhook_secret: SecretStr | None = Field(
-        None, description="Of the custom bot, when it verifies signatures."
+        None, description="Secret of the custom bot, if it verifies signatures."
     )
     language: Literal["en", "zh"] | None = Field(
-        None, description="Language of alerts; the bot's by default, or English when that is `auto`."
+        None, description="Language of alerts; by default the bot's, or English if that is `auto`."
     )
     group_wait: Interval = Field(
-        30, description="Seconds in which alerts that belong together are gathered into one message."
+        30, description="Time in which alerts of a group are collected into the first message, in seconds."
     )
     group_interval: Interval = Field(
-        300, description="Seconds after which more of the same group, or its end, is told."
+        300, description="Minimum time between two messages about the same group, in seconds."
     )
 
 
 class Grafana(Declared):
-    """Dashboards. Grafana comes from its own repository, a mirror of that, or a package file."""
+    """Dashboards. Grafana is installed from its repository, a mirror, or a package file."""
 
-    admin_password: SecretStr = Field(description="Of the login `admin`; 12 characters at least.")
-    port: Port = Field(3000, description="Port of its web pages.")
+    admin_password: SecretStr = Field(description="Password of the login `admin`; at least 12 characters.")
+    port: Port = Field(3000, description="Port of the web interface.")
     open_to: tuple[Network, ...] = Field(
-        (), description="Networks that reach it, by HTTPS; when empty, only the host itself (SSH tunnel)."
+        (),
+        description="Networks that may use the web interface over HTTPS; when empty, only the host itself "
+        "(SSH tunnel).",
     )
-    repository: Repository = Field("https://apt.grafana.com", description="Package repository, or a mirror.")
+    repository: Repository = Field(
+        "https://apt.grafana.com", description="URL of the package repository or a mirror."
+    )
     key: Path | None = Field(
-        None, description="The repository's public key (a file); required unless `package` is given."
+        None, description="Path of the repository's public key; required unless `package` is given."
     )
-    package: Path | None = Field(None, description="Grafana's .deb on the laptop, instead of a repository.")
+    package: Path | None = Field(
+        None, description="Path of Grafana's .deb on the laptop, instead of a repository."
+    )
 
 
 class Monitoring(Declared):
-    """Prometheus, Alertmanager and Grafana, on the host with the role monitoring."""
+    """Prometheus, Alertmanager and Grafana on the host with the role monitoring."""
 
-    scrape_interval: Interval = Field(15, description="Seconds between two measurements.")
-    evaluation_interval: Interval = Field(15, description="Seconds between two looks at the alert rules.")
+    scrape_interval: Interval = Field(15, description="Time between two scrapes of a metric, in seconds.")
+    evaluation_interval: Interval = Field(
+        15, description="Time between two evaluations of the alert rules, in seconds."
+    )
     window: Annotated[int, Field(ge=10, le=3600)] = Field(
-        300, description="Seconds over which rates and quantiles are formed."
+        300, description="Period over which rates and quantiles are computed, in seconds."
     )
     sustained: Annotated[int, Field(ge=0, le=3600)] = Field(
-        300, description="Seconds for which a threshold is exceeded before an alert fires."
+        300, description="Time for which a threshold must be exceeded before an alert fires, in seconds."
     )
     retention_size: Size = Field(
-        "4G", description="Most disk that measurements may use; the oldest go first."
+        "4G", description="Maximum disk space of metrics; the oldest are deleted first."
     )
-    thresholds: Thresholds = Field(Thresholds(), description="Beyond these an alert fires.")
-    alerts: Alerts | None = Field(None, description="Who is told; when absent, alerts are only shown.")
+    thresholds: Thresholds = Field(Thresholds(), description="Limits that trigger an alert.")
+    alerts: Alerts | None = Field(
+        None, description="Recipients of alerts; when absent, alerts are only displayed."
+    )
     grafana: Grafana | None = Field(None, description="Dashboards; none when absent.")

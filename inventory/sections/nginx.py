@@ -1,4 +1,4 @@
-"""The front door, as declared."""
+"""The section `nginx` of an inventory."""
 
 from __future__ import annotations
 
@@ -12,56 +12,63 @@ Rate = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Limit(Declared):
-    """How much of one path a client may use."""
+    """The rate limit of one path."""
 
     requests_per_second: Rate | None = Field(
-        None, description="Per client address; `nginx.requests_per_second` when absent."
+        None,
+        description="Requests per second and client address; `nginx.requests_per_second` when absent.",
     )
     burst: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
-        None, description="Requests that may come at once beyond that; two seconds' worth when absent."
+        None,
+        description="Number of requests that may exceed the rate at once; the requests of two seconds when "
+        "absent.",
     )
 
 
 class Limits(Declared):
-    """How often one client may ask for each path."""
+    """The rate limits of single paths."""
 
-    telegram: Limit = Field(Limit(), description="Telegram's webhook.")
-    feishu: Limit = Field(Limit(), description="Feishu's webhook.")
-    console: Limit = Field(Limit(), description="The console.")
-    health: Limit = Field(Limit(), description="/healthz.")
+    telegram: Limit = Field(Limit(), description="Limit of Telegram's webhook.")
+    feishu: Limit = Field(Limit(), description="Limit of Feishu's webhook.")
+    console: Limit = Field(Limit(), description="Limit of the console.")
+    health: Limit = Field(Limit(), description="Limit of /healthz.")
 
 
 class Allow(Declared):
-    """Who may use each path. Where nothing is named, everyone."""
+    """The networks that may use each path; all when none are declared."""
 
     telegram_ranges: bool = Field(
-        False, description="Telegram's webhook is for the networks that Telegram documents."
+        False, description="Whether Telegram's webhook is limited to the networks that Telegram documents."
     )
-    telegram: tuple[Network, ...] = Field((), description="Further networks for Telegram's webhook.")
+    telegram: tuple[Network, ...] = Field(
+        (), description="Additional networks that may call Telegram's webhook."
+    )
     feishu: tuple[Network, ...] = Field(
-        (), description="Networks for Feishu's webhook; Feishu itself documents none that are fixed."
+        (), description="Networks that may call Feishu's webhook; Feishu documents no fixed ones."
     )
-    console: tuple[Network, ...] = Field((), description="Networks for the console.")
+    console: tuple[Network, ...] = Field((), description="Networks that may use the console.")
 
 
 class Nginx(Declared):
-    """nginx, the only thing that the internet reaches."""
+    """nginx, the only service that is reachable from the internet."""
 
-    https_port: Port = Field(443, description="Webhooks and console.")
-    http_port: Port = Field(80, description="Answers with a redirect to HTTPS.")
-    requests_per_second: Rate = Field(20, description="Per client address and path.")
-    limits: Limits = Field(Limits(), description="Other limits for single paths.")
+    https_port: Port = Field(443, description="Port of webhooks and console.")
+    http_port: Port = Field(80, description="Port that redirects to HTTPS and answers ACME challenges.")
+    requests_per_second: Rate = Field(20, description="Requests per second, client address and path.")
+    limits: Limits = Field(Limits(), description="Rate limits of single paths.")
     connections: Annotated[int, Field(ge=1, le=65535)] = Field(
-        128, description="Connections that a client address may have open; Telegram opens up to 100."
+        128,
+        description="Maximum number of open connections of a client address; Telegram opens up to 100.",
     )
-    allow: Allow = Field(Allow(), description="Who may use each path.")
+    allow: Allow = Field(Allow(), description="Networks that may use each path.")
     trusted_proxies: tuple[Network, ...] = Field(
-        (), description="Proxies before nginx, whose X-Forwarded-For names the client."
+        (), description="Proxies in front of nginx whose X-Forwarded-For contains the client's address."
     )
-    max_body: BodySize = Field("1m", description="Largest request.")
+    max_body: BodySize = Field("1m", description="Maximum size of a request body.")
     maintenance: bool = Field(
-        False, description="Whether webhooks and console are told to come back later, and people why."
+        False,
+        description="Maintenance mode: webhooks and console answer 503, and visitors see a notice.",
     )
     retry_after: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        60, description="Seconds after which they are told to come back."
+        60, description="Value of Retry-After in maintenance mode, in seconds."
     )

@@ -1,4 +1,4 @@
-"""The throwaway hosts of a scenario, as molecule's playbooks make and remove them.
+"""The throwaway hosts of a scenario, created and removed by molecule's playbooks.
 
     python molecule/shared/hosts.py up      the platforms of $MOLECULE_FILE, and how to log in to them
     python molecule/shared/hosts.py down    removes everything that `up` made
@@ -24,17 +24,17 @@ from provision.sandbox import Layout, SandboxHost
 
 SUBNETS = {"default": ("clmol1", "10.213.118.0/24"), "cluster": ("clmol2", "10.213.119.0/24")}
 FURTHER_SECRETS = ("database-password", "alerts-token", "logs-password")
-"""Beside those that every sandbox has."""
+"""Secrets in addition to those of every sandbox."""
 
 
 def layout_of(folder: Path) -> Layout:
-    """The sandbox of the scenario in `folder`."""
+    """Return the sandbox of the scenario in `folder`."""
     bridge, subnet = SUBNETS[folder.name]
     return Layout(folder / ".sandbox", bridge=bridge, subnet=IPv4Network(subnet), table=f"{bridge}_sandbox")
 
 
 def up(folder: Path) -> None:
-    """Makes the platforms, in the order in which molecule.yml names them, and says how they are reached."""
+    """Create the platforms in the order of molecule.yml, and write their connection settings."""
     layout = layout_of(folder)
     platforms = YAML(typ="safe").load(Path(os.environ["MOLECULE_FILE"]))["platforms"]
     hosts = sandbox.up(
@@ -64,7 +64,7 @@ def up(folder: Path) -> None:
 
 
 def ssh_stanza(layout: Layout, name: str, host: SandboxHost) -> str:
-    """How `ssh` logs in to a host; its key is checked."""
+    """Return the options with which `ssh` logs in to a host and checks its key."""
     return (
         f"Host {name}\n"
         f"  HostName {host.address}\n"
@@ -77,7 +77,7 @@ def ssh_stanza(layout: Layout, name: str, host: SandboxHost) -> str:
 
 
 def down(folder: Path) -> None:
-    """Removes hosts, network, keys and secrets; and the state that belongs to these hosts alone."""
+    """Remove hosts, network, keys and secrets, and the state of these hosts."""
     layout = layout_of(folder)
     (layout.folder / "ssh_config").unlink(missing_ok=True)
     sandbox.down(layout=layout, purge=True)
@@ -85,7 +85,7 @@ def down(folder: Path) -> None:
 
 
 def main(action: str) -> int:
-    """Runs `action` for the scenario in $MOLECULE_SCENARIO_DIRECTORY."""
+    """Run `action` for the scenario in $MOLECULE_SCENARIO_DIRECTORY."""
     folder = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
     try:
         {"up": up, "down": down}[action](folder)

@@ -1,4 +1,4 @@
-"""What the tests of the scenarios ask of the program itself."""
+"""Commands of the program for the tests of the scenarios."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """clawd-provision, with the scenario's inventory."""
+    """Run clawd-provision with the scenario's inventory."""
     command = [str(ROOT / ".venv" / "bin" / "clawd-provision"), *words]
     return subprocess.run(
         [*command, "--inventory", str(SCENARIO / "inventory.yml")],
@@ -26,7 +26,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def failed_checks() -> list[str]:
-    """What `clawd-provision verify` finds wrong, as `host: check: why`."""
+    """Return the failures of `clawd-provision verify` as `host: check: why`."""
     done = run("verify", "--json")
     checks: list[dict[str, Any]] = json.loads(done.stdout)["verification"]["checks"]
     assert checks, done.stderr
@@ -35,7 +35,7 @@ def failed_checks() -> list[str]:
 
 
 def ask(question: str, conversation: str) -> str:
-    """What the bot answers through nginx."""
+    """Return the answer of the bot through nginx."""
     done = run("chat", "--message", question, "--conversation", conversation)
     assert done.returncode == 0, done.stderr
     return done.stdout

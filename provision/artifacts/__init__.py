@@ -1,1 +1,1 @@
-"""What is pushed to hosts, made to fit them: releases of clawd-runtime, and the model."""
+"""Artifacts that are pushed to hosts: releases of clawd-runtime for their kind, and the model."""

@@ -1,4 +1,4 @@
-"""Making artifacts by hand and from the Makefile: `python -m provision.artifacts COMMAND`."""
+"""Commands that build artifacts, for users and the Makefile: `python -m provision.artifacts COMMAND`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from provision.artifacts.sandbox_model import sandbox_model
 _DAY = 86400.0
 
 
-class _Told:
-    """Progress on standard error: one line that is written over on a terminal, else now and then a line."""
+class _ProgressLine:
+    """Progress on standard error: one line that is redrawn on a terminal, else a line every 30 seconds."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -43,27 +43,27 @@ class _Told:
 
 @click.group()
 def main() -> None:
-    """Makes what hosts are given."""
+    """Build artifacts for hosts."""
 
 
 @main.command("engine-wheel")
 @click.option("--print-path", is_flag=True, help="Print the path of the wheel.")
 def engine_wheel(print_path: bool) -> None:
-    """The engine for this machine, built when it is not in the cache."""
-    cache, told = Cache.default(), _Told()
+    """Print the engine for this machine; build it when it is not in the cache."""
+    cache, progress = Cache.default(), _ProgressLine()
     kind = _this_kind()
-    wheel = _engine(kind, cache, told)
-    told.end()
+    wheel = _engine(kind, cache, progress)
+    progress.end()
     click.echo(wheel.path if print_path else f"{wheel.path.name} {wheel.sha256}")
 
 
 @main.command()
 def release() -> None:
-    """The release for this machine."""
-    cache, told = Cache.default(), _Told()
+    """Print the release for this machine; build it when it is not in the cache."""
+    cache, progress = Cache.default(), _ProgressLine()
     kind = _this_kind()
-    made = release_for(kind, _engine(kind, cache, told), cache, progress=told)
-    told.end()
+    made = release_for(kind, _engine(kind, cache, progress), cache, progress=progress)
+    progress.end()
     megabytes = [f"{size / 1e6:.1f} MB" for size in (made.archive.size, made.kept, made.came)]
     click.echo(f"{made.archive.archive}\nid {made.archive.id}, {megabytes[0]}")
     click.echo(f"unpacked {megabytes[1]}; the wheels unpack to {megabytes[2]}")
@@ -72,16 +72,16 @@ def release() -> None:
 @main.command("sandbox-model")
 @click.argument("target", type=click.Path(path_type=Path))
 def model(target: Path) -> None:
-    """The sandbox's model, at TARGET."""
-    told = _Told()
-    sandbox_model(target, Cache.default(), told)
-    told.end()
+    """Write the sandbox's model to TARGET."""
+    progress = _ProgressLine()
+    sandbox_model(target, Cache.default(), progress)
+    progress.end()
 
 
 @main.command()
-@click.option("--days", default=30.0, show_default=True, help="Keep what was used in that time.")
+@click.option("--days", default=30.0, show_default=True, help="Keep entries that were used in that time.")
 def prune(days: float) -> None:
-    """Removes what was not used for long."""
+    """Remove cache entries that were not used for a long time."""
     freed = Cache.default().prune(days * _DAY)
     click.echo(f"{freed / 1e6:.0f} MB freed")
 
@@ -89,12 +89,12 @@ def prune(days: float) -> None:
 def _this_kind() -> HostKind:
     kind = HostKind.of_this_machine()
     if kind is None:
-        raise click.ClickException("this machine is not of a kind that hosts can be")
+        raise click.ClickException("cannot build on this machine: hosts of its kind are not supported")
     return kind
 
 
-def _engine(kind: HostKind, cache: Cache, told: _Told) -> EngineWheel:
-    return engine_wheels([kind], cache, progress=told)[kind]
+def _engine(kind: HostKind, cache: Cache, progress: _ProgressLine) -> EngineWheel:
+    return engine_wheels([kind], cache, progress=progress)[kind]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Archives (.tar.gz) that are the same bytes on every laptop.
+"""Archives (.tar.gz) with the same bytes on every laptop.
 
-Order, times, owners and modes are fixed. What is left is the compressor: zlib, zlib-ng and Apple's zlib
-compress the same input to different bytes. So nothing is compressed here: each file becomes a gzip
-member of its own (RFC 1952 allows any number of them in a row) around the DEFLATE stream that it already
-has inside its wheel; everything else goes in uncompressed blocks (RFC 1951, 3.2.4).
+Order, times, owners and modes are fixed. The compressor could still differ: zlib, zlib-ng and Apple's zlib
+compress the same input to different bytes. Therefore nothing is compressed here: each file becomes a separate
+gzip member (RFC 1952 allows any number of them) around the DEFLATE stream from its wheel; everything else is
+stored in uncompressed blocks (RFC 1951, 3.2.4).
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ _LARGEST_MEMBER = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Plain bytes."""
+    """Uncompressed content."""
 
     data: bytes
 
     @property
     def size(self) -> int:
-        """Bytes when unpacked."""
+        """Return the unpacked size in bytes."""
         return len(self.data)
 
     def unpacked(self) -> bytes:
-        """The bytes themselves."""
+        """Return the content."""
         return self.data
 
     def gzip_member(self) -> bytes:
-        """The bytes as a gzip member."""
+        """Return the content as a gzip member."""
         return _member(b"".join(_stored_blocks(self.data)), zlib.crc32(self.data), len(self.data))
 
 
 @dataclass(frozen=True, slots=True)
 class Deflated:
-    """A raw DEFLATE stream, with the CRC-32 and the length of what it unpacks to."""
+    """A raw DEFLATE stream, with the CRC-32 and the length of its unpacked content."""
 
     raw: bytes
     crc: int
     size: int
 
     def unpacked(self) -> bytes:
-        """The bytes that the stream unpacks to; raises ArtifactError when it is damaged."""
+        """Return the unpacked content. Raises `ArtifactError` when the stream is damaged."""
         try:
             data = zlib.decompress(self.raw, wbits=-zlib.MAX_WBITS)
         except zlib.error as error:
             raise ArtifactError(f"a compressed file is damaged: {error}") from error
         if len(data) != self.size or zlib.crc32(data) != self.crc:
-            raise ArtifactError("a compressed file is damaged: its checksum is wrong")
+            raise ArtifactError("a compressed file is damaged: wrong checksum")
         return data
 
     def gzip_member(self) -> bytes:
-        """The same stream as a gzip member."""
+        """Return the stream as a gzip member."""
         return _member(self.raw, self.crc, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A symbolic link to `target`, relative to the folder it stands in."""
+    """A symbolic link to `target`, relative to its folder."""
 
     target: str
 
@@ -93,15 +93,15 @@ class Written:
 
 
 def write(target: Path, entries: Iterable[Entry]) -> Written:
-    """Writes the archive of `entries` and the folders they stand in.
+    """Write an archive of `entries` and their folders.
 
-    The bytes depend on the entries alone, not on their order. Raises ArtifactError when two have the
-    same path.
+    The bytes depend only on the entries, not on their order. Raises `ArtifactError` when two have the same
+    path.
     """
     ordered = sorted(entries, key=lambda entry: entry.path)
     for one, following in pairwise(ordered):
         if one.path == following.path:
-            raise ArtifactError(f"{target.name}: {one.path} comes from two places")
+            raise ArtifactError(f"{target.name}: two entries have the path {one.path}")
     digest = hashlib.sha256()
     size = 0
     with target.open("wb") as out:
@@ -114,10 +114,10 @@ def write(target: Path, entries: Iterable[Entry]) -> Written:
 
 
 def linked_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same files, where copies of a shared library in one folder become links to one of them.
+    """Yield the entries, with copies of a shared library in one folder replaced by links to one of them.
 
-    Wheels cannot hold links, so a library comes under each of its names (libx.so, libx.so.1, …). The one
-    with the longest name stays.
+    Wheels cannot contain links, so a library is present under each of its names (libx.so, libx.so.1, …). The
+    file with the longest name is kept.
     """
     libraries: dict[tuple[str, str], str] = {}
     rest: list[Entry] = []
@@ -133,7 +133,7 @@ def linked_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _members(ordered: list[Entry]) -> Iterator[bytes]:
-    """The gzip members. Headers and paddings between two file contents go together into one."""
+    """Yield the gzip members. Headers and padding between two file contents share one member."""
     pending = bytearray()
     folders: set[str] = set()
     for entry in ordered:

@@ -21,43 +21,43 @@ _CHUNK = 1 << 18
 
 
 class Builder(Protocol):
-    """Runs shell scripts on a machine and moves files to and from it."""
+    """A machine on which shell scripts run, with file transfer."""
 
     @property
     def name(self) -> str:
-        """The machine, for people."""
+        """Return the name of the machine for messages."""
 
     @property
     def sudo(self) -> bool:
-        """Whether `sudo` is needed for what only root may do."""
+        """Return whether commands of root need `sudo`."""
 
     @property
     def install_compiler(self) -> bool:
-        """Whether a missing compiler may be installed for the time of the build."""
+        """Return whether a missing compiler may be installed during the build."""
 
     def run(self, script: str) -> Generator[str, None, None]:
-        """Runs a script and yields its output, line by line.
+        """Run a script and yield its output line by line.
 
-        Its standard input stays open until the iterator is exhausted or closed. Raises HostError when it
-        fails.
+        Its standard input stays open until the iterator is exhausted or closed. Raises `HostError` when the
+        script fails.
         """
 
     def put(self, source: Path, target: str) -> None:
-        """Copies a file there."""
+        """Copy a file to the machine."""
 
     def get(self, source: str, target: Path) -> None:
-        """Copies a file from there."""
+        """Copy a file from the machine."""
 
 
 class LocalBuilder:
-    """This machine. Nothing is installed on it: it is somebody's own."""
+    """A builder on this machine. Nothing is installed, because the machine belongs to the user."""
 
     name = "this machine"
     sudo = False
     install_compiler = False
 
     def run(self, script: str) -> Generator[str, None, None]:
-        """See `Builder.run`. The script has a process group of its own, which ends with the iterator."""
+        """Run a script as `Builder.run` does. Its process group is ended with the iterator."""
         process = subprocess.Popen(
             ["sh", "-c", script],
             stdin=subprocess.PIPE,
@@ -85,18 +85,18 @@ class LocalBuilder:
             raise _failed(self.name, process.returncode, tail)
 
     def put(self, source: Path, target: str) -> None:
-        """See `Builder.put`."""
+        """Copy a file as `Builder.put` does."""
         shutil.copyfile(source, target)
 
     def get(self, source: str, target: Path) -> None:
-        """See `Builder.get`."""
+        """Copy a file as `Builder.get` does."""
         shutil.copyfile(source, target)
 
 
 class SshBuilder:
-    """A host, over a connection that somebody else opened and will close.
+    """A host over a connection that the caller opens and closes.
 
-    Where sudo wants a password there, everything is done as root: scripts cannot answer it.
+    If sudo requires a password there, everything runs as root, because scripts cannot answer the prompt.
     """
 
     install_compiler = True
@@ -107,16 +107,16 @@ class SshBuilder:
 
     @property
     def name(self) -> str:
-        """The host's name in the inventory."""
+        """Return the host's name in the inventory."""
         return self._link.name
 
     @property
     def sudo(self) -> bool:
-        """True unless the scripts run as root."""
+        """Return whether commands of root need `sudo`; `False` if scripts run as root."""
         return self._link.uses_sudo and not self._as_root
 
     def run(self, script: str) -> Generator[str, None, None]:
-        """See `Builder.run`. Closing the process closes the script's standard input."""
+        """Run a script as `Builder.run` does. Closing the process closes its standard input."""
         process = self._start(f"exec 2>&1\n{script}")
         try:
             tail: list[str] = []
@@ -130,28 +130,28 @@ class SshBuilder:
             raise _failed(self.name, status, tail)
 
     def put(self, source: Path, target: str) -> None:
-        """See `Builder.put`."""
+        """Copy a file as `Builder.put` does."""
         process = self._start(f"cat > {shlex.quote(target)}")
         try:
-            # Where the host's side ends first, its exit status reports it.
+            # If the host's side ends first, its exit status reports the error.
             with source.open("rb") as handle, suppress(OSError):
                 while chunk := handle.read(_CHUNK):
                     process.write(chunk)
                 process.close_stdin()
             if status := process.wait():
-                raise _failed(self.name, status, [f"{target} cannot be written"])
+                raise _failed(self.name, status, [f"cannot write {target}"])
         finally:
             process.close()
 
     def get(self, source: str, target: Path) -> None:
-        """See `Builder.get`."""
+        """Copy a file as `Builder.get` does."""
         process = self._start(f"cat {shlex.quote(source)}")
         try:
             with target.open("wb") as handle:
                 while chunk := process.stdout.read(_CHUNK):
                     handle.write(chunk)
             if status := process.wait():
-                raise _failed(self.name, status, [f"{source} cannot be read"])
+                raise _failed(self.name, status, [f"cannot read {source}"])
         finally:
             process.close()
 

@@ -1,4 +1,4 @@
-"""The folder where everything made for hosts is kept: each entry appears whole or not at all."""
+"""The cache of artifacts for hosts: each entry appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from provision import sudo
 from provision.artifacts.progress import Tell, silent
 
 KINDS = ("engine", "wheels", "releases", "models", "digests")
-"""The kinds of entries; other folders of the cache belong to others."""
+"""The kinds of entries; other folders of the cache are used by other modules."""
 
 _STALE_AFTER = 24 * 3600.0
 _CHUNK = 1 << 20
 
 
 def default_folder() -> Path:
-    """`$CLAWD_CACHE`, else `clawd-provision` in the cache folder of who called the program, with sudo too."""
+    """Return `$CLAWD_CACHE`, else `clawd-provision` in the user's cache folder, also with sudo."""
     if own := os.environ.get("CLAWD_CACHE"):
         return Path(own).expanduser().absolute()
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -35,24 +35,24 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Entries are folders `<root>/<kind>/<key>`; what is being made lies in `<root>/partial`."""
+    """A cache with entries in folders `<root>/<kind>/<key>`, and incomplete ones in `<root>/partial`."""
 
     root: Path
 
     @classmethod
     def default(cls) -> Cache:
-        """The user's cache."""
+        """Return the user's cache."""
         return cls(default_folder())
 
     def entry(self, kind: str, key: str) -> Path:
-        """Where the entry is, or will be."""
+        """Return the folder of an entry, whether it exists or not."""
         return self.root / kind / key
 
     @contextmanager
     def making(self, kind: str, key: str) -> Iterator[Path]:
-        """An empty folder that becomes the entry when the block ends well, and vanishes when it does not.
+        """Yield an empty folder that becomes the entry after the block; after an exception it is removed.
 
-        An entry that is already there is replaced.
+        An existing entry is replaced.
         """
         partial = self._partial()
         work = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=partial))
@@ -64,7 +64,7 @@ class Cache:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """An empty folder that is gone after the block."""
+        """Yield an empty folder that is removed after the block."""
         work = Path(tempfile.mkdtemp(prefix="work-", dir=self._partial()))
         try:
             yield work
@@ -73,32 +73,32 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str, progress: Tell = silent) -> Iterator[None]:
-        """Holds one name against other runs on this machine; waits, and says so, while another has it.
+        """Hold a lock against other runs on this machine; report progress while waiting for it.
 
-        The system drops the lock when its holder dies, so none is ever left behind.
+        The kernel releases the lock when its holder ends, so it is never stale.
         """
         folder = self._folder(self.root / "locks")
         with (folder / name).open("w") as handle:
             sudo.hand_over(folder / name)
-            told = False
+            reported = False
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if not told:
-                        progress(f"waiting for another run that makes {name}")
-                        told = True
+                    if not reported:
+                        progress(f"waiting for another run that builds {name}")
+                        reported = True
                     time.sleep(0.2)
             yield
 
     def size(self) -> int:
-        """Bytes that the entries take on disk."""
+        """Return the size of all entries on disk in bytes."""
         files = (file for kind in KINDS for file in (self.root / kind).rglob("*") if not file.is_dir())
         return sum(file.lstat().st_size for file in files)
 
     def prune(self, unused_for: float) -> int:
-        """Removes entries that nobody has used for that many seconds; returns the bytes set free."""
+        """Remove entries that were not used for that many seconds; return the number of bytes freed."""
         before = self.size()
         horizon = time.time() - unused_for
         for entry in (entry for kind in KINDS for entry in (self.root / kind).glob("*")):
@@ -108,7 +108,7 @@ class Cache:
         return before - self.size()
 
     def used(self, entry: Path) -> None:
-        """Marks an entry as used now, for `prune`."""
+        """Mark an entry as used now, for `prune`."""
         os.utime(entry)
 
     def _partial(self) -> Path:
@@ -130,7 +130,7 @@ class Cache:
             work.rename(entry)
         except OSError as error:
             if not entry.exists():
-                raise ArtifactError(f"{entry}: cannot be written: {error.strerror}") from error
+                raise ArtifactError(f"cannot write {entry}: {error.strerror}") from error
         finally:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -139,14 +139,14 @@ class Cache:
             sudo.make_folder(folder)
         except OSError as error:
             raise ArtifactError(
-                f"{folder}: cannot be made: {error.strerror}",
-                advice="set CLAWD_CACHE to a folder that can be written",
+                f"cannot create {folder}: {error.strerror}",
+                advice="set CLAWD_CACHE to a writable folder",
             ) from error
         return folder
 
 
 def sha256_of(path: Path, progress: Tell = silent) -> str:
-    """Digest of a file, in lower-case hex."""
+    """Return the SHA-256 digest of a file in lower-case hexadecimal."""
     digest = hashlib.sha256()
     total = path.stat().st_size or 1
     done = 0
@@ -160,7 +160,7 @@ def sha256_of(path: Path, progress: Tell = silent) -> str:
 
 
 def digest_of(*parts: str) -> str:
-    """A key for the cache: 16 hex digits of the SHA-256 over parts that cannot run into each other."""
+    """Return a key for the cache: 16 hexadecimal digits of the SHA-256 over length-prefixed parts."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode()

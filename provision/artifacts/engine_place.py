@@ -1,4 +1,4 @@
-"""Which machine builds the engine for which hosts. Pure."""
+"""Choice of the machines that build the engine. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provision.artifacts.kind import HostKind
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A machine of `kind` that is to build: a host by name, or this machine (`None`)."""
+    """A machine of `kind` that builds: a host by name, or this machine (`None`)."""
 
     kind: HostKind
     host: str | None = None
@@ -19,7 +19,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """For each kind of host the kind of machine whose build it gets, and what is to be built first."""
+    """For each kind of host the kind of machine whose build it gets, and the builds to run first."""
 
     built_on: Mapping[HostKind, HostKind]
     builds: tuple[Place, ...]
@@ -32,13 +32,13 @@ def choose_builders(
     there: Collection[HostKind] = (),
     compilers: Collection[str] = (),
 ) -> Choice:
-    """Chooses so that each architecture, and each CUDA of it, is built at most once.
+    """Choose builders so that each architecture, and each CUDA of it, is built at most once.
 
-    A build runs on machines of its architecture whose C library is not older; the newest of those that are
-    `there` already is taken. What none of them serves is built on this machine when its C library is not too
-    new for any of them, else on the host with the oldest one. What is made for GPUs is built on a host that
-    has such, or on this machine if that is among `compilers`, the kinds of CUDA that it has a compiler for.
-    Raises ArtifactError when no machine can.
+    A build runs on machines of its architecture whose C library is not older; of the builds that are `there`
+    already, the newest is used. For the remaining kinds this machine builds if its C library is not too new
+    for any of them, else the host with the oldest one. Builds for GPUs run on a host with such GPUs, or on
+    this machine if it has a compiler for that CUDA (`compilers`). Raises `ArtifactError` when no machine can
+    build.
     """
     built_on: dict[HostKind, HostKind] = {}
     builds: list[Place] = []
@@ -74,7 +74,7 @@ def _place(
         oldest = min(kind.libc_version for kind in waiting)
         raise ArtifactError(
             f"no machine can build the engine for {architecture} with glibc {oldest[0]}.{oldest[1]}",
-            advice="a host of that kind must be among those that this run reaches",
+            advice="include a host of that kind in the run",
         )
     name = min(able)[1]
     return Place(hosts[name], name)

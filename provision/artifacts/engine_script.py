@@ -1,9 +1,9 @@
-"""The shell script that builds llama-cpp-python on a machine, from what was put there.
+"""The shell script that builds llama-cpp-python on a machine, from files that were copied there.
 
-The build is for every CPU of its architecture: llama.cpp comes with one back end for each level of
-instructions, and the engine loads the best that the host can run (`GGML_CPU_ALL_VARIANTS`). Where GPUs are to
-compute there is one more (`GGML_CUDA`), for just their architectures. Nothing but the C++ compiler, and
-NVIDIA's from the repository of the inventory, is fetched on the machine, and only when it is missing.
+The build runs on every CPU of its architecture: llama.cpp has a back end for each instruction set level, and
+the engine loads the best that the host supports (`GGML_CPU_ALL_VARIANTS`). For GPUs there is one more
+(`GGML_CUDA`), only for their architectures. The machine downloads only compilers that are missing: C++, and
+NVIDIA's from the repository of the inventory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SDIST = "llama.tar.gz"
 TOOLS = "tools.tar.gz"
 KEY = "repository.key"
 OUT = "out"
-"""Names in the build folder: the source archive, cmake and its companions, the key of the repository of
-CUDA's compiler, and where the wheel appears."""
+"""Names in the build folder: the source archive, the build tools (cmake and others), the key of the
+repository of CUDA's compiler, and the output folder for the wheel."""
 
 CAPABILITIES = "cpu-variants"
 _CMAKE_ARGS = (
@@ -32,23 +32,23 @@ _CMAKE_ARGS = (
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,--build-id=none",
 )
 _TARGETS = ("llama", "llama-common")
-"""llama-common is not used; the install step of the package wants it."""
+"""llama-common is not used, but the install step of the package requires it."""
 
 _FREE_MB, _FREE_MB_CUDA = 1500, 8000
 _MEMORY_PER_JOB_KB, _MEMORY_PER_JOB_KB_CUDA = 1_200_000, 3_000_000
-"""By what compilers take; those of CUDA are of its documents and not measured."""
+"""Memory that compilers need; the values for CUDA are from its documentation and not measured."""
 _EPOCH = 315532800
-"""1980-01-01, the earliest time that a zip file can carry."""
+"""1980-01-01, the earliest time that a zip file can store."""
 
 _STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a machine is to build: `sudo` for what needs root, and whether it may install compilers.
+    """Settings of a build: `sudo` for commands of root, and whether compilers may be installed.
 
-    With `cuda` also for GPUs; `repository` is the address of NVIDIA's packages for the machine, trusted by
-    the key that was put into the folder.
+    With `cuda` it builds for GPUs as well; `repository` is the URL of NVIDIA's packages for the machine,
+    verified with the key in the folder.
     """
 
     folder: str
@@ -60,17 +60,17 @@ class Recipe:
 
 
 def capabilities(cuda: Cuda | None) -> str:
-    """What a build can do, as part of a name."""
+    """Return the capabilities of a build, as part of a name."""
     return f"{CAPABILITIES}-{cuda}" if cuda else CAPABILITIES
 
 
 def recipe_text(cuda: Cuda | None = None) -> str:
-    """Everything about a build that decides what comes out; part of the key in the cache."""
+    """Return all settings that determine the result of a build, for its key in the cache."""
     return " ".join((*cmake_arguments(cuda), *_TARGETS, CAPABILITIES))
 
 
 def cmake_arguments(cuda: Cuda | None) -> tuple[str, ...]:
-    """The settings of llama.cpp's build (its docs/build.md and ggml/src/ggml-cuda/CMakeLists.txt)."""
+    """Return the settings of llama.cpp's build (docs/build.md and ggml/src/ggml-cuda/CMakeLists.txt)."""
     if cuda is None:
         return _CMAKE_ARGS
     architectures = ";".join(f"{name}-real" for name in cuda.architectures)
@@ -85,13 +85,13 @@ def cmake_arguments(cuda: Cuda | None) -> tuple[str, ...]:
 
 
 def step_of(line: str) -> float | None:
-    """How far the build is (0…1) after a line of its output; `None` when the line does not tell."""
+    """Return the progress of the build (0…1) from a line of its output; `None` when the line has none."""
     match = _STEP.match(line)
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 
 def prepare_script() -> str:
-    """Makes a build folder, clears what killed builds left long ago, and prints the folder's path."""
+    """Return the script that creates a build folder, removes old leftovers, and prints the folder's path."""
     return (
         "find /var/tmp -maxdepth 1 -name 'clawd-engine.*' -user \"$(id -u)\" -mmin +1440 "
         "-exec rm -rf {} + 2>/dev/null; mktemp -d /var/tmp/clawd-engine.XXXXXX"
@@ -99,15 +99,15 @@ def prepare_script() -> str:
 
 
 def is_build_folder(path: str) -> bool:
-    """Whether a path is one that `prepare_script` prints."""
+    """Return whether a path is one that `prepare_script` prints."""
     return re.fullmatch(r"/var/tmp/clawd-engine\.\w+", path) is not None  # noqa: S108 (made by mktemp)
 
 
 def build_script(recipe: Recipe) -> str:
-    """Builds the wheel in `recipe.folder`; its last line of output is `wheel NAME`.
+    """Return the script that builds the wheel in `recipe.folder`; its last line of output is `wheel NAME`.
 
-    The machine's standard input is held open while the result is wanted: when it closes, the build and
-    everything it started end, and the folder is removed.
+    The script's standard input must stay open: when it is closed, the build and everything it started end,
+    and the folder is removed.
     """
     cuda = recipe.cuda
     return _SCRIPT.format(
@@ -136,12 +136,12 @@ def _cuda(cuda: Cuda, recipe: Recipe) -> str:
     )
 
 
-# `bring WHAT PACKAGE …` on somebody's own machine: it only says what is missing.
+# `bring WHAT PACKAGE …` on the user's machine only prints what is missing.
 _EXPLAIN = """\
 bring() {{ what=$1; shift; fail "there is no $what: apt-get install --no-install-recommends $*"; }}
 clean() {{ :; }}"""
 
-# What comes is told from what was there, so that a build that is broken off leaves nothing either.
+# New packages are found by comparing with those before, so that an interrupted build is cleaned up as well.
 _BRING = """\
 root() {{ {sudo} "$@"; }}
 apt_get() {{ root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }}
@@ -150,8 +150,8 @@ bring() {{
   echo "installing the $1"
   shift
   [ -f packages.before ] || packages > packages.before
-  apt_get update || fail 'the package index cannot be refreshed (sudo without password? network?)'
-  apt_get install --no-install-recommends "$@" || fail "$* cannot be installed"
+  apt_get update || fail 'cannot update the package index: check the network and sudo without a password'
+  apt_get install --no-install-recommends "$@" || fail "cannot install $*"
 }}
 clean() {{
   [ ! "${{source_added-}}" ] || root rm -f "$source_added" "$key_added"
@@ -163,7 +163,7 @@ clean() {{
   apt_get purge $added >/dev/null 2>&1 || true
 }}"""
 
-# The repository is there once a run has installed the driver; apt takes no second stanza with another key.
+# The repository exists if a run has installed the driver; apt refuses a second entry with another key.
 _CUDA = """\
 if [ ! -x {folder}/bin/nvcc ]; then
 {add}  bring 'CUDA compiler' {packages}
@@ -173,9 +173,9 @@ _ADD = """\
   if ! grep -qsF {uri} /etc/apt/sources.list.d/*.sources; then
     source_added=/etc/apt/sources.list.d/clawd-engine-build.sources
     key_added={keyring}
-    root install -D -m 0644 {key} "$key_added" || fail 'the key of the repository cannot be put in its place'
+    root install -D -m 0644 {key} "$key_added" || fail 'cannot install the key of the repository'
     printf 'Types: deb\\nURIs: %s\\nSuites: /\\nSigned-By: %s\\n' {uri} "$key_added" > build.sources
-    root install -m 0644 build.sources "$source_added" || fail 'the repository cannot be added'
+    root install -m 0644 build.sources "$source_added" || fail 'cannot add the repository'
   fi
 """
 

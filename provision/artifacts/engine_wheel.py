@@ -1,4 +1,4 @@
-"""llama-cpp-python, which has no wheel in the index: built once for an architecture and C library."""
+"""The wheel of llama-cpp-python, which the index lacks: built once for an architecture and C library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RECORD = "made.json"
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """Where a host's packages of NVIDIA come from, and the public key that they are trusted by."""
+    """The repository of a host's NVIDIA packages, and the public key that verifies them."""
 
     uri: str
     key: Path
@@ -54,11 +54,11 @@ def engine_wheels(
     source: RuntimeSource | None = None,
     progress: Tell = silent,
 ) -> dict[HostKind, EngineWheel]:
-    """The engine for each of `kinds`, built where it is not in the cache.
+    """Return the engine for each of `kinds`; build those that are not in the cache.
 
-    `hosts` may build too, over what `connect(name)` gives; those with GPUs get the compiler of CUDA for the
-    time of the build from their entry in `repositories`. Raises ToolError when only this machine could
-    build and lacks a compiler, ArtifactError or HostError when a build fails.
+    `hosts` may build as well, over `connect(name)`; those with GPUs get the CUDA compiler for the time of the
+    build from their entry in `repositories`. Raises `ToolError` when only this machine could build and lacks
+    a compiler, `ArtifactError` or `HostError` when a build fails.
     """
     locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
     this_machine = _this_machine(hosts)
@@ -90,7 +90,7 @@ def engine_wheels(
 
 
 def cached(locked: Locked, cache: Cache, cuda: str = "") -> list[EngineWheel]:
-    """The wheels of this version and recipe, made for `cuda`, that are in the cache and whole."""
+    """Return the intact wheels in the cache of this version and recipe, built for `cuda`."""
     found = []
     for record in sorted((cache.root / "engine").glob(f"{_key(locked, cuda)}-*/{_RECORD}")):
         try:
@@ -115,26 +115,26 @@ def build(
     repository: Repository | None = None,
     progress: Tell = silent,
 ) -> EngineWheel:
-    """Builds on `builder`, a machine of `kind`; the wheel is in the cache afterwards.
+    """Build the wheel on `builder`, a machine of `kind`, and store it in the cache.
 
-    Takes 5 to 10 minutes on 2 cores; for GPUs many times that (not measured). What was put on the machine is
-    removed again.
+    A build takes 5 to 10 minutes on 2 cores; for GPUs many times that (not measured). Files copied to the
+    machine are removed afterwards.
     """
     with cache.workspace() as work:
         sdist = fetch_sdist(locked, work, progress)
         tools = _tools(kind, cache, work, progress)
         cuda = Cuda.parse(kind.cuda) if kind.cuda else None
         if cuda and repository is None and builder.install_compiler:
-            raise ArtifactError(f"{builder.name}: there is no repository to take the compiler of {cuda} from")
+            raise ArtifactError(f"{builder.name}: there is no repository with the compiler of {cuda}")
         wheel = _run_build(builder, sdist, tools, work, progress, cuda, repository)
         return publish(locked, kind, wheel, cache)
 
 
 def fetch_sdist(locked: Locked, folder: Path, progress: Tell = silent) -> Path:
-    """The source archive, with the locked digest.
+    """Download the source archive with the locked digest and return its path.
 
-    pip asks a source's build system for its metadata even when it only downloads. That would fetch and
-    run cmake on the laptop; a stand-in answers with what the lock file says anyway.
+    pip runs the build system of a source for metadata even when it only downloads. That would download and
+    run cmake on the laptop; a stand-in answers with the name and version from the lock file instead.
     """
     stand_in = folder / "stand-in" / "scikit_build_core"
     stand_in.mkdir(parents=True)
@@ -145,12 +145,12 @@ def fetch_sdist(locked: Locked, folder: Path, progress: Tell = silent) -> Path:
     options = ("--no-build-isolation", "--no-binary", locked.name)
     target = folder / "sdist"
     environment = {"PYTHONPATH": str(stand_in.parent)}
-    progress(f"fetching the source of {locked.name} {locked.version}")
+    progress(f"downloading the source of {locked.name} {locked.version}")
     pip.download([locked], target, options, what="the engine's source", environment=environment)
     shutil.rmtree(stand_in.parent)
     files = list(target.iterdir())
     if len(files) != 1 or sha256_of(files[0]) not in locked.hashes:
-        raise ArtifactError(f"{locked.name}: pip fetched another file than the locked one")
+        raise ArtifactError(f"{locked.name}: pip downloaded another file than the locked one")
     return files[0]
 
 
@@ -169,7 +169,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 
 
 def _tools(kind: HostKind, cache: Cache, work: Path, progress: Tell) -> Path:
-    """cmake, ninja and scikit-build-core for the building machine, unpacked into one archive."""
+    """Write cmake, ninja and scikit-build-core for the building machine into one archive; return its path."""
     entries = lockfile.for_kind(lockfile.read(BUILD_LOCK), kind)
     target = work / TOOLS
     archive.write(target, _unpacked_tools(wheels_for(entries, kind, cache, progress)))
@@ -197,7 +197,7 @@ def _run_build(
     answer = [line.strip() for line in builder.run(engine_script.prepare_script())]
     folder = next(filter(engine_script.is_build_folder, answer), "")
     if not folder:
-        raise ArtifactError(f"{builder.name}: no build folder can be made in /var/tmp: {' '.join(answer)}")
+        raise ArtifactError(f"{builder.name}: cannot create a build folder in /var/tmp: {' '.join(answer)}")
     try:
         builder.put(sdist, f"{folder}/{SDIST}")
         builder.put(tools, f"{folder}/{TOOLS}")
@@ -220,18 +220,18 @@ def _run_build(
         builder.get(f"{folder}/{OUT}/{name}", target)
         return target
     finally:
-        # The connection may be what broke; then the next build there clears the folder.
+        # If the connection was lost, the next build on the machine removes the folder.
         with suppress(Exception):
             list(builder.run(f"rm -rf {folder}"))
 
 
 def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> EngineWheel:
-    """Moves a wheel that was built on a machine of `kind` into the cache."""
+    """Move a wheel that was built on a machine of `kind` into the cache."""
     paths = {member.path for member in wheel_file.members(wheel)}
     if "llama_cpp/lib/libllama.so" not in paths:
-        raise ArtifactError(f"{wheel.name}: the build made a wheel without libllama")
+        raise ArtifactError(f"{wheel.name}: the build produced a wheel without libllama")
     if kind.cuda and not any(PurePosixPath(path).name == "libggml-cuda.so" for path in paths):
-        raise ArtifactError(f"{wheel.name}: the build for {kind.cuda} made a wheel without libggml-cuda")
+        raise ArtifactError(f"{wheel.name}: the build for {kind.cuda} produced a wheel without libggml-cuda")
     digest = sha256_of(wheel)
     libc = f"{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
     key = f"{_key(locked, kind.cuda)}-{kind.architecture}-{libc}"
@@ -254,7 +254,7 @@ def _key(locked: Locked, cuda: str) -> str:
 
 
 def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:
-    """This machine when it can build, or when nobody else is there who could."""
+    """Return the kind of this machine if it can build or there is no other builder; else `None`."""
     return HostKind.of_this_machine() if shutil.which("g++") or not hosts else None
 
 
@@ -262,10 +262,10 @@ def _builder(place: Place, connect: Callable[[str], Builder] | None) -> Builder:
     if place.host is None:
         if not shutil.which("g++"):
             raise ToolError(
-                "this machine has no C++ compiler, and the engine is built here once",
-                advice="apt-get install --no-install-recommends g++",
+                "cannot build the engine: this machine has no C++ compiler",
+                advice="run `apt-get install --no-install-recommends g++`",
             )
         return LocalBuilder()
     if connect is None:
-        raise ArtifactError(f"{place.host}: the engine must be built there, and it is not connected")
+        raise ArtifactError(f"{place.host}: cannot build the engine there: the host is not connected")
     return connect(place.host)

@@ -1,4 +1,4 @@
-"""What kind of host something is built for: architecture, Python, C library."""
+"""The kind of host that an artifact is built for: architecture, Python, C library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inventory.errors import ArtifactError
 ARCHITECTURES = ("x86_64", "aarch64")
 OLDEST_PYTHON = (3, 11)
 _OLDEST_MANYLINUX = 17
-"""glibc 2.17: the oldest C library that today's binary wheels are built for (manylinux2014, PEP 599)."""
+"""glibc 2.17: the oldest C library that current binary wheels support (manylinux2014, PEP 599)."""
 
 _PYTHON_PROBE = """
 import os, platform, struct, sys
@@ -29,7 +29,7 @@ print("clawd-kind", platform.machine(), struct.calcsize("P") * 8, platform.pytho
 PROBE = f"""if command -v python3 >/dev/null 2>&1; then
 python3 -I -c '{_PYTHON_PROBE}'
 else echo clawd-kind "$(uname -m)" no-python; fi"""
-"""A POSIX shell command that prints one line, which `HostKind.from_probe` reads."""
+"""A POSIX shell command that prints one line for `HostKind.from_probe`."""
 
 _ANSWER = re.compile(
     r"^clawd-kind (?P<machine>\S+) (?P<bits>\d+) (?P<implementation>\S+) (?P<python>\d+\.\d+)"
@@ -40,10 +40,10 @@ _ANSWER = re.compile(
 
 @dataclass(frozen=True, slots=True, order=True)
 class HostKind:
-    """Hosts of one kind run the same release.
+    """A kind of host; hosts of one kind run the same release.
 
-    `python` and `libc_version` are (major, minor). Only CPython on glibc is supported. `cuda` says with which
-    CUDA, and for which GPUs, the engine is made (`deploys.nvidia.cuda.Cuda`); empty for processors only.
+    `python` and `libc_version` are (major, minor). Only CPython on glibc is supported. `cuda` is the CUDA
+    version and the GPUs that the engine is built for (`deploys.nvidia.cuda.Cuda`); empty for CPUs only.
     """
 
     architecture: str
@@ -58,26 +58,26 @@ class HostKind:
 
     @classmethod
     def from_probe(cls, output: str, *, where: str) -> HostKind:
-        """Reads what `PROBE` printed on the host `where`.
+        """Return the kind from the output of `PROBE` on the host `where`.
 
-        Raises ArtifactError when nothing can be built for such a host.
+        Raises `ArtifactError` when such a host is not supported.
         """
         if re.search(r"^clawd-kind \S+ no-python$", output, re.MULTILINE):
             raise ArtifactError(
-                f"{where}: there is no python3, which runs the bot and the engine",
-                advice=f"install it on {where}: apt-get install --no-install-recommends python3",
+                f"{where}: python3 is missing, which the bot and the engine need",
+                advice=f"run `apt-get install --no-install-recommends python3` on {where}",
             )
         match = _ANSWER.search(output)
         if match is None:
-            raise ArtifactError(f"{where}: what kind of host it is cannot be read from {output[-200:]!r}")
+            raise ArtifactError(f"{where}: cannot determine the kind of host from {output[-200:]!r}")
         _refuse_unsupported(match, where)
         return cls(match["machine"], _version(match["python"]), _version(match["libc_version"]))
 
     @classmethod
     def of_this_machine(cls) -> HostKind | None:
-        """The machine that this program runs on; `None` when it is not of a kind that hosts can be.
+        """Return the kind of the machine that runs this program, with the Python that runs it.
 
-        Its Python is the one that runs this program.
+        The result is `None` when hosts of that kind are not supported.
         """
         command = [sys.executable, "-I", "-c", _PYTHON_PROBE]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -89,13 +89,13 @@ class HostKind:
             return None
 
     def runs_builds_of(self, other: HostKind) -> bool:
-        """Whether an engine built on `other` is for here: same architecture and CUDA, C library not older."""
+        """Return whether an engine built on `other` runs here: same architecture and CUDA, libc not older."""
         return (self.architecture, self.libc, self.cuda) == (other.architecture, other.libc, other.cuda) and (
             self.libc_version >= other.libc_version
         )
 
     def to_json(self) -> dict[str, object]:
-        """Plain values, for files."""
+        """Return plain values for files."""
         return {
             "architecture": self.architecture,
             "libc": self.libc,
@@ -106,7 +106,7 @@ class HostKind:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> HostKind:
-        """Reads what `to_json` gave; raises KeyError, TypeError or ValueError for anything else."""
+        """Return the kind from `to_json` values. Raises `KeyError`, `TypeError` or `ValueError`."""
         (python_major, python_minor), (libc_major, libc_minor) = values["python"], values["libc_version"]
         return cls(
             values["architecture"],
@@ -118,14 +118,14 @@ class HostKind:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Platform tags of wheels that run here, best first (PEP 600 and the older aliases)."""
+        """Return the platform tags of wheels that run here, best first (PEP 600 and older aliases)."""
         major, minor = self.libc_version
         tags = [f"manylinux_{major}_{n}_{self.architecture}" for n in range(minor, _OLDEST_MANYLINUX - 1, -1)]
         return (*tags, f"manylinux2014_{self.architecture}")
 
     @property
     def pip_options(self) -> tuple[str, ...]:
-        """Options that make pip choose wheels for this kind instead of for the laptop."""
+        """Return options with which pip chooses wheels for this kind instead of for the laptop."""
         platforms = [option for tag in self.platforms for option in ("--platform", tag)]
         return (
             *platforms,
@@ -136,7 +136,7 @@ class HostKind:
 
     @property
     def marker_environment(self) -> dict[str, str]:
-        """What environment markers see on such a host (PEP 508); every variable is set."""
+        """Return the variables of environment markers on such a host (PEP 508); all are set."""
         python = _dotted(self.python)
         return {
             "implementation_name": "cpython",
@@ -157,18 +157,18 @@ def _refuse_unsupported(answer: re.Match[str], where: str) -> None:
     machine, bits = answer["machine"], answer["bits"]
     if machine not in ARCHITECTURES or bits != "64":
         raise ArtifactError(
-            f"{where}: is a {bits}-bit {machine} system; supported are 64-bit {' and '.join(ARCHITECTURES)}",
+            f"{where}: {bits}-bit {machine} is not supported: only 64-bit {' and '.join(ARCHITECTURES)} are",
             advice="use a 64-bit server with Debian 12 or newer",
         )
     if answer["libc"] != "glibc":
         raise ArtifactError(
-            f"{where}: its C library is not glibc (Alpine and other musl systems are not supported)",
+            f"{where}: its C library is not supported: only glibc is, not musl (Alpine)",
             advice="use a server with Debian 12 or newer, or Ubuntu 24.04",
         )
     if answer["implementation"] != "CPython" or _version(answer["python"]) < OLDEST_PYTHON:
         raise ArtifactError(
-            f"{where}: its python3 is {answer['implementation']} {answer['python']}; "
-            f"CPython {_dotted(OLDEST_PYTHON)} or newer is needed",
+            f"{where}: its python3 is {answer['implementation']} {answer['python']}: "
+            f"CPython {_dotted(OLDEST_PYTHON)} or newer is required",
             advice="use Debian 12 or newer, or Ubuntu 24.04 (Debian 11 and Ubuntu 22.04 are too old)",
         )
     if _version(answer["libc_version"]) < (2, _OLDEST_MANYLINUX):

@@ -1,7 +1,7 @@
-"""Lock files of requirements: exact versions with digests, for every platform at once.
+"""Lock files of requirements: exact versions with digests, for all platforms.
 
-The format is pip's (`name==version ; marker --hash=sha256:…`). Markers are decided for the host that
-something is made for; pip would decide them for the laptop.
+The format is pip's (`name==version ; marker --hash=sha256:…`). Markers are evaluated for the target host; pip
+would evaluate them for the laptop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTINUED = re.compile(r"\\\s*\n")
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One distribution in one version, and the SHA-256 digests of its files."""
+    """One version of a distribution, and the SHA-256 digests of its files."""
 
     name: str
     version: str
@@ -36,15 +36,15 @@ class Locked:
 
 
 def read(path: Path) -> tuple[Locked, ...]:
-    """The entries of a lock file, in its order.
+    """Return the entries of a lock file in order.
 
-    Raises ArtifactError when a line is not an exact version with at least one digest.
+    Raises `ArtifactError` when a line is not an exact version with at least one digest.
     """
     return parse(path.read_text(encoding="utf-8"), name=str(path))
 
 
 def parse(text: str, *, name: str) -> tuple[Locked, ...]:
-    """The entries of the text of a lock file called `name`."""
+    """Return the entries of the text of a lock file named `name`."""
     lines = _CONTINUED.sub(" ", text).splitlines()
     return tuple(_entry(line, name) for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
@@ -59,7 +59,7 @@ def _entry(line: str, file: str) -> Locked:
     if len(versions) != 1 or len(requirement.specifier) != 1 or not hashes:
         raise ArtifactError(
             f"{file}: {line[:60]!r} is not locked to one version with a digest",
-            advice="write the lock file anew with hashes",
+            advice="generate the lock file again with hashes",
         )
     return Locked(
         canonicalize_name(requirement.name), versions[0].version, hashes, str(requirement.marker or "")
@@ -69,7 +69,7 @@ def _entry(line: str, file: str) -> Locked:
 def for_kind(
     entries: Collection[Locked], kind: HostKind, *, without: Collection[str] = ()
 ) -> tuple[Locked, ...]:
-    """The entries that apply to hosts of `kind`, except those named in `without`."""
+    """Return the entries for hosts of `kind`, except those named in `without`."""
     environment = kind.marker_environment
     return tuple(
         entry
@@ -84,8 +84,8 @@ def _holds(entry: Locked, environment: dict[str, str]) -> bool:
 
 
 def named(entries: Collection[Locked], name: str) -> Locked:
-    """The one entry called `name`."""
+    """Return the only entry named `name`."""
     found = [entry for entry in entries if entry.name == name]
     if len(found) != 1:
-        raise ArtifactError(f"the lock file names {name} {len(found)} times instead of once")
+        raise ArtifactError(f"the lock file contains {name} {len(found)} times instead of once")
     return found[0]

@@ -1,4 +1,4 @@
-"""The model that is served: checked on the laptop before any host sees it."""
+"""The model to serve, checked on the laptop before it is pushed to hosts."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def model_file(model: LocalModel, progress: Tell = silent, *, cache: Cache | None = None) -> ModelFile:
-    """What hosts are given for `model`.
+    """Return the model file for hosts.
 
-    A file on the laptop is read once for its digest; after that only when its size or time changes. Raises
-    ArtifactError when it is missing, no chat model in GGUF, or has another digest than declared.
+    The digest of a file on the laptop is computed once, and again only when its size or time changes. Raises
+    `ArtifactError` when the file is missing, not a chat model in GGUF, or has another digest than declared.
     """
     name = _NOT_IN_NAMES.sub("-", model.path.stem).strip(".-") or "model"
     if model.url is not None:
         if model.sha256 is None:
             raise ArtifactError(
                 f"the model {model.url}: `sha256` is missing",
-                advice="give the digest that the file must have",
+                advice="add the digest of the file",
             )
         return ModelFile(name, model.sha256, None, url=model.url)
     path = model.path
     if not path.is_file():
         raise ArtifactError(
-            f"the model {path}: there is no such file",
-            advice="put it there, or give `url` and `sha256` to have hosts fetch it",
+            f"the model {path}: the file does not exist",
+            advice="store it there, or write `url` and `sha256` to let hosts download it",
         )
     if (verdict := unservable(read_header(path))) is not None:
         raise ArtifactError(f"the model {path}: {verdict[0]}", advice=verdict[1])
     digest = cached_sha256(path, cache or Cache.default(), progress)
     if model.sha256 is not None and digest != model.sha256:
         raise ArtifactError(
-            f"the model {path}: its SHA-256 is {digest}, and {model.sha256} is declared",
-            advice="fetch the file again, or correct `sha256` if the model was changed on purpose",
+            f"the model {path}: its SHA-256 is {digest}, but {model.sha256} is declared",
+            advice="download the file again, or correct `sha256` if the model was changed on purpose",
         )
     return ModelFile(name, digest, path.stat().st_size, source=path)
 
 
 def cached_sha256(path: Path, cache: Cache, progress: Tell = silent) -> str:
-    """The digest of a large file, remembered for its path, size and time of change."""
+    """Return the digest of a large file, cached by its path, size and modification time."""
     status = path.stat()
     identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
     key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Fetching files of distributions through pip, so that the user's mirror, proxy and login settings hold."""
+"""Download of distributions with pip, which uses the user's mirror, proxy and login settings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def download(
     environment: Mapping[str, str] | None = None,
     progress: Tell = silent,
 ) -> None:
-    """Puts exactly the files of `entries` into `folder`, each with a digest that its entry names.
+    """Download exactly the files of `entries` into `folder`, each with a digest of its entry.
 
-    `options` choose among them (platform, wheels only); `what` names them for people. Raises
-    ArtifactError when a file does not exist, cannot be fetched or has another digest.
+    `options` select among the files (platform, wheels only); `what` is their name in messages. Raises
+    `ArtifactError` when a file does not exist, cannot be downloaded or has another digest.
     """
     with tempfile.TemporaryDirectory(prefix="clawd-lock-") as temporary:
         requirements = Path(temporary) / "requirements.txt"
@@ -65,7 +65,7 @@ def _run(command: Sequence[str], what: str, count: int, extra: Mapping[str, str]
                 tail.append(line.rstrip())
                 if match := _FETCHING.match(line):
                     seen += 1
-                    progress(f"{what}: fetching {match[1]}", min(seen - 1, count) / count)
+                    progress(f"{what}: downloading {match[1]}", min(seen - 1, count) / count)
         except BaseException:
             process.kill()
             raise
@@ -74,26 +74,26 @@ def _run(command: Sequence[str], what: str, count: int, extra: Mapping[str, str]
 
 
 def failure(what: str, output: Sequence[str]) -> ArtifactError | ToolError:
-    """Tells from pip's last lines what went wrong."""
+    """Return the error for the last lines of pip's output."""
     text = _LOGIN.sub("***@", "\n".join(output))
     reasons = [line for line in text.splitlines() if line.startswith(("ERROR", "WARNING: Retrying"))]
-    told = "\n".join(reasons[-4:] or text.splitlines()[-4:])
+    summary = "\n".join(reasons[-4:] or text.splitlines()[-4:])
     if "No module named pip" in text:
         return ToolError(
             f"{what}: the Python of this program has no pip",
-            advice=f"install it: {sys.executable} -m ensurepip",
+            advice=f"run `{sys.executable} -m ensurepip`",
         )
     if _MISMATCH in text:
         return ArtifactError(
-            f"{what}: a fetched file is not the one that was locked:\n{text}",
+            f"{what}: a downloaded file is not the locked one:\n{text}",
             advice="the mirror or a proxy serves a changed file: use another one (PIP_INDEX_URL)",
         )
     if "No matching distribution" in text and "Retrying" not in text:
         return ArtifactError(
-            f"{what}: a locked file does not exist for this kind of host:\n{told}",
-            advice="check that the mirror in use (PIP_INDEX_URL) is complete",
+            f"{what}: a locked file does not exist for this kind of host:\n{summary}",
+            advice="check that the mirror (PIP_INDEX_URL) is complete",
         )
     return ArtifactError(
-        f"{what}: cannot be fetched:\n{told}",
-        advice="check the network; a mirror or proxy is set with PIP_INDEX_URL and HTTPS_PROXY",
+        f"{what}: the download failed:\n{summary}",
+        advice="check the network; PIP_INDEX_URL and HTTPS_PROXY set a mirror or a proxy",
     )

@@ -1,4 +1,4 @@
-"""How long work on the laptop is told to whoever watches."""
+"""Progress of long work on the laptop."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Tell(Protocol):
-    """Called with a sentence and how far the work is (0…1), `None` when that is not known."""
+    """A function that receives a message and the progress (0…1), `None` when unknown."""
 
     def __call__(self, message: str, fraction: float | None = None, /) -> None:
-        """Shows it."""
+        """Report the progress."""
 
 
 def silent(message: str, fraction: float | None = None, /) -> None:
-    """Tells nobody."""
+    """Ignore the progress."""

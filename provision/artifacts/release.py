@@ -1,6 +1,6 @@
 """Releases: everything that clawd-runtime needs on one kind of host, in one archive.
 
-release.json      what it was made from
+release.json      versions and digests of its inputs
 site-packages/    clawd_runtime and the packages it imports, with llama.cpp built for this kind
 """
 
@@ -25,10 +25,10 @@ from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
 from provision.artifacts.wheels import wheels_for
 
 _FORMAT = "1"
-"""Raise it when the same inputs are to give another archive."""
+"""Increment it when the same inputs must result in another archive."""
 
 _KEPT_FOR = 30 * 86400.0
-"""Seconds that an unused entry of the cache is kept."""
+"""Seconds after which an unused entry of the cache is removed."""
 
 _SITE = "site-packages"
 _ARCHIVE = "clawd-runtime.tar.gz"
@@ -42,7 +42,7 @@ _INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An archive and the bytes of its files unpacked: as they came in the wheels, and as they are in it."""
+    """An archive with the unpacked size of the wheels (`came`) and of the archive (`kept`) in bytes."""
 
     archive: ReleaseArchive
     came: int
@@ -57,9 +57,9 @@ def release_for(
     source: RuntimeSource | None = None,
     progress: Tell = silent,
 ) -> Release:
-    """The release for hosts of `kind`; made when its inputs changed, else taken from the cache.
+    """Return the release for hosts of `kind`; built when its inputs changed, else from the cache.
 
-    Raises ArtifactError when a package cannot be fetched or is damaged.
+    Raises `ArtifactError` when a package cannot be downloaded or is damaged.
     """
     source = source or RuntimeSource.of_this_program()
     locked = lockfile.for_kind(source.locked, kind, without={ENGINE})
@@ -81,7 +81,7 @@ def release_for(
 
 
 def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[Entry]:
-    """What an installation of `wheels` puts into site-packages, without what only builds need."""
+    """Yield the files of `wheels` in site-packages, without those that only builds need."""
     for wheel in wheels:
         for member in wheel_file.members(wheel):
             if member.scheme == "lib" and needed_at_run_time(member.path):
@@ -89,7 +89,7 @@ def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[Entry]:
 
 
 def needed_at_run_time(path: str) -> bool:
-    """Whether a file of site-packages can be used by a running program."""
+    """Return whether a running program may use a file of site-packages."""
     place = PurePosixPath(path)
     if place.parts[0] in _NOT_PACKAGES or not _BUILD_TIME_FOLDERS.isdisjoint(place.parts[:-1]):
         return False
@@ -133,7 +133,7 @@ def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> b
 
 
 def _recorded(folder: Path) -> Release | None:
-    """The release in a cache entry, unless it is missing or its size shows that it is damaged."""
+    """Return the release of a cache entry; `None` when it is missing or has the wrong size."""
     made = folder / _ARCHIVE
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))

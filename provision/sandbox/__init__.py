@@ -1,14 +1,14 @@
 """Throwaway Debian hosts on this machine, with their own addresses, systemd, sshd and apt.
 
-    up(hosts=2, releases=("bookworm", "trixie"))   make them, or find that they run
-    status()                                       what is there
-    ssh_command("bot1")                            how to log in
-    execute("bot1", "systemctl is-system-running") run something there as root
+    up(hosts=2, releases=("bookworm", "trixie"))   create and start hosts, unless they run
+    status()                                       return the hosts and their state
+    ssh_command("bot1")                            return the command to log in
+    execute("bot1", "systemctl is-system-running") run a command on a host as root
     down()                                         remove everything
-    clear()                                        remove what killed runs left behind, too
+    clear()                                        remove leftovers of killed runs as well
 
-The sandbox in use is the one of `Layout()`: `.sandbox/` in the project's folder, and
-10.213.77.0/24. Pass another `Layout` to have one beside it.
+The default sandbox is that of `Layout()`: `.sandbox/` in the project's folder, and 10.213.77.0/24. Pass
+another `Layout` for a second one.
 """
 
 from __future__ import annotations

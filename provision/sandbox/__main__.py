@@ -1,6 +1,6 @@
-"""`python -m provision.sandbox down`: removes what the sandbox made, with nothing but Python itself.
+"""The command `python -m provision.sandbox down`, which removes the sandbox with Python alone.
 
-For a checkout whose environment is gone while its hosts still run.
+It serves a checkout whose virtual environment was removed while its hosts still run.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from provision import sandbox
 
 
 def main(words: list[str]) -> int:
-    """Remove this checkout's sandboxes, their keys and secrets, and what killed runs left behind."""
+    """Remove this checkout's sandboxes, their keys and secrets, and leftovers of killed runs."""
     if words != ["down"]:
         print("usage: python -m provision.sandbox down", file=sys.stderr)
         return 1
     try:
-        sandbox.down(purge=True, progress=_tell)
-        sandbox.clear(progress=_tell)
+        sandbox.down(purge=True, progress=_print_progress)
+        sandbox.clear(progress=_print_progress)
     except ClawdError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _tell(message: str, _: float | None) -> None:
+def _print_progress(message: str, _: float | None) -> None:
     print(message, file=sys.stderr)
 
 

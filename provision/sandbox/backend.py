@@ -1,4 +1,4 @@
-"""On what the hosts run: systemd-nspawn, or a Docker engine where that is what the machine has."""
+"""The backend that runs the hosts: systemd-nspawn, or a Docker engine if the machine has only that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from provision.sandbox.machine import Machine
 
 
 class Backend(Protocol):
-    """What every kind of sandbox can do; see `Nspawn` for the meaning of each."""
+    """The operations of every kind of sandbox; see `Nspawn` for their meaning."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -30,9 +30,9 @@ class Backend(Protocol):
 
 
 def choose(layout: Layout, progress: Progress) -> Backend:
-    """The backend for this machine, its programs installed.
+    """Return the backend for this machine, with its programs installed.
 
-    nspawn where it is there; else a Docker engine that answers; else nspawn, installed.
+    It is nspawn if installed, else Docker if an engine answers, else nspawn, which is then installed.
     """
     if "systemd-nspawn" in missing_tools() and docker.engine_answers():
         ensure_tools(progress, docker.TOOLS)
@@ -42,7 +42,7 @@ def choose(layout: Layout, progress: Progress) -> Backend:
 
 
 def present(layout: Layout) -> tuple[Backend, ...]:
-    """Every backend that can have left something on this machine."""
+    """Return every backend that may have left something on this machine."""
     found: list[Backend] = []
     if not {"ip", "nft"} & set(missing_tools()):
         found.append(nspawn.Nspawn(layout))
@@ -52,11 +52,9 @@ def present(layout: Layout) -> tuple[Backend, ...]:
 
 
 def named(name: str, layout: Layout) -> Backend:
-    """The backend a host was made on. Raises SandboxError for one we do not know."""
+    """Return the backend with which a host was created. Raises `SandboxError` for an unknown one."""
     if name == nspawn.NAME:
         return nspawn.Nspawn(layout)
     if name == docker.NAME:
         return docker.Docker(layout)
-    raise SandboxError(
-        f"a sandbox host was made by {name!r}, which is unknown", advice="Remove its folder by hand."
-    )
+    raise SandboxError(f"a sandbox host has the unknown backend {name!r}", advice="remove its folder by hand")

@@ -1,8 +1,8 @@
-"""A host's own control groups, where no systemd of this machine makes them.
+"""Control groups of hosts on machines where systemd does not create them.
 
-Two hosts in one group would take each other's services for their own, so each gets a group
-in every hierarchy, beneath the group we are in ourselves. Where the memory controller is
-there and may be handed down, the group limits the host's memory.
+Two hosts in one group would treat each other's services as their own, so each host gets a group in every
+hierarchy, below the group of this process. If the memory controller can be delegated, the group limits the
+host's memory.
 Source: cgroups(7); the kernel's admin-guide/cgroup-v1/{memory,cpusets} and admin-guide/cgroup-v2.
 """
 
@@ -14,35 +14,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY_MAX = 4 * 1024**3
-"""Bytes a host may use, its page cache included: that of a small rented server."""
+"""Bytes that a host may use, including its page cache: the size of a small rented server."""
 
 WRITABLE_INIT = """\
 for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do
     if mountpoint -q "$group"; then mount -o remount,bind,rw "$group"; fi
 done
 exec /lib/systemd/systemd"""
-"""The first program of a host whose groups are its own alone, and which therefore may write them.
+"""The first program of a host with its own groups, which makes them writable.
 
-nspawn (with version 1) and Docker mount them read-only, and memory limits of services would
-silently do nothing. systemd looks once, when it starts.
+nspawn (with version 1) and Docker mount them read-only, so that memory limits of services would have no
+effect. systemd checks that only when it starts.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """One mounted cgroup tree, and where in it we are. `controllers` is empty for version 2."""
+    """One mounted cgroup tree, and the group of this process. `controllers` is empty for version 2."""
 
     controllers: frozenset[str]
     ours: Path
 
 
 def machine_runs_systemd() -> bool:
-    """Whether systemd manages this machine's groups, so that nspawn gets one from it (sd_booted(3))."""
+    """Return whether systemd manages this machine's groups and gives nspawn one (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir()
 
 
 def hierarchies(cgroup: str, mountinfo: str) -> tuple[Hierarchy, ...]:
-    """The trees we are in, from the text of `/proc/self/cgroup` and `/proc/self/mountinfo`."""
+    """Return the trees of this process from the text of `/proc/self/cgroup` and `/proc/self/mountinfo`."""
     mounts = _mounts(mountinfo)
     found = []
     for line in cgroup.splitlines():
@@ -58,7 +58,7 @@ def hierarchies(cgroup: str, mountinfo: str) -> tuple[Hierarchy, ...]:
 
 
 def _mounts(mountinfo: str) -> dict[frozenset[str], tuple[str, str]]:
-    """Root and mount point of each tree, by its controllers."""
+    """Return root and mount point of each tree by its controllers."""
     mounts: dict[frozenset[str], tuple[str, str]] = {}
     for line in mountinfo.splitlines():
         front, _, back = line.partition(" - ")
@@ -76,7 +76,7 @@ def _mounts(mountinfo: str) -> dict[frozenset[str], tuple[str, str]]:
 
 
 def make(machine: str, memory_max: int = MEMORY_MAX) -> tuple[Path, ...]:
-    """Make the groups of `machine` and return their folders; empty where systemd makes them."""
+    """Create the groups of `machine` and return their folders; empty when systemd creates them."""
     if machine_runs_systemd():
         return ()
     groups = []
@@ -94,10 +94,10 @@ def make(machine: str, memory_max: int = MEMORY_MAX) -> tuple[Path, ...]:
 
 
 def _hands_down_memory(*folders: Path) -> bool:
-    """Whether these groups of version 2, outermost first, give the memory controller on to what is in them.
+    """Return whether these groups of version 2, outermost first, delegate the memory controller.
 
-    A group that holds processes itself may not, unless it is the outermost of the machine; then a host's
-    memory has no limit but the one we are under ourselves.
+    A group that contains processes cannot, unless it is the root group; then only the limit of this process
+    applies to the memory of a host.
     """
     for folder in folders:
         try:
@@ -111,7 +111,7 @@ def _hands_down_memory(*folders: Path) -> bool:
 
 
 def left(prefix: str) -> tuple[Path, ...]:
-    """The groups there are of machines whose name begins so, even if nothing else is known of them."""
+    """Return the existing groups of machines whose name begins with `prefix`."""
     found = (hierarchy.ours.glob(f"clawd-sandbox/{prefix}*") for hierarchy in _ours())
     return tuple(group for groups in found for group in groups if group.is_dir())
 
@@ -121,7 +121,7 @@ def _ours() -> tuple[Hierarchy, ...]:
 
 
 def _make_with_cpus(group: Path) -> None:
-    """A cpuset takes no process before it has processors and memory nodes."""
+    """Create a group with processors and memory nodes, without which a cpuset accepts no process."""
     for folder in (group.parent, group):
         folder.mkdir(exist_ok=True)
         for name in ("cpuset.cpus", "cpuset.mems"):
@@ -131,7 +131,7 @@ def _make_with_cpus(group: Path) -> None:
 
 
 def remove(groups: tuple[Path, ...], *, patience: float = 3.0) -> None:
-    """Remove these groups, whose processes have ended, and our folder when it is left empty."""
+    """Remove these groups, whose processes have ended, and their parent folder when it is empty."""
     deadline = time.monotonic() + patience
     for group in groups:
         if not group.is_dir():
@@ -144,7 +144,7 @@ def remove(groups: tuple[Path, ...], *, patience: float = 3.0) -> None:
 
 
 def _remove_folder(folder: Path, deadline: float) -> None:
-    # A group stays busy for a moment after its last process has ended.
+    # A group stays busy for a short time after its last process has ended.
     while folder.is_dir():
         try:
             folder.rmdir()

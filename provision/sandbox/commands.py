@@ -1,4 +1,4 @@
-"""Running the machine's own programs, and having them installed."""
+"""Programs of this machine: running and installing them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inventory.errors import SandboxError
 from provision.sudo import hand_over as hand_over
 
 Progress = Callable[[str, float | None], None]
-"""Called with what is being done, and how much of it is done (0 to 1, None when unknown)."""
+"""A function that receives a message and the progress (0 to 1, `None` when unknown)."""
 
 PACKAGES = {
     "systemd-nspawn": "systemd-container",
@@ -23,24 +23,24 @@ PACKAGES = {
     "zstd": "zstd",
     "tar": "tar",
 }
-"""The programs the sandbox calls and the Debian packages that bring them."""
+"""The programs that the sandbox runs, and their Debian packages."""
 
 
 def silent(message: str, fraction: float | None) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""
 
 
 def run(
     command: Sequence[str], *, stdin: str | None = None, timeout: float = 60, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of this machine. Raises SandboxError with its own words when it fails."""
+    """Run a program of this machine. Raises `SandboxError` with its output when it fails."""
     try:
         done = subprocess.run(
             list(command), input=stdin, text=True, capture_output=True, timeout=timeout, check=False
         )
     except FileNotFoundError as missing:
         raise SandboxError(
-            f"{command[0]} is not on this machine", advice=install_advice([command[0]])
+            f"{command[0]} is not installed on this machine", advice=install_advice([command[0]])
         ) from missing
     except subprocess.TimeoutExpired as late:
         raise SandboxError(f"{' '.join(command)} did not end within {timeout:.0f} s") from late
@@ -53,33 +53,33 @@ def run(
 
 
 def missing_tools() -> tuple[str, ...]:
-    """The programs the sandbox needs and this machine lacks."""
+    """Return the programs that the sandbox needs but this machine lacks."""
     return tuple(tool for tool in PACKAGES if shutil.which(tool, path=_search_path()) is None)
 
 
 def install_advice(tools: Sequence[str]) -> str:
-    """What to type to have `tools`."""
+    """Return the hint to install `tools`."""
     packages = sorted({PACKAGES.get(tool, tool) for tool in tools})
-    return f"Install it: sudo apt-get install {' '.join(packages)}"
+    return f"run `sudo apt-get install {' '.join(packages)}`"
 
 
 def install_command(tools: Sequence[str]) -> list[str]:
-    """The apt call that brings `tools`."""
+    """Return the apt command that installs `tools`."""
     packages = sorted({PACKAGES[tool] for tool in tools})
     return ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
 
 
 def ensure_tools(progress: Progress = silent, tools: Sequence[str] = tuple(PACKAGES)) -> tuple[str, ...]:
-    """Install the Debian packages of these programs, as far as they are missing, and return which were.
+    """Install the missing Debian packages of these programs and return the programs.
 
-    Raises SandboxError, with the line to type, where we may not or cannot.
+    Raises `SandboxError` with the command to run when they cannot be installed.
     """
     missing = tuple(tool for tool in missing_tools() if tool in tools)
     if not missing:
         return ()
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SandboxError(
-            f"the sandbox needs {', '.join(missing)}, which this machine lacks",
+            f"the sandbox needs {', '.join(missing)}, which are not installed",
             advice=install_advice(missing),
         )
     progress(f"installing {', '.join(missing)}", None)
@@ -91,5 +91,5 @@ def ensure_tools(progress: Progress = silent, tools: Sequence[str] = tuple(PACKA
 
 
 def _search_path() -> str:
-    # An ordinary user's path often lacks the folders that hold ip, nft and mmdebstrap's helpers.
+    # An ordinary user's PATH often lacks the folders of ip, nft and mmdebstrap's helpers.
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])

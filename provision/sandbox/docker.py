@@ -1,10 +1,9 @@
-"""Hosts as Docker containers that run systemd and sshd, for a Linux machine whose tool is Docker.
+"""Hosts as Docker containers that run systemd and sshd, for a Linux machine with Docker.
 
-The containers start from the same root filesystem as with nspawn and have the same addresses.
-They get the rights systemd needs to manage services, but not `--privileged`. Containers and network bear
-the sandbox's folder as a label: only what bears it is used, and removed.
-Tried with Docker 20.10 on a machine with control groups of version 1 only.
-Source: the docker-create, docker-import and docker-network-create references.
+The containers have the same root filesystem and addresses as with nspawn. They get the capabilities that
+systemd needs to manage services, but not `--privileged`. Containers and network have the sandbox's folder as
+a label; only objects with this label are used and removed. Tested with Docker 20.10 on a machine with control
+groups of version 1 only. Source: the docker-create, docker-import and docker-network-create references.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from provision.sandbox.rootfs import ensure_image, image_of, remove_tree
 NAME = "docker"
 LABEL = "clawd-provision.sandbox"
 TOOLS = ("mmdebstrap", "zstd", "tar", "ssh", "ssh-keygen", "ip")
-"""What this backend calls beside `docker`; the root filesystem is made here, not fetched."""
+"""Programs that this backend runs in addition to `docker`; the root filesystem is built, not downloaded."""
 
 _BY_DOCKER = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/systemd/network/10-host0.network")
 
 
 def engine_answers() -> bool:
-    """Whether a Docker engine answers; the client alone is not enough."""
+    """Return whether a Docker engine answers; the client alone is not enough."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -47,7 +46,7 @@ def engine_answers() -> bool:
 
 
 def network_command(layout: Layout) -> list[str]:
-    """Make the network that the containers' fixed addresses belong to."""
+    """Return the command that creates the network of the containers' fixed addresses."""
     return [
         *("docker", "network", "create", "--driver", "bridge"),
         *("--label", f"{LABEL}={layout.folder}"),
@@ -59,7 +58,7 @@ def network_command(layout: Layout) -> list[str]:
 
 
 def create_command(layout: Layout, name: str, image: str) -> list[str]:
-    """Make the container of host `name`, without starting it."""
+    """Return the command that creates the container of host `name` without starting it."""
     return [
         *("docker", "create", "--name", layout.machine(name), "--hostname", name),
         *("--label", f"{LABEL}={layout.folder}"),
@@ -76,15 +75,15 @@ def create_command(layout: Layout, name: str, image: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """The backend that `layout`'s hosts run on."""
+    """The backend of the hosts of `layout`."""
 
     layout: Layout
     name: str = NAME
 
     def prepare(self) -> Machine:
-        """Make the network, and read what the hosts take over from this machine.
+        """Create the network, and return the settings that hosts take over from this machine.
 
-        Raises SandboxError when a network of that name is somebody else's.
+        Raises `SandboxError` when a network of that name does not belong to this sandbox.
         """
         if not self._ours("network", self.layout.bridge):
             run(network_command(self.layout))
@@ -93,7 +92,7 @@ class Docker:
     def create(
         self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
     ) -> None:
-        """Make the container of host `name` and put its own files into it."""
+        """Create the container of host `name` and copy its files into it."""
         image = image_of(release, machine)
         tarball = ensure_image(release, self.layout.cache, machine, progress)
         progress(f"{name}: loading Debian {release} into Docker", None)
@@ -121,60 +120,60 @@ class Docker:
         run(["docker", "start", self.layout.machine(name)])
 
     def state(self, name: str) -> tuple[HostState, int | None]:
-        """Whether host `name` runs, and its first process."""
+        """Return the state of host `name` and its first process."""
         if not self._ours("container", self.layout.machine(name)):
             return HostState.BROKEN, None
         return state_of(run(["docker", "container", "inspect", self.layout.machine(name)]).stdout)
 
     def stop(self, name: str) -> None:
-        """End host `name`."""
+        """Stop host `name`."""
         if self._ours("container", self.layout.machine(name)):
             run(["docker", "kill", self.layout.machine(name)], check=False)
 
     def remove(self, name: str) -> None:
-        """Remove host `name` and its folder. Raises SandboxError when its container is somebody else's."""
+        """Remove host `name` and its folder. Raises `SandboxError` when the container is another's."""
         if self._ours("container", self.layout.machine(name)):
             run(["docker", "rm", "--force", self.layout.machine(name)])
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove every container, network and image of this sandbox, whatever became of its folder."""
+        """Remove every container, network and image of this sandbox, even if its folder was removed."""
         ours = ["--filter", f"label={LABEL}={self.layout.folder}"]
         for container in run(["docker", "ps", "--all", "--quiet", *ours]).stdout.split():
             run(["docker", "rm", "--force", container])
         for found in run(["docker", "network", "ls", "--quiet", *ours]).stdout.split():
             run(["docker", "network", "rm", found])
         for image in run(["docker", "images", "--quiet", *ours]).stdout.split():
-            # Another sandbox may have hosts of it.
+            # Another sandbox may use the image.
             run(["docker", "image", "rm", image], check=False)
 
     def _ours(self, kind: str, name: str) -> bool:
-        """Whether there is a `kind` of that name. Raises SandboxError when it is not this sandbox's."""
+        """Return whether there is a `kind` of that name. Raises `SandboxError` when it is another's."""
         shown = run(["docker", kind, "inspect", name], check=False)
         if shown.returncode != 0:
             return False
         owner = owner_of(shown.stdout)
         if owner != str(self.layout.folder):
-            whose = f"that of the sandbox in {owner}" if owner else "none of a sandbox's"
+            whose = f"of the sandbox in {owner}" if owner else "that belongs to no sandbox"
             raise SandboxError(
-                f"Docker has a {kind} {name} already, and it is {whose}",
-                advice="Remove that sandbox first (`sandbox down` there), or rename what is not one.",
+                f"Docker already has a {kind} {name} {whose}",
+                advice="remove that sandbox first (`sandbox down` there), or rename the object",
             )
         return True
 
     def last_words(self, name: str) -> str:
-        """The end of what the host printed, for an error message."""
+        """Return the end of the host's console output for an error message."""
         return run(["docker", "logs", "--tail", "6", self.layout.machine(name)], check=False).stdout.strip()
 
 
 def state_of(inspected: str) -> tuple[HostState, int | None]:
-    """State and first process, from the output of `docker container inspect`."""
+    """Return state and first process from the output of `docker container inspect`."""
     state = json.loads(inspected)[0]["State"]
     return (HostState.RUNNING, int(state["Pid"])) if state["Running"] else (HostState.STOPPED, None)
 
 
 def owner_of(inspected: str) -> str:
-    """The folder of the sandbox, from the output of `docker container|network inspect`; empty if of none."""
+    """Return the sandbox's folder from the output of `docker container|network inspect`; empty for others."""
     found = json.loads(inspected)[0]
     labels = found.get("Labels") or found.get("Config", {}).get("Labels") or {}
     return str(labels.get(LABEL, ""))
@@ -190,4 +189,4 @@ def _import(tarball: Path, image: str, layout: Layout) -> None:
             check=False,
         )
     if done.returncode != 0 or unpacked.returncode != 0:
-        raise SandboxError(f"Docker does not take the root filesystem {tarball}: {done.stderr.strip()}")
+        raise SandboxError(f"Docker cannot import the root filesystem {tarball}: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""What makes one host out of the common root filesystem: its name, address, keys and logins."""
+"""Files that turn the common root filesystem into one host: name, address, keys and logins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HostFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a host stands: its name and its address on the sandbox's network."""
+    """The name of a host and its address on the sandbox's network."""
 
     name: str
     address: IPv4Address
@@ -38,7 +38,7 @@ class Place:
 
 
 def make_host_key(name: str, folder: Path) -> tuple[str, str]:
-    """A new SSH host key: its private and its public half, as text."""
+    """Return a new SSH host key: private and public key as text."""
     path = folder / "ssh_host_ed25519_key"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"root@{name}", "-f", str(path)])
     public = path.with_suffix(".pub")
@@ -51,7 +51,7 @@ def make_host_key(name: str, folder: Path) -> tuple[str, str]:
 def host_files(
     place: Place, machine: Machine, login_key: str, host_key: tuple[str, str]
 ) -> tuple[HostFile, ...]:
-    """Every file that distinguishes this host from the common root filesystem."""
+    """Return all files that distinguish this host from the common root filesystem."""
     private, public = host_key
     trusted = [
         HostFile(f"/usr/local/share/ca-certificates/{name}", pem)
@@ -80,7 +80,7 @@ def host_files(
 
 
 def unit_links() -> dict[str, str]:
-    """The links that enable and mask units: link (absolute within the host) to target."""
+    """Return the links that enable and mask units: link (absolute in the host) to target."""
     system, shipped = "/etc/systemd/system", "/lib/systemd/system"
     networkd, online = "systemd-networkd.service", "systemd-networkd-wait-online.service"
     return {
@@ -91,7 +91,7 @@ def unit_links() -> dict[str, str]:
 
 
 def write_into(root: Path, files: tuple[HostFile, ...], links: dict[str, str]) -> None:
-    """Write files and links into a host's root folder, which nothing runs in yet."""
+    """Write files and links into the root folder of a host that is not running."""
     for file in files:
         path = root / file.path.lstrip("/")
         if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""What is known of one throwaway host."""
+"""State and record of one sandbox host."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RELEASES: tuple[Release, ...] = ("bookworm", "trixie")
 
 
 class HostState(StrEnum):
-    """Whether a host is up.
+    """The state of a host.
 
-    `BROKEN` is a host of which only a part is alive, as a killed run leaves it; `up` repairs it.
+    `BROKEN` is a host of which only some processes run, for example after a killed run; `up` repairs it.
     """
 
     RUNNING = "running"
@@ -28,7 +28,7 @@ class HostState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SandboxHost:
-    """One host and its state now. `pid` is the process that keeps it running, if any."""
+    """One host and its current state. `pid` is the process that keeps it running, if any."""
 
     name: str
     address: str
@@ -40,7 +40,7 @@ class SandboxHost:
 
 @dataclass(frozen=True, slots=True)
 class HostRecord:
-    """What a host was made as; kept in its folder."""
+    """The settings with which a host was created, stored in its folder."""
 
     name: str
     address: str
@@ -51,12 +51,12 @@ class HostRecord:
 
 
 def write_record(folder: Path, record: HostRecord) -> None:
-    """Keep `record` in the host's folder."""
+    """Store `record` in the host's folder."""
     (folder / "host.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_record(folder: Path) -> HostRecord | None:
-    """The record of a host's folder; None where the folder was never finished."""
+    """Return the record in a host's folder; `None` when the folder is incomplete."""
     try:
         return HostRecord(**json.loads((folder / "host.json").read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
@@ -64,28 +64,28 @@ def read_record(folder: Path) -> HostRecord | None:
 
 
 def recorded(layout: Layout) -> tuple[HostRecord, ...]:
-    """All finished hosts of the sandbox, in the order of their numbers."""
+    """Return all complete hosts of the sandbox, ordered by number."""
     folders = layout.hosts.glob("bot*") if layout.hosts.is_dir() else ()
     records = (read_record(folder) for folder in folders)
     return tuple(sorted((r for r in records if r is not None), key=lambda record: number_of(record.name)))
 
 
 def releases_for(hosts: int, releases: tuple[str, ...]) -> tuple[Release, ...]:
-    """One release a host: as many as given, the last one for the rest.
+    """Return one release for each host: those given, and the last one for the rest.
 
-    Raises SandboxError for a release that does not exist and for more releases than hosts.
+    Raises `SandboxError` for an unknown release, and for more releases than hosts.
     """
     known: dict[str, Release] = {release: release for release in RELEASES}
     unknown = [release for release in releases if release not in known]
     if unknown or not releases:
         raise SandboxError(
-            f"there is no sandbox host of release {', '.join(unknown) or '(none)'}",
-            advice=f"Choose from {', '.join(RELEASES)}.",
+            f"unknown release of a sandbox host: {', '.join(unknown) or '(none)'}",
+            advice=f"use one of: {', '.join(RELEASES)}",
         )
     if len(releases) > hosts:
         raise SandboxError(
-            f"{len(releases)} releases were named for {hosts} host(s)",
-            advice="Name one release for all hosts, or one for each.",
+            f"{len(releases)} releases were given for {hosts} host(s)",
+            advice="give one release for all hosts, or one for each",
         )
     chosen = [known[release] for release in releases]
     return tuple(chosen + [chosen[-1]] * (hosts - len(chosen)))

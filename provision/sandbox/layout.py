@@ -1,7 +1,7 @@
-"""Where a sandbox lives on this machine: its folder, its bridge and its addresses.
+"""The folder, the bridge and the addresses of a sandbox on this machine.
 
-Everything the sandbox makes is found through a `Layout`, so that two sandboxes (say, the
-one in use and the one a test makes) can stand side by side without touching each other.
+Everything that a sandbox creates is found through its `Layout`, so that two sandboxes (for example the one in
+use and one of a test) do not interfere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from inventory.errors import SandboxError
 from provision.artifacts.cache import default_folder
 
 MAX_HOSTS = 99
-"""Names stay short enough for a network interface, addresses within the subnet."""
+"""With this limit names fit a network interface, and addresses fit the subnet."""
 
 _FIRST_ADDRESS = 10
 _DEFAULT_SUBNET = IPv4Network("10.213.77.0/24")
@@ -36,9 +36,8 @@ def _default_cache() -> Path:
 class Layout:
     """Folder, bridge and subnet of one sandbox; by default those of `inventory/sandbox.yml`.
 
-    `bridge` names the network interface and everything else that is visible machine-wide,
-    so it must differ between sandboxes. At most 6 characters, because a host's interface
-    (`vb-<bridge>-<name>`) may have 15.
+    `bridge` is part of all names that are visible on the whole machine, so it must differ between sandboxes.
+    It has at most 6 characters, because a host's interface (`vb-<bridge>-<name>`) may have 15.
     """
 
     folder: Path = field(default_factory=_default_folder)
@@ -55,63 +54,63 @@ class Layout:
 
     @property
     def machine_address(self) -> IPv4Address:
-        """The address of this machine on the bridge, and the hosts' gateway."""
+        """Return the address of this machine on the bridge, which is the hosts' gateway."""
         return self.subnet[1]
 
     def address(self, name: str) -> IPv4Address:
-        """The address of host `name`: bot1 has .11, bot2 has .12, and so on."""
+        """Return the address of host `name`: bot1 has .11, bot2 has .12, and so on."""
         return self.subnet[_FIRST_ADDRESS + number_of(name)]
 
     def machine(self, name: str) -> str:
-        """What host `name` is called where names are shared by the whole machine."""
+        """Return the name of host `name` among all names of the machine."""
         return f"{self.bridge}-{name}"
 
     def interface(self, name: str) -> str:
-        """This machine's end of the cable to host `name`."""
+        """Return this machine's network interface to host `name`."""
         return f"vb-{self.machine(name)}"
 
     @property
     def hosts(self) -> Path:
-        """One folder a host."""
+        """Return the folder with one folder for each host."""
         return self.folder / "hosts"
 
     def host(self, name: str) -> Path:
-        """The folder of host `name`."""
+        """Return the folder of host `name`."""
         return self.hosts / name
 
     @property
     def key(self) -> Path:
-        """The private SSH key of `operator` and root; the public one lies beside it."""
+        """Return the path of the private SSH key of `operator` and root; the public key is next to it."""
         return self.folder / "id_ed25519"
 
     @property
     def known_hosts(self) -> Path:
-        """The host keys of all hosts."""
+        """Return the path of the file with the host keys."""
         return self.folder / "known_hosts"
 
     @property
     def secrets(self) -> Path:
-        """One file a secret of `inventory/sandbox.yml`."""
+        """Return the folder with one file for each secret of `inventory/sandbox.yml`."""
         return self.folder / "secrets"
 
     @property
     def inventory(self) -> Path:
-        """The inventory of the hosts that run."""
+        """Return the path of the inventory of the hosts that run."""
         return self.folder / "inventory.yml"
 
     @property
     def lock(self) -> Path:
-        """Held by whoever changes the sandbox."""
+        """Return the path of the lock for changes of the sandbox."""
         return self.folder / "lock"
 
 
 def host_name(number: int) -> str:
-    """The name of the `number`th host, counted from 1."""
+    """Return the name of the `number`th host, counted from 1."""
     return f"bot{number}"
 
 
 def number_of(name: str) -> int:
-    """Which host `name` is, counted from 1. Raises SandboxError for a name that is none."""
+    """Return the number of host `name`, counted from 1. Raises `SandboxError` for an invalid name."""
     digits = name.removeprefix("bot")
     if name.startswith("bot") and digits.isascii() and digits.isdigit() and not digits.startswith("0"):
         number = int(digits)
@@ -119,5 +118,5 @@ def number_of(name: str) -> int:
             return number
     raise SandboxError(
         f"{name!r} is not the name of a sandbox host",
-        advice=f"The hosts are called bot1 to bot{MAX_HOSTS}.",
+        advice=f"use bot1 to bot{MAX_HOSTS}",
     )

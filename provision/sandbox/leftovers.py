@@ -1,4 +1,4 @@
-"""Removing a whole sandbox: one's own, or what a killed run left behind on the network that is wanted now."""
+"""Removal of whole sandboxes: the current one, and leftovers of killed runs on the same network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from provision.sandbox.secrets import OWN_NAME
 
 
 def make_way(layout: Layout, progress: Progress) -> None:
-    """Have nobody else on the bridge of `layout`: two sandboxes there would mix up their hosts.
+    """Make sure that no other sandbox uses the bridge of `layout`, which would mix up their hosts.
 
-    What nobody will remove any more is removed. Raises SandboxError for a sandbox that is in use.
+    Abandoned sandboxes are removed. Raises `SandboxError` for a sandbox that is in use.
     """
     for claim in notes.claims():
         other = claim.layout
@@ -27,22 +27,22 @@ def make_way(layout: Layout, progress: Progress) -> None:
             continue
         if not claim.abandoned:
             raise SandboxError(
-                f"the sandbox in {other.folder} is up and uses {other.bridge} and {other.subnet}",
-                advice=f"Remove it first: `make down` in {claim.project}, or wait until its run ends.",
+                f"the sandbox in {other.folder} is running and uses {other.bridge} and {other.subnet}",
+                advice=f"remove it first with `make down` in {claim.project}, or wait until its run ends",
             )
-        progress(f"clearing what a killed run left in {other.folder}", None)
+        progress(f"removing leftovers of a killed run in {other.folder}", None)
         _remove_whole(other, progress)
 
 
 def clear(progress: Progress) -> tuple[Path, ...]:
-    """Remove the sandboxes of this checkout and those that are abandoned, but none whose run goes on."""
+    """Remove the sandboxes of this checkout and abandoned ones, but none whose run continues."""
     going = [
         claim.layout
         for claim in notes.claims()
         if claim.abandoned or (claim.project == notes.PROJECT and not claim.in_hand)
     ]
     for layout in going:
-        progress(f"clearing {layout.folder}", None)
+        progress(f"removing {layout.folder}", None)
         _remove_whole(layout, progress)
     return tuple(layout.folder for layout in going)
 
@@ -72,7 +72,7 @@ def _remove_whole(layout: Layout, progress: Progress) -> None:
 
 
 def _purge(layout: Layout) -> None:
-    """Remove what we keep in the sandbox's folder, by name: the folder may be one of the user's own."""
+    """Remove the sandbox's files by name, because the folder may contain other files of the user."""
     for folder in (layout.secrets, layout.folder / "models", layout.folder / ".clawd"):
         remove_tree(folder)
     for file in (layout.key, layout.key.with_suffix(".pub"), layout.inventory, layout.lock):

@@ -1,4 +1,4 @@
-"""Making, showing and removing the hosts of a sandbox."""
+"""Creation, state and removal of the hosts of a sandbox."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def up(
     lasting: bool = False,
     progress: Progress = silent,
 ) -> tuple[SandboxHost, ...]:
-    """Have `hosts` hosts running, and return them: bot1, bot2, ….
+    """Start `hosts` hosts and return them: bot1, bot2, ….
 
-    `releases` is one Debian release for all, or one a host; without any, hosts keep theirs and new ones are
-    of the first there is. Hosts that run already stay as they are; those that a killed run left half alive
-    are started anew; those of another release are replaced; further ones are left alone.
+    `releases` is one Debian release for all, or one for each host; without any, existing hosts keep theirs
+    and new ones get the first in `RELEASES`. Running hosts are left unchanged; broken ones are restarted;
+    hosts of another release are replaced; additional hosts are left unchanged.
 
-    The hosts outlive this process in any case. Unless they are meant to (`lasting`), another sandbox that
-    wants their network removes them once this process is gone. Raises SandboxError.
+    The hosts outlive this process in any case. Unless they are `lasting`, another sandbox that needs their
+    network removes them once this process has ended. Raises `SandboxError`.
     """
     if not 1 <= hosts <= MAX_HOSTS:
-        raise SandboxError(f"{hosts} hosts cannot be made", advice=f"Ask for 1 to {MAX_HOSTS}.")
+        raise SandboxError(f"cannot create {hosts} hosts", advice=f"use a number from 1 to {MAX_HOSTS}")
     named = (releases,) if isinstance(releases, str) else tuple(releases)
     layout = layout or Layout()
     names = [host_name(number) for number in range(1, hosts + 1)]
@@ -74,7 +74,7 @@ def up(
 
 
 def status(*, layout: Layout | None = None) -> tuple[SandboxHost, ...]:
-    """All hosts of the sandbox as they are now. Changes nothing."""
+    """Return all hosts of the sandbox with their current state."""
     return _look(layout or Layout(), {})
 
 
@@ -83,8 +83,8 @@ def down(
 ) -> tuple[str, ...]:
     """Remove all hosts and the sandbox's network, and return the hosts' names.
 
-    Root filesystem images, keys, secrets and models stay; with `purge`, of these only the images
-    do. Raises SandboxError.
+    Root filesystem images, keys, secrets and models are kept; with `purge`, only the images. Raises
+    `SandboxError`.
     """
     layout = layout or Layout()
     _require_root()
@@ -93,25 +93,26 @@ def down(
 
 
 def clear(*, progress: Progress = silent) -> tuple[Path, ...]:
-    """Remove every further sandbox of this checkout and all that nobody will remove any more, whoever made
-    them; but none whose run goes on. Returns the folders they had. Raises SandboxError.
+    """Remove all other sandboxes of this checkout and all abandoned ones, but none whose run continues.
+
+    Returns their folders. Raises `SandboxError`.
     """
     _require_root()
     return leftovers.clear(progress)
 
 
 def ssh_command(name: str, *, user: str = "operator", layout: Layout | None = None) -> list[str]:
-    """The ssh call that logs in to host `name`; append a command to run it there.
+    """Return the ssh command that logs in to host `name`; append a command to run it there.
 
-    Raises SandboxError when there is no such host.
+    Raises `SandboxError` when there is no such host.
     """
     layout = layout or Layout()
     record = read_record(layout.host(name))
     if record is None:
         known = ", ".join(record.name for record in recorded(layout)) or "none"
         raise SandboxError(
-            f"there is no sandbox host {name} (there is: {known})",
-            advice="Start it with `clawd-provision sandbox up`.",
+            f"there is no sandbox host {name}; existing hosts: {known}",
+            advice="start it with `clawd-provision sandbox up`",
         )
     return [
         "ssh",
@@ -127,7 +128,7 @@ def ssh_command(name: str, *, user: str = "operator", layout: Layout | None = No
 def execute(
     name: str, command: str, *, user: str = "root", timeout: float = 60, layout: Layout | None = None
 ) -> str:
-    """Run a shell command on host `name` and return what it prints. Raises SandboxError when it fails."""
+    """Run a shell command on host `name` and return its output. Raises `SandboxError` when it fails."""
     done = run([*ssh_command(name, user=user, layout=layout), command], timeout=timeout, check=False)
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-8:]
@@ -192,7 +193,7 @@ def _wait_for_ssh(backend: Backend, layout: Layout, name: str) -> None:
         if backend.state(name)[0] is HostState.STOPPED or time.monotonic() > deadline:
             raise SandboxError(
                 f"{name} does not answer on {address}:22; it last printed:\n  {backend.last_words(name)}",
-                advice=f"See {layout.host(name) / 'console.log'}, then try `sandbox down` and `sandbox up`.",
+                advice=f"read {layout.host(name) / 'console.log'}, then try `sandbox down` and `sandbox up`",
             )
         time.sleep(0.1)
 
@@ -213,7 +214,7 @@ def _write_known_hosts(layout: Layout) -> None:
 
 
 def known_hosts_line(record: HostRecord) -> str:
-    """The host's line in `known_hosts` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    """Return the host's line in `known_hosts` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
     kind, key = record.host_key.split()[:2]
     return f"{record.name},{record.address} {kind} {key}\n"
 
@@ -226,10 +227,11 @@ def _clear_half_made(layout: Layout) -> None:
 def _require_root() -> None:
     if sys.platform != "linux":
         raise SandboxError(
-            "sandbox hosts need Linux",
-            advice="Run this in a Linux machine, or use real hosts in your inventory.",
+            "cannot create sandbox hosts: they need Linux",
+            advice="run this on a Linux machine, or use real hosts in your inventory",
         )
     if os.geteuid() != 0:
         raise SandboxError(
-            "making and removing sandbox hosts needs root", advice=f"Use sudo: sudo {' '.join(sys.argv)}"
+            "creating and removing sandbox hosts requires root",
+            advice=f"run `sudo {' '.join(sys.argv)}`",
         )

@@ -1,4 +1,4 @@
-"""One run at a time changes a sandbox."""
+"""The lock of a sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCK_PATIENCE = 600.0
 
 @contextmanager
 def locked(layout: Layout, progress: Progress) -> Iterator[None]:
-    """One run at a time changes a sandbox; a second one waits."""
+    """Hold the lock of a sandbox, so that one run at a time changes it; wait for it if necessary."""
     _make_folder(layout.folder)
     with layout.lock.open("a") as lock:
         deadline = time.monotonic() + _LOCK_PATIENCE
@@ -29,7 +29,7 @@ def locked(layout: Layout, progress: Progress) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise SandboxError(
                         "another run has been changing the sandbox for ten minutes",
-                        advice=f"See which process holds {layout.lock}: fuser {layout.lock}",
+                        advice=f"run `fuser {layout.lock}` to find the process that holds the lock",
                     ) from None
                 progress("waiting for another run that changes the sandbox", None)
                 time.sleep(0.5)

@@ -1,6 +1,6 @@
-"""What the hosts take over from this machine: its package sources, proxy, certificates and name servers.
+"""Settings that hosts take over from this machine: package sources, proxy, certificates and name servers.
 
-With these, apt and TLS inside a host work as they do outside.
+With these, apt and TLS work on a host as they do on this machine.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """This machine as its hosts see it.
+    """The settings of this machine for its hosts.
 
-    `archive` and `security` are the addresses of the Debian mirror it uses, None where it uses
-    none; `apt_proxy` maps `http` and `https` to a proxy; `own_certificates` maps file names to
-    PEM text, `certificates` is the whole bundle.
+    `archive` and `security` are the URLs of its Debian mirror, `None` without one; `apt_proxy` maps `http`
+    and `https` to a proxy; `own_certificates` maps file names to PEM text, `certificates` is the whole
+    bundle.
     """
 
     archive: str | None
@@ -36,7 +36,7 @@ class Machine:
 
 
 def read_machine(gateway: IPv4Address) -> Machine:
-    """Look at this machine. `gateway` is its address as the hosts know it."""
+    """Return the settings of this machine. `gateway` is its address for the hosts."""
     archive, security = mirrors(_index_targets())
     own = sorted(_OWN_CERTIFICATES.rglob("*.crt")) if _OWN_CERTIFICATES.is_dir() else []
     return Machine(
@@ -55,9 +55,9 @@ def _index_targets() -> str:
 
 
 def mirrors(targets: str) -> tuple[str | None, str | None]:
-    """The mirrors of Debian and of its security updates among `ORIGIN|LABEL|REPO_URI` lines.
+    """Return the mirrors of Debian and of its security updates from `ORIGIN|LABEL|REPO_URI` lines.
 
-    Both are None unless both are there: a mixture of a local mirror and a public one is no mirror.
+    Both are `None` unless both exist, because a local mirror cannot be combined with a public one.
     """
     found: dict[str, str] = {}
     for line in targets.splitlines():
@@ -69,7 +69,7 @@ def mirrors(targets: str) -> tuple[str | None, str | None]:
 
 
 def proxies(apt_config: str) -> dict[str, str]:
-    """The proxies in the output of `apt-config dump`."""
+    """Return the proxies in the output of `apt-config dump`."""
     lines = re.findall(r'^Acquire::(https?)::Proxy "([^"]+)";$', apt_config, re.MULTILINE | re.IGNORECASE)
     return {scheme.lower(): proxy for scheme, proxy in lines if proxy.upper() != "DIRECT"}
 
@@ -84,7 +84,7 @@ def _proxies_of(environment: os._Environ[str] | dict[str, str]) -> dict[str, str
 
 
 def reachable(proxy: dict[str, str], gateway: IPv4Address) -> dict[str, str]:
-    """The same proxies under an address a host can reach: a host's own loopback is not ours."""
+    """Return the proxies with this machine's address instead of loopback, which a host cannot reach."""
     return {
         scheme: re.sub(r"(?<=://)(localhost|127\.[\d.]+|\[::1\])", str(gateway), address)
         for scheme, address in proxy.items()
@@ -92,7 +92,7 @@ def reachable(proxy: dict[str, str], gateway: IPv4Address) -> dict[str, str]:
 
 
 def name_servers(*resolvers: str) -> tuple[str, ...]:
-    """The name servers a host can reach, from the first `resolv.conf` that has any."""
+    """Return the name servers that a host can reach, from the first `resolv.conf` that has any."""
     for text in resolvers:
         found = re.findall(r"^\s*nameserver\s+([0-9.]+)\s*$", text, re.MULTILINE)
         usable = tuple(server for server in found if not ip_address(server).is_loopback)

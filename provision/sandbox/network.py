@@ -1,8 +1,7 @@
 """The network between this machine and its hosts: a bridge, one nftables table, forwarding.
 
-Nothing of the machine's own network is changed, except that it forwards packets while a
-sandbox is up; what the setting was before is noted (`notes.py`) and put back by the last sandbox
-that goes.
+The machine's own network is not changed, except that it forwards packets while a sandbox is running; the
+previous setting is recorded (`notes.py`) and restored when the last sandbox is removed.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _USUAL_MTU = 1500
 
 
 def ensure_network(layout: Layout) -> None:
-    """Make the bridge, the table and forwarding, as far as they are missing.
+    """Create the bridge and the table and enable forwarding, if they are missing.
 
-    Raises SandboxError when the subnet or the bridge already belongs to something else.
+    Raises `SandboxError` when something else uses the subnet or the bridge.
     """
     routes: list[dict[str, Any]] = json.loads(
         run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"
@@ -33,15 +32,15 @@ def ensure_network(layout: Layout) -> None:
     taken = conflict(routes, layout)
     if taken is not None:
         raise SandboxError(
-            f"the sandbox's network {layout.subnet} already leads to {taken} on this machine",
-            advice="Leave that network (a VPN, perhaps) while the sandbox is up.",
+            f"the sandbox's network {layout.subnet} is already routed to {taken} on this machine",
+            advice="disconnect that network (perhaps a VPN) while the sandbox is running",
         )
     if not Path("/sys/class/net", layout.bridge).exists():
         run(["ip", "link", "add", layout.bridge, "type", "bridge"])
     elif not Path("/sys/class/net", layout.bridge, "bridge").exists():
         raise SandboxError(
-            f"{layout.bridge} is a network interface of this machine, but not the sandbox's bridge",
-            advice=f"Rename or remove the interface {layout.bridge}.",
+            f"this machine already has a network interface {layout.bridge} that is not the sandbox's bridge",
+            advice=f"rename or remove the interface {layout.bridge}",
         )
     for command in bridge_commands(layout):
         run(command)
@@ -54,7 +53,7 @@ def ensure_network(layout: Layout) -> None:
 
 
 def remove_network(layout: Layout) -> None:
-    """Remove what `ensure_network` made; nothing happens where it is not there."""
+    """Remove what `ensure_network` created, if it exists."""
     if Path("/sys/class/net", layout.bridge, "bridge").exists():
         run(["ip", "link", "delete", layout.bridge])
     if run(["nft", "list", "table", "ip", layout.table], check=False).returncode == 0:
@@ -66,7 +65,7 @@ def remove_network(layout: Layout) -> None:
 
 
 def bridge_commands(layout: Layout) -> list[list[str]]:
-    """Give the bridge its address and switch it on; each may be repeated."""
+    """Return the commands that set the bridge's address and enable it; each may be repeated."""
     address = f"{layout.machine_address}/{layout.subnet.prefixlen}"
     return [
         ["ip", "address", "replace", address, "dev", layout.bridge],
@@ -75,9 +74,9 @@ def bridge_commands(layout: Layout) -> list[list[str]]:
 
 
 def table_rules(layout: Layout) -> str:
-    """The sandbox's own nftables table, replacing what it held in one step.
+    """Return the rules that atomically replace the sandbox's nftables table.
 
-    The hosts reach out under this machine's address; from outside nobody reaches them.
+    Connections of hosts to the outside have this machine's address; connections from outside are dropped.
     """
     return f"""\
 table ip {layout.table}
@@ -96,9 +95,9 @@ table ip {layout.table} {{
 
 
 def docker_rules(layout: Layout) -> list[list[str]]:
-    """Let the hosts' packets through where a Docker engine drops all it does not know.
+    """Return the rules that accept the hosts' packets, which Docker would drop otherwise.
 
-    `DOCKER-USER` is the chain Docker leaves to others (docs.docker.com, packet filtering).
+    `DOCKER-USER` is the chain that Docker leaves to the user (docs.docker.com, packet filtering).
     """
     return [
         ["DOCKER-USER", "--in-interface", layout.bridge, "--jump", "ACCEPT"],
@@ -114,10 +113,10 @@ def _docker_filters() -> bool:
 
 
 def conflict(routes: list[dict[str, Any]], layout: Layout) -> str | None:
-    """The interface to which a route within our subnet already leads, if it is not our bridge.
+    """Return the interface of an existing route within the subnet, unless it is the bridge; else `None`.
 
-    `routes` is the output of `ip -json route`. Routes to larger networks do not matter: ours is
-    more specific.
+    `routes` is the output of `ip -json route`. Routes to larger networks do not conflict, because the
+    subnet's route is more specific.
     """
     for route in routes:
         device = route.get("dev")
@@ -130,7 +129,7 @@ def conflict(routes: list[dict[str, Any]], layout: Layout) -> str | None:
 
 
 def outgoing_mtu() -> int:
-    """The largest packet (bytes) this machine sends to the world; its hosts must not send larger ones."""
+    """Return the MTU in bytes of this machine's default route, which hosts must not exceed."""
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "default"]).stdout or "[]")
     for route in routes:
         mtu = Path("/sys/class/net", route.get("dev", ""), "mtu")
@@ -147,7 +146,7 @@ def _forward() -> None:
 
 
 def release(layout: Layout) -> None:
-    """Give up the claim of `layout`, and with the last one on this machine, forwarding."""
+    """Release the claim of `layout`; after the last one restore the setting of forwarding."""
     with notes.held() as shared:
         if shared.get("bridges", {}).get(layout.bridge, {}).get("folder") == str(layout.folder):
             del shared["bridges"][layout.bridge]

@@ -1,6 +1,6 @@
-"""What the sandboxes of this machine know of each other: who has which bridge, and until when.
+"""Claims of sandboxes on this machine: which sandbox uses which bridge, and how long.
 
-Kept in `/run`, which a restart of the machine empties as it ends the hosts.
+They are stored in `/run`, which a reboot empties, just as it ends the hosts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A bridge that is in use: of which sandbox, made by which process of the program in which folder.
+    """A bridge in use: its sandbox, and the process and the project folder that created it.
 
-    A `lasting` one is meant to outlive whoever made it.
+    A `lasting` claim outlives the process that made it.
     """
 
     layout: Layout
@@ -36,23 +36,23 @@ class Claim:
 
     @property
     def in_hand(self) -> bool:
-        """Whether the run that made it goes on."""
+        """Return whether the run that made it continues."""
         return alive(self.maker)
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody will remove it any more: its run is over, or its hosts' folder was removed."""
+        """Return whether no run will remove it: its run has ended, or the folder of its hosts was removed."""
         return not self.in_hand and not (self.lasting and self.layout.hosts.exists())
 
 
 def claims() -> tuple[Claim, ...]:
-    """All claims on this machine."""
+    """Return all claims on this machine."""
     with held() as notes:
         return tuple(_parsed(bridge, entry) for bridge, entry in notes.get("bridges", {}).items())
 
 
 def is_ours(layout: Layout) -> bool:
-    """Whether what there is under the names of `layout` was made for it, and not for another sandbox."""
+    """Return whether objects with the names of `layout` belong to it and not to another sandbox."""
     for claim in claims():
         if claim.layout.bridge == layout.bridge:
             return claim.layout.folder == layout.folder
@@ -60,9 +60,9 @@ def is_ours(layout: Layout) -> bool:
 
 
 def claim(layout: Layout, *, lasting: bool) -> None:
-    """Note that `layout` is in use: by this process, or `lasting` until somebody removes it.
+    """Record that `layout` is in use: by this process or, if `lasting`, until it is removed.
 
-    What was meant to last once goes on to.
+    A claim that was lasting before stays lasting.
     """
     with held() as notes:
         bridges = notes.setdefault("bridges", {})
@@ -87,7 +87,7 @@ def _parsed(bridge: str, entry: dict[str, Any]) -> Claim:
 
 @contextmanager
 def held() -> Iterator[dict[str, Any]]:
-    """The notes as a mapping to change, held by one process at a time; without content they vanish."""
+    """Yield the records as a mapping to change, locked for one process; an empty file is removed."""
     path = FOLDER / "sandboxes.json"
     with _locked() as lock:
         notes: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -108,7 +108,7 @@ def _locked() -> Iterator[TextIO]:
     while True:
         with _opened() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever had it before us may have removed it, and somebody else may hold its successor.
+            # The previous holder may have removed the file, and another process may hold a new one.
             if os.fstat(lock.fileno()).st_nlink:
                 yield lock
                 return

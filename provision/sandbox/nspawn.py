@@ -1,4 +1,4 @@
-"""Hosts by systemd-nspawn: a whole Debian with its own init and network, without a virtual machine."""
+"""Hosts with systemd-nspawn: a complete Debian with its own init and network, without a virtual machine."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from provision.sandbox.rootfs import ensure_image, image_of, remove_tree, unpack
 NAME = "nspawn"
 
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON")
-"""What a Docker engine inside needs beyond nspawn's own choice. None of them lets a host change the
-devices, the clock or the kernel settings of the machine it runs on."""
+"""Capabilities that a Docker engine on a host needs in addition to nspawn's default. None of them lets a host
+change the devices, the clock or the kernel settings of the machine."""
 
 _PATIENCE = 2.0
-"""Seconds that nspawn and the supervisor get to end after their host has."""
+"""Seconds within which nspawn and the supervisor must end after their host."""
 
 
 def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> list[str]:
-    """The nspawn call that boots `root` and stays until the host is off.
+    """Return the nspawn command that boots `root` and runs until the host is off.
 
-    `own_groups` says that the host's control groups are made by us and not by this machine's systemd.
+    `own_groups` is true when this program created the host's control groups, not this machine's systemd.
     """
     return [
         "systemd-nspawn",
@@ -51,7 +51,7 @@ def boot_command(layout: Layout, name: str, root: Path, *, own_groups: bool) -> 
 
 
 def serves_below(command: list[str], hosts: str) -> bool:
-    """Whether these arguments are those of a supervisor or nspawn of a host in the folder `hosts`."""
+    """Return whether these are the arguments of a supervisor or nspawn of a host in the folder `hosts`."""
     if command[0].endswith("systemd-nspawn"):
         return any(argument.startswith(f"--directory={hosts}/") for argument in command)
     return len(command) == 3 and command[1] == supervise.__file__ and command[2].startswith(f"{hosts}/")
@@ -59,20 +59,20 @@ def serves_below(command: list[str], hosts: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Nspawn:
-    """The backend that `layout`'s hosts run on."""
+    """The backend of the hosts of `layout`."""
 
     layout: Layout
     name: str = NAME
 
     def prepare(self) -> Machine:
-        """Make the network, and read what the hosts take over from this machine."""
+        """Create the network, and return the settings that hosts take over from this machine."""
         network.ensure_network(self.layout)
         return read_machine(self.layout.machine_address)
 
     def create(
         self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
     ) -> None:
-        """Make the folder of host `name`, in one step: it is there whole or not at all."""
+        """Create the folder of host `name` atomically."""
         tarball = ensure_image(release, self.layout.cache, machine, progress)
         progress(f"{name}: unpacking Debian {release}", None)
         half = self.layout.hosts / f".{name}.new"
@@ -91,7 +91,7 @@ class Nspawn:
         half.rename(self.layout.host(name))
 
     def start(self, name: str) -> None:
-        """Boot host `name` in the background. Raises SandboxError when it cannot be started."""
+        """Boot host `name` in the background. Raises `SandboxError` when it cannot be started."""
         folder = self.layout.host(name)
         groups = cgroups.make(self.layout.machine(name))
         boot = {
@@ -103,7 +103,7 @@ class Nspawn:
         run([sys.executable, supervise.__file__, str(folder)], timeout=20)
 
     def state(self, name: str) -> tuple[HostState, int | None]:
-        """Whether host `name` runs, and the process that keeps it running."""
+        """Return the state of host `name` and the process that keeps it running."""
         supervisor = self._supervisor(name)
         spawners = self._spawners(name)
         if supervisor is not None and spawners:
@@ -112,9 +112,9 @@ class Nspawn:
         return (HostState.BROKEN if supervisor or spawners or inside else HostState.STOPPED), None
 
     def stop(self, name: str) -> None:
-        """End whatever is left of host `name`, and remove its groups.
+        """End all processes of host `name`, and remove its groups.
 
-        What runs inside goes first: nspawn and the supervisor then clean up and end by themselves.
+        Processes inside the host end first, so that nspawn and the supervisor clean up and end normally.
         """
         supervisor = self._supervisor(name)
         process.end(process.inside(self.layout.host(name) / "root"))
@@ -132,9 +132,7 @@ class Nspawn:
         remove_tree(self.layout.host(name))
 
     def cleanup(self) -> None:
-        """Remove the network, if it is this sandbox's, and whatever runs on although its folder was removed
-        by hand.
-        """
+        """Remove this sandbox's network, and processes whose folder was removed by hand."""
         hosts = str(self.layout.hosts)
         strays = process.with_command(lambda command: serves_below(command, hosts))
         process.end([*strays, *(child for stray in strays for child in process.children(stray))])
@@ -143,12 +141,12 @@ class Nspawn:
             network.remove_network(self.layout)
 
     def last_words(self, name: str) -> str:
-        """The end of what the host printed, for an error message."""
+        """Return the end of the host's console output for an error message."""
         log = self.layout.host(name) / "console.log"
         return "\n  ".join(log.read_text(errors="replace").splitlines()[-6:]) if log.exists() else ""
 
     def _supervisor(self, name: str) -> Process | None:
-        """The live supervisor of this host; not a stranger that was given its number."""
+        """Return the running supervisor of this host, not another process with a reused id."""
         record = self._read(name, "supervisor.json")
         if not record:
             return None
@@ -157,7 +155,7 @@ class Nspawn:
         return supervisor if ours and process.alive(supervisor) else None
 
     def _spawners(self, name: str) -> tuple[Process, ...]:
-        """The nspawn processes of this host, known by its folder in their arguments."""
+        """Return the nspawn processes of this host, identified by its folder in their arguments."""
         directory = f"--directory={self.layout.host(name) / 'root'}"
         return process.with_command(
             lambda command: command[0].endswith("systemd-nspawn") and directory in command
@@ -172,6 +170,6 @@ class Nspawn:
         except ValueError as damaged:
             raise SandboxError(
                 f"{path} is damaged: {damaged}",
-                advice="Remove the sandbox with `sandbox down` and make it anew.",
+                advice="remove the sandbox with `sandbox down`, then create it again",
             ) from damaged
         return dict(content)

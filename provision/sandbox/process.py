@@ -1,7 +1,7 @@
-"""Knowing our own processes again, so that only these are ever ended.
+"""Identification of the sandbox's own processes, so that only these are ended.
 
-A process is recognised by its number and its start time (a number alone is reused), the
-processes inside a host by the root folder they live in. Source: proc(5).
+A process is identified by its id and its start time (ids are reused), processes inside a host by their root
+folder. Source: proc(5).
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that cannot be mistaken for another. `started` is in clock ticks since boot."""
+    """A process with unique identification. `started` is in clock ticks since boot."""
 
     pid: int
     started: int
 
 
 def started(pid: int, proc: Path = PROC) -> int | None:
-    """When `pid` was started, in ticks since boot; None when it is gone or a zombie."""
+    """Return when `pid` was started, in ticks since boot; `None` when it has ended or is a zombie."""
     try:
         text = (proc / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name stands in brackets and may itself hold spaces and brackets.
+    # The name is in brackets and may itself contain spaces and brackets.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def alive(process: Process, proc: Path = PROC) -> bool:
-    """Whether this very process still runs."""
+    """Return whether exactly this process still runs."""
     return started(process.pid, proc) == process.started
 
 
 def command_of(pid: int, proc: Path = PROC) -> list[str]:
-    """The arguments `pid` was started with; empty when it is gone."""
+    """Return the arguments of `pid`; empty when it has ended."""
     try:
         return (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except (FileNotFoundError, ProcessLookupError):
@@ -52,7 +52,7 @@ def command_of(pid: int, proc: Path = PROC) -> list[str]:
 
 
 def running(proc: Path = PROC) -> Iterator[Process]:
-    """Every process there is."""
+    """Yield all processes of the machine."""
     for entry in proc.iterdir():
         if entry.name.isdigit():
             start = started(int(entry.name), proc)
@@ -61,13 +61,13 @@ def running(proc: Path = PROC) -> Iterator[Process]:
 
 
 def with_command(matches: Callable[[list[str]], bool], proc: Path = PROC) -> tuple[Process, ...]:
-    """The processes whose arguments satisfy `matches`."""
+    """Return the processes whose arguments satisfy `matches`."""
     found = ((process, command_of(process.pid, proc)) for process in running(proc))
     return tuple(process for process, command in found if command and matches(command))
 
 
 def wait_for_end(processes: Iterable[Process], patience: float) -> bool:
-    """Wait until these processes have ended by themselves; False when `patience` seconds were not enough."""
+    """Wait until these processes have ended; return `False` when they still run after `patience` seconds."""
     waiting = list(processes)
     deadline = time.monotonic() + patience
     while waiting := [process for process in waiting if alive(process)]:
@@ -78,7 +78,7 @@ def wait_for_end(processes: Iterable[Process], patience: float) -> bool:
 
 
 def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
-    """The processes whose root folder is `root`: everything that runs inside that host."""
+    """Return the processes whose root folder is `root`: all processes inside that host."""
     try:
         wanted = root.stat()
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
 
 
 def children(parent: Process, proc: Path = PROC) -> tuple[Process, ...]:
-    """The processes that `parent` itself started."""
+    """Return the direct child processes of `parent`."""
     return tuple(process for process in running(proc) if _parent(process.pid, proc) == parent.pid)
 
 
@@ -107,9 +107,9 @@ def _lives_in(pid: int, wanted: os.stat_result, proc: Path) -> bool:
 
 
 def end(processes: Iterable[Process], *, patience: float = 10.0) -> None:
-    """Kill these processes and wait until they are gone.
+    """Kill these processes and wait until they have ended.
 
-    Raises SandboxError when one is still there after `patience` seconds.
+    Raises `SandboxError` when one still runs after `patience` seconds.
     """
     ending = list(processes)
     for process in ending:
@@ -120,5 +120,5 @@ def end(processes: Iterable[Process], *, patience: float = 10.0) -> None:
         pids = ", ".join(str(process.pid) for process in ending if alive(process))
         raise SandboxError(
             f"process {pids} of a sandbox host does not end",
-            advice="It probably hangs in the kernel; restart this machine.",
+            advice="it probably hangs in the kernel; reboot this machine",
         )

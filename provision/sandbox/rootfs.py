@@ -1,7 +1,6 @@
-"""The root filesystem all hosts of a release start from, made once and kept as a tarball.
+"""The root filesystem of all hosts of a release, built once and cached as a tarball.
 
-It holds a minimal Debian as a small server has it: systemd, sshd, python3, sudo, and the
-login `operator`.
+It contains a minimal Debian like a small server: systemd, sshd, python3, sudo, and the login `operator`.
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ PACKAGES = (
 )
 OPERATOR_UID = 1000
 OPERATOR_GID = 37
-"""Debian's own group `operator` (base-passwd), which the login of that name belongs to."""
+"""Debian's group `operator` (base-passwd), the group of the login of that name."""
 
 _CUSTOMIZE = (
     f'chroot "$1" useradd --uid {OPERATOR_UID} --gid {OPERATOR_GID} --create-home --shell /bin/bash operator',
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap',
 )
 _SECONDS = 25
-"""How long it takes on two idle cores; only for the progress shown."""
+"""Duration on two idle cores, used only for the progress display."""
 
 
 def image_of(release: Release, machine: Machine) -> str:
-    """The name of the image: different whenever its contents would be."""
+    """Return the name of the image, which differs whenever its content would."""
     ingredients = json.dumps([release, PACKAGES, sources(release, machine), _CUSTOMIZE])
     return f"{release}-{hashlib.sha256(ingredients.encode()).hexdigest()[:12]}"
 
 
 def sources(release: Release, machine: Machine) -> tuple[str, ...]:
-    """The apt sources, those of this machine; empty leaves the choice to mmdebstrap."""
+    """Return the apt sources of this machine; empty leaves the choice to mmdebstrap."""
     if machine.archive is None or machine.security is None:
         return ()
     return (
@@ -65,9 +64,9 @@ def sources(release: Release, machine: Machine) -> tuple[str, ...]:
 
 
 def build_command(release: Release, target: Path, machine: Machine) -> list[str]:
-    """The mmdebstrap call that makes `target` (a `.tar.zst`).
+    """Return the mmdebstrap command that writes `target` (a `.tar.zst`).
 
-    It has mounts and processes of its own, which all vanish with it, however it ends.
+    It runs in its own mount and process namespaces, which end with it in any case.
     """
     return [
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -85,7 +84,7 @@ def build_command(release: Release, target: Path, machine: Machine) -> list[str]
 
 
 def ensure_image(release: Release, cache: Path, machine: Machine, progress: Progress) -> Path:
-    """The tarball of `release`, built when it is not in `cache`. Raises SandboxError when that fails."""
+    """Return the tarball of `release`; build it when it is not in `cache`. Raises `SandboxError`."""
     image = image_of(release, machine)
     tarball = cache / f"{image}.tar.zst"
     if tarball.exists():
@@ -111,7 +110,7 @@ def ensure_image(release: Release, cache: Path, machine: Machine, progress: Prog
 
 
 def _clear_abandoned(half: Path, workplace: Path) -> None:
-    """Remove what a killed build left, the builder itself first if it still runs."""
+    """Remove leftovers of a killed build, after ending the builder if it still runs."""
     end(with_command(lambda command: command[0] == "unshare" and str(half) in command))
     half.unlink(missing_ok=True)
     remove_tree(workplace)
@@ -134,32 +133,32 @@ def _build(command: Sequence[str], workplace: Path, doing: str, progress: Progre
         problems = [line for line in said if line.startswith("E:")] or said[-8:]
         raise SandboxError(
             f"{doing} failed: " + "\n  ".join(problems[:8]),
-            advice="Check that `apt-get update` works on this machine and that its disk has 1 GB free.",
+            advice="check that `apt-get update` works on this machine and that its disk has 1 GB free",
         )
     progress(doing, 1.0)
 
 
 def unpack_command(tarball: Path, target: Path) -> list[str]:
-    """The tar call that unpacks an image into `target`, owners included."""
+    """Return the tar command that unpacks an image into `target`, with its owners."""
     return ["tar", "--zstd", "--numeric-owner", "--same-owner", "-xpf", str(tarball), "-C", str(target)]
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of ours. Raises SandboxError when that cannot be, or when something is mounted in it.
+    """Remove a folder of the sandbox. Raises `SandboxError` on failure, or when something is mounted in it.
 
-    What is mounted there may be the machine's own; it must never be emptied with the folder.
+    A mounted folder may belong to the machine, and its content must never be removed.
     """
     mounted = [point for point in _mount_points() if point.is_relative_to(folder.absolute())]
     if mounted:
         raise SandboxError(
-            f"{folder} is not removed, because {mounted[0]} is mounted in it",
-            advice=f"Unmount it: sudo umount {mounted[0]}",
+            f"cannot remove {folder}: {mounted[0]} is mounted in it",
+            advice=f"run `sudo umount {mounted[0]}`",
         )
     try:
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as refused:
-        raise SandboxError(f"{folder} cannot be removed: {refused}") from refused
+        raise SandboxError(f"cannot remove {folder}: {refused}") from refused
 
 
 def _mount_points() -> list[Path]:

@@ -1,8 +1,7 @@
-"""The keys and secrets of the sandbox: random, made once, readable by their owner only.
+"""The keys and secrets of the sandbox: random, created once, readable by their owner only.
 
-The forms are those of the real services. A Telegram bot token is the bot's number, a colon
-and 35 characters of which the first two are `AA`; a webhook's secret token takes 1 to 256 of
-`A-Za-z0-9_-` (Telegram Bot API, setWebhook).
+They have the form of the real services. A Telegram bot token is the bot's number, a colon and 35 characters
+that begin with `AA`; a webhook's secret token has 1 to 256 of `A-Za-z0-9_-` (Telegram Bot API, setWebhook).
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ SECRETS: dict[str, Callable[[], str]] = {
     "feishu-verification-token": lambda: _random(32),
     "console-jwt-secret": lambda: _random(64),
 }
-"""The names `inventory/sandbox.yml` uses, and how each is made."""
+"""The names in `inventory/sandbox.yml`, and a function that creates each secret."""
 
 
 OWN_NAME = ".sandbox"
-"""A folder of this name holds only a sandbox; CLAWD_SANDBOX may name one of the user's own."""
+"""A folder of this name contains only a sandbox; CLAWD_SANDBOX may be a folder with other files."""
 
 
 def ensure_secrets(layout: Layout) -> None:
-    """Make the secrets that are missing; keep those that are there, and all of the folder out of git."""
+    """Create missing secrets, keep existing ones, and keep the whole folder out of git."""
     if not layout.secrets.is_dir():
         layout.secrets.mkdir(mode=0o700, parents=True)
         hand_over(layout.secrets)
@@ -58,7 +57,7 @@ def ensure_secrets(layout: Layout) -> None:
 
 
 def ensure_key(layout: Layout) -> str:
-    """Make the SSH key with which everyone reaches the hosts, if it is missing; return its public half."""
+    """Create the SSH key for the hosts if it is missing; return its public key."""
     public = layout.key.with_suffix(".pub")
     if not (layout.key.exists() and public.exists()):
         layout.key.unlink(missing_ok=True)

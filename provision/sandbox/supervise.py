@@ -1,10 +1,10 @@
-"""Keeps one host running: starts it, and starts it again when it reboots.
+"""The supervisor of one host: it starts the host, and starts it again when it reboots.
 
-Run as a script of its own (`python supervise.py FOLDER`) that knows nothing but the standard
-library, so that a host outlives the program that made it and does not depend on its folder.
+It is a separate script (`python supervise.py FOLDER`) that uses only the standard library, so that a host
+outlives the program that created it and does not depend on its folder.
 
-`FOLDER/boot.json` says what to run; `FOLDER/supervisor.json` says who runs it. The script
-returns as soon as the latter is written and goes on in the background.
+`FOLDER/boot.json` contains the command to run; `FOLDER/supervisor.json` identifies the supervisor. The script
+returns as soon as the latter is written and continues in the background.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 
 REBOOT = 133
-"""The exit code by which systemd-nspawn says that the host wants to start again."""
+"""The exit code of systemd-nspawn for a host that reboots."""
 
 
 def start_time(pid: int) -> int:
-    """When `pid` was started, in clock ticks since boot (proc(5), field 22 of stat)."""
+    """Return when `pid` was started, in clock ticks since boot (proc(5), field 22 of stat)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def into_background(folder: Path) -> None:
-    """Leave our caller: the caller's process ends here, once the new one has written who it is."""
+    """Continue in a background process; the calling process exits once `supervisor.json` is written."""
     reader, writer = os.pipe()
     if os.fork() != 0:
         os.close(writer)
@@ -45,7 +45,7 @@ def into_background(folder: Path) -> None:
 
 
 def take_console(folder: Path) -> None:
-    """Let everything the host prints go to its own log, and nothing to our caller."""
+    """Redirect the host's output to its log."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(folder / "console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
@@ -56,15 +56,14 @@ def take_console(folder: Path) -> None:
 def enter(groups: list[str]) -> None:
     """Move the calling process into the host's own control groups.
 
-    The host's process does so, not the supervisor: whoever is left over as a zombie keeps its
-    groups from being removed.
+    The host's process does that, not the supervisor, because a group with a zombie cannot be removed.
     """
     for group in groups:
         Path(group, "cgroup.procs").write_text(str(os.getpid()))
 
 
 def connect(interface: str, host: subprocess.Popen[bytes]) -> None:
-    """Switch this machine's end of the host's cable on, as soon as it is there."""
+    """Enable this machine's network interface to the host as soon as it exists."""
     for _ in range(500):
         if Path("/sys/class/net", interface).exists():
             subprocess.run(["ip", "link", "set", interface, "up"], check=False)
@@ -75,10 +74,10 @@ def connect(interface: str, host: subprocess.Popen[bytes]) -> None:
 
 
 def keep_running(command: list[str], interface: str, groups: list[str]) -> int:
-    """Start the host again whenever it reboots; return the exit code of its last run."""
+    """Start the host, again after each reboot; return the exit code of its last run."""
     while True:
         host = subprocess.Popen(command, preexec_fn=partial(enter, groups))
-        # Asked to end, nspawn shuts the host down in order.
+        # On SIGTERM nspawn shuts the host down cleanly.
         signal.signal(signal.SIGTERM, partial(_pass_on, host))
         connect(interface, host)
         code = host.wait()
@@ -91,7 +90,7 @@ def _pass_on(host: subprocess.Popen[bytes], *_: object) -> None:
 
 
 def main(folder: Path) -> int:
-    """Read what to run, go to the background, and run it."""
+    """Read the command, continue in the background, and run it."""
     boot = json.loads((folder / "boot.json").read_text())
     into_background(folder)
     return keep_running(boot["command"], boot["interface"], boot["groups"])

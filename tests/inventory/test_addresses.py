@@ -329,12 +329,12 @@ def test_no_address_takes_a_character_that_a_file_on_a_host_would_read_otherwise
     ("check", "text", "advice"),
     [
         (addresses.check_host, "bücher.example", "write the name in ASCII: xn--bcher-kva.example"),
-        (addresses.check_host, "bot.example.com.", "write it without the dot at its end"),
+        (addresses.check_host, "bot.example.com.", "write it without the dot at the end"),
         (addresses.check_host, "fe80::1%eth0", "write the address without `%` and what follows it"),
         (
             addresses.check_host,
             "https://bot",
-            "write the name or the address alone, without `//` and what stands before it",
+            "write the name or the address alone, without the scheme and `//`",
         ),
         (
             addresses.check_endpoint,
@@ -344,7 +344,7 @@ def test_no_address_takes_a_character_that_a_file_on_a_host_would_read_otherwise
         (
             addresses.check_endpoint,
             "https://b.example/é",
-            "write other letters than ASCII percent-encoded, `é` as %C3%A9",
+            "percent-encode non-ASCII characters: `é` is %C3%A9",
         ),
         (addresses.check_site, "https://m.example?x=1", "write it like https://mirror.example.com"),
         (addresses.check_proxy, "socks5://proxy:1080", "write it like http://proxy.example.com:3128"),

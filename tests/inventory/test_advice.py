@@ -152,5 +152,5 @@ def test_a_network_of_ipv6_is_refused_for_being_of_ipv6() -> None:
     (field,) = [field for field in FIELDS if field[1] == "address_pool"]
     for value in ("fd00::/8", "::1", "fd00::1%eth0/64"):
         (wrong,) = mistakes(*field[:3], value)
-        assert wrong.problem == f"`address_pool` is `{value}`, which is of IPv6"
+        assert wrong.problem == f"`address_pool` is `{value}`, which is an IPv6 network"
         assert wrong.advice == "write an IPv4 network such as 172.28.0.0/14"

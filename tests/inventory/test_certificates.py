@@ -63,22 +63,22 @@ def test_a_wildcard_covers_one_label() -> None:
     given = {"certificate": pair.certificate_pem, "key": pair.key_pem}
     assert problems(**given) == []
     assert problems(**given, names=("a.b.example.com",)) == [
-        "the provided certificate is not for a.b.example.com"
+        "the provided certificate does not cover a.b.example.com"
     ]
 
 
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"certificate": b"nonsense"}, "no certificate in PEM"),
-        ({"key": b"nonsense"}, "no private key in PEM"),
+        ({"certificate": b"nonsense"}, "not a certificate in PEM"),
+        ({"key": b"nonsense"}, "not a private key in PEM"),
         ({"key": LOCKED}, "has a passphrase"),
         ({"key": OTHER.key_pem}, "does not belong to the certificate"),
         ({"now": NOW + timedelta(days=91)}, "expired on 2027-02-20"),
-        ({"now": NOW - timedelta(days=1)}, "valid only from"),
-        ({"names": ("other.example.com",)}, "is not for other.example.com"),
-        ({"names": ("10.0.0.2",)}, "is not for 10.0.0.2"),
-        ({"certificate": ONE.certificate_pem + OTHER_AUTHORITY.certificate_pem}, "another than its issuer"),
+        ({"now": NOW - timedelta(days=1)}, "not valid before"),
+        ({"names": ("other.example.com",)}, "does not cover other.example.com"),
+        ({"names": ("10.0.0.2",)}, "does not cover 10.0.0.2"),
+        ({"certificate": ONE.certificate_pem + OTHER_AUTHORITY.certificate_pem}, "is not its issuer"),
     ],
 )
 def test_what_cannot(given: dict[str, Any], problem: str) -> None:

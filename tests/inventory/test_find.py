@@ -54,7 +54,7 @@ def test_unknown_name_lists_what_there_is(project: Path) -> None:
         find("prd")
     assert raised.value.message == "there is no inventory `prd`"
     assert raised.value.advice == (
-        "did you mean `prod`? there are: prod (inventory/prod.yml), staging (inventory/staging.yaml)"
+        "did you mean `prod`? available: prod (inventory/prod.yml), staging (inventory/staging.yaml)"
     )
 
 
@@ -62,7 +62,7 @@ def test_unknown_path(project: Path) -> None:
     with pytest.raises(ClawdError) as raised:
         find("inventory/prood.yml")
     assert raised.value.message == "there is no file inventory/prood.yml"
-    assert raised.value.advice.startswith("did you mean `prod`? there are:")
+    assert raised.value.advice.startswith("did you mean `prod`? available:")
 
 
 def test_no_inventories_at_all(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_limit_below_what_the_engine_takes_is_a_mistake(tmp_path: Path) -> Non
     (finding,) = files(declared(LocalModel(path=path, memory_max="5G")))
     assert finding.at[0] == ("models", "default", "memory_max")
     assert (
-        "5G is less than the engine takes: 5136 MiB = weights 4086 MiB + KV cache 896 MiB" in finding.problem
+        "5G is less than the engine needs: 5136 MiB = weights 4086 MiB + KV cache 896 MiB" in finding.problem
     )
     assert finding.advice == "write 5649M, or lower `parallel` or `context_size`"
     assert not list(files(declared(LocalModel(path=path, memory_max="6G"))))

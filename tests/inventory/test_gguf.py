@@ -87,9 +87,9 @@ def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"PK\x03\x04" + bytes(100), "zip archive.*not a GGUF"),
-        (b"\xef\xbb\xbf \n<!DOCTYPE html>", "web page.*not a GGUF"),
-        (b'{"error": "Invalid username or password."}', "JSON.*not a GGUF"),
+        (b"PK\x03\x04" + bytes(100), "not a GGUF file: it is a zip archive"),
+        (b"\xef\xbb\xbf \n<!DOCTYPE html>", "not a GGUF file: it is a web page"),
+        (b'{"error": "Invalid username or password."}', "not a GGUF file: it is JSON"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "pointer of Git LFS"),
         (b"\x1f\x8b\x08" + bytes(100), "gzip"),
         (b"tjgg" + bytes(100), "before GGUF"),
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_told(tmp_path: Path, data: bytes, reason: str) -> None
 def test_tensors_begin_where_the_alignment_says(tmp_path: Path, alignment: int) -> None:
     whole = gguf([*CHAT, entry("general.alignment", 4, alignment)], alignment=alignment)
     assert read_header(write(tmp_path, whole)).architecture == "llama"
-    with pytest.raises(ArtifactError, match="cut off: 1 of"):
+    with pytest.raises(ArtifactError, match="truncated: 1 of"):
         read_header(write(tmp_path, whole[:-1]))
 
 
@@ -167,13 +167,16 @@ def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
         ([*CHAT, entry("split.count", 4, 3)], "is one of 3 parts"),
         ([entry("general.architecture", 8, "clip")], "(mmproj)"),
         ([*CHAT, entry("general.type", 8, "mmproj")], "(mmproj)"),
-        ([CHAT[0], entry("general.type", 8, "adapter")], "of the type adapter"),
-        ([CHAT[0], entry("adapter.type", 8, "lora")], "of the type adapter"),
-        ([CHAT[0], entry("general.type", 8, "imatrix")], "of the type imatrix"),
-        ([entry("general.architecture", 8, "nomic-bert"), CHAT[1]], "makes vectors of texts (nomic-bert)"),
+        ([CHAT[0], entry("general.type", 8, "adapter")], "has the type adapter"),
+        ([CHAT[0], entry("adapter.type", 8, "lora")], "has the type adapter"),
+        ([CHAT[0], entry("general.type", 8, "imatrix")], "has the type imatrix"),
+        (
+            [entry("general.architecture", 8, "nomic-bert"), CHAT[1]],
+            "its architecture makes embeddings (nomic-bert)",
+        ),
         (
             [entry("general.architecture", 8, "qwen3"), CHAT[1], entry("qwen3.pooling_type", 4, 3)],
-            "makes vectors",
+            "is an embedding model (qwen3)",
         ),
     ],
 )

@@ -29,24 +29,24 @@ def mistakes(laptop: Path, text: str = VALID) -> list[str]:
 @pytest.mark.parametrize(
     ("data", "problem", "advice"),
     [
-        (gguf(CHAT, data=60), "is cut off: 8 of", "fetch it again"),
-        (gguf(CHAT)[:40], "is damaged: its header ends too early", "fetch it again"),
-        (b"", "is empty", "fetch it again"),
+        (gguf(CHAT, data=60), "is truncated: 8 of", "download it again"),
+        (gguf(CHAT)[:40], "is damaged: its header ends too early", "download it again"),
+        (b"", "is empty", "download it again"),
         (b"<!DOCTYPE html><html>", "is a web page, not a model", "download the file itself"),
         (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS", "`git lfs pull`"),
         (gguf(CHAT, version=1), "is GGUF version 1", "convert it again"),
         (gguf(CHAT[:1]), "has no chat template (llama)", "instruction-tuned variant"),
         (gguf([*CHAT, entry("split.count", 4, 2)]), "is one of 2 parts", "llama-gguf-split --merge"),
-        (gguf([entry("general.architecture", 8, "clip")]), "(mmproj)", "take the model itself"),
+        (gguf([entry("general.architecture", 8, "clip")]), "(mmproj)", "the model itself"),
         (
             gguf([*CHAT, entry("general.type", 8, "adapter")]),
-            "is of the type adapter",
-            "take the model itself",
+            "has the type adapter",
+            "the model itself",
         ),
         (
             gguf([entry("general.architecture", 8, "bert"), CHAT[1]]),
-            "makes vectors of texts",
-            "take a chat model",
+            "its architecture makes embeddings (bert)",
+            "use a chat model",
         ),
         (
             gguf([CHAT[0], entry("tokenizer.chat_template", 8, "{% if %}")]),
@@ -60,13 +60,13 @@ def mistakes(laptop: Path, text: str = VALID) -> list[str]:
         ),
         (
             gguf([entry("general.architecture", 8, "whisper"), CHAT[1]]),
-            "writes down speech (whisper), and answers none",
-            "take a chat model",
+            "cannot chat: its architecture writes down speech (whisper)",
+            "use a chat model",
         ),
         (
             gguf([entry("general.architecture", 8, "hologram9"), CHAT[1]]),
-            "is of the architecture `hologram9`",
-            "take a model of a known architecture",
+            "has the architecture `hologram9`",
+            "use a model of a supported architecture",
         ),
     ],
 )
@@ -86,15 +86,15 @@ def test_a_folder_with_the_name_of_a_model_is_none(laptop: Path) -> None:
     (laptop / "model.gguf").unlink()
     (laptop / "model.gguf").mkdir()
     (mistake,) = mistakes(laptop)
-    assert mistake.endswith("model.gguf is not a file; name a file")
+    assert mistake.endswith("model.gguf is not a regular file\nhint: give the path of a file")
 
 
 @pytest.mark.parametrize("name", ["%n.gguf", "my model.gguf", "{{x}}.gguf", "模型.gguf"])
 def test_a_file_name_that_units_on_hosts_would_read_otherwise_is_refused(laptop: Path, name: str) -> None:
     ggufs.write(laptop / name, ggufs.TINY)
     (mistake,) = mistakes(laptop, VALID.replace("path: model.gguf", f"path: '{name}'"))
-    assert "has other characters than letters, digits" in mistake
-    assert mistake.endswith("; rename the file")
+    assert "contains other characters than letters, digits" in mistake
+    assert mistake.endswith("\nhint: rename the file")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_system_prompt_question_and_reply_fit_the_context(
     assert (found == []) is fits
     if not fits:
         (mistake,) = found
-        assert "a question of 512, 128 around them and a reply of 512 do not fit a context of" in mistake
+        assert "a chat template of 128 and a reply of 512 do not fit a context of" in mistake
         assert "raise `models.default.context_size` to at least" in mistake
 
 
@@ -136,7 +136,7 @@ def test_a_context_beyond_the_model_is_not_advised(laptop: Path) -> None:
     ggufs.write(laptop / "model.gguf", ggufs.Model(2560, 1, 1, 1, 64, 64, 256, 4096))
     text = VALID.replace("    memory_max", "    context_size: 4096\n    memory_max")
     (mistake,) = mistakes(laptop, text + f"bot: {{system_prompt: {LONG * 160!r}}}\n")
-    assert mistake.endswith("; shorten `bot.system_prompt`")
+    assert mistake.endswith("\nhint: shorten `bot.system_prompt`")
 
 
 def test_the_fallback_elsewhere_has_room_too(laptop: Path) -> None:

@@ -77,7 +77,7 @@ def test_without_secrets_mistakes_are_still_found(laptop: Path) -> None:
 
 
 def test_file_that_is_not_there(laptop: Path) -> None:
-    with pytest.raises(ClawdError, match=r"prod\.yml cannot be read: No such file"):
+    with pytest.raises(ClawdError, match=r"cannot read prod\.yml: No such file"):
         load(Path("prod.yml"))
 
 

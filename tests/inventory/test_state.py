@@ -50,5 +50,5 @@ def test_project_keeps_its_id(tmp_path: Path) -> None:
     assert remember_project(two) != made
     assert remember_project(adopted, made) == made
     (two / "project.json").write_text("[]")
-    with pytest.raises(ClawdError, match="cannot be read"):
+    with pytest.raises(ClawdError, match="cannot read"):
         project_id(two)

@@ -13,10 +13,13 @@ CASES: dict[str, tuple[str, str]] = {
         "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 (unattended-upgr)\n"
         "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another "
         "process using it?",
-        "process 1234 (unattended-upgr) on the host holds the package lock; wait until it is done "
+        "process 1234 (unattended-upgr) on the host holds the package lock: wait until it ends "
         "(`ps -p 1234`)",
     ),
-    "lock": ("E: Could not get lock /var/lib/apt/lists/lock - open (11)", "another package run is active"),
+    "lock": (
+        "E: Could not get lock /var/lib/apt/lists/lock - open (11)",
+        "another package manager is running",
+    ),
     "interrupted": (
         "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'",
         "--configure -a",
@@ -32,30 +35,30 @@ CASES: dict[str, tuple[str, str]] = {
     "unreachable": (
         "W: Failed to fetch http://mirror.example/dists/x/InRelease  Temporary failure resolving "
         "'mirror.example'",
-        "does not reach its package mirror",
+        "cannot reach its package mirror",
     ),
     "refused": (
         "E: Failed to fetch http://192.0.2.1/x  Could not connect to 192.0.2.1:80 (192.0.2.1). - "
         "connect (111)",
-        "does not reach its package mirror",
+        "cannot reach its package mirror",
     ),
     "driver and kernel do not fit": (
         "Error! Bad return status for module build on kernel: 6.12.118+deb13-amd64 (x86_64)\n"
         "Consult /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log for more information.\n"
         "dpkg: error processing package nvidia-open-kernel-dkms (--configure):",
         "does not compile for kernel 6.12.118+deb13-amd64: "
-        "`grep error: /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log` there",
+        "run `grep error: /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log` on the host",
     ),
     "no headers": (
         "E: Unable to locate package linux-headers-6.1.0-21-amd64",
-        "runs kernel 6.1.0-21-amd64, for which its package sources have no headers",
+        "no headers for its kernel 6.1.0-21-amd64",
     ),
     "signed later than the host's clock says it is": (
         "W: OpenPGP signature verification failed: http://m.example trixie InRelease: Sub-process "
         "/usr/bin/sqv returned an error code (1), error message is: Verifying signature:            "
         "Not live until 2026-11-21T08:46:20Z\n"
         "E: The repository 'http://m.example trixie InRelease' is not signed.",
-        "the host's clock is behind",
+        "the host's clock is slow",
     ),
     "unsigned": ("E: The repository 'http://m.example x InRelease' is not signed.", "not signed by a key"),
     "unknown key": (
@@ -66,26 +69,29 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "no release": (
         "E: The repository 'http://m.example/debian nosuch Release' does not have a Release file.",
-        "no such release (http://m.example/debian nosuch Release)",
+        "does not have this release (http://m.example/debian nosuch Release)",
     ),
     "not found": (
         "E: Failed to fetch http://m.example/x.deb  404  Not Found [IP: 192.0.2.1 80]",
-        "no such release;",
+        "does not have this release:",
     ),
     "clock behind": (
         "E: Release file for http://m.example/InRelease is not valid yet (invalid for another 3h 2min 1s).",
-        "clock is behind",
+        "clock is slow",
     ),
     "clock ahead": (
         "E: Release file for http://m.example/InRelease is expired (invalid since 3d 1h).",
-        "clock is ahead",
+        "clock is fast",
     ),
     "mirror in change": (
         "E: Failed to fetch http://m.example/P.xz  Hash Sum mismatch",
-        "run `up` again in some",
+        "run `up` again in a few",
     ),
-    "no such package": ("E: Unable to locate package nosuch", "do not have it (nosuch)"),
-    "no candidate": ("E: Package 'nosuch' has no installation candidate", "do not have it (nosuch)"),
+    "no such package": ("E: Unable to locate package nosuch", "do not have this package (nosuch)"),
+    "no candidate": (
+        "E: Package 'nosuch' has no installation candidate",
+        "do not have this package (nosuch)",
+    ),
     "dependencies": ("E: Unable to correct problems, you have held broken packages.", "apt-get -f install"),
     "service": (
         "clawd-bot.service: does not start\nNov 22 20:00:00 bot1 systemd[1]: Failed to start "
@@ -109,7 +115,7 @@ CASES: dict[str, tuple[str, str]] = {
     "registry down": (
         'the registry does not take r.internal/bots/clawd-runtime:1:\nGet "https://r.internal/v2/": dial tcp '
         "192.0.2.1:443: connect: connection refused",
-        "see that the registry runs and that the host reaches it (r.internal/bots/clawd-runtime:1)",
+        "check that the registry runs and that the host can reach it (r.internal/bots/clawd-runtime:1)",
     ),
     "registry without login": (
         "the registry does not give r.internal/python:3:\nError response from daemon: unauthorized: "
@@ -144,4 +150,6 @@ def test_a_failure_names_component_operation_output_and_advice() -> None:
     assert HostResult("bot1", Status.FAILED, failure=failure).host == "bot1"
     assert told.splitlines()[0] == "base: Packages nosuch failed"
     assert "    E: Unable to locate package nosuch" in told
-    assert told.splitlines()[-1].startswith("  → the host's package sources do not have it (nosuch)")
+    assert told.splitlines()[-1].startswith(
+        "hint: the host's package sources do not have this package (nosuch)"
+    )

@@ -119,16 +119,18 @@ def test_a_stream_that_breaks_off_is_told_as_such(
     answers.append(events("event: delta", 'data: {"text": "Par"}', "", *broken))
     told = asked()
     assert next(told) == "Par"
-    with pytest.raises(ConnectError, match="front: the answer broke off") as caught:
+    with pytest.raises(ConnectError, match="front: the answer is incomplete: the connection ended") as caught:
         next(told)
-    assert "ask again" in caught.value.advice
+    assert "send the message again" in caught.value.advice
 
 
 def test_another_secret_is_told_as_such(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(httpx.Response(401, json={"error": "invalid token"}))
-    with pytest.raises(ClawdError, match="does not believe who asks") as caught:
+    with pytest.raises(
+        ClawdError, match="authentication failed: the bot does not accept the token"
+    ) as caught:
         list(asked())
-    assert "another secret" in caught.value.advice
+    assert "secret of the console" in caught.value.advice
     assert SECRET not in str(caught.value)
 
 
@@ -146,7 +148,7 @@ def test_an_event_of_another_form_ends_the_answer(
     event: str, data: str, answers: list[httpx.Response | httpx.HTTPError]
 ) -> None:
     answers.append(events(f"event: {event}", f"data: {data}", ""))
-    with pytest.raises(ConnectError, match="broke off"):
+    with pytest.raises(ConnectError, match="the answer is incomplete"):
         list(asked())
 
 
@@ -160,7 +162,9 @@ def test_a_certificate_that_is_not_trusted_is_not_blamed_on_the_proxy(
     with pytest.raises(ConnectError, match="the bot does not answer"):
         list(asked())
     answers.append(httpx.ProxyError("503 Service Unavailable"))
-    with pytest.raises(ConnectError, match=r"the proxy http://proxy\.internal:3128 of HTTPS_PROXY does not"):
+    with pytest.raises(
+        ConnectError, match=r"the proxy http://proxy\.internal:3128 of HTTPS_PROXY cannot connect"
+    ):
         list(asked())
     monkeypatch.setenv("NO_PROXY", "bot.example.com")
     answers.append(httpx.ConnectError("refused"))

@@ -214,7 +214,7 @@ def test_run_killed_on_the_way_does_not_become_the_state_to_go_back_to(alone: Al
         told = alone.json("up", "-i", "alone", "--yes", expect=4)
         (host,) = told["result"]["hosts"]
         assert host["status"] == "rolled back"
-        assert "were put back and serve" in host["message"]
+        assert "were restored and serve" in host["message"]
         assert alone.on("bot1", SERVING).stdout.split() == ["active"] * 3
         now = alone.on(
             "bot1", "readlink /opt/clawd/current; cat /etc/systemd/system/clawd-bot.service"

@@ -66,32 +66,32 @@ def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_
 
     def short(**changed: Any) -> list[str]:
         found = told(of=declared, memory_mb=32 << 10, **changed)
-        return [item.text for item in found if "of memory are needed" in item.text]
+        return [item.text for item in found if "too little memory" in item.text]
 
     assert short(gpus=1) == short(gpus=None) == []
     (shortage,) = short(gpus=0)
-    assert "it has 32.0 GiB (found)" in shortage
+    assert "needed, 32.0 GiB found" in shortage
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"version": "11"}, "debian 11 is not supported; supported are debian 12, debian 13, ubuntu 22.04"),
-        ({"id": "ubuntu", "version": "22.04"}, "ubuntu 22.04 has Python 3.10, and the bots need 3.11; take"),
-        ({"architecture": "riscv64"}, "it is a riscv64; the bots run on x86_64 and aarch64 only"),
+        ({"version": "11"}, "debian 11 is not supported; use one of: debian 12, debian 13, ubuntu 22.04"),
+        ({"id": "ubuntu", "version": "22.04"}, "ubuntu 22.04 has Python 3.10, but the bots need 3.11; use"),
+        ({"architecture": "riscv64"}, "riscv64 is not supported; the bots run only on x86_64 and aarch64"),
         ({"uid": 1000}, "give the login sudo for all commands, without a password or with `sudo_password`"),
-        ({"init": "tini"}, "run by tini, not systemd"),
-        ({"epoch": EPOCH + 3600}, "clock is 3600 s ahead"),
-        ({"epoch": EPOCH - 500}, "clock is 500 s behind"),
-        ({"memory_mb": 700}, "of memory are needed, and it has 700 MiB (found)"),
-        ({"mirrors": {"192.0.2.80:80": False}}, "192.0.2.80:80 of its package sources cannot be reached"),
+        ({"init": "tini"}, "its init is tini, not systemd"),
+        ({"epoch": EPOCH + 3600}, "clock is 3600 s fast"),
+        ({"epoch": EPOCH - 500}, "clock is 500 s slow"),
+        ({"memory_mb": 700}, "needed, 700 MiB found"),
+        ({"mirrors": {"192.0.2.80:80": False}}, "cannot reach 192.0.2.80:80 of its package sources"),
         (
             {"listeners": {443: Listener("apache2", "apache2.service")}},
-            "port 443, which nginx needs, is held by apache2 (apache2.service); stop that program there",
+            "port 443, which nginx needs, is used by apache2 (apache2.service); stop that program",
         ),
         (
             {"listeners": {8080: Listener("java", "")}},
-            "port 8080, which runtime needs, is held by java; stop",
+            "port 8080, which runtime needs, is used by java; stop",
         ),
     ],
 )
@@ -105,20 +105,20 @@ def test_what_is_wrong_is_said_and_refused(changed: dict[str, object], says: str
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"cores": 1}, "it has 1 core, and 2 are the least to answer well"),
-        ({"memory_mb": 2000}, "2000 MB of memory, and 4 GB are the least advised"),
+        ({"cores": 1}, "it has 1 core; at least 2 are recommended"),
+        ({"memory_mb": 2000}, "2000 MB of memory; at least 4 GB are recommended"),
         (
             {"refused_settings": ("vm.x", "fs.y")},
-            "it refuses the kernel settings vm.x, fs.y, and goes without",
+            "it refuses the kernel settings vm.x, fs.y and keeps its own",
         ),
-        ({"mirrors": {"a:80": False, "b:80": True}}, "a:80 of its package sources cannot be reached"),
+        ({"mirrors": {"a:80": False, "b:80": True}}, "cannot reach a:80 of its package sources"),
         (
             {"mirrors": {"a:80": False}, "components": INSTALLED},
-            "a:80 of its package sources cannot be reached",
+            "cannot reach a:80 of its package sources",
         ),
         (
             {"file_systems": {path: replace(DISK, size_mb=20_000) for path in FACTS.file_systems}},
-            "a system disk of 20000 MB, and 30 GB are the least advised",
+            "a system disk of 20000 MB; at least 30 GB are recommended",
         ),
     ],
 )
@@ -150,7 +150,7 @@ def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, Listener]) ->
 def test_a_container_of_somebody_else_holds_a_port_as_any_program_does(unit: str) -> None:
     (finding,) = told(listeners={443: Listener("docker-proxy", unit)})
     assert finding.refused
-    assert f"port 443, which nginx needs, is held by docker-proxy ({unit})" in finding.text
+    assert f"port 443, which nginx needs, is used by docker-proxy ({unit})" in finding.text
 
 
 def full(free_mb: int, **used: int) -> dict[str, FileSystem]:
@@ -173,7 +173,7 @@ def test_what_is_installed_needs_little_more_space() -> None:
 
 def test_a_small_data_disk_is_a_warning() -> None:
     (finding,) = told(of=inventory(disk={}), data_disk_mb=20_000)
-    assert finding.text == "one: it has a data disk of less than the 50 GB advised"
+    assert finding.text == "one: it has a data disk of less than the recommended 50 GB"
 
 
 class Hosts:

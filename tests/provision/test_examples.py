@@ -80,17 +80,20 @@ def checked(file: Path) -> Result:
 
 
 SHOWN = {
-    "single": ("1168 MiB  829 MiB model qwen2.5-1.5b-instruct-q4_k_m (light tier, 1.5B)", "4096 MiB it has"),
+    "single": (
+        "1168 MiB  829 MiB model qwen2.5-1.5b-instruct-q4_k_m (light tier, 1.5B)",
+        "4096 MiB available",
+    ),
     "team": (
         "6034 MiB  4086 MiB model qwen2.5-7b-instruct-q4_k_m (light tier, 7.6B)",
         "2048 MiB data 1536 MiB PostgreSQL",
         "3072 MiB  2048 MiB Elasticsearch  heap 2048 MiB (a quarter of 8192 MiB), and half of it again",
-        "16.0 GiB it has",
+        "16.0 GiB available",
     ),
     "gpu-70b": (
         "1024 MiB  42.1 GiB data 37.0 GiB model Llama-3.3-70B-Instruct-Q4_K_M (professional tier, 71B)",
         "80 layers × 8 heads × (128 + 128) × 2 bytes × 4096 tokens × 4 conversations",
-        "64.0 GiB  48.0 GiB it has",
+        "64.0 GiB  48.0 GiB available",
     ),
 }
 
@@ -104,14 +107,14 @@ def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
         assert components <= set(line.partition(": ")[2].split(", "))
     words = " ".join(shown.output.split())
     assert not [part for part in SHOWN[name] if " ".join(part.split()) not in words], shown.output
-    assert shown.output.count("it has") == len(COMPONENTS_OF[name])
+    assert shown.output.count("available") == len(COMPONENTS_OF[name])
     assert not [value for value in SECRETS.values() if value in shown.output]
 
 
 @pytest.mark.parametrize(
     ("name", "larger", "smaller", "told"),
     [
-        ("single", "memory: 4G", "memory: 2G", "bot1: 2177 MiB of memory are needed, and it has 2048 MiB"),
+        ("single", "memory: 4G", "memory: 2G", "bot1: too little memory: 2177 MiB needed, 2048 MiB"),
         (
             "team",
             "memory: 16G\n    roles: [runtime]\n  db1",
@@ -119,7 +122,7 @@ def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
             "bot2: ",
         ),
         ("team", "memory: 4G\n    roles: [database]", "memory: 2G\n    roles: [database]", "db1: "),
-        ("gpu-70b", "gpu_memory: 48G", "gpu_memory: 40G", "gpu1: 42.1 GiB of GPU memory are needed"),
+        ("gpu-70b", "gpu_memory: 48G", "gpu_memory: 40G", "gpu1: too little GPU memory: 42.1 GiB needed"),
     ],
 )
 def test_a_smaller_server_is_refused_with_the_arithmetic(

@@ -112,5 +112,5 @@ def test_a_refused_sudo_is_told_as_such() -> None:
 
 
 def test_nonsense_is_an_error_with_what_was_printed() -> None:
-    with pytest.raises(HostError, match="could not be examined: BusyBox"):
+    with pytest.raises(HostError, match="cannot read its facts: BusyBox"):
         HostFacts.parse("one", CommandResult(True, "BusyBox", ""))

@@ -113,10 +113,10 @@ def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host
     finally:
         host.on("systemctl stop holds-the-port; mv /root/sources /etc/apt/sources.list")
     assert found == [
-        f"{host.name}: port 443, which nginx needs, is held by python3 (holds-the-port.service); "
-        "stop that program there (`ss -ltnp sport = :443`), or choose another port",
-        f"{host.name}: 127.0.0.1:9 of its package sources cannot be reached from there; check its network, "
-        "proxy (`apt-config dump`), /etc/apt, or go through this computer (`internet: false`)",
+        f"{host.name}: port 443, which nginx needs, is used by python3 (holds-the-port.service); "
+        "stop that program (`ss -ltnp sport = :443`), or choose another port",
+        f"{host.name}: it cannot reach 127.0.0.1:9 of its package sources; check its network, its proxy "
+        "(`apt-config dump`) and /etc/apt, or connect through this machine (`internet: false`)",
     ]
     assert host.examined() == []
 
@@ -144,13 +144,13 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
         *legacy,
         f"{release} has no package ngnix; did you mean `nginx`?",
         f"{release} has no package awk of its own: it is provided by gawk, mawk, original-awk; "
-        "name one of these, such as gawk",
-        "its kernel knows no setting vm.no_such_setting; "
-        "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
-        "its kernel setting kernel.ostype is Linux and cannot be set there; "
+        "write one of these, such as gawk",
+        "its kernel has no setting vm.no_such_setting; "
+        "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
+        "its kernel setting kernel.ostype is Linux and cannot be changed; "
         "remove it, or set it on the machine that this container runs on",
-        "robot is a user of the system there (number 477); choose another name",
-        "crew is a group of the system there, so no user can have the name; choose another",
+        "robot is a system user there (id 477); choose another name",
+        "crew is a system group there, so no user can have this name; choose another",
     ]
 
 
@@ -205,7 +205,7 @@ def test_package_sources_that_cannot_be_reached(host: Base) -> None:
     finally:
         host.on(f"mv /root/sources {sources}")
     assert "127.0.0.1" in text
-    assert "the host does not reach its package mirror" in text
+    assert "the host cannot reach its package mirror" in text
     assert host.on(LIVE) == before
     assert host.up("tree", "less").status is Status.DONE
 
@@ -217,9 +217,9 @@ def test_package_sources_that_cannot_be_reached(host: Base) -> None:
         (
             "-10d",
             r"is not valid yet|Not live until",
-            "the host's clock is behind; check `timedatectl` and set it",
+            "the host's clock is slow: check `timedatectl`",
         ),
-        ("+400d", r"Release file for \S+ is expired", "or the host's clock is ahead; check `timedatectl`"),
+        ("+400d", r"Release file for \S+ is expired", "or the host's clock is fast: check `timedatectl`"),
     ],
     ids=["behind", "ahead"],
 )
@@ -278,7 +278,7 @@ def test_a_service_that_will_not_start(host: Base) -> None:
     assert "base: Service systemd-journald failed" in text
     assert "systemd-journald.service: does not start" in text
     assert "the files that it ran with before were put back, and it runs with them" in text
-    assert "→ read `journalctl --namespace='*' -u systemd-journald.service` on the host" in text
+    assert "hint: read `journalctl --namespace='*' -u systemd-journald.service` on the host" in text
     assert {operation.name for operation in host.up(*packages, journal="400M").changed} == {
         f"Write {JOURNALD}",
         "Service systemd-journald",

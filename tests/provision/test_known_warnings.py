@@ -37,8 +37,11 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_warning_of_an_earlier_run_is_counted_and_not_repeated(tmp_path: Path) -> None:
     prod = tmp_path / "prod.yml"
     assert run(prod, SYSCTL) == f"warning: {SYSCTL}\n"
-    assert run(prod, SYSCTL) == "1 earlier warning still holds: --verbose shows what\n"
-    assert run(prod, SYSCTL, "new") == "warning: new\n1 earlier warning still holds: --verbose shows what\n"
+    assert run(prod, SYSCTL) == "1 earlier warning still applies: use --verbose for details\n"
+    assert (
+        run(prod, SYSCTL, "new")
+        == "warning: new\n1 earlier warning still applies: use --verbose for details\n"
+    )
 
 
 def test_verbose_shows_known_warnings(tmp_path: Path) -> None:

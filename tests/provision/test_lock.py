@@ -175,7 +175,10 @@ def test_a_broken_connection_is_told_and_no_lock_is_kept(error: Exception, says:
             return super().start_as_root(name, script)
 
     hosts = Broken(a=Process("held\n"))
-    with pytest.raises(HostError, match=f"b: the lock .*{says}") as caught, Locks(hosts, ["a", "b"], "up"):
+    with (
+        pytest.raises(HostError, match=f"b: cannot acquire the lock .*{says}") as caught,
+        Locks(hosts, ["a", "b"], "up"),
+    ):
         pytest.fail("the block must not be entered")
     assert "nothing was changed" in caught.value.advice
     assert hosts.processes["a"].closed

@@ -56,4 +56,4 @@ def test_a_result_is_json_with_its_failure() -> None:
     told = json.loads(json.dumps(result.to_json()))["hosts"][0]
     assert told["status"] == "failed"
     assert told["failure"]["output"] == ["unknown directive"]
-    assert "→ mend the template" in str(failure)
+    assert "\nhint: mend the template" in str(failure)

@@ -41,29 +41,29 @@ def problems(*lines: str) -> dict[str, str]:
         (
             "zone|no|",
             "Debian 13 has no time zone PRC",
-            "write a name that `timedatectl list-timezones` shows there",
+            "write a name from `timedatectl list-timezones` on the host",
         ),
         ("package|ngnix||nginx nghttp2 ngetty ", "Debian 13 has no package ngnix", "did you mean `nginx`?"),
         (
             "package|ngnix|mawk gawk |",
             "Debian 13 has no package ngnix of its own: it is provided by mawk, gawk",
-            "name one of these, such as mawk",
+            "write one of these, such as mawk",
         ),
         (
             "setting|vm.swapiness|no|no|",
-            "its kernel knows no setting vm.swapiness",
-            "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
+            "its kernel has no setting vm.swapiness",
+            "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
         ),
         (
             "setting|kernel.x|yes|no|0|1",
-            "its kernel setting kernel.x is 0|1 and cannot be set there",
+            "its kernel setting kernel.x is 0|1 and cannot be changed",
             "remove it, or set it on the machine that this container runs on",
         ),
-        ("login|games|5|yes", "games is a user of the system there (number 5)", "choose another name"),
+        ("login|games|5|yes", "games is a system user there (id 5)", "choose another name"),
         (
             "login|games||yes",
-            "games is a group of the system there, so no user can have the name",
-            "choose another",
+            "games is a system group there, so no user can have this name",
+            "choose another name",
         ),
     ],
 )
@@ -109,8 +109,8 @@ def test_the_same_on_several_hosts_is_reported_once_with_its_place(tmp_path: Pat
     assert list(reported(read.inventory, releases, told, read.place)) == [
         f"{file}:3:14: a, c: Debian 13 has no time zone PRC; write Asia/Shanghai",
         f"{file}:4:20: a: Debian 13 has no package ngnix; did you mean `nginx`?",
-        f"{file}:5:36: c: its kernel knows no setting vm.swapiness; "
-        "correct it, or have the kernel module loaded that brings it (/etc/modules-load.d)",
+        f"{file}:5:36: c: its kernel has no setting vm.swapiness; "
+        "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
     ]
 
 
@@ -190,7 +190,7 @@ def test_the_script_asks_this_very_machine() -> None:
     assert len(rows["device"]) == 1
     kinds = [doubt.problem for doubt in doubts(found, "bot1", "Debian 12", rows)]
     assert "there is no disk /dev/no-such-disk" in kinds
-    assert "its kernel knows no setting vm.no_such" in kinds
+    assert "its kernel has no setting vm.no_such" in kinds
 
 
 def test_the_questions_are_a_part_of_the_one_script() -> None:

@@ -21,7 +21,7 @@ from provision.report import TerminalProgress, show_plan, show_result, show_veri
 from provision.terminal import Differences, View
 from provision.verify import Check, Verification
 
-LONG = "the host does not reach its package mirror; check its network, or set `internet: false` " * 2
+LONG = "the host cannot reach its package mirror: check its network, or set `internet: false` " * 2
 
 
 def plain() -> tuple[Console, io.StringIO]:
@@ -33,7 +33,7 @@ def test_a_failures_advice_is_one_line() -> None:
     console, screen = plain()
     failure = OperationFailure("base", "Packages [hello]", ("E: [red]no[/red]",), LONG)
     show_result(console, Result((HostResult("one", Status.FAILED, failure=failure),)))
-    assert f"→ {LONG}".strip() in screen.getvalue()
+    assert f"hint: {LONG}".strip() in screen.getvalue()
     assert "E: [red]no[/red]" in screen.getvalue()
 
 

@@ -61,13 +61,13 @@ def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
     assert sorted(hosts.put_back) == ["bot1", "bot2"]
-    assert "because the run failed on bot1" in settled[1].message
+    assert ": the run failed on bot1" in settled[1].message
 
 
 def test_a_host_that_the_run_had_not_touched_is_told_so() -> None:
     settled = armed(Hosts(untouched=("bot1",)), "bot1").settle((failed("bot1"),))
     assert settled[0].status is Status.ROLLED_BACK
-    assert settled[0].message == "the old release and settings had not been touched yet and serve on"
+    assert settled[0].message == "the previous release and settings were not changed yet and still serve"
 
 
 def test_what_came_up_is_kept_when_something_else_fails() -> None:
@@ -103,4 +103,4 @@ def test_what_could_not_be_put_back_is_reported(unable: str) -> None:
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     (result,) = (result for result in settled if result.host == unable)
     assert result.status is Status.FAILED
-    assert "could not be put back: no room" in result.message
+    assert "the rollback failed: no room" in result.message

@@ -125,7 +125,7 @@ def test_nginx_does_not_move_when_a_bot_did_not_come_through() -> None:
     (front,) = (result for result in results if result.host == "lb")
     assert (front.status, front.message) == (
         Status.NOT_BEGUN,
-        "not begun, because bot2 did not come through",
+        "not started: bot2 failed",
     )
 
 
@@ -177,7 +177,7 @@ def test_nginx_does_not_move_where_no_bot_listens() -> None:
     front = results[0]
     assert (front.status, front.message) == (
         Status.NOT_BEGUN,
-        "not begun, because no bot listens at 10.0.0.2:9444",
+        "not started: no bot listens at 10.0.0.2:9444",
     )
     assert not [event for event in recorder.events if "lb" in event]
 
@@ -347,7 +347,7 @@ def test_a_node_that_fails_keeps_the_other_nodes_from_changing_and_no_bot() -> N
         result.host: result for result in roll(order, LOGS_CHANGE, recorder.execute, recorder.drain, Silent())
     }
     assert [results[name].status for name in NODES] == [Status.DONE, Status.FAILED, Status.NOT_BEGUN]
-    assert results["log3"].message == "not begun, because log2 did not come through"
+    assert results["log3"].message == "not started: log2 failed"
     assert results["bot2"].status is Status.DONE
 
 
@@ -450,6 +450,6 @@ def test_fronts_that_are_not_of_the_run_are_reached_beside_it() -> None:
 def test_a_front_that_refuses_is_named() -> None:
     session = Fronts(lambda _: (False, "the last one that serves"))
     drain = Drain(session, inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
-    with pytest.raises(HostError, match="bot2 could not be taken out of service at lb: the last one"):
+    with pytest.raises(HostError, match="cannot drain bot2 at lb: the last one"):
         drain.begin()
-    assert "still out of service at lb" in drain.end()[0]
+    assert "cannot restore" in drain.end()[0]

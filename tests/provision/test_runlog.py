@@ -56,7 +56,7 @@ def test_a_broken_banner_is_told_in_the_log_and_not_on_the_screen(
 def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     before = list(logging._handlerList)  # type: ignore[attr-defined]
-    with pytest.raises(ToolError, match=r"cannot be written to .*/file/log: Not a directory"):
+    with pytest.raises(ToolError, match=r"cannot write the log of this run to .*/file/log: Not a directory"):
         RunLog("up", tmp_path / "file" / "log")
     # What is listed there is flushed and closed when Python ends.
     assert logging._handlerList == before  # type: ignore[attr-defined]

@@ -186,5 +186,5 @@ def test_a_component_that_cannot_be_evaluated_is_named(
         plan = hosts.prepare(assigned, supplies(tmp_path, "one"), Silent())
     (host,) = plan.errors
     assert host.error is not None
-    assert "broken could not be evaluated" in host.error
+    assert "cannot evaluate broken" in host.error
     assert "`port` is undefined" in host.error

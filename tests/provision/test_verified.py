@@ -202,7 +202,7 @@ def test_up_verifies_again_after_a_failed_verification_although_nothing_changes(
     outcome = pipeline.up(run, lambda _: pytest.fail("nothing is asked"))
     assert asked == [("bot1",)]
     assert outcome.exit is Exit.ERROR
-    assert "bot1: verified again, because its last verification failed" in outcome.message
+    assert "bot1: verified again: its last verification failed" in outcome.message
     asked = verifying(monkeypatch, "passed")
     assert pipeline.up(run, lambda _: True).exit is Exit.DONE
     assert asked == [("bot1",)]

@@ -85,7 +85,7 @@ def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -
 )
 def test_a_connection_that_breaks_is_told(order: str) -> None:
     shell = started("bot1", "sh", "-c", f"read line; {order}")
-    with pytest.raises(VerifyError, match=r"bot1: the connection broke during a check\nConnection reset"):
+    with pytest.raises(VerifyError, match=r"bot1: the connection was lost during a check\nConnection reset"):
         shell.run("true")
     with pytest.raises(VerifyError, match="bot1"):
         shell.run("true")

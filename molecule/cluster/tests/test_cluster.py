@@ -1,4 +1,4 @@
-"""Two bots behind a load balancer: they share what people said, and either can be away."""
+"""Two bots behind a load balancer: they share conversations, and one of them may be down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One host: what people reach works, and nothing else can be reached."""
+"""One host: its public services work, and nothing else is reachable."""
 
 from __future__ import annotations
 

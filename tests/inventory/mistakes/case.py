@@ -49,7 +49,7 @@ def reported(cases: Cases) -> Callable[..., None]:
             load(Path("prod.yml"), more=RULES)
 
         assert [str(mistake) for mistake in raised.value.mistakes] == [
-            f"prod.yml:{line}:{column}: {problem}; {advice}"
+            f"prod.yml:{line}:{column}: {problem}\nhint: {advice}"
         ]
 
     return test_mistake

@@ -21,7 +21,7 @@ CASES: Cases = {
     "journal too small": (
         "  time_zone",
         "  journal_max: ‸1M\n  time_zone",
-        "1M is too little for journald to work",
+        "1M is too little memory for journald",
         "write at least 16M",
     ),
     "bad SSH public key": (
@@ -63,8 +63,8 @@ CASES: Cases = {
     "bad certificate name": (
         "base:\n",
         "tls:\n  names: [bot.example.com, ‸bot_1.example.com]\nbase:\n",
-        "`bot_1.example.com` cannot stand in a certificate",
-        "a host name has no `_`; write its IP address, or a name without",
+        "`bot_1.example.com` is not a name for a certificate",
+        "write its IP address, or a host name without `_`",
     ),
 }
 

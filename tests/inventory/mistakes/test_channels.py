@@ -15,26 +15,26 @@ CASES: Cases = {
     "webhook without secret_token": (
         "  telegram:\n    token: !env TELEGRAM_TOKEN\n    secret_token: !file secret-token\n",
         "  ‸telegram:\n    token: !env TELEGRAM_TOKEN\n",
-        "`channels.telegram` lacks `secret_token`, so anyone could write to the webhook",
+        "`channels.telegram` lacks `secret_token`: anyone could send messages to the webhook",
         "add `secret_token:` (16 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
     ),
     "secret_token of wrong letters": (
         "!file secret-token",
         "‸!file spaced",
-        "the secret token has other characters than A-Z a-z 0-9 _ and -",
-        "make one with `openssl rand -hex 32`",
+        "the secret token contains other characters than A-Z a-z 0-9 _ and -",
+        "create one with `openssl rand -hex 32`",
     ),
     "secret_token that can be guessed": (
         "!file secret-token",
         "‸!cmd echo x",
-        "the secret token has 1 byte, and at least 16 are needed",
-        "make one with `openssl rand -hex 32`",
+        "the secret token is too short: 1 byte, at least 16",
+        "create one with `openssl rand -hex 32`",
     ),
     "encrypt_key that can be guessed": (
         "!file encrypt-key",
         "‸!cmd echo k",
-        "the encrypt key has 1 byte, and at least 16 are needed",
-        "make one with `openssl rand -hex 32`, and write it into the developer console, too",
+        "the encrypt key is too short: 1 byte, at least 16",
+        "create one with `openssl rand -hex 32`, and enter it in the developer console as well",
     ),
     "not a bot token": (
         "!env TELEGRAM_TOKEN",
@@ -57,14 +57,14 @@ CASES: Cases = {
     "webhook port": (
         "base:\n",
         "nginx:\n  https_port: ‸9443\nbase:\n",
-        "Telegram calls no webhook on port 9443",
+        "Telegram does not call webhooks on port 9443",
         "use 443, 80, 88 or 8443, or write `mode: polling` for Telegram",
     ),
     "short jwt_secret": (
         "!file jwt",
         "‸!file secret-token",
-        "the secret has 19 bytes, and at least 32 are needed",
-        "make one with `openssl rand -base64 48`",
+        "the secret is too short: 19 bytes, at least 32",
+        "create one with `openssl rand -base64 48`",
     ),
     "bad api_base": (
         "app_id: cli_1",
@@ -111,7 +111,7 @@ def test_polling_by_two(laptop: Path) -> None:
     (mistake,) = raised.value.mistakes
     assert (mistake.line, mistake.column) == (19, 11)
     assert mistake.problem == (
-        "2 runtime hosts that share no database would poll Telegram, which answers one of them only"
+        "2 runtime hosts that share no database would poll Telegram, which answers only one of them"
     )
 
 

@@ -23,7 +23,7 @@ CASES: Cases = {
         "project: team",
         "project: a‸: b",
         "mapping values are not allowed here",
-        "check the indentation, and quote a text that contains `: `",
+        "check the indentation, and quote a string that contains `: `",
     ),
     "unclosed bracket": (
         "nginx]\nbase:",
@@ -35,13 +35,13 @@ CASES: Cases = {
         "app_id: cli_1",
         "app_id: ‸*cli",
         "found undefined alias",
-        "quote a text that begins with `*`, or define the anchor before",
+        "quote a string that begins with `*`, or define the anchor before it",
     ),
     "two documents": (
         END,
         END + "‸---\nproject: b\n",
         "but found another document",
-        "keep one inventory a file: remove the `---`",
+        "write one inventory in each file: remove the `---`",
     ),
     "alias to itself": (
         "base:\n",
@@ -52,7 +52,7 @@ CASES: Cases = {
     "duplicate key": (
         "models:\n",
         "‸project: other\nmodels:\n",
-        "the key `project` stands twice, first in line 1",
+        "duplicate key `project`, first in line 1",
         "keep one of the two",
     ),
     "unknown tag": (
@@ -64,14 +64,14 @@ CASES: Cases = {
     "control character": (
         "app_id: cli_1",
         'app_id: ‸"a\\0b"',
-        "the text contains the character U+0000",
+        "the string contains the character U+0000",
         "remove it",
     ),
     "infinite number": (
         "base:\n",
         "tls:\n  renew_fraction: ‸.inf\nbase:\n",
-        "this is not a number that can be read",
-        "write a decimal number, or quote it as text",
+        "this number cannot be parsed",
+        "write a decimal number, or quote it as a string",
     ),
 }
 

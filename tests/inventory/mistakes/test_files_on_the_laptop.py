@@ -14,32 +14,32 @@ CASES: Cases = {
     "model is something else": (
         "path: model.gguf",
         "path: ‸pointer.gguf",
-        "{folder}/pointer.gguf is a pointer of Git LFS, not the file; it is not a GGUF file",
+        "{folder}/pointer.gguf is not a GGUF file: it is a pointer of Git LFS, not the file",
         "fetch it with `git lfs pull`",
     ),
     "model larger than memory": (
         "path: model.gguf\n    memory_max: 1G",
         "path: big.gguf\n    memory_max: ‸300M",
-        "300M is less than the model file itself has (400M)",
-        "allow the file's size and about a third more",
+        "300M is less than the size of the model file (400M)",
+        "allow the size of the file plus about a third",
     ),
     "SSH key missing": (
         "ssh_key: id",
         "ssh_key: ‸~/.ssh/id",
         "{home}/.ssh/id does not exist",
-        "correct the path, or make a key with `ssh-keygen -t ed25519`",
+        "correct the path, or create a key with `ssh-keygen -t ed25519`",
     ),
     "SSH key open to others": (
         "ssh_key: id",
         "ssh_key: ‸open",
-        "{folder}/open is open to others than its owner (mode 0640)",
-        "`chmod 600 {folder}/open`",
+        "{folder}/open is accessible to other users (mode 0640)",
+        "run `chmod 600 {folder}/open`",
     ),
     "public key that ssh does not read": (
         "ssh_key: id",
         "ssh_key: ‸id.ssh2",
-        "{folder}/id.ssh2 is a public key in a form that ssh does not read",
-        "name the private key, or the public one as `ssh-keygen -i` prints it",
+        "{folder}/id.ssh2 is a public key in a format that ssh does not support",
+        "give the private key, or the public one as printed by `ssh-keygen -i`",
     ),
     "key of Docker's repository missing": (
         "base:\n",
@@ -77,7 +77,7 @@ CASES: Cases = {
         "  log1: {address: 192.0.2.12, roles: [logs]}\n"
         "logs: {password: !file jwt, packages: {folder: ‸.}}\nbase:\n",
         "{folder} has no .deb files",
-        "put the packages of Elastic there",
+        "copy Elastic's packages there",
     ),
     "text in the place of a hook": (
         "base:\n",
@@ -96,7 +96,7 @@ CASES: Cases = {
         "known_hosts: known_hosts",
         "known_hosts: ‸nowhere",
         "{folder}/nowhere does not exist",
-        "correct the path, or make it with `ssh-keyscan` and compare the keys",
+        "correct the path, or create it with `ssh-keyscan` and compare the keys",
     ),
 }
 

@@ -11,13 +11,13 @@ CASES: Cases = {
         VALID[VALID.index("hosts:\n") : VALID.index("base:")],
         "‸hosts: {}\n",
         "`hosts` is an empty mapping",
-        "name at least one",
+        "write at least one item",
     ),
     "host without a role": (
         "    roles: [runtime, nginx]",
         "    ‸roles: []",
         "`hosts.bot1.roles` is an empty list",
-        "name at least one",
+        "write at least one item",
     ),
     "unknown role": (
         "[runtime, nginx]",
@@ -29,26 +29,26 @@ CASES: Cases = {
         "[runtime, nginx]",
         "[runtime, nginx, ‸runtime]",
         "`bot1` has the role runtime twice",
-        "name each role once",
+        "list each role once",
     ),
     "roles that exclude each other": (
         "[runtime, nginx]",
         "[runtime, nginx, ‸logs]\nlogs: {password: !file jwt}",
-        "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would push the "
-        "model's weights out of the memory that the host keeps files in",
-        "give the role logs to a host of its own, or to one without runtime",
+        "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would evict "
+        "the model's weights from the page cache",
+        "give the role logs to another host, without the role runtime",
     ),
     "no runtime host": (
         "hosts:\n  bot1:\n    address: 192.0.2.11\n    ssh_key: id\n    roles: [runtime, nginx]\n",
         "‸hosts:\n  bot1:\n    address: 192.0.2.11\n    ssh_key: id\n    roles: [nginx]\n",
         "no host has the role runtime",
-        "add `runtime` to the roles of one",
+        "add `runtime` to the roles of a host",
     ),
     "same address": (
         "base:\n",
         "  bot2: {address: ‸192.0.2.11}\nbase:\n",
         "`bot2` and `bot1` have the same address 192.0.2.11",
-        "give each host its own, or give one host all the roles",
+        "give each host its own address, or give one host all the roles",
     ),
     "login in address": (
         "address: 192.0.2.11",
@@ -85,32 +85,32 @@ CASES: Cases = {
         ROLES,
         ROLES + "    bastion: {host: ‸xyz}\n  gateway: {address: 192.0.2.1}\n",
         "there is no host `xyz` in this file",
-        "known are bot1, gateway",
+        "use one of: bot1, gateway",
     ),
     "jump host without a name": (
         ROLES,
         ROLES + "    ‸bastion: {port: 22}\n",
-        "`hosts.bot1.bastion` names no jump host",
+        "`hosts.bot1.bastion` has neither `host` nor `address`",
         "add `host:` with the name of a host of this file, or `address:`",
     ),
     "jump host by name and address": (
         ROLES,
         ROLES
         + "    bastion: {host: gateway, user: me, address: ‸192.0.2.9}\n  gateway: {address: 192.0.2.1}\n",
-        "`hosts.bot1.bastion` names the host `gateway` and has `address`, `user` as well",
-        "remove `address`, `user`: what `hosts.gateway` declares is used, or remove `host:`",
+        "`hosts.bot1.bastion` has `address`, `user` in addition to the host `gateway`",
+        "remove `address`, `user` to use what `hosts.gateway` declares, or remove `host:`",
     ),
     "own jump host": (
         ROLES,
         ROLES + "    bastion: {host: ‸bot1}\n",
-        "`bot1` would be its own jump host",
-        "name another host, or remove `bastion:`",
+        "`bot1` is its own jump host",
+        "write another host, or remove `bastion:`",
     ),
     "jump host behind a jump host": (
         ROLES,
         ROLES + "    bastion: {host: ‸b}\n  b: {address: 192.0.2.2, bastion: {address: 192.0.2.3}}\n",
         "the jump host `b` is itself behind a jump host",
-        "name a host that is reached directly",
+        "write a host that is reached directly",
     ),
     "bad address of a jump host": (
         ROLES,

@@ -22,19 +22,19 @@ CASES: Cases = {
         "  time_zone:",
         "  ‸xyz:",
         "unknown key `xyz` in `base`",
-        "known are time_zone, packages, upgrade, mirrors, operators, journal_max, ssh_port",
+        "use one of: time_zone, packages, upgrade, mirrors, operators, journal_max, ssh_port",
     ),
     "missing key": (
         "  bot1:\n    address: 192.0.2.11\n",
         "  ‸bot1:\n",
         "`hosts.bot1` lacks `address`",
-        "add `address:` (Name or IP address to reach it by, or a `Host` of ~/.ssh/config)",
+        "add `address:` (Host name or IP address for SSH, or a `Host` entry of ~/.ssh/config)",
     ),
     "missing section": (
         VALID,
         "‸" + VALID[: VALID.index("models:")] + VALID[VALID.index("channels:") :],
         "the inventory lacks `models`",
-        "add `models:` (The language models that answer)",
+        "add `models:` (Language models that answer)",
     ),
     "no engine": (
         "  default:\n    engine: llama-cpp\n",
@@ -51,7 +51,7 @@ CASES: Cases = {
     "text for number": (
         ROLES,
         ROLES + '    port: ‸"22"\n',
-        '`hosts.bot1.port` is the text "22", the wrong type',
+        '`hosts.bot1.port` is the string "22", the wrong type',
         "write a whole number from 1 to 65535, without quotes",
     ),
     "fraction for whole number": (
@@ -75,13 +75,13 @@ CASES: Cases = {
     "password in an address, which is not shown": (
         "models:",
         "docker: {enabled: true, proxy: ‸'http://u:pAsSw0rd@proxy:3128'}\nmodels:",
-        "this address has a login in it",
+        "this address contains a login",
         "remove the part before `@`; secrets have fields of their own",
     ),
     "password in the address of Docker's repository": (
         "models:",
         "docker: {enabled: true, source: docker, key: key.asc, repository: ‸'https://u:pAsSw0rd@m.example'}\nmodels:",
-        "this address has a login in it",
+        "this address contains a login",
         "remove the part before `@`; secrets have fields of their own",
     ),
     "number for size": (
@@ -93,20 +93,20 @@ CASES: Cases = {
     "text for list": (
         "[runtime, nginx]",
         "‸runtime",
-        "`hosts.bot1.roles` is a text, the wrong type",
-        "write a list: `[…]`, or one `- ` line an item",
+        "`hosts.bot1.roles` is a string, the wrong type",
+        "write a list: `[…]`, or one `- ` line for each item",
     ),
     "text for true or false": (
         ROLES,
         ROLES + "    internet: ‸ja\n",
-        '`hosts.bot1.internet` is the text "ja", the wrong type',
+        '`hosts.bot1.internet` is the string "ja", the wrong type',
         "write true or false",
     ),
     "empty section": (
         "base:\n  time_zone: Asia/Shanghai\n",
         "‸base:\n",
         "`base` is empty",
-        "write keys with values below it, or leave the key out",
+        "write a mapping below it, or leave the key out",
     ),
     "number too large": (
         ROLES,
@@ -153,20 +153,20 @@ CASES: Cases = {
     "number in quotes that is too large, too": (
         ROLES,
         ROLES + '    port: ‸"70000"\n',
-        '`hosts.bot1.port` is the text "70000", the wrong type',
+        '`hosts.bot1.port` is the string "70000", the wrong type',
         "write a whole number from 1 to 65535, without quotes",
     ),
     "true in quotes": (
         ROLES,
         ROLES + '    internet: ‸"true"\n',
-        '`hosts.bot1.internet` is the text "true", the wrong type',
+        '`hosts.bot1.internet` is the string "true", the wrong type',
         "write true or false, without quotes",
     ),
     "number of more digits than fit": (
         ROLES,
         ROLES + "    port: ‸123456789012345678901234567890\n",
         "this number is too large",
-        "write a smaller one, or quote it as text",
+        "write a smaller one, or quote it as a string",
     ),
     "network with a scope": (
         "base:\n",
@@ -177,13 +177,13 @@ CASES: Cases = {
     "line break in what is reached without a proxy": (
         "base:\n",
         'docker: {no_proxy: [a.internal, ‸"b\\nHTTP_PROXY=http://evil.example"]}\nbase:\n',
-        "`b HTTP_PROXY=http://evil.example` has the control character U+000A in it",
+        "`b HTTP_PROXY=http://evil.example` contains the control character U+000A",
         "write it on one line",
     ),
     "mirror with a query, which dockerd refuses": (
         "base:\n",
         "docker: {registry_mirrors: [‸'https://mirror.example.com?ns=docker.io']}\nbase:\n",
-        "`https://mirror.example.com?ns=docker.io` has a part after `?`, which is refused here",
+        "`https://mirror.example.com?ns=docker.io` has a query, which is not allowed here",
         "write it like https://mirror.example.com",
     ),
     "no network at all": (

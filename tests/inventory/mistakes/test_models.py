@@ -9,13 +9,13 @@ CASES: Cases = {
         "model.gguf",
         "‸model.bin",
         "`model.bin` does not end in .gguf",
-        "name a GGUF file; convert others first",
+        "write the path of a GGUF file; convert other formats first",
     ),
     "url without sha256": (
         "    memory_max",
         "    url: ‸https://models.example.com/m.gguf\n    memory_max",
-        "a model fetched by `url` needs a digest, so that nothing else is served",
-        "add `sha256:` as `sha256sum` prints it",
+        "a model with `url` needs a digest to verify the download",
+        "add `sha256:` as printed by `sha256sum`",
     ),
     "bad sha256": (
         "    memory_max",
@@ -26,32 +26,32 @@ CASES: Cases = {
     "too little memory": (
         "memory_max: 1G",
         "memory_max: ‸64M",
-        "64M is too little for the engine to work",
+        "64M is too little memory for the engine",
         "write at least 256M",
     ),
     "two local models": (
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: ‸llama-cpp\n    path: model.gguf\n",
-        "`models.default` and `models.fallback` are both llama-cpp models, but a host runs one engine",
-        "make one of them `engine: openai-compatible`, or leave the fallback out",
+        "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one engine",
+        "make one of them `engine: openai-compatible`, or remove the fallback",
     ),
     "endpoint too long": (
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         "    endpoint: ‸https://llm.example.com/v1/chat/completions\n",
-        "this address ends in /chat/completions, which is added by itself",
+        "this address ends in /chat/completions, which is added automatically",
         "remove /chat/completions",
     ),
     "login in endpoint": (
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n    endpoint: ‸https://a:b@llm.example.com\n",
-        "this address has a login in it",
+        "this address contains a login",
         "remove the part before `@`; secrets have fields of their own",
     ),
     "reply longer than context": (
         "    memory_max",
         "    context_size: ‸1151\n    memory_max",
-        "the system prompt of about 0 tokens, a question of 512, 128 around them and a reply of 512 "
+        "a system prompt of about 0 tokens, a question of 512, a chat template of 128 and a reply of 512 "
         "do not fit a context of 1151",
         "raise `models.default.context_size` to at least 1152, or lower `bot.max_reply_tokens`",
     ),
@@ -59,7 +59,7 @@ CASES: Cases = {
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
-        "the system prompt of about 11 tokens, a question of 512, 128 around them and a reply of 512 "
+        "a system prompt of about 11 tokens, a question of 512, a chat template of 128 and a reply of 512 "
         "do not fit a context of 256",
         "raise `models.fallback.context_size` to at least 1163, or lower `bot.max_reply_tokens`",
     ),
@@ -85,7 +85,7 @@ CASES: Cases = {
     "bot without memory": (
         "base:\n",
         "bot:\n  memory_max: ‸8M\nbase:\n",
-        "8M is too little for the bot to work",
+        "8M is too little memory for the bot",
         "write at least 96M",
     ),
 }

@@ -9,13 +9,13 @@ CASES: Cases = {
         "base:\n",
         "firewall:\n  open:\n    - port: ‸443\nbase:\n",
         "port 443 is used twice on bot1: by `firewall.open[0].port` and by `nginx.https_port`",
-        "remove it: the firewall opens the ports of the components by itself",
+        "remove it: the firewall opens the ports of components automatically",
     ),
     "firewall opens the bot's port": (
         "base:\n",
         "firewall:\n  open:\n    - port: ‸8080\nbase:\n",
         "port 8080 is used twice on bot1: by `firewall.open[0].port` and by `bot.port`",
-        "remove it: the bot is reached through nginx only",
+        "remove it: the bot is reached only through nginx",
     ),
     "firewall opens a port twice": (
         "base:\n",

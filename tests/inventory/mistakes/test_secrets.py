@@ -9,12 +9,12 @@ CASES: Cases = {
         "!env TELEGRAM_TOKEN",
         "‸123456:canary",
         "`channels.telegram.token` is a secret in plain text",
-        "give it by !age, !env NAME, !cmd COMMAND or !file PATH, and replace it if others saw it",
+        "use !age, !env NAME, !cmd COMMAND or !file PATH, and rotate the secret if others saw it",
     ),
     "secret tag where none belongs": (
         "app_id: cli_1",
         "app_id: ‸!env TELEGRAM_TOKEN",
-        "`channels.feishu.app_id` is not a secret, !env is for secrets",
+        "`channels.feishu.app_id` is not a secret: !env is for secrets only",
         "write the value",
     ),
     "variable not set": (
@@ -33,13 +33,13 @@ CASES: Cases = {
         "!cmd cat app-secret",
         "‸!cmd cat app-secret; exit 3",
         "the command failed with exit code 3",
-        "try it in {folder}; its output is never shown here",
+        "run it in {folder}; its output is never shown here",
     ),
     "command says nothing": (
         "!cmd cat app-secret",
         "‸!cmd true",
         "the secret from `!cmd` is empty",
-        "put the value where it is read from",
+        "store the value there",
     ),
     "secret file missing": (
         "!file encrypt-key",
@@ -50,22 +50,22 @@ CASES: Cases = {
     "secret file open to others": (
         "!file encrypt-key",
         "‸!file open",
-        "{folder}/open is open to others than its owner (mode 0640)",
-        "`chmod 600 {folder}/open`",
+        "{folder}/open is accessible to other users (mode 0640)",
+        "run `chmod 600 {folder}/open`",
     ),
     "secret file is a folder": (
         "!file encrypt-key",
         "‸!file .",
-        "{folder} is not a file",
-        "name a file that holds nothing but the secret",
+        "{folder} is not a regular file",
+        "give a file that contains only the secret",
     ),
     "no age key": (
         "!file encrypt-key",
         "‸!age abc",
-        "there is no age key on this machine to decrypt with",
-        "put yours into ~/.config/clawd-provision/age.key (mode 0600), or name it in CLAWD_AGE_KEY_FILE",
+        "cannot decrypt: there is no age key on this machine",
+        "store yours in ~/.config/clawd-provision/age.key (mode 0600), or set CLAWD_AGE_KEY_FILE to its path",
     ),
-    "secret tag without text": ("!file encrypt-key", "‸!file", "`!file` names nothing", "write `!file PATH`"),
+    "secret tag without text": ("!file encrypt-key", "‸!file", "`!file` has no value", "write `!file PATH`"),
 }
 
 test_mistake = reported(CASES)

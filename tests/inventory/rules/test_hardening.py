@@ -11,8 +11,8 @@ from tests.deploys.inventories import inventory
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("net.ipv4.ip_forward", "on", "`on` is no value of `net.ipv4.ip_forward`"),
-        ("vm.swappiness", "off", "`off` is no value of `vm.swappiness`"),
+        ("net.ipv4.ip_forward", "on", "`on` is not a value of `net.ipv4.ip_forward`"),
+        ("vm.swappiness", "off", "`off` is not a value of `vm.swappiness`"),
         ("kernel.printk_devkmsg", "on", None),
         ("kernel.printk_devkmsg", "ratelimit", None),
         ("net.ipv4.tcp_congestion_control", "bbr", None),

@@ -27,7 +27,7 @@ def problems(*internal: str | None) -> list[str]:
 )  # fmt: skip
 def test_an_internal_address_that_leads_each_host_to_itself_is_refused(address: str) -> None:
     (problem,) = problems(None, address)
-    assert problem == f"by {address} every host reaches itself, and none reaches `bot2`"
+    assert problem == f"{address} is a local address: other hosts cannot reach `bot2` by it"
     assert problems(address) == [], "one host alone may use it"
 
 

@@ -34,51 +34,51 @@ def test_one_or_three_log_hosts_of_their_own(hosts: dict[str, list[str]]) -> Non
             LOGS,
             ("hosts", "bot1", "roles", 2),
             "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would "
-            "push the model's weights out of the memory that the host keeps files in",
+            "evict the model's weights from the page cache",
         ),
         (
             {**ONE, "log2": ["logs"]},
             LOGS,
             ("hosts", "log2", "roles", 0),
-            "2 hosts have the role logs: two cannot tell which of them is right when they lose each other",
+            "2 hosts have the role logs: two hosts cannot form a majority when they lose contact",
         ),
         (
             {**THREE, "log4": ["nginx", "logs"]},
             LOGS,
             ("hosts", "log4", "roles", 1),
-            "4 hosts have the role logs: three keep every line twice and survive the loss of one; "
-            "more are not arranged here",
+            "4 hosts have the role logs: three keep every line twice and tolerate the loss of one; "
+            "other numbers are not supported",
         ),
-        (ONE, {}, ("logs",), "a host has the role logs, and `logs.password` is not given"),
+        (ONE, {}, ("logs",), "a host has the role logs, but `logs.password` is missing"),
         (
             ONE,
             {**LOGS, "elasticsearch_heap": "511M"},
             ("logs", "elasticsearch_heap"),
-            "511M is too little for Elasticsearch to work",
+            "511M is too little memory for Elasticsearch",
         ),
         (
             ONE,
             {**LOGS, "elasticsearch_heap": "31G"},
             ("logs", "elasticsearch_heap"),
-            "31G is more than Java addresses with short pointers",
+            "31G is more than Java can address with short pointers",
         ),
         (
             ONE,
             {**LOGS, "logstash_heap": "64M"},
             ("logs", "logstash_heap"),
-            "64M is too little for Logstash to work",
+            "64M is too little memory for Logstash",
         ),
         (
             ONE,
             {**LOGS, "kibana_heap": "64M"},
             ("logs", "kibana_heap"),
-            "64M is too little for Kibana to work",
+            "64M is too little memory for Kibana",
         ),
         (
             ONE,
             {**LOGS, "kibana_from": ["10.0.0.0/8", "0.0.0.0/0"]},
             ("logs", "kibana_from", 1),
-            "0.0.0.0/0 is the whole world, and every log line lies behind this one password",
+            "0.0.0.0/0 is the whole internet: only one password would protect all log lines",
         ),
     ],
 )

@@ -40,9 +40,9 @@ def test_without_the_role_nothing_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "at", "problem"),
     [
-        ({"monitoring": {"window": 30}}, ("monitoring", "window"), "too few measurements"),
+        ({"monitoring": {"window": 30}}, ("monitoring", "window"), "too few samples"),
         ({"monitoring": {"retention_size": "100M"}}, ("monitoring", "retention_size"), "too little"),
-        ({"monitoring": {"alerts": {"token": "x" * 16}}}, ("monitoring", "alerts"), "nobody to tell"),
+        ({"monitoring": {"alerts": {"token": "x" * 16}}}, ("monitoring", "alerts"), "no recipient"),
         (
             {"monitoring": {"alerts": ALERTS}, "channels": {}},
             ("monitoring", "alerts", "telegram_chat"),
@@ -51,12 +51,12 @@ def test_without_the_role_nothing_is_asked_for() -> None:
         (
             {"monitoring": {"alerts": {**ALERTS, "feishu_webhook_secret": "s"}}},
             ("monitoring", "alerts", "feishu_webhook_secret"),
-            "not declared",
+            "`feishu_webhook` is missing",
         ),
         (
             {"monitoring": {"grafana": {"admin_password": "12345678"}}},
             ("monitoring", "grafana"),
-            "no key to be trusted by",
+            "cannot be verified without its key",
         ),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value.replace(" ", "-"),

@@ -37,9 +37,9 @@ def problems(declared: Inventory) -> list[str]:
     ("declared", "part"),
     [
         ({"mode": "acme", "names": NAMES}, "lacks `email`"),
-        ({"mode": "acme", "acme": EMAIL}, "known by 10.0.0.1 only"),
-        ({"mode": "acme", "names": [*NAMES, "10.0.0.1"], "acme": EMAIL}, "10.0.0.1 is an address"),
-        ({"mode": "acme", "names": ["*.example.com"], "acme": EMAIL}, "cannot be proved by http-01"),
+        ({"mode": "acme", "acme": EMAIL}, "only the address 10.0.0.1"),
+        ({"mode": "acme", "names": [*NAMES, "10.0.0.1"], "acme": EMAIL}, "10.0.0.1 is an IP address"),
+        ({"mode": "acme", "names": ["*.example.com"], "acme": EMAIL}, "cannot be validated by http-01"),
         ({"mode": "acme", "names": NAMES, "acme": {**EMAIL, "challenge": "dns-01"}}, "lacks `hook`"),
         (
             {
@@ -53,15 +53,15 @@ def problems(declared: Inventory) -> list[str]:
         *(
             ({"mode": "acme", "names": [name], "acme": EMAIL}, part)
             for name, part in (
-                ("localhost", "is each machine's own name"),
-                ("bot.localhost", "is each machine's own name"),
-                ("bot", "is no name of the internet"),
-                ("bot.internal", "is no name of the internet"),
-                ("bot.home.arpa", "is no name of the internet"),
-                ("BOT.TEST", "is no name of the internet"),
+                ("localhost", "is a local name"),
+                ("bot.localhost", "is a local name"),
+                ("bot", "is not a public name"),
+                ("bot.internal", "is not a public name"),
+                ("bot.home.arpa", "is not a public name"),
+                ("BOT.TEST", "is not a public name"),
             )
         ),
-        ({"mode": "acme", "names": ["localhost"], "acme": {**EMAIL, "server": OWN}}, "each machine's own"),
+        ({"mode": "acme", "names": ["localhost"], "acme": {**EMAIL, "server": OWN}}, "is a local name"),
     ],
 )
 def test_what_does_not_hold(declared: dict[str, Any], part: str) -> None:

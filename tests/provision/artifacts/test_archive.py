@@ -85,7 +85,7 @@ def test_the_laptop_s_compressor_has_no_part_in_the_bytes(
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="x/y comes from two places"):
+    with pytest.raises(ArtifactError, match="two entries have the path x/y"):
         archive.write(tmp_path / "a", [Entry("x/y", Stored(b"1")), Entry("x/y", Stored(b"2"))])
 
 

@@ -73,7 +73,7 @@ def test_a_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    assert told == ["waiting for another run that makes x"]
+    assert told == ["waiting for another run that builds x"]
     assert not cache.entry("models", "killed").exists()
     left = next((cache.root / "partial").iterdir())
     os.utime(left, (0, 0))

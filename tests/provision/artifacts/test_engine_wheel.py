@@ -93,7 +93,7 @@ def test_a_changed_source_is_refused(locked: Locked, only_local_index: Path, tmp
     (only_local_index / "llama_cpp_python-9.9.tar.gz").open("ab").write(b"evil")
     work = tmp_path / "work"
     work.mkdir()
-    with pytest.raises(ArtifactError, match="not the one that was locked"):
+    with pytest.raises(ArtifactError, match="not the locked one"):
         fetch_sdist(locked, work)
 
 
@@ -221,7 +221,7 @@ def test_a_wheel_for_gpus_without_the_back_end_is_refused(
 def test_without_a_repository_nothing_is_built_for_gpus(
     locked: Locked, source: RuntimeSource, for_gpus: Path, cache: Cache
 ) -> None:
-    with pytest.raises(ArtifactError, match=r"no repository to take the compiler of cuda12\.9"):
+    with pytest.raises(ArtifactError, match=r"no repository with the compiler of cuda12\.9"):
         engine_wheels([GPU], cache, hosts={"gpu": GPU}, connect=lambda _: FakeHost(for_gpus), source=source)
 
 

@@ -35,16 +35,16 @@ def test_a_supported_host_is_read(answer: str, kind: HostKind) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("clawd-kind x86_64 no-python\n", "no python3"),
+        ("clawd-kind x86_64 no-python\n", "python3 is missing"),
         ("clawd-kind x86_64 64 CPython 3.10 glibc 2.35\n", "CPython 3.10"),
-        ("clawd-kind x86_64 64 CPython 3.12 other 0\n", "not glibc"),
+        ("clawd-kind x86_64 64 CPython 3.12 other 0\n", "only glibc is"),
         ("clawd-kind x86_64 32 CPython 3.11 glibc 2.36\n", "32-bit x86_64"),
         ("clawd-kind armv7l 32 CPython 3.11 glibc 2.36\n", "armv7l"),
         ("clawd-kind riscv64 64 CPython 3.13 glibc 2.41\n", "riscv64"),
         ("clawd-kind x86_64 64 PyPy 3.11 glibc 2.36\n", "PyPy"),
         ("clawd-kind x86_64 64 CPython 3.11 glibc 2.12\n", "2.12"),
         ("bash: oops", "oops"),
-        ("", "cannot be read"),
+        ("", "cannot determine the kind of host"),
     ],
 )
 def test_a_host_that_nothing_fits_is_refused_by_name(answer: str, reason: str) -> None:
@@ -70,7 +70,7 @@ def test_the_probe_says_when_there_is_no_python(tmp_path: Path) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", PROBE], env={"PATH": str(tmp_path)}, capture_output=True, text=True
     )
-    with pytest.raises(ArtifactError, match="no python3"):
+    with pytest.raises(ArtifactError, match="python3 is missing"):
         HostKind.from_probe(done.stdout, where="bot1")
 
 

@@ -84,7 +84,7 @@ def test_another_digest_than_declared_is_refused(path: Path, cache: Cache) -> No
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (None, "no such file"),
+        (None, "the file does not exist"),
         (b"<html>not found</html>", "not a GGUF"),
         (gguf(template=False), "no chat template"),
         (gguf(parts=3), "one of 3 parts"),

@@ -18,7 +18,7 @@ ONLY_WHEELS = ("--only-binary", ":all:")
         (
             ["ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", "Got abc"],
             ArtifactError,
-            "not the one that was locked",
+            "not the locked one",
         ),
         (["ERROR: No matching distribution found for x==1"], ArtifactError, "does not exist for this kind"),
         (
@@ -57,7 +57,7 @@ def test_exactly_the_locked_files_are_fetched_and_progress_is_told(
         w.name: w.read_bytes() for w in wheels.values()
     }
     assert [fraction for _, fraction in told] == [0.0, 0.5]
-    assert told[0][0].startswith("these: fetching alpha")
+    assert told[0][0].startswith("these: downloading alpha")
 
 
 def test_a_changed_file_is_refused(
@@ -65,7 +65,7 @@ def test_a_changed_file_is_refused(
 ) -> None:
     entries = lockfile.parse(lock_line(make_wheel("alpha"), name="alpha"), name="x")
     make_wheel("alpha", files={"alpha/__init__.py": b"import evil"})
-    with pytest.raises(ArtifactError, match="not the one that was locked"):
+    with pytest.raises(ArtifactError, match="not the locked one"):
         pip.download(entries, tmp_path / "out", ONLY_WHEELS, what="these")
 
 

@@ -22,7 +22,7 @@ def test_without_root_the_line_to_type_is_shown(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match=r"sudo apt-get install .*mmdebstrap.*systemd-container") as caught:
         commands.ensure_tools()
-    assert "which this machine lacks" in caught.value.message
+    assert "which are not installed" in caught.value.message
 
 
 def test_a_failing_program_is_quoted() -> None:
@@ -31,7 +31,7 @@ def test_a_failing_program_is_quoted() -> None:
 
 
 def test_a_program_that_is_not_there_gives_advice() -> None:
-    with pytest.raises(SandboxError, match="no-such-program is not on this machine"):
+    with pytest.raises(SandboxError, match="no-such-program is not installed on this machine"):
         commands.run(["no-such-program"])
 
 

@@ -85,10 +85,10 @@ def test_what_is_anothers_is_neither_used_nor_removed(
 ) -> None:
     engine.inspected = {"network": {"Labels": labels}, "container": {"Config": {"Labels": labels}}}
     box = docker.Docker(layout)
-    with pytest.raises(SandboxError, match="Docker has a network clawdt already, and it is"):
+    with pytest.raises(SandboxError, match="Docker already has a network clawdt"):
         box.prepare()
     for act in (box.state, box.stop, box.remove):
-        with pytest.raises(SandboxError, match="Docker has a container clawdt-bot1 already"):
+        with pytest.raises(SandboxError, match="Docker already has a container clawdt-bot1"):
             act("bot1")
     assert engine.told == []
 

@@ -42,9 +42,9 @@ def test_one_release_a_host(hosts: int, releases: tuple[str, ...], expected: tup
 @pytest.mark.parametrize(
     ("hosts", "releases", "message"),
     [
-        (1, ("sid",), "no sandbox host of release sid"),
-        (1, (), r"release \(none\)"),
-        (1, ("bookworm", "trixie"), "2 releases were named for 1 host"),
+        (1, ("sid",), "unknown release of a sandbox host: sid"),
+        (1, (), r"host: \(none\)"),
+        (1, ("bookworm", "trixie"), "2 releases were given for 1 host"),
     ],
 )
 def test_impossible_releases_are_refused(hosts: int, releases: tuple[str, ...], message: str) -> None:

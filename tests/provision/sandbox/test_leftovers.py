@@ -80,7 +80,7 @@ def test_what_is_being_made_is_not_taken_for_what_was_removed(
 ) -> None:
     notes.claim(other, lasting=True)
     other.hosts.rmdir()
-    with pytest.raises(SandboxError, match="is up and uses clawdt"):
+    with pytest.raises(SandboxError, match="is running and uses clawdt"):
         leftovers.make_way(layout, silent)
     assert removed == []
 
@@ -88,7 +88,9 @@ def test_what_is_being_made_is_not_taken_for_what_was_removed(
 def test_a_run_that_goes_on_is_left_alone(
     runner: subprocess.Popen[str], layout: Layout, other: Layout, removed: list[Layout]
 ) -> None:
-    with pytest.raises(SandboxError, match=r"clone/\.sandbox is up and uses clawdt and 10\.213\.78\.0/24"):
+    with pytest.raises(
+        SandboxError, match=r"clone/\.sandbox is running and uses clawdt and 10\.213\.78\.0/24"
+    ):
         leftovers.make_way(layout, silent)
     assert leftovers.clear(silent) == ()
     assert removed == []
