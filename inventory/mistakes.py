@@ -66,7 +66,8 @@ def dotted(path: KeyPath) -> str:
     """Return a key path as people write it: `hosts.bot1.roles[0]`."""
     text = ""
     for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        word = f"[{key}]" if isinstance(key, int) else " ".join(key.split())
+        text += f".{word}" if text and isinstance(key, str) else word
     return text
 
 
@@ -157,7 +158,7 @@ def _wrong(error: ErrorDetails, path: KeyPath, on_key: bool, data: Any, root: ty
     value = str(path[-1]) if on_key else _at(data, path)
     of_text = isinstance(value, str) and not kind.endswith(("_type", "_parsing"))
     if of_text and (verdict := edges(value, f"the key {shown(value)}" if on_key else where)) is not None:
-        return Wrong(path, *verdict, on_key=on_key)
+        return Wrong(path, verdict[0], "remove it" if on_key else verdict[1], on_key=on_key)
     if kind == "checked":
         found: Mapping[str, Any] = error.get("ctx", {})
         return Wrong(path, found["problem"], found["advice"], on_key=on_key)

@@ -154,3 +154,17 @@ def test_a_network_of_ipv6_is_refused_for_being_of_ipv6() -> None:
         (wrong,) = mistakes(*field[:3], value)
         assert wrong.problem == f"`address_pool` is `{value}`, which is an IPv6 network"
         assert wrong.advice == "write an IPv4 network such as 172.28.0.0/14"
+
+
+def test_white_space_around_a_key_is_named_and_no_key_breaks_a_message() -> None:
+    for key, problem in (
+        ("bot1 ", "the key `bot1` begins or ends with white space"),
+        ("bot1\n", "the key `bot1` begins or ends with white space"),
+        ("bot\n1", "`bot 1` is not a name"),
+    ):
+        data = {"hosts": {key: {"address": "10.0.0.1", "port": 0}}}
+        with pytest.raises(ValidationError) as raised:
+            Inventory.model_validate_json(json.dumps(data), strict=True)
+        found = list(wrongs(raised.value.errors(include_url=False), data, Inventory))
+        assert problem in [wrong.problem for wrong in found]
+        assert not any("\n" in wrong.problem + wrong.advice for wrong in found)
