@@ -8,7 +8,7 @@ import unicodedata
 from clawd_runtime.visible import is_drawn
 
 QUOTES = "`\"'“”‘’«»「」『』"
-_LONGEST_HEAD = 40
+_LONGEST_HEAD = 80
 _LONGEST_LINE = 160
 _LONGEST_TAIL = 8
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)", re.DOTALL)
@@ -19,8 +19,14 @@ _LABELS = (
     "|(?:thought|thinking|reasoning)process|reasoning|analysis"
     "|助手|助理|机器人|回答|回复|答复|答案|思考|推理|分析|(?:思考|推理|分析)过程"
 )
+_NAMES = (
+    "qwen|qwq|deepseek|llama|gemma|mistral|magistral|claude|clawd|gemini|glm|kimi|phi|granite|grok|chatgpt"
+)
+# Marks of turns, and HTML without attributes.
+_MARK = r"<\|[^|<>]{1,40}\|>|<｜[^｜<>]{1,40}｜>|</?[A-Za-z][A-Za-z0-9_]{0,20}/?>|\[/?INST\]"
 _PRELUDE = re.compile(
-    rf"[*_#>~=\-–—.…]*(?:[\[(【（]?(?:{_LABELS})[\])】）]?)?[*_]*[:：]?[*_#>\-]*", re.IGNORECASE
+    rf"(?:{_MARK}|[*_#>~=\-–—.…])*(?:[\[(【（]?(?:{_LABELS}|{_NAMES})[\])】）]?)?(?:{_MARK}|[*_:：#>\-])*",
+    re.IGNORECASE,
 )
 _THINKING = re.compile(
     r"\W*(?:"
@@ -101,7 +107,7 @@ class AnswerText:
     @property
     def only_prelude(self) -> bool:
         """Whether there is nothing but markup, or a label such as `Assistant:`."""
-        return _PRELUDE.fullmatch(self._head) is not None
+        return len(self._head) < _LONGEST_HEAD and _PRELUDE.fullmatch(self._head) is not None
 
     @property
     def open_fence(self) -> bool:
