@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal, Self
 
+from deploys.ops.removal import VERIFIED
 from inventory.errors import HostError
 from provision.plan import HostPlan, Unverified
 from provision.session import Session
 
-FOLDER = "/var/lib/clawd/state/verified"
+FOLDER = VERIFIED
 MOST_NAMED = 3
 """Maximum number of failed checks in a message."""
 

@@ -40,7 +40,7 @@ def apply() -> None:
 def remove() -> None:
     """No Alertmanager; its silences stay, with the account that they belong to, unless they are purged."""
     units.absent(f"{UNIT}.service", file=False)
-    packages.removed("alertmanager")
+    packages.removed("alertmanager", folders={"/etc/prometheus": ()})
     files.absent(DROP_IN.rsplit("/", 1)[0])
     for path in (DEFAULTS, TOKEN, CONFIG):
         files.absent(path)

@@ -95,7 +95,7 @@ def remove() -> None:
     _afresh("systemd-journald.service", (files.absent(JOURNALD),), reload=False)
     _no_operators()
     _no_time_zone_file()
-    packages.removed("base")
+    packages.removed("base", folders={packages.ANY: ()})
     for path in (upgrades.RECORD, upgrades.KNOWN, DROPPED):
         files.absent(path)
     for folder in FOLDERS:

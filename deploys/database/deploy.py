@@ -23,6 +23,11 @@ from inventory.errors import HostError
 from inventory.model import Network
 from inventory.rules.database import PORT
 
+FOLDERS = {
+    "/etc/postgresql": tuple(f"*/{CLUSTER}/{name}" for name in (*server.MOVED, *server.MADE)),
+    "/etc/postgresql-common": ("createcluster.conf", "root.crt"),
+}
+"""Of its packages in /etc, with patterns of what they generate."""
 TLS = "/etc/clawd/database-tls"
 CERTIFICATE = f"{TLS}/fullchain.pem"
 PRIVATE_KEY = f"{TLS}/privkey.pem"
@@ -70,8 +75,9 @@ def remove() -> None:
     for path in (*own, TLS, f"{TLS}.d"):
         files.absent(path)
     if not foreign:
-        for path in ("/etc/postgresql", "/etc/postgresql-common", "/var/log/postgresql"):
-            files.absent(path)
+        for folder, generated in FOLDERS.items():
+            files.absent(folder, generated=generated)
+        files.absent("/var/log/postgresql")
     own_data: tuple[str, ...] = host.get_fact(OwnDataFact)
     backed_up = {dumps: f"backups of the database {NAME}"} if dumps else {}
     # Of our cluster alone: others may have data beside it.
@@ -104,8 +110,8 @@ def _same_version(version: str, clusters: tuple[str, ...]) -> None:
 def config_files(version: str) -> tuple[str, tuple[str, ...]]:
     """What the server reads at its start only, and what it also reads when it is reloaded."""
     folder = config_folder(version)
-    reads = (f"{folder}/conf.d/20-clawd.conf", f"{folder}/pg_hba.conf", CERTIFICATE, PRIVATE_KEY)
-    return f"{folder}/conf.d/10-clawd.conf", reads
+    at_start, reloaded = (f"{folder}/{name}" for name in server.SETTINGS)
+    return at_start, (reloaded, f"{folder}/pg_hba.conf", CERTIFICATE, PRIVATE_KEY)
 
 
 def values(settings: DatabaseSettings) -> Mapping[str, Any]:

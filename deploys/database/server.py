@@ -16,6 +16,12 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 
 CLUSTER = "main"
+MOVED = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
+"""Of a cluster's configuration, what pg_createcluster takes up again with the data."""
+MADE = ("environment", "pg_ctl.conf", "start.conf")
+"""What else it makes."""
+SETTINGS = ("conf.d/10-clawd.conf", "conf.d/20-clawd.conf")
+"""Ours: what the server reads at its start only, and what it also reads when it is reloaded."""
 
 PSQL = r"""
 sql() { cd / && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$@"; }
@@ -104,16 +110,21 @@ def dissolved(version: str, **arguments: Any) -> OperationMeta:
 def _dissolved(version: str) -> Iterator[StringCommand]:
     if f"{version}/{CLUSTER}" in host.get_fact(ClustersFact):
         record(Change(config_folder(version), ("removed",)))
-        yield script(_DISSOLVE, folder=config_folder(version), data=f"{DATA}/{version}/{CLUSTER}")
+        yield script(
+            _DISSOLVE,
+            folder=config_folder(version),
+            data=f"{DATA}/{version}/{CLUSTER}",
+            moved=" ".join(MOVED),
+            going=" ".join((*MADE, *SETTINGS)),
+        )
 
 
 # pg_createcluster looks for them there when it takes data up.
 _DISSOLVE = r"""
 set -eu
-for file in postgresql.conf pg_hba.conf pg_ident.conf; do
-    runuser -u postgres -- mv -fT "$folder/$file" "$data/$file"
-done
-rm -rf "$folder"
+for file in $moved; do runuser -u postgres -- mv -fT "$folder/$file" "$data/$file"; done
+for file in $going; do runuser -u postgres -- rm -f -- "$folder/$file"; done
+runuser -u postgres -- find "$folder" -depth -type d -empty -delete
 """
 
 

@@ -27,6 +27,8 @@ CONFIG = "/etc/docker/daemon.json"
 ENVIRONMENT = "/etc/docker/clawd.env"
 GUARD = "/etc/docker/clawd.nft"
 DROP_IN = "/etc/systemd/system/docker.service.d/clawd.conf"
+FOLDERS = {"/etc/docker": ("key.json",), "/etc/containerd": ()}
+"""Of its packages in /etc, with patterns of what they generate: engines before 25.0 make an identity."""
 BEFORE = "/var/lib/clawd/state/daemon.json.before"
 STAMP = "/var/lib/clawd/state/docker-guard.stamp"
 TABLE = "inet clawd_docker"
@@ -69,16 +71,12 @@ def remove() -> None:
         _guard_live(None, name="No guard before containers")
     else:
         stopped()
-    packages.removed("docker")
+    packages.removed("docker", folders=FOLDERS)
     sources.absent("docker")
-    for path in (
-        DROP_IN.rsplit("/", 1)[0],
-        "/etc/docker",
-        "/etc/containerd",
-        BEFORE,
-        STAMP,
-    ):
+    for path in (DROP_IN.rsplit("/", 1)[0], BEFORE, STAMP):
         files.absent(path)
+    for folder, generated in FOLDERS.items():
+        files.absent(folder, generated=generated)
     services.forgotten(UNIT)
     if not others:
         accounts.absent("docker")

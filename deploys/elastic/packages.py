@@ -63,9 +63,12 @@ def is_installed(program: str) -> bool:
     return program in host.get_fact(PackagesFact, packages=(program,))
 
 
-def removed(program: str) -> None:
-    """No `program`; with the last of Elastic's, no repository either."""
-    packages.removed(program)
+def removed(program: str, generated: tuple[str, ...] = ()) -> None:
+    """No `program`; with the last of Elastic's, no repository either.
+
+    `generated` are patterns of what it generates in its folder in /etc.
+    """
+    packages.removed(program, folders={f"/etc/{program}": generated})
     push.forgotten(PUSHED)
     leaving: set[str] = host.connector_data.setdefault(_LEAVING, set())
     leaving.add(program)

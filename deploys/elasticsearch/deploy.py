@@ -23,6 +23,8 @@ from inventory.errors import HostError
 NAME = "elasticsearch"
 ETC = "/etc/elasticsearch"
 CONFIG = f"{ETC}/elasticsearch.yml"
+GENERATED = ("elasticsearch.keystore*", ".elasticsearch.keystore*", "certs/*")
+"""What its package makes in there."""
 JVM = f"{ETC}/jvm.options.d/clawd.options"
 TLS = f"{ETC}/clawd-tls"
 CA = f"{TLS}/ca.pem"
@@ -84,8 +86,9 @@ def apply() -> None:
 def remove() -> None:
     """No Elasticsearch and nothing of its configuration. The lines stay, unless they are purged."""
     units.absent(f"{NAME}.service", file=False)
-    elastic.removed(NAME)
-    for path in (DROP_IN, ETC, LOGINS, "/var/log/elasticsearch", "/usr/share/elasticsearch", SYSCTL, RECORD):
+    elastic.removed(NAME, GENERATED)
+    files.absent(ETC, generated=GENERATED)
+    for path in (DROP_IN, LOGINS, "/var/log/elasticsearch", "/usr/share/elasticsearch", SYSCTL, RECORD):
         files.absent(path)
     data.kept_or_purged(NAME, {DATA: "log lines"}, unit=f"{NAME}.service")
     if purging():

@@ -123,7 +123,7 @@ def _without(package: str) -> None:
     unit = f"{package}.service"
     units.absent(unit, file=False)
     files.absent(f"/etc/systemd/system/{unit}.d")
-    packages.removed(f"exporters-{package.removeprefix('prometheus-')}")
+    packages.removed(f"exporters-{package.removeprefix('prometheus-')}", folders={"/etc/prometheus": ()})
     files.absent(f"/etc/default/{package}")
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from deploys.grafana.settings import GrafanaSettings
 from deploys.prometheus.rules import yaml_text
 
-CONFIG = "/etc/grafana/grafana.ini"
+ETC = "/etc/grafana"
+GENERATED = ("grafana.ini", "ldap.toml", "provisioning/*/sample.yaml")
+"""What the package makes in there."""
+CONFIG = f"{ETC}/grafana.ini"
 PROVISIONING = "/etc/grafana/provisioning"
 DATASOURCES = f"{PROVISIONING}/datasources/clawd.yml"
 PROVIDER = f"{PROVISIONING}/dashboards/clawd.yml"

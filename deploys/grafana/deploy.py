@@ -16,6 +16,8 @@ from deploys.grafana.config import (
     CONFIG,
     DASHBOARDS,
     DATASOURCES,
+    ETC,
+    GENERATED,
     PASSWORD,
     PROVIDER,
     PROVISIONING,
@@ -75,9 +77,9 @@ def apply() -> None:
 def remove() -> None:
     """No Grafana; its own database (users, what they made) stays with its account, unless it is purged."""
     units.absent(f"{UNIT}.service", file=False)
-    package.removed()
+    package.removed({ETC: GENERATED})
     _no_certificate()
-    files.absent("/etc/grafana")
+    files.absent(ETC, generated=GENERATED)
     files.absent("/var/log/grafana")
     own = {"/var/lib/grafana": "users and dashboards of Grafana"}
     data.kept_or_purged("grafana", own, unit=f"{UNIT}.service", user=ACCOUNT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,9 @@ def installed(settings: GrafanaSettings) -> None:
     sources.absent(NAME)
 
 
-def removed() -> None:
-    """Neither package nor repository."""
-    packages.removed(NAME)
+def removed(folders: Mapping[str, tuple[str, ...]]) -> None:
+    """Neither package nor repository; `folders` as of `packages.removed`."""
+    packages.removed(NAME, folders=folders)
     sources.absent(NAME)
     files.absent(STAMP)
     files.absent(CACHE)

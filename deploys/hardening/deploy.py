@@ -119,7 +119,7 @@ def remove() -> None:
     # Its package leaves it running.
     if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
         units.absent(f"{UPGRADES}.service", file=False)
-    packages.removed("hardening")
+    packages.removed("hardening", folders={"/etc/fail2ban": ()})
     data.kept_or_purged("hardening", dict.fromkeys(LOGS, "logs of bans and updates"))
 
 

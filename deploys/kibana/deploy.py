@@ -23,6 +23,8 @@ from deploys.tls.deploy import internal
 
 NAME = "kibana"
 ETC = "/etc/kibana"
+GENERATED = ("kibana.keystore*", ".kibana.keystore*")
+"""What its package makes in there."""
 CONFIG = f"{ETC}/kibana.yml"
 TLS = f"{ETC}/clawd-tls"
 CA = f"{TLS}/ca.pem"
@@ -70,8 +72,9 @@ def apply() -> None:
 def remove() -> None:
     """No Kibana. What is saved in it lies in Elasticsearch, and stays there with the lines."""
     units.absent(f"{NAME}.service", file=False)
-    elastic.removed(NAME)
-    for path in (DROP_IN, ETC, SECRETS, "/var/log/kibana", "/usr/share/kibana", "/run/kibana"):
+    elastic.removed(NAME, GENERATED)
+    files.absent(ETC, generated=GENERATED)
+    for path in (DROP_IN, SECRETS, "/var/log/kibana", "/usr/share/kibana", "/run/kibana"):
         files.absent(path)
     data.kept_or_purged(NAME, {DATA: "Kibana's working files"}, unit=f"{NAME}.service")
     accounts.absent(NAME)

@@ -95,11 +95,14 @@ _WITH_THE_REST = rf"""(
 
 @removal("nginx")
 def remove() -> None:
-    """No nginx, nor anything that was put there for it; logs of accesses go with its package."""
+    """No nginx, nor anything that was put there for it; logs of accesses go with its package.
+
+    Sites and settings that somebody else added to /etc/nginx stay.
+    """
     for unit in reversed(LOG_UNITS):
         units.absent(unit)
     units.absent("nginx.service", file=False)
-    packages.removed("nginx")
+    packages.removed("nginx", folders={"/etc/nginx": ()})
     for path in (LOGROTATE, DROP_IN.rsplit("/", 1)[0], FOLDER, PROGRAM, STATE, ACME_FOLDER):
         files.absent(path)
     _no_internal_certificate()

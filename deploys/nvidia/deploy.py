@@ -21,6 +21,8 @@ SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
 BESIDE = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
 """Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
+FOLDERS: dict[str, tuple[str, ...]] = {"/etc/nvidia": (), "/etc/nvidia-container-runtime": ()}
+"""Of its packages in /etc, where somebody may have added something."""
 DEVICES = "/etc/systemd/system/clawd-gpu.service"
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
@@ -48,7 +50,7 @@ def apply() -> None:
     files.absent(SKIPPED, name="A GPU is there")
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
         # The package that keeps the branch would keep the old one.
-        packages.removed("nvidia")
+        packages.removed("nvidia", folders=FOLDERS)
     sources.apt(
         DRIVER, uri=repository_uri(settings, machine), suite="/", key=_key(settings.key, "nvidia.key")
     )
@@ -78,7 +80,7 @@ def remove() -> None:
     """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
     units.absent("clawd-gpu.service")
     units.absent("nvidia-persistenced.service", file=False)
-    packages.removed("nvidia")
+    packages.removed("nvidia", folders=FOLDERS)
     sources.absent(TOOLKIT)
     sources.absent(DRIVER)
     services.forgotten("nvidia-persistenced.service")
@@ -104,7 +106,7 @@ def _skip(settings: NvidiaSettings) -> None:
             advice="write `gpu: auto` or `gpu: none` for this host, or pass the GPU through to it",
         )
     units.absent("clawd-gpu.service")
-    packages.removed("nvidia")
+    packages.removed("nvidia", folders=FOLDERS)
     files.directory(services.STAMPS, mode="0700")
     files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
 

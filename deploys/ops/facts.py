@@ -42,11 +42,16 @@ class PathState:
 
 
 class PathFact(Fact):
-    """State of a path, without following a final link; with `owner`, also whose it is for that component."""
+    """State of a path, without following a final link; with `owner`, also whose it is for that component.
 
-    def command(self, path: str, content: bool = False, owner: str = "") -> str:
+    `generated` are patterns of what the component's programs make in a folder.
+    """
+
+    def command(
+        self, path: str, content: bool = False, owner: str = "", generated: tuple[str, ...] = ()
+    ) -> str:
         """A script that prints kind and ownership, then digest and content or target."""
-        asked = assignments(path=path, limit=DIFF_LIMIT if content else -1)
+        asked = assignments(path=path, limit=DIFF_LIMIT if content else -1, generated="\n".join(generated))
         whose = assignments(**originals.values(owner)) + originals.KEEP + _WHOSE if owner else ""
         return asked + whose + _PATH
 
@@ -72,6 +77,32 @@ class PathFact(Fact):
         return PathState("absent" if kind == "absent" else "other")
 
 
+class StaysFact(Fact):
+    """The files of a folder in /etc that are neither a component's, nor a package's, nor `generated`."""
+
+    def command(self, path: str, owner: str, generated: tuple[str, ...]) -> str:
+        """A script that prints a path a line."""
+        asked = assignments(**originals.values(owner), path=path, generated="\n".join(generated))
+        return asked + originals.KEEP + _STAYS
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The paths."""
+        return tuple(sorted(filter(None, output)))
+
+
+_STAYS = r"""
+careful "$path" || exit 0
+find "$path" -xdev ! -type d | while IFS= read -r file; do
+    ours "$file" || { named "$file" && younger "$file"; } || made "$path" "$file" ||
+        [ "$(package_of "$file")" ] || printf '%s\n' "$file"
+done
+true
+"""
 _WHOSE = 'echo "original $(original "$path")"\n'
 _PATH = r"""
 if [ -L "$path" ]; then echo link; readlink "$path"

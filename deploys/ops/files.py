@@ -13,7 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops import originals
 from deploys.ops.changes import NOT_SHOWN, Change, operation, record, text_diff
-from deploys.ops.facts import OwnersFact, PathFact, PathState
+from deploys.ops.facts import OwnersFact, PathFact, PathState, StaysFact
 from deploys.ops.foreign import REMOVE, SETTLE
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.ops.templates import TEMPLATES, rendered
@@ -83,14 +83,16 @@ def link(path: str, target: str, **arguments: Any) -> OperationMeta:
     return _link(path, target, originals.owner_of(path), **arguments)
 
 
-def absent(path: str, **arguments: Any) -> OperationMeta:
+def absent(path: str, *, generated: tuple[str, ...] = (), **arguments: Any) -> OperationMeta:
     """Remove what this program has put at `path`; a folder with all that is in it, of a link only the link.
 
-    What was there before is put back. In /etc, what was never this program's is left alone. A folder that
-    something is mounted on, such as one on the data disk, is emptied.
+    What was there before is put back. In /etc, what was never this program's is left alone: of a folder goes
+    what this program wrote and what fits `generated`, patterns of paths in the folder that the component's
+    packages and programs generate. The plan names what stays. A folder that something is mounted
+    on, such as one on the data disk, is emptied.
     """
     arguments.setdefault("name", f"Remove {path}")
-    return _absent(path, originals.owner_of(path), **arguments)
+    return _absent(path, originals.owner_of(path), generated, **arguments)
 
 
 def displaced(path: str, **arguments: Any) -> OperationMeta:
@@ -268,18 +270,26 @@ mv -fT "$temporary" "$path"
 
 
 @operation
-def _absent(path: str, component: str) -> Iterator[StringCommand]:
-    state: PathState = host.get_fact(PathFact, path=path, owner=component)
+def _absent(path: str, component: str, generated: tuple[str, ...]) -> Iterator[StringCommand]:
+    asked = {"generated": generated} if generated else {}
+    state: PathState = host.get_fact(PathFact, path=path, owner=component, **asked)
     kept = state.original == "kept"
     others = state.original == "foreign" and path.startswith(f"{originals.ETC}/")
     if state.vacant or others or (state.kind == "absent" and not kept):
         return
-    record(Change(path, ("put back as it was before",) if kept else ("removed",)))
-    yield script(originals.KEEP + _ABSENT, **originals.values(component), path=path, remove=REMOVE)
+    stays: tuple[str, ...] = ()
+    if component and state.kind == "directory" and path.startswith(f"{originals.ETC}/"):
+        stays = host.get_fact(StaysFact, path=path, owner=component, generated=generated)
+    record(Change(path, ("put back as it was before",) if kept else ("removed", *originals.staying(stays))))
+    yield script(
+        originals.KEEP + _ABSENT,
+        **originals.values(component),
+        path=path,
+        remove=REMOVE,
+        generated="\n".join(generated),
+    )
 
 
-# Of a folder in /etc all goes but what was there before the component. Where a package still has the folder,
-# and of drop-ins, only what the component wrote goes.
 _ABSENT = r"""
 set -eu
 if [ "$(original "$path")" = kept ]; then put_back "$path" && forget "$path"; exit; fi
@@ -290,12 +300,15 @@ if ! careful "$path"; then
     rm -rf -- "$path" && { [ ! "$whose" ] || [ ! -d "$mine" ] || forget "$path"; }
     exit
 fi
+gone() {  # gone FILE: removed, by no link of another user's
+    if [ "$(keeper "$(dirname "$1")")" ]; then python3 -I -c "$remove" "$1"; else rm -f -- "$1"; fi
+}
 going "$path" | while IFS= read -r line; do
     file=${line#* }
     case $line in
         "kept "*) put_back "$file" && forget "$file" ;;
-        "ours "*) rm -f -- "$file" && forget "$file" ;;
-        "other "*) rm -f -- "$file" ;;
+        "ours "*) gone "$file" && forget "$file" ;;
+        "other "*) gone "$file" ;;
     esac
 done
 find "$path" -xdev -depth -type d -empty -delete

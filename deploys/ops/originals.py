@@ -6,10 +6,14 @@ For each component a folder `ORIGINALS/<component>`:
     ours           paths that the component has written since, one a line
     folders        `MODE OWNER GROUP PATH` of folders whose owner or mode it has changed, a line each
     since          when it first did something on the host, in seconds since 1970
+    earlier        instead of `since`, where a version that kept no originals has set the component up
 
 Not kept is what was never the administrator's: files in folders of this program, and those of packages that a
-component installed. Hosts that an earlier version set up have no such folder for a component: their files
-count as the component's own.
+component installed. On a host that an earlier version set up, a file counts as the component's where it says
+that this program wrote it, is named after it, or is `UNMARKED`; others that are newly replaced are kept.
+
+A removal takes of a folder in /etc what the component wrote and what its programs generate. What somebody
+else added there stays.
 """
 
 from __future__ import annotations
@@ -23,6 +27,16 @@ COMPONENTS = "/var/lib/clawd/state/components"
 PACKAGES = "/var/lib/clawd/state/packages"
 ETC = "/etc"
 """Where a folder of a component may also have files of the administrator."""
+UNMARKED = (
+    "*/.ssh/authorized_keys",
+    "/etc/docker/daemon.json",
+    "/etc/localtime",
+    "/etc/prometheus/alertmanager.yml",
+    "/etc/prometheus/blackbox.yml",
+    "/etc/prometheus/prometheus.yml",
+    "/etc/timezone",
+)
+"""Patterns of paths that versions without originals wrote and that do not say so. Nothing is ever added."""
 OWN_FOLDERS = (
     "/etc/clawd",
     "/opt/clawd",
@@ -51,6 +65,11 @@ def kept_at(owner: str, path: str) -> str:
     return f"{ORIGINALS}/{owner}/files{path}"
 
 
+def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a plan says of files that somebody else added where a component is removed."""
+    return tuple(f"stays: {path}, which is not of clawd-provision" for path in paths)
+
+
 def values(owner: str) -> dict[str, str]:
     """Return the shell variables that `KEEP` reads."""
     return {
@@ -60,6 +79,7 @@ def values(owner: str) -> dict[str, str]:
         "originals": ORIGINALS,
         "components": COMPONENTS,
         "package_records": PACKAGES,
+        "unmarked": "\n".join(UNMARKED),
     }
 
 
@@ -72,9 +92,22 @@ KEEP = (
     + r"""
 mine="$originals/$whose"
 earlier() {  # earlier: whether a version that kept no originals has set the component up
-    [ ! -d "$mine" ] && grep -qsxF -e "$whose" "$components"
+    [ -e "$mine/earlier" ] || { [ ! -d "$mine" ] && grep -qsxF -e "$whose" "$components"; }
 }
-ours() { cat "$originals"/*/ours 2>/dev/null | grep -qxF -e "$1"; }
+like() {  # like TEXT PATTERNS: whether one of the patterns, a line each, fits
+    printf '%s\n' "$2" | while IFS= read -r pattern; do
+        case $1 in $pattern) echo like; break ;; esac
+    done | grep -q like
+}
+named() {  # named PATH: whether it is named after this program; in /etc also by a folder on the way
+    case $1 in "$etc"/*) like "${1#"$etc"/}" '*clawd*' ;; *) like "${1##*/}" '*clawd*' ;; esac
+}
+wrote() {  # wrote PATH: whether an earlier version wrote it, which noted nothing
+    earlier || return 1
+    ! named "$1" && ! like "$1" "$unmarked" || return 0
+    [ -f "$1" ] && [ ! -L "$1" ] && head -c 4096 -- "$1" | grep -aqF 'Written by clawd-provision'
+}
+ours() { cat "$originals"/*/ours 2>/dev/null | grep -qxF -e "$1" || wrote "$1"; }
 package_of() {  # package_of PATH: the packages that have it, as dpkg -S prints them: `ONE, TWO:ARCH: PATH`
     dpkg-query -S "$1" 2>/dev/null | grep -v '^diversion by' | sed -n 's/^\([^/]*\): .*/\1/p' |
         tr -d ' ' | tr , '\n' | sed 's/:.*//'
@@ -91,7 +124,7 @@ foreign() {  # foreign PATH: whether what is there is of neither a component nor
         file=$(grep -lsxF -e "brought $name" "$package_records"/* | head -n 1)
         [ "$file" ] || return 0
     done
-    older "$1"
+    ! earlier && older "$1"
 }
 orphaned() {  # orphaned PATH: whether a folder on the way to it belongs to an account that is gone
     for way in "$(dirname "$1")" "$(readlink -m -- "$(dirname "$1")")"; do
@@ -107,17 +140,15 @@ original() {  # original PATH: `kept`, `ours`, `foreign`, or nothing where none 
     [ "$whose" ] || return 0
     if [ -d "$1" ] && [ ! -L "$1" ]; then
         # Once the component is removed nothing in there is its.
-        if earlier; then :
-        elif [ ! -d "$mine" ]; then echo foreign
+        if [ ! -d "$mine" ] && ! earlier; then echo foreign
         elif careful "$1" && [ ! "$(going "$1")" ]; then echo foreign
         fi
     elif ours "$1"; then if copied "$1"; then echo kept; else echo ours; fi
-    elif earlier; then :
     elif { [ -e "$1" ] || [ -L "$1" ]; } && foreign "$1"; then echo foreign
     fi
 }
 careful() {  # careful PATH: whether it is a folder of which only what is the component's may go
-    case $1 in "$etc"/*) [ "$whose" ] && ! earlier && [ -d "$1" ] && [ ! -L "$1" ] ;; *) false ;; esac
+    case $1 in "$etc"/*) [ "$whose" ] && [ -d "$1" ] && [ ! -L "$1" ] ;; *) false ;; esac
 }
 shared() {  # shared PATH: whether a package still has the folder, or it is one of drop-ins
     case $1 in "$etc"/systemd/system/*.d) return 0 ;; esac
@@ -126,16 +157,18 @@ shared() {  # shared PATH: whether a package still has the folder, or it is one 
     done
     return 1
 }
+made() { like "${2#"$1"/}" "${generated-}"; }  # made FOLDER FILE: whether a program made it, as is declared
+younger() { earlier || ! older "$1"; }
 going() {  # going PATH: `kept FILE`, `ours FILE` and `other FILE` of what goes of a folder, or `empty`
     [ "$(find "$1" -xdev ! -type d | head -n 1)" ] || { echo empty; return 0; }
     alone=
     shared "$1" || alone=yes
     find "$1" -xdev ! -type d | while IFS= read -r file; do
-        case $(original "$file") in
-            kept) echo "kept $file" ;;
-            ours) echo "ours $file" ;;
-            *) [ ! "$alone" ] || older "$file" || echo "other $file" ;;
-        esac
+        if ours "$file"; then
+            if copied "$file"; then echo "kept $file"; else echo "ours $file"; fi
+        elif { named "$file" || { [ "$alone" ] && made "$1" "$file"; }; } && younger "$file"; then
+            echo "other $file"
+        fi
     done
 }
 copied_to() {  # copied_to PATH COPY: where another user owns the folder, as that user can read it
@@ -149,12 +182,17 @@ copied_to() {  # copied_to PATH COPY: where another user owns the folder, as tha
     fi
 }
 first() {  # first: note when the component first does something here
+    if earlier; then
+        mkdir -p -m 0700 "$mine"
+        : > "$mine/earlier"
+        return
+    fi
     mkdir -p -m 0700 "$mine"
     [ -s "$mine/since" ] || date +%s > "$mine/since"
 }
 keep() {  # keep PATH: before it is replaced for the first time
     [ "$whose" ] || return 0
-    ! earlier && ! ours "$1" || return 0
+    ! ours "$1" || return 0
     (
         umask 077
         first

@@ -10,7 +10,8 @@ dependency, and it stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pyinfra import host
@@ -28,6 +29,7 @@ RECORDS = "/var/lib/clawd/state/packages"
 installations installed, `marked` for what of that was marked as automatic; from before its first installation
 `there` for what was installed, `residual` for what had been removed but for its configuration.
 `COMPONENT.log` is what dpkg said in an installation that has not been noted."""
+ANY = "*"
 PROTECTED = "/etc/apt/apt.conf.d/70clawd-packages"
 """Names for apt what the components want."""
 
@@ -48,15 +50,26 @@ def installed(
     return _installed(tuple(names), component, archive, **arguments)
 
 
-def removed(component: str, *, keep_configuration: bool = False, **arguments: Any) -> OperationMeta:
+def removed(
+    component: str,
+    *,
+    keep_configuration: bool = False,
+    folders: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    **arguments: Any,
+) -> OperationMeta:
     """Remove the packages that `component` brought, but those that another component wants, that somebody
     marked as manual, or that a package which came later depends on or recommends.
 
     They are purged: what they kept in /etc goes, and with some of Debian's (PostgreSQL) their data. With
     `keep_configuration` they are only removed, as is what had left its configuration there before.
+
+    A purge deletes whole `folders` in /etc (nginx), with what somebody else added there: that is set aside,
+    and put back afterwards. The plan names it. To each folder belong patterns of paths in it that the
+    packages and their programs generate. `ANY` stands for all folders right in /etc that the
+    packages have and no others.
     """
     arguments.setdefault("name", f"No packages of {component}")
-    return _removed(component, keep_configuration, **arguments)
+    return _removed(component, keep_configuration, dict(folders), **arguments)
 
 
 class WantedFact(Fact):
@@ -90,6 +103,26 @@ class BroughtFact(Fact):
         return frozenset(lines[1:]) if lines[:1] == ["recorded"] else None
 
 
+class AddedFact(Fact):
+    """The files that somebody else added to folders of packages; `folders` as `added` reads them."""
+
+    def command(self, component: str, packages: str, folders: str) -> str:
+        """A script that prints a path a line."""
+        asked = assignments(
+            **originals.values(component.partition("-")[0]), packages=packages, folders=folders
+        )
+        return asked + originals.KEEP + ADDED + _ADDED
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The paths."""
+        return tuple(sorted(filter(None, output)))
+
+
 @operation
 def _installed(names: tuple[str, ...], component: str | None, archive: str | None) -> Iterator[StringCommand]:
     present: frozenset[str] = host.get_fact(PackagesFact, packages=names)
@@ -115,12 +148,19 @@ def _installed(names: tuple[str, ...], component: str | None, archive: str | Non
 
 
 @operation
-def _removed(component: str, keep_configuration: bool) -> Iterator[StringCommand]:
+def _removed(
+    component: str, keep_configuration: bool, folders: Mapping[str, tuple[str, ...]]
+) -> Iterator[StringCommand]:
     brought: frozenset[str] | None = host.get_fact(BroughtFact, component=component)
     if brought is None:
         return
     names = " ".join(sorted(brought))
-    record(Change("packages", (f"remove {names}",) if names else (f"forget what {component} needed",)))
+    given = "\n".join("\t".join((folder, *generated)) for folder, generated in folders.items())
+    stays: tuple[str, ...] = ()
+    if names and given and not keep_configuration:
+        stays = host.get_fact(AddedFact, component=component, packages=names, folders=given)
+    change = (f"remove {names}",) if names else (f"forget what {component} needed",)
+    record(Change("packages", (*change, *originals.staying(stays))))
     if names:
         yield Settled()
     yield script(
@@ -129,6 +169,8 @@ def _removed(component: str, keep_configuration: bool) -> Iterator[StringCommand
         record=f"{RECORDS}/{component}",
         purge="" if keep_configuration else "yes",
         protected=PROTECTED,
+        folders=given,
+        **originals.values(component.partition("-")[0]),
     )
 
 
@@ -153,7 +195,7 @@ logged() {  # logged RECORD: what its installations that are not yet noted have 
 brought() { { lines brought "$1"; logged "$1"; } | sort -u; }  # brought RECORD
 records() {  # records FOLDER: those in it, a path a line
     for file in "$1"/*; do
-        case $file in *.log|*.new|*.before) continue ;; esac
+        case $file in *.log|*.new|*.before|*.added) continue ;; esac
         [ ! -f "$file" ] || echo "$file"
     done
 }
@@ -315,11 +357,61 @@ done
 [ ! "$going" ] || printf '%s\n' "$going"
 """
 
+# A folder of another user than root is left to what removes it: root would write where that user may.
+ADDED = r"""
+own() {  # own: the folders right in /etc that $packages alone have, but those that programs fill for all
+    printf '%s\n' "$known" | grep -x -e "$etc/[^/]*" | while IFS= read -r folder; do
+        case $folder in "$etc/ssl"|"$etc/apparmor.d") continue ;; esac
+        [ -d "$folder" ] || continue
+        package_of "$folder" | grep -qvxF -e "$(printf '%s\n' $packages)" || printf '%s\n' "$folder"
+    done
+}
+added() {  # added: what is in $folders, a line `FOLDER<TAB>PATTERN...` each, and not of $packages
+    known=$(dpkg-query -L $packages 2>/dev/null)
+    { if [ "$folders" = '*' ]; then own; else printf '%s\n' "$folders"; fi; } | while IFS= read -r line; do
+        folder=$(printf '%s' "$line" | cut -f 1)
+        generated=$(printf '%s' "$line" | cut -s -f 2- | tr '\t' '\n')
+        [ -d "$folder" ] && [ ! -L "$folder" ] && [ ! "$(keeper "$folder")" ] || continue
+        find "$folder" -xdev ! -type d | grep -vxF -e "$known" | while IFS= read -r file; do
+            case $file in *.dpkg-*|*.ucf-*) continue ;; esac
+            made "$folder" "$file" || wrote "$file" || { named "$file" && younger "$file"; } ||
+                grep -qsxF -e "$file" "$mine/ours" || printf '%s\n' "$file"
+        done
+    done
+}
+"""
+_ADDED = r"""
+added | while IFS= read -r file; do
+    ours "$file" || [ "$(package_of "$file")" ] || printf '%s\n' "$file"
+done
+"""
+
 _REMOVE = (
     "options=\n"
     + APT
     + OWN
+    + originals.KEEP
+    + ADDED
     + r"""
+set_aside() {  # set_aside: keep what was added, with the folders that lead there
+    found=$(added)
+    [ "$found" ] || return 0
+    (
+        umask 077
+        printf '%s\n' "$found" | while IFS= read -r way; do
+            while [ "$way" ] && [ "$way" != "$etc" ]; do
+                printf '%s\n' "${way#/}"
+                way=${way%/*}
+            done
+        done | sort -u |
+            tar -C / --no-recursion --verbatim-files-from -T - -cpf "$record.added.new" || exit
+        mv -f "$record.added.new" "$record.added"
+    )
+}
+bring_back() {  # bring_back: what was set aside and is gone
+    [ -f "$record.added" ] || return 0
+    tar -C / --skip-old-files -xpf "$record.added" && rm -f "$record.added"
+}
 fileless() {
     systemctl list-units --all --plain --no-legend 2>/dev/null |
         sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
@@ -338,10 +430,16 @@ left() {  # left: those whose configuration is still there, and was not before t
         sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
 }
 before=$(fileless)
+# What a run that was cut off has set aside.
+bring_back || exit 1
 if [ "$packages" ]; then
-    harmless && apt remove -- $packages || exit 1
+    harmless || exit 1
+    [ ! "$purge" ] || set_aside || exit 1
+    apt remove -- $packages || { bring_back; exit 1; }
     names=$(left)
-    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || exit 1
+    purged=yes
+    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || purged=
+    bring_back && [ "$purged" ] || exit 1
 fi
 # A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
 # nftables would take the rules of other programs along.
@@ -355,7 +453,7 @@ brought "$record" | grep -vxF -e "$(printf '%s\n' $packages)" | while read -r na
     records "${record%/*}" | grep -vxF "$record" |
         while read -r other; do echo "brought $name" >> "$other"; done
 done
-rm -f "$record" "$record.log" "$record.before"
+rm -f "$record" "$record.log" "$record.before" "$record.added.new"
 [ ! -d "${record%/*}" ] || protect
 """
 )

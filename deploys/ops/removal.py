@@ -17,6 +17,8 @@ from deploys.ops.originals import KEEP, ORIGINALS, values
 from deploys.ops.shell import assignments, script
 
 ORPHANED = "the account that owns its folder is gone"
+VERIFIED = "/var/lib/clawd/state/verified"
+"""A file a component with the result of its last verification; see `provision.verified`."""
 RESUME = "clawd_resume"
 """Key of `host.connector_data`: for each component, units that run on with what was there before."""
 
@@ -80,20 +82,22 @@ done
 class Originals:
     """What is kept for a component: the paths of `kept` originals; whether anything is noted at all.
 
-    `orphaned` are those in folders whose owner has no account any more.
+    `orphaned` are those in folders whose owner has no account any more. `verified`: whether the result of
+    its last verification is remembered.
     """
 
     kept: tuple[str, ...] = ()
     noted: bool = False
     orphaned: tuple[str, ...] = ()
+    verified: bool = False
 
 
 class OriginalsFact(Fact):
     """What is kept for a component."""
 
     def command(self, owner: str) -> str:
-        """Return a script that prints `noted`, then `kept` or `orphaned` and a path a line."""
-        return assignments(**values(owner)) + KEEP + _KEPT
+        """Return a script that prints `verified`, `noted`, and `kept` or `orphaned` and a path a line."""
+        return assignments(**values(owner), verified=VERIFIED) + KEEP + _KEPT
 
     @staticmethod
     def default() -> Originals:
@@ -102,13 +106,16 @@ class OriginalsFact(Fact):
 
     def process(self, output: list[str]) -> Originals:
         """Turn the script's lines into `Originals`."""
-        lines = [line for line in output if line]
-        rows = [line.partition(" ")[::2] for line in lines[1:]]
-        kept = tuple(path for kind, path in rows if kind == "kept")
-        return Originals(kept, bool(lines), tuple(path for kind, path in rows if kind == "orphaned"))
+        rows = [line.partition(" ")[::2] for line in output if line]
+        kinds = {kind for kind, _ in rows}
+        kept, orphaned = (
+            tuple(path for kind, path in rows if kind == wanted) for wanted in ("kept", "orphaned")
+        )
+        return Originals(kept, "noted" in kinds, orphaned, "verified" in kinds)
 
 
 _KEPT = r"""
+[ ! -f "$verified/$whose" ] || echo verified
 [ -d "$originals/$whose" ] || exit 0
 echo noted
 cat "$originals/$whose/ours" 2>/dev/null | sort -u | while IFS= read -r path; do
@@ -121,7 +128,7 @@ true
 
 
 def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: Any) -> OperationMeta:
-    """Put back everything that the component `owner` replaced, and forget which paths it wrote.
+    """Put back everything that the component `owner` replaced, and forget what is noted of it.
 
     Not put back are the paths `exempt`, for the reason given there, and those in folders without an owner.
 
@@ -136,7 +143,7 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
     state: Originals = host.get_fact(OriginalsFact, owner=owner)
     resuming: dict[str, list[str]] = host.connector_data.get(RESUME, {})
     going_on = sorted(set(resuming.get(owner, [])))
-    if not state.noted and not going_on:
+    if not state.noted and not state.verified and not going_on:
         return
     going_back = [path for path in state.kept if path not in exempt]
     for path in going_back:
@@ -147,8 +154,18 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
     for unit in going_on:
         record(Change(unit, ("restart with what was there before",)))
     if not state.kept and not state.orphaned and not going_on:
-        record(Change(f"{ORIGINALS}/{owner}", ("removed: nothing of anybody else's was replaced",)))
-    yield script(KEEP + _PUT_BACK, **values(owner), paths="\n".join(going_back), units=" ".join(going_on))
+        if state.noted:
+            why = "removed: nothing of anybody else's was replaced"
+            record(Change(f"{ORIGINALS}/{owner}", (why,)))
+        else:
+            record(Change(f"{VERIFIED}/{owner}", ("removed: there is nothing left to verify",)))
+    yield script(
+        KEEP + _PUT_BACK,
+        **values(owner),
+        paths="\n".join(going_back),
+        units=" ".join(going_on),
+        verified=VERIFIED,
+    )
 
 
 _PUT_BACK = r"""
@@ -162,6 +179,7 @@ while read -r mode user group path; do
     [ ! -d "$path" ] || { chown "$user:$group" "$path"; chmod "$mode" "$path"; }
 done 2>/dev/null < "$mine/folders" || true
 rm -rf "$mine"
-rmdir "$originals" 2>/dev/null || true
+rm -f "$verified/$whose"
+rmdir "$originals" "$verified" 2>/dev/null || true
 [ ! "$units" ] || { systemctl daemon-reload; systemctl restart $units; }
 """

@@ -37,7 +37,7 @@ def apply() -> None:
 def remove() -> None:
     """No Prometheus; what it measured stays, with the account that it belongs to, unless it is purged."""
     units.absent(f"{UNIT}.service", file=False)
-    packages.removed("prometheus")
+    packages.removed("prometheus", folders={"/etc/prometheus": ()})
     files.absent(DROP_IN.rsplit("/", 1)[0])
     for path in (DEFAULTS, RULES, CONFIG):
         files.absent(path)

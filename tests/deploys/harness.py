@@ -27,7 +27,8 @@ from pyinfra.context import ctx_host, ctx_state
 
 from deploys.ops.changes import Change, collected
 from deploys.ops.data import Data, DataFact
-from deploys.ops.facts import PathFact
+from deploys.ops.facts import PathFact, StaysFact
+from deploys.ops.packages import AddedFact
 from deploys.ops.removal import ForeignUnitFact, OriginalsFact
 
 OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -118,7 +119,7 @@ class Machine:
 def _untold(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> Any:
     """What is answered without being in the table: that nothing there is anybody else's; and the data of
     a component that is removed: all that it speaks of, where paths are there."""
-    if cls in (ForeignUnitFact, OriginalsFact):
+    if cls in (AddedFact, ForeignUnitFact, OriginalsFact, StaysFact):
         return cls.default()
     if cls is not DataFact:
         raise KeyError(cls)

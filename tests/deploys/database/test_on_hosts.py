@@ -351,14 +351,24 @@ LEFTOVERS = (
 def test_removed_and_taken_up_again_and_purged(host: Server) -> None:
     with host.connect() as bot:
         bot.execute("CREATE TABLE memory AS SELECT 'still here' AS text")
+    theirs = (
+        "/etc/postgresql-common/theirs.conf",
+        f"/etc/postgresql/{host.version}/main/conf.d/90-theirs.conf",
+    )
+    host.on(f"echo 'log_checkpoints = on' | tee {' '.join(theirs)} && chown postgres: {theirs[1]}")
     assert host.remove("database")
+    added = host.on("find /etc/postgresql /etc/postgresql-common ! -type d | sort")
+    assert added == "\n".join(theirs), "of the administrator, and nothing else"
+    host.on("rm -r /etc/postgresql-common; mv /etc/postgresql /root/theirs")
     assert host.on(LEFTOVERS) == ""
+    host.on("mv /root/theirs /etc/postgresql")
     assert host.on(f"cat /var/lib/postgresql/{host.version}/main/PG_VERSION") == host.version
     assert host.on("ls /var/backups/clawd")
     assert host.remove("database") == NOTHING
     host.apply_twice(database=host.settings())
     with host.connect() as bot:
         assert bot.execute("SELECT text FROM memory").fetchone() == ("still here",)
+    host.on(f"rm {theirs[1]}")
     host.remove("database", purge=True)
     assert host.remove("database", purge=True) == NOTHING
     assert host.on(LEFTOVERS) == ""

@@ -139,8 +139,14 @@ def test_removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
     host.on(
         "docker run -d --name left -v kept:/kept web:1 /usr/bin/python3 -c 'import time; time.sleep(600)'"
     )
+    theirs = ("/etc/containerd/certs.d/theirs/hosts.toml", "/etc/docker/theirs.json")
+    for path in theirs:
+        host.on(f"mkdir -p {path.rpartition('/')[0]}; echo theirs > {path}")
     assert host.remove("docker")
     assert not host.remove("docker"), "removed again"
+    added = host.on("find /etc/docker /etc/containerd ! -type d | sort")
+    assert added == "\n".join(theirs), "of the administrator, and nothing else"
+    host.on("rm -r /etc/docker /etc/containerd")
     host.on(f"({LOOK}) > /root/after")
     difference = host.on("diff /root/before /root/after || true").splitlines()
     assert [line for line in difference if line[0] in "<>"] == ["> file /var/lib/docker"]

@@ -195,7 +195,20 @@ LINES = "/var/lib/elasticsearch/lines.jsonl"
 
 
 def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
+    theirs = tuple(
+        f"/etc/{path}"
+        for path in (
+            "elasticsearch/theirs.options",
+            "filebeat/modules.d/theirs.yml",
+            "kibana/theirs.yml",
+            "logstash/conf.d/theirs.conf",
+        )
+    )
+    host.on(f"echo '# theirs' | tee {' '.join(theirs)}")
     host.down()
+    folders = "/etc/elasticsearch /etc/filebeat /etc/kibana /etc/logstash"
+    added = host.on(f"find {folders} ! -type d | sort; rm -r {folders}")
+    assert added == "\n".join(theirs), "of the administrator, and nothing else"
     assert host.on(TRACES) == ""
     assert int(host.on(f"wc -l < {LINES}")) > 0
     assert not host.down(), "removed again"

@@ -164,8 +164,15 @@ def test_removal_leaves_the_data_and_purging_nothing(hosts: dict[str, Monitored]
     data = "ls -d /var/lib/clawd-prometheus /var/lib/clawd-alertmanager /var/lib/grafana 2>/dev/null || true"
     accounts = "getent passwd prometheus grafana | cut -d: -f1 || true"
 
+    theirs = ("/etc/grafana/provisioning/datasources/theirs.yaml", "/etc/prometheus/theirs.yml")
+
     def removed(host: Monitored) -> tuple[str, ...]:
+        host.on(f"echo '# theirs' | tee {' '.join(theirs)}")
         assert host.removed()
+        added = host.on(
+            "find /etc/grafana /etc/prometheus ! -type d | sort; rm -r /etc/grafana /etc/prometheus"
+        )
+        assert added == "\n".join(theirs), "of the administrator, and nothing else"
         kept = (host.on(left), host.on(data), host.on(accounts))
         host.removed(purge=True)
         return (*kept, host.on(data), host.on(accounts))

@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.operations import python
 
 from deploys.component import Component
-from deploys.ops import files, originals
+from deploys.ops import files, originals, packages
 from deploys.ops.removal import removal
 from deploys.registry import COMPONENTS
 from tests.deploys.harness import OWN, Machine, Run
@@ -140,13 +140,45 @@ def test_file_of_this_program_is_not_kept(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_hosts_of_earlier_versions_have_no_originals(tmp_path: Path) -> None:
-    """What was there before is not known any more; what is there is what that version wrote."""
-    path = tmp_path / "f"
-    path.write_text("of an earlier version\n")
+@pytest.fixture
+def earlier() -> None:
+    """The component was set up by a version that kept no originals."""
     Path(originals.COMPONENTS).write_text("base\nsome\n")
+
+
+@pytest.mark.usefixtures("earlier")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("nginx.conf", "{# #}\n# Written by clawd-provision: changes by hand are undone.\n"),
+        ("clawd.json", "{}\n"),
+        ("authorized_keys", "ssh-ed25519 of-an-operator\n"),
+    ],
+)
+def test_what_an_earlier_version_wrote_is_not_kept(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / ".ssh" / name
+    path.parent.mkdir()
+    path.write_text(text)
     planned = applied(put(path, "ours\n"))
     assert not any("not of clawd-provision" in line for line in planned.changes[0].diff)
+    assert not kept_at(path).exists()
+
+
+@pytest.mark.usefixtures("earlier")
+def test_what_is_newly_replaced_on_a_host_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
+    """As /etc/logrotate.d/nginx, which the version that set nginx up did not write."""
+    theirs, also_theirs, ours = (tmp_path / name for name in ("nginx", "other", "nginx.conf"))
+    for path in (theirs, also_theirs):
+        path.write_text(f"their {path.name}\n")
+    ours.write_text("# Written by clawd-provision: changes by hand are undone.\n")
+    planned = applied(put(theirs, "ours\n"))
+    assert f"kept in {kept_at(theirs)}" in planned.changes[0].diff[-1]
+    applied(lambda: [put(path, "ours, newer\n")() for path in (theirs, also_theirs, ours)])
+    assert kept_at(theirs).read_text() == "their nginx\n", "the first of all"
+    run = removed(lambda: files.absent(str(ours)))
+    assert run.succeeded, run.output
+    assert (theirs.read_text(), also_theirs.read_text()) == ("their nginx\n", "their other\n")
+    assert not ours.exists()
     assert not Path(originals.ORIGINALS).exists()
 
 
@@ -204,6 +236,19 @@ def test_removal_goes_on_where_the_owner_of_a_folder_has_no_account(tmp_path: Pa
     assert not removed().predicted
 
 
+def test_removal_forgets_the_last_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "verified"
+    monkeypatch.setattr("deploys.ops.removal.VERIFIED", str(folder))
+    folder.mkdir()
+    (folder / "some").write_text("{}\n")
+    (folder / "other").write_text("{}\n")
+    run = removed()
+    assert [change.path for change in run.changes] == [f"{folder}/some"]
+    assert run.succeeded, run.output
+    assert [item.name for item in folder.iterdir()] == ["other"]
+    assert not removed().predicted
+
+
 def test_exempt_original_is_not_put_back_and_the_plan_says_why(tmp_path: Path) -> None:
     path = tmp_path / "authorized_keys"
     path.write_text("revoked\n")
@@ -245,3 +290,128 @@ def test_empty_folder_in_etc_goes(etc: Path) -> None:
     (etc / "exporter" / "below").mkdir(parents=True)
     assert applied(lambda: files.absent(str(etc / "exporter"))).succeeded
     assert not (etc / "exporter").exists()
+
+
+def test_what_the_administrator_added_later_stays_in_etc_and_the_plan_names_it(etc: Path) -> None:
+    """As in /etc/docker, when the packages that brought it are gone."""
+    folder = etc / "docker"
+    applied(lambda: (put(etc / "of-the-component", "x\n")(), files.directory(str(folder), **OWN)))
+    applied(put(folder / "daemon.json", "{}\n"))
+    (folder / "key.json").write_text("made by the engine")
+    (folder / "certs.d").mkdir()
+    (folder / "certs.d" / "theirs.crt").write_text("theirs")
+    run = applied(lambda: files.absent(str(folder), generated=("key.json",)))
+    assert [change.diff for change in run.changes] == [
+        ("removed", f"stays: {folder}/certs.d/theirs.crt, which is not of clawd-provision")
+    ]
+    assert run.succeeded, run.output
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["theirs.crt"]
+
+
+def test_what_this_program_named_goes_from_etc_without_a_note_of_it(etc: Path) -> None:
+    """Certificates are put there by a program of their own."""
+    applied(put(etc / "of-the-component", "x\n"))
+    folder = etc / "kibana"
+    (folder / "clawd-tls.d").mkdir(parents=True)
+    (folder / "clawd-tls.d" / "privkey.pem").write_text("key")
+    (folder / "theirs.pem").write_text("key")
+    assert applied(lambda: files.absent(str(folder))).succeeded
+    assert [item.name for item in folder.iterdir()] == ["theirs.pem"]
+
+
+def test_what_a_program_generated_before_the_component_came_stays(etc: Path) -> None:
+    folder = etc / "docker"
+    folder.mkdir()
+    (folder / "key.json").write_text("of their engine")
+    time.sleep(1.1)
+    applied(put(etc / "of-the-component", "x\n"))
+    assert not applied(lambda: files.absent(str(folder), generated=("key.json",))).predicted
+    assert (folder / "key.json").exists()
+
+
+@pytest.mark.usefixtures("earlier")
+def test_what_the_administrator_added_stays_on_a_host_of_an_earlier_version(etc: Path) -> None:
+    folder = etc / "docker"
+    folder.mkdir()
+    (folder / "guard.nft").write_text("# Written by clawd-provision: changes by hand are undone.\n")
+    for name in ("key.json", "theirs.json"):
+        (folder / name).write_text("{}\n")
+    run = applied(lambda: files.absent(str(folder), generated=("key.json",)))
+    assert run.changes[0].diff == (
+        "removed",
+        f"stays: {folder}/theirs.json, which is not of clawd-provision",
+    )
+    assert run.succeeded, run.output
+    assert [item.name for item in folder.iterdir()] == ["theirs.json"]
+
+
+DPKG = """#!/bin/sh
+case $1 in
+    -L) printf '%s\\n' "$ETC" "$ETC/nginx" "$ETC/nginx/mime.types" "$ETC/shared" "$ETC/ssl" ;;
+    -S)
+        case $2 in
+            "$ETC/nginx"|"$ETC/ssl") echo "nginx-common: $2" ;;
+            "$ETC/shared") echo "other, nginx-common: $2" ;;
+            *) exit 1 ;;
+        esac ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def test_what_a_purge_deletes_of_the_administrator_is_brought_back(etc: Path, tmp_path: Path) -> None:
+    """As nginx-common does, which removes the whole folder; also by the run after one that was cut off."""
+    folder = etc / "nginx"
+    folder.mkdir()
+    assert applied(put(folder / "ours.conf", "x\n")).succeeded
+    (folder / "sites-available").mkdir(mode=0o750)
+    (folder / "sites-available" / "theirs").write_text("server { }\n")
+    (folder / "link").symlink_to("sites-available/theirs")
+    for name in ("mime.types", "made.cache", "theirs.conf", "../shared/theirs", "../ssl/theirs"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("first\n")
+    (folder / "theirs.conf").chmod(0o640)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "dpkg-query").write_text(DPKG)
+    (programs / "dpkg-query").chmod(0o755)
+    begun, _, ended = packages._REMOVE.partition("before=$(fileless)")
+    assert ended
+    variables = {
+        **originals.values("some"),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "ETC": str(etc),
+        "packages": "nginx-common",
+        "folders": f"{folder}\t*.cache",
+        "record": str(tmp_path / "record"),
+    }
+
+    def run(command: str) -> str:
+        program = packages.ADDED + packages._ADDED if command == "added" else begun + command
+        return subprocess.run(
+            ["sh", "-c", originals.KEEP + program], env=variables, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert sorted(run("added").split()) == [
+        f"{folder}/link",
+        f"{folder}/sites-available/theirs",
+        f"{folder}/theirs.conf",
+    ]
+    variables["folders"], declared = packages.ANY, variables["folders"]
+    assert f"{folder}/made.cache" in run("added").split()
+    assert not [path for path in run("added").split() if not path.startswith(f"{folder}/")]
+    variables["folders"] = declared
+    run('set_aside; rm -rf "$ETC/nginx"')
+    folder.mkdir()
+    (folder / "theirs.conf").write_text("newer\n")
+    run("bring_back")
+    assert sorted(path.name for path in folder.rglob("*")) == [
+        "link",
+        "sites-available",
+        "theirs",
+        "theirs.conf",
+    ]
+    assert (folder / "theirs.conf").read_text() == "newer\n", "what is there is newer"
+    assert (folder / "link").read_text() == "server { }\n"
+    assert stat.S_IMODE((folder / "sites-available").stat().st_mode) == 0o750
+    assert not (tmp_path / "record.added").exists()

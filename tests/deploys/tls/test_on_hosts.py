@@ -348,8 +348,12 @@ def test_units_are_confined(front: Front) -> None:
 
 
 def test_removed_with_nothing_left(front: Front) -> None:
+    theirs = ("/etc/nginx/conf.d/theirs.conf", "/etc/nginx/sites-available/theirs")
+    front.on(f"echo '# theirs' | tee {' '.join(theirs)}")
     assert front.remove("nginx", "tls")
     assert not front.remove("nginx", "tls"), "removed again"
+    added = front.on("find /etc/nginx ! -type d | sort; rm -r /etc/nginx")
+    assert added == "\n".join(theirs), "of the administrator, and nothing else"
     left = front.on(
         "ls -d /etc/nginx /etc/clawd/* /usr/local/lib/clawd/* /var/lib/clawd/acme /var/lib/clawd/lego "
         "/var/lib/clawd/state/packages/* /var/lib/clawd/state/*tls* "
