@@ -18,11 +18,15 @@ else added there stays.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyinfra import host
 
 from deploys.ops.foreign import KEEPER, PLACE
 
 ORIGINALS = "/var/lib/clawd/state/originals"
+NAMED = "clawd_staying"
+"""Key of `host.connector_data`: by path, the operation that names a file which stays."""
 COMPONENTS = "/var/lib/clawd/state/components"
 PACKAGES = "/var/lib/clawd/state/packages"
 ETC = "/etc"
@@ -66,8 +70,14 @@ def kept_at(owner: str, path: str) -> str:
 
 
 def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a plan says of files that somebody else added where a component is removed."""
-    return tuple(f"stays: {path}, which is not of clawd-provision" for path in paths)
+    """Return what a plan says of files that somebody else added where a component is removed, each once."""
+    named: dict[str, Any] = host.connector_data.setdefault(NAMED, {})
+    operation = host.current_op_hash
+    return tuple(
+        f"stays: {path}, which is not of clawd-provision"
+        for path in paths
+        if named.setdefault(path, operation) == operation
+    )
 
 
 def values(owner: str) -> dict[str, str]:

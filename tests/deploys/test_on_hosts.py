@@ -105,6 +105,20 @@ def test_damage_is_named_and_exactly_that_is_repaired(
     assert failing_checks(host) == set()
 
 
+def test_changed_package_sources_are_no_difference(host: Host) -> None:
+    """Neither before they were read, nor afterwards, nor once they are gone."""
+    file = "/etc/apt/sources.list.d/theirs.list"
+    this = f"-o Dir::Etc::sourcelist={file} -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+    for change in (
+        f"echo '# theirs' > {file}",
+        f"echo 'deb [trusted=yes] file:/srv/nothing ./' > {file}",
+        f"mkdir -p /srv/nothing; : > /srv/nothing/Packages; apt-get -qq update {this}",
+        f"rm -r {file} /srv/nothing",
+    ):
+        host.on(change)
+        assert host.apply(**declared(host)) == NOTHING, change
+
+
 def test_only_declared_ports_can_be_reached(host: Host) -> None:
     serve = "python3 -m http.server -d /run"
     host.on(f"for port in 80 9999; do systemd-run -q --unit listen$port {serve} $port; done")
