@@ -70,7 +70,7 @@ def remove() -> None:
             server.dissolved(version)
     # The configuration of another's clusters would go with the packages, and with it their data.
     foreign = any(not cluster.endswith(f"/{CLUSTER}") for cluster in clusters)
-    packages.removed("database", keep_configuration=foreign)
+    packages.removed("database", keep_configuration=foreign, folders=FOLDERS)
     own = (backups.ENVIRONMENT, backups.BACKUP, backups.METRICS, backups.RESTORE, backups.METRICS_FILE)
     for path in (*own, TLS, f"{TLS}.d"):
         files.absent(path)

@@ -367,7 +367,8 @@ own() {  # own: the folders right in /etc that $packages alone have, but those t
     done
 }
 added() {  # added: what is in $folders, a line `FOLDER<TAB>PATTERN...` each, and not of $packages
-    known=$(dpkg-query -L $packages 2>/dev/null)
+    # All that packages have would be too much for an argument.
+    known=$(dpkg-query -L $packages 2>/dev/null | grep -e "^$etc/")
     { if [ "$folders" = '*' ]; then own; else printf '%s\n' "$folders"; fi; } | while IFS= read -r line; do
         folder=$(printf '%s' "$line" | cut -f 1)
         generated=$(printf '%s' "$line" | cut -s -f 2- | tr '\t' '\n')

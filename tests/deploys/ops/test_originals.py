@@ -350,7 +350,9 @@ def test_what_the_administrator_added_stays_on_a_host_of_an_earlier_version(etc:
 
 DPKG = """#!/bin/sh
 case $1 in
-    -L) printf '%s\\n' "$ETC" "$ETC/nginx" "$ETC/nginx/mime.types" "$ETC/shared" "$ETC/ssl" ;;
+    -L)
+        seq -f '/usr/share/locale/%.0f' 20000
+        printf '%s\\n' "$ETC" "$ETC/nginx" "$ETC/nginx/mime.types" "$ETC/shared" "$ETC/ssl" ;;
     -S)
         case $2 in
             "$ETC/nginx"|"$ETC/ssl") echo "nginx-common: $2" ;;
