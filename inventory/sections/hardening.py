@@ -48,9 +48,6 @@ class Hardening(Declared):
         {}, description="Kernel settings that extend or override the default set."
     )
     banner: Text = Field(
-        BANNER, max_length=2000, description="Text that is shown before login; empty for none."
-    )
-    banner: Text = Field(
         BANNER,
         max_length=2000,
         description="Text that is shown before a login, by SSH and at the console; empty for none.",
