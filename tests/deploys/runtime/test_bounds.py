@@ -35,7 +35,7 @@ def channels(channel: str, **fields: Any) -> dict[str, Any]:
 ACCEPTED: dict[str, dict[str, Any]] = {
     "least context": {**models({"context_size": 656}), "bot": {"max_reply_tokens": 16}},
     "least context for a reply": models({"context_size": 1152}),
-    "least context elsewhere": models({}, {**REMOTE, "context_size": 1162}),
+    "least context elsewhere": models({}, {**REMOTE, "context_size": 1163}),
     "most context": models({"context_size": 1_048_576}),
     "most threads": models({"threads": 1024}),
     "least and most at once": models({"threads": 1, "parallel": 64}),
@@ -55,7 +55,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 REFUSED: dict[str, dict[str, Any]] = {
     "context below the least": {**models({"context_size": 255}), "bot": {"max_reply_tokens": 16}},
     "no room for a question": models({"context_size": 1151}),
-    "no room for a question elsewhere": models({}, {**REMOTE, "context_size": 1161}),
+    "no room for a question elsewhere": models({}, {**REMOTE, "context_size": 1162}),
     "too much context": models({"context_size": 1_048_577}),
     "too many threads": models({"threads": 1025}),
     "too many at once": models({"parallel": 65}),
