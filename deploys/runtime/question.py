@@ -19,18 +19,18 @@ QUESTION = "Please answer with the one word: ready"
 SECONDS = 240
 """A large model on few cores, with others waiting in front of us, may take minutes."""
 APOLOGIES = (
-    "I am sorry, I cannot answer just now.",
-    "I am sorry, the model did not accept this message.",
-    "I thought about this for as long as I may and did not reach an answer.",
-    "A content filter of the model's provider refused this.",
+    "Sorry, I cannot answer right now.",
+    "Sorry, the model rejected this message.",
+    "Sorry, I reached my limit while thinking about this",
+    "A content filter of the model's provider blocked this message.",
     "This message is too long for me.",
-    "That was a lot at once: I answer at most ",
-    "非常抱歉，我现在无法回答。",
-    "非常抱歉，模型没有接受这条消息",
-    "这个问题我思考到了允许的上限，还没有得出答案。",
-    "模型服务商的内容过滤拒绝了这条消息。",
-    "这条消息对我来说太长了",
-    "消息有点多：我每分钟最多回答 ",
+    "You are sending messages too quickly: I answer at most ",
+    "抱歉，我暂时无法回答",
+    "抱歉，模型拒绝了这条消息",
+    "抱歉，我思考到了长度上限，仍未得出答案",
+    "这条消息被模型服务商的内容过滤拦截",
+    "这条消息太长，我无法处理",
+    "您发送消息过于频繁，我每分钟最多回答 ",
 )
 """How the bot's own words begin where no model answered (`clawd_runtime/bot/messages.py`)."""
 LOGS = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the hosts of the bots"

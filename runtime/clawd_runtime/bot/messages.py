@@ -1,4 +1,4 @@
-"""The bot's own words, in the languages it speaks."""
+"""The texts that the bot itself sends, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LETTER = re.compile(r"[^\W\d_]")
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Everything the bot says by itself. `{…}` is filled in."""
+    """The texts of one language. Placeholders in braces are filled in."""
 
     greeting: str
     help: str
@@ -45,45 +45,45 @@ class Messages:
     language: str
 
     def named(self, parts: Sequence[Part]) -> str:
-        """The parts of a message in words: `picture, file report.pdf`."""
+        """Return the names of a message's parts for a user: `picture, file report.pdf`."""
         words = (f"{KINDS[self.language][part.kind]} {part.name}".strip() for part in parts)
         return self.comma.join(dict.fromkeys(words))
 
     def marked(self, parts: Sequence[Part]) -> str:
-        """The parts of a message as they stand among what a model reads: `[picture] [file report.pdf]`."""
+        """Return a message's parts in the form for a prompt: `[picture] [file report.pdf]`."""
         return " ".join(f"[{KINDS[self.language][part.kind]} {part.name}".rstrip() + "]" for part in parts)
 
 
 EN = Messages(
-    greeting="Hello! Send me a message and I will answer. /help tells what else I can do.",
+    greeting="Hello! Send me a message and I will answer. Send /help to see what else I can do.",
     help=(
-        "Write to me as to a colleague; I remember our conversation. In groups, mention or reply to me.\n\n"
-        "/new – forget our conversation and begin a new one\n"
-        "/help – this help"
+        "Write to me as you would to a colleague; I remember our conversation. "
+        "In groups, mention me or reply to me.\n\n"
+        "/new – forget our conversation and start a new one\n"
+        "/help – show this help"
     ),
-    new_conversation="Done, we begin anew: I have forgotten what was said before.",
-    unknown_command="I do not know the command {command}. /help lists those I know.",
-    only_text="I can only read text so far. Could you put it into words?",
-    rate_limited="That was a lot at once: I answer at most {limit} messages a minute. Please wait a little.",
-    too_long="This message is too long for me. Could you shorten it or send it in parts?",
-    model_failed="I am sorry, I cannot answer just now. Please try again in a few minutes.",
-    rejected=(
-        "I am sorry, the model did not accept this message. It may be too long. "
-        "Please shorten it or put it differently."
+    new_conversation="Done: I have forgotten our previous conversation, and we can start a new one.",
+    unknown_command="I do not know the command {command}. Send /help to see the available commands.",
+    only_text="I can only read text. Could you describe it in words?",
+    rate_limited=(
+        "You are sending messages too quickly: I answer at most {limit} per minute. Please wait a moment."
     ),
+    too_long="This message is too long for me. Please shorten it or send it in parts.",
+    model_failed="Sorry, I cannot answer right now. Please try again in a few minutes.",
+    rejected=("Sorry, the model rejected this message. It may be too long. Please shorten or rephrase it."),
     only_reasoning=(
-        "I thought about this for as long as I may and did not reach an answer. "
-        "Please ask a narrower question, or one part of it at a time."
+        "Sorry, I reached my limit while thinking about this, before I found an answer. "
+        "Please ask a narrower question, or one part at a time."
     ),
-    filtered="A content filter of the model's provider refused this. Please put it differently.",
+    filtered="A content filter of the model's provider blocked this message. Please rephrase it.",
     cut_length='(My answer was cut off here: it reached its maximum length. Write "continue" for the rest.)',
     cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
-    command_new="Forget our conversation and begin a new one",
-    command_help="What I can do",
-    only_parts="I can only read text so far, and your message holds: {parts}. Could you put it into words?",
-    parts_unread="(I cannot see this part of your message: {parts}.)",
-    quote_unreadable="I could not read the message that you refer to. Could you put it into your own words?",
+    command_new="Forget our conversation and start a new one",
+    command_help="Show what I can do",
+    only_parts="I can only read text, and your message contains: {parts}. Could you describe it in words?",
+    parts_unread="(I cannot read this part of your message: {parts}.)",
+    quote_unreadable="I could not read the message you refer to. Could you put it in your own words?",
     quote_missing="[a message that could not be read]",
     in_reply_to="In reply to:",
     waiting="I have received your message. Messages ahead of it: {ahead}. I will answer as soon as I can.",
@@ -91,32 +91,32 @@ EN = Messages(
     language="en",
 )
 ZH = Messages(
-    greeting="您好！给我发消息，我会回答。发送 /help 查看我还能做什么。",
+    greeting="您好！直接给我发消息即可提问，发送 /help 查看其他功能。",
     help=(
-        "像和同事聊天一样给我发消息即可，我会记住我们的对话。在群聊里请 @我 或回复我的消息。\n\n"
-        "/new – 忘记之前的对话，重新开始\n"
+        "像和同事聊天一样给我发消息即可，我会记住我们的对话。在群聊中请 @我 或回复我的消息。\n\n"
+        "/new – 清除之前的对话，重新开始\n"
         "/help – 显示本帮助"
     ),
-    new_conversation="好的，我们重新开始：之前的对话我已经忘记了。",
-    unknown_command="我不认识命令 {command}。发送 /help 查看可用的命令。",
-    only_text="目前我只能阅读文字，能用文字描述一下吗？",
-    rate_limited="消息有点多：我每分钟最多回答 {limit} 条。请稍后再试。",
-    too_long="这条消息对我来说太长了，能缩短一些或分几次发送吗？",
-    model_failed="非常抱歉，我现在无法回答。请过几分钟再试。",
-    rejected="非常抱歉，模型没有接受这条消息，可能是太长了。请缩短或换一种说法再试。",
-    only_reasoning="这个问题我思考到了允许的上限，还没有得出答案。请把问题缩小一些，或者分几步来问。",
-    filtered="模型服务商的内容过滤拒绝了这条消息。请换一种说法再试。",
+    new_conversation="好的，已清除之前的对话，我们重新开始。",
+    unknown_command="无法识别命令 {command}，发送 /help 查看可用命令。",
+    only_text="目前我只支持文字消息，可以用文字描述一下吗？",
+    rate_limited="您发送消息过于频繁，我每分钟最多回答 {limit} 条，请稍后再试。",
+    too_long="这条消息太长，我无法处理，请缩短内容或分几次发送。",
+    model_failed="抱歉，我暂时无法回答，请过几分钟再试。",
+    rejected="抱歉，模型拒绝了这条消息，可能是内容过长。请缩短内容或换一种说法再试。",
+    only_reasoning="抱歉，我思考到了长度上限，仍未得出答案。请缩小问题范围，或拆分成几步来问。",
+    filtered="这条消息被模型服务商的内容过滤拦截，请换一种说法再试。",
     cut_length="（回答达到了长度上限，在此处被截断。回复“继续”可以查看后面的内容。）",
     cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
-    command_new="忘记之前的对话，重新开始",
-    command_help="我能做什么",
-    only_parts="目前我只能阅读文字，您发的是：{parts}。能用文字描述一下吗？",
-    parts_unread="（您消息中的这部分我看不到：{parts}。）",
-    quote_unreadable="您引用的消息我读不到，能直接用文字告诉我吗？",
+    command_new="清除之前的对话，重新开始",
+    command_help="查看功能介绍",
+    only_parts="目前我只支持文字消息，您发送的是：{parts}。可以用文字描述一下吗？",
+    parts_unread="（您消息中的以下内容我无法查看：{parts}。）",
+    quote_unreadable="我无法读取您引用的消息，可以直接用文字告诉我吗？",
     quote_missing="[一条无法读取的消息]",
     in_reply_to="回复的消息：",
-    waiting="您的消息已收到，前面还有 {ahead} 条消息，我会尽快回答。",
+    waiting="已收到您的消息，前面还有 {ahead} 条消息，我会尽快回答。",
     comma="、",
     language="zh",
 )
@@ -134,7 +134,7 @@ KINDS: Mapping[str, Mapping[PartKind, str]] = {
         "forwarded": "forwarded messages",
         "game": "game",
         "location": "location",
-        "other": "something I do not know",
+        "other": "unsupported content",
         "picture": "picture",
         "poll": "poll",
         "sticker": "sticker",
@@ -166,9 +166,9 @@ KINDS: Mapping[str, Mapping[PartKind, str]] = {
 
 
 def language_for(setting: Language, text: str, tag: str | None) -> Literal["en", "zh"]:
-    """The language to speak: the setting, or by what was written, or by the writer's language tag.
+    """Return the language to use: the configured one, that of the text, or that of the sender's language tag.
 
-    A command says nothing about the language of its writer.
+    A command does not indicate a language.
     """
     if setting != "auto":
         return setting
@@ -181,5 +181,5 @@ def language_for(setting: Language, text: str, tag: str | None) -> Literal["en",
 
 
 def messages_for(setting: Language, text: str, tag: str | None) -> Messages:
-    """The bot's words in the language for this message."""
+    """Return the bot's texts in the language for this message."""
     return CATALOGUE[language_for(setting, text, tag)]

@@ -114,10 +114,8 @@ def test_every_apology_without_an_answer_is_known(bot: Callable[..., int], langu
 
 
 def test_apology_of_the_bot_is_no_answer(bot: Callable[..., int]) -> None:
-    error = complaint(bot(("done", {"text": "I am sorry, I cannot answer just now."})))
-    assert (
-        error.problem == "no model answered the bot, the bot only said: I am sorry, I cannot answer just now."
-    )
+    error = complaint(bot(("done", {"text": "Sorry, I cannot answer right now."})))
+    assert error.problem == "no model answered the bot, the bot only said: Sorry, I cannot answer right now."
     assert "journalctl" in error.hint
 
 
