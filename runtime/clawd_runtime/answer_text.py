@@ -1,4 +1,4 @@
-"""What stands before a mark of reasoning in an answer: it decides whether the mark acts or is quoted."""
+"""The text before a mark of reasoning in an answer, which decides whether the mark acts or is quoted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LABELS = (
 _NAMES = (
     "qwen|qwq|deepseek|llama|gemma|mistral|magistral|claude|clawd|gemini|glm|kimi|phi|granite|grok|chatgpt"
 )
-# Marks of turns, and HTML without attributes.
+# Turn marks, and HTML without attributes.
 _MARK = r"<\|[^|<>]{1,40}\|>|<｜[^｜<>]{1,40}｜>|</?[A-Za-z][A-Za-z0-9_]{0,20}/?>|\[/?INST\]"
 _PRELUDE = re.compile(
     rf"(?:{_MARK}|[*_#>~=\-–—.…])*(?:[\[(【（]?(?:{_LABELS}|{_NAMES})[\])】）]?)?(?:{_MARK}|[*_:：#>\-])*",
@@ -43,24 +43,24 @@ _GLUED = re.compile(r"[A-Za-z0-9]\Z")
 
 
 class AnswerText:
-    """The text of an answer up to now. How it is fed in pieces does not change what it says."""
+    """The text of an answer so far. How it is split into pieces does not change the result."""
 
     def __init__(self) -> None:
         self.reopened = False
-        """Whether another code block begins within one that was not closed. The user may reset it."""
-        self._head = ""  # the first characters that are drawn
-        self._previous = ("", "")  # the last line before this one with anything drawn: its beginning and end
+        """Whether another code block begins within an unclosed one. The caller may reset it."""
+        self._head = ""  # the first visible characters
+        self._previous = ("", "")  # beginning and end of the last visible line before this one
         self._fence = ""
         self.new_line()
 
     def new_line(self) -> None:
-        """Forget what stands before on the line: a mark ended, and what follows stands alone."""
+        """Forget the text before on the line, after the end of a mark."""
         self.last_two = ""
         self._line = self._tail = ""
         self._only_emphasis = True
 
     def add(self, text: str) -> None:
-        """Add what follows."""
+        """Add the following text."""
         if not text:
             return
         if len(self._head) < _LONGEST_HEAD:
@@ -96,58 +96,58 @@ class AnswerText:
 
     @property
     def last(self) -> str:
-        """The last character; empty where a mark stands before."""
+        """The last character; empty directly after a mark."""
         return self.last_two[-1:]
 
     @property
     def drawn(self) -> bool:
-        """Whether there is anything that a reader sees."""
+        """Whether there is any visible text."""
         return bool(self._head)
 
     @property
     def only_prelude(self) -> bool:
-        """Whether there is nothing but markup, or a label such as `Assistant:`."""
+        """Whether there is only markup, or a label such as `Assistant:`."""
         return len(self._head) < _LONGEST_HEAD and _PRELUDE.fullmatch(self._head) is not None
 
     @property
     def open_fence(self) -> bool:
-        """Whether a code block is not closed yet."""
+        """Whether a code block is unclosed."""
         return bool(self._fence)
 
     @property
     def in_code(self) -> bool:
-        """Whether what follows is within a code block, or within the line that opens one."""
+        """Whether the following text is within a code block, or within the line that opens one."""
         return bool(self._fence) or _FENCE.match(self._line) is not None
 
     @property
     def indented_code(self) -> bool:
-        """Whether what follows is the beginning of a line that is indented as code is."""
+        """Whether the following text begins a line that is indented like code."""
         return self._only_emphasis and _INDENTED.match(self._line) is not None
 
     @property
     def quoted(self) -> bool:
-        """Whether a quotation mark stands immediately before."""
+        """Whether the last character is a quotation mark."""
         return bool(self.last) and self.last in QUOTES
 
     @property
     def on_own_line(self) -> bool:
-        """Whether nothing stands before on the line, emphasis apart."""
+        """Whether the line is empty so far, except for emphasis."""
         return self._only_emphasis
 
     @property
     def introduced(self) -> bool:
-        """Whether the line before announces an example: it ends with a colon, and not as thinking begins."""
+        """Whether the previous line ends with a colon, announcing an example, and does not start thinking."""
         line, tail = self._previous
         return tail.rstrip(_EMPHASIS).endswith((":", "：")) and not _THINKING.match(line)
 
     @property
     def after_sentence(self) -> bool:
-        """Whether a sentence ends before, on the same line."""
+        """Whether a sentence has just ended on the same line."""
         return _SENTENCE_END.search(self._tail) is not None
 
     @property
     def glued(self) -> bool:
-        """Whether a Latin letter or a digit stands immediately before, as in `List<T>`."""
+        """Whether the last character is a Latin letter or a digit, as in `List<T>`."""
         return _GLUED.search(self.last_two) is not None
 
 

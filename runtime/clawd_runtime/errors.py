@@ -1,24 +1,24 @@
 """The one tree of errors of the runtime.
 
-RuntimeFault                    something the operator or the caller should read
+RuntimeFault                    an error whose message is for the operator or the client
 ├── SettingsError               a settings file or credential is missing or wrong
 ├── ModelError                  a model file cannot be read, loaded or used for chat
-├── RequestError                what a caller asked for cannot be done; carries an HTTP status
-│   ├── BusyError               too many requests at once; says when to come back
-│   └── NotReadyError           the model is still loading, or the process is ending
+├── RequestError                a request cannot be served; carries an HTTP status
+│   ├── BusyError               the queue is full; carries the seconds until a retry
+│   └── NotReadyError           the model is still loading, or the process is stopping
 ├── EngineError                 the model failed while it was computing an answer
-├── ChannelError                a messaging platform refused or cannot be reached
+├── ChannelError                a messaging platform refused a call or cannot be reached
 └── StoreError                  the database cannot be read or written
-    └── StoreRefused            it would refuse the same again
+    └── StoreRefused            the database refuses the operation; a retry would fail the same way
 """
 
 from __future__ import annotations
 
 
 class RuntimeFault(Exception):
-    """What is wrong, where, why, and what to do about it, in one readable message.
+    """An error with a message for the operator or the client: `what failed: why`.
 
-    `advice` is a sentence telling what to do next; empty when the message says it.
+    `advice` is the hint, what to do next; empty when the message already says it.
     """
 
     def __init__(self, message: str, *, advice: str = "") -> None:
@@ -27,11 +27,11 @@ class RuntimeFault(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.advice}" if self.advice else self.message
+        return f"{self.message}; hint: {self.advice}" if self.advice else self.message
 
 
 class SettingsError(RuntimeFault):
-    """A settings file or credential is missing, unreadable or wrong. Never carries a secret's value."""
+    """A settings file or credential is missing, unreadable or wrong. Never contains the value of a secret."""
 
 
 class ModelError(RuntimeFault):
@@ -39,9 +39,9 @@ class ModelError(RuntimeFault):
 
 
 class RequestError(RuntimeFault):
-    """What a caller asked for cannot be done.
+    """A request cannot be served.
 
-    `status` is the HTTP status, `code` and `param` those of the OpenAI error body
+    `status` is the HTTP status, `code` and `param` are those of the OpenAI error body
     (`param` names the field of the request), `retry_after` seconds or `None`.
     """
 
@@ -62,14 +62,14 @@ class RequestError(RuntimeFault):
 
 
 class BusyError(RequestError):
-    """More requests are waiting than the queue holds."""
+    """The queue of waiting requests is full."""
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message, status=429, code="queue_full", retry_after=retry_after)
 
 
 class NotReadyError(RequestError):
-    """The model is not loaded yet, or the process is ending."""
+    """The model is not loaded yet, or the process is stopping."""
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message, status=503, code="not_ready", retry_after=retry_after)
@@ -88,4 +88,4 @@ class StoreError(RuntimeFault):
 
 
 class StoreRefused(StoreError):
-    """The database refuses this operation, and would refuse it again."""
+    """The database refuses the operation, and a retry would fail the same way."""

@@ -1,7 +1,7 @@
-"""Telling systemd how the process is: readiness, watchdog and the end.
+"""Notifications to systemd: readiness, watchdog and shutdown.
 
 Protocol: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html — one datagram of
-`NAME=VALUE` lines to the socket that `$NOTIFY_SOCKET` names. Without that variable nothing is sent.
+`NAME=VALUE` lines to the socket named in `$NOTIFY_SOCKET`. Without that variable nothing is sent.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import socket
 
 
 def notify(*assignments: str) -> bool:
-    """Send `assignments` (such as `READY=1`) to the service manager; says whether anybody was told.
+    """Send `assignments` (such as `READY=1`) to the service manager and return whether they were sent.
 
-    That nobody listens (any more) is no reason to fail.
+    A missing or closed socket is not an error.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
@@ -29,7 +29,7 @@ def notify(*assignments: str) -> bool:
 
 
 def watchdog_seconds() -> float | None:
-    """Within how many seconds systemd wants each `WATCHDOG=1`; `None` when it does not watch us."""
+    """Return the seconds within which systemd expects each `WATCHDOG=1`; `None` without a watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not microseconds.isdigit() or int(microseconds) == 0 or watched != str(os.getpid()):

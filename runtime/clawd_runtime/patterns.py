@@ -1,4 +1,4 @@
-"""Regular expressions for many texts at once."""
+"""Regular expressions that match any of many texts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 
 def any_of(texts: Iterable[str]) -> str:
-    """Return a regular expression for any of `texts`, of which the longest that fits is found.
+    """Return a regular expression that matches any of `texts`, preferring the longest.
 
-    It is a tree of their characters, so that thousands of texts take hardly longer to look for than a few.
+    It is a tree of their characters, so that searching for thousands of texts takes hardly longer than for
+    a few.
     """
     tree: dict[str, Any] = {}
     for text in texts:

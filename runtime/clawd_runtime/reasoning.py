@@ -1,17 +1,17 @@
-"""Separates what a model thinks from what it answers, while the text arrives.
+"""Separation of a model's reasoning from its answer, while the text arrives.
 
-Models mark their reasoning in one of three ways, and providers pass the marks on as they are:
+Models mark their reasoning in one of three ways, and providers forward the marks unchanged:
 
-- a pair of tags: `<think>…</think>` and its relatives (`TAGS`). Where the chat template writes the opening
-  tag into the prompt, or a provider removes it, only the closing tag arrives;
+- a pair of tags: `<think>…</think>` and similar ones (`TAGS`). If the chat template writes the opening tag
+  into the prompt, or a provider removes it, only the closing tag arrives;
 - channels of gpt-oss: `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
   (https://github.com/openai/harmony/blob/main/docs/format.md);
 - the same channels after a server has removed the control tokens: `analysis…assistantfinal…`.
 
-Reasoning is never part of the answer. An opening tag counts before anything of the answer can be seen (markup
-and a label such as `Assistant:` apart), on a line of its own, and after earlier reasoning. What an answer
-writes about the tags stays in it: inside Markdown code or quotation marks, within a sentence, or as an
-example after a colon (`answer_text`).
+Reasoning is never part of the answer. An opening tag counts before any visible text of the answer (except
+markup and a label such as `Assistant:`), on a separate line, and after earlier reasoning. Tags that the
+answer explains stay in it: inside Markdown code or quotation marks, within a sentence, or as an example after
+a colon (`answer_text`).
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ TAGS: dict[str, str] = {
     "<|channel>thought": "<channel|>",
     "<unused94>thought": "<unused95>",
 }
-"""Opening and closing tags, compared without regard to case."""
+"""Opening and closing tags, compared case-insensitively."""
 
 CLOSING_MARK = "</think>"
-"""The mark that is understood most widely."""
+"""The most widely supported mark."""
 
-_SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite; at the beginning only
+_SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite's; only at the beginning
 _STARTING = {sentence.lower() for sentence in _SENTENCES}
 _PAIRS = {opening.lower(): closing.lower() for opening, closing in (TAGS | _SENTENCES).items()}
-# Other ways to close a tag. A tag may be closed by the closing mark of any other: models mix them up.
+# Other closing tags. Any closing tag closes any opening one, since models mix them up.
 _FURTHER_CLOSINGS = {
     *("<|end_think|>", "<|end_thinking|>", "<|end_of_thinking|>", "</|think|>", "</|thinking|>"),
     *("<|endthink|>", "<|endthinking|>", "<|end_reasoning|>", "<|end_thought|>"),
 }
 _CLOSINGS = {closing.lower() for closing in TAGS.values()} | _FURTHER_CLOSINGS
 
-# Around the answer itself, after reasoning: dropped.
+# Tags around the answer itself, after reasoning; they are removed.
 _WRAPPERS = {
     "<answer>": "</answer>",
     "<response>": "</response>",
@@ -95,7 +95,7 @@ _LONGEST_CONNECTING = 8
 
 
 class _Markers:
-    """A set of texts to look for, of which none begins with another."""
+    """A set of texts to search for, of which none is a prefix of another."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(sorted({text.lower() for text in texts}))
@@ -104,16 +104,16 @@ class _Markers:
         self._longest = max(map(len, self.texts)) - 1
 
     def find(self, text: str, start: int) -> tuple[int, str] | None:
-        """Return where the first of them stands in `text` from `start` on, and which it is, in lower case."""
+        """Return position and lower-case text of the first one in `text` from `start` on; None for none."""
         found = self._found.search(text, start)
         return (found.start(), found[0].lower()) if found else None
 
     def written(self, text: str) -> frozenset[str]:
-        """Return those that stand in `text`, as they are written there."""
+        """Return those that occur in `text`, as they are written there."""
         return frozenset(self._found.findall(text))
 
     def unfinished(self, text: str, start: int) -> int:
-        """Return how many characters at the end of `text[start:]` may be the beginning of one of them."""
+        """Return how many characters at the end of `text[start:]` may be the beginning of one."""
         longest = min(self._longest, len(text) - start)
         return next((size for size in range(longest, 0, -1) if text[-size:].lower() in self._beginnings), 0)
 
@@ -132,12 +132,13 @@ _IN_TAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What a piece of text added.
+    """The reasoning and the answer that a piece of text adds.
 
-    With `restarts`, all that was given as answer before is taken back first: it was reasoning, and stands in
-    `reasoning` now. That happens where only the closing tag arrives.
+    With `restarts`, the answer so far is withdrawn first: it was reasoning, and `reasoning` now contains it.
+    That happens if only the closing tag arrives.
 
-    `returned` is what all reasoning before this piece ends with and was none: the answer has it instead.
+    `returned` is the end of the reasoning before this piece that turned out to be part of the answer, which
+    now contains it.
     """
 
     reasoning: str = ""
@@ -147,17 +148,17 @@ class Split:
 
 
 class ReasoningSplitter:
-    """Splits the text of one answer, fed in pieces. How it is cut into pieces does not change the result.
+    """Splits the text of one answer, fed in pieces. How it is split into pieces does not change the result.
 
-    `prompt_end` is what the prompt ends with after the last message, where it is known: it may open the
-    reasoning. An answer without reasoning comes out as it went in. Otherwise the blank space around the marks
-    is dropped, and an empty line separates two pieces of reasoning.
+    `prompt_end` is the end of the prompt after the last message, if known: it may open the reasoning. An
+    answer without reasoning is returned unchanged. Otherwise white space around the marks is removed, and an
+    empty line separates two pieces of reasoning.
     """
 
     def __init__(self, prompt_end: str = "") -> None:
         self._mode: Literal["answer", "stray", "reasoning", "header"] = "answer"
         self._markers = _IN_CHANNEL  # of the reasoning
-        self._rest = ""  # not decided yet, from `_at` on
+        self._rest = ""  # undecided from `_at` on
         self._at = 0
         self._in_prompt = bool(prompt_end)
         self._reset()
@@ -169,32 +170,32 @@ class ReasoningSplitter:
             self._blocks = self.reasoning
 
     def _reset(self) -> None:
-        self._given: list[str] = []  # the answer since it was last taken back
-        self._thoughts = False  # whether any reasoning was given
-        self._blocks = False  # whether a mark of reasoning was seen
-        self._space = ""  # of the reasoning, or before the answer; given if more follows
+        self._given: list[str] = []  # the answer since it was last withdrawn
+        self._thoughts = False  # whether any reasoning was returned
+        self._blocks = False  # whether a mark of reasoning was found
+        self._space = ""  # of the reasoning, or before the answer; returned if more follows
         self._block_begins = True
         self._answer_begins = True
         self._wrapped: str | None = None
         self._joined = False  # whether there is no space before the reasoning
         self._text = AnswerText()
-        self._about_marks = False  # whether the answer writes about marks
+        self._about_marks = False  # whether the answer explains marks
         self._closing_in_code: int | None = None  # the piece of the answer that may end reasoning after all
         self._opening = self._closing = ""  # of the reasoning
-        self._inner: Counter[str] = Counter()  # closing tags of further ones within the reasoning
+        self._inner: Counter[str] = Counter()  # closing tags of further opening ones within the reasoning
         self._thought_last = ""  # the end of the reasoning
         self._explained: Counter[str] = Counter()  # closing tags whose opening ones the answer explains
-        self._over = False  # whether no more text comes
-        self._block: _Block | None = None  # what may turn out to be no reasoning
+        self._over = False  # whether the text has ended
+        self._block: _Block | None = None  # text that may turn out not to be reasoning
         self._out = _Out()
 
     @property
     def reasoning(self) -> bool:
-        """Whether the text that comes next is reasoning, as far as is known."""
+        """Whether the text that follows is reasoning, as far as is known."""
         return self._mode in ("reasoning", "header")
 
     def feed(self, text: str) -> Split:
-        """Return what `text` adds; what may be a part of a mark is held back."""
+        """Return what `text` adds; a possible part of a mark is held back."""
         self._rest += text
         while self._advance():
             pass
@@ -202,13 +203,13 @@ class ReasoningSplitter:
         return self._taken()
 
     def finish(self, *, complete: bool = True) -> Split:
-        """Return what was held back, when no more text comes. `complete`: the model ended by itself."""
+        """Return the text held back, at the end. `complete`: the model ended the answer."""
         self._over = True
         while self._advance():
             pass
         rest, self._rest, self._at = self._rest[self._at :], "", 0
         if self._mode == "header" and "<|" not in rest:
-            # Not a header, as it turns out: the model does not write channels, whatever its prompt ends with.
+            # Not a header after all: the model does not write channels, even if its prompt ends like one.
             self._mode = "answer"
         if self._mode == "reasoning":
             self._think(rest)
@@ -225,7 +226,7 @@ class ReasoningSplitter:
         out, self._out = self._out, _Out()
         return Split("".join(out.reasoning), "".join(out.answer), out.restarts, out.returned)
 
-    # --- one step: whether another may follow -----------------------------------------------------
+    # --- one step; returns whether another may follow ---------------------------------------------
 
     def _advance(self) -> bool:
         match self._mode:
@@ -274,7 +275,7 @@ class ReasoningSplitter:
         return text
 
     def _mentioned(self, marker: str, at: int) -> bool | None:
-        """Whether a closing mark stands within a sentence; `None` as long as what follows is not known."""
+        """Return whether a closing mark is within a sentence; `None` while the following text is unknown."""
         end = at + len(marker)
         if marker == _STRIPPED_FINAL:
             if self._rest[at:end] != marker:
@@ -287,12 +288,12 @@ class ReasoningSplitter:
         return None if after is None else _in_sentence(after)
 
     def _after(self, end: int) -> str | None:
-        """Return the two characters from `end` on; `None` as long as they have not arrived."""
+        """Return the two characters from `end` on; `None` if they have not arrived yet."""
         after = self._rest[end : end + 2]
         return None if after in ("", " ") and not self._over else after
 
     def _acts(self, marker: str, written: str) -> bool:
-        """Act on a mark within the answer; whether it was one."""
+        """Process a mark within the answer; return False if it is part of the text."""
         if self._text.quoted:
             self._about_marks = True
             return False
@@ -332,7 +333,7 @@ class ReasoningSplitter:
             self._closing_in_code, self._text.reopened = len(self._given), False
 
     def _end_in_open_code(self) -> None:
-        """Take back what ends with a closing tag in a code block that is never closed."""
+        """Withdraw the text up to a closing tag in a code block that is never closed."""
         at = self._closing_in_code
         if at is None or not (self._text.open_fence or self._text.reopened):
             return
@@ -345,7 +346,7 @@ class ReasoningSplitter:
             self._say(self._taken_up_to(len(self._rest)))
 
     def _opens(self, marker: str, written: str) -> bool:
-        """Begin reasoning at an opening mark, unless the answer writes about it; return whether it began."""
+        """Start reasoning at an opening mark unless the answer explains it; return whether it started."""
         text = self._text
         unseen = self._in_prompt or not text.drawn
         if marker in _STARTING and text.last:
@@ -374,7 +375,7 @@ class ReasoningSplitter:
         if marker in _PAIRS and not self._block_begins:
             if marker != self._opening:
                 self._inner[_PAIRS[marker]] += 1
-            self._think(self._taken_up_to(at + len(marker)))  # it reasons about the mark
+            self._think(self._taken_up_to(at + len(marker)))  # the reasoning explains the mark
             return True
         if marker in _CLOSINGS:
             prose = self._closes_in_prose(marker, at + len(marker))
@@ -386,7 +387,7 @@ class ReasoningSplitter:
             self._block.add(self._rest[at : at + len(marker)])
         self._at += len(marker)
         if marker in _PAIRS:
-            return True  # written again, though the prompt or the model opened it already
+            return True  # repeated, although the prompt or the model has already opened it
         if marker in _ENDS:
             self._mode = "header"
         elif marker != _MESSAGE:
@@ -394,7 +395,7 @@ class ReasoningSplitter:
         return True
 
     def _closes_in_prose(self, marker: str, end: int) -> bool | None:
-        """Take a closing tag as text where it ends no reasoning; `None` until what follows is known."""
+        """Add a closing tag as text if it ends no reasoning; return `None` until the next text is known."""
         if marker != self._closing and self._opening:
             if self._inner[marker]:
                 self._inner[marker] -= 1
@@ -421,16 +422,16 @@ class ReasoningSplitter:
         return True
 
     def _advance_header(self) -> bool:
-        """Read who speaks, and where: what stands between a turn's beginning and its message."""
+        """Read the role and channel between the beginning of a turn and its message."""
         end = self._rest.find(_MESSAGE, self._at, self._at + _LONGEST_HEADER + len(_MESSAGE))
         if end < 0 and len(self._rest) - self._at < _LONGEST_HEADER + len(_MESSAGE):
             return False
         self._blocks = True
         if end < 0:
-            # No header: the model does not write channels, whatever its prompt or text looks like.
+            # Not a header: the model does not write channels, even if its prompt or text looks like one.
             self._answer()
-            begun = next((mark for mark in _HEADER if self._rest.startswith(mark, self._at)), "")
-            self._say(self._taken_up_to(self._at + len(begun)))
+            opening = next((mark for mark in _HEADER if self._rest.startswith(mark, self._at)), "")
+            self._say(self._taken_up_to(self._at + len(opening)))
             return True
         header = self._taken_up_to(end)
         self._at += len(_MESSAGE)
@@ -443,7 +444,7 @@ class ReasoningSplitter:
         return True
 
     def _advance_stray(self) -> bool:
-        """A second closing tag: with more text behind it, what stood before it was reasoning, too."""
+        """Treat the text before a second closing tag as reasoning, too, if more text follows it."""
         if _NOT_SPACE.search(self._rest, self._at) is None:
             return False
         self._take_back()
@@ -458,10 +459,10 @@ class ReasoningSplitter:
         self._text.new_line()
 
     def _give_back(self, block: _Block) -> None:
-        """Move what looked like reasoning into the answer."""
+        """Move text that looked like reasoning to the answer."""
         self._mode, self._block, self._space, self._answer_begins = "answer", None, "", False
         self._thoughts, self._blocks = block.before
-        # What this call gave as reasoning is not given at all.
+        # The part that this call would have returned as reasoning is not returned as such.
         given = list(block.given)
         while given and self._out.reasoning:
             given.pop()
@@ -470,7 +471,7 @@ class ReasoningSplitter:
         self._give("".join(block.written))
 
     def _think_until(self, markers: _Markers, opening: str = "", block: _Block | None = None) -> None:
-        """Take what follows for reasoning. What `block` says may turn out to be none."""
+        """Treat the following text as reasoning; with `block`, it may turn out to be part of the answer."""
         self._mode, self._markers, self._block = "reasoning", markers, block
         self._opening, self._closing = opening, _PAIRS.get(opening, "")
         self._inner.clear()
@@ -487,7 +488,7 @@ class ReasoningSplitter:
         self._explained.clear()
         self._answer()
 
-    # --- giving text ------------------------------------------------------------------------------
+    # --- returning text ---------------------------------------------------------------------------
 
     def _think(self, text: str) -> None:
         if self._block:
@@ -533,16 +534,16 @@ def _in_sentence(after: str) -> bool:
 
 
 class _Block:
-    """What looks like reasoning but may be part of the answer, with its opening mark.
+    """Text that looks like reasoning but may be part of the answer, with its opening mark.
 
-    `certain`: nothing can be seen before it, so that only a text about the marks themselves makes it prose.
+    `certain`: no visible text is before it, so that only a text about the marks themselves makes it prose.
     """
 
     __slots__ = ("before", "certain", "given", "size", "written")
 
     def __init__(self, opening: str, *, certain: bool) -> None:
         self.written = [opening]
-        self.given: list[str] = []  # of it, as reasoning
+        self.given: list[str] = []  # the pieces of it returned as reasoning
         self.size = 0
         self.certain = certain
         self.before = (False, False)
@@ -560,7 +561,7 @@ class _Block:
 
     @property
     def connects(self) -> bool:
-        """Whether there is only such a word between the tags as connects two of them in prose."""
+        """Whether there is only a word between the tags that connects them in prose."""
         return self.size <= _LONGEST_CONNECTING and bool(_CONNECTING.fullmatch("".join(self.written[1:])))
 
     def is_prose(self, after: str) -> bool:
@@ -578,7 +579,7 @@ class _Block:
 
 
 class _Out:
-    """What the current call gives."""
+    """The result of the current call."""
 
     __slots__ = ("answer", "reasoning", "restarts", "returned")
 
@@ -600,6 +601,6 @@ def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
 
 
 def marks_in(template: str) -> frozenset[str]:
-    """Return the marks of reasoning that the chat template `template` writes or knows, as it writes them."""
+    """Return the marks of reasoning that the chat template `template` contains, as it writes them."""
     known = [*TAGS, *TAGS.values(), *(_HARMONY if _CHANNEL in template else ())]
     return _Markers(known).written(template)

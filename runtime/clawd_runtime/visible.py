@@ -1,4 +1,4 @@
-"""Which characters a reader sees."""
+"""Classification of characters as visible or not."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ DEFAULT_IGNORABLE = (
     (0x1D173, 0x1D17A),
     (0xE0000, 0xE0FFF),
 )
-# A symbol by its category, but nothing is drawn.
+# A symbol by its category, but invisible.
 BLANK_OF_BRAILLE = "\u2800"
-# Control and format characters, white space, and marks that only change the character before them. Not what
-# is unassigned: that is the emoji of a Unicode newer than Python's.
+# Control and format characters, white space, and marks that only change the preceding character. Unassigned
+# code points are not included: they are emoji of a newer Unicode than Python's.
 NOT_DRAWN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"))
 
 
 def is_drawn(character: str) -> bool:
-    """Return whether something is drawn for `character` where it stands alone."""
+    """Return whether `character` is visible on its own."""
     if "!" <= character <= "~":
         return True
     code = ord(character)
@@ -45,5 +45,5 @@ def is_drawn(character: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a reader of `text` sees nothing: it is empty, white space or zero-width characters."""
+    """Return whether `text` is invisible: empty, white space or zero-width characters."""
     return not any(map(is_drawn, text))

@@ -1,9 +1,9 @@
-"""What all tests here have in common."""
+"""Configuration of all tests of the runtime."""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-# On two cores that hosts keep busy, how long an example takes says nothing of the code.
+# On two busy cores, the run time of an example says nothing about the code.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")

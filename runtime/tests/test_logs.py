@@ -6,7 +6,7 @@ import re
 from clawd_runtime.logs import LineFormatter
 
 
-def test_a_record_with_its_traceback_is_one_line():
+def test_record_with_traceback_is_one_line():
     try:
         raise ValueError("first\nsecond")
     except ValueError as error:

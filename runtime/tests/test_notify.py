@@ -8,7 +8,7 @@ import pytest
 from clawd_runtime.notify import notify, watchdog_seconds
 
 
-def test_the_service_manager_is_told(tmp_path, monkeypatch):
+def test_notification_reaches_socket(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
@@ -16,7 +16,7 @@ def test_the_service_manager_is_told(tmp_path, monkeypatch):
         assert manager.recv(100) == b"READY=1\nSTATUS=fine"
 
 
-def test_an_abstract_socket_is_reached(monkeypatch):
+def test_notification_reaches_abstract_socket(monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0clawd-test-{os.getpid()}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@clawd-test-{os.getpid()}")
@@ -24,12 +24,12 @@ def test_an_abstract_socket_is_reached(monkeypatch):
         assert manager.recv(100) == b"READY=1"
 
 
-def test_nobody_is_told_where_nobody_listens(monkeypatch):
+def test_no_notification_without_notify_socket(monkeypatch):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     assert not notify("READY=1")
 
 
-def test_a_service_manager_that_has_gone_is_not_told(tmp_path, monkeypatch):
+def test_closed_socket_is_not_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     assert not notify("READY=1")
 
@@ -44,7 +44,7 @@ def test_a_service_manager_that_has_gone_is_not_told(tmp_path, monkeypatch):
         ({"WATCHDOG_USEC": "0"}, None),
     ],
 )
-def test_how_often_systemd_wants_to_hear(monkeypatch, environment, seconds):
+def test_watchdog_interval_from_environment(monkeypatch, environment, seconds):
     for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -1,4 +1,4 @@
-"""The separation of reasoning and answer, in the forms that models and providers really send."""
+"""Separation of reasoning and answer, in forms that real models and providers send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clawd_runtime.reasoning import TAGS, ReasoningSplitter, marks_in, separate
 
 
 def in_pieces(pieces, prompt_end: str = "") -> tuple[str, str]:
-    """What a client has at the end who takes the pieces as they come."""
+    """Return the final result of a client that processes the pieces as they arrive."""
     splitter = ReasoningSplitter(prompt_end)
     thoughts, answer = "", ""
     for split in (*map(splitter.feed, pieces), splitter.finish()):
@@ -24,7 +24,7 @@ def in_pieces(pieces, prompt_end: str = "") -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("opening", "closing"), TAGS.items())
-def test_tags_of_each_kind_enclose_reasoning(opening, closing):
+def test_each_pair_of_tags_encloses_reasoning(opening, closing):
     text = f"{opening}\nFirst, France.\n{closing}\n\nParis."
     assert separate(text) == ("First, France.", "Paris.")
     assert separate(f"\n {text}") == ("First, France.", "Paris.")
@@ -32,7 +32,7 @@ def test_tags_of_each_kind_enclose_reasoning(opening, closing):
 
 
 @pytest.mark.parametrize("closing", TAGS.values())
-def test_a_closing_tag_alone_makes_reasoning_of_what_came_before(closing):
+def test_closing_tag_alone_marks_preceding_text_as_reasoning(closing):
     text = f"First, France.\n{closing}\n\nParis."
     assert separate(text) == ("First, France.", "Paris.")
     assert in_pieces(text) == ("First, France.", "Paris.")
@@ -52,7 +52,7 @@ def test_a_closing_tag_alone_makes_reasoning_of_what_came_before(closing):
         ("<|start|>assistant<|channel|>analysis<|message|>", "Hm.<|end|>", ("Hm.", "")),
     ],
 )
-def test_what_the_prompt_ends_with_decides_how_the_answer_begins(prompt_end, text, expected):
+def test_prompt_end_may_open_reasoning(prompt_end, text, expected):
     assert separate(text, prompt_end) == expected
     assert in_pieces(text, prompt_end) == expected
 
@@ -111,7 +111,7 @@ def test_what_the_prompt_ends_with_decides_how_the_answer_begins(prompt_end, tex
         ("<|channel|>analysis<|message|>Hm." + "<|end|>" + "Paris. " * 50, ("Hm.", "Paris. " * 50)),
     ],
 )
-def test_forms_of_reasoning_that_models_write(text, expected):
+def test_forms_of_reasoning_are_separated(text, expected):
     assert separate(text) == expected
     assert in_pieces(text) == expected
 
@@ -152,7 +152,7 @@ def test_forms_of_reasoning_that_models_write(text, expected):
         "The class assistantfinalizer calls assistantFinalAnswer and assistantfinal_2.",
     ],
 )
-def test_an_answer_without_reasoning_comes_out_as_it_went_in(text):
+def test_answer_without_reasoning_is_unchanged(text):
     assert separate(text) == ("", text)
     assert in_pieces(text) == ("", text)
 
@@ -169,14 +169,14 @@ def test_an_answer_without_reasoning_comes_out_as_it_went_in(text):
         "It is Paris</think> paris.",
     ],
 )
-def test_a_closing_tag_that_stands_on_its_own_ends_reasoning(text):
+def test_closing_tag_on_its_own_line_ends_reasoning(text):
     before, _, after = text.partition("</think>")
     assert separate(text) == (before.strip(), after.strip())
     assert in_pieces(text) == (before.strip(), after.strip())
 
 
 @pytest.mark.parametrize("text", ["<think>Hm, a long", "analysisWe need a", "\n<think>\nHm "])
-def test_what_a_cut_answer_opened_stays_reasoning(text):
+def test_unclosed_reasoning_of_cut_answer_stays_reasoning(text):
     splitter = ReasoningSplitter()
     answer = splitter.feed(text).answer + splitter.finish(complete=False).answer
     assert not answer.strip()
@@ -192,7 +192,7 @@ def test_what_a_cut_answer_opened_stays_reasoning(text):
         "用<think>和</think>标记。",
     ],
 )
-def test_tags_that_an_answer_explains_after_its_reasoning_stay_in_the_answer(prompt_end, answer):
+def test_explained_tags_after_reasoning_stay_in_answer(prompt_end, answer):
     text = f"Hm.</think>{answer}" if prompt_end else f"<think>Hm.</think>{answer}"
     assert separate(text, prompt_end) == ("Hm.", answer)
     assert in_pieces(text, prompt_end) == ("Hm.", answer)
@@ -259,7 +259,7 @@ def test_tags_that_an_answer_explains_after_its_reasoning_stay_in_the_answer(pro
         ("<think>a</think>secret:\n```\nx\n</think>\nHi", "Hi"),
     ],
 )
-def test_reasoning_is_hidden_wherever_it_stands(text, answer):
+def test_reasoning_is_hidden_at_any_position(text, answer):
     found = separate(text)
     assert found[1].replace("\u2060 \n", "") == answer
     assert "secret" not in found[1]
@@ -303,7 +303,7 @@ def test_reasoning_is_hidden_wherever_it_stands(text, answer):
     ],
 )
 @pytest.mark.parametrize("before", ["", "<think>Hm.</think>"])
-def test_no_word_about_the_marks_is_lost(text, before):
+def test_text_that_explains_marks_is_not_lost(text, before):
     if before and text.startswith(("<", "-", "#", "1")):
         before = ""
     assert separate(before + text) == ("Hm." if before else "", text)
@@ -325,7 +325,7 @@ SECRET = st.text("ab .,\n", max_size=20).map(lambda text: f"secret {text}")
 
 @settings(max_examples=500, deadline=None)
 @given(AROUND, SECRET, AROUND, st.sampled_from(sorted(TAGS.items())), st.sampled_from(["\n", "\n\n"]))
-def test_a_pair_on_lines_of_its_own_is_hidden_and_nothing_else(before, secret, after, tags, space):
+def test_tags_on_separate_lines_hide_only_their_content(before, secret, after, tags, space):
     opening, closing = tags
     thoughts, answer = separate(f"{before}{space}{opening}\n{secret}\n{closing}{space}{after}")
     assert answer == f"{before}{space}{after}"
@@ -347,7 +347,7 @@ MENTIONED = st.sampled_from(sorted({*TAGS, *TAGS.values()})).flatmap(
     ),
     st.booleans(),
 )
-def test_quoted_marks_swallow_nothing_of_the_answer(text, reasons):
+def test_quoted_marks_remove_nothing_from_answer(text, reasons):
     before = "<think>Hm.</think>" if reasons and text else ""
     assert separate(before + text) == ("Hm." if before else "", text)
 
@@ -377,7 +377,7 @@ PARTS = st.one_of(
 @example("<think>a</think>b</think>c", [3], "")
 @example("A.\n<think> a </think> a\n<think>b</think> C", [3], "")
 @example("A.\n<think>b</think>c\n```\n</think>d", [14], "")
-def test_the_result_does_not_depend_on_how_the_text_is_cut(text, cuts, prompt_end):
+def test_result_is_independent_of_pieces(text, cuts, prompt_end):
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     pieces = [text[start:end] for start, end in pairwise(places)]
     whole = separate(text, prompt_end)
@@ -387,7 +387,7 @@ def test_the_result_does_not_depend_on_how_the_text_is_cut(text, cuts, prompt_en
 
 @settings(max_examples=300, deadline=None)
 @given(st.text("ab \n.", max_size=30), st.text("ab \n.", max_size=30), st.sampled_from(sorted(TAGS.items())))
-def test_reasoning_never_reaches_the_answer(thoughts, answer, tags):
+def test_reasoning_is_never_in_answer(thoughts, answer, tags):
     opening, closing = tags
     expected = (thoughts.strip(), answer.lstrip())
     assert separate(f"{opening}{thoughts}{closing}{answer}") == expected
@@ -414,8 +414,8 @@ LONG += ["<|start|>x", "<|channel|>a<|message|>x<|end|>", "analysis", "Here is m
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("piece", LONG)
-def test_the_work_grows_with_the_text_only(piece):
-    """A message may have megabytes; twice the text takes about twice the time."""
+def test_run_time_is_linear_in_text_length(piece):
+    """A message may have megabytes: twice the text takes about twice the time."""
     seconds = []
     for size in (100_000, 400_000):
         text = piece * (size // len(piece))
@@ -426,7 +426,7 @@ def test_the_work_grows_with_the_text_only(piece):
     assert seconds[1] < 5
 
 
-def test_text_is_given_as_soon_as_it_is_certain():
+def test_text_is_returned_as_soon_as_certain():
     splitter = ReasoningSplitter()
     assert splitter.feed("<think>Fir").reasoning == "Fir"
     assert splitter.reasoning
@@ -437,7 +437,7 @@ def test_text_is_given_as_soon_as_it_is_certain():
     assert splitter.feed(" 3").answer == "< 3"
 
 
-def test_an_answer_is_taken_back_once_when_the_opening_tag_was_missing():
+def test_answer_restarts_once_without_opening_tag():
     splitter = ReasoningSplitter()
     assert splitter.feed("Hm. ").answer == "Hm. "
     split = splitter.feed("Yes.</think>Paris")
@@ -445,14 +445,14 @@ def test_an_answer_is_taken_back_once_when_the_opening_tag_was_missing():
     assert not splitter.feed(".").restarts
 
 
-def test_no_mark_is_the_beginning_of_another():
-    """Or the first one found would depend on how the text is cut."""
+def test_no_mark_is_a_prefix_of_another():
+    """Otherwise the first mark found would depend on the pieces."""
     for markers in (reasoning._AT_START, reasoning._IN_CHANNEL):
         for one in markers.texts:
             assert not [other for other in markers.texts if other != one and other.startswith(one)]
 
 
-def test_the_marks_of_a_template_are_found():
+def test_marks_of_template_are_found():
     assert marks_in("{{ content.split('</think>')[-1] }}<think>") == {"<think>", "</think>"}
     assert marks_in("<|channel|>analysis<|message|>") == {"<|channel|>", "<|message|>"}
     assert marks_in("<|user|>x<|end|>") == frozenset()

@@ -16,7 +16,7 @@ from clawd_runtime.visible import DEFAULT_IGNORABLE, is_blank, is_drawn
         *("\U000e0041", "\u2065", "\ufff0", "\U000e0000", "\U000e0fff", "\u034f", "\u115f\u1160\uffa0"),
     ],
 )
-def test_text_of_which_nothing_is_drawn_is_blank(text: str) -> None:
+def test_invisible_text_is_blank(text: str) -> None:
     assert is_blank(text)
 
 
@@ -27,12 +27,12 @@ def test_text_of_which_nothing_is_drawn_is_blank(text: str) -> None:
         *(" \n!", "~", "\u2801"),
     ],
 )
-def test_text_with_something_drawn_is_not_blank(text: str) -> None:
+def test_visible_text_is_not_blank(text: str) -> None:
     assert not is_blank(text)
 
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not installed")
-def test_ignorable_characters_are_those_of_perls_unicode_tables() -> None:
+def test_ignorable_characters_match_perls_unicode_tables() -> None:
     program = (
         "for my $c (0..0x10FFFF) { next if $c >= 0xD800 && $c <= 0xDFFF;"
         r' print "$c\n" if chr($c) =~ /\p{Default_Ignorable_Code_Point}/ }'
@@ -43,7 +43,7 @@ def test_ignorable_characters_are_those_of_perls_unicode_tables() -> None:
     assert [code for first, last in DEFAULT_IGNORABLE for code in range(first, last + 1)] == expected
 
 
-def test_every_letter_digit_punctuation_mark_and_symbol_is_drawn_unless_it_is_known_as_a_filler() -> None:
+def test_letters_digits_punctuation_and_symbols_are_visible_except_known_fillers() -> None:
     fillers = {"\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"}
     drawn = [
         character

@@ -1,4 +1,4 @@
-"""`python -m clawd_runtime.engine --config FILE`."""
+"""Run the engine: `python -m clawd_runtime.engine --config FILE`."""
 
 import sys
 

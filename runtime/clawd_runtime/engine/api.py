@@ -1,4 +1,4 @@
-"""The HTTP face of the engine: the OpenAI chat protocol, health and metrics."""
+"""The HTTP API of the engine: the OpenAI chat protocol, health and metrics."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from clawd_runtime.engine.values import Delta, Failed, Finished
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
 from clawd_runtime.reasoning import CLOSING_MARK
 
-# A client that sends its request more slowly has stopped, or wants to keep a connection busy.
+# A client that takes longer to send its request has stopped, or keeps the connection open on purpose.
 BODY_SECONDS = 10.0
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
 
-# The status nginx logs for a client that has gone; nobody receives it.
+# The status that nginx logs for a client that has disconnected; no client receives it.
 _CLIENT_GONE = 499
 
 
 def create_app(engine: Engine) -> Starlette:
-    """The application that serves `engine`."""
+    """Return the ASGI application that serves `engine`."""
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", _chat_completions, methods=["POST"]),
@@ -65,7 +65,7 @@ async def _chat_completions(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=_CLIENT_GONE)
     except TimeoutError:
-        raise RequestError(f"the body did not arrive within {BODY_SECONDS:g} s", status=408) from None
+        raise RequestError(f"request body not received within {BODY_SECONDS:g} s", status=408) from None
     envelope = Envelope(engine.settings.model_name)
     if chat.stream:
         return _AnswerStream(answer, envelope, include_usage=chat.include_usage())
@@ -76,16 +76,18 @@ async def _chat_completions(request: Request) -> Response:
 
 
 def _check_content_type(request: Request) -> None:
-    """Refuse what is declared to be something else than JSON in UTF-8."""
+    """Raise `RequestError` if the request declares anything other than JSON in UTF-8."""
     declared = request.headers.get("content-type", "application/json").lower()
     kind, _, parameters = declared.partition(";")
     name, _, charset = parameters.strip().partition("=")
     if kind.strip() != "application/json" or (
         name == "charset" and charset.strip('"') not in ("utf-8", "utf8")
     ):
-        raise RequestError(f"the content type must be application/json, not {declared[:80]!r}", status=415)
+        raise RequestError(
+            f"unsupported content type {declared[:80]!r}: it must be application/json", status=415
+        )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError("the body must not be compressed: content-encoding is not supported", status=415)
+        raise RequestError("unsupported content-encoding: the body must not be compressed", status=415)
 
 
 async def _body(request: Request) -> bytes:
@@ -93,12 +95,12 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > LARGEST_BODY:
-            raise RequestError(f"the request is larger than {LARGEST_BODY} bytes", status=413)
+            raise RequestError(f"request too large: more than {LARGEST_BODY} bytes", status=413)
     return bytes(body)
 
 
 async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Response:
-    """The answer in one piece; returns at once when the client goes."""
+    """Return the complete answer; stop waiting when the client disconnects."""
     collecting = asyncio.ensure_future(_collect(answer))
     watching = asyncio.ensure_future(_gone(request))
     try:
@@ -113,7 +115,7 @@ async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Respon
 
 
 async def _collect(answer: Answer) -> tuple[str, str, Finished]:
-    """The reasoning, the text, and how it ended."""
+    """Return the reasoning, the text and the final event of the answer."""
     reasoning: list[str] = []
     texts: list[str] = []
     async for event in answer:
@@ -136,7 +138,7 @@ async def _gone(request: Request) -> None:
 
 
 class _AnswerStream(StreamingResponse):
-    """The answer as server-sent events; computing stops when the client goes."""
+    """An answer as server-sent events; computing stops when the client disconnects."""
 
     def __init__(self, answer: Answer, envelope: Envelope, *, include_usage: bool) -> None:
         super().__init__(
@@ -147,7 +149,7 @@ class _AnswerStream(StreamingResponse):
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Not in the generator, which a client that goes early leaves unstarted.
+        # Not in the generator: it never starts if the client disconnects early.
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -171,9 +173,9 @@ async def _stream(answer: Answer, envelope: Envelope, *, include_usage: bool) ->
 
 
 def _delta(delta: Delta) -> dict[str, str]:
-    """The delta of a chunk.
+    """Return the delta of a chunk.
 
-    What was sent cannot be taken back: where the reasoning had no opening mark, its closing one is passed on.
+    Text that was sent cannot be withdrawn: if the reasoning had no opening mark, send its closing mark.
     """
     if delta.restarts:
         return {"content": f"\n{CLOSING_MARK}\n\n{delta.text}"}
@@ -227,10 +229,10 @@ async def _fault_response(_request: Request, fault: Exception) -> Response:
 
 async def _unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    fault = RequestError(f"there is no {request.method} {request.url.path} here", status=status)
+    fault = RequestError(f"unknown endpoint: {request.method} {request.url.path}", status=status)
     return JSONResponse(error_body(fault), status_code=status)
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    """A fault of ours, whose traceback the server logs."""
-    return JSONResponse(error_body(EngineError("the engine has failed; its log says why")), status_code=500)
+    """Return the response to an internal error, whose traceback the server logs."""
+    return JSONResponse(error_body(EngineError("internal error: see the engine's log")), status_code=500)

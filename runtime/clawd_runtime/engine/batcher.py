@@ -1,8 +1,8 @@
 """Continuous batching: many answers computed together, one step at a time, in one thread.
 
-Each turn of the loop lets waiting jobs into free slots, computes one step for all running sequences
-(`schedule.next_batch`), draws a token for each that is ready, and hands out text. A job that is cancelled
-frees its slot before the next step.
+Each iteration of the loop admits waiting jobs to free slots, computes one step for all running sequences
+(`schedule.next_batch`), draws a token for each that is ready, and emits its text. A cancelled job frees its
+slot before the next step.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestE
 
 _log = logging.getLogger("clawd.engine")
 
-# Prompt tokens of one step while somebody's answer is being written: the more, the longer the others wait.
+# Prompt tokens per step while any answer is being written: with more, the answers wait longer.
 PROMPT_CHUNK = 32
-# After so many failed steps in a row the context is beyond help; a new process may do better.
+# After this many failed steps in a row the context is considered broken, and the process ends for a restart.
 MOST_FAILED_STEPS = 3
 
 
 class Batcher:
-    """Computes jobs on `computer`. `queue` is how many may wait beyond those that run.
+    """A thread that computes jobs on `computer`. `queue` is how many may wait in addition to those running.
 
-    `on_fault` is called from the thread when it ends because of a fault of ours; all jobs have failed then.
+    `on_fault` is called from the thread when an internal error ends it; by then all jobs have failed.
     """
 
     def __init__(
@@ -62,16 +62,19 @@ class Batcher:
     # --- for other threads ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin computing."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, job: Job, emit: Callable[[Event], None]) -> Ticket:
-        """Queue `job`. Its events go to `emit`, which is called from the batcher's thread and must not block.
+        """Queue `job` and return its ticket.
+
+        Its events are passed to `emit`, which is called from the batcher's thread and must not block.
 
         Raises:
-            RequestError: prompt and answer do not fit into the context (`context_length_exceeded`).
-            BusyError: too many jobs are waiting.
-            NotReadyError: the batcher is stopped.
+            RequestError: Prompt and answer do not fit into the context (`context_length_exceeded`).
+            BusyError: The queue is full.
+            NotReadyError: The batcher is stopped.
+
         """
         self._check_fits(job)
         ticket = Ticket(job, emit, time.monotonic())
@@ -81,7 +84,8 @@ class Batcher:
             free = self._computer.parallel - len(self._running)
             if len(self._waiting) >= self._queue + free:
                 raise BusyError(
-                    f"{len(self._waiting)} requests are waiting already", retry_after=self._retry_after()
+                    f"engine busy: {len(self._waiting)} requests are waiting",
+                    retry_after=self._retry_after(),
                 )
             if not self._waiting and not self._running:
                 self._progress = ticket.submitted
@@ -92,13 +96,13 @@ class Batcher:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Stop computing `ticket`; it gets no further events. Harmless when it is done."""
+        """Stop computing `ticket`, which gets no further events. Do nothing if it is done."""
         with self._turn:
             ticket.cancelled = True
             self._turn.notify()
 
     def stalled(self, seconds: float) -> bool:
-        """Whether there is work and no step has ended for `seconds`, or the thread has died."""
+        """Return whether there is work and no step has ended for `seconds`, or the thread has died."""
         with self._turn:
             if not self._thread.is_alive():
                 return not self._closed
@@ -106,7 +110,7 @@ class Batcher:
             return busy and time.monotonic() - self._progress > seconds
 
     def stop(self) -> None:
-        """Fail what is left and end the thread; returns when it has ended."""
+        """Fail the remaining jobs and end the thread; return when it has ended."""
         with self._turn:
             self._closed = True
             self._turn.notify()
@@ -119,14 +123,14 @@ class Batcher:
             raise RequestError("the prompt is empty", param="messages")
         if len(job.prompt) + job.max_tokens > size:
             raise RequestError(
-                f"the context holds {size} tokens, but {len(job.prompt) + job.max_tokens} were requested: "
-                f"{len(job.prompt)} in the messages and {job.max_tokens} in the answer",
+                f"context length exceeded: {len(job.prompt) + job.max_tokens} tokens requested "
+                f"({len(job.prompt)} in the messages, {job.max_tokens} in the answer), {size} available",
                 code="context_length_exceeded",
                 param="messages",
             )
 
     def _retry_after(self) -> int:
-        """Seconds until a slot is likely free, from how long the running answers have taken so far."""
+        """Return the seconds until a slot is likely free, estimated from the age of the running answers."""
         now = time.monotonic()
         return max(1, min(30, round(max((now - run.placed for run in self._running.values()), default=1))))
 
@@ -141,11 +145,11 @@ class Batcher:
                     self._step()
             self._fail_all(NotReadyError("the engine is stopping"))
         except BaseException as fault:
-            _log.exception("the batcher has failed")
+            _log.exception("internal error: the batcher has failed")
             with self._turn:
                 self._closed = True
             try:
-                self._fail_all(EngineError("the engine has failed"))
+                self._fail_all(EngineError("internal error: see the engine's log"))
             finally:
                 self._on_fault(fault)
 
@@ -167,7 +171,7 @@ class Batcher:
         self._metrics.requests.labels("cancelled").inc(dropped + len(gone))
 
     def _admit(self) -> None:
-        """Let waiting jobs into free slots, in the order they came."""
+        """Admit waiting jobs to free slots, in the order of their arrival."""
         while True:
             with self._turn:
                 if not self._waiting or len(self._running) == self._computer.parallel:
@@ -197,7 +201,7 @@ class Batcher:
         return [run.ticket.job.prompt for run in self._running.values() if not run.written]
 
     def _settle(self, run: Sequence, placement: Placement) -> None:
-        """Make the slot hold the reusable beginning of the prompt, and nothing else."""
+        """Make the slot hold exactly the reusable beginning of the prompt."""
         computer = self._computer
         if placement.donor is None:
             kept = computer.keep(run.seq, placement.keep)
@@ -217,7 +221,7 @@ class Batcher:
             capacity=self._computer.capacity,
         )
         feeds = [self._feed(share) for share in shares]
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             self._computer.step(feeds)
         except Exception as error:
@@ -228,7 +232,7 @@ class Batcher:
             return
         finally:
             self._progress = time.monotonic()
-            self._metrics.step_seconds.observe(self._progress - began)
+            self._metrics.step_seconds.observe(self._progress - started)
         self._failed_steps = 0
         for feed in feeds:
             self._holding[feed.seq].extend(feed.tokens)
@@ -265,11 +269,11 @@ class Batcher:
             _emit(run.ticket, Finished(reason, run.usage()))
 
     def _release(self, run: Sequence) -> None:
-        """Free the slot; it keeps what it holds for the conversation's next turn."""
+        """Free the slot; its tokens stay for the next turn of the conversation."""
         try:
             self._computer.end(run.seq)
         except Exception:
-            _log.exception("slot %d: the end of an answer failed", run.seq)
+            _log.exception("slot %d: releasing it after an answer failed", run.seq)
             self._forget(run.seq)
         with self._turn:
             del self._running[run.seq]
@@ -278,31 +282,31 @@ class Batcher:
         self._metrics.running.set(len(self._running))
 
     def _forget(self, seq: int) -> None:
-        """Empty a slot of which it is not known what it holds."""
+        """Empty a slot whose content is unknown."""
         self._holding[seq] = []
         try:
             self._computer.keep(seq, 0)
         except Exception:
-            _log.exception("slot %d cannot be emptied", seq)
+            _log.exception("slot %d: emptying it failed", seq)
 
     def _fail_step(self, feeds: list[Feed], error: Exception) -> None:
-        """Fail the answers of a step that could not be computed, and forget what their slots hold."""
+        """Fail the answers of a failed step, and empty their slots."""
         if isinstance(error, EngineError):
             fault = error
             _log.error("%s", fault)
         else:
-            fault = EngineError("a step could not be computed; the engine's log says why")
-            _log.error("a step could not be computed", exc_info=error)
+            fault = EngineError("internal error: a decoding step failed; see the engine's log")
+            _log.error("internal error: a decoding step failed", exc_info=error)
         for feed in feeds:
             self._forget(feed.seq)
             self._fail(self._running[feed.seq], fault)
 
     def _fail_alone(self, run: Sequence, error: Exception) -> None:
-        """Fail one answer because of `error`, which concerns no other."""
-        _log.error("an answer failed", exc_info=error)
+        """Fail one answer because of `error`, which affects no other."""
+        _log.error("internal error: an answer failed", exc_info=error)
         if self._running.get(run.seq) is run:
             self._forget(run.seq)
-            self._fail(run, EngineError("this answer could not be computed; the engine's log says why"))
+            self._fail(run, EngineError("internal error: this answer failed; see the engine's log"))
 
     def _fail(self, run: Sequence, fault: RuntimeFault) -> None:
         self._release(run)
@@ -319,9 +323,9 @@ class Batcher:
 
 
 def _emit(ticket: Ticket, event: Event) -> None:
-    """Hand `event` to the ticket's client, who may be gone with the loop it waited in."""
+    """Pass `event` to the ticket's client, whose event loop may be closed already."""
     try:
         ticket.emit(event)
     except Exception as error:
         ticket.cancelled = True
-        _log.warning("a client cannot be told of its answer: %s", error)
+        _log.warning("cannot deliver an event to a client: %s", error)

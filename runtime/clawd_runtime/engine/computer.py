@@ -1,4 +1,4 @@
-"""What the engine needs of a model, written down so that the rest is tested without one."""
+"""The interface of a model to the engine, so that the rest can be tested without a model."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from clawd_runtime.engine.values import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Tokens of one sequence for one step; the first stands at `position`.
+    """Tokens of one sequence for one step, the first at `position`.
 
-    `draw` says that a token will be drawn from what the last of them gives.
+    With `draw`, a token will be drawn from the result of the last one.
     """
 
     seq: int
@@ -23,95 +23,100 @@ class Feed:
 
 
 class Computer(Protocol):
-    """A model with a context of `parallel` sequences. All calls come from one thread."""
+    """A model with a context of `parallel` sequences. All calls are made from one thread."""
 
     @property
     def parallel(self) -> int:
-        """How many sequences it holds."""
+        """Number of sequences."""
 
     @property
     def context_size(self) -> int:
-        """Tokens that each sequence can hold."""
+        """Number of tokens that each sequence can hold."""
 
     @property
     def capacity(self) -> int:
-        """Tokens of one step at most, not less than `parallel`."""
+        """Maximum number of tokens per step, at least `parallel`."""
 
     def step(self, feeds: Sequence[Feed]) -> None:
-        """Compute all `feeds`, which come in increasing sequence order, together.
+        """Compute all `feeds`, given in increasing sequence order, together.
 
         Raises:
-            EngineError: it could not; what the sequences of `feeds` hold is then undefined.
+            EngineError: The step failed; the content of the sequences in `feeds` is then undefined.
+
         """
 
     def draw(self, seq: int) -> int:
-        """The next token of `seq`, which was fed with `draw` in the last step."""
+        """Return the next token of `seq`, which was fed with `draw` in the last step."""
 
     def begin(self, seq: int, sampling: Sampling) -> None:
-        """Prepare drawing for a new answer of `seq`."""
+        """Prepare `seq` for drawing a new answer."""
 
     def end(self, seq: int) -> None:
-        """Forget how `seq` draws; what it holds stays."""
+        """Forget the sampling of `seq`; keep its tokens."""
 
     def keep(self, seq: int, count: int) -> int:
-        """Keep the first `count` tokens of `seq` only; how many are kept (some models: all or none)."""
+        """Keep only the first `count` tokens of `seq` and return how many are kept.
+
+        Some models keep all or none.
+        """
 
     def copy(self, source: int, target: int, count: int) -> int:
-        """Make `target` hold the first `count` tokens of `source`; how many it then holds (or none)."""
+        """Copy the first `count` tokens of `source` to `target` and return how many it then holds (or 0)."""
 
     def piece(self, token: int) -> bytes:
-        """The bytes of `token`; none for a control token, unless it is to be written out."""
+        """Return the bytes of `token`; empty for a control token, unless `write_out` named it."""
 
     def ends_answer(self, token: int) -> bool:
-        """Whether `token` is one with which the model ends its turn."""
+        """Return whether `token` ends the model's turn."""
 
 
 class ChatModel(Computer, Protocol):
-    """A computer that also turns text into tokens and knows its chat template."""
+    """A computer that also tokenizes text and has a chat template."""
 
     def tokenize(self, *pieces: str) -> tuple[int, ...]:
-        """The tokens of a prompt; across its pieces none is recognised. May be called from any thread."""
+        """Return the tokens of a prompt; none spans two pieces. May be called from any thread."""
 
     @property
     def chat_template(self) -> str:
         """The Jinja source of the chat template.
 
         Raises:
-            ModelError: the model has none.
+            ModelError: The model has no chat template.
+
         """
 
     @property
     def bos(self) -> str:
-        """The text of the token with which texts begin; empty when there is none."""
+        """The text of the beginning-of-text token; empty if there is none."""
 
     @property
     def eos(self) -> str:
-        """The text of the token with which texts end; empty when there is none."""
+        """The text of the end-of-text token; empty if there is none."""
 
     @property
     def vocabulary_size(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens in the vocabulary."""
 
     @property
     def longest_token(self) -> int:
-        """The length of the longest token's text, in bytes."""
+        """Length of the longest token's text in bytes."""
 
     def control_texts(self) -> Iterable[str]:
-        """The texts of all control tokens."""
+        """Return the texts of all control tokens."""
 
     def added_texts(self) -> Iterable[str]:
-        """The texts of all tokens that are recognised whole, as control tokens are, but can be read."""
+        """Return the texts of all added tokens: recognised whole like control tokens, but readable text."""
 
     def write_out(self, texts: Iterable[str]) -> None:
-        """Let `piece` give the text of these control tokens, too."""
+        """Make `piece` return the text of these control tokens, too."""
 
     def close(self) -> None:
-        """Give back all memory; the model must not be used afterwards."""
+        """Free all memory; the model must not be used afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """How many of a model's `layers` GPUs compute, and the names of those."""
+    """How many of a model's `layers` are computed on GPUs, and the names of these GPUs."""
 
     gpu_layers: int
     layers: int
@@ -120,7 +125,7 @@ class Offload:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded model, which processor variant computes it, with how many threads, and what GPUs do of it."""
+    """A loaded model with its processor variant, its number of threads and what it offloads to GPUs."""
 
     model: ChatModel
     variant: str

@@ -1,6 +1,6 @@
-"""How many compute threads this process may keep busy.
+"""The number of compute threads that this process can keep busy.
 
-More threads than free processors make every step wait for the slowest (steps of over a second were seen).
+With more threads than free processors, every step waits for the slowest thread (over a second was measured).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def usable_cpus(cgroup_root: Path = CGROUP_ROOT, own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
-    """Processors this process may use: its affinity, or less by a cgroup's `cpu.max` (systemd: CPUQuota)."""
+    """Return the number of usable processors: the affinity, limited by `cpu.max` (systemd: CPUQuota)."""
     allowed = len(os.sched_getaffinity(0))
     quota = _tightest_quota(cgroup_root, own_cgroup)
     return max(1, min(allowed, math.floor(quota))) if quota is not None else allowed
 
 
 def _tightest_quota(root: Path, own_cgroup: Path) -> float | None:
-    """The least that our cgroup (version 2) or one above it allows, in processors; `None` for no limit."""
+    """Return the lowest limit of this cgroup (version 2) and its parents in processors, `None` for none."""
     try:
         path = own_cgroup.read_text().strip().rpartition("::")[2].lstrip("/")
     except OSError:
@@ -31,7 +31,7 @@ def _tightest_quota(root: Path, own_cgroup: Path) -> float | None:
 
 
 def _quota(file: Path) -> float | None:
-    """Processors that a `cpu.max` file allows: `QUOTA PERIOD` in microseconds, or `max PERIOD`."""
+    """Return the processors that a `cpu.max` file allows: `QUOTA PERIOD` in microseconds, or `max PERIOD`."""
     try:
         quota, period = file.read_text().split()
         return None if quota == "max" else int(quota) / int(period)

@@ -1,7 +1,7 @@
-"""From the bytes of tokens to text that can be shown at once.
+"""Conversion of the bytes of tokens to text that can be shown immediately.
 
-A token may be a part of a character, and a stop string or a mark of reasoning may come in pieces: text is
-held back until it is certain what it belongs to. The result does not depend on how the bytes were cut.
+A token may be a part of a character, and a stop string or a mark of reasoning may arrive in pieces: text is
+held back until it is certain what it belongs to. The result does not depend on how the bytes were split.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class TextStream:
     """The text of one answer, fed with the bytes of its tokens.
 
     The answer ends before the stop string that is complete first (of several, the longest); those in the
-    reasoning do not count. `opening` is what the prompt ends with. Bytes that are no UTF-8 become U+FFFD; a
-    character that is still incomplete at the end is left out.
+    reasoning do not count. `opening` is the end of the prompt. Bytes that are not UTF-8 become U+FFFD; a
+    character that is still incomplete at the end is dropped.
     """
 
     def __init__(self, stop: Sequence[str] = (), opening: str = "") -> None:
@@ -29,17 +29,20 @@ class TextStream:
 
     @property
     def reasoning(self) -> bool:
-        """Whether the text that comes next is reasoning, as far as is known."""
+        """Whether the text that follows is reasoning, as far as is known."""
         return self._splitter.reasoning
 
     def feed(self, piece: bytes) -> Split:
-        """The text that is now certain; `stopped` then says whether a stop string has ended the answer."""
+        """Return the text that is now certain; set `stopped` if a stop string has ended the answer."""
         if self.stopped:
             return Split()
         return self._before_stop(self._splitter.feed(self._decoder.decode(piece)))
 
     def finish(self, *, complete: bool = True) -> Split:
-        """What was held back for a mark or a stop string that never came. `complete`: the model ended."""
+        """Return the text held back for a mark or stop string that did not follow.
+
+        `complete`: the model ended the answer.
+        """
         if self.stopped:
             return Split()
         split = self._before_stop(self._splitter.finish(complete=complete))
@@ -68,6 +71,6 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` with which `stop` begins without being complete."""
+    """Return the length of the longest end of `text` that is an incomplete beginning of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,4 +1,4 @@
-"""A first look at a model file, so that a wrong one is named before llama.cpp opens it.
+"""Check of a model file's header, so that a wrong file is reported before llama.cpp opens it.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -15,10 +15,11 @@ _HEADER = struct.Struct("<4sIQQ")  # magic, version, number of tensors, number o
 
 
 def check_gguf(path: Path) -> None:
-    """Nothing, when `path` begins as a GGUF file of a version that llama.cpp reads.
+    """Raise `ModelError` unless `path` begins as a GGUF file of a version that llama.cpp reads.
 
     Raises:
-        ModelError: it cannot be read or is something else.
+        ModelError: The file cannot be read, or is not such a file.
+
     """
     try:
         with path.open("rb") as file:
@@ -26,13 +27,15 @@ def check_gguf(path: Path) -> None:
     except OSError as error:
         raise ModelError(
             f"cannot read the model {path}: {error.strerror}",
-            advice="check that the file is there and may be read by the engine's user",
+            advice="check that the file exists and is readable for the engine's user",
         ) from error
     if len(header) < _HEADER.size or not header.startswith(MAGIC):
-        raise ModelError(f"the model {path} is not a GGUF file", advice="put the right file in its place")
+        raise ModelError(
+            f"cannot load the model {path}: not a GGUF file", advice="replace it with the right file"
+        )
     _, version, tensors, _ = _HEADER.unpack(header)
     if version not in (2, 3) or tensors == 0:
         raise ModelError(
-            f"the model {path} cannot be served: it is GGUF version {version} with {tensors} tensors",
-            advice="put a complete model of GGUF version 2 or 3 in its place",
+            f"cannot load the model {path}: GGUF version {version} with {tensors} tensors",
+            advice="replace it with a complete model of GGUF version 2 or 3",
         )

@@ -17,12 +17,13 @@ _FORBIDDEN_TO_OTHERS = 0o117
 
 @contextmanager
 def unix_socket(path: Path) -> Iterator[socket.socket]:
-    """A bound socket at `path` with mode 0660; the file goes with the block.
+    """Yield a bound socket at `path` with mode 0660, and remove the file after the block.
 
     A file that a killed engine left behind is replaced.
 
     Raises:
-        SettingsError: `path` is in use by a living engine, is no socket, or cannot be made.
+        SettingsError: `path` is in use by a running engine, is not a socket, or cannot be created.
+
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
@@ -32,17 +33,17 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
                 listener.bind(str(path))
             finally:
                 os.umask(before)
-            made = path.stat()
+            created = path.stat()
         except OSError as error:
             raise SettingsError(
-                f"cannot make the socket {path}: {error.strerror}",
-                advice="its folder must exist and be writable for the engine's user",
+                f"cannot create the socket {path}: {error.strerror}",
+                advice="check that its folder exists and is writable for the engine's user",
             ) from error
         try:
             yield listener
         finally:
-            # Another engine may have taken the path over while this one drained.
-            if path.exists() and os.path.samestat(path.stat(), made):
+            # Another engine may have taken over the path while this one drained.
+            if path.exists() and os.path.samestat(path.stat(), created):
                 path.unlink()
 
 
@@ -51,7 +52,8 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(path.stat().st_mode):
         raise SettingsError(
-            f"{path} exists and is no socket", advice="remove it, or change the setting 'socket'"
+            f"cannot listen on {path}: it exists and is not a socket",
+            advice="remove it, or change the setting 'socket'",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
@@ -60,16 +62,18 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
         else:
             raise SettingsError(
-                f"another engine listens on {path}", advice="end it first, or change the setting 'socket'"
+                f"cannot listen on {path}: another engine listens there",
+                advice="stop it first, or change the setting 'socket'",
             )
 
 
 @contextmanager
 def tcp_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A bound TCP socket; `port` 0 takes any free one.
+    """Yield a bound TCP socket; `port` 0 takes any free port.
 
     Raises:
-        SettingsError: the address is in use or not ours.
+        SettingsError: The address is in use or does not belong to this host.
+
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

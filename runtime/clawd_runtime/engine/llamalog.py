@@ -1,4 +1,4 @@
-"""What llama.cpp itself logs: kept out of standard error, and at hand when something fails."""
+"""The log of llama.cpp: kept off standard error, and available when something fails."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _log = logging.getLogger("clawd.llama")
 
 # ggml_log_level of ggml.h; 5 continues the line before.
 _INFO, _WARNING, _ERROR = 2, 3, 4
-# Said by llama_model::load_tensors, and nowhere to be asked for.
+# Logged by llama_model::load_tensors; no function of the API returns it.
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 
 
 class Complaints:
-    """The last errors that llama.cpp logged, and how many layers of how many it gave to GPUs."""
+    """The last errors that llama.cpp logged, and how many layers out of how many it offloaded to GPUs."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=8)
         self.offloaded: tuple[int, int] | None = None
 
     def text(self) -> str:
-        """All of them on one line."""
+        """Return all errors on one line."""
         return "; ".join(self.lines)
 
 
@@ -36,9 +36,9 @@ _listeners: list[Complaints] = []
 
 def _receive(level: int, text: bytes, _user_data: object) -> None:
     line = text.decode(errors="replace").strip()
-    if level == _INFO and (said := _OFFLOADED.search(line)):
+    if level == _INFO and (match := _OFFLOADED.search(line)):
         for listener in _listeners:
-            listener.offloaded = int(said[1]), int(said[2])
+            listener.offloaded = int(match[1]), int(match[2])
     if not line or level not in (_WARNING, _ERROR):
         return
     _log.debug("llama.cpp: %s", line)
@@ -47,18 +47,18 @@ def _receive(level: int, text: bytes, _user_data: object) -> None:
             listener.lines.append(line)
 
 
-# Kept for the life of the process: llama.cpp holds the bare pointer.
+# Kept for the lifetime of the process: llama.cpp holds the bare pointer.
 _callback = llama_cpp.llama_log_callback(_receive)
 
 
 def take_over_log() -> None:
-    """From now on llama.cpp logs to Python's `logging`, warnings and errors only."""
+    """Redirect the warnings and errors of llama.cpp to Python's `logging`."""
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
 
 
 @contextmanager
 def capture_log() -> Iterator[Complaints]:
-    """Collect the errors that llama.cpp logs inside the block, once its log was taken over."""
+    """Collect the errors that llama.cpp logs inside the block; `take_over_log` must have been called."""
     complaints = Complaints()
     _listeners.append(complaints)
     try:

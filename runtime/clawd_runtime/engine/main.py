@@ -1,6 +1,6 @@
 """The command `clawd-engine`.
 
-Exit codes: 0 ended when asked to, 1 the model cannot be served, 2 wrong command line or settings.
+Exit codes: 0 stopped by a signal, 1 the model cannot be served, 2 wrong command line or settings.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _log = logging.getLogger("clawd.engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code."""
+    """Serve until SIGTERM or SIGINT and return the exit code."""
     options = _parser().parse_args(arguments)
     logs.configure(logging.DEBUG if options.verbose else logging.INFO)
-    # Says at every start and end what our own log says already.
+    # At every start and stop they log what our own log contains already.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:
@@ -40,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="clawd-engine", description="Serves one GGUF model over the OpenAI chat protocol."
+        prog="clawd-engine", description="Serve one GGUF model over the OpenAI chat protocol."
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="engine.json")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="path of engine.json")
     parser.add_argument(
-        "--port", type=int, help="listen on TCP instead of the socket of the settings; 0: any"
+        "--port", type=int, help="listen on this TCP port instead of the configured socket; 0: any free port"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address for --port (default: %(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="log what llama.cpp warns of, too")
+    parser.add_argument("--host", default="127.0.0.1", help="address for --port (default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="also log the warnings of llama.cpp")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""What a chat template marks turns with, kept out of what people write.
+"""Neutralisation of a chat template's turn marks in the text of messages.
 
-Nobody may write another role's turn into a message. Two kinds of marks are told apart:
+A message must not be able to forge a turn of another role. There are two kinds of marks:
 
-- texts of special tokens (`<|im_start|>` where it is one): the prompt is cut within them, and its pieces are
-  turned into tokens one by one, so that the text stays as it is and never becomes the token;
-- marks that are ordinary text to the tokenizer (`[INST]`, `### Instruction:`): their text is all that the
-  model sees of them, so an invisible character is put into what people write.
+- texts of special tokens (`<|im_start|>` where it is one): the prompt is cut inside them, and its pieces are
+  tokenized one by one, so that the text stays unchanged and never becomes the token;
+- marks that are ordinary text to the tokenizer (`[INST]`, `### Instruction:`): the model sees nothing but
+  their text, so an invisible character is inserted where a message contains them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from clawd_runtime.patterns import any_of
 
-# Where the prompt is cut: a code point that is no character and never comes in text meant for others.
+# Where the prompt is cut: a noncharacter code point, which never occurs in text for interchange.
 CUT = "\ufdd0"
 _WORD_JOINER = "\u2060"
 _REPLACEMENT = "\ufffd"
@@ -27,7 +27,7 @@ _BRACKETED = re.compile(
 _LABEL = re.compile(r"(?:^|[\s>])((?:#{2,6} ?[^\W\d_][\w ]{0,40}[:：]?)|(?:[^\W\d_][\w ]{0,40}[:：]))\s*\Z")
 _ROLES = ("system", "user", "assistant", "tool", "function", "developer")
 
-# Of the formats that most models have seen in training, whichever their own is.
+# Of the formats that most models have seen in training, even if their own format is another.
 WELL_KNOWN = frozenset(
     [
         "<|im_start|>",
@@ -64,10 +64,10 @@ WELL_KNOWN = frozenset(
 
 
 def marks_of(literals: Iterable[str], rendered: Iterable[str]) -> frozenset[str]:
-    """Return the texts that a template marks turns with.
+    """Return the texts with which a template marks turns.
 
-    `literals` are the constant texts of its source; `rendered` what it writes around messages, each up to
-    where a message begins (or, the last, where the answer does).
+    `literals` are the constant texts of its source; `rendered` is what it writes around messages, each up to
+    the beginning of a message (the last one: of the answer).
     """
     marks: set[str] = set()
     for text in literals:
@@ -83,7 +83,7 @@ def marks_of(literals: Iterable[str], rendered: Iterable[str]) -> frozenset[str]
 
 
 class Neutraliser:
-    """Makes `special` (texts of special tokens), `marks` (others) and well-known marks ordinary text."""
+    """A function that makes special tokens (`special`), other `marks` and well-known marks plain text."""
 
     def __init__(self, special: Iterable[str], marks: Iterable[str]) -> None:
         self._special = frozenset(text for text in special if len(text) > 1)
@@ -91,7 +91,7 @@ class Neutraliser:
         self._found = re.compile(any_of(texts))
 
     def __call__(self, text: str) -> str:
-        """Return `text` with a cut, or an invisible character, in each mark."""
+        """Return `text` with a cut or an invisible character in each mark."""
         return self._found.sub(self._broken, text.replace(CUT, _REPLACEMENT))
 
     def _broken(self, found: re.Match[str]) -> str:

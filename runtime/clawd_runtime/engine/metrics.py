@@ -1,4 +1,4 @@
-"""What the engine counts and measures, for Prometheus."""
+"""The Prometheus metrics of the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEP_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class EngineMetrics:
-    """The engine's metrics, in a registry of their own."""
+    """The engine's metrics in a separate registry."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -69,5 +69,5 @@ class EngineMetrics:
         )
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,6 +1,6 @@
-"""One loaded model and its context: the only module that computes with llama.cpp.
+"""A loaded model and its context: the only module that computes with llama.cpp.
 
-`LlamaModel` is a `computer.ChatModel`. API: llama.h of the llama.cpp that llama-cpp-python carries.
+`LlamaModel` is a `computer.ChatModel`. API: llama.h of the llama.cpp that llama-cpp-python bundles.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.values import Sampling
 from clawd_runtime.errors import EngineError, ModelError
 
-# Tokens of one step at most. More compute no faster on processors and let a cancelled answer linger.
+# Maximum number of tokens per step. More are no faster on processors and delay the end of a cancelled answer.
 STEP_CAPACITY = 256
 
-# Penalties count the tokens drawn last; OpenAI's count all of an answer.
+# Penalties count the last tokens drawn; OpenAI's count all tokens of an answer.
 _PENALISED_TOKENS = 4096
-# Below this temperature the likeliest token is drawn anyway, and scores divided by it leave a float's range.
+# Below this temperature the likeliest token is drawn anyway, and scores divided by it would overflow a float.
 _COLDEST = 1e-4
 
-# Before a text, it shows how a tokenizer begins one; no token reaches across it.
+# Put before a text to find out which tokens a tokenizer inserts at the beginning; no token spans it.
 _LINE_BREAK = "\n"
 
-_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: would draw a seed of its own
+_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: it would choose a random seed
 
 
 def open_model(settings: EngineSettings) -> Opened:
-    """Load the back ends and the model that `settings` names; takes seconds.
+    """Load the back ends and the model named in `settings`; takes seconds.
 
     Raises:
-        ModelError: no back end runs here, there is no GPU where one is wanted, or the model cannot be served.
+        ModelError: No back end runs here, a required GPU is missing, or the model cannot be served.
+
     """
     backend = load_backends()
     gpus = require_gpu() if settings.n_gpu_layers else ()
@@ -71,7 +72,8 @@ class LlamaModel:
         """Load the model. The back ends must be loaded already.
 
         Raises:
-            ModelError: the file is missing, corrupt, or of a kind that cannot be served, or memory is short.
+            ModelError: The file is missing, corrupt or of an unsupported kind, or memory is short.
+
         """
         check_gguf(path)
         self.parallel = parallel
@@ -84,25 +86,25 @@ class LlamaModel:
             if not self._model:
                 raise ModelError(
                     f"llama.cpp cannot load the model {path}: {complaints.text() or 'no reason given'}",
-                    advice="the file is damaged or of an unknown kind; put the right one in its place"
-                    + (", or a smaller one if the GPU's memory is too small" if n_gpu_layers else ""),
+                    advice="the file is damaged or of an unsupported kind: replace it with the right one"
+                    + (", or with a smaller one if the GPU's memory is too small" if n_gpu_layers else ""),
                 )
             self.offloaded = complaints.offloaded
             if n_gpu_layers and (self.offloaded is None or not self.offloaded[0]):
                 raise ModelError(
-                    f"llama.cpp loaded {path}, and gave none of its layers to the GPU",
-                    advice="the log of llama.cpp says why: start the engine by hand with --verbose",
+                    f"cannot use the GPU: llama.cpp loaded {path} without offloading any layer",
+                    advice="start the engine by hand with --verbose and read the log of llama.cpp",
                 )
             trained = llama_cpp.llama_model_n_ctx_train(self._model)
             if context_size > trained:
                 raise ModelError(
-                    f"context_size {context_size} is more than the {trained} tokens that {path} is made for",
+                    f"context_size {context_size} is too large: {path} is trained for {trained} tokens",
                     advice=f"set context_size to {trained} or less",
                 )
             self._context: Any = llama_cpp.llama_init_from_model(self._model, self._parameters(threads))
             if not self._context:
                 raise ModelError(
-                    f"no memory for {parallel} sequences of {context_size} tokens: {complaints.text()}",
+                    f"cannot allocate {parallel} sequences of {context_size} tokens: {complaints.text()}",
                     advice="lower parallel or context_size",
                 )
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
@@ -118,7 +120,7 @@ class LlamaModel:
 
     def _parameters(self, threads: int) -> Any:
         parameters = llama_cpp.llama_context_default_params()
-        # A region of its own for each sequence: none pays attention to the cells of the others.
+        # A separate region for each sequence, so that none attends to the cells of another.
         parameters.kv_unified = False
         parameters.n_ctx = self.context_size * self.parallel
         parameters.n_seq_max = self.parallel
@@ -132,20 +134,21 @@ class LlamaModel:
         return parameters
 
     def close(self) -> None:
-        """Give back all memory; the model must not be used afterwards."""
+        """Free all memory; the model must not be used afterwards."""
         for seq in list(self._samplers):
             self.end(seq)
         llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
 
-    # --- what the batcher needs -------------------------------------------------------------------
+    # --- called by the batcher --------------------------------------------------------------------
 
     def step(self, feeds: Sequence[Feed]) -> None:
-        """Compute all `feeds`, which come in increasing sequence order, in one `llama_decode`.
+        """Compute all `feeds`, given in increasing sequence order, in one `llama_decode`.
 
         Raises:
-            EngineError: llama.cpp could not; what the sequences of `feeds` hold is then undefined.
+            EngineError: llama.cpp failed; the content of the sequences in `feeds` is then undefined.
+
         """
         batch, row = self._batch, 0
         self._rows.clear()
@@ -169,29 +172,32 @@ class LlamaModel:
             )
 
     def draw(self, seq: int) -> int:
-        """The next token of `seq`, which was fed with `draw` in the last step."""
+        """Return the next token of `seq`, which was fed with `draw` in the last step."""
         return int(llama_cpp.llama_sampler_sample(self._samplers[seq], self._context, self._rows[seq]))
 
     def begin(self, seq: int, sampling: Sampling) -> None:
-        """Prepare drawing for a new answer of `seq`."""
+        """Prepare `seq` for drawing a new answer."""
         self.end(seq)
         self._samplers[seq] = _sampler_chain(sampling, self.vocabulary_size)
 
     def end(self, seq: int) -> None:
-        """Forget how `seq` draws; what it holds stays."""
+        """Forget the sampling of `seq`; keep its tokens."""
         chain = self._samplers.pop(seq, None)
         if chain is not None:
             llama_cpp.llama_sampler_free(chain)
 
     def keep(self, seq: int, count: int) -> int:
-        """Keep the first `count` tokens of `seq` only; how many are kept (recurrent models: all or none)."""
+        """Keep only the first `count` tokens of `seq` and return how many are kept.
+
+        Recurrent models keep all or none.
+        """
         if llama_cpp.llama_memory_seq_rm(self._memory, seq, count, -1):
             return count
         llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
         return 0
 
     def copy(self, source: int, target: int, count: int) -> int:
-        """Make `target` hold the first `count` tokens of `source`; how many it then holds (or none)."""
+        """Copy the first `count` tokens of `source` to `target` and return how many it then holds (or 0)."""
         size = llama_cpp.llama_state_seq_get_size(self._context, source)
         state = (ctypes.c_uint8 * size)()
         llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
@@ -202,22 +208,22 @@ class LlamaModel:
         return self.keep(target, count)
 
     def piece(self, token: int) -> bytes:
-        """The bytes of `token`; none for a control token."""
+        """Return the bytes of `token`; empty for a control token, unless `write_out` named it."""
         known = self._pieces.get(token)
         if known is None:
             known = self._pieces[token] = self._read_piece(token, special=False)
         return known
 
     def ends_answer(self, token: int) -> bool:
-        """Whether `token` is one with which the model ends its turn."""
+        """Return whether `token` ends the model's turn."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
 
     # --- text --------------------------------------------------------------------------------------
 
     def tokenize(self, *pieces: str) -> tuple[int, ...]:
-        """The tokens of a rendered prompt, control tokens recognised, the beginning token not doubled.
+        """Return the tokens of a rendered prompt, with control tokens and exactly one beginning token.
 
-        Across two pieces no token is recognised. May be called from any thread.
+        No token spans two pieces. May be called from any thread.
         """
         tokens = [token for index, piece in enumerate(pieces) for token in self._tokens(piece, index > 0)]
         first = llama_cpp.llama_vocab_bos(self._vocabulary)
@@ -225,12 +231,12 @@ class LlamaModel:
             tokens.insert(0, first)
         return tuple(tokens)
 
-    def _tokens(self, text: str, goes_on: bool) -> list[int]:
-        """The tokens of a piece; where it `goes_on`, without the space some tokenizers begin a text with."""
-        if not goes_on:
+    def _tokens(self, text: str, continued: bool) -> list[int]:
+        """Return the tokens of a piece; if `continued`, without the space that some tokenizers insert."""
+        if not continued:
             return self._read_text(text)
-        tokens, begun = self._read_text(_LINE_BREAK + text), self._read_text(_LINE_BREAK)
-        return tokens[len(begun) :] if tokens[: len(begun)] == begun else self._read_text(text)
+        tokens, prefix = self._read_text(_LINE_BREAK + text), self._read_text(_LINE_BREAK)
+        return tokens[len(prefix) :] if tokens[: len(prefix)] == prefix else self._read_text(text)
 
     def _read_text(self, text: str) -> list[int]:
         encoded = text.encode()
@@ -249,7 +255,8 @@ class LlamaModel:
         """The Jinja source of the chat template.
 
         Raises:
-            ModelError: the model has none.
+            ModelError: The model has no chat template.
+
         """
         template = llama_cpp.llama_model_chat_template(self._model, None)
         if not template:
@@ -261,24 +268,24 @@ class LlamaModel:
 
     @property
     def bos(self) -> str:
-        """The text of the token with which texts begin; empty when there is none."""
+        """The text of the beginning-of-text token; empty if there is none."""
         return self._special_text(llama_cpp.llama_vocab_bos(self._vocabulary))
 
     @property
     def eos(self) -> str:
-        """The text of the token with which texts end; empty when there is none."""
+        """The text of the end-of-text token; empty if there is none."""
         return self._special_text(llama_cpp.llama_vocab_eos(self._vocabulary))
 
     def control_texts(self) -> Iterable[str]:
-        """The texts of all control tokens."""
+        """Return the texts of all control tokens."""
         return self._texts_of(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
 
     def added_texts(self) -> Iterable[str]:
-        """The texts of all tokens that are recognised whole, as control tokens are, but can be read."""
+        """Return the texts of all added tokens: recognised whole like control tokens, but readable text."""
         return self._texts_of(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
 
     def write_out(self, texts: Iterable[str]) -> None:
-        """Let `piece` give the text of these control tokens, too."""
+        """Make `piece` return the text of these control tokens, too."""
         for text in texts:
             tokens = self._read_text(text)
             if len(tokens) == 1 and llama_cpp.llama_vocab_is_control(self._vocabulary, tokens[0]):
@@ -304,13 +311,13 @@ class LlamaModel:
 
 def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:
     parameters = llama_cpp.llama_model_default_params()
-    # The default would be all of them, wherever a GPU happens to be.
+    # llama.cpp's default is all layers on any host that has a GPU.
     parameters.n_gpu_layers = -1 if n_gpu_layers == "all" else n_gpu_layers
     return parameters
 
 
 def _sampler_chain(sampling: Sampling, vocabulary_size: int) -> Any:
-    """Return the chain that draws so, in llama.cpp's own order."""
+    """Return the sampler chain for `sampling`, in llama.cpp's own order."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     for link in _sampler_links(sampling, vocabulary_size):
         llama_cpp.llama_sampler_chain_add(chain, link)

@@ -1,4 +1,4 @@
-"""The life of the engine's process: it listens at once, loads in the background, and ends in order."""
+"""The engine's process: it listens at once, loads the model in the background, and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from clawd_runtime.notify import notify, watchdog_seconds
 
 _log = logging.getLogger("clawd.engine")
 
-# How long answers that are being computed may go on after SIGTERM, in seconds; and how long their clients
-# then have to read that they are given up.
+# Seconds after SIGTERM in which running answers may complete, and seconds in which the clients of the others
+# can then read the error.
 DRAIN_SECONDS = 20
 LAST_WORDS_SECONDS = 5
 
 
 class EngineProcess:
-    """Serves `settings`' model on `listener`, a bound socket."""
+    """A process that serves the model of `settings` on `listener`, a bound socket."""
 
     def __init__(self, settings: EngineSettings, listener: socket.socket) -> None:
         self._engine = Engine(settings, on_fault=self._fault)
@@ -44,7 +44,7 @@ class EngineProcess:
         )
 
     async def run(self) -> int:
-        """Serve until a signal or a fault; the exit code."""
+        """Serve until a signal or an internal error and return the exit code."""
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._asked_to_end, signal.Signals(number).name)
@@ -57,7 +57,7 @@ class EngineProcess:
         finally:
             watching.cancel()
             await asyncio.to_thread(self._engine.close)
-        _log.info("ended")
+        _log.info("stopped")
         return self._exit_code
 
     async def _load(self) -> None:
@@ -68,13 +68,13 @@ class EngineProcess:
             _log.error("%s", fault)
             self._end(1)
         except Exception:
-            _log.exception("loading the model failed")
+            _log.exception("internal error: loading the model failed")
             self._end(1)
         else:
             notify("READY=1", f"STATUS=serving {self._engine.settings.model_name}")
 
     async def _tell_watchdog(self) -> None:
-        """Reassure systemd as long as answers make progress."""
+        """Send the watchdog's keep-alive to systemd as long as answers make progress."""
         seconds = watchdog_seconds()
         while seconds is not None:
             if not self._engine.stalled(seconds):
@@ -82,18 +82,18 @@ class EngineProcess:
             await asyncio.sleep(seconds / 3)
 
     def _asked_to_end(self, signal_name: str) -> None:
-        _log.info("%s: no new requests; running answers have %d s", signal_name, DRAIN_SECONDS)
+        _log.info("%s received: refusing new requests, draining for up to %d s", signal_name, DRAIN_SECONDS)
         notify("STOPPING=1")
         self._loop.call_later(DRAIN_SECONDS, self._give_up)
         self._end(0)
 
     def _give_up(self) -> None:
-        """Fail what is still not complete, so that its clients are told."""
-        _log.warning("answers that are not complete after %d s are given up", DRAIN_SECONDS)
+        """Fail the incomplete answers, so that their clients receive an error."""
+        _log.warning("drain timed out after %d s: failing the answers that are not complete", DRAIN_SECONDS)
         self._loop.run_in_executor(None, self._engine.close)
 
     def _fault(self, fault: BaseException) -> None:
-        """Called from the batcher's thread: systemd starts a new process, this one cannot go on."""
+        """End the process, called from the batcher's thread, so that systemd starts a new one."""
         self._loop.call_soon_threadsafe(self._end, 1)
 
     def _end(self, exit_code: int) -> None:
@@ -102,7 +102,7 @@ class EngineProcess:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process, whose exit code uvicorn would else make that of a killed one."""
+    """A server that leaves signals to the process; uvicorn would exit with the code of a killed process."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

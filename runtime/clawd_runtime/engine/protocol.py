@@ -1,4 +1,4 @@
-"""The OpenAI chat protocol: answers and errors as they are written.
+"""Answers and errors in the form of the OpenAI chat protocol.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
@@ -16,7 +16,7 @@ from clawd_runtime.errors import RequestError, RuntimeFault
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all parts of one answer share: its name, time (Unix seconds) and model."""
+    """The fields that all parts of one answer share: its id, time (Unix seconds) and model."""
 
     model: str
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
@@ -25,7 +25,7 @@ class Envelope:
     def completion(
         self, text: str, reason: FinishReason, usage: Usage, reasoning: str = ""
     ) -> dict[str, Any]:
-        """The whole answer, with `reasoning_content` where the model has reasoned."""
+        """Return the complete answer, with `reasoning_content` if the model has reasoned."""
         message = {"role": "assistant", "content": text, "refusal": None}
         if reasoning:
             message["reasoning_content"] = reasoning
@@ -33,12 +33,12 @@ class Envelope:
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage_body(usage)}
 
     def chunk(self, delta: dict[str, str], reason: FinishReason | None = None) -> dict[str, Any]:
-        """A part of a streamed answer."""
+        """Return a part of a streamed answer."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
-        """The last part of a streamed answer, when it was asked for."""
+        """Return the part that ends a streamed answer if the request has `include_usage`."""
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_body(usage)}
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Envelope:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """The number of tokens used, as the protocol writes it."""
+    """Return the token counts in the form of the protocol."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -57,7 +57,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def error_body(fault: RuntimeFault) -> dict[str, Any]:
-    """An error, as the protocol writes it."""
+    """Return the body of an error in the form of the protocol."""
     status = fault.status if isinstance(fault, RequestError) else 500
     kind = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}.get(status)
     return {

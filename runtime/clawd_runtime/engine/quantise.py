@@ -1,6 +1,6 @@
-"""Turning a GGUF file into one of another quantisation.
+"""Conversion of a GGUF file to another quantisation.
 
-python -m clawd_runtime.engine.quantise SOURCE DESTINATION q8_0
+Run `python -m clawd_runtime.engine.quantise SOURCE DESTINATION q8_0`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ KINDS = {
 
 
 def quantise(source: Path, destination: Path, kind: str, *, threads: int | None = None) -> None:
-    """Write `source`, requantised to `kind`, to `destination`, which appears only when it is complete.
+    """Write `source`, requantised to `kind`, to `destination`, which is created only when complete.
 
     `kind` is a key of `KINDS`; `threads` is `None` for one per CPU.
 
     Raises:
-        ModelError: the source is not a GGUF, the kind is unknown, or llama.cpp cannot convert it.
+        ModelError: The source is not a GGUF file, the kind is unknown, or llama.cpp cannot convert it.
+
     """
     if kind not in KINDS:
         raise ModelError(f"unknown quantisation {kind!r}", advice=f"use one of {', '.join(KINDS)}")
@@ -57,7 +58,7 @@ def quantise(source: Path, destination: Path, kind: str, *, threads: int | None 
 
 
 def main(arguments: list[str]) -> int:
-    """The command line; the exit code."""
+    """Run the command line and return the exit code."""
     if len(arguments) != 3:
         print("usage: python -m clawd_runtime.engine.quantise SOURCE DESTINATION KIND", file=sys.stderr)
         return 2

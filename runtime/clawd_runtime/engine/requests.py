@@ -1,4 +1,4 @@
-"""Chat requests of the OpenAI protocol, parsed strictly: what is not understood is refused by its name.
+"""Chat requests of the OpenAI protocol, parsed strictly: unknown fields are refused by name.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -32,7 +32,7 @@ LONGEST_STOP_STRING = 200  # characters
 MOST_MESSAGES = 10_000
 MOST_PARTS = 10_000
 MOST_BIASES = 1024
-MOST_MISTAKES = 20_000  # of one request; more are counted, not described: that would take much memory
+MOST_MISTAKES = 20_000  # of one request; more are only counted, since describing them takes much memory
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
@@ -42,21 +42,23 @@ class _Strict(BaseModel):
 
 
 def _unsupported(value: Any) -> None:
-    """Accept a field of the protocol only as long as it asks for nothing."""
+    """Raise an error if a field that this engine does not support has a value."""
     if value:
-        raise PydanticCustomError("unsupported", "this engine does not support it")
+        raise PydanticCustomError("unsupported", "not supported by this engine")
 
 
 def _text_only(kind: str) -> str:
     if kind != "text":
         raise PydanticCustomError(
-            "unsupported", "the engine reads text only, no part of type {kind}", {"kind": repr(kind[:40])}
+            "unsupported",
+            "parts of type {kind} are not supported: the engine reads text only",
+            {"kind": repr(kind[:40])},
         )
     return kind
 
 
 def _as_stops(value: Any) -> tuple[str, ...]:
-    """The stop strings, with a message that names what is wrong with them."""
+    """Return the stop strings, or raise an error that names what is wrong with them."""
     if value is None:
         return ()
     stops = [value] if isinstance(value, str) else value
@@ -65,14 +67,16 @@ def _as_stops(value: Any) -> tuple[str, ...]:
     if len(stops) > MOST_STOP_STRINGS:
         raise PydanticCustomError(
             "stop",
-            "at most {most} stop strings are possible, not {count}",
+            "{count} stop strings given, at most {most} allowed",
             {"most": MOST_STOP_STRINGS, "count": len(stops)},
         )
     if not all(stops):
         raise PydanticCustomError("stop", "a stop string must not be empty")
     if max(map(len, stops), default=0) > LONGEST_STOP_STRING:
         raise PydanticCustomError(
-            "stop", "a stop string may have {most} characters", {"most": LONGEST_STOP_STRING}
+            "stop",
+            "a stop string must not be longer than {most} characters",
+            {"most": LONGEST_STOP_STRING},
         )
     return tuple(stops)
 
@@ -81,7 +85,7 @@ Unsupported = Annotated[Any, AfterValidator(_unsupported)]
 
 
 class TextPart(_Strict):
-    """A piece of a message's content. The engine reads text only."""
+    """A part of a message's content. The engine reads text only."""
 
     type: Annotated[str, AfterValidator(_text_only)]
     text: str
@@ -105,21 +109,21 @@ Content = Annotated[
 
 
 class SystemMessage(_Strict):
-    """What the operator of a bot says. `developer` is the newer name of `system`."""
+    """A message of the bot's operator. `developer` is the newer name of `system`."""
 
     role: Literal["system", "developer"]
     content: Content
 
 
 class UserMessage(_Strict):
-    """What a person says."""
+    """A message of a person."""
 
     role: Literal["user"]
     content: Content
 
 
 class AssistantMessage(_Strict):
-    """What the model said earlier; as this engine or others wrote it, with its reasoning."""
+    """An earlier message of the model with its reasoning, as this engine or another one wrote it."""
 
     role: Literal["assistant"]
     content: Content
@@ -136,21 +140,21 @@ ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(di
 
 
 class StreamOptions(_Strict):
-    """How a stream ends."""
+    """Options for the end of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: Unsupported = None
 
 
 class ResponseFormat(_Strict):
-    """What the answer is to be: text."""
+    """The format of the answer. Only text is supported."""
 
     type: str
     json_schema: Any = None
 
 
 class TemplateOptions(_Strict):
-    """Variables of the chat template, as vLLM and llama.cpp take them."""
+    """Variables of the chat template, as vLLM and llama.cpp accept them."""
 
     enable_thinking: bool | None = None
 
@@ -165,7 +169,7 @@ TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 class ChatRequest(_Strict):
     """A chat request. A field that is absent or null has its default; an unknown one is refused.
 
-    No fields of OpenAI's, but known from other engines: `top_k` (only that many likeliest tokens are
+    Not in OpenAI's API, but known from other engines: `top_k` (only that many likeliest tokens are
     considered, 0 for all), `min_p`, `typical_p`, `repeat_penalty` (or `repetition_penalty`),
     `chat_template_kwargs`.
     """
@@ -196,12 +200,12 @@ class ChatRequest(_Strict):
     tool_choice: Any = None
     function_call: Any = None
     service_tier: str | None = None
-    # Of no effect on an answer: they tell the provider about the client.
+    # Without effect on the answer: they describe the client to the provider.
     user: str | None = None
     safety_identifier: str | None = None
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
-    # Asked for or not: this engine has none of them.
+    # Accepted only without a value: this engine supports none of them.
     audio: Unsupported = None
     functions: Unsupported = None
     logprobs: Unsupported = None
@@ -216,8 +220,8 @@ class ChatRequest(_Strict):
 
     @model_validator(mode="after")
     def _supported(self) -> ChatRequest:
-        """Refuse values that the protocol knows and this engine does not support."""
-        asked = {
+        """Raise an error for values that the protocol defines and this engine does not support."""
+        refused = {
             "n": self.n not in (None, 1),
             "response_format": self.response_format is not None and self.response_format.type != "text",
             "modalities": self.modalities not in (None, ["text"]),
@@ -225,7 +229,7 @@ class ChatRequest(_Strict):
             "function_call": self.function_call not in (None, "none"),
             "service_tier": self.service_tier not in (None, "auto", "default"),
         }
-        for name, unsupported in asked.items():
+        for name, unsupported in refused.items():
             if unsupported:
                 raise PydanticCustomError("unsupported_value", "{name}", {"name": name})
         twice = {"max_completion_tokens": "max_tokens", "repetition_penalty": "repeat_penalty"}
@@ -238,7 +242,7 @@ class ChatRequest(_Strict):
         return self
 
     def sampling(self) -> Sampling:
-        """How tokens are drawn; without a seed, another one each time."""
+        """Return how tokens are drawn; without a seed in the request, choose a random one."""
         plain = Sampling()
         repeat = self.repeat_penalty if self.repetition_penalty is None else self.repetition_penalty
         return Sampling(
@@ -255,15 +259,15 @@ class ChatRequest(_Strict):
         )
 
     def conversation(self) -> list[Message]:
-        """The messages, reasoning apart from what was said."""
+        """Return the messages, each with its reasoning separated from its text."""
         return [_message(message) for message in self.messages]
 
     def limit(self) -> int | None:
-        """Tokens of the answer at most; `None` for as many as fit."""
+        """Return the maximum number of tokens of the answer; `None` for as many as fit."""
         return self.max_completion_tokens or self.max_tokens
 
     def include_usage(self) -> bool:
-        """Whether a stream ends with the number of tokens used."""
+        """Return whether a stream ends with the number of tokens used."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
@@ -282,15 +286,16 @@ def _or(value: float | None, default: float) -> float:
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:
-    """The request in the JSON `body`.
+    """Return the request in the JSON `body`.
 
     Raises:
-        RequestError: status 400; it is no chat request, or asks for something this engine cannot do.
+        RequestError: The body is not a chat request, or requires an unsupported feature (status 400).
+
     """
     try:
         request = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+        raise RequestError(f"cannot parse the body as JSON: {error}") from None
     if not isinstance(request, dict):
         raise RequestError("the body must be a JSON object")
     _refuse_unknown(request)
@@ -298,7 +303,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         return ChatRequest.model_validate(request)
     except ValidationError as error:
         if error.error_count() > MOST_MISTAKES:
-            raise RequestError(f"the request has {error.error_count()} mistakes") from None
+            raise RequestError(f"invalid request: {error.error_count()} mistakes") from None
         raise _mistake(error.errors(include_url=False, include_input=False)[0]) from None
 
 
@@ -308,31 +313,29 @@ def _refuse_unknown(request: dict[str, Any]) -> None:
         return
     shown = ", ".join(name[:80] for name in unknown[:5]) + (" …" if len(unknown) > 5 else "")
     like = difflib.get_close_matches(unknown[0][:80], ChatRequest.model_fields, n=1)
-    hint = f"; did you mean {like[0]}?" if like else ""
+    hint = f" (did you mean {like[0]}?)" if like else ""
     raise RequestError(
-        f"{shown}: no field of a chat request that this engine knows{hint}",
+        f"{shown}: unknown field of a chat request{hint}",
         code="unknown_parameter",
         param=unknown[0][:80],
     )
 
 
 def _mistake(mistake: ErrorDetails) -> RequestError:
-    """The mistake in OpenAI's form: `param` is the place, as in `messages[0].content`."""
+    """Return the mistake in OpenAI's form: `param` is the field, such as `messages[0].content`."""
     kind, context = mistake["type"], mistake.get("ctx", {})
     place = _place(mistake["loc"])
     if kind == "unsupported_value":
-        return _not_supported(context["name"], "this engine does not support this value")
+        return _not_supported(context["name"], "this value is not supported by this engine")
     if kind == "unsupported":
         return _not_supported(place, mistake["msg"])
     if kind == "twice":
         name, other = context["name"], context["other"]
-        return RequestError(f"{name}: differs from {other}, which means the same", param=name)
+        return RequestError(f"{name}: conflicts with {other}, which has the same meaning", param=name)
     if kind == "stream_options":
-        return RequestError("stream_options: only possible with stream", param="stream_options")
+        return RequestError("stream_options: only allowed with stream", param="stream_options")
     if kind == "extra_forbidden":
-        return RequestError(
-            f"{place}: no field that this engine knows here", code="unknown_parameter", param=place
-        )
+        return RequestError(f"{place}: unknown field", code="unknown_parameter", param=place)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return RequestError(
             f"{place}.role: must be system, developer, user or assistant", param=f"{place}.role"
@@ -348,12 +351,12 @@ def _not_supported(place: str, why: str) -> RequestError:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Where a mistake is; pydantic also names which form of a message or content it took it for."""
+    """Return the field of a mistake, without the names of union members that pydantic adds to it."""
     place = ""
     for index, step in enumerate(location):
         before = location[index - 1] if index else None
         if step == "[key]" and index == len(location) - 1:
-            break  # pydantic's word for the key itself, which is named already
+            break  # pydantic's name for the key itself, which is already included
         if isinstance(step, int):
             place += f"[{step}]"
         elif not (before == "content" or (isinstance(before, int) and index == 2)):

@@ -1,8 +1,8 @@
-"""Runs chat templates, which are foreign code: in Jinja's immutable sandbox, and only for so long.
+"""Execution of chat templates, which are foreign code, in Jinja's immutable sandbox with limits.
 
-Jinja's sandbox keeps a template from reaching into the program, but lets it loop and grow as it likes
-(https://jinja.palletsprojects.com/en/stable/sandbox/). Here every turn of a loop, every call and every text
-that is put together counts against a budget.
+Jinja's sandbox keeps a template from accessing the program, but does not limit its loops and texts
+(https://jinja.palletsprojects.com/en/stable/sandbox/). Here every iteration of a loop, every call and every
+concatenated text counts against a budget.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 LONGEST_SOURCE = 1024 * 1024  # characters; the largest known templates have some 30,000
-MOST_SECONDS = 2.0  # of processor time, for one prompt
-MOST_TEXT = 4 * 1024 * 1024  # characters that one operation may put together, beyond what the messages need
+MOST_SECONDS = 2.0  # of processor time for one prompt
+MOST_TEXT = 4 * 1024 * 1024  # characters that one operation may produce, beyond what the messages need
 
-# No template of a chat needs them, and each makes much of little in one step that cannot be interrupted.
+# No chat template needs them, and each can produce a huge text in one step that cannot be interrupted.
 _REFUSED_FILTERS = ("center", "format", "sum", "urlize", "wordwrap", "pprint", "xmlattr")
 _REFUSED_METHODS = {
     "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "translate", "zfill",
@@ -37,31 +37,31 @@ _STEPS_BETWEEN_LOOKS = 64
 
 
 class TooMuchWork(jinja2.TemplateError):
-    """A template does not come to an end in the time, or makes more text, than it may."""
+    """A template exceeds its limit of time or text, or uses something that is not available."""
 
 
 class Budget(threading.local):
-    """What the current thread's rendering may still use."""
+    """The remaining budget of the current thread's rendering."""
 
     def __init__(self) -> None:
         self.begin(0)
 
     def begin(self, text: int) -> None:
-        """Allow for a rendering of messages that have `text` characters."""
+        """Set the budget for rendering messages of `text` characters."""
         self._text = 8 * text + MOST_TEXT
         self._ends = time.thread_time() + MOST_SECONDS
         self._steps = 0
 
     def step(self) -> None:
-        """Count one turn of a loop or one call. Raises `TooMuchWork`."""
+        """Count one iteration of a loop or one call; raise `TooMuchWork` if the time is used up."""
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_LOOKS == 0 and time.thread_time() > self._ends:
-            raise TooMuchWork(f"it takes more than {MOST_SECONDS:g} seconds")
+            raise TooMuchWork(f"it takes more than {MOST_SECONDS:g} s")
 
     def text(self, characters: int) -> None:
-        """Check the length of a text before it is put together. Raises `TooMuchWork`."""
+        """Raise `TooMuchWork` if a text of `characters` is too long; called before it is concatenated."""
         if characters > self._text:
-            raise TooMuchWork(f"it makes a text of more than {self._text} characters")
+            raise TooMuchWork(f"it produces a text of more than {self._text} characters")
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -71,7 +71,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         self.budget = Budget()
-        # Not optimised: the optimiser would compute constant expressions without asking anybody.
+        # Not optimised: the optimiser would compute constant expressions outside the budget.
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -106,7 +106,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return _Counting().visit(tree)  # type: ignore[no-any-return]
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
-        """Call `function` for a template, as a step of its budget."""
+        """Call `function` for a template, counted as a step of its budget."""
         self.budget.step()
         owner, method = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, str | bytes | int) and method in _REFUSED_METHODS:
@@ -120,7 +120,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super().call(context, function, *arguments, **named)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute `left operator right` for a template, unless the result would be enormous."""
+        """Compute `left operator right` for a template; raise `TooMuchWork` if the result is too large."""
         if operator == "*" and not (_is_small(left) and _is_small(right)):
             self.budget.text(_size(left) * _size(right))
         elif operator == "**" and not (
@@ -128,7 +128,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         ):
             raise TooMuchWork("it computes a power that is too large")
         elif operator == "%" and isinstance(left, str):
-            raise TooMuchWork("it uses the % of strings, which is not available to chat templates")
+            raise TooMuchWork("it uses % on a string, which is not available to chat templates")
         elif operator == "+" and isinstance(left, str | list | tuple):
             self.budget.text(len(left) + _size(right))
         return super().call_binop(context, operator, left, right)
@@ -139,7 +139,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             yield value
 
     def _weighed(self, value: Any) -> Any:
-        """`value`, if its text is not enormous: a list may hold another many times over."""
+        """Return `value`; raise `TooMuchWork` if its text is too long: a list may repeat another one."""
         open_values, weight = [value] if isinstance(value, list | tuple | dict) else [], 0
         while open_values:
             inner = open_values.pop()
@@ -170,7 +170,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return "".join(texts)
 
     def _checked(self, function: Callable[..., Any], length: Callable[..., int]) -> Callable[..., Any]:
-        """Wrap a filter so that `length`, the size of its result at most, is checked first."""
+        """Wrap a filter so that `length`, the maximum size of its result, is checked first."""
 
         def checked(*arguments: Any, **named: Any) -> Any:
             values = [value for value in arguments if not isinstance(value, nodes.EvalContext)]
@@ -184,7 +184,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Counting(NodeTransformer):
-    """Rewrites a template so that its loops and the joining of texts are counted."""
+    """A transformer that makes the loops and concatenations of a template count against the budget."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
@@ -202,7 +202,7 @@ def _filter(expression: nodes.Node, name: str) -> nodes.Filter:
 
 
 class _GenerationTag(Extension):
-    """Lets `{% generation %}…{% endgeneration %}` pass: it only marks training data."""
+    """The tag `{% generation %}…{% endgeneration %}`, which only marks training data and is ignored."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by the base class
 
@@ -216,7 +216,7 @@ def _is_small(value: Any) -> bool:
 
 
 def _size(value: Any) -> int:
-    """How much longer something gets by `value`: its length, or the number itself."""
+    """Return how much `value` can lengthen a text: its length, or the number itself."""
     if isinstance(value, int | float):
         return int(min(abs(value), 2**63))
     return len(value) if hasattr(value, "__len__") else 0

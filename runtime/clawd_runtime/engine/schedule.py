@@ -1,7 +1,7 @@
-"""What the next decoding step computes: a pure function of what every sequence still wants.
+"""The schedule of the next decoding step: a pure function of the tokens that every sequence waits for.
 
-Each step is one `llama_decode`. Every sequence that is writing its answer gets one token; what room is left
-goes to prompts, oldest first, in small chunks, because everybody waits for the whole step.
+Each step is one `llama_decode`. Every sequence that is writing its answer gets one token; the remaining
+capacity goes to prompts, oldest first, in small chunks, because all answers wait for the whole step.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wanting:
-    """One running sequence: how many of its `tokens` are not decoded yet, and since when it waits.
+    """A running sequence with the number of its `tokens` not decoded yet and its order of `arrival`.
 
-    `writing` says that its prompt is done: it then wants exactly the token that was drawn last.
+    `writing` means that its prompt is decoded: only the token drawn last then remains to be decoded.
     """
 
     seq: int
@@ -25,17 +25,17 @@ class Wanting:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`count` tokens of sequence `seq` in a step."""
+    """A share of a step: `count` tokens of sequence `seq`."""
 
     seq: int
     count: int
 
 
 def next_batch(wanting: Sequence[Wanting], *, chunk: int, capacity: int) -> tuple[Share, ...]:
-    """The shares of the next step in increasing sequence order, `capacity` tokens at most together.
+    """Return the shares of the next step in increasing sequence order, at most `capacity` tokens in total.
 
-    While anybody is writing, prompts get at most `chunk` tokens together; else all of `capacity`.
-    llama.cpp computes neighbouring sequence numbers together only if they come in increasing order.
+    While any sequence is writing, prompts get at most `chunk` tokens in total; otherwise all of `capacity`.
+    llama.cpp computes neighbouring sequence numbers together only if they are in increasing order.
     `capacity` must be at least the number of sequences.
     """
     writing = [sequence for sequence in wanting if sequence.writing]

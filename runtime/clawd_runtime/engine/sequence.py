@@ -1,4 +1,4 @@
-"""One answer while it is computed: what is known of it, without any effect."""
+"""The state of one answer while it is computed, without side effects."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from clawd_runtime.reasoning import Split
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A job handed to the batcher; its events go to `emit`, from the batcher's thread.
+    """A job submitted to the batcher; `emit` is called with its events from the batcher's thread.
 
-    `submitted` is in monotonic seconds, like all times here.
+    `submitted` is in monotonic seconds, like all times in this module.
     """
 
     job: Job
@@ -26,9 +26,9 @@ class Ticket:
 
 @dataclass(slots=True)
 class Sequence:
-    """A ticket on its slot.
+    """A ticket in its slot.
 
-    `todo` is tokens to compute next: the rest of the prompt, later the one that was drawn last.
+    `todo` is the tokens to compute next: the rest of the prompt, later the token drawn last.
     """
 
     ticket: Ticket
@@ -46,16 +46,16 @@ class Sequence:
         self.text = TextStream(self.ticket.job.stop, self.ticket.job.opening)
 
     def wanting(self) -> Wanting:
-        """What it asks of the next step."""
+        """Return what the sequence waits for in the next step."""
         return Wanting(self.seq, len(self.todo), self.written > 0, self.arrival)
 
     def take(self, count: int) -> tuple[int, ...]:
-        """The next `count` tokens to compute, no longer to do."""
+        """Remove the next `count` tokens from `todo` and return them."""
         taken, self.todo = self.todo[:count], self.todo[count:]
         return taken
 
     def write(self, token: int, piece: bytes, *, ends: bool) -> tuple[tuple[Split, ...], FinishReason | None]:
-        """Take in a drawn token: the text that is now certain, and why the answer ends if it does."""
+        """Add a drawn token; return the text that is now certain and, if the answer ends, the reason."""
         self.written += 1
         self.todo = (token,)
         if ends:
@@ -69,7 +69,7 @@ class Sequence:
         return (split,), None
 
     def _counted(self, read: Callable[[], Split]) -> Split:
-        """Count the token that `read` takes in as reasoning if it is a part of it, its marks included."""
+        """Call `read`, and count its token as reasoning if it belongs to the reasoning or its marks."""
         before = self.text.reasoning
         split = read()
         self.reasoned += before or self.text.reasoning
@@ -78,5 +78,5 @@ class Sequence:
         return split
 
     def usage(self) -> Usage:
-        """What the answer has cost so far."""
+        """Return the token counts of the answer so far."""
         return Usage(len(self.ticket.job.prompt), self.reused, self.written, self.reasoned)

@@ -1,4 +1,4 @@
-"""The engine as one thing: loads its model, and turns chat requests into answers."""
+"""The engine: loads its model and turns chat requests into answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("clawd.engine")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What serves once the model is loaded."""
+    """A loaded model with its template and its batcher."""
 
     model: ChatModel
     template: ChatTemplate
@@ -33,7 +33,7 @@ class Loaded:
 class Answer:
     """An accepted request: iterate over its events, of which the last is `Finished` or `Failed`.
 
-    Belongs to the event loop in which it is made. `cancel` it when nobody wants it any more.
+    It belongs to the event loop in which it is created. Call `cancel` when the client is gone.
     """
 
     def __init__(self, batcher: Batcher, job: Job) -> None:
@@ -43,7 +43,7 @@ class Answer:
         self._ticket = batcher.submit(job, self._put)
 
     def _put(self, event: Event) -> None:
-        """Called from the batcher's thread."""
+        """Queue `event` for the event loop; called from the batcher's thread."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -54,14 +54,14 @@ class Answer:
                 return
 
     def cancel(self) -> None:
-        """Stop computing; harmless when the answer is complete."""
+        """Stop computing; do nothing if the answer is complete."""
         self._batcher.cancel(self._ticket)
 
 
 class Engine:
-    """One model: before, while and after it serves.
+    """One model, before, while and after it is served.
 
-    `on_fault` is called, in any thread, when it cannot go on.
+    `on_fault` is called, from any thread, when an internal error ends the service.
     """
 
     def __init__(
@@ -84,12 +84,13 @@ class Engine:
         return self._loaded is not None
 
     def load(self) -> None:
-        """Load the model and begin to serve; takes seconds, to be called once, from a thread of its own.
+        """Load the model and start to serve; takes seconds. Call once, from a separate thread.
 
         Raises:
-            ModelError: the model cannot be loaded or used for chat.
+            ModelError: The model cannot be loaded or used for chat.
+
         """
-        began = time.monotonic()
+        started = time.monotonic()
         settings = self.settings
         opened = self._open_model(settings)
         model = opened.model
@@ -109,14 +110,14 @@ class Engine:
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()
         self._loaded = Loaded(model, template, batcher)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         self.metrics.load_seconds.set(seconds)
         self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
         if (offload := opened.offload) is not None:
             self.metrics.gpu_layers.set(offload.gpu_layers)
             self.metrics.layers.set(offload.layers)
             _log.info(
-                "%d of %d layers are computed on %s",
+                "offloaded %d of %d layers to %s",
                 *(offload.gpu_layers, offload.layers, ", ".join(offload.gpus)),
             )
         _log.info(
@@ -126,35 +127,37 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Stop serving; answers that are not complete fail. Gives back the model's memory."""
+        """Stop serving, fail the incomplete answers, and free the model's memory."""
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             loaded.batcher.stop()
             loaded.model.close()
 
     def stalled(self, seconds: float) -> bool:
-        """Whether a loaded model has made no progress for `seconds` though there is work."""
+        """Return whether a loaded model has work but has made no progress for `seconds`."""
         return self._loaded is not None and self._loaded.batcher.stalled(seconds)
 
     def check_name(self, model: str) -> None:
-        """Nothing, when `model` is the name of the model served.
+        """Raise `RequestError` unless `model` is the name of the served model.
 
         Raises:
-            RequestError: status 404; it is another's.
+            RequestError: The name is another one (status 404).
+
         """
         if model != self.settings.model_name:
             raise RequestError(
-                f"there is no model {model[:100]!r}; this engine serves {self.settings.model_name!r}",
+                f"unknown model {model[:100]!r}: this engine serves {self.settings.model_name!r}",
                 status=404,
                 code="model_not_found",
                 param="model",
             )
 
     async def answer(self, request: ChatRequest) -> Answer:
-        """Accept `request` and begin to compute.
+        """Accept `request`, start computing and return the answer.
 
         Raises:
-            RequestError: the request cannot be accepted; nothing was computed then.
+            RequestError: The request cannot be accepted; nothing was computed.
+
         """
         loaded = self._serving(request)
         job = await asyncio.to_thread(self._job, loaded, request)
@@ -162,18 +165,18 @@ class Engine:
 
     def _serving(self, request: ChatRequest) -> Loaded:
         if self._loaded is None:
-            raise NotReadyError("the model is still being loaded")
+            raise NotReadyError("the model is still loading")
         self.check_name(request.model)
         return self._loaded
 
     def _job(self, loaded: Loaded, request: ChatRequest) -> Job:
-        """The job that `request` means. Without a limit of its own an answer may fill the context."""
+        """Return the job for `request`. Without a limit in the request, the answer may fill the context."""
         model, template = loaded.model, loaded.template
         sampling = request.sampling()
         foreign = [token for token, _ in sampling.logit_bias if token >= model.vocabulary_size]
         if foreign:
             raise RequestError(
-                f"logit_bias: the model has no token {foreign[0]}, only {model.vocabulary_size}",
+                f"logit_bias: unknown token {foreign[0]}: the model has {model.vocabulary_size} tokens",
                 param="logit_bias",
             )
         options = thinking_options(request, template)
@@ -181,7 +184,7 @@ class Engine:
         pieces = template.render(request.conversation(), options)
         size, longest = sum(map(len, pieces)), self.settings.context_size * model.longest_token
         if size > longest:
-            # No tokenizer makes this fit, and to try would take long.
+            # No tokenizer can make this fit, and trying would take long.
             raise RequestError(
                 f"messages: {size} characters do not fit the context of {self.settings.context_size} tokens",
                 code="context_length_exceeded",
@@ -197,19 +200,20 @@ class Engine:
 
 
 def thinking_options(request: ChatRequest, template: ChatTemplate) -> dict[str, str | bool]:
-    """The variables that tell `template` how much the model is to reason.
+    """Return the variables of `template` that set how much the model reasons.
 
     Raises:
-        RequestError: the model's template does not know what the request asks for.
+        RequestError: The model's template does not support what the request asks for.
+
     """
-    effort, asked = request.reasoning_effort, request.chat_template_kwargs
-    thinking = asked.enable_thinking if asked is not None else None
+    effort, given = request.reasoning_effort, request.chat_template_kwargs
+    thinking = given.enable_thinking if given is not None else None
     if effort == "none":
         thinking = False
     elif effort is not None:
         if not template.knows("reasoning_effort"):
             raise RequestError(
-                "reasoning_effort: this model's chat template knows no degrees of reasoning",
+                "reasoning_effort: not supported by this model's chat template",
                 code="unsupported_parameter",
                 param="reasoning_effort",
             )
@@ -220,7 +224,7 @@ def thinking_options(request: ChatRequest, template: ChatTemplate) -> dict[str, 
     if switch is None:
         param = "reasoning_effort" if effort else "chat_template_kwargs"
         raise RequestError(
-            f"{param}: this model's chat template cannot turn reasoning on or off",
+            f"{param}: turning reasoning on or off is not supported by this model's chat template",
             code="unsupported_parameter",
             param=param,
         )

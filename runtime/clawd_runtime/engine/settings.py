@@ -1,4 +1,4 @@
-"""What `engine.json` says, checked strictly and all at once."""
+"""The settings in `engine.json`, validated strictly, with all mistakes reported at once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LONGEST_SOCKET_PATH = 107
 
 
 class EngineSettings(BaseModel):
-    """One engine: which model it serves, where it listens, how much it holds at once.
+    """Settings of one engine: the model it serves, its socket and its capacity.
 
-    `context_size` is tokens a sequence (prompt and answer together), `parallel` how many sequences are
-    computed together, `queue` how many more requests may wait. `threads` is compute threads, `None` for one
-    per CPU that the process may use. `n_gpu_layers` is how many of the model's layers a GPU computes: 0 none;
-    with any other the engine does not serve without a GPU.
+    `context_size` is the tokens per sequence (prompt and answer together), `parallel` the number of sequences
+    computed together, `queue` the number of further requests that may wait. `threads` is the number of
+    compute threads, `None` for one per usable CPU. `n_gpu_layers` is the number of the model's layers that a
+    GPU computes; unless it is 0, the engine does not serve without a GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -35,17 +35,18 @@ class EngineSettings(BaseModel):
 
 
 def read_settings(path: Path) -> EngineSettings:
-    """The settings in the JSON file `path`.
+    """Return the settings in the JSON file `path`.
 
     Raises:
-        SettingsError: the file cannot be read, is not JSON, or says something wrong; names every mistake.
+        SettingsError: The file cannot be read, is not JSON or has invalid values; the message names all.
+
     """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise SettingsError(
             f"cannot read the engine's settings {path}: {error.strerror}",
-            advice="give a readable file with --config",
+            advice="pass a readable file with --config",
         ) from error
     try:
         return EngineSettings.model_validate_json(text)

@@ -1,8 +1,8 @@
-"""Which slot a new prompt goes to, so that as little as possible is computed again: pure functions.
+"""Choice of the slot for a new prompt with the fewest tokens to compute again: pure functions.
 
 A slot is one sequence of the llama.cpp context. After an answer it keeps its tokens: when the conversation
-goes on, only what is new needs computing. What another slot holds (the system prompt that all
-conversations share) can be copied, which takes milliseconds where computing takes seconds.
+continues, only the new ones need computing. Tokens in another slot (the system prompt that all conversations
+share) can be copied, which takes milliseconds where computing takes seconds.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A copy moves all that the donor holds, so it must save noticeably more than a step's worth of tokens.
+# A copy moves all tokens of the donor, so it must save noticeably more than the tokens of one step.
 SHORTEST_COPY = 32
-# And it takes longer the more the donor holds: above this, computing is hardly slower.
+# A copy takes longer the more tokens the donor has: above this, computing is hardly slower.
 LARGEST_DONOR = 512
 LARGEST_DONOR_PER_SHARED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one slot holds: the `tokens` already computed, whether it is in use, and when it last was."""
+    """The state of one slot: its computed `tokens`, whether it is in use, and when it was last used."""
 
     seq: int
     tokens: Sequence[int]
@@ -29,7 +29,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a prompt goes: slot `seq`, of which the first `keep` tokens need not be computed.
+    """The slot `seq` for a prompt, of which the first `keep` tokens need not be computed.
 
     With a `donor`, these tokens are first copied from that slot.
     """
@@ -40,7 +40,7 @@ class Placement:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens the two begin with alike."""
+    """Return the length of the common prefix in tokens."""
     count = 0
     for one, other in zip(first, second, strict=False):
         if one != other:
@@ -50,12 +50,12 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
-    """The best slot for `prompt`; `None` when all are busy.
+    """Return the best slot for `prompt`; `None` if all are busy.
 
-    A slot whose conversation goes on (at least half of what it holds is kept) is best, the longest first;
-    else the one unused for longest, filled from the slot that shares most, of several the
-    shortest. At least one token of the prompt is always left to compute, because drawing the next token
-    needs its result.
+    The best is a slot whose conversation continues (at least half of its tokens are kept), the one with the
+    longest common prefix first; otherwise the one unused for longest, filled from the slot that shares most
+    tokens, of several the shortest. At least one token of the prompt is always left to compute, because
+    drawing the next token needs its result.
     """
     most = len(prompt) - 1
     shared = {slot.seq: min(common_prefix(slot.tokens, prompt), most) for slot in slots}
@@ -80,9 +80,9 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
 
 
 def better_soon(slots: Sequence[Held], reading: Sequence[Sequence[int]], prompt: Sequence[int]) -> bool:
-    """Whether a prompt of `reading`, still being computed, will give much more of `prompt` than any slot now.
+    """Return whether a prompt of `reading`, still being computed, will share much more than any slot now.
 
-    To wait for it costs nothing: prompts are computed oldest first.
+    Waiting for it costs nothing: prompts are computed oldest first.
     """
     now = max(common_prefix(slot.tokens, prompt) for slot in slots)
     most = len(prompt) - 1

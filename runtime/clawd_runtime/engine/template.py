@@ -1,9 +1,8 @@
-"""The model's own chat template: from messages to the prompt it was trained on.
+"""The model's own chat template, which renders messages to the prompt format of its training.
 
 Templates are Jinja in the GGUF's metadata, written for Transformers' `apply_chat_template`
-(https://huggingface.co/docs/transformers/chat_templating). They differ in what they understand, and some
-leave out what they do not, without an error. So a template is tried with known words first, and used only in
-a way in which no word is lost.
+(https://huggingface.co/docs/transformers/chat_templating). They differ in what they support, and some drop
+the rest silently. So a template is first tested with known words, and used only in a way that loses none.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from clawd_runtime.reasoning import marks_in
 
 Role = Literal["system", "user", "assistant"]
 Prompt = tuple[str, ...]
-"""A rendered prompt. Between two of its pieces no special token is recognised."""
+"""A rendered prompt. No special token is recognised across two of its pieces."""
 
 Options = Mapping[str, str | bool]
-"""Further variables of a template (`reasoning_effort`)."""
+"""Additional variables of a template (`reasoning_effort`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `reasoning` is what the assistant thought before it."""
+    """One turn of a conversation. `reasoning` is the assistant's reasoning before its answer."""
 
     role: Role
     content: str
@@ -40,12 +39,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How messages are put to a template so that it loses none.
+    """The form in which messages are passed to a template so that it loses none.
 
-    `parts`: the content as a list of parts. `fold_system`: the system text at the head of the first user
-    message. `without_tools`: the variables for tools must be missing, not none. `later_system`: it
-    understands system messages after the first one. `empty_system`: an empty system message keeps it from
-    putting in a text of its own. `merge_turns`: two messages of one role in a row become one.
+    `parts`: the content is a list of parts. `fold_system`: the system text is put at the beginning of the
+    first user message. `without_tools`: the variables for tools must be undefined, not none. `later_system`:
+    the template supports system messages after the first one. `empty_system`: an empty system message keeps
+    it from inserting a default one. `merge_turns`: consecutive messages of one role are merged.
     """
 
     parts: bool
@@ -56,11 +55,11 @@ class _Layout:
     merge_turns: bool = False
 
 
-# Unlike any text that a template writes itself.
+# Words that no template writes itself.
 _SYSTEM, _USER, _ASSISTANT, _LATER, _LAST = (
     f"clawdprobe{role}word" for role in ("system", "user", "assistant", "later", "last")
 )
-# What templates have been seen to cut or to change: further lines, indentation, long text, markup, quotes.
+# Texts that real templates cut or change: further lines, indentation, long text, markup, quotes.
 _DETAILS = "\n".join(
     (
         *(
@@ -83,23 +82,26 @@ _TRIED = tuple(
 
 
 class ChatTemplate:
-    """A compiled chat template that is known to lose no words.
+    """A compiled chat template that is tested to lose no words.
 
-    `control` is the texts of the model's control tokens (`<|im_end|>`), `added` those of tokens that are
-    added to its vocabulary and may mark something, too. Inside a message they, and whatever else the template
-    marks turns with, are ordinary text, so that nobody can write another role's turn.
+    `control` is the texts of the model's control tokens (`<|im_end|>`), `added` those of the tokens added to
+    its vocabulary, which may be marks, too. Inside a message these and all other turn marks of the template
+    are ordinary text, so that no message can forge a turn of another role.
     """
 
     def __init__(
         self, source: str, *, bos: str, eos: str, control: Iterable[str] = (), added: Iterable[str] = ()
     ) -> None:
-        """Compile and try the template.
+        """Compile and test the template.
 
         Raises:
-            ModelError: it cannot be compiled, or every way to use it loses words.
+            ModelError: The template cannot be compiled, or loses words in every layout.
+
         """
         if len(source) > LONGEST_SOURCE:
-            raise ModelError(f"the model's chat template is longer than {LONGEST_SOURCE} characters")
+            raise ModelError(
+                f"cannot use the model's chat template: it is longer than {LONGEST_SOURCE} characters"
+            )
         self._environment = TemplateEnvironment()
         self._bos, self._eos = bos, eos
         self._plain = Neutraliser((), ())
@@ -107,7 +109,7 @@ class ChatTemplate:
             tree = self._environment.parse(source)
             self._template = self._environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, ValueError) as error:
-            raise ModelError(f"the model's chat template cannot be compiled: {_reason(error)}") from error
+            raise ModelError(f"cannot compile the model's chat template: {_reason(error)}") from error
         self._variables = meta.find_undeclared_variables(tree)
         self.reasoning_marks = marks_in(source)
         self._layout = self._working_layout()
@@ -127,20 +129,22 @@ class ChatTemplate:
         """Return the prompt, ending where the model's answer begins.
 
         Raises:
-            RequestError: the template refuses these messages (roles out of turn, for example).
+            RequestError: The template refuses these messages (for example, roles out of order).
+
         """
         try:
             return tuple(self._render(self._arranged(messages, self._layout), options or {}).split(CUT))
         except Exception as refusal:
             raise RequestError(
-                f"messages: the model's chat template refuses them: {_reason(refusal)}", param="messages"
+                f"messages: refused by the model's chat template: {_reason(refusal)}", param="messages"
             ) from refusal
 
     def opening(self, options: Options | None = None) -> str:
-        """Return what a prompt ends with after the last message: it may open the model's reasoning.
+        """Return the end of a prompt after the last message, which may open the model's reasoning.
 
         Raises:
-            RequestError: the template refuses these options.
+            RequestError: The template refuses these options.
+
         """
         key = tuple(sorted((options or {}).items()))
         if key not in self._openings:
@@ -148,13 +152,13 @@ class ChatTemplate:
                 prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
             except Exception as refusal:
                 raise RequestError(
-                    f"the model's chat template refuses {dict(key)}: {_reason(refusal)}",
+                    f"{dict(key)}: refused by the model's chat template: {_reason(refusal)}",
                     param="reasoning_effort",
                 ) from refusal
             self._openings[key] = prompt.rpartition(_LAST)[2]
         return self._openings[key]
 
-    # --- finding out how to use it ------------------------------------------------------------------
+    # --- choosing the layout ------------------------------------------------------------------------
 
     def _working_layout(self) -> _Layout:
         losses = []
@@ -164,12 +168,12 @@ class ChatTemplate:
                 return self._refined(layout)
             losses.append(lost)
         raise ModelError(
-            f"the model's chat template cannot be used: {losses[0]}",
+            f"cannot use the model's chat template: {losses[0]}",
             advice="use another conversion of the model, one with its maker's chat template",
         )
 
     def _lost(self, layout: _Layout) -> str:
-        """Return what goes wrong when the template is used so; nothing if all is well."""
+        """Return what goes wrong with this layout; empty if nothing does."""
         whole = [
             Message("system", _SYSTEM),
             Message("user", _USER),
@@ -180,7 +184,7 @@ class ChatTemplate:
             try:
                 prompt = self._render(self._arranged(messages, layout), {})
             except TooMuchWork as error:
-                raise ModelError(f"the model's chat template cannot be used: {error}") from error
+                raise ModelError(f"cannot use the model's chat template: {error}") from error
             except Exception as error:
                 return _reason(error)
             lost = [message.role for message in messages if message.content not in prompt]
@@ -193,7 +197,7 @@ class ChatTemplate:
         return self._damaged(layout)
 
     def _damaged(self, layout: _Layout) -> str:
-        """Return what goes wrong with texts of several lines, and with many turns; nothing if all is well."""
+        """Return what goes wrong with texts of several lines and with many turns; empty if nothing does."""
         detailed = [
             Message("system", _SYSTEM + _DETAILS),
             Message("user", _USER + _DETAILS),
@@ -216,7 +220,7 @@ class ChatTemplate:
         if changed:
             return f"it cuts or changes the text of {', '.join(dict.fromkeys(changed))} messages"
         if not all(message.content in turns for message in many):
-            return "it leaves out messages of a long conversation"
+            return "it drops messages of a long conversation"
         return ""
 
     def _trimmed_roles(self) -> tuple[Role, ...]:
@@ -235,15 +239,15 @@ class ChatTemplate:
         if not all(message.content in prompt for message in twice):
             layout = replace(layout, merge_turns=True)
         later = replace(layout, later_system=True)
-        told = [
+        with_later = [
             Message("system", _SYSTEM),
             Message("user", _USER),
             Message("assistant", _ASSISTANT),
             Message("system", _LATER),
             Message("user", _LAST),
         ]
-        prompt = self._tried(told, later)
-        kept = all(message.content in prompt for message in told)
+        prompt = self._tried(with_later, later)
+        kept = all(message.content in prompt for message in with_later)
         if kept and _mark_before(_LATER, prompt) == _mark_before(_SYSTEM, prompt):
             layout = later
         empty = replace(layout, empty_system=True)
@@ -260,7 +264,7 @@ class ChatTemplate:
             return ""
 
     def _around(self) -> list[str]:
-        """What the template writes before each message, and before the answer."""
+        """Return the texts that the template writes before each message and before the answer."""
         words = [_SYSTEM, _USER, _ASSISTANT, _LAST]
         roles: list[Role] = ["system", "user", "assistant", "user"]
         messages = [Message(role, word) for role, word in zip(roles, words, strict=True)]
@@ -270,10 +274,10 @@ class ChatTemplate:
         ends = [*(place for place, _ in places), len(prompt)]
         return [prompt[start:end] for start, end in zip(starts, ends, strict=True)]
 
-    # --- putting messages to it -----------------------------------------------------------------------
+    # --- rendering ------------------------------------------------------------------------------------
 
     def _arranged(self, messages: Sequence[Message], layout: _Layout) -> dict[str, Any]:
-        """The variables that the template gets for these messages."""
+        """Return the template's variables for these messages."""
         system, rest = _leading_system(messages)
         turns = list(rest) if layout.later_system else _folded(rest)
         if layout.fold_system:
@@ -305,18 +309,18 @@ class ChatTemplate:
 
 
 def _mark_before(word: str, prompt: str) -> str:
-    """The end of what stands before `word`: it shows as whose text the model takes it."""
+    """Return the last characters before `word`, which mark the role of its message."""
     return prompt[: prompt.find(word)][-10:]
 
 
 def _leading_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
-    """The text of the system messages at the beginning, and the rest."""
+    """Return the text of the leading system messages, and the other messages."""
     count = next((index for index, each in enumerate(messages) if each.role != "system"), len(messages))
     return "\n\n".join(message.content for message in messages[:count]), messages[count:]
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:
-    """The messages with each system text in the user message that follows it, else in the last one."""
+    """Return the messages with each system text moved to the next user message, or to the last one."""
     turns: list[Message] = []
     texts: list[str] = []
     for message in messages:
@@ -335,7 +339,7 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
-    """The messages with those of one role in a row as one."""
+    """Return the messages with consecutive ones of the same role merged."""
     turns: list[Message] = []
     for message in messages:
         if turns and turns[-1].role == message.role:
@@ -356,5 +360,5 @@ def _literals(tree: nodes.Template) -> list[str]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "it calls itself without end"
+        return "infinite recursion"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The plain values that cross between the API and the batcher."""
+"""The values passed between the API and the batcher."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. `temperature` 0 takes the likeliest one; `top_k` 0 considers all.
+    """Parameters for drawing a token. `temperature` 0 takes the likeliest one; `top_k` 0 considers all.
 
-    `min_p` leaves out tokens less likely than this part of the likeliest one's probability, `typical_p` keeps
-    the most typical ones of this probability together. `repeat_penalty` divides the score of tokens that were
-    drawn before (1: not). `logit_bias` is added to the scores of these tokens.
+    `min_p` excludes tokens less likely than this fraction of the likeliest one's probability, `typical_p`
+    keeps the most typical tokens with this total probability. `repeat_penalty` divides the score of tokens
+    drawn before (1: no penalty). `logit_bias` is added to the scores of these tokens.
     """
 
     temperature: float = 1.0
@@ -33,9 +33,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`.
+    """An answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`.
 
-    `opening` is the text with which the prompt ends, after the last message: it may open the reasoning.
+    `opening` is the end of the prompt after the last message, which may open the reasoning.
     """
 
     prompt: tuple[int, ...]
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `reused` of the `prompt` tokens were still held from an earlier one.
+    """Token counts of one answer. `reused` of the `prompt` tokens were already computed for an earlier one.
 
     `reasoning` of the `completion` tokens are reasoning.
     """
@@ -60,9 +60,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """More text of an answer, and more of the reasoning that is not part of it.
+    """A further piece of an answer, and a further piece of its reasoning.
 
-    With `restarts`, all text so far was reasoning, and `reasoning` repeats it: only the closing mark came.
+    With `restarts`, all text so far was reasoning, and `reasoning` repeats it: only a closing mark was found.
     """
 
     text: str

@@ -20,13 +20,13 @@ END = 256
 
 
 def next_token(held: Sequence[int]) -> int:
-    """What the model without weights writes after `held`: depends on each token and their order."""
+    """Return the next token of the model without weights: it depends on each token and their order."""
     digest = zlib.crc32(bytes(str(list(held)), "ascii"))
     return END if digest % 12 == 0 else ord("a") + digest % 26
 
 
 def expected_answer(prompt: Sequence[int], max_tokens: int) -> str:
-    """What the model without weights answers to `prompt` when it is alone."""
+    """Return the answer of the model without weights to `prompt` without other sequences."""
     held, text = list(prompt), ""
     for _ in range(max_tokens):
         token = next_token(held)
@@ -38,7 +38,7 @@ def expected_answer(prompt: Sequence[int], max_tokens: int) -> str:
 
 
 class FakeModel:
-    """Computes `next_token` as llama.cpp would: strict about positions, order, room, and who may draw."""
+    """A model that computes `next_token`, as strict about positions, order and capacity as llama.cpp."""
 
     chat_template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -61,7 +61,7 @@ class FakeModel:
         self.before_step()
         if self.fail_next:
             self.fail_next = False
-            raise EngineError("told to fail")
+            raise EngineError("failure of the test")
         assert feeds
         assert [feed.seq for feed in feeds] == sorted({feed.seq for feed in feeds}), "out of order"
         assert sum(len(feed.tokens) for feed in feeds) <= self.capacity
@@ -149,7 +149,7 @@ def settings(tmp_path: Path) -> EngineSettings:
 
 @pytest.fixture(scope="session")
 def model_path() -> Path:
-    """The real model; these tests fail without one, because nothing else shows that answers are right."""
+    """Return the real model; these tests fail without one, because only they show that answers are right."""
     named = os.environ.get("CLAWD_TEST_MODEL")
     if named:
         path = Path(named)

@@ -1,6 +1,6 @@
-"""Chat templates that behave as those of well-known models do, written anew.
+"""Chat templates that behave like those of well-known models, written for these tests.
 
-Each understands, refuses or leaves out what its model's template does.
+Each supports, refuses or drops what its model's template does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Model:
     eos: str = "</s>"
 
 
-# Puts in a system message of its own when there is none.
+# Inserts a default system message if there is none.
 SMOLLM = Model(
     "{% for m in messages %}{% if loop.first and m.role != 'system' %}"
     "{{ '<|im_start|>system\nYou are SmolLM, a helpful assistant<|im_end|>\n' }}{% endif %}"
@@ -28,7 +28,7 @@ SMOLLM = Model(
     ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
 )
 
-# ChatML whose marks are no tokens of the vocabulary.
+# ChatML whose marks are not tokens of the vocabulary.
 CHATML_AS_TEXT = Model(SMOLLM.source, ("<s>", "</s>"))
 
 # Opens the reasoning in the prompt, and drops it from earlier answers.
@@ -43,7 +43,7 @@ QWEN_THINKING = Model(
     ("<think>", "</think>", "<tool_call>", "</tool_call>"),
 )
 
-# Knows user and assistant, and leaves out everything else.
+# Supports user and assistant, and drops everything else.
 PHI_3 = Model(
     "{{ bos_token }}{% for m in messages %}"
     "{% if m['role'] == 'user' %}{{ '<|user|>\n' + m['content'] + '<|end|>\n<|assistant|>\n' }}"
@@ -51,7 +51,7 @@ PHI_3 = Model(
     ("<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>", "<s>", "</s>"),
 )
 
-# Refuses a system message, and roles that do not take turns.
+# Refuses a system message, and roles that do not alternate.
 GEMMA = Model(
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
     "{{ raise_exception('there is no system role') }}{% endif %}{% for m in messages %}"
@@ -65,7 +65,7 @@ GEMMA = Model(
     "<eos>",
 )
 
-# Marks turns with words that are no tokens; refuses a system message.
+# Marks turns with words that are not tokens; refuses a system message.
 MISTRAL_1 = Model(
     "{{ bos_token }}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must take turns') }}{% endif %}{% if m.role == 'user' %}"
@@ -108,7 +108,7 @@ LLAMA_3 = Model(
     "<|eot_id|>",
 )
 
-# Its marks of roles are no tokens, and made of the role's name.
+# Its role marks are not tokens, and contain the name of the role.
 ZEPHYR = Model(
     "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
@@ -131,7 +131,7 @@ ALPACA = Model(
     ("<s>", "</s>"),
 )
 
-# Iterates over the parts of a content, and sees none in a text.
+# Iterates over the parts of a content, and finds none in a text.
 PARTS = Model(
     "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}{% for part in m.content %}"
     "{% if part.type == 'image' %}{{ '<image>' }}{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
@@ -140,7 +140,7 @@ PARTS = Model(
     ("<|im_start|>", "<|im_end|>"),
 )
 
-# Iterates over parts, and leaves out the system message.
+# Iterates over parts, and drops the system message.
 PARTS_WITHOUT_SYSTEM = Model(
     PARTS.source.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"),
     PARTS.special,

@@ -44,7 +44,7 @@ def running(settings, fake_model):
     engine.close()
 
 
-# The control tokens in the fake template are text for it: what the caller wrote is not touched.
+# The control tokens in the fake template are text for it: the client's text is unchanged.
 def expected(answer_of, max_tokens=20):
     return answer_of(PROMPT.encode(), max_tokens)
 
@@ -55,7 +55,7 @@ def events(response: httpx.Response) -> list:
     return [line[6:] if line[6:] == "[DONE]" else json.loads(line[6:]) for line in lines]
 
 
-def test_an_answer_in_one_piece(running, answer_of):
+def test_unstreamed_completion(running, answer_of):
     response = running.chat()
     assert response.status_code == 200
     body = response.json()
@@ -70,7 +70,7 @@ def test_an_answer_in_one_piece(running, answer_of):
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_a_streamed_answer_says_the_same(running, answer_of):
+def test_streamed_answer_is_the_same(running, answer_of):
     response = running.chat(stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     *chunks, done = events(response)
@@ -84,7 +84,7 @@ def test_a_streamed_answer_says_the_same(running, answer_of):
     assert all("usage" not in chunk for chunk in chunks)
 
 
-def test_a_stream_ends_with_the_usage_when_asked(running):
+def test_stream_ends_with_usage_if_requested(running):
     *chunks, last, _ = events(running.chat(stream=True, stream_options={"include_usage": True}))
     assert all(chunk["usage"] is None for chunk in chunks)
     assert last["choices"] == []
@@ -108,7 +108,7 @@ def test_a_stream_ends_with_the_usage_when_asked(running):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_mistakes_of_the_caller(running, change, status, code, param, stream):
+def test_invalid_requests_get_error_responses(running, change, status, code, param, stream):
     response = running.chat(**change, stream=stream)
     assert response.status_code == status
     error = response.json()["error"]
@@ -118,18 +118,18 @@ def test_mistakes_of_the_caller(running, change, status, code, param, stream):
     assert error["message"]
 
 
-def test_no_json_is_a_mistake_of_the_caller(running):
+def test_invalid_json_gets_400(running):
     response = running.call("POST", "/v1/chat/completions", content=b"{")
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_an_enormous_body_is_refused(running):
+def test_too_large_body_is_refused(running):
     response = running.chat(messages=[{"role": "user", "content": "x" * 9_000_000}])
     assert response.status_code == 413
 
 
-def test_null_fields_and_those_about_the_client_change_nothing(running):
+def test_null_and_client_fields_have_no_effect(running):
     plain = running.chat(temperature=0).json()["choices"]
     changes = {"top_p": None, "stop": None, "n": None, "tools": None, "user": "u", "store": False}
     assert running.chat(temperature=0, **changes).json()["choices"] == plain
@@ -148,7 +148,7 @@ def test_null_fields_and_those_about_the_client_change_nothing(running):
         ("multipart/form-data; boundary=x", 415),
     ],
 )
-def test_only_json_is_read(running, declared, status):
+def test_only_json_content_type_is_accepted(running, declared, status):
     headers = {} if declared is None else {"Content-Type": declared}
     response = running.call("POST", "/v1/chat/completions", content=json.dumps(HELLO), headers=headers)
     assert response.status_code == status
@@ -156,7 +156,7 @@ def test_only_json_is_read(running, declared, status):
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_compressed_body_is_refused(running):
+def test_compressed_body_is_refused(running):
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
     response = running.call("POST", "/v1/chat/completions", content=b"\x1f\x8b", headers=headers)
     assert response.status_code == 415
@@ -167,7 +167,7 @@ THOUGHTS = "<think>I think.</think>\n\nParis"
 
 @pytest.fixture
 def saying(running):
-    """Lets the model without weights say a text, a character a token."""
+    """Return a function that makes the model without weights answer a text, one character per token."""
 
     def say(text: str) -> None:
         model, prompt = running.model, len(PROMPT)
@@ -179,7 +179,7 @@ def saying(running):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_reasoning_is_apart_from_the_answer(running, saying, stream):
+def test_reasoning_is_separate_from_content(running, saying, stream):
     saying(THOUGHTS)
     response = running.chat(
         stream=stream, stream_options={"include_usage": True} if stream else None, max_tokens=90
@@ -203,7 +203,7 @@ def test_reasoning_is_apart_from_the_answer(running, saying, stream):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_cut_while_reasoning_has_no_content(running, saying, stream):
+def test_answer_cut_while_reasoning_has_no_content(running, saying, stream):
     saying(THOUGHTS)
     response = running.chat(stream=stream, max_tokens=14)
     if stream:
@@ -217,8 +217,8 @@ def test_an_answer_cut_while_reasoning_has_no_content(running, saying, stream):
         assert response.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 8
 
 
-def test_a_closing_mark_alone_makes_reasoning_of_what_came_before(running, saying):
-    """In one piece. A stream cannot take anything back, and passes the mark on."""
+def test_closing_mark_alone_marks_preceding_text_as_reasoning(running, saying):
+    """Only without streaming: a stream cannot withdraw text, and sends the mark."""
     saying("I think.</think>Paris")
     message = running.chat(max_tokens=90).json()["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("I think.", "Paris")
@@ -228,20 +228,20 @@ def test_a_closing_mark_alone_makes_reasoning_of_what_came_before(running, sayin
     assert not any("reasoning_content" in delta for delta in deltas)
 
 
-def test_content_may_come_in_parts(running):
+def test_content_may_be_a_list_of_parts(running):
     parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
     assert running.chat(messages=[{"role": "user", "content": parts}]).json()["usage"][
         "prompt_tokens"
     ] == len(PROMPT)
 
 
-def test_without_a_limit_an_answer_may_fill_the_context(running):
+def test_answer_without_limit_may_fill_context(running):
     response = running.chat(max_tokens=None)
     assert response.status_code == 200
     assert running.chat(max_tokens=None, messages=[{"role": "user", "content": "x" * 600}]).status_code == 400
 
 
-def test_too_many_requests_are_told_when_to_come_back(running, settings):
+def test_full_queue_returns_429_with_retry_after(running, settings):
     async def flood() -> list[httpx.Response]:
         running.model.before_step = lambda: time.sleep(0.05)
         async with running.client() as client:
@@ -255,14 +255,14 @@ def test_too_many_requests_are_told_when_to_come_back(running, settings):
     assert refused[0].json()["error"]["type"] == "rate_limit_error"
 
 
-def test_a_failed_answer_is_an_error(running):
+def test_failed_answer_returns_500(running):
     running.model.fail_next = True
     response = running.chat()
     assert response.status_code == 500
     assert response.json()["error"]["type"] == "server_error"
 
 
-def test_a_failed_stream_says_so_and_is_not_done(running):
+def test_failed_stream_ends_with_error_event(running):
     running.model.fail_next = True
     parts = events(running.chat(stream=True))
     assert "error" in parts[-1]
@@ -284,8 +284,8 @@ def _scope_and_body(body: dict) -> tuple[dict, bytes]:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
-def test_a_client_that_goes_frees_its_slot(running, stream, at_once):
-    """`at_once`: gone before the first byte of the answer."""
+def test_client_disconnect_frees_slot(running, stream, at_once):
+    """`at_once`: the client disconnects before the first byte of the answer."""
     began = asyncio.Event()
     running.model.before_step = lambda: time.sleep(0.01)
     running.model.ends_answer = lambda token: False
@@ -317,7 +317,7 @@ def test_a_client_that_goes_frees_its_slot(running, stream, at_once):
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"model": "fa'])
-def test_a_client_that_goes_while_it_sends_is_no_error(running, caplog, sent):
+def test_client_disconnect_while_sending_is_not_an_error(running, caplog, sent):
     scope, _ = _scope_and_body(HELLO)
     messages = [{"type": "http.request", "body": sent, "more_body": True}, {"type": "http.disconnect"}]
     replies = []
@@ -334,7 +334,7 @@ def test_a_client_that_goes_while_it_sends_is_no_error(running, caplog, sent):
     assert running.chat().status_code == 200
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(running, monkeypatch):
+def test_incomplete_body_times_out(running, monkeypatch):
     monkeypatch.setattr("clawd_runtime.engine.api.BODY_SECONDS", 0.05)
     scope, _ = _scope_and_body(HELLO)
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
@@ -351,7 +351,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(running, monkeypatch):
     assert json.loads(replies[1]["body"])["error"]["type"] == "invalid_request_error"
 
 
-def test_health_and_models(running, settings):
+def test_health_and_models_endpoints(running, settings):
     assert running.call("GET", "/health").status_code == 200
     models = running.call("GET", "/v1/models").json()
     assert [model["id"] for model in models["data"]] == ["fake"]
@@ -360,7 +360,7 @@ def test_health_and_models(running, settings):
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_while_the_model_is_loading(settings, fake_model):
+def test_requests_while_model_is_loading(settings, fake_model):
     engine = Engine(
         settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "none", 1)
     )
@@ -385,14 +385,14 @@ def test_while_the_model_is_loading(settings, fake_model):
         ("OPTIONS", "/v1/models", 405),
     ],
 )
-def test_unknown_paths_and_methods(running, method, path, status):
+def test_unknown_paths_and_methods_are_refused(running, method, path, status):
     response = running.call(method, path)
     assert response.status_code == status
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert path in response.json()["error"]["message"]
 
 
-def test_metrics_count_what_happened(running):
+def test_metrics_are_counted(running):
     running.chat()
     running.chat(n=3)
     text = running.call("GET", "/metrics").text

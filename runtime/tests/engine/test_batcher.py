@@ -1,4 +1,4 @@
-"""The batcher against a model whose every answer is known: any mixing, reuse or copy that is wrong shows."""
+"""The batcher with a model whose answers are known, so that wrong batching, reuse or copies are detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAIT = 10
 
 
 class Caller:
-    """Collects the events of one job."""
+    """A client that collects the events of one job."""
 
     def __init__(self) -> None:
         self.events: queue.Queue = queue.Queue()
@@ -56,7 +56,7 @@ def ask(batcher: Batcher, prompt, max_tokens=30, **job) -> Caller:
 
 
 class Gate:
-    """Holds the model before each step until it is opened."""
+    """A gate that blocks the model before each step until it is opened."""
 
     def __init__(self, model) -> None:
         self._open = threading.Event()
@@ -80,8 +80,8 @@ prompts = st.lists(st.integers(97, 99), min_size=1, max_size=150)
     parallel=st.integers(1, 5),
 )
 @hypothesis_settings(max_examples=60)
-def test_every_answer_is_what_it_would_be_alone(fake_model, answer_of, jobs, shared, parallel):
-    """Whatever runs beside it, is reused for it, or is cancelled around it."""
+def test_answers_are_independent_of_batching(fake_model, answer_of, jobs, shared, parallel):
+    """Concurrent jobs, reused prompts and cancelled jobs do not change an answer."""
     model = fake_model(parallel=parallel)
     batcher = Batcher(model, EngineMetrics(), queue=100, on_fault=lambda fault: None)
     batcher.start()
@@ -107,7 +107,7 @@ def test_every_answer_is_what_it_would_be_alone(fake_model, answer_of, jobs, sha
     assert not model.drawing
 
 
-def test_a_conversation_that_goes_on_computes_only_what_is_new(started, fake_model):
+def test_continued_conversation_computes_only_new_tokens(started, fake_model):
     model = fake_model()
     batcher = started(model)
     first = list(range(40, 90))
@@ -119,7 +119,7 @@ def test_a_conversation_that_goes_on_computes_only_what_is_new(started, fake_mod
     assert len(prefilled.tokens) <= 4
 
 
-def test_the_system_prompt_is_copied_between_slots(started, fake_model):
+def test_system_prompt_is_copied_between_slots(started, fake_model):
     model = fake_model()
     batcher = started(model)
     system = list(range(100))
@@ -128,7 +128,7 @@ def test_the_system_prompt_is_copied_between_slots(started, fake_model):
     assert end.usage.reused == 100
 
 
-def test_what_arrives_together_computes_the_system_prompt_once(started, fake_model):
+def test_concurrent_requests_compute_system_prompt_once(started, fake_model):
     model = fake_model(parallel=3)
     gate = Gate(model)
     batcher = started(model)
@@ -140,7 +140,7 @@ def test_what_arrives_together_computes_the_system_prompt_once(started, fake_mod
     assert sum(len(feed.tokens) for step in model.steps for feed in step if len(feed.tokens) > 1) < 110
 
 
-def test_a_prompt_beside_a_writer_comes_in_small_chunks(started, fake_model, answer_of):
+def test_prompt_is_chunked_while_answer_is_written(started, fake_model, answer_of):
     model = fake_model(parallel=2)
     gate = Gate(model)
     batcher = started(model)
@@ -151,13 +151,13 @@ def test_a_prompt_beside_a_writer_comes_in_small_chunks(started, fake_model, ans
     gate.open()
     writer.result()
     reader.result()
-    beside = [step for step in model.steps if len(step) == 2 and any(len(f.tokens) > 1 for f in step)]
-    assert beside
-    assert all(min(len(feed.tokens) for feed in step) == 1 for step in beside)
-    assert all(max(len(feed.tokens) for feed in step) <= PROMPT_CHUNK for step in beside)
+    mixed = [step for step in model.steps if len(step) == 2 and any(len(f.tokens) > 1 for f in step)]
+    assert mixed
+    assert all(min(len(feed.tokens) for feed in step) == 1 for step in mixed)
+    assert all(max(len(feed.tokens) for feed in step) <= PROMPT_CHUNK for step in mixed)
 
 
-def test_answers_are_computed_together(started, fake_model):
+def test_answers_are_computed_in_one_batch(started, fake_model):
     model = fake_model(parallel=3)
     gate = Gate(model)
     batcher = started(model)
@@ -168,7 +168,7 @@ def test_answers_are_computed_together(started, fake_model):
     assert any(len(step) == 3 for step in model.steps)
 
 
-def test_cancelling_frees_the_slot_for_who_waits(started, fake_model, answer_of):
+def test_cancel_frees_slot_for_waiting_job(started, fake_model, answer_of):
     model = fake_model(parallel=1)
     gate = Gate(model)
     batcher = started(model)
@@ -182,7 +182,7 @@ def test_cancelling_frees_the_slot_for_who_waits(started, fake_model, answer_of)
     assert len(model.steps) < 400
 
 
-def test_more_than_the_queue_holds_is_refused(started, fake_model):
+def test_full_queue_refuses_jobs(started, fake_model):
     model = fake_model(parallel=1)
     gate = Gate(model)
     batcher = started(model, waiting=2)
@@ -198,25 +198,25 @@ def test_more_than_the_queue_holds_is_refused(started, fake_model):
         assert isinstance(caller.result()[1], Finished)
 
 
-def test_without_a_queue_free_slots_still_accept(started, fake_model):
+def test_free_slots_accept_jobs_without_queue(started, fake_model):
     batcher = started(fake_model(parallel=1), waiting=0)
     assert isinstance(ask(batcher, [1]).result()[1], Finished)
 
 
 @pytest.mark.parametrize(("size", "limit"), [(512, 1), (500, 13), (1, 512)])
-def test_what_does_not_fit_the_context_is_refused(started, fake_model, size, limit):
+def test_too_long_job_is_refused(started, fake_model, size, limit):
     batcher = started(fake_model(context_size=512))
     with pytest.raises(RequestError) as caught:
         ask(batcher, [1] * size, max_tokens=limit)
     assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
 
 
-def test_what_just_fits_is_answered(started, fake_model):
+def test_job_of_context_size_is_answered(started, fake_model):
     batcher = started(fake_model(context_size=512))
     assert isinstance(ask(batcher, [1] * 500, max_tokens=12).result()[1], Finished)
 
 
-def test_a_stop_string_ends_the_answer(started, fake_model, answer_of):
+def test_stop_string_ends_answer(started, fake_model, answer_of):
     batcher = started(fake_model())
     prompt = next([seed] for seed in range(200) if len(answer_of([seed], 30)) > 10)
     whole = answer_of(prompt, 30)
@@ -225,7 +225,7 @@ def test_a_stop_string_ends_the_answer(started, fake_model, answer_of):
     assert end.reason == "stop"
 
 
-def test_a_failed_step_fails_its_answers_and_nothing_else(started, fake_model, answer_of):
+def test_failed_step_fails_only_its_answers(started, fake_model, answer_of):
     model = fake_model(parallel=1)
     batcher = started(model)
     ask(batcher, [9] * 40).result()
@@ -239,7 +239,7 @@ def test_a_failed_step_fails_its_answers_and_nothing_else(started, fake_model, a
 @pytest.mark.parametrize(
     ("failures", "ends"), [((True,) * 3, True), ((True, True, False, True, True), False)]
 )
-def test_failing_steps_in_a_row_end_the_engine(started, fake_model, failures, ends):
+def test_consecutive_failed_steps_end_engine(started, fake_model, failures, ends):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=1)
     batcher = started(model, on_fault=faults.put)
@@ -261,7 +261,7 @@ class Broken(Exception):
 
 
 class PartlyBroken:
-    """Makes `part` of a model raise for slot 1 only, while that slot is admitted, drawn or ended."""
+    """A model whose `part` raises for slot 1 only, while that slot is admitted, drawn or ended."""
 
     def __init__(self, model, part: str) -> None:
         self.model, self.part, self.raised = model, part, 0
@@ -291,19 +291,19 @@ def breaks(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("part", ["keep", "begin", "draw", "piece", "ends_answer", "end"])
-def test_an_error_in_one_answer_fails_that_answer_only(started, fake_model, answer_of, part):
+def test_error_in_one_answer_fails_only_that_answer(started, fake_model, answer_of, part):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=2)
     gate = Gate(model)
     batcher = started(model, on_fault=faults.put)
     first, second = [seed for seed in range(400) if len(answer_of([seed], 30)) == 30][:2]
-    beside = ask(batcher, [first])
+    healthy = ask(batcher, [first])
     assert gate.reached.wait(WAIT)
     broken = PartlyBroken(model, part)
     ill = ask(batcher, [second])
     gate.open()
     assert isinstance(ill.result()[1], Finished if part == "end" else Failed)
-    assert beside.result()[0] == answer_of([first], 30)
+    assert healthy.result()[0] == answer_of([first], 30)
     assert broken.raised
     broken.repair()
     together = [ask(batcher, [second]), ask(batcher, [first])]
@@ -311,7 +311,7 @@ def test_an_error_in_one_answer_fails_that_answer_only(started, fake_model, answ
     assert faults.empty()
 
 
-def test_an_unexpected_error_of_a_step_fails_its_answers_and_nothing_else(started, fake_model, answer_of):
+def test_unexpected_step_error_fails_only_its_answers(started, fake_model, answer_of):
     model = fake_model(parallel=1)
     batcher = started(model)
     model.before_step = breaks
@@ -320,7 +320,7 @@ def test_an_unexpected_error_of_a_step_fails_its_answers_and_nothing_else(starte
     assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
 
 
-def test_a_client_that_cannot_be_told_does_not_disturb_the_others(started, fake_model, answer_of):
+def test_failing_emit_does_not_affect_other_clients(started, fake_model, answer_of):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=2)
     batcher = started(model, on_fault=faults.put)
@@ -329,7 +329,7 @@ def test_a_client_that_cannot_be_told_does_not_disturb_the_others(started, fake_
     assert faults.empty()
 
 
-def test_a_fault_is_reported_even_when_the_callers_cannot_be_told(started, fake_model, monkeypatch):
+def test_internal_error_is_reported_when_emit_fails(started, fake_model, monkeypatch):
     faults: queue.Queue = queue.Queue()
     monkeypatch.setattr("clawd_runtime.engine.batcher.next_batch", breaks)
     batcher = started(fake_model(parallel=1), on_fault=faults.put)
@@ -337,7 +337,7 @@ def test_a_fault_is_reported_even_when_the_callers_cannot_be_told(started, fake_
     assert isinstance(faults.get(timeout=WAIT), Broken)
 
 
-def test_an_internal_error_of_the_batcher_fails_everything_and_is_reported(started, fake_model, monkeypatch):
+def test_internal_error_of_batcher_fails_all_jobs(started, fake_model, monkeypatch):
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=1)
     model.ends_answer = lambda token: False
@@ -354,7 +354,7 @@ def test_an_internal_error_of_the_batcher_fails_everything_and_is_reported(start
         ask(batcher, [3])
 
 
-def test_a_stopped_batcher_accepts_nothing_and_fails_what_is_left(started, fake_model):
+def test_stopped_batcher_refuses_and_fails_jobs(started, fake_model):
     model = fake_model(parallel=1)
     gate = Gate(model)
     batcher = started(model)
@@ -371,7 +371,7 @@ def test_a_stopped_batcher_accepts_nothing_and_fails_what_is_left(started, fake_
         ask(batcher, [1])
 
 
-def test_a_step_that_does_not_end_is_a_stall(started, fake_model):
+def test_hanging_step_is_a_stall(started, fake_model):
     model = fake_model(parallel=1)
     gate = Gate(model)
     batcher = started(model)

@@ -38,9 +38,9 @@ def eight_cpus(monkeypatch):
         ({"system.slice/e.service": "3200000 100000"}, 8),
     ],
 )
-def test_the_tightest_limit_counts(cgroup, limits, expected):
+def test_lowest_cgroup_limit_counts(cgroup, limits, expected):
     assert usable_cpus(*cgroup(limits)) == expected
 
 
-def test_without_cgroups_the_affinity_counts(tmp_path):
+def test_affinity_counts_without_cgroups(tmp_path):
     assert usable_cpus(tmp_path, tmp_path / "none") == 8

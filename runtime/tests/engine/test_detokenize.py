@@ -24,7 +24,7 @@ def run(pieces: list[bytes], stop: tuple[str, ...]) -> tuple[str, bool]:
 
 
 def until_stop(whole: str, stops: tuple[str, ...]) -> str:
-    """The same rule, by trying every beginning of the text."""
+    """Return the expected answer by trying every prefix of the text."""
     for end in range(len(whole) + 1):
         ending = [stop for stop in stops if whole[:end].endswith(stop)]
         if ending:
@@ -33,30 +33,30 @@ def until_stop(whole: str, stops: tuple[str, ...]) -> str:
 
 
 @given(text, st.lists(st.integers(0, 200)))
-def test_text_survives_any_cut(whole, places):
+def test_text_is_independent_of_pieces(whole, places):
     assert run(cut(whole.encode(), places), ()) == (whole, False)
 
 
 @given(text, st.lists(st.integers(0, 200)), st.lists(text.filter(bool), max_size=3).map(tuple))
-def test_the_answer_ends_before_the_first_stop_string_whatever_the_cut(whole, places, stops):
+def test_answer_ends_before_first_stop_string_for_any_pieces(whole, places, stops):
     shown, stopped = run(cut(whole.encode(), places), stops)
     assert shown == until_stop(whole, stops)
     assert stopped == any(stop in whole for stop in stops)
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 200)))
-def test_any_bytes_give_the_same_text_whatever_the_cut(data, places):
+def test_any_bytes_give_same_text_for_any_pieces(data, places):
     assert run(cut(data, places), ()) == run([data], ())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_an_incomplete_character_is_never_shown(size):
+def test_incomplete_character_is_never_shown(size):
     stream = TextStream()
     assert stream.feed("ok 🙂".encode()[: 3 + size]).answer == "ok "
     assert stream.finish() == Split()
 
 
-def test_what_may_be_a_stop_string_is_held_back_and_given_when_it_is_not():
+def test_possible_stop_string_is_held_back():
     stream = TextStream(("</end>",))
     assert stream.feed(b"yes </en").answer == "yes "
     assert stream.feed(b"ough").answer == "</enough"
@@ -79,7 +79,7 @@ def test_stop_strings_do_not_end_the_reasoning():
     assert stream.stopped
 
 
-def test_a_stop_string_is_found_in_what_was_held_back_for_a_mark():
+def test_stop_string_is_found_in_text_held_back_for_mark():
     stream = TextStream(("<thi",))
     assert stream.feed(b"a <thi").answer == "a "
     stream.finish()

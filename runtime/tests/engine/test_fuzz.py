@@ -1,4 +1,4 @@
-"""Thousands of requests, most of them wrong, to an engine as it runs on a host: no 5xx and no exit.
+"""Thousands of requests, most of them invalid, to an engine as it runs on a host: no 5xx and no exit.
 
 `CLAWD_FUZZ_SEED` repeats a run, `CLAWD_FUZZ_REQUESTS` makes it shorter or longer.
 """
@@ -21,7 +21,7 @@ from runtime.tests.engine.test_process import Process, chat
 
 REQUESTS = int(os.environ.get("CLAWD_FUZZ_REQUESTS", "5000"))
 CALLERS = 8
-# 499: the engine's own note of a client that has gone.
+# 499: the engine's status for a client that has disconnected.
 EXPECTED = {200, 400, 404, 405, 413, 415, 429, 499}
 
 TEXTS = [
@@ -60,7 +60,7 @@ FIELDS = [
 
 
 class Fuzzer:
-    """Makes requests from a seed."""
+    """A generator of requests from a seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -104,7 +104,7 @@ class Fuzzer:
             if kind == 0:
                 request["messages"] = [self.message() for _ in range(self.random.randrange(6))]
             elif kind == 1:
-                # Not its limit: an answer as long as the context takes as long as a hundred others.
+                # Not the limit: an answer as long as the context takes as long as a hundred others.
                 request.pop(self.random.choice(sorted(set(request) - {"max_tokens"})), None)
             else:
                 request[self.random.choice(FIELDS)] = self.value()
@@ -125,7 +125,7 @@ class Fuzzer:
 
 
 class Caller:
-    """Sends what a fuzzer makes, and keeps count of what came back."""
+    """A client that sends the requests of a fuzzer and counts the responses."""
 
     def __init__(self, process: Process, seed: int) -> None:
         self.process, self.fuzzer = process, Fuzzer(seed)
@@ -185,7 +185,7 @@ class Caller:
             self.wrong.append(f"a stream that broke off: {response.text[-300:]}")
 
     def leave(self) -> None:
-        """Go at some stage of a request."""
+        """Disconnect at some stage of a request."""
         request = self.fuzzer.valid() | {"max_completion_tokens": 40, "max_tokens": 40, "stream": True}
         body = json.dumps(request).encode()
         head = (
@@ -208,7 +208,7 @@ class Caller:
 @pytest.mark.model
 @pytest.mark.campaign
 @pytest.mark.timeout(1800)
-def test_no_request_ends_the_engine_or_gets_a_server_error(tmp_path, write_settings, model_path, capsys):
+def test_fuzzed_requests_cause_no_engine_exit_or_server_error(tmp_path, write_settings, model_path, capsys):
     seed = int(os.environ.get("CLAWD_FUZZ_SEED") or random.SystemRandom().randrange(10**9))
     process = Process(write_settings(model_path, context_size=256, parallel=8, queue=CALLERS), tmp_path)
     with capsys.disabled():

@@ -18,7 +18,7 @@ from clawd_runtime.errors import ModelError
         (struct.pack("<4sIQQ", b"GGUF", 3, 0, 5), "0 tensors"),
     ],
 )
-def test_what_is_no_model_is_named(tmp_path, content, said):
+def test_file_that_is_not_a_model_is_reported(tmp_path, content, said):
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=said) as caught:
@@ -26,6 +26,6 @@ def test_what_is_no_model_is_named(tmp_path, content, said):
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_model_file_is_reported(tmp_path):
     with pytest.raises(ModelError, match="No such file"):
         check_gguf(tmp_path / "none.gguf")

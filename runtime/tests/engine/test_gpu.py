@@ -1,4 +1,4 @@
-"""A model that is meant for a GPU is computed there or not at all."""
+"""A model for a GPU is computed there or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAID = b"load_tensors: offloaded 33/81 layers to GPU\n"
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch) -> Path:
-    """A package of llama_cpp whose library is the real one, and that has a folder for back ends."""
+    """Return the back-end folder of a fake llama_cpp package with the real library."""
     package = tmp_path / "site-packages" / "llama_cpp"
     package.mkdir(parents=True)
     (package.parent / "bin").mkdir()
@@ -30,26 +30,26 @@ def installed(tmp_path, monkeypatch) -> Path:
     return package.parent / "bin"
 
 
-def test_a_build_for_processors_only_is_refused(settings):
-    """Before any model is loaded, so that 40 GB do not go into a host's memory first."""
+def test_build_without_cuda_is_refused(settings):
+    """It is refused before the model is loaded, so that 40 GB are not first read into memory."""
     wanting = settings.model_copy(update={"model": "/nowhere.gguf", "n_gpu_layers": "all"})
-    with pytest.raises(ModelError, match=r"knows processors only.*up.*gpu: required"):
+    with pytest.raises(ModelError, match=r"built for processors only.*up.*gpu: required"):
         open_model(wanting)
 
 
-def test_cuda_that_cannot_be_loaded_is_told_with_the_reason(installed):
+def test_unloadable_cuda_is_reported_with_reason(installed):
     (installed / "libggml-cuda.so").write_bytes(b"no library")
     with pytest.raises(ModelError, match=r"CUDA cannot be loaded: .*libggml-cuda\.so.*libcuda\.so\.1"):
         backends.require_gpu()
 
 
-def test_cuda_without_a_device_is_told(installed):
+def test_cuda_without_device_is_reported(installed):
     shutil.copy(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so.0", installed / "libggml-cuda.so")
-    with pytest.raises(ModelError, match=r"finds none.*nvidia-smi.*/dev/nvidia-uvm"):
+    with pytest.raises(ModelError, match=r"finds no usable device.*nvidia-smi.*/dev/nvidia-uvm"):
         backends.require_gpu()
 
 
-def test_devices_that_are_processors_do_not_count():
+def test_cpu_devices_are_not_gpus():
     backends.load_backends()
     library = backends._ggml(Path(llama_cpp.__file__).parent)
     assert backends._gpus(library) == ()
@@ -57,18 +57,18 @@ def test_devices_that_are_processors_do_not_count():
 
 
 @pytest.mark.model
-def test_a_model_none_of_whose_layers_went_to_the_gpu_is_refused(model_path):
+def test_model_without_offloaded_layers_is_refused(model_path):
     backends.load_backends()
-    with pytest.raises(ModelError, match="gave none of its layers to the GPU"):
+    with pytest.raises(ModelError, match="without offloading any layer"):
         LlamaModel(model_path, context_size=256, parallel=1, threads=1, n_gpu_layers="all")
 
 
 @pytest.mark.parametrize(("declared", "given"), [("all", -1), (40, 40), (0, 0)])
-def test_what_llama_cpp_is_asked_for(declared, given):
+def test_n_gpu_layers_parameter(declared, given):
     assert model._model_parameters(declared).n_gpu_layers == given
 
 
-def test_what_llama_cpp_says_of_layers_is_heard():
+def test_offloaded_layers_are_read_from_log():
     with llamalog.capture_log() as said:
         llamalog._receive(INFO, SAID, None)
         llamalog._receive(INFO, b"load_tensors: offloading output layer to GPU\n", None)
@@ -76,7 +76,7 @@ def test_what_llama_cpp_says_of_layers_is_heard():
     assert said.text() == ""
 
 
-def test_metrics_and_log_tell_how_many_layers_are_offloaded(settings, fake_model, caplog):
+def test_metrics_and_log_have_offloaded_layers(settings, fake_model, caplog):
     offload = Offload(33, 81, ("NVIDIA L40S", "NVIDIA L40S"))
     engine = Engine(
         settings,
@@ -86,14 +86,14 @@ def test_metrics_and_log_tell_how_many_layers_are_offloaded(settings, fake_model
     with caplog.at_level("INFO", logger="clawd.engine"):
         engine.load()
     try:
-        told = engine.metrics.text().decode().splitlines()
-        assert {"clawd_engine_gpu_layers 33.0", "clawd_engine_model_layers 81.0"} <= set(told)
-        assert "33 of 81 layers are computed on NVIDIA L40S, NVIDIA L40S" in caplog.text
+        lines = engine.metrics.text().decode().splitlines()
+        assert {"clawd_engine_gpu_layers 33.0", "clawd_engine_model_layers 81.0"} <= set(lines)
+        assert "offloaded 33 of 81 layers to NVIDIA L40S, NVIDIA L40S" in caplog.text
     finally:
         engine.close()
 
 
-def test_on_processors_no_layer_is_offloaded(settings, fake_model):
+def test_no_layer_is_offloaded_without_gpu(settings, fake_model):
     engine = Engine(
         settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "zen4", 2)
     )

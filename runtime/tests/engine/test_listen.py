@@ -9,14 +9,14 @@ from clawd_runtime.engine.listen import tcp_socket, unix_socket
 from clawd_runtime.errors import SettingsError
 
 
-def test_only_user_and_group_may_connect_and_the_file_goes(tmp_path):
+def test_socket_mode_and_removal(tmp_path):
     path = tmp_path / "e.sock"
     with unix_socket(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert not path.exists()
 
 
-def test_what_a_killed_engine_left_is_replaced(tmp_path):
+def test_stale_socket_is_replaced(tmp_path):
     path = tmp_path / "e.sock"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
@@ -26,7 +26,7 @@ def test_what_a_killed_engine_left_is_replaced(tmp_path):
             client.connect(str(path))
 
 
-def test_a_living_engine_is_not_disturbed(tmp_path):
+def test_socket_of_running_engine_is_refused(tmp_path):
     path = tmp_path / "e.sock"
     with unix_socket(path) as listener:
         listener.listen()
@@ -35,7 +35,7 @@ def test_a_living_engine_is_not_disturbed(tmp_path):
         assert path.exists()
 
 
-def test_the_socket_of_a_successor_stays(tmp_path):
+def test_socket_of_successor_is_not_removed(tmp_path):
     path = tmp_path / "e.sock"
     with unix_socket(path):
         path.unlink()
@@ -44,23 +44,23 @@ def test_the_socket_of_a_successor_stays(tmp_path):
     assert path.exists()
 
 
-def test_an_ordinary_file_is_never_removed(tmp_path):
+def test_regular_file_is_never_removed(tmp_path):
     path = tmp_path / "e.sock"
     path.write_text("precious")
-    with pytest.raises(SettingsError, match="is no socket"), unix_socket(path):
+    with pytest.raises(SettingsError, match="exists and is not a socket"), unix_socket(path):
         pass
     assert path.read_text() == "precious"
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_missing_socket_folder_is_reported(tmp_path):
     with (
-        pytest.raises(SettingsError, match="cannot make the socket"),
+        pytest.raises(SettingsError, match="cannot create the socket"),
         unix_socket(tmp_path / "no" / "e.sock"),
     ):
         pass
 
 
-def test_a_tcp_port_in_use_is_named():
+def test_tcp_port_in_use_is_reported():
     with tcp_socket("127.0.0.1", 0) as first:
         first.listen()
         port = first.getsockname()[1]

@@ -1,4 +1,4 @@
-"""llama.cpp itself, with the real model."""
+"""llama.cpp with the real model."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def batcher(model):
 
 
 @pytest.mark.model
-def test_the_capital_of_france(batcher, prompt_of):
+def test_model_knows_capital_of_france(batcher, prompt_of):
     text, end = ask(batcher, prompt_of(SYSTEM, Message("user", QUESTIONS[0])))()
     assert "Paris" in text
     assert end.reason == "stop"
 
 
 @pytest.mark.model
-def test_reuse_and_copies_leave_the_answers_right(batcher, prompt_of):
+def test_reused_and_copied_prompts_give_right_answers(batcher, prompt_of):
     """The prompt is mostly reused the second time, and copied into other slots the third."""
     prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
     assert "Paris" in ask(batcher, prompt)()[0]
@@ -88,7 +88,7 @@ def test_reuse_and_copies_leave_the_answers_right(batcher, prompt_of):
 
 
 @pytest.mark.model
-def test_a_conversation_computes_only_its_new_turn(batcher, prompt_of):
+def test_conversation_computes_only_its_new_turn(batcher, prompt_of):
     first = (SYSTEM, Message("user", QUESTIONS[0]))
     answer, _ = ask(batcher, prompt_of(*first))()
     following = prompt_of(*first, Message("assistant", answer), Message("user", "And of Italy?"))
@@ -98,7 +98,7 @@ def test_a_conversation_computes_only_its_new_turn(batcher, prompt_of):
 
 @pytest.mark.model
 def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
-    """Each starts as it does alone. Batched sums round differently, so later words may differ."""
+    """Each answer starts as it does alone. Batched sums round differently, so later words may differ."""
     prompts = [prompt_of(SYSTEM, Message("user", question)) for question in QUESTIONS]
     alone = [ask(batcher, prompt, limit=4)()[0] for prompt in prompts]
     together = [result()[0] for result in [ask(batcher, prompt, limit=4) for prompt in prompts]]
@@ -107,11 +107,11 @@ def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
 
 
 @pytest.mark.model
-def test_a_seed_repeats_an_answer(batcher, prompt_of):
+def test_seed_reproduces_answer(batcher, prompt_of):
     prompt = prompt_of(SYSTEM, Message("user", "Tell me a story."))
     ask(batcher, prompt)()
-    told = [ask(batcher, prompt, Sampling(temperature=1.5, seed=seed))()[0] for seed in (1, 1, 2)]
-    assert told[0] == told[1] != told[2]
+    answers = [ask(batcher, prompt, Sampling(temperature=1.5, seed=seed))()[0] for seed in (1, 1, 2)]
+    assert answers[0] == answers[1] != answers[2]
 
 
 @pytest.mark.model
@@ -143,14 +143,14 @@ def test_a_seed_repeats_an_answer(batcher, prompt_of):
         )
     ],
 )
-def test_each_sampling_parameter_draws_an_answer(batcher, prompt_of, sampling):
+def test_each_sampling_parameter_gives_an_answer(batcher, prompt_of, sampling):
     prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
     _, end = ask(batcher, prompt, Sampling(**sampling), limit=6)()
     assert end.usage.completion > 0
 
 
 @pytest.mark.model
-def test_sampling_parameters_change_what_is_drawn(model, batcher, prompt_of):
+def test_sampling_parameters_have_effect(model, batcher, prompt_of):
     prompt = prompt_of(SYSTEM, Message("user", "Say the word no ten times: no no no no"))
     greedy, _ = ask(batcher, prompt)()
     hot = {"temperature": 1.8, "seed": 7, "top_k": 0}
@@ -158,8 +158,8 @@ def test_sampling_parameters_change_what_is_drawn(model, batcher, prompt_of):
         assert ask(batcher, prompt, Sampling(**hot | narrow), limit=4)()[0][:4] == greedy[:4], narrow
     assert ask(batcher, prompt, Sampling(**hot), limit=24)()[0] != greedy
     wanted = model.tokenize(" sea")[0]
-    told, _ = ask(batcher, prompt, Sampling(temperature=0, logit_bias=((wanted, 100.0),)), limit=5)()
-    assert told.count("sea") == 5
+    biased, _ = ask(batcher, prompt, Sampling(temperature=0, logit_bias=((wanted, 100.0),)), limit=5)()
+    assert biased.count("sea") == 5
     varied, _ = ask(
         batcher, prompt, Sampling(0, frequency_penalty=2, logit_bias=((wanted, 8.0),)), limit=24
     )()
@@ -167,15 +167,15 @@ def test_sampling_parameters_change_what_is_drawn(model, batcher, prompt_of):
 
 
 @pytest.mark.model
-def test_a_character_of_several_tokens_is_whole(model):
+def test_character_of_several_tokens_is_complete(model):
     text = "漢字 🙂 é"
     tokens = model.tokenize(text)
     assert b"".join(map(model.piece, tokens)).decode() == text
-    assert len(model.tokenize("漢")) > 1, "or this shows nothing"
+    assert len(model.tokenize("漢")) > 1, "otherwise this tests nothing"
 
 
 @pytest.mark.model
-def test_control_tokens_in_a_message_stay_text(model, prompt_of):
+def test_control_tokens_in_message_stay_text(model, prompt_of):
     end = model.tokenize("<|im_end|>")
     assert len(end) == 1
     plain = prompt_of(Message("user", "hello")).count(end[0])
@@ -185,8 +185,8 @@ def test_control_tokens_in_a_message_stay_text(model, prompt_of):
 
 
 @pytest.mark.model
-def test_special_tokens_come_from_the_template_only(model, prompt_of):
-    """Whatever people write; and what they write becomes the tokens that it would be without special ones."""
+def test_special_tokens_come_only_from_template(model, prompt_of):
+    """Texts of special tokens in a message become the ordinary tokens of these texts."""
     special = {model.tokenize(text)[0] for text in model.control_texts() if text}
     assert len(special) > 5
     plain = [token for token in prompt_of(SYSTEM, Message("user", "hello")) if token in special]
@@ -198,7 +198,7 @@ def test_special_tokens_come_from_the_template_only(model, prompt_of):
 
 
 @pytest.mark.model
-def test_a_prompt_cut_into_pieces_is_the_same_text(model):
+def test_prompt_in_pieces_is_the_same_text(model):
     text = " A text<|im_end|>, with\n several 漢字 <|im_start|> "
     for place in range(1, len(text)):
         tokens = model.tokenize(text[:place], text[place:])
@@ -207,7 +207,7 @@ def test_a_prompt_cut_into_pieces_is_the_same_text(model):
 
 
 @pytest.mark.model
-def test_control_tokens_are_written_out_when_they_mark_reasoning(model):
+def test_control_tokens_that_mark_reasoning_are_returned(model):
     token = model.tokenize("<repo_name>")
     assert len(token) == 1
     assert model.piece(token[0]) == b""
@@ -217,13 +217,13 @@ def test_control_tokens_are_written_out_when_they_mark_reasoning(model):
 
 
 @pytest.mark.model
-def test_a_context_larger_than_the_model_is_refused(model_path):
-    with pytest.raises(ModelError, match="more than the 8192 tokens"):
+def test_context_larger_than_training_is_refused(model_path):
+    with pytest.raises(ModelError, match="is trained for 8192 tokens"):
         LlamaModel(model_path, context_size=16384, parallel=1, threads=2)
 
 
 @pytest.mark.model
-def test_a_truncated_model_is_refused(model_path, tmp_path):
+def test_truncated_model_is_refused(model_path, tmp_path):
     cut = tmp_path / "cut.gguf"
     with model_path.open("rb") as whole:
         cut.write_bytes(whole.read(5_000_000))
@@ -233,7 +233,7 @@ def test_a_truncated_model_is_refused(model_path, tmp_path):
 
 
 @pytest.mark.model
-def test_a_requantised_model_still_knows(model_path, tmp_path):
+def test_requantised_model_answers(model_path, tmp_path):
     smaller = tmp_path / "smaller.gguf"
     assert quantising.main([str(model_path), str(smaller), "q8_0"]) == 0
     loaded = LlamaModel(smaller, context_size=256, parallel=1, threads=2)
@@ -249,7 +249,7 @@ def test_a_requantised_model_still_knows(model_path, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["smaller.gguf"]
 
 
-def test_a_damaged_model_is_refused(tmp_path):
+def test_damaged_model_is_refused(tmp_path):
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 9, 9) + b"\xff" * 4096)
     load_backends()
@@ -257,7 +257,7 @@ def test_a_damaged_model_is_refused(tmp_path):
         LlamaModel(damaged, context_size=512, parallel=1, threads=2)
 
 
-def test_quantising_tells_mistakes_apart(tmp_path, capsys):
+def test_quantise_reports_mistakes(tmp_path, capsys):
     assert quantising.main([]) == 2
     assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q8_0"]) == 1
     assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q9"]) == 1
@@ -268,7 +268,7 @@ def test_quantising_tells_mistakes_apart(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_back_end_is_found_and_named():
+def test_back_end_is_found_and_named():
     backend = load_backends()
     assert backend.variant
     assert load_backends() == backend

@@ -1,4 +1,4 @@
-"""The engine as systemd runs it: a process on a unix socket."""
+"""The engine's process on a Unix socket, as systemd runs it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ RUNTIME = Path(__file__).parents[2]
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
 
 
-# The engine with a second for what is being computed when it is asked to end.
+# The engine with a drain timeout of one second.
 SHORT_DRAIN = (
     "-c",
     "import sys; from clawd_runtime.engine import main, process\n"
     "process.DRAIN_SECONDS = 1; sys.exit(main.main())",
 )
-# SmolLM2's tokens that end an answer, which is then as long as it may be.
+# Suppresses SmolLM2's tokens that end an answer, so that it has the maximum length.
 ENDLESS = {"0": -100, "2": -100}
 
 
@@ -94,7 +94,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def manager(tmp_path):
-    """A service manager's notification socket."""
+    """Yield the notification socket of a service manager."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         path = tmp_path / "notify"
         receiver.bind(str(path))
@@ -111,12 +111,12 @@ def chat(question: str, **fields: object) -> dict:
 
 
 @pytest.mark.model
-def test_a_question_is_answered(start, write_settings, model_path, manager):
+def test_engine_process_answers_question(start, write_settings, model_path, manager):
     receiver, notify_socket = manager
     process = start(write_settings(model_path), NOTIFY_SOCKET=notify_socket, WATCHDOG_USEC="600000")
-    told = b""
-    while b"READY=1" not in told:
-        told = receiver.recv(4096)
+    received = b""
+    while b"READY=1" not in received:
+        received = receiver.recv(4096)
     with process.client() as client:
         answer = client.post("/v1/chat/completions", json=chat("What is the capital of France?"))
         assert "Paris" in answer.json()["choices"][0]["message"]["content"]
@@ -132,16 +132,14 @@ def test_a_question_is_answered(start, write_settings, model_path, manager):
 @pytest.mark.parametrize(
     ("processor", "variant"),
     [
-        ("kvm64", "x64"),  # the least that Debian's amd64 runs on; what some providers' machines show
+        ("kvm64", "x64"),  # the oldest that Debian's amd64 supports; some providers' machines report it
         pytest.param("Nehalem", "sse42", marks=pytest.mark.campaign),
         pytest.param("SandyBridge", "sandybridge", marks=pytest.mark.campaign),
         pytest.param("Haswell", "haswell", marks=pytest.mark.campaign),
     ],
 )
-def test_it_answers_on_processors_older_than_the_one_it_was_built_on(
-    start, write_settings, model_path, processor, variant
-):
-    """In an emulator, which ends a program that uses an instruction that the processor lacks."""
+def test_engine_runs_on_older_processors(start, write_settings, model_path, processor, variant):
+    """Runs in an emulator, which ends a program that uses an instruction the processor lacks."""
     qemu = os.environ.get("CLAWD_TEST_QEMU") or shutil.which("qemu-x86_64")
     assert qemu, "no emulator: install qemu-user, or run `make .venv/tools` and set CLAWD_TEST_QEMU"
     settings = write_settings(model_path, context_size=256, parallel=1)
@@ -156,7 +154,7 @@ def test_it_answers_on_processors_older_than_the_one_it_was_built_on(
 
 
 @pytest.mark.model
-def test_running_answers_are_finished_after_sigterm(start, write_settings, model_path):
+def test_running_answers_are_completed_after_sigterm(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
     with process.client() as client:
@@ -171,7 +169,7 @@ def test_running_answers_are_finished_after_sigterm(start, write_settings, model
 
 
 @pytest.mark.model
-def test_a_client_that_goes_stops_the_computing(start, write_settings, model_path):
+def test_client_disconnect_stops_computing(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
     with process.client() as client:
@@ -186,7 +184,7 @@ def test_a_client_that_goes_stops_the_computing(start, write_settings, model_pat
 
 
 @pytest.mark.model
-def test_many_at_once_are_all_answered(start, write_settings, model_path):
+def test_concurrent_requests_are_all_answered(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
     texts: list[str] = []
@@ -206,7 +204,7 @@ def test_many_at_once_are_all_answered(start, write_settings, model_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "no model", "damaged"])
-def test_what_cannot_be_loaded_ends_the_process_with_one_line(start, write_settings, tmp_path, damage):
+def test_unloadable_model_exits_with_one_line(start, write_settings, tmp_path, damage):
     model = tmp_path / "m.gguf"
     if damage == "no model":
         model.write_bytes(b"<html>")
@@ -220,7 +218,7 @@ def test_what_cannot_be_loaded_ends_the_process_with_one_line(start, write_setti
     assert "Traceback" not in process.log.read_text()
 
 
-def test_wrong_settings_end_the_process_with_one_line(start, write_settings, tmp_path):
+def test_invalid_settings_exit_with_one_line(start, write_settings, tmp_path):
     process = start(write_settings(tmp_path / "m.gguf", paralel=3))
     assert process.popen.wait(60) == 2
     assert len(process.lines()) == 1
@@ -252,7 +250,7 @@ def test_waiting_requests_are_answered_after_sigterm(start, write_settings, mode
 
 
 @pytest.mark.model
-def test_clients_of_answers_that_take_too_long_after_sigterm_are_told(start, write_settings, model_path):
+def test_clients_get_error_after_drain_timeout(start, write_settings, model_path):
     process = start(write_settings(model_path), program=SHORT_DRAIN)
     process.wait_ready()
     with process.client() as client:
@@ -269,7 +267,7 @@ def test_clients_of_answers_that_take_too_long_after_sigterm_are_told(start, wri
 
 @pytest.fixture
 def with_template(model_path, tmp_path):
-    """Make a copy of the model with another chat template, which must not be longer than its own."""
+    """Return a function that copies the model with another chat template, at most as long as its own."""
 
     def copy(source: str) -> Path:
         content = bytearray(model_path.read_bytes())
@@ -291,7 +289,7 @@ USERS = TURNS.replace("in messages", "in messages if m.role != 'system'")
 
 
 @pytest.mark.model
-def test_reasoning_that_the_prompt_opens_is_apart_from_the_answer(start, write_settings, with_template):
+def test_reasoning_opened_by_prompt_is_separated(start, write_settings, with_template):
     process = start(write_settings(with_template(TURNS + "{{ '<|im_start|>assistant\n<think>\n' }}")))
     process.wait_ready()
     with process.client() as client:
@@ -303,7 +301,7 @@ def test_reasoning_that_the_prompt_opens_is_apart_from_the_answer(start, write_s
 
 
 @pytest.mark.model
-def test_a_system_text_reaches_a_model_whose_template_ignores_it(start, write_settings, with_template):
+def test_system_prompt_reaches_model_whose_template_ignores_it(start, write_settings, with_template):
     process = start(write_settings(with_template(USERS + "{{ '<|im_start|>assistant\n' }}")))
     process.wait_ready()
     with process.client() as client:
@@ -324,9 +322,7 @@ def test_a_system_text_reaches_a_model_whose_template_ignores_it(start, write_se
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "seconds"),
     ],
 )
-def test_a_model_whose_template_cannot_be_used_ends_the_process_with_one_line(
-    start, write_settings, with_template, source, why
-):
+def test_unusable_template_exits_with_one_line(start, write_settings, with_template, source, why):
     process = start(write_settings(with_template(source)))
     assert process.popen.wait(60) == 1
     errors = [line for line in process.lines() if "[ERROR]" in line]

@@ -1,4 +1,4 @@
-"""Chat requests as they are parsed: what is not understood is refused by its name."""
+"""Parsing of chat requests: unknown fields are refused by name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def says(*messages: dict) -> list[dict]:
         ("a" * 5000, 1, ""),
     ],
 )
-def test_an_unknown_field_is_refused_by_its_name(name, value, hint):
+def test_unknown_field_is_refused_by_name(name, value, hint):
     fault = refusal(**{name: value})
     assert (fault.code, fault.param) == ("unknown_parameter", name[:80])
     assert str(fault).startswith(name[:80])
@@ -79,13 +79,13 @@ def test_an_unknown_field_is_refused_by_its_name(name, value, hint):
         ("store", True),
     ],
 )
-def test_a_field_that_is_not_supported_is_refused_by_its_name(field, value):
+def test_unsupported_field_is_refused_by_name(field, value):
     fault = refusal(**{field: value})
     assert (fault.code, fault.param) == ("unsupported_parameter", field)
     assert str(fault).startswith(f"{field}: ")
 
 
-def test_fields_that_ask_for_nothing_are_accepted():
+def test_unsupported_fields_without_value_are_accepted():
     nothing = {
         "tools": [],
         "tool_choice": "none",
@@ -122,24 +122,28 @@ def test_fields_that_ask_for_nothing_are_accepted():
         (
             [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "url": {}}]}],
             "messages[0].content[1].type",
-            "reads text only, no part of type 'image_url'",
+            "parts of type 'image_url' are not supported: the engine reads text only",
         ),
-        ([{"role": "user", "content": "x", "name": "bob"}], "messages[0].name", "no field"),
+        ([{"role": "user", "content": "x", "name": "bob"}], "messages[0].name", "unknown field"),
         (says({"role": "assistant", "content": None}), "messages[1].content", "string or a list"),
         (
             says({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}),
             "messages[1].tool_calls",
-            "does not support",
+            "not supported by this engine",
         ),
         (
             says({"role": "assistant", "content": "x", "reasoning_content": 5}),
             "messages[1].reasoning_content",
             "",
         ),
-        (says({"role": "assistant", "content": "x", "thinking": "x"}), "messages[1].thinking", "no field"),
+        (
+            says({"role": "assistant", "content": "x", "thinking": "x"}),
+            "messages[1].thinking",
+            "unknown field",
+        ),
     ],
 )  # fmt: skip
-def test_a_message_that_is_not_understood_is_named(messages, param, why):
+def test_invalid_message_is_refused_with_field(messages, param, why):
     fault = refusal(messages=messages)
     assert fault.param == param
     assert why in str(fault)
@@ -149,7 +153,7 @@ def test_a_message_that_is_not_understood_is_named(messages, param, why):
 @pytest.mark.parametrize(
     ("stop", "why"),
     [
-        (["a", "b", "c", "d", "e"], "at most 4 stop strings are possible, not 5"),
+        (["a", "b", "c", "d", "e"], "5 stop strings given, at most 4 allowed"),
         ("", "must not be empty"),
         (["a", ""], "must not be empty"),
         ([1], "must be a string or a list of strings"),
@@ -158,7 +162,7 @@ def test_a_message_that_is_not_understood_is_named(messages, param, why):
         ("x" * 201, "200 characters"),
     ],
 )
-def test_stop_strings_that_cannot_be_used_are_named(stop, why):
+def test_invalid_stop_strings_are_refused(stop, why):
     fault = refusal(stop=stop)
     assert fault.param == "stop"
     assert why in str(fault)
@@ -174,7 +178,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("field", NUMBERS)
-def test_numbers_are_taken_within_their_range_only(field):
+def test_numbers_out_of_range_are_refused(field):
     least, most = NUMBERS[field]
     parse(**{field: least})
     parse(**{field: most})
@@ -186,7 +190,7 @@ def test_numbers_are_taken_within_their_range_only(field):
     "literal", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "1" * 400 + ".5", "-" + "9" * 400]
 )
 @pytest.mark.parametrize("field", ["temperature", "top_p", "min_p", "seed", "max_tokens", "n", "logit_bias"])
-def test_numbers_that_are_none_are_refused(field, literal):
+def test_invalid_numbers_are_refused(field, literal):
     body = json.dumps(HELLO)[:-1] + f', "{field}": {literal}}}'
     with pytest.raises(RequestError) as caught:
         parse_chat_request(body.encode())
@@ -206,18 +210,18 @@ def test_numbers_that_are_none_are_refused(field, literal):
         {str(i): 1 for i in range(2000)},
     ],
 )
-def test_a_logit_bias_that_cannot_be_used_is_refused(bias):
+def test_invalid_logit_bias_is_refused(bias):
     assert refusal(logit_bias=bias).param.startswith("logit_bias")
 
 
 @pytest.mark.parametrize("key", ["x", "-1", "1.0", "", " 5", "[key]", "a.b"])
-def test_a_key_of_logit_bias_that_is_no_token_is_named_as_the_client_wrote_it(key):
+def test_invalid_logit_bias_key_is_named_as_sent(key):
     refused = refusal(logit_bias={"7": 1, key: 1})
     assert refused.param == f"logit_bias.{key}"
     assert str(refused) == f"logit_bias.{key}: the key must be the number of a token"
 
 
-def test_sampling_is_what_was_asked_for():
+def test_sampling_matches_request():
     asked = parse(
         temperature=0.5, min_p=0.1, repetition_penalty=1.2, logit_bias={"7": -100}, seed=2**40, top_k=3
     )
@@ -241,15 +245,15 @@ def test_sampling_is_what_was_asked_for():
         ({"reasoning_effort": "much"}, "reasoning_effort"),
     ],
 )
-def test_contradictions_and_misplaced_fields_are_named(changes, param):
+def test_conflicting_and_misplaced_fields_are_refused(changes, param):
     assert refusal(**changes).param == param
 
 
-def test_the_same_limit_under_both_names_is_taken():
+def test_same_limit_under_both_names_is_accepted():
     assert parse(max_tokens=5, max_completion_tokens=5).limit() == 5
 
 
-def test_reasoning_of_earlier_answers_is_apart_from_what_was_said():
+def test_reasoning_of_earlier_answers_is_separated():
     messages = says(
         {"role": "assistant", "content": "<think>Hm.</think>Yes."},
         {
@@ -288,7 +292,7 @@ def test_reasoning_of_earlier_answers_is_apart_from_what_was_said():
         (templates.SMOLLM, {"reasoning_effort": None, "chat_template_kwargs": {}}, {}),
     ],
 )
-def test_how_much_to_reason_is_passed_to_a_template_that_knows_it_and_else_refused(model, asked, expected):
+def test_reasoning_options_are_passed_if_template_supports_them(model, asked, expected):
     request = parse(**asked)
     if isinstance(expected, dict):
         assert thinking_options(request, chat(model)) == expected
@@ -314,7 +318,7 @@ def test_how_much_to_reason_is_passed_to_a_template_that_knows_it_and_else_refus
         + b",".join(b'"k%d":1' % i for i in range(200_000)) + b"}]}",
     ],
 )  # fmt: skip
-def test_bodies_that_are_no_requests_are_refused(body):
+def test_invalid_bodies_are_refused(body):
     with pytest.raises(RequestError) as caught:
         parse_chat_request(body)
     assert caught.value.status == 400

@@ -21,7 +21,7 @@ def situations(draw):
 
 
 @given(situations())
-def test_a_batch_keeps_every_promise(situation):
+def test_batch_invariants(situation):
     wanting, chunk, capacity = situation
     batch = next_batch(wanting, chunk=chunk, capacity=capacity)
     given_to = {share.seq: share.count for share in batch}
@@ -48,10 +48,10 @@ def test_older_prompts_are_served_first(situation):
             assert given_to[older.seq] == older.tokens
 
 
-def test_prompts_use_the_whole_step_while_nobody_writes():
+def test_prompts_use_whole_step_without_writers():
     assert next_batch([Wanting(0, 500, False, 1)], chunk=32, capacity=256) == (Share(0, 256),)
 
 
-def test_a_prompt_beside_a_writer_comes_in_chunks():
+def test_prompt_is_chunked_next_to_a_writer():
     wanting = [Wanting(1, 500, False, 2), Wanting(0, 1, True, 1)]
     assert next_batch(wanting, chunk=32, capacity=256) == (Share(0, 1), Share(1, 32))

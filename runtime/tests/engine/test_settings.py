@@ -17,7 +17,7 @@ GOOD = {
 }
 
 
-def test_the_settings_of_the_architecture_are_read(tmp_path):
+def test_documented_engine_settings_are_read(tmp_path):
     path = tmp_path / "engine.json"
     path.write_text(json.dumps(GOOD))
     settings = read_settings(path)
@@ -39,7 +39,7 @@ def test_the_settings_of_the_architecture_are_read(tmp_path):
         ({"n_gpu_layers": "some"}, "n_gpu_layers"),
     ],
 )
-def test_a_mistake_is_named(tmp_path, change, named):
+def test_invalid_setting_is_reported(tmp_path, change, named):
     path = tmp_path / "engine.json"
     path.write_text(json.dumps(GOOD | change))
     with pytest.raises(SettingsError, match=named) as caught:
@@ -49,7 +49,7 @@ def test_a_mistake_is_named(tmp_path, change, named):
 
 
 @pytest.mark.parametrize("said", ["all", 40, 0])
-def test_layers_for_a_gpu(tmp_path, said):
+def test_n_gpu_layers_values(tmp_path, said):
     path = tmp_path / "engine.json"
     path.write_text(json.dumps(GOOD))
     assert read_settings(path).n_gpu_layers == 0
@@ -57,14 +57,14 @@ def test_layers_for_a_gpu(tmp_path, said):
     assert read_settings(path).n_gpu_layers == said
 
 
-def test_all_mistakes_are_named_at_once(tmp_path):
+def test_all_invalid_settings_are_reported_at_once(tmp_path):
     path = tmp_path / "engine.json"
     path.write_text(json.dumps(GOOD | {"threads": -1, "parallel": 0}))
     with pytest.raises(SettingsError, match=r"parallel.*threads"):
         read_settings(path)
 
 
-def test_a_missing_file_and_no_json(tmp_path):
+def test_missing_file_and_invalid_json_are_reported(tmp_path):
     with pytest.raises(SettingsError, match="cannot read"):
         read_settings(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")

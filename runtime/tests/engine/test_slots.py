@@ -19,7 +19,7 @@ def test_common_prefix_is_the_longest(first, second):
     st.lists(st.tuples(tokens, st.booleans(), st.integers(0, 9)), min_size=1, max_size=5),
     tokens.filter(bool),
 )
-def test_a_placement_is_always_possible(states, prompt):
+def test_placement_is_always_valid(states, prompt):
     slots = [Held(seq, held, busy, used) for seq, (held, busy, used) in enumerate(states)]
     placement = place(slots, prompt)
     if all(slot.busy for slot in slots):
@@ -33,32 +33,32 @@ def test_a_placement_is_always_possible(states, prompt):
     assert placement.donor != placement.seq
 
 
-def test_a_conversation_goes_on_where_it_was():
+def test_continued_conversation_keeps_its_slot():
     first, second = list(range(100)), [*range(50), *range(900, 960)]
     slots = [Held(0, second, False, 9), Held(1, first, False, 1), Held(2, [], False, 0)]
     assert place(slots, [*first, 7, 8]) == Placement(1, 100)
 
 
-def test_a_new_conversation_spares_the_old_ones_and_copies_the_system_prompt():
+def test_new_conversation_uses_free_slot_and_copies_system_prompt():
     system = list(range(60))
     old = [*system, *range(500, 700)]
     slots = [Held(0, old, False, 5), Held(1, [], False, 0)]
     assert place(slots, [*system, 1, 2, 3]) == Placement(1, 60, donor=0)
 
 
-def test_a_busy_slot_can_give_what_it_holds():
+def test_busy_slot_can_be_donor():
     system = list(range(60))
     slots = [Held(0, [*system, 9, 9], True, 5), Held(1, [], False, 0)]
     assert place(slots, [*system, 1]) == Placement(1, 60, donor=0)
 
 
-def test_little_in_common_is_not_worth_a_copy():
+def test_short_common_prefix_is_not_copied():
     common = list(range(SHORTEST_COPY - 1))
     slots = [Held(0, [*common, *range(500, 700)], True, 5), Held(1, [], False, 0)]
     assert place(slots, [*common, 1]) == Placement(1, 0)
 
 
-def test_of_equal_donors_the_shortest_is_copied():
+def test_shortest_of_equal_donors_is_copied():
     system = list(range(60))
     slots = [
         Held(0, [*system, *range(500, 900)], True, 5),
@@ -69,7 +69,7 @@ def test_of_equal_donors_the_shortest_is_copied():
     assert place(slots, [*system, 1]) == Placement(3, 60, donor=1)
 
 
-def test_a_donor_that_holds_too_much_is_not_copied():
+def test_too_long_donor_is_not_copied():
     system = list(range(60))
     longest = [*system, *[7] * (8 * 60 + 512 - 60)]
     slots = [Held(0, longest, True, 5), Held(1, [], False, 0)]
@@ -80,16 +80,16 @@ def test_a_donor_that_holds_too_much_is_not_copied():
     assert place(slots, [*system, 1]) == Placement(1, 50, donor=2)
 
 
-def test_the_slot_unused_for_longest_is_given_up():
+def test_least_recently_used_slot_is_replaced():
     slots = [Held(0, [1] * 50, False, 9), Held(1, [2] * 50, False, 3)]
     assert place(slots, [3, 3]) == Placement(1, 0)
 
 
-def test_the_same_prompt_again_leaves_one_token_to_compute():
+def test_same_prompt_leaves_one_token_to_compute():
     assert place([Held(0, [1, 2, 3], False, 1)], [1, 2, 3]) == Placement(0, 2)
 
 
-def test_a_prompt_waits_for_the_same_beginning_that_is_being_computed():
+def test_prompt_waits_for_common_prefix_being_computed():
     system = list(range(100))
     begun = [Held(0, system[:20], True, 1), Held(1, [], False, 0)]
     assert better_soon(begun, [[*system, 7, 7]], [*system, 8])
@@ -98,7 +98,7 @@ def test_a_prompt_waits_for_the_same_beginning_that_is_being_computed():
     assert not better_soon(done, [[*system, 7, 7]], [*system, 8])
 
 
-def test_the_very_same_prompt_is_not_waited_for_forever():
+def test_identical_prompt_is_not_waited_for_forever():
     prompt = list(range(100))
     assert better_soon([Held(0, [], True, 1)], [prompt], prompt)
     assert not better_soon([Held(0, prompt[:80], True, 1)], [prompt], prompt)

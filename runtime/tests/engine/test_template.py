@@ -27,20 +27,20 @@ def text(template: ChatTemplate, *messages: Message) -> str:
     return "".join(template.render(messages))
 
 
-def test_messages_become_the_prompt():
+def test_messages_are_rendered_to_prompt():
     assert text(chat(), BRIEF, HI, YES, BYE) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def test_without_a_system_message_the_template_puts_in_none_of_its_own():
+def test_default_system_message_is_suppressed():
     prompt = text(chat(), HI)
     assert "SmolLM" not in prompt
     assert prompt.startswith("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nHi")
 
 
-def test_an_empty_system_message_is_put_in_only_where_it_makes_the_prompt_shorter():
+def test_empty_system_message_is_added_only_if_prompt_is_shorter():
     assert text(chat(templates.LLAMA_3), HI).count("<|start_header_id|>") == 2
 
 
@@ -48,7 +48,7 @@ def test_an_empty_system_message_is_put_in_only_where_it_makes_the_prompt_shorte
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_no_message_is_lost_in_the_templates_of_well_known_models(name):
+def test_no_message_is_lost_in_well_known_templates(name):
     template = chat(MODELS[name])
     for messages in (
         (HI,),
@@ -82,7 +82,7 @@ def test_no_message_is_lost_in_the_templates_of_well_known_models(name):
         ),
     ],
 )
-def test_system_texts_and_parts_go_where_the_template_keeps_them(model, expected):
+def test_layout_keeps_system_texts_and_parts(model, expected):
     assert text(chat(model), BRIEF, HI) == expected
 
 
@@ -101,8 +101,8 @@ def test_system_texts_and_parts_go_where_the_template_keeps_them(model, expected
         ("{{ 1 / 0 }}", "division"),
     ],
 )
-def test_a_template_that_loses_words_is_refused(source, why):
-    with pytest.raises(ModelError, match=f"chat template cannot be used: .*{why}"):
+def test_template_that_loses_words_is_refused(source, why):
+    with pytest.raises(ModelError, match=f"cannot use the model's chat template: .*{why}"):
         chat(source)
 
 
@@ -136,26 +136,26 @@ def each_message(content: str) -> str:
         ("m.content if m.content is not string else ''", "loses the text"),
     ],
 )
-def test_a_template_that_cuts_or_changes_texts_is_refused(content, why):
-    with pytest.raises(ModelError, match=f"chat template cannot be used: .*{why}"):
+def test_template_that_cuts_or_changes_texts_is_refused(content, why):
+    with pytest.raises(ModelError, match=f"cannot use the model's chat template: .*{why}"):
         chat(each_message(content))
 
 
 @pytest.mark.parametrize("kept", ["messages[-4:]", "messages[-6:]", "messages[-20:]", "messages[:8]"])
-def test_a_template_that_leaves_out_messages_of_a_long_conversation_is_refused(kept):
+def test_template_that_drops_messages_of_long_conversation_is_refused(kept):
     system = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
-    with pytest.raises(ModelError, match="leaves out messages of a long conversation"):
+    with pytest.raises(ModelError, match="drops messages of a long conversation"):
         chat(system + each_message("m.content").replace("in messages", f"in {kept}"))
 
 
 @pytest.mark.parametrize("written", ["m.content", "m.content | tojson", "m.content | string", "m | tojson"])
-def test_a_template_that_writes_a_list_instead_of_its_text_is_refused(written):
-    with pytest.raises(ModelError, match="cannot be used"):
+def test_template_that_renders_list_instead_of_text_is_refused(written):
+    with pytest.raises(ModelError, match="cannot use"):
         chat(each_message(f"'' if m.content is string else {written}"))
 
 
 @pytest.mark.parametrize("trim", ["m.content | trim", "m.content.strip()"])
-def test_a_template_that_trims_texts_is_used_and_known_to(trim):
+def test_template_that_trims_texts_is_accepted(trim):
     template = chat(each_message(trim))
     assert template.trimmed_roles == ("system", "user", "assistant")
     assert "a\n\n  b" in text(template, Message("user", "a\n\n  b"))
@@ -164,18 +164,18 @@ def test_a_template_that_trims_texts_is_used_and_known_to(trim):
     assert chat().trimmed_roles == ()
 
 
-def test_messages_of_one_role_in_a_row_are_merged_only_where_the_template_refuses_them():
+def test_consecutive_messages_are_merged_only_if_template_refuses_them():
     assert "Hi\n\nBye<end_of_turn>" in text(chat(templates.GEMMA), HI, BYE)
     assert text(chat(), HI, BYE).count("<|im_start|>user") == 2
 
 
-def test_what_the_template_refuses_is_the_callers_mistake():
+def test_messages_refused_by_template_are_a_request_error():
     with pytest.raises(RequestError, match="roles must take turns") as caught:
         chat(templates.GEMMA).render([YES, HI])
     assert (caught.value.status, caught.value.param) == (400, "messages")
 
 
-# --- nobody writes another role's turn ---------------------------------------------------------------
+# --- no message forges another role's turn ----------------------------------------------------------
 
 
 LABELS = {"USER:", "ASSISTANT:", "### Instruction:", "### Response:"}
@@ -184,7 +184,7 @@ LABELS |= {"<|user|>", "<|assistant|>", "<|system|>", "<|im_start|>", "<|im_end|
 
 
 def marks(model: Model, pieces: tuple[str, ...]) -> list[str]:
-    """The special tokens and the template's other marks in order: each stands in one piece, or it is none."""
+    """Return the special tokens and other marks in order; only one within a single piece counts."""
     skeleton = "".join(chat(model).render([Message("system", "word"), Message("user", "word"), YES, HI]))
     known = {label for label in LABELS if label in skeleton or not label.endswith(":")}
     known |= {*model.special, *model.added} - {"\n\n", "<h1>"}
@@ -209,7 +209,7 @@ ATTACKS = [
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("role", ["system", "user"])
-def test_nobody_can_write_another_roles_turn(name, attack, role):
+def test_message_cannot_forge_another_roles_turn(name, attack, role):
     model = MODELS[name]
     template = chat(model)
     plain, forged = ([Message("system", word), Message("user", word)] for word in ("word", attack))
@@ -233,13 +233,13 @@ def test_no_text_forges_a_mark(name, content):
     assert marks(model, template.render([BRIEF, Message("user", f".{content}.")])) == expected
 
 
-def test_a_special_token_in_a_message_keeps_its_text():
+def test_special_token_in_message_keeps_its_text():
     pieces = chat().render([BRIEF, Message("user", "What is <|im_end|>?")])
     assert len(pieces) == 2
     assert "What is <|im_end|>?" in "".join(pieces)
 
 
-def test_tokens_that_mark_nothing_are_left_alone():
+def test_added_tokens_that_are_no_marks_are_unchanged():
     pieces = chat(templates.GEMMA).render([Message("user", "a\n\nb <h1>")])
     assert pieces == ("<bos><start_of_turn>user\na\n\nb <h1><end_of_turn>\n<start_of_turn>model\n",)
 
@@ -247,13 +247,13 @@ def test_tokens_that_mark_nothing_are_left_alone():
 # --- reasoning ---------------------------------------------------------------
 
 
-def test_what_a_prompt_ends_with_is_known():
+def test_opening_of_prompt():
     assert chat(templates.QWEN_THINKING).opening().endswith("assistant\n<think>\n")
     assert chat(templates.QWEN_THINKING).opening({"enable_thinking": False}).endswith("\n</think>\n\n")
     assert chat(templates.HARMONY).opening() == "<|end|><|start|>assistant"
 
 
-def test_options_that_a_template_refuses_are_the_callers_mistake():
+def test_options_refused_by_template_are_a_request_error():
     refusing = "{% if reasoning_effort == 'xhigh' %}{{ raise_exception('no such effort') }}{% endif %}"
     template = chat(refusing + CONTENTS)
     assert template.opening({"reasoning_effort": "high"}) == ""
@@ -262,7 +262,7 @@ def test_options_that_a_template_refuses_are_the_callers_mistake():
     assert (caught.value.status, caught.value.param) == (400, "reasoning_effort")
 
 
-def test_variables_of_a_template_are_known():
+def test_variables_of_template_are_known():
     assert chat(templates.HARMONY).knows("reasoning_effort")
     assert not chat(templates.PHI_3).knows("reasoning_effort")
     prompt = "".join(chat(templates.HARMONY).render([HI], {"reasoning_effort": "high"}))
@@ -272,8 +272,8 @@ def test_variables_of_a_template_are_known():
 # --- foreign code ---------------------------------------------------------------
 
 
-def test_a_broken_template_is_named():
-    with pytest.raises(ModelError, match="chat template cannot be compiled"):
+def test_template_with_syntax_error_is_reported():
+    with pytest.raises(ModelError, match="cannot compile the model's chat template"):
         chat("{% for %}")
 
 
@@ -291,7 +291,7 @@ CONTENTS = "{% for m in messages %}{{ m.content }}{% endfor %}"
         "{% include 'x' %}",
     ],
 )
-def test_a_template_cannot_leave_its_sandbox(source):
+def test_template_cannot_leave_sandbox(source):
     with pytest.raises(ModelError):
         chat(
             source + CONTENTS + "{{ 1 / 0 }}"
@@ -301,7 +301,7 @@ def test_a_template_cannot_leave_its_sandbox(source):
 
 
 def grows(start: str, step: str) -> str:
-    """A template in which a value doubles 99 times."""
+    """Return a template in which a value doubles 99 times."""
     loop = f"{{% for a in range(99) %}}{{% set n.x = {step} %}}{{% endfor %}}"
     return f"{{% set n = namespace(x={start}) %}}{loop}"
 
@@ -341,13 +341,13 @@ def grows(start: str, step: str) -> str:
         "x" * 2_000_000,
     ],
 )
-def test_a_template_that_does_not_come_to_an_end_is_refused(source, monkeypatch):
+def test_template_that_does_not_terminate_is_refused(source, monkeypatch):
     monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.2)
     with pytest.raises(ModelError):
         chat(source + CONTENTS)
 
 
-def test_what_transformers_templates_use_is_there():
+def test_filters_used_by_transformers_templates_exist():
     source = (
         "{% generation %}{{ {'ä': 1} | tojson }}{% endgeneration %}{{ strftime_now('%Y') | length }}"
         "{{ [1, 2] | join('-') }}{{ ' x ' | trim }}{{ 'a' ~ 1 ~ none }}{{ [3, 1] | sort | string }}"
@@ -358,6 +358,6 @@ def test_what_transformers_templates_use_is_there():
     assert text(chat(source), HI) == '{"ä": 1}41-2xa1None[1, 3]cba\n  b7aaa[1, 2]Hi'
 
 
-def test_a_long_conversation_is_rendered_within_the_budget():
+def test_long_conversation_is_rendered_within_budget():
     messages = [BRIEF, *[HI, YES] * 2000, Message("user", "long " * 200_000)]
     assert len(text(chat(), *messages)) > 1_000_000
