@@ -1,1 +1,1 @@
-"""clawd-bot: takes messages from chat platforms, has a model answer them, and delivers the answers."""
+"""clawd-bot: receives messages from chat platforms, gets answers from a model, and delivers them."""

@@ -1,4 +1,4 @@
-"""`python -m clawd_runtime.bot`."""
+"""Run the bot: `python -m clawd_runtime.bot`."""
 
 from __future__ import annotations
 

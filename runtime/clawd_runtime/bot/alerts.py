@@ -1,4 +1,4 @@
-"""Notifications of Prometheus' Alertmanager: what they say, and when two of them say the same.
+"""Notifications of Prometheus' Alertmanager: parsing, text for chats, and an id to detect duplicates.
 
 Source: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config (version 4).
 """
@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 Language = Literal["en", "zh"]
 Status = Literal["firing", "resolved"]
 MOST_ALERTS = 20
-"""Alerts of one notification that are told one by one; the rest are counted."""
+"""Number of alerts of one notification that are listed; the others are only counted."""
 MOST_RECEIVED = 10_000
 LONGEST_LABEL = 200
 LONGEST_SUMMARY = 1000
 
 
 class Alert(BaseModel):
-    """One alert. `fingerprint` stands for its labels, `startsAt` for this time of its firing."""
+    """One alert. `fingerprint` identifies its labels, `startsAt` this occurrence of it."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -34,7 +34,7 @@ class Alert(BaseModel):
 
 
 class Notification(BaseModel):
-    """What Alertmanager posts about one group of alerts. Newer versions may add fields, not change these."""
+    """A POST of Alertmanager about one group of alerts. Newer versions may add fields, not change these."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -59,17 +59,17 @@ _WORDS: dict[Language, _Words] = {
 
 
 def event_id(notification: Notification) -> str:
-    """The same for a repetition of a notification, and for the same one from another Alertmanager; else new.
+    """Return an id that is equal for repetitions of a notification, also from another Alertmanager.
 
-    Alertmanager repeats what still fires every few hours, and posts again what it could not see arrive.
+    Alertmanager repeats firing alerts every few hours, and retries a POST that it could not confirm.
     """
-    told = sorted((alert.fingerprint, alert.status, alert.starts_at) for alert in notification.alerts)
-    seed = "\0".join((notification.group_key, *("\0".join(each) for each in told)))
+    alerts = sorted((alert.fingerprint, alert.status, alert.starts_at) for alert in notification.alerts)
+    seed = "\0".join((notification.group_key, *("\0".join(each) for each in alerts)))
     return hashlib.sha256(seed.encode()).hexdigest()[:40]
 
 
 def text_of(notification: Notification, language: Language) -> str:
-    """The notification for people: firing alerts first, each with its summary and where it is."""
+    """Return the notification as text: firing alerts first, each with its host and summary."""
     ordered = sorted(notification.alerts, key=lambda alert: (alert.status == "resolved", alert.starts_at))
     lines = [_line(alert, language) for alert in ordered[:MOST_ALERTS]]
     left = len(ordered) - len(lines) + notification.truncated
@@ -82,10 +82,10 @@ def _line(alert: Alert, language: Language) -> str:
     labels, annotations = alert.labels, alert.annotations
     place = _shortened(labels.get("host") or labels.get("instance", ""))
     summary = annotations.get(f"summary_{language}") or annotations.get("summary", "")
-    told = _shortened(summary, LONGEST_SUMMARY)
+    details = _shortened(summary, LONGEST_SUMMARY)
     severity, name = (_shortened(labels.get(label, "-")) for label in ("severity", "alertname"))
     title = f"{state} [{severity}] {name}"
-    return "\n".join(filter(None, (f"{title} · {place}" if place else title, told)))
+    return "\n".join(filter(None, (f"{title} · {place}" if place else title, details)))
 
 
 def _shortened(text: str, longest: int = LONGEST_LABEL) -> str:

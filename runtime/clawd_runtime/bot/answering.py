@@ -1,4 +1,4 @@
-"""Getting an answer from the models: retries, deadlines, the fallback, a prompt that fits."""
+"""Requests to the models for an answer: retries, timeouts, the fallback model, fitting of the prompt."""
 
 from __future__ import annotations
 
@@ -36,34 +36,33 @@ from clawd_runtime.visible import is_blank
 
 log = logging.getLogger(__name__)
 
-# Waits before asking the same model again. The last one may just be starting.
+# Waits before the same model is asked again. The last model may just be starting.
 WAITS_BEFORE_FALLBACK = (0.5,)
 WAITS_OF_LAST = (0.5, 2.0, 5.0, 10.0, 20.0)
-# A large model on a slow disk takes minutes to load. As long as its engine says so, that is no failure.
+# A large model on a slow disk takes minutes to load. As long as its engine reports that, it has not failed.
 LOADING_SECONDS = 900.0
 ASK_LOADING_EVERY = 2.0
 LONGEST_WAIT = 30.0
-# How long a model may take until its first token, reasoning included, where it declares nothing: less where
-# another one can answer instead. An engine of this host may first have to finish an answer and read the
-# prompt.
+# How long a model may take until its first token, reasoning included, if its settings do not say: less if
+# another one can answer instead. A local engine may first have to finish an answer and compute the prompt.
 FIRST_TOKEN_SECONDS = 30.0
 FIRST_TOKEN_SECONDS_LOCAL = 60.0
 FIRST_TOKEN_SECONDS_OF_LAST = 240.0
-# The total is there for a server that never ends, as is the size.
+# The total time and the size are limited in case a server never ends its answer.
 ATTEMPT_SECONDS = 1800.0
 LONGEST_ANSWER = 256 * 1024
 PATIENCE_SECONDS = 300.0
 SHRINK = 0.6
 MOST_SHRINKS = 4
 MOST_ATTEMPTS: dict[type[ModelFailure], int] = {AnswerBroken: 2, AnswerEmpty: 3}
-"""How often a model is asked that answers, but to no use: it would probably go on like that."""
+"""How often a model is asked again after unusable answers, which it would probably repeat."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model answered, and why that is not all, if it is not."""
+    """The answer of a model, and the reason if it is incomplete."""
 
     text: str
     cut: Cut | None = None
@@ -71,12 +70,12 @@ class ModelAnswer:
 
 @dataclass(slots=True)
 class _Course:
-    """What happened so far to one question."""
+    """The state of one question: which models failed so far, and how."""
 
     hung: set[str] = field(default_factory=set)
-    """Models that gave nothing for too long: they are not asked the same again."""
+    """Models that timed out: they are not asked the same question again."""
     partial: str = ""
-    """The longest answer that was not completed."""
+    """The longest incomplete answer."""
     failures: list[ModelFailure] = field(default_factory=list)
 
     def add(self, model: ChatModel, failure: ModelFailure) -> None:
@@ -88,11 +87,11 @@ class _Course:
 
     @property
     def decided(self) -> bool:
-        """Whether there is something to say, so that nobody needs to wait for a model to come back."""
+        """Whether there is a result for the user, so that waiting for a model to recover is pointless."""
         return bool(self.partial) or any(isinstance(each, NoAnswerReached) for each in self.failures)
 
     def failure(self) -> ModelFailure:
-        """The failure that says most to the user: of several the last of the first kind there is."""
+        """Return the failure that is most informative for the user: the last one of the first kind found."""
         for kind in (NoAnswerReached, ContextTooLong, ContentFiltered):
             if found := [each for each in self.failures if isinstance(each, kind)]:
                 return found[-1]
@@ -100,7 +99,7 @@ class _Course:
 
 
 class Answerer:
-    """Asks `models` in order of preference."""
+    """Gets answers from `models`, asked in order of preference."""
 
     def __init__(
         self,
@@ -117,9 +116,9 @@ class Answerer:
         self._sleep = sleep
 
     async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
-        """Return the answer to `question`. Raise the `ModelFailure` that says most when no model gave one.
+        """Return the answer to `question`; raise the most informative `ModelFailure` if no model gives one.
 
-        A model that hung, or that only reasoned, is not asked the same again: it would take as long again.
+        A model that timed out or only reasoned is not asked again: it would take as long again.
         """
         loaded_until = time.monotonic() + LOADING_SECONDS
         course = _Course()
@@ -137,7 +136,7 @@ class Answerer:
                 raise course.failure()
 
     async def _loaded_after_waiting(self, until: float, course: _Course) -> bool:
-        """Whether a model was on its way; returns when none is any more, or at the time `until`."""
+        """Wait until no model is loading, at most until `until`; return whether one has finished loading."""
         waited = False
         while await self._any_loading(course):
             if time.monotonic() > until:
@@ -147,13 +146,13 @@ class Answerer:
         return waited
 
     async def _any_loading(self, course: _Course) -> bool:
-        asked = (model.loading() for model in self._models if model.name not in course.hung)
-        return any(await asyncio.gather(*asked))
+        probes = (model.loading() for model in self._models if model.name not in course.hung)
+        return any(await asyncio.gather(*probes))
 
     async def _ask_all(
         self, history: tuple[Turn, ...], question: str, progress: Progress, course: _Course
     ) -> ModelAnswer | None:
-        """Ask one model after another; `None` when none answered, and `course` says why."""
+        """Ask one model after another; return `None` if none answered, with the failures in `course`."""
         patient_until = time.monotonic() + PATIENCE_SECONDS
         for model in self._models:
             if model.name in course.hung:
@@ -183,10 +182,11 @@ class Answerer:
     async def _ask(
         self, model: ChatModel, history: tuple[Turn, ...], question: str, progress: Progress
     ) -> ModelAnswer:
-        """Make one attempt. A prompt that is refused is made shorter, until only the question is left.
+        """Make one attempt. A refused prompt is shortened until only the question is left.
 
-        Whatever is refused: the reason may be the length, though the server says it in words of its own, or
-        something within the history. Otherwise every further question of the conversation would be refused.
+        It is shortened for any reason of the refusal: it may be the length, in unknown words of the
+        server, or something in the history. Otherwise every further question of the conversation would be
+        refused.
         """
         budget = prompt_budget(model.context_size, self._max_reply_tokens)
         refusals = 0
@@ -231,9 +231,10 @@ class Answerer:
                         break
                     patience.reschedule(min(now() + model.token_gap_seconds, latest))
         except TimeoutError:
-            waited = model.token_gap_seconds if growing.begun else first
+            waited = model.token_gap_seconds if growing.started else first
             raise ModelHung(
-                f"model {model.name}: nothing more for {waited:g} s, or no end", growing.answer()
+                f"model {model.name}: no token for {waited:g} s, or answer not ended in time",
+                growing.answer(),
             ) from None
         except ModelUnavailable as failure:
             if partial := growing.answer():
@@ -246,13 +247,14 @@ class Answerer:
             growing.show_once()
             return ModelAnswer(answer, end.cut)
         if end.cut == "filtered":
-            raise ContentFiltered(f"model {model.name}: a content filter withheld the answer")
+            raise ContentFiltered(f"model {model.name}: answer withheld by a content filter")
         if growing.reasoned or end.reasoning_tokens or end.cut == "length":
             raise NoAnswerReached(
-                f"model {model.name}: reasoned and gave no answer",
-                advice="raise bot.max_reply_tokens, which counts reasoning, or use one that reasons less",
+                f"model {model.name}: no answer after its reasoning",
+                advice="raise bot.max_reply_tokens, which includes reasoning, or use a model that "
+                "reasons less",
             )
-        raise AnswerEmpty(f"model {model.name}: an empty answer")
+        raise AnswerEmpty(f"model {model.name}: empty answer")
 
     def _first_token_seconds(self, model: ChatModel) -> float:
         if not model.streams:
@@ -269,25 +271,25 @@ class Answerer:
 
 
 class _Growing:
-    """An answer while it grows, shown as far as it is certain to be one."""
+    """An answer while it is received, shown as far as it is certainly no reasoning."""
 
     def __init__(self, progress: Progress) -> None:
         self.text = ""
-        self.begun = False
+        self.started = False
         self._shown = False
         self._reasoning_bytes = 0
         self._progress = progress
 
     def add(self, text: str, reasoning: str, restarts: bool, provisional: bool) -> None:
-        """Add what came; with `restarts`, what was there before was reasoning."""
-        self.begun = True
+        """Add a piece; with `restarts`, all text before it was reasoning."""
+        self.started = True
         self._reasoning_bytes += len(reasoning.encode("utf-8", "surrogatepass"))
         self.text = text if restarts else self.text + text
         if text and not provisional and (shown := self.answer(growing=True)):
             self._show(shown)
 
     def show_once(self) -> None:
-        """Show the whole answer, if nothing of it was: it could have been reasoning until its end."""
+        """Show the whole answer if none of it was shown: until its end it could have been reasoning."""
         if not self._shown:
             self._show(self.answer())
 
@@ -296,26 +298,26 @@ class _Growing:
         self._progress.show(text)
 
     def answer(self, *, growing: bool = False) -> str:
-        """Return the answer as it can be shown and stored; empty when there is nothing to see in it."""
+        """Return the answer in the form to show and store; empty if nothing in it is visible."""
         answer = whole_characters(without_turn_markers(self.text, growing=growing).strip())
         return "" if is_blank(answer) else answer
 
     @property
     def reasoned(self) -> bool:
-        """Whether any reasoning came."""
+        """Whether any reasoning was received."""
         return self._reasoning_bytes > 0
 
     def reasoning_tokens(self, counted: int | None) -> int:
-        """Return the tokens of reasoning as the server counted them, or estimated from its length."""
+        """Return the number of reasoning tokens: counted by the server, or estimated from the length."""
         if counted is not None:
             return counted
         return -(-self._reasoning_bytes // BYTES_A_TOKEN)
 
 
 def _shorter(used: int, refusals: int, *, known: bool) -> int:
-    """Return the next budget of a prompt that took `used` tokens and was refused for the nth time.
+    """Return the next budget after a prompt of `used` tokens was refused for the nth time.
 
-    Where it is known to be too long, step by step; where the reason is not known, half of it, then the
+    If the reason is `known` to be the length, it shrinks step by step; otherwise to half, then to the
     question alone.
     """
     if known:

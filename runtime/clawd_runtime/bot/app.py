@@ -1,4 +1,4 @@
-"""The bot put together: settings and credentials in, a running bot out."""
+"""Assembly of the bot from its settings, credentials and database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from clawd_runtime.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-# Telegram and Feishu repeat events for hours; what is forgotten could be answered a second time.
+# Telegram and Feishu repeat events for hours; an event that is purged could be answered a second time.
 KEEP_SECONDS = 7 * 24 * 3600.0
 PURGE_EVERY = 3600.0
 PURGING = "purging"
@@ -43,7 +43,7 @@ STEADY_SECONDS = 60.0
 
 
 class Bot:
-    """Everything but the HTTP server. Between `start` and `stop` it works through inbox and outbox."""
+    """The bot without its HTTP server. Between `start` and `stop` it processes inbox and outbox."""
 
     def __init__(self, settings: BotSettings, credentials: Credentials, database: Database) -> None:
         self._database = database
@@ -82,14 +82,14 @@ class Bot:
         self._membership: asyncio.Task[None] | None = None
 
     def http_application(self) -> Starlette:
-        """The ASGI application."""
+        """Return the ASGI application."""
         routes = [route for channel in self._channels.values() for route in channel.routes()]
         routes.extend(engine_metrics(self._models, self._http))
         readiness = Readiness(self.store.heartbeat, [model.alive for model in self._models])
         return application(routes, self.store, self.metrics, readiness, self._rejections)
 
     async def start(self) -> None:
-        """Take up what an earlier run left, and begin to receive."""
+        """Resume the unfinished work of an earlier run, and start to receive."""
         await self._cluster.start()
         self._membership = asyncio.create_task(self._cluster.run())
         self._begin(self._purge_regularly())
@@ -97,7 +97,7 @@ class Bot:
             self._begin(_keep_running(channel))
 
     async def stop(self) -> None:
-        """Stop receiving, finish what can be finished soon; the rest is for other bots or the next run."""
+        """Stop receiving and finish what can be finished soon; leave the rest to others or the next run."""
         await _cancelled(self._background)
         await self._cluster.begin_leaving(self._worker.begin_nothing())
         await self._worker.stop(WORKER_GRACE)
@@ -108,7 +108,7 @@ class Bot:
         await self._cluster.leave()
 
     async def close(self) -> None:
-        """Let go of connections and database, after the HTTP server has ended."""
+        """Close connections and database; call after the HTTP server has ended."""
         await self._http.aclose()
         await asyncio.to_thread(self._database.close)
 
@@ -139,15 +139,15 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def _keep_running(channel: Channel) -> None:
-    """A channel's background work; begun again, after a while, when it fails."""
+    """Run a channel's background work; restart it with a growing delay when it fails."""
     failures = 0
     while True:
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             await channel.run()
         except Exception:
-            log.exception("%s: the channel's background work failed", channel.name)
+            log.exception("internal error: background work of channel %s failed", channel.name)
         else:
             return
-        failures = 1 if time.monotonic() - begun > STEADY_SECONDS else failures + 1
+        failures = 1 if time.monotonic() - started > STEADY_SECONDS else failures + 1
         await asyncio.sleep(backoff(failures))

@@ -1,8 +1,8 @@
-"""Reads what servers stream as answers of the chat protocol, into strict values.
+"""Parsing of streamed answers of the chat protocol into strict values.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html and OpenAI's "chat completion chunk".
-What servers send beyond these is listed with what reads it. `httpx-sse` is not used: it ends an event only at
-an empty line, which some servers leave out, and reads lines of any length.
+Extensions that servers send are listed at the code that reads them. `httpx-sse` is not used: it ends an event
+only at an empty line, which some servers leave out, and reads lines of any length.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from clawd_runtime.bot.foreign_json import read_foreign_json
 from clawd_runtime.bot.provider_errors import ProviderError, error_of
 
 LONGEST_EVENT = 1024 * 1024
-"""Bytes of one event at most."""
+"""Maximum size of one event in bytes."""
 
 Cut = Literal["length", "filtered", "broken"]
-"""Why an answer is not complete: its longest length, a content filter, or an error on the way."""
+"""Why an answer is incomplete: the maximum length, a content filter, or an error during the stream."""
 
 _COMPLETE = {
     *("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done"),
@@ -36,7 +36,7 @@ _CUT: dict[str, Cut] = {
     **dict.fromkeys(("error", "abort", "aborted", "cancelled", "canceled", "network_error"), "broken"),
     **dict.fromkeys(("insufficient_system_resource", "timeout", "malformed_function_call"), "broken"),
 }
-# Words that further names of these have in common, such as `token_limit`; the first that fits counts.
+# Words in further names of these reasons, such as `token_limit`; the first match counts.
 _CUT_WORDS: tuple[tuple[re.Pattern[str], Cut], ...] = (
     (
         re.compile(r"filter|safety|sensitive|moderat|polic|prohibit|censor|inspection|flagged"),
@@ -52,10 +52,10 @@ _TEXT_PARTS = {"text", "output_text", "input_text"}
 _REASONING_PARTS = {"thinking", "reasoning", "redacted_thinking", "thought", "reasoning_text", "summary_text"}
 _REASONING_FIELDS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts"),
-    # OpenRouter's and LiteLLM's, perhaps encrypted.
+    # OpenRouter's and LiteLLM's, possibly encrypted.
     *("reasoning_details", "thinking_blocks"),
 )
-_IGNORED_PARTS = {"reference"}  # Mistral's: where the text before it comes from
+_IGNORED_PARTS = {"reference"}  # Mistral's: the source of the preceding text
 _PART_TEXT = ("text", "thinking", "reasoning", "content", "refusal", "summary", "data")
 _MOST_DEPTH = 4
 _CODES = ("code", "error_code", "status_code", "errcode")
@@ -63,15 +63,15 @@ _WORDS = ("message", "msg", "error_msg", "status_msg", "errmsg")
 
 
 class MalformedChunk(ValueError):
-    """Something that is no part of an answer in this protocol."""
+    """A value that is not part of an answer in this protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of an answer.
 
-    `finish` says how the answer ended, with this part. `reasoning_tokens` is what the server counted.
-    `unknown` are short names of what was not understood and left out.
+    `finish` is how the answer ended, if it ended with this part. `reasoning_tokens` is the server's count.
+    `unknown` lists short names of ignored elements that are not supported.
     """
 
     text: str = ""
@@ -86,12 +86,12 @@ DONE: Literal["done"] = "done"
 
 
 class EventReader:
-    """Reads server-sent events, fed in pieces. How they are cut does not change the result.
+    """A parser of server-sent events, fed in pieces. How they are split does not change the result.
 
-    An event counts as soon as it is a whole JSON value, so an empty line after it is not needed. Lines may
-    end with any of CR LF, LF and CR. `error:` lines (llama.cpp) and bare JSON objects (a server that does not
-    wrap them) are events, too. Raise `MalformedChunk` for an event that is larger than `LONGEST_EVENT` or no
-    JSON.
+    An event is complete as soon as it is a whole JSON value, so an empty line after it is not needed. Lines
+    may end with CR LF, LF or CR. `error:` lines (llama.cpp) and bare JSON objects (from a server that does
+    not wrap them) are events, too. Raise `MalformedChunk` for an event that is larger than `LONGEST_EVENT` or
+    not JSON.
     """
 
     def __init__(self) -> None:
@@ -99,17 +99,17 @@ class EventReader:
         self._after_cr = False
         self._first = True
         self._name = ""
-        self._bare = False  # within a JSON value of several lines that no field names precede
+        self._bare = False  # within a JSON value of several lines without field names
         self._data: list[str] = []
         self._size = 0
 
     def feed(self, piece: bytes) -> Iterator[Chunk | Literal["done"]]:
-        """Yield what `piece` completes."""
+        """Yield the chunks that `piece` completes."""
         for line in self._lines(piece):
             yield from self._read(line)
 
     def finish(self) -> Iterator[Chunk | Literal["done"]]:
-        """Yield what is left when no more comes."""
+        """Yield the remaining chunks at the end of the stream."""
         yield from self._read(self._taken())
         yield from self._end()
 
@@ -123,7 +123,7 @@ class EventReader:
         for part in piece.splitlines(keepends=True):
             self._line += part.rstrip(b"\r\n")
             if len(self._line) > LONGEST_EVENT:
-                raise MalformedChunk("an event without end")
+                raise MalformedChunk(f"event larger than {LONGEST_EVENT} bytes")
             if part[-1:] in (b"\r", b"\n"):
                 yield self._taken()
 
@@ -155,7 +155,7 @@ class EventReader:
     def _add(self, value: str) -> Iterator[Chunk | Literal["done"]]:
         self._size += len(value)
         if self._size > LONGEST_EVENT:
-            raise MalformedChunk("an event without end")
+            raise MalformedChunk(f"event larger than {LONGEST_EVENT} bytes")
         if not self._data:
             if not value.strip():
                 return
@@ -185,12 +185,12 @@ class EventReader:
             if name == "error":
                 value = data
             else:
-                raise MalformedChunk("an event that is no JSON") from None
+                raise MalformedChunk("event is not JSON") from None
         yield chunk_of(value, failed=name == "error")
 
 
 def read_whole(body: bytes) -> Iterator[Chunk | Literal["done"]]:
-    """Yield the chunks of an answer that came under the type of JSON: one, or a stream in spite of it."""
+    """Yield the chunks of an answer whose content type is JSON: one object, or a stream in spite of it."""
     try:
         value = read_foreign_json(body)
     except ValueError:
@@ -202,21 +202,21 @@ def read_whole(body: bytes) -> Iterator[Chunk | Literal["done"]]:
 
 
 def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
-    """Return the chunk of a JSON value: a part of a streamed answer, or a whole one that was not streamed.
+    """Return the chunk in a JSON value: a part of a streamed answer, or a complete unstreamed answer.
 
-    `failed`: the server sent it as an error. Raise `MalformedChunk` for what is neither.
+    `failed`: the server sent it as an error. Raise `MalformedChunk` if it is neither.
     """
     if failed:
         return Chunk(error=error_of(200, value))
     if not isinstance(value, dict):
-        raise MalformedChunk("an event that is no object")
+        raise MalformedChunk("event is not an object")
     if value.get("error"):
         return Chunk(error=error_of(200, value["error"] if isinstance(value["error"], dict) else value))
     choices = value.get("choices")
     if choices is None and _is_failure(value):
         return Chunk(error=error_of(200, value))
     if not isinstance(choices, list | None):
-        raise MalformedChunk("choices that are no list")
+        raise MalformedChunk("choices is not a list")
     counted = _reasoning_tokens(value.get("usage"))
     choice, unknown = _first(choices or [])
     if choice is None:
@@ -232,24 +232,24 @@ def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
 
 
 def _is_failure(value: dict[str, Any]) -> bool:
-    """Whether an object without choices is an error: some have only a code, and words for it."""
-    answer = value.get("base_resp")
-    for told in (value, answer if isinstance(answer, dict) else {}):
+    """Return whether an object without choices is an error: some have only a code and a message."""
+    nested = value.get("base_resp")
+    for body in (value, nested if isinstance(nested, dict) else {}):
         code = next(
-            (told[name] for name in _CODES if told.get(name) not in (None, "", 0, "0", 200, "200")), None
+            (body[name] for name in _CODES if body.get(name) not in (None, "", 0, "0", 200, "200")), None
         )
-        if isinstance(code, int | str) and any(isinstance(told.get(name), str) for name in _WORDS):
+        if isinstance(code, int | str) and any(isinstance(body.get(name), str) for name in _WORDS):
             return True
     return value.get("object") == "error"
 
 
 def _first(choices: list[Any]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Return the choice that is the answer; others were not asked for."""
+    """Return the choice with the answer, and names of further choices, which were not requested."""
     found: dict[str, Any] | None = None
     unknown: tuple[str, ...] = ()
     for choice in choices:
         if not isinstance(choice, dict):
-            raise MalformedChunk("a choice that is no object")
+            raise MalformedChunk("choice is not an object")
         if choice.get("index") in (None, 0) and found is None:
             found = choice
         else:
@@ -268,7 +268,7 @@ def _reasoning_tokens(usage: Any) -> int | None:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read of one choice."""
+    """The parts of one choice read so far."""
 
     unknown: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -281,11 +281,11 @@ class _Reading:
             self.content(choice.get("text"))
             return
         if not isinstance(message, dict):
-            raise MalformedChunk("a delta that is no object")
+            raise MalformedChunk("delta is not an object")
         for name in _REASONING_FIELDS:
             self.thought(message.get(name))
             if any(self.reasoning):
-                break  # others repeat it
+                break  # the other fields repeat it
         if _is_thought(message):
             self.thought(message.get("content"))
         else:
@@ -308,7 +308,7 @@ class _Reading:
             for part in content:
                 self.content(part, depth + 1)
         else:
-            raise MalformedChunk("content that is neither text nor a list of parts")
+            raise MalformedChunk("content is neither text nor a list of parts")
 
     def part(self, part: dict[str, Any], depth: int) -> None:
         """Read one part by its type."""
@@ -326,7 +326,7 @@ class _Reading:
             self.unknown.append(f"a part of type {safe_name(kind)}")
 
     def thought(self, thought: Any, depth: int = 0) -> None:
-        """Read reasoning, whatever form it has: only its length matters."""
+        """Read reasoning in any form: only its length matters."""
         if isinstance(thought, str):
             self.reasoning.append(thought)
         elif isinstance(thought, list) and depth < _MOST_DEPTH:
@@ -337,7 +337,7 @@ class _Reading:
             self.thought(inner, depth + 1)
 
     def finish(self, reason: Any) -> Literal["complete"] | Cut | None:
-        """Return how the answer ended, if it did."""
+        """Return how the answer ended; `None` if it has not."""
         if reason is None or reason == "":
             return None
         word = reason.lower() if isinstance(reason, str) else ""
@@ -353,14 +353,14 @@ class _Reading:
 
 
 def _is_thought(value: dict[str, Any]) -> bool:
-    """Whether a message or part is marked as reasoning as a whole, as Gemini does."""
+    """Return whether a whole message or part is marked as reasoning, as Gemini does."""
     extra = value.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None
     return value.get("thought") is True or (isinstance(google, dict) and google.get("thought") is True)
 
 
 def safe_name(value: Any) -> str:
-    """Return a foreign name as a log may hold it: short and of plain characters, or its type."""
+    """Return a foreign name that is safe to log (short, plain characters), otherwise its type."""
     if isinstance(value, str) and value and len(value) <= 40 and value.replace("_", "a").isalnum():
         return value if value.isascii() else "(not ASCII)"
     return f"({type(value).__name__})"

@@ -1,27 +1,30 @@
-"""This bot among those that share its database.
+"""Membership of this bot in the cluster of bots that share a database.
 
-Every bot is a member with a number. It holds the advisory lock of its number in a session of its own
-(`store.presence`), owns the messages it has received (`store.members`), and works only on these. What can go
-wrong:
+Every bot is a member with a number. It holds the advisory lock of its number in a separate session
+(`store.presence`), owns the messages that it has received (`store.members`), and works only on these.
+Possible failures:
 
-- A bot dies: the server frees its lock. The others see it at two looks in a row and remove it; one of
-  them adopts what it owned. Its replies that were being sent are in doubt, and treated as after a restart.
-- A bot is told to stop: it gives away at once what it has not begun, finishes what it has, and leaves.
-- The connection breaks, or the database starts anew: all locks are free. Each bot takes its own again before
-  the others have looked twice; work goes on under the same number. Meanwhile nothing can be stored, and
-  platforms are told to repeat (503).
-- A bot is only slow, cut off or stopped by hand, and was removed: it does not know. That is why nothing
-  depends on its knowing. Removal deletes it from the table of members, and every transaction that writes
-  begins, after waiting for its turn, by finding its member there: one that settles either comes before the
-  removal, and the heir finds the message dealt with, or fails. An answer is stored with its replies in one
-  transaction, so it is stored once. A send is recorded before it begins: the heir sees it begun, and repeats
-  it only where the platform knows its key. The bot notices at its next look, forgets what it was about to
-  store, and joins under a new number. What cannot be fenced is a request to a platform: one that a frozen bot
-  was about to make, and makes when it wakes, arrives once, but after answers that others have sent meanwhile.
-- A lock frees late (a host lost its power: some ten seconds, until keep-alives have failed): its
-  conversations wait so long, the others do not.
+- A bot dies: the server releases its lock. The others find it missing in two checks in a row and evict it;
+  one of them adopts its messages. Its replies that were being sent are doubtful, and treated as after a
+  restart.
+- A bot receives a signal to stop: it releases all work that it has not started, finishes the rest, and
+  leaves.
+- The connection breaks, or the database restarts: all locks are free. Each bot takes its own lock again
+  before the others have checked twice; work continues under the same number. Until then nothing can be
+  stored, and platforms receive 503, on which they repeat the event.
+- A bot is only slow, disconnected or suspended, and was evicted without noticing. Therefore nothing depends
+  on its noticing. Eviction deletes it from the table of members, and every writing transaction starts, after
+  waiting for its turn, by finding its member there: one that settles a message either commits before the
+  eviction, and the adopting bot finds the message settled, or fails. An answer is stored with its replies in
+  one transaction, so it is stored once. A send is recorded before it starts: the adopting bot sees it
+  started, and repeats it only if the platform recognises its idempotency key. The evicted bot notices at its
+  next check, drops what it was about to store, and joins under a new number. A request to a platform cannot
+  be fenced: one that a suspended bot was about to make, and makes when it resumes, arrives once, but after
+  later answers that other bots have sent.
+- A lock is released late (a host lost its power: about ten seconds, until keep-alives have failed): its
+  conversations wait that long, the others do not.
 
-Notices only hasten what regular looks would find: a lost one costs seconds, nothing else.
+Notices only speed up what periodic checks would find: a lost notice costs seconds, nothing else.
 """
 
 from __future__ import annotations
@@ -43,14 +46,14 @@ log = logging.getLogger(__name__)
 ALONE = 1
 LOOK_EVERY = 1.5
 RETURN_AFTER = 0.5
-# What was committed though the connection broke at that moment is found by this.
+# Finds work that was committed at the moment when the connection broke.
 LOOK_THROUGH_EVERY = 20.0
 
 
 class Cluster:
-    """Keeps this bot a member between `start` and `leave`.
+    """The membership of this bot between `start` and `leave`.
 
-    `open_presence` is None where the bot is alone by the nature of its database.
+    `open_presence` is None if the database is used by one bot only.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Cluster:
         self._looked_through = 0.0
 
     async def start(self) -> None:
-        """Join, and take up what an earlier run or a bot that died has left. Raises `StoreError`."""
+        """Join, and resume the work of an earlier run or a dead bot. Raise `StoreError` on failure."""
         if self._open_presence is None:
             await self._store.join(ALONE, self._channels)
         else:
@@ -81,7 +84,7 @@ class Cluster:
         await self._look_through()
 
     async def run(self) -> None:
-        """Stay a member, hear what others tell, and take over from those that died; until cancelled."""
+        """Keep up the membership, process notices, and take over from dead members, until cancelled."""
         while self._open_presence is not None:
             try:
                 if self._presence is None:
@@ -89,20 +92,20 @@ class Cluster:
                     await self._return(self._presence)
                 await self._attend(self._presence)
             except Exception as fault:
-                # A fault of ours, too, must not end it: who looks no more is soon taken for dead.
+                # An internal error must not end it either: a member that misses its checks is evicted.
                 expected = isinstance(fault, StoreError)
-                log.warning("%s; again in %g s", fault, RETURN_AFTER, exc_info=not expected)
+                log.warning("%s; retrying in %g s", fault, RETURN_AFTER, exc_info=not expected)
                 await self._vanish()
                 await asyncio.sleep(RETURN_AFTER)
 
     async def begin_leaving(self, keep: Iterable[int]) -> None:
-        """Give away what has not begun: all messages but those in `keep`."""
+        """Release all messages but those in `keep`, for other bots to take."""
         self._leaving = True
-        with suppress(StoreError):  # then the others take it when the presence ends
+        with suppress(StoreError):  # the others then take them when the presence ends
             await self._store.begin_leaving(keep)
 
     async def leave(self) -> None:
-        """Be a member no more."""
+        """Leave the cluster."""
         with suppress(StoreError):
             await self._store.leave()
         await self._vanish()
@@ -116,7 +119,7 @@ class Cluster:
                     await self._hear(notice)
             census = await presence.census(self._member)
             if not census.listed and not self._leaving:
-                log.warning("member %d was taken for dead: what it had is with others", self._member)
+                log.warning("member %d was evicted: other bots have taken over its work", self._member)
                 self._worker.forget()
                 await presence.release()
                 await self._join(presence)
@@ -126,11 +129,11 @@ class Cluster:
             suspects = census.gone
 
     async def _return(self, presence: Presence) -> None:
-        """After the connection broke: be the same member again, before the others have missed it."""
+        """Resume the membership after the connection broke, before the others evict it."""
         if not await presence.hold(self._member):
-            raise StoreError(f"the earlier session of member {self._member} has not ended yet")
+            raise StoreError(f"cannot resume member {self._member}: its earlier session has not ended yet")
         if (await presence.census(self._member)).listed:
-            log.info("connected again as member %d", self._member)
+            log.info("reconnected as member %d", self._member)
             await self._look_through()
             self._worker.wake_all()
             self._deliverer.wake_all()
@@ -144,13 +147,13 @@ class Cluster:
         try:
             for member in sorted(gone):
                 if await self._store.bury(member):
-                    log.warning("member %d is gone; what it left is taken over", member)
+                    log.warning("member %d is dead and was evicted: taking over its work", member)
                     await self._look_through()
             await self._adopt()
             if time.monotonic() > self._looked_through + LOOK_THROUGH_EVERY:
                 await self._look_through()
         except StoreError as fault:
-            log.warning("%s", fault)  # the next look tells whether it is this bot that is gone
+            log.warning("%s", fault)  # the next check shows whether this bot itself was evicted
 
     async def _hear(self, notice: Notice) -> None:
         if notice.to not in (0, self._member):
@@ -171,7 +174,7 @@ class Cluster:
             await self._look_through()
 
     async def _look_through(self) -> None:
-        """Take up whatever is this bot's own and not in work."""
+        """Queue all unfinished work that this bot owns."""
         messages, replies = await self._store.unfinished()
         self._deliverer.add(replies)
         self._worker.add(messages)

@@ -1,4 +1,4 @@
-"""Client of the OpenAI chat protocol (`POST /chat/completions`, streamed as server-sent events)."""
+"""A client of the OpenAI chat protocol (`POST /chat/completions`, streamed as server-sent events)."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from clawd_runtime.bot.turn_markers import plain_markers
 
 log = logging.getLogger(__name__)
 
-# The engine answers nothing until it has a free slot and has read the prompt: how long is waited for a token
-# is decided by `answering`.
+# The engine sends nothing until it has a free slot and has computed the prompt: `answering` decides how long
+# to wait for a token.
 TIMEOUT = httpx.Timeout(connect=5.0, read=1800.0, write=15.0, pool=30.0)
 PROBE_SECONDS = 5.0
 LARGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer that is not streamed."""
+"""Maximum size of an unstreamed answer in bytes."""
 MOST_ADAPTATIONS = 4
 REJECTED = (400, 413, 422)
 FILTERED = (200, *REJECTED, 403, 451)
-"""With these an error may be of a content filter; 200 stands for an error within an answer."""
+"""Statuses of errors that may be from a content filter; 200 is an error within an answer."""
 MOST_UNKNOWN = 50
 
 
 class ChatModel:
-    """A model behind an endpoint. `name` is ours for it: `default` or `fallback`."""
+    """A model behind an endpoint. `name` is its name in the settings: `default` or `fallback`."""
 
     def __init__(
         self, name: str, endpoint: ModelEndpoint, http: httpx.AsyncClient, api_key: str | None = None
@@ -57,7 +57,7 @@ class ChatModel:
         self._model = endpoint.model
         self._http = http
         self._address = model_address(name, endpoint.endpoint)
-        # Without compression: tokens come when they are made, and nothing small becomes large here.
+        # Without compression: tokens arrive as soon as they are drawn, and a small answer cannot grow here.
         self._headers = {"Accept-Encoding": "identity", **self._address.headers(api_key)}
         self._dialect = Dialect(temperature=endpoint.temperature, usage=self._address.local)
         self._fruitless: set[str] = set()
@@ -66,17 +66,17 @@ class ChatModel:
 
     @property
     def local(self) -> bool:
-        """Whether it is served by an engine of this host."""
+        """Whether it is served by an engine on this host."""
         return self._address.local
 
     @property
     def metrics_address(self) -> str | None:
-        """Where the server reports its metrics; `None` of one that is not of this host."""
+        """The address of the server's metrics; `None` if it is not on this host."""
         return self._address.metrics
 
     @property
     def streams(self) -> bool:
-        """Whether its answers come in pieces."""
+        """Whether its answers are streamed."""
         return self._dialect.stream
 
     async def stream(
@@ -84,10 +84,10 @@ class ChatModel:
     ) -> AsyncGenerator[Piece | End, None]:
         """Yield the answer, piece by piece, and its end. Raise a `ModelFailure`, possibly after some pieces.
 
-        A parameter that the server names in a refusal is left out, and from then on, if that helps.
+        A parameter that the server names in a refusal is left out; if that helps, also from later requests.
         """
         if not self.local:
-            # The engine of this host sees to it, by the marks of its own model.
+            # The local engine does this itself, for the marks of its own model.
             messages = [_plain(message) for message in messages]
         dialect = self._dialect
         tried: list[str] = []
@@ -107,7 +107,7 @@ class ChatModel:
                 tried.append(name)
 
     async def alive(self) -> bool:
-        """Return whether its server answers at all."""
+        """Return whether its server responds without a server error."""
         try:
             response = await self._http.get(
                 self._address.health, headers=self._headers, timeout=PROBE_SECONDS
@@ -117,7 +117,7 @@ class ChatModel:
         return response.status_code < 500
 
     async def loading(self) -> bool:
-        """Return whether its server says that the model is being loaded (our engine's `/health`)."""
+        """Return whether its server reports that the model is loading (`/health` of our engine)."""
         if not self.local:
             return False
         try:
@@ -131,7 +131,7 @@ class ChatModel:
     def _adapted(
         self, dialect: Dialect, error: ProviderError, tried: Sequence[str]
     ) -> tuple[str, Dialect] | None:
-        """The dialect without what the server refuses, unless that was of no use just before."""
+        """Return the dialect without the refused parameter; `None` if that did not help just before."""
         if error.status not in REJECTED or error.about_context or len(tried) >= MOST_ADAPTATIONS:
             return None
         adapted = dialect.after(error)
@@ -141,7 +141,7 @@ class ChatModel:
         self._fruitless.clear()
         if tried:
             self._dialect = dialect
-            log.warning("model %s: does not accept %s; not sent any more", self.name, ", ".join(tried))
+            log.warning("model %s: does not accept %s; omitting it from now on", self.name, ", ".join(tried))
             tried.clear()
 
     async def _ask(self, request: Mapping[str, Any]) -> AsyncGenerator[Piece | End, None]:
@@ -157,21 +157,21 @@ class ChatModel:
                     async for piece in pieces:
                         yield piece
         except httpx.InvalidURL:
-            raise ModelRefused(f"model {self.name}: its endpoint is no address") from None
+            raise ModelRefused(f"model {self.name}: endpoint is not a valid address") from None
         except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise ModelHung(f"model {self.name}: {type(error).__name__}") from None
         except httpx.HTTPError as error:
             raise ModelUnavailable(f"model {self.name}: {type(error).__name__}") from None
         except MalformedChunk as error:
             raise ModelUnavailable(
-                f"model {self.name}: does not speak the OpenAI chat protocol: {error}"
+                f"model {self.name}: invalid answer in the OpenAI chat protocol: {error}"
             ) from None
 
     async def _answer(self, response: httpx.Response) -> AsyncGenerator[Piece | End, None]:
         separator = Separator(self._habit)
         finish: Literal["complete"] | Cut | None = None
         counted: int | None = None
-        begun = False
+        started = False
         async with aclosing(_chunks(response)) as chunks:
             async for chunk in chunks:
                 if chunk == "done":
@@ -179,22 +179,22 @@ class ChatModel:
                     break
                 self._note_unknown(chunk.unknown)
                 if chunk.error is not None:
-                    raise self._failed_within(chunk.error, begun=begun)
+                    raise self._failed_within(chunk.error, started=started)
                 if piece := separator.feed(chunk):
-                    begun = begun or bool(piece.text)
+                    started = started or bool(piece.text)
                     yield piece
                 counted = chunk.reasoning_tokens if chunk.reasoning_tokens is not None else counted
                 finish = chunk.finish or finish
         if piece := separator.finish(complete=finish == "complete"):
             yield piece
         if finish is None or finish == "broken":
-            raise ModelUnavailable(f"model {self.name}: the answer broke off")
+            raise ModelUnavailable(f"model {self.name}: answer ended prematurely")
         self._habit = separator.habit
         yield End(None if finish == "complete" else finish, counted)
 
-    def _failed_within(self, error: ProviderError, *, begun: bool) -> Exception:
-        """What an error within an answer is: before the answer has begun, the same as a status."""
-        if begun:
+    def _failed_within(self, error: ProviderError, *, started: bool) -> Exception:
+        """Return the exception for an error within an answer; before its first text, a refusal."""
+        if started:
             return ModelUnavailable(f"model {self.name}: failed while answering{_named(error)}")
         return _Refusal(error, None)
 
@@ -202,7 +202,7 @@ class ChatModel:
         for name in names:
             if name not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
                 self._unknown.add(name)
-                log.warning("model %s: sent %s, which is left out; reported once", self.name, name)
+                log.warning("model %s: ignoring %s, which is not supported (logged once)", self.name, name)
 
     def _failure(self, refusal: _Refusal) -> ModelFailure:
         error = refusal.error
@@ -225,7 +225,7 @@ class ChatModel:
 
 
 class _Refusal(Exception):
-    """A server's error, before it is known what it means for the question."""
+    """An error of a server, before it is classified for the question."""
 
     def __init__(self, error: ProviderError, after: float | None) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class _Refusal(Exception):
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk | Literal["done"], None]:
-    """The parts of an answer, streamed or whole."""
+    """Yield the parts of an answer, streamed or not."""
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         for chunk in read_whole(await _beginning(response, LARGEST_ANSWER)):
             yield chunk
@@ -267,10 +267,10 @@ def _named(error: ProviderError) -> str:
 
 
 def socket_mounts(endpoints: Sequence[tuple[str, ModelEndpoint]]) -> dict[str, httpx.AsyncBaseTransport]:
-    """Return transports for the endpoints that are Unix sockets, by the address `ChatModel` uses for them."""
+    """Return transports for the endpoints that are Unix sockets, keyed by the address in `ChatModel`."""
     addresses = [(name, model_address(name, endpoint.endpoint)) for name, endpoint in endpoints]
     return {
-        # Without certificates: httpx would load a whole set of them for each, and there is no TLS here.
+        # Without certificates: httpx would load the whole store for each, and there is no TLS here.
         f"all://{host_of(name)}": httpx.AsyncHTTPTransport(
             verify=False,
             uds=address.socket,
@@ -282,7 +282,7 @@ def socket_mounts(endpoints: Sequence[tuple[str, ModelEndpoint]]) -> dict[str, h
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds of a `Retry-After` header, given as a number or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds in a `Retry-After` header, which is a number or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
     if not value:
         return None

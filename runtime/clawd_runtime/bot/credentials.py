@@ -1,4 +1,4 @@
-"""Secrets, each a file `$CREDENTIALS_DIRECTORY/<name>` (systemd's LoadCredential)."""
+"""Secrets, each in a file `$CREDENTIALS_DIRECTORY/<name>` (systemd's LoadCredential)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BYTES = 64 * 1024
 
 
 class Credentials:
-    """Named secrets. Shows only their names, wherever it is printed."""
+    """Named secrets. Its `repr` shows only the names."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = dict(values)
@@ -20,11 +20,11 @@ class Credentials:
         return self._values[name]
 
     def get(self, name: str) -> str | None:
-        """The secret, or None when it was not given."""
+        """Return the secret; None if it was not given."""
         return self._values.get(name)
 
     def values(self) -> tuple[str, ...]:
-        """All secrets: what no log may contain."""
+        """Return all secrets, which no log may contain."""
         return tuple(self._values.values())
 
     def __repr__(self) -> str:
@@ -32,17 +32,19 @@ class Credentials:
 
 
 def read_credentials(directory: Path | None, required: Iterable[str], optional: Iterable[str]) -> Credentials:
-    """Read `required`, and of `optional` those that are there.
+    """Read the `required` secrets, and the `optional` ones that exist.
 
-    A final line break is not part of a secret. Raises `SettingsError` naming every file that is missing,
-    empty or unreadable: nothing starts without its secrets.
+    A final line break is not part of a secret. Raise `SettingsError`, naming every file that is missing,
+    empty or unreadable: the bot does not start without its secrets.
     """
     wanted = dict.fromkeys(required, True) | dict.fromkeys(optional, False)
     if directory is None:
         if any(wanted.values()):
             raise SettingsError(
-                f"no credentials: $CREDENTIALS_DIRECTORY is not set, and {_names(required)} needed",
-                advice="start the bot through its systemd unit, or set it to a folder of one file each",
+                f"cannot read credentials: $CREDENTIALS_DIRECTORY is not set, but {_names(required)} "
+                "required",
+                advice="start the bot through its systemd unit, or set the variable to a folder with one "
+                "file per credential",
             )
         return Credentials({})
     values: dict[str, str] = {}
@@ -56,7 +58,7 @@ def read_credentials(directory: Path | None, required: Iterable[str], optional: 
         except (OSError, ValueError) as problem:
             problems.append(f"{path}: {_reason(problem)}")
     if problems:
-        raise SettingsError("credentials are missing or unusable: " + "; ".join(problems))
+        raise SettingsError("cannot read credentials: " + "; ".join(problems))
     return Credentials(values)
 
 
@@ -64,13 +66,13 @@ def _read(path: Path) -> str:
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
-        raise ValueError(f"is longer than {MAX_BYTES} bytes")
+        raise ValueError(f"longer than {MAX_BYTES} bytes")
     try:
         text = raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
+        raise ValueError("not UTF-8 text") from None
     if not text.strip():
-        raise ValueError("is empty")
+        raise ValueError("empty")
     return text
 
 

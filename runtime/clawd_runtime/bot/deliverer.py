@@ -1,4 +1,4 @@
-"""From the outbox to the platforms: in order within a conversation, repeated until it is certain."""
+"""Delivery of the outbox to the platforms: in order within a conversation, with retries."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from clawd_runtime.errors import StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
-# Of each channel: while one platform is slow to refuse, the answers for the others pass.
+# Per channel: while one platform is slow to refuse, the answers to the others are sent.
 SENT_AT_ONCE = 64
 SEND_SECONDS = 60.0
 GIVE_UP_AFTER = 24 * 3600.0
 RECORD_AGAIN_AFTER = 5.0
 MOST_REFUSALS = 3
-# Another bot sends to the conversation, and tells when it has finished; if that was not heard:
+# Another bot is sending to the conversation, and sends a notice when it has finished; if the notice is lost:
 LOOK_AGAIN_AFTER = 2.0
 STOOD_STILL = 8.0
 IDEMPOTENCY_MARGIN = 120.0
 
 
 def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
-    """Whether the platform would still recognise a repetition of what may have arrived."""
-    return now < _begun(delivery, now) + idempotent_for - IDEMPOTENCY_MARGIN
+    """Return whether the platform would still recognise a repetition of a message that may have arrived."""
+    return now < _started_at(delivery, now) + idempotent_for - IDEMPOTENCY_MARGIN
 
 
-def _begun(delivery: Delivery, now: float) -> float:
-    """When the first attempt was made. How long it had waited before does not count: its host may have been
-    off for days.
+def _started_at(delivery: Delivery, now: float) -> float:
+    """Return when the first attempt was made, or `now` before it.
+
+    The time that the message waited before does not count: its host may have been off for days.
     """
     return delivery.first_attempt_at if delivery.first_attempt_at is not None else now
 
 
 class Deliverer:
-    """Sends what is queued; begin with what `Store.unfinished` tells."""
+    """Sends queued messages; start with those that `Store.unfinished` returns."""
 
     def __init__(
         self,
@@ -61,32 +62,32 @@ class Deliverer:
         self._runners: dict[str, LaneRunner[ConversationKey]] = {
             name: LaneRunner(self._handle, SENT_AT_ONCE) for name in channels
         }
-        # Recorded as begun, perhaps, but not sent: the database broke before it had answered.
+        # Possibly recorded as started, but not sent: the database failed before it had answered.
         self._never_left: set[int] = set()
-        # When what this run has put off is due, by a clock that nobody sets.
+        # When the messages that this run has postponed are due, by the monotonic clock.
         self._due: dict[int, float] = {}
 
     def add(self, queued: list[Queued]) -> None:
-        """Send these messages. Those of a channel that is not configured stay stored."""
+        """Queue these messages for sending. Those of a channel that is not configured stay stored."""
         for id, conversation in queued:
             if conversation.channel in self._runners:
                 self._runners[conversation.channel].put(conversation, id)
 
     def wake(self, id: int) -> bool:
-        """Look at a message again that was another bot's turn; False when it is not known here."""
+        """Check a message again that waited for another bot; return False if it is not queued here."""
         return any(runner.wake(id) for runner in self._runners.values())
 
     def wake_all(self) -> None:
-        """Look at everything again that waits for its repetition: the database is back."""
+        """Check all messages again that wait for a retry, when the database is back."""
         for runner in self._runners.values():
             runner.wake_all()
 
     async def stop(self, grace: float) -> None:
-        """Begin no other attempt; one that does not end within `grace` seconds is in doubt."""
+        """Start no other attempt; one that does not end within `grace` seconds is doubtful."""
         await asyncio.gather(*(runner.stop(grace) for runner in self._runners.values()))
 
     async def _handle(self, id: int) -> float | None:
-        """Make one attempt; the seconds until the next one, None when it is over."""
+        """Make one attempt; return the seconds until the next one, None if there is none."""
         try:
             return await self._attempt_if_due(id)
         except StoreError:
@@ -110,22 +111,24 @@ class Deliverer:
         if in_doubt and not may_repeat(delivery, channel.idempotent_for, now):
             return await self._finish(delivery, "doubtful", problem="the bot stopped while sending")
         try:
-            begun = await self._store.begin_sending(id)
+            started = await self._store.begin_sending(id)
         except StoreError:
             if not in_doubt:
                 self._never_left.add(id)
             raise
-        if begun and self._clock() - now > STOOD_STILL:
-            # It may have been taken for dead meanwhile, and the next answer been sent by another bot.
+        if started and self._clock() - now > STOOD_STILL:
+            # This bot may have been evicted in the meantime, and another bot have sent the next answer.
             if not in_doubt:
                 self._never_left.add(id)
             return 0.0
         self._never_left.discard(id)
-        return await self._attempt(delivery, channel, in_doubt=in_doubt) if begun else 0.0
+        return await self._attempt(delivery, channel, in_doubt=in_doubt) if started else 0.0
 
     def _seconds_until_due(self, delivery: Delivery, now: float) -> float:
-        """What was never tried is due, and what this run has put off when it said so, whatever the time of
-        day is now: it may have been set back by hours.
+        """Return the seconds until the next attempt, 0 for the first one.
+
+        For a message that this run has postponed, the monotonic clock counts: the time of day may have been
+        set back by hours.
         """
         if delivery.reply.attempt == 1:
             return 0.0
@@ -133,12 +136,12 @@ class Deliverer:
         return delivery.not_before - now if due is None else due - time.monotonic()
 
     async def _attempt(self, delivery: Delivery, channel: Channel, *, in_doubt: bool) -> float | None:
-        """`in_doubt` says that an earlier attempt may have arrived; no refusal of this one changes that."""
+        """Make an attempt. `in_doubt`: an earlier one may have arrived, even if this one is refused."""
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 sent = await channel.send(delivery.reply)
         except RetryLater as delay:
-            if self._clock() > _begun(delivery, self._clock()) + GIVE_UP_AFTER:
+            if self._clock() > _started_at(delivery, self._clock()) + GIVE_UP_AFTER:
                 return await self._finish(delivery, "dead", problem=f"given up: {delay}")
             return await self._postpone(delivery, delay.after, str(delay), in_doubt=in_doubt)
         except Undeliverable as refusal:
@@ -158,13 +161,13 @@ class Deliverer:
         self._due[delivery.id] = time.monotonic() + wait
         await _recorded(lambda: self._store.postpone(delivery.id, until, problem, in_doubt=in_doubt))
         self._metrics.delivery(delivery.reply.conversation.channel, "retried")
-        log.warning("%s: again in %.1f s: %s", _name(delivery), wait, problem)
+        log.warning("%s: retrying in %.1f s: %s", _name(delivery), wait, problem)
         return wait
 
     async def _finish(
         self, delivery: Delivery, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> float | None:
-        """Record how it ended; no other attempt is made."""
+        """Record the final state of a message, which is not attempted again."""
         self._due.pop(delivery.id, None)
         await _recorded(lambda: self._store.finish(delivery.id, state, ref=ref, problem=problem))
         self._metrics.delivery(delivery.reply.conversation.channel, state)
@@ -176,9 +179,9 @@ class Deliverer:
 
 
 async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
-    """Repeat until it is stored: how an attempt ended is known here only; forgotten, it becomes a doubt.
+    """Call `record` until it succeeds: if the outcome of an attempt is not stored, it becomes doubtful.
 
-    Raises `StoreRefused` when the database will not take it.
+    Raise `StoreRefused` if the database refuses it repeatedly.
     """
     refused = 0
     while True:
@@ -188,7 +191,7 @@ async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
             refused += isinstance(fault, StoreRefused)
             if refused >= MOST_REFUSALS:
                 raise
-            log.error("%s: again in %g s", fault, RECORD_AGAIN_AFTER)
+            log.error("%s; retrying in %g s", fault, RECORD_AGAIN_AFTER)
             await asyncio.sleep(RECORD_AGAIN_AFTER)
 
 

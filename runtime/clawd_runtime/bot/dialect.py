@@ -1,4 +1,4 @@
-"""Which parameters of the chat protocol a server accepts: found out by its refusals, and remembered."""
+"""The parameters of the chat protocol that a server accepts, learned from its refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ChatMessage:
 class Dialect:
     """The form of a request that a server accepts.
 
-    `length` is the name of the parameter for the longest reply; `None` where the server knows none.
+    `length` is the name of the parameter for the maximum length of a reply; `None` if the server has none.
     """
 
     length: Literal["max_tokens", "max_completion_tokens"] | None = "max_tokens"
@@ -34,10 +34,10 @@ class Dialect:
 
     def request(self, model: str, messages: Sequence[ChatMessage], max_tokens: int) -> dict[str, Any]:
         """Return the body of a chat request."""
-        spoken = messages if self.system else _without_system(messages)
+        accepted = messages if self.system else _without_system(messages)
         return {
             "model": model,
-            "messages": [{"role": message.role, "content": message.content} for message in spoken],
+            "messages": [{"role": message.role, "content": message.content} for message in accepted],
             **({self.length: max_tokens} if self.length else {}),
             **({"stream": True} if self.stream else {}),
             **({"stream_options": {"include_usage": True}} if self.usage and self.stream else {}),
@@ -45,7 +45,7 @@ class Dialect:
         }
 
     def sent(self) -> tuple[str, ...]:
-        """Return the parameters that a request may do without, those most often refused first."""
+        """Return the optional parameters of a request, those most often refused first."""
         names = (
             self.length,
             None if self.temperature is None else "temperature",
@@ -55,7 +55,7 @@ class Dialect:
         return tuple(name for name in names if name)
 
     def after(self, error: ProviderError) -> tuple[str, Dialect] | None:
-        """Return the parameter that is refused, and the dialect without it; `None` where none is named."""
+        """Return the refused parameter and the dialect without it; `None` if the error names none."""
         for name in error.parameters(self.sent()):
             return name, self._without(name, error)
         if self.system and error.about_system_role:
@@ -77,12 +77,12 @@ class Dialect:
 
 
 def _renamed(error: ProviderError) -> bool:
-    """Whether `max_tokens` as such is refused, and not its value."""
+    """Return whether `max_tokens` itself is refused, not its value."""
     return error.mentions("max_completion_tokens") or "unsupported_parameter" in error.codes
 
 
 def _without_system(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """The system's words at the head of the first message."""
+    """Return the messages with the system prompt at the beginning of the first other message."""
     first, *rest = messages
     if first.role != "system" or not rest:
         return messages

@@ -1,4 +1,4 @@
-"""The metrics of the engine behind a unix socket, passed on to Prometheus by the bot."""
+"""Forwarding of the local engine's metrics, which are on a Unix socket, to Prometheus."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def engine_metrics(models: Sequence[ChatModel], http: httpx.AsyncClient) -> tuple[BaseRoute, ...]:
-    """`GET /engine/metrics`, when one of the models is an engine of this host.
+    """Return the route `GET /engine/metrics` if one of the models is an engine on this host.
 
-    502 while the engine does not answer. nginx passes fixed paths only, and this is none of them.
+    It responds with 502 while the engine does not answer. nginx does not forward its path.
     """
     address = next((model.metrics_address for model in models if model.metrics_address), None)
     if address is None:
@@ -28,9 +28,9 @@ def engine_metrics(models: Sequence[ChatModel], http: httpx.AsyncClient) -> tupl
         try:
             answer = await http.get(address, timeout=SECONDS)
         except httpx.HTTPError as fault:
-            return PlainTextResponse(f"the engine does not answer: {type(fault).__name__}\n", 502)
+            return PlainTextResponse(f"cannot reach the engine: {type(fault).__name__}\n", 502)
         if answer.status_code != 200:
-            return PlainTextResponse(f"the engine answers {answer.status_code}\n", 502)
+            return PlainTextResponse(f"the engine responded with HTTP {answer.status_code}\n", 502)
         return Response(answer.content, media_type=answer.headers.get("content-type", EXPOSITION))
 
     return (Route("/engine/metrics", measured),)

@@ -1,4 +1,4 @@
-"""How much of a conversation a model can be given."""
+"""Fitting of a conversation into the context of a model."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ MARGIN_TOKENS = 32
 
 
 def token_estimate(text: str) -> int:
-    """About how many tokens a text is, on the high side for most languages and tokenisers."""
+    """Return an estimate of the tokens of a text, too high for most languages and tokenisers."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN) + TOKENS_A_MESSAGE
 
 
 def prompt_budget(context_size: int, max_reply_tokens: int) -> int:
-    """Tokens left for the prompt when the reply has its own."""
+    """Return the tokens left for the prompt after those reserved for the reply."""
     return context_size - max_reply_tokens - MARGIN_TOKENS
 
 
 def fit(system_prompt: str, history: tuple[Turn, ...], question: str, budget: int) -> tuple[ChatMessage, ...]:
-    """The messages for the model: system prompt, the newest exchanges that fit `budget`, the question.
+    """Return the messages for the model: system prompt, the newest exchanges that fit `budget`, the question.
 
-    System prompt and question are always there, even when they alone exceed the budget: whether that is
-    too much, the model's server knows better. What is left of the history begins with a user's turn.
+    System prompt and question are always included, even if they alone exceed the budget: the model's server
+    knows better whether that is too much. The included history begins with a user's turn.
     """
     left = budget - token_estimate(system_prompt) - token_estimate(question)
     kept: list[Turn] = []
@@ -44,5 +44,5 @@ def fit(system_prompt: str, history: tuple[Turn, ...], question: str, budget: in
 
 
 def _said(turn: Turn) -> str:
-    """What a turn said. Earlier releases remembered a model's reasoning with its answer."""
+    """Return the text of a turn without reasoning, which earlier releases stored with the answer."""
     return turn.text if turn.role == "user" else separate(turn.text)[1] or turn.text

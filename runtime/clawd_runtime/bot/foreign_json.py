@@ -1,8 +1,8 @@
-"""JSON from other programs, read into types that check every value before it is used.
+"""JSON from other programs, read into types that validate every value before it is used.
 
-A model derives from `Foreign`: strict (no number from a string, no number from `true`), frozen, and tolerant
-of fields that it does not name, since platforms add some. Fields take one of the types below, which bound
-lengths and ranges: what follows (SQL, addresses, arithmetic) then never meets a value that it cannot take.
+A model derives from `Foreign`: strict (no number from a string or from `true`), frozen, and tolerant of
+unknown fields, since platforms add some. Fields have one of the types below, which bound lengths and ranges,
+so that later code (SQL, addresses, arithmetic) never gets a value that it cannot handle.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MOST_NAMED = 5
 
 
 class Unreadable(ValueError):
-    """A value of another program that cannot be used. The text is for the log: it quotes no value."""
+    """A value of another program is invalid. The message is safe to log: it quotes no value."""
 
 
 class Foreign(BaseModel):
-    """A part of what another program sends."""
+    """Base class of models of JSON from another program."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -38,15 +38,15 @@ def _or_none(value: object) -> object:
 
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-"""A number that a database's and a platform's 64 bits hold."""
+"""An integer of 64 bits, as databases and platforms use."""
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_TEXT)]
-"""What a person wrote, in characters that can be stored."""
+"""Text of a person, in characters that can be stored."""
 Name = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_NAME)]
-"""What something is called."""
+"""A display name."""
 Identifier = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
-"""What a platform calls something: visible ASCII, short enough for an index."""
+"""An id of a platform: visible ASCII, short enough for an index."""
 OptionalIdentifier = Annotated[Identifier | None, BeforeValidator(_or_none)]
-"""An identifier that may be missing; some platforms then send an empty string."""
+"""An id that may be missing; some platforms then send an empty string."""
 LanguageTag = Annotated[
     Annotated[str, BeforeValidator(_whole), Field(max_length=35)] | None, BeforeValidator(_or_none)
 ]
@@ -56,10 +56,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_foreign_json(data: bytes | str) -> Any:
-    r"""Return the value of `data`. Raise `ValueError`, and nothing else, for whatever is no JSON.
+    r"""Return the value of `data`; raise `ValueError`, and nothing else, if it is not JSON.
 
-    Nesting beyond what Python can follow and numbers beyond what it converts are none. Bytes that are no
-    UTF-8 become U+FFFD; halves of characters (`\ud83d`) are kept, because the other half may come later.
+    Nesting deeper than Python can parse and numbers longer than it converts are refused, too. Bytes that are
+    not UTF-8 become U+FFFD; surrogates (`\ud83d`) are kept, because the other half may follow later.
     """
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     try:
@@ -69,22 +69,22 @@ def read_foreign_json(data: bytes | str) -> Any:
 
 
 def read_json(data: bytes | str) -> Any:
-    """As `read_foreign_json`, for what is then read into types: raise `Unreadable`."""
+    """Return the value of `data` like `read_foreign_json`, but raise `Unreadable` if it is not JSON."""
     try:
         return read_foreign_json(data)
     except ValueError:
-        raise Unreadable("this is not JSON, or nested too deeply") from None
+        raise Unreadable("not JSON, or nested too deeply") from None
 
 
 def read_as(model: type[Model], value: object) -> Model:
-    """Return `value` as `model`. Raise `Unreadable` naming the fields that are wrong."""
+    """Return `value` as `model`; raise `Unreadable`, naming the invalid fields."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         wrong = dict.fromkeys(f"{_place(problem['loc'])} ({problem['type']})" for problem in problems)
     except RecursionError:
-        raise Unreadable("the value is nested too deeply") from None
+        raise Unreadable("nested too deeply") from None
     named = ", ".join(list(wrong)[:MOST_NAMED])
     raise Unreadable(f"{named} and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else named)
 

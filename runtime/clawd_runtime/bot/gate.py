@@ -1,4 +1,4 @@
-"""A gate with a fixed number of places, given in the order of arrival."""
+"""A first-in, first-out semaphore that reports positions in its queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Gate:
-    """A semaphore that also reports how many are ahead of a waiting task."""
+    """A semaphore that also reports how many tasks are ahead of a waiting one."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -22,7 +22,7 @@ class Gate:
         return self._inside < self._places
 
     def ahead(self, number: int) -> int:
-        """Return how many tasks wait before `number` or have a place; 0 when it does not wait."""
+        """Return how many tasks wait before `number` or have a place; 0 if it does not wait."""
         for position, waiting in enumerate(self._waiting):
             if waiting == number:
                 return position + self._inside
@@ -46,7 +46,7 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            # The place may have been given at this moment: then it goes to the next task.
+            # The place may have been granted at this moment: then pass it to the next task.
             if turn.done() and not turn.cancelled():
                 self._leave()
             raise

@@ -1,4 +1,4 @@
-"""The bot's HTTP application: routes of the channels, health, metrics; limits and measures around them."""
+"""The bot's HTTP application: routes of the channels, health and metrics, with limits and measurements."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def application(
     readiness: Readiness,
     rejections: Rejections | None = None,
 ) -> Starlette:
-    """Return the whole application."""
+    """Return the ASGI application."""
     rejected = rejections or Rejections()
 
     async def alive(_: Request) -> Response:
@@ -46,9 +46,9 @@ def application(
         return Response(metrics.render(await store.depths()), media_type=EXPOSITION)
 
     async def left(_: Request, error: Exception) -> Response:
-        # The client does not read the answer; a connection that it breaks is no error of the bot.
+        # The client does not read the response; a connection that it closes is not an error of the bot.
         rejected.report(
-            "http", "client left", "HTTP: a client left before its request was complete", logging.INFO
+            "http", "client left", "HTTP: client disconnected before its request was complete", logging.INFO
         )
         return Response(status_code=400)
 
@@ -65,22 +65,22 @@ def application(
 
 
 class Measure:
-    """Measures the time until an answer begins, by route."""
+    """Middleware that measures the time until a response starts, by route."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = time.monotonic()
+        started = time.monotonic()
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seconds = time.monotonic() - begun
+                seconds = time.monotonic() - started
                 self._metrics.request(_method(scope), _route(scope), message["status"], seconds)
             await send(message)
 
@@ -88,14 +88,14 @@ class Measure:
 
 
 class LimitBody:
-    """Answers 413 to a request whose body is larger than `largest` bytes, announced or not."""
+    """Middleware that responds with 413 to a body larger than `largest` bytes, declared or not."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         self._app = app
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request to the application, unless its body is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -117,8 +117,8 @@ class LimitBody:
 
 
 async def _store_failed(_: Request, error: Exception) -> Response:
-    # The platform is told that nothing was kept, and sends the event again.
-    return JSONResponse({"message": "the database failed"}, 503, {"Retry-After": "5"})
+    # With this status the platform sends the event again.
+    return JSONResponse({"message": "event not stored: database error"}, 503, {"Retry-After": "5"})
 
 
 async def _plain(_: Request, error: Exception) -> Response:
@@ -132,6 +132,6 @@ def _method(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's path; what callers invent is not a label."""
+    """Return the path of the route; unknown paths of clients must not become labels."""
     route = scope.get("route")
     return route.path if isinstance(route, Route) else "other"

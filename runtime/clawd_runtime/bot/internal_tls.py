@@ -1,4 +1,4 @@
-"""TLS between the hosts of a deployment: both sides show a certificate of the project's own authority."""
+"""Mutual TLS between the hosts of a deployment, with certificates of the project's own authority."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from clawd_runtime.errors import SettingsError
 
 CERTIFICATE, KEY, AUTHORITY = "internal-certificate", "internal-key", "internal-authority"
-"""Credentials that the internal listener needs, each a file in PEM."""
+"""Credentials that the internal listener requires, each a PEM file."""
 CREDENTIALS = (CERTIFICATE, KEY, AUTHORITY)
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
-    """Return the context of a server that accepts only clients which the project's authority has signed.
+    """Return the context of a server that accepts only clients with a certificate of the project's authority.
 
-    `directory` holds the credentials. Raises `SettingsError` when they cannot be used.
+    `directory` has the credentials. Raise `SettingsError` if they cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -25,7 +25,7 @@ def server_context(directory: Path) -> ssl.SSLContext:
         context.load_verify_locations(directory / AUTHORITY)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(
-            f"the internal listener's certificate in {directory} cannot be used: "
+            f"cannot use the internal listener's certificate in {directory}: "
             f"{error.strerror or type(error).__name__}",
             advice="run `clawd-provision up`, which issues a new one",
         ) from None

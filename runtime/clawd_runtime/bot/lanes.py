@@ -1,7 +1,7 @@
-"""Work in lanes: within a lane one piece at a time and in order, the lanes side by side and in turn.
+"""Queues of work by key: sequential and in order within a lane, concurrent and fair between lanes.
 
-Pieces are numbers; the order of a lane is theirs, not that of their coming: what is taken over from a bot
-that died is older than what is waiting here.
+Pieces of work are numbers; a lane is ordered by these numbers, not by arrival: work taken over from a dead
+bot is older than the work that waits here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LONGEST_RETRY = 60.0
 
 
 class Lanes(Generic[K]):
-    """The schedule, without any work: who is next.
+    """The schedule of lanes, without executing any work.
 
-    Lanes take turns: after its piece, a lane waits until every other lane that has work had one. A lane whose
-    piece is to be repeated rests until it is woken, and then goes before the others.
+    Lanes take turns: after its piece, a lane waits until every other lane with work has had one. A lane whose
+    piece must be retried rests until it is woken, and is then served before the others.
     """
 
     def __init__(self) -> None:
@@ -38,28 +38,28 @@ class Lanes(Generic[K]):
         self._resting: set[K] = set()
 
     def __len__(self) -> int:
-        """How many pieces wait, those being worked on not counted."""
+        """Return how many pieces wait, without those being handled."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def in_hand(self) -> frozenset[int]:
-        """The pieces being worked on."""
+        """The pieces being handled."""
         return frozenset(self._lane_of) - {piece for queue in self._waiting.values() for piece in queue}
 
     def put(self, lane: K, piece: int) -> None:
-        """Add a piece to a lane, unless it is there already, waiting or being worked on."""
+        """Add a piece to a lane, unless it is already waiting or being handled."""
         if piece in self._lane_of:
             return
         queue = self._waiting.setdefault(lane, [])
         if not queue and lane not in self._busy:
             self._ready.append(lane)
         elif queue and piece < queue[0]:
-            self.wake(lane)  # it rests because of a piece that is not the next any more
+            self.wake(lane)  # it rests because of a piece that is no longer the next one
         heappush(queue, piece)
         self._lane_of[piece] = lane
 
     def take(self) -> tuple[K, int] | None:
-        """The next piece of a lane that is free; the lane is busy until `done`. None when there is none."""
+        """Return the next piece of a free lane, which is then busy until `done`; None if there is none."""
         if not self._ready:
             return None
         lane = self._ready.popleft()
@@ -71,44 +71,44 @@ class Lanes(Generic[K]):
         return lane, piece
 
     def done(self, lane: K, piece: int) -> None:
-        """The piece taken from this lane is finished."""
+        """Mark the piece taken from this lane as finished."""
         self._busy.discard(lane)
         del self._lane_of[piece]
         if lane in self._waiting:
             self._ready.append(lane)
 
     def rest(self, lane: K, piece: int) -> None:
-        """The piece taken from this lane is to be repeated, when the lane is woken."""
+        """Put the piece taken from this lane back, to be retried when the lane is woken."""
         self._busy.discard(lane)
         queue = self._waiting.setdefault(lane, [])
         self._resting.add(lane)
-        older_came = bool(queue) and queue[0] < piece
+        older_waits = bool(queue) and queue[0] < piece
         heappush(queue, piece)
-        if older_came:
+        if older_waits:
             self.wake(lane)
 
     def wake(self, lane: K) -> None:
-        """Let a resting lane go on."""
+        """End the rest of a lane."""
         if lane in self._resting:
             self._resting.discard(lane)
             self._ready.appendleft(lane)
 
     def lane_of(self, piece: int) -> K | None:
-        """The lane of a piece that is not finished."""
+        """Return the lane of an unfinished piece; None if the piece is unknown."""
         return self._lane_of.get(piece)
 
     @property
     def resting(self) -> tuple[K, ...]:
-        """The lanes that rest."""
+        """The resting lanes."""
         return tuple(self._resting)
 
 
 class LaneRunner(Generic[K]):
-    """Does the work of lanes, at most `limit` pieces at once.
+    """Executes the work of lanes, at most `limit` pieces at once.
 
-    `handle` does a piece. It returns None when the piece is finished, or the seconds after which it is to be
-    handled again; meanwhile its lane waits, and its place is free for another lane. A piece whose handling
-    raises is logged and handled again, later every time: work leaves a lane only when it is finished.
+    `handle` processes a piece. It returns None when the piece is finished, or the seconds after which it must
+    be handled again; until then its lane rests and does not count against `limit`. If it raises, the error is
+    logged and the piece is handled again with a growing delay: work leaves a lane only when it is finished.
     """
 
     def __init__(self, handle: Callable[[int], Awaitable[float | None]], limit: int) -> None:
@@ -121,12 +121,12 @@ class LaneRunner(Generic[K]):
         self._stopped = False
 
     def put(self, lane: K, piece: int) -> None:
-        """Add work, unless it is there already."""
+        """Add a piece of work, unless it is already queued."""
         self._lanes.put(lane, piece)
         self._pump()
 
     def wake(self, piece: int) -> bool:
-        """Do not let this piece wait for its repetition any longer; False when it is not known here."""
+        """Retry this piece now; return False if it is not queued here."""
         lane = self._lanes.lane_of(piece)
         if lane is None:
             return False
@@ -134,19 +134,19 @@ class LaneRunner(Generic[K]):
         return True
 
     def wake_all(self) -> None:
-        """Let nothing wait for its repetition any longer."""
+        """Retry all pieces now."""
         for lane in self._lanes.resting:
             self._wake(lane)
 
     def begin_nothing(self) -> frozenset[int]:
-        """Begin nothing more; the pieces that are being worked on."""
+        """Start no more pieces; return those being handled."""
         self._stopped = True
         for timer in self._timers.values():
             timer.cancel()
         return self._lanes.in_hand
 
     async def stop(self, grace: float) -> None:
-        """Begin nothing more, give what is under way `grace` seconds, then cancel it."""
+        """Start no more pieces, wait `grace` seconds for those being handled, then cancel them."""
         self.begin_nothing()
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
@@ -169,11 +169,11 @@ class LaneRunner(Generic[K]):
         except Exception as fault:
             self._faults[piece] += 1
             again_after = min(LONGEST_RETRY, RETRY_AFTER_FAULT * 2 ** min(self._faults[piece] - 1, 10))
-            # What a database or a platform says tells all; a fault of ours needs its traceback.
+            # The message of a database or platform error is enough; an internal error needs its traceback.
             expected = isinstance(fault, RuntimeFault)
             log.error(
-                "%s; repeated in %g s",
-                fault if expected else "work failed",
+                "%s; retrying in %g s",
+                fault if expected else "internal error: handling failed",
                 again_after,
                 exc_info=not expected,
             )

@@ -1,6 +1,6 @@
 """The command `clawd-bot`.
 
-Exit codes: 0 ended when asked to, 1 the database cannot be used, 2 wrong command line, settings or
+Exit codes: 0 stopped by a signal, 1 the database cannot be used, 2 wrong command line, settings or
 credentials.
 """
 
@@ -32,15 +32,15 @@ OPTIONAL = ("model-default-api-key", "model-fallback-api-key", "database-passwor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code."""
-    parser = argparse.ArgumentParser(prog="clawd-bot", description="Answers people on chat platforms.")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="bot.json")
+    """Serve until SIGTERM or SIGINT and return the exit code."""
+    parser = argparse.ArgumentParser(prog="clawd-bot", description="Answer messages on chat platforms.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="path of bot.json")
     options = parser.parse_args(arguments)
     logs.configure()
-    # These write addresses (Telegram's hold the token) or what our own log says already.
+    # These log addresses (Telegram's contain the token) or what our own log contains already.
     for noisy in ("httpx", "httpcore", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of every request that is not HTTP: strangers must not fill the log.
+    # It warns of every request that is not HTTP: foreign clients must not be able to fill the log.
     logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
     try:
         settings = load_settings(options.config)
@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def credentials_for(settings: BotSettings) -> Credentials:
-    """What these settings need, from `$CREDENTIALS_DIRECTORY`. Raises `SettingsError`."""
+    """Return the credentials that these settings require, from `$CREDENTIALS_DIRECTORY`.
+
+    Raise `SettingsError` if one is missing or invalid.
+    """
     required = [
         name
         for channel, part in settings.channels.items()
@@ -76,11 +79,11 @@ def _credentials_directory() -> Path | None:
 
 
 def _listeners(settings: BotSettings, closing: ExitStack) -> Iterator[Listener]:
-    """Yield the listeners of the settings, bound until `closing` ends. Raises `SettingsError`."""
+    """Yield the listeners of the settings, bound until `closing` exits; raise `SettingsError` on failure."""
     context = None
     if settings.internal:
         directory = _credentials_directory()
-        assert directory is not None, "credentials_for has read them there"
+        assert directory is not None, "credentials_for has read the credentials from it"
         context = internal_tls.server_context(directory)
     yield Listener(closing.enter_context(listen_on(settings.listen)))
     if settings.internal:

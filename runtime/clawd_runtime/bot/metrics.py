@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The Prometheus metrics of the bot."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DELIVERY_STATES = ("pending", "sending", "doubtful", "dead")
 
 
 class ProcessUsage(Collector):
-    """Memory, files and times of this process.
+    """A collector of the memory, files and times of this process.
 
-    `ProcessCollector` needs files of `/proc` that systemd's `ProcSubset=pid` hides, and says nothing without
-    them; what memory and files are can be told all the same.
+    `ProcessCollector` needs files of `/proc` that systemd's `ProcSubset=pid` hides, and reports nothing
+    without them; the numbers of memory and files are available nevertheless.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -30,7 +30,7 @@ class ProcessUsage(Collector):
         self._everything = ProcessCollector(proc=str(proc), registry=None)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, under the names that every Prometheus client uses."""
+        """Return the metrics under the names that every Prometheus client uses."""
         found = tuple(self._everything.collect())
         return iter(found) if found else self._own()
 
@@ -47,21 +47,21 @@ class ProcessUsage(Collector):
 
 
 class Metrics:
-    """The bot's own registry, so that several bots in one process do not meet."""
+    """The bot's metrics in a separate registry, so that several bots in one process do not share them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(ProcessUsage())
         self._http = Histogram(
             "http_request_duration_seconds",
-            "Time from a request to the beginning of its answer.",
+            "Time from a request to the start of its response.",
             ("method", "path", "status"),
             buckets=HTTP_SECONDS,
             registry=self.registry,
         )
         self._messages = Counter(
             "clawd_messages_total",
-            "Messages dealt with, by how.",
+            "Handled messages, by outcome.",
             ("channel", "outcome"),
             registry=self.registry,
         )
@@ -74,48 +74,49 @@ class Metrics:
         )
         self._deliveries = Counter(
             "clawd_deliveries_total",
-            "Messages sent or given up, and attempts put off (retried).",
+            "Messages sent or given up, and postponed attempts (retried).",
             ("channel", "outcome"),
             registry=self.registry,
         )
         self._models = Counter(
             "clawd_model_requests_total",
-            "Requests to a model, by how they ended.",
+            "Requests to a model, by outcome.",
             ("model", "outcome"),
             registry=self.registry,
         )
         self._reasoning = Counter(
             "clawd_model_reasoning_tokens_total",
-            "Tokens of reasoning, which is not shown; estimated where the server does not count them.",
+            "Tokens of reasoning, which is not shown; estimated if the server does not count them.",
             ("model",),
             registry=self.registry,
         )
         self._rejections = Counter(
             "clawd_rejections_total",
-            "Requests and events that were rejected, by kind.",
+            "Rejected requests and events, by kind.",
             ("channel", "kind"),
             registry=self.registry,
         )
         self._store_faults = Counter(
             "clawd_store_faults_total",
-            "Operations of a message or reply that the database failed.",
+            "Failed database operations of messages and replies.",
             registry=self.registry,
         )
         self._inbox = Gauge(
             "clawd_inbox_depth",
-            "Messages not dealt with, of all bots on the database together.",
+            "Unhandled messages of all bots that share the database.",
             registry=self.registry,
         )
         self._outbox = Gauge(
             "clawd_outbox_depth",
-            "Messages to send, or whose delivery failed, by state; of all bots on the database together.",
+            "Messages to send, or whose delivery failed, by state, of all bots that share the database.",
             ("state",),
             registry=self.registry,
         )
 
     def expect(self, channels: Iterable[str]) -> None:
-        """Tell from the beginning that nothing has failed yet: of a series that begins with a failure,
-        Prometheus sees no rise.
+        """Create the series of these channels with the value 0.
+
+        Prometheus sees no increase of a series that starts with its first failure.
         """
         for channel in channels:
             for outcome in ("answered", "failed", "model_failed"):
@@ -124,37 +125,37 @@ class Metrics:
                 self._deliveries.labels(channel, outcome)
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
-        """An HTTP request was answered; `path` is the route's, not the caller's."""
+        """Count an HTTP request that was answered; `path` is that of the route, not of the request."""
         self._http.labels(method, path, str(status)).observe(seconds)
 
     def message(self, channel: str, outcome: str, seconds: float) -> None:
-        """A message was dealt with, `seconds` after it was received."""
+        """Count a message that was handled `seconds` after it was received."""
         self._messages.labels(channel, outcome).inc()
         if outcome == "answered":
             self._handling.labels(channel).observe(seconds)
 
     def delivery(self, channel: str, outcome: str) -> None:
-        """A message was sent or given up, or an attempt was `retried`."""
+        """Count a message that was sent or given up, or an attempt that was `retried`."""
         self._deliveries.labels(channel, outcome).inc()
 
     def rejection(self, channel: str, kind: str) -> None:
-        """A request or an event was rejected; `kind` is one of few."""
+        """Count a rejected request or event; `kind` has few values."""
         self._rejections.labels(channel, kind).inc()
 
     def store_fault(self) -> None:
-        """The database failed what a message or a reply needed; it is tried again."""
+        """Count a database operation of a message or reply that failed and is retried."""
         self._store_faults.inc()
 
     def model(self, name: str, outcome: str) -> None:
-        """A request to a model ended."""
+        """Count a request to a model that has ended."""
         self._models.labels(name, outcome).inc()
 
     def reasoning(self, name: str, tokens: int) -> None:
-        """A model spent so many tokens on reasoning."""
+        """Add the tokens that a model has used for reasoning."""
         self._reasoning.labels(name).inc(tokens)
 
     def render(self, depths: Depths) -> bytes:
-        """The exposition, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         self._inbox.set(depths.inbox)
         for state in DELIVERY_STATES:
             self._outbox.labels(state).set(depths.outbox.get(state, 0))

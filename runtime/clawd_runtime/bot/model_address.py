@@ -1,4 +1,4 @@
-"""Where a model's server is reached, derived from its endpoint."""
+"""The addresses of a model's server, derived from its endpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.a
 class ModelAddress:
     """The addresses of one server.
 
-    `completions` takes chat requests, `health` shows whether the server answers, `metrics` is where an engine
-    of this host reports its metrics (`None` elsewhere). `socket` is the path of its Unix socket, if it has
+    `completions` accepts chat requests, `health` shows whether the server responds, `metrics` has the metrics
+    of an engine on this host (`None` for other servers). `socket` is the path of its Unix socket, if it has
     one.
     """
 
@@ -25,13 +25,13 @@ class ModelAddress:
 
     @property
     def local(self) -> bool:
-        """Whether it is an engine of this host."""
+        """Whether it is an engine on this host."""
         return self.socket is not None
 
     def headers(self, api_key: str | None) -> dict[str, str]:
-        """Return the headers that carry the key: `api-key` for Azure, a bearer token elsewhere.
+        """Return the headers with the key: `api-key` for Azure, a bearer token for other servers.
 
-        A gateway that takes an `api-version` may be either, and gets both.
+        A gateway whose address has an `api-version` may be either, and gets both.
         """
         if not api_key:
             return {}
@@ -44,7 +44,7 @@ class ModelAddress:
 
 
 def model_address(name: str, endpoint: str) -> ModelAddress:
-    """Return the addresses of the server at `endpoint`, which this bot calls `name`.
+    """Return the addresses of the server at `endpoint`, whose model is called `name` in the settings.
 
     An endpoint is `unix:/path/of.sock`, or an address that ends before `/chat/completions`. Its query is
     kept.
@@ -64,5 +64,5 @@ def model_address(name: str, endpoint: str) -> ModelAddress:
 
 
 def host_of(name: str) -> str:
-    """Return the host name under which the HTTP client knows the socket of the model `name`."""
+    """Return the host name that the HTTP client uses for the socket of the model `name`."""
     return f"model-{name}.socket"

@@ -1,15 +1,15 @@
-"""How a model can fail to answer.
+"""The ways in which a model can fail to answer.
 
 ModelFailure
-├── ModelUnavailable    it may answer when asked again
-│   ├── AnswerEmpty     it answered nothing that anybody could see
-│   ├── ModelHung       it gave nothing for too long
+├── ModelUnavailable    a retry may succeed
+│   ├── AnswerEmpty     the answer has no visible text
+│   ├── ModelHung       the model timed out
 │   └── AnswerBroken    the answer ended before it was complete
-├── ModelRefused        asking again does not help
+├── ModelRefused        a retry does not help
 │   ├── RequestRejected something in this request is not accepted
 │   └── ContentFiltered the provider's content filter refused the request
 ├── ContextTooLong      the prompt must be shorter
-└── NoAnswerReached     the model reasoned, and gave no answer
+└── NoAnswerReached     the model reasoned and gave no answer
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from clawd_runtime.errors import RuntimeFault
 
 
 class ModelFailure(RuntimeFault):
-    """A model did not answer. The text names the model, never what was asked."""
+    """A model did not answer. The message names the model and never contains the question."""
 
 
 class ModelUnavailable(ModelFailure):
-    """It may answer when asked again, after `after` seconds when the server said so."""
+    """The model may answer a retry, after `after` seconds if the server specified a delay."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class ModelUnavailable(ModelFailure):
 
 
 class AnswerEmpty(ModelUnavailable):
-    """It answered nothing that anybody could see."""
+    """The answer has no visible text."""
 
 
 class ModelHung(ModelUnavailable):
-    """It gave nothing for too long. `partial` is what it had answered by then."""
+    """The model sent nothing for too long. `partial` is the answer received until then."""
 
     def __init__(self, message: str, partial: str = "") -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class ModelHung(ModelUnavailable):
 
 
 class AnswerBroken(ModelUnavailable):
-    """The answer ended before it was complete. `partial` is what there is of it."""
+    """The answer ended before it was complete. `partial` is the text received until then."""
 
     def __init__(self, message: str, partial: str = "") -> None:
         super().__init__(message)
@@ -50,15 +50,15 @@ class AnswerBroken(ModelUnavailable):
 
 
 class ModelRefused(ModelFailure):
-    """Asking again does not help (wrong key, unknown model)."""
+    """The server refused the request, and a retry does not help (wrong key, unknown model)."""
 
 
 class RequestRejected(ModelRefused):
-    """Something in this request is not accepted; another request may be."""
+    """Something in this request is not accepted; other requests may be."""
 
 
 class ContentFiltered(ModelRefused):
-    """The provider's content filter refused the request, or all of the answer."""
+    """The provider's content filter refused the request or the whole answer."""
 
 
 class ContextTooLong(ModelFailure):
@@ -66,4 +66,4 @@ class ContextTooLong(ModelFailure):
 
 
 class NoAnswerReached(ModelFailure):
-    """The model reasoned until it ended, or had to end, and gave no answer."""
+    """The model reasoned until its end or its maximum length, and gave no answer."""

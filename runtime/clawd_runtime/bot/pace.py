@@ -7,7 +7,7 @@ import time
 
 
 class Pace:
-    """Admits callers in order, at most `a_second` in any second."""
+    """A rate limiter that admits callers in order, at most `a_second` in any second."""
 
     def __init__(self, a_second: float) -> None:
         self._between = 1.0 / a_second
@@ -15,7 +15,7 @@ class Pace:
         self._queue = asyncio.Lock()
 
     async def turn(self) -> None:
-        """Wait for a turn. A caller that is cancelled while it waits uses none."""
+        """Wait for a turn. A caller that is cancelled while waiting uses none."""
         async with self._queue:
             if (left := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(left)

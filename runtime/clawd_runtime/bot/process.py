@@ -1,4 +1,4 @@
-"""The life of the bot's process: starts, serves, tells systemd, and ends in order."""
+"""The bot's process: it starts, serves, notifies systemd, and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from clawd_runtime.notify import notify, watchdog_seconds
 
 log = logging.getLogger(__name__)
 
-# Open connections end by themselves when the bot has stopped; these seconds are for those that do not.
+# Seconds after which connections are closed that do not end on their own once the bot has stopped.
 CONNECTION_GRACE = 26
 BACKLOG = 1024
-# Longer than nginx keeps idle connections to us (60 s): only who sends may close without a request lost.
+# Longer than nginx keeps idle connections to the bot (60 s): if the bot closed one first, a request could be
+# lost.
 IDLE_CONNECTION_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound socket, and the TLS that clients have to speak there; `None` for plain HTTP."""
+    """A bound socket with its TLS context; `None` for plain HTTP."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None = None
 
 
 def listen_on(place: Listen) -> socket.socket:
-    """A bound socket. Raises `SettingsError` when the place is taken or not ours."""
+    """Return a bound socket; raise `SettingsError` if the address is in use or not on this host."""
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,7 +61,7 @@ async def serve(bot: Bot, listeners: Sequence[Listener]) -> None:
     servers = [_server(application, listener.tls) for listener in listeners]
     watching = asyncio.create_task(_tell_watchdog(bot))
     try:
-        # What came earlier is taken up first, or a new message would be answered before an older one.
+        # Unfinished work is queued first, otherwise a new message could be answered before an older one.
         await bot.start()
         await _serve_until(ending, bot, servers, listeners)
     finally:
@@ -91,17 +92,17 @@ async def _serve_until(
         asyncio.create_task(server.serve(sockets=[listener.socket]))
         for server, listener in zip(servers, listeners, strict=True)
     ]
-    asked_to_end = asyncio.create_task(ending.wait())
+    stop_requested = asyncio.create_task(ending.wait())
     try:
         for listener in listeners:
             host, port = listener.socket.getsockname()[:2]
             log.info("listening on %s:%d%s", host, port, " with TLS" if listener.tls else "")
         notify("READY=1", "STATUS=answering")
-        await asyncio.wait((*serving, asked_to_end), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*serving, stop_requested), return_when=asyncio.FIRST_COMPLETED)
         notify("STOPPING=1", "STATUS=finishing answers")
-        log.info("stopping: what is not finished in time is taken up at the next start")
+        log.info("stopping: unfinished messages will be resumed at the next start")
     finally:
-        asked_to_end.cancel()
+        stop_requested.cancel()
         for server in servers:
             server.should_exit = True
         await bot.stop()
@@ -109,7 +110,7 @@ async def _serve_until(
 
 
 async def _tell_watchdog(bot: Bot) -> None:
-    """Reassure systemd as long as event loop and database thread are alive, be the disk ever so full."""
+    """Send the watchdog's keep-alive as long as event loop and database thread run, even on a full disk."""
     seconds = watchdog_seconds()
     while seconds is not None:
         with suppress(StoreError):
@@ -119,7 +120,7 @@ async def _tell_watchdog(bot: Bot) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process, whose exit code uvicorn would else make that of a killed one."""
+    """A server that leaves signals to the process; uvicorn would exit with the code of a killed process."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,9 +1,9 @@
-"""What a provider says went wrong, whatever form it has.
+"""Classification of the errors of model providers.
 
-Providers agree on neither the shape nor the words: an object under `error`, a string, a list (Gemini),
+Providers agree on neither the form nor the words: an object under `error`, a string, a list (Gemini),
 FastAPI's `detail`, DashScope's flat object, an error of another server as JSON within a string (OpenRouter's
-`metadata.raw`), plain text, HTML. So every string of the body is read, up to limits, and what is asked of it
-is only: whether it is about the length, about the content, and which parameters it names.
+`metadata.raw`), plain text, HTML. So every string of the body is read, up to limits, and only classified:
+whether it concerns the length or the content, and which parameters it names.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 from clawd_runtime.bot.foreign_json import read_foreign_json
 
 LARGEST_BODY = 64 * 1024
-"""Bytes of an error's body that are read."""
+"""Maximum number of bytes read of an error's body."""
 MOST_VALUES = 400
 MOST_DEPTH = 12
 MOST_NESTED = 8
 LONGEST_TEXT = 4096
 
-# What a server repeats of the request, or of itself, says nothing about the error.
+# Fields that repeat the request or describe the server, not the error.
 _SKIPPED = {"input", "request", "request_id", "requestid", "id", "url", "doc_url", "user_id", "help"}
 _CODES = {"code", "type", "status", "reason", "error_code", "errcode", "error_type"}
 _NAMES = {"param", "parameter", "loc", "field"}
 _PATHS = {"pointer", "instancepath", "path", "field_name", "parameter_name", "argument", "property"}
-"""Fields that may hold a parameter's name, or something else."""
+"""Fields that may contain the name of a parameter, or something else."""
 _PROBLEMS = {"error", "errors", "detail", "details", "message", "messages", "fields"} | {
     *("field_errors", "fielderrors", "validation_errors", "invalid_params", "violations", "json", "body")
 }
-"""Fields whose objects have problems under the names of the parameters."""
+"""Fields whose objects contain problems keyed by parameter."""
 _KEY = "\0key"
 
 _LENGTH_CODES = {
@@ -88,26 +88,26 @@ _AS_NAME = (
     r"(参数|字段|属性|选项|不支持|无效的?|非法的?|未知的?)[\s:：]{{0,3}}{word}",
     r"{word}\s?(的?取?值|模式)?\s?(参数|字段|属性|不|非|无|错误|必须|应|需|只|仅|超出|超过|范围|已|暂)",
 )
-"""Where a word such as `temperature` stands as the name of a parameter."""
+"""Patterns for a word such as `temperature` that is used as the name of a parameter."""
 _STATUSES = {
     401: re.compile(r"api[_-]?key|unauthori|authent|permission|denied|forbidden"),
     429: re.compile(r"rate[_-]?limit|throttl|too[_-]?many"),
     400: re.compile(r"^invalid|^bad[_-]?request|^unsupported|^context|^badrequest"),
 }
-"""The status that an error within an answer would have had, by its code."""
+"""The HTTP status for an error within an answer, by its code."""
 _SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 def _word(name: str) -> str:
-    """Return an expression for `name` as a word of its own, which may touch a Chinese one."""
+    """Return a pattern for `name` as a whole word, which may be adjacent to Chinese characters."""
     return rf"(?<![A-Za-z0-9_]){re.escape(name)}(?:ing)?(?![A-Za-z0-9_])"
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """An error as it was read. `codes`, `names` and `keys` are in lower case, `texts` are cut.
+    """A parsed error. `codes`, `names` and `keys` are in lower case, `texts` are truncated.
 
-    `names` stand in fields for names; `keys` are what single problems are filed under.
+    `names` are from fields for names; `keys` are the keys of individual problems.
     """
 
     status: int
@@ -119,41 +119,41 @@ class ProviderError:
 
     @property
     def about_context(self) -> bool:
-        """Whether the request is too long for the model, beyond doubt."""
+        """Whether the request is certainly too long for the model."""
         return self.status == 413 or bool(self.codes & _LENGTH_CODES) or self._says(_CONTEXT)
 
     @property
     def about_length(self) -> bool:
-        """Whether the request is too long for the model, to all appearances."""
+        """Whether the request is probably too long for the model."""
         return self.about_context or self._says(_LENGTH)
 
     @property
     def about_content(self) -> bool:
-        """Whether a content filter refused it."""
+        """Whether a content filter refused the request."""
         return any(map(_FILTER_CODE.search, self.codes)) or self._says(_FILTER)
 
     @property
     def about_credit(self) -> bool:
-        """Whether nothing is left to pay with, which no repetition changes."""
+        """Whether the account has no credit left, so that retries are pointless."""
         return bool(self.codes & _NO_CREDIT)
 
     @property
     def about_system_role(self) -> bool:
-        """Whether the model knows no system role."""
+        """Whether the model does not support the system role."""
         return self._says(_SYSTEM_ROLE) and (
             not self.names or any(_ROLE_PLACE.search(name) or name == "messages" for name in self.names)
         )
 
     def parameters(self, sent: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the parameters `sent` that it names.
+        """Return the parameters of `sent` that the error names.
 
-        A word such as `stream` or `temperature` is one only where it stands as a name: in a field for names,
-        or quoted. Names that no ordinary text holds count wherever they stand.
+        An ordinary word such as `stream` or `temperature` counts only where it is used as a name: in a field
+        for names, or quoted. A name that is not an ordinary word counts anywhere.
         """
         return tuple(name for name in sent if self._names(name))
 
     def mentions(self, name: str) -> bool:
-        """Whether a parameter's name stands anywhere."""
+        """Return whether a parameter's name occurs anywhere."""
         return name in self.names or self._says(re.compile(_word(name)))
 
     def _names(self, name: str) -> bool:
@@ -168,7 +168,7 @@ class ProviderError:
 
 
 def read_error(status: int, body: bytes) -> ProviderError:
-    """Return what the body of an error response says. Any body can be read; what is no JSON is one text."""
+    """Return the parsed body of an error response; a body that is not JSON is read as one text."""
     body = body[:LARGEST_BODY]
     try:
         value: Any = read_foreign_json(body)
@@ -178,19 +178,19 @@ def read_error(status: int, body: bytes) -> ProviderError:
 
 
 def error_of(status: int, value: Any) -> ProviderError:
-    """Return what a JSON value says; an error within an answer of status 200 has its status in itself."""
+    """Return the error in a JSON value; with status 200, the status is taken from the error itself."""
     codes: list[str] = []
     names: set[str] = set()
     keys: set[str] = set()
     texts: list[str] = []
-    told = status
+    found = status
     left = LARGEST_BODY
     for key, text in _strings(value):
         left -= len(text[:LONGEST_TEXT])
         if left < 0:
             break
-        if told == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
-            told = int(text)
+        if found == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
+            found = int(text)
         if key == _KEY:
             keys.add(text.lower())
             continue
@@ -204,17 +204,17 @@ def error_of(status: int, value: Any) -> ProviderError:
             texts.append(text[:LONGEST_TEXT])
     code = next((each for each in codes if _SAFE_CODE.fullmatch(each)), None)
     lower = frozenset(each.lower() for each in codes)
-    if told == 200:
-        told = next((status for status, words in _STATUSES.items() if any(map(words.search, lower))), told)
-    return ProviderError(told, code, lower, frozenset(names - {""}), frozenset(keys), tuple(texts))
+    if found == 200:
+        found = next((status for status, words in _STATUSES.items() if any(map(words.search, lower))), found)
+    return ProviderError(found, code, lower, frozenset(names - {""}), frozenset(keys), tuple(texts))
 
 
 def _strings(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the strings and whole numbers within a JSON value, with the key they stand under.
+    """Yield the strings and integers within a JSON value, each with its key.
 
-    The names of single problems are yielded, too, under `_KEY`.
+    The keys of individual problems are also yielded, under `_KEY`.
     """
-    # In the order in which they are read; a list instead of recursion, so that depth costs nothing.
+    # In reading order; a list instead of recursion, so that deep nesting cannot exhaust the stack.
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
     nested = 0
     for _ in range(MOST_VALUES):
@@ -238,6 +238,6 @@ def _strings(value: Any) -> Iterator[tuple[str, str]]:
         elif isinstance(each, dict):
             items = [(name.lower(), item) for name, item in list(each.items())[:MOST_VALUES]]
             if key in _PROBLEMS:
-                # A number or nothing under a name is a repeated value, no problem.
+                # A number or null under a key is a repeated value, not a problem.
                 yield from ((_KEY, name) for name, item in items if isinstance(item, str | list | dict))
             waiting.extend((name, item, depth + 1) for name, item in reversed(items) if name not in _SKIPPED)

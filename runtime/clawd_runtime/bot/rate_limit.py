@@ -1,9 +1,8 @@
-"""How many messages a user may send.
+"""The rate limit of a user's messages.
 
-At most so many of a user in any minute; refused messages do not count. It goes by the time a message was
-received, so a backlog after a pause is judged as it arrived. The judgements are stored with the messages
-(`store.inbox`): all bots on a database share them, a restart does not forget them, and no message is judged
-twice.
+It allows a number of messages of a user in any minute; refused messages do not count. The time of reception
+counts, so a backlog after a pause is judged as it arrived. The verdicts are stored with the messages
+(`store.inbox`): all bots on a database share them, they survive a restart, and no message is judged twice.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ WINDOW = 60.0
 
 
 class Verdict(Enum):
-    """What to do with a message."""
+    """The verdict of the rate limit on a message."""
 
     ALLOW = "allow"
-    EXPLAIN = "explain"  # over the limit for the first time: say so
-    IGNORE = "ignore"  # over the limit, and told already
+    EXPLAIN = "explain"  # over the limit for the first time: notify the user
+    IGNORE = "ignore"  # over the limit, and the user is already notified

@@ -1,4 +1,4 @@
-"""Whether the bot can answer people: what `/readyz` reports, always within a second."""
+"""Readiness of the bot to answer users, which `/readyz` reports within a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clawd_runtime.errors import StoreError
 log = logging.getLogger(__name__)
 
 WITHIN_SECONDS = 0.8
-"""A check that takes longer has failed; it goes on, and its result counts for whoever asks next."""
+"""A check that takes longer has failed; it continues, and its result counts for the next request."""
 KEEP_ALIVE_SECONDS = 5.0
 KEEP_DEAD_SECONDS = 1.0
 
@@ -19,7 +19,7 @@ Check = Callable[[], Awaitable[bool]]
 
 
 class Probe:
-    """A check that is made once at a time, whoever asks for it, and whose result is kept for some seconds."""
+    """A check that runs once at a time for all callers, and whose result is cached for some seconds."""
 
     def __init__(self, check: Check, *, keep: float = 0.0, keep_failure: float = 0.0) -> None:
         self._check = check
@@ -28,7 +28,7 @@ class Probe:
         self._known_until = -1.0
 
     def ask(self) -> asyncio.Task[bool]:
-        """Return the check that is under way, or was made a short time ago, or a new one."""
+        """Return the running check, a recent one whose result is still valid, or a new one."""
         running = self._running
         if running is None or (running.done() and asyncio.get_running_loop().time() >= self._known_until):
             running = self._running = asyncio.create_task(self._made())
@@ -43,9 +43,8 @@ class Probe:
 class Readiness:
     """The checks of a bot.
 
-    `store` writes something to the database: one that can only be read keeps no message. `models` ask the
-    models' servers; one that answers is enough, so a fallback that hangs or is down changes nothing while the
-    default works.
+    `store` writes to the database: a read-only one cannot store messages. `models` probe the models' servers;
+    one that responds is enough, so a fallback that hangs or is down does not matter while the default works.
     """
 
     def __init__(self, store: Callable[[], Awaitable[None]], models: Sequence[Check]) -> None:
@@ -57,7 +56,7 @@ class Readiness:
         self._problem = ""
 
     async def checks(self) -> dict[str, bool]:
-        """Return what works: the database, and any model."""
+        """Return the state of the database and of the models, true if usable."""
         database, engine = await asyncio.gather(_any((self._store,)), _any(self._models))
         return {"database": database, "engine": engine}
 
@@ -74,7 +73,7 @@ class Readiness:
 
 
 async def _any(probes: Sequence[Probe]) -> bool:
-    """Whether one of the checks succeeds in time; the others go on."""
+    """Return whether one of the checks succeeds in time; the others continue."""
     loop = asyncio.get_running_loop()
     until = loop.time() + WITHIN_SECONDS
     waiting = {probe.ask() for probe in probes}

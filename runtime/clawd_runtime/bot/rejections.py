@@ -1,6 +1,6 @@
-"""Requests and events that are rejected: counted each, logged once a minute of a kind.
+"""Rejected requests and events: each is counted, and one per kind and minute is logged.
 
-Strangers decide how many there are; they must not decide how much is logged.
+Foreign clients decide how many there are; they must not be able to fill the log.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Count = Callable[[str, str], None]
 
 
 def _uncounted(channel: str, kind: str) -> None:
-    """Count nothing."""
+    """Do nothing."""
 
 
 class OnceAMinute(logging.Filter):
-    """Lets a message of a library through once a minute, with the number that was left out."""
+    """A filter that passes a message of a library once a minute, with the number of suppressed ones."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._sampling = Sampling(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`."""
+        """Return whether to log the record."""
         suppressed = self._sampling.due((record.name, str(record.msg)))
         if suppressed:
             record.msg = f"{record.msg} ({suppressed} more of this kind since)"
@@ -36,7 +36,7 @@ class OnceAMinute(logging.Filter):
 
 
 class Sampling:
-    """What of a kind is logged: the first, and then one every `LOGGED_EVERY` seconds."""
+    """A sampler of messages by kind: logs the first one, then one every `LOGGED_EVERY` seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -44,7 +44,7 @@ class Sampling:
         self._suppressed: dict[Hashable, int] = {}
 
     def due(self, kind: Hashable) -> int | None:
-        """Return how many of `kind` were left out since the last one; None to leave this out."""
+        """Return how many of `kind` were suppressed since the last logged one; None to suppress this one."""
         now = self._clock()
         if now - self._logged_at.get(kind, -LOGGED_EVERY) < LOGGED_EVERY:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
@@ -54,14 +54,17 @@ class Sampling:
 
 
 class Rejections:
-    """`count` is called with channel and kind for every rejection. Kinds are our words, and few."""
+    """Counts and logs rejections.
+
+    `count` is called with channel and kind for every rejection. Kinds are few and never foreign input.
+    """
 
     def __init__(self, count: Count = _uncounted, clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
         self._sampling = Sampling(clock)
 
     def report(self, channel: str, kind: str, message: str, level: int = logging.WARNING) -> None:
-        """Count a rejection; log `message`, with the number that was left out, when its kind is due."""
+        """Count a rejection; log `message` with the number of suppressed ones if its kind is due."""
         self._count(channel, kind)
         suppressed = self._sampling.due((channel, kind))
         if suppressed is not None:

@@ -1,4 +1,4 @@
-"""What to do with a message: ignore it, say something ourselves, or ask the model. Without effects."""
+"""The decision about a message: ignore it, answer with a fixed text, or ask the model. No side effects."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.values import Inbound, Part, Quote
 from clawd_runtime.visible import is_blank
 
-# A quote from these last turns is not repeated in the prompt.
+# A quote that occurs in this many last turns is not repeated in the prompt.
 QUOTABLE_TURNS = 10
 LONGEST_QUOTE = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Leave it without an answer; `outcome` says why."""
+    """Send no answer; `outcome` is the reason."""
 
     outcome: str
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Answer with words of our own."""
+    """Answer with a fixed text."""
 
     outcome: str
     text: str
@@ -35,10 +35,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Let the model answer `question`; `messages` are our own words should it fail.
+    """Have the model answer `question`; `messages` has the texts to send if it fails.
 
-    `quoted` is what the question refers to; where it is a turn of the conversation, the model knows it.
-    `unread` are the parts of the message that the model is not given.
+    `quoted` is the text that the question refers to, unless the model knows it as a turn of the conversation.
+    `unread` are the parts of the message that the model does not get.
     """
 
     question: str
@@ -47,7 +47,7 @@ class Ask:
     unread: tuple[Part, ...] = ()
 
     def prompt(self, history: Sequence[Turn]) -> str:
-        """The question as the model is asked it, after `history`."""
+        """Return the question in the form of the prompt after `history`."""
         if not self.quoted or any(self.quoted in turn.text for turn in history[-QUOTABLE_TURNS:]):
             return self.question
         quoted = self.quoted if len(self.quoted) <= LONGEST_QUOTE else f"{self.quoted[:LONGEST_QUOTE]}…"
@@ -59,14 +59,14 @@ Decision = Ignore | Say | Ask
 
 
 class Router:
-    """The rules that hold on every platform."""
+    """The rules for messages on all platforms."""
 
     def __init__(self, language: Language, limit: int) -> None:
         self._language: Language = language
         self._limit = limit
 
     def decide(self, inbound: Inbound, verdict: Verdict | None) -> Decision:
-        """Decide about a message of which the rate limit says `verdict`."""
+        """Return the decision about a message with this `verdict` of the rate limit."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("not_addressed")
         words = _words(self._language, inbound)
@@ -87,7 +87,7 @@ class Router:
         return Ask(question, words, quoted, (*inbound.parts, *quote.parts))
 
     def give_up(self, inbound: Inbound) -> Ignore | Say:
-        """What to do with a message that cannot be dealt with because of a fault of ours."""
+        """Return the decision about a message that cannot be handled because of an internal error."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("failed")
         return Say("failed", _words(self._language, inbound).model_failed)
@@ -99,7 +99,7 @@ def _words(language: Language, inbound: Inbound) -> Messages:
 
 
 def _without_words(inbound: Inbound, words: Messages) -> Say | Ask:
-    """Decide about a message in which its sender wrote nothing: what it refers to is the question."""
+    """Return the decision about a message without text: the text it refers to is the question."""
     quote = inbound.quote or Quote()
     text, parts = quote.text.strip(), (*inbound.parts, *quote.parts)
     if not is_blank(text):
@@ -110,7 +110,7 @@ def _without_words(inbound: Inbound, words: Messages) -> Say | Ask:
 
 
 def _command(text: str, words: Messages) -> Say | None:
-    """The answer to a command; None when it is none after all (a path, a comment, "/ or")."""
+    """Return the answer to a command; None if the text is not a command (a path, a comment, "/ or")."""
     command = text.split(maxsplit=1)[0]
     match command.lower():
         case "/new":

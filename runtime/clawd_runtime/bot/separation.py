@@ -1,4 +1,4 @@
-"""Separates the reasoning in a model's answer from what people are shown."""
+"""Separation of a model's reasoning from the answer that users see."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from clawd_runtime.bot.chat_chunks import Chunk, Cut
 from clawd_runtime.reasoning import ReasoningSplitter, Split
 
 Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
-"""What a server was last seen to do with reasoning: it sends none (`answers`); sends it in a field or part of
-its own (`separates`); or in the text, with an opening mark (`opens`), or only with a closing one
-(`closes`), so that it looks like the answer until that comes.
+"""How a server last sent reasoning: none (`answers`), in a separate field or part (`separates`), in the text
+with an opening mark (`opens`), or in the text with only a closing mark (`closes`), so that it looks like the
+answer until that mark arrives.
 
-Text is shown while it grows only where it cannot be reasoning: not before an answer has shown the habit,
-and of a server that sends reasoning as text only what follows it.
+Text is shown while it is received only if it cannot be reasoning: not before an answer has shown the habit,
+and from a server that sends reasoning as text only after the reasoning.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What the model gave next: text of the answer, reasoning, or both.
+    """A piece of a model's output: text of the answer, reasoning, or both.
 
-    With `restarts`, all text before was no answer but reasoning. `provisional` text may still turn out to be.
+    With `restarts`, all text before was reasoning, not the answer. `provisional` text may still turn out to
+    be reasoning.
     """
 
     text: str = ""
@@ -33,14 +34,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is over: complete, or cut. `reasoning_tokens` is what the server counted, if it did."""
+    """The end of an answer, complete or cut. `reasoning_tokens` is the server's count, if it has one."""
 
     cut: Cut | None = None
     reasoning_tokens: int | None = None
 
 
 class Separator:
-    """Separates reasoning from the answer, whether the server did or not."""
+    """Separates reasoning from the answer if the server did not."""
 
     def __init__(self, habit: Habit) -> None:
         self.habit = self._known = habit
@@ -51,7 +52,7 @@ class Separator:
         self._answered = False
 
     def feed(self, chunk: Chunk) -> Piece | None:
-        """Return what a chunk adds."""
+        """Return the piece that a chunk adds; None if it adds nothing."""
         if chunk.reasoning:
             self.habit = "separates"
             if self._assumed:
@@ -59,13 +60,13 @@ class Separator:
         return self._piece(self._splitter.feed(chunk.text) if chunk.text else Split(), chunk.reasoning)
 
     def finish(self, *, complete: bool) -> Piece | None:
-        """Return what was held back. `complete`: the model ended by itself."""
+        """Return the text held back. `complete`: the model ended the answer."""
         split = self._splitter.finish(complete=complete)
         piece = self._piece(split, "")
         if split.returned:
-            self.habit = self._known  # a mark that the answer was about says nothing
+            self.habit = self._known  # a mark that the answer explains shows no habit
         if self._assumed and complete and not self._answered:
-            # It did not reason this time, so no closing mark came.
+            # The model did not reason this time, so no closing mark arrived.
             self.habit = "unknown"
             return Piece("".join(self._thoughts), restarts=True)
         if self.habit == "unknown" and complete:

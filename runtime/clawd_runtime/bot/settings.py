@@ -1,4 +1,4 @@
-"""bot.json: what the bot is told, without secrets."""
+"""The settings of the bot in bot.json, without secrets."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SHORTEST_PROMPT_TOKENS = 128
 
 
 class Part(BaseModel):
-    """A part of bot.json: frozen, strict about unknown keys."""
+    """A section of bot.json: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Listen(Part):
-    """Where an HTTP server listens."""
+    """The address on which an HTTP server listens."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
 
 
 class Further(Listen):
-    """Where it listens as well, for clients that do not know the other places yet."""
+    """An additional listener, for clients that do not know the other addresses yet."""
 
     tls: bool
 
@@ -39,11 +39,10 @@ class Further(Listen):
 class ModelEndpoint(Part):
     """A server of the OpenAI chat protocol.
 
-    `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`;
-    A query of that address is kept. `context_size` is in tokens, prompt and answer together.
-    `first_token_seconds` is how long it may take until the first token, reasoning included; the default is
-    chosen by `answering`: less where another model can answer instead. `token_gap_seconds` is how long it may
-    pause after that.
+    `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`; a query of
+    that address is kept. `context_size` is in tokens, prompt and answer together. `first_token_seconds` is
+    the timeout for the first token, reasoning included; `answering` chooses the default: less if another
+    model can answer instead. `token_gap_seconds` is the timeout for each further token.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
@@ -55,21 +54,21 @@ class ModelEndpoint(Part):
 
 
 class Models(Part):
-    """The model that answers, and the one that does while it cannot."""
+    """The model that answers, and the one that answers while the first cannot."""
 
     default: ModelEndpoint
     fallback: ModelEndpoint | None = None
 
 
 class BotSettings(Part):
-    """The whole file. `channels` holds the checked settings of every configured channel."""
+    """The whole file. `channels` has the validated settings of every configured channel."""
 
     listen: Listen = Listen()
-    """Plain HTTP, for programs of the same host."""
+    """Plain HTTP, for programs on the same host."""
     internal: Listen | None = None
-    """The same over TLS with certificates on both sides, for other hosts of the deployment."""
+    """The same over mutual TLS, for other hosts of the deployment."""
     further: tuple[Further, ...] = ()
-    """The same again, over TLS with the certificate of `internal` or without."""
+    """Additional listeners, with TLS and the certificate of `internal` or without."""
     database: Annotated[str, Field(pattern=r"^(sqlite:////?.+|postgresql\+psycopg://.*/.+)$")]
     system_prompt: str = "You are a helpful assistant."
     language: Language = "auto"
@@ -85,7 +84,7 @@ class BotSettings(Part):
     def _without_a_password(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.password is not None or "password" in parse_qs(parts.query):
-            raise ValueError("should hold no password; give it as the credential database-password")
+            raise ValueError("must not contain a password; use the credential database-password")
         return value
 
     @field_validator("public_url")
@@ -97,10 +96,10 @@ class BotSettings(Part):
     @classmethod
     def _each_by_its_channel(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError('should be an object, such as {"console": {}}')
+            raise ValueError('must be an object, such as {"console": {}}')
         unknown = sorted(set(value) - set(CHANNELS))
         if unknown:
-            raise ValueError(f"no channel is called {', '.join(unknown)}; there are {', '.join(CHANNELS)}")
+            raise ValueError(f"unknown channel {', '.join(unknown)}; known channels: {', '.join(CHANNELS)}")
         return {
             name: part if isinstance(part, ChannelSettings) else _validate_channel(name, part)
             for name, part in value.items()
@@ -115,14 +114,14 @@ def _validate_channel(name: str, part: Any) -> ChannelSettings:
 
 
 def load_settings(path: Path) -> BotSettings:
-    """Read and check bot.json. Raises `SettingsError` naming the file and every wrong field."""
+    """Return the settings in bot.json; raise `SettingsError`, naming the file and every invalid field."""
     try:
         raw = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except ValueError as error:
         place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise SettingsError(f"{path}{place}: this is not JSON") from None
+        raise SettingsError(f"{path}{place}: not JSON") from None
     try:
         settings = BotSettings.model_validate(raw)
     except ValidationError as error:
@@ -139,22 +138,22 @@ def _contradictions(settings: BotSettings) -> list[str]:
     for name, model in models.items():
         if model and model.context_size < settings.max_reply_tokens + SHORTEST_PROMPT_TOKENS:
             found.append(
-                f"models.{name}.context_size: {model.context_size} leaves no room for a question beside "
-                f"max_reply_tokens {settings.max_reply_tokens}; raise the one or lower the other"
+                f"models.{name}.context_size: {model.context_size} leaves no room for a question next to "
+                f"max_reply_tokens {settings.max_reply_tokens}; raise context_size or lower max_reply_tokens"
             )
     if settings.internal is None and any(place.tls for place in settings.further):
-        found.append("further: TLS needs `internal`, whose certificate it shows")
+        found.append("further: tls requires `internal`, whose certificate it uses")
     if alerts := settings.channels.get("alerts"):
         for channel in ("telegram", "feishu"):
             if getattr(alerts, f"{channel}_chat") is not None and channel not in settings.channels:
                 found.append(
-                    f"channels.alerts.{channel}_chat: there is no channels.{channel} to tell it through"
+                    f"channels.alerts.{channel}_chat: requires channels.{channel}, which is not configured"
                 )
     return found
 
 
 def _problems(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
-    """Each wrong field with what is wrong with it; values are left out, they may be secret."""
+    """Return each invalid field with its problem; without values, which may be secret."""
     return [
         f"{'.'.join(map(str, prefix + problem['loc'])) or 'the whole'}: "
         f"{problem['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Cutting a text into messages that a platform takes."""
+"""Splitting of a text into messages that a platform accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 Measure = Callable[[str], int]
 
-# From the best place to cut to the worst; each matches a boundary, which the first part keeps.
+# From the best place to split to the worst; each matches a boundary, which stays in the first part.
 BOUNDARIES = (
     re.compile(r"\n[ \t]*\n"),
     re.compile(r"\n"),
@@ -20,20 +20,20 @@ ZERO_WIDTH_JOINER = "\u200d"
 
 
 def utf16_units(text: str) -> int:
-    """Length in UTF-16 code units, as Telegram counts."""
+    """Return the length in UTF-16 code units, as Telegram counts."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
 def utf8_bytes(text: str) -> int:
-    """Length in UTF-8 bytes."""
+    """Return the length in UTF-8 bytes."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 def split(text: str, limit: int, measure: Measure = utf16_units) -> tuple[str, ...]:
-    """Cut `text` into parts that measure at most `limit`, between paragraphs, lines, sentences or words.
+    """Split `text` into parts of at most `limit` by `measure`, between paragraphs, lines, sentences or words.
 
-    Only white space around the cuts is lost. Parts are never blank, so a blank text has none. `measure`
-    must add up over characters. A cut falls in the latter half of a part unless no boundary does.
+    Only white space around the splits is lost. Parts are never blank, so a blank text has none. `measure`
+    must be additive over characters. A split is in the second half of a part unless no boundary is.
     """
     parts = []
     rest = text.strip()
@@ -46,7 +46,7 @@ def split(text: str, limit: int, measure: Measure = utf16_units) -> tuple[str, .
 
 
 def shorten(text: str, limit: int, measure: Measure = utf16_units) -> str:
-    """The beginning of `text` that measures at most `limit`."""
+    """Return the longest beginning of `text` of at most `limit` by `measure`."""
     return text[: _longest_prefix(text, limit, measure)]
 
 
@@ -60,7 +60,7 @@ def _longest_prefix(text: str, limit: int, measure: Measure) -> int:
 
 
 def _best_cut(text: str, longest: int) -> int:
-    # One character more is looked at: white space may stand beyond the limit, since it is dropped.
+    # One more character is checked: white space may be beyond the limit, since it is dropped.
     for boundary in BOUNDARIES:
         cuts = [match.end() for match in boundary.finditer(text, longest // 2, longest + 1)]
         fitting = [cut for cut in cuts if cut <= longest or text[longest].isspace()]
@@ -70,7 +70,7 @@ def _best_cut(text: str, longest: int) -> int:
 
 
 def _between_graphemes(text: str, longest: int) -> int:
-    """The last cut that does not part a sign from what modifies it, within reason."""
+    """Return the last position that does not split a character from its modifiers, within a search limit."""
     for cut in range(longest, max(longest - 32, longest // 2), -1):
         if not (_modifies(text[cut]) or text[cut - 1] == ZERO_WIDTH_JOINER):
             return cut

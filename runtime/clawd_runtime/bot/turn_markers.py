@@ -1,8 +1,8 @@
-"""Marks with which chat templates separate the turns of a conversation, where they stand in a text.
+"""Turn marks of chat templates in the text of answers and messages.
 
-A server that does not know a model's end of turn passes the mark on as text, and whatever the model goes on
-to write: the next turn of the user, made up. In a text that is sent to a model again, such a mark would be
-read as the end of the turn.
+A server that does not know a model's end-of-turn token returns the mark as text, and with it the text that
+follows: an invented next turn of the user. In a text that is sent to a model again, such a mark would be read
+as the end of the turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STARTS = (
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "]~b]", "]~!b["),
 )
 _BEGIN_OF_TEXT = ("<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>")
-# As a turn has it: alone on its line, or before a colon or the next mark.
+# In the form that starts a turn: alone on its line, or before a colon or the next mark.
 _ROLE = r"(?:user|assistant|system|model|human|tool)(?=[^\S\n]*(?:\Z|[\n:：<\[|]))"
 _WORD_JOINER = "\u2060"
 
@@ -35,7 +35,7 @@ def _any(texts: tuple[str, ...]) -> str:
 
 _THEN_ROLE = r"\s*(?:(?:assistant|model)(?=\s*(?:\n|<|\Z))\s*)?"
 _LEADING = re.compile(rf"\s*(?:{_any(_STARTS + _ENDS)}{_THEN_ROLE})+")
-# `<s>` and `</s>` are also HTML's: marks only where nothing else can be meant.
+# `<s>` and `</s>` are also HTML tags: they are marks only where they cannot be tags.
 _LEADING_BOS = re.compile(rf"\s*(?:(?:{_any(_STARTS + _ENDS)}|<s>){_THEN_ROLE})+")
 _CLOSED = re.compile(r"</s>\s*\S")
 _OVER = re.compile(
@@ -59,7 +59,7 @@ _HINTS = (
     "[e~[",
     "s>",
 )
-"""One of these is in each mark: finding none costs little, and an answer is looked at with every token."""
+"""Each mark contains one of these: a cheap first test, since an answer is checked with every token."""
 _OTHERS = (
     *("<s>", "</s>", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]"),
     *("[/AVAILABLE_TOOLS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
@@ -75,7 +75,7 @@ _OTHERS = (
         "<channel|>",
     ),
 )
-"""Marks that a model reads, though they do not end its own turn."""
+"""Further marks that a model reads, which do not end its own turn."""
 _ANY = re.compile(rf"<\|[^|<>\s]{{1,64}}\|>|<｜[^｜<>\s]{{1,64}}｜>|{_any(_STARTS + _ENDS + _OTHERS)}")
 _BEGINNINGS = frozenset(text[:size] for text in _STARTS + _ENDS + ("</s>",) for size in range(1, len(text)))
 _LONGEST = max(map(len, _BEGINNINGS))
@@ -84,16 +84,16 @@ _CODE = re.compile(
 )
 _NEAR = 16
 _INTRODUCED = re.compile(r"(?::\s+|：\s*)(?:[-*+][^\S\n]+)?\Z")
-"""What stands before an example: a colon, and perhaps the first bullet of a list."""
+"""The text before an example: a colon, and possibly the first bullet of a list."""
 _QUOTES = "`\"'“‘«「『"
 
 
 def without_turn_markers(text: str, *, growing: bool = False) -> str:
-    """Return a model's answer up to where its turn ended, without the marks.
+    """Return a model's answer up to the end of its turn, without the marks.
 
-    A mark that the answer is about (in code, in quotation marks, within a sentence, in an example after a
-    colon) stays as it is: people copy it. `plain_markers` is for what a model reads. With `growing` the
-    beginning of a mark at the end is left out, too.
+    A mark that the answer explains (in code, in quotation marks, within a sentence, in an example after a
+    colon) stays unchanged, because users copy it; `plain_markers` is for the text that a model reads. With
+    `growing`, the beginning of a mark at the end is also left out.
     """
     if any(hint in text for hint in _HINTS):
         text = _own_turn(text)
@@ -104,8 +104,8 @@ def without_turn_markers(text: str, *, growing: bool = False) -> str:
 
 def _own_turn(text: str) -> str:
     leading = _LEADING if _CLOSED.search(text) else _LEADING_BOS
-    if begun := leading.match(text):
-        text = text[begun.end() :]
+    if prefix := leading.match(text):
+        text = text[prefix.end() :]
     code = [found.span() for found in _CODE.finditer(text)] if "`" in text or "~~~" in text else []
     starts = [start for start, _ in code]
     length, pairs, example = len(text.rstrip()), "<s>" in text, False
@@ -127,7 +127,7 @@ def _own_turn(text: str) -> str:
 
 
 def _mentioned(text: str, found: re.Match[str]) -> bool:
-    """Whether a mark before a line of prose is one that the prose is about."""
+    """Return whether the prose after a mark explains that mark."""
     before = text[max(0, found.start() - _NEAR) : found.start()]
     word = before.rstrip(" \t")
     after_space = word != before and not word.endswith("\n")
@@ -135,9 +135,9 @@ def _mentioned(text: str, found: re.Match[str]) -> bool:
 
 
 def plain_markers(text: str) -> str:
-    """Return `text` with the marks in it made ordinary text; it looks the same.
+    """Return `text`, which looks the same, with an invisible character in each mark.
 
-    An invisible character in each of them keeps a server from reading it as a mark.
+    It keeps a server from reading the mark as a token.
     """
     return _ANY.sub(lambda found: found[0][0] + _WORD_JOINER + found[0][1:], text)
 

@@ -1,8 +1,8 @@
-"""What crosses between a channel and the router: platform-neutral, frozen.
+"""The platform-neutral, frozen values passed between channels and router.
 
-An event of a platform becomes an `Inbound`; the router makes of it one answer, which a channel cuts into
-`Reply` values, one for each message to send. Whatever is a platform's own stays in its channel; the
-opaque strings `event_id`, `message_id`, `reply_to` and those of `ConversationKey` are only handed back.
+An event of a platform becomes an `Inbound`; the router makes one answer to it, which a channel splits into
+`Reply` values, one for each message to send. Platform-specific data stays in the channel; the opaque strings
+`event_id`, `message_id`, `reply_to` and those of `ConversationKey` are only passed back to it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ KEY_LENGTH = 40
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConversationKey:
-    """One conversation: messages of it are answered one at a time and in order, with a common history.
+    """A conversation: its messages are answered one at a time and in order, with a common history.
 
-    `chat` is the platform's chat, `thread` a topic within it (empty where there is none).
+    `chat` is the platform's chat, `thread` a topic within it (empty if there is none).
     """
 
     channel: str
@@ -50,7 +50,7 @@ class ConversationKey:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a message that is not text. `name` is what the platform calls it (a file's name)."""
+    """A part of a message that is not text. `name` is its name on the platform (of a file, for example)."""
 
     kind: PartKind
     name: str = ""
@@ -58,9 +58,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a message answers, cites or passes on: its text, and the parts of it that are not text.
+    """The message that another one replies to, quotes or forwards: its text and its parts that are not text.
 
-    `ref` is the platform's id of a message whose content is still to be fetched (`Channel.quoted`).
+    `ref` is the platform's id of a message whose content must still be fetched (`Channel.quoted`).
     """
 
     text: str = ""
@@ -70,17 +70,16 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message that somebody sent to the bot.
+    """A message sent to the bot.
 
-    `event_id` and `message_id` are each unique within the channel; both mark repetitions, so a channel makes
-    them unique over everything it may ever receive (another bot's token included).
-    `user` is the sender's id on the platform. `text` has mentions of the bot removed and is empty when the
-    sender wrote nothing (a picture, a voice message, a mention alone).
-    `addressed` says that the bot is meant: always in a private chat, in a group when it is mentioned or
-    replied to. `reply_to` is what the channel needs to answer this very message.
-    `received_at` is in seconds since the epoch. `language` is the sender's as an IETF tag, where known.
-    `parts` are those of the message that the bot cannot read. `quote` is what the message refers to; it is no
-    command and no word of the sender's.
+    `event_id` and `message_id` are each unique within the channel; both detect duplicates, so a channel makes
+    them unique over everything that it may ever receive (also under another bot's token). `user` is the
+    sender's id on the platform. `text` has mentions of the bot removed and is empty if the sender wrote
+    nothing (a picture, a voice message, only a mention). `addressed` means that the message is for the bot:
+    always in a private chat, in a group if it is mentioned or replied to. `reply_to` is what the channel
+    needs to answer this message. `received_at` is in seconds since the epoch. `language` is the sender's as
+    an IETF tag, if known. `parts` are the parts of the message that the bot cannot read. `quote` is the
+    message that this one refers to; it is never treated as a command or as the sender's text.
     """
 
     event_id: str
@@ -98,17 +97,17 @@ class Inbound:
 
     @property
     def channel(self) -> str:
-        """Name of the channel it came through."""
+        """Name of the channel through which the message was received."""
         return self.conversation.channel
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One message to send: part number `part` (from 0) of `parts` of the answer to an event.
+    """A message to send: part number `part` (from 0) of `parts` of the answer to an event.
 
-    `reply_to` is empty for a message that answers none.
-    `key` is the same whenever this part of the answer to this event is sent, and only then: 40 hexadecimal
-    digits, for platforms that accept an idempotency key. `attempt` counts from 1.
+    `reply_to` is empty for a message that answers none. `key` identifies this part of the answer to this
+    event in all attempts: 40 hexadecimal digits, for platforms that accept an idempotency key. `attempt`
+    counts from 1.
     """
 
     key: str
@@ -124,12 +123,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SentRef:
-    """The platform's own id of a message that was sent."""
+    """The platform's id of a sent message."""
 
     id: str
 
 
 def reply_key(channel: str, event_id: str, part: int) -> str:
-    """The idempotency key of one part of the answer to an event (see `Reply.key`)."""
+    """Return the idempotency key of one part of the answer to an event (see `Reply.key`)."""
     seed = "\0".join((channel, event_id, str(part)))
     return hashlib.sha256(seed.encode()).hexdigest()[:KEY_LENGTH]

@@ -1,4 +1,4 @@
-"""From the inbox to the outbox: one message of a conversation at a time, conversations side by side."""
+"""Handling of messages from inbox to outbox: one at a time per conversation, conversations concurrently."""
 
 from __future__ import annotations
 
@@ -34,23 +34,25 @@ from clawd_runtime.visible import is_blank
 
 log = logging.getLogger(__name__)
 
-# So often the handling of a message may fail before we apologise, and again before we say nothing.
+# How often the handling of a message may fail before the bot apologises, and again before it gives up
+# silently.
 MOST_FAULTS = 3
-# Another bot works on the conversation, and tells when it has finished; if that was not heard:
+# Another bot handles the conversation, and sends a notice when it has finished; if the notice is lost:
 LOOK_AGAIN_AFTER = 2.0
-# Conversations dealt with at once: most of them wait for a place before the models, of which there are
-# `answers_at_once`.
+# Conversations handled concurrently: most of them wait at the gate of the models, which has `answers_at_once`
+# places.
 CONVERSATIONS_AT_ONCE = 1024
-# A person who waits longer is told how many are ahead. What was received earlier than this has waited before,
-# behind another message of the conversation, and its sender knows.
+# After this time, a waiting user gets a notice with the number of messages ahead. A message received earlier
+# than `RECENT` seconds ago has waited behind another one of the conversation, so its sender expects the
+# delay.
 NOTICE_AFTER = 4.0
 RECENT = 30.0
-# To look up the message that another one refers to.
+# Timeout for fetching the message that another one refers to.
 QUOTE_SECONDS = 5.0
 
 
 class Worker:
-    """Deals with stored messages until none is left; begin with what `Store.unfinished` tells."""
+    """Handles stored messages; start with those that `Store.unfinished` returns."""
 
     def __init__(
         self,
@@ -69,39 +71,40 @@ class Worker:
         self._metrics = metrics
         self._gate = Gate(answers_at_once)
         self._clock = clock
-        # Decided but not stored yet: deciding again would count against the sender and ask the model twice.
+        # Decided but not stored yet: a second decision would count against the sender and ask the model
+        # twice.
         self._made: dict[int, Settlement] = {}
         self._faults: Counter[int] = Counter()
         self._at_gate: dict[int, asyncio.Task[Any]] = {}
         self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
-        """Deal with these messages. Those of a channel that is not configured stay stored."""
+        """Queue these messages. Those of a channel that is not configured stay stored."""
         for seq, conversation in queued:
             if conversation.channel in self._channels:
                 self._runner.put(conversation, seq)
 
     def wake(self, seq: int) -> bool:
-        """Look at a message again that was another bot's turn; False when it is not known here."""
+        """Check a message again that waited for another bot; return False if it is not queued here."""
         return self._runner.wake(seq)
 
     def wake_all(self) -> None:
-        """Look at everything again that waits for its repetition: the database is back."""
+        """Check all messages again that wait for a retry, when the database is back."""
         self._runner.wake_all()
 
     def forget(self) -> None:
-        """What was decided is not this bot's to store any more."""
+        """Drop decisions that are not stored yet, because other bots now own their messages."""
         self._made.clear()
 
     def begin_nothing(self) -> frozenset[int]:
-        """Begin no other message, let go of those that wait for a model; those that are being dealt with."""
+        """Start no other message, release those that wait for a model, and return those being handled."""
         at_gate = frozenset(self._at_gate)
         for task in self._at_gate.values():
             task.cancel()
         return self._runner.begin_nothing() - at_gate
 
     async def stop(self, grace: float) -> None:
-        """Begin no other message; what is not finished after `grace` seconds stays stored."""
+        """Start no other message; those that are unfinished after `grace` seconds stay stored."""
         self.begin_nothing()
         await self._runner.stop(grace)
 
@@ -109,7 +112,7 @@ class Worker:
         try:
             again_after = await self._settle(seq)
         except StoreRefused:
-            # It would go on for ever: the answer, or something in it, is what the database does not take.
+            # Retries would never end: the database does not accept the answer, or something in it.
             self._faults[seq] += 1
             self._metrics.store_fault()
             raise
@@ -123,7 +126,7 @@ class Worker:
         return again_after
 
     async def _settle(self, seq: int) -> float | None:
-        """Deal with a message; the seconds until it has to be looked at again, None when it is over."""
+        """Handle a message; return the seconds until it must be checked again, None if it is finished."""
         task = await self._store.take(seq)
         match task:
             case None:
@@ -136,12 +139,12 @@ class Worker:
         if self._faults[seq] >= MOST_FAULTS:
             settlement = self._give_up(task)
         elif settlement is None:
-            settlement = await self._deal_with(task, channel)
+            settlement = await self._decide(task, channel)
         self._made[seq] = settlement
         settled_now = await self._store.settle(task, settlement)
         self._made.pop(seq, None)
         if not settled_now:
-            return 0.0  # it is done, or another's, or again ours under another number: look
+            return 0.0  # it is handled, or belongs to another bot, or to this one under a new number: check
         if not settlement.replies:
             channel.left_unanswered(task.inbound.event_id)
         seconds = self._clock() - task.inbound.received_at
@@ -149,7 +152,7 @@ class Worker:
         log.info("%s message %d: %s after %.2f s", channel.name, seq, settlement.outcome, seconds)
         return None
 
-    async def _deal_with(self, task: Task, channel: Channel) -> Settlement:
+    async def _decide(self, task: Task, channel: Channel) -> Settlement:
         places = channel.announced_to(task.inbound)
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
@@ -164,29 +167,29 @@ class Worker:
                 return await self._ask(task, channel, decision)
 
     def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
-        """The messages that tell `places` of an event, cut as the channel of each needs it."""
-        cut = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
-        told = [
+        """Return the messages that announce an event to `places`, split by the channel of each."""
+        split = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
+        announcements = [
             Reply("", inbound.event_id, place, "group", "", text, number, len(texts))
-            for place, texts in cut
+            for place, texts in split
             for number, text in enumerate(texts)
         ]
         return tuple(
             replace(reply, key=reply_key(inbound.channel, inbound.event_id, number))
-            for number, reply in enumerate(told)
+            for number, reply in enumerate(announcements)
         )
 
     def _give_up(self, task: Task) -> Settlement:
-        """Apologise, without what may have failed; in the end without a word."""
+        """Return an apology, made without the parts that may have failed; after more failures, no answer."""
         if self._faults[task.seq] >= 2 * MOST_FAULTS:
-            log.error("%s message %d: given up without a word", task.inbound.channel, task.seq)
+            log.error("%s message %d: given up without an answer", task.inbound.channel, task.seq)
             return Settlement("failed")
         decision = self._router.give_up(task.inbound)
         words = (decision.text,) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
 
     async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
-        """The message with the content of what it refers to, where that is still to be looked up."""
+        """Return the message with the content of the message it refers to, fetched if necessary."""
         inbound = task.inbound
         if inbound.quote is None or not inbound.quote.ref or task.verdict is not Verdict.ALLOW:
             return inbound
@@ -195,10 +198,13 @@ class Worker:
                 return replace(inbound, quote=await channel.quoted(inbound.quote.ref))
         except (ChannelError, TimeoutError) as fault:
             log.info(
-                "%s message %d: what it refers to: %s", channel.name, task.seq, fault or "no answer in time"
+                "%s message %d: cannot fetch the quoted message: %s",
+                *(channel.name, task.seq, fault or "no response in time"),
             )
         except Exception:
-            log.exception("%s message %d: what it refers to cannot be read", channel.name, task.seq)
+            log.exception(
+                "internal error: %s message %d: fetching the quoted message failed", channel.name, task.seq
+            )
         return inbound
 
     async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
@@ -222,21 +228,21 @@ class Worker:
         except ModelFailure:
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
         except Exception:
-            log.exception("%s message %d: answering failed", channel.name, task.seq)
+            log.exception("internal error: %s message %d: answering failed", channel.name, task.seq)
             return Settlement("failed", replies_to(inbound, channel, ask.messages.model_failed))
         if is_blank(answer.text):
-            log.warning("%s message %d: the answer has nothing that can be seen", channel.name, task.seq)
+            log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
         return Settlement(
             "answered",
             replies_to(inbound, channel, _with_notes(answer, ask)),
-            # Without the notes: a model that reads them would write them.
+            # Without the notes: a model that reads them would imitate them.
             (Turn("user", question), Turn("assistant", answer.text)),
         )
 
     @asynccontextmanager
     async def _place_for(self, task: Task, channel: Channel, ask: Ask) -> AsyncIterator[None]:
-        """One of the places before the models; who waits for one has nothing to lose yet."""
+        """Hold one of the places at the gate of the models; a message that waits for one can be released."""
         current = asyncio.current_task()
         assert current is not None
         self._at_gate[task.seq] = current
@@ -251,26 +257,28 @@ class Worker:
             yield
 
     async def _show_waiting(self, task: Task, channel: Channel, ask: Ask) -> None:
-        """Show that the message has arrived, and, when it waits for longer, say how many are ahead."""
-        inbound, begun = task.inbound, time.monotonic()
+        """Show that the message has arrived, and send a notice if it waits longer."""
+        inbound, started = task.inbound, time.monotonic()
         try:
             await channel.received(inbound)
             if self._clock() - inbound.received_at > RECENT:
                 return
             if task.repeated and not channel.idempotent_for:
-                return  # its sender may have been notified, and the platform would not recognise that
-            await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - begun))
+                return  # the notice may have been sent, and the platform would not recognise a duplicate
+            await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - started))
             await channel.waiting(
                 inbound, lambda: ask.messages.waiting.format(ahead=self._gate.ahead(task.seq))
             )
         except ChannelError as fault:
             log.info("%s message %d: %s", channel.name, task.seq, fault)
         except Exception:
-            log.exception("%s message %d: showing that it waits failed", channel.name, task.seq)
+            log.exception(
+                "internal error: %s message %d: showing that it waits failed", channel.name, task.seq
+            )
 
 
 def _with_notes(answer: ModelAnswer, ask: Ask) -> str:
-    """The answer as it is sent: with what of the message was not read, and whether the answer was cut."""
+    """Return the answer with notes on unread parts of the message and on a cut answer."""
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
@@ -278,12 +286,12 @@ def _with_notes(answer: ModelAnswer, ask: Ask) -> str:
 
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
-    """The messages that make up an answer, cut as the channel needs it."""
+    """Return the messages of an answer, split by the channel."""
     return _numbered(inbound, _parts(channel, text))
 
 
 def _parts(channel: Channel, text: str) -> tuple[str, ...]:
-    """The text as the channel cuts it, without messages in which nothing could be seen."""
+    """Return the text split by the channel, without invisible messages."""
     return tuple(part for part in channel.split(text) if not is_blank(part))
 
 

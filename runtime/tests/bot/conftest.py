@@ -10,6 +10,6 @@ from tests.bot.program import free_port
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    """One PostgreSQL for all tests; each makes a database of its own."""
+    """Yield one PostgreSQL for all tests; each test creates its own database."""
     with serving_postgres(free_port()) as server:
         yield server

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own, for tests: made in a temporary folder, gone afterwards.
+"""A PostgreSQL server for tests, created in a temporary folder and removed afterwards.
 
 Its programs are those of Debian's package `postgresql-NN`, or in the folder `CLAWD_TEST_POSTGRES`.
 """
@@ -25,7 +25,7 @@ NUMBERS = itertools.count(1)
 
 
 def programs() -> Path:
-    """The folder of `postgres` and `initdb`. Without them tests fail: nothing else would show it."""
+    """Return the folder of `postgres` and `initdb`; fail the test without them instead of skipping it."""
     given = os.environ.get("CLAWD_TEST_POSTGRES")
     found = [Path(given)] if given else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     for folder in reversed(found):
@@ -35,7 +35,7 @@ def programs() -> Path:
 
 
 class Server:
-    """A server that can be stopped, killed and started again."""
+    """A server that can be stopped, killed and restarted."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
@@ -43,12 +43,12 @@ class Server:
         self._programs = programs()
         self._process: subprocess.Popen[bytes] | None = None
         if os.getuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            user = pwd.getpwnam("nobody")
+            os.chown(folder, user.pw_uid, user.pw_gid)
             self._as_user = [
                 "setpriv",
-                f"--reuid={nobody.pw_uid}",
-                f"--regid={nobody.pw_gid}",
+                f"--reuid={user.pw_uid}",
+                f"--regid={user.pw_gid}",
                 "--clear-groups",
             ]
         else:
@@ -103,7 +103,7 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """SIGINT ends every session at once; SIGQUIT is a crash, with recovery at the next start."""
+        """Stop the server: SIGINT ends every session immediately; SIGQUIT is a crash with later recovery."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(20.0)
@@ -120,7 +120,7 @@ class Server:
         )
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
+        """Create an empty database and return its URL."""
         name = f"bots{next(NUMBERS)}"
         with self.connect("postgres") as connection:
             connection.execute(f"CREATE DATABASE {name}")
@@ -137,7 +137,7 @@ class Server:
 
 @contextmanager
 def serving_postgres(port: int) -> Iterator[Server]:
-    """A running server."""
+    """Yield a running server."""
     folder = Path(tempfile.mkdtemp(prefix="clawd-postgres-"))
     try:
         server = Server(folder, port)
@@ -145,6 +145,6 @@ def serving_postgres(port: int) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop(signal.SIGQUIT)  # nothing of it is needed any more
+            server.stop(signal.SIGQUIT)  # its data are no longer needed
     finally:
         shutil.rmtree(folder)

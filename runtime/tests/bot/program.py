@@ -1,4 +1,4 @@
-"""The program itself, for tests: a folder with settings and credentials, a process, a scripted model."""
+"""The bot's program for tests: a folder with settings and credentials, a process, a scripted model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def model_server(pause: float = 0.0, fails: Callable[[str], bool] = lambda question: False) -> Starlette:
-    """Answers `re: <question>` in two pieces, `pause` seconds apart."""
+    """Return a server that answers `re: <question>` in two pieces, `pause` seconds apart."""
 
     async def complete(request: Request) -> Response:
         question = (await request.json())["messages"][-1]["content"]
@@ -56,7 +56,7 @@ def model_server(pause: float = 0.0, fails: Callable[[str], bool] = lambda quest
 
 
 class Program:
-    """A bot's folder. Use as a context manager: whatever it started is ended with it."""
+    """A bot's folder. Use it as a context manager, which ends the process it started."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Program:
             self.process.wait()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the process, without waiting."""
+        """Start the process without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "clawd_runtime.bot", "--config", self.folder / "bot.json"],
@@ -110,7 +110,7 @@ class Program:
         return self.process
 
     def wait_alive(self) -> None:
-        """Wait until it answers."""
+        """Wait until it responds."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -126,19 +126,19 @@ class Program:
         return httpx.get(self.url + path, trust_env=False, timeout=10.0)
 
     def kill(self) -> None:
-        """Nothing is finished, nothing is said."""
+        """Kill the process with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def terminate(self) -> int:
-        """End as systemd would; the exit code."""
+        """Send SIGTERM, as systemd does, and return the exit code."""
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(40.0)
 
     def waiting(self) -> float:
-        """How many messages and replies are not finished."""
+        """Return how many messages and replies are unfinished."""
         metrics = self.get("/metrics").text
         waiting = r'^clawd_(?:inbox_depth|outbox_depth\{state="(?:pending|sending)"\}) (\S+)'
         depths = re.findall(waiting, metrics, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A model's server for tests: it sends what providers have been seen to send, by a name in the question."""
+"""A model's server for tests: a name in the question selects an answer that real providers have sent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 HANGS = object()
-"""In place of a piece: nothing more is sent."""
+"""Instead of a piece: nothing more is sent."""
 
 
 class Provider:
-    """Answers each question `NAME` or `NAME something` as `answers[NAME]` says, and notes the requests.
+    """A server that answers a question `NAME` or `NAME …` with `answers[NAME]`, and records the requests.
 
-    An answer is a response, or the deltas of a stream with the reason it finished for; with `None` it ends
-    without a reason and without `[DONE]`.
+    An answer is a response, or the deltas of a stream with its finish reason; with `None` it ends without a
+    reason and without `[DONE]`.
     """
 
     def __init__(self, **answers: Response | tuple[Sequence[Any], str | None]) -> None:
@@ -35,7 +35,7 @@ class Provider:
         self.models_hang = False
 
     def asked(self, name: str) -> list[dict[str, Any]]:
-        """The requests whose question has this name."""
+        """Return the requests whose question has this name."""
         return [body for body in self.requests if _name(body) == name]
 
     async def _complete(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What the tests of the bot share: a channel, a model's server and a chain of the real core between them."""
+"""Shared parts of the bot's tests: a channel, a model's server, and the real core between them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def message(event: str, text: str = "hello", *, chat: str = "1", user: str = "1"
 
 
 class ScriptedChannel(Channel):
-    """Records what it is told to send; `outcomes` are what happens first."""
+    """A channel that records the replies to send; `outcomes` are the results of the first attempts."""
 
     name = "scripted"
     Settings = ChannelSettings
@@ -84,7 +84,7 @@ class IdempotentChannel(ScriptedChannel):
 
 
 class ScriptedAnswerer:
-    """Answers with what `answer` returns or raises."""
+    """An answerer that returns or raises the result of `answer`."""
 
     def __init__(self, answer: Callable[[tuple[Turn, ...], str], Any]) -> None:
         self._answer = answer
@@ -96,7 +96,7 @@ class ScriptedAnswerer:
 
 
 class Chain:
-    """Store, worker and deliverer as the bot has them."""
+    """Store, worker and deliverer, connected like in the bot."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Chain:
         self.worker.add(messages)
 
     async def settled(self, seconds: float = 10.0) -> None:
-        """Wait until nothing is left to do."""
+        """Wait until all work is finished."""
         async with asyncio.timeout(seconds):
             while True:
                 depths = await self.store.depths()

@@ -1,4 +1,4 @@
-"""Notifications as people read them, and when two are the same."""
+"""The text of notifications, and their event ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def alert(name: str = "HighLatency", status: str = "firing", **changes: Any) -> 
 
 
 def notification(*alerts: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """As Alertmanager posts it."""
+    """Return a notification in Alertmanager's form."""
     return {
         "version": "4",
         "groupKey": '{}:{alertname="HighLatency"}',
@@ -44,7 +44,7 @@ def read(*alerts: dict[str, Any], **changes: Any) -> Notification:
     return Notification.model_validate(notification(*alerts, **changes))
 
 
-def test_a_repetition_is_the_same_event() -> None:
+def test_repeated_notification_has_same_event_id() -> None:
     first = event_id(read(alert("A"), alert("B")))
     assert first == event_id(read(alert("B"), alert("A"), receiver="another", externalURL="http://x"))
 
@@ -59,24 +59,24 @@ def test_a_repetition_is_the_same_event() -> None:
     ],
     ids=["an alert fewer", "one resolved", "firing again", "another group"],
 )
-def test_what_is_news_is_another_event(other: Notification) -> None:
+def test_changed_notification_has_new_event_id(other: Notification) -> None:
     assert event_id(other) != event_id(read(alert("A"), alert("B")))
 
 
-def test_both_languages_and_the_state() -> None:
-    told = read(alert("Gone", "resolved"), alert("Here"))
-    assert text_of(told, "en") == (
+def test_text_in_both_languages_with_state() -> None:
+    both = read(alert("Gone", "resolved"), alert("Here"))
+    assert text_of(both, "en") == (
         "🔥 Alert [warning] Here · bot1\nHere is high\n\n✅ Resolved [warning] Gone · bot1\nGone is high"
     )
-    assert text_of(told, "zh").startswith("🔥 告警 [warning] Here · bot1\nHere 过高")
+    assert text_of(both, "zh").startswith("🔥 告警 [warning] Here · bot1\nHere 过高")
 
 
-def test_an_alert_of_somebody_elses_rule() -> None:
+def test_alert_without_our_labels_is_shown() -> None:
     bare = alert("Theirs", labels={"alertname": "Theirs"}, annotations={"summary": "look"})
     assert text_of(read(bare), "zh") == "🔥 告警 [-] Theirs\nlook"
 
 
-def test_a_flood_is_counted() -> None:
+def test_alerts_beyond_the_limit_are_counted() -> None:
     flood = read(*(alert(f"A{number}") for number in range(MOST_ALERTS + 5)), truncatedAlerts=7)
     assert text_of(flood, "en").endswith("… and 12 more")
 
@@ -84,6 +84,6 @@ def test_a_flood_is_counted() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"version": "3"}, {"alerts": []}, {"groupKey": ""}, {"status": "maybe"}], ids=str
 )
-def test_what_is_no_notification_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_notification_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         read(**wrong)

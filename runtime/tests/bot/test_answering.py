@@ -32,9 +32,10 @@ Script = str | ModelFailure | tuple[str, ModelFailure] | Sequence[Step]
 
 
 class Scripted:
-    """A model that follows a script, one entry for a request; the last one goes on.
+    """A model that follows a script, one entry per request; the last one is repeated.
 
-    A text is an answer word by word; of a sequence every `Piece` and `End` is given, a number is a pause.
+    A text is an answer word by word; of a sequence, every `Piece` and `End` is yielded and a number is a
+    pause.
     """
 
     first_token_seconds: float | None = None
@@ -116,20 +117,20 @@ DOWN = ModelUnavailable("down")
 HISTORY = tuple(Turn(("user", "assistant")[n % 2], f"turn {n} " + "x" * 60) for n in range(12))
 
 
-def test_an_answer_grows() -> None:
+def test_answer_is_shown_while_it_grows() -> None:
     outcome = Outcome(Scripted("default", "one two three"))
     assert outcome.answer() == "one two three"
     assert outcome.shown == ["one", "one two", "one two three"]
 
 
-def test_it_asks_again_and_waits_as_it_was_told() -> None:
+def test_retry_waits_for_retry_after() -> None:
     outcome = Outcome(Scripted("default", DOWN, BUSY, ("half an", DOWN), "answer"))
     assert outcome.answer() == "answer"
     assert outcome.waits == [0.5, 4.0, 5.0]
     assert outcome.shown == ["half", "half an", "answer"]
 
 
-def test_the_fallback_answers_while_the_default_cannot() -> None:
+def test_fallback_answers_when_default_is_unavailable() -> None:
     default, fallback = Scripted("default", DOWN), Scripted("fallback", "from afar")
     outcome = Outcome(default, fallback)
     assert outcome.answer() == "from afar"
@@ -137,7 +138,7 @@ def test_the_fallback_answers_while_the_default_cannot() -> None:
     assert outcome.requests("fallback", "answered")
 
 
-def test_a_refusal_is_not_repeated() -> None:
+def test_refused_request_is_not_retried() -> None:
     default = Scripted("default", ModelRefused("wrong key"))
     outcome = Outcome(default, Scripted("fallback", "x"))
     assert outcome.answer() == "x"
@@ -148,13 +149,13 @@ def test_a_refusal_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     "empty", ["", " ", [Piece("\u200b\u2060"), End()], [Piece("\ufe0f\u3164"), End()], [Piece("\x07"), End()]]
 )
-def test_an_empty_or_invisible_answer_is_none(empty: Script) -> None:
+def test_empty_or_invisible_answer_is_retried(empty: Script) -> None:
     outcome = Outcome(Scripted("default", empty, "something"))
     assert outcome.answer() == "something"
     assert outcome.shown == ["something"]
 
 
-def test_a_model_that_always_answers_nothing_is_not_asked_for_long() -> None:
+def test_empty_answers_are_retried_only_a_few_times() -> None:
     default = Scripted("default", "")
     outcome = Outcome(default)
     with pytest.raises(AnswerEmpty):
@@ -163,13 +164,13 @@ def test_a_model_that_always_answers_nothing_is_not_asked_for_long() -> None:
     assert sum(outcome.waits) < 3.0
 
 
-def test_half_a_character_from_a_model_is_replaced() -> None:
+def test_lone_surrogate_from_model_is_replaced() -> None:
     outcome = Outcome(Scripted("default", "\ud83d\ude00 \ud83d"))
     assert outcome.answer() == "😀 \ufffd"
     assert outcome.shown == ["😀", "😀 \ufffd"]
 
 
-def test_in_the_end_it_gives_up() -> None:
+def test_answerer_gives_up_after_last_retry() -> None:
     default = Scripted("default", DOWN)
     outcome = Outcome(default)
     with pytest.raises(ModelUnavailable):
@@ -178,7 +179,7 @@ def test_in_the_end_it_gives_up() -> None:
     assert tuple(outcome.waits) == WAITS_OF_LAST
 
 
-def test_a_model_that_is_being_loaded_is_waited_for_as_long_as_its_engine_says_so() -> None:
+def test_waits_while_engine_reports_loading() -> None:
     default = Scripted("default", DOWN, "at last")
     default.loads_for = 100
     outcome = Outcome(default)
@@ -186,7 +187,7 @@ def test_a_model_that_is_being_loaded_is_waited_for_as_long_as_its_engine_says_s
     assert sum(outcome.waits) == pytest.approx(answering.ASK_LOADING_EVERY * 99)
 
 
-def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_loading_model_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "LOADING_SECONDS", 0.05)
     default = Scripted("default", DOWN)
     default.loads_for = 10**9
@@ -194,7 +195,7 @@ def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         Outcome(default).answer()
 
 
-def test_while_it_is_loaded_the_fallback_answers() -> None:
+def test_fallback_answers_while_default_is_loading() -> None:
     default = Scripted("default", DOWN)
     default.loads_for = 10**9
     outcome = Outcome(default, Scripted("fallback", "from afar"))
@@ -202,7 +203,7 @@ def test_while_it_is_loaded_the_fallback_answers() -> None:
     assert outcome.waits == []
 
 
-# --- deadlines ------------------------------------------------------------------------------------
+# --- timeouts -------------------------------------------------------------------------------------
 
 
 def _slow(name: str, pause: float, *pieces: str, first: float | None = None, gap: float = 60.0) -> Scripted:
@@ -214,11 +215,11 @@ def _slow(name: str, pause: float, *pieces: str, first: float | None = None, gap
     return model
 
 
-def test_a_slow_answer_may_take_longer_than_its_longest_pause() -> None:
+def test_token_gap_timeout_restarts_with_each_token() -> None:
     assert Outcome(_slow("default", 0.05, *"abcdefgh", first=0.2, gap=0.2)).answer() == "abcdefgh"
 
 
-def test_the_fallback_answers_when_the_first_token_does_not_come_in_time() -> None:
+def test_fallback_answers_when_first_token_times_out() -> None:
     default, fallback = _slow("default", 60.0, "never", first=0.1), Scripted("fallback", "from afar")
     outcome = Outcome(default, fallback)
     begun = time.monotonic()
@@ -229,7 +230,7 @@ def test_the_fallback_answers_when_the_first_token_does_not_come_in_time() -> No
 
 
 @pytest.mark.parametrize("fallback", [DOWN, ModelHung("hung")])
-def test_a_model_that_hung_is_not_asked_again_for_the_same_message(fallback: ModelFailure) -> None:
+def test_timed_out_model_is_not_asked_again_for_same_message(fallback: ModelFailure) -> None:
     default = _slow("default", 60.0, "never", first=0.05)
     models = (default, Scripted("fallback", fallback))
     models[1].loads_for = 2
@@ -238,21 +239,21 @@ def test_a_model_that_hung_is_not_asked_again_for_the_same_message(fallback: Mod
     assert len(default.prompts) == 1
 
 
-def test_the_only_model_that_hung_is_not_asked_again() -> None:
+def test_only_model_is_not_asked_again_after_timeout() -> None:
     default = _slow("default", 60.0, "never", first=0.05)
     with pytest.raises(ModelHung):
         Outcome(default).answer()
     assert len(default.prompts) == 1
 
 
-def test_reasoning_counts_as_a_first_token() -> None:
+def test_reasoning_counts_as_first_token() -> None:
     thinking = [step for _ in range(6) for step in (0.05, Piece(reasoning="hm"))]
     model = Scripted("default", [*thinking, Piece("so"), End()])
     model.first_token_seconds, model.token_gap_seconds = 0.15, 0.15
     assert Outcome(model).answer() == "so"
 
 
-def test_deadlines_are_shorter_where_another_model_can_answer() -> None:
+def test_first_token_timeout_is_shorter_with_fallback() -> None:
     default, local, last = Scripted("default", ""), Scripted("default", ""), Scripted("fallback", "")
     local.local = True
     answerer = Answerer(cast(Any, (default, last)), "", 128, Metrics())
@@ -265,34 +266,34 @@ def test_deadlines_are_shorter_where_another_model_can_answer() -> None:
     assert alone._first_token_seconds(cast(Any, default)) == 7.0
 
 
-def test_an_answer_that_does_not_come_in_pieces_has_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unstreamed_answer_has_the_longest_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "FIRST_TOKEN_SECONDS_OF_LAST", 5.0)
     whole = _slow("default", 0.3, "all at once", first=0.1)
     whole.streams = False
     assert Outcome(whole, Scripted("fallback", "x")).answer() == "all at once"
 
 
-def test_an_answer_that_stalls_is_sent_as_far_as_it_came() -> None:
+def test_partial_answer_is_sent_when_stream_stalls() -> None:
     stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
     assert Outcome(stalled).whole_answer() == ModelAnswer("Half of it", "broken")
     assert len(stalled.prompts) == 1
 
 
-def test_a_whole_answer_of_the_fallback_is_better_than_half_of_the_default() -> None:
+def test_complete_fallback_answer_is_preferred_to_partial_default() -> None:
     stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
     assert Outcome(stalled, Scripted("fallback", "whole")).answer() == "whole"
 
 
-def test_an_endless_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_answer_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "ATTEMPT_SECONDS", 0.2)
     endless = _slow("default", 0.01, *("a" * 400))
     cut = Outcome(endless).whole_answer()
     assert (set(cut.text), cut.cut) == ({"a"}, "broken")
 
 
-def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "LONGEST_ANSWER", 1000)
     endless = Scripted("default", [Piece("a" * 100) for _ in range(10_000)])
     cut = Outcome(endless).whole_answer()
@@ -304,7 +305,7 @@ def test_an_answer_without_end_does_not_fill_the_memory(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("cut", ["length", "filtered"])
-def test_an_answer_that_was_cut_says_why(cut: Any) -> None:
+def test_cut_answer_has_reason(cut: Any) -> None:
     model = Scripted("default", [Piece("Half of it"), End(cut)])
     outcome = Outcome(model)
     assert outcome.whole_answer() == ModelAnswer("Half of it", cut)
@@ -312,7 +313,7 @@ def test_an_answer_that_was_cut_says_why(cut: Any) -> None:
     assert outcome.requests("default", "cut") == 1
 
 
-def test_an_answer_that_always_breaks_off_is_asked_for_twice_and_sent_as_far_as_it_came() -> None:
+def test_broken_answer_is_retried_once_and_sent_partially() -> None:
     model = Scripted("default", ("Half", DOWN), ("Half of it", DOWN), ("Ha", DOWN))
     outcome = Outcome(model)
     assert outcome.whole_answer() == ModelAnswer("Half of it", "broken")
@@ -320,7 +321,7 @@ def test_an_answer_that_always_breaks_off_is_asked_for_twice_and_sent_as_far_as_
     assert outcome.waits == [0.5]
 
 
-def test_half_an_answer_does_not_wait_for_a_fallback_that_is_down() -> None:
+def test_partial_answer_does_not_wait_for_unavailable_fallback() -> None:
     fallback = Scripted("fallback", DOWN)
     outcome = Outcome(Scripted("default", ("Half", DOWN)), fallback)
     assert outcome.whole_answer() == ModelAnswer("Half", "broken")
@@ -328,7 +329,7 @@ def test_half_an_answer_does_not_wait_for_a_fallback_that_is_down() -> None:
     assert outcome.waits == [0.5]
 
 
-def test_an_answer_that_was_filtered_away() -> None:
+def test_fully_filtered_answer_raises_content_filtered() -> None:
     model = Scripted("default", [End("filtered")])
     with pytest.raises(ContentFiltered):
         Outcome(model).answer()
@@ -338,7 +339,7 @@ def test_an_answer_that_was_filtered_away() -> None:
 # --- reasoning ------------------------------------------------------------------------------------
 
 
-def test_reasoning_is_neither_shown_nor_part_of_the_answer_and_its_tokens_are_counted() -> None:
+def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
     steps = [Piece(reasoning="hm" * 30), Piece(reasoning="so" * 30), Piece("Paris"), End()]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.answer() == "Paris"
@@ -346,13 +347,13 @@ def test_reasoning_is_neither_shown_nor_part_of_the_answer_and_its_tokens_are_co
     assert outcome.reasoning_tokens() == 40
 
 
-def test_tokens_of_reasoning_are_those_that_the_server_counted() -> None:
+def test_reasoning_tokens_counted_by_server_are_used() -> None:
     outcome = Outcome(Scripted("default", [Piece(reasoning="hm"), Piece("Paris"), End(None, 77)]))
     assert outcome.answer() == "Paris"
     assert outcome.reasoning_tokens() == 77
 
 
-def test_text_that_turns_out_to_be_reasoning_is_taken_back() -> None:
+def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
     steps = [
         Piece("Let me think", provisional=True),
         Piece("", "Let me think", restarts=True),
@@ -365,7 +366,7 @@ def test_text_that_turns_out_to_be_reasoning_is_taken_back() -> None:
 
 
 @pytest.mark.parametrize("end", [End(), End("length")])
-def test_an_answer_that_was_never_certain_is_shown_once_at_its_end(end: End) -> None:
+def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
     steps = [Piece("Par", provisional=True), Piece("is", provisional=True), end]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.whole_answer().text == "Paris"
@@ -373,7 +374,7 @@ def test_an_answer_that_was_never_certain_is_shown_once_at_its_end(end: End) -> 
 
 
 @pytest.mark.parametrize("end", [End(), End("length"), End("length", 128)])
-def test_an_answer_of_only_reasoning_is_not_asked_for_again(end: End) -> None:
+def test_answer_of_only_reasoning_is_not_retried(end: End) -> None:
     model = Scripted("default", [Piece(reasoning="hm"), end])
     outcome = Outcome(model)
     with pytest.raises(NoAnswerReached):
@@ -382,14 +383,14 @@ def test_an_answer_of_only_reasoning_is_not_asked_for_again(end: End) -> None:
     assert outcome.waits == []
 
 
-def test_reasoning_that_the_server_hides_is_no_empty_answer() -> None:
+def test_hidden_reasoning_is_not_an_empty_answer() -> None:
     model = Scripted("default", [End("length", 128)])
     with pytest.raises(NoAnswerReached):
         Outcome(model).answer()
     assert len(model.prompts) == 1
 
 
-def test_after_only_reasoning_the_fallback_is_asked_once_without_waiting() -> None:
+def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
     only = [Piece(reasoning="hm"), End("length")]
     assert Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
     fallback = Scripted("fallback", DOWN)
@@ -403,13 +404,13 @@ def test_after_only_reasoning_the_fallback_is_asked_once_without_waiting() -> No
 # --- prompts that are refused ---------------------------------------------------------------------
 
 
-def test_a_long_wait_is_not_endless() -> None:
+def test_retry_after_is_limited() -> None:
     outcome = Outcome(Scripted("default", ModelUnavailable("busy", 9999.0), "answer"))
     assert outcome.answer() == "answer"
     assert outcome.waits == [30.0]
 
 
-def test_what_is_too_long_is_shortened_from_the_oldest() -> None:
+def test_too_long_prompt_drops_oldest_turns() -> None:
     long = ContextTooLong("too long")
     default = Scripted("default", long, long, "answer")
     assert Outcome(default, history=HISTORY).answer() == "answer"
@@ -420,7 +421,7 @@ def test_what_is_too_long_is_shortened_from_the_oldest() -> None:
     assert default.prompts[-1][-2].content.startswith("turn 11")
 
 
-def test_a_question_that_is_itself_too_long() -> None:
+def test_too_long_question_raises_context_too_long() -> None:
     history = (Turn("user", "before"), Turn("assistant", "then"))
     default = Scripted("default", ContextTooLong("too long"))
     with pytest.raises(ContextTooLong):
@@ -429,27 +430,27 @@ def test_a_question_that_is_itself_too_long() -> None:
 
 
 @pytest.mark.parametrize("refusal", [RequestRejected("HTTP 400"), ContentFiltered("HTTP 400")])
-def test_whatever_is_refused_is_tried_with_less_history(refusal: ModelFailure) -> None:
+def test_refused_prompt_is_retried_with_less_history(refusal: ModelFailure) -> None:
     default = Scripted("default", refusal, "answer")
     assert Outcome(default, history=HISTORY).answer() == "answer"
     assert 2 < len(default.prompts[1]) < len(default.prompts[0]) == 14
 
 
-def test_a_history_of_which_every_part_is_refused_does_not_hold_up_the_conversation() -> None:
+def test_refused_history_is_dropped() -> None:
     refusal = RequestRejected("HTTP 400")
     default = Scripted("default", refusal, refusal, "answer")
     assert Outcome(default, history=HISTORY).answer() == "answer"
     assert [message.content for message in default.prompts[2]] == ["be kind", "question"]
 
 
-def test_a_question_that_is_itself_refused_is_not_repeated() -> None:
+def test_refused_question_is_not_retried() -> None:
     default = Scripted("default", RequestRejected("HTTP 400"))
     with pytest.raises(RequestRejected):
         Outcome(default, history=HISTORY).answer()
     assert [len(prompt) == 2 for prompt in default.prompts] == [False, False, True]
 
 
-def test_an_endless_history_that_is_too_long_takes_few_requests() -> None:
+def test_very_long_history_is_shortened_in_few_requests() -> None:
     history = tuple(Turn(("user", "assistant")[n % 2], "x" * 600) for n in range(400))
     default = Scripted("default", ContextTooLong("too long"), context_size=1_000_000)
     with pytest.raises(ContextTooLong):
@@ -458,12 +459,12 @@ def test_an_endless_history_that_is_too_long_takes_few_requests() -> None:
     assert len(default.prompts[-1]) == 2
 
 
-def test_the_fallback_may_have_a_longer_context() -> None:
+def test_fallback_with_longer_context_answers() -> None:
     default = Scripted("default", ContextTooLong("too long"))
     assert Outcome(default, Scripted("fallback", "it fits")).answer() == "it fits"
 
 
-def test_a_message_too_long_for_the_default_is_called_so_though_the_fallback_is_down() -> None:
+def test_too_long_message_is_reported_although_fallback_is_down() -> None:
     with pytest.raises(ContextTooLong):
         Outcome(Scripted("default", ContextTooLong("too long")), Scripted("fallback", DOWN)).answer()
 
@@ -471,12 +472,12 @@ def test_a_message_too_long_for_the_default_is_called_so_though_the_fallback_is_
 # --- marks of turns -------------------------------------------------------------------------------
 
 
-def test_the_mark_of_a_turns_end_is_not_part_of_the_answer() -> None:
+def test_end_of_turn_mark_is_removed_from_answer() -> None:
     steps = [Piece("Paris."), Piece("<|im_"), Piece("end|>"), Piece("\n<|im_start|>user\nAnd?"), End()]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.answer() == "Paris."
     assert set(outcome.shown) == {"Paris."}
 
 
-def test_mypy_sees_the_same_interface() -> None:
+def test_scripted_model_matches_interface() -> None:
     assert Scripted.stream.__annotations__ == ChatModel.stream.__annotations__

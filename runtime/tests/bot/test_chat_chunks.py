@@ -1,4 +1,4 @@
-"""What servers stream, read into strict values."""
+"""Parsing of servers' streams into strict values."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def data(value: object) -> bytes:
         [b"data: " + line for line in json.dumps(HELLO, indent=1).encode().splitlines()],
     ],
 )
-def test_an_event_whatever_the_lines_around_it(lines: list[bytes], end: bytes) -> None:
+def test_event_is_read_regardless_of_surrounding_lines(lines: list[bytes], end: bytes) -> None:
     body = end.join([*lines, b""])
     assert read(body) == [Chunk("hello")]
     assert read(*(body[at : at + 1] for at in range(len(body)))) == [Chunk("hello")]
 
 
-def test_an_event_is_read_when_its_line_ends() -> None:
+def test_event_is_read_at_its_line_end() -> None:
     reader = EventReader()
     assert list(reader.feed(data(HELLO) + b"\n")) == [Chunk("hello")]
 
 
-def test_events_without_empty_lines_between_them() -> None:
+def test_events_without_separating_empty_lines() -> None:
     body = b"\n".join((data(HELLO), data(HELLO), b"data: [DONE]"))
     assert read(body) == [Chunk("hello"), Chunk("hello"), DONE]
 
@@ -83,7 +83,7 @@ def test_events_without_empty_lines_between_them() -> None:
 @pytest.mark.parametrize(
     "body", [b'event: error\ndata: {"message": "m"}\n\n', b'error: {"message": "m"}\n\n']
 )
-def test_an_error_that_is_named_by_its_event(body: bytes) -> None:
+def test_error_event_is_read(body: bytes) -> None:
     [chunk] = read(body)
     assert chunk.error.texts == ("m",)
 
@@ -165,7 +165,7 @@ def test_an_error_that_is_named_by_its_event(body: bytes) -> None:
         ({"choices": [], "usage": {"reasoning_tokens": 4}}, Chunk(reasoning_tokens=4)),
     ],
 )
-def test_what_one_event_says(value: object, chunk: Chunk) -> None:
+def test_chunk_of_one_event(value: object, chunk: Chunk) -> None:
     assert chunk_of(value) == chunk
 
 
@@ -184,7 +184,7 @@ def test_what_one_event_says(value: object, chunk: Chunk) -> None:
         {"choices": [{"delta": {"content": [1.5]}}]},
     ],
 )
-def test_what_is_no_part_of_an_answer(value: object) -> None:
+def test_invalid_chunk_is_malformed(value: object) -> None:
     with pytest.raises(MalformedChunk):
         chunk_of(value)
 
@@ -206,7 +206,7 @@ def test_what_is_no_part_of_an_answer(value: object) -> None:
         },
     ],
 )
-def test_an_error_within_an_answer(value: object) -> None:
+def test_error_within_an_answer(value: object) -> None:
     error = chunk_of(value).error
     assert error is not None
     assert "boom" in error.texts
@@ -215,7 +215,7 @@ def test_an_error_within_an_answer(value: object) -> None:
 @pytest.mark.parametrize(
     "body", [data(HELLO) + b"\n\n", json.dumps(HELLO).encode(), json.dumps(HELLO, indent=2).encode()]
 )
-def test_an_answer_that_is_not_streamed(body: bytes) -> None:
+def test_unstreamed_answer_is_read(body: bytes) -> None:
     assert list(read_whole(body)) == [Chunk("hello")]
 
 
@@ -230,7 +230,7 @@ def test_an_answer_that_is_not_streamed(body: bytes) -> None:
         [b"data: " + b"9" * 5_000 + b"\n\n"],
     ],
 )
-def test_an_event_without_end_or_sense_ends_the_answer(pieces: Sequence[bytes]) -> None:
+def test_endless_or_invalid_event_is_malformed(pieces: Sequence[bytes]) -> None:
     with pytest.raises(MalformedChunk):
         read(*pieces)
 
@@ -238,7 +238,7 @@ def test_an_event_without_end_or_sense_ends_the_answer(pieces: Sequence[bytes]) 
 @given(
     st.lists(st.sampled_from([data(HELLO), b"data: [DONE]", b": c", b"event: e", b"", b"data:"])), st.data()
 )
-def test_how_the_network_cuts_a_stream_does_not_change_it(lines: list[bytes], draw: st.DataObject) -> None:
+def test_result_is_independent_of_network_chunks(lines: list[bytes], draw: st.DataObject) -> None:
     ends = [draw.draw(st.sampled_from([b"\n", b"\r\n", b"\r"])) for _ in lines]
     body = b"".join(line + end for line, end in zip(lines, ends, strict=True))
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(body)), max_size=8)))
@@ -267,7 +267,7 @@ def test_any_bytes_are_chunks_or_malformed(pieces: list[bytes]) -> None:
 
 
 @given(JSON)
-def test_a_foreign_name_in_the_log_is_short_and_plain(value: object) -> None:
+def test_foreign_name_in_log_is_short_and_plain(value: object) -> None:
     name = safe_name(value)
     assert len(name) <= 40
     assert name.isascii()

@@ -1,4 +1,4 @@
-"""Staying a member, whatever the presence does. (Several bots on one PostgreSQL: test_replicas.)"""
+"""Membership with a failing presence. (Several bots on one PostgreSQL: test_replicas.)"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bot.scripted import Chain, ScriptedChannel
 
 
 class Presence:
-    """Fails as told, and then works."""
+    """A presence that raises `failures` first, and then works."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -46,10 +46,10 @@ class Presence:
 
 
 @pytest.mark.parametrize("failure", [StoreError("the connection is lost"), ValueError("a bug"), OSError()])
-def test_no_failure_of_the_presence_ends_the_membership(
+def test_presence_failures_do_not_end_membership(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    """Who looks no more is taken for dead after seconds, and could store nothing from then on."""
+    """A member that misses its checks is evicted after seconds, and can store nothing from then on."""
     monkeypatch.setattr(cluster, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(cluster, "RETURN_AFTER", 0.01)
     presence = Presence(failure)

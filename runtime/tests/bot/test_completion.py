@@ -1,4 +1,4 @@
-"""The client of the chat protocol, against a scripted transport and over a real Unix socket."""
+"""The client of the chat protocol, with a scripted transport and over a real Unix socket."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def chunk(text: str | None = None, finish: str | None = None) -> bytes:
 
 
 class Pieces(httpx.AsyncByteStream):
-    """A body that comes in these pieces, wherever they are cut."""
+    """A body that arrives in these pieces."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self._pieces = pieces
@@ -73,7 +73,7 @@ def answer(response: httpx.Response | Exception) -> list[str]:
     return asyncio.run(ask(response, []))
 
 
-def test_what_is_asked() -> None:
+def test_request_body() -> None:
     seen: list[httpx.Request] = []
     asyncio.run(ask(httpx.Response(200, content=chunk("x", "stop") + b"data: [DONE]\n\n"), seen))
     assert str(seen[0].url) == "https://models.example.com/v1/chat/completions"
@@ -87,7 +87,7 @@ def test_what_is_asked() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
-def test_pieces_come_whole_wherever_the_network_cuts(size: int) -> None:
+def test_pieces_are_complete_regardless_of_network_chunks(size: int) -> None:
     body = b": comment\n\n" + chunk("") + chunk("你好 ") + chunk("a\u2028b\x85c") + chunk("😀", "stop")
     body += b"data: [DONE]\r\n\r\n"
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
@@ -95,9 +95,7 @@ def test_pieces_come_whole_wherever_the_network_cuts(size: int) -> None:
 
 
 @pytest.mark.parametrize(("declared", "sent"), [(None, {}), (0.0, {"temperature": 0.0})])
-def test_freedom_is_the_servers_own_choice_unless_declared(
-    declared: float | None, sent: dict[str, float]
-) -> None:
+def test_temperature_is_sent_only_if_configured(declared: float | None, sent: dict[str, float]) -> None:
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -116,7 +114,7 @@ def test_freedom_is_the_servers_own_choice_unless_declared(
     assert {name: value for name, value in body.items() if name == "temperature"} == sent
 
 
-def test_an_end_without_done_is_an_end() -> None:
+def test_stream_may_end_without_done() -> None:
     assert answer(httpx.Response(200, content=chunk("x") + chunk(finish="length"))) == ["x"]
 
 
@@ -207,14 +205,16 @@ def test_an_end_without_done_is_an_end() -> None:
         (httpx.Response(400, json={"error": {"code": 400, "message": "unknown field"}}), RequestRejected),
     ],
 )
-def test_failures(response: httpx.Response | Exception, failure: type[ModelFailure]) -> None:
+def test_failure_by_status_and_body(
+    response: httpx.Response | Exception, failure: type[ModelFailure]
+) -> None:
     with pytest.raises(failure) as caught:
         answer(response)
     assert "hello" not in str(caught.value)
     assert "the-key" not in str(caught.value)
 
 
-def test_it_says_when_to_come_back() -> None:
+def test_failure_has_retry_after() -> None:
     with pytest.raises(ModelUnavailable) as caught:
         answer(httpx.Response(429, headers={"Retry-After": "7"}))
     assert caught.value.after == 7.0
@@ -229,14 +229,14 @@ def test_it_says_when_to_come_back() -> None:
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0, 0.0),
     ],
 )
-def test_retry_after(value: str, least: float, most: float) -> None:
+def test_retry_after_is_parsed(value: str, least: float, most: float) -> None:
     seconds = retry_after(httpx.Response(429, headers={"Retry-After": value}))
     assert seconds is not None
     assert least <= seconds <= most
 
 
 @pytest.mark.parametrize("value", ["", "soon", "Fri, 99 Jan"])
-def test_no_retry_after(value: str) -> None:
+def test_invalid_retry_after_is_ignored(value: str) -> None:
     assert retry_after(httpx.Response(429, headers={"Retry-After": value})) is None
 
 
@@ -256,7 +256,7 @@ FRAGMENTS = st.sampled_from([
     st.lists(FRAGMENTS | st.binary(max_size=20), max_size=12),
     st.sampled_from(["", "soon", "9" * 400, "-1", "nan", "inf", "Fri, 31 Dec 9999 23:59:59 +2359"]),
 )
-def test_whatever_a_server_sends_is_an_answer_or_a_failure(
+def test_any_response_is_an_answer_or_a_failure(
     status: int, kind: str, pieces: list[bytes], after: str
 ) -> None:
     headers = {"content-type": kind, "retry-after": after}
@@ -297,7 +297,7 @@ async def _over_a_socket(path: Path) -> tuple[list[str], bool, bool, bytes]:
     return pieces, alive, dead, bytes(request)
 
 
-def test_over_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_over_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     pieces, alive, dead, request = asyncio.run(_over_a_socket(tmp_path / "engine.sock"))
     assert pieces == ["over ", "a socket"]
@@ -306,7 +306,7 @@ def test_over_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
 
 
-def test_a_socket_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unix_socket_loads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     def loads_them() -> str:
         raise AssertionError("certificates are loaded")
 
@@ -315,7 +315,7 @@ def test_a_socket_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Server:
-    """A provider behind a scripted transport: `answer` makes a response of the request's body."""
+    """A provider behind a scripted transport: `answer` returns the response to a request's body."""
 
     def __init__(self, answer: Callable[[dict[str, Any]], httpx.Response], **endpoint: Any) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -325,7 +325,7 @@ class Server:
         )
 
     def ask(self, times: int = 1) -> list[list[Piece | End]]:
-        """What one model gives for so many questions, one after another."""
+        """Return the answers of one model to this many questions, one after another."""
         return asyncio.run(self._ask(times))
 
     async def _ask(self, times: int) -> list[list[Piece | End]]:
@@ -371,7 +371,7 @@ RAW = {"error": {"message": MAX_TOKENS, "param": "max_tokens"}}
         httpx.Response(400, json=[{"error": {"message": f"OpenAIException - {json.dumps(RAW)}"}}]),
     ],
 )
-def test_max_tokens_is_renamed_for_a_server_that_names_it_and_that_is_remembered(
+def test_max_tokens_is_renamed_permanently_after_refusal(
     refusal: httpx.Response, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
@@ -393,20 +393,20 @@ def test_max_tokens_is_renamed_for_a_server_that_names_it_and_that_is_remembered
         httpx.Response(400, json={"errors": {"temperature": ["is not permitted"]}}),
     ],
 )
-def test_a_parameter_that_is_named_in_a_refusal_is_left_out(refusal: httpx.Response) -> None:
+def test_refused_parameter_is_omitted(refusal: httpx.Response) -> None:
     server = Server(lambda body: refusal if "temperature" in body else spoken(), temperature=0.3)
     server.ask(times=2)
     assert ["temperature" in body for body in server.bodies] == [True, False, False]
 
 
-def test_max_tokens_is_renamed_where_a_chinese_refusal_says_so() -> None:
+def test_max_tokens_is_renamed_after_chinese_refusal() -> None:
     refusal = httpx.Response(400, json={"message": "不支持参数max_tokens，请使用max_completion_tokens"})
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
     server.ask()
     assert server.bodies[-1]["max_completion_tokens"] == 64
 
 
-def test_several_parameters_are_left_out_one_after_another() -> None:
+def test_several_refused_parameters_are_omitted_in_turn() -> None:
     def answer(body: dict[str, Any]) -> httpx.Response:
         for name in ("temperature", "max_tokens", "max_completion_tokens", "stream"):
             if name in body:
@@ -426,7 +426,7 @@ def test_several_parameters_are_left_out_one_after_another() -> None:
 @pytest.mark.parametrize(
     "message", ["Range of max_tokens should be [1, 32]", "max_tokens必须小于32", "max_tokens参数超出范围"]
 )
-def test_the_longest_reply_is_left_out_where_its_value_is_refused(message: str) -> None:
+def test_max_tokens_is_omitted_when_its_value_is_refused(message: str) -> None:
     refusal = httpx.Response(400, json={"message": message})
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
     server.ask()
@@ -446,14 +446,14 @@ def test_the_longest_reply_is_left_out_where_its_value_is_refused(message: str) 
         ),
     ],
 )
-def test_a_model_without_a_system_role_gets_its_words_with_the_first_message(refusal: httpx.Response) -> None:
+def test_system_prompt_moves_to_first_message_without_system_role(refusal: httpx.Response) -> None:
     server = Server(lambda body: refusal if body["messages"][0]["role"] == "system" else spoken())
     server.ask(times=2)
     assert [len(body["messages"]) for body in server.bodies] == [2, 1, 1]
     assert server.bodies[-1]["messages"] == [{"role": "user", "content": "be kind\n\nhello"}]
 
 
-def test_what_does_not_help_is_not_remembered_and_not_tried_again_at_once() -> None:
+def test_fruitless_adaptation_is_not_kept_or_retried() -> None:
     sent: list[bool] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -472,7 +472,7 @@ def test_what_does_not_help_is_not_remembered_and_not_tried_again_at_once() -> N
     assert sent == [True, False, True]
 
 
-def test_a_prompt_that_is_too_long_is_not_taken_for_a_wrong_parameter() -> None:
+def test_too_long_prompt_is_not_treated_as_wrong_parameter() -> None:
     words = f"'max_tokens' or 'max_completion_tokens' is too large: 512. {VLLM}"
     server = Server(lambda body: openai(words, "max_tokens", code="BadRequestError"))
     with pytest.raises(ContextTooLong):
@@ -480,7 +480,7 @@ def test_a_prompt_that_is_too_long_is_not_taken_for_a_wrong_parameter() -> None:
     assert len(server.bodies) == 1
 
 
-# --- how answers end, and what they hold ----------------------------------------------------------
+# --- ends and contents of answers -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -510,16 +510,16 @@ def test_a_prompt_that_is_too_long_is_not_taken_for_a_wrong_parameter() -> None:
         ("sensitive", "filtered"),
     ],
 )
-def test_how_an_answer_ended(finish: str, cut: str | None) -> None:
+def test_end_by_finish_reason(finish: str, cut: str | None) -> None:
     if cut == "broken":
-        with pytest.raises(ModelUnavailable, match="broke off"):
+        with pytest.raises(ModelUnavailable, match="ended prematurely"):
             Server(lambda body: spoken("hi", finish)).ask()
     else:
         [pieces] = Server(lambda body: spoken("hi", finish)).ask()
         assert pieces[-1] == End(cut)  # type: ignore[arg-type]
 
 
-def test_what_is_not_understood_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_unsupported_element_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "hologram", "data": "secret"}, {"type": 5}]
     body = {"choices": [{"index": 0, "delta": {"content": parts}, "finish_reason": "x\ny"}]}
     content = f"data: {json.dumps(body)}\n\n".encode()
@@ -558,7 +558,7 @@ THINKING = "Paris is the capital. "
     ],
 )
 @pytest.mark.parametrize("streamed", [True, False])
-def test_reasoning_is_separated_whatever_form_it_has(deltas: list[dict[str, Any]], streamed: bool) -> None:
+def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], streamed: bool) -> None:
     def answer(_: object) -> httpx.Response:
         if streamed:
             events = [{"choices": [{"delta": delta}]} for delta in deltas]
@@ -586,7 +586,7 @@ def test_reasoning_is_separated_whatever_form_it_has(deltas: list[dict[str, Any]
         assert THINKING.strip() not in shown
 
 
-def test_a_model_that_reasons_without_an_opening_tag_may_answer_without_reasoning() -> None:
+def test_model_without_opening_tag_may_skip_reasoning() -> None:
     texts = iter([f"{THINKING}</think>Paris", "Paris", f"{THINKING}</think>Rome"])
     answers = Server(lambda _: spoken(next(texts))).ask(times=3)
     final = []
@@ -599,7 +599,7 @@ def test_a_model_that_reasons_without_an_opening_tag_may_answer_without_reasonin
     assert final == ["Paris", "Paris", "Rome"]
 
 
-def test_an_answer_about_a_mark_is_whole_and_hides_no_later_one() -> None:
+def test_answer_that_explains_a_mark_is_complete() -> None:
     text = "Der Begriff <thought> ist Teil von XML.\nMehr Text."
     answers = Server(lambda _: spoken(text)).ask(times=2)
     for pieces in answers:
@@ -607,14 +607,14 @@ def test_an_answer_about_a_mark_is_whole_and_hides_no_later_one() -> None:
     assert not any(piece.provisional for piece in answers[1] if isinstance(piece, Piece))
 
 
-def test_tokens_of_reasoning_that_the_server_counted() -> None:
+def test_reasoning_tokens_from_usage() -> None:
     usage = {"choices": [], "usage": {"completion_tokens_details": {"reasoning_tokens": 7}}}
     content = chunk("hi", "stop") + f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode()
     [pieces] = Server(lambda _: httpx.Response(200, content=content)).ask()
     assert pieces[-1] == End(None, 7)
 
 
-def test_marks_of_turns_are_ordinary_text_for_another_server() -> None:
+def test_turn_marks_are_neutralised_for_remote_servers() -> None:
     server = Server(lambda _: spoken())
 
     async def ask() -> None:

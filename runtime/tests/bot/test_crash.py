@@ -1,4 +1,4 @@
-"""The program is killed again and again: nothing is lost, and nothing is answered twice."""
+"""Repeated kills of the program: no message is lost or answered twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHATS = (11, 12, 13)
 
 
 class Scene:
-    """People write on both platforms, one numbered message after the other."""
+    """Users write numbered messages on both platforms."""
 
     def __init__(self, telegram: Control, feishu: Control) -> None:
         self.telegram = telegram
@@ -37,7 +37,7 @@ class Scene:
             telegram.post("chats", id=chat)
         telegram.post("limits", chat=[10_000, 1.0], all=[10_000, 1.0])
         feishu.post("limits", receiver=[10_000, 1.0], second=[10_000, 1.0], minute=[10_000, 60.0])
-        # Every call takes a while, and some answers get lost: kills fall into the middle of sending.
+        # Every call takes a while, and some responses are lost, so that kills interrupt sends.
         telegram.post("faults", match="sendMessage", times=10_000, delay=0.03)
         for _ in range(6):
             feishu.post("faults", match="/reply", times=5, delay=0.03)
@@ -71,7 +71,7 @@ def _text(message: dict[str, Any]) -> str:
 
 
 @pytest.mark.timeout(180)
-def test_killed_at_any_instant(tmp_path: Path) -> None:
+def test_kills_at_any_instant_lose_no_message(tmp_path: Path) -> None:
     credentials = {
         "telegram-token": TOKEN,
         "feishu-app-secret": APP.app_secret,
@@ -108,7 +108,7 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
         scene.redeliver_everything()
         count = sum(len(texts) for texts in scene.asked.values())
         feishu.eventually(lambda: _stored(program.database) == count, 30.0)
-        # One reply may lose its answer five times, and waits longer each time.
+        # The response to one reply may be lost five times, with a growing delay.
         program.settle(100.0)
         assert program.terminate() == 0
 
@@ -119,11 +119,11 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
             for text in texts:
                 times = answered[platform][text]
                 if platform == "telegram" and text in doubtful:
-                    # It was under way when the process died, and Telegram knows no idempotency key.
+                    # It was being sent when the process died, and Telegram has no idempotency key.
                     assert times <= 1, text
                 else:
                     assert times == 1, text
-            if platform == "telegram":  # Feishu repeats what was not taken later, behind what came after
+            if platform == "telegram":  # Feishu repeats an unacknowledged event later, after newer ones
                 in_order = [text for text in scene.answers(platform) if text.startswith(f"{lane}-")]
                 assert in_order == [text for text in texts if answered[platform][text]]
         assert all(text.startswith("telegram") for text in doubtful)

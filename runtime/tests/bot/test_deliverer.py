@@ -1,4 +1,4 @@
-"""From the outbox to a channel, with a real store."""
+"""Delivery from the outbox to a channel, with a real store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def _deliver(folder: Path, channel: ScriptedChannel, *events: str) -> dict
         return dict((await chain.store.depths()).outbox)
 
 
-def test_what_did_not_arrive_is_sent_again_under_the_same_key(tmp_path: Path) -> None:
+def test_undelivered_reply_is_retried_with_same_key(tmp_path: Path) -> None:
     channel = ScriptedChannel(RetryLater("429", 0.02), RetryLater("refused", 0.01))
     assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
     assert channel.texts == ["re: 1"]
@@ -44,7 +44,7 @@ def test_what_did_not_arrive_is_sent_again_under_the_same_key(tmp_path: Path) ->
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_later_answers_of_a_conversation_wait_for_earlier_ones(tmp_path: Path) -> None:
+def test_replies_of_a_conversation_are_sent_in_order(tmp_path: Path) -> None:
     channel = ScriptedChannel(RetryLater("429", 0.1))
     asyncio.run(_deliver(tmp_path, channel, "1", "2"))
     assert channel.texts == ["re: 1", "re: 2"]
@@ -58,14 +58,14 @@ def test_later_answers_of_a_conversation_wait_for_earlier_ones(tmp_path: Path) -
         (KeyError("a bug"), "doubtful"),
     ],
 )
-def test_what_cannot_be_repeated_is_recorded(tmp_path: Path, outcome: Exception, state: str) -> None:
+def test_unrepeatable_delivery_is_recorded(tmp_path: Path, outcome: Exception, state: str) -> None:
     channel = ScriptedChannel(outcome)
     assert asyncio.run(_deliver(tmp_path, channel, "1", "2")) == {state: 1}
     assert len(channel.attempts) == 2
     assert channel.texts == ["re: 2"]
 
 
-def test_doubt_is_resolved_by_repeating_where_keys_are_known(
+def test_doubtful_delivery_is_repeated_while_key_is_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
@@ -74,8 +74,8 @@ def test_doubt_is_resolved_by_repeating_where_keys_are_known(
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_a_doubt_is_not_forgotten_over_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt may have arrived; the platform is away until it has forgotten the key."""
+def test_delivery_stays_doubtful_after_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt may have arrived; the platform is down until it no longer recognises the key."""
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     clock = Clock()
 
@@ -97,7 +97,9 @@ def test_a_doubt_is_not_forgotten_over_refusals(tmp_path: Path, monkeypatch: pyt
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_a_doubt_is_resolved_after_refusals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doubtful_delivery_is_resolved_after_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     channel = IdempotentChannel(DeliveryUnknown("time-out"), RetryLater("refused", 0.01))
     assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
@@ -107,7 +109,7 @@ def test_a_doubt_is_resolved_after_refusals_too(tmp_path: Path, monkeypatch: pyt
 async def _resumed(
     folder: Path, channel: ScriptedChannel, pause: float, *, postponed: bool
 ) -> dict[str, int]:
-    """A run ends before a delivery, or between two attempts; the next begins `pause` seconds later."""
+    """End a run before a delivery, or between two attempts; start the next one `pause` seconds later."""
     clock = Clock()
     database = open_database(f"sqlite:///{folder}/bot.db")
     store = Store(database, clock)
@@ -127,13 +129,13 @@ async def _resumed(
         return dict((await chain.store.depths()).outbox)
 
 
-def test_a_clock_that_was_set_back_does_not_hold_up_what_was_never_tried(tmp_path: Path) -> None:
+def test_clock_set_back_does_not_delay_first_attempt(tmp_path: Path) -> None:
     channel = ScriptedChannel()
     assert asyncio.run(_resumed(tmp_path, channel, -86_400.0, postponed=False)) == {}
     assert channel.texts == ["answer"]
 
 
-def test_a_clock_that_is_set_back_does_not_hold_up_what_is_repeated(tmp_path: Path) -> None:
+def test_clock_set_back_does_not_delay_retries(tmp_path: Path) -> None:
     clock, channel = Clock(), ScriptedChannel(RetryLater("429", 0.1))
 
     async def play() -> None:
@@ -148,8 +150,8 @@ def test_a_clock_that_is_set_back_does_not_hold_up_what_is_repeated(tmp_path: Pa
     assert channel.texts == ["re: hello"]
 
 
-def test_a_host_that_was_off_for_days_tries_more_than_once(tmp_path: Path) -> None:
-    """Its network comes up after the bot."""
+def test_host_that_was_off_for_days_retries(tmp_path: Path) -> None:
+    """Its network is up later than the bot."""
     channel = ScriptedChannel(RetryLater("ConnectError", 0.01), RetryLater("ConnectError", 0.01))
     pause = 2 * deliverer.GIVE_UP_AFTER
     assert asyncio.run(_resumed(tmp_path, channel, pause, postponed=False)) == {}
@@ -157,7 +159,7 @@ def test_a_host_that_was_off_for_days_tries_more_than_once(tmp_path: Path) -> No
 
 
 async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> dict[str, int]:
-    """A run ends in the middle of a delivery; the next one begins `pause` seconds later."""
+    """End a run during a delivery; start the next one `pause` seconds later."""
     clock = Clock()
     database = open_database(f"sqlite:///{folder}/bot.db")
     store = Store(database, clock)
@@ -175,26 +177,26 @@ async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> 
         return dict((await chain.store.depths()).outbox)
 
 
-def test_an_interrupted_delivery_that_cannot_be_repeated(tmp_path: Path) -> None:
+def test_interrupted_delivery_without_key_is_doubtful(tmp_path: Path) -> None:
     channel = ScriptedChannel()
     assert asyncio.run(_interrupted(tmp_path, channel, 1.0)) == {"doubtful": 1}
     assert channel.attempts == []
 
 
-def test_an_interrupted_delivery_whose_key_is_known(tmp_path: Path) -> None:
+def test_interrupted_delivery_with_recognised_key_is_repeated(tmp_path: Path) -> None:
     channel = IdempotentChannel()
     assert asyncio.run(_interrupted(tmp_path, channel, 3400.0)) == {}
     assert channel.texts == ["answer"]
 
 
-def test_an_interrupted_delivery_whose_key_is_forgotten(tmp_path: Path) -> None:
+def test_interrupted_delivery_with_expired_key_is_doubtful(tmp_path: Path) -> None:
     channel = IdempotentChannel()
     assert asyncio.run(_interrupted(tmp_path, channel, 3500.0)) == {"doubtful": 1}
     assert channel.attempts == []
 
 
 @pytest.mark.parametrize(("call", "outcome"), [("postpone", RetryLater("429", 0.01)), ("finish", None)])
-def test_a_full_disk_makes_no_doubt_of_a_certainty(
+def test_outcome_is_recorded_when_disk_has_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, outcome: Exception | None
 ) -> None:
     monkeypatch.setattr(deliverer, "RECORD_AGAIN_AFTER", 0.01, raising=False)
@@ -220,7 +222,7 @@ def test_a_full_disk_makes_no_doubt_of_a_certainty(
 
 
 class Hanging(ScriptedChannel):
-    """A platform that neither takes nor refuses."""
+    """A platform that hangs."""
 
     name = "hanging"
 
@@ -230,9 +232,7 @@ class Hanging(ScriptedChannel):
         raise AssertionError
 
 
-def test_a_platform_that_hangs_does_not_delay_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hanging_platform_does_not_delay_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "SENT_AT_ONCE", 4)
     hanging, fine = Hanging(), ScriptedChannel()
 
@@ -252,8 +252,8 @@ def test_a_platform_that_hangs_does_not_delay_the_others(
     asyncio.run(play())
 
 
-def test_what_certainly_never_left_is_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection broke at the commit that records the attempt: it is recorded, and was not made."""
+def test_recorded_but_unmade_attempt_is_not_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection broke at the commit that records the attempt: it is recorded but was not made."""
     monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
     channel = ScriptedChannel()
 
@@ -276,7 +276,7 @@ def test_what_certainly_never_left_is_no_doubt(tmp_path: Path, monkeypatch: pyte
     assert channel.texts == ["re: hello"]
 
 
-def test_who_stood_still_looks_again_before_it_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_bot_checks_again_before_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, channel = Clock(), ScriptedChannel()
     began: list[int] = []
 
@@ -302,7 +302,7 @@ def test_who_stood_still_looks_again_before_it_sends(tmp_path: Path, monkeypatch
     assert channel.texts == ["re: hello"]
 
 
-def test_who_stood_still_does_not_forget_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_bot_keeps_delivery_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     clock, channel = Clock(), IdempotentChannel(DeliveryUnknown("time-out"))
 
@@ -324,7 +324,7 @@ def test_who_stood_still_does_not_forget_a_doubt(tmp_path: Path, monkeypatch: py
     assert len(channel.attempts) == 1
 
 
-def test_it_gives_up_after_a_day(tmp_path: Path) -> None:
+def test_delivery_is_given_up_after_a_day(tmp_path: Path) -> None:
     clock = Clock()
     channel = ScriptedChannel(*(RetryLater("429", 0.01) for _ in range(5)))
 

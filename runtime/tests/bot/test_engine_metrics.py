@@ -14,7 +14,7 @@ ENGINES = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
-    """What Prometheus gets of a bot whose model is at `endpoint`."""
+    """Return the response to Prometheus of a bot whose model is at `endpoint`."""
 
     async def play() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as http:
@@ -27,7 +27,7 @@ def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response]) -> 
     return asyncio.run(play())
 
 
-def test_the_engines_exposition_is_passed_on() -> None:
+def test_engine_metrics_are_forwarded() -> None:
     def engine(request: httpx.Request) -> httpx.Response:
         assert request.url == "http://model-default.socket/metrics"
         return httpx.Response(200, text="a 1\n", headers={"content-type": ENGINES})
@@ -37,7 +37,7 @@ def test_the_engines_exposition_is_passed_on() -> None:
     assert passed.headers["content-type"] == ENGINES
 
 
-def test_an_engine_that_is_down_is_a_failed_scrape() -> None:
+def test_scrape_fails_when_engine_is_down() -> None:
     def engine(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("no socket")
 
@@ -45,5 +45,5 @@ def test_an_engine_that_is_down_is_a_failed_scrape() -> None:
     assert scrape("unix:/run/engine.sock", lambda _: httpx.Response(500)).status_code == 502
 
 
-def test_a_model_elsewhere_has_no_metrics_here() -> None:
+def test_remote_model_has_no_metrics_route() -> None:
     assert scrape("https://models.example.com/v1", lambda _: httpx.Response(200)).status_code == 404

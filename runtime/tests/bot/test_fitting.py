@@ -14,7 +14,9 @@ def turns(exchanges: list[tuple[str, str]]) -> tuple[Turn, ...]:
 
 
 @given(EXCHANGES, st.text(max_size=40), st.integers(-50, 600))
-def test_the_newest_exchanges_that_fit(exchanges: list[tuple[str, str]], question: str, budget: int) -> None:
+def test_newest_exchanges_that_fit_are_included(
+    exchanges: list[tuple[str, str]], question: str, budget: int
+) -> None:
     history = turns(exchanges)
     messages = fit("be kind", history, question, budget)
     assert messages[0].role == "system"
@@ -33,15 +35,15 @@ def test_the_newest_exchanges_that_fit(exchanges: list[tuple[str, str]], questio
 
 
 @given(st.text())
-def test_the_estimate_covers_one_token_for_three_bytes(text: str) -> None:
+def test_token_estimate_is_one_per_three_bytes(text: str) -> None:
     assert token_estimate(text) * 3 >= len(text.encode("utf-8", "surrogatepass"))
 
 
-def test_the_reply_has_its_own_room() -> None:
+def test_prompt_budget_reserves_reply_tokens() -> None:
     assert prompt_budget(4096, 512) + 512 < 4096
 
 
-def test_reasoning_that_an_earlier_release_remembered_is_not_sent() -> None:
+def test_stored_reasoning_of_earlier_release_is_not_sent() -> None:
     history = (
         *(Turn("user", "<think>?"), Turn("assistant", "<think>hm</think>\n\nParis")),
         *(Turn("user", "and?"), Turn("assistant", "hm</think>Rome")),

@@ -1,4 +1,4 @@
-"""JSON of other programs, read strictly."""
+"""Strict parsing of JSON from other programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sample(Foreign):
         *(b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000),
     ],
 )
-def test_what_is_not_json_is_unreadable(raw: bytes) -> None:
+def test_invalid_json_is_unreadable(raw: bytes) -> None:
     with pytest.raises(Unreadable):
         read_json(raw)
 
@@ -49,14 +49,14 @@ def test_what_is_not_json_is_unreadable(raw: bytes) -> None:
         ),
     ],
 )
-def test_a_value_out_of_its_type_or_range_is_unreadable(wrong: dict[str, Any]) -> None:
+def test_value_of_wrong_type_or_range_is_unreadable(wrong: dict[str, Any]) -> None:
     with pytest.raises(Unreadable) as problem:
         read_as(Sample, {"id": "a"} | wrong)
     assert next(iter(wrong)) in str(problem.value)
     assert len(str(problem.value)) < 500
 
 
-def test_a_value_nested_too_deeply_is_unreadable() -> None:
+def test_deeply_nested_value_is_unreadable() -> None:
     deep: dict[str, Any] = {"id": "a"}
     for _ in range(5000):
         deep = {"id": "a", "inner": deep}
@@ -64,7 +64,7 @@ def test_a_value_nested_too_deeply_is_unreadable() -> None:
         read_as(Sample, deep)
 
 
-def test_unknown_fields_are_left_out() -> None:
+def test_unknown_fields_are_ignored() -> None:
     assert read_as(Sample, {"id": "a", "new": {"field": 1}}) == Sample(id="a")
 
 
@@ -76,7 +76,7 @@ JSON = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(Sample.model_fields, JSON)))
-def test_whatever_is_read_can_be_stored_and_sent(value: dict[str, Any]) -> None:
+def test_any_parsed_text_can_be_stored_and_sent(value: dict[str, Any]) -> None:
     try:
         found = read_as(Sample, read_json(json.dumps(value)))
     except Unreadable:

@@ -1,4 +1,4 @@
-"""So many at once, in order, and how many are ahead."""
+"""The gate: its limit, its order, and the count of tasks ahead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clawd_runtime.bot.gate import Gate
 from clawd_runtime.bot.pace import Pace
 
 
-def test_places_are_given_in_order_and_the_others_know_who_is_ahead() -> None:
+def test_places_are_given_in_order_with_count_ahead() -> None:
     inside: list[int] = []
 
     async def work(gate: Gate, number: int, go_on: asyncio.Event) -> None:
@@ -34,7 +34,7 @@ def test_places_are_given_in_order_and_the_others_know_who_is_ahead() -> None:
     assert inside == [0, 1, 2, 4, 5]
 
 
-def test_a_place_given_to_one_who_is_cancelled_is_the_next_ones() -> None:
+def test_place_of_cancelled_task_goes_to_next() -> None:
     async def play() -> None:
         gate, entered = Gate(1), asyncio.Event()
 
@@ -54,7 +54,7 @@ def test_a_place_given_to_one_who_is_cancelled_is_the_next_ones() -> None:
     asyncio.run(play())
 
 
-def test_turns_come_so_many_a_second() -> None:
+def test_pace_limits_calls_per_second() -> None:
     async def play() -> float:
         pace = Pace(50.0)
         begun = asyncio.get_running_loop().time()

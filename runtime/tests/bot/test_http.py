@@ -57,7 +57,7 @@ def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -
     return asyncio.run(play())
 
 
-def test_health_and_readiness(database: Database) -> None:
+def test_health_and_readiness_endpoints(database: Database) -> None:
     asked = (("GET", "/healthz", None), ("GET", "/readyz", None))
     healthy, ready = call(Store(database), *asked)
     assert (healthy.status_code, ready.status_code) == (200, 200)
@@ -74,7 +74,7 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
         size -= 65_536
 
 
-def test_bodies_are_limited(database: Database) -> None:
+def test_request_body_size_is_limited(database: Database) -> None:
     sizes = (LARGEST_BODY, LARGEST_BODY + 1)
     announced = call(Store(database), *(("POST", "/echo", b"x" * size) for size in sizes))
     assert [response.status_code for response in announced] == [200, 413]
@@ -84,13 +84,13 @@ def test_bodies_are_limited(database: Database) -> None:
     assert [response.status_code for response in streamed] == [200, 413]
 
 
-def test_what_could_not_be_stored_is_to_be_repeated(database: Database) -> None:
+def test_store_error_returns_503_with_retry_after(database: Database) -> None:
     [response] = call(Store(database), ("POST", "/echo", b"store"))
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
 
 
-def test_unknown_paths_and_methods(database: Database) -> None:
+def test_unknown_paths_and_methods_are_refused(database: Database) -> None:
     responses = call(
         Store(database), ("GET", "/admin", None), ("GET", "/echo", None), ("BREW", "/echo", None)
     )
@@ -98,7 +98,7 @@ def test_unknown_paths_and_methods(database: Database) -> None:
     assert [response.content for response in responses] == [b"", b"", b""]
 
 
-def test_metrics_are_such_as_prometheus_reads(database: Database) -> None:
+def test_metrics_are_valid_exposition(database: Database) -> None:
     *_, exposition = call(
         Store(database),
         ("POST", "/echo", b"x"),

@@ -1,4 +1,4 @@
-"""The listener for other hosts: TLS, and only for clients that the project's authority has signed."""
+"""The listener for other hosts: TLS for clients with a certificate of the project's authority."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.bot.program import Program, free_port
 
 
 class Authority:
-    """A certificate authority of one test."""
+    """The certificate authority of one test."""
 
     def __init__(self, name: str) -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -84,9 +84,7 @@ def context(authority: Authority, client: tuple[Path, Path] | None) -> ssl.SSLCo
     return made
 
 
-def test_only_clients_signed_by_the_authority_reach_the_internal_listener(
-    tmp_path: Path, ours: Authority
-) -> None:
+def test_internal_listener_accepts_only_signed_clients(tmp_path: Path, ours: Authority) -> None:
     port = free_port()
     url = f"https://127.0.0.1:{port}/metrics"
     with program(tmp_path, ours, port) as bot:
@@ -107,7 +105,7 @@ def test_only_clients_signed_by_the_authority_reach_the_internal_listener(
     assert "Traceback" not in log
 
 
-def test_bot_listens_at_further_places_with_and_without_tls(tmp_path: Path, ours: Authority) -> None:
+def test_bot_listens_on_further_addresses_with_and_without_tls(tmp_path: Path, ours: Authority) -> None:
     port, secured, plain = (free_port() for _ in range(3))
     further = [
         {"host": "127.0.0.1", "port": secured, "tls": True},
@@ -127,17 +125,17 @@ def test_bot_listens_at_further_places_with_and_without_tls(tmp_path: Path, ours
 
 def test_further_place_with_tls_needs_the_internal_listener(tmp_path: Path) -> None:
     file = tmp_path / "bot.json"
-    told = {
+    settings = {
         "database": "sqlite:////tmp/x",
         "models": {"default": {"endpoint": "http://127.0.0.1:9", "model": "m"}},
         "further": [{"port": 9444, "tls": True}],
     }
-    file.write_text(json.dumps(told))
-    with pytest.raises(SettingsError, match="TLS needs `internal`"):
+    file.write_text(json.dumps(settings))
+    with pytest.raises(SettingsError, match="tls requires `internal`"):
         load_settings(file)
 
 
-def test_old_versions_of_tls_are_refused(tmp_path: Path, ours: Authority) -> None:
+def test_old_tls_versions_are_refused(tmp_path: Path, ours: Authority) -> None:
     port = free_port()
     with program(tmp_path, ours, port) as bot:
         bot.start()
@@ -149,9 +147,7 @@ def test_old_versions_of_tls_are_refused(tmp_path: Path, ours: Authority) -> Non
 
 
 @pytest.mark.parametrize("name", ["internal-certificate", "internal-key", "internal-authority"])
-def test_a_certificate_that_cannot_be_used_stops_the_start(
-    tmp_path: Path, ours: Authority, name: str
-) -> None:
+def test_invalid_certificate_prevents_start(tmp_path: Path, ours: Authority, name: str) -> None:
     with program(tmp_path, ours, free_port()) as bot:
         (tmp_path / "credentials" / name).write_text("no PEM")
         assert bot.start().wait(20.0) == 2

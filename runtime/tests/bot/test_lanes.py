@@ -16,8 +16,8 @@ STEPS = st.lists(st.one_of(st.tuples(st.just("put"), st.integers(0, 4)), st.just
 
 
 @given(STEPS)
-def test_in_order_one_at_a_time_and_in_turn(steps: list[tuple[str, int]]) -> None:
-    """Checked against the plain rules, whatever is put, taken and finished when."""
+def test_lanes_match_reference_schedule(steps: list[tuple[str, int]]) -> None:
+    """The schedule follows the rules for any order of adding, taking and finishing pieces."""
     schedule: Lanes[int] = Lanes()
     put: dict[int, list[int]] = defaultdict(list)
     taken: dict[int, list[int]] = defaultdict(list)
@@ -40,7 +40,7 @@ def test_in_order_one_at_a_time_and_in_turn(steps: list[tuple[str, int]]) -> Non
     assert len(schedule) == sum(map(len, put.values())) - sum(map(len, taken.values()))
 
 
-def test_a_busy_talker_does_not_hold_up_others() -> None:
+def test_busy_lane_does_not_delay_others() -> None:
     schedule: Lanes[str] = Lanes()
     for number in range(100):
         schedule.put("talker", number)
@@ -80,7 +80,7 @@ async def _run_many() -> tuple[list[tuple[str, int]], int, int]:
     return finished, most, overlaps
 
 
-def test_the_runner_keeps_order_and_limit() -> None:
+def test_runner_keeps_order_and_limit() -> None:
     finished, most, overlaps = asyncio.run(_run_many())
     assert overlaps == 0
     assert most == 4
@@ -112,12 +112,12 @@ async def _repeat(fault: bool) -> list[int]:
     return seen
 
 
-def test_a_repeated_piece_holds_its_lane_but_not_its_place() -> None:
+def test_retried_piece_blocks_its_lane_but_not_the_limit() -> None:
     seen = asyncio.run(_repeat(fault=False))
     assert seen == [FIRST, ELSEWHERE, FIRST, FIRST, SECOND]
 
 
-def test_a_fault_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.02)
     seen = asyncio.run(_repeat(fault=True))
     assert seen == [FIRST, ELSEWHERE, FIRST, FIRST, SECOND]
@@ -144,12 +144,12 @@ async def _stop() -> tuple[list[int], bool]:
     return done, cancelled
 
 
-def test_stopping_finishes_what_it_can_and_begins_nothing() -> None:
+def test_stop_finishes_running_work_and_starts_none() -> None:
     assert asyncio.run(_stop()) == ([1], True)
 
 
 class LanesOfRest(RuleBasedStateMachine):
-    """Pieces that come in any order, are repeated or finished: the oldest of a free lane is always next."""
+    """Pieces are added in any order, retried or finished; the oldest of a free lane is always next."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ async def _older_comes_later() -> list[int]:
     return seen
 
 
-def test_what_is_older_goes_before_what_waits_for_it() -> None:
+def test_older_piece_is_handled_before_waiting_one() -> None:
     assert asyncio.run(_older_comes_later()) == [5, 3, 5]
 
 
@@ -248,5 +248,5 @@ async def _woken() -> list[int]:
     return seen
 
 
-def test_what_rests_can_be_woken() -> None:
+def test_resting_lane_can_be_woken() -> None:
     assert sorted(asyncio.run(_woken())) == [0, 0, 1, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""What a configuration does not use is not loaded: on hosts of 4 GB every library counts."""
+"""Libraries that a configuration does not use are not imported: memory is short on hosts of 4 GB."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEVER = {"clawd_runtime.engine", "llama_cpp", "numpy", "jinja2", "jwt"}
 
 
 def loaded(folder: Path, *channels: str) -> set[str]:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-P", "-c", LOADS, f"sqlite:///{folder}/bot.db", *channels],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(RUNTIME)},
         stdout=subprocess.PIPE,
@@ -33,11 +33,11 @@ def loaded(folder: Path, *channels: str) -> set[str]:
         check=True,
         timeout=60,
     )
-    return set(told.stdout.split())
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize("channels", [("telegram", "console", "alerts"), ("feishu",)])
-def test_what_is_not_used_is_not_loaded(tmp_path: Path, channels: tuple[str, ...]) -> None:
+def test_unused_libraries_are_not_imported(tmp_path: Path, channels: tuple[str, ...]) -> None:
     found = loaded(tmp_path, *channels)
     assert not found & (NEVER | {"psycopg", "sqlalchemy.dialects.postgresql"})
     assert ("cryptography" in found) == ("feishu" in channels)

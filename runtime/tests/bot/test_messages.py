@@ -24,12 +24,12 @@ from clawd_runtime.bot.settings import Language
         ("en", "你好", "zh", "en"),
     ],
 )
-def test_language(setting: Language, text: str, tag: str | None, language: str) -> None:
+def test_language_for_message(setting: Language, text: str, tag: str | None, language: str) -> None:
     assert language_for(setting, text, tag) == language
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Messages)])
-def test_both_languages_fill_in_the_same(field: str) -> None:
+def test_both_languages_have_same_placeholders(field: str) -> None:
     named = [{name for _, name, _, _ in Formatter().parse(getattr(words, field))} for words in (EN, ZH)]
     assert named[0] == named[1]
     assert getattr(EN, field) != getattr(ZH, field)

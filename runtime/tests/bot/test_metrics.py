@@ -11,13 +11,13 @@ from clawd_runtime.bot.store.store import Depths
 MEASURED = ("process_resident_memory_bytes", "process_open_fds")
 
 
-def test_the_process_is_measured() -> None:
+def test_process_metrics_are_collected() -> None:
     shown = Metrics().render(Depths(0, {})).decode()
     for name in (*MEASURED, "process_cpu_seconds_total"):
         assert f"\n{name} " in shown
 
 
-def test_the_process_is_measured_where_systemd_hides_the_rest(tmp_path: Path) -> None:
+def test_process_metrics_with_procsubset_pid(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("/proc/self")
     registry = CollectorRegistry()
     registry.register(ProcessUsage(tmp_path))
@@ -27,7 +27,7 @@ def test_the_process_is_measured_where_systemd_hides_the_rest(tmp_path: Path) ->
     assert files >= 3
 
 
-def test_without_any_of_it_nothing_is_said(tmp_path: Path) -> None:
+def test_no_process_metrics_without_proc(tmp_path: Path) -> None:
     assert list(ProcessUsage(tmp_path).collect()) == []
 
 

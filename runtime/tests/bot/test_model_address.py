@@ -41,7 +41,7 @@ from clawd_runtime.bot.model_address import model_address
         ),
     ],
 )
-def test_an_endpoints_query_stays_behind_the_path(endpoint: str, completions: str, health: str) -> None:
+def test_query_of_endpoint_is_kept(endpoint: str, completions: str, health: str) -> None:
     address = model_address("default", endpoint)
     assert (address.completions, address.health) == (completions, health)
     assert address.local == endpoint.startswith("unix:")
@@ -57,6 +57,6 @@ def test_an_endpoints_query_stays_behind_the_path(endpoint: str, completions: st
         ("https://evil-openai.azure.com.example.com/v1", {"Authorization": "Bearer k"}),
     ],
 )
-def test_the_header_of_the_key(endpoint: str, headers: dict[str, str]) -> None:
+def test_api_key_header_by_host(endpoint: str, headers: dict[str, str]) -> None:
     assert model_address("default", endpoint).headers("k") == headers
     assert model_address("default", endpoint).headers(None) == {}

@@ -1,4 +1,4 @@
-"""What people are told whatever a provider sends: the program, asked through the console."""
+"""Answers to users for any response of a provider, through the program and its console."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ANSWERS = {
 
 
 class Talk:
-    """A bot on a provider."""
+    """A bot with a provider."""
 
     def __init__(self, bot: Program, default: Provider, fallback: Provider | None) -> None:
         self.bot = bot
@@ -123,13 +123,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
 
 @pytest.fixture(scope="module")
 def helped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
-    """With a fallback that answers `fine`."""
+    """Yield a bot with a fallback that answers `fine`."""
     with talking(tmp_path_factory.mktemp("helped"), Provider(**ANSWERS), Provider()) as talk:
         yield talk
 
 
 @pytest.mark.parametrize("name", ["tags", "closing", "field", "parts", "harmony", "marks"])
-def test_only_the_answer_is_shown_sent_and_remembered(alone: Talk, name: str) -> None:
+def test_only_the_answer_is_shown_sent_and_stored(alone: Talk, name: str) -> None:
     for _ in range(2):
         shown, answer, _ = alone.ask(name)
         assert answer == "Paris"
@@ -138,14 +138,14 @@ def test_only_the_answer_is_shown_sent_and_remembered(alone: Talk, name: str) ->
     assert [message["content"] for message in second["messages"]][1:] == [name, "Paris", name]
 
 
-def test_an_answer_without_reasoning_as_text_is_shown_from_the_first_one_on(helped: Talk) -> None:
+def test_answer_without_inline_reasoning_is_streamed_from_first_request(helped: Talk) -> None:
     assert [helped.ask("plain")[:2] for _ in range(2)] == [("Paris", "Paris")] * 2
     assert [helped.ask("field")[:2] for _ in range(2)] == [("Paris", "Paris")] * 2
 
 
 @pytest.mark.parametrize("name", ["thinks", "opens"])
 @pytest.mark.parametrize(("rest", "words"), [("why?", EN), ("为什么？", ZH)])
-def test_an_answer_of_only_reasoning_is_said_at_once(
+def test_answer_of_only_reasoning_is_reported_without_retry(
     alone: Talk, name: str, rest: str, words: Messages
 ) -> None:
     question = f"{name} {rest}"
@@ -164,7 +164,7 @@ def test_an_answer_of_only_reasoning_is_said_at_once(
         ("stalls", "cut_broken", 1),
     ],
 )
-def test_a_cut_answer_says_so(alone: Talk, name: str, mark: str, requests: int) -> None:
+def test_cut_answer_has_a_note(alone: Talk, name: str, mark: str, requests: int) -> None:
     for rest, words in (("why?", EN), ("为什么？", ZH)):
         _, answer, seconds = alone.ask(f"{name} {rest}", name)
         assert answer == f"Paris is\n\n{getattr(words, mark)}"
@@ -177,7 +177,7 @@ def test_a_cut_answer_says_so(alone: Talk, name: str, mark: str, requests: int) 
 @pytest.mark.parametrize(
     ("name", "said"), [("tokens", EN.too_long), ("nested", EN.too_long), ("refused", EN.rejected)]
 )
-def test_a_refused_history_does_not_hold_up_the_conversation(alone: Talk, name: str, said: str) -> None:
+def test_conversation_continues_after_refused_history(alone: Talk, name: str, said: str) -> None:
     for number in range(3):
         alone.ask(f"fine {number}", name)
     assert alone.ask(f"{name} x", name)[1] == said
@@ -188,7 +188,7 @@ def test_a_refused_history_does_not_hold_up_the_conversation(alone: Talk, name: 
     assert alone.ask("fine again", name)[1] == "fine"
 
 
-def test_a_model_that_hangs_is_asked_once(alone: Talk) -> None:
+def test_hanging_model_is_asked_once(alone: Talk) -> None:
     _, answer, seconds = alone.ask("hangs")
     assert answer == EN.model_failed
     assert seconds < 4.0
@@ -196,7 +196,7 @@ def test_a_model_that_hangs_is_asked_once(alone: Talk) -> None:
 
 
 @pytest.mark.parametrize("name", ["hangs", "stalls", "thinks", "tokens", "refused", "half"])
-def test_the_fallback_answers_soon_whatever_the_default_does(helped: Talk, name: str) -> None:
+def test_fallback_answers_soon_for_any_default_failure(helped: Talk, name: str) -> None:
     _, answer, seconds = helped.ask(name)
     assert answer == "fine"
     assert seconds < 4.0
@@ -204,11 +204,11 @@ def test_the_fallback_answers_soon_whatever_the_default_does(helped: Talk, name:
 
 
 @pytest.mark.parametrize("name", ["blank", "html"])
-def test_what_is_no_answer_is_asked_of_the_fallback(helped: Talk, name: str) -> None:
+def test_fallback_is_asked_when_default_gives_no_answer(helped: Talk, name: str) -> None:
     assert helped.ask(name)[1] == "fine"
 
 
-def test_what_was_reasoned_is_counted_and_what_was_not_understood_is_logged(alone: Talk) -> None:
+def test_reasoning_is_counted_and_unsupported_elements_are_logged(alone: Talk) -> None:
     alone.ask("field")
     metrics = alone.bot.get("/metrics").text
     [counted] = re.findall(
@@ -218,7 +218,7 @@ def test_what_was_reasoned_is_counted_and_what_was_not_understood_is_logged(alon
     assert THINKING.strip() not in alone.bot.log.read_text()
 
 
-def test_ready_within_a_second_though_the_fallback_hangs(helped: Talk) -> None:
+def test_ready_within_a_second_with_hanging_fallback(helped: Talk) -> None:
     assert helped.fallback is not None
     helped.fallback.models_hang = True
     begun = time.monotonic()

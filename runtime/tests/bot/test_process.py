@@ -1,4 +1,4 @@
-"""The program: how it starts, what it tells systemd, what its log shows, how it ends."""
+"""The bot's process: start, notifications to systemd, log, and shutdown."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def program(folder: Path, pause: float = 0.0, **more: Any) -> Iterator[Program]:
         return "unanswerable" in question
 
     channels = {
-        # Nobody listens there: the log shows how failed calls are told.
+        # No server listens there, so that the log contains failed calls.
         "telegram": {"mode": "webhook", "api_base": "http://127.0.0.1:9"},
         "console": {},
     }
@@ -80,7 +80,7 @@ def eventually(check: Callable[[], Any], seconds: float = 15.0) -> None:
         time.sleep(0.02)
 
 
-def test_its_life_as_systemd_sees_it(tmp_path: Path) -> None:
+def test_systemd_notifications_from_start_to_stop(tmp_path: Path) -> None:
     notified: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, program(tmp_path, pause=0.4) as bot:
         manager.bind(str(tmp_path / "notify"))
@@ -110,7 +110,7 @@ def test_its_life_as_systemd_sees_it(tmp_path: Path) -> None:
 
 
 class SlowToStart:
-    """A bot that takes a while to take up what an earlier run left."""
+    """A bot that takes a while to queue the unfinished work of an earlier run."""
 
     def __init__(self) -> None:
         self.happened: list[str] = []
@@ -145,11 +145,11 @@ async def _asked_while_starting() -> list[str]:
     return bot.happened
 
 
-def test_what_an_earlier_run_left_comes_before_what_is_new() -> None:
+def test_unfinished_messages_are_queued_before_new_ones() -> None:
     assert asyncio.run(_asked_while_starting()) == ["started", "asked", "stopped", "closed"]
 
 
-def test_idle_connections_outlive_those_of_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_timeout_is_longer_than_nginx_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
     configured: list[uvicorn.Config] = []
 
     class Noted(process._Server):
@@ -162,22 +162,22 @@ def test_idle_connections_outlive_those_of_nginx(monkeypatch: pytest.MonkeyPatch
     assert [config.timeout_keep_alive > 60 for config in configured] == [True]
 
 
-def test_the_log_tells_what_happens_and_no_secrets(tmp_path: Path) -> None:
+def test_log_has_events_and_no_secrets(tmp_path: Path) -> None:
     with program(tmp_path) as bot:
         bot.start()
         bot.wait_alive()
         assert "re: my private words" in ask(bot, "my private words")
-        assert "I am sorry" in ask(bot, "unanswerable private words", "2")
+        assert "Sorry, the model rejected" in ask(bot, "unanswerable private words", "2")
         headers = {"X-Telegram-Bot-Api-Secret-Token": SECRET_TOKEN}
         for body in (b'{"update_id": "private words"', b'{"message": "private words"}'):
             httpx.post(f"{bot.url}/telegram/webhook", content=body, headers=headers, trust_env=False)
         with sqlite3.connect(bot.database) as database:
             database.execute("DROP TABLE turns")
-        ask_in_vain = threading.Thread(target=lambda: _ignoring(lambda: ask(bot, "private words", "3")))
-        ask_in_vain.start()
+        unanswered = threading.Thread(target=lambda: _ignoring(lambda: ask(bot, "private words", "3")))
+        unanswered.start()
         eventually(lambda: "no such table" in bot.log.read_text())
         bot.kill()
-        ask_in_vain.join(10.0)
+        unanswered.join(10.0)
     log = bot.log.read_text()
     for secret in (*CREDENTIALS.values(), TOKEN.partition(":")[2], "private words"):
         assert secret not in log
@@ -194,30 +194,30 @@ def _ignoring(act: Callable[[], object]) -> None:
         return
 
 
-def test_it_does_not_start_without_its_secrets(tmp_path: Path) -> None:
+def test_missing_secrets_prevent_start(tmp_path: Path) -> None:
     with program(tmp_path) as bot:
         (tmp_path / "credentials" / "telegram-secret-token").unlink()
         (tmp_path / "credentials" / "console-jwt-secret").write_text("")
         assert bot.start().wait(20.0) == 2
     log = bot.log.read_text()
     assert "telegram-secret-token: No such file" in log
-    assert "console-jwt-secret: is empty" in log
+    assert "console-jwt-secret: empty" in log
     assert "Traceback" not in log
 
 
-def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+def test_invalid_settings_are_reported(tmp_path: Path) -> None:
     with program(tmp_path, language="klingon") as bot:
         assert bot.start().wait(20.0) == 2
     assert f"{tmp_path}/bot.json: language:" in bot.log.read_text()
 
 
-def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_unusable_database_exits_with_1(tmp_path: Path) -> None:
     with program(tmp_path, database=f"sqlite:///{tmp_path}/no/such/folder/bot.db") as bot:
         assert bot.start().wait(20.0) == 1
     assert "no/such/folder" in bot.log.read_text()
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_port_in_use_exits_with_2(tmp_path: Path) -> None:
     with program(tmp_path) as bot, socket.socket() as other:
         other.bind(("127.0.0.1", bot.port))
         other.listen()
@@ -226,7 +226,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config"]])
-def test_a_wrong_command_line(arguments: list[str]) -> None:
+def test_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     from clawd_runtime.bot.main import main
 
     with pytest.raises(SystemExit) as ended:
@@ -234,7 +234,7 @@ def test_a_wrong_command_line(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def test_requests_that_are_no_http_are_logged_once_a_minute(tmp_path: Path) -> None:
+def test_invalid_http_is_logged_once_a_minute(tmp_path: Path) -> None:
     with program(tmp_path) as started:
         started.start()
         started.wait_alive()
@@ -246,7 +246,7 @@ def test_requests_that_are_no_http_are_logged_once_a_minute(tmp_path: Path) -> N
         assert started.log.read_text().count("Invalid HTTP request") == 1
 
 
-def test_clients_that_leave_early_are_no_errors(tmp_path: Path) -> None:
+def test_early_disconnects_are_not_errors(tmp_path: Path) -> None:
     token = jwt.encode({"sub": "ada", "exp": time.time() + 60, "jti": uuid.uuid4().hex}, JWT_SECRET)
     head = (
         "POST /console/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
@@ -258,8 +258,8 @@ def test_clients_that_leave_early_are_no_errors(tmp_path: Path) -> None:
         for _ in range(10):
             with socket.create_connection(("127.0.0.1", started.port), timeout=10) as stranger:
                 stranger.sendall(f"{head}\r\n{{".encode())
-        eventually(lambda: "a client left" in started.log.read_text())
+        eventually(lambda: "client disconnected" in started.log.read_text())
         started.terminate()
         log = started.log.read_text()
         assert "Traceback" not in log
-        assert log.count("a client left") == 1
+        assert log.count("client disconnected") == 1

@@ -1,4 +1,4 @@
-"""What providers say went wrong, in the forms that they have been seen to use."""
+"""Classification of providers' errors, in forms that real providers have sent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def raw(value: object) -> dict[str, object]:
         {"base_resp": {"status_msg": "invalid params, context window exceeds limit (2013)"}},
     ],
 )
-def test_a_request_that_is_too_long(said: object) -> None:
+def test_error_about_length_is_recognised(said: object) -> None:
     body = said if isinstance(said, str) else json.dumps(said)
     assert read_error(400, body.encode()).about_length
 
@@ -71,7 +71,7 @@ def test_a_request_that_is_too_long(said: object) -> None:
         {"detail": [{"loc": ["body", "top_k"], "msg": "Input should be less than or equal to 1"}]},
     ],
 )
-def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
+def test_other_errors_are_not_about_length(said: object) -> None:
     assert not read_error(400, json.dumps(said).encode()).about_length
 
 
@@ -94,7 +94,7 @@ def test_what_is_not_about_the_length_of_the_request(said: object) -> None:
         {"error": {"message": "Your input was flagged", "code": 403}},
     ],
 )
-def test_a_refusal_by_a_content_filter(said: object) -> None:
+def test_content_filter_error_is_recognised(said: object) -> None:
     assert read_error(400, json.dumps(said, ensure_ascii=False).encode()).about_content
 
 
@@ -107,7 +107,7 @@ def test_a_refusal_by_a_content_filter(said: object) -> None:
         {"error": {"message": "there is a risk of overload"}},
     ],
 )
-def test_what_is_not_of_a_content_filter(said: object) -> None:
+def test_other_errors_are_not_content_filter(said: object) -> None:
     assert not read_error(400, json.dumps(said).encode()).about_content
 
 
@@ -130,7 +130,7 @@ def test_what_is_not_of_a_content_filter(said: object) -> None:
         ({"detail": [{"loc": ["body", "top_k"], "msg": "no", "input": {"temperature": 1}}]}, ()),
         ({"error": {"param": "messages.[0].content", "message": "empty"}}, ()),
         ({"error": {"param": None, "message": None}}, ()),
-        # Beside Chinese words.
+        # Next to Chinese words.
         ("max_tokens参数非法。请检查文档。", ("max_tokens",)),
         ("不支持参数max_tokens，请使用max_completion_tokens", ("max_tokens",)),
         ("max_tokens必须小于4096", ("max_tokens",)),
@@ -144,7 +144,7 @@ def test_what_is_not_of_a_content_filter(said: object) -> None:
         ("暂不支持stream模式", ("stream",)),
         ("stream_options参数不支持", ("stream_options",)),
         ("服务器temperature过热", ()),
-        # In further sentences.
+        # In other sentences.
         ("This model does not support the temperature parameter", ("temperature",)),
         ("thinking mode does not support temperature", ("temperature",)),
         ("thinking mode does not accept custom temperature", ("temperature",)),
@@ -165,12 +165,12 @@ def test_what_is_not_of_a_content_filter(said: object) -> None:
         ({"error": "no", "path": "/v1/chat/completions"}, ()),
     ],
 )
-def test_parameters_that_are_named(said: object, named: tuple[str, ...]) -> None:
+def test_named_parameters_are_found(said: object, named: tuple[str, ...]) -> None:
     body = said if isinstance(said, str) else json.dumps(said)
     assert read_error(400, body.encode()).parameters(SENT) == named
 
 
-def test_a_code_in_the_log_is_a_plain_word() -> None:
+def test_error_code_in_log_is_plain() -> None:
     assert error_of(400, {"error": {"code": "bad_key\nforged", "type": "bad_request"}}).code == "bad_request"
     assert error_of(400, {"error": {"code": "x" * 100}}).code is None
 
@@ -178,7 +178,7 @@ def test_a_code_in_the_log_is_a_plain_word() -> None:
 @pytest.mark.parametrize(
     "text", ["system ", "not support ", "`", "max input ", "value for ", "messages ", "a_b "]
 )
-def test_a_long_error_within_an_answer_costs_no_time(text: str) -> None:
+def test_long_error_is_read_quickly(text: str) -> None:
     begun = time.process_time()
     error = error_of(200, [text * 1000] * 300)
     assert not any((error.about_length, error.about_content, error.about_system_role))
@@ -186,7 +186,7 @@ def test_a_long_error_within_an_answer_costs_no_time(text: str) -> None:
     assert time.process_time() - begun < 0.5
 
 
-def test_an_error_within_an_answer_has_its_own_status() -> None:
+def test_error_within_answer_has_its_own_status() -> None:
     assert error_of(200, {"code": 429, "message": "slow"}).status == 429
     assert error_of(200, {"code": "503"}).status == 503
     assert error_of(200, {"code": 10**400, "message": "slow"}).status == 200
@@ -207,7 +207,7 @@ def test_an_error_within_an_answer_has_its_own_status() -> None:
         b"",
     ],
 )
-def test_any_body_is_read_in_bounded_time(body: bytes) -> None:
+def test_any_error_body_is_read_in_bounded_time(body: bytes) -> None:
     begun = time.process_time()
     error = read_error(400, body)
     error.parameters(SENT)
@@ -222,7 +222,7 @@ def test_any_body_is_read_in_bounded_time(body: bytes) -> None:
         max_leaves=40,
     )
 )
-def test_any_json_is_an_error(value: object) -> None:
+def test_any_json_is_read_as_error(value: object) -> None:
     error = error_of(400, value)
     assert isinstance(error, ProviderError)
     assert set(error.parameters(SENT)) <= set(SENT)
@@ -230,5 +230,5 @@ def test_any_json_is_an_error(value: object) -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_an_error(body: bytes) -> None:
+def test_any_bytes_are_read_as_error(body: bytes) -> None:
     assert read_error(400, body).status == 400

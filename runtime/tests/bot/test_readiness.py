@@ -1,4 +1,4 @@
-"""What `/readyz` reports, against models that hang and disks that are full."""
+"""The result of `/readyz` with hanging models and full disks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ Models = list[Callable[[], Awaitable[bool]]]
         ([hangs, hangs], False),
     ],
 )
-def test_one_model_that_answers_is_enough_and_none_is_waited_for(models: Models, engine: bool) -> None:
+def test_ready_with_one_responding_model(models: Models, engine: bool) -> None:
     async def checks() -> dict[str, bool]:
         return await Readiness(writes, models).checks()
 
@@ -83,7 +83,7 @@ def test_one_model_that_answers_is_enough_and_none_is_waited_for(models: Models,
 
 
 @pytest.mark.parametrize("store", [cannot_write, hangs_writing])
-def test_a_database_that_cannot_write_is_not_ready(store: Callable[[], Awaitable[None]]) -> None:
+def test_readonly_database_is_not_ready(store: Callable[[], Awaitable[None]]) -> None:
     async def checks() -> dict[str, bool]:
         return await Readiness(store, [works]).checks()
 
@@ -92,7 +92,7 @@ def test_a_database_that_cannot_write_is_not_ready(store: Callable[[], Awaitable
     assert time.monotonic() - begun < 1.0
 
 
-def test_a_problem_is_logged_once_until_it_is_another(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def play() -> None:
         checks = Readiness(cannot_write, [works])
         for _ in range(3):
@@ -102,7 +102,7 @@ def test_a_problem_is_logged_once_until_it_is_another(caplog: pytest.LogCaptureF
     assert caplog.text.count("not ready: disk full") == 1
 
 
-def test_a_slow_check_is_made_once_at_a_time_and_counts_for_the_next_who_asks(
+def test_slow_check_runs_once_and_counts_for_next_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(readiness, "WITHIN_SECONDS", 0.05)
@@ -124,7 +124,7 @@ def test_a_slow_check_is_made_once_at_a_time_and_counts_for_the_next_who_asks(
     assert made == 1
 
 
-def test_a_result_is_kept_for_a_while() -> None:
+def test_check_result_is_cached() -> None:
     made = 0
 
     async def count() -> bool:
@@ -146,7 +146,7 @@ def test_a_result_is_kept_for_a_while() -> None:
 
 @pytest.fixture
 def may_mount(request: pytest.FixtureRequest) -> None:
-    """Run the test as root: in a user namespace of its own where it is somebody else."""
+    """Run the test as root: in a user namespace if the user is not root."""
     if os.geteuid() != 0:
         own = ["unshare", "--user", "--map-root-user", "--mount"]
         again = [sys.executable, "-m", "pytest", "-q", request.node.nodeid]
@@ -156,7 +156,7 @@ def may_mount(request: pytest.FixtureRequest) -> None:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of this size."""
+    """Yield a file system of this size."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -166,7 +166,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave no byte free."""
+    """Fill the disk completely."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -176,7 +176,7 @@ def fill(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("may_mount")
-def test_a_full_disk_is_not_ready_and_one_with_room_again_is(tmp_path: Path) -> None:
+def test_not_ready_on_full_disk_until_space_is_freed(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "8m") as disk, serving(model_server()) as model:
         (disk / "bot").mkdir()
         with Program(disk / "bot", model, {}, {}) as bot:
@@ -195,7 +195,7 @@ def test_a_full_disk_is_not_ready_and_one_with_room_again_is(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("may_mount")
 @pytest.mark.parametrize("log_has_room", [False, True])
-def test_a_full_disk_is_found_though_sqlites_log_has_room(tmp_path: Path, log_has_room: bool) -> None:
+def test_full_disk_is_detected_although_wal_has_room(tmp_path: Path, log_has_room: bool) -> None:
     async def play(disk: Path, database: Database) -> None:
         store = Store(database)
         await store.join(1, ("scripted",))
@@ -215,8 +215,8 @@ def test_a_full_disk_is_found_though_sqlites_log_has_room(tmp_path: Path, log_ha
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a user namespace has no second user for PostgreSQL")
-def test_a_postgresql_on_a_full_disk_is_not_ready() -> None:
-    """Its log has room for a small write, and the page that it changes is there already."""
+def test_not_ready_when_postgresql_disk_is_full() -> None:
+    """Its log has room for a small write, and the changed page already exists."""
 
     async def play(disk: Path, database: Database) -> None:
         assert database.presence is not None
@@ -225,7 +225,7 @@ def test_a_postgresql_on_a_full_disk_is_not_ready() -> None:
         await store.heartbeat()
         ballast = fill(disk)
         for _ in range(2):
-            with pytest.raises(StoreError, match=r"No space left|connection is lost"):
+            with pytest.raises(StoreError, match=r"No space left|connection lost"):
                 await store.heartbeat()
         ballast.unlink()
         await asyncio.sleep(1.1)
@@ -245,8 +245,8 @@ def test_a_postgresql_on_a_full_disk_is_not_ready() -> None:
             server.stop(signal.SIGQUIT)
 
 
-def test_a_postgresql_that_only_reads_is_not_ready(postgres: Server) -> None:
-    """As a standby is after a fail-over."""
+def test_not_ready_with_readonly_postgresql(postgres: Server) -> None:
+    """Like a standby after a failover."""
     url = postgres.new_database()
 
     async def play(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What strangers send is counted each time, and logged once a minute of a kind."""
+"""Rejections are counted, and one per kind and minute is logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from clawd_runtime.bot.rejections import Rejections
 
 
-def test_each_is_counted_and_one_a_minute_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_rejections_are_counted_and_one_a_minute_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     now, counts = 0.0, Counter[tuple[str, str]]()
     rejections = Rejections(lambda *kind: counts.update([kind]), lambda: now)
     for number in range(100):

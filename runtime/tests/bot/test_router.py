@@ -30,7 +30,7 @@ def decide(verdict: Verdict | None = Verdict.ALLOW, **changes: object) -> Decisi
     return Router("auto", 30).decide(inbound, verdict)
 
 
-def test_a_question_goes_to_the_model() -> None:
+def test_question_goes_to_model() -> None:
     assert decide(text="  hello ") == Ask("hello", EN)
 
 
@@ -48,27 +48,27 @@ def test_a_question_goes_to_the_model() -> None:
         ("  \n", Say("no_text", EN.only_text)),
     ],
 )
-def test_commands(text: str, decision: Decision) -> None:
+def test_commands_are_answered(text: str, decision: Decision) -> None:
     assert decide(text=text) == decision
 
 
-def test_own_words_in_the_writers_language() -> None:
+def test_fixed_texts_in_senders_language() -> None:
     assert decide(text="/help", language="zh-hans") == Say("command", ZH.help)
     assert decide(text="你好", language="en") == Ask("你好", ZH)
 
 
-def test_in_groups_only_when_addressed() -> None:
+def test_unaddressed_group_message_is_ignored() -> None:
     assert decide(chat_kind="group", addressed=False) == Ignore("not_addressed")
     assert decide(chat_kind="group", addressed=False, text="/new") == Ignore("not_addressed")
     assert decide(chat_kind="group", addressed=True) == Ask("hello", EN)
 
 
-def test_over_the_limit_is_told_once() -> None:
+def test_rate_limit_is_explained_once() -> None:
     assert decide(Verdict.EXPLAIN) == Say("rate_limited", EN.rate_limited.format(limit=30))
     assert decide(Verdict.IGNORE) == Ignore("rate_limited")
 
 
-def test_talk_of_others_in_a_group_is_not_judged() -> None:
+def test_unaddressed_group_message_is_not_rate_limited() -> None:
     assert decide(None, chat_kind="group", addressed=False) == Ignore("not_addressed")
 
 
@@ -76,36 +76,36 @@ def refers(**changes: Any) -> Decision:
     return Router("auto", 5).decide(replace(PRIVATE, **changes), Verdict.ALLOW)
 
 
-def test_a_mention_alone_asks_about_what_it_refers_to() -> None:
+def test_mention_without_text_asks_about_quote() -> None:
     asked = refers(text="", quote=Quote("the release is on Friday"))
     assert asked == Ask("the release is on Friday", EN)
     assert refers(text="\u200b ", quote=Quote("发布在周五")) == Ask("发布在周五", ZH)
 
 
-def test_what_is_referred_to_is_no_command() -> None:
+def test_quoted_text_is_not_a_command() -> None:
     assert refers(text="", quote=Quote("/new")) == Ask("/new", EN)
 
 
-def test_a_command_stays_a_command_whatever_it_refers_to() -> None:
+def test_command_with_quote_is_a_command() -> None:
     assert refers(text="/new", quote=Quote("long ago")) == Say(
         "command", EN.new_conversation, begins_anew=True
     )
 
 
-def test_what_is_referred_to_is_context_unless_it_was_just_said() -> None:
+def test_quote_is_added_unless_in_recent_turns() -> None:
     asked = refers(text="why?", quote=Quote("on\nFriday"))
     assert isinstance(asked, Ask)
     assert asked.prompt(()) == "In reply to:\n> on\n> Friday\n\nwhy?"
     assert asked.prompt((Turn("assistant", "It is on\nFriday."),)) == "why?"
 
 
-def test_a_very_long_quote_is_shortened() -> None:
+def test_long_quote_is_shortened() -> None:
     asked = refers(text="why?", quote=Quote("x" * 100_000))
     assert isinstance(asked, Ask)
     assert len(asked.prompt(())) < 5000
 
 
-def test_parts_that_are_no_text_are_named_to_model_and_person() -> None:
+def test_unreadable_parts_are_named_to_model_and_user() -> None:
     parts = (Part("picture"), Part("file", "report.pdf"))
     assert refers(text="", parts=parts) == Say(
         "no_text", EN.only_parts.format(parts="picture, file report.pdf")
@@ -119,13 +119,13 @@ def test_parts_that_are_no_text_are_named_to_model_and_person() -> None:
     assert asked.prompt(()) == "回复的消息：\n> [图片]\n\n这是什么？"
 
 
-def test_a_quote_that_cannot_be_looked_up_is_named() -> None:
+def test_missing_quote_has_placeholder() -> None:
     assert refers(text="", quote=Quote(ref="om_1")) == Say("no_text", EN.quote_unreadable)
     asked = refers(text="why?", quote=Quote(ref="om_1"))
     assert isinstance(asked, Ask)
     assert EN.quote_missing in asked.prompt(())
 
 
-def test_every_kind_of_part_has_a_name_in_every_language() -> None:
+def test_every_part_kind_has_a_name_in_every_language() -> None:
     for names in KINDS.values():
         assert names.keys() == set(get_args(PartKind))

@@ -46,7 +46,7 @@ def write(folder: Path, value: object) -> Path:
     return path
 
 
-def test_the_documented_file(tmp_path: Path) -> None:
+def test_documented_settings_are_valid(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, GOOD))
     assert settings.public_url == "https://bot.example.com"
     assert settings.models.fallback
@@ -61,7 +61,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
     [
         (
             {"channels": {"irc": {}}},
-            "channels: no channel is called irc; there are telegram, feishu, console, alerts",
+            "channels: unknown channel irc; known channels: telegram, feishu, console, alerts",
         ),
         (
             {"channels": {"telegram": {"mode": "push"}}},
@@ -69,7 +69,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
         ),
         ({"channels": {"telegram": {"tokn": "x"}}}, "telegram.tokn: Extra inputs are not permitted"),
         ({"channels": {"console": None}}, "console"),
-        ({"channels": []}, "channels: should be an object"),
+        ({"channels": []}, "channels: must be an object"),
         ({"listen": {"port": 70000}}, "listen.port"),
         ({"models": {}}, "models.default: Field required"),
         ({"models": {"default": {"endpoint": "engine.sock", "model": "x"}}}, "models.default.endpoint"),
@@ -87,7 +87,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
         ({"language": "fr"}, "language"),
     ],
 )
-def test_mistakes_name_file_and_field(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_mistake_names_file_and_field(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     path = write(tmp_path, GOOD | change)
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
@@ -95,7 +95,7 @@ def test_mistakes_name_file_and_field(tmp_path: Path, change: dict[str, Any], sa
     assert said in str(caught.value)
 
 
-def test_all_mistakes_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(write(tmp_path, {"language": "fr", "database": 1}))
     assert {"language", "database", "models"} <= {
@@ -103,8 +103,8 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_that_is_not_json(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"bot\.json:2:1: this is not JSON"):
+def test_invalid_json_is_reported_with_position(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"bot\.json:2:1: not JSON"):
         load_settings(write(tmp_path, '{"a": 1,\n'))
     with pytest.raises(SettingsError, match="No such file"):
         load_settings(tmp_path / "absent.json")
@@ -118,7 +118,7 @@ def test_a_file_that_is_not_json(tmp_path: Path) -> None:
         "postgresql+psycopg://clawd@/clawd?host=/run/postgresql",
     ],
 )
-def test_a_database_is_a_file_or_a_postgresql(tmp_path: Path, database: str) -> None:
+def test_database_url_is_sqlite_or_postgresql(tmp_path: Path, database: str) -> None:
     assert load_settings(write(tmp_path, GOOD | {"database": database})).database == database
 
 
@@ -132,7 +132,7 @@ def test_a_database_is_a_file_or_a_postgresql(tmp_path: Path, database: str) -> 
         "mysql://clawd@db/clawd",
     ],
 )
-def test_no_password_and_no_other_database(tmp_path: Path, database: str) -> None:
+def test_password_or_other_database_in_url_is_refused(tmp_path: Path, database: str) -> None:
     with pytest.raises(SettingsError, match="database") as caught:
         load_settings(write(tmp_path, GOOD | {"database": database}))
     assert "hunter2" not in str(caught.value)

@@ -11,7 +11,7 @@ MEASURES = st.sampled_from([utf16_units, utf8_bytes])
 
 
 @given(TEXT, st.integers(8, 60), MEASURES)
-def test_every_part_fits_and_nothing_but_white_space_is_lost(text: str, limit: int, measure: Measure) -> None:
+def test_parts_fit_and_lose_only_white_space(text: str, limit: int, measure: Measure) -> None:
     parts = split(text, limit, measure)
     assert all(part.strip() == part != "" for part in parts)
     assert all(measure(part) <= limit for part in parts)
@@ -19,19 +19,19 @@ def test_every_part_fits_and_nothing_but_white_space_is_lost(text: str, limit: i
 
 
 @given(st.text(max_size=300), st.integers(8, 60))
-def test_any_text_at_all(text: str, limit: int) -> None:
+def test_any_text_is_split(text: str, limit: int) -> None:
     parts = split(text, limit)
     assert all(utf16_units(part) <= limit for part in parts)
     assert "".join("".join(parts).split()) == "".join(text.split())
 
 
 @given(TEXT)
-def test_what_fits_is_left_alone(text: str) -> None:
+def test_fitting_text_is_unchanged(text: str) -> None:
     assert split(text, 10_000) == ((text.strip(),) if text.strip() else ())
 
 
 @given(st.text(max_size=200), st.integers(2, 50))
-def test_shortened_is_a_beginning_that_fits(text: str, limit: int) -> None:
+def test_shorten_returns_fitting_prefix(text: str, limit: int) -> None:
     short = shorten(text, limit)
     assert text.startswith(short)
     assert utf16_units(short) <= limit
@@ -39,7 +39,7 @@ def test_shortened_is_a_beginning_that_fits(text: str, limit: int) -> None:
 
 
 @given(st.text(max_size=100))
-def test_units_are_those_of_the_encoding(text: str) -> None:
+def test_measures_match_encodings(text: str) -> None:
     assert utf16_units(text) == len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -57,11 +57,11 @@ def test_units_are_those_of_the_encoding(text: str) -> None:
         ("3.14159 is about pi", 10, ("3.14159 is", "about pi")),
     ],
 )
-def test_where_it_cuts(text: str, limit: int, parts: tuple[str, ...]) -> None:
+def test_preferred_split_positions(text: str, limit: int, parts: tuple[str, ...]) -> None:
     assert split(text, limit) == parts
 
 
-def test_a_long_answer_is_cut_into_as_few_parts_as_its_sentences_allow() -> None:
+def test_long_answer_has_minimal_number_of_parts() -> None:
     sentence = "An answer of many sentences, and of some length. "
     parts = split(sentence * 4000, 4096)
     sentences_a_part = (4096 + 1) // len(sentence)

@@ -1,4 +1,4 @@
-"""Marks of turns in what a model answers."""
+"""Turn marks in the answers of models."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from clawd_runtime.bot.turn_markers import _ENDS, _HINTS, _STARTS, plain_markers
 
 
 @pytest.mark.parametrize("mark", _ENDS)
-def test_the_end_of_a_turn_ends_the_answer(mark: str) -> None:
+def test_end_of_turn_mark_ends_answer(mark: str) -> None:
     assert without_turn_markers(f"Paris.{mark}") == "Paris."
     assert without_turn_markers(f"Paris.{mark}\nuser: and Rome?") == "Paris."
 
 
 @pytest.mark.parametrize("mark", _STARTS)
-def test_a_turn_that_the_model_made_up_is_no_part_of_the_answer(mark: str) -> None:
+def test_invented_turn_is_removed(mark: str) -> None:
     assert without_turn_markers(f"Paris.\n{mark}user\nAnd Rome?") == "Paris.\n"
     assert without_turn_markers(f"{mark}assistant\nParis.") == "Paris."
 
@@ -41,7 +41,7 @@ def test_a_turn_that_the_model_made_up_is_no_part_of_the_answer(mark: str) -> No
         ("<|assistant|>\nassistant professors teach", "assistant professors teach"),
     ],
 )
-def test_what_is_left_of_an_answer_with_marks(text: str, answer: str) -> None:
+def test_answer_without_its_marks(text: str, answer: str) -> None:
     assert without_turn_markers(text) == answer
 
 
@@ -62,7 +62,7 @@ def test_what_is_left_of_an_answer_with_marks(text: str, answer: str) -> None:
         "Put <|im_start|>user or <|im_start|> assistant before each message.",
     ],
 )
-def test_an_answer_about_marks_comes_out_as_it_went_in(text: str) -> None:
+def test_answer_that_explains_marks_is_unchanged(text: str) -> None:
     assert without_turn_markers(text) == text
     assert without_turn_markers(text, growing=True) == text
     read = plain_markers(text)
@@ -78,7 +78,7 @@ def test_an_answer_about_marks_comes_out_as_it_went_in(text: str) -> None:
         *("<tool_call>", "<｜tool▁calls▁begin｜>", "[gMASK]", "<sop>", "<|channel>", "<channel|>"),
     ],
 )
-def test_marks_in_what_a_model_reads_are_ordinary_text(mark: str) -> None:
+def test_marks_in_text_for_models_are_neutralised(mark: str) -> None:
     read = plain_markers(f"a {mark}user\nb{mark}")
     assert mark not in read
     assert read.replace("\u2060", "") == f"a {mark}user\nb{mark}"
@@ -86,11 +86,11 @@ def test_marks_in_what_a_model_reads_are_ordinary_text(mark: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["f <| x |> g", "a <b> c </b>", "x[ARG]", "1 <|> 2", "[TODO] <pre>"])
-def test_text_that_marks_nothing_is_read_as_it_was_written(text: str) -> None:
+def test_text_without_marks_is_unchanged_for_models(text: str) -> None:
     assert plain_markers(text) == text
 
 
-def test_marks_are_found_by_what_they_have_in_common() -> None:
+def test_every_mark_contains_a_hint() -> None:
     assert all(any(hint in mark for hint in _HINTS) for mark in (*_ENDS, *_STARTS, "<s>", "</s>"))
 
 
@@ -110,7 +110,7 @@ def test_marks_are_found_by_what_they_have_in_common() -> None:
         ": <|user|>\n",
     ],
 )
-def test_a_model_that_repeats_itself_costs_no_time(text: str) -> None:
+def test_repetitive_text_is_processed_quickly(text: str) -> None:
     begun = time.process_time()
     without_turn_markers(text * (200_000 // len(text)) + "<", growing=True)
     assert time.process_time() - begun < 1.0
@@ -119,12 +119,12 @@ def test_a_model_that_repeats_itself_costs_no_time(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a <s>b</s>", "<s>a</s> b", "1 < 2", "x[0]", "a <b> [c]", "assistant: hi", ""]
 )
-def test_other_text_stays_as_it_is(text: str) -> None:
+def test_text_without_marks_is_unchanged(text: str) -> None:
     assert without_turn_markers(text) == text
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "<end_of_turn>", "</s>", "<｜end▁of▁sentence｜>"])
-def test_the_beginning_of_a_mark_is_not_shown(mark: str) -> None:
+def test_incomplete_mark_is_not_shown(mark: str) -> None:
     for size in range(1, len(mark) + 1):
         assert without_turn_markers(f"Paris.{mark[:size]}", growing=True) == "Paris."
 
@@ -132,7 +132,7 @@ def test_the_beginning_of_a_mark_is_not_shown(mark: str) -> None:
 @given(
     st.lists(st.sampled_from([*_ENDS, *_STARTS, "</s>", "`", "\n", " ", "user", "a", "<", "|"])).map("".join)
 )
-def test_no_mark_is_left_that_a_server_would_read_as_one(text: str) -> None:
+def test_plain_markers_leaves_no_mark(text: str) -> None:
     for read in (plain_markers(text), plain_markers(without_turn_markers(text))):
         assert not any(mark in read for mark in _ENDS + _STARTS)
         assert plain_markers(read) == read

@@ -1,4 +1,4 @@
-"""From inbox to outbox, with a real store."""
+"""Handling of messages from inbox to outbox, with a real store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.bot.scripted import Chain, ScriptedChannel, message, running
 History = tuple[Turn, ...]
 
 
-def test_an_answer_in_parts_to_the_right_place(tmp_path: Path) -> None:
+def test_answer_is_split_and_sent_to_its_conversation(tmp_path: Path) -> None:
     async def play() -> ScriptedChannel:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel, answer=lambda *_: "one|two")) as chain:
@@ -53,7 +53,7 @@ def test_an_answer_in_parts_to_the_right_place(tmp_path: Path) -> None:
     assert all(len(reply.key) <= 50 for reply in channel.sent)
 
 
-def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
+def test_conversations_are_concurrent_and_ordered(tmp_path: Path) -> None:
     running_now: Counter[str] = Counter()
     most = 0
 
@@ -97,7 +97,7 @@ def test_conversations_side_by_side_each_in_order(tmp_path: Path) -> None:
         (RuntimeError("a bug"), "failed", EN.model_failed),
     ],
 )
-def test_failure_is_never_silence_and_leaves_no_trace(
+def test_model_failure_is_answered_and_not_stored_in_history(
     tmp_path: Path, failure: Exception, outcome: str, words: str
 ) -> None:
     histories: list[History] = []
@@ -123,7 +123,7 @@ def test_failure_is_never_silence_and_leaves_no_trace(
 
 @pytest.mark.parametrize("cut", ["length", "filtered", "broken"])
 @pytest.mark.parametrize(("question", "words"), [("Why?", EN), ("为什么？", ZH)])
-def test_an_answer_that_was_cut_says_so_in_the_users_language_and_the_model_does_not_read_it(
+def test_note_on_cut_answer_is_translated_and_not_in_history(
     tmp_path: Path, cut: Cut, question: str, words: Messages
 ) -> None:
     histories: list[History] = []
@@ -145,7 +145,7 @@ def test_an_answer_that_was_cut_says_so_in_the_users_language_and_the_model_does
     assert histories[1] == (Turn("user", question), Turn("assistant", "Because"))
 
 
-def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:
+def test_channel_is_notified_of_ignored_message(tmp_path: Path) -> None:
     async def play() -> ScriptedChannel:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel, limit=1)) as chain:
@@ -161,8 +161,8 @@ def test_what_is_ignored_is_told_the_channel(tmp_path: Path) -> None:
     assert sorted(channel.unanswered) == ["3", "4"]
 
 
-def test_what_waits_for_a_model_costs_nothing_yet(tmp_path: Path) -> None:
-    """A crowd that waits neither shows itself typing nor keeps its histories in memory."""
+def test_waiting_messages_show_no_typing_and_load_no_history(tmp_path: Path) -> None:
+    """Waiting messages neither show "typing" nor keep their histories in memory."""
     go_on = asyncio.Event()
 
     async def answer(history: History, question: str) -> str:
@@ -184,7 +184,7 @@ def test_what_waits_for_a_model_costs_nothing_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["split", "answering"])
-def test_a_fault_of_ours_ends_in_an_apology(
+def test_internal_error_is_answered_with_apology(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
@@ -219,7 +219,7 @@ def test_a_fault_of_ours_ends_in_an_apology(
     assert tried <= 3
 
 
-def test_half_a_character_from_a_user_is_answered(tmp_path: Path) -> None:
+def test_lone_surrogate_from_user_is_answered(tmp_path: Path) -> None:
     async def play() -> list[str]:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel)) as chain:
@@ -230,7 +230,7 @@ def test_half_a_character_from_a_user_is_answered(tmp_path: Path) -> None:
     assert asyncio.run(play()) == ["re: a\ufffd"]
 
 
-def test_new_forgets(tmp_path: Path) -> None:
+def test_new_command_resets_history(tmp_path: Path) -> None:
     def answer(history: History, question: str) -> str:
         return f"{len(history)} before"
 
@@ -245,7 +245,7 @@ def test_new_forgets(tmp_path: Path) -> None:
     assert asyncio.run(play()) == ["0 before", "2 before", EN.new_conversation, "0 before"]
 
 
-def test_a_restart_takes_up_what_was_left_once(tmp_path: Path) -> None:
+def test_restart_resumes_unfinished_messages_once(tmp_path: Path) -> None:
     async def hang(history: History, question: str) -> str:
         await asyncio.sleep(60)
         return "never"
@@ -269,7 +269,7 @@ def test_a_restart_takes_up_what_was_left_once(tmp_path: Path) -> None:
     assert asyncio.run(second()) == []
 
 
-def test_messages_of_a_channel_that_is_gone_stay(tmp_path: Path) -> None:
+def test_messages_of_unconfigured_channel_stay_stored(tmp_path: Path) -> None:
     async def play() -> int:
         async with running(Chain(tmp_path, ScriptedChannel())) as chain:
             await chain.store.store(message("1", conversation=ConversationKey("elsewhere", "1")))
@@ -281,9 +281,7 @@ def test_messages_of_a_channel_that_is_gone_stay(tmp_path: Path) -> None:
     assert asyncio.run(play()) == 1
 
 
-def test_a_full_disk_makes_no_message_count_or_be_asked_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_counts_and_asks_message_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.01)
     asked: list[str] = []
 
@@ -314,10 +312,10 @@ def test_a_full_disk_makes_no_message_count_or_be_asked_twice(
 @pytest.mark.parametrize(
     ("refused", "texts", "outcome"), [(3, [EN.model_failed], "failed"), (6, [], "failed")]
 )
-def test_an_answer_that_the_database_refuses_is_given_up(
+def test_answer_refused_by_database_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, texts: list[str], outcome: str
 ) -> None:
-    """First the answer, then the apology: what never can be stored must not hold up the conversation."""
+    """First the answer, then the apology: a reply that cannot be stored must not block the conversation."""
     monkeypatch.setattr(lanes, "RETRY_AFTER_FAULT", 0.001)
     asked: list[str] = []
 
@@ -348,7 +346,7 @@ def test_an_answer_that_the_database_refuses_is_given_up(
     assert asked == ["first", "second"]
 
 
-def test_who_waits_for_a_model_is_let_go_when_the_bot_stops(tmp_path: Path) -> None:
+def test_waiting_messages_are_released_when_bot_stops(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def answer(history: History, question: str) -> str:
@@ -372,7 +370,7 @@ def test_who_waits_for_a_model_is_let_go_when_the_bot_stops(tmp_path: Path) -> N
 
 
 class ShowsWaiting(ScriptedChannel):
-    """Records what a person who waits sees."""
+    """A channel that records what a waiting user sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -386,7 +384,7 @@ class ShowsWaiting(ScriptedChannel):
         self.notices.append(notice())
 
 
-def test_who_waits_sees_it_at_once_and_is_told_once_how_many_are_ahead(
+def test_waiting_user_gets_one_notice_with_count_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.1)
@@ -415,7 +413,7 @@ def test_who_waits_sees_it_at_once_and_is_told_once_how_many_are_ahead(
 
 
 class ShowsWaitingOnce(ShowsWaiting):
-    """The platform recognises a notice that is sent again."""
+    """A channel whose platform recognises a repeated notice."""
 
     idempotent_for = 3600.0
 
@@ -476,7 +474,7 @@ def test_waiting_notice_is_not_sent_again_when_answering_is_repeated(
     assert len(channel.notices) == 4
 
 
-def test_who_waited_behind_an_earlier_message_is_not_notified(
+def test_message_behind_earlier_one_gets_no_waiting_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
@@ -499,7 +497,7 @@ def test_who_waited_behind_an_earlier_message_is_not_notified(
 
 
 @pytest.mark.parametrize("fault", [ChannelError("429"), RuntimeError("a bug")])
-def test_failing_to_show_that_a_message_waits_changes_nothing(tmp_path: Path, fault: Exception) -> None:
+def test_failed_waiting_notice_does_not_affect_answer(tmp_path: Path, fault: Exception) -> None:
     class Failing(ScriptedChannel):
         async def received(self, inbound: Inbound) -> None:
             raise fault
@@ -516,7 +514,7 @@ def test_failing_to_show_that_a_message_waits_changes_nothing(tmp_path: Path, fa
 
 
 @pytest.mark.parametrize("answer", ["\u200b", "\u200b\u2060\n\ufeff"])
-def test_an_answer_in_which_nothing_can_be_seen_is_not_sent(tmp_path: Path, answer: str) -> None:
+def test_invisible_answer_is_not_sent(tmp_path: Path, answer: str) -> None:
     async def play() -> list[str]:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel, answer=lambda *_: answer)) as chain:
@@ -527,7 +525,7 @@ def test_an_answer_in_which_nothing_can_be_seen_is_not_sent(tmp_path: Path, answ
     assert asyncio.run(play()) == [EN.model_failed]
 
 
-def test_a_part_in_which_nothing_can_be_seen_is_left_out(tmp_path: Path) -> None:
+def test_invisible_part_of_answer_is_not_sent(tmp_path: Path) -> None:
     async def play() -> list[tuple[str, int, int]]:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel, answer=lambda *_: "one|\u200b|two")) as chain:
@@ -541,7 +539,7 @@ def test_a_part_in_which_nothing_can_be_seen_is_left_out(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "found", [Quote("it is on Friday"), ChannelError("gone"), RuntimeError("a bug"), None]
 )
-def test_what_a_message_refers_to_is_looked_up(
+def test_quoted_message_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Quote | Exception | None
 ) -> None:
     monkeypatch.setattr(worker, "QUOTE_SECONDS", 0.05)
@@ -567,7 +565,7 @@ def test_what_a_message_refers_to_is_looked_up(
     assert asyncio.run(play()) == [f"re: {EN.in_reply_to}\n> {quoted}\n\nwhen?"]
 
 
-def test_the_person_is_told_which_part_was_not_read(tmp_path: Path) -> None:
+def test_user_is_notified_of_unread_parts(tmp_path: Path) -> None:
     async def play() -> list[str]:
         channel = ScriptedChannel()
         async with running(Chain(tmp_path, channel)) as chain:

@@ -1,1 +1,1 @@
-"""The chat platforms. A platform is one module here and one line in `registry.py`."""
+"""The chat platforms. Each platform is a module here and a line in `registry.py`."""

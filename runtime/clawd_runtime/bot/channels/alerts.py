@@ -1,7 +1,7 @@
-"""Alerts of Prometheus' Alertmanager, told to chats of the other channels.
+"""Alerts of Prometheus' Alertmanager, forwarded to chats of the other channels.
 
-Alertmanager posts to `/alerts` with a bearer token. A notification is an event like any other: stored before
-it is acknowledged, known again when it is repeated, and sent through the outbox. It is announced, not
+Alertmanager posts to `/alerts` with a bearer token. A notification is handled like any event: stored before
+it is acknowledged, deduplicated when it is repeated, and sent through the outbox. It is announced, not
 answered: as messages of the bot in a Telegram or Feishu chat, or through a custom bot of a Feishu group.
 
 Source for the custom bot: https://open.feishu.cn/document/client-docs/bot-v3/add-custom-bot
@@ -41,7 +41,7 @@ TOKEN = "alerts-token"  # noqa: S105  a credential's name
 WEBHOOK = "alerts-feishu-webhook"
 SIGNING_SECRET = "alerts-feishu-secret"  # noqa: S105  a credential's name
 CUSTOM_BOT = "feishu-custom-bot"
-"""The chat of this channel itself that stands for the custom bot."""
+"""The chat of this channel that represents the custom bot."""
 LARGEST_TEXT = 20 * 1024 - 1024
 SECONDS = 20.0
 LONGEST_FIELD = 60
@@ -51,7 +51,7 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.P
 
 
 class AlertsSettings(ChannelSettings):
-    """Who is told. With `custom_bot`, the address of a Feishu group's custom bot is a credential."""
+    """The recipients. With `custom_bot`, the address of a Feishu group's custom bot is a credential."""
 
     language: Language = "en"
     telegram_chat: int | None = None
@@ -61,7 +61,7 @@ class AlertsSettings(ChannelSettings):
 
 
 class AlertsChannel(Channel):
-    """Where Alertmanager posts to."""
+    """The channel that receives notifications of Alertmanager."""
 
     name = "alerts"
     Settings = AlertsSettings
@@ -75,32 +75,32 @@ class AlertsChannel(Channel):
         self._token = context.credentials[TOKEN]
         self._places = _places(settings)
         if not self._places:
-            raise SettingsError("channels.alerts: names nobody to tell; set telegram_chat or feishu_chat")
+            raise SettingsError("channels.alerts: no recipient; set telegram_chat, feishu_chat or custom_bot")
         if settings.custom_bot and not context.credentials[WEBHOOK].startswith(("https://", "http://")):
-            raise SettingsError(f"credential {WEBHOOK}: is not the address of a custom bot")
+            raise SettingsError(f"credential {WEBHOOK}: not the address of a custom bot")
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
-        """The token that Alertmanager shows, and what a custom bot needs."""
+        """Return the names of Alertmanager's token and of the custom bot's credentials."""
         custom = (WEBHOOK, *((SIGNING_SECRET,) if settings.custom_bot_signs else ()))
         return (TOKEN, *(custom if settings.custom_bot else ()))
 
     def routes(self) -> Sequence[BaseRoute]:
-        """`POST /alerts`, which nginx does not pass."""
+        """Return `POST /alerts`, which nginx does not forward."""
         return (Route("/alerts", self._receive, methods=["POST"]),)
 
     def announced_to(self, inbound: Inbound) -> Sequence[ConversationKey]:
-        """Every declared chat."""
+        """Return all configured chats."""
         return self._places
 
     def split(self, text: str) -> tuple[str, ...]:
-        """A custom bot takes requests of 20 KB."""
+        """Split into the size of a custom bot's requests, 20 KB."""
         return split(text, LARGEST_TEXT, lambda part: len(part.encode("utf-8", "replace")))
 
     async def send(self, reply: Reply) -> SentRef:
-        """Post to the custom bot, which knows no idempotency key and gives its messages no id."""
+        """Post to the custom bot, which has no idempotency key and returns no message id."""
         if not self._settings.custom_bot or reply.conversation.chat != CUSTOM_BOT:
-            raise Undeliverable("no custom bot of Feishu is declared")
+            raise Undeliverable("no custom bot of Feishu is configured")
         try:
             response = await self.context.http.post(
                 self.context.credentials[WEBHOOK], json=self._body(reply.text), timeout=SECONDS
@@ -124,16 +124,18 @@ class AlertsChannel(Channel):
         proven = hmac.compare_digest(token.strip().encode(), self._token.encode())
         if scheme.lower() != "bearer" or not proven:
             self.context.rejections.report(self.name, "token", "alerts: refused a request: wrong token")
-            return JSONResponse({"message": "unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
+            return JSONResponse(
+                {"message": "authentication failed: wrong token"}, 401, {"WWW-Authenticate": "Bearer"}
+            )
         try:
             notification = Notification.model_validate_json(await request.body())
         except ValidationError as error:
-            # A status that Alertmanager does not repeat: the same again would be no better.
+            # Alertmanager does not retry after this status, and a retry would not help.
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             wrong = sorted({".".join(map(str, problem["loc"]))[:LONGEST_FIELD] for problem in problems})
-            said = f"no notification of version 4: {', '.join(wrong[:MOST_PROBLEMS])}"
-            self.context.rejections.report(self.name, "unreadable", f"alerts: refused: {said}")
-            return JSONResponse({"message": said}, 400)
+            reason = f"not a notification of version 4: {', '.join(wrong[:MOST_PROBLEMS])}"
+            self.context.rejections.report(self.name, "unreadable", f"alerts: refused a request: {reason}")
+            return JSONResponse({"message": reason}, 400)
         new = await self.context.inbox.store(self._inbound(notification))
         return JSONResponse({"new": new})
 
@@ -153,7 +155,7 @@ class AlertsChannel(Channel):
 
 
 def signature(timestamp: str, secret: str) -> str:
-    """What a custom bot with signature verification wants: HMAC-SHA256 of nothing, keyed by both."""
+    """Return the signature that a custom bot verifies: HMAC-SHA256 of an empty text, keyed by both."""
     digest = hmac.new(f"{timestamp}\n{secret}".encode(), b"", hashlib.sha256).digest()
     return base64.b64encode(digest).decode()
 
@@ -170,17 +172,17 @@ def _places(settings: AlertsSettings) -> tuple[ConversationKey, ...]:
 
 
 def _check(response: httpx.Response) -> None:
-    """Raises a `DeliveryError` unless the custom bot has taken the message."""
+    """Raise a `DeliveryError` unless the custom bot has accepted the message."""
     try:
         body = read_json(response.content)
     except Unreadable:
         body = {}
     code = body.get("code", body.get("StatusCode")) if isinstance(body, dict) else None
     code = code if isinstance(code, int) and abs(code) < 2**63 else None
-    said = f"Feishu's custom bot: HTTP {response.status_code}, code {code}"
+    outcome = f"Feishu's custom bot: HTTP {response.status_code}, code {code}"
     if response.status_code == 429 or code in TOO_FAST:
-        raise RetryLater(said, after=seconds_of(response.headers.get("retry-after")))
+        raise RetryLater(outcome, after=seconds_of(response.headers.get("retry-after")))
     if response.status_code >= 500 or not isinstance(code, int):
-        raise DeliveryUnknown(said)
+        raise DeliveryUnknown(outcome)
     if code != 0:
-        raise Undeliverable(said)
+        raise Undeliverable(outcome)

@@ -1,11 +1,11 @@
 """The console channel: the bot's own chat API, for `clawd-provision chat` and programs.
 
 `POST /console/v1/messages` with a JWT (HS256) whose `sub` is the user. Body `{"text", "conversation", "id"}`;
-`conversation` separates histories, `id` makes a repeated request harmless: it gets the answer that is being
-made or was stored. A token is for one request: it is accepted again only with the same body, `id` included.
-The answer is a stream of server-sent events: `waiting` `{"text"}` once when it has to
-wait for others, `delta` `{"text"}` for each piece, then
-`done` `{"text"}` with the whole answer, which counts, or `error` `{"message"}`.
+`conversation` separates histories, `id` is an idempotency key: a repeated request gets the answer that is
+being made or was stored. A token is for one request: it is accepted again only with the same body, including
+`id`. The response is a stream of server-sent events: `waiting` `{"text"}` once if the message waits for
+others, `delta` `{"text"}` for each piece, then `done` `{"text"}` with the whole answer, which is
+authoritative, or `error` `{"message"}`.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ LONGEST_QUESTION = 32_000
 MOST_PROBLEMS = 5
 LONGEST_FIELD = 60
 KEEP_ALIVE = 15.0
-# The answer may be made by another bot on the same database, which cannot reach who waits here.
+# Another bot on the same database may make the answer, and it cannot reach the client that waits here.
 ELSEWHERE = 2.0
-UNANSWERED = "no answer: too many messages within a minute; please wait a little"
-STOPPING = "the bot is restarting; repeat the request with the same id to get the answer"
+UNANSWERED = "no answer: too many messages within a minute; hint: wait a minute"
+STOPPING = "no answer yet: the bot is restarting; hint: repeat the request with the same id"
 
 
 class ConsoleSettings(ChannelSettings):
-    """The console has none."""
+    """The console has no settings."""
 
 
 class Question(BaseModel):
-    """A request's body."""
+    """The body of a request."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -57,7 +57,7 @@ class Question(BaseModel):
 
 
 class Stream:
-    """What one request waits for."""
+    """The state of the answer that a request waits for."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -67,32 +67,32 @@ class Stream:
         self._news = asyncio.Event()
 
     def grow(self, text: str) -> None:
-        """There is more of the answer."""
+        """Set the answer so far."""
         self.text = text
         self._news.set()
 
     def wait(self, notice: str) -> None:
-        """Show `notice`: the answer takes a while."""
+        """Set the notice that the message waits."""
         self.notice = notice
         self._news.set()
 
     def end(self, event: str, data: dict[str, str]) -> None:
-        """This is how it ends; the first word counts."""
+        """Set the final event; only the first call counts."""
         self.ending = self.ending or (event, data)
         self._news.set()
 
     async def news(self, seconds: float) -> bool:
-        """Wait for something new; False when there was nothing for so long."""
+        """Wait for a change; return False if there was none within `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        heard = self._news.is_set()
+        changed = self._news.is_set()
         self._news.clear()
-        return heard
+        return changed
 
 
 class ConsoleChannel(Channel):
-    """The console."""
+    """The console channel."""
 
     name = "console"
     Settings: ClassVar[type[ChannelSettings]] = ConsoleSettings
@@ -103,22 +103,22 @@ class ConsoleChannel(Channel):
         self._secret = context.credentials["console-jwt-secret"]
         if len(self._secret.encode()) < SHORTEST_SECRET:
             raise SettingsError(
-                f"credential console-jwt-secret: should have at least {SHORTEST_SECRET} bytes"
+                f"credential console-jwt-secret: too short: at least {SHORTEST_SECRET} bytes required"
             )
         self._streams: dict[str, set[Stream]] = {}
         self._closed = False
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
-        """The key that signs the tokens."""
+        """Return the name of the key that signs the tokens."""
         return ("console-jwt-secret",)
 
     def routes(self) -> Sequence[BaseRoute]:
-        """See the module's description."""
+        """Return the route described in the module's documentation."""
         return (Route("/console/v1/messages", self._messages, methods=["POST"]),)
 
     async def send(self, reply: Reply) -> SentRef:
-        """Hand the answer to whoever waits; otherwise it stays stored for a repeated request."""
+        """Pass the answer to the requests that wait for it; it stays stored for repeated requests."""
         for stream in self._streams.get(reply.event_id, ()):
             stream.end("done", {"text": reply.text})
         return SentRef(reply.key)
@@ -139,7 +139,7 @@ class ConsoleChannel(Channel):
         yield _Broadcast(self._streams, inbound.event_id)
 
     async def close(self) -> None:
-        """End the streams whose answers are not made in this run."""
+        """End the streams whose answers will not be made in this run."""
         self._closed = True
         for streams in self._streams.values():
             for stream in streams:
@@ -148,7 +148,7 @@ class ConsoleChannel(Channel):
     async def _messages(self, request: Request) -> Response:
         token = self._token(request)
         if token is None:
-            return self._unauthorized("no valid token", "a valid bearer token is needed")
+            return self._unauthorized("no valid bearer token")
         try:
             question = Question.model_validate_json(await request.body())
         except ValidationError as error:
@@ -156,10 +156,14 @@ class ConsoleChannel(Channel):
         inbound = _inbound(token.user, question)
         use = await self.context.inbox.use_token(*_single_use(token, question), token.expires_at)
         if use == "full":
-            self.context.rejections.report(self.name, "tokens", "console: too many tokens are remembered")
-            return JSONResponse({"message": "too many tokens in use; let them expire sooner"}, 503)
+            self.context.rejections.report(
+                self.name, "tokens", "console: refused a request: too many unexpired tokens"
+            )
+            return JSONResponse(
+                {"message": "too many unexpired tokens; hint: use tokens with a shorter lifetime"}, 503
+            )
         if use == "other" or (use == "same" and not question.id):
-            return self._unauthorized("a used token", "this token was used; make one for each request")
+            return self._unauthorized("token already used", "make a new token for each request")
         stream = await self._accept(inbound)
         return _Events(self._answer(inbound, stream), leave=lambda: self._leave(inbound, stream))
 
@@ -190,11 +194,11 @@ class ConsoleChannel(Channel):
             if stream.notice:
                 notice, stream.notice = stream.notice, ""
                 yield _event("waiting", {"text": notice})
-            # A second attempt of the model may begin differently; then only the end tells the truth.
+            # A second attempt of the model may begin differently; then only the final event is right.
             if stream.text.startswith(sent) and stream.text != sent:
                 yield _event("delta", {"text": stream.text[len(sent) :]})
                 sent = stream.text
-        # What came at once with its end is a model's answer, too: a client sees it grow before it is whole.
+        # An answer that arrived together with its end is also sent as a delta first.
         if stream.text.startswith(sent) and stream.text != sent:
             yield _event("delta", {"text": stream.text[len(sent) :]})
         yield _event(*stream.ending)
@@ -211,8 +215,9 @@ class ConsoleChannel(Channel):
         if not waiting:
             del self._streams[inbound.event_id]
 
-    def _unauthorized(self, why: str, message: str) -> Response:
+    def _unauthorized(self, why: str, hint: str = "") -> Response:
         self.context.rejections.report(self.name, "token", f"console: refused a request: {why}")
+        message = f"authentication failed: {why}" + (f"; hint: {hint}" if hint else "")
         return JSONResponse({"message": message}, 401, {"WWW-Authenticate": "Bearer"})
 
     def _token(self, request: Request) -> Token | None:
@@ -226,7 +231,7 @@ class ConsoleChannel(Channel):
 
 
 class _Events(StreamingResponse):
-    """Server-sent events; `leave` is called when they have ended or nobody reads them."""
+    """A stream of server-sent events; `leave` is called when it ends or the client disconnects."""
 
     def __init__(self, content: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -234,8 +239,8 @@ class _Events(StreamingResponse):
         self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        # Not in the generator, which a client that goes early leaves unstarted.
+        """Send the response."""
+        # Not in the generator: it never starts if the client disconnects early.
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -253,7 +258,7 @@ class _Broadcast:
 
 
 def _inbound(user: str, question: Question) -> Inbound:
-    # JSON keeps the two apart whatever characters they hold. Left as they are, they fit into an index.
+    # JSON separates the two unambiguously. Without escapes, they fit into an index.
     pair = [whole_characters(user), whole_characters(question.id or uuid.uuid4().hex)]
     event_id = json.dumps(pair, ensure_ascii=False)
     return Inbound(
@@ -270,7 +275,7 @@ def _inbound(user: str, question: Question) -> Inbound:
 
 
 def _single_use(token: Token, question: Question) -> tuple[str, str]:
-    """Return what stands for the token, and for the request that it is used for, in the store."""
+    """Return digests of the token and of the request it is used for, to store them."""
     asked = [token.user, question.conversation or "default", question.id, question.text]
     return _digest([token.user, token.id]), _digest(asked)
 
@@ -290,7 +295,7 @@ def _event(name: str, data: dict[str, str]) -> bytes:
 
 
 def _problems(error: ValidationError) -> str:
-    """The wrong fields; of names that the caller invented, the beginning."""
+    """Return the invalid fields; names that the client chose are truncated."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))[:LONGEST_FIELD] or 'body'}: {problem['msg']}"

@@ -1,7 +1,7 @@
-"""The console's tokens: JWTs signed by HMAC-SHA256 (RFC 7519; RFC 7515, A.1), and no others.
+"""Verification of the console's tokens: JWTs signed with HMAC-SHA256 (RFC 7519; RFC 7515, A.1) only.
 
-Read here, because a library for every kind of token loads one for every kind of key: 8 MB of the bot's
-memory for one call of `hmac`.
+A JWT library is not used: it loads support for every kind of key, which takes 8 MB of the bot's memory for
+one call of `hmac`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ LONGEST_TOKEN = 8192
 LONGEST_USER = 128
 LONGEST_ID = 128
 FURTHEST = 1e12
-# A token proves who asks; one that lives longer is a password that is never changed.
+# A token with a longer lifetime would be like a password that is never changed.
 LONGEST_LIFE = 24 * 3600.0
 
 
 class InvalidToken(Exception):
-    """No token of ours, or not valid now. The text is for tests and logs, not for who sent it."""
+    """A token is not ours, or not valid now. The message is for tests and logs, never for the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a token says: the user, its id (unique for that user), and when it expires (seconds)."""
+    """The claims of a token: the user, its id (unique for that user), and its expiry (in seconds)."""
 
     user: str
     id: str
@@ -36,51 +36,51 @@ class Token:
 
 
 def token_of(token: str, secret: bytes, now: float) -> Token:
-    """Return what a token says, at the time `now` in seconds since the epoch.
+    """Return the claims of a token at the time `now` in seconds since the epoch.
 
-    It must have begun (`nbf`, `iat`) and end (`exp`) within `LONGEST_LIFE` of that, have an id of its own
-    (`jti`), and be for nobody in particular (no `aud`). Raises `InvalidToken`.
+    Raise `InvalidToken` unless the token is already valid (`nbf`, `iat`), expires (`exp`) within
+    `LONGEST_LIFE` of its beginning, has an id (`jti`) and has no audience (`aud`).
     """
     if len(token) > LONGEST_TOKEN:
-        raise InvalidToken("the token is too long")
+        raise InvalidToken("token too long")
     signed, _, signature = token.rpartition(".")
     header, separator, payload = signed.partition(".")
     if not separator or "." in payload:
-        raise InvalidToken("a token has three parts")
-    made = hmac.new(secret, signed.encode("utf-8", "replace"), hashlib.sha256).digest()
-    if not hmac.compare_digest(made, _decoded(signature)):
-        raise InvalidToken("the signature does not hold")
+        raise InvalidToken("token without three parts")
+    expected = hmac.new(secret, signed.encode("utf-8", "replace"), hashlib.sha256).digest()
+    if not hmac.compare_digest(expected, _decoded(signature)):
+        raise InvalidToken("wrong signature")
     kind = _object(header)
-    # `crit` names extensions that change what the rest means; none is known here.
+    # `crit` names extensions that change the meaning of the token; none is supported.
     if kind.get("alg") != "HS256" or "crit" in kind:
-        raise InvalidToken("the token is of another kind")
+        raise InvalidToken("token of another kind")
     return _checked(_object(payload), now)
 
 
 def _checked(claims: dict[str, Any], now: float) -> Token:
     ends, begins = _time(claims, "exp", absent=None), _time(claims, "iat", absent=now)
     if ends <= now:
-        raise InvalidToken("the token has expired")
+        raise InvalidToken("token expired")
     if max(_time(claims, "nbf", absent=now), begins) > now:
-        raise InvalidToken("the token is not valid yet")
+        raise InvalidToken("token not valid yet")
     if "aud" in claims:
-        raise InvalidToken("the token is for somebody else")
+        raise InvalidToken("token for another audience")
     user = claims.get("sub")
     if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
-        raise InvalidToken("the token names no user")
+        raise InvalidToken("token without user")
     if ends - begins > LONGEST_LIFE:
-        raise InvalidToken("the token lives too long")
+        raise InvalidToken("token lifetime too long")
     id = claims.get("jti")
     if not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID:
-        raise InvalidToken("the token has no id")
+        raise InvalidToken("token without id")
     return Token(user, id, ends)
 
 
 def _time(claims: dict[str, Any], name: str, *, absent: float | None) -> float:
     value = claims.get(name, absent)
-    # JSON as Python reads it knows NaN and Infinity, and integers without end.
+    # Python's JSON parser accepts NaN, Infinity and integers of any size.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < FURTHEST:
-        raise InvalidToken(f"{name} is no time")
+        raise InvalidToken(f"{name} is not a time")
     return value
 
 
@@ -88,17 +88,17 @@ def _object(part: str) -> dict[str, Any]:
     try:
         found = json.loads(_decoded(part))
     except (ValueError, RecursionError):
-        raise InvalidToken("a part is not JSON") from None
+        raise InvalidToken("part is not JSON") from None
     if not isinstance(found, dict):
-        raise InvalidToken("a part is no JSON object")
+        raise InvalidToken("part is not a JSON object")
     return found
 
 
 def _decoded(part: str) -> bytes:
-    """base64url without its padding (RFC 7515, 2)."""
+    """Decode base64url without padding (RFC 7515, 2)."""
     if not part.isascii() or "=" in part:
-        raise InvalidToken("a part is not base64url")
+        raise InvalidToken("part is not base64url")
     try:
         return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidToken("a part is not base64url") from None
+        raise InvalidToken("part is not base64url") from None

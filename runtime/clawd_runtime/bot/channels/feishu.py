@@ -1,8 +1,8 @@
-"""Feishu (Lark): events by webhook, answers as replies to the message.
+"""The Feishu (Lark) channel: events by webhook, answers as replies to the message.
 
-An event is believed when its signature over the raw body holds and is fresh, it decrypts, and it carries the
-app's verification token and id. Only the challenge of a request address comes unsigned; it must decrypt and
-carry the token, and has no effect.
+An event is authentic if its signature over the raw body is valid and recent, it can be decrypted, and it
+contains the app's verification token and id. Only the challenge of a request URL is unsigned; it must be
+decrypted, contain the token, and has no effect.
 """
 
 from __future__ import annotations
@@ -53,36 +53,36 @@ from clawd_runtime.errors import ChannelError
 log = logging.getLogger(__name__)
 
 LARGEST_EVENT = 1 << 20
-# Only a challenge comes unsigned, and it is short: strangers must not keep us decrypting.
+# Only a challenge is unsigned, and it is short: foreign clients must not be able to keep the bot decrypting.
 LARGEST_UNSIGNED = 8192
-# Feishu waits three seconds for the word that an event has arrived.
+# Feishu waits three seconds for the acknowledgement of an event.
 IDENTITY_SECONDS = 2.0
 LONGEST_PAUSE = 60.0
-# A text message's request may have 150 KB; what is not text in it stays below half a kilobyte.
+# The request of a text message may have 150 KB; its other fields take less than half a kilobyte.
 LARGEST_TEXT = 150 * 1024 - 512
-# Feishu allows an app 50 calls of an endpoint in a second: replies that are no answers leave most of them to
+# Feishu allows an app 50 calls of an endpoint per second: reactions and notices leave most of them to
 # answers.
 SIGNS_A_SECOND = 40.0
 NOTICES_A_SECOND = 15.0
 RECEIVED_EMOJI = "Typing"
 CHALLENGE = "url_verification"
-# No part of an answer has this number.
+# A number that no part of an answer has.
 NOTICE_PART = -1
 MENTION_TAG = re.compile(r"<(?=/?at\b)", re.IGNORECASE)
 
 
-# Feishu repeats what was not taken after 15 s, 5 min, 1 h and 6 h, and no document says that it signs anew:
-# an event that must not be older than minutes would be lost in any longer outage. The age is no protection
-# that is missed: the signature covers the event's id, and who sends a genuine event again, whenever within
-# these hours, finds it in the inbox, which keeps ids for `KEEP_SECONDS` (7 days) after a message was dealt
-# with. The one must stay below the other. Events that are no messages, and challenges, have no effect to be
-# repeated.
+# Feishu repeats an event that was not acknowledged after 15 s, 5 min, 1 h and 6 h, and its documentation does
+# not say that it signs it again: with a limit of minutes, events would be lost in any longer outage. The
+# longer limit does not weaken the protection against replays: the signature covers the event's id, and a
+# genuine event that is sent again within these hours is found in the inbox, which keeps ids for
+# `KEEP_SECONDS` (7 days) after a message was handled. This limit must stay below that one. Challenges and
+# events that are not messages have no effect that could be repeated.
 MAX_EVENT_AGE = 8 * 3600.0
 LONGEST_EVENT_AGE = 6 * 24 * 3600.0
 
 
 class FeishuSettings(ChannelSettings):
-    """`max_event_age` is how many seconds old the signature of an event may be."""
+    """The settings. `max_event_age` is how many seconds old the signature of an event may be."""
 
     app_id: str = Field(pattern=r"^cli_[A-Za-z0-9_]+$")
     api_base: str = Field("https://open.feishu.cn", pattern=r"^https?://[^/]")
@@ -90,19 +90,19 @@ class FeishuSettings(ChannelSettings):
 
     @property
     def language(self) -> str | None:
-        """What a writer speaks whose words do not tell (`/help`, a picture), since events do not either."""
+        """The language of a message without text (`/help`, a picture), since events do not specify it."""
         host = urlsplit(self.api_base).hostname or ""
         return "zh" if host.endswith(".feishu.cn") else None
 
 
 class Challenge(Foreign):
-    """What a new request address is asked."""
+    """The challenge that Feishu sends to a new request URL."""
 
     challenge: Name
 
 
 class FeishuChannel(Channel):
-    """One app of the open platform."""
+    """The channel of one app of the open platform."""
 
     name = "feishu"
     Settings = FeishuSettings
@@ -122,21 +122,21 @@ class FeishuChannel(Channel):
         self._signs = Pace(SIGNS_A_SECOND)
         self._notices = Pace(NOTICES_A_SECOND)
         self._reacts = True
-        # The reactions that show that a message arrived, by event, until it is answered.
+        # The reactions that acknowledge a message, by event, until it is answered.
         self._reactions: dict[str, str] = {}
         self._hiding: set[asyncio.Task[None]] = set()
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
-        """All three are needed: without the key events could not be proven."""
+        """Return the names of all three secrets; without the key, events could not be authenticated."""
         return ("feishu-app-secret", "feishu-encrypt-key", "feishu-verification-token")
 
     def routes(self) -> Sequence[BaseRoute]:
-        """`POST /feishu/webhook`."""
+        """Return `POST /feishu/webhook`."""
         return (Route("/feishu/webhook", self._receive, methods=["POST"]),)
 
     async def run(self) -> None:
-        """Learn the bot's own id, by which mentions of it are told; then there is nothing more to do."""
+        """Fetch the bot's own id, which identifies mentions of it, then return."""
         failures = 0
         while self._open_id is None:
             try:
@@ -144,7 +144,7 @@ class FeishuChannel(Channel):
             except ChannelError as fault:
                 failures += 1
                 pause = min(backoff(failures), LONGEST_PAUSE)
-                log.warning("%s: again in %.0f s", fault, pause)
+                log.warning("%s; retrying in %.0f s", fault, pause)
                 await asyncio.sleep(pause)
 
     def split(self, text: str) -> tuple[str, ...]:
@@ -159,31 +159,31 @@ class FeishuChannel(Channel):
         chat, text = reply.conversation.chat, _without_mentions(reply.text)
         try:
             if not reply.reply_to:
-                return SentRef(await self._api.tell(chat, text, reply.key))
+                return SentRef(await self._api.send_to_chat(chat, text, reply.key))
             try:
                 return SentRef(await self._api.reply(reply.reply_to, text, reply.key))
             except FeishuRefusal as refusal:
                 if not refusal.place_is_gone:
                     raise
-                # Under the same key: should this be repeated, it is still sent once.
-                log.info("%s: sent to the chat instead", refusal)
-                return SentRef(await self._api.tell(chat, text, reply.key))
+                # With the same key, so that it is sent once even if this is repeated.
+                log.info("%s; sending to the chat instead", refusal)
+                return SentRef(await self._api.send_to_chat(chat, text, reply.key))
         except FeishuRefusal as refusal:
             raise Undeliverable(str(refusal)) from None
 
     async def received(self, inbound: Inbound) -> None:
-        """Put an emoji to the message, which is what Feishu has for "typing"."""
+        """Add an emoji reaction to the message, since Feishu has no "typing"."""
         if self._reacts and inbound.reply_to and inbound.event_id not in self._reactions:
             await self._signs.turn()
             try:
                 self._reactions[inbound.event_id] = await self._api.react(inbound.reply_to, RECEIVED_EMOJI)
             except OperatorNeeded as refusal:
-                # Without the permission to react every message would be refused: that is found out once.
+                # Without the permission to react, every reaction would be refused: do not try again.
                 self._reacts = False
-                log.info("%s; until then it is not shown that a message arrived", refusal)
+                log.info("%s; reactions are disabled until the bot restarts", refusal)
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
-        """Reply with `notice`, under a key of its own: once within an hour, after a restart too."""
+        """Reply with `notice` under a separate key: once within an hour, even after a restart."""
         await self._notices.turn()
         key = reply_key(self.name, inbound.event_id, NOTICE_PART)
         reply_to, text = inbound.reply_to, _without_mentions(notice())
@@ -195,7 +195,7 @@ class FeishuChannel(Channel):
 
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
-        """While a model answers, the message has the emoji that shows it."""
+        """Show the emoji reaction while a model answers."""
         showing = asyncio.create_task(self._show(inbound))
         try:
             yield NoProgress()
@@ -227,7 +227,7 @@ class FeishuChannel(Channel):
     async def _receive(self, request: Request) -> Response:
         body = await _read(request)
         if body is None:
-            return JSONResponse({"msg": "too large"}, 413)
+            return JSONResponse({"msg": "request too large"}, 413)
         try:
             event = self._authentic(request, body)
             if event.get("type") == CHALLENGE:
@@ -235,62 +235,65 @@ class FeishuChannel(Channel):
             return await self._store(event)
         except Unauthentic as reason:
             self._report(f"refused: {reason.kind}", f"Feishu: refused a request: {reason}")
-            return JSONResponse({"msg": "unauthorized"}, 401)
+            return JSONResponse({"msg": "authentication failed"}, 401)
         except Unreadable as problem:
-            # Taken all the same: Feishu would repeat it for hours, and it would be no better.
-            self._report("unreadable", f"Feishu: left out an event that cannot be read: {problem}")
+            # Acknowledged nevertheless: Feishu would repeat it for hours without a different result.
+            self._report("unreadable", f"Feishu: ignored an unreadable event: {problem}")
             return JSONResponse({})
 
     def _report(self, kind: str, message: str) -> None:
         self.context.rejections.report(self.name, kind, message)
 
     def _authentic(self, request: Request, body: bytes) -> dict[str, Any]:
-        """The event, if Feishu sent it; raises `Unauthentic`."""
+        """Return the event; raise `Unauthentic` if Feishu did not send it."""
         signed = is_signed(request.headers)
         if signed:
             age = self._settings.max_event_age
             verify_signature(self._encrypt_key, request.headers, body, now=self._clock(), max_age=age)
         elif len(body) > LARGEST_UNSIGNED:
-            raise Unauthentic("the request is not signed, and too large for a challenge")
+            raise Unauthentic("request not signed, and too large for a challenge")
         try:
             event = open_envelope(self._encrypt_key, body)
         except Unreadable:
             if signed:
                 raise
-            raise Unauthentic("the event is not JSON") from None
+            raise Unauthentic("event is not JSON") from None
         if event.get("type") == CHALLENGE:
             self._check_token(event.get("token"))
             return event
         if not signed:
-            raise Unauthentic("the event is not signed")
+            raise Unauthentic("event not signed")
         header = event.get("header")
         if event.get("schema") != "2.0" or not isinstance(header, dict):
             self._check_token(event.get("token"))
-            raise Unreadable("it is not of version 2")
+            raise Unreadable("not of version 2")
         self._check_token(header.get("token"))
         if header.get("app_id") != self._settings.app_id:
-            raise Unauthentic("the event is for another app")
+            raise Unauthentic("event for another app")
         return event
 
     def _check_token(self, token: object) -> None:
         if not same(self._verification_token, token):
-            raise Unauthentic("the verification token is wrong")
+            raise Unauthentic("wrong verification token")
 
     async def _store(self, event: dict[str, Any]) -> Response:
-        """Store the message before saying that it has arrived; what is none needs no storing."""
+        """Store the message before acknowledging it; ignore other events."""
         if self._open_id is None and is_addressable_group(event):
             try:
                 async with asyncio.timeout(IDENTITY_SECONDS):
                     await self._identity()
             except (ChannelError, TimeoutError) as fault:
-                log.warning("Feishu: cannot tell yet whether the bot is mentioned: %s", fault or "no answer")
+                log.warning(
+                    "Feishu: cannot check mentions: the bot's own id is not known yet: %s",
+                    fault or "no answer in time",
+                )
                 return JSONResponse({"msg": "not ready"}, 503)
         inbound = read_message(event, self._open_id, self._settings.language, self._clock())
         if inbound is not None:
             await self.context.inbox.store(inbound)
         elif (kind := kind_of(event)) != MESSAGE_RECEIVED:
-            said = f"Feishu: passed over an event of type {kind[:80]!a}"
-            self.context.rejections.report(self.name, "other event", said, logging.INFO)
+            message = f"Feishu: ignored an event of type {kind[:80]!a}"
+            self.context.rejections.report(self.name, "other event", message, logging.INFO)
         return JSONResponse({})
 
     async def _identity(self) -> None:
@@ -298,7 +301,7 @@ class FeishuChannel(Channel):
 
 
 async def _read(request: Request) -> bytes | None:
-    """The body as it came; None when it is larger than any event."""
+    """Return the raw body; None if it is larger than any event."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -308,5 +311,5 @@ async def _read(request: Request) -> bytes | None:
 
 
 def _without_mentions(text: str) -> str:
-    """Text in which `<at user_id="all">` stays text: a user could make the model notify everybody."""
+    """Return text without working `<at user_id="all">`: a user could have the model notify everyone."""
     return MENTION_TAG.sub("<\u200b", text)

@@ -1,4 +1,4 @@
-"""Calls of the Feishu open platform, with the app's access token."""
+"""A client of the Feishu open platform, with the app's access token."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from clawd_runtime.bot.values import Quote
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
-# With these nothing has been sent yet; with any other fault of the connection that is not known.
+# After these errors nothing was sent; after any other connection error that is unknown.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 TOKEN_INVALID = frozenset({99991661, 99991663, 99991664, 99991668})
-# Frequency limits, and what an operator repairs in the developer console: a bot whose ability is still to be
-# switched on, an app that is not enabled, a permission that is missing.
+# Rate limits, and errors that an operator fixes in the developer console: the bot ability is not switched on,
+# the app is not enabled, a permission is missing.
 LIMITS = frozenset({99991400, 99991403, 230020, 11232})
 OPERATORS = frozenset({230006, 230027, 99991662, 99991672})
 BEING_SENT = 230049
-# The message to reply to is recalled, deleted or not visible; the topic is gone. The chat is not.
+# The message to reply to is recalled, deleted or not visible, or the topic is gone; the chat still exists.
 PLACE_GONE = frozenset({230011, 230019, 230050, 230071, 230110, 231003})
 INVALID_PARAMETER = 230001
 # The platform issues another token when less than 30 minutes remain, and both are valid then.
@@ -36,45 +36,45 @@ RENEW_BEFORE_SECONDS = 300.0
 
 
 class Answered(Foreign):
-    """What Feishu answers a call with; further fields are the endpoint's own."""
+    """The response to a call; further fields depend on the endpoint."""
 
     code: Annotated[int, Field(ge=-(2**31), lt=2**63)]
     msg: Text = ""
 
 
 class Token(Foreign):
-    """An access token, and for how many seconds it is valid."""
+    """An access token with the seconds for which it is valid."""
 
     tenant_access_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,4096}$")]
     expire: Annotated[int, Field(ge=0, le=366 * 24 * 3600)]
 
 
 class BotInfo(Foreign):
-    """Who the bot is."""
+    """The identity of the bot."""
 
     open_id: Identifier
 
 
 class Sent(Foreign):
-    """A message that was sent."""
+    """A sent message."""
 
     message_id: Name = ""
 
 
 class Reaction(Foreign):
-    """An emoji put to a message."""
+    """An emoji reaction to a message."""
 
     reaction_id: Identifier
 
 
 class LookedUpBody(Foreign):
-    """Where a message that was looked up has its content."""
+    """The body of a fetched message."""
 
     content: Text
 
 
 class LookedUp(Foreign):
-    """A message that was looked up."""
+    """A fetched message."""
 
     msg_type: Name
     body: LookedUpBody | None = None
@@ -83,26 +83,26 @@ class LookedUp(Foreign):
 
 
 class FeishuRefusal(ChannelError):
-    """Feishu answered with a `code` other than 0 that waiting will not change."""
+    """Feishu responded with a `code` other than 0, and a retry does not help."""
 
-    def __init__(self, what: str, code: int, said: str) -> None:
-        super().__init__(f"Feishu {what}: {code} {said[:200]}")
+    def __init__(self, what: str, code: int, text: str) -> None:
+        super().__init__(f"Feishu {what}: {code} {text[:200]}")
         self.code = code
-        self.said = said
+        self.text = text
 
     @property
     def place_is_gone(self) -> bool:
-        """Whether it is of the message to reply to, or of its topic, and not of the chat."""
-        invalid = self.code == INVALID_PARAMETER and "message_id" in self.said
+        """Whether it concerns the message to reply to or its topic, but not the chat."""
+        invalid = self.code == INVALID_PARAMETER and "message_id" in self.text
         return invalid or self.code in PLACE_GONE
 
 
 class OperatorNeeded(RetryLater):
-    """What is refused until an operator changes the app in the developer console."""
+    """Feishu refuses the call until an operator changes the app in the developer console."""
 
 
 class FeishuApi:
-    """One app. `base` is `https://open.feishu.cn` or a server of the same protocol."""
+    """The client of one app. `base` is `https://open.feishu.cn` or a server of the same protocol."""
 
     def __init__(
         self,
@@ -121,60 +121,60 @@ class FeishuApi:
         self._renewing = asyncio.Lock()
 
     async def bot_open_id(self) -> str:
-        """The id under which messages mention the bot. Raises as `call` does."""
+        """Return the id with which messages mention the bot. Raise like `call`."""
         answer = await self.call("GET", "/bot/v3/info")
         try:
             return read_as(BotInfo, answer.get("bot")).open_id
         except Unreadable:
-            raise ChannelError("Feishu /bot/v3/info: no open_id in the answer") from None
+            raise ChannelError("Feishu /bot/v3/info: no open_id in the response") from None
 
     async def reply(self, message_id: str, text: str, uuid: str) -> str:
-        """Answer a message with a text and return the id of the answer.
+        """Reply to a message with a text and return the id of the reply. Raise like `call`.
 
-        Within an hour the same `uuid` (at most 50 characters) sends once. Raises as `call` does.
+        The platform sends once per `uuid` (at most 50 characters) within an hour.
         """
         body = {"msg_type": "text", "content": text_content(text), "uuid": uuid}
         answer = await self.call("POST", f"{_message(message_id)}/reply", body)
         return _sent(answer)
 
-    async def tell(self, chat_id: str, text: str, uuid: str) -> str:
-        """Send a text to a chat, in answer to nothing, and return its id. `uuid` and errors as of `reply`."""
+    async def send_to_chat(self, chat_id: str, text: str, uuid: str) -> str:
+        """Send a text to a chat, not as a reply, and return its id. `uuid` and errors are like `reply`."""
         body = {"receive_id": chat_id, "msg_type": "text", "content": text_content(text), "uuid": uuid}
         answer = await self.call("POST", "/im/v1/messages?receive_id_type=chat_id", body)
         return _sent(answer)
 
     async def content(self, message_id: str, bot_open_id: str | None) -> Quote:
-        """Look a message up. Raise as `call` does, or `ChannelError` when it cannot be read."""
+        """Fetch a message. Raise like `call`, or `ChannelError` if it cannot be read."""
         answer = await self.call("GET", _message(message_id))
         try:
             items: Any = (answer.get("data") or {}).get("items")
             found = read_as(LookedUp, items[0])
             if found.body is None or found.deleted:
-                raise ChannelError("Feishu: the message is deleted")
+                raise ChannelError("Feishu: message deleted")
             mentions = tuple(each.as_mention() for each in found.mentions or ())
             content = read_content(found.msg_type, found.body.content, mentions, bot_open_id)
         except (Unreadable, AttributeError, LookupError, TypeError) as problem:
-            raise ChannelError(f"Feishu: a message that cannot be read: {problem}") from None
+            raise ChannelError(f"Feishu: unreadable message: {problem}") from None
         return Quote(content.text, tuple(content.parts))
 
     async def react(self, message_id: str, emoji: str) -> str:
-        """Put an emoji to a message and return the id by which it is taken away. Raise as `call` does."""
+        """Add an emoji reaction to a message and return the id of the reaction. Raise like `call`."""
         body = {"reaction_type": {"emoji_type": emoji}}
         answer = await self.call("POST", f"{_message(message_id)}/reactions", body)
         try:
             return read_as(Reaction, answer.get("data")).reaction_id
         except Unreadable:
-            raise ChannelError("Feishu reactions: an answer without reaction_id") from None
+            raise ChannelError("Feishu reactions: no reaction_id in the response") from None
 
     async def take_back(self, message_id: str, reaction_id: str) -> None:
-        """Take an emoji away. Raise as `call` does."""
+        """Remove an emoji reaction. Raise like `call`."""
         await self.call("DELETE", f"{_message(message_id)}/reactions/{quote(reaction_id, safe='')}")
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Call an endpoint and return its JSON; a token that has ended is renewed once.
+        """Call an endpoint and return its JSON; renew an expired token once.
 
-        Raises `FeishuRefusal`; `RetryLater` when the call certainly had no effect and may be repeated
-        (no connection, a limit); `DeliveryUnknown` when it may have had one.
+        Raise `FeishuRefusal` if Feishu refuses the call, `RetryLater` if it certainly had no effect and may
+        be repeated (no connection, a rate limit), and `DeliveryUnknown` if it may have had an effect.
         """
         token = await self._valid_token()
         response = await self._send(method, path, body, token)
@@ -182,7 +182,7 @@ class FeishuApi:
             self._forget(token)
             response = await self._send(method, path, body, await self._valid_token())
             if _code(response) in TOKEN_INVALID:
-                raise RetryLater(f"Feishu {path}: a new access token is refused too")
+                raise RetryLater(f"Feishu {path}: new access token refused too")
         return _checked(path, response)
 
     async def _valid_token(self) -> str:
@@ -193,16 +193,17 @@ class FeishuApi:
 
     async def _renew(self) -> None:
         path = "/auth/v3/tenant_access_token/internal"
-        asked_at = self._clock()
+        requested_at = self._clock()
         try:
             answer = _checked(path, await self._send("POST", path, self._credentials))
             token = read_as(Token, answer)
         except (ChannelError, Unreadable) as fault:
-            # Nothing of the caller's has been sent, whatever became of this call.
-            why = str(fault) if isinstance(fault, ChannelError) else f"Feishu {path}: no token in the answer"
+            # The caller's own request has certainly not been sent, even if this call had an effect.
+            expected = isinstance(fault, ChannelError)
+            why = str(fault) if expected else f"Feishu {path}: no token in the response"
             raise RetryLater(why, after=getattr(fault, "after", None)) from None
         self._token, seconds = token.tenant_access_token, token.expire
-        self._renew_at = asked_at + max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
+        self._renew_at = requested_at + max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
 
     def _forget(self, token: str) -> None:
         if self._token == token:
@@ -229,12 +230,12 @@ class FeishuApi:
 
 
 def text_content(text: str) -> str:
-    """The `content` of a text message."""
+    """Return the `content` of a text message."""
     return _json({"text": text})
 
 
 def size_in_request(text: str) -> int:
-    """Bytes that `text` takes in the body of a request, where its JSON is a string of JSON again."""
+    """Return the bytes of `text` in the body of a request, where its JSON is encoded as JSON again."""
     return len(_json(_json(text)).encode("utf-8", "replace")) - len(_json(_json("")))
 
 
@@ -276,13 +277,13 @@ def _code(response: httpx.Response) -> int | None:
 def _checked(path: str, response: httpx.Response) -> dict[str, Any]:
     answered = _answered(response)
     code = answered.code if answered else None
-    said = f"Feishu {path}: HTTP {response.status_code}, code {code}"
+    outcome = f"Feishu {path}: HTTP {response.status_code}, code {code}"
     if code in OPERATORS:
-        raise OperatorNeeded(f"{said}: to be repaired in the developer console", after=_seconds(response))
+        raise OperatorNeeded(f"{outcome}; hint: fix it in the developer console", after=_seconds(response))
     if response.status_code == 429 or code in LIMITS:
-        raise RetryLater(said, after=_seconds(response))
+        raise RetryLater(outcome, after=_seconds(response))
     if response.status_code >= 500 or answered is None or code == BEING_SENT:
-        raise DeliveryUnknown(said)
+        raise DeliveryUnknown(outcome)
     if answered.code != 0:
         raise FeishuRefusal(path, answered.code, answered.msg)
     return _body(response)

@@ -1,4 +1,4 @@
-"""The content of Feishu's messages, by type (open platform, "Message content" of received messages)."""
+"""Parsing of the content of Feishu's messages by type (open platform, "Message content")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from clawd_runtime.bot.foreign_json import Foreign, Name, Text, Unreadable, read_as, read_json
 from clawd_runtime.bot.values import Part, PartKind
 
-# What is no text, and which field of its content names it.
+# The types that are not text, each with its kind and the field of its content with its name.
 PARTS: Mapping[str, tuple[PartKind, str]] = {
     "audio": ("voice", ""),
     "calendar": ("event", "summary"),
@@ -51,7 +51,7 @@ PIECES: Mapping[str, PartKind] = {
     "video": "video",
     "vote": "poll",
 }
-# Those that say all they have in words, or nothing.
+# Tags of pieces that have only text, or nothing.
 WORDS_ONLY = frozenset(
     (
         *("", "text", "md", "markdown", "plain_text", "lark_md", "p", "div", "note", "code", "code_block"),
@@ -67,7 +67,7 @@ WORDS_ONLY = frozenset(
     )
 )
 PLACEHOLDER = re.compile(r"(@_user_\d+|@_all)( ?)")
-# Mentions as they stand in Markdown, and in texts that programs wrote.
+# Mentions in Markdown, and in texts written by programs.
 AT_TAG = re.compile(
     r"<at\s+(?:user_)?id\s*=\s*[\"']?([^\"'\s>]{1,128})[\"']?\s*>([^<]{0,128})(?:</at>)?( ?)", re.IGNORECASE
 )
@@ -78,7 +78,7 @@ EVERYBODY = "all"
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """Somebody named in a message, where its text has `key`."""
+    """A mention in a message, where its text has `key`."""
 
     key: str
     open_id: str
@@ -87,7 +87,7 @@ class Mention:
 
 @dataclass(slots=True)
 class Content:
-    """The content of a message: its text, its other parts, and the ids that its text names."""
+    """The content of a message: its text, its other parts, and the ids mentioned in its text."""
 
     text: str = ""
     parts: list[Part] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Content:
 
 
 class TextContent(Foreign):
-    """Of a text message."""
+    """The content of a text message."""
 
     text: Text
 
@@ -119,7 +119,7 @@ class Piece(Foreign):
 
 
 class Post(Foreign):
-    """A rich text message, or a card as it is received."""
+    """A rich text message, or a received card."""
 
     title: Text | None = None
     content: Annotated[list[Any], Field(fail_fast=True, max_length=5000)] | None = None
@@ -127,9 +127,9 @@ class Post(Foreign):
 
 
 def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: str | None) -> Content:
-    """Return the content of a message of type `kind`: the bot's mentions taken out, names of others put in.
+    """Return the content of a message of type `kind`, without mentions of the bot and with others by name.
 
-    Raise `Unreadable` when the content is not of its type.
+    Raise `Unreadable` if the content does not match the type.
     """
     content = Content()
     if kind == "text":
@@ -146,7 +146,7 @@ def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: 
 
 
 def _read_post(content: Content, kind: str, raw: str) -> None:
-    """Title and lines of a rich text message, which may stand under a language."""
+    """Add the title and lines of a rich text message, which may be nested under a language."""
     found = read_json(raw)
     if kind == "post" and isinstance(found, dict) and "content" not in found:
         found = next(iter(found.values()), {})
@@ -160,9 +160,9 @@ def _read_post(content: Content, kind: str, raw: str) -> None:
 
 
 def _line(content: Content, line: object, depth: int = 0) -> str:
-    """A line of pieces, or an element of a card, whose parts may hold further ones."""
+    """Return the text of a line of pieces, or of an element of a card, which may be nested."""
     if depth > DEEPEST:
-        raise Unreadable("the content is nested too deeply")
+        raise Unreadable("content nested too deeply")
     if isinstance(line, list):
         return "".join(_line(content, piece, depth + 1) for piece in line)
     return _piece(content, read_as(Piece, line), depth)
@@ -175,7 +175,7 @@ def _piece(content: Content, piece: Piece, depth: int) -> str:
             return label if label == address or not address else f"{label} ({address})"
         case "at":
             user, name = _words(piece.user_id), _words(piece.user_name)
-            # Written as a tag, and so replaced with all others: what it names may be a key, or an id.
+            # Written as a tag, which is replaced like all others below: it names a key or an id.
             return f'<at id="{user}">{name.replace("<", "")}</at>' if user else f"@{name}"
         case "emotion":
             emoji = _words(piece.emoji_type)
@@ -192,13 +192,13 @@ def _piece(content: Content, piece: Piece, depth: int) -> str:
 
 
 def _name_of(piece: Piece) -> str:
-    """What a piece that is no text is called."""
+    """Return the name of a piece that is not text."""
     names = map(_words, (piece.file_name, piece.title, piece.name, piece.text))
     return next(filter(None, names), "")[:200]
 
 
 def _words(value: object) -> str:
-    """A text, or that of a card's text object."""
+    """Return a text, or that of a card's text object; empty for other values."""
     if isinstance(value, dict):
         value = value.get("content", value.get("text"))
     try:
@@ -208,7 +208,7 @@ def _words(value: object) -> str:
 
 
 def _named_in(raw: str, name: str) -> str:
-    """The field `name` of a content, which is not always JSON (merge_forward)."""
+    """Return the field `name` of a content, which is not always JSON (merge_forward)."""
     try:
         found = read_json(raw) if name else None
     except Unreadable:

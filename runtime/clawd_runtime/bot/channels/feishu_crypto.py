@@ -1,7 +1,7 @@
-"""How Feishu proves and hides its events: signature and encryption (open platform, "Encrypt Key").
+"""Signature and encryption of Feishu's events (open platform, "Encrypt Key").
 
-Everything that does not hold raises `Unauthentic`. To the sender all of its reasons must look alike:
-a receiver that tells bad padding from a bad token decrypts for whoever asks often enough.
+Every failed check raises `Unauthentic`. The sender must not be able to distinguish the reasons: a response
+that shows whether the padding or the token is wrong is a padding oracle, which decrypts for an attacker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from clawd_runtime.bot.foreign_json import Unreadable, read_json
 
 BLOCK_BYTES = 16
-# So far may Feishu's clock be ahead of ours.
+# How far Feishu's clock may be ahead of the local one.
 CLOCK_DIFFERENCE = 300.0
 TIMESTAMP = "X-Lark-Request-Timestamp"
 NONCE = "X-Lark-Request-Nonce"
@@ -29,7 +29,7 @@ SECONDS = re.compile(r"[0-9]{1,12}")
 
 
 class Unauthentic(Exception):
-    """A request that Feishu did not send. `kind` is one of few, `detail` this one's: for the log only."""
+    """A request that Feishu did not send. `kind` has few values, `detail` is for the log only."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -37,52 +37,50 @@ class Unauthentic(Exception):
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Whether any of the three headers of a signature is there."""
+    """Return whether any of the three headers of a signature is present."""
     return any(name in headers for name in (TIMESTAMP, NONCE, SIGNATURE))
 
 
 def verify_signature(
     encrypt_key: str, headers: Mapping[str, str], body: bytes, *, now: float, max_age: float
 ) -> None:
-    """Check the signature over the raw `body`, and that it is not older than `max_age` seconds, or from the
-    future.
-    """
+    """Raise `Unauthentic` unless the raw `body` has a valid signature, at most `max_age` seconds old."""
     timestamp, nonce, given = (headers.get(name, "") for name in (TIMESTAMP, NONCE, SIGNATURE))
     if not (timestamp and nonce and given):
-        raise Unauthentic("a header of the signature is missing")
-    made = hashlib.sha256(f"{timestamp}{nonce}{encrypt_key}".encode() + body).hexdigest()
-    if not same(made, given.lower()):
-        raise Unauthentic("the signature does not hold")
+        raise Unauthentic("missing header of the signature")
+    expected = hashlib.sha256(f"{timestamp}{nonce}{encrypt_key}".encode() + body).hexdigest()
+    if not same(expected, given.lower()):
+        raise Unauthentic("wrong signature")
     if not SECONDS.fullmatch(timestamp):
-        raise Unauthentic("the timestamp is no number")
+        raise Unauthentic("timestamp is not a number")
     age = now - int(timestamp)
     if not -CLOCK_DIFFERENCE <= age <= max_age:
-        raise Unauthentic("the signature is too old, or from the future", f"made {age:.0f} s ago")
+        raise Unauthentic("signature too old, or from the future", f"age {age:.0f} s")
 
 
 def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
-    """The event within `{"encrypt": "…"}`. A body that is not encrypted is refused.
+    """Return the event within `{"encrypt": "…"}`; raise `Unauthentic` if the body is not encrypted.
 
-    Raises `Unreadable` when what was encrypted, and so was by Feishu if it is signed, is no JSON object.
+    Raise `Unreadable` if the decrypted content, which is from Feishu if it is signed, is not a JSON object.
     """
     sealed = _object(body).get("encrypt")
     if not isinstance(sealed, str):
-        raise Unauthentic("the event is not encrypted")
+        raise Unauthentic("event not encrypted")
     try:
         ciphertext = base64.b64decode(sealed, validate=True)
     except (binascii.Error, ValueError):
-        raise Unauthentic("the ciphertext is not base64") from None
+        raise Unauthentic("ciphertext is not base64") from None
     event = read_json(decrypt(encrypt_key, ciphertext))
     if not isinstance(event, dict):
-        raise Unreadable("the event is not a JSON object")
+        raise Unreadable("event is not a JSON object")
     return event
 
 
 def decrypt(encrypt_key: str, ciphertext: bytes) -> bytes:
-    """AES-256-CBC under the SHA-256 of `encrypt_key`, initial vector first, padded by PKCS#7 (strict)."""
+    """Decrypt AES-256-CBC; the key is the SHA-256 of `encrypt_key`, with a leading IV and PKCS#7 padding."""
     vector, blocks = ciphertext[:BLOCK_BYTES], ciphertext[BLOCK_BYTES:]
     if not blocks or len(blocks) % BLOCK_BYTES:
-        raise Unauthentic("the ciphertext has no whole blocks")
+        raise Unauthentic("ciphertext is not a whole number of blocks")
     key = hashlib.sha256(encrypt_key.encode()).digest()
     decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
     unpadder = padding.PKCS7(8 * BLOCK_BYTES).unpadder()
@@ -90,11 +88,11 @@ def decrypt(encrypt_key: str, ciphertext: bytes) -> bytes:
         padded = decryptor.update(blocks) + decryptor.finalize()
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError:
-        raise Unauthentic("the padding is wrong") from None
+        raise Unauthentic("wrong padding") from None
 
 
 def same(expected: str, given: object) -> bool:
-    """Whether `given` is the string `expected`, in a time that does not tell how much of it is right."""
+    """Return whether `given` is the string `expected`, compared in constant time."""
     return isinstance(given, str) and hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
 
 
@@ -102,7 +100,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         parsed = read_json(raw)
     except Unreadable:
-        raise Unauthentic("the body is not JSON") from None
+        raise Unauthentic("body is not JSON") from None
     if not isinstance(parsed, dict):
-        raise Unauthentic("the body is not a JSON object")
+        raise Unauthentic("body is not a JSON object")
     return parsed

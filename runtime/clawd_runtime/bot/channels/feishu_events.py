@@ -1,4 +1,4 @@
-"""From an event of Feishu to an `Inbound` (open platform, "Receive message v2.0")."""
+"""Parsing of Feishu's events into `Inbound` values (open platform, "Receive message v2.0")."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
 CHANNEL = "feishu"
 MESSAGE_RECEIVED = "im.message.receive_v1"
 PRIVATE = "p2p"
-# Feishu's clock may be ahead of ours; what is further in the future is no time.
+# How far Feishu's clock may be ahead of the local one; a later time is invalid.
 CLOCK_DIFFERENCE = 300.0
 
 Milliseconds = Annotated[str, Field(pattern=r"^[0-9]{1,15}$")]
 
 
 class Ids(Foreign):
-    """The ids of a person; only the one of this app counts."""
+    """The ids of a user; only the one for this app counts."""
 
     open_id: OptionalIdentifier = None
 
 
 class Mentioned(Foreign):
-    """Somebody named in a message. `id` is an object in events, a string in messages that are looked up."""
+    """A mention in a message. `id` is an object in events, a string in fetched messages."""
 
     key: Name
     id: Ids | Name | None = None
     name: Name | None = None
 
     def as_mention(self) -> Mention:
-        """Return it in one form."""
+        """Return the mention in a single form."""
         who = self.id.open_id if isinstance(self.id, Ids) else self.id
         return Mention(self.key, who or "", self.name or "")
 
@@ -51,7 +51,7 @@ Mentions = Annotated[list[Mentioned], Field(fail_fast=True, max_length=1000)]
 
 
 class Sender(Foreign):
-    """Who wrote."""
+    """The sender of a message."""
 
     sender_type: Name
     sender_id: Ids | None = None
@@ -72,14 +72,14 @@ class Message(Foreign):
 
 
 class Body(Foreign):
-    """`event` of an event about a message."""
+    """The field `event` of an event about a message."""
 
     sender: Sender
     message: Message
 
 
 class Header(Foreign):
-    """`header` of an event."""
+    """The field `header` of an event."""
 
     event_id: Identifier
     event_type: Name
@@ -98,12 +98,12 @@ class MessageEvent(HeaderOnly):
 
 
 def kind_of(event: Mapping[str, Any]) -> str:
-    """Return the type of an event. Raise `Unreadable` when it has none."""
+    """Return the type of an event; raise `Unreadable` if it has none."""
     return read_as(HeaderOnly, event).header.event_type
 
 
 def is_addressable_group(event: Mapping[str, Any]) -> bool:
-    """Whether it takes the bot's own id to tell if the bot is meant: a group where somebody is mentioned."""
+    """Return whether a group message has mentions, so that the bot's own id decides if it is addressed."""
     try:
         message = read_as(MessageEvent, event).event.message
         if message.chat_type == PRIVATE:
@@ -121,8 +121,9 @@ def read_message(
 ) -> Inbound | None:
     """Return the message of an event; None for other events and for messages of bots.
 
-    Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, as
-    no event has its sender's. `now` bounds the time of a message. Raise `Unreadable` for nonsense.
+    Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, since
+    events do not contain the sender's. `now` limits the time of a message. Raise `Unreadable` for an invalid
+    event.
     """
     if kind_of(event) != MESSAGE_RECEIVED:
         return None

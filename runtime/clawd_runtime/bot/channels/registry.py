@@ -1,4 +1,4 @@
-"""The channels there are. A new platform is a module beside this one and a line here."""
+"""The registry of channels. A new platform is a module next to this one and a line here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANNELS = {
 
 
 def channel_class(name: str) -> type[Channel]:
-    """The class of a channel; imported only when used, because every library costs memory."""
+    """Return the class of a channel; imported only when used, because every library takes memory."""
     module, _, attribute = CHANNELS[name].partition(":")
     found: type[Channel] = getattr(import_module(module), attribute)
     return found

@@ -1,4 +1,4 @@
-"""The Telegram channel: webhook or long polling in, `sendMessage` out, drafts and "typing" between.
+"""The Telegram channel: webhook or long polling, `sendMessage`, drafts and "typing".
 
 Source: https://core.telegram.org/bots/api (10.3).
 """
@@ -45,9 +45,10 @@ from clawd_runtime.errors import SettingsError
 log = logging.getLogger(__name__)
 
 MESSAGE_UNITS = 4096
-# What of a message names a place within its chat.
+# The parameters of a message that name a place within its chat.
 PLACE = frozenset({"message_thread_id", "reply_parameters"})
-# How refusals (400) name it: "message thread not found", "TOPIC_CLOSED", "message to be replied not found".
+# The names of that place in refusals (400): "message thread not found", "TOPIC_CLOSED", "message to be
+# replied not found".
 OF_THE_PLACE = re.compile(r"thread|topic|\brepl(?:y|ied)\b|reply_|\bmessage_id_invalid|msg_id_invalid")
 WEBHOOK_PATH = "/telegram/webhook"
 SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105  the header's name
@@ -57,9 +58,9 @@ REFUSED_TOKEN_WAIT = 60.0
 
 
 class TelegramSettings(ChannelSettings):
-    """`upload_certificate` is the PEM file of a certificate that no public authority signed.
+    """The settings. `upload_certificate` is the PEM file of a certificate without a public authority.
 
-    Telegram knows one webhook a bot: of several hosts with the same token, one `registers_webhook`.
+    Telegram has one webhook per bot: of several hosts with the same token, one `registers_webhook`.
     """
 
     mode: Literal["webhook", "polling"] = "webhook"
@@ -70,13 +71,13 @@ class TelegramSettings(ChannelSettings):
 
 
 class SentMessage(Foreign):
-    """What `sendMessage` gives."""
+    """The result of `sendMessage`."""
 
     message_id: Int64
 
 
 class TelegramChannel(Channel):
-    """One bot of Telegram."""
+    """The channel of one Telegram bot."""
 
     name = "telegram"
     Settings: ClassVar[type[ChannelSettings]] = TelegramSettings
@@ -87,7 +88,8 @@ class TelegramChannel(Channel):
         self._token = context.credentials["telegram-token"]
         if not (matched := TOKEN.match(self._token)):
             raise SettingsError(
-                "credential telegram-token: does not look like 123456:ABC…, as BotFather gives it"
+                "credential telegram-token: not a bot token such as 123456:ABC…",
+                advice="copy it from BotFather",
             )
         self._id = int(matched[1])
         self._api = TelegramApi(context.http, settings.api_base, self._token)
@@ -96,19 +98,19 @@ class TelegramChannel(Channel):
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
-        """The webhook is open to the world: without its secret token the bot does not start."""
+        """Return the names of the credentials; the public webhook requires its secret token."""
         if settings.mode == "webhook":
             return ("telegram-token", "telegram-secret-token")
         return ("telegram-token",)
 
     def routes(self) -> Sequence[BaseRoute]:
-        """The webhook, unless updates are polled."""
+        """Return the route of the webhook; none with polling."""
         if self._settings.mode == "polling":
             return ()
         return (Route(WEBHOOK_PATH, self._webhook, methods=["POST"]),)
 
     async def run(self) -> None:
-        """Poll, or keep the webhook registered where that is this bot's part."""
+        """Poll, or keep the webhook registered, if this bot is responsible for it."""
         await self._reception.run()
 
     def split(self, text: str) -> tuple[str, ...]:
@@ -116,10 +118,10 @@ class TelegramChannel(Channel):
         return split(text, MESSAGE_UNITS)
 
     async def send(self, reply: Reply) -> SentRef:
-        """Send one message; plain text, so nothing in it can be malformed.
+        """Send one message as plain text, which cannot be malformed.
 
-        Where the topic or the message to reply to is gone, it goes to the chat, once; where the group has
-        become another one, it goes there.
+        If the topic or the message to reply to is gone, send it to the chat; if the group was migrated, send
+        it to the new one.
         """
         message = _message(reply)
         while True:
@@ -129,13 +131,13 @@ class TelegramChannel(Channel):
                 elsewhere = _elsewhere(message, refusal)
                 if elsewhere is None:
                     raise _outcome(refusal) from None
-                log.info("%s: sent to the chat instead", refusal)
+                log.info("%s; sending to the chat instead", refusal)
                 message = elsewhere
             else:
                 return _reference(sent)
 
     async def received(self, inbound: Inbound) -> None:
-        """See `Channel.received`. What came by webhook was answered with it."""
+        """See `Channel.received`; with a webhook, its response has already shown "typing"."""
         if self._settings.mode == "polling":
             await self._progress.received(inbound)
 
@@ -145,7 +147,7 @@ class TelegramChannel(Channel):
 
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
-        """Show the answer as it grows in private chats, "typing" elsewhere."""
+        """Show the growing answer in private chats, "typing" in other chats."""
         async with self._progress.shown(inbound) as progress:
             yield progress
 
@@ -158,19 +160,21 @@ class TelegramChannel(Channel):
             return Response(status_code=401)
         me = self._reception.identity
         if me is None:
-            # Telegram will repeat it; who is meant in a group can be told only when we know our name.
+            # Telegram will repeat it; whether the bot is mentioned in a group is unknown without its name.
             return Response(status_code=503, headers={"Retry-After": "5"})
         inbound = self._readable(await request.body(), me)
         if inbound is None or not await self.context.inbox.store(inbound) or not inbound.addressed:
             return Response(status_code=200)
-        # The answer may be a call itself: the person sees "typing" at once, without a request of ours.
+        # The response may contain a call: the user sees "typing" immediately, without another request.
         return JSONResponse(
             {"method": "sendChatAction", "action": "typing"} | (place_of(inbound.conversation) or {})
         )
 
     def _readable(self, body: bytes, me: Identity) -> Inbound | None:
-        """The message of an update. What cannot be read is taken all the same: Telegram would repeat it for a
-        day, and hold up the chat, and it would be no better.
+        """Return the message of an update; None if it has none or cannot be read.
+
+        An unreadable update is acknowledged nevertheless: Telegram would repeat it for a day without a
+        different result, and block the chat.
         """
         number = "without a number"
         try:
@@ -178,11 +182,11 @@ class TelegramChannel(Channel):
             number = str(update["update_id"]) if is_update(update) else number
             return read_update(update, me, time.time())
         except Unreadable as problem:
-            said = f"Telegram: left out update {number} that cannot be read: {problem}"
-            self.context.rejections.report(self.name, "unreadable", said)
+            message = f"Telegram: ignored unreadable update {number}: {problem}"
+            self.context.rejections.report(self.name, "unreadable", message)
         except Exception:
-            # An internal error: repeated for a day, the update would only hold up the chat.
-            log.exception("Telegram: left out update %s", number)
+            # Repeated for a day, the update would only block the chat.
+            log.exception("internal error: Telegram: ignored update %s", number)
         return None
 
     def _make_reception(self) -> Reception:
@@ -190,11 +194,11 @@ class TelegramChannel(Channel):
             return Polling(self._api, self._id, self.context.inbox, self.context.rejections)
         if self.context.public_url is None:
             raise SettingsError(
-                "public_url: is needed for channels.telegram.mode webhook; set it or use polling"
+                "public_url: required for channels.telegram.mode webhook; set it or use polling"
             )
         secret = self.context.credentials["telegram-secret-token"]
         if not SECRET_TOKEN.match(secret):
-            raise SettingsError("credential telegram-secret-token: should be 1–256 of A–Z a–z 0–9 _ -")
+            raise SettingsError("credential telegram-secret-token: must be 1–256 of A–Z a–z 0–9 _ -")
         if not self._settings.registers_webhook:
             return RegisteredElsewhere(self._api, self.context.inbox)
         return WebhookRegistration(
@@ -208,10 +212,10 @@ class TelegramChannel(Channel):
 
 
 def _message(reply: Reply) -> dict[str, Any]:
-    """The parameters of `sendMessage`. Raise `Undeliverable` when the chat is none of Telegram's."""
+    """Return the parameters of `sendMessage`; raise `Undeliverable` if the chat is not a Telegram chat."""
     place = place_of(reply.conversation)
     if place is None:
-        raise Undeliverable(f"Telegram sendMessage: {reply.conversation.chat[:40]!a} is no chat's number")
+        raise Undeliverable(f"Telegram sendMessage: {reply.conversation.chat[:40]!a} is not a chat id")
     message: dict[str, Any] = place | {"text": reply.text}
     if reply.part == 0 and NUMBER.fullmatch(reply.reply_to):
         message["reply_parameters"] = {
@@ -222,13 +226,13 @@ def _message(reply: Reply) -> dict[str, Any]:
 
 
 def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, Any] | None:
-    """Return the message for where it can still go after a refusal, None when there is no such place."""
+    """Return the message for another place after a refusal; None if there is no such place."""
     if refusal.migrated_to is not None:
         moved = message | {"chat_id": refusal.migrated_to}
         return moved if moved != message else None
-    said = refusal.description.lower()
+    reason = refusal.description.lower()
     placed = PLACE & message.keys()
-    if refusal.code != 400 or not placed or not OF_THE_PLACE.search(said):
+    if refusal.code != 400 or not placed or not OF_THE_PLACE.search(reason):
         return None
     return {name: value for name, value in message.items() if name not in placed}
 
@@ -237,13 +241,13 @@ def _reference(sent: object) -> SentRef:
     try:
         return SentRef(str(read_as(SentMessage, sent).message_id))
     except Unreadable:
-        raise DeliveryUnknown("Telegram sendMessage: an answer without message_id") from None
+        raise DeliveryUnknown("Telegram sendMessage: no message_id in the response") from None
 
 
 def _outcome(refusal: TelegramRefusal) -> RetryLater | Undeliverable:
-    """What a refusal of `sendMessage` means for the message."""
+    """Return the delivery error for a refusal of `sendMessage`."""
     if refusal.code in (401, 404):
-        # The token is wrong or revoked: that is repaired by an operator, and then the message can go.
-        log.error("%s: check the bot's token", refusal)
+        # The token is wrong or revoked: when an operator has fixed that, the message can be sent.
+        log.error("%s; hint: check the bot's token", refusal)
         return RetryLater(str(refusal), after=REFUSED_TOKEN_WAIT)
     return Undeliverable(str(refusal))

@@ -1,6 +1,6 @@
-"""Calls of the Telegram Bot API (https://core.telegram.org/bots/api#making-requests).
+"""A client of the Telegram Bot API (https://core.telegram.org/bots/api#making-requests).
 
-The bot's token is part of every address, so addresses appear in no error and no log.
+The bot's token is part of every address, so errors and logs never contain addresses.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from clawd_runtime.bot.foreign_json import Foreign, Int64, Text, Unreadable, rea
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
-# With these nothing has been sent yet; with any other fault of the connection that is not known.
+# After these errors nothing was sent; after any other connection error that is unknown.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 class Parameters(Foreign):
-    """What Telegram adds to a refusal."""
+    """The parameters of a refusal."""
 
     migrate_to_chat_id: Int64 | None = None
     retry_after: Any = None
 
 
 class Answered(Foreign):
-    """What Telegram answers a call with."""
+    """The response to a call."""
 
     ok: bool
     result: Any = None
@@ -39,7 +39,7 @@ class Answered(Foreign):
 
 
 class TelegramRefusal(ChannelError):
-    """Telegram answered `ok: false`. `code` is its error code."""
+    """Telegram responded with `ok: false`. `code` is its error code."""
 
     def __init__(self, method: str, code: int, description: str, migrated_to: int | None = None) -> None:
         super().__init__(f"Telegram {method}: {code} {description[:200]}")
@@ -49,7 +49,7 @@ class TelegramRefusal(ChannelError):
 
 
 class TelegramApi:
-    """One bot. `base` is `https://api.telegram.org` or a server of the same protocol."""
+    """The client of one bot. `base` is `https://api.telegram.org` or a server of the same protocol."""
 
     def __init__(self, http: httpx.AsyncClient, base: str, token: str) -> None:
         self._http = http
@@ -65,8 +65,8 @@ class TelegramApi:
     ) -> Any:
         """Call a method and return its result. `upload` is a file, as parameter name and content.
 
-        Raises `TelegramRefusal`; `RetryLater` when the call certainly had no effect and may be repeated
-        (no connection, 429); `DeliveryUnknown` when it may have had one.
+        Raise `TelegramRefusal` if Telegram refuses the call, `RetryLater` if it certainly had no effect and
+        may be repeated (no connection, 429), and `DeliveryUnknown` if it may have had an effect.
         """
         try:
             response = await self._post(method, dict(parameters or {}), upload, seconds)
@@ -95,14 +95,12 @@ def _result(method: str, response: httpx.Response) -> Any:
     try:
         answer = read_as(Answered, read_json(response.content))
     except Unreadable:
-        code, said = (
-            response.status_code,
-            f"Telegram {method}: {response.status_code} no answer of the Bot API",
-        )
+        code = response.status_code
+        outcome = f"Telegram {method}: {code} not a response of the Bot API"
         if 400 <= code < 500:
-            # Something between refused it (a proxy, a relay at `api_base`): Telegram has not seen it.
-            raise RetryLater(said, after=_seconds(None, response)) from None
-        raise DeliveryUnknown(said) from None
+            # An intermediary (a proxy, a relay at `api_base`) refused it: Telegram has not received it.
+            raise RetryLater(outcome, after=_seconds(None, response)) from None
+        raise DeliveryUnknown(outcome) from None
     if answer.ok:
         return answer.result
     code = answer.error_code if answer.error_code is not None else response.status_code
@@ -114,5 +112,5 @@ def _result(method: str, response: httpx.Response) -> Any:
     raise TelegramRefusal(method, code, answer.description, parameters.migrate_to_chat_id)
 
 
-def _seconds(told: object, response: httpx.Response) -> float | None:
-    return seconds_of(told if told is not None else response.headers.get("retry-after"))
+def _seconds(value: object, response: httpx.Response) -> float | None:
+    return seconds_of(value if value is not None else response.headers.get("retry-after"))

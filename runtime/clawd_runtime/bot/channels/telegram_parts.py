@@ -1,4 +1,4 @@
-"""The parts of a Telegram message that are not text, by the fields that hold them."""
+"""The parts of a Telegram message that are not text, by field."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clawd_runtime.bot.characters import whole_characters
 from clawd_runtime.bot.foreign_json import LONGEST_NAME
 from clawd_runtime.bot.values import Part, PartKind
 
-# What a person sends that is not text. All else (someone joined, a title changed) is no message to us.
+# The content types of users' messages other than text.
 PARTS: Mapping[str, PartKind] = {
     "animation": "animation",
     "audio": "audio",
@@ -34,7 +34,7 @@ PARTS: Mapping[str, PartKind] = {
     "video_note": "video",
     "voice": "voice",
 }
-# A GIF comes as a file, too, and a venue as a location.
+# A GIF is also sent as a file, and a venue as a location.
 SAID_ALREADY = {"animation": "document", "venue": "location"}
 NAMED_BY = {
     "audio": ("title", "file_name"),
@@ -49,7 +49,7 @@ NAMED_BY = {
     "video": ("file_name",),
 }
 LONGEST_PART_NAME = 200
-# What is said about a message, other than its content.
+# Fields with properties of a message, not with content.
 NOT_CONTENT = frozenset(
     (
         *("message_id", "date", "chat", "message_thread_id", "direct_messages_topic", "from"),
@@ -65,7 +65,7 @@ NOT_CONTENT = frozenset(
         *("forward_from_message_id", "forward_sender_name", "forward_signature", "origin"),
     )
 )
-# Events of a chat (someone joined, a title changed): no message of a person.
+# Service messages about events of a chat (a member joined, a title changed), which are ignored.
 EVENTS = frozenset(
     (
         *("new_chat_members", "new_chat_member", "new_chat_participant", "left_chat_member"),
@@ -92,7 +92,7 @@ LONGEST_FIELD_NAME = 40
 
 
 def parts_of(message: object) -> tuple[Part, ...]:
-    """The parts of a message, as Telegram sent it, that are not text."""
+    """Return the parts of a raw message that are not text."""
     if not isinstance(message, dict):
         return ()
     doubled = {SAID_ALREADY[name] for name in SAID_ALREADY if message.get(name) is not None}
@@ -102,7 +102,7 @@ def parts_of(message: object) -> tuple[Part, ...]:
 
 
 def _unknown(message: Mapping[str, Any]) -> tuple[Part, ...]:
-    """Name what a message without text consists of: a kind of content that is newer than `PARTS`."""
+    """Return the unknown content of a message without text: a content type newer than `PARTS`."""
     if message.get("text") is not None or any(name in EVENTS for name in message):
         return ()
     found = (name for name, value in message.items() if isinstance(value, dict | list) and value)

@@ -1,7 +1,7 @@
-"""Showing on Telegram that a message arrived and is being answered.
+"""Progress of a message on Telegram, from its arrival to its answer.
 
-"typing" when it arrives; while it waits for a model, a message with how many are ahead; while a model
-answers, a draft in private chats and "typing" elsewhere.
+"typing" when it arrives; while it waits for a model, a message with the number of messages ahead; while a
+model answers, a draft in private chats and "typing" in other chats.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ DRAFT_EVERY = 1.0
 DRAFT_UNITS = 4096
 CALL_SECONDS = 5.0
 NUMBER = re.compile(r"-?[0-9]{1,18}")
-# Telegram takes some 30 messages a second in all: when hundreds wait, notices of that leave room for answers.
-# "typing" is no message, and kept within the same bound.
+# Telegram accepts some 30 messages per second in total: when hundreds wait, notices leave capacity to
+# answers. "typing" is not a message, but is limited in the same way.
 SIGNS_A_SECOND = 25.0
 NOTICES_A_SECOND = 20.0
 
 
 class Growing:
-    """The answer so far of one message."""
+    """The answer so far to one message."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -46,13 +46,13 @@ class Growing:
         self._grown.set()
 
     async def grown(self) -> None:
-        """Wait until there is more than at the last call."""
+        """Wait until the answer has changed since the last call."""
         await self._grown.wait()
         self._grown.clear()
 
 
 class TelegramProgress:
-    """Failures are of no importance: the answer itself comes later, by another way."""
+    """Shows the progress of messages. Failures are only logged: the answer itself is sent separately."""
 
     def __init__(self, api: TelegramApi) -> None:
         self._api = api
@@ -67,14 +67,14 @@ class TelegramProgress:
             await self._try("sendChatAction", place | {"action": "typing"})
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
-        """Send `notice` once: Telegram has no idempotency key, so it is not repeated."""
+        """Send `notice` once, without retries, since Telegram has no idempotency key."""
         if (place := place_of(inbound.conversation)) is not None:
             await self._notices.turn()
             await self._try("sendMessage", place | {"text": notice(), "disable_notification": True})
 
     @asynccontextmanager
     async def shown(self, inbound: Inbound) -> AsyncIterator[Growing]:
-        """While entered, what the result is told to show is shown."""
+        """Show the answer that is passed to the yielded value while the context is active."""
         growing = Growing()
         tasks = [asyncio.create_task(self._type(inbound, growing))]
         if inbound.chat_kind == "private" and self._drafts_work:
@@ -101,7 +101,7 @@ class TelegramProgress:
             await asyncio.sleep(DRAFT_EVERY)
 
     async def _try(self, method: str, parameters: dict[str, Any]) -> bool:
-        """False when Telegram refuses the method as such, not just this time."""
+        """Call a method and log its errors; return False if Telegram does not know the method."""
         try:
             await self._api.call(method, parameters, seconds=CALL_SECONDS)
         except RetryLater as delay:
@@ -115,7 +115,7 @@ class TelegramProgress:
 
 
 def place_of(conversation: ConversationKey) -> dict[str, Any] | None:
-    """Return the parameters that name a chat and topic; None when that chat cannot be one of Telegram's."""
+    """Return the parameters that name a chat and topic; None if the chat cannot be a Telegram chat."""
     if not NUMBER.fullmatch(conversation.chat):
         return None
     place: dict[str, Any] = {"chat_id": int(conversation.chat)}

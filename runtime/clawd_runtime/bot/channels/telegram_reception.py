@@ -1,4 +1,4 @@
-"""How updates come: by a webhook that is kept registered, or by long polling that never stops."""
+"""Reception of updates: by a webhook that is kept registered, or by continuous long polling."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 50
 POLL_GRACE = 15.0
 LONGEST_PAUSE = 30.0
-# A poll that ends sooner without anything new was not held open; the pause after it grows between these.
+# A poll that ends sooner without updates was not held open; the pause after it grows between these limits.
 SHORTEST_POLL = 1.0
 SHORTEST_REST = 0.25
 LONGEST_REST = 10.0
 CHECK_EVERY = 300.0
 CERTIFICATE_EVERY = 5.0
-# Telegram knows one webhook and one poll at a time; when the bot that leads is gone, another follows so soon.
+# Telegram has one webhook and one poll at a time; how soon another bot follows when the leading one is gone.
 ROLE = "telegram"
 FOLLOW_SECONDS = 2.0
 
 
 class BotUser(Foreign):
-    """The bot, as `getMe` returns it."""
+    """The bot's user, as `getMe` returns it."""
 
     id: Int64
     username: Name
 
 
 class WebhookInfo(Foreign):
-    """State of the webhook."""
+    """The state of the webhook."""
 
     url: Text = ""
     allowed_updates: list[Name] | None = None
@@ -56,7 +56,7 @@ class WebhookInfo(Foreign):
 
 
 class Reception(ABC):
-    """Learns who the bot is, then receives. `identity` is None until Telegram has told."""
+    """Base class that fetches the bot's identity, then receives. `identity` is None until then."""
 
     def __init__(self, api: TelegramApi, inbox: Inbox) -> None:
         self.api = api
@@ -64,7 +64,7 @@ class Reception(ABC):
         self.identity: Identity | None = None
 
     async def run(self) -> None:
-        """Receive until cancelled, whatever Telegram, the network or the disk do meanwhile."""
+        """Receive until cancelled, and retry after errors of Telegram, the network or the disk."""
         failures = 0
         while True:
             try:
@@ -78,24 +78,22 @@ class Reception(ABC):
             except (ChannelError, StoreError) as fault:
                 failures += 1
                 pause = _pause(fault, failures)
-                log.warning("%s: again in %.0f s", fault, pause)
+                log.warning("%s; retrying in %.0f s", fault, pause)
                 await asyncio.sleep(pause)
 
     async def leads(self) -> bool:
-        """Whether it is this bot, of those on the database, that receives for all."""
+        """Return whether this bot, of those on the database, receives for all."""
         return await self.inbox.leads(ROLE)
 
     @abstractmethod
     async def step(self, me: Identity) -> None:
-        """One round, of the one bot that `leads`. Raises `ChannelError` when it should be repeated after a
-        while.
-        """
+        """Do one round, on the bot that `leads`; raise `ChannelError` to have it repeated with a delay."""
 
     async def _introduce(self) -> Identity:
         try:
             user = read_as(BotUser, await self.api.call("getMe"))
         except Unreadable as problem:
-            raise ChannelError(f"Telegram getMe: not a bot's user: {problem}") from None
+            raise ChannelError(f"Telegram getMe: not the user of a bot: {problem}") from None
         me = Identity(user.id, user.username)
         log.info("Telegram: the bot is @%s", me.username)
         for language, words in CATALOGUE.items():
@@ -107,15 +105,15 @@ class Reception(ABC):
             try:
                 await self.api.call("setMyCommands", {"commands": commands, **of_language})
             except ChannelError as fault:
-                log.info("%s: the menu of commands stays as it is", fault)
+                log.info("%s; the menu of commands is unchanged", fault)
         return me
 
 
 class RegisteredElsewhere(Reception):
-    """Answers what comes by a webhook that another host's bot keeps registered."""
+    """Reception by a webhook that the bot of another host keeps registered."""
 
     async def leads(self) -> bool:
-        """Never for the others: it may not register."""
+        """Return True: it does nothing that only one bot may do."""
         return True
 
     async def step(self, me: Identity) -> None:
@@ -124,7 +122,7 @@ class RegisteredElsewhere(Reception):
 
 
 class WebhookRegistration(Reception):
-    """Registers the webhook at the start, and again when Telegram or the certificate's file differ."""
+    """Reception by a webhook, registered at the start and whenever Telegram or the certificate differs."""
 
     def __init__(
         self,
@@ -150,7 +148,7 @@ class WebhookRegistration(Reception):
         if self._registered != _digest(certificate) or not await self._stands():
             await self._register(certificate)
             self._registered = _digest(certificate)
-        # Until Telegram has a new one, it delivers nothing: that is noticed soon.
+        # Telegram delivers nothing until it has the new certificate, so the file is checked often.
         due = time.monotonic() + CHECK_EVERY
         while time.monotonic() < due and _digest(self._read_certificate()) == self._registered:
             await asyncio.sleep(min(CHECK_EVERY, CERTIFICATE_EVERY))
@@ -175,7 +173,7 @@ class WebhookRegistration(Reception):
             raise ChannelError(f"Telegram getWebhookInfo: {problem}") from None
         if info.last_error_date > self._last_error:
             self._last_error = info.last_error_date
-            log.warning("Telegram cannot deliver to the webhook: %.300s", info.last_error_message)
+            log.warning("Telegram: cannot deliver to the webhook: %.300s", info.last_error_message)
         return (
             info.url == self._url
             and info.allowed_updates in (None, ALLOWED_UPDATES)
@@ -189,7 +187,7 @@ class WebhookRegistration(Reception):
         try:
             return self._certificate.read_bytes()
         except OSError as error:
-            raise ChannelError(f"{self._certificate}: {error.strerror}, cannot be uploaded") from None
+            raise ChannelError(f"cannot read {self._certificate} for upload: {error.strerror}") from None
 
 
 def _digest(certificate: bytes | None) -> str:
@@ -197,7 +195,7 @@ def _digest(certificate: bytes | None) -> str:
 
 
 class Polling(Reception):
-    """Long polling. Its offset is stored together with the updates that it confirms."""
+    """Reception by long polling. Its offset is stored together with the updates that it confirms."""
 
     def __init__(
         self, api: TelegramApi, bot_id: int, inbox: Inbox, rejections: Rejections | None = None
@@ -210,7 +208,7 @@ class Polling(Reception):
         self._webhook_gone = False
 
     async def leads(self) -> bool:
-        """See `Reception.leads`. While another bot leads, its offset is the one that grows."""
+        """See `Reception.leads`. While another bot leads, that bot advances the offset."""
         leads = await super().leads()
         if not leads:
             self._offset = None
@@ -223,21 +221,22 @@ class Polling(Reception):
             self._webhook_gone = True
         if self._offset is None:
             self._offset = await self._stored_offset()
-        begun = time.monotonic()
+        started = time.monotonic()
         updates = await self._poll(self._offset)
         if updates:
             offset = max(update["update_id"] for update in updates) + 1
             await self._store(self._readable(updates, me), offset)
-            # A server that gives again what was confirmed would be asked without end.
+            # Without this, a server that returns confirmed updates again would be polled in a tight loop.
             self._empty = 0 if offset > self._offset else self._empty + 1
             self._offset = max(offset, self._offset)
         else:
             self._empty += 1
-        await self._rest(time.monotonic() - begun)
+        await self._rest(time.monotonic() - started)
 
     async def _rest(self, answered_after: float) -> None:
-        """Pause when polls end at once without anything new: longer every time, so that a server that does
-        not hold polls open is not called thousands of times a second.
+        """Pause with a growing delay when polls end immediately without updates.
+
+        Otherwise a server that does not hold polls open would be called thousands of times a second.
         """
         if answered_after >= SHORTEST_POLL:
             self._empty = 0
@@ -251,8 +250,8 @@ class Polling(Reception):
     async def _store(self, inbounds: Sequence[Inbound], offset: int) -> None:
         """Store messages with the offset that confirms them.
 
-        What the database would refuse again and again does not hold up the rest. Where it refuses all, that
-        is of the database, and nothing is left out.
+        A message that the database refuses permanently does not block the others. If it refuses all of them,
+        the database is the cause, and none is dropped.
         """
         state = {self._offset_name: str(offset)}
         try:
@@ -263,8 +262,8 @@ class Polling(Reception):
             if len(refused) == len(inbounds):
                 raise
         for inbound in refused:
-            said = f"Telegram: left out message {inbound.message_id}: the database refuses it"
-            self._rejections.report("telegram", "refused by the database", said)
+            message = f"Telegram: ignored message {inbound.message_id}: refused by the database"
+            self._rejections.report("telegram", "refused by the database", message)
         if refused:
             await self.inbox.store_all((), "telegram", state)
 
@@ -276,42 +275,42 @@ class Polling(Reception):
         return True
 
     async def _poll(self, offset: int) -> list[dict[str, Any]]:
-        """Return the updates that have a number, readable or not."""
+        """Return the updates with a number, readable or not."""
         wanted: dict[str, Any] = {"timeout": POLL_SECONDS, "allowed_updates": ALLOWED_UPDATES}
         if offset:
             wanted["offset"] = offset
         try:
-            # A second clock beside the client's own, which starts anew with every byte received.
+            # In addition to the client's timeout, which restarts with every byte received.
             async with asyncio.timeout(POLL_SECONDS + 2 * POLL_GRACE):
                 updates = await self.api.call("getUpdates", wanted, seconds=POLL_SECONDS + POLL_GRACE)
         except TimeoutError:
-            raise DeliveryUnknown("Telegram getUpdates: no end of the answer") from None
+            raise DeliveryUnknown("Telegram getUpdates: response not complete in time") from None
         except TelegramRefusal as refusal:
-            # 409: a webhook has been set meanwhile, or another bot polls with this token.
+            # 409: a webhook was set in the meantime, or another bot polls with this token.
             self._webhook_gone = refusal.code != 409
             raise
         if not isinstance(updates, list):
             raise ChannelError("Telegram getUpdates: not a list of updates")
         known = [update for update in updates if is_update(update)]
         if len(known) < len(updates):
-            self._rejections.report("telegram", "unreadable", "Telegram: left out updates without a number")
+            self._rejections.report("telegram", "unreadable", "Telegram: ignored updates without a number")
             if not known:
                 raise ChannelError("Telegram getUpdates: not a list of updates")
         return known
 
     def _readable(self, updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
-        """The messages among updates. One that cannot be read must not hold up those behind it."""
+        """Return the messages in updates; an unreadable one must not block those after it."""
         found = []
         for update in updates:
             try:
                 inbound = read_update(update, me, time.time())
             except Unreadable as problem:
-                said = f"Telegram: left out update {update['update_id']} that cannot be read: {problem}"
-                self._rejections.report("telegram", "unreadable", said)
+                message = f"Telegram: ignored unreadable update {update['update_id']}: {problem}"
+                self._rejections.report("telegram", "unreadable", message)
                 continue
             except Exception:
-                # An internal error: asked for again, the update would only hold up those behind it.
-                log.exception("Telegram: left out update %d", update["update_id"])
+                # Fetched again, the update would only block those after it.
+                log.exception("internal error: Telegram: ignored update %d", update["update_id"])
                 continue
             if inbound is not None:
                 found.append(inbound)

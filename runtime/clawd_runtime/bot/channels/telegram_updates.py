@@ -1,4 +1,4 @@
-"""Reading Telegram's updates (https://core.telegram.org/bots/api#update)."""
+"""Parsing of Telegram's updates (https://core.telegram.org/bots/api#update)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class User(Foreign):
 
 
 class Chat(Foreign):
-    """Where a message is."""
+    """A chat."""
 
     id: Int64
     type: Name
 
 
 class Entity(Foreign):
-    """A marked place of a text, in UTF-16 units."""
+    """A marked range of a text, in UTF-16 units."""
 
     type: Name
     offset: Annotated[int, Field(ge=0, lt=2**31)]
@@ -56,14 +56,14 @@ Entities = Annotated[list[Entity], Field(fail_fast=True, max_length=1000)]
 
 
 class TextQuote(Foreign):
-    """The piece of a message that a reply cites."""
+    """The part of a message that a reply quotes."""
 
     text: Text = ""
     entities: Entities = Field(default_factory=list)
 
 
 class RepliedMessage(Foreign):
-    """A message that another one answers, or whose content it passes on."""
+    """A message that another one replies to, or whose content it forwards."""
 
     from_: User | None = Field(None, alias="from")
     text: Text | None = None
@@ -74,7 +74,7 @@ class RepliedMessage(Foreign):
 
 
 class Message(RepliedMessage):
-    """A message; its parts that are not text are found by `parts_of`."""
+    """A message; `parts_of` returns its parts that are not text."""
 
     message_id: Int64
     chat: Chat
@@ -90,7 +90,7 @@ class Message(RepliedMessage):
 
 
 class Update(Foreign):
-    """An update, whose message may be readable or not."""
+    """An update, whose message may be unreadable."""
 
     update_id: Annotated[int, Field(ge=0, lt=LARGEST_UPDATE_ID)]
     message: Any = None
@@ -98,7 +98,7 @@ class Update(Foreign):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the bot is: Telegram's id and user name (without @)."""
+    """The bot's id and user name (without @) on Telegram."""
 
     id: int
     username: str
@@ -106,7 +106,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A place of the text that names somebody: `[start, end)` in characters, and what remains of it."""
+    """A mention in a text: `[start, end)` in characters, and the text that replaces it."""
 
     start: int
     end: int
@@ -115,7 +115,7 @@ class Mention:
 
 
 def is_update(found: object) -> bool:
-    """Whether it is an update, be it readable or not: one that can be told apart by its number."""
+    """Return whether a value is an update with a number, readable or not."""
     if not isinstance(found, dict):
         return False
     number = found.get("update_id")
@@ -123,10 +123,10 @@ def is_update(found: object) -> bool:
 
 
 def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> Inbound | None:
-    """The message of an update; None when there is none for the bot.
+    """Return the message of an update; None if it has none for the bot.
 
-    Edited messages, posts of channels and messages of other bots are none. Raises `Unreadable`, a
-    `ValueError`, when it is not an update.
+    Edited messages, posts of channels and messages of other bots are ignored. Raise `Unreadable`, a
+    `ValueError`, if it is not an update.
     """
     read = read_as(Update, update)
     if read.message is None:
@@ -148,7 +148,7 @@ def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> 
         conversation=ConversationKey("telegram", str(message.chat.id), _topic(message)),
         chat_kind=kind,
         user=sender,
-        # What is passed on is not said by who passes it on, least of all a command.
+        # A forwarded text is not the sender's own, and must not be executed as a command.
         text="" if forwarded else own_words,
         addressed=kind == "private"
         or any(mention.is_bot for mention in mentions)
@@ -168,7 +168,7 @@ def _kind(chat_type: str) -> ChatKind | None:
 
 
 def _sender(message: Message) -> str | None:
-    """Id of the person, or of the chat on whose behalf an anonymous administrator writes."""
+    """Return the id of the user, or of the chat on whose behalf an anonymous administrator writes."""
     if message.is_automatic_forward:
         return None
     if message.sender_chat is not None:
@@ -178,13 +178,13 @@ def _sender(message: Message) -> str | None:
 
 
 def _topic(message: Message) -> str:
-    # Outside of forums the field marks a chain of replies, and sending with it is refused.
+    # Outside of forums the field marks a thread of replies, and sending with it is refused.
     in_topic = message.is_topic_message and message.message_thread_id is not None
     return str(message.message_thread_id) if in_topic else ""
 
 
 def _replied(message: Message) -> RepliedMessage | None:
-    # In a topic, everything "replies" to the notice that the topic was made.
+    # In a topic, every message "replies" to the notice that the topic was created.
     replied = message.reply_to_message
     return None if replied is None or replied.forum_topic_created is not None else replied
 
@@ -195,7 +195,7 @@ def _replies_to(message: Message, me: Identity) -> bool:
 
 
 def _quote(message: Message, raw: Mapping[str, Any]) -> Quote | None:
-    """What the message cites, else what it replies to, be it here or in another chat."""
+    """Return the quoted text, otherwise the message replied to, in this or another chat; None for none."""
     replied = _replied(message)
     parts = parts_of(raw.get("reply_to_message" if replied is not None else "external_reply"))
     if not parts and message.reply_to_story is not None:
@@ -223,7 +223,7 @@ def _mentions(message: Message, text: str, me: Identity) -> Iterator[Mention]:
 
 
 def _places(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str, Entity]]:
-    """Yield where the text of each entity begins, in characters, and that text."""
+    """Yield each entity's start in characters and its text."""
     units = text.encode("utf-16-le")
     for entity in entities:
         first, last = 2 * entity.offset, 2 * (entity.offset + entity.length)
@@ -232,7 +232,7 @@ def _places(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str, E
 
 
 def _links(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str]]:
-    """Yield the addresses behind words of `text`, and where to write them."""
+    """Yield the addresses of links in `text`, and the positions to insert them."""
     for start, words, entity in _places(text, entities):
         address = (entity.url or "")[:LONGEST_ADDRESS]
         if entity.type == "text_link" and address and address.rstrip("/") != words.strip().rstrip("/"):
@@ -250,7 +250,7 @@ def _commands_another(mentions: tuple[Mention, ...]) -> bool:
 
 
 def _without(text: str, mentions: Iterable[Mention], links: Iterable[tuple[int, str]]) -> str:
-    """The text with the addresses of its links, and without mentions of the bot.
+    """Return the text with the addresses of its links, and without mentions of the bot.
 
     `/command@bot` becomes `/command`.
     """

@@ -1,1 +1,1 @@
-"""The bot's memory: inbox, history, outbox and channel state in one database."""
+"""The bot's storage: inbox, history, outbox and channel state in one database."""

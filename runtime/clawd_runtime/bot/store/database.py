@@ -1,14 +1,12 @@
-"""One database with one thread that alone touches it.
+"""A database that is accessed from one thread only.
 
 Operations are functions of a connection. They run in the order given; those that wait together share one
-transaction, so that a burst of messages costs one flush to disk. When one of them fails, all of it is undone
-and each is done alone. A result is handed out only after the commit: what `run` has returned survives a
-crash.
+transaction, so that a burst of messages costs one flush to disk. If one of them fails, the transaction is
+rolled back and each operation runs alone. A result is returned only after the commit, so it survives a crash.
 
-Several bots may share one database (PostgreSQL). Then their writing transactions take turns, as those of one
-SQLite file do, so no operation ever sees another's half. Each begins by checking that this bot is still a
-member: one that was taken for dead, and whose work others took over, changes nothing any more (see
-`cluster`).
+Several bots may share one database (PostgreSQL). Their writing transactions then take turns, like those of
+one SQLite file, so that no operation sees the partial effects of another. Each starts by checking that this
+bot is still a member: an evicted bot, whose work others have taken over, changes nothing (see `cluster`).
 """
 
 from __future__ import annotations
@@ -33,36 +31,36 @@ Kind = Literal["read", "write", "join"]
 
 
 class Backend(Protocol):
-    """What differs between databases. `place` names the database in messages, without secrets."""
+    """The interface of a kind of database. `place` names the database in messages, without secrets."""
 
     engine: Engine
     place: str
     advice: str
     pause_after_loss: float
-    """For so many seconds after the connection was lost nobody waits for the next attempt."""
+    """Seconds after a lost connection in which operations fail immediately instead of reconnecting."""
 
     @property
     def presence(self) -> Callable[[], Awaitable[members.Presence]] | None:
-        """Begins to tell others that this bot lives; None where there can be no others."""
+        """Opens the presence that shows other bots that this one is alive; None if there can be no others."""
 
     def begin_writing(self, connection: Connection) -> None:
-        """Wait for one's turn to write; called first in a transaction that writes."""
+        """Wait for this bot's turn to write; called first in a writing transaction."""
 
     def refuses(self, error: SQLAlchemyError) -> bool:
-        """Whether the same statement would fail again, however often it were tried."""
+        """Return whether the same statement would fail again on every retry."""
 
     def reason(self, error: SQLAlchemyError) -> str:
-        """What went wrong, without the values that statements carry: they are the users' words."""
+        """Return the cause of an error without the values in statements, which are users' texts."""
 
     def check_space(self, connection: Connection) -> None:
-        """Raise an error when there is no space for a few messages: a small write alone may need none."""
+        """Raise an error if there is no space for a few messages; a small write alone may not need any."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all connections and release locks."""
 
 
 class Deposed(StoreError):
-    """This bot is no member (any more): it was taken for dead, and another one took over its work."""
+    """The bot is not a member, or no longer: it was evicted, and another one took over its work."""
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class _Job:
     problem: BaseException | None = None
 
     def settle(self) -> None:
-        # `then` runs even when nobody waits any more: what was committed must be acted upon.
+        # `then` runs even if the caller no longer waits: a commit must take effect.
         if self.problem is None and self.then is not None:
             self.then(self.result)
         if self.future.cancelled():
@@ -89,7 +87,7 @@ class _Job:
 
 
 class Database:
-    """An open database. Made by `open_database`."""
+    """An open database. Create it with `open_database`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -102,12 +100,12 @@ class Database:
 
     @property
     def member(self) -> int:
-        """Number of this bot among those that share the database. Raises `Deposed` when it has none.
+        """Number of this bot among those that share the database; raises `Deposed` if it has none.
 
-        Within an operation it is the number under which the transaction was allowed.
+        Within an operation it is the number for which the membership was checked.
         """
         if self._member is None:
-            raise Deposed("this bot has not joined those that share the database")
+            raise Deposed("this bot is not a member of the database's cluster")
         return self._member
 
     @property
@@ -124,24 +122,24 @@ class Database:
     ) -> T:
         """Run `operation` in a transaction and return its result after the commit.
 
-        `then` is called with the result in the event loop, even when the caller was cancelled meanwhile.
-        An operation may be run twice, and counts once. One of kind `read` does not wait for those that write.
-        Raises `StoreRefused` when the database would refuse it again and again, `Deposed` when this bot is no
-        member, other `StoreError`s when the database fails, or what `operation` raises; then nothing of it is
-        kept (or, when the connection broke at the commit, perhaps all of it).
+        `then` is called with the result in the event loop, even if the caller was cancelled. An operation may
+        be run twice, but takes effect once. One of kind `read` does not wait for writers. Raise
+        `StoreRefused` if the database would refuse every retry, `Deposed` if this bot is not a member,
+        another `StoreError` if the database fails, or the exception of `operation`; nothing of it is then
+        stored (or possibly all of it if the connection broke at the commit).
         """
         return await self._run(operation, then, kind, None)
 
     async def join(self, member: int, operation: Callable[[Connection], T]) -> T:
-        """Run `operation`, which makes this bot the member of this number. Errors as of `run`."""
+        """Run `operation`, which makes this bot the member with this number. Raise like `run`."""
         return await self._run(operation, None, "join", member)
 
     def check_space(self, connection: Connection) -> None:
-        """See `Backend.check_space`. Called within an operation."""
+        """See `Backend.check_space`; call it within an operation."""
         self._backend.check_space(connection)
 
     def close(self) -> None:
-        """Finish what is queued and close the database."""
+        """Finish the queued operations and close the database."""
         self._jobs.put(None)
         self._thread.join()
         self._backend.close()
@@ -196,13 +194,13 @@ class Database:
                 self._member = job.becomes or self._member
 
     def _is_of_one(self, error: Exception) -> bool:
-        """Whether it is the fault of one operation, and the others could be done without it."""
+        """Return whether one operation caused the error, so that the others can succeed without it."""
         return not isinstance(error, SQLAlchemyError) or self._backend.refuses(error)
 
     def _transact_again_if_stale(self, batch: list[_Job]) -> None:
-        """A connection that broke while idle is found broken by the first who uses it: that is no failure."""
+        """Run the batch in a transaction; retry once if the connection had broken while it was idle."""
         if time.monotonic() < self._lost_at + self._backend.pause_after_loss:
-            raise StoreError(f"{self._backend.place}: the connection is lost")
+            raise StoreError(f"{self._backend.place}: connection lost")
         try:
             try:
                 self._transact(batch)
@@ -222,7 +220,9 @@ class Database:
             if kinds != {"read"}:
                 self._backend.begin_writing(connection)
             if "write" in kinds and not members.is_listed(connection, self.member):
-                raise Deposed(f"{self._backend.place}: another bot has taken over the work of this one")
+                raise Deposed(
+                    f"{self._backend.place}: this bot was evicted: another one has taken over its work"
+                )
             for job in batch:
                 job.result = job.operation(connection)
             self._committing = True
@@ -240,11 +240,8 @@ def _settle(jobs: list[_Job]) -> None:
 
 
 def open_database(url: str, password: str | None = None) -> Database:
-    """Open the database and bring its schema up to date.
-
-    Raises `StoreError` when it cannot be used.
-    """
-    # Imported only when used, because every library costs memory.
+    """Open the database and migrate its schema; raise `StoreError` if it cannot be used."""
+    # Imported only when used, because every library takes memory.
     if url.startswith("sqlite:"):
         from clawd_runtime.bot.store.sqlite import open_sqlite
 

@@ -1,4 +1,4 @@
-"""What was said in a conversation. `/new` begins a generation; only the newest one is remembered."""
+"""The turns of conversations. `/new` starts a new generation; only the newest one is recalled."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from clawd_runtime.bot.values import ConversationKey
 
 Role = Literal["user", "assistant"]
 REMEMBERED_TURNS = 400
-# More than the largest contexts of today take; a few enormous messages must not fill the memory.
+# More than the largest contexts can hold; a few enormous messages must not fill the memory.
 REMEMBERED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One thing that was said."""
+    """A turn of a conversation."""
 
     role: Role
     text: str
 
 
 def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn, ...]:
-    """The newest turns of a conversation, oldest first, and not more than `REMEMBERED_BYTES` of them."""
+    """Return the newest turns of a conversation, oldest first, at most `REMEMBERED_BYTES` in total."""
     newest = (
         select(turns.c.role, turns.c.text)
         .where(_of(turns, conversation), turns.c.generation == _generation(connection, conversation))
@@ -44,10 +44,12 @@ def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn,
     return tuple(turns_kept)
 
 
-def append(connection: Connection, conversation: ConversationKey, said: tuple[Turn, ...], now: float) -> None:
-    """Add turns to the newest generation, and forget those that `recall` would never reach again."""
+def append(
+    connection: Connection, conversation: ConversationKey, added: tuple[Turn, ...], now: float
+) -> None:
+    """Add turns to the newest generation, and delete those that `recall` can no longer return."""
     generation = _generation(connection, conversation)
-    for turn in said:
+    for turn in added:
         connection.execute(
             insert(turns).values(
                 channel=conversation.channel,
@@ -59,12 +61,12 @@ def append(connection: Connection, conversation: ConversationKey, said: tuple[Tu
                 created_at=now,
             )
         )
-    if said:
+    if added:
         _forget_oldest(connection, conversation)
 
 
 def begin_anew(connection: Connection, conversation: ConversationKey) -> None:
-    """Begin a new generation."""
+    """Start a new generation."""
     raised = (
         update(conversations)
         .where(_of(conversations, conversation))
@@ -79,7 +81,7 @@ def begin_anew(connection: Connection, conversation: ConversationKey) -> None:
 
 
 def purge(connection: Connection, before: float) -> int:
-    """Forget turns of past generations said before this time."""
+    """Delete turns of past generations from before this time, and return how many."""
     superseded = (
         select(conversations.c.generation)
         .where(

@@ -1,4 +1,4 @@
-"""The inbox: every message that was ever accepted, once."""
+"""The inbox: every accepted message, stored once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ table = schema.inbox
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A message to deal with: as whose, and what the rate limit says (None where it was not asked).
+    """A message to handle, with its owner and the verdict of the rate limit (None if not judged).
 
-    `repeated`: it was taken before, in this run or another.
+    `repeated`: it was already taken before, in this run or another.
     """
 
     seq: int
@@ -33,28 +33,27 @@ class Task:
 
 
 class Behind:
-    """What cannot be dealt with yet: something older of the conversation is another member's, and open."""
+    """A message that cannot be handled yet: an older one of the conversation belongs to another member."""
 
 
 def add(connection: Connection, inbound: Inbound, owner: int | None) -> int | None:
-    """Store a message; its number, or None when its event or message id is known."""
+    """Store a message and return its number; None if its event or message id is known."""
     added = insert_new(connection, table, _columns(inbound) | {"owner": owner})
     return None if added is None else int(added)
 
 
 def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
-    """Number and conversation of all of this owner that is not dealt with, oldest first."""
+    """Return number and conversation of all open messages of this owner, oldest first."""
     query = select(table.c.seq, table.c.channel, table.c.chat, table.c.thread)
-    # Sorted here: a database that is asked for the order of numbers may go through all there ever were.
+    # Sorted here: for ORDER BY seq, the database may scan all messages ever stored.
     rows = sorted(connection.execute(query.where(table.c.outcome.is_(None), table.c.owner == owner)))
     return [(row.seq, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 
 def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Behind | None:
-    """The message of this number; None when it has been dealt with or is another owner's.
+    """Return the message with this number; None if it is handled or belongs to another owner.
 
-    It is judged by the rate limit: its sender may send `limit` messages in a minute. That is done once, and
-    stored.
+    The rate limit judges it once and stores the verdict: its sender may send `limit` messages in a minute.
     """
     mine = (table.c.seq == seq, table.c.outcome.is_(None), table.c.owner == owner)
     row = connection.execute(select(table).where(*mine)).one_or_none()
@@ -73,9 +72,9 @@ def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Beh
 
 
 def settle(connection: Connection, task: Task, outcome: str, now: float, *, keep_text: bool) -> bool:
-    """Mark a message as dealt with; False when it was already, or is not the taker's any more.
+    """Mark a message as handled; return False if it already was, or no longer belongs to the member.
 
-    Without `keep_text` its words are forgotten; the ids stay, by which repetitions are recognised.
+    Without `keep_text` its text is deleted; the ids stay, to recognise duplicates.
     """
     forgotten = {} if keep_text else {"text": "", "context": None}
     result = connection.execute(
@@ -87,23 +86,23 @@ def settle(connection: Connection, task: Task, outcome: str, now: float, *, keep
 
 
 def outcome(connection: Connection, channel: str, event_id: str) -> str | None:
-    """What became of an event; None when it is unknown or not dealt with."""
+    """Return the outcome of an event; None if it is unknown or not handled."""
     query = select(table.c.outcome).where(table.c.channel == channel, table.c.event_id == event_id)
     return cast("str | None", connection.scalar(query))
 
 
 def depth(connection: Connection) -> int:
-    """How many messages wait, whoever deals with them."""
+    """Return how many messages of all members wait."""
     return connection.scalar(select(func.count()).where(table.c.outcome.is_(None))) or 0
 
 
 def purge(connection: Connection, before: float) -> int:
-    """Forget messages dealt with before this time; their repetitions would be taken as new."""
+    """Delete messages handled before this time and return how many; duplicates of them would count as new."""
     return connection.execute(delete(table).where(table.c.done_at < before)).rowcount
 
 
 def set_state(connection: Connection, channel: str, state: Mapping[str, str]) -> None:
-    """Store a channel's own values."""
+    """Store values of a channel."""
     values = schema.channel_state
     for name, value in state.items():
         place = (values.c.channel == channel) & (values.c.name == name)
@@ -112,7 +111,7 @@ def set_state(connection: Connection, channel: str, state: Mapping[str, str]) ->
 
 
 def get_state(connection: Connection, channel: str, name: str) -> str | None:
-    """A channel's own value."""
+    """Return a value of a channel; None if it is not stored."""
     values = schema.channel_state
     query = select(values.c.value).where(values.c.channel == channel, values.c.name == name)
     return cast("str | None", connection.scalar(query))
@@ -120,8 +119,8 @@ def get_state(connection: Connection, channel: str, name: str) -> str | None:
 
 def _judge(connection: Connection, inbound: Inbound, limit: int) -> Verdict:
     judged = (table.c.channel == inbound.channel, table.c.user_id == inbound.user)
-    # Those received later count too: they may have been judged before. What is far in the future was received
-    # under a clock that has been set back since.
+    # Later messages count, too: they may have been judged before. Messages far in the future were received
+    # before the clock was set back.
     minute = (
         table.c.received_at > inbound.received_at - WINDOW,
         table.c.received_at < inbound.received_at + WINDOW,
@@ -130,8 +129,8 @@ def _judge(connection: Connection, inbound: Inbound, limit: int) -> Verdict:
     allowed: int = connection.scalar(recent) or 0
     if allowed < limit:
         return Verdict.ALLOW
-    heard = table.c.verdict.in_((Verdict.ALLOW.value, Verdict.EXPLAIN.value))
-    last = select(table.c.verdict).where(*judged, heard).order_by(table.c.seq.desc()).limit(1)
+    answered = table.c.verdict.in_((Verdict.ALLOW.value, Verdict.EXPLAIN.value))
+    last = select(table.c.verdict).where(*judged, answered).order_by(table.c.seq.desc()).limit(1)
     return Verdict.IGNORE if connection.scalar(last) == Verdict.EXPLAIN.value else Verdict.EXPLAIN
 
 

@@ -1,4 +1,4 @@
-"""Inserting what may be there already."""
+"""Insertion of rows that may already exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table
 
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> Any:
-    """Insert a row; its primary key, or None when a unique column forbids it."""
+    """Insert a row and return its primary key; None if a unique constraint prevents it."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:

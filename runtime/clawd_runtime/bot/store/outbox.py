@@ -1,10 +1,10 @@
-"""The outbox: every message to send, and what became of it.
+"""The outbox: every message to send, with its state.
 
 pending ──▶ sending ──▶ sent
-   ▲           ├──────▶ doubtful   it may have arrived, and repeating it could show it twice
+   ▲           ├──────▶ doubtful   it may have arrived, and a retry could show it twice
    └───────────┴──────▶ dead       it will not arrive
 
-`sending` is also what waits for its repetition while an earlier attempt may have arrived.
+A message that waits for a retry stays `sending` if an earlier attempt may have arrived.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPEN = is_open[table]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An attempt to send. `interrupted`: an earlier one began, and whether it arrived is not known.
+    """An attempt to send. `interrupted`: an earlier one was started, and it is unknown whether it arrived.
 
     `first_attempt_at`, `created_at` and `not_before` are seconds since the epoch.
     """
@@ -42,7 +42,7 @@ class Delivery:
 def add(
     connection: Connection, replies: tuple[Reply, ...], owner: int, now: float
 ) -> list[tuple[int, ConversationKey]]:
-    """Queue messages; their numbers."""
+    """Queue messages and return their numbers."""
     queued = []
     for reply in replies:
         values = _columns(reply, now) | {"owner": owner}
@@ -53,15 +53,15 @@ def add(
 
 
 def open_deliveries(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
-    """Number and conversation of all of this owner that is not finished, oldest first."""
+    """Return number and conversation of all unfinished messages of this owner, oldest first."""
     query = select(table.c.id, table.c.channel, table.c.chat, table.c.thread)
-    # Sorted here: a database that is asked for the order of numbers may go through all there ever were.
+    # Sorted here: for ORDER BY id, the database may scan all messages ever stored.
     rows = sorted(connection.execute(query.where(OPEN, table.c.owner == owner)))
     return [(row.id, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
 
 
 def delivery(connection: Connection, id: int, owner: int) -> Delivery | Behind | None:
-    """The message of this number; None when it is finished or another owner's."""
+    """Return the message with this number; None if it is finished or belongs to another owner."""
     mine = (table.c.id == id, OPEN, table.c.owner == owner)
     row = connection.execute(select(table).where(*mine)).one_or_none()
     if row is None:
@@ -71,8 +71,8 @@ def delivery(connection: Connection, id: int, owner: int) -> Delivery | Behind |
 
 
 def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
-    """Record, before anything leaves, that an attempt is made; False when it is another owner's to make."""
-    begun = connection.execute(
+    """Record an attempt before it is made; return False if the message belongs to another owner."""
+    started = connection.execute(
         update(table)
         .where(table.c.id == id, OPEN, table.c.owner == owner)
         .values(
@@ -81,15 +81,15 @@ def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
             first_attempt_at=func.coalesce(table.c.first_attempt_at, now),
         )
     )
-    return bool(begun.rowcount == 1)
+    return bool(started.rowcount == 1)
 
 
 def postpone(
     connection: Connection, id: int, owner: int, until: float, problem: str, *, in_doubt: bool
 ) -> None:
-    """Record that the attempt did not deliver and another one is to come.
+    """Record that the attempt failed and another one follows.
 
-    As long as any attempt may have arrived (`in_doubt`), it stays one whose end is not known.
+    As long as any attempt may have arrived (`in_doubt`), the state stays `sending`.
     """
     connection.execute(
         update(table)
@@ -108,10 +108,10 @@ def finish(
     ref: str | None,
     problem: str | None,
 ) -> None:
-    """Record how it ended.
+    """Record the final state of a message.
 
-    That it was sent is true whoever owns it meanwhile, and ends a doubt; any other end is for its owner to
-    tell.
+    `sent` is recorded even if another member owns the message by now, and replaces `doubtful`; any other
+    state is recorded only for its owner.
     """
     its_owners = and_(OPEN, table.c.owner == owner)
     may_end = or_(OPEN, table.c.state == "doubtful") if state == "sent" else its_owners
@@ -123,25 +123,25 @@ def finish(
     )
     row = connection.execute(ended).one_or_none()
     if row is not None:
-        members.tell_next(connection, table, ConversationKey(row.channel, row.chat, row.thread), owner)
+        members.notify_next(connection, table, ConversationKey(row.channel, row.chat, row.thread), owner)
 
 
 def answer(connection: Connection, channel: str, event_id: str) -> str | None:
-    """The whole answer to an event, or None when there is none."""
+    """Return the whole answer to an event; None if there is none."""
     query = select(table.c.text).where(table.c.channel == channel, table.c.event_id == event_id)
     parts = connection.scalars(query.order_by(table.c.part)).all()
     return "\n".join(parts) if parts else None
 
 
 def depths(connection: Connection) -> dict[str, int]:
-    """How many messages are in each state that somebody may have to care about."""
+    """Return how many messages are in each state, of those not sent."""
     count = select(table.c.state, func.count()).group_by(table.c.state)
     found = (connection.execute(count.where(those)) for those in (OPEN, has_failed))
     return {row.state: row[1] for rows in found for row in rows}
 
 
 def purge(connection: Connection, before: float) -> int:
-    """Forget messages finished before this time."""
+    """Delete messages finished before this time, and return how many."""
     return connection.execute(delete(table).where(table.c.finished_at < before)).rowcount
 
 

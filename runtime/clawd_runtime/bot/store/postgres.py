@@ -1,7 +1,7 @@
-"""A PostgreSQL database, which several bots share.
+"""A PostgreSQL database, which several bots can share.
 
-Two connections a bot: this one for all operations, and the one of `presence`. Advisory locks
-belong to a session, so a pooler between (pgbouncer) must not share sessions.
+Each bot has two connections: this one for all operations, and that of `presence`. Advisory locks belong to a
+session, so a pooler in between (pgbouncer) must not share sessions.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SPACE_ROWS = text(
     f"INSERT INTO clawd_space SELECT repeat('x', {SPACE_ROW}) FROM generate_series(1, :rows)"  # noqa: S608
 )
 WRITING = 0
-"""The lock (of `LOCKS`) that stands for the turn to write."""
+"""The lock (under `LOCKS`) that a writing transaction holds."""
 CONNECT_SECONDS = 5
 START_SECONDS = 60.0
 START_AGAIN_AFTER = 1.0
-# A dead server, or a network that swallows everything, is noticed within about ten seconds.
+# A dead server, or a network that drops all packets, is noticed within about ten seconds.
 TRANSPORT: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 4,
@@ -40,8 +40,8 @@ TRANSPORT: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
     "application_name": "clawd-bot",
 }
-# The same for the server's side. Whoever stands still in the middle of a transaction loses it, and with it
-# the turn to write, before others lose patience.
+# The same for the server's side. A bot that hangs in the middle of a transaction loses it, and with it the
+# turn to write, before the others time out.
 SERVER_SIDE = {
     "statement_timeout": "15s",
     "lock_timeout": "10s",
@@ -52,34 +52,34 @@ SERVER_SIDE = {
     "client_min_messages": "warning",
     "default_transaction_isolation": "read\\ committed",
 }
-# A server may be told to confirm before it has written. Here a message that is confirmed must be on disk.
+# A server may be configured to confirm a commit before it is on disk; a message must be on disk by then.
 DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
              WHERE current_setting('synchronous_commit') = 'off'"""
 REFUSALS = (IntegrityError, DataError, ProgrammingError)
 
 
 class PostgresBackend:
-    """See `database.Backend`."""
+    """A `database.Backend` for PostgreSQL."""
 
-    advice = "the bot goes on by itself once the database answers"
+    advice = "start the database if it is down; the bot continues automatically when it responds"
     pause_after_loss = 0.3
 
     def __init__(self, engine: Engine, parameters: dict[str, Any]) -> None:
         self.engine = engine
         self.place = place_of(engine)
         self.parameters = parameters
-        """For `psycopg.connect`; holds the password."""
+        """Parameters for `psycopg.connect`, with the password."""
 
     def begin_writing(self, connection: Connection) -> None:
-        """Held until the transaction ends, however it ends."""
+        """Take the lock of writers, which is held until the transaction ends."""
         _take(connection, WRITING)
 
     def refuses(self, error: SQLAlchemyError) -> bool:
-        """Integrity, types, and SQL that does not fit the tables."""
+        """Return whether it concerns integrity, types, or SQL that does not match the tables."""
         return isinstance(error, REFUSALS)
 
     def reason(self, error: SQLAlchemyError) -> str:
-        """The server's message without its details, which quote values."""
+        """Return the server's message without its details, which quote values."""
         return reason_of(getattr(error, "orig", None) or error)
 
     async def presence(self) -> Presence:
@@ -89,7 +89,7 @@ class PostgresBackend:
         return await PostgresPresence.open(self.parameters, self.place)
 
     def check_space(self, connection: Connection) -> None:
-        """By a temporary table that has to grow; it is emptied at the commit, and its rows are not logged."""
+        """Grow a temporary table, which is emptied at the commit and whose rows are not logged."""
         connection.execute(SPACE_TABLE)
         connection.execute(SPACE_ROWS, {"rows": LEAST_FREE // SPACE_ROW})
 
@@ -99,9 +99,9 @@ class PostgresBackend:
 
 
 def open_postgres(url: str, password: str | None) -> PostgresBackend:
-    """Connect and bring the schema up to date; one bot does, if several start at once.
+    """Connect and migrate the schema, which one bot does if several start at once.
 
-    A server that does not answer yet is waited for. Raises `StoreError` when it cannot be used.
+    Wait for a server that does not respond yet. Raise `StoreError` if it cannot be used.
     """
     engine = _engine(url, password)
     backend = PostgresBackend(
@@ -118,21 +118,21 @@ def open_postgres(url: str, password: str | None) -> PostgresBackend:
             if not isinstance(error, OperationalError) or time.monotonic() > deadline:
                 engine.dispose()
                 raise fault from None
-            log.warning("%s; again in %g s", fault, START_AGAIN_AFTER)
+            log.warning("%s; retrying in %g s", fault, START_AGAIN_AFTER)
             time.sleep(START_AGAIN_AFTER)
         else:
             return backend
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of psycopg says, in one line and without the values that a statement carried."""
+    """Return the message of a psycopg error in one line, without the values of a statement."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return f"{error.diag.message_primary} ({error.sqlstate})"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def place_of(engine: Engine) -> str:
-    """Server and database, as messages name them."""
+    """Return server and database in the form for messages."""
     url = engine.url
     host = url.host or url.query.get("host") or "localhost"
     return f"postgresql {host}:{url.port or 5432}/{url.database}"
@@ -149,7 +149,7 @@ def _arguments(password: str | None) -> dict[str, Any]:
 
 
 def _engine(url: str, password: str | None) -> Engine:
-    # Parameters are the users' words: they must not appear in errors, and so not in logs.
+    # Parameters contain users' texts: they must not appear in errors, and so not in logs.
     engine = create_engine(
         make_url(url),
         hide_parameters=True,

@@ -1,9 +1,8 @@
-"""A member's presence in PostgreSQL: a session of its own that holds the advisory lock of the member's
-number.
+"""A member's presence in PostgreSQL: a separate session that holds the advisory lock of its number.
 
-The server frees the lock when the session ends: at once when the process dies, within some ten seconds when
-its host does (keep-alives), after `SILENCE` when the process hangs. No clocks are compared. The same session
-hears the notices of the others.
+The server releases the lock when the session ends: immediately when the process dies, within some ten seconds
+when its host dies (keep-alives), after `SILENCE` when the process hangs. No clocks are compared. The same
+session receives the notices of the others.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ HELD = """EXISTS (
 
 
 class PostgresPresence:
-    """See `members.Presence`: an open session."""
+    """A `members.Presence` in an open session."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], place: str) -> None:
         self._connection = connection
@@ -34,7 +33,7 @@ class PostgresPresence:
 
     @classmethod
     async def open(cls, parameters: dict[str, Any], place: str) -> PostgresPresence:
-        """Begin a session that hears notices, and holds no number yet."""
+        """Open a session that receives notices and holds no number yet."""
         try:
             connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
             await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (SILENCE,))
@@ -44,21 +43,21 @@ class PostgresPresence:
         return cls(connection, place)
 
     async def new_number(self) -> int:
-        """A number that nobody has had, held from now on."""
+        """Return a number that was never used, and hold it."""
         number = int(await self._value("SELECT nextval('member_numbers')", ()))
         await self._value("SELECT pg_advisory_lock(%s, %s)", (LOCKS, number))
         return number
 
     async def hold(self, number: int) -> bool:
-        """Hold a number again; False while an earlier session of it has not ended."""
+        """Hold a number again; return False while its earlier session has not ended."""
         return bool(await self._value("SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, number)))
 
     async def release(self) -> None:
-        """Hold no number any more."""
+        """Release the number."""
         await self._value("SELECT pg_advisory_unlock_all()", ())
 
     async def census(self, number: int) -> Census:
-        """Who is there. This is also the sign of life that keeps the session open."""
+        """Return the census; also the heartbeat that keeps the session open."""
         listed = f"SELECT id, id <> %(me)s AND NOT {HELD} FROM members"  # noqa: S608  no value is written into it
         try:
             rows = await (await self._connection.execute(listed, {"me": number, "locks": LOCKS})).fetchall()
@@ -67,17 +66,17 @@ class PostgresPresence:
         return Census(number in {row[0] for row in rows}, frozenset(row[0] for row in rows if row[1]))
 
     async def notices(self, seconds: float) -> list[Notice]:
-        """What is told within `seconds`; returns as soon as there is something."""
-        heard: list[Notice | None] = []
+        """Return the notices that arrive within `seconds`, as soon as there is one."""
+        received: list[Notice | None] = []
         try:
             async for notify in self._connection.notifies(timeout=seconds, stop_after=1):
-                heard.append(Notice.read(notify.payload))
+                received.append(Notice.read(notify.payload))
         except psycopg.Error as error:
             raise self._broken(error) from None
-        return [notice for notice in heard if notice is not None]
+        return [notice for notice in received if notice is not None]
 
     async def close(self) -> None:
-        """End the session; the number is free."""
+        """End the session, which releases the number."""
         await self._connection.close()
 
     async def _value(self, query: str, values: Iterable[Any]) -> Any:

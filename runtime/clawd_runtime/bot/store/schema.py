@@ -1,14 +1,14 @@
-"""Tables, and the numbered steps that lead to them.
+"""The tables of the database, and the numbered migration steps that create them.
 
-The steps are written out, not derived from the tables, because a step that has once been released never
-changes; a test compares what they make with the tables below. The database counts the steps it has seen:
-SQLite in `PRAGMA user_version`, PostgreSQL in the table `schema_version`.
+The steps are written out, not derived from the tables, because a released step never changes; a test compares
+their result with the tables below. The database stores the number of applied steps: SQLite in
+`PRAGMA user_version`, PostgreSQL in the table `schema_version`.
 
-What only one database knows (which rows an index holds, AUTOINCREMENT) stands in its steps alone: a table
-that names it makes SQLAlchemy load that database's dialect, megabytes of it, wherever the bot runs.
+Features of one database (partial indexes, AUTOINCREMENT) are only in its steps: a table that uses them makes
+SQLAlchemy load the dialect of that database, which takes megabytes, on every host.
 
-In PostgreSQL the last release's bots work on while the first of the new ones takes the steps: a step only
-adds.
+In PostgreSQL the bots of the last release continue to work while the first of the new ones applies the steps:
+a step only adds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from clawd_runtime.errors import StoreError
 
 LEAST_FREE = 512 * 1024
-"""Bytes that have to be free on the database's disk for a bot to be ready."""
+"""Bytes that must be free on the database's disk for a bot to be ready."""
 
 metadata = MetaData()
 
@@ -50,11 +50,11 @@ inbox = Table(
     Column("reply_to", String, nullable=False),
     Column("language", String),
     Column("received_at", Float, nullable=False),
-    Column("outcome", String),  # null until the message is dealt with
+    Column("outcome", String),  # null until the message is handled
     Column("done_at", Float),
-    Column("owner", Integer),  # the member that deals with it; null when none does, and when it is dealt with
-    Column("verdict", String),  # of the rate limit; null while not judged
-    Column("context", String),  # JSON: parts that are no text, and what the message refers to; null for none
+    Column("owner", Integer),  # the member that handles it; null if none does, and when it is handled
+    Column("verdict", String),  # of the rate limit; null until judged
+    Column("context", String),  # JSON: parts that are not text, and the message it refers to; null for none
     UniqueConstraint("channel", "event_id"),
     UniqueConstraint("channel", "message_id"),
 )
@@ -108,21 +108,21 @@ outbox = Table(
     Column("finished_at", Float),
     Column("sent_ref", String),
     Column("problem", String),
-    Column("owner", Integer),  # the member that sends it; null when none does, and when it is finished
+    Column("owner", Integer),  # the member that sends it; null if none does, and when it is finished
 )
 outbox_of_event = Index("outbox_of_event", outbox.c.channel, outbox.c.event_id)
 outbox_open = Index("outbox_open", outbox.c.channel, outbox.c.chat, outbox.c.thread, outbox.c.id)
 
 outbox_failed = Index("outbox_failed", outbox.c.state)
 
-# Written out, not bound: SQLite uses an index of some rows only where it reads the same words.
+# Literals instead of parameters: SQLite uses a partial index only for the same literal condition.
 is_open = {
     inbox: inbox.c.outcome.is_(None),
     outbox: outbox.c.state.in_((literal_column("'pending'"), literal_column("'sending'"))),
 }
-"""What tells a message, or a reply, that is not finished."""
+"""The condition of an unfinished message or reply."""
 has_failed = outbox.c.state.in_((literal_column("'doubtful'"), literal_column("'dead'")))
-"""What tells a reply that did not arrive, or perhaps not."""
+"""The condition of a reply that did not arrive, or possibly not."""
 
 channel_state = Table(
     "channel_state",
@@ -252,7 +252,7 @@ POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-# Not counted among the steps, so that the last release can still open what this one has written.
+# Not counted as a step, so that the last release can still open a database that this one has migrated.
 WITHOUT_A_STEP = (
     "CREATE INDEX IF NOT EXISTS outbox_failed ON outbox (state) WHERE state IN ('doubtful', 'dead')",
     """CREATE TABLE IF NOT EXISTS used_tokens (
@@ -263,21 +263,21 @@ COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"),)
 
 
 def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:
-    """The steps in the words of this database."""
+    """Return the steps for this kind of database."""
     return POSTGRES_STEPS if connection.dialect.name == "postgresql" else SQLITE_STEPS
 
 
 def migrate(connection: Connection) -> None:
-    """Do the steps that this database has not seen, inside the caller's transaction, which nobody shares.
+    """Apply the missing steps inside the caller's transaction, which must be exclusive.
 
-    Raises `StoreError` when a newer release has written it: going back would misread what it holds.
+    Raise `StoreError` if a newer release has migrated the database: this one could misread its content.
     """
     steps = steps_of(connection)
     version = _version(connection)
     if version > len(steps):
         raise StoreError(
-            f"the database has schema {version}, this release knows up to {len(steps)}",
-            advice="run the newer release again, or put the database's backup of that time back",
+            f"cannot use the database: it has schema {version}, this release knows up to {len(steps)}",
+            advice="run the newer release again, or restore the database's backup from before it",
         )
     for step in (*steps[version:], WITHOUT_A_STEP):
         for statement in step:
@@ -290,7 +290,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _has_column(connection: Connection, table: str, column: str) -> bool:
-    # Looked up first: in PostgreSQL, ALTER TABLE would wait for all who use the table, every time.
+    # Checked first: in PostgreSQL, every ALTER TABLE would wait for all users of the table.
     if connection.dialect.name == "postgresql":
         query = (
             "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column "

@@ -1,4 +1,4 @@
-"""A SQLite file, of one bot alone."""
+"""A SQLite database file, which one bot uses exclusively."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clawd_runtime.errors import StoreError
 
 
 class SqliteBackend:
-    """See `database.Backend`. Holds the lock that keeps a second bot away."""
+    """A `database.Backend` for SQLite, with a lock that prevents a second bot from using the file."""
 
     advice = "check free space and permissions of the database's folder"
     pause_after_loss = 0.0
@@ -31,39 +31,39 @@ class SqliteBackend:
         self._lock = lock
 
     def begin_writing(self, connection: Connection) -> None:
-        """`BEGIN IMMEDIATE` has seen to it."""
+        """Do nothing: `BEGIN IMMEDIATE` already waits for the turn to write."""
 
     def refuses(self, error: SQLAlchemyError) -> bool:
-        """Integrity, types, and SQL that does not fit the tables; not a full disk, a lock, a broken file."""
+        """Return whether it concerns integrity, types or SQL, not a full disk, a lock or a corrupt file."""
         cause = getattr(error, "orig", None)
         if isinstance(cause, sqlite3.OperationalError):
             return cause.sqlite_errorcode == sqlite3.SQLITE_ERROR
         return isinstance(error, IntegrityError | DataError | ProgrammingError)
 
     def reason(self, error: SQLAlchemyError) -> str:
-        """SQLite's own words quote no values."""
+        """Return SQLite's message, which quotes no values."""
         return str(getattr(error, "orig", None) or error)
 
     def check_space(self, connection: Connection) -> None:
-        """By what the file system says: SQLite's log may have room for a write while the disk has none."""
+        """Check the file system: SQLite's log may have room for a write on a full disk."""
         try:
             folder = os.statvfs(Path(self.place).parent)
         except OSError as error:
             raise StoreError(f"{self.place}: {error.strerror}", advice=self.advice) from None
         free = folder.f_bavail * folder.f_frsize
         if free < LEAST_FREE:
-            raise StoreError(f"{self.place}: only {free >> 10} KiB are free on its disk", advice=self.advice)
+            raise StoreError(f"{self.place}: disk full: only {free >> 10} KiB free", advice=self.advice)
 
     def close(self) -> None:
-        """Close the file, then let the next bot in."""
+        """Close the file, then release the lock."""
         self.engine.dispose()
         os.close(self._lock)
 
 
 def open_sqlite(url: str) -> SqliteBackend:
-    """Open (or make, for its owner alone) the database, bring its schema up to date, and lock it.
+    """Open the database (create it, readable only for its owner), migrate its schema, and lock it.
 
-    Raises `StoreError` when it cannot be used or another bot has it open.
+    Raise `StoreError` if it cannot be used or another bot has it open.
     """
     path = Path(make_url(url).database or "")
     try:
@@ -72,7 +72,7 @@ def open_sqlite(url: str) -> SqliteBackend:
     except BlockingIOError:
         raise StoreError(
             f"{path}: another clawd-bot has it open",
-            advice="stop that one first; two bots on one file would answer everything twice",
+            advice="stop the other one first; two bots on one file would answer everything twice",
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}", advice="check the folder and its owner") from None
@@ -99,12 +99,12 @@ def _lock(path: Path) -> int:
 
 
 def _engine(url: str) -> Engine:
-    # Parameters are the users' words: they must not appear in errors, and so not in logs.
+    # Parameters contain users' texts: they must not appear in errors, and so not in logs.
     engine = create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are ours, see _begin
+        connection.isolation_level = None  # transactions are started explicitly, see _begin
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -1,4 +1,4 @@
-"""The store as the rest of the bot sees it: each method is one transaction."""
+"""The store as the rest of the bot uses it: each method is one transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
 READINESS = "readiness"
-"""The name under which readiness keeps its value among those of the channels."""
+"""The name of readiness in the table of the channels' values."""
 
 Queued = tuple[int, ConversationKey]
 Listener = Callable[[list[Queued]], None]
@@ -26,7 +26,7 @@ Listener = Callable[[list[Queued]], None]
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a message is dealt with: what is sent, what is remembered, whether a new conversation begins."""
+    """The result of handling a message: the replies, the turns to store, whether a conversation is reset."""
 
     outcome: str
     replies: tuple[Reply, ...] = ()
@@ -36,17 +36,17 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """How much waits: messages to answer, and messages to send by state."""
+    """The queue lengths: messages to answer, and messages to send by state."""
 
     inbox: int
     outbox: Mapping[str, int]
 
 
 class Store:
-    """Inbox, history, outbox and channel state, of this bot and of others on the same database.
+    """Inbox, history, outbox and channel state of this bot and of others on the same database.
 
-    A user may send `limit` messages in a minute. `on_message` and `on_reply` are told, after the commit and
-    in order, what was added and is this bot's to deal with. Before anything else, this bot has to `join`.
+    A user may send `limit` messages in a minute. `on_message` and `on_reply` are called, after the commit and
+    in order, with the added work of this bot. The bot must `join` first.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Store:
         self.on_reply: Listener = lambda queued: None
 
     async def store(self, inbound: Inbound) -> bool:
-        """See `channels.base.Inbox`. It becomes this bot's own: whoever waits for the answer waits here."""
+        """See `channels.base.Inbox`. This bot owns the message: a client may wait here for its answer."""
 
         def add(connection: Connection) -> tuple[bool, list[Queued]]:
             owner = None if self._leaving else self._database.member
@@ -69,7 +69,7 @@ class Store:
             if seq is None:
                 return False, []
             if owner is None:
-                members.tell(connection, Notice(0, "orphans"))
+                members.send_notice(connection, Notice(0, "orphans"))
                 return True, []
             return True, [(seq, inbound.conversation)]
 
@@ -77,7 +77,7 @@ class Store:
         return new
 
     async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
-        """See `channels.base.Inbox`. Conversations are shared out among all that serve the channel."""
+        """See `channels.base.Inbox`. Conversations are distributed among the members of the channel."""
 
         def add(connection: Connection) -> list[Queued]:
             among, mine = members.serving(connection, channel), []
@@ -89,7 +89,9 @@ class Store:
                 if owner == self._database.member:
                     mine.append((seq, inbound.conversation))
                 else:
-                    members.tell(connection, Notice(owner, "inbox", seq) if owner else Notice(0, "orphans"))
+                    members.send_notice(
+                        connection, Notice(owner, "inbox", seq) if owner else Notice(0, "orphans")
+                    )
             inbox.set_state(connection, channel, state)
             return mine
 
@@ -124,13 +126,13 @@ class Store:
         return await self._database.run(lambda c: members.take_role(c, self._database.member, role))
 
     async def join(self, member: int, channels: Iterable[str]) -> None:
-        """Be this member, serving these channels; what is nobody's becomes this bot's own."""
+        """Join as this member for these channels, and adopt everything without an owner."""
         self._channels = tuple(channels)
         now = self._clock()
         await self._database.join(member, lambda c: members.join(c, member, self._channels, now))
 
     async def adopt(self) -> int:
-        """Make what is nobody's this bot's own; how much that was."""
+        """Make this bot the owner of everything without one, and return how much it was."""
         if self._leaving or not await self._database.run(
             lambda c: members.has_orphans(c, self._channels), kind="read"
         ):
@@ -138,7 +140,7 @@ class Store:
         return await self._database.run(lambda c: members.adopt(c, self._database.member, self._channels))
 
     async def bury(self, member: int) -> bool:
-        """Remove a member whose presence has ended, and adopt what it left; False when it is alive."""
+        """Evict a member whose presence has ended and adopt its work; return False if it is alive."""
 
         def take_over(connection: Connection) -> bool:
             if not members.is_gone(connection, member):
@@ -151,17 +153,17 @@ class Store:
         return await self._database.run(take_over)
 
     async def begin_leaving(self, keep: Iterable[int]) -> None:
-        """Give away the messages that are not in `keep`, and be given no more."""
+        """Release the messages that are not in `keep`, and have no new ones assigned."""
         self._leaving = True
         kept = tuple(keep)
         await self._database.run(lambda c: members.begin_leaving(c, self._database.member, kept))
 
     async def leave(self) -> None:
-        """Be a member no more; what is not finished is for the others, or for the next run."""
+        """Leave; unfinished work is left to the other members or the next run."""
         await self._database.run(lambda c: members.remove(c, self._database.member))
 
     async def unfinished(self) -> tuple[list[Queued], list[Queued]]:
-        """What is this bot's own: messages to answer, messages to send."""
+        """Return the messages to answer and the messages to send that this bot owns."""
 
         def find(connection: Connection) -> tuple[list[Queued], list[Queued]]:
             me = self._database.member
@@ -170,18 +172,17 @@ class Store:
         return await self._database.run(find, kind="read")
 
     async def take(self, seq: int) -> Task | Behind | None:
-        """A message to deal with; None when that has been done or is another bot's to do."""
+        """Return a message to handle; None if it is handled or belongs to another bot."""
         return await self._database.run(lambda c: inbox.take(c, seq, self._database.member, self._limit))
 
     async def recall(self, conversation: ConversationKey) -> tuple[Turn, ...]:
-        """What was said in a conversation, oldest first; of a long one the newest part."""
+        """Return the newest turns of a conversation, oldest first."""
         return await self._database.run(lambda c: history.recall(c, conversation), kind="read")
 
     async def settle(self, task: Task, settlement: Settlement) -> bool:
-        """Record how a message is dealt with, all or nothing. False when that is not this task's to do any
-        more.
+        """Record the result of a message in one transaction; return False if it no longer belongs to `task`.
 
-        The words of a message that is not remembered (ignored, over the rate limit) are not kept either.
+        The text of a message that is not stored in the history (ignored, over the rate limit) is deleted.
         """
         now = self._clock()
         conversation = task.inbound.conversation
@@ -192,24 +193,22 @@ class Store:
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)
-            members.tell_next(connection, inbox.table, conversation, task.member)
+            members.notify_next(connection, inbox.table, conversation, task.member)
             return outbox.add(connection, settlement.replies, self._database.member, now)
 
         return await self._database.run(record, lambda q: self.on_reply(q or [])) is not None
 
     async def delivery(self, id: int) -> Delivery | Behind | None:
-        """A message to send; None when it is finished or another bot's to send."""
+        """Return a message to send; None if it is finished or belongs to another bot."""
         return await self._database.run(lambda c: outbox.delivery(c, id, self._database.member), kind="read")
 
     async def begin_sending(self, id: int) -> bool:
-        """To be called before anything of an attempt leaves. False when it is not this bot's to make any
-        more.
-        """
+        """Record an attempt before it is made; return False if the message now belongs to another bot."""
         now = self._clock()
         return await self._database.run(lambda c: outbox.begin(c, id, self._database.member, now))
 
     async def postpone(self, id: int, until: float, problem: str, *, in_doubt: bool = False) -> None:
-        """The attempt failed; the next one comes not before `until`. `in_doubt`: one may have arrived."""
+        """Record a failed attempt; the next one is due at `until`. `in_doubt`: one may have arrived."""
         await self._database.run(
             lambda c: outbox.postpone(c, id, self._database.member, until, problem, in_doubt=in_doubt)
         )
@@ -217,26 +216,26 @@ class Store:
     async def finish(
         self, id: int, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> None:
-        """A message has been sent, or given up."""
+        """Record the final state of a message: sent or given up."""
         now = self._clock()
         await self._database.run(
             lambda c: outbox.finish(c, id, self._database.member, state, now, ref=ref, problem=problem)
         )
 
     async def depths(self) -> Depths:
-        """How much waits, for all bots on the database together."""
+        """Return the queue lengths of all bots on the database together."""
         return await self._database.run(lambda c: Depths(inbox.depth(c), outbox.depths(c)), kind="read")
 
     async def purge(self, keep: float) -> int:
-        """Forget what was finished more than `keep` seconds ago; the number of rows."""
+        """Delete rows finished more than `keep` seconds ago, and return how many."""
         before = self._clock() - keep
         purges = (inbox.purge, outbox.purge, history.purge)
         return await self._database.run(lambda c: sum(purge(c, before) for purge in purges))
 
     async def heartbeat(self) -> None:
-        """Write something. Raise `StoreError` when the database cannot keep a message, `Deposed` as above.
+        """Write a value; raise `StoreError` if the database cannot store a message, `Deposed` if evicted.
 
-        It is committed, because what is undone again may never reach the disk.
+        It is committed, because a transaction that is rolled back may never reach the disk.
         """
         written = {"heartbeat": str(self._clock())}
 
@@ -247,10 +246,10 @@ class Store:
         await self._database.run(write)
 
     async def ping(self) -> None:
-        """Raises `StoreError` when the database does not answer, or this bot may not work on it."""
+        """Raise `StoreError` if the database does not respond, or this bot was evicted."""
 
-        def look(connection: Connection) -> None:
+        def check(connection: Connection) -> None:
             if not members.is_listed(connection, self._database.member):
-                raise Deposed("another bot has taken over the work of this one")
+                raise Deposed("this bot was evicted: another one has taken over its work")
 
-        await self._database.run(look, kind="read")
+        await self._database.run(check, kind="read")

@@ -1,4 +1,4 @@
-"""Single-use tokens that were used, until they expire."""
+"""Used single-use tokens, stored until they expire."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from clawd_runtime.bot.store.inserting import insert_new
 from clawd_runtime.bot.store.schema import used_tokens
 
 MOST_TOKENS = 100_000
-"""More are not remembered: then no further token is accepted until some have expired."""
+"""The maximum number of stored tokens; no further token is accepted until some have expired."""
 CLOCK_DIFFERENCE = 300.0
-"""Seconds for which a token is kept longer: another bot's clock may be behind."""
+"""Seconds for which an expired token is kept: another bot's clock may be behind."""
 
 
 def use(connection: Connection, token: str, request: str, expires_at: float, now: float) -> TokenUse:
@@ -24,6 +24,6 @@ def use(connection: Connection, token: str, request: str, expires_at: float, now
         values = {"token": token, "request": request, "expires_at": expires_at}
         if insert_new(connection, used_tokens, values) is not None:
             return "new"
-        # Another bot was faster.
+        # Another bot has inserted it in the meantime.
         before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
     return "same" if before == request else "other"

@@ -1,4 +1,4 @@
-"""An inbox that keeps what it is given, in memory."""
+"""An inbox that stores messages in memory."""
 
 from __future__ import annotations
 

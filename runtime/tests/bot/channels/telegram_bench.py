@@ -1,4 +1,4 @@
-"""The Telegram channel beside the stand-in of the Bot API, for the tests of its parts."""
+"""The Telegram channel with the stand-in of the Bot API, for the tests of its parts."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ ME = Identity(1000, "Clawd_Bot")
 
 @contextmanager
 def bot_api() -> Iterator[Control]:
-    """The stand-in; whatever the channel has called it with in the end is such as Telegram takes."""
+    """Yield the stand-in; afterwards check that Telegram would accept all calls of the channel."""
     rules = Rules(reserved_addresses=True, extra_ports=frozenset({9}))
     with serving(TelegramStandin([TOKEN], rules).app) as url, Control(url) as control:
         control.post("chats", id=CHAT)
         yield control
         for call in control.get("calls"):
-            # Another's types vouch for what was sent.
+            # The types of another library validate the parameters.
             given = {name: _value(value) for name, value in call["params"].items()}
             METHODS[call["method"]].model_validate(given)
 

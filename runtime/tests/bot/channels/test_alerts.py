@@ -1,4 +1,4 @@
-"""From Alertmanager's request to the chats: through the program, and strict stand-ins of the platforms."""
+"""Alerts from Alertmanager's request to the chats, with the program and strict stand-ins of the platforms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SECRETS = {
 
 
 class Setting:
-    """A running bot that tells alerts to a group of each platform."""
+    """A running bot that sends alerts to a group of each platform."""
 
     def __init__(self, program: Program, telegram: Control, feishu: Control) -> None:
         self.program, self.telegram, self.feishu = program, telegram, feishu
@@ -81,7 +81,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
         yield Setting(program, telegram, feishu)
 
 
-def test_a_notification_reaches_both_chats_once(setting: Setting) -> None:
+def test_notification_reaches_both_chats_once(setting: Setting) -> None:
     answers = [setting.notify(notification()).json() for _ in range(3)]
     assert answers == [{"new": True}, {"new": False}, {"new": False}]
     setting.program.settle()
@@ -94,7 +94,7 @@ def test_a_notification_reaches_both_chats_once(setting: Setting) -> None:
     assert [len(sent) for sent in setting.sent()] == [2, 2]
 
 
-def test_a_bot_that_was_killed_tells_it_afterwards(setting: Setting) -> None:
+def test_alert_is_sent_after_bot_was_killed(setting: Setting) -> None:
     too_fast = {"ok": False, "error_code": 429, "description": "", "parameters": {"retry_after": 1}}
     setting.telegram.post("faults", match="sendMessage", status=429, body=too_fast)
     assert setting.notify(notification()).status_code == 200
@@ -109,28 +109,31 @@ def test_a_bot_that_was_killed_tells_it_afterwards(setting: Setting) -> None:
 @pytest.mark.parametrize(
     "header", [{}, {"Authorization": "Bearer other"}, {"Authorization": f"Basic {TOKEN}"}]
 )
-def test_strangers_are_refused(setting: Setting, header: dict[str, str]) -> None:
+def test_request_without_valid_token_is_refused(setting: Setting, header: dict[str, str]) -> None:
     posted = httpx.post(f"{setting.program.url}/alerts", json=notification(), headers=header, trust_env=False)
     assert posted.status_code == 401
     assert setting.sent() == ([], [])
 
 
-def test_what_is_no_notification_is_told_so(setting: Setting) -> None:
+def test_invalid_notification_gets_400(setting: Setting) -> None:
     refused = setting.notify({**notification(), "version": "5"})
-    assert (refused.status_code, refused.json()["message"]) == (400, "no notification of version 4: version")
+    assert (refused.status_code, refused.json()["message"]) == (
+        400,
+        "not a notification of version 4: version",
+    )
 
 
-def test_a_chat_needs_its_channel(tmp_path: Path) -> None:
+def test_alert_chat_requires_its_channel(tmp_path: Path) -> None:
     channels = {"alerts": {"telegram_chat": CHAT}}
     program = Program(tmp_path, "http://127.0.0.1:1", channels, {})
-    with pytest.raises(SettingsError, match=r"there is no channels.telegram"):
+    with pytest.raises(SettingsError, match=r"requires channels\.telegram, which is not configured"):
         load_settings(program.folder / "bot.json")
 
 
 def custom_bot(
     answer: httpx.Response | Exception, **settings: Any
 ) -> tuple[list[httpx.Request], Exception | None]:
-    """What a custom bot is sent, and what becomes of it."""
+    """Return the requests sent to a custom bot, and the error that its response causes."""
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -161,7 +164,7 @@ def custom_bot(
     return seen, asyncio.run(play())
 
 
-def test_the_custom_bot_of_a_group() -> None:
+def test_alert_is_sent_through_custom_bot() -> None:
     seen, fault = custom_bot(httpx.Response(200, json={"code": 0, "msg": "success"}), custom_bot_signs=True)
     assert fault is None
     key = b"1600000000\ns"
@@ -188,5 +191,5 @@ def test_the_custom_bot_of_a_group() -> None:
     ],
     ids=str,
 )
-def test_what_a_custom_bot_answers(answer: httpx.Response | Exception, meaning: type) -> None:
+def test_delivery_error_by_custom_bot_response(answer: httpx.Response | Exception, meaning: type) -> None:
     assert isinstance(custom_bot(answer)[1], meaning)

@@ -1,4 +1,4 @@
-"""The console over HTTP, with the real core behind it."""
+"""The console over HTTP, with the real core."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
 
 
 class Growing:
-    """A model that shows `steps` and answers with the last."""
+    """Return a model that shows `steps` and answers with the last one."""
 
     def __init__(self, *steps: str) -> None:
         self.steps = steps
@@ -55,7 +55,7 @@ class Growing:
 
 
 class Desk:
-    """The console served in this process."""
+    """Serve the console in this process."""
 
     def __init__(
         self, client: httpx.AsyncClient, chain: Chain, channel: ConsoleChannel, model: Growing
@@ -87,7 +87,7 @@ def events(stream: str) -> list[Event]:
 @asynccontextmanager
 async def desk(folder: Path, model: Growing, limit: int = 1000) -> AsyncIterator[Desk]:
     async with httpx.AsyncClient() as http:
-        # The channel needs the store and the chain the channel: the store is put in between.
+        # The channel needs the store and the chain needs the channel, so the store is set afterwards.
         context = ChannelContext(None, http, Credentials({"console-jwt-secret": SECRET}), None)  # type: ignore[arg-type]
         channel = ConsoleChannel(ConsoleSettings(), context)
         chain = Chain(folder, channel, answerer=model, limit=limit)
@@ -105,19 +105,19 @@ def play(folder: Path, model: Growing, scene: Callable[[Desk], Any], **more: Any
     return asyncio.run(run())
 
 
-def test_an_answer_is_streamed(tmp_path: Path) -> None:
+def test_answer_is_streamed(tmp_path: Path) -> None:
     stream = play(tmp_path, Growing("你", "你好", "你好 \n\nthere"), lambda desk: desk.ask())
     assert stream[-1] == ("done", {"text": "你好 \n\nthere"})
     assert {name for name, _ in stream[:-1]} == {"delta"}
     assert "你好 \n\nthere".startswith("".join(data["text"] for _, data in stream[:-1]))
 
 
-def test_a_second_attempt_that_begins_differently(tmp_path: Path) -> None:
+def test_second_attempt_with_other_beginning(tmp_path: Path) -> None:
     stream = play(tmp_path, Growing("Paris", "Lon", "London"), lambda desk: desk.ask())
     assert stream == [("delta", {"text": "Paris"}), ("done", {"text": "London"})]
 
 
-def test_conversations_and_users_are_apart(tmp_path: Path) -> None:
+def test_conversations_and_users_are_separate(tmp_path: Path) -> None:
     model = Growing("answer")
 
     async def scene(desk: Desk) -> None:
@@ -130,7 +130,7 @@ def test_conversations_and_users_are_apart(tmp_path: Path) -> None:
     assert model.asked == [(0, "1"), (2, "2"), (0, "3"), (0, "4")]
 
 
-def test_an_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
+def test_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
     model = Growing("answer")
 
     async def scene(desk: Desk) -> None:
@@ -142,7 +142,7 @@ def test_an_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
     assert model.asked == [(0, "1"), (2, "2"), (4, "3")]
 
 
-def test_a_repeated_request_gets_the_stored_answer(tmp_path: Path) -> None:
+def test_repeated_request_gets_stored_answer(tmp_path: Path) -> None:
     model = Growing("answer")
 
     async def scene(desk: Desk) -> list[list[Event]]:
@@ -153,7 +153,7 @@ def test_a_repeated_request_gets_the_stored_answer(tmp_path: Path) -> None:
     assert [question for _, question in model.asked] == ["hello", "x"]
 
 
-def test_a_request_repeated_meanwhile_waits_for_the_same_answer(tmp_path: Path) -> None:
+def test_concurrent_repeated_request_waits_for_same_answer(tmp_path: Path) -> None:
     async def scene(desk: Desk) -> list[list[Event]]:
         desk.model.gate.clear()
         both = asyncio.gather(desk.ask(id="7"), desk.ask(id="7"))
@@ -191,7 +191,7 @@ def asked_with(bearer: str, *bodies: dict[str, str]) -> Callable[[Desk], Any]:
         ({"text": "hi", "id": "7", "conversation": "other"}, 401),
     ],
 )
-def test_a_token_is_accepted_again_only_for_the_same_request(
+def test_token_is_accepted_again_only_for_same_request(
     tmp_path: Path, second: dict[str, str], status: int
 ) -> None:
     model, bearer = Growing("answer"), token()
@@ -200,40 +200,38 @@ def test_a_token_is_accepted_again_only_for_the_same_request(
     assert [question for _, question in model.asked] == ["hi"]
 
 
-def test_a_captured_request_without_an_id_is_not_answered_twice(tmp_path: Path) -> None:
+def test_captured_request_without_id_is_not_answered_twice(tmp_path: Path) -> None:
     model = Growing("answer")
     assert play(tmp_path, model, asked_with(token(), *[{"text": "hi"}] * 2)) == [200, 401]
     assert len(model.asked) == 1
 
 
-def test_a_token_that_is_written_differently_is_still_the_same(tmp_path: Path) -> None:
+def test_token_encoded_differently_is_the_same(tmp_path: Path) -> None:
     model, jti = Growing("answer"), uuid.uuid4().hex
     play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"}))
     again = token(jti=jti, exp=time.time() + 50)
     assert play(tmp_path, model, asked_with(again, {"text": "hi"})) == [401]
 
 
-def test_a_token_is_remembered_after_a_restart_and_by_user(tmp_path: Path) -> None:
+def test_used_token_is_stored_across_restarts_and_by_user(tmp_path: Path) -> None:
     model, jti = Growing("answer"), uuid.uuid4().hex
     assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [200]
     assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [401]
     assert play(tmp_path, model, asked_with(token(jti=jti, sub="bob"), {"text": "hi"})) == [200]
 
 
-def test_a_request_that_cannot_be_read_uses_no_token_up(tmp_path: Path) -> None:
+def test_unreadable_request_does_not_use_token(tmp_path: Path) -> None:
     asked = asked_with(token(), {"text": ""}, {"text": "hi"})
     assert play(tmp_path, Growing("answer"), asked) == [422, 200]
 
 
-def test_no_token_is_accepted_that_cannot_be_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_that_cannot_be_stored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
     assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi", "id": "1"})) == [200]
     assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi"})) == [503]
 
 
-def test_over_the_limit(tmp_path: Path) -> None:
+def test_rate_limited_request_gets_error(tmp_path: Path) -> None:
     async def scene(desk: Desk) -> list[Event]:
         return [(await desk.ask(id=str(number)))[-1] for number in (1, 2, 3, 3)]
 
@@ -243,7 +241,7 @@ def test_over_the_limit(tmp_path: Path) -> None:
     assert [name for name, _ in kinds[2:]] == ["error", "error"]
 
 
-def test_stopping_ends_the_streams(tmp_path: Path) -> None:
+def test_stop_ends_streams(tmp_path: Path) -> None:
     async def scene(desk: Desk) -> list[Event]:
         desk.model.gate.clear()
         waiting = asyncio.create_task(desk.ask(id="7"))
@@ -280,7 +278,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("header", FORGED, ids=[str(number) for number in range(len(FORGED))])
-def test_who_has_no_valid_token_gets_nothing(tmp_path: Path, header: str | None) -> None:
+def test_request_without_valid_bearer_token_is_refused(tmp_path: Path, header: str | None) -> None:
     model = Growing("answer")
     response = play(tmp_path, model, lambda desk: _raw(desk, header, b'{"text": "hi"}'))
     assert response.status_code == 401
@@ -301,22 +299,22 @@ def test_who_has_no_valid_token_gets_nothing(tmp_path: Path, header: str | None)
         (b'{"text": "' + b"x" * 40_000 + b'"}', "text"),
     ],
 )
-def test_a_wrong_body_is_told_what_is_wrong(tmp_path: Path, body: bytes, said: str) -> None:
+def test_invalid_body_gets_422_with_fields(tmp_path: Path, body: bytes, said: str) -> None:
     response = play(tmp_path, Growing("answer"), lambda desk: _raw(desk, f"Bearer {token()}", body))
     assert response.status_code == 422
     assert response.json()["message"].startswith(said)
     assert len(response.content) < 500
 
 
-def test_a_short_secret_is_refused() -> None:
+def test_short_secret_is_refused() -> None:
     credentials = Credentials({"console-jwt-secret": "short"})
     context = ChannelContext(None, None, credentials, None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="at least 32 bytes"):
         ConsoleChannel(ConsoleSettings(), context)
 
 
-def test_who_goes_before_the_answer_begins_is_forgotten(tmp_path: Path) -> None:
-    """A disk may be slow, and a client's patience short."""
+def test_client_that_disconnects_early_is_removed(tmp_path: Path) -> None:
+    """With a slow disk, the client may disconnect before the message is stored."""
 
     async def scene(desk: Desk) -> None:
         async def receive() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The channel between the strict stand-in, the real store, and forgers."""
+"""The Feishu channel with the strict stand-in, the real store, and forged requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SECRETS = Secrets(
 
 @dataclass
 class Noting:
-    """The real store, noting what was new to it."""
+    """The real store, recording new messages."""
 
     store_: Store
     stored: list[Inbound] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Noting:
 
 @dataclass
 class Bot:
-    """The channel, served at `url`, with what it stored."""
+    """The channel, served at `url`, with its inbox."""
 
     url: str
     inbox: Noting
@@ -136,7 +136,7 @@ def bot(inbox: Noting, control: Control) -> Iterator[Bot]:
 
 
 def a_message(text: str = "hello", **header: str) -> dict[str, Any]:
-    """An event as the platform makes it, without the platform."""
+    """Return an event in the platform's form."""
     return {
         "schema": "2.0",
         "header": {
@@ -160,7 +160,7 @@ def a_message(text: str = "hello", **header: str) -> dict[str, Any]:
     }
 
 
-def test_a_message_is_stored_before_it_is_taken(control: Control, bot: Bot) -> None:
+def test_message_is_stored_before_acknowledgement(control: Control, bot: Bot) -> None:
     given = control.post("messages", text="hello", user="ou_ada")
     (attempt,) = control.eventually(lambda: control.get("deliveries"))
     assert attempt["status"] == 200
@@ -177,17 +177,15 @@ def test_a_message_is_stored_before_it_is_taken(control: Control, bot: Bot) -> N
         ("https://feishu.cn.example.com", None),
     ],
 )
-def test_where_nothing_tells_the_language_the_platform_does(
-    inbox: Noting, api_base: str, language: str | None
-) -> None:
-    """A picture, or `/help`: events carry no language, and Feishu, unlike Lark, is China's."""
+def test_language_defaults_to_platform(inbox: Noting, api_base: str, language: str | None) -> None:
+    """A picture, or `/help`: events have no language, and Feishu, unlike Lark, is for China."""
     with serving(app_of(inbox, api_base)) as url:
         sent = wrapped(SECRETS["feishu-encrypt-key"], a_message("/help"), time.time())
         assert Bot(f"{url}/feishu/webhook", inbox).post(sent.body, sent.headers).status_code == 200
     assert [inbound.language for inbound in inbox.stored] == [language]
 
 
-def test_what_cannot_be_stored_is_not_taken(control: Control, bot: Bot) -> None:
+def test_unstored_message_is_not_acknowledged(control: Control, bot: Bot) -> None:
     bot.inbox.broken = True
     control.post("messages", text="hello")
     (attempt, *_) = control.eventually(lambda: control.get("deliveries"))
@@ -196,7 +194,7 @@ def test_what_cannot_be_stored_is_not_taken(control: Control, bot: Bot) -> None:
     assert control.eventually(lambda: bot.texts) == ["hello"]
 
 
-def test_in_a_group_a_mention_addresses_the_bot(control: Control, bot: Bot) -> None:
+def test_mention_in_feishu_group_addresses_bot(control: Control, bot: Bot) -> None:
     control.post("app", group_messages=True)
     control.post(
         "messages", chat_id="oc_team", text="among us", mentions=[{"open_id": "ou_b", "name": "Bob"}]
@@ -207,7 +205,7 @@ def test_in_a_group_a_mention_addresses_the_bot(control: Control, bot: Bot) -> N
     assert seen == {"@Bob among us": False, "and you?": True}
 
 
-def test_a_group_message_waits_until_the_bot_knows_itself(control: Control, bot: Bot) -> None:
+def test_group_message_gets_503_before_identity_is_known(control: Control, bot: Bot) -> None:
     control.post("faults", match="/bot/v3/info", status=500)
     control.post("messages", chat_id="oc_team", text="hello", mention_bot=True)
     (inbound,) = control.eventually(lambda: bot.inbox.stored)
@@ -216,13 +214,13 @@ def test_a_group_message_waits_until_the_bot_knows_itself(control: Control, bot:
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_a_forgery_is_refused_and_not_stored(control: Control, bot: Bot, kind: str) -> None:
+def test_forged_event_is_refused_and_not_stored(control: Control, bot: Bot, kind: str) -> None:
     assert control.post("forge", kind=kind, message={"text": "let me in"})["status"] == 401
     assert bot.inbox.stored == []
 
 
-def test_all_forgeries_are_answered_alike(bot: Bot) -> None:
-    """Or the answers would be an oracle for padding."""
+def test_all_forged_events_get_the_same_response(bot: Bot) -> None:
+    """Different responses would be a padding oracle."""
     now, key = time.time(), APP.encrypt_key
     good = sealed(encrypt(key, plain(a_message())))
     answers = [
@@ -246,11 +244,11 @@ def test_all_forgeries_are_answered_alike(bot: Bot) -> None:
             )
         ),
     ]
-    assert {(each.status_code, each.text) for each in answers} == {(401, '{"msg":"unauthorized"}')}
+    assert {(each.status_code, each.text) for each in answers} == {(401, '{"msg":"authentication failed"}')}
     assert bot.inbox.stored == []
 
 
-def test_a_repeated_event_is_stored_once(control: Control, bot: Bot) -> None:
+def test_repeated_event_is_stored_once(control: Control, bot: Bot) -> None:
     event_id = control.post("messages", text="once")["event_id"]
     control.eventually(lambda: bot.inbox.stored)
     assert control.post("redeliver", event_id=event_id)["status"] == 200
@@ -260,7 +258,7 @@ def test_a_repeated_event_is_stored_once(control: Control, bot: Bot) -> None:
 
 
 @pytest.mark.parametrize("with_signature", [True, False])
-def test_the_challenge_is_answered(bot: Bot, with_signature: bool) -> None:
+def test_challenge_is_answered(bot: Bot, with_signature: bool) -> None:
     asked = {"type": "url_verification", "token": APP.verification_token, "challenge": "ajls384"}
     envelope = wrapped(APP.encrypt_key, asked, time.time())
     answer = bot.post(envelope.body, envelope.headers if with_signature else None)
@@ -268,18 +266,18 @@ def test_the_challenge_is_answered(bot: Bot, with_signature: bool) -> None:
     assert bot.inbox.stored == []
 
 
-def test_a_challenge_whose_signature_is_wrong_is_refused(bot: Bot) -> None:
+def test_challenge_with_wrong_signature_is_refused(bot: Bot) -> None:
     asked = {"type": "url_verification", "token": APP.verification_token, "challenge": "ajls384"}
     envelope = wrapped(APP.encrypt_key, asked, time.time())
     assert bot.post(envelope.body, envelope.headers | {"X-Lark-Signature": "0" * 64}).status_code == 401
 
 
-def test_a_plain_challenge_is_refused(bot: Bot) -> None:
+def test_unencrypted_challenge_is_refused(bot: Bot) -> None:
     asked = {"type": "url_verification", "token": APP.verification_token, "challenge": "ajls384"}
     assert bot.post(plain(asked)).status_code == 401
 
 
-def test_only_a_short_unsigned_request_is_decrypted(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_unsigned_request_is_not_decrypted(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
 
     def open_envelope(key: str, body: bytes) -> dict[str, Any]:
@@ -293,19 +291,19 @@ def test_only_a_short_unsigned_request_is_decrypted(bot: Bot, monkeypatch: pytes
     assert opened == [8192]
 
 
-def test_an_event_larger_than_any_is_refused(bot: Bot) -> None:
+def test_too_large_event_is_refused(bot: Bot) -> None:
     assert bot.post(b"x" * (1 << 20)).status_code == 401
     assert bot.post(b"x" * ((1 << 20) + 1)).status_code == 413
 
 
-def test_other_events_are_taken_and_forgotten(control: Control, bot: Bot) -> None:
+def test_other_events_are_acknowledged_and_ignored(control: Control, bot: Bot) -> None:
     control.post("events", event_type="im.chat.member.bot.added_v1", event={"chat_id": "oc_1"})
     (attempt,) = control.eventually(lambda: control.get("deliveries"))
     assert attempt["status"] == 200
     assert bot.inbox.stored == []
 
 
-def test_how_old_an_event_may_be_can_be_set(inbox: Noting, control: Control) -> None:
+def test_max_event_age_is_configurable(inbox: Noting, control: Control) -> None:
     old = wrapped(APP.encrypt_key, a_message(), time.time() - 4000)
     with serving(app_of(inbox, control.base_url, max_event_age=3600)) as url:
         assert Bot(f"{url}/feishu/webhook", inbox).post(old.body, old.headers).status_code == 401
@@ -313,7 +311,7 @@ def test_how_old_an_event_may_be_can_be_set(inbox: Noting, control: Control) -> 
         assert Bot(f"{url}/feishu/webhook", inbox).post(old.body, old.headers).status_code == 200
 
 
-def test_what_feishu_repeats_for_hours_is_taken_and_nothing_older(inbox: Noting, control: Control) -> None:
+def test_events_older_than_feishus_retries_are_refused(inbox: Noting, control: Control) -> None:
     ages = {60.0: 200, 6.2 * 3600: 200, 8.1 * 3600: 401, -200.0: 200, -400.0: 401}
     with serving(app_of(inbox, control.base_url)) as url:
         bot = Bot(f"{url}/feishu/webhook", inbox)
@@ -322,12 +320,12 @@ def test_what_feishu_repeats_for_hours_is_taken_and_nothing_older(inbox: Noting,
             assert bot.post(event.body, event.headers).status_code == status, age
 
 
-def test_ids_are_kept_longer_than_events_are_believed() -> None:
+def test_ids_are_kept_longer_than_max_event_age() -> None:
     assert feishu.LONGEST_EVENT_AGE + feishu_crypto.CLOCK_DIFFERENCE < KEEP_SECONDS
 
 
 @pytest.mark.parametrize("changed", ["nothing", "body", "nonce", "key", "token"])
-def test_lark_and_we_judge_a_request_alike(bot: Bot, changed: str) -> None:
+def test_requests_are_accepted_or_refused_like_lark(bot: Bot, changed: str) -> None:
     event = a_message(token="guessed") if changed == "token" else a_message()
     envelope = wrapped("another key" if changed == "key" else APP.encrypt_key, event, time.time())
     headers = dict(envelope.headers)
@@ -373,7 +371,7 @@ def split(text: str) -> tuple[str, ...]:
     return channel(Control("http://unused.invalid"), httpx.AsyncClient()).split(text)
 
 
-def test_a_reply_is_sent_once_however_often_it_is_tried(control: Control) -> None:
+def test_retried_reply_is_sent_once(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     first, second = send(control, reply_to(message, "so"), reply_to(message, "so"))
     assert first == second
@@ -381,7 +379,7 @@ def test_a_reply_is_sent_once_however_often_it_is_tried(control: Control) -> Non
     assert json.loads(sent["body"]["content"]) == {"text": "so"}
 
 
-def test_what_can_never_be_delivered(control: Control) -> None:
+def test_permanent_refusal_is_undeliverable(control: Control) -> None:
     message = control.post("messages", text="how?", chat_id="oc_team", mention_bot=True)["message"]
     control.post("chats", id="oc_team", type="group", state="left")
     with pytest.raises(Undeliverable, match="230002"):
@@ -390,8 +388,8 @@ def test_what_can_never_be_delivered(control: Control) -> None:
 
 
 @pytest.mark.parametrize("gone", ["recalled", "deleted", "unknown", "topic", "invisible"])
-def test_an_answer_whose_question_is_gone_goes_to_the_chat_once(control: Control, gone: str) -> None:
-    """Every piece of a long one, and each once, however often it is tried."""
+def test_answer_to_deleted_message_goes_to_chat_once(control: Control, gone: str) -> None:
+    """Every part of a long answer arrives once, even if it is retried."""
     message = control.post("messages", text="how?")["message"]
     match gone:
         case "recalled":
@@ -414,7 +412,7 @@ def test_an_answer_whose_question_is_gone_goes_to_the_chat_once(control: Control
     assert not any("parent_id" in each for each in sent)
 
 
-def test_what_an_operator_can_repair_is_tried_again(control: Control) -> None:
+def test_refusal_that_operator_can_fix_is_retried(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     body = {"code": 99991672, "msg": "Access denied. One of the following scopes is required"}
     control.post("faults", match="/reply", status=400, body=body)
@@ -422,7 +420,7 @@ def test_what_an_operator_can_repair_is_tried_again(control: Control) -> None:
         send(control, reply_to(message, "so"))
 
 
-def test_what_is_worth_another_try(control: Control) -> None:
+def test_temporary_refusal_is_retried(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     control.post("faults", match="/reply", status=429, headers={"x-ogw-ratelimit-reset": "4"})
     with pytest.raises(RetryLater) as limit:
@@ -431,7 +429,7 @@ def test_what_is_worth_another_try(control: Control) -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "ü😀" * 60_000, '"\\\n' * 50_000, "<at " * 30_000])
-def test_a_long_answer_is_cut_so_that_the_platform_takes_it(control: Control, text: str) -> None:
+def test_long_answer_is_split_to_platform_limit(control: Control, text: str) -> None:
     parts = split(text)
     assert len(parts) > 1
     message = control.post("messages", text="how?")["message"]
@@ -442,12 +440,12 @@ def test_a_long_answer_is_cut_so_that_the_platform_takes_it(control: Control, te
     assert "".join("".join(parts).split()) == "".join(text.replace("<at", "<\u200bat").split())
 
 
-def test_a_short_answer_stays_whole() -> None:
+def test_short_answer_is_one_message() -> None:
     assert split("  indented\n") == ("  indented\n",)
 
 
 @pytest.mark.parametrize("tag", ['<at user_id="all">all</at>', "<AT user_id='all'></AT>", "</at>"])
-def test_the_model_cannot_be_made_to_notify_everybody(control: Control, tag: str) -> None:
+def test_answer_cannot_mention_everyone(control: Control, tag: str) -> None:
     message = control.post("messages", text="how?")["message"]
     send(control, reply_to(message, f"hey {tag} <attention> a<b"))
     (sent,) = control.get("sent")
@@ -457,7 +455,7 @@ def test_the_model_cannot_be_made_to_notify_everybody(control: Control, tag: str
     assert "<attention> a<b" in text
 
 
-def test_the_bot_learns_its_id_in_spite_of_a_fault(control: Control) -> None:
+def test_identity_is_fetched_again_after_failure(control: Control) -> None:
     control.post("faults", match="/internal", status=502)
 
     async def main() -> None:
@@ -468,7 +466,7 @@ def test_the_bot_learns_its_id_in_spite_of_a_fault(control: Control) -> None:
     assert [call["path"] for call in control.get("calls")][-1] == "/open-apis/bot/v3/info"
 
 
-def test_settings_and_credentials() -> None:
+def test_settings_and_credentials_are_validated() -> None:
     assert FeishuChannel.credentials(None) == (
         "feishu-app-secret",
         "feishu-encrypt-key",
@@ -485,7 +483,7 @@ def test_settings_and_credentials() -> None:
 
 
 def signed_event(event: Any) -> tuple[bytes, dict[str, str]]:
-    """An event as Feishu would send it, were it to send such a thing."""
+    """Return an unusual event in the form in which Feishu would send it."""
     raw = event if isinstance(event, bytes) else plain(event)
     envelope = signed(APP.encrypt_key, sealed(encrypt(APP.encrypt_key, raw)), time.time())
     return envelope.body, envelope.headers
@@ -533,18 +531,16 @@ def strange(**message: Any) -> dict[str, Any]:
     ],
     ids=repr,
 )
-def test_an_event_that_cannot_be_read_is_acknowledged_and_left_out(
-    bot: Bot, event: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is genuine: refused, it would come again for six hours."""
+def test_unreadable_event_is_acknowledged(bot: Bot, event: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It is authentic: Feishu would repeat a refused event for six hours."""
     assert bot.post(*signed_event(event)).status_code == 200
     assert bot.inbox.stored == []
-    assert len([record for record in caplog.records if "cannot be read" in record.message]) == 1
+    assert len([record for record in caplog.records if "unreadable event" in record.message]) == 1
     assert len(caplog.text) < 2000
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud83d", "😀 \udc00", "\u200b"])
-def test_text_that_no_database_takes_is_stored(bot: Bot, text: str) -> None:
+def test_text_that_databases_do_not_accept_is_stored(bot: Bot, text: str) -> None:
     event = strange(content=json.dumps({"text": text}))
     body, headers = signed_event(json.dumps(event).encode())
     assert bot.post(body, headers).status_code == 200
@@ -553,14 +549,14 @@ def test_text_that_no_database_takes_is_stored(bot: Bot, text: str) -> None:
 
 
 @pytest.mark.parametrize("timestamp", ["9" * 400, "9" * 5000, "1e5", "-1", ""])
-def test_a_timestamp_of_any_length_is_refused(bot: Bot, timestamp: str) -> None:
+def test_request_with_invalid_timestamp_is_refused(bot: Bot, timestamp: str) -> None:
     body = sealed(encrypt(APP.encrypt_key, plain(a_message())))
     made = hashlib.sha256(f"{timestamp}n{APP.encrypt_key}".encode() + body).hexdigest()
     headers = {"X-Lark-Request-Timestamp": timestamp, "X-Lark-Request-Nonce": "n", "X-Lark-Signature": made}
     assert bot.post(body, headers).status_code == 401
 
 
-def test_strangers_do_not_fill_the_log(bot: Bot, caplog: pytest.LogCaptureFixture) -> None:
+def test_rejections_are_logged_once_a_minute(bot: Bot, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(50):
         age = {"X-Lark-Request-Timestamp": str(number), "X-Lark-Request-Nonce": "n", "X-Lark-Signature": "x"}
         assert bot.post(b"{}", age).status_code == 401
@@ -569,7 +565,7 @@ def test_strangers_do_not_fill_the_log(bot: Bot, caplog: pytest.LogCaptureFixtur
     assert len(refused) == 2
 
 
-def test_a_post_that_names_the_bot_only_in_its_content_is_addressed(control: Control, bot: Bot) -> None:
+def test_post_with_mention_only_in_content_is_addressed(control: Control, bot: Bot) -> None:
     line = [
         {"tag": "at", "user_id": "ou_standin_bot_0000000000000000", "user_name": "Clawd"},
         {"tag": "text", "text": " what does "},
@@ -582,7 +578,7 @@ def test_a_post_that_names_the_bot_only_in_its_content_is_addressed(control: Con
     assert (inbound.addressed, inbound.text) == (True, "what does @Bob mean?")
 
 
-def test_a_replied_message_is_looked_up(control: Control) -> None:
+def test_replied_message_is_fetched(control: Control) -> None:
     first = control.post("messages", text="the release is on Friday", user="ou_bob")["message"]
 
     async def look(ref: str) -> Quote:
@@ -598,7 +594,7 @@ def test_a_replied_message_is_looked_up(control: Control) -> None:
             asyncio.run(look(gone))
 
 
-def test_a_message_that_waits_has_an_emoji_until_it_is_answered(control: Control) -> None:
+def test_waiting_message_has_reaction_until_answered(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     inbound = Inbound(
         *("e1", message["message_id"], ConversationKey("feishu", message["chat_id"]), "private", "ou_ada"),
@@ -623,7 +619,7 @@ def test_a_message_that_waits_has_an_emoji_until_it_is_answered(control: Control
     assert [json.loads(sent["body"]["content"])["text"] for sent in control.get("sent")] == ["3 ahead"]
 
 
-def test_without_the_permission_to_react_it_is_not_tried_again(control: Control) -> None:
+def test_reactions_are_disabled_without_permission(control: Control) -> None:
     control.post("app", may_react=False)
     message = control.post("messages", text="how?")["message"]
     inbound = Inbound(

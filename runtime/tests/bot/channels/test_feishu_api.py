@@ -1,4 +1,4 @@
-"""Calls of the open platform, against the strict stand-in."""
+"""Calls of the open platform, with the strict stand-in."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def tokens_asked_for(control: Control) -> int:
     return sum(call["path"] == TOKEN_PATH for call in control.get("calls"))
 
 
-def test_a_reply_arrives_word_for_word(control: Control) -> None:
+def test_reply_arrives_unchanged(control: Control) -> None:
     asked, text = question(control), 'ü😀 "quoted"\n\tback\\slash'
     sent = run(control.base_url, lambda api: api.reply(asked, text, "k" * 50))
     (message,) = control.get("sent", parent_id=asked)
     assert (message["message_id"], json.loads(message["body"]["content"])) == (sent, {"text": text})
 
 
-def test_the_same_uuid_sends_once(control: Control) -> None:
+def test_same_uuid_sends_once(control: Control) -> None:
     asked = question(control)
 
     async def act(api: FeishuApi) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def test_the_same_uuid_sends_once(control: Control) -> None:
     assert len(control.get("sent")) == 1
 
 
-def test_one_token_serves_until_shortly_before_its_end(control: Control) -> None:
+def test_token_is_reused_until_shortly_before_expiry(control: Control) -> None:
     clock = Clock()
 
     async def act(api: FeishuApi) -> None:
@@ -99,7 +99,7 @@ def test_one_token_serves_until_shortly_before_its_end(control: Control) -> None
     run(control.base_url, act, clock=clock)
 
 
-def test_a_token_that_soon_ends_is_not_asked_for_again_and_again(control: Control) -> None:
+def test_short_lived_token_is_not_renewed_for_every_call(control: Control) -> None:
     run(control.base_url, lambda api: api.bot_open_id())
     control.post("tokens", seconds=5000)
 
@@ -111,7 +111,7 @@ def test_a_token_that_soon_ends_is_not_asked_for_again_and_again(control: Contro
     assert tokens_asked_for(control) == 2
 
 
-def test_a_token_that_ended_early_is_renewed_once(control: Control) -> None:
+def test_early_expired_token_is_renewed_once(control: Control) -> None:
     async def act(api: FeishuApi) -> None:
         await api.bot_open_id()
         await asyncio.to_thread(control.post, "tokens", revoke=True)
@@ -125,7 +125,7 @@ def test_a_token_that_ended_early_is_renewed_once(control: Control) -> None:
     run(control.base_url, act)
 
 
-def test_a_wrong_secret_is_worth_another_try_later(control: Control) -> None:
+def test_wrong_app_secret_is_retried_later(control: Control) -> None:
     with pytest.raises(RetryLater, match="10014 app secret invalid"):
         run(control.base_url, lambda api: api.reply("om_1", "x", "k"), secret="wrong")
 
@@ -143,7 +143,7 @@ def test_a_wrong_secret_is_worth_another_try_later(control: Control) -> None:
         (400, 230006, {"Retry-After": "soon"}, None),
     ],
 )
-def test_limits_are_waited_for(
+def test_rate_limit_is_retried_later(
     control: Control, status: int, code: int | None, headers: dict[str, str], after: float | None
 ) -> None:
     asked = question(control)
@@ -154,7 +154,7 @@ def test_limits_are_waited_for(
     assert limit.value.after == after
 
 
-def test_the_real_limit_of_a_receiver_is_waited_for(control: Control) -> None:
+def test_rate_limit_per_receiver_is_retried_later(control: Control) -> None:
     asked = question(control)
 
     async def act(api: FeishuApi) -> list[Any]:
@@ -175,7 +175,7 @@ def test_the_real_limit_of_a_receiver_is_waited_for(control: Control) -> None:
         {"status": 400, "body": {"code": 230049, "msg": "The message is being sent."}},
     ],
 )
-def test_what_may_have_arrived_is_in_doubt(control: Control, fault: dict[str, Any]) -> None:
+def test_server_error_is_delivery_unknown(control: Control, fault: dict[str, Any]) -> None:
     asked = question(control)
     control.post("faults", match="/reply", **fault)
     with pytest.raises(DeliveryUnknown):
@@ -183,19 +183,19 @@ def test_what_may_have_arrived_is_in_doubt(control: Control, fault: dict[str, An
 
 
 @pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"status": 502}, {"status": 200}])
-def test_without_a_token_nothing_was_sent(control: Control, fault: dict[str, Any]) -> None:
+def test_token_failure_is_retried_later(control: Control, fault: dict[str, Any]) -> None:
     asked = question(control)
     control.post("faults", match="/internal", **fault)
     with pytest.raises(RetryLater):
         run(control.base_url, lambda api: api.reply(asked, "x", "k"))
 
 
-def test_without_a_connection_nothing_was_sent() -> None:
+def test_connection_failure_is_retried_later() -> None:
     with pytest.raises(RetryLater, match="ConnectError"):
         run("http://127.0.0.1:1", lambda api: api.reply("om_1", "x", "k"))
 
 
-def test_a_refusal_names_code_and_reason(control: Control) -> None:
+def test_refusal_has_code_and_reason(control: Control) -> None:
     asked = question(control)
     control.post("recall", message_id=asked)
     with pytest.raises(FeishuRefusal, match="230011 The message is recalled") as refusal:
@@ -203,7 +203,7 @@ def test_a_refusal_names_code_and_reason(control: Control) -> None:
     assert refusal.value.code == 230011
 
 
-def test_errors_show_neither_secret_nor_token(control: Control) -> None:
+def test_errors_contain_no_secret_or_token(control: Control) -> None:
     for fault in ({"status": 502}, {"drop": "before"}, {"status": 429}):
         control.post("faults", match="/reply", **fault)
         with pytest.raises(Exception, match="Feishu") as shown:
@@ -215,7 +215,7 @@ def test_errors_show_neither_secret_nor_token(control: Control) -> None:
 
 
 @pytest.mark.parametrize("text", ["plain", 'a"b', "ü😀", "\n\\\t\x01", "\ud800"])
-def test_the_size_of_a_text_is_that_of_its_request(text: str) -> None:
+def test_size_in_request_matches_request_body(text: str) -> None:
     def body(text: str) -> str:
         return json.dumps({"content": json.dumps({"text": text}, ensure_ascii=False)}, ensure_ascii=False)
 
@@ -235,7 +235,7 @@ def test_the_size_of_a_text_is_that_of_its_request(text: str) -> None:
         b'{"code": true}',
     ],
 )
-def test_a_token_that_is_none_is_asked_for_again(answer: bytes) -> None:
+def test_invalid_token_response_is_retried_later(answer: bytes) -> None:
     async def act() -> None:
         transport = httpx.MockTransport(lambda request: httpx.Response(200, content=answer))
         async with httpx.AsyncClient(transport=transport) as http:
@@ -245,7 +245,7 @@ def test_a_token_that_is_none_is_asked_for_again(answer: bytes) -> None:
         asyncio.run(act())
 
 
-def test_an_id_stays_one_part_of_the_address() -> None:
+def test_message_id_is_escaped_in_url() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Signature and encryption, against lark-oapi's own."""
+"""Signature and encryption, compared with those of lark-oapi."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def padded(plain: bytes) -> bytes:
 
 
 @given(KEYS, st.binary(max_size=200), st.binary(min_size=16, max_size=16))
-def test_what_was_encrypted_comes_back_as_with_lark(key: str, plain: bytes, vector: bytes) -> None:
+def test_decryption_matches_lark(key: str, plain: bytes, vector: bytes) -> None:
     ciphertext = encrypted(key, padded(plain), vector)
     assert decrypt(key, ciphertext) == plain == AESCipher(key).decrypt(ciphertext)
 
 
 @given(KEYS, st.binary(max_size=80))
-def test_any_bytes_are_taken_or_refused_as_by_lark(key: str, ciphertext: bytes) -> None:
+def test_any_bytes_are_accepted_or_refused_like_lark(key: str, ciphertext: bytes) -> None:
     try:
         expected: bytes | None = AESCipher(key).decrypt(ciphertext)
     except ValueError:
@@ -60,9 +60,9 @@ def test_any_bytes_are_taken_or_refused_as_by_lark(key: str, ciphertext: bytes) 
 
 
 @given(KEYS, st.binary(min_size=16, max_size=64).map(lambda block: block[: len(block) // 16 * 16]))
-def test_padding_is_checked_whole(key: str, plain: bytes) -> None:
-    """Whatever the last block holds, we and lark agree on whether it is padding."""
-    test_any_bytes_are_taken_or_refused_as_by_lark.hypothesis.inner_test(key, encrypted(key, plain))  # type: ignore[attr-defined]
+def test_whole_padding_is_checked(key: str, plain: bytes) -> None:
+    """Padding is accepted or refused like in lark for any content of the last block."""
+    test_any_bytes_are_accepted_or_refused_like_lark.hypothesis.inner_test(key, encrypted(key, plain))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_wrong_padding_is_refused(last: bytes) -> None:
 
 
 @given(KEYS, st.dictionaries(st.text(), JSON, max_size=4))
-def test_an_envelope_opens_as_with_lark(key: str, event: dict[str, Any]) -> None:
+def test_envelope_opens_like_lark(key: str, event: dict[str, Any]) -> None:
     sealed = base64.b64encode(encrypted(key, padded(json.dumps(event).encode()))).decode()
     body = json.dumps({"encrypt": sealed}).encode()
     assert open_envelope(key, body) == event == json.loads(AESCipher(key).decrypt_str(sealed))
@@ -98,12 +98,12 @@ def test_an_envelope_opens_as_with_lark(key: str, event: dict[str, Any]) -> None
         b'{"type": "url_verification", "token": "t", "challenge": "c"}',
     ],
 )
-def test_what_is_no_envelope_is_refused(body: bytes) -> None:
+def test_invalid_envelope_is_refused(body: bytes) -> None:
     with pytest.raises(Unauthentic):
         open_envelope("key", body)
 
 
-def test_an_event_that_is_no_object_is_refused() -> None:
+def test_event_that_is_not_an_object_is_refused() -> None:
     sealed = base64.b64encode(encrypted("key", padded(b'["event"]'))).decode()
     with pytest.raises(Unreadable, match="not a JSON object"):
         open_envelope("key", json.dumps({"encrypt": sealed}).encode())
@@ -119,22 +119,22 @@ def headers(body: bytes, key: str = "key", timestamp: str = "1000", nonce: str =
 
 
 @given(st.binary(max_size=100), KEYS)
-def test_the_signature_is_that_of_the_platforms_formula(body: bytes, key: str) -> None:
+def test_signature_matches_platform_formula(body: bytes, key: str) -> None:
     verify_signature(key, headers(body, key), body, now=1000.0, max_age=300.0)
 
 
 @given(st.binary(min_size=1, max_size=60), st.data())
-def test_one_changed_bit_breaks_the_signature(body: bytes, data: st.DataObject) -> None:
+def test_changed_bit_invalidates_signature(body: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(body) * 8 - 1))
     changed = bytearray(body)
     changed[at // 8] ^= 1 << at % 8
-    with pytest.raises(Unauthentic, match="signature does not hold"):
+    with pytest.raises(Unauthentic, match="wrong signature"):
         verify_signature("key", headers(body), bytes(changed), now=1000.0, max_age=300.0)
 
 
 @pytest.mark.parametrize("absent", ["X-Lark-Request-Timestamp", "X-Lark-Request-Nonce", "X-Lark-Signature"])
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_missing_or_empty_header_is_refused(absent: str, empty: bool) -> None:
+def test_missing_or_empty_signature_header_is_refused(absent: str, empty: bool) -> None:
     given = headers(b"body")
     given.pop(absent)
     if empty:
@@ -146,21 +146,21 @@ def test_a_missing_or_empty_header_is_refused(absent: str, empty: bool) -> None:
 @pytest.mark.parametrize(
     ("now", "accepted"), [(1000.0, True), (1300.0, True), (1301.0, False), (700.0, True), (699.0, False)]
 )
-def test_a_signature_is_valid_for_a_while(now: float, accepted: bool) -> None:
+def test_signature_expires(now: float, accepted: bool) -> None:
     if accepted:
         verify_signature("key", headers(b"x"), b"x", now=now, max_age=300.0)
     else:
-        with pytest.raises(Unauthentic, match="s ago"):
+        with pytest.raises(Unauthentic, match=r"age -?\d+ s"):
             verify_signature("key", headers(b"x"), b"x", now=now, max_age=300.0)
 
 
 @pytest.mark.parametrize("timestamp", ["soon", "-1", "1e3", "١٠٠٠", "1000.5"])
-def test_a_timestamp_is_a_plain_number(timestamp: str) -> None:
-    with pytest.raises(Unauthentic, match="no number"):
+def test_invalid_timestamp_is_refused(timestamp: str) -> None:
+    with pytest.raises(Unauthentic, match="not a number"):
         verify_signature("key", headers(b"x", timestamp=timestamp), b"x", now=1000.0, max_age=300.0)
 
 
-def test_only_the_very_string_is_the_same() -> None:
+def test_same_accepts_only_equal_strings() -> None:
     assert same("tökén", "tökén")
     for other in ("token", "", None, 7, ["tökén"], "\ud800"):
         assert not same("tökén", other)

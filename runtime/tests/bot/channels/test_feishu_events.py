@@ -1,4 +1,4 @@
-"""What becomes of an event."""
+"""Parsing of Feishu's events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(given: dict[str, Any], bot: str | None = BOT) -> Inbound:
     return inbound
 
 
-def test_a_private_message() -> None:
+def test_private_message_is_read() -> None:
     assert read(event()) == Inbound(
         event_id="e1",
         message_id="om_1",
@@ -60,7 +60,7 @@ def test_a_private_message() -> None:
     )
 
 
-def test_a_topic_is_a_conversation_of_its_own() -> None:
+def test_topic_is_a_separate_conversation() -> None:
     assert read(event(thread_id="omt_1")).conversation == ConversationKey("feishu", "oc_1", "omt_1")
 
 
@@ -77,23 +77,23 @@ def test_a_topic_is_a_conversation_of_its_own() -> None:
         ("@_user_1", "", True),
     ],
 )
-def test_the_bots_mention_is_taken_out(text: str, shown: str, addressed: bool) -> None:
+def test_mention_of_bot_is_removed(text: str, shown: str, addressed: bool) -> None:
     mentions = [mention(1, BOT, "Clawd"), mention(2, "ou_bob", "Bob"), mention(12, "ou_zoe", "Zoë")]
     inbound = read(event({"text": text}, chat_type="group", mentions=mentions))
     assert (inbound.text, inbound.addressed, inbound.chat_kind) == (shown, addressed, "group")
 
 
 @pytest.mark.parametrize("mentions", [[], None, [mention(1, "ou_bob", "Bob")]])
-def test_in_a_group_the_bot_is_meant_only_when_it_is_mentioned(mentions: Any) -> None:
+def test_group_message_is_addressed_only_with_mention(mentions: Any) -> None:
     assert not read(event({"text": "@_user_1 hi"}, chat_type="group", mentions=mentions)).addressed
 
 
-def test_without_its_own_id_the_bot_takes_no_mention_for_its_own() -> None:
-    nobody = {"key": "@_user_1", "id": {"open_id": None}, "name": "gone"}
-    assert not read(event(chat_type="group", mentions=[nobody]), bot=None).addressed
-    assert is_addressable_group(event(chat_type="group", mentions=[nobody]))
+def test_no_mention_is_recognised_without_own_id() -> None:
+    unknown = {"key": "@_user_1", "id": {"open_id": None}, "name": "gone"}
+    assert not read(event(chat_type="group", mentions=[unknown]), bot=None).addressed
+    assert is_addressable_group(event(chat_type="group", mentions=[unknown]))
     assert not is_addressable_group(event(chat_type="group"))
-    assert not is_addressable_group(event(mentions=[nobody]))
+    assert not is_addressable_group(event(mentions=[unknown]))
     assert not is_addressable_group({"event": None})
 
 
@@ -109,9 +109,7 @@ NO_IDS = {"open_id": "", "union_id": "", "user_id": ""}
         ({"key": "@_user_1", "id": {}, "name": None}, "@_user_1 lunch", "@someone lunch"),
     ],
 )
-def test_a_mention_without_an_id_leaves_the_message_readable(
-    mentioned: dict[str, Any], text: str, shown: str
-) -> None:
+def test_message_with_mention_without_id_is_read(mentioned: dict[str, Any], text: str, shown: str) -> None:
     given = event({"text": text}, chat_type="group", mentions=[mentioned, mention(2, BOT, "Clawd")])
     inbound = read(given)
     assert (inbound.text, inbound.addressed) == (shown, True)
@@ -121,11 +119,11 @@ def test_a_mention_without_an_id_leaves_the_message_readable(
 
 
 @pytest.mark.parametrize("field", ["thread_id", "parent_id", "root_id", "upper_message_id"])
-def test_an_optional_id_that_is_empty_is_absent(field: str) -> None:
+def test_empty_optional_id_is_absent(field: str) -> None:
     assert read(event(**{field: ""})) == read(event())
 
 
-def test_a_sender_without_an_id_is_refused() -> None:
+def test_sender_without_id_is_refused() -> None:
     given = event()
     given["event"]["sender"]["sender_id"]["open_id"] = ""
     with pytest.raises(Unreadable, match="open_id"):
@@ -147,23 +145,23 @@ POST = {
 
 
 @pytest.mark.parametrize("content", [POST, {"zh_cn": POST}])
-def test_a_rich_text_is_read(content: dict[str, Any]) -> None:
+def test_rich_text_is_read(content: dict[str, Any]) -> None:
     inbound = read(event(content, message_type="post", mentions=[mention(1, BOT, "Clawd")]))
     assert inbound.text == "Plan\nsee the page (https://example.com)\n\nx = 1"
 
 
 @pytest.mark.parametrize("kind", ["image", "audio", "file", "sticker", "interactive", "new_kind"])
-def test_other_kinds_have_no_text(kind: str) -> None:
+def test_other_message_types_have_no_text(kind: str) -> None:
     assert read(event({"image_key": "img"}, message_type=kind)).text == ""
 
 
-def test_content_that_is_no_json_is_no_text() -> None:
+def test_content_that_is_not_json_has_no_text() -> None:
     forwarded = event(message_type="merge_forward")
     forwarded["event"]["message"]["content"] = "Merged and Forwarded Message"
     assert read(forwarded).text == ""
 
 
-def test_other_events_and_other_bots_are_passed_over() -> None:
+def test_other_events_and_bots_are_ignored() -> None:
     reaction = event()
     reaction["header"]["event_type"] = "im.message.reaction.created_v1"
     assert read_message(reaction, BOT) is None
@@ -173,7 +171,7 @@ def test_other_events_and_other_bots_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("missing", ["message_id", "chat_id", "create_time", "content", "message_type"])
-def test_an_incomplete_message_is_refused_by_the_name_of_the_field(missing: str) -> None:
+def test_incomplete_message_is_refused_with_field_name(missing: str) -> None:
     broken = event()
     del broken["event"]["message"][missing]
     with pytest.raises(Unreadable, match=rf"event\.message\.{missing}"):
@@ -188,7 +186,7 @@ NONSENSE = st.recursive(
 
 
 @given(st.sampled_from(["message", "sender", "content", "mentions", "header"]), NONSENSE)
-def test_nonsense_does_no_harm(where: str, nonsense: Any) -> None:
+def test_any_event_is_read_or_refused(where: str, nonsense: Any) -> None:
     broken = event()
     match where:
         case "header":
@@ -222,7 +220,7 @@ def test_nonsense_does_no_harm(where: str, nonsense: Any) -> None:
         ("file", {"file_name": 7}, Part("file")),
     ],
 )
-def test_what_is_not_text_is_named(kind: str, content: Any, part: Part) -> None:
+def test_parts_have_kind_and_name(kind: str, content: Any, part: Part) -> None:
     given = event(content, message_type=kind)
     if isinstance(content, str):
         given["event"]["message"]["content"] = content
@@ -230,7 +228,7 @@ def test_what_is_not_text_is_named(kind: str, content: Any, part: Part) -> None:
     assert (inbound.text, inbound.parts) == ("", (part,))
 
 
-def test_a_card_is_read() -> None:
+def test_card_is_read() -> None:
     card = {
         "title": "Build",
         "elements": [
@@ -245,7 +243,7 @@ def test_a_card_is_read() -> None:
     assert read(event({"schema": "2.0"}, message_type="interactive")).parts == (Part("card"),)
 
 
-def test_pictures_of_a_rich_text_are_named() -> None:
+def test_pictures_of_rich_text_are_parts() -> None:
     inbound = read(event(POST, message_type="post", mentions=[mention(1, BOT, "Clawd")]))
     assert inbound.parts == (Part("picture"),)
 
@@ -263,7 +261,7 @@ def test_pictures_of_a_rich_text_are_named() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["post", "interactive"])
-def test_a_piece_of_an_unknown_kind_is_named(piece: dict[str, Any], part: Part, kind: str) -> None:
+def test_piece_of_unknown_type_is_named(piece: dict[str, Any], part: Part, kind: str) -> None:
     lines = [[{"tag": "text", "text": "see "}, piece, {"tag": "text", "text": "this"}]]
     content = {"content": lines} if kind == "post" else {"elements": lines}
     inbound = read(event(content, message_type=kind))
@@ -271,7 +269,7 @@ def test_a_piece_of_an_unknown_kind_is_named(piece: dict[str, Any], part: Part, 
 
 
 @pytest.mark.parametrize("tag", ["hr", "br", "text", "md", "div", "emotion", "column_set", "a"])
-def test_a_piece_that_only_has_words_is_no_unknown_part(tag: str) -> None:
+def test_text_only_piece_is_not_an_unknown_part(tag: str) -> None:
     inbound = read(event({"content": [[{"tag": tag}, {"tag": "text", "text": "this"}]]}, message_type="post"))
     assert (inbound.text, inbound.parts) == ("this", ())
 
@@ -290,7 +288,7 @@ def test_a_piece_that_only_has_words_is_no_unknown_part(tag: str) -> None:
         ({"tag": "md", "text": '<at id="ou_bob">Bob</at>'}, "@Bob see this", False),
     ],
 )
-def test_mentions_of_a_rich_text_are_names(piece: dict[str, Any], shown: str, addressed: bool) -> None:
+def test_mentions_of_rich_text_become_names(piece: dict[str, Any], shown: str, addressed: bool) -> None:
     post = {"content": [[piece, {"tag": "text", "text": " see this"}]]}
     mentions = [mention(2, "ou_bob", "Bob")]
     given = event(post, message_type="post", chat_type="group", mentions=mentions)
@@ -301,16 +299,16 @@ def test_mentions_of_a_rich_text_are_names(piece: dict[str, Any], shown: str, ad
     assert is_addressable_group(given)
 
 
-def test_everybody_is_named_in_a_text() -> None:
+def test_mention_of_everyone_stays_in_text() -> None:
     assert read(event({"text": "@_all lunch"})).text == "@all lunch"
 
 
-def test_a_reply_names_what_it_replies_to() -> None:
+def test_reply_has_reference_to_quoted_message() -> None:
     assert read(event(parent_id="om_0")).quote == Quote(ref="om_0")
     assert read(event(parent_id="")).quote is None
 
 
-def test_a_time_in_the_far_future_is_now() -> None:
+def test_future_message_time_becomes_now() -> None:
     found = read_message(event(create_time="9" * 15), BOT, now=1000.0)
     assert found is not None
     assert found.received_at == 1000.0

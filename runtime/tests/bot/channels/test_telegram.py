@@ -1,4 +1,4 @@
-"""Sending to the stand-in of the Bot API, and what the channel needs."""
+"""Sending to the stand-in of the Bot API, and the channel's settings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def send(base: str, what: Reply, **more: Any) -> SentRef:
     return asyncio.run(play())
 
 
-def test_a_message_is_sent_as_a_reply(standin: Control) -> None:
+def test_message_is_sent_as_reply(standin: Control) -> None:
     asked = standin.post("messages", text="hello")["message"]
     sent = send(standin.base_url, reply("**plain** <b>text</b> & more"))
     [message] = standin.get("sent")
@@ -65,7 +65,7 @@ def test_a_message_is_sent_as_a_reply(standin: Control) -> None:
     assert sent.id == str(message["message_id"])
 
 
-def test_only_the_first_part_is_a_reply_and_topics_are_kept(standin: Control) -> None:
+def test_only_first_part_is_a_reply_and_topic_is_kept(standin: Control) -> None:
     standin.post("chats", id=-100, type="supergroup", title="Team", threads=[50])
     send(standin.base_url, reply(thread="50", chat=-100, part=1))
     [message] = standin.get("sent")
@@ -73,7 +73,7 @@ def test_only_the_first_part_is_a_reply_and_topics_are_kept(standin: Control) ->
     assert "reply_to_message" not in message
 
 
-def test_a_message_that_was_deleted_can_still_be_answered(standin: Control) -> None:
+def test_deleted_message_can_be_answered(standin: Control) -> None:
     send(standin.base_url, reply())
     assert "reply_to_message" not in standin.get("sent")[0]
 
@@ -96,27 +96,29 @@ def test_a_message_that_was_deleted_can_still_be_answered(standin: Control) -> N
         ({"status": 400, "body": {"ok": False, "error_code": 400, "description": "Bad"}}, Undeliverable),
     ],
 )
-def test_what_may_be_repeated(standin: Control, fault: dict[str, Any], outcome: type[DeliveryError]) -> None:
+def test_delivery_error_by_response(
+    standin: Control, fault: dict[str, Any], outcome: type[DeliveryError]
+) -> None:
     standin.post("faults", match="sendMessage", **fault)
     with pytest.raises(outcome) as caught:
         send(standin.base_url, reply())
     assert TOKEN.partition(":")[2] not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_the_limits_of_a_chat(standin: Control) -> None:
+def test_chat_rate_limit_is_retried_later(standin: Control) -> None:
     send(standin.base_url, reply())
     with pytest.raises(RetryLater) as caught:
         send(standin.base_url, reply(part=1))
     assert caught.value.after == 1.0
 
 
-def test_a_user_who_blocked_the_bot(standin: Control) -> None:
+def test_blocked_bot_is_undeliverable(standin: Control) -> None:
     standin.post("chats", id=CHAT, state="blocked")
     with pytest.raises(Undeliverable, match="403"):
         send(standin.base_url, reply())
 
 
-def test_nobody_listens(unused_tcp_port: int) -> None:
+def test_refused_connection_is_retried_later(unused_tcp_port: int) -> None:
     with pytest.raises(RetryLater):
         send(f"http://127.0.0.1:{unused_tcp_port}", reply())
 
@@ -129,7 +131,7 @@ def unused_tcp_port() -> int:
         return port
 
 
-def test_a_slow_answer_is_in_doubt() -> None:
+def test_timeout_is_delivery_unknown() -> None:
     def slow(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("", request=request)
 
@@ -138,8 +140,8 @@ def test_a_slow_answer_is_in_doubt() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 407, 413])
-def test_what_a_proxy_refuses_never_reached_telegram(status: int) -> None:
-    """`api_base` may be a relay, and the way to Telegram a company's proxy: they answer in HTML."""
+def test_refusal_of_proxy_is_retried_later(status: int) -> None:
+    """`api_base` may be a relay, and a company's proxy may be in between: they respond with HTML."""
 
     def refused(request: httpx.Request) -> httpx.Response:
         return httpx.Response(status, html="<h1>Access denied</h1>")
@@ -149,7 +151,7 @@ def test_what_a_proxy_refuses_never_reached_telegram(status: int) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -5, 0.001, "0"])
-def test_a_limit_is_waited_for_a_second_at_least(seconds: Any) -> None:
+def test_rate_limit_waits_at_least_a_second(seconds: Any) -> None:
     def limited(request: httpx.Request) -> httpx.Response:
         parameters = {"retry_after": seconds}
         return httpx.Response(429, json={"ok": False, "error_code": 429, "parameters": parameters})
@@ -159,7 +161,7 @@ def test_a_limit_is_waited_for_a_second_at_least(seconds: Any) -> None:
     assert caught.value.after == 1.0
 
 
-def test_a_group_that_became_a_supergroup() -> None:
+def test_message_follows_migrated_group() -> None:
     chats: list[int] = []
 
     def moved(request: httpx.Request) -> httpx.Response:
@@ -173,7 +175,7 @@ def test_a_group_that_became_a_supergroup() -> None:
     assert chats == [-5, -1005]
 
 
-def test_parts_are_as_long_as_telegram_takes(standin: Control) -> None:
+def test_parts_fit_telegram_limit(standin: Control) -> None:
     async def play() -> tuple[str, ...]:
         async with channel(standin.base_url) as telegram:
             return telegram.split("一二三四五😀。" * 1500)
@@ -185,7 +187,7 @@ def test_parts_are_as_long_as_telegram_takes(standin: Control) -> None:
         send(standin.base_url, reply(part))
 
 
-def test_what_is_missing_is_said() -> None:
+def test_missing_settings_are_reported() -> None:
     context = ChannelContext(MemoryInbox(), httpx.AsyncClient(), Credentials({"telegram-token": "x"}), None)
     with pytest.raises(SettingsError, match="telegram-token"):
         TelegramChannel(TelegramSettings(mode="polling"), context)
@@ -198,7 +200,7 @@ def test_what_is_missing_is_said() -> None:
         assert secret not in str(caught.value)
 
 
-def test_which_credentials_it_needs() -> None:
+def test_required_credentials_by_mode() -> None:
     both = ("telegram-token", "telegram-secret-token")
     assert TelegramChannel.credentials(TelegramSettings()) == both
     assert TelegramChannel.credentials(TelegramSettings(mode="polling")) == both[:1]
@@ -206,7 +208,7 @@ def test_which_credentials_it_needs() -> None:
 
 @pytest.mark.parametrize("part", [0, 1])
 @pytest.mark.parametrize("gone", ["deleted", "closed"])
-def test_an_answer_whose_topic_is_gone_goes_to_the_chat_once(standin: Control, gone: str, part: int) -> None:
+def test_answer_to_deleted_topic_goes_to_chat_once(standin: Control, gone: str, part: int) -> None:
     closed = [50] if gone == "closed" else []
     standin.post("chats", id=-100, type="supergroup", title="Team", threads=[51], closed_threads=closed)
     send(standin.base_url, reply(thread="50", chat=-100, part=part))
@@ -226,7 +228,7 @@ def test_an_answer_whose_topic_is_gone_goes_to_the_chat_once(standin: Control, g
         "Bad Request: REPLY_MESSAGE_ID_INVALID",
     ],
 )
-def test_a_place_that_is_gone_is_left_out_once(description: str) -> None:
+def test_deleted_topic_or_message_is_omitted_once(description: str) -> None:
     tried: list[dict[str, Any]] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -252,7 +254,7 @@ def test_a_place_that_is_gone_is_left_out_once(description: str) -> None:
         (403, "Forbidden: user is deactivated"),
     ],
 )
-def test_a_chat_that_is_gone_is_tried_once(code: int, description: str) -> None:
+def test_deleted_chat_is_tried_once(code: int, description: str) -> None:
     tried = 0
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -265,7 +267,7 @@ def test_a_chat_that_is_gone_is_tried_once(code: int, description: str) -> None:
     assert tried == 1
 
 
-def test_a_group_that_migrates_in_a_circle_is_left() -> None:
+def test_circular_group_migration_ends() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         parameters = {"migrate_to_chat_id": CHAT}
         body = {"ok": False, "error_code": 400, "description": "upgraded", "parameters": parameters}
@@ -276,13 +278,13 @@ def test_a_group_that_migrates_in_a_circle_is_left() -> None:
 
 
 @pytest.mark.parametrize("chat", ["oc_team", "", "٣", "1" * 40, "7; DROP", "0x7"])
-def test_a_chat_that_is_no_number_can_never_be_reached(chat: str) -> None:
+def test_chat_that_is_not_a_number_is_undeliverable(chat: str) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise AssertionError("nothing is to be sent")
 
     odd = reply()
     odd = replace(odd, conversation=ConversationKey("telegram", chat))
-    with pytest.raises(Undeliverable, match="no chat's number"):
+    with pytest.raises(Undeliverable, match="is not a chat id"):
         send("http://api", odd, transport=httpx.MockTransport(refuse))
 
 
@@ -297,7 +299,7 @@ def test_a_chat_that_is_no_number_can_never_be_reached(chat: str) -> None:
         b'{"ok": false, "error_code": 400, "parameters": {"migrate_to_chat_id": true}}',
     ],
 )
-def test_an_answer_that_cannot_be_read_is_a_doubt(body: bytes) -> None:
+def test_unreadable_response_is_delivery_unknown(body: bytes) -> None:
     with pytest.raises(DeliveryUnknown):
         send(
             "http://api", reply(), transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body))

@@ -1,4 +1,4 @@
-"""Showing that an answer is being made, with the stand-in of the Bot API."""
+"""Progress of an answer, with the stand-in of the Bot API."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ async def _answering(base: str, what: Inbound, check: Callable[[], Any]) -> None
         await until(check)
 
 
-def test_a_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_progress, "DRAFT_EVERY", 0.02)
     check = lambda: [d for d in standin.get("drafts") if len(d["text"]) == 4096]  # noqa: E731
     asyncio.run(_answering(standin.base_url, inbound(), check))
     assert [draft["chat_id"] for draft in standin.get("drafts")] == [CHAT]
 
 
-def test_an_answer_shown_only_at_its_end_is_not_drafted_too(standin: Control) -> None:
+def test_answer_shown_at_its_end_has_no_draft(standin: Control) -> None:
     async def play() -> None:
         async with channel(standin.base_url) as telegram:
             async with telegram.answering(inbound()) as progress:
@@ -53,7 +53,7 @@ def test_an_answer_shown_only_at_its_end_is_not_drafted_too(standin: Control) ->
     assert standin.get("drafts") == []
 
 
-def test_typing_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_typing_is_shown_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_progress, "TYPING_LASTS", 0.02)
     standin.post("chats", id=-100, type="supergroup", title="Team")
 
@@ -65,7 +65,7 @@ def test_typing_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> 
     assert standin.get("drafts") == []
 
 
-def test_a_server_without_drafts_and_typing_disturbs_nothing() -> None:
+def test_server_without_drafts_and_typing_does_not_affect_answer() -> None:
     calls: list[str] = []
 
     def unknown(request: httpx.Request) -> httpx.Response:
@@ -83,7 +83,7 @@ def test_a_server_without_drafts_and_typing_disturbs_nothing() -> None:
     assert calls.count("sendMessageDraft") == 1
 
 
-def test_a_message_that_waits_is_shown_typing_and_told_once(standin: Control) -> None:
+def test_waiting_message_gets_typing_and_one_notice(standin: Control) -> None:
     async def play() -> None:
         async with channel(standin.base_url, mode="polling") as telegram:
             await telegram.received(inbound())
@@ -94,7 +94,7 @@ def test_a_message_that_waits_is_shown_typing_and_told_once(standin: Control) ->
     assert [sent["text"] for sent in standin.get("sent")] == ["3 ahead"]
 
 
-def test_signs_of_hundreds_who_wait_keep_to_the_platforms_limit(
+def test_notices_of_hundreds_of_messages_respect_rate_limit(
     standin: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats = range(5000, 5040)

@@ -1,4 +1,4 @@
-"""Receiving: long polling and webhook, with the stand-in of the Bot API."""
+"""Reception by long polling and webhook, with the stand-in of the Bot API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def _polled(base: str, inbox: MemoryInbox, check: Callable[[], Any]) -> No
             await asyncio.gather(task, return_exceptions=True)
 
 
-def test_polling_stores_and_confirms(standin: Control) -> None:
+def test_polling_stores_and_confirms_updates(standin: Control) -> None:
     inbox = MemoryInbox()
     for number in range(3):
         standin.post("messages", text=f"message {number}")
@@ -56,9 +56,7 @@ def test_polling_stores_and_confirms(standin: Control) -> None:
     assert [inbound.text for inbound in inbox.stored[3:]] == ["message 3"]
 
 
-def test_only_the_bot_that_leads_polls_and_it_goes_on_from_the_common_offset(
-    standin: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_leading_bot_polls_from_shared_offset(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_reception, "FOLLOW_SECONDS", 0.02)
     inbox = MemoryInbox()
     inbox.leading = False
@@ -97,7 +95,7 @@ def test_polling_removes_a_webhook_and_survives_conflicts(
     assert sum(call["method"] == "deletewebhook" for call in standin.get("calls")) == 4
 
 
-def test_polling_does_not_confirm_what_was_not_stored(standin: Control) -> None:
+def test_polling_does_not_confirm_unstored_updates(standin: Control) -> None:
     inbox = MemoryInbox()
     inbox.failure = RuntimeError("disk full")
     standin.post("messages", text="precious")
@@ -108,9 +106,7 @@ def test_polling_does_not_confirm_what_was_not_stored(standin: Control) -> None:
     asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
 
 
-def test_polling_goes_on_when_the_disk_has_room_again(
-    standin: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_polling_resumes_when_disk_has_space(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_reception, "backoff", lambda failures: 0.01)
     failures = iter(range(3))
 
@@ -131,7 +127,7 @@ async def _run_once(base: str, inbox: MemoryInbox) -> None:
         await asyncio.wait_for(telegram.run(), 10.0)
 
 
-def test_an_update_that_cannot_be_read_holds_up_nothing(standin: Control) -> None:
+def test_unreadable_update_does_not_block_polling(standin: Control) -> None:
     inbox = MemoryInbox()
     standin.post("updates", type="message", payload={"odd": True}, chat_id=CHAT)
     standin.post("messages", text="after it")
@@ -169,14 +165,14 @@ def post(inbox: MemoryInbox, body: bytes, *, secret: str | None = SECRET, **more
     return asyncio.run(_post(inbox, body, headers, **more))
 
 
-def test_a_webhook_call_is_stored() -> None:
+def test_webhook_update_is_stored() -> None:
     inbox = MemoryInbox()
     assert post(inbox, json.dumps(UPDATE).encode()).status_code == 200
     assert [inbound.text for inbound in inbox.stored] == ["hello"]
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "x", SECRET.upper()])
-def test_a_wrong_secret_gets_nothing(secret: str | None) -> None:
+def test_wrong_webhook_secret_is_refused(secret: str | None) -> None:
     inbox = MemoryInbox()
     response = post(inbox, json.dumps(UPDATE).encode(), secret=secret)
     assert (response.status_code, response.content) == (401, b"")
@@ -194,10 +190,8 @@ def test_a_wrong_secret_gets_nothing(secret: str | None) -> None:
         b'{"update_id": 1, "message": ' + b'{"reply_to_message": ' * 20_000,
     ],
 )
-def test_a_body_that_cannot_be_read_is_acknowledged_and_left_out(
-    body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Telegram repeats for a day whatever is answered with another status."""
+def test_unreadable_webhook_body_is_acknowledged(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Telegram repeats an update for a day if the response has another status."""
     inbox = MemoryInbox()
     assert post(inbox, body).status_code == 200
     assert inbox.stored == []
@@ -237,24 +231,24 @@ def test_a_body_that_cannot_be_read_is_acknowledged_and_left_out(
         ),
     ],
 )
-def test_an_update_that_cannot_be_read_is_not_asked_for_again(
+def test_unreadable_webhook_update_is_acknowledged(
     update: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Telegram would repeat it for a day, and what comes after it would wait."""
+    """Telegram would repeat it for a day, and later updates would wait."""
     inbox = MemoryInbox()
     assert post(inbox, json.dumps(update).encode()).status_code == 200
     assert inbox.stored == []
     assert str(update["update_id"]) in caplog.text
 
 
-def test_updates_of_other_kinds_are_taken_and_left() -> None:
+def test_other_update_kinds_are_acknowledged() -> None:
     inbox = MemoryInbox()
     edited = {"update_id": 871, "edited_message": UPDATE["message"]}
     assert post(inbox, json.dumps(edited).encode()).status_code == 200
     assert inbox.stored == []
 
 
-def test_before_the_bot_knows_its_name_telegram_is_asked_to_repeat() -> None:
+def test_webhook_returns_503_before_identity_is_known() -> None:
     assert post(MemoryInbox(), json.dumps(UPDATE).encode(), me=None).status_code == 503
 
 
@@ -268,7 +262,7 @@ async def _registered(base: str, check: Callable[[], Any], **settings: Any) -> N
             await asyncio.gather(task, return_exceptions=True)
 
 
-def test_the_webhook_is_registered(standin: Control) -> None:
+def test_webhook_is_registered(standin: Control) -> None:
     def calls() -> list[dict[str, Any]]:
         return [call for call in standin.get("calls") if call["method"] == "setwebhook"]
 
@@ -281,9 +275,7 @@ def test_the_webhook_is_registered(standin: Control) -> None:
     }
 
 
-def test_a_bot_beside_the_one_that_registers_answers_and_leaves_the_webhook_alone(
-    standin: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_bot_does_not_register_webhook(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telegram_reception, "CHECK_EVERY", 0.02)
     seen: list[int] = []
 
@@ -292,7 +284,7 @@ def test_a_bot_beside_the_one_that_registers_answers_and_leaves_the_webhook_alon
             reception = telegram._reception
             task = asyncio.create_task(telegram.run())
             await until(lambda: reception.identity is not None)
-            # Several rounds, each of which would register it.
+            # Several rounds, each of which would register the webhook.
             await asyncio.sleep(0.1)
             seen.append(len(telegram.routes()))
             task.cancel()
@@ -305,14 +297,14 @@ def test_a_bot_beside_the_one_that_registers_answers_and_leaves_the_webhook_alon
 
 @pytest.fixture
 def uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a certificate that Telegram is shown; refusals are soon over."""
+    """Return the file of the certificate that is uploaded, with short retry delays."""
     monkeypatch.setattr(telegram_reception, "backoff", lambda failures: 0.05)
     file = tmp_path / "fullchain.pem"
     file.write_text(_certificate("one"))
     return file
 
 
-def test_the_certificate_is_uploaded_again_when_it_changes(
+def test_changed_certificate_is_uploaded(
     standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telegram_reception, "CHECK_EVERY", 0.02)
@@ -337,7 +329,7 @@ def test_the_certificate_is_uploaded_again_when_it_changes(
     assert calls() == 3
 
 
-def test_a_new_certificate_does_not_wait_until_telegram_is_asked_again(
+def test_new_certificate_is_uploaded_without_waiting_for_check(
     standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telegram_reception, "CERTIFICATE_EVERY", 0.02)
@@ -363,7 +355,7 @@ def _certificate(name: str) -> str:
 
 
 async def _asked(answers: Callable[[int], httpx.Response], seconds: float) -> tuple[int, MemoryInbox]:
-    """How often a server that does not hold polls open is asked within `seconds`."""
+    """Return how often a server that does not hold polls open is polled within `seconds`."""
     asked, inbox = 0, MemoryInbox()
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -385,15 +377,15 @@ async def _asked(answers: Callable[[int], httpx.Response], seconds: float) -> tu
 
 
 @pytest.mark.parametrize("again", [[], [UPDATE]])
-def test_a_server_that_answers_polls_at_once_is_asked_seldom(again: list[Any]) -> None:
-    """Without a pause it was asked hundreds of times a second, and took most of a core."""
+def test_immediate_empty_polls_are_throttled(again: list[Any]) -> None:
+    """Without a pause it was polled hundreds of times a second, which took most of a core."""
     nothing_new = {"ok": True, "result": again}
     asked, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, json=nothing_new), 1.5))
     assert 2 <= asked <= 5
     assert len(inbox.stored) == len(again)
 
 
-def test_updates_that_follow_each_other_are_fetched_without_a_pause() -> None:
+def test_consecutive_updates_are_fetched_without_pause() -> None:
     def answer(number: int) -> httpx.Response:
         return httpx.Response(200, json={"ok": True, "result": [UPDATE | {"update_id": number}]})
 
@@ -403,14 +395,14 @@ def test_updates_that_follow_each_other_are_fetched_without_a_pause() -> None:
 
 
 @pytest.mark.parametrize("bad", [7, {}, {"update_id": 10**400}, {"update_id": True}, {"update_id": None}, []])
-def test_an_update_without_a_number_holds_up_nothing(bad: Any) -> None:
+def test_update_without_number_does_not_block_polling(bad: Any) -> None:
     body = json.dumps({"ok": True, "result": [bad, UPDATE, bad]}).encode()
     _, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, content=body), 0.2))
     assert [inbound.text for inbound in inbox.stored] == ["hello"]
     assert inbox.states == {("telegram", "offset:1000"): str(UPDATE["update_id"] + 1)}  # type: ignore[operator]
 
 
-def test_a_message_that_the_database_refuses_holds_up_nothing(
+def test_message_refused_by_database_does_not_block_polling(
     standin: Control, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Refusing(MemoryInbox):
@@ -424,7 +416,7 @@ def test_a_message_that_the_database_refuses_holds_up_nothing(
         standin.post("messages", text=text)
     asyncio.run(_polled(standin.base_url, inbox, lambda: len(inbox.stored) == 2))
     assert [inbound.text for inbound in inbox.stored] == ["before", "after"]
-    assert "left out message" in caplog.text
+    assert "ignored message" in caplog.text
 
 
 def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -440,8 +432,8 @@ def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture
     assert len(caplog.records) == 1
 
 
-def test_the_answer_to_a_webhook_call_shows_typing() -> None:
-    """At once, and without a call of the bot's own."""
+def test_webhook_response_shows_typing() -> None:
+    """Immediately, and without a separate call of the bot."""
     topic = {"chat": {"id": -100, "type": "supergroup"}, "message_thread_id": 3, "is_topic_message": True}
     to_bot = {"reply_to_message": {"message_id": 1, "from": {"id": 1000, "is_bot": True}}}
     in_topic = UPDATE | {"message": UPDATE["message"] | topic | to_bot}  # type: ignore[operator]
@@ -452,7 +444,7 @@ def test_the_answer_to_a_webhook_call_shows_typing() -> None:
         assert shown.model_validate(answer) == shown(action="typing", **place)
 
 
-def test_a_repeated_or_unaddressed_message_shows_no_typing() -> None:
+def test_duplicate_or_unaddressed_message_shows_no_typing() -> None:
     inbox = MemoryInbox()
     post(inbox, json.dumps(UPDATE).encode())
     assert post(inbox, json.dumps(UPDATE).encode()).content == b""

@@ -1,4 +1,4 @@
-"""Updates as Telegram sends them; aiogram's types vouch that the samples are such."""
+"""Updates as Telegram sends them; aiogram's types validate the samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUP = {"id": -100123, "type": "supergroup", "title": "Team"}
 
 
 def entity(kind: str, text: str, part: str, **more: Any) -> dict[str, Any]:
-    """An entity for `part` of `text`, with offsets in UTF-16 units."""
+    """Return an entity for `part` of `text`, with offsets in UTF-16 units."""
     before = text[: text.index(part)]
     return {
         "type": kind,
@@ -50,7 +50,7 @@ def inbound(sample: dict[str, Any]) -> Inbound:
     return found
 
 
-def test_a_private_message() -> None:
+def test_private_message_is_read() -> None:
     assert read(update()) == Inbound(
         event_id="1000:870",
         message_id="1000:7:55",
@@ -79,18 +79,20 @@ def test_a_private_message() -> None:
         ("@Clawd_Bot", [("mention", "@Clawd_Bot")], "", True),
     ],
 )
-def test_mentions_in_groups(text: str, entities: list[tuple[str, str]], left: str, addressed: bool) -> None:
+def test_mention_in_group_addresses_bot(
+    text: str, entities: list[tuple[str, str]], left: str, addressed: bool
+) -> None:
     sample = update(text, chat=GROUP, entities=[entity(kind, text, part) for kind, part in entities])
     found = inbound(sample)
     assert (found.text, found.addressed, found.chat_kind) == (left, addressed, "group")
     assert found.conversation == ConversationKey("telegram", "-100123")
 
 
-def test_an_empty_language_code_is_none() -> None:
+def test_empty_language_code_is_none() -> None:
     assert inbound(update(**{"from": {**ADA, "language_code": ""}})).language is None
 
 
-def test_a_mention_of_a_user_without_name() -> None:
+def test_mention_of_user_without_username() -> None:
     text = "Clawd, help"
     mention = entity("text_mention", text, "Clawd", user=BOT)
     found = inbound(update(text, chat=GROUP, entities=[mention]))
@@ -101,7 +103,7 @@ def replied(sender: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"message_id": 50, "date": 1_700_000_000, "chat": GROUP, "from": sender, **more}
 
 
-def test_replies_in_groups() -> None:
+def test_reply_in_group_addresses_bot() -> None:
     assert inbound(update(chat=GROUP, reply_to_message=replied(BOT, text="x"))).addressed
     assert not inbound(update(chat=GROUP, reply_to_message=replied(ADA, text="x"))).addressed
     text = "/stop@OtherBot"
@@ -110,7 +112,7 @@ def test_replies_in_groups() -> None:
     assert not inbound(sample).addressed
 
 
-def test_topics() -> None:
+def test_topic_is_a_thread() -> None:
     created = replied(BOT, forum_topic_created={"name": "Plans", "icon_color": 7322096})
     in_topic = update(chat=GROUP, message_thread_id=50, is_topic_message=True, reply_to_message=created)
     assert inbound(in_topic).conversation == ConversationKey("telegram", "-100123", "50")
@@ -119,12 +121,12 @@ def test_topics() -> None:
     assert inbound(chain_of_replies).conversation.thread == ""
 
 
-def test_an_anonymous_administrator() -> None:
+def test_anonymous_administrator_is_the_chat() -> None:
     anonymous = {"id": 1087968824, "is_bot": True, "first_name": "Group", "username": "GroupAnonymousBot"}
     assert inbound(update(chat=GROUP, sender_chat=GROUP, from_=anonymous)).user == "chat-100123"
 
 
-def test_what_is_not_text() -> None:
+def test_message_without_text_has_parts() -> None:
     photo = [{"file_id": "a", "file_unique_id": "b", "width": 1, "height": 1}]
     assert inbound(update(None, photo=photo)).text == ""
     assert inbound(update(None, photo=photo, caption="what is this?")).text == "what is this?"
@@ -148,7 +150,7 @@ def test_what_is_not_text() -> None:
         update(chat={"id": -5, "type": "channel", "title": "C"}),
     ],
 )
-def test_what_is_not_for_the_bot(sample: dict[str, Any]) -> None:
+def test_other_updates_are_ignored(sample: dict[str, Any]) -> None:
     assert read(sample) is None
 
 
@@ -170,7 +172,7 @@ SHAPED = st.fixed_dictionaries(
 
 
 @given(JSON | SHAPED)
-def test_whatever_comes_is_read_or_refused(sample: Any) -> None:
+def test_any_update_is_read_or_refused(sample: Any) -> None:
     try:
         found = read_update(sample, ME, 0.0)
     except ValueError:
@@ -196,7 +198,7 @@ FILE = {"file_id": "a", "file_unique_id": "b"}
         ({"sticker": {"emoji": "😀"}}, Part("sticker", "😀")),
     ],
 )
-def test_what_is_not_text_is_named(message: dict[str, Any], part: Part) -> None:
+def test_parts_have_kind_and_name(message: dict[str, Any], part: Part) -> None:
     found = read_update(update(None, **message), ME, 99.0)
     assert found is not None
     assert (found.text, found.parts) == ("", (part,))
@@ -216,7 +218,7 @@ def link(text: str, part: str, url: str) -> dict[str, Any]:
         ("@Clawd_Bot see this", "this", "https://x", "see this (https://x)"),
     ],
 )
-def test_the_address_behind_a_word_is_read(text: str, part: str, url: str, shown: str) -> None:
+def test_address_of_link_is_read(text: str, part: str, url: str, shown: str) -> None:
     entities = [link(text, part, url)]
     if "@Clawd_Bot" in text:
         entities.append(entity("mention", text, "@Clawd_Bot"))
@@ -228,13 +230,13 @@ def test_the_address_behind_a_word_is_read(text: str, part: str, url: str, shown
     assert forwarded.quote == Quote(shown)
 
 
-def test_the_addresses_of_several_links_stand_behind_their_words() -> None:
+def test_addresses_of_several_links_follow_their_words() -> None:
     text = "one and two"
     entities = [link(text, "one", "https://1"), link(text, "two", "https://2")]
     assert inbound(update(text, entities=entities)).text == "one (https://1) and two (https://2)"
 
 
-def test_the_address_behind_a_word_of_a_quoted_message_is_read() -> None:
+def test_address_of_link_in_quoted_message_is_read() -> None:
     said = replied(ADA, text="see this", entities=[link("see this", "this", "https://x")])
     assert inbound(update(chat=GROUP, reply_to_message=said)).quote == Quote("see this (https://x)")
     quote = {"text": "this", "position": 4, "entities": [link("this", "this", "https://x")]}
@@ -242,13 +244,13 @@ def test_the_address_behind_a_word_of_a_quoted_message_is_read() -> None:
     assert found.quote == Quote("this (https://x)")
 
 
-def test_a_reply_to_a_story_names_the_story() -> None:
+def test_reply_to_story_has_story_part() -> None:
     story = {"chat": PRIVATE, "id": 3}
     assert inbound(update("nice", reply_to_story=story)).quote == Quote("", (Part("story"),))
 
 
 @pytest.mark.parametrize("kind", ["hologram", "h" * 99])
-def test_a_kind_of_content_that_is_not_known_is_named(kind: str) -> None:
+def test_unknown_content_type_is_named(kind: str) -> None:
     part = Part("other", kind[:40])
     found = read_update(update(None, **{kind: {"file_id": "a"}}), ME, 99.0)
     assert found is not None
@@ -262,26 +264,26 @@ def test_a_kind_of_content_that_is_not_known_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize("more", [{"new_mark": True}, {"new_count": 5}, {"new_mark": {}}, {"gift": {"x": 1}}])
-def test_an_unknown_field_that_holds_no_content_is_no_message(more: dict[str, Any]) -> None:
+def test_unknown_field_without_content_is_ignored(more: dict[str, Any]) -> None:
     assert read_update(update(None, **more), ME, 99.0) is None
     found = read_update(update(**more, new_object={"x": 1}), ME, 99.0)
     assert found is not None
     assert (found.text, found.parts) == ("hello", ())
 
 
-def test_every_field_that_another_client_knows_is_content_or_known_not_to_be() -> None:
+def test_every_field_of_aiogram_is_classified() -> None:
     fields = {field.alias or name for name, field in TelegramMessage.model_fields.items()}
     assert len(fields) > 90
     assert fields - {*PARTS} - NOT_CONTENT - EVENTS == set()
     assert not {*PARTS} & (NOT_CONTENT | EVENTS)
 
 
-def test_a_caption_is_read_beside_its_picture() -> None:
+def test_caption_is_read_with_its_picture() -> None:
     found = inbound(update(None, photo=PHOTO, caption="what is this?"))
     assert (found.text, found.parts) == ("what is this?", (Part("picture"),))
 
 
-def test_what_is_replied_to_is_context() -> None:
+def test_replied_message_is_quoted() -> None:
     said = replied(ADA, text="the release is on Friday")
     found = inbound(
         update(
@@ -299,13 +301,13 @@ def test_what_is_replied_to_is_context() -> None:
     assert inbound(update(chat=GROUP, reply_to_message=replied(ADA, new_chat_title="T"))).quote is None
 
 
-def test_the_cited_piece_comes_before_the_whole() -> None:
+def test_quoted_part_takes_precedence_over_message() -> None:
     said = replied(ADA, text="Friday. Or Monday.")
     quote = {"text": "Or Monday.", "position": 8}
     assert inbound(update(chat=GROUP, reply_to_message=said, quote=quote)).quote == Quote("Or Monday.")
 
 
-def test_a_message_of_another_chat_is_context() -> None:
+def test_message_of_another_chat_is_quoted() -> None:
     origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
     external = {"origin": origin, "photo": PHOTO}
     assert inbound(update(external_reply=external)).quote == Quote("", (Part("picture"),))
@@ -315,7 +317,7 @@ def test_a_message_of_another_chat_is_context() -> None:
     )
 
 
-def test_what_is_passed_on_is_not_said_by_who_passes_it_on() -> None:
+def test_forwarded_text_is_a_quote_not_text() -> None:
     origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
     found = inbound(update("/new", forward_origin=origin))
     assert (found.text, found.quote) == ("", Quote("/new"))
@@ -323,7 +325,7 @@ def test_what_is_passed_on_is_not_said_by_who_passes_it_on() -> None:
     assert (found.text, found.parts, found.quote) == ("", (), Quote("look", (Part("picture"),)))
 
 
-def test_reply_to_the_notice_of_a_topic_is_no_context() -> None:
+def test_topic_creation_notice_is_not_quoted() -> None:
     created = replied(BOT, forum_topic_created={"name": "Plans", "icon_color": 7322096})
     assert (
         inbound(

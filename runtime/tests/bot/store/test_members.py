@@ -1,4 +1,4 @@
-"""Several stores on one PostgreSQL, each as a bot of its own has it."""
+"""Several stores on one PostgreSQL, each like that of a separate bot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANNELS = ("telegram", "feishu")
 
 
 class Bot:
-    """A store with a presence, as `cluster` keeps them."""
+    """A store with a presence, like in `cluster`."""
 
     def __init__(self, database: Database, store: Store, presence: Presence, number: int) -> None:
         self.database = database
@@ -32,13 +32,13 @@ class Bot:
         self.number = number
 
     async def heard(self, notice: Notice) -> None:
-        """Wait until this is told; others may be told before."""
+        """Wait until this notice arrives; others may arrive before."""
         async with asyncio.timeout(5.0):
             while notice not in await self.presence.notices(1.0):
                 pass
 
     async def taken(self) -> Task:
-        """The oldest message that is this bot's."""
+        """Take the oldest message that this bot owns."""
         (seq, _), *_ = (await self.store.unfinished())[0]
         task = await self.store.take(seq)
         assert isinstance(task, Task)
@@ -64,7 +64,7 @@ async def bots(server: Server, count: int, **more: int) -> AsyncIterator[list[Bo
             await asyncio.to_thread(bot.database.close)
 
 
-def test_the_same_event_at_two_bots_at_the_same_instant(postgres: Server) -> None:
+def test_same_event_at_two_bots_is_stored_once(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             for event in map(str, range(50)):
@@ -76,7 +76,7 @@ def test_the_same_event_at_two_bots_at_the_same_instant(postgres: Server) -> Non
     asyncio.run(play())
 
 
-def test_many_bots_may_make_the_tables_at_once(postgres: Server) -> None:
+def test_concurrent_migrations_succeed(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 5) as made:
             assert len({bot.number for bot in made}) == 5
@@ -84,7 +84,7 @@ def test_many_bots_may_make_the_tables_at_once(postgres: Server) -> None:
     asyncio.run(play())
 
 
-def test_a_conversation_goes_from_bot_to_bot_in_order(postgres: Server) -> None:
+def test_conversation_moves_between_bots_in_order(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             for event, bot in (("1", one), ("2", other), ("3", one)):
@@ -100,7 +100,7 @@ def test_a_conversation_goes_from_bot_to_bot_in_order(postgres: Server) -> None:
             assert await other.store.recall(HOME) == (Turn("user", "a"),)
             await other.store.settle(task, Settlement("command", (reply(task.inbound),), begins_anew=True))
             assert await one.store.recall(HOME) == ()
-            # The second answer waits until the first has been sent.
+            # The second answer waits until the first one is sent.
             _, ((earlier, _),) = await one.store.unfinished()
             _, ((later, _),) = await other.store.unfinished()
             assert isinstance(await other.store.delivery(later), Behind)
@@ -117,7 +117,7 @@ async def _dead(bot: Bot) -> None:
     await asyncio.sleep(0.1)
 
 
-def test_who_was_taken_for_dead_changes_nothing_any_more(postgres: Server) -> None:
+def test_evicted_bot_changes_nothing(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             await one.store.store(message("1"))
@@ -139,7 +139,7 @@ def test_who_was_taken_for_dead_changes_nothing_any_more(postgres: Server) -> No
             inherited = await other.taken()
             assert inherited.seq == task.seq
             assert await other.store.settle(inherited, Settlement("answered", (reply(task.inbound),)))
-            # Under a new number it may go on, but not with what it took under the old one.
+            # Under a new number it may continue, but not with work taken under the old one.
             assert one.database.presence is not None
             one.presence = await one.database.presence()
             await one.store.join(await one.presence.new_number(), CHANNELS)
@@ -149,7 +149,7 @@ def test_who_was_taken_for_dead_changes_nothing_any_more(postgres: Server) -> No
     asyncio.run(play())
 
 
-def test_what_was_being_sent_is_in_doubt_until_it_is_known(postgres: Server) -> None:
+def test_interrupted_send_is_doubtful_until_confirmed(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             await one.store.store(message("1"))
@@ -169,13 +169,13 @@ def test_what_was_being_sent_is_in_doubt_until_it_is_known(postgres: Server) -> 
             await one.store.join(await one.presence.new_number(), CHANNELS)
             await one.store.postpone(id, 0.0, "429")
             assert (await other.store.depths()).outbox == {"doubtful": 1}
-            await one.store.finish(id, "sent", ref="1")  # it was alive after all, and knows
+            await one.store.finish(id, "sent", ref="1")  # the evicted bot was alive and has sent it
             assert (await other.store.depths()).outbox == {}
 
     asyncio.run(play())
 
 
-def test_leaving_hands_over_what_has_not_begun(postgres: Server) -> None:
+def test_leaving_bot_releases_unstarted_messages(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             for event in "123":
@@ -198,7 +198,7 @@ def test_leaving_hands_over_what_has_not_begun(postgres: Server) -> None:
     asyncio.run(play())
 
 
-def test_a_bot_takes_over_only_what_it_serves(postgres: Server) -> None:
+def test_bot_adopts_only_its_channels(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 2) as (one, other):
             await one.store.store(message("1", conversation=ConversationKey("console", "7")))
@@ -210,7 +210,7 @@ def test_a_bot_takes_over_only_what_it_serves(postgres: Server) -> None:
     asyncio.run(play())
 
 
-def test_what_one_bot_polls_is_shared_out(postgres: Server) -> None:
+def test_polled_messages_are_distributed(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 3) as made:
             many = [message(str(n), conversation=ConversationKey("telegram", str(n % 30))) for n in range(90)]
@@ -227,12 +227,12 @@ def test_what_one_bot_polls_is_shared_out(postgres: Server) -> None:
     asyncio.run(play())
 
 
-def test_a_share_is_nobodys_where_nobody_is() -> None:
+def test_no_share_without_members() -> None:
     assert share_of(HOME, ()) is None
     assert share_of(HOME, (7,)) == 7
 
 
-def test_the_rate_limit_is_common(postgres: Server) -> None:
+def test_rate_limit_is_shared(postgres: Server) -> None:
     async def play() -> None:
         verdicts = []
         async with bots(postgres, 2, limit=3) as made:
@@ -241,7 +241,7 @@ def test_the_rate_limit_is_common(postgres: Server) -> None:
                 await bot.store.store(message(str(number)))
                 task = await bot.taken()
                 verdicts.append(task.verdict)
-                again = await bot.taken()  # asked twice, judged once
+                again = await bot.taken()  # taken twice, judged once
                 assert again.verdict == task.verdict
                 await bot.store.settle(task, Settlement("answered"))
         assert verdicts == [Verdict.ALLOW] * 3 + [Verdict.EXPLAIN] + [Verdict.IGNORE] * 2
@@ -249,7 +249,7 @@ def test_the_rate_limit_is_common(postgres: Server) -> None:
     asyncio.run(play())
 
 
-def test_a_broken_connection_is_mended_without_anybody_noticing(postgres: Server) -> None:
+def test_broken_idle_connection_is_reopened(postgres: Server) -> None:
     async def play() -> None:
         async with bots(postgres, 1) as (bot,):
             await bot.store.store(message("1"))
@@ -265,7 +265,7 @@ def test_a_broken_connection_is_mended_without_anybody_noticing(postgres: Server
     asyncio.run(play())
 
 
-def test_who_stands_still_in_a_transaction_does_not_hold_up_the_others(postgres: Server) -> None:
+def test_bot_suspended_in_transaction_does_not_block_others(postgres: Server) -> None:
     import threading
 
     go_on = threading.Event()
@@ -283,10 +283,10 @@ def test_who_stands_still_in_a_transaction_does_not_hold_up_the_others(postgres:
 
 
 @pytest.mark.parametrize("words", ["", "7", "7 inbox", "x inbox 1", "7 nonsense 1", "7 inbox 1 more"])
-def test_a_notice_of_a_newer_release_is_passed_over(words: str) -> None:
+def test_notice_of_newer_release_is_ignored(words: str) -> None:
     assert Notice.read(words) is None
 
 
-def test_a_notice_is_read_as_it_was_written() -> None:
+def test_notice_round_trip() -> None:
     notice = Notice(7, "outbox", 12)
     assert Notice.read(str(notice)) == notice

@@ -1,4 +1,4 @@
-"""The store, against a real SQLite file and a real PostgreSQL."""
+"""The store on a real SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
         engine.dispose()
 
 
-def test_the_steps_make_the_tables(database: Database, url: str, postgres: Server) -> None:
+def test_migration_steps_create_the_tables(database: Database, url: str, postgres: Server) -> None:
     made = inspect(engine_of(url))
     declared = engine_of(postgres.new_database() if "postgresql" in url else "sqlite://")
     schema.metadata.create_all(declared)
@@ -120,20 +120,20 @@ def test_the_steps_make_the_tables(database: Database, url: str, postgres: Serve
 
 
 def _comparable(found: Any) -> list[str]:
-    """Sorted: a column that was added later stands last."""
+    """Return the columns sorted, since a column that was added later is the last one."""
     if isinstance(found, dict):
         return [repr(found.get("constrained_columns"))]
     return sorted(repr({name: column[name] for name in ("name", "type", "nullable")}) for column in found)
 
 
-def test_only_the_owner_may_read(path: Path) -> None:
+def test_database_is_readable_by_owner_only(path: Path) -> None:
     database = open_database(f"sqlite:///{path}")
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     database.close()
 
 
-def test_a_database_of_a_newer_release_is_refused(url: str) -> None:
+def test_database_of_newer_release_is_refused(url: str) -> None:
     open_database(url, PASSWORD).close()
     engine = engine_of(url)
     with engine.begin() as connection:
@@ -148,7 +148,7 @@ def test_a_database_of_a_newer_release_is_refused(url: str) -> None:
         open_database(url, PASSWORD)
 
 
-def test_an_older_release_wrote_it(path: Path) -> None:
+def test_database_of_older_release_is_migrated(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         for statement in schema.SQLITE_STEPS[0]:
             connection.execute(statement)
@@ -164,14 +164,14 @@ def test_an_older_release_wrote_it(path: Path) -> None:
     database.close()
 
 
-def test_two_bots_cannot_share_a_file(path: Path) -> None:
+def test_second_bot_on_same_file_is_refused(path: Path) -> None:
     database = open_database(f"sqlite:///{path}")
     with pytest.raises(StoreError, match="another clawd-bot"):
         open_database(f"sqlite:///{path}")
     database.close()
 
 
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+def test_file_that_is_not_a_database_is_refused(path: Path) -> None:
     path.write_bytes(b"this is a text file, not a database, and longer than one header" * 20)
     with pytest.raises(StoreError, match=r"bot\.db"):
         open_database(f"sqlite:///{path}")
@@ -179,24 +179,24 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 async def _round_trip(database: Database) -> None:
     store = await joined(database)
-    told: list[tuple[int, ConversationKey]] = []
-    store.on_message = told.extend
+    added: list[tuple[int, ConversationKey]] = []
+    store.on_message = added.extend
     assert await store.store(message("1")) is True
-    assert told == [(1, HOME)]
+    assert added == [(1, HOME)]
     task = await store.take(1)
     assert task is not None
     assert task.inbound == message("1")
     assert await store.recall(task.inbound.conversation) == ()
 
 
-def test_a_message_comes_back_as_it_was(database: Database) -> None:
+def test_stored_message_is_returned_unchanged(database: Database) -> None:
     asyncio.run(_round_trip(database))
 
 
 async def _repetitions(database: Database) -> None:
     store = await joined(database)
-    told: list[tuple[int, ConversationKey]] = []
-    store.on_message = told.extend
+    added: list[tuple[int, ConversationKey]] = []
+    store.on_message = added.extend
     first = message("1")
     assert await store.store(first)
     assert not await store.store(first)
@@ -204,10 +204,10 @@ async def _repetitions(database: Database) -> None:
     assert not await store.store(replace(first, message_id="another message"))
     other_channel = ConversationKey("feishu", "7")
     assert await store.store(replace(first, conversation=other_channel))
-    assert [conversation.channel for _, conversation in told] == ["telegram", "feishu"]
+    assert [conversation.channel for _, conversation in added] == ["telegram", "feishu"]
 
 
-def test_repetitions_are_recognised_by_either_id(database: Database) -> None:
+def test_duplicates_are_recognised_by_either_id(database: Database) -> None:
     asyncio.run(_repetitions(database))
 
 
@@ -234,7 +234,7 @@ async def _settle(database: Database) -> None:
     assert await store.answer_to("telegram", "2") == Answer(None)
 
 
-def test_settling_answers_once_and_remembers(database: Database) -> None:
+def test_settle_stores_replies_and_history_once(database: Database) -> None:
     asyncio.run(_settle(database))
 
 
@@ -252,7 +252,7 @@ async def _all_or_nothing(database: Database) -> None:
     assert (await store.unfinished())[1] == []
 
 
-def test_settling_is_all_or_nothing(database: Database) -> None:
+def test_settle_is_atomic(database: Database) -> None:
     asyncio.run(_all_or_nothing(database))
 
 
@@ -278,7 +278,7 @@ async def _anew(database: Database) -> None:
     assert await store.recall(other.inbound.conversation) == ()
 
 
-def test_a_new_conversation_forgets_and_topics_are_apart(database: Database) -> None:
+def test_new_conversation_resets_history_per_topic(database: Database) -> None:
     asyncio.run(_anew(database))
 
 
@@ -306,45 +306,45 @@ async def _outbox(database: Database) -> None:
     assert (await store.depths()).outbox == {"doubtful": 1}
 
 
-def test_the_outbox_keeps_what_became_of_a_message(database: Database) -> None:
+def test_outbox_records_final_state(database: Database) -> None:
     asyncio.run(_outbox(database))
 
 
 async def _state(database: Database) -> None:
     store = await joined(database)
-    told: list[tuple[int, ConversationKey]] = []
-    store.on_message = told.extend
+    added: list[tuple[int, ConversationKey]] = []
+    store.on_message = added.extend
     assert await store.state("telegram", "offset") is None
     await store.store_all((message("1"), message("1"), message("2")), "telegram", {"offset": "3"})
     await store.store_all((), "telegram", {"offset": "4"})
     assert await store.state("telegram", "offset") == "4"
     assert await store.state("feishu", "offset") is None
-    first, second = [await store.take(seq) for seq, _ in told]
+    first, second = [await store.take(seq) for seq, _ in added]
     assert isinstance(first, Task)
     assert first.inbound.event_id == "1"
     assert isinstance(second, Behind)
 
 
-def test_state_is_stored_with_the_messages(database: Database) -> None:
+def test_channel_state_is_stored_with_messages(database: Database) -> None:
     asyncio.run(_state(database))
 
 
 async def _purge(database: Database) -> None:
     now = 1000.0
     store = await joined(database, lambda: now)
-    for event, anew in (("1", False), ("2", True), ("3", False)):
+    for event, reset in (("1", False), ("2", True), ("3", False)):
         await store.store(message(event))
         task = await store.take(int(event))
         assert task
         said = (Turn("user", event),)
-        await store.settle(task, Settlement("answered", (reply(task.inbound),), said, begins_anew=anew))
+        await store.settle(task, Settlement("answered", (reply(task.inbound),), said, begins_anew=reset))
     _, [(sent, _), *_] = await store.unfinished()
     await store.finish(sent, "sent", ref="5")
     await store.store(message("open"))
     now = 2000.0
     assert await store.purge(keep=1001.0) == 0
     removed = await store.purge(keep=999.0)
-    assert removed == 3 + 1 + 1  # messages dealt with, the reply sent, the turn before /new
+    assert removed == 3 + 1 + 1  # handled messages, the sent reply, the turn before /new
     open_messages, open_replies = await store.unfinished()
     assert len(open_messages) == 1
     assert len(open_replies) == 2
@@ -353,7 +353,7 @@ async def _purge(database: Database) -> None:
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
-def test_a_used_token_is_remembered_until_it_has_expired_by_any_clock(database: Database, url: str) -> None:
+def test_used_token_is_stored_until_expired_by_any_clock(database: Database, url: str) -> None:
     async def scenario() -> None:
         now = 1000.0
         store = await joined(database, lambda: now)
@@ -370,7 +370,7 @@ def test_a_used_token_is_remembered_until_it_has_expired_by_any_clock(database: 
     assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
 
 
-def test_a_token_that_is_used_many_times_at_once_is_new_once(database: Database) -> None:
+def test_token_used_concurrently_is_new_once(database: Database) -> None:
     async def scenario() -> list[str]:
         store = await joined(database)
         uses = (store.use_token("a", str(number), time.time() + 60) for number in range(20))
@@ -379,24 +379,24 @@ def test_a_token_that_is_used_many_times_at_once_is_new_once(database: Database)
     assert sorted(asyncio.run(scenario())) == ["new"] + ["other"] * 19
 
 
-def test_purging_leaves_what_is_open_and_remembered(database: Database) -> None:
+def test_purge_keeps_open_messages_and_current_history(database: Database) -> None:
     asyncio.run(_purge(database))
 
 
 async def _cancelled(database: Database) -> None:
     store = await joined(database)
-    told: list[tuple[int, ConversationKey]] = []
-    store.on_message = told.extend
+    added: list[tuple[int, ConversationKey]] = []
+    store.on_message = added.extend
     waiting = asyncio.create_task(store.store(message("1")))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await store.store(message("1")) is False
-    assert told == [(1, HOME)]
+    assert added == [(1, HOME)]
 
 
-def test_a_stored_message_is_told_even_when_the_caller_has_gone(database: Database) -> None:
+def test_on_message_is_called_for_cancelled_caller(database: Database) -> None:
     asyncio.run(_cancelled(database))
 
 
@@ -408,11 +408,11 @@ async def _burst(database: Database, count: int) -> None:
     assert order == list(range(1, count + 1))
 
 
-def test_a_burst_is_stored_in_order(database: Database) -> None:
+def test_burst_is_stored_in_order(database: Database) -> None:
     asyncio.run(_burst(database, 1000))
 
 
-def test_errors_do_not_quote_what_people_wrote(database: Database) -> None:
+def test_errors_do_not_quote_message_texts(database: Database) -> None:
     async def break_it() -> None:
         store = await joined(database)
         await store.store(message("1", text="SECRETWORDS"))
@@ -436,9 +436,7 @@ async def _much(database: Database) -> None:
     assert await store.recall(HOME) == said[-2:]
 
 
-def test_no_more_is_recalled_than_memory_should_hold(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recall_is_limited_in_bytes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
     asyncio.run(_much(database))
 
@@ -456,7 +454,7 @@ async def _dealt_with(database: Database) -> None:
         assert not await store.store(message(event, text="again"))
 
 
-def test_the_words_of_ignored_messages_are_not_kept(database: Database, url: str) -> None:
+def test_text_of_ignored_messages_is_deleted(database: Database, url: str) -> None:
     asyncio.run(_dealt_with(database))
     assert rows(url, "SELECT text FROM inbox ORDER BY seq") == [("",), ("",), ("words 3",)]
 
@@ -472,7 +470,7 @@ async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> 
         await store.settle(task, Settlement("answered", turns=said, begins_anew=number == 3))
 
 
-def test_what_is_never_recalled_again_is_forgotten(
+def test_unreachable_history_is_deleted(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_TURNS", 4)
@@ -484,8 +482,8 @@ def test_what_is_never_recalled_again_is_forgotten(
     assert len(rows(url, "SELECT text FROM turns WHERE chat = '8'")) == 4
 
 
-def test_no_message_costs_more_the_more_there_were(path: Path) -> None:
-    """A week of messages is kept: what is done for each one, or every few seconds, reads no whole table."""
+def test_queries_use_indexes(path: Path) -> None:
+    """A week of messages is stored: frequent queries must not scan a whole table."""
     database = open_database(f"sqlite:///{path}")
     asked: list[tuple[str, Any]] = []
     listening = database._backend.engine
@@ -535,15 +533,13 @@ async def _over_a_clock_set_back(database: Database) -> list[Verdict | None]:
     return verdicts
 
 
-def test_a_clock_that_was_set_back_silences_nobody(database: Database) -> None:
-    """What was received at a time that is yet to come is not of this minute."""
+def test_clock_set_back_does_not_rate_limit(database: Database) -> None:
+    """Messages received at a future time do not count in this minute."""
     one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
     assert asyncio.run(_over_a_clock_set_back(database)) == [*one_minute, Verdict.IGNORE, *one_minute]
 
 
-def test_what_a_message_holds_beside_its_text_is_kept_until_it_is_dealt_with(
-    database: Database, url: str
-) -> None:
+def test_parts_and_quote_are_kept_until_handled(database: Database, url: str) -> None:
     parts = (Part("picture"), Part("file", "report\0\ud83d.pdf"))
     quote = Quote("on Friday \ud83d\ude00", (Part("voice"),), "om_1")
     given = replace(message(), parts=parts, quote=quote)
@@ -566,8 +562,8 @@ def test_what_a_message_holds_beside_its_text_is_kept_until_it_is_dealt_with(
     assert rows(url, "SELECT text, context FROM inbox WHERE seq = 1") == [("", None)]
 
 
-def test_a_database_of_the_last_release_is_taken_over(url: str) -> None:
-    """And opened by it again afterwards: the column is not counted among the steps."""
+def test_database_of_last_release_is_compatible(url: str) -> None:
+    """The last release can open it again afterwards, because the column is not counted as a step."""
     open_database(url, PASSWORD).close()
     engine = engine_of(url)
     with engine.begin() as connection:
