@@ -54,7 +54,7 @@ CREDENTIALS = {
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Megabytes of a process, and how many threads it has."""
+    """Memory of a process in megabytes, and its number of threads."""
 
     resident: float
     proportional: float
@@ -64,17 +64,17 @@ class Memory:
 
     @classmethod
     def of(cls, process: int) -> Memory:
-        """What the kernel says of it now."""
+        """Return the current values from the kernel."""
         about = Path(f"/proc/{process}")
         rollup, status = (about / "smaps_rollup").read_text(), (about / "status").read_text()
 
-        def of(name: str, told: str = rollup) -> int:
-            found = re.search(rf"^{name}:\s+(\d+)", told, re.MULTILINE)
+        def of(name: str, source: str = rollup) -> int:
+            found = re.search(rf"^{name}:\s+(\d+)", source, re.MULTILINE)
             assert found, name
             return int(found[1])
 
-        def megabytes(name: str, told: str = rollup) -> float:
-            return round(of(name, told) * 1024 / 1e6, 1)
+        def megabytes(name: str, source: str = rollup) -> float:
+            return round(of(name, source) * 1024 / 1e6, 1)
 
         return cls(
             megabytes("Rss"),
@@ -86,7 +86,7 @@ class Memory:
 
 
 def world(port: int) -> Starlette:
-    """The model and both platforms."""
+    """Return an application with the model and both platforms."""
 
     async def complete(request: Request) -> Response:
         await request.body()
@@ -127,7 +127,7 @@ async def _answer() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def served(application: Starlette, engine: Path) -> AsyncIterator[str]:
-    """Its address; it listens at the socket `engine` as well."""
+    """Serve an application at an address, which is yielded, and also at the socket `engine`."""
     listener, local = socket.socket(), socket.socket(socket.AF_UNIX)
     listener.bind(("127.0.0.1", 0))
     local.bind(str(engine))
@@ -136,7 +136,7 @@ async def served(application: Starlette, engine: Path) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(application, lifespan="off", log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listener, local]))
     try:
-        # A name, because names are looked up in threads.
+        # A host name, because names are resolved in threads.
         yield f"http://localhost:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -144,7 +144,7 @@ async def served(application: Starlette, engine: Path) -> AsyncIterator[str]:
 
 
 def settings(database: str, place: str, engine: Path, port: int, channels: Sequence[str]) -> dict[str, Any]:
-    """bot.json."""
+    """Return the path of a new bot.json."""
     parts: dict[str, Any] = {
         "telegram": {"api_base": place},
         "feishu": {"app_id": "cli_benchmark", "api_base": place},
@@ -163,7 +163,7 @@ def settings(database: str, place: str, engine: Path, port: int, channels: Seque
 
 
 def environment_of_the_unit() -> dict[str, str]:
-    """What the unit sets, but for the place of the release."""
+    """Return the environment of the unit, without the folder of the release."""
     found = re.findall(r"^Environment=(.*)$", UNIT.read_text(), re.MULTILINE)
     pairs = (pair.partition("=") for line in found for pair in line.split())
     return {name: value for name, _, value in pairs if name != "PYTHONPATH"}
@@ -171,14 +171,16 @@ def environment_of_the_unit() -> dict[str, str]:
 
 @contextmanager
 def started(folder: Path, packages: Path | None, about: dict[str, Any]) -> Iterator[int]:
-    """The bot's process; its number."""
+    """Start the bot's process and yield its id."""
     (folder / "credentials").mkdir()
     for name, value in CREDENTIALS.items():
         (folder / "credentials" / name).write_text(value)
     if password := os.environ.get("PGPASSWORD"):
         (folder / "credentials" / "database-password").write_text(password)
     (folder / "bot.json").write_text(json.dumps(about))
-    alone = ("-S",) if packages else ()  # or packages of this Python that no release holds would be imported
+    alone = (
+        ("-S",) if packages else ()
+    )  # otherwise packages of this Python that no release contains would be imported
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *alone, "-P", "-m", "clawd_runtime.bot", "--config", folder / "bot.json"],
@@ -200,7 +202,7 @@ def started(folder: Path, packages: Path | None, about: dict[str, Any]) -> Itera
 
 
 async def until_ready(http: httpx.AsyncClient, conversations: Sequence[str]) -> None:
-    """Wait until the bot answers, and Telegram has told it who it is."""
+    """Wait until the bot responds and has its identity from Telegram."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -237,7 +239,7 @@ async def _by_console(http: httpx.AsyncClient, chat: int, turn: int) -> httpx.Re
 
 
 async def round_of(http: httpx.AsyncClient, conversations: int, channels: Sequence[str], turn: int) -> None:
-    """A message of every conversation, all at once, until all are answered."""
+    """Send a message in every conversation at once, and wait until all are answered."""
     ways = {"telegram": _by_telegram, "console": _by_console}
     used = [ways[name] for name in channels if name in ways]
     asked = (used[chat % len(used)](http, chat, turn) for chat in range(conversations))
@@ -247,8 +249,8 @@ async def round_of(http: httpx.AsyncClient, conversations: int, channels: Sequen
         await asyncio.sleep(0.2)
 
 
-def told(moment: str, memory: Memory) -> None:
-    """Print a moment."""
+def report(moment: str, memory: Memory) -> None:
+    """Print the memory at a moment."""
     print(
         json.dumps(
             {
@@ -265,7 +267,7 @@ def told(moment: str, memory: Memory) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -273,7 +275,7 @@ def free_port() -> int:
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> None:
-    """All moments of one run."""
+    """Measure all moments of one run."""
     port = free_port()
     database = options.database or f"sqlite:///{folder}/bot.db"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
@@ -286,14 +288,14 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
         about = settings(database, place, folder / "engine.sock", port, options.channels)
         with started(folder, options.site_packages, about) as process:
             await until_ready(http, options.channels)
-            told("started", Memory.of(process))
+            report("started", Memory.of(process))
             for turn in range(1, options.rounds + 1):
                 await round_of(http, options.conversations, options.channels, turn)
-                told(f"round {turn} of {options.conversations} conversations", Memory.of(process))
+                report(f"round {turn} of {options.conversations} conversations", Memory.of(process))
 
 
 def main() -> None:
-    """See the module's description."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--site-packages", type=Path, metavar="FOLDER")
     parser.add_argument("--database", metavar="URL", help="default: a SQLite file")

@@ -1,4 +1,4 @@
-"""Answers a second of the engine's batcher against llama-cpp-python's `Llama` behind a lock, in one sitting.
+"""Throughput of the engine's batcher compared with llama-cpp-python's `Llama` behind a lock, in one run.
 
     python runtime/benchmarks/engine_throughput.py MODEL.gguf [--concurrency 1 4 8 16] [--rounds 2]
 
@@ -38,18 +38,18 @@ SYSTEM = (
 ANSWER_TOKENS = 64
 CONTEXT = 512
 
-# What one caller does: send question number `n`, and give back how many tokens it received.
+# One client: sends question number `n` and returns how many tokens it received.
 Ask = Callable[[int], int]
 
 
 def question(number: int) -> str:
-    """A prompt of about 25 tokens."""
+    """Return a prompt of about 25 tokens."""
     return f"Question {number}: please tell me a story about {number * 37} ships on the sea and their crews."
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rate:
-    """Tokens a second, and processor milliseconds a token."""
+    """Tokens per second, and processor milliseconds per token."""
 
     tokens: float = 0.0
     cpu: float = 0.0
@@ -59,7 +59,7 @@ class Rate:
 
 
 def measure(ask: Ask, concurrency: int, first: int) -> Rate:
-    """All callers at once, two questions each."""
+    """Run all clients at once, with two questions each."""
     received: list[int] = []
 
     def caller(number: int) -> None:
@@ -77,7 +77,7 @@ def measure(ask: Ask, concurrency: int, first: int) -> Rate:
 
 
 def batcher_ask(model: LlamaModel, batcher: Batcher) -> Ask:
-    """Through the engine's batcher, prompt rendered and tokenised anew each time."""
+    """Return a client of the engine's batcher; every prompt is rendered and tokenised again."""
     template = ChatTemplate(model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts())
 
     def ask(number: int) -> int:
@@ -95,7 +95,7 @@ def batcher_ask(model: LlamaModel, batcher: Batcher) -> Ask:
 
 
 def locked_ask(llama: Any) -> Ask:
-    """Through the high-level API, one caller at a time."""
+    """Return a client of the high-level API, one caller at a time."""
     lock = threading.Lock()
 
     def ask(number: int) -> int:
@@ -108,13 +108,13 @@ def locked_ask(llama: Any) -> Ask:
 
 
 def resident_megabytes() -> float:
-    """Memory of this process now, as the kernel counts it."""
+    """Return the current memory of this process, as the kernel counts it."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 8, 16])
@@ -127,7 +127,7 @@ def main() -> None:
     print(
         f"{'callers':>8} {'batcher':>7} {'cpu ms':>6} {'locked':>7} {'cpu ms':>6} {'ratio':>6} {'MB more':>8}"
     )
-    from llama_cpp import Llama  # after clawd_runtime.engine, which says how its threads wait
+    from llama_cpp import Llama  # after clawd_runtime.engine, which sets how its threads wait
 
     llama = Llama(
         str(options.model), n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False

@@ -39,7 +39,7 @@ SIGNS = ("sendChatAction", "sendMessage", "sendMessageDraft")
 
 
 class World:
-    """Telegram and a model that takes its time, with what was called when."""
+    """Telegram and a slow model, with the times of the calls."""
 
     def __init__(self, answer_seconds: float) -> None:
         self._answer_seconds = answer_seconds
@@ -49,7 +49,7 @@ class World:
         self.calls: Counter[int] = Counter()
 
     def application(self) -> Starlette:
-        """What the bot talks to."""
+        """Return the server that the bot calls."""
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
@@ -81,7 +81,7 @@ class World:
 
 
 async def _write(http: httpx.AsyncClient, world: World, person: int) -> None:
-    """Send a message; Telegram shows at once what is called in the answer to it."""
+    """Send a message; Telegram executes the call in the response immediately."""
     answer = await _by_telegram(http, person, 1)
     world.taken[person + 1] = time.monotonic()
     if b"sendChatAction" in answer.content:
@@ -89,7 +89,7 @@ async def _write(http: httpx.AsyncClient, world: World, person: int) -> None:
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and maximum."""
+    """Return median, 95th percentile and maximum."""
     ordered = sorted(seconds)
     at_95 = ordered[int(0.95 * (len(ordered) - 1))]
     found = {"median": statistics.median(ordered), "p95": at_95, "max": ordered[-1]}
@@ -97,7 +97,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> None:
-    """One run."""
+    """Measure one run and print the result."""
     world, port = World(options.answer_seconds), free_port()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
     async with (
@@ -111,24 +111,24 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
             await until_ready(http, ["telegram"])
             while any(map(float, DEPTH.findall((await http.get("/metrics")).text))):
                 await asyncio.sleep(0.2)
-            begun = time.monotonic()
+            started_at = time.monotonic()
             people = range(1, options.people + 1)
             await asyncio.gather(*(_write(http, world, person) for person in people))
             while len(world.answered.keys() - {1}) < options.people:
                 await asyncio.sleep(0.2)
     chats = [person + 1 for person in people]
-    told = {
+    result = {
         "people": options.people,
-        "taken_seconds": summary([world.taken[chat] - begun for chat in chats]),
-        "first_sign_seconds": summary([world.first_sign[chat] - begun for chat in chats]),
-        "answer_seconds": summary([world.answered[chat] - begun for chat in chats]),
+        "taken_seconds": summary([world.taken[chat] - started_at for chat in chats]),
+        "first_sign_seconds": summary([world.first_sign[chat] - started_at for chat in chats]),
+        "answer_seconds": summary([world.answered[chat] - started_at for chat in chats]),
         "most_calls_in_a_second": max(world.calls.values()),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(result), flush=True)
 
 
 def main() -> None:
-    """See the module's description."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--answer-seconds", type=float, default=1.0)

@@ -1,4 +1,4 @@
-"""How fast messages are stored, by how many bots at once: SQLite beside PostgreSQL.
+"""How fast messages are stored, by how many bots at once: SQLite compared with PostgreSQL.
 
 `python -m benchmarks.store_throughput sqlite:////tmp/bench.db [--bots 1] [--at-once 32] [--messages 5000]`,
 in `runtime/`, prints a line of JSON: messages a second, milliseconds until a message is on disk (median, 99th
@@ -24,7 +24,7 @@ from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
 
 
 def message(event: str, chat: str) -> Inbound:
-    """A message of ordinary length."""
+    """Return a message of ordinary length."""
     return Inbound(
         event_id=event,
         message_id=f"m{event}",
@@ -39,7 +39,7 @@ def message(event: str, chat: str) -> Inbound:
 
 
 async def stored(stores: list[Store], messages: int, at_once: int) -> tuple[float, list[float]]:
-    """Messages a second, and how long each took, with `at_once` webhooks open at a time at every bot."""
+    """Return messages per second and their latencies, with `at_once` concurrent webhooks at every bot."""
     taken: list[float] = []
 
     async def webhook(store: Store, bot: int, first: int) -> None:
@@ -56,7 +56,7 @@ async def stored(stores: list[Store], messages: int, at_once: int) -> tuple[floa
 
 
 async def dealt_with(store: Store, count: int) -> float:
-    """Seconds that taking, remembering, settling and sending one message cost, one after the other."""
+    """Return the seconds to take, recall, settle and send one message, measured sequentially."""
     queued = (await store.unfinished())[0][:count]
     begun = time.perf_counter()
     for seq, conversation in queued:
@@ -77,7 +77,7 @@ async def dealt_with(store: Store, count: int) -> float:
 
 
 async def measure(url: str, bots: int, messages: int, at_once: int) -> dict[str, float | int | str]:
-    """All of it, on one database."""
+    """Measure everything on one database."""
     databases = [open_database(url, os.environ.get("PGPASSWORD")) for _ in range(bots)]
     stores = [Store(database) for database in databases]
     for number, store in enumerate(stores):
@@ -102,7 +102,7 @@ async def measure(url: str, bots: int, messages: int, at_once: int) -> dict[str,
 
 
 async def stored_alone(store: Store) -> list[float]:
-    """How long each of some messages took, one after the other."""
+    """Return the latencies of messages stored sequentially."""
     taken = []
     for number in range(300):
         begun = time.perf_counter()
@@ -112,7 +112,7 @@ async def stored_alone(store: Store) -> list[float]:
 
 
 def main() -> None:
-    """See the module's description."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("database")
     parser.add_argument("--bots", type=int, default=1)
