@@ -1,9 +1,9 @@
-"""Where nginx still reaches bots while the inventory changes that: another port, or TLS where there was none.
+"""Former addresses of bots that nginx still uses while the inventory changes them: another port, or TLS.
 
-A run changes bots before the nginx hosts in front of them. Were a bot to listen only where it is declared to,
-nginx would reach nobody until its own turn. So as long as an nginx uses a former place, the bots keep
-listening there, too; once all have moved, a second pass of the same run ends that. Both are found on the
-hosts, so that a run that is cut off anywhere is completed by the next.
+A run changes bots before the nginx hosts in front of them. If a bot listened only at its declared address,
+nginx could not reach it until nginx itself is changed. Therefore bots also listen at a former address as long
+as an nginx uses it; once all have moved, a second pass of the same run ends that. Both are read from the
+hosts, so that the next run completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def parse(output: str) -> Uses:
 def listeners(text: str) -> tuple[tuple[int, bool], ...]:
     """Read from bot.json where the bot listens for other hosts: ports, and whether over TLS."""
     try:
-        told = json.loads(text)
-        internal = [(int(told["internal"]["port"]), True)] if "internal" in told else []
-        further = [(int(place["port"]), bool(place["tls"])) for place in told.get("further", ())]
+        declared = json.loads(text)
+        internal = [(int(declared["internal"]["port"]), True)] if "internal" in declared else []
+        further = [(int(place["port"]), bool(place["tls"])) for place in declared.get("further", ())]
     except (ValueError, TypeError, KeyError, AttributeError):
         return ()
     return tuple(internal + further)

@@ -251,9 +251,9 @@ def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Ma
     where commands do not run as root, and all findings on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    beside = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
+    additional = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
     ask = Terminal(run.progress.asking)
-    with Session(run.loaded, hosts, run.log, beside=beside, ask=ask) as session:
+    with Session(run.loaded, hosts, run.log, additional=additional, ask=ask) as session:
         run.progress.step("connect")
         unreachable = session.connect()
         skipping = run.skip_unreachable and session.hosts

@@ -92,7 +92,7 @@ class Session:
         loaded: the inventory.
         hosts: names of the hosts of this run.
         log: where the details of the run are written.
-        beside: additional hosts to connect to, which are queried but not changed.
+        additional: further hosts to connect to, which are queried but not changed.
         ask: prompts the user for passphrases and sudo passwords.
         connector: pyinfra connector class to use instead of SSH; for tests on scripted hosts.
 
@@ -106,14 +106,14 @@ class Session:
         hosts: Sequence[str],
         log: RunLog,
         *,
-        beside: Sequence[str] = (),
+        additional: Sequence[str] = (),
         ask: Ask | None = None,
         connector: type[BaseConnector] | None = None,
     ) -> None:
         self._loaded = loaded
         self._log = log
-        self._beside = frozenset(beside)
-        self.links = links_to(loaded, (*hosts, *beside), ask or NoTerminal())
+        self._additional = frozenset(additional)
+        self.links = links_to(loaded, (*hosts, *additional), ask or NoTerminal())
         names = [(name, _pyinfra_data(link)) for name, link in self.links.items()]
         hosts_of_run = Inventory((names, {}))
         for host in hosts_of_run:
@@ -138,7 +138,7 @@ class Session:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Return the hosts of the run that are connected and have not failed."""
-        return tuple(name for name in self.reached if name not in self._beside)
+        return tuple(name for name in self.reached if name not in self._additional)
 
     @property
     def reached(self) -> tuple[str, ...]:
