@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -66,8 +67,19 @@ def deployed(world: World, telegram: Control, feishu: Control) -> World:
     world.on("bot1", "touch /tmp/clawd-watch-stop")
     world.records["seen"], _ = watching.communicate(timeout=60)
     first = world.records["first"]
-    assert first.returncode == 0, f"the deployment failed\n{first.stderr[-6000:]}\n{first.stdout[-2000:]}"
+    assert first.returncode == 0, (
+        f"the deployment failed\n{first.stderr[-6000:]}\n{failed_checks(first.stdout)}"
+    )
     return world
+
+
+def failed_checks(printed: str) -> str:
+    """Return what a run that prints JSON says of checks that failed; else the end of what it printed."""
+    try:
+        checks = json.loads(printed)["verification"]["checks"]
+    except (ValueError, KeyError, TypeError):
+        return printed[-2000:]
+    return json.dumps([check for check in checks if check["outcome"] != "passed"], indent=1)
 
 
 def _start_watching(world: World, host: str) -> subprocess.Popen[str]:
