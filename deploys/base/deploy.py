@@ -1,4 +1,4 @@
-"""The foundation of a host: what every other component stands on, and who may log in."""
+"""Install what every other component needs on a host, and declare who may log in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPERATORS = "clawd-operators"
 USUAL_SSH_PORT = 22
 SSHD = "/etc/ssh/sshd_config.d/10-clawd.conf"
 SSHD_FILES = ("/etc/ssh/sshd_config.d/05-clawd-hardening.conf", SSHD)
-"""What of sshd's configuration is ours: first that of the component hardening, so that it wins."""
+"""Our files of sshd's configuration; that of the component hardening comes first, so that it wins."""
 SUDOERS = "/etc/sudoers.d/clawd"
 FOLDERS = (
     "/etc/clawd/secrets",
@@ -38,7 +38,7 @@ FOLDERS = (
 )
 JOURNALD = "/etc/systemd/journald.conf.d/10-clawd.conf"
 
-# The new drop-in before all of the present configuration: sshd heeds the first mention of an option.
+# The new drop-in before all of the present configuration: sshd uses the first value of an option.
 SSHD_CHECK = """(
     whole=$(mktemp)
     trap 'rm -f "$whole"' EXIT
@@ -50,7 +50,10 @@ SSHD_CHECK = """(
 
 @deploy("Base")
 def apply() -> None:
-    """Packages, folders, operators, SSH, journal and time zone. Raises `HostError` before a lock-out."""
+    """Set up packages, folders, operators, SSH, journal and time zone.
+
+    Raise `HostError` before a lock-out.
+    """
     settings = settings_of("base", BaseSettings)
     packages.installed(*settings.packages, component="base")
     _no_longer_declared(settings.packages, name="Packages that are no longer declared")
@@ -64,7 +67,7 @@ def apply() -> None:
 
 
 def _keys_that_stay() -> dict[str, str]:
-    """Return the keys of the login in use, which stays: those before them may have been revoked since."""
+    """Return the keys of the login in use, which stay: the original ones may have been revoked since."""
     mine = host.data.get("ssh_user")
     members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
     present: UserState | None = host.get_fact(UserFact, user=mine) if mine in members else None
@@ -82,9 +85,9 @@ def _purge_operators() -> None:
 
 @removal("base", exempt=_keys_that_stay, afterwards=_purge_operators)
 def remove() -> None:
-    """None of our settings, and no operator but the login in use, which keeps its sudo.
+    """Remove our settings, and every operator but the login in use, which keeps its sudo.
 
-    The port in use stays open where it is not the usual one. Folders go when nothing is in them.
+    The port in use stays open where it is not the usual one. Folders are removed when they are empty.
     """
     port = connection_of(host).port
     if port in (0, USUAL_SSH_PORT):
@@ -122,7 +125,7 @@ def _no_operators() -> None:
 
 
 def _afresh(unit: str, changed: tuple[OperationMeta, ...], *, reload: bool) -> None:
-    """`unit` reads its settings again when they changed, and no start of it is remembered."""
+    """Restart or reload `unit` when its settings changed, and forget its starts."""
     _read_again(unit, changed, reload, name=f"{unit.removesuffix('.service')} as before")
 
 
@@ -160,16 +163,16 @@ class EmptyFact(Fact):
     """Whether a folder has nothing in it but `ours` and empty folders, and no package brought it."""
 
     def command(self, path: str, ours: str = "") -> str:
-        """A script that prints `empty` or nothing."""
+        """Return a script that prints `empty` or nothing."""
         return assignments(path=path, ours=ours) + _EMPTY
 
     @staticmethod
     def default() -> bool:
-        """No such folder."""
+        """Return that there is no such folder."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Whether it said so."""
+        """Return whether the script printed `empty`."""
         return output == ["empty"]
 
 
@@ -188,19 +191,19 @@ def _group_without_users(name: str) -> Iterator[StringCommand]:
 
 
 class GroupUsersFact(Fact):
-    """Whether a group is somebody's primary group, so that it has to stay."""
+    """Whether a group is the primary group of a user, so that it has to stay."""
 
     def command(self, group: str) -> str:
-        """A script that prints the names of those users."""
+        """Return a script that prints the names of those users."""
         return assignments(group=group) + _PRIMARY
 
     @staticmethod
     def default() -> bool:
-        """Nobody's."""
+        """Return that it is the primary group of no user."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Whether there is one."""
+        """Return whether there is such a user."""
         return any(output)
 
 
@@ -212,27 +215,27 @@ id=$(getent group "$group" | cut -d: -f3)
 
 @operation
 def _no_longer_declared(declared: tuple[str, ...]) -> Iterator[StringCommand]:
-    """Tell once which packages stay although the inventory no longer names them.
+    """Report once which packages stay although the inventory no longer names them.
 
-    Another program may have come to need one, so only the removal of base takes them off.
+    Another program may need one by now, so they are removed together with base only.
     """
     wanted: frozenset[str] = host.get_fact(WantedFact, component="base")
     dropped = sorted(wanted - {name.partition("=")[0] for name in declared})
-    told: frozenset[str] = host.get_fact(DroppedFact)
-    if frozenset(dropped) == told:
+    reported: frozenset[str] = host.get_fact(DroppedFact)
+    if frozenset(dropped) == reported:
         return
     lines = [
         f"{name}: no longer declared; it stays installed until base is removed (`apt-get purge {name}` there)"
         for name in dropped
-        if name not in told
+        if name not in reported
     ]
-    lines += [f"{name}: declared again" for name in sorted(told - set(dropped))]
+    lines += [f"{name}: declared again" for name in sorted(reported - set(dropped))]
     record(Change("packages", tuple(lines)))
     yield script(_NOTE_DROPPED, file=DROPPED, names="\n".join(dropped))
 
 
 DROPPED = "/var/lib/clawd/state/base.dropped"
-"""A package a line that stays installed although it is no longer declared."""
+"""The packages that stay installed although they are no longer declared, one per line."""
 
 _NOTE_DROPPED = r"""
 set -eu
@@ -247,16 +250,16 @@ class DroppedFact(Fact):
     """The packages that were reported to stay although they are no longer declared."""
 
     def command(self) -> str:
-        """A script that prints a name a line."""
+        """Return a script that prints one name per line."""
         return f"cat {DROPPED} 2>/dev/null || true"
 
     @staticmethod
     def default() -> frozenset[str]:
-        """None."""
+        """Return no package."""
         return frozenset()
 
     def process(self, output: list[str]) -> frozenset[str]:
-        """The names."""
+        """Return the names."""
         return frozenset(filter(None, output))
 
 
@@ -272,10 +275,10 @@ def _folders() -> None:
 
 def _time_zone(name: str) -> None:
     zone = f"/usr/share/zoneinfo/{name}"
-    told = shlex.quote(
+    unknown = shlex.quote(
         f"this host has no time zone {name}: write one that `timedatectl list-timezones` shows"
     )
-    known = f"test -f {shlex.quote(zone)} || {{ echo {told}; false; }}"
+    known = f"test -f {shlex.quote(zone)} || {{ echo {unknown}; false; }}"
     files.put("/etc/timezone", f"{name}\n", check=known)
     files.link("/etc/localtime", zone)
 
@@ -295,7 +298,7 @@ def _journal(limit: str) -> None:
 
 def _operators(declared: tuple[Operator, ...]) -> None:
     members: frozenset[str] = host.get_fact(GroupFact, group=OPERATORS) or frozenset()
-    # Root can never be declared: whoever put it there by hand is not to lose it.
+    # Root can never be declared: a root that was added by hand keeps its membership.
     undeclared = members - {operator.name for operator in declared} - {"root"}
     _keep_own_login(declared, undeclared)
     accounts.group(OPERATORS)
@@ -317,12 +320,12 @@ def _operator(operator: Operator) -> None:
 
 
 def authorized_keys(operator: Operator) -> str:
-    """Exactly the operator's declared keys, a line each."""
+    """Return exactly the operator's declared keys, one per line."""
     return "".join(f"{key.strip()}\n" for key in operator.keys)
 
 
 def _keep_own_login(declared: tuple[Operator, ...], undeclared: frozenset[str]) -> None:
-    """Raises `HostError` when the login in use would lose its sudo, or the key in use its login."""
+    """Raise `HostError` when the login in use would lose its sudo, or the key in use its login."""
     user, key = host.data.get("ssh_user"), key_in_use()
     if user in undeclared:
         raise HostError(
@@ -339,7 +342,7 @@ def _keep_own_login(declared: tuple[Operator, ...], undeclared: frozenset[str]) 
 
 
 def key_in_use() -> str | None:
-    """The base64 part of the public key with which the connection was opened, when that is known."""
+    """Return the base64 part of the public key that opened the connection; `None` when it is not known."""
     client = getattr(host.connector, "client", None)
     transport: Any = client.get_transport() if client else None
     key = getattr(getattr(transport, "auth_handler", None), "private_key", None)
@@ -347,7 +350,7 @@ def key_in_use() -> str | None:
 
 
 def _ssh(declared: int | None) -> None:
-    """The port of the connection in use stays open beside the declared one: no run cuts itself off."""
+    """Set the declared port, and keep that of the connection in use open: no run cuts itself off."""
     ports = sorted(connection_of(host).ssh_ports(declared))
     files.template("base/sshd.conf", SSHD, {"ports": ports}, check=SSHD_CHECK)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)

@@ -1,4 +1,4 @@
-"""What every host has, whatever it serves."""
+"""Settings of every host, independent of its roles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = 500 * MIB
 
 
 class BaseSettings(ComponentSettings):
-    """The foundation of one host. Plain data may leave out anything."""
+    """The foundation of one host. Plain data may leave out any of them."""
 
     packages: tuple[PackageName, ...] = Field(ALWAYS, description="Debian packages, all of them.")
     operators: tuple[Operator, ...] = ()
@@ -30,7 +30,7 @@ class BaseSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> BaseSettings:
-    """What `host` has; the same on all of them."""
+    """Return the settings of `host`; the same on all of them."""
     base = inventory.base
     return BaseSettings(
         packages=tuple(sorted({*ALWAYS, *base.packages})),
@@ -43,7 +43,7 @@ def settings_for(inventory: Inventory, host: str) -> BaseSettings:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """What the system itself takes, and its journal."""
+    """Return what the system itself and its journal take."""
     journal = size_in_bytes(inventory.base.journal_max)
     return (
         Need(

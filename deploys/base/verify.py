@@ -27,7 +27,7 @@ FOLDERS = {
     "/var/lib/clawd/state": 0o700,
 }
 WRITTEN = ("/", "/tmp", "/var", "/var/lib/clawd", "/var/log", "/opt/clawd")  # noqa: S108
-"""Where every host has to have room."""
+"""The folders whose file systems need free space on every host."""
 LEAST_FREE = 64 << 20
 LEAST_INODES = 100
 MOST_SKEW_S = 60
@@ -53,7 +53,7 @@ def test_disks_have_room_and_can_be_written(host: Any) -> None:
         expect("rw" in options.split(","), f"{path} is mounted read-only", hint)
         hint = f"`du -xh --max-depth=2 {path} | sort -h` on the host shows what takes the space"
         expect(int(free) >= LEAST_FREE, f"the disk of {path} is full: {int(free) >> 20} MiB are free", hint)
-        # Some file systems make inodes as they need them, and count none.
+        # Some file systems create inodes on demand, and report no number.
         full = inodes != "-" and int(inodes) < LEAST_INODES
         expect(not full, f"the disk of {path} has only {inodes} inodes left: too many files", hint)
 
@@ -76,7 +76,7 @@ def test_sshd_as_declared(host: Any, settings: BaseSettings) -> None:
         "clientaliveinterval 15",
     }
     hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, says otherwise"
-    # A Match block may hold for one user only.
+    # A Match block may apply to one user only.
     for user in ("root", STRANGER, *(operator.name for operator in settings.operators)):
         shown = host.check_output("/usr/sbin/sshd -T -C %s", f"user={user},host=stranger,addr=192.0.2.1")
         effective = set(shown.splitlines())
@@ -135,7 +135,7 @@ def test_operators_may_use_sudo(host: Any, settings: BaseSettings) -> None:
     expect(not differing, f"{SUDOERS} grants sudo to others than the operators: {differing}")
 
 
-# Each as `PATH OPTIONS FREE INODES`; what is not there is left out.
+# Each as `PATH OPTIONS FREE INODES`; a missing folder is left out.
 ROOM = r"""
 room() {
     for path; do
@@ -146,7 +146,7 @@ room() {
 }
 room """
 
-# The methods that a client which has none is told of. Where sshd listens on certain addresses only, on these.
+# The methods that sshd offers to a client without any; at its own addresses where it does not listen on all.
 OFFERED = r"""
 command -v ssh >/dev/null || exit 0
 place=$(/usr/sbin/sshd -T | sed -n 's/^listenaddress //p' | head -n 1)

@@ -1,4 +1,4 @@
-"""The one login and the one database, with no more rights than the bots need."""
+"""The single login and the single database, with no more rights than the bots need."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import script
 
 RESERVED_CONNECTIONS = 5
-"""Kept for maintenance, backups and metrics, of `max_connections`."""
+"""How many of `max_connections` are kept for maintenance, backups and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessState:
-    """The login and its database as the server has them; `answers` tells whether it could be asked."""
+    """The login and its database on the server; `answers` is false when the server could not be asked."""
 
     answers: bool = False
     role: str = ""
@@ -37,12 +37,12 @@ class AccessFact(Fact):
     """State of the login and its database. Of the password's verifier only salt and digest are printed."""
 
     def command(self) -> str:
-        """A script that prints `key=value` lines."""
+        """Return a script that prints `key=value` lines."""
         return PSQL + _ASK
 
     @staticmethod
     def default() -> AccessState:
-        """Not known."""
+        """Return that nothing is known."""
         return AccessState()
 
     def process(self, output: list[str]) -> AccessState:
@@ -53,7 +53,7 @@ class AccessFact(Fact):
         return AccessState("answers" in values, role, head, digest, database)
 
 
-# NAME is a constant; no value from outside stands in these statements.
+# NAME is a constant; no value from outside is part of these statements.
 _ASK = rf"""
 sql postgres 2>/dev/null <<'SQL' || true
 SELECT 'answers=yes';
@@ -76,16 +76,16 @@ SQL
 
 
 def expected_role(limit: int) -> str:
-    """What `AccessState.role` is when all is well: a login, nothing more, member of nothing."""
+    """Return the correct value of `AccessState.role`: a login, nothing more, member of nothing."""
     return f"t,f,f,f,f,f,{limit},0"
 
 
 EXPECTED_DATABASE = f"{NAME},UTF8,f,pg_database_owner,f"
-"""What `AccessState.database` is when all is well: its own, closed to everyone else, as is its schema."""
+"""The correct value of `AccessState.database`: owned by the login, closed to all others, as is its schema."""
 
 
 def granted(password: SecretStr, max_connections: int, **arguments: Any) -> OperationMeta:
-    """The login `clawd` with this password and nothing but its own database `clawd`."""
+    """Create the login `clawd` with this password and access to its own database `clawd` only."""
     arguments.setdefault("name", f"Database and login {NAME}")
     return _granted(password, max_connections - RESERVED_CONNECTIONS, **arguments)
 
@@ -94,7 +94,7 @@ def granted(password: SecretStr, max_connections: int, **arguments: Any) -> Oper
 def _granted(password: SecretStr, limit: int) -> Iterator[StringCommand]:
     state: AccessState = host.get_fact(AccessFact)
     if not state.answers and host.get_fact(ClustersFact):
-        return  # a server that is down, in a plan: what it has is asked again when it runs
+        return  # a server that is down, in a plan: its state is read again when the plan is applied
     known = scram.fits(password.get_secret_value(), state.verifier_head, state.verifier_digest)
     different = tuple(differences(state, known, limit))
     if not different:
@@ -105,7 +105,7 @@ def _granted(password: SecretStr, limit: int) -> Iterator[StringCommand]:
 
 
 def differences(state: AccessState, password_known: bool, limit: int) -> Iterator[str]:
-    """What is not as it should be, in words."""
+    """Yield the differences from the declared state, in words."""
     if not state.role:
         yield "new login and database"
         return
@@ -119,8 +119,8 @@ def differences(state: AccessState, password_known: bool, limit: int) -> Iterato
         yield f"rights on the database: {state.database} → {EXPECTED_DATABASE}"
 
 
-# By standard input, and with logging off: nobody sees the verifier. The collation is by bytes, which no
-# update of the C library changes under an index.
+# By standard input, and with logging off: the verifier appears in no log. The collation is by bytes, so no
+# update of the C library changes the order of an index.
 _GRANT = r"""
 SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';
 SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \gexec

@@ -1,4 +1,4 @@
-"""Nightly dumps: their programs, their timer, and the first of them."""
+"""Nightly dumps: their programs, their timer, and the first dump."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SERVICE = "/etc/systemd/system/clawd-database-backup.service"
 TIMER = "/etc/systemd/system/clawd-database-backup.timer"
 UNIT = "clawd-database-backup.timer"
 READS = (TIMER, SERVICE, ENVIRONMENT, BACKUP, METRICS, RESTORE)
-"""The programs among them so that a difference in one is seen."""
+"""The programs are among them so that a difference in one restarts the timer."""
 METRICS_FILE = f"{TEXTFILES}/clawd_database_backup.prom"
 
 
 def nightly(settings: BackupSettings) -> None:
-    """A dump every night, the newest kept; and one at once where there is none, so that each is proved."""
+    """Make a dump every night, and keep the newest; make one at once where there is none, as a test."""
     values = {
         "name": NAME,
         "path": settings.path,
@@ -55,31 +55,31 @@ def nightly(settings: BackupSettings) -> None:
 
 
 def first(folder: str, **arguments: Any) -> OperationMeta:
-    """There is a dump in `folder`."""
+    """Make a dump in `folder` where there is none."""
     arguments.setdefault("name", "First backup of the database")
     return _first(folder, **arguments)
 
 
-def told(**arguments: Any) -> OperationMeta:
-    """What the last backup came to is among the host's metrics, also when these came after it."""
-    arguments.setdefault("name", "Last backup told to metrics")
-    return _told(**arguments)
+def reported(**arguments: Any) -> OperationMeta:
+    """Write the result of the last backup to the host's metrics, also when these were installed later."""
+    arguments.setdefault("name", "Last backup in metrics")
+    return _reported(**arguments)
 
 
-class UntoldFact(Fact):
-    """Whether there are backups that metrics do not know of."""
+class UnreportedFact(Fact):
+    """Whether there are backups whose result is not in the metrics."""
 
     def command(self) -> str:
-        """A script that prints yes, or nothing."""
+        """Return a script that prints yes, or nothing."""
         return f"[ ! -x {METRICS} ] || [ -f {METRICS_FILE} ] || echo yes"
 
     @staticmethod
     def default() -> bool:
-        """No."""
+        """Return that there is none."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Whether it said yes."""
+        """Return whether the script printed yes."""
         return output[:1] == ["yes"]
 
 
@@ -87,33 +87,33 @@ class DumpsFact(Fact):
     """The dumps in a folder, the newest last."""
 
     def command(self, folder: str) -> str:
-        """Print one a line."""
+        """Return a script that prints one per line."""
         return f'{assignments(folder=folder)}ls -1 "$folder" 2>/dev/null | grep "^{NAME}-.*\\.dump$" || true'
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no dump."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
+        """Return the lines."""
         return tuple(filter(None, output))
 
 
 class FolderFact(Fact):
-    """The folder of the dumps, as the host was last told; empty when it was not."""
+    """The folder of the dumps, as last configured on the host; empty when it is not configured."""
 
     def command(self) -> str:
-        """Print it."""
+        """Return a script that prints it."""
         return f"sed -n 's/^FOLDER=//p' {ENVIRONMENT} 2>/dev/null || true"
 
     @staticmethod
     def default() -> str:
-        """None."""
+        """Return no folder."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """The line."""
+        """Return the line."""
         return output[0] if output else ""
 
 
@@ -126,14 +126,14 @@ def _first(folder: str) -> Iterator[StringCommand]:
 
 
 @operation
-def _told() -> Iterator[StringCommand]:
-    if host.get_fact(UntoldFact):
+def _reported() -> Iterator[StringCommand]:
+    if host.get_fact(UnreportedFact):
         record(Change(METRICS_FILE, ("of the last backup",)))
-        yield script(_TELL, environment=ENVIRONMENT, metrics=METRICS)
+        yield script(_REPORT, environment=ENVIRONMENT, metrics=METRICS)
 
 
 # As after a backup: with the environment and the result of its service.
-_TELL = r"""
+_REPORT = r"""
 set -eu
 set -a
 . "$environment"

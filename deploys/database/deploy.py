@@ -1,4 +1,4 @@
-"""PostgreSQL of the distribution, for the bots alone: TLS, one login, one database, nightly dumps."""
+"""Install PostgreSQL of the distribution, for the bots alone: TLS, one login, one database, nightly dumps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLDERS = {
     "/etc/postgresql": tuple(f"*/{CLUSTER}/{name}" for name in (*server.MOVED, *server.MADE)),
     "/etc/postgresql-common": ("createcluster.conf", "root.crt"),
 }
-"""Of its packages in /etc, with patterns of what they generate."""
+"""Folders of its packages in /etc, with patterns of what they generate."""
 TLS = "/etc/clawd/database-tls"
 CERTIFICATE = f"{TLS}/fullchain.pem"
 PRIVATE_KEY = f"{TLS}/privkey.pem"
@@ -35,7 +35,10 @@ PRIVATE_KEY = f"{TLS}/privkey.pem"
 
 @deploy("Database")
 def apply() -> None:
-    """PostgreSQL as declared. Raises `HostError` on a release without one, and for names without address."""
+    """Install PostgreSQL as declared.
+
+    Raise `HostError` on a release without one, and for names without address.
+    """
     settings = settings_of("database", DatabaseSettings)
     version = version_of(host.name, host.get_fact(ReleaseFact))
     _same_version(version, host.get_fact(ClustersFact))
@@ -45,7 +48,7 @@ def apply() -> None:
     files.directory("/etc/clawd")
     internal(TLS, settings.project, settings.names, owner="postgres")
     at_start, reads = config_files(version)
-    # Debian gives the whole folder to the server's user.
+    # Debian makes the server's user the owner of the whole folder.
     own = {"owner": "postgres", "group": "postgres"}
     files.template("database/start.conf", at_start, values(settings), **own, check=trial(version))
     files.template("database/settings.conf", reads[0], values(settings), **own, check=trial(version))
@@ -58,7 +61,7 @@ def apply() -> None:
 
 @removal("database")
 def remove() -> None:
-    """No PostgreSQL that we brought, nor its configuration. Data and dumps stay, unless they are purged."""
+    """Remove the PostgreSQL that we installed, and its configuration. Data and dumps stay, unless purging."""
     dumps = host.get_fact(backups.FolderFact)
     clusters: tuple[str, ...] = host.get_fact(ClustersFact)
     brought: frozenset[str] = host.get_fact(packages.BroughtFact, component="database") or frozenset()
@@ -68,7 +71,7 @@ def remove() -> None:
         if name == CLUSTER:
             units.absent(f"postgresql@{version}-{CLUSTER}.service", file=False)
             server.dissolved(version)
-    # The configuration of another's clusters would go with the packages, and with it their data.
+    # Purged packages would remove the configuration of clusters of others, and with it their data.
     foreign = any(not cluster.endswith(f"/{CLUSTER}") for cluster in clusters)
     packages.removed("database", keep_configuration=foreign, folders=FOLDERS)
     own = (backups.ENVIRONMENT, backups.BACKUP, backups.METRICS, backups.RESTORE, backups.METRICS_FILE)
@@ -80,7 +83,7 @@ def remove() -> None:
         files.absent("/var/log/postgresql")
     own_data: tuple[str, ...] = host.get_fact(OwnDataFact)
     backed_up = {dumps: f"backups of the database {NAME}"} if dumps else {}
-    # Of our cluster alone: others may have data beside it.
+    # Of our cluster alone: others may have data next to it.
     data.kept_or_purged(
         "database",
         {**dict.fromkeys(own_data, f"the database {NAME}"), **backed_up},
@@ -96,7 +99,7 @@ def remove() -> None:
 
 
 def _same_version(version: str, clusters: tuple[str, ...]) -> None:
-    """Raises `HostError` where the release was upgraded and the data was not: the bots would find none."""
+    """Raise `HostError` where the release was upgraded and the data was not: the bots would find no data."""
     old = [cluster for cluster in clusters if cluster.endswith(f"/{CLUSTER}")]
     if old and f"{version}/{CLUSTER}" not in old:
         before = old[-1].split("/")[0]
@@ -108,14 +111,14 @@ def _same_version(version: str, clusters: tuple[str, ...]) -> None:
 
 
 def config_files(version: str) -> tuple[str, tuple[str, ...]]:
-    """What the server reads at its start only, and what it also reads when it is reloaded."""
+    """Return the file that the server reads only at its start, and those that it also reads when reloaded."""
     folder = config_folder(version)
     at_start, reloaded = (f"{folder}/{name}" for name in server.SETTINGS)
     return at_start, (reloaded, f"{folder}/pg_hba.conf", CERTIFICATE, PRIVATE_KEY)
 
 
 def values(settings: DatabaseSettings) -> Mapping[str, Any]:
-    """What the templates of postgresql.conf are rendered with."""
+    """Return the values of the templates of postgresql.conf."""
     return {
         "port": PORT,
         "listen": settings.listen,
@@ -131,7 +134,7 @@ def values(settings: DatabaseSettings) -> Mapping[str, Any]:
 
 
 def client_addresses(clients: tuple[str, ...]) -> tuple[str, ...]:
-    """The clients as networks of one address each. Raises `HostError` for a name that has none."""
+    """Return the clients as networks of one address each. Raise `HostError` for a name that has none."""
     names = tuple(client for client in clients if not is_address(client))
     found = host.get_fact(AddressesFact, names=names) if names else {}
     unknown = [name for name in names if not found.get(name)]
@@ -146,15 +149,15 @@ def client_addresses(clients: tuple[str, ...]) -> tuple[str, ...]:
 def clients_as_networks(
     clients: tuple[str, ...], resolved: Mapping[str, tuple[str, ...]]
 ) -> tuple[Network, ...]:
-    """A network of one address for each address of a client, each once."""
+    """Return a network of one address for each address of a client, without duplicates."""
     every = (address for client in clients for address in resolved.get(client) or (client,))
     return tuple(ip_network(address) for address in dict.fromkeys(every))
 
 
 def trial(version: str, *, hba: bool = False) -> str:
-    """A check: a server with an empty database of its own starts with the new file in the place of the old.
+    """Return a check: a trial server with an empty database must start with the new file in place of the old.
 
-    It listens nowhere but in its own folder. PostgreSQL has no command that would only read the files.
+    It listens only in its own folder. PostgreSQL has no command that only checks the files.
     """
     setting = "echo \"hba_file = '$trial/new'\"" if hba else "echo \"include '$trial/new'\""
     return (

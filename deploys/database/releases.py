@@ -1,4 +1,4 @@
-"""What differs between the releases of Debian and Ubuntu: the only place that knows."""
+"""Differences between the releases of Debian and Ubuntu; no other module knows them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class ReleaseFact(Fact):
     """The operating system's release, as `(ID, VERSION_ID)` of os-release(5)."""
 
     def command(self) -> str:
-        """Print both."""
+        """Return a script that prints both."""
         return '. /etc/os-release && printf "%s\\n%s\\n" "$ID" "${VERSION_ID-}"'
 
     def process(self, output: list[str]) -> tuple[str, str]:
-        """The two lines."""
+        """Return the two lines."""
         name, version = (*output, "", "")[:2]
         return name, version
 
 
 def version_of(host: str, release: tuple[str, str]) -> str:
-    """PostgreSQL's major version on a release. Raises `HostError` for one that is not supported."""
+    """Return PostgreSQL's major version on a release. Raise `HostError` for one that is not supported."""
     version = VERSIONS.get(release)
     if version is None:
         known = ", ".join(f"{name.capitalize()} {number}" for name, number in VERSIONS)

@@ -1,4 +1,4 @@
-"""PostgreSQL's verifier of a password (SCRAM-SHA-256: RFC 5802, RFC 7677), made where the password is.
+"""PostgreSQL's verifier of a password (SCRAM-SHA-256: RFC 5802, RFC 7677), computed on the laptop.
 
 Only the verifier goes to the database's host: it proves a password and cannot be used as one.
 Passwords are ASCII, of which the preparation of RFC 4013 changes nothing.
@@ -15,7 +15,7 @@ ITERATIONS = 4096
 
 
 def verifier(password: str, *, salt: bytes | None = None, iterations: int = ITERATIONS) -> str:
-    """`SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, as pg_authid.rolpassword has it."""
+    """Return `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, as pg_authid.rolpassword has it."""
     salt = os.urandom(16) if salt is None else salt
     salted = pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
@@ -24,7 +24,7 @@ def verifier(password: str, *, salt: bytes | None = None, iterations: int = ITER
 
 
 def fits(password: str, head: str, digest: str) -> bool:
-    """Whether a verifier is that of `password`.
+    """Return whether a verifier is that of `password`.
 
     `head` is its part up to the second `$`, `digest` the SHA-256 of the whole in hexadecimal digits.
     """

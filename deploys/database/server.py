@@ -1,4 +1,4 @@
-"""PostgreSQL's server: there, and running with what lies on the disk."""
+"""PostgreSQL's server: its cluster, and whether it runs with its files on disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deploys.ops.shell import assignments, script
 
 CLUSTER = "main"
 MOVED = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
-"""Of a cluster's configuration, what pg_createcluster takes up again with the data."""
+"""Files of a cluster's configuration that pg_createcluster uses again together with the data."""
 MADE = ("environment", "pg_ctl.conf", "start.conf")
-"""What else it makes."""
+"""The other files that it creates."""
 SETTINGS = ("conf.d/10-clawd.conf", "conf.d/20-clawd.conf")
-"""Ours: what the server reads at its start only, and what it also reads when it is reloaded."""
+"""Our files: the first is read only at the server's start, the second also when it is reloaded."""
 
 PSQL = r"""
 sql() { cd / && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$@"; }
@@ -29,7 +29,7 @@ sql() { cd / && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$
 
 
 def config_folder(version: str) -> str:
-    """Where the configuration of our cluster is."""
+    """Return the folder with the configuration of our cluster."""
     return f"/etc/postgresql/{version}/{CLUSTER}"
 
 
@@ -37,16 +37,16 @@ class ClustersFact(Fact):
     """The clusters that are configured on a host, each `VERSION/NAME`."""
 
     def command(self) -> str:
-        """Print one a line."""
+        """Return a script that prints one per line."""
         return _CLUSTERS
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no cluster."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
+        """Return the lines."""
         return tuple(filter(None, output))
 
 
@@ -57,24 +57,24 @@ ls -d */*/postgresql.conf 2>/dev/null | sed 's|/[^/]*$||'
 
 
 class OwnDataFact(Fact):
-    """The folders with data of our clusters, also of those that are configured no longer."""
+    """The folders with data of our clusters, also of those that are no longer configured."""
 
     def command(self) -> str:
-        """Print one a line."""
+        """Return a script that prints one per line."""
         return f"ls -d {DATA}/*/{CLUSTER} 2>/dev/null || true"
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no folder."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
+        """Return the lines."""
         return tuple(filter(None, output))
 
 
 def cluster(version: str, **arguments: Any) -> OperationMeta:
-    """Our cluster is configured; data of one that was removed is taken up again."""
+    """Create our cluster; data of one that was removed is used again."""
     arguments.setdefault("name", f"PostgreSQL {version}")
     return _cluster(version, **arguments)
 
@@ -84,7 +84,7 @@ def _cluster(version: str) -> Iterator[StringCommand]:
     if f"{version}/{CLUSTER}" in host.get_fact(ClustersFact):
         return
     if not expected(host, "packages"):
-        # Debian's package makes it, or takes it up, while it is installed.
+        # Debian's package creates it, or uses its data again, while it is installed.
         record(Change(config_folder(version), ("new cluster",)))
     yield script(_CLUSTER, version=version, name=CLUSTER)
 
@@ -98,9 +98,9 @@ systemctl daemon-reload
 
 
 def dissolved(version: str, **arguments: Any) -> OperationMeta:
-    """Our cluster, stopped, is configured no longer; its data can be taken up again by `cluster`.
+    """Remove the configuration of our stopped cluster; `cluster` can use its data again.
 
-    Where there is no configuration, removing Debian's packages finds no data to remove.
+    Without a configuration, removing Debian's packages finds no data to remove.
     """
     arguments.setdefault("name", f"No PostgreSQL {version}")
     return _dissolved(version, **arguments)
@@ -119,7 +119,7 @@ def _dissolved(version: str) -> Iterator[StringCommand]:
         )
 
 
-# pg_createcluster looks for them there when it takes data up.
+# pg_createcluster looks for them there when it uses the data again.
 _DISSOLVE = r"""
 set -eu
 for file in $moved; do runuser -u postgres -- mv -fT "$folder/$file" "$data/$file"; done
@@ -132,7 +132,7 @@ runuser -u postgres -- find "$folder" -depth -type d -empty -delete
 class ServerState:
     """How the server runs. Times are seconds since 1970, `newest` those of the files asked about.
 
-    `pending` tells that a setting waits for a restart.
+    `pending` is true when a setting waits for a restart.
     """
 
     active: bool = False
@@ -149,14 +149,14 @@ class ServerFact(Fact):
     """State of our cluster's server."""
 
     def command(self, version: str, at_start: tuple[str, ...], reads: tuple[str, ...]) -> str:
-        """A script that prints `key=value` lines."""
+        """Return a script that prints `key=value` lines."""
         unit = assignments(unit=f"postgresql@{version}-{CLUSTER}.service")
         first = assignments(files=" ".join(at_start), key="newest_at_start") + _NEWEST
         return PSQL + unit + _SERVER + first + assignments(files=" ".join(reads), key="newest") + _NEWEST
 
     @staticmethod
     def default() -> ServerState:
-        """Not there."""
+        """Return a server that is not there."""
         return ServerState()
 
     def process(self, output: list[str]) -> ServerState:
@@ -189,7 +189,7 @@ echo "$key=$(stat -L -c %.9Y $files 2>/dev/null | sort -g | tail -n 1)"
 def served(
     version: str, *, at_start: tuple[str, ...], reads: tuple[str, ...], **arguments: Any
 ) -> OperationMeta:
-    """The server runs with what its files say, now and after a boot.
+    """Have the server run with the settings of its files, now and after a boot.
 
     It is restarted when one of the files `at_start`, which it reads only then, is newer than its start, and
     otherwise reloaded when one of the files it `reads` is newer than what it has loaded.
@@ -219,7 +219,7 @@ def _served(version: str, at_start: tuple[str, ...], reads: tuple[str, ...]) -> 
 
 
 def action_for(state: ServerState, *, new_at_start: bool, new: bool) -> str | None:
-    """What the server needs, in words for the plan; `None` when it runs as declared."""
+    """Return what the server needs, in words for the plan; `None` when it runs as declared."""
     if not state.active:
         return "start (it does not run)"
     if not state.answers:

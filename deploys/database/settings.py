@@ -1,4 +1,4 @@
-"""What the host with the role database has, and how bots reach it."""
+"""Settings of the host with the role database, and how bots reach it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from inventory.rules.database import CONNECTION_MEMORY, PORT
 from inventory.values import size_in_bytes
 
 NAME = "clawd"
-"""Of the login, and of the one database that it owns."""
+"""Name of the login, and of the one database that it owns."""
 MIB = 1 << 20
 DATA = "/var/lib/postgresql"
 WAL = 512 * MIB
-"""What PostgreSQL writes ahead before it tidies up."""
+"""Write-ahead log between two checkpoints."""
 LEAST_DATA = 1024 * MIB
 LEAST_DUMP = 64 * MIB
 MOST_HOURS = 26
-"""Since the last backup: a night, and some time to make it."""
+"""Most hours since the last backup: a night, and some time to make it."""
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -50,23 +50,23 @@ class DatabaseSettings(ComponentSettings):
 
     @property
     def shared_buffers(self) -> int:
-        """Bytes of pages that all connections share: half of the memory."""
+        """Return the bytes of pages that all connections share: half of the memory."""
         return self.memory // 2
 
     @property
     def work_mem(self) -> int:
-        """Bytes a connection may sort in: its part of the other half, less what its process takes."""
+        """Return the bytes that a connection may sort in: its part of the other half, less its process."""
         part = self.memory // 2 // self.max_connections - CONNECTION_MEMORY
         return min(max(part, 1 * MIB), 64 * MIB)
 
     @property
     def maintenance_work_mem(self) -> int:
-        """Bytes for vacuum and new indexes."""
+        """Return the bytes for vacuum and new indexes."""
         return min(max(self.memory // 16, 16 * MIB), 1024 * MIB)
 
 
 def settings_for(inventory: Inventory, host: str) -> DatabaseSettings | None:
-    """What `host` has of it; `None` without the role `database`, or with a database elsewhere."""
+    """Return the settings of `host`; `None` without the role `database`, or with a database elsewhere."""
     declared = inventory.database
     if declared is None or declared.url is not None or "database" not in inventory.hosts[host].roles:
         return None
@@ -86,7 +86,7 @@ def settings_for(inventory: Inventory, host: str) -> DatabaseSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """PostgreSQL's port, for the other hosts with a bot and for nobody else."""
+    """Return PostgreSQL's port, open to the other hosts with a bot only."""
     if settings_for(inventory, host) is None:
         return ()
     others = _other_bots(inventory, host)
@@ -94,12 +94,12 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """PostgreSQL's, also where only this host reaches it."""
+    """Return PostgreSQL's port, also where only this host reaches it."""
     return (PORT,) if settings_for(inventory, host) else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Memory as declared; disk for data, log and dumps at least."""
+    """Return memory as declared, and the least disk space for data, log and dumps."""
     settings = settings_for(inventory, host)
     if settings is None:
         return ()
@@ -123,10 +123,11 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def url_for(inventory: Inventory, host: str) -> str | None:
-    """How the bot of `host` reaches the shared database, without the password; `None` when there is none.
+    """Return the URL by which the bot of `host` reaches the shared database, without the password.
 
-    The server's certificate is always checked, by the project's authority. For a database elsewhere that is
-    left to `url`; where it says nothing of TLS, the public authorities of the system are used.
+    `None` when there is none. The server's certificate is always checked, by the project's authority. For a
+    database elsewhere that is left to `url`; where it does not mention TLS, the public authorities of the
+    system are used.
     """
     declared = inventory.database
     if declared is None:

@@ -29,7 +29,7 @@ from inventory.rules.database import PORT
 
 T = TypeVar("T")
 MOST_EXPOSURE = 30
-"""Of `systemd-analyze security`, in tenths: 3.0 of 10."""
+"""Most exposure that `systemd-analyze security` may report, in tenths: 3.0 of 10."""
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -38,7 +38,7 @@ def test_runs_with_what_is_on_the_disk(host: Any) -> None:
     state: ServerState = ask(host, ServerFact(), version=version, at_start=(at_start,), reads=reads)
     needed = action_for(state, new_at_start=False, new=False)
     expect(needed is None, f"PostgreSQL {version} does not run with its settings: it needs a {needed}")
-    # The one starts the other at boot.
+    # postgresql.service starts the cluster's unit at boot.
     expect_unit(host, f"postgresql@{version}-{CLUSTER}.service", at_boot=False)
     expect_at_boot(host, "postgresql.service")
     expect_original(host, f"/usr/lib/postgresql/{version}/bin/postgres")
@@ -149,24 +149,24 @@ def test_backup_is_sandboxed(host: Any) -> None:
 
 
 def ask(host: Any, fact: Fact, **arguments: Any) -> Any:
-    """What the host answers to one of the deploy's facts."""
+    """Return the host's answer to one of the deploy's facts."""
     answer = host.run(fact.command(**arguments)).stdout.splitlines()
     return fact.process(answer) if answer else fact.default()
 
 
 def sql(host: Any, query: str) -> str:
-    """The answer of the server to a query of its administrator."""
+    """Return the answer of the server to a query of its administrator."""
     answer: str = host.check_output("cd / && runuser -u postgres -- psql -X -A -t -c %s", query)
     return answer
 
 
 def version_on(host: Any) -> str:
-    """PostgreSQL's version of the host's release."""
+    """Return PostgreSQL's version of the host's release."""
     return version_of("this host", ask(host, ReleaseFact()))
 
 
 def sized(values: Mapping[str, str]) -> dict[str, str]:
-    """With sizes in MB: PostgreSQL writes 1024MB as 1GB."""
+    """Return the values with sizes in MB: PostgreSQL writes 1024MB as 1GB."""
     return {
         name: f"{int(value[:-2]) * 1024}MB" if value.endswith("GB") else value
         for name, value in values.items()

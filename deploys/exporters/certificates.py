@@ -48,7 +48,7 @@ READY = (
 )
 
 
-def told() -> None:
+def reported() -> None:
     """When they end is written every hour."""
     files.directory(FOLDER)
     files.template("exporters/certificate-metrics", PROGRAM, {}, check=COMPILES)

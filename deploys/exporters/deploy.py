@@ -59,9 +59,9 @@ def apply() -> None:
     for exporter in wanted:
         _with(exporter, settings)
     gpu.measured(settings.root)
-    certificates.told()
+    certificates.reported()
     if settings.database:
-        backups.told()
+        backups.reported()
 
 
 @removal("exporters")

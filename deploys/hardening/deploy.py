@@ -25,7 +25,7 @@ JAIL = "/etc/fail2ban/jail.d/zz-clawd.local"
 UPDATES = "/etc/apt/apt.conf.d/52clawd-security-updates"
 UPGRADES = "unattended-upgrades"
 TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
-"""The one reads the lists of packages, the other installs updates."""
+"""The first one updates the package lists, the second installs updates."""
 SYSCTL = "/etc/sysctl.d/60-clawd.conf"
 SSHD = SSHD_FILES[0]
 BANNER = "/etc/clawd/banner"
@@ -42,18 +42,18 @@ UNUSED_MODULES = (
 PROFILE = "/etc/profile.d/clawd-cores.sh"
 IDLE = "/etc/profile.d/clawd-idle.sh"
 ISSUES = ("/etc/issue", "/etc/issue.net")
-"""What is shown before a login at the console, and by programs that take it from there."""
+"""Shown before a login at the console, and by programs that read these files."""
 PACKAGE_FILES = "/etc/default/debsums"
 PACKAGE_FILES_CHECK = "/etc/cron.weekly/debsums"
-"""The program of the package debsums, which heeds that file."""
+"""The program of the package debsums, which reads `PACKAGE_FILES`."""
 PACKAGE_FILES_UNITS = ("clawd-package-files.service", "clawd-package-files.timer")
 UNITS = "/etc/systemd/system"
 COREDUMP = "/etc/systemd/coredump.conf.d/60-clawd.conf"
 
 BANS = "fail2ban-client get sshd actions | grep -qx nftables-allports"
-"""Succeeds when who fails to log in is really shut out."""
+"""Succeeds when fail2ban really blocks the addresses that it bans."""
 
-# The whole of the present configuration with the new file in it.
+# The whole present configuration with the new file in it.
 JAIL_CHECK = """(
     whole=$(mktemp -d)
     trap 'rm -rf "$whole"' EXIT
@@ -65,7 +65,7 @@ JAIL_CHECK = """(
 
 @deploy("Hardening")
 def apply() -> None:
-    """The host hardened. Whoever runs this as root keeps root's login."""
+    """Harden the host. Where the run logs in as root, root's login stays."""
     settings = settings_of("hardening", HardeningSettings)
     clock: Clock = host.get_fact(ClockFact)
     packages.installed(*_packages(settings, clock), component="hardening")
@@ -89,7 +89,7 @@ def apply() -> None:
 
 @removal("hardening")
 def remove() -> None:
-    """None of it; kernel settings are what they were. Logs of fail2ban and of updates go with `purge`."""
+    """Remove the hardening, and restore kernel settings. Logs of fail2ban and of updates go with `purge`."""
     for path in (SSHD, SUDOERS):
         files.absent(path)
     services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
@@ -116,7 +116,7 @@ def remove() -> None:
         files.absent(path)
     for path in (COREDUMP, MODPROBE):
         empty_folder(path.rsplit("/", 1)[0], ours=path)
-    # Its package leaves it running.
+    # Its package leaves it running when it is removed.
     if UPGRADES in (host.get_fact(BroughtFact, component="hardening") or ()):
         units.absent(f"{UPGRADES}.service", file=False)
     packages.removed("hardening", folders={"/etc/fail2ban": ()})
@@ -128,7 +128,7 @@ LOGS = ("/var/log/fail2ban.log", "/var/log/unattended-upgrades")
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Who keeps a host's time: its own machine when it is a container, or another program than timesyncd."""
+    """What keeps a host's time: its own machine when it is a container, or another program than timesyncd."""
 
     container: bool = False
     other: str = ""
@@ -137,20 +137,20 @@ class Clock:
 
     @property
     def kept_otherwise(self) -> bool:
-        """Whether timesyncd has nothing to do there."""
+        """Return whether timesyncd is not needed there."""
         return self.container or bool(self.other)
 
 
 class ClockFact(Fact):
-    """Who keeps the time, and on which release."""
+    """What keeps the time, and the release."""
 
     def command(self) -> str:
-        """A script that prints whether it is a container, another time daemon, and the release."""
+        """Return a script that prints whether it is a container, another time daemon, and the release."""
         return _CLOCK
 
     @staticmethod
     def default() -> Clock:
-        """A machine with nothing yet."""
+        """Return a machine on which nothing is installed yet."""
         return Clock()
 
     def process(self, output: list[str]) -> Clock:
@@ -174,7 +174,7 @@ def _packages(settings: HardeningSettings, clock: Clock) -> Iterator[str]:
         yield UPGRADES
     if not clock.kept_otherwise:
         yield "systemd-timesyncd"
-    # Whether files of packages are as they were shipped; and passwords, where somebody gives a login one.
+    # They check whether files of packages are as shipped, and the passwords that somebody gives to a login.
     yield from ("debsums", "libpam-pwquality", "sudo")
 
 
@@ -184,7 +184,7 @@ def _fail2ban(settings: Fail2banSettings | None) -> None:
         files.absent(JAIL)
         return
     files.template("hardening/jail.local", JAIL, settings.model_dump(), check=JAIL_CHECK)
-    # Not reloaded: where that changes the action, fail2ban 1.1.0 goes on with none. Bans outlive a restart.
+    # Restarted, not reloaded: after a reload that changes the action, fail2ban 1.1.0 has none. Bans persist.
     services.converge("fail2ban", inputs="", watch=(JAIL,), ready=BANS, timeout=30)
 
 
@@ -201,7 +201,7 @@ def _updates(settings: HardeningSettings) -> None:
 
 
 def _ssh(settings: HardeningSettings) -> None:
-    """The file stands before base's, so that what it says wins."""
+    """Write the file that sorts before base's, so that its values win."""
     _banner(settings.banner.rstrip())
     by_root = host.data.get("ssh_user") in (None, "root")
     values = {
@@ -214,8 +214,8 @@ def _ssh(settings: HardeningSettings) -> None:
 
 
 def _banner(text: str) -> None:
-    """Show it before every login, by SSH or at the console; there with the host's name and the terminal."""
-    # agetty replaces what follows a backslash.
+    """Show the banner before every login by SSH or at the console, there with host name and terminal."""
+    # agetty expands a backslash and the character after it.
     console = text.replace("\\", "\\\\") + "\n\n\\n \\l\n\n"
     for path, content in zip((BANNER, *ISSUES), (f"{text}\n", console, f"{text}\n"), strict=True):
         if text:
@@ -225,7 +225,7 @@ def _banner(text: str) -> None:
 
 
 def _idle_shells(minutes: int) -> None:
-    """End login shells that wait at their prompt for so long; 0 for never."""
+    """End login shells that wait at their prompt for `minutes`; 0 means never."""
     if minutes:
         files.template("hardening/idle.sh", IDLE, {"seconds": minutes * 60}, check="sh -n {}")
     else:
@@ -242,34 +242,34 @@ def _package_files() -> None:
 
 
 RSA_BITS = 3072
-"""Of a host key; what `ssh-keygen -A` makes on every release."""
+"""Least size of a host key; `ssh-keygen -A` uses it on every release."""
 WEAK = MappingProxyType({"ecdsa": "ecdsa-sha2-*", "rsa": "rsa-sha2-*"})
 """The algorithms of host keys that may be weak: those of NIST's curves, and RSA with a short key."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """A key by which sshd may show who it is: its type (`ed25519`, `ecdsa`, `rsa`) and size."""
+    """A host key of sshd: its type (`ed25519`, `ecdsa`, `rsa`) and size."""
 
     type: str
     bits: int
 
     @property
     def weak(self) -> bool:
-        """Whether it is one of NIST's curves, or a short one of RSA."""
+        """Return whether it uses one of NIST's curves, or is a short one of RSA."""
         return self.type == "ecdsa" or (self.type == "rsa" and self.bits < RSA_BITS)
 
 
 def refused_host_keys(keys: Iterable[HostKey], kept: Container[str] = ()) -> tuple[str, ...]:
     """Return the algorithms of host keys that sshd no longer offers: those of its weak `keys`.
 
-    Only what the host has and what is declared (`kept`) decides, not who is connected: runs from several
-    laptops come to the same. A host without any other key keeps its weak ones.
+    Only the host's keys and the declared ones (`kept`) decide, not the connected client: runs from several
+    laptops agree. A host without any other key keeps its weak ones.
     """
     have = tuple(keys)
     if all(key.weak for key in have):
         return ()
-    # What the host may be given later, by `ssh-keygen -A` for instance, is refused as well.
+    # A key that the host gets later, by `ssh-keygen -A` for instance, is refused as well.
     weak = {"ecdsa"} | {key.type for key in have if key.weak}
     return tuple(WEAK[type] for type in sorted(weak) if type not in kept)
 
@@ -312,7 +312,7 @@ class HostKeysFact(Fact):
         )
 
 
-# Where sshd cannot say which keys it has, those are listed that it has as it is shipped.
+# Where sshd cannot report its keys, those of its default configuration are listed.
 _HOST_KEYS = r"""
 files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^hostkey //p')
 printf '%s\n' ${files:-/etc/ssh/ssh_host_*_key} | while IFS= read -r file; do

@@ -1,4 +1,4 @@
-"""What a host has of hardening."""
+"""Settings of the hardening of a host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYSCTL: Mapping[str, str] = MappingProxyType(
     {
         "net.ipv4.tcp_syncookies": "1",
         "net.ipv4.icmp_echo_ignore_broadcasts": "1",
-        # Loose: a host may have several ways out.
+        # Loose: a host may have several routes out.
         "net.ipv4.conf.all.rp_filter": "2",
         "net.ipv4.conf.default.rp_filter": "2",
         "net.ipv4.conf.all.accept_redirects": "0",
@@ -49,11 +49,11 @@ SYSCTL: Mapping[str, str] = MappingProxyType(
         "fs.suid_dumpable": "0",
     }
 )
-"""Safe on every server: none of them changes what a program that behaves can do."""
+"""Safe on every server: none of them changes what a well-behaved program can do."""
 
 
 class Fail2banSettings(ComponentSettings):
-    """When who is shut out."""
+    """When an address is banned."""
 
     tries: int = 5
     within: Duration = "10m"
@@ -65,7 +65,7 @@ class HardeningSettings(ComponentSettings):
     """Hardening of one host. Plain data may leave out anything."""
 
     fail2ban: Fail2banSettings | None = Fail2banSettings()
-    updates: bool = Field(True, description="Whether security updates are installed by themselves.")
+    updates: bool = Field(True, description="Whether security updates are installed automatically.")
     reboot: str = "never"
     sysctl: dict[SysctlKey, SysctlValue] = Field(dict(SYSCTL), description="All kernel settings.")
     required: tuple[SysctlKey, ...] = Field(
@@ -81,7 +81,7 @@ class HardeningSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
-    """What `host` has. Root may log in as long as no other login with sudo is certain."""
+    """Return the settings of `host`. Root may log in unless another login is certain to have sudo."""
     declared = inventory.hardening
     if not declared.enabled:
         return None
@@ -108,7 +108,7 @@ def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """fail2ban's process, and the packages."""
+    """Return what fail2ban's process and the packages take."""
     settings = settings_for(inventory, host)
     if settings is None:
         return ()
@@ -118,12 +118,12 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def root_is_needed(inventory: Inventory, host: str) -> bool:
-    """Whether root is how `host` is reached, or nobody else is known to have sudo."""
+    """Return whether `host` is reached as root, or no other login is known to have sudo."""
     return not inventory.base.operators or inventory.hosts[host].user == "root"
 
 
 def _never(inventory: Inventory) -> tuple[str, ...]:
-    """Networks that are never banned: those of the inventory's own machines and people."""
+    """Return the networks that are never banned: those of the inventory's own machines and people."""
     machines = {
         address
         for name, host in inventory.hosts.items()

@@ -1,9 +1,9 @@
 """Kernel settings in force.
 
-What a host refuses of the usual set is noted by name, reported by every run, and not tried again. What the
-inventory itself declares has to be in force: the plan refuses what a host does not know
-(`provision.questions`), and the operation fails on what cannot be set. What is no longer declared is put back
-to what it was before the first run.
+A setting of the usual set that a host refuses is noted by name, reported by every run, and not tried again.
+A setting that the inventory itself declares has to be in force: the plan refuses one that a host does not
+know (`provision.questions`), and the operation fails when one cannot be set. A setting that is no longer
+declared is restored to its value before the first run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 
 REFUSED = "/var/lib/clawd/state/sysctl.refused"
-"""A key a line: what this host does not let itself be set to."""
+"""The keys that this host refuses to set, one per line."""
 BEFORE = "/var/lib/clawd/state/sysctl.before"
-"""`KEY=VALUE` a line: what was in force before the first run changed it."""
+"""`KEY=VALUE`, one per line: the values before the first run changed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +33,22 @@ class Settings:
     writable: frozenset[str]
     refused: frozenset[str]
     kept: bool = False
-    """Whether there are earlier values to go back to."""
+    """Whether there are earlier values to restore."""
     before: Mapping[str, str] = field(default_factory=dict)
-    """What was in force before the first run changed it."""
+    """The values before the first run changed them."""
 
     def pending(self, wanted: Mapping[str, str], required: frozenset[str] = frozenset()) -> dict[str, str]:
-        """What differs and can be set, or has to be."""
+        """Return the differing values that can be set, or that have to be."""
         able = (self.writable - self.refused) | required
         return {key: value for key, value in wanted.items() if self.values.get(key) != value and key in able}
 
     def resisting(self, wanted: Mapping[str, str], required: frozenset[str] = frozenset()) -> frozenset[str]:
-        """What differs and cannot be set."""
+        """Return the keys that differ and cannot be set."""
         differing = {key for key, value in wanted.items() if self.values.get(key) != value}
         return frozenset(differing - self.pending(wanted, required).keys())
 
     def retired(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """What was changed by an earlier run and is wanted no longer, with the value of before."""
+        """Return the former values of what an earlier run changed and is no longer wanted."""
         return {key: value for key, value in self.before.items() if key not in wanted}
 
 
@@ -56,29 +56,29 @@ class SettingsFact(Fact):
     """Kernel settings by name."""
 
     def command(self, keys: tuple[str, ...]) -> str:
-        """A script that prints `value KEY=…`, `writable KEY`, `refused KEY` and `before KEY=…` lines."""
+        """Return a script that prints `value KEY=…`, `writable KEY`, `refused KEY`, `before KEY=…` lines."""
         return assignments(keys=" ".join(keys), refused=REFUSED, before=BEFORE) + _READ
 
     @staticmethod
     def default() -> Settings:
-        """Nothing known."""
+        """Return no values."""
         return Settings({}, frozenset(), frozenset())
 
     def process(self, output: list[str]) -> Settings:
         """Turn the script's lines into `Settings`."""
-        told = [line.partition(" ") for line in output]
+        rows = [line.partition(" ") for line in output]
 
         def valued(what: str) -> dict[str, str]:
-            return dict(rest.split("=", 1) for kind, _, rest in told if kind == what and "=" in rest)
+            return dict(rest.split("=", 1) for kind, _, rest in rows if kind == what and "=" in rest)
 
         def named(what: str) -> frozenset[str]:
-            return frozenset(rest for kind, _, rest in told if kind == what)
+            return frozenset(rest for kind, _, rest in rows if kind == what)
 
         return Settings(
             valued("value"),
             named("writable"),
             named("refused"),
-            any(kind == "kept" for kind, _, _ in told),
+            any(kind == "kept" for kind, _, _ in rows),
             valued("before"),
         )
 
@@ -98,15 +98,15 @@ done
 
 
 def in_force(wanted: Mapping[str, str], required: Iterable[str] = ()) -> OperationMeta:
-    """These kernel settings: those of `required` all, the others as far as the host lets itself be set.
+    """Set these kernel settings: all those of `required`, the others where the host allows it.
 
-    What an earlier run set and is not among them is put back to what it was before.
+    Settings of an earlier run that are not among them are restored to their former values.
     """
     return _in_force(tuple(sorted(wanted.items())), frozenset(required), name="Kernel settings")
 
 
 def restored() -> OperationMeta:
-    """The kernel settings that were in force before `in_force` first changed them."""
+    """Restore the kernel settings to their values before `in_force` first changed them."""
     return _restored(name="Kernel settings of before")
 
 

@@ -37,10 +37,10 @@ from deploys.ops.checks import (
 from deploys.releases import release_of
 
 MOST_EXPOSURE = 30
-"""Of `systemd-analyze security`, in tenths: 3.0 of 10."""
+"""Most exposure that `systemd-analyze security` may report, in tenths: 3.0 of 10."""
 IGNORED = re.compile(r"^[|`]- (\S+)", re.MULTILINE)
 
-# One that has just been started needs a moment.
+# timesyncd needs a moment after it was started.
 SYNCHRONIZED = """
 for attempt in $(seq 20); do
     [ "$(timedatectl show --property NTPSynchronized --value)" = yes ] && exit
@@ -54,11 +54,13 @@ def test_guessing_of_logins_is_punished(host: Any, settings: HardeningSettings) 
     if settings.fail2ban is None:
         return
     expect_started_with(host, "fail2ban.service", watch=(JAIL,))
-    told = host.run("fail2ban-client get sshd maxretry")
+    answer = host.run("fail2ban-client get sshd maxretry")
     log = "read `journalctl -u fail2ban` on the host; `fail2ban-client status` lists what is watched"
-    expect(told.rc == 0, f"fail2ban does not watch sshd: {said(told)}", log)
+    expect(answer.rc == 0, f"fail2ban does not watch sshd: {said(answer)}", log)
     tries = settings.fail2ban.tries
-    expect(told.stdout.strip() == str(tries), f"fail2ban bans after {told.stdout.strip()} tries, not {tries}")
+    expect(
+        answer.stdout.strip() == str(tries), f"fail2ban bans after {answer.stdout.strip()} tries, not {tries}"
+    )
     expect(host.run(BANS).rc == 0, "fail2ban sees failures and bans no address", log)
     watched = host.check_output("fail2ban-client status sshd")
     expect("_SYSTEMD_UNIT=ssh.service" in watched, "fail2ban does not read the journal of sshd", log)
@@ -169,7 +171,7 @@ def test_files_of_packages_are_compared(host: Any) -> None:
 def test_time_is_kept(host: Any) -> None:
     clock = clock_of(host)
     if clock.container:
-        return  # its machine keeps it; base compares it with this computer's
+        return  # the machine that runs it keeps the time; base compares it with this computer's
     if clock.other:
         expect_unit(host, f"{clock.other}.service")
     else:
@@ -190,7 +192,7 @@ def test_our_services_are_sandboxed(host: Any) -> None:
 
 
 def matches_anything(pattern: str) -> bool:
-    """Whether a pattern of packages that are left out holds for names that have nothing in common."""
+    """Return whether a pattern of packages that are left out matches names that have nothing in common."""
     try:
         return all(re.match(pattern, name) for name in ("openssl", "linux-image-amd64", "bash"))
     except re.error:
@@ -198,6 +200,6 @@ def matches_anything(pattern: str) -> bool:
 
 
 def clock_of(host: Any) -> Clock:
-    """Who keeps the host's time, and its release."""
+    """Return what keeps the host's time, and its release."""
     fact = ClockFact()
     return fact.process(host.check_output(fact.command()).splitlines())

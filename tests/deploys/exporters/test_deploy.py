@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploys.database.backups import METRICS_FILE, UntoldFact
+from deploys.database.backups import METRICS_FILE, UnreportedFact
 from deploys.database.releases import ReleaseFact
 from deploys.exporters.database import LoginFact, LoginState
 from deploys.grafana.deploy import LoginFact as GrafanaLoginFact
@@ -37,7 +37,7 @@ BARE: dict[Any, Any] = {
     ReleaseFact: ("debian", "12"),
     gpus.MachineFact: gpus.Machine(),
     LoginFact: LoginState(),
-    UntoldFact: False,
+    UnreportedFact: False,
     GrafanaLoginFact: None,
     InstalledFileFact: "",
     EntriesFact: Entries(),
@@ -136,15 +136,15 @@ def test_the_login_to_the_database_may_look_and_no_more(tmp_path: Path, rights: 
     assert ("PostgreSQL login prometheus" in paths(run)) is changes
 
 
-@pytest.mark.parametrize("untold", [True, False])
-def test_a_backup_of_before_there_were_metrics_is_told_to_them(tmp_path: Path, untold: bool) -> None:
+@pytest.mark.parametrize("unreported", [True, False])
+def test_a_backup_of_before_there_were_metrics_is_told_to_them(tmp_path: Path, unreported: bool) -> None:
     hosts = {"bot1": ["runtime", "nginx"], "db": ["database"], "watch": ["monitoring"]}
     declared = monitored(hosts, database=DATABASE)
-    run = plan("exporters", declared, "db", tmp_path, UntoldFact=untold)
-    assert (METRICS_FILE in paths(run)) is untold
-    if untold:
+    run = plan("exporters", declared, "db", tmp_path, UnreportedFact=unreported)
+    assert (METRICS_FILE in paths(run)) is unreported
+    if unreported:
         assert paths(run).index("prometheus-node-exporter.service") < paths(run).index(METRICS_FILE)
-    assert METRICS_FILE not in paths(plan("exporters", declared, "bot1", tmp_path, UntoldFact=True))
+    assert METRICS_FILE not in paths(plan("exporters", declared, "bot1", tmp_path, UnreportedFact=True))
 
 
 def test_secrets_are_in_no_plan(tmp_path: Path) -> None:
