@@ -1,1 +1,1 @@
-"""alertmanager: gathers what Prometheus finds into messages, and has the bots tell them."""
+"""alertmanager: groups the alerts of Prometheus into messages, which the bots deliver."""

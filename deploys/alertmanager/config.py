@@ -12,11 +12,11 @@ CONFIG = "/etc/prometheus/alertmanager.yml"
 TOKEN = "/etc/prometheus/clawd-alerts-token"  # noqa: S105  a path
 DATA = "/var/lib/clawd-alertmanager"
 REPEAT = "4h"
-"""What still fires is posted again; a bot that knows it tells nobody twice."""
+"""An alert that still fires is posted again; the bot recognizes it and announces it once."""
 
 
 def arguments() -> tuple[str, ...]:
-    """It listens on loopback, and for no other Alertmanager."""
+    """Return its arguments. It listens on loopback, and for no other Alertmanager."""
     return (
         f"--config.file={CONFIG}",
         f"--storage.path={DATA}",
@@ -26,18 +26,18 @@ def arguments() -> tuple[str, ...]:
 
 
 def config(settings: AlertmanagerSettings) -> str:
-    """alertmanager.yml."""
+    """Return alertmanager.yml."""
     return yaml_text(
         {
             "route": {
                 "receiver": "bot",
-                # What happens on several hosts at once is one message.
+                # An alert that fires on several hosts at once is one message.
                 "group_by": ["alertname"],
                 "group_wait": f"{settings.group_wait}s",
                 "group_interval": f"{settings.group_interval}s",
                 "repeat_interval": REPEAT,
             },
-            # Of a host that is down, nothing else is worth telling.
+            # Other alerts of a host that is down are not worth a message.
             "inhibit_rules": [
                 {
                     "source_matchers": ['alertname="HostDown"'],

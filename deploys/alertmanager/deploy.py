@@ -1,4 +1,4 @@
-"""Alertmanager: Debian's package with a configuration that amtool has accepted."""
+"""Install Alertmanager: Debian's package with a configuration that amtool has accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READS = (DEFAULTS, DROP_IN, CONFIG, TOKEN)
 
 @deploy("Alertmanager")
 def apply() -> None:
-    """Alertmanager passing alerts to the bots."""
+    """Install Alertmanager, which passes alerts to the bots."""
     settings = settings_of("alertmanager", AlertmanagerSettings)
     files.put(DEFAULTS, defaults_text(arguments()))
     files.directory(DROP_IN.rsplit("/", 1)[0])
@@ -38,7 +38,7 @@ def apply() -> None:
 
 @removal("Alertmanager")
 def remove() -> None:
-    """No Alertmanager; its silences stay, with the account that they belong to, unless they are purged."""
+    """Remove Alertmanager. Its silences stay, with the account that owns them, unless purging."""
     units.absent(f"{UNIT}.service", file=False)
     packages.removed("alertmanager", folders={"/etc/prometheus": ()})
     files.absent(DROP_IN.rsplit("/", 1)[0])

@@ -25,7 +25,7 @@ class AlertmanagerSettings(ComponentSettings):
 
 
 class AlertsChannel(ComponentSettings):
-    """The bots' part: whom they tell. Without secrets."""
+    """The bots' part: where they announce alerts. Without secrets."""
 
     language: Literal["en", "zh"]
     telegram_chat: int | None = None
@@ -35,14 +35,14 @@ class AlertsChannel(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> AlertmanagerSettings | None:
-    """The Alertmanager of the monitoring host; `None` elsewhere."""
+    """Return the Alertmanager of the monitoring host; `None` elsewhere."""
     if host != monitoring_host(inventory):
         return None
     declared = inventory.monitoring.alerts
     if declared is None:
         return AlertmanagerSettings()
     return AlertmanagerSettings(
-        bots=tuple(_alerts_url(inventory, bot) for bot in telling(inventory)),
+        bots=tuple(_alerts_url(inventory, bot) for bot in announcing(inventory)),
         token=declared.token,
         group_wait=declared.group_wait,
         group_interval=declared.group_interval,
@@ -50,15 +50,15 @@ def settings_for(inventory: Inventory, host: str) -> AlertmanagerSettings | None
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """One small process."""
+    """Return one small process."""
     if settings_for(inventory, host) is None:
         return ()
-    how = "memory: process 48 MiB; disk: programs 45 MiB + silences and what was told 19 MiB"
+    how = "memory: process 48 MiB; disk: programs 45 MiB + silences and notifications 19 MiB"
     return (Need("Alertmanager", memory=48 * MIB, disk=64 * MIB, how=how),)
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """Its own, on loopback."""
+    """Return its own port, on loopback."""
     return (PORT,) if host == monitoring_host(inventory) else ()
 
 
@@ -67,18 +67,18 @@ def _alerts_url(inventory: Inventory, bot: str) -> str:
     return f"{scheme(inventory, bot)}://{place}/alerts"
 
 
-def telling(inventory: Inventory) -> tuple[str, ...]:
-    """The runtime hosts whose bots are told.
+def announcing(inventory: Inventory) -> tuple[str, ...]:
+    """Return the runtime hosts whose bots receive alerts.
 
-    All of them where they share a database: the first to store a notification tells it, the others know it
-    then. Bots with an inbox of their own would each tell it, so then it is the first alone.
+    All of them where they share a database: the first that stores a notification announces it, and the others
+    recognize it. Bots with an inbox of their own would each announce it, so then only the first receives it.
     """
     bots = tuple(inventory.with_role("runtime"))
     return bots if inventory.database is not None else bots[:1]
 
 
 def alerts_channel(inventory: Inventory) -> AlertsChannel | None:
-    """What the bots are told about alerts; `None` when there is nobody to tell, or nobody who watches."""
+    """Return the bots' settings for alerts; `None` without a destination for alerts, or a monitoring host."""
     declared = inventory.monitoring.alerts
     if declared is None or monitoring_host(inventory) is None:
         return None
@@ -93,7 +93,7 @@ def alerts_channel(inventory: Inventory) -> AlertsChannel | None:
 
 
 def alerts_credentials(inventory: Inventory) -> dict[str, SecretStr]:
-    """The secrets of the bots' part, by the names of their credentials."""
+    """Return the secrets of the bots' part, by the names of their credentials."""
     declared = inventory.monitoring.alerts
     if declared is None or alerts_channel(inventory) is None:
         return {}

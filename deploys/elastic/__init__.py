@@ -1,1 +1,1 @@
-"""What Elasticsearch, Logstash, Kibana and Filebeat share: packages, passwords, placement, HTTP APIs."""
+"""Shared code of Elasticsearch, Logstash, Kibana and Filebeat: packages, passwords, placement, HTTP APIs."""

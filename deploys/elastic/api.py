@@ -1,8 +1,8 @@
-"""The HTTP APIs of Elasticsearch and Kibana, asked from the host that they run on.
+"""Call the HTTP APIs of Elasticsearch and Kibana, from the host that they run on.
 
 A small program runs on the host and reads the logins from files there, which only root may read: no password
-is in a command, a plan or an answer. What is there already is found by reading, and only what is missing or
-different is written.
+is in a command, a plan or an answer. It reads first what is there already, and writes only what is missing or
+different.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Call:
     """A request. `login` is a file of the host: `USER:PASSWORD`, or a bearer token as `NAME=TOKEN`.
 
     In `body`, `secret_in(FILE)` stands for the password in FILE. `raw` is sent as it is, with `content_type`.
-    `keep` is a file that gets `NAME=SECRET`, that name, and the keys in the answer that lead to the secret.
+    `keep` is a file to write `NAME=SECRET` to, that name, and the keys in the answer that lead to the secret.
     """
 
     method: str
@@ -52,13 +52,13 @@ class Call:
     accepted: tuple[int, ...] = (200, 201)
 
     def spec(self) -> dict[str, Any]:
-        """As JSON-able data, for the program on the host."""
+        """Return the call as JSON-able data, for the program on the host."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Something that should be there. `holds` tells from status and body of `probe` whether it is."""
+    """An object that should exist. `holds` decides from status and body of `probe` whether it does."""
 
     name: str
     probe: Call
@@ -67,23 +67,23 @@ class Wanted:
 
 
 def secret_in(file: str) -> dict[str, str]:
-    """Stands in a body for the password that lies in `file` on the host."""
+    """Return a placeholder in a body for the password in `file` on the host."""
     return {"$secret": file}
 
 
 def stored(server: Server, wanted: tuple[Wanted, ...], *, name: str, **arguments: Any) -> OperationMeta:
-    """All of `wanted` on `server`: what its probe does not find is written."""
+    """Write those of `wanted` to `server` that their probes do not find."""
     return _stored(server, wanted, name=name, **arguments)
 
 
 def marked(body: dict[str, Any]) -> dict[str, str]:
-    """Metadata that tells whose an object is and what it was written from."""
+    """Return metadata that names the program an object belongs to, and the digest of its content."""
     written = json.dumps(body, sort_keys=True).encode()
     return {"managed_by": MANAGER, "digest": sha256(written).hexdigest()[:16]}
 
 
 def contains(there: Any, wanted: Any) -> bool:
-    """Whether `there` has everything of `wanted`; servers add defaults and turn numbers into texts."""
+    """Return whether `there` has everything of `wanted`; servers add defaults and turn numbers into texts."""
     if isinstance(wanted, dict):
         return isinstance(there, dict) and all(
             name in there and contains(there[name], value) for name, value in wanted.items()
@@ -98,15 +98,15 @@ def contains(there: Any, wanted: Any) -> bool:
 
 
 class AnswersFact(Fact):
-    """Status and body of each of some reading calls; status 0 where nobody answers."""
+    """Status and body of each of some reading calls; status 0 where no server answers."""
 
     def command(self, server: Server, calls: tuple[Call, ...]) -> str:
-        """The program with its calls. There is no secret among them."""
+        """Return the program with its calls. There is no secret among them."""
         return command(server, calls, reading=True)
 
     @staticmethod
     def default() -> tuple[tuple[int, Any], ...]:
-        """No answer."""
+        """Return no answer."""
         return ()
 
     def process(self, output: list[str]) -> tuple[tuple[int, Any], ...]:
@@ -115,14 +115,14 @@ class AnswersFact(Fact):
 
 
 def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
-    """The shell command that makes `calls`: prints the answers, or fails at the first not accepted."""
+    """Return the shell command for `calls`: it prints the answers, or fails at the first not accepted."""
     return assignments(program=PROGRAM, spec=_spec(server, calls, reading)) + 'python3 -c "$program" "$spec"'
 
 
 def holds(server: Server, call: Call, expression: str) -> str:
-    """A shell command that succeeds when the Python `expression` is true of `status` and `body` of `call`.
+    """Return a shell command that succeeds when `expression` is true of `status` and `body` of `call`.
 
-    It prints them when it fails.
+    `expression` is in Python. The command prints both when it fails.
     """
     return _judged(
         server,
@@ -136,8 +136,8 @@ sys.exit(0 if held else "%s %s" % (status or "no answer:", str(body)[:300]))
     )
 
 
-def told(server: Server, call: Call, expression: str) -> str:
-    """A shell command that prints the Python `expression` of the `body` of `call`, if that is answered."""
+def printed(server: Server, call: Call, expression: str) -> str:
+    """Return a shell command that prints the Python `expression` of the `body` of an answered `call`."""
     return _judged(server, call, f"if status in {call.accepted}:\n    print({expression})\n")
 
 
@@ -220,8 +220,8 @@ for call in spec["calls"]:
         status, body = 0, str(error)
     if not spec["reading"]:
         if status not in call["accepted"]:
-            told = body.get("error", body.get("message", body)) if isinstance(body, dict) else body
-            sys.exit("%s %s: %s %s" % (call["method"], call["path"], status or "no answer:", str(told)[:500]))
+            why = body.get("error", body.get("message", body)) if isinstance(body, dict) else body
+            sys.exit("%s %s: %s %s" % (call["method"], call["path"], status or "no answer:", str(why)[:500]))
         if call["keep"]:
             path, name, keys = call["keep"]
             for key in keys:

@@ -1,4 +1,4 @@
-"""Which kinds of lines a host has. Pure."""
+"""Kinds of log lines that a host has. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 from inventory.model import Inventory
 
 Dataset = Literal["bot", "engine", "nginx_access", "nginx_error", "audit"]
-"""What kind of lines; each has the data stream `logs-clawd.<dataset>-default`."""
+"""The kind of a log line; each has the data stream `logs-clawd.<dataset>-default`."""
 
 
 def datasets_of(inventory: Inventory, host: str) -> tuple[Dataset, ...]:
-    """What `host` sends. Logins and sudo are sent by every host."""
+    """Return the kinds that `host` sends. Every host sends logins and sudo."""
     roles = inventory.hosts[host].roles
     of_bot: tuple[Dataset, ...] = ("bot", "engine") if "runtime" in roles else ()
     of_nginx: tuple[Dataset, ...] = ("nginx_access", "nginx_error") if "nginx" in roles else ()

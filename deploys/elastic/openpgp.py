@@ -1,4 +1,4 @@
-"""Whose key an OpenPGP file holds, without gpg on the laptop. Pure.
+"""Read which keys an OpenPGP file holds, without gpg on the laptop. Pure.
 
 https://www.rfc-editor.org/rfc/rfc4880: armor in section 6.2, packet headers in 4.2, fingerprints in 12.2.
 """
@@ -15,9 +15,9 @@ _PUBLIC_KEY = 6
 
 
 def fingerprints(key: bytes) -> tuple[str, ...]:
-    """Of the primary keys in `key`, armored or not: 40 hex digits each, version 4 only.
+    """Return those of the primary keys in `key`, armored or not: 40 hex digits each, version 4 only.
 
-    Raises ValueError when it is no OpenPGP file.
+    Raise `ValueError` when it is no OpenPGP file.
     """
     found = []
     for tag, body in _packets(_dearmored(key)):
@@ -67,7 +67,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _new_length(data: bytes, at: int) -> tuple[int, int]:
-    """A length of the newer form and where the body starts."""
+    """Return a length in the newer format, and where the body starts."""
     first = data[at] if at < len(data) else 255
     if first < 192:
         return first, at + 1

@@ -1,4 +1,4 @@
-"""Elastic's packages: from their repository, a mirror of it, or a folder of .deb files on the laptop."""
+"""Install Elastic's packages: from their repository, a mirror, or a folder of .deb files on the laptop."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class ArchitectureFact(Fact):
     """Debian's name of the host's architecture."""
 
     def command(self) -> str:
-        """Ask dpkg."""
+        """Return a command that asks dpkg."""
         return "dpkg --print-architecture"
 
     def process(self, output: list[str]) -> str:
-        """The name."""
+        """Return the name."""
         return output[0].strip()
 
 
 def installed(program: str, settings: PackageSettings) -> None:
-    """`program` in its pinned version, not started."""
+    """Install `program` in its pinned version, without starting it."""
     pinned = f"{program}={debian_version(program, settings.version)}"
     if settings.folder is not None:
         _from_folder(program, pinned, settings.folder, settings.version)
@@ -59,14 +59,14 @@ def installed(program: str, settings: PackageSettings) -> None:
 
 
 def is_installed(program: str) -> bool:
-    """Whether some version of `program` is there."""
+    """Return whether any version of `program` is installed."""
     return program in host.get_fact(PackagesFact, packages=(program,))
 
 
 def removed(program: str, generated: tuple[str, ...] = ()) -> None:
-    """No `program`; with the last of Elastic's, no repository either.
+    """Remove `program`, and Elastic's repository together with the last program from it.
 
-    `generated` are patterns of what it generates in its folder in /etc.
+    `generated` are patterns of the files that it generates in its folder in /etc.
     """
     packages.removed(program, folders={f"/etc/{program}": generated})
     push.forgotten(PUSHED)
@@ -76,12 +76,12 @@ def removed(program: str, generated: tuple[str, ...] = ()) -> None:
 
 
 def debian_version(program: str, version: str) -> str:
-    """The version as the package has it: Logstash's has an epoch and a revision."""
+    """Return the version as the package has it: Logstash's has an epoch and a revision."""
     return f"1:{version}-1" if program == "logstash" else version
 
 
 def proxy_for(mirror: str, proxy: str) -> str:
-    """apt's setting that leads requests to this one repository through `proxy`."""
+    """Return the setting by which apt uses `proxy` for requests to this one repository."""
     parts = urlsplit(mirror)
     return (
         "# Written by clawd-provision: changes by hand are undone.\n"
@@ -90,9 +90,9 @@ def proxy_for(mirror: str, proxy: str) -> str:
 
 
 def key_of(settings: PackageSettings, state_folder: Path) -> bytes:
-    """The repository's key: the given file, or Elastic's own, fetched once and kept in `state_folder`.
+    """Return the repository's key: the given file, or Elastic's own, downloaded once into `state_folder`.
 
-    Raises `ArtifactError` when it cannot be had or is not the key with the declared fingerprint.
+    Raise `ArtifactError` when it cannot be read, or is not the key with the declared fingerprint.
     """
     kept = settings.key or state_folder / "keys" / f"{settings.fingerprint}.asc"
     try:
@@ -173,25 +173,25 @@ def _source_unless_used(leaving: frozenset[str]) -> Iterator[StringCommand]:
 
 
 def settled_owner(folder: str, user: str, **arguments: Any) -> OperationMeta:
-    """All in `folder` belongs to `user`: data kept from an earlier time has the number of a user gone."""
+    """Give all files in `folder` to `user`: data of an earlier installation has a former user's number."""
     return _settled_owner(folder, user, name=f"Owner of {folder}", **arguments)
 
 
 class ForeignFact(Fact):
-    """Something in a folder that does not belong to a user, or nothing."""
+    """A path in a folder that does not belong to a user; empty when there is none."""
 
     def command(self, folder: str, user: str) -> str:
-        """Print the first of such."""
+        """Return a script that prints the first such path."""
         quoted = assignments(folder=folder, user=user)
         return quoted + 'find "$folder" -xdev ! -user "$user" -print -quit 2>/dev/null || true'
 
     @staticmethod
     def default() -> str:
-        """Nothing."""
+        """Return no path."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """Its path."""
+        """Return the path."""
         return output[0] if output else ""
 
 

@@ -1,4 +1,4 @@
-"""Which host has what of the log programs, and by which addresses they find each other. Pure."""
+"""Which host runs which log programs, and by which addresses they reach each other. Pure."""
 
 from __future__ import annotations
 
@@ -39,52 +39,52 @@ class Node(ComponentSettings):
 
 
 def nodes(inventory: Inventory) -> tuple[Node, ...]:
-    """The hosts with the role logs, in file order."""
+    """Return the hosts with the role logs, in file order."""
     return tuple(Node(name=name, address=inventory.internal(name)) for name in inventory.with_role("logs"))
 
 
 def keeps_logs(inventory: Inventory, host: str) -> bool:
-    """Whether `host` has the role logs."""
+    """Return whether `host` has the role logs."""
     return "logs" in inventory.hosts[host].roles
 
 
 def leads(inventory: Inventory, host: str) -> bool:
-    """Whether `host` is the one through which users, templates and Kibana come about: the first of them."""
+    """Return whether `host` is the first log host, which creates users and templates and runs Kibana."""
     return keeps_logs(inventory, host) and next(iter(inventory.with_role("logs"))) == host
 
 
 def package_settings(inventory: Inventory) -> PackageSettings:
-    """Where the packages come from."""
+    """Return where the packages come from."""
     return PackageSettings.model_validate(inventory.logs.packages.model_dump())
 
 
 def root_password(inventory: Inventory) -> SecretStr:
-    """What the services' passwords are derived from; the rules see to it that it is there."""
+    """Return the password that the services' are derived from; the rules ensure that it is declared."""
     return inventory.logs.password or SecretStr("")
 
 
 def elasticsearch_urls(nodes: tuple[Node, ...], host: str) -> tuple[str, ...]:
-    """Every Elasticsearch, as programs on `host` address it: its own first, over loopback."""
+    """Return every Elasticsearch, as programs on `host` address it: its own first, over loopback."""
     own = (f"https://127.0.0.1:{ELASTICSEARCH_PORT}",)
     others = (node.address for node in nodes if node.name != host)
     return own + tuple(f"https://{bracketed(address)}:{ELASTICSEARCH_PORT}" for address in others)
 
 
 def certificate_names(address: str) -> tuple[str, ...]:
-    """The names under which a service is asked for, from its own host and from the others."""
+    """Return the names by which a service is reached, from its own host and from the others."""
     return ("127.0.0.1", "localhost", address)
 
 
 def filebeat_subject(node: str) -> str:
-    """The common name in the certificate of a host's Filebeat: by it Logstash knows whose lines come."""
+    """Return the common name of a host's Filebeat, by which Logstash identifies the host of a line."""
     return f"filebeat.{node}"
 
 
 def bracketed(address: str) -> str:
-    """An address as URLs have it."""
+    """Return an address in the form that URLs use."""
     return f"[{address}]" if ":" in address else address
 
 
 def mebibytes(size: str | int) -> int:
-    """A size in MiB, as Java's and Node's options take it."""
+    """Return a size in MiB, as Java's and Node's options take it."""
     return (size_in_bytes(size) if isinstance(size, str) else size) // MIB

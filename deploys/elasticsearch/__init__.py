@@ -1,1 +1,1 @@
-"""elasticsearch."""
+"""elasticsearch: keeps and searches log lines, on one node or three."""

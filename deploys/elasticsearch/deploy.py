@@ -1,4 +1,4 @@
-"""Elasticsearch: secured before its first start, alone or one of three nodes."""
+"""Install Elasticsearch: secured before its first start, alone or one of three nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "elasticsearch"
 ETC = "/etc/elasticsearch"
 CONFIG = f"{ETC}/elasticsearch.yml"
 GENERATED = ("elasticsearch.keystore*", ".elasticsearch.keystore*", "certs/*")
-"""What its package makes in there."""
+"""Files that its package generates in it."""
 JVM = f"{ETC}/jvm.options.d/clawd.options"
 TLS = f"{ETC}/clawd-tls"
 CA = f"{TLS}/ca.pem"
@@ -34,20 +34,20 @@ LOGINS = "/etc/clawd/elasticsearch"
 DATA = "/var/lib/elasticsearch"
 SERVER = Server(ELASTICSEARCH_PORT, CA)
 SECONDS = 600
-"""Longest wait for a node, for the others to join it, and for its copies of shards to be in step again."""
+"""Longest wait for a node, for the others to join it, and for its copies of shards to be in sync again."""
 
 
 @deploy("Elasticsearch")
 def apply() -> None:
-    """A node that serves, and on the first host its policies, templates, roles and users.
+    """Install a node; on the first host also the policies, templates, roles and users.
 
-    Raises `HostError` when the declared heap is more than half of the host's memory.
+    Raise `HostError` when the declared heap is more than half of the host's memory.
     """
     settings = settings_of(NAME, ElasticsearchSettings)
     machine = host.get_fact(MachineFact)
     config = files.render("elasticsearch/elasticsearch.yml", values(settings, maps_files=machine.maps_files))
     if not elastic.is_installed(NAME):
-        # The package sets up a security of its own while it is installed, unless it finds one.
+        # Its package configures security when it is installed, unless it finds a configuration.
         files.directory(ETC)
         files.put(CONFIG, config, name="Settings before the package")
     elastic.installed(NAME, settings.packages)
@@ -84,7 +84,7 @@ def apply() -> None:
 
 @removal("Elasticsearch")
 def remove() -> None:
-    """No Elasticsearch and nothing of its configuration. The lines stay, unless they are purged."""
+    """Remove Elasticsearch and its configuration. The lines stay, unless purging."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME, GENERATED)
     files.absent(ETC, generated=GENERATED)
@@ -97,7 +97,7 @@ def remove() -> None:
 
 
 def values(settings: ElasticsearchSettings, *, maps_files: bool) -> dict[str, object]:
-    """What the template of elasticsearch.yml is rendered with."""
+    """Return the values of the template of elasticsearch.yml."""
     return {
         "project": settings.project,
         "node": settings.node,
@@ -111,7 +111,7 @@ def values(settings: ElasticsearchSettings, *, maps_files: bool) -> dict[str, ob
 
 
 def founded_elsewhere(settings: ElasticsearchSettings) -> str:
-    """A shell command that succeeds when one of the other nodes belongs to a cluster."""
+    """Return a shell command that succeeds when one of the other nodes belongs to a cluster."""
     others = (node.address for node in settings.nodes if node.name != settings.node)
     return " || ".join(in_a_cluster(Server(SERVER.port, SERVER.ca, address)) for address in others)
 
@@ -128,7 +128,7 @@ def _memory(settings: ElasticsearchSettings, memory: int) -> None:
 
 
 def _logins(settings: ElasticsearchSettings) -> None:
-    """Who may do what, for the calls from this host. Every node asks as `elastic` whether it is well."""
+    """Write the logins for the calls from this host. Every node checks its health as `elastic`."""
     files.directory("/etc/clawd")
     files.directory(LOGINS, mode="0700")
     files.put(ADMIN, login("elastic", settings.password.get_secret_value()), mode="0600", secret=True)
@@ -144,5 +144,5 @@ def _logins(settings: ElasticsearchSettings) -> None:
 
 
 def login(user: str, password: str) -> str:
-    """The content of a file with a login."""
+    """Return the content of a file with a login."""
     return f"{user}:{password}\n"

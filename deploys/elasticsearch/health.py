@@ -1,4 +1,4 @@
-"""How well a cluster of Elasticsearch is, as a node of it tells. Shell commands, run on that node's host."""
+"""Health of a cluster of Elasticsearch, reported by one of its nodes: shell commands for that node's host."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ PATIENCE_S = 50
 
 
 def in_a_cluster(server: Server) -> str:
-    """Succeeds when a node lets `elastic` in and belongs to a cluster with a master."""
+    """Return a command that succeeds when a node accepts `elastic` and belongs to a cluster with a master."""
     return api.holds(server, _health(), f'status == 200 and body["status"] in "{BEST_FIRST}".split()')
 
 
 def before_leaving(server: Server) -> str:
-    """Waits a while for the cluster to be green, and prints how well it is, with all that is better.
+    """Return a command that waits a while for green, and prints the health of the cluster and all better.
 
-    Nothing where no node answers. A copy that another restart left behind is then made up for, and a cluster
-    that cannot be green, as with a node lost for good, does not keep the others from changing.
+    It prints nothing where no node answers. While it waits, a copy that another restart left behind catches
+    up; a cluster that cannot be green, as with a node lost for good, does not keep the others from changing.
     """
     wait = f"&wait_for_status=green&timeout={PATIENCE_S}s"
     best = f'"{BEST_FIRST}".partition(body["status"])'
-    return api.told(server, _health(wait), f'"".join({best}[:2])')
+    return api.printed(server, _health(wait), f'"".join({best}[:2])')
 
 
 def as_well_as_before(server: Server) -> str:
-    """Succeeds when the cluster is again as well as `before_leaving` printed into `$before`, or better.
+    """Return a command that succeeds when the health is at least what `before_leaving` wrote into `$before`.
 
     A node that restarts takes copies of shards away for a moment: the next one may follow when they are back.
     """
@@ -38,5 +38,5 @@ def as_well_as_before(server: Server) -> str:
 
 
 def _health(wait: str = "&timeout=1s") -> Call:
-    """https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-cluster-health"""
+    """Return the call for https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-cluster-health."""
     return Call("GET", f"/_cluster/health?master_timeout=1s{wait}", ADMIN)

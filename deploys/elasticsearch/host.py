@@ -1,4 +1,4 @@
-"""What Elasticsearch has to know of its host: memory, mappings, whether its cluster exists."""
+"""State of the host that Elasticsearch depends on: memory, mappings, whether its cluster exists."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import script
 
 LEAST_MAP_COUNT = 262_144
-"""Mappings of a process that Elasticsearch's check at the start demands where it maps its files."""
+"""Mappings of a process that Elasticsearch's bootstrap check requires where it maps its files."""
 MAP_COUNT = 1_048_576
-"""What its documentation recommends, "Increase virtual memory"."""
+"""The value that its documentation recommends, "Increase virtual memory"."""
 SYSCTL = "/etc/sysctl.d/60-clawd-elasticsearch.conf"
 FORMED = "/var/lib/clawd/state/elasticsearch-formed"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes of memory, `vm.max_map_count` as it is, and whether the host lets it be changed."""
+    """Bytes of memory, the present `vm.max_map_count`, and whether the host allows changing it."""
 
     memory: int = 4 << 30
     map_count: int = 0
@@ -32,7 +32,7 @@ class Machine:
 
     @property
     def maps_files(self) -> bool:
-        """Whether Elasticsearch can map its files; a container may be refused what that needs."""
+        """Return whether Elasticsearch can map its files; a container may be refused the setting for it."""
         return self.settable or self.map_count >= LEAST_MAP_COUNT
 
 
@@ -40,7 +40,7 @@ class MachineFact(Fact):
     """The host as a `Machine`."""
 
     def command(self) -> str:
-        """Read /proc. A read-only /proc/sys is that of a container."""
+        """Return a script that reads /proc. A read-only /proc/sys is that of a container."""
         return (
             "awk '/^MemTotal:/ {print $2}' /proc/meminfo; cat /proc/sys/vm/max_map_count; "
             "if [ -w /proc/sys/vm/max_map_count ]; then echo yes; else echo no; fi"
@@ -48,7 +48,7 @@ class MachineFact(Fact):
 
     @staticmethod
     def default() -> Machine:
-        """A small one."""
+        """Return a small machine."""
         return Machine()
 
     def process(self, output: list[str]) -> Machine:
@@ -57,7 +57,7 @@ class MachineFact(Fact):
 
 
 def map_count(machine: Machine, **arguments: Any) -> OperationMeta:
-    """The kernel's limit raised at once; the file `SYSCTL` does it at boot."""
+    """Raise the kernel's limit at once; the file `SYSCTL` does it at boot."""
     return _map_count(machine, name="Mappings of a process", **arguments)
 
 
@@ -72,23 +72,23 @@ class FormedFact(Fact):
     """Whether this host belongs to a cluster that exists."""
 
     def command(self) -> str:
-        """Look for the note that was made when it did."""
+        """Return a script that looks for the note that was written when it joined."""
         return f"[ ! -f {FORMED} ] || echo yes"
 
     @staticmethod
     def default() -> bool:
-        """No."""
+        """Return that it does not."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Yes or no."""
+        """Return whether the note is there."""
         return output[:1] == ["yes"]
 
 
 def founded(config: str, node: str, alive: str, elsewhere: str, **arguments: Any) -> OperationMeta:
-    """A cluster of several nodes exists: founded by this one alone, unless the others have one.
+    """Have a cluster of several nodes: this one alone founds it, unless the other nodes have one.
 
-    `cluster.initial_master_nodes` is in the configuration for this one start only: left there, a node whose
+    `cluster.initial_master_nodes` is in the configuration for this one start only: otherwise, a node whose
     disk was replaced would found a second cluster. `alive` and `elsewhere` are shell commands that succeed
     when this node is in a cluster, and when another one is.
     """
@@ -116,10 +116,10 @@ if ! sh -c "$elsewhere" >/dev/null 2>&1; then
     systemctl daemon-reload
     systemctl restart elasticsearch
     tries=0
-    while ! told=$(sh -c "$alive" 2>&1); do
+    while ! error=$(sh -c "$alive" 2>&1); do
         tries=$((tries + 1))
         if [ "$tries" -ge 180 ] || [ "$(systemctl is-active elasticsearch)" = failed ]; then
-            printf 'the cluster cannot be founded: %s\n' "$told" >&2
+            printf 'the cluster cannot be founded: %s\n' "$error" >&2
             journalctl --no-pager --quiet --lines 20 --unit elasticsearch >&2
             exit 1
         fi

@@ -1,4 +1,4 @@
-"""Elasticsearch's keystore: the one place that takes the password of `elastic` before the first start."""
+"""Elasticsearch's keystore, the only place for the password of `elastic` before the first start."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from deploys.ops.shell import RECEIVE, assignments, framed, script
 KEYSTORE = "/etc/elasticsearch/elasticsearch.keystore"
 TOOL = "/usr/share/elasticsearch/bin/elasticsearch-keystore"
 RECORD = "/var/lib/clawd/state/elasticsearch-keystore"
-"""Root's: a digest of the password that the keystore was given, and of the keystore as it was then."""
+"""root's record: a digest of the password in the keystore, and of the keystore as it was then."""
 
 
 class KeystoreFact(Fact):
-    """The digest of the password in the keystore; empty when somebody else has changed the file since."""
+    """The digest of the password in the keystore; empty when the file was changed by others since."""
 
     def command(self) -> str:
-        """Compare the keystore with its record."""
+        """Return a script that compares the keystore with its record."""
         return assignments(keystore=KEYSTORE, record=RECORD) + _RECORDED
 
     @staticmethod
     def default() -> str:
-        """None."""
+        """Return no digest."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """The digest."""
+        """Return the digest."""
         return output[0] if output else ""
 
 
@@ -47,10 +47,10 @@ owned=$(stat -c '%U:%G %a' "$keystore" 2>/dev/null)
 
 
 def bootstrap_password(password: SecretStr, **arguments: Any) -> OperationMeta:
-    """`elastic` has this password from the first start on, without a call of the API.
+    """Give `elastic` this password from the first start on, without a call of the API.
 
-    It counts as long as nobody has given `elastic` another one through the API, so a new one takes a restart:
-    give `KEYSTORE` to the service's `watch`.
+    It is valid as long as no password was set through the API, and a new one is read only at a restart: pass
+    `KEYSTORE` to the service's `watch`.
     """
     return _bootstrap_password(password, name="Password of elastic", **arguments)
 
@@ -72,7 +72,7 @@ def _bootstrap_password(password: SecretStr) -> Iterator[StringCommand]:
     )
 
 
-# The tool makes the file anew, as root; Elasticsearch, of its group, writes to it at its start.
+# The tool creates the file again, as root; Elasticsearch, through its group, writes to it at its start.
 _GIVE = r"""
 set -eu
 umask 077

@@ -1,4 +1,4 @@
-"""What Elasticsearch holds besides lines: how long they stay, what they look like, who may do what. Pure.
+"""Objects of Elasticsearch: retention of lines, their fields, and rights of users. Pure.
 
 Shapes are those of https://www.elastic.co/docs/api/doc/elasticsearch/v9: ilm, indices and security.
 """
@@ -22,7 +22,7 @@ Holds = Callable[[int, Any], bool]
 
 
 def wanted(settings: ElasticsearchSettings) -> tuple[Wanted, ...]:
-    """Everything, in the order in which one thing needs another."""
+    """Return all objects; each one after those that it needs."""
     people = (_role("clawd_reader", READER_MAY), _user("clawd", "clawd_reader", READER))
     return (
         _policy("clawd-lines", settings.keep_days),
@@ -40,7 +40,7 @@ WRITER_MAY: dict[str, Any] = {
     "cluster": ["monitor"],
     "indices": [{"names": [LINES], "privileges": ["auto_configure", "create_doc"]}],
 }
-"""Logstash looks at the server's version and licence, and adds lines to data streams; it reads none."""
+"""Logstash reads the server's version and licence, and adds lines to data streams; it reads none."""
 READER_MAY: dict[str, Any] = {
     "cluster": [],
     "indices": [{"names": [LINES], "privileges": ["read", "view_index_metadata"]}],
@@ -51,7 +51,7 @@ READER_MAY: dict[str, Any] = {
 
 
 def _policy(name: str, days: int) -> Wanted:
-    """A policy that deletes an index `days` after it was closed: every line in it is older by then."""
+    """Return a policy that deletes an index `days` after its rollover: every line in it is older by then."""
     phases = {
         "hot": {
             "min_age": "0ms",
@@ -99,7 +99,7 @@ def _mappings() -> Wanted:
 
 
 def _template(name: str, pattern: str, priority: int, policy: str, *, alone: bool) -> Wanted:
-    """An index template for data streams. Elasticsearch's own for `logs-*-*` has priority 100."""
+    """Return an index template for data streams. Elasticsearch's own for `logs-*-*` has priority 100."""
     body: dict[str, Any] = {
         "index_patterns": [pattern],
         "data_stream": {},
@@ -127,7 +127,7 @@ def _role(name: str, may: dict[str, Any]) -> Wanted:
 
 
 def _user(name: str, role: str, login: str) -> Wanted:
-    """A user who can sign in with the password in `login` and has `role`."""
+    """Return a user who can sign in with the password in `login` and has `role`."""
     body = {"password": secret_in(login), "roles": [role], "metadata": {"managed_by": "clawd-provision"}}
 
     def holds(status: int, answer: Any) -> bool:
@@ -142,7 +142,7 @@ def _user(name: str, role: str, login: str) -> Wanted:
 
 
 def _held(name: str, path: str, body: dict[str, Any], *within: str) -> Wanted:
-    """`body` at `path`; a reading answers with it below the keys `within`, the first maybe of a list."""
+    """Return `body` at `path`; answers have it below the keys `within`, the first possibly of a list."""
 
     def holds(status: int, answer: Any) -> bool:
         there = answer

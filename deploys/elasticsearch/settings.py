@@ -1,4 +1,4 @@
-"""Which Elasticsearch a host has, in which cluster, and what it keeps for how long. Pure."""
+"""Settings of Elasticsearch: the node of a host, its cluster, and the retention of lines. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from inventory.values import size_in_bytes
 LEAST_HEAP = 512 * MIB
 MOST_HEAP = 30 * GIB
 SMALLEST_HOST = 4 * GIB
-"""Counted with while nobody knows how much memory a host has."""
+"""Memory that is assumed while that of a host is not known."""
 PROGRAM = 2 * GIB
-"""What the unpacked package takes, and the next version beside it while it is upgraded."""
+"""Size of the unpacked package, and of the next version next to it during an upgrade."""
 
 
 class ElasticsearchSettings(ComponentSettings):
@@ -35,22 +35,22 @@ class ElasticsearchSettings(ComponentSettings):
 
     @property
     def address(self) -> str:
-        """By which the other nodes reach this one."""
+        """Return the address by which the other nodes reach this one."""
         return next(node.address for node in self.nodes if node.name == self.node)
 
     @property
     def alone(self) -> bool:
-        """Whether the cluster is this node."""
+        """Return whether this node is the whole cluster."""
         return len(self.nodes) == 1
 
     @property
     def leads(self) -> bool:
-        """Whether the cluster is founded and its users are made here."""
+        """Return whether the cluster is founded and its users are created here."""
         return self.nodes[0].name == self.node
 
 
 def settings_for(inventory: Inventory, host: str) -> ElasticsearchSettings | None:
-    """The node on `host`; `None` without the role logs."""
+    """Return the node on `host`; `None` without the role logs."""
     if not placement.keeps_logs(inventory, host):
         return None
     logs, root = inventory.logs, placement.root_password(inventory)
@@ -69,7 +69,7 @@ def settings_for(inventory: Inventory, host: str) -> ElasticsearchSettings | Non
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """Queries and the nodes' own traffic, for the other nodes; a single node serves its own host alone."""
+    """Return the ports of queries and nodes, for the other nodes; a single node serves its own host only."""
     others = tuple(node.address for node in placement.nodes(inventory) if node.name != host)
     if not placement.keeps_logs(inventory, host) or not others:
         return ()
@@ -80,15 +80,15 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """Both, also where only this host reaches them."""
+    """Return both ports, also where only this host reaches them."""
     keeps = placement.keeps_logs(inventory, host)
     return (placement.ELASTICSEARCH_PORT, placement.TRANSPORT_PORT) if keeps else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Heap and what Java takes beside it; the lines of all the days, twice where there are three nodes.
+    """Return memory of heap and Java, and disk space for the lines of all days, twice with three nodes.
 
-    The heap is the one that a host with the memory in `inventory` will be given.
+    The heap is that of a host with the memory in `inventory`.
     """
     if not placement.keeps_logs(inventory, host):
         return ()
@@ -116,17 +116,17 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def _heap_counted(memory: int, declared: str | None) -> tuple[int, str]:
-    """The heap on a host with `memory` bytes, and who says so; one that it would refuse counts whole."""
+    """Return the heap on a host with `memory` bytes, and its source; a declared one also where refused."""
     if declared is not None:
         return size_in_bytes(declared), "logs.elasticsearch_heap"
     return heap_for(memory, None), f"a quarter of {memory // MIB} MiB"
 
 
 def heap_for(memory: int, declared: str | None) -> int:
-    """Bytes of heap on a host with `memory` bytes: as declared, else a quarter of the memory.
+    """Return the bytes of heap on a host with `memory` bytes: as declared, else a quarter of the memory.
 
     A quarter leaves a quarter to Logstash and Kibana and half to the pages of the index, as Elasticsearch's
-    documentation demands (at most half). Raises ValueError when what is declared is more than half.
+    documentation demands (at most half). Raise `ValueError` when what is declared is more than half.
     """
     if declared is None:
         quarter = memory // 4 // (64 * MIB) * (64 * MIB)

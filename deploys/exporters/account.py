@@ -1,4 +1,4 @@
-"""The user that Debian's packages of Prometheus share, and leave behind."""
+"""The user that Debian's packages of Prometheus share, and do not remove."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploys.ops.shell import script
 
 HOME = "/var/lib/prometheus"
 DATA = ("/var/lib/clawd-prometheus", "/var/lib/clawd-alertmanager")
-"""What belongs to it and is kept when Prometheus and Alertmanager are removed."""
+"""Folders that belong to the user and are kept when Prometheus and Alertmanager are removed."""
 
 
 def present(**arguments: Any) -> OperationMeta:
@@ -41,7 +41,7 @@ useradd --system --no-create-home --home-dir "$home" --shell /usr/sbin/nologin $
 
 
 def gone(**arguments: Any) -> OperationMeta:
-    """No such user, unless a package that is still there, or data, belongs to it."""
+    """Remove the user, unless a package that is still there, or data, belongs to it."""
     arguments.setdefault("name", f"No user {ACCOUNT}")
     return _gone(**arguments)
 

@@ -1,7 +1,7 @@
-"""The ends of services' certificates, which only `up` renews, in the node exporter's text files.
+"""Report the expiry of services' certificates, which only `up` renews, in the node exporter's text files.
 
-Their authority's key never leaves the laptop, so a host can do no more than tell in time that somebody must
-run `up`. The certificate of nginx has a program of its own, see deploys/tls/renewal.py.
+The key of their authority never leaves the laptop, so a host can only report in time that `up` has to be run.
+The certificate of nginx has a program of its own, see deploys/tls/renewal.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FOLDERS = {
     "nginx": NGINX,
     "runtime": BOT,
 }
-"""Of every component that asks for `deploys.tls.deploy.internal`; a host has some of them."""
+"""Those of every component that uses `deploys.tls.deploy.internal`; a host has some of them."""
 METRIC = "clawd_certificate_not_after_seconds"
 FOLDER = "/usr/local/lib/clawd"
 PROGRAM = f"{FOLDER}/certificate-metrics"
@@ -42,14 +42,14 @@ UNITS = "/etc/systemd/system"
 FILES = (PROGRAM, f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}")
 VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": FOLDERS}
 
-# The program of nginx's certificate tells its end where there is a folder to tell it in: from now on.
+# nginx's program writes the expiry only where the folder exists: it runs once here, later by its timer.
 READY = (
     f"test -f {OUTPUT} && {{ [ ! -x {NGINX_PROGRAM} ] || [ -f {NGINX_METRICS} ] || {NGINX_PROGRAM} tell; }}"
 )
 
 
 def reported() -> None:
-    """When they end is written every hour."""
+    """Write every hour when the certificates expire."""
     files.directory(FOLDER)
     files.template("exporters/certificate-metrics", PROGRAM, {}, check=COMPILES)
     for unit in (SERVICE, TIMER):
@@ -58,7 +58,7 @@ def reported() -> None:
 
 
 def absent() -> None:
-    """Neither timer nor program nor what it wrote."""
+    """Remove timer, program and what it wrote."""
     units.absent(TIMER)
     units.absent(SERVICE)
     files.absent(PROGRAM)

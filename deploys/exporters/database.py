@@ -1,4 +1,4 @@
-"""The login of the PostgreSQL exporter: it may look at the server's state and at nothing in it."""
+"""The login of the PostgreSQL exporter: it may read the server's state, and no data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import script
 
 RIGHTS = "t,f,f,f,f,f,pg_monitor"
-"""Logs in, is no superuser, makes no databases or roles, does not replicate, bypasses nothing; member of."""
+"""May log in; no superuser, creates no databases or roles, replicates and bypasses nothing; its groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class LoginFact(Fact):
     """State of the exporter's login."""
 
     def command(self) -> str:
-        """A script that prints `key=value` lines."""
+        """Return a script that prints `key=value` lines."""
         return PSQL + _ASK
 
     @staticmethod
     def default() -> LoginState:
-        """Not known."""
+        """Return that nothing is known."""
         return LoginState()
 
     def process(self, output: list[str]) -> LoginState:
@@ -47,13 +47,13 @@ class LoginFact(Fact):
 
 
 def login(**arguments: Any) -> OperationMeta:
-    """A login for the user `prometheus` of this host, as whom the kernel knows it (peer): no password."""
+    """Create a login for the user `prometheus` of this host; the kernel identifies it (peer): no password."""
     arguments.setdefault("name", f"PostgreSQL login {ACCOUNT}")
     return _login(**arguments)
 
 
 def no_login(**arguments: Any) -> OperationMeta:
-    """No such login, where a server answers."""
+    """Remove that login, where a server answers."""
     arguments.setdefault("name", f"No PostgreSQL login {ACCOUNT}")
     return _no_login(**arguments)
 
@@ -75,7 +75,7 @@ def _no_login() -> Iterator[StringCommand]:
         yield script(PSQL + "sql postgres", stdin=f"DROP ROLE {ACCOUNT};\n")
 
 
-# ACCOUNT is a constant; no value from outside stands in these statements.
+# ACCOUNT is a constant; no value from outside is part of these statements.
 _ASK = rf"""
 sql postgres 2>/dev/null <<'SQL' || true
 SELECT 'answers=yes';

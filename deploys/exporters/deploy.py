@@ -1,4 +1,4 @@
-"""The exporters of a host: Debian's packages, listening for the monitoring host alone."""
+"""Install the exporters of a host: Debian's packages, reachable for the monitoring host alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ context.load_cert_chain("{0}", "{1}")
 
 @deploy("Exporters")
 def apply() -> None:
-    """The exporters that this host should have, each showing what it measures; no others."""
+    """Install the exporters that this host needs, and remove others; each must show what it measures."""
     settings = settings_of("exporters", ExportersSettings)
     wanted = exporters(settings, toolkit=has_toolkit(host.get_fact(ReleaseFact)))
     kept = {exporter.package for exporter in wanted}
@@ -66,9 +66,9 @@ def apply() -> None:
 
 @removal("exporters")
 def remove() -> None:
-    """None of them, nor what they wrote; their login to the database goes with them.
+    """Remove the exporters, what they wrote, and their login to the database.
 
-    Their account on the host goes as well, unless measurements that belong to it are kept.
+    Their account on the host is removed as well, unless measurements that belong to it are kept.
     """
     certificates.absent()
     gpu.absent()
@@ -86,7 +86,7 @@ def remove() -> None:
 
 
 def _with(exporter: Exporter, settings: ExportersSettings) -> None:
-    """The arguments lie there first, so that it never listens where it should not."""
+    """Install an exporter; its arguments are written first, so that it never listens where it should not."""
     text = defaults_text(exporter.arguments, exporter.environment)
     files.put(exporter.defaults, text, owner=exporter.owner, group=exporter.owner, mode=exporter.mode)
     files.directory(exporter.drop_in.rsplit("/", 1)[0])
@@ -100,7 +100,7 @@ def _with(exporter: Exporter, settings: ExportersSettings) -> None:
 
 
 def _certificate(settings: ExportersSettings) -> None:
-    """Install what exporters and Prometheus know each other by, or remove it where nothing needs it."""
+    """Install the certificate that exporters and Prometheus use, or remove it where nothing needs it."""
     if needs_certificate(settings):
         account.present()
         internal(CERTIFICATE, settings.project, (settings.name,), owner=ACCOUNT)
@@ -133,9 +133,9 @@ def _no_certificate() -> None:
 
 
 def shows(exporter: Exporter, settings: ExportersSettings) -> str:
-    """Return a shell command that succeeds when the exporter reports what it is there for.
+    """Return a shell command that succeeds when the exporter reports what it measures.
 
-    Over TLS it shows the host's own certificate; by which name the exporter is known does not matter here.
+    Over TLS it presents the host's own certificate; the exporter's name is not checked here.
     """
     over_tls = settings.over_tls and exporter.port != BLACKBOX
     context = _CONTEXT if over_tls else "context = None"
@@ -143,7 +143,7 @@ def shows(exporter: Exporter, settings: ExportersSettings) -> str:
 import ssl, urllib.request
 {context}
 url = "{"https" if over_tls else "http"}://127.0.0.1:{exporter.port}/metrics"
-told = urllib.request.urlopen(url, timeout=5, context=context).read().decode()
-assert any(line.startswith("{exporter.shows}") for line in told.splitlines()), "no {exporter.shows}"
+text = urllib.request.urlopen(url, timeout=5, context=context).read().decode()
+assert any(line.startswith("{exporter.shows}") for line in text.splitlines()), "no {exporter.shows}"
 """
     return f"/usr/bin/python3 -c {shlex.quote(program)}"

@@ -1,4 +1,4 @@
-"""An exporter of Debian's: a package whose unit reads its arguments from /etc/default. Pure."""
+"""An exporter from Debian: a package whose unit reads its arguments from /etc/default. Pure."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ class Exporter:
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
-    """Files besides those that every exporter has."""
+    """Files in addition to those that every exporter has."""
     after: str = ""
-    """A unit that should run before, and is waited for."""
+    """A unit that has to be started first."""
     owner: str = "root"
     mode: str = "0644"
-    """Of its arguments' file, as every installation of its package makes them."""
+    """Mode of the file with its arguments, as every installation of its package sets it."""
     shows: str = ""
-    """A metric that it tells only when it reaches what it measures, or is at work."""
+    """A metric that it reports only when it reaches what it measures, or works."""
 
     @property
     def defaults(self) -> str:
-        """Where its arguments stand."""
+        """Return the path of the file with its arguments."""
         return f"/etc/default/{self.package}"
 
     @property
     def drop_in(self) -> str:
-        """What is ours about its unit."""
+        """Return the path of our drop-in for its unit."""
         return f"/etc/systemd/system/{self.package}.service.d/clawd.conf"
 
     @property
     def component(self) -> str:
-        """Under which its package is remembered."""
+        """Return the component under which its package is recorded."""
         return f"exporters-{self.package.removeprefix('prometheus-')}"
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """All that it reads when it starts."""
+        """Return all files that it reads when it starts."""
         return (self.defaults, self.drop_in, *self.reads)
 
 
@@ -104,7 +104,7 @@ ALL_PACKAGES = (
 
 
 def defaults_text(arguments: tuple[str, ...], environment: dict[str, str] | None = None) -> str:
-    """A file of /etc/default: systemd takes ARGS apart at spaces, so that no argument may hold one."""
+    """Return a file of /etc/default: systemd splits ARGS at spaces, so no argument may contain one."""
     assert not [argument for argument in arguments if set(argument) & set(" \"'\\$")], arguments
     lines = ["# Written by clawd-provision: changes by hand are undone."]
     lines += [f"{name}='{value}'" for name, value in (environment or {}).items()]
@@ -112,13 +112,13 @@ def defaults_text(arguments: tuple[str, ...], environment: dict[str, str] | None
 
 
 def blackbox_config(settings: ExportersSettings) -> str:
-    """blackbox.yml: a module for each front, since each may have a name of its own. JSON is YAML."""
+    """Return blackbox.yml: a module for each front, since each may have its own name. JSON is YAML."""
     modules = {module_of(front.host): _module(settings, front.name) for front in settings.fronts}
     return json.dumps({"modules": modules}, indent=2) + "\n"
 
 
 def module_of(front: str) -> str:
-    """The name of the module that probes the nginx of host `front`."""
+    """Return the name of the module that probes the nginx of host `front`."""
     return f"front_{front}"
 
 
@@ -140,7 +140,7 @@ def _module(settings: ExportersSettings, name: str) -> dict[str, object]:
 
 
 def _secured(settings: ExportersSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the arguments by which an exporter speaks TLS, and the files that it then reads."""
+    """Return the arguments by which an exporter uses TLS, and the files that it then reads."""
     if not settings.over_tls:
         return (), ()
     return (f"--web.config.file={WEB_CONFIG}",), (WEB_CONFIG, *CERTIFICATE_FILES)
@@ -175,7 +175,7 @@ def _nginx(settings: ExportersSettings, *, toolkit: bool) -> Exporter:
 
 def _postgres(settings: ExportersSettings) -> Exporter:
     secured, reads = _secured(settings)
-    # By its own login over the socket: PostgreSQL asks the kernel who it is, and there is no password.
+    # By its own login over the socket: the kernel identifies it to PostgreSQL, and there is no password.
     source = {"DATA_SOURCE_NAME": f"user={ACCOUNT} host=/run/postgresql dbname=postgres"}
     return Exporter(
         "prometheus-postgres-exporter",

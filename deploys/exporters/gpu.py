@@ -1,4 +1,4 @@
-"""GPUs in the node exporter's text files: a timer that asks nvidia-smi, where there is a GPU."""
+"""GPUs in the node exporter's text files: a timer that runs nvidia-smi, where there is a GPU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ COMPILES = "python3 -I -c 'import sys; compile(open(sys.argv[1]).read(), sys.arg
 
 
 def measured(root: str) -> bool:
-    """The GPUs of this host are measured every 15 seconds; where there are none, nothing of this is there.
+    """Measure the GPUs of this host every 15 seconds, or remove the timer where there are none.
 
-    Returns whether there are.
+    Return whether there are GPUs.
     """
     if not has_gpu(root):
         absent()
@@ -31,7 +31,7 @@ def measured(root: str) -> bool:
 
 
 def absent() -> None:
-    """Neither timer nor program nor what it wrote."""
+    """Remove timer, program and what it wrote."""
     units.absent(TIMER)
     units.absent(SERVICE)
     files.absent(PROGRAM)

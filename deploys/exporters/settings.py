@@ -1,4 +1,4 @@
-"""What a host tells Prometheus."""
+"""Settings of the exporters: what a host reports to Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 class Front(ComponentSettings):
-    """An nginx that is probed from the monitoring host as the world sees it."""
+    """An nginx that is probed from the monitoring host as its clients reach it."""
 
     host: str
     address: str = Field(description="`address:port` of its HTTPS.")
@@ -47,24 +47,24 @@ class ExportersSettings(ComponentSettings):
 
 
 def monitoring_host(inventory: Inventory) -> str | None:
-    """The host that watches all others; `None` when nobody does."""
+    """Return the host that monitors all others; `None` when there is none."""
     return next(iter(inventory.with_role("monitoring")), None)
 
 
 def watched_from(inventory: Inventory, host: str) -> tuple[str, ...]:
-    """The address that `host` is watched from over the network: none when nobody does, or it does itself."""
+    """Return the address from which `host` is monitored over the network; none if no other host does so."""
     watcher = monitoring_host(inventory)
     return () if watcher in (None, host) else (inventory.internal(str(watcher)),)
 
 
 def target(inventory: Inventory, host: str, port: int) -> str:
-    """`address:port` by which the monitoring host reaches something on `host`."""
+    """Return the `address:port` by which the monitoring host reaches something on `host`."""
     own = host == monitoring_host(inventory)
     return authority("127.0.0.1" if own else inventory.internal(host), port)
 
 
 def fronts(inventory: Inventory) -> tuple[Front, ...]:
-    """Every nginx that passes requests to a bot."""
+    """Return every nginx that passes requests to a bot."""
     served = [host for host in inventory.with_role("nginx") if bots_behind(inventory, host)]
     return tuple(
         Front(
@@ -87,7 +87,7 @@ def bot_port(inventory: Inventory, host: str) -> int:
 
 
 def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
-    """The exporters of `host`; `None` when nobody watches."""
+    """Return the exporters of `host`; `None` without a monitoring host."""
     watcher = monitoring_host(inventory)
     if watcher is None:
         return None
@@ -106,7 +106,7 @@ def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """The exporters' ports, for the monitoring host and nobody else."""
+    """Return the exporters' ports, open to the monitoring host only."""
     settings = settings_for(inventory, host)
     sources = watched_from(inventory, host)
     if settings is None or not sources:
@@ -120,7 +120,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """A process each."""
+    """Return one process for each exporter."""
     settings = settings_for(inventory, host)
     if settings is None:
         return ()
@@ -150,7 +150,7 @@ def _trust(inventory: Inventory) -> Literal["own", "public", "nobody"]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """One an exporter."""
+    """Return one port for each exporter."""
     settings = settings_for(inventory, host)
     if settings is None:
         return ()

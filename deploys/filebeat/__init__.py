@@ -1,1 +1,1 @@
-"""filebeat."""
+"""filebeat: sends the log lines of a host to Logstash."""

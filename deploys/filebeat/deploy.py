@@ -1,4 +1,4 @@
-"""Filebeat: the lines of journal and nginx, sent to Logstash over mutual TLS."""
+"""Install Filebeat: it sends the lines of journal and nginx to Logstash over mutual TLS."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ DATA = "/var/lib/filebeat"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where the lines of one data set come from: a unit or names in the journal, or a file."""
+    """The source of the lines of one data set: a unit or names in the journal, or a file."""
 
     dataset: Dataset
     type: str = "journald"
     unit: str = ""
     namespace: str = ""
-    """Of the journal; the host's own when empty."""
+    """Namespace of the journal; the host's own when empty."""
     identifiers: tuple[str, ...] = ()
     path: str = ""
 
@@ -43,14 +43,14 @@ INPUTS = (
     Input("engine", unit="clawd-engine.service"),
     Input("nginx_access", "filestream", path="/var/log/nginx/access.log"),
     Input("nginx_error", "filestream", path="/var/log/nginx/error.log"),
-    # Since OpenSSH 9.8, Debian 13 and Ubuntu 26.04, sessions are told by a program of their own.
+    # Since OpenSSH 9.8, in Debian 13 and Ubuntu 26.04, a program of its own logs sessions.
     Input("audit", identifiers=("sshd", "sshd-session", "sudo", "su", "login")),
 )
 
 
 @deploy("Filebeat")
 def apply() -> None:
-    """A Filebeat that sends what the host writes."""
+    """Install a Filebeat that sends the host's log lines."""
     settings = settings_of(NAME, FilebeatSettings)
     elastic.installed(NAME, settings.packages)
     subject = filebeat_subject(settings.node)
@@ -62,7 +62,7 @@ def apply() -> None:
 
 @removal("Filebeat")
 def remove() -> None:
-    """No Filebeat. How far it has read stays noted, unless it is purged: nothing is sent twice later."""
+    """Remove Filebeat. Its read positions stay, unless purging: nothing is sent twice later."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
     for path in (ETC, "/var/log/filebeat", "/usr/share/filebeat"):
@@ -71,7 +71,7 @@ def remove() -> None:
 
 
 def values(settings: FilebeatSettings, machine: str) -> dict[str, object]:
-    """What the template is rendered with."""
+    """Return the values of the template."""
     return {
         "node": settings.node,
         "inputs": [item for item in INPUTS if item.dataset in settings.datasets],

@@ -1,4 +1,4 @@
-"""Which lines a host sends, and to whom. Pure."""
+"""Settings of Filebeat: which lines a host sends, and to which Logstash. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FilebeatSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
-    """What `host` sends; `None` when no host keeps log lines."""
+    """Return the lines that `host` sends; `None` when no host keeps log lines."""
     nodes = placement.nodes(inventory)
     if not nodes:
         return None
@@ -38,7 +38,7 @@ def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Its queue of lines in memory and the program."""
+    """Return its queue of lines in memory, and the program."""
     if settings_for(inventory, host) is None:
         return ()
     return (

@@ -32,5 +32,5 @@ def test_certificate_does_not_end_soon(host: Any) -> None:
 
 
 def test_reaches_a_logstash(host: Any) -> None:
-    told = host.run("filebeat test output -c %s", CONFIG)
-    expect(told.rc == 0, f"Filebeat reaches no Logstash: {said(told)}", "is Logstash up on its host?")
+    answer = host.run("filebeat test output -c %s", CONFIG)
+    expect(answer.rc == 0, f"Filebeat reaches no Logstash: {said(answer)}", "is Logstash up on its host?")

@@ -7,7 +7,7 @@ from deploys.prometheus.rules import yaml_text
 
 ETC = "/etc/grafana"
 GENERATED = ("grafana.ini", "ldap.toml", "provisioning/*/sample.yaml")
-"""What the package makes in there."""
+"""Files that the package generates in it."""
 CONFIG = f"{ETC}/grafana.ini"
 PROVISIONING = "/etc/grafana/provisioning"
 DATASOURCES = f"{PROVISIONING}/datasources/clawd.yml"
@@ -16,11 +16,11 @@ DASHBOARDS = "/etc/grafana/clawd-dashboards"
 PASSWORD = "/etc/grafana/clawd-admin-password"  # noqa: S105  a path
 CERTIFICATE = "/etc/clawd/grafana"
 PROMETHEUS_UID, ALERTMANAGER_UID = "clawd-prometheus", "clawd-alertmanager"
-"""Fixed: dashboards refer to their sources by these."""
+"""Fixed: dashboards refer to their data sources by these."""
 
 
 def datasources(settings: GrafanaSettings) -> str:
-    """Where Grafana gets what it shows. `$` would begin a variable here; none stands in it."""
+    """Return the data sources of Grafana. `$` would begin a variable here; none is in it."""
     prometheus = {
         "name": "Prometheus",
         "type": "prometheus",
@@ -44,7 +44,7 @@ def datasources(settings: GrafanaSettings) -> str:
 
 
 def provider() -> str:
-    """Where the dashboards lie."""
+    """Return the file that names the folder of the dashboards."""
     shown = {
         "name": "clawd",
         "folder": "Clawd",

@@ -19,12 +19,12 @@ from deploys.grafana.config import PROMETHEUS_UID
 from deploys.grafana.panels import Board, Panel, Query
 
 WIDTH, HEIGHT = 8, 8
-"""Of Grafana's 24 columns, and in its rows of 30 pixels."""
+"""Size of a panel: in Grafana's 24 columns, and in its rows of 30 pixels."""
 SOURCE = DataSourceRef("prometheus", PROMETHEUS_UID)
 
 
 def dashboard_json(board: Board) -> str:
-    """The file that Grafana reads; the same for the same `board`."""
+    """Return the file that Grafana reads; the same for the same `board`."""
     made = build.Dashboard(board.title).uid(board.uid).tags(["clawd"]).readonly()
     made = (
         made.refresh("30s").time("now-6h", "now").timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)

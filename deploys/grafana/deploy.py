@@ -1,4 +1,4 @@
-"""Grafana: its package, its settings, and what it shows, all from files."""
+"""Install Grafana: its package, its settings, and its dashboards, all from files."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from deploys.tls.deploy import internal
 UNIT = "grafana-server"
 ACCOUNT = "grafana"
 OWNED: dict[str, Any] = {"owner": "root", "group": ACCOUNT, "mode": "0640"}
-"""As every installation of the package makes all that lies in /etc/grafana."""
+"""Owner and mode that every installation of the package gives all files in /etc/grafana."""
 
 
 @deploy("Grafana")
 def apply() -> None:
-    """Grafana showing the dashboards to whoever has the password.
+    """Install Grafana, which shows the dashboards to users with the password.
 
-    Raises `ArtifactError` when the repository's key, or the package, cannot be read.
+    Raise `ArtifactError` when the repository's key, or the package, cannot be read.
     """
     settings = settings_of("grafana", GrafanaSettings)
     package.installed(settings)
@@ -66,7 +66,7 @@ def apply() -> None:
     files.directory(DASHBOARDS, group=ACCOUNT)
     shown = boards(settings.thresholds)
     for board in shown:
-        # Looked at anew every minute: no reason to restart.
+        # Read again every minute: no reason to restart.
         files.put(f"{DASHBOARDS}/{board.uid}.json", dashboard_json(board), **OWNED)
     prune.only(DASHBOARDS, {f"{board.uid}.json" for board in shown})
     services.converge(UNIT, inputs="", watch=reads(settings), ready=healthy(settings.url), timeout=120)
@@ -75,7 +75,7 @@ def apply() -> None:
 
 @removal("Grafana")
 def remove() -> None:
-    """No Grafana; its own database (users, what they made) stays with its account, unless it is purged."""
+    """Remove Grafana. Its database (users and their work) stays with its account, unless purging."""
     units.absent(f"{UNIT}.service", file=False)
     package.removed({ETC: GENERATED})
     _no_certificate()
@@ -88,7 +88,7 @@ def remove() -> None:
 
 
 def values(settings: GrafanaSettings) -> dict[str, object]:
-    """What the template of grafana.ini is rendered with."""
+    """Return the values of the template of grafana.ini."""
     return {
         "open": bool(settings.open_to),
         "port": settings.port,
@@ -99,13 +99,13 @@ def values(settings: GrafanaSettings) -> dict[str, object]:
 
 
 def reads(settings: GrafanaSettings) -> tuple[str, ...]:
-    """The files that it reads when it starts."""
+    """Return the files that it reads when it starts."""
     pair = (f"{CERTIFICATE}/fullchain.pem", f"{CERTIFICATE}/privkey.pem") if settings.open_to else ()
     return (CONFIG, DATASOURCES, PROVIDER, *pair, *((package.STAMP,) if settings.package else ()))
 
 
 def healthy(url: str) -> str:
-    """A shell command that succeeds when Grafana and its database are well."""
+    """Return a shell command that succeeds when Grafana and its database work."""
     return f'/usr/bin/python3 -c {shlex.quote(ASK)} {url}/api/health | grep -q \'"database": *"ok"\''
 
 
@@ -115,14 +115,14 @@ def _no_certificate() -> None:
 
 
 class LoginFact(Fact):
-    """Whether Grafana takes the password that lies on the host; `None` when it cannot be asked."""
+    """Whether Grafana accepts the password on the host; `None` when it cannot be asked."""
 
     def command(self, url: str) -> str:
-        """A script that prints the status of an answer."""
+        """Return a script that prints the status of an answer."""
         return f"/usr/bin/python3 -c {shlex.quote(ASK)} {url}/api/user {PASSWORD} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> bool | None:
-        """Whether the status was 200; `None` without any."""
+        """Return whether the status was 200; `None` without any."""
         first = output[0].strip() if output else ""
         return first != "refused" if first else None
 
@@ -141,11 +141,11 @@ def _set_password(url: str) -> Iterator[StringCommand]:
 
 
 def _password(url: str, **arguments: Any) -> OperationMeta:
-    """The declared password, also where there was another: the settings' counts at the first start only."""
+    """Set the declared password, also later: the one in the settings applies at the first start only."""
     return _set_password(url, **arguments)
 
 
-# Its certificate is the project's; on its own loopback, a host need not check who it is.
+# Its certificate is the project's; on its own loopback, a host need not check it.
 ASK = """
 import base64, ssl, sys, urllib.error, urllib.request as u
 headers = {}

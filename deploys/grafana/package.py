@@ -25,19 +25,19 @@ STAMP = "/var/lib/clawd/state/grafana.deb.sha256"
 
 
 class InstalledFileFact(Fact):
-    """Digest of the package file that Grafana was installed from; empty when it was none, or it is gone."""
+    """Digest of the package file that Grafana was installed from; empty without one, or without Grafana."""
 
     def command(self) -> str:
-        """A script that prints it."""
+        """Return a script that prints it."""
         return assignments(stamp=STAMP, name=NAME) + _INSTALLED
 
     @staticmethod
     def default() -> str:
-        """None."""
+        """Return no digest."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """The line."""
+        """Return the line."""
         return output[0].strip() if output else ""
 
 
@@ -49,7 +49,7 @@ true
 
 
 def installed(settings: GrafanaSettings) -> None:
-    """The package, wherever it comes from. Raises `ArtifactError` when the laptop's file cannot be read."""
+    """Install the package from its source. Raise `ArtifactError` when the laptop's file cannot be read."""
     if settings.package is None:
         sources.apt(
             NAME, uri=settings.repository, suite="stable", components=("main",), key=_read(settings.key)
@@ -67,7 +67,7 @@ def installed(settings: GrafanaSettings) -> None:
 
 
 def removed(folders: Mapping[str, tuple[str, ...]]) -> None:
-    """Neither package nor repository; `folders` as of `packages.removed`."""
+    """Remove the package and its repository; `folders` as in `packages.removed`."""
     packages.removed(NAME, folders=folders)
     sources.absent(NAME)
     files.absent(STAMP)
@@ -107,7 +107,7 @@ def _from_file(digest: str, **arguments: Any) -> OperationMeta:
     return _install(digest, **arguments)
 
 
-# `harmless` and `finish` as in `packages.installed`; what the package brings is noted there as well.
+# `harmless` and `finish` as in `packages.installed`; files of the package are recorded there as well.
 _INSTALL = (
     packages.INSTALLING
     + r"""

@@ -1,4 +1,4 @@
-"""What the dashboards show, as values: what the alert rules look at, and more. Pure."""
+"""Contents of the dashboards, as values: what the alert rules evaluate, and more. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deploys.prometheus.rules import FAILED, HOUSEKEEPING
 from inventory.sections.monitoring import Thresholds
 
 RATE = "$__rate_interval"
-"""Grafana's own window: at least four measurements, more when much time is shown."""
+"""Grafana's own window: at least four measurements, more when a long time is shown."""
 REQUESTS = f'job="clawd-bot",path!~"{HOUSEKEEPING}"'
 
 
@@ -22,7 +22,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A diagram over time, in a unit of Grafana's. `limit` is drawn as a line: beyond it an alert fires."""
+    """A diagram over time, in a unit of Grafana's. `limit` is drawn as a line: an alert fires beyond it."""
 
     title: str
     unit: str
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A dashboard; `uid` stays the same for ever, since links hold it."""
+    """A dashboard; `uid` never changes, since links contain it."""
 
     uid: str
     title: str
@@ -48,7 +48,7 @@ class Board:
 
 
 def boards(limits: Thresholds) -> tuple[Board, ...]:
-    """Every dashboard."""
+    """Return every dashboard."""
     return (
         Board(
             "clawd-bots",

@@ -1,4 +1,4 @@
-"""What Grafana shows, and to whom."""
+"""Settings of Grafana: what it shows, and to which networks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GrafanaSettings(ComponentSettings):
     name: str = Field("127.0.0.1", description="Of this host, in its certificate.")
     port: int = 3000
     open_to: tuple[Network, ...] = Field(
-        (), description="Who reaches it, by HTTPS; nobody but the host itself when empty."
+        (), description="Networks that reach it, by HTTPS; only the host itself when empty."
     )
     admin_password: SecretStr
     repository: Repository = "https://apt.grafana.com"
@@ -38,12 +38,12 @@ class GrafanaSettings(ComponentSettings):
 
     @property
     def url(self) -> str:
-        """Where the host itself reaches it."""
+        """Return the URL at which the host itself reaches it."""
         return f"{'https' if self.open_to else 'http'}://127.0.0.1:{self.port}"
 
 
 def settings_for(inventory: Inventory, host: str) -> GrafanaSettings | None:
-    """The Grafana of the monitoring host; `None` elsewhere, and when none is declared."""
+    """Return the Grafana of the monitoring host; `None` elsewhere, and when none is declared."""
     declared = inventory.monitoring.grafana
     if declared is None or host != monitoring_host(inventory):
         return None
@@ -62,7 +62,7 @@ def settings_for(inventory: Inventory, host: str) -> GrafanaSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """Its web pages, for the declared networks."""
+    """Return the port of its web pages, for the declared networks."""
     settings = settings_for(inventory, host)
     if settings is None or not settings.open_to:
         return ()
@@ -70,14 +70,14 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """That of its web pages."""
+    """Return the port of its web pages."""
     settings = settings_for(inventory, host)
     return () if settings is None else (settings.port,)
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """One process and its programs."""
+    """Return one process and its programs."""
     if settings_for(inventory, host) is None:
         return ()
-    how = "memory: process 200 MiB; disk: programs 650 MiB + its database 64 MiB (sizes by its documents)"
+    how = "memory: process 200 MiB; disk: programs 650 MiB + its database 64 MiB (sizes by its documentation)"
     return (Need("Grafana", memory=MEMORY, disk=PROGRAMS + DATA, how=how),)

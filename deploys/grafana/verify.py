@@ -76,7 +76,7 @@ def test_listens_where_it_should(host: Any, settings: GrafanaSettings) -> None:
 
 
 def api(host: Any, settings: GrafanaSettings, path: str) -> str:
-    """What Grafana answers its admin."""
+    """Return Grafana's answer to its admin."""
     answer: str = host.check_output("python3 -c %s %s %s", ASK, settings.url + path, PASSWORD)
     expect(answer != "refused", "Grafana does not take the declared password")
     return answer

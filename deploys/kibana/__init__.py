@@ -1,1 +1,1 @@
-"""kibana."""
+"""kibana: searches log lines in the browser."""

@@ -1,4 +1,4 @@
-"""Kibana over TLS, on loopback unless networks are declared, with a token of its own for Elasticsearch."""
+"""Install Kibana over TLS, on loopback unless networks are declared, with its own token for Elasticsearch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deploys.tls.deploy import internal
 NAME = "kibana"
 ETC = "/etc/kibana"
 GENERATED = ("kibana.keystore*", ".kibana.keystore*")
-"""What its package makes in there."""
+"""Files that its package generates in it."""
 CONFIG = f"{ETC}/kibana.yml"
 TLS = f"{ETC}/clawd-tls"
 CA = f"{TLS}/ca.pem"
@@ -44,12 +44,12 @@ SERVER = Server(KIBANA_PORT, CA)
 AVAILABLE = api.holds(
     SERVER, Call("GET", "/api/status", ADMIN), 'body["status"]["overall"]["level"] == "available"'
 )
-"""A shell command that succeeds when Kibana serves."""
+"""Succeeds when Kibana serves."""
 
 
 @deploy("Kibana")
 def apply() -> None:
-    """A Kibana that reads the lines, with data views and searches to begin with."""
+    """Install a Kibana that reads the lines, with initial data views and searches."""
     settings = settings_of(NAME, KibanaSettings)
     elastic.installed(NAME, settings.packages)
     files.directory(ETC, group=NAME, mode="2750")
@@ -70,7 +70,7 @@ def apply() -> None:
 
 @removal("Kibana")
 def remove() -> None:
-    """No Kibana. What is saved in it lies in Elasticsearch, and stays there with the lines."""
+    """Remove Kibana. Its saved objects are in Elasticsearch, and stay there with the lines."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME, GENERATED)
     files.absent(ETC, generated=GENERATED)
@@ -81,7 +81,7 @@ def remove() -> None:
 
 
 def values(settings: KibanaSettings) -> dict[str, object]:
-    """What the templates are rendered with."""
+    """Return the values of the templates."""
     return {
         "node": settings.node,
         "port": KIBANA_PORT,
@@ -97,7 +97,7 @@ def values(settings: KibanaSettings) -> dict[str, object]:
 
 
 def environment(settings: KibanaSettings) -> str:
-    """What systemd reads and hands to Kibana alone: its keys, in the order of their names in kibana.yml."""
+    """Return the file that systemd passes to Kibana only: its keys, in the order of names in kibana.yml."""
     return "".join(
         f"CLAWD_KEY_{number}={key.get_secret_value()}\n"
         for number, key in enumerate(settings.keys.values(), 1)

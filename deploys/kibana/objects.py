@@ -1,4 +1,4 @@
-"""Kibana's way into Elasticsearch, and what is saved in it: data views and searches. Pure.
+"""Kibana's access to Elasticsearch, and its saved objects: data views and searches. Pure.
 
 Shapes are those of https://www.elastic.co/docs/api/doc/elasticsearch/v9 (security) and
 https://www.elastic.co/docs/api/doc/kibana/v9 (data views, saved objects).
@@ -44,7 +44,7 @@ SEARCHES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 
 
 def token(node: str) -> Wanted:
-    """The token of this Kibana's service account. Elasticsearch tells one only when it makes it."""
+    """Return the token of this Kibana's service account. Elasticsearch returns it only when it creates it."""
     path = f"/_security/service/elastic/kibana/credential/token/clawd-{node}"
     made = Call("POST", path, ADMIN, keep=(TOKEN, TOKEN_NAME, ("token", "value")))
 
@@ -60,7 +60,7 @@ def token(node: str) -> Wanted:
 
 
 def saved() -> tuple[Wanted, ...]:
-    """Data views, and searches that use them."""
+    """Return data views, and searches that use them."""
     return (
         _data_view(ALL_LINES, "logs-clawd.*-*", "All lines"),
         _data_view(AUDIT_LINES, "logs-clawd.audit-*", "Logins and sudo"),
@@ -83,10 +83,10 @@ def _data_view(identity: str, title: str, name: str) -> Wanted:
 
 
 def _search(identity: str, title: str, view: str, query: str, columns: tuple[str, ...]) -> Wanted:
-    """A saved search. What people arrange in it stays until what is declared here changes.
+    """Return a saved search. Changes of users stay until its declaration here changes.
 
-    The API that reads one by its identity is given up in Kibana 9; export and import are what remains. An
-    export is a POST, but changes nothing.
+    Kibana 9 drops the API that reads one by its identity; export and import remain. An export is a POST, but
+    changes nothing.
     """
     reference = "kibanaSavedObjectMeta.searchSourceJSON.index"
     source = {"query": {"query": query, "language": "kuery"}, "filter": [], "indexRefName": reference}
@@ -126,7 +126,7 @@ def _search(identity: str, title: str, view: str, query: str, columns: tuple[str
 
 
 def _form(line: str) -> str:
-    """A form with one file (RFC 7578)."""
+    """Return a form with one file (RFC 7578)."""
     return (
         f"--{BOUNDARY}\r\n"
         'Content-Disposition: form-data; name="file"; filename="clawd.ndjson"\r\n'

@@ -1,4 +1,4 @@
-"""Which Kibana a host has, and who may open it. Pure."""
+"""Settings of Kibana, and which networks reach it. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inventory.model import Inventory
 from inventory.values import size_in_bytes
 
 NATIVE = 256 * MIB
-"""What Node takes beside its heap."""
+"""Memory of Node in addition to its heap."""
 PROGRAM = 3 * GIB // 2
 
 
@@ -36,7 +36,7 @@ ENCRYPTED = ("security", "encryptedSavedObjects", "reporting")
 
 
 def settings_for(inventory: Inventory, host: str) -> KibanaSettings | None:
-    """The Kibana of `host`; `None` but on the first host with the role logs."""
+    """Return the Kibana of `host`; `None` except on the first host with the role logs."""
     if not placement.leads(inventory, host):
         return None
     root, project = placement.root_password(inventory), inventory.project
@@ -54,7 +54,7 @@ def settings_for(inventory: Inventory, host: str) -> KibanaSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """Kibana, for the declared networks only."""
+    """Return Kibana's port, for the declared networks only."""
     sources = tuple(str(network) for network in inventory.logs.kibana_from)
     if not placement.leads(inventory, host) or not sources:
         return ()
@@ -62,12 +62,12 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """That of its web pages, also where they are on loopback."""
+    """Return the port of its web pages, also where they are on loopback."""
     return (placement.KIBANA_PORT,) if placement.leads(inventory, host) else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Heap, what Node takes beside it, and the program."""
+    """Return heap, memory of Node, and the program."""
     if not placement.leads(inventory, host):
         return ()
     heap = inventory.logs.kibana_heap

@@ -1,1 +1,1 @@
-"""logstash."""
+"""logstash: turns log lines into fields, and writes them to Elasticsearch."""

@@ -1,4 +1,4 @@
-"""Logstash: lines taken from Filebeat over mutual TLS, taken apart, and added to data streams."""
+"""Install Logstash: it takes lines from Filebeat over mutual TLS, parses them, and adds them to streams."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DATA = "/var/lib/logstash"
 
 @deploy("Logstash")
 def apply() -> None:
-    """A Logstash that takes lines from every Filebeat that the project's authority knows."""
+    """Install a Logstash that takes lines from every Filebeat with a certificate of our authority."""
     settings = settings_of(NAME, LogstashSettings)
     elastic.installed(NAME, settings.packages)
     files.directory(f"{ETC}/conf.d")
@@ -65,7 +65,7 @@ def apply() -> None:
 
 @removal("Logstash")
 def remove() -> None:
-    """No Logstash. Lines that Elasticsearch has not taken stay in its queue, unless they are purged."""
+    """Remove Logstash. Lines that Elasticsearch has not taken stay in its queue, unless purging."""
     units.absent(f"{NAME}.service", file=False)
     elastic.removed(NAME)
     for path in (DROP_IN, ETC, SECRETS, "/var/log/logstash", "/usr/share/logstash"):
@@ -75,7 +75,7 @@ def remove() -> None:
 
 
 def values(settings: LogstashSettings) -> dict[str, object]:
-    """What the templates are rendered with."""
+    """Return the values of the templates."""
     return {
         "node": settings.node,
         "elasticsearch": settings.elasticsearch,
@@ -93,12 +93,12 @@ def values(settings: LogstashSettings) -> dict[str, object]:
 
 
 def environment(settings: LogstashSettings) -> str:
-    """What systemd reads and hands to Logstash alone."""
+    """Return the file from which systemd passes the password to Logstash only."""
     return f"CLAWD_ELASTICSEARCH_PASSWORD={settings.password.get_secret_value()}\n"
 
 
-# Logstash refuses root, so the file to be checked is lent to its user. It writes where it runs: not in the
-# queue of the one that serves.
+# Logstash refuses to run as root, so its user may read the checked file. It writes to a folder of its own,
+# not to the queue of the running service.
 ACCEPTED = """
     data=$(mktemp -d)
     chown logstash "$data"
@@ -118,4 +118,4 @@ with urllib.request.urlopen(asked, timeout=5) as answer:
 socket.create_connection(("127.0.0.1", {BEATS_PORT}), timeout=5).close()
 """
 TAKES_LINES = f"/usr/bin/python3 -c {shlex.quote(_TAKES_LINES)}"
-"""A shell command that succeeds when the pipeline runs and Filebeat's port is open."""
+"""Succeeds when the pipeline runs and Filebeat's port is open."""

@@ -1,4 +1,4 @@
-"""Which Logstash a host has, from whom it takes lines and where it sends them. Pure."""
+"""Settings of Logstash: from which hosts it takes lines, and where it sends them. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inventory.values import size_in_bytes
 QUEUE = 256 * MIB
 """Lines on disk that Elasticsearch has not taken yet."""
 NATIVE = 384 * MIB
-"""What Java and JRuby take beside the heap."""
+"""Memory of Java and JRuby in addition to the heap."""
 
 
 class LogstashSettings(ComponentSettings):
@@ -33,7 +33,7 @@ class LogstashSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> LogstashSettings | None:
-    """The Logstash of `host`; `None` without the role logs. Each log host has one: Filebeat takes any."""
+    """Return the Logstash of `host`; `None` without the role logs. Filebeat uses any of the log hosts."""
     if not placement.keeps_logs(inventory, host):
         return None
     return LogstashSettings(
@@ -50,7 +50,7 @@ def settings_for(inventory: Inventory, host: str) -> LogstashSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """The port of Filebeat, for the other hosts of the inventory."""
+    """Return the port of Filebeat, for the other hosts of the inventory."""
     others = tuple(inventory.internal(name) for name in inventory.hosts if name != host)
     if not placement.keeps_logs(inventory, host) or not others:
         return ()
@@ -58,13 +58,13 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """Filebeat's, also where only this host sends lines, and that of its own API on loopback."""
+    """Return Filebeat's port, also where only this host sends lines, and that of its own API on loopback."""
     keeps = placement.keeps_logs(inventory, host)
     return (placement.BEATS_PORT, placement.LOGSTASH_API_PORT) if keeps else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Heap, what Java takes beside it, program and queue."""
+    """Return heap, memory of Java, program and queue."""
     if not placement.keeps_logs(inventory, host):
         return ()
     heap = inventory.logs.logstash_heap

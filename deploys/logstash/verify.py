@@ -40,11 +40,11 @@ def test_secrets_are_private(host: Any) -> None:
 
 
 def test_who_shows_no_certificate_is_turned_away(host: Any) -> None:
-    told = host.run("python3 -c %s %s %s", STRANGER, str(BEATS_PORT), f"{TLS}/ca.pem")
-    expect(told.rc == 0, f"Logstash at port {BEATS_PORT}: {said(told)}")
+    answer = host.run("python3 -c %s %s %s", STRANGER, str(BEATS_PORT), f"{TLS}/ca.pem")
+    expect(answer.rc == 0, f"Logstash at port {BEATS_PORT}: {said(answer)}")
 
 
-# In TLS 1.3 the client's certificate is asked for after the handshake: reading tells.
+# In TLS 1.3 the client's certificate is requested after the handshake: only reading shows the refusal.
 STRANGER = """
 import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[2])

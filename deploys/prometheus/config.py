@@ -16,7 +16,7 @@ DATA = "/var/lib/clawd-prometheus"
 
 
 def arguments(settings: PrometheusSettings) -> tuple[str, ...]:
-    """It listens on loopback: what it knows is seen through Grafana, or an SSH tunnel."""
+    """Return its arguments. It listens on loopback: its data is read through Grafana, or an SSH tunnel."""
     return (
         f"--config.file={CONFIG}",
         f"--storage.tsdb.path={DATA}",
@@ -26,7 +26,7 @@ def arguments(settings: PrometheusSettings) -> tuple[str, ...]:
 
 
 def config(settings: PrometheusSettings) -> str:
-    """prometheus.yml."""
+    """Return prometheus.yml."""
     return yaml_text(
         {
             "global": {
@@ -54,7 +54,7 @@ def _job(job: Job) -> dict[str, Any]:
         chain, key, trusted = CERTIFICATE_FILES
         scraped["tls_config"] = {"ca_file": trusted, "cert_file": chain, "key_file": key}
     if any(target.module for target in job.targets):
-        # The exporter is asked, with the front as its parameter; the front stays the instance.
+        # The request goes to the exporter, with the front as its parameter; the front stays the instance.
         scraped["relabel_configs"] = [
             {"source_labels": ["__address__"], "target_label": "__param_target"},
             {"source_labels": ["__address__"], "target_label": "instance"},

@@ -1,4 +1,4 @@
-"""Prometheus: Debian's package with configuration and rules that promtool has accepted."""
+"""Install Prometheus: Debian's package with configuration and rules that promtool has accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READS = (DEFAULTS, DROP_IN, CONFIG, RULES)
 
 @deploy("Prometheus")
 def apply() -> None:
-    """Prometheus measuring every target and looking at every rule."""
+    """Install Prometheus, scraping every target and evaluating every rule."""
     settings = settings_of("prometheus", PrometheusSettings)
     files.put(DEFAULTS, defaults_text(arguments(settings)))
     files.directory(DROP_IN.rsplit("/", 1)[0])
@@ -35,7 +35,7 @@ def apply() -> None:
 
 @removal("Prometheus")
 def remove() -> None:
-    """No Prometheus; what it measured stays, with the account that it belongs to, unless it is purged."""
+    """Remove Prometheus. Measurements stay, with the account that owns them, unless purging."""
     units.absent(f"{UNIT}.service", file=False)
     packages.removed("prometheus", folders={"/etc/prometheus": ()})
     files.absent(DROP_IN.rsplit("/", 1)[0])
@@ -45,6 +45,6 @@ def remove() -> None:
 
 
 def probe(port: int, path: str) -> str:
-    """A shell command that succeeds when this host answers `path` with 200."""
+    """Return a shell command that succeeds when this host answers `path` with 200."""
     program = f'import urllib.request as u; u.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read()'
     return f"/usr/bin/python3 -c '{program}'"

@@ -17,10 +17,10 @@ from deploys.prometheus.settings import PrometheusSettings
 from deploys.tls.settings import LEAST_DAYS
 
 HOUSEKEEPING = "/healthz|/readyz|/metrics|/engine/metrics"
-"""Paths of the bot that are asked by programs, all the time and answered at once."""
+"""Paths of the bot that programs request all the time, and that are answered at once."""
 _REQUESTS = f'job="clawd-bot",path!~"{HOUSEKEEPING}"'
 FAILED = "failed|model_failed"
-"""Outcomes of messages that were not answered through a fault of ours."""
+"""Outcomes of messages that got no answer because of an internal error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Rule:
 
 
 def rules(settings: PrometheusSettings) -> tuple[Rule, ...]:
-    """Every rule, those of the bot first."""
+    """Return every rule, those of the bot first."""
     return (*_latency(settings), *_errors(settings), *_room(settings), *_kept(settings), *_down(settings))
 
 
 def rules_text(alerts: tuple[Rule, ...], interval: int) -> str:
-    """The rules file."""
+    """Return the rules file."""
     listed = [
         {
             "alert": rule.name,
@@ -56,7 +56,7 @@ def rules_text(alerts: tuple[Rule, ...], interval: int) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """`value` as YAML, under a line that tells who wrote it."""
+    """Return `value` as YAML, under a line that names the program that wrote it."""
     yaml = YAML()
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -77,7 +77,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
     waited = (
         f"rate(clawd_engine_queue_seconds_sum[{window}s]) + rate(clawd_engine_prefill_seconds_sum[{window}s])"
     )
-    begun = f"(rate(clawd_engine_prefill_seconds_count[{window}s]) > 0)"
+    started = f"(rate(clawd_engine_prefill_seconds_count[{window}s]) > 0)"
     return (
         Rule(
             "HighLatency",
@@ -97,7 +97,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
         ),
         Rule(
             "SlowModel",
-            f"({waited}) / {begun} > {limits.response_seconds:g}",
+            f"({waited}) / {started} > {limits.response_seconds:g}",
             sustained,
             "The model begins its answers after {{ $value | humanizeDuration }} on average, "
             f"more than {limits.response_seconds:g} s.",
@@ -148,7 +148,7 @@ def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
             "AlertsNotTold",
             f"rate(alertmanager_notifications_failed_total[{window}s]) > 0",
             sustained,
-            "Alertmanager cannot tell its alerts to the bot.",
+            "Alertmanager cannot send its alerts to the bot.",
             "Alertmanager 无法将告警发送给机器人。",
         ),
     )
@@ -202,7 +202,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             "CertificateNotRenewed",
             "clawd_tls_renewal_failed > 0",
             sustained,
-            "The last attempt at a new certificate failed; `journalctl -u clawd-tls` on the host tells why.",
+            "The last attempt at a new certificate failed; `journalctl -u clawd-tls` on the host shows why.",
             "最近一次证书续期失败；原因见主机上的 `journalctl -u clawd-tls`。",
         ),
         Rule(

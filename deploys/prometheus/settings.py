@@ -1,4 +1,4 @@
-"""What Prometheus measures, how often, and when that is an alert."""
+"""Settings of Prometheus: what it measures, how often, and which thresholds fire alerts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from inventory.values import size_in_bytes
 
 PORT = 9090
 SERIES_A_HOST = 1600
-"""Of the node exporter 1,100, nginx 20, PostgreSQL 350, bot and engine 300: seen on the sandbox."""
+"""Node exporter 1,100, nginx 20, PostgreSQL 350, bot and engine 300: measured on the sandbox."""
 BYTES_A_SERIES = 8 * 1024
-"""In memory, index and open chunk."""
+"""Memory of a series: index and open chunk."""
 
 
 class Target(ComponentSettings):
-    """Something that is measured. `address` is what `host` is reached by from the monitoring host."""
+    """A target of measurements. `address` is how the monitoring host reaches it on `host`."""
 
     host: str
     address: str
@@ -67,7 +67,7 @@ class PrometheusSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> PrometheusSettings | None:
-    """The Prometheus of the monitoring host; `None` elsewhere."""
+    """Return the Prometheus of the monitoring host; `None` elsewhere."""
     if host != monitoring_host(inventory):
         return None
     declared = inventory.monitoring
@@ -85,7 +85,7 @@ def settings_for(inventory: Inventory, host: str) -> PrometheusSettings | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Memory for what it holds open, disk for what it keeps."""
+    """Return memory for the open series, and disk space for what is retained."""
     settings = settings_for(inventory, host)
     if settings is None:
         return ()
@@ -109,7 +109,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """Its own, on loopback."""
+    """Return its own port, on loopback."""
     return (PORT,) if host == monitoring_host(inventory) else ()
 
 

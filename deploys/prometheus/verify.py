@@ -1,4 +1,4 @@
-"""Checks of Prometheus, read-only: what it says of itself."""
+"""Checks of Prometheus, read-only: its own reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_target_is_up(host: Any, settings: PrometheusSettings) -> None:
     wanted = {(job.name, target.host) for job in settings.jobs for target in job.targets}
     differing = ", ".join(f"{job} of {name}" for job, name in sorted(seen.keys() ^ wanted))
     expect(not differing, f"Prometheus watches other targets than declared: {differing}")
-    # What was asked before it had started is asked once more: that may be as long ago as the interval.
+    # Targets that were scraped before they started are scraped again, after one interval at the latest.
     asked = {place: target["lastScrape"] for place, target in seen.items()}
     deadline = time.monotonic() + 1.5 * settings.scrape_interval
     while any(seen[place]["lastScrape"] == asked[place] for place in down(seen)):
@@ -68,21 +68,21 @@ def test_only_this_host_reaches_it(host: Any) -> None:
 
 
 def targets(host: Any) -> dict[tuple[str, str], Any]:
-    """What Prometheus knows of every target, by job and host."""
+    """Return what Prometheus reports about every target, by job and host."""
     active = api(host, "/api/v1/targets?state=active")["activeTargets"]
     return {(target["labels"]["job"], target["labels"]["host"]): target for target in active}
 
 
 def down(seen: dict[tuple[str, str], Any]) -> dict[tuple[str, str], str]:
-    """The targets that did not answer, and why."""
+    """Return the targets that did not answer, and why."""
     return {place: target["lastError"] for place, target in seen.items() if target["health"] == "down"}
 
 
 def api(host: Any, path: str) -> Any:
-    """`data` of an answer of Prometheus' API."""
-    told = json.loads(host.check_output("python3 -c %s %s", ASK, f"http://127.0.0.1:{PORT}{path}"))
-    expect(told["status"] == "success", f"Prometheus answers {path} with {told.get('error', told)}")
-    return told["data"]
+    """Return `data` of an answer of Prometheus' API."""
+    answer = json.loads(host.check_output("python3 -c %s %s", ASK, f"http://127.0.0.1:{PORT}{path}"))
+    expect(answer["status"] == "success", f"Prometheus answers {path} with {answer.get('error', answer)}")
+    return answer["data"]
 
 
 ASK = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
