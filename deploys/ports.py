@@ -1,7 +1,7 @@
-"""No port of a host is wanted by two, and none is open to more than it is for. Pure, of the inventory alone.
+"""Rules for ports: no port of a host is used twice, and none is open to more clients than intended.
 
-Which ports a component listens on is known to its settings; what of them an inventory declares, to the rules
-of inventories. The two are compared here.
+Pure functions of the inventory alone. The settings of a component know the ports that it listens on, the
+rules of the inventory know those that are declared; the two are compared here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from inventory.rules.hosts import Claim, claims
 
 
 def ports(inventory: Inventory) -> Iterator[Finding]:
-    """No declared port is one that another component always has on that host."""
+    """Yield a finding for each declared port that another component always uses on the same host."""
     declared = [claim for claim in claims(inventory) if claim.component]
     for claim in declared:
         for component in COMPONENTS:
@@ -42,7 +42,7 @@ def _hosts_of_both(inventory: Inventory, claim: Claim, component: Component) -> 
 
 
 def guarded(inventory: Inventory) -> Iterator[Finding]:
-    """What is for certain hosts or networks only is kept by the firewall, or not opened at all."""
+    """Yield a finding when ports meant for certain hosts or networks are not protected by the firewall."""
     if inventory.firewall.enabled:
         return
     exposed = [

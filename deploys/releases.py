@@ -1,7 +1,7 @@
-"""The releases of Debian and Ubuntu that hosts may run, and in what they differ: the only place that says so.
+"""The supported releases of Debian and Ubuntu, and how they differ; defined only here.
 
-Those of Debian were run. Ubuntu's archive cannot be reached from where this is developed: its rows are by its
-own lists of packages (https://packages.ubuntu.com), and were not run.
+Those of Debian were tested. Ubuntu's archive cannot be reached from where this is developed: its rows follow
+its lists of packages (https://packages.ubuntu.com), and were not tested.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OLDEST_PYTHON = (3, 11)
-"""The runtime's; an older one serves where the runtime is in containers, which bring their own."""
+"""The oldest Python that the runtime works with. Hosts with containers may have an older one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release: what /etc/os-release calls it, and versions of what differs between releases.
+    """One release: its names in /etc/os-release, and the versions of packages that differ between releases.
 
-    `exporter_toolkit` says whether its exporter of nginx (1.0 and newer) reads a web configuration.
-    `security` are the origins of its security updates, as unattended-upgrades writes them. `was_run` tells
-    whether this program was run on it.
+    `exporter_toolkit`: whether its nginx exporter (1.0 and newer) reads a web configuration. `security`: the
+    origins of its security updates, as unattended-upgrades writes them. `was_run`: whether this program was
+    tested on it.
     """
 
     id: str
@@ -50,5 +50,5 @@ RELEASES = (
 
 
 def release_of(id: str, version: str) -> Release | None:
-    """The release with this ID and VERSION_ID of /etc/os-release; `None` when it is not supported."""
+    """Return the release with this ID and VERSION_ID of /etc/os-release; `None` when it is not supported."""
     return next((item for item in RELEASES if (item.id, item.version) == (id, version)), None)

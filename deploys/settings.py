@@ -1,4 +1,4 @@
-"""How a component's deploy learns what to do: from the data of the pyinfra host it runs on."""
+"""Settings of a component's deploy, read from the data of the current pyinfra host."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ S = TypeVar("S", bound=ComponentSettings)
 
 
 class MissingSettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
-    """A host has no settings for a component; plain pyinfra prints the message, too."""
+    """A host has no settings for a component; plain pyinfra prints the message too."""
 
 
 class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
-    """A host's plain data does not fit a component: every field that is wrong, without its value."""
+    """A host's plain data is invalid for a component. The message has every wrong field, without values."""
 
     def __init__(self, host: str, component: str, error: ValidationError) -> None:
         wrong = (
@@ -35,9 +35,9 @@ class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped b
 
 
 def settings_of(name: str, cls: type[S]) -> S:
-    """What component `name` should be on the current host: `host.data.<name>`, an instance or plain data.
+    """Return the settings of component `name` for the current host: `host.data.<name>`, typed or plain data.
 
-    Raises `SettingsError` when the host has no such data, or data that does not fit.
+    Raises `MissingSettingsError` when the host has no such data, `SettingsError` when it is invalid.
     """
     value = host.data.get(name)
     if value is None:
@@ -54,14 +54,14 @@ def settings_of(name: str, cls: type[S]) -> S:
 
 
 def purging() -> bool:
-    """Whether a component that is removed takes its data with it: `host.data.purge`."""
+    """Return whether removal of a component also deletes its data: `host.data.purge`."""
     return bool(host.data.get("purge", False))
 
 
 def supplies() -> Supplies:
-    """What the laptop brings to the current host: `host.data.supplies`, an instance or plain data.
+    """Return the supplies of the current host: `host.data.supplies`, typed or plain data.
 
-    Without any, state is kept in `.clawd` of the working directory.
+    Without any, state is kept in `.clawd` in the working directory.
     """
     value: Supplies | Mapping[str, Any] | None = host.data.get("supplies")
     if isinstance(value, Supplies):
@@ -70,7 +70,7 @@ def supplies() -> Supplies:
 
 
 def supplies_from(data: Mapping[str, Any]) -> Supplies:
-    """Plain data, as a pyinfra inventory has it, as `Supplies`."""
+    """Convert plain data, as in a pyinfra inventory, to `Supplies`."""
     release, model, overrides = data.get("release"), data.get("model"), data.get("template_overrides")
     return Supplies(
         state_folder=Path(data.get("state_folder", ".clawd")),

@@ -1,4 +1,4 @@
-"""What only the laptop has, handed to components of one host beside their settings."""
+"""What only the laptop has for a host; components receive it in addition to their settings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class ReleaseArchive:
     sha256: str
     size: int
     engine_digest: str | None = None
-    """Of what the engine's process reads of it: releases with the same leave the engine running."""
+    """Digest of the files that the engine reads. A release with the same one leaves the engine running."""
 
     @property
     def id(self) -> str:
-        """Names the release's folder on the host."""
+        """The name of the release's folder on the host."""
         return self.sha256[:16]
 
 
@@ -42,4 +42,4 @@ class Supplies:
     model: ModelFile | None = None
     template_overrides: Path | None = None
     names: tuple[str, ...] = ()
-    """DNS names and addresses of the whole project. Its authority signs for these alone; for any if empty."""
+    """DNS names and addresses of the project. Its authority signs only for these; when empty, for any."""

@@ -18,7 +18,7 @@ from deploys.ops.shell import assignments, script
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """A user of a host: home folder, primary and supplementary groups, whether `expired` and so shut out."""
+    """A user of a host: home folder, primary and supplementary groups, and whether `expired`: locked out."""
 
     home: str
     group: str
@@ -30,7 +30,7 @@ class UserFact(Fact):
     """A user, or `None`."""
 
     def command(self, user: str) -> str:
-        """A script that prints the passwd line, the groups, and the day of expiry."""
+        """Return a script that prints the passwd line, the groups, and the day of expiry."""
         return assignments(user=user) + _USER
 
     def process(self, output: list[str]) -> UserState | None:
@@ -55,7 +55,7 @@ class GroupFact(Fact):
     """The members of a group, or `None` when there is no such group."""
 
     def command(self, group: str) -> str:
-        """A script that prints the group's line."""
+        """Return a script that prints the group's line."""
         return f'{assignments(group=group)}getent group "$group" || echo'
 
     def process(self, output: list[str]) -> frozenset[str] | None:
@@ -65,25 +65,25 @@ class GroupFact(Fact):
 
 
 def group(name: str, **arguments: Any) -> OperationMeta:
-    """A system group."""
+    """Create a system group unless it exists."""
     arguments.setdefault("name", f"Group {name}")
     return _group(name, **arguments)
 
 
 def person(name: str, *, home: str, groups: tuple[str, ...], **arguments: Any) -> OperationMeta:
-    """A user who logs in with a key only, has a shell, and is in these groups at least."""
+    """Create a user with a shell and at least these groups, who can log in with a key only."""
     arguments.setdefault("name", f"User {name}")
     return _person(name, home, groups, **arguments)
 
 
 def retired(name: str, *, group: str, **arguments: Any) -> OperationMeta:
-    """`name` may no longer log in and is no longer in `group`; account, home folder and files stay."""
+    """Disable the login of `name` and remove it from `group`; account, home folder and files stay."""
     arguments.setdefault("name", f"Retire login {name}")
     return _retired(name, group, **arguments)
 
 
 def absent(name: str, **arguments: Any) -> OperationMeta:
-    """No such user, nor a group of that name; files that belonged to it stay."""
+    """Remove the user and the group `name`; files that belonged to them stay."""
     arguments.setdefault("name", f"No user {name}")
     return _absent(name, **arguments)
 
@@ -96,7 +96,7 @@ def _absent(name: str) -> Iterator[StringCommand]:
         yield script(_REMOVE, name=name)
 
 
-# userdel takes the group along when it is nobody else's.
+# userdel also removes the group when no other user is in it.
 _REMOVE = r"""
 set -eu
 ! getent passwd "$name" >/dev/null || userdel "$name"
@@ -142,7 +142,7 @@ RETIRED = (
     "its account, home folder and files stay",
 )
 
-# sshd refuses an expired account whatever key it shows. The folder is its own, and may lead anywhere.
+# sshd refuses an expired account with any key. The user owns the folder, and may have replaced it by a link.
 _RETIRE = r"""
 set -eu
 usermod -e 1 "$name"

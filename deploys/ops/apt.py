@@ -1,7 +1,7 @@
-"""apt and dpkg without a person in front of them, and waiting until nothing else uses them.
+"""Run apt and dpkg without prompts, and wait until no other program uses them.
 
 A new server is often still busy when it is first reached: cloud-init installs packages, unattended-upgrades
-updates them. `Settled` waits for both and says what it waits for.
+updates them. `Settled` waits for both and reports what it waits for.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PAUSE_S = 2.0
 REPEAT_S = 30.0
 """How often a wait for the same program is reported again."""
 WAITING = "clawd_waiting"
-"""Key of `host.connector_data` under which a `Waiting` may stand."""
+"""Key of `host.connector_data` for an optional `Waiting`."""
 
 Waiting = Callable[[str], None]
-"""Called with what is being waited for, in words."""
+"""Callback that receives a description of what is being waited for."""
 
 # Of the lines of /proc/locks that have the file's inode, the processes that have the file open: an inode
-# number alone is unique on one file system only. Lines with `->` are of processes that wait themselves.
+# number is unique only within one file system. Lines with `->` are of processes that wait for the lock.
 HOLDER = r"""
 holder() {  # holder: `PID NAME FILE` of a process that holds one of $locks, or nothing
     for lock in $locks; do
@@ -53,8 +53,8 @@ holder() {  # holder: `PID NAME FILE` of a process that holds one of $locks, or 
 }
 """
 
-# `cloud-init status --wait` says nothing until it ends; this asks for the same states. Before it has run at
-# all it is waited for only while systemd means to start it: where it is masked that never comes.
+# `cloud-init status --wait` prints nothing until it ends; this checks for the same states. Before its first
+# run it is waited for only while systemd has a job to start it: a masked one never starts.
 _BUSY = (
     HOLDER
     + r"""
@@ -76,7 +76,7 @@ found=$(holder)
 """
 )
 
-# For what takes a lock between the wait and the command.
+# Handles programs that take a lock between the wait and the command.
 APT = (
     f'locks="{" ".join(LOCKS)}"\n'
     + HOLDER
@@ -106,7 +106,7 @@ fi
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What keeps apt from being used: cloud-init with its `status`, or a process that holds a lock."""
+    """What blocks apt: cloud-init with its `status`, or a process that holds a lock."""
 
     status: str = ""
     pid: int = 0
@@ -115,7 +115,7 @@ class Busy:
 
     @classmethod
     def read(cls, output: str) -> Busy | None:
-        """Return what the probe printed; `None` when apt is free."""
+        """Parse the output of the probe; return `None` when apt is free."""
         kind, _, rest = output.strip().partition(" ")
         if kind == "cloud-init":
             return cls(status=rest)
@@ -126,21 +126,21 @@ class Busy:
         return None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return a description for messages."""
         if self.status:
             return f"cloud-init to finish (status: {self.status})"
         return f"{self.name or 'a process'} (pid {self.pid}), which holds {self.lock}"
 
     @property
     def advice(self) -> str:
-        """What to do when it does not end."""
+        """What to do when the wait times out."""
         if self.status:
             return "see what it does (`cloud-init status --long`), then run again"
         return f"see what it does (`ps -fp {self.pid}`), then run again"
 
 
 def probe() -> str:
-    """Return the script that prints what keeps apt busy, or nothing; see `Busy.read`."""
+    """Return the script that prints what blocks apt, or nothing; see `Busy.read`."""
     return assignments(locks=" ".join(LOCKS)) + _BUSY
 
 
@@ -151,9 +151,9 @@ def wait(
     deadline: float = DEADLINE_S,
     pause: float = PAUSE_S,
 ) -> Busy | None:
-    """Ask until nothing keeps apt busy, for at most `deadline` seconds; return what still does then.
+    """Poll until apt is free, for at most `deadline` seconds; return what still blocks it then, or `None`.
 
-    `report` is called with what is waited for: at once, when that changes, and every `REPEAT_S` seconds.
+    `report` is called at once, when the reason for the wait changes, and every `REPEAT_S` seconds.
     """
     started = time.monotonic()
     reported, reported_at = "", started
@@ -169,13 +169,13 @@ def wait(
 
 
 class Settled(StringCommand):  # type: ignore[misc]
-    """Waits until cloud-init has ended and nothing holds a lock of apt; fails after `DEADLINE_S` seconds."""
+    """Wait until cloud-init has ended and no process holds a lock of apt; fail after `DEADLINE_S` seconds."""
 
     def __init__(self) -> None:
         super().__init__("wait until apt is free")
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        """Poll with one short command at a time, so that the connection is seen to live."""
+        """Poll with short commands, so that the connection is not considered dead."""
 
         def ask() -> Busy | None:
             succeeded, output = host.run_shell_command(script(probe()), **connector_arguments)

@@ -1,7 +1,7 @@
-"""What the operations of a host would change, collected for the plan.
+"""The changes that operations of a host would make, collected for the plan.
 
-An `operation` calls `record` for everything it finds different. pyinfra evaluates operations twice,
-while preparing and again while executing, so what is recorded belongs to the latest evaluation. It is
+An `operation` calls `record` for each difference that it finds. pyinfra evaluates operations twice, while
+preparing and again while executing, so the recorded changes are those of the latest evaluation. They are
 kept with the host, by operation.
 """
 
@@ -28,9 +28,10 @@ NOT_SHOWN = "content not shown"
 class Change:
     """One thing that would differ afterwards.
 
-    `path` is a file of the host, or a name such as `nginx.service`. `diff` says how it would differ: lines of
-    a unified diff, and lines in words. It never carries the content of something `secret`. `records` are
-    notes of ours on the host that change with it: what watches them is told, people are not.
+    `path` is a file of the host, or a name such as `nginx.service`. `diff` shows how it would differ: lines
+    of a unified diff, and lines in words. It never contains the content of something `secret`. `records` are
+    our own notes on the host that change with it: operations that watch them take notice; plans do not show
+    them.
     """
 
     path: str
@@ -40,10 +41,10 @@ class Change:
 
 
 def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., OperationMeta]:
-    """A pyinfra operation from a generator of `commands`, which forgets what it recorded when last evaluated.
+    """Make a pyinfra operation of a generator of `commands`; each evaluation replaces the recorded changes.
 
-    It takes pyinfra's global arguments (`name`, `_sudo`, …) too. Give it a `name`: without one pyinfra makes
-    its label from the arguments, and they may be secret.
+    It also takes pyinfra's global arguments (`name`, `_sudo`, …). Give it a `name`: without one pyinfra makes
+    its label from the arguments, which may be secret.
     """
 
     @wraps(commands)
@@ -56,24 +57,24 @@ def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., O
 
 
 def record(change: Change) -> None:
-    """Add to what the operation now being evaluated would change."""
+    """Add `change` to the changes of the operation that is being evaluated."""
     _recorded(current_host).setdefault(current_host.current_op_hash, []).append(change)
 
 
 def collected(host: Any, op_hash: str) -> list[Change]:
-    """What operation `op_hash` would change on the pyinfra `host`, as of its latest evaluation."""
+    """Return what operation `op_hash` would change on the pyinfra `host`, as of its latest evaluation."""
     return list(_recorded(host).get(op_hash, ()))
 
 
 def expected(host: Any, path: str) -> bool:
-    """Whether an operation evaluated so far would change `path` on the pyinfra `host`."""
+    """Return whether an operation evaluated so far would change `path` on the pyinfra `host`."""
     return any(
         path in (change.path, *change.records) for changes in _recorded(host).values() for change in changes
     )
 
 
 def text_diff(old: bytes | None, new: bytes) -> tuple[str, ...]:
-    """The lines of a unified diff, or one line in words where either side is not text."""
+    """Return the lines of a unified diff, or one line in words where either side is not text."""
     try:
         before, after = (old or b"").decode().splitlines(), new.decode().splitlines()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What checks of several components ask a testinfra host, and how a check says what is wrong."""
+"""Checks that several components share, on a testinfra host, and the error that a failed check raises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploys.tls.settings import LEAST_DAYS
 
 
 class CheckFailed(AssertionError):
-    """What a check found: the `problem`, with its place, and a `hint` what to do (empty: the usual one)."""
+    """A failed check: the `problem`, with its location, and a `hint` what to do (empty: the default one)."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem)
@@ -42,7 +42,7 @@ class UnitOnHost:
 
     @classmethod
     def of(cls, host: Any, unit: str) -> UnitOnHost:
-        """Ask the host."""
+        """Return the state of `unit` on `host`."""
         names = "LoadState,ActiveState,UnitFileState,Result,NeedDaemonReload,DropInPaths"
         shown = host.check_output("systemctl show --property %s %s", names, unit)
         values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
@@ -59,7 +59,7 @@ class UnitOnHost:
 def expect_unit(host: Any, unit: str, *, at_boot: bool = True) -> None:
     """Raise `CheckFailed` unless `unit` is loaded, runs, starts `at_boot`, and systemd has read its files.
 
-    A drop-in by hand that has it run something else, or only under a condition, counts as a fault.
+    A manual drop-in that makes it run something else, or only under a condition, is a failure.
     """
     state = UnitOnHost.of(host, unit)
     log = f"run `up`; if that does not help, read `journalctl --namespace='*' -u {unit}` on the host"
@@ -75,14 +75,14 @@ def expect_unit(host: Any, unit: str, *, at_boot: bool = True) -> None:
 
 
 def expect_at_boot(host: Any, unit: str) -> None:
-    """Raise `CheckFailed` unless `unit` starts at boot, with its files as shipped; whether it runs or not."""
+    """Raise `CheckFailed` unless `unit` starts at boot with its files as shipped, running or not."""
     state = UnitOnHost.of(host, unit)
     expect_as_shipped(host, unit, state)
     expect(state.enabled in ENABLED, f"{unit} does not start at boot: it is {state.enabled or 'missing'}")
 
 
 def expect_as_shipped(host: Any, unit: str, state: UnitOnHost | None = None) -> None:
-    """Raise `CheckFailed` when `unit` is masked or a drop-in by hand has it do something else, or nothing."""
+    """Raise `CheckFailed` when `unit` is masked or a manual drop-in makes it do something else or nothing."""
     state = state or UnitOnHost.of(host, unit)
     expect(
         state.load != "masked", f"{unit} is masked, so it cannot run", f"`systemctl unmask {unit}`, or `up`"
@@ -103,15 +103,15 @@ CHANGES_THE_UNIT = (
     r"^[[:space:]]*(ExecStart|ExecCondition|Condition[A-Za-z]+|Assert[A-Za-z]+|On[A-Z][A-Za-z]+|Unit|RootDirectory"
     r"|RootImage|Listen[A-Z][A-Za-z]+)[[:space:]]*="
 )
-"""What a drop-in has to set for a unit to run something else, at other times, or not at all."""
+"""Settings of a drop-in that make a unit run something else, at other times, or not at all."""
 
 
 def expect_started_with(
     host: Any, unit: str, *, inputs: str = "", watch: Sequence[str] = (), at_boot: bool = True
 ) -> None:
-    """Raise `CheckFailed` unless `unit` is as `expect_unit` wants it and runs with what lies on the disk.
+    """Raise `CheckFailed` unless `unit` passes `expect_unit` and runs with the files that are on the disk.
 
-    What it reads must be what `services.converge` last started it with.
+    The files that it reads must be those with which `services.converge` last started it.
     """
     expect_unit(host, unit, at_boot=at_boot)
     watched = [f"{host.file(path).sha256sum}  {path}" for path in watch if host.file(path).is_file]
@@ -130,7 +130,7 @@ def expect_timer(
 ) -> None:
     """Raise `CheckFailed` unless `timer` runs, starts its service within `hours`, and that did not fail.
 
-    With `watch`, the timer must run with these files as last started.
+    With `watch`, these files must be as they were when the timer was last started.
     """
     if watch is None:
         expect_unit(host, timer)
@@ -169,7 +169,7 @@ def expect_owner(host: Any, path: str, user: str, mode: int, *, group: str | Non
 
 
 def expect_original(host: Any, *programs: str) -> None:
-    """Raise `CheckFailed` when one of these programs, names or paths, is not what its package installed."""
+    """Raise `CheckFailed` when one of these programs, names or paths, differs from its package's."""
     found = host.check_output("sh -c %s sh " + " ".join(["%s"] * len(programs)), ORIGINAL, *programs)
     expect(
         not found,
@@ -178,7 +178,7 @@ def expect_original(host: Any, *programs: str) -> None:
     )
 
 
-# A program is known by its path with or without /usr, whichever the package used before both became one.
+# dpkg knows a program by its path with or without /usr, as the package had it before the two were merged.
 ORIGINAL = r"""
 for program; do
     path=$(readlink -f "$(command -v "$program")")
@@ -190,13 +190,13 @@ done
 
 
 def listening(host: Any, port: int, *, udp: bool = False) -> set[str]:
-    """Return the addresses on which something listens on `port`."""
+    """Return the addresses on which a process listens on `port`."""
     shown = host.check_output(f"ss -Hl{'u' if udp else 't'}n sport = :%s", str(port)).splitlines()
     return {line.split()[3].rpartition(":")[0] for line in shown}
 
 
 def expect_listening(host: Any, port: int, addresses: Iterable[str], name: str) -> None:
-    """Raise `CheckFailed` unless `name` listens on `port` of exactly these addresses."""
+    """Raise `CheckFailed` unless `name` listens on `port` at exactly these addresses."""
     found, wanted = listening(host, port), set(addresses)
     expect(found, f"{name} does not listen on port {port}", "run `up`, which starts it")
     expect(
@@ -206,13 +206,13 @@ def expect_listening(host: Any, port: int, addresses: Iterable[str], name: str) 
 
 
 def said(done: Any) -> str:
-    """Return the last line that a command printed, on standard error where there is one."""
+    """Return the last line of a command's standard error, or else of its standard output."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return lines[-1] if lines else f"it ended with {done.rc}"
 
 
 def expect_certificate(host: Any, folder: str) -> None:
-    """Raise `CheckFailed` when the certificate in `folder`, which only `up` renews, ends soon or is none."""
+    """Raise `CheckFailed` when the certificate in `folder`, renewed only by `up`, expires soon or is bad."""
     path = f"{folder}/fullchain.pem"
     expect(host.file(path).is_file, f"{path} is missing", "run `up`, which makes one")
     try:

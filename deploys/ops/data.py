@@ -1,10 +1,10 @@
-"""What was made on a host and is nowhere else: kept when its component is removed, and deleted by a purge.
+"""Data that exist only on a host: kept when their component is removed, deleted by a purge.
 
-A removal that keeps data notes where it lies, so that a later purge finds it although nothing else is left
+A removal that keeps data notes their paths, so that a later purge finds them although nothing else is left
 of the component: a line `PATH<TAB>WHAT<TAB>UNIT<TAB>USER` each, in a file of the component. Paths are
-folders, or `DEVICE:FOLDER` for a folder on a data disk that is no longer mounted. Where the unit is there
-again, which the component took along, somebody else has installed it: its data are theirs. A disk that is
-in use again, or stands in /etc/fstab, is the administrator's: nothing on it is touched, nor on one whose
+folders, or `DEVICE:FOLDER` for a folder on a data disk that is no longer mounted. When the unit, which the
+removal deleted, exists again, somebody else has installed it and the data belong to them. A disk that is in
+use again, or listed in /etc/fstab, is the administrator's: nothing on it is touched, nor on a disk whose
 folders are not noted.
 """
 
@@ -27,7 +27,7 @@ Given = tuple[tuple[str, str, str, str], ...]
 """Lines of a note: path, what it is, unit, user."""
 
 LEFT = "/var/lib/clawd/state/left"
-"""A file a component whose removal kept data."""
+"""Folder with one file for each component whose removal kept data."""
 FSTAB = "/etc/fstab"
 TAKEN = "stays: the disk is in use, or in /etc/fstab, or what of it is clawd-provision's is not noted"
 DATA_FOLDERS: Mapping[str, tuple[str, str]] = {
@@ -35,14 +35,14 @@ DATA_FOLDERS: Mapping[str, tuple[str, str]] = {
     "prometheus": ("/var/lib/clawd-prometheus", "metrics"),
     "alertmanager": ("/var/lib/clawd-alertmanager", "silences and notifications of Alertmanager"),
 }
-"""Of components, a folder that no other program has, and what is in it: found also without a note."""
+"""By component, a folder that no other program uses, and its content; found even without a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Data on a host: where, what it is for people, its size in KiB where that could be measured.
+    """Data on a host: their path, a description for people, the size in KiB where it could be measured.
 
-    `noted`: by a removal. `used`: by a unit of somebody else. `user`: a login that it belonged to.
+    `noted`: by a removal. `used`: by a unit of somebody else. `user`: the login that they belonged to.
     """
 
     path: str
@@ -54,7 +54,7 @@ class Data:
 
     @property
     def taken(self) -> bool:
-        """Whether it is on a disk that somebody else has taken over."""
+        """Whether the data are on a disk that somebody else now uses."""
         return self.used and self.path.startswith("/dev/")
 
     @property
@@ -72,10 +72,10 @@ def kept_or_purged(
     released: tuple[str, ...] = (),
     **arguments: Any,
 ) -> OperationMeta:
-    """The `data` of a component that is removed, what it is by path: noted where it lies, or purged.
+    """Note the paths of the `data` (description by path) of a component that is removed, or purge them.
 
-    `unit` is that of the component's program, `user` a login that a later purge is to remove as well.
-    `released` are devices that the component itself uses until then.
+    `unit` is that of the component's program, `user` a login that a later purge removes as well. `released`
+    are devices that the component itself uses until then.
     """
     given = tuple((path, what, unit, user) for path, what in data.items())
     found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given, released=released)
@@ -86,7 +86,7 @@ def kept_or_purged(
 
 @deploy("Data that earlier removals have kept")
 def purge_left(component: str) -> None:
-    """Nothing of the data that earlier removals of `component` have kept, unless somebody else uses it."""
+    """Delete the data that earlier removals of `component` have kept, unless somebody else uses them."""
     own = DATA_FOLDERS.get(component)
     given = ((*own, "", ""),) if own else ()
     found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)
@@ -97,17 +97,17 @@ def purge_left(component: str) -> None:
 
 
 class DataFact(Fact):
-    """The data of a component that is there: at the given paths, and where a removal has noted it."""
+    """The existing data of a component: at the given paths, and at those that a removal has noted."""
 
     def command(self, component: str, given: Given, released: tuple[str, ...] = ()) -> str:
-        """A script that prints a line of columns, separated by tabs, for each."""
+        """Return a script that prints a line of columns, separated by tabs, for each."""
         lines = "\n".join("\t".join(columns) for columns in given)
         values = {"given": lines, "note": f"{LEFT}/{component}", "fstab": FSTAB}
         return assignments(**values, released="\n".join(released)) + _TAKEN + _DATA
 
     @staticmethod
     def default() -> tuple[Data, ...]:
-        """None."""
+        """Return no data."""
         return ()
 
     def process(self, output: list[str]) -> tuple[Data, ...]:
@@ -126,8 +126,8 @@ class DataFact(Fact):
         )
 
 
-# The kernel lets nobody open a block device alone that is mounted anywhere, also by another name or in a
-# container, that is swap, or that is part of a volume: open(2), O_EXCL. It opens nothing for writing here.
+# The kernel refuses to open a block device exclusively (open(2), O_EXCL) that is mounted anywhere, also by
+# another name or in a container, that is swap, or that is part of a volume. Nothing is opened for writing.
 _TAKEN = r"""
 taken() {  # taken DEVICE: whether somebody uses it, or is to
     python3 -I -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1" 2>/dev/null || return 0
@@ -205,13 +205,13 @@ def _purged(component: str, given: Given, left: bool, released: tuple[str, ...])
         record(Change(item.path, (TAKEN,)))
     if going or taken:
         paths = "\n".join(item.path for item in going)
-        # A removal sees to its logins itself.
+        # A removal handles its logins itself.
         users = " ".join(dict.fromkeys(item.user for item in going if item.user)) if left else ""
         note = f"{LEFT}/{component}"
         yield script(_TAKEN + _PURGE, note=note, paths=paths, users=users, fstab=FSTAB)
 
 
-# A folder that something is mounted on cannot go itself. A disk keeps its file system.
+# A mount point cannot be removed, only emptied. A disk keeps its file system.
 _PURGE = r"""
 set -eu
 printf '%s\n' "$paths" | while IFS= read -r path; do

@@ -1,4 +1,4 @@
-"""What the operations ask a host: one round trip each, and an answer even on a bare host."""
+"""Facts that operations read from a host: one round trip each, with an answer even on a bare host."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from deploys.ops import originals
 from deploys.ops.shell import assignments
 
 DIFF_LIMIT = 64 * 1024
-"""Bytes of a file up to which its content is fetched to show a diff."""
+"""Largest file, in bytes, whose content is fetched to show a diff."""
 
 Kind = Literal["absent", "file", "directory", "link", "other"]
 
 
 class Fact(FactBase):  # type: ignore[misc]
-    """A fact asked by a shell script."""
+    """A fact that a shell script reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathState:
-    """A path on a host. `mode` has four octal digits; `content` is fetched only when asked for and small.
+    """A path on a host. `mode` has four octal digits; `content` is fetched only when requested and small.
 
-    `vacant` is a folder with nothing in it that something is mounted on, so that it cannot go. `original`
-    says whose it is, where that was asked; see `deploys.ops.originals`.
+    `vacant`: an empty folder that is a mount point, and so cannot be removed. `original`: whose it is, where
+    that was requested; see `deploys.ops.originals`.
     """
 
     kind: Kind = "absent"
@@ -42,22 +42,22 @@ class PathState:
 
 
 class PathFact(Fact):
-    """State of a path, without following a final link; with `owner`, also whose it is for that component.
+    """State of a path, without following a final link; with `owner`, also whether it is that component's.
 
-    `generated` are patterns of what the component's programs make in a folder.
+    `generated` are patterns of files that the component's programs create in a folder.
     """
 
     def command(
         self, path: str, content: bool = False, owner: str = "", generated: tuple[str, ...] = ()
     ) -> str:
-        """A script that prints kind and ownership, then digest and content or target."""
+        """Return a script that prints kind and ownership, then digest and content or target."""
         asked = assignments(path=path, limit=DIFF_LIMIT if content else -1, generated="\n".join(generated))
         whose = assignments(**originals.values(owner)) + originals.KEEP + _WHOSE if owner else ""
         return asked + whose + _PATH
 
     @staticmethod
     def default() -> PathState:
-        """Nothing there."""
+        """Return the state of what does not exist."""
         return PathState()
 
     def process(self, output: list[str]) -> PathState:
@@ -78,20 +78,20 @@ class PathFact(Fact):
 
 
 class StaysFact(Fact):
-    """The files of a folder in /etc that are neither a component's, nor a package's, nor `generated`."""
+    """Files in a folder of /etc that belong to no component and no package, and are not `generated`."""
 
     def command(self, path: str, owner: str, generated: tuple[str, ...]) -> str:
-        """A script that prints a path a line."""
+        """Return a script that prints one path per line."""
         asked = assignments(**originals.values(owner), path=path, generated="\n".join(generated))
         return asked + originals.KEEP + _STAYS
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no paths."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The paths."""
+        """Return the paths."""
         return tuple(sorted(filter(None, output)))
 
 
@@ -120,15 +120,15 @@ fi
 
 
 class OwnersFact(Fact):
-    """Owner and mode of some paths, without a look into them; those that are not there are left out."""
+    """Owner and mode of paths, without reading their content; missing ones are left out."""
 
     def command(self, paths: tuple[str, ...]) -> str:
-        """A script that prints a line for each path."""
+        """Return a script that prints one line for each path."""
         return f"stat -c '%a %U %n' {' '.join(map(shlex.quote, paths))} 2>/dev/null || true"
 
     @staticmethod
     def default() -> dict[str, tuple[str, str]]:
-        """Nothing there."""
+        """Return the state of what does not exist."""
         return {}
 
     def process(self, output: list[str]) -> dict[str, tuple[str, str]]:
@@ -138,15 +138,15 @@ class OwnersFact(Fact):
 
 
 class PushedFact(Fact):
-    """State of a large file: its digest is computed only when the file changed since `record` was written."""
+    """State of a large file; its digest is computed only when the file changed since `record` was written."""
 
     def command(self, path: str, record: str) -> str:
-        """A script that prints kind, ownership and digest."""
+        """Return a script that prints kind, ownership and digest."""
         return assignments(path=path, record=record) + _PUSHED
 
     @staticmethod
     def default() -> PathState:
-        """Nothing there."""
+        """Return the state of what does not exist."""
         return PathState()
 
     def process(self, output: list[str]) -> PathState:
@@ -157,7 +157,7 @@ class PushedFact(Fact):
         return PathState("file", rest[0].rjust(4, "0"), rest[1], rest[2], output[1])
 
 
-# Size, times and inode stand for the content: nothing can write to a file without moving its change time.
+# Size, times and inode represent the content: writing to a file always updates its change time.
 IDENTITY = "%s %.9Y %.9Z %i"
 _PUSHED = rf"""
 if [ -L "$path" ] || [ ! -f "$path" ]; then
@@ -173,9 +173,9 @@ fi
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """A systemd unit: how it is loaded, runs and starts at boot, and the stamp of its last good start.
+    """A systemd unit: whether it is loaded, runs and starts at boot, and the stamp of its last good start.
 
-    `watched` has one line `digest  path` for each existing file asked about.
+    `watched` has one line `digest  path` for each existing file of those requested.
     """
 
     load: str = "not-found"
@@ -190,13 +190,13 @@ class UnitFact(Fact):
     """State of a systemd unit."""
 
     def command(self, unit: str, stamp: str, watch: tuple[str, ...] = ()) -> str:
-        """A script that prints `key=value` lines, the stamp, and digests of watched files."""
+        """Return a script that prints `key=value` lines, the stamp, and digests of watched files."""
         files = "".join(f"{assignments(path=path)}{_WATCH}\n" for path in watch)
         return assignments(unit=unit, stamp=stamp) + _UNIT + files + "true"
 
     @staticmethod
     def default() -> UnitState:
-        """Not known to systemd."""
+        """Return the state of a unit that systemd does not know."""
         return UnitState()
 
     def process(self, output: list[str]) -> UnitState:
@@ -220,21 +220,21 @@ _WATCH = r"""[ ! -f "$path" ] || printf 'Watched=%s  %s\n' "$(sha256sum < "$path
 
 
 class PackagesFact(Fact):
-    """Which of some Debian packages, each `NAME` or `NAME=VERSION`, are installed."""
+    """Which of the given Debian packages, each `NAME` or `NAME=VERSION`, are installed."""
 
     def command(self, packages: tuple[str, ...]) -> str:
-        """A script that prints name, state and version of each that dpkg knows."""
+        """Return a script that prints name, state and version of each package that dpkg knows."""
         names = " ".join(shlex.quote(package.partition("=")[0]) for package in packages)
         shown = "${Package} ${db:Status-Status} ${Version}\\n"
         return f"dpkg-query -W -f='{shown}' {names} 2>/dev/null || true"
 
     @staticmethod
     def default() -> frozenset[str]:
-        """None of them."""
+        """Return no packages."""
         return frozenset()
 
     def process(self, output: list[str]) -> frozenset[str]:
-        """`NAME` and `NAME=VERSION` of those whose state is `installed`."""
+        """Return `NAME` and `NAME=VERSION` of each package whose state is `installed`."""
         rows = [line.split() for line in output]
         present = [row for row in rows if row[1:2] == ["installed"]]
         return frozenset(name for row in present for name in (row[0], f"{row[0]}={row[-1]}"))
@@ -248,32 +248,32 @@ class Connection:
     port: int = 0
 
     def ssh_ports(self, declared: int | None) -> frozenset[int]:
-        """What SSH has to be open on: the `declared` port and the one in use; 22 when neither is known.
+        """Return the ports SSH needs: the `declared` one and the one in use; 22 if neither is known.
 
-        The one in use is sshd's own, also behind something that forwards another port to it.
+        The one in use is sshd's own port, even when another port is forwarded to it.
         """
         return frozenset(port for port in (declared, self.port) if port) or frozenset({22})
 
 
 class ConnectionFact(Fact):
-    """Which address and port the connection in use comes through. Ask it with `_sudo=False`."""
+    """Addresses and ports of the connection in use. Read it with `_sudo=False`."""
 
     def command(self) -> str:
-        """Print what sshd put into the environment."""
+        """Return a command that prints what sshd put into the environment."""
         return 'printf "%s\\n" "${SSH_CONNECTION-}"'
 
     @staticmethod
     def default() -> Connection:
-        """Not through SSH."""
+        """Return an empty connection: not through SSH."""
         return Connection()
 
     def process(self, output: list[str]) -> Connection:
-        """`client port server port`, or nothing."""
+        """Parse `client port server port`, or nothing."""
         fields = output[0].split()
         return Connection(fields[0], int(fields[3])) if len(fields) == 4 else Connection()
 
 
 def connection_of(host: Any) -> Connection:
-    """The SSH connection to the pyinfra `host`; sudo would hide it."""
+    """Return the SSH connection to the pyinfra `host`, read without sudo, which would hide it."""
     connection: Connection = host.get_fact(ConnectionFact, _sudo=False)
     return connection

@@ -1,4 +1,4 @@
-"""Files, folders and links: written beside their place, checked, then moved into it."""
+"""Files, folders and links: written to a temporary path next to them, checked, then moved into place."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def put(
     check: str | None = None,
     **arguments: Any,
 ) -> OperationMeta:
-    """A file with exactly this content and ownership.
+    """Write a file with exactly this content and ownership.
 
-    The content goes by standard input into a temporary file beside `dest`, unreadable for others, and is
-    moved into place whole. `check` is a shell command in which `{}` stands for the temporary file (its name
+    The content is sent on standard input to a temporary file next to `dest`, unreadable for others, and moved
+    into place as a whole. `check` is a shell command in which `{}` stands for the temporary file (its name
     begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
     with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
-    What somebody else had there is kept, and is back when the file is removed; see `deploys.ops.originals`.
+    A file that somebody else had there is kept, and put back on removal; see `deploys.ops.originals`.
 
-    In a folder of another user than root the file is written with that user's rights, and so must belong to
+    In a folder of a user other than root the file is written with that user's rights, and so must belong to
     that user (see `deploys.ops.foreign`).
     """
     arguments.setdefault("name", f"Write {dest}")
@@ -50,12 +50,15 @@ def put(
 
 
 def template(src: str, dest: str, values: Mapping[str, Any], **put_arguments: Any) -> OperationMeta:
-    """The file `dest` rendered from `templates/<src>`; see `put` for the other arguments."""
+    """Write the file `dest` rendered from `templates/<src>`; see `put` for the other arguments."""
     return put(dest, render(src, values), **put_arguments)
 
 
 def render(src: str, values: Mapping[str, Any], overrides: Path | None = None) -> str:
-    """`templates/<src>` with `values`; the user's own folder of templates wins. Raises on a missing value."""
+    """Render `templates/<src>` with `values`; the user's own templates take precedence.
+
+    Raises on a missing value.
+    """
     own = overrides or supplies().template_overrides
     return rendered(src, values, (*((own,) if own else ()), TEMPLATES))
 
@@ -63,40 +66,40 @@ def render(src: str, values: Mapping[str, Any], overrides: Path | None = None) -
 def directory(
     path: str, *, owner: str = "root", group: str = "root", mode: str = "0755", **arguments: Any
 ) -> OperationMeta:
-    """A folder with this ownership; folders above it are made when they are missing."""
+    """Create a folder with this ownership; missing parent folders are created."""
     arguments.setdefault("name", f"Folder {path}")
     return _directory(path, owner, group, mode, originals.owner_of(path), **arguments)
 
 
 def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
-    """What a program makes itself is `owner`'s, with these modes by path; what is not there need not be.
+    """Set `owner` and mode (by path) of files that a program creates itself; missing ones are skipped.
 
-    Nothing but owner and mode is looked at: it may be large, and in use.
+    Only owner and mode are checked: the files may be large, and in use.
     """
     arguments.setdefault("name", f"Keep private {next(iter(modes))}")
     return _kept_private(modes, owner, **arguments)
 
 
 def link(path: str, target: str, **arguments: Any) -> OperationMeta:
-    """A symbolic link, switched to `target` in one step."""
+    """Create a symbolic link, or switch it to `target` atomically."""
     arguments.setdefault("name", f"Link {path}")
     return _link(path, target, originals.owner_of(path), **arguments)
 
 
 def absent(path: str, *, generated: tuple[str, ...] = (), **arguments: Any) -> OperationMeta:
-    """Remove what this program has put at `path`; a folder with all that is in it, of a link only the link.
+    """Remove what this program has put at `path`; a folder with its content, of a link only the link.
 
-    What was there before is put back. In /etc, what was never this program's is left alone: of a folder goes
-    what this program wrote and what fits `generated`, patterns of paths in the folder that the component's
-    packages and programs generate. The plan names what stays. A folder that something is mounted
-    on, such as one on the data disk, is emptied.
+    What was there before is put back. In /etc, files that were never this program's stay: from a folder are
+    removed the files that this program wrote and those that match `generated`, patterns of paths in the
+    folder that the component's packages and programs generate. The plan names what stays. A mount point, such
+    as a folder on the data disk, is emptied.
     """
     arguments.setdefault("name", f"Remove {path}")
     return _absent(path, originals.owner_of(path), generated, **arguments)
 
 
 def displaced(path: str, **arguments: Any) -> OperationMeta:
-    """Remove what somebody else has at `path` for as long as the component is there; it is kept."""
+    """Move what somebody else has at `path` aside while the component is installed; a copy is kept."""
     arguments.setdefault("name", f"Set {path} aside")
     return _displaced(path, originals.owner_of(path), **arguments)
 
@@ -185,7 +188,7 @@ def _differences(
 
 
 def ownership(old: PathState, new: PathState) -> Iterator[str]:
-    """How mode, owner and group would change, in words."""
+    """Yield how mode, owner and group would change, in words."""
     for label, before, after in (
         ("mode", old.mode, new.mode),
         ("owner", old.owner, new.owner),
@@ -238,10 +241,10 @@ def _kept_private(modes: Mapping[str, str], owner: str) -> Iterator[StringComman
     there: dict[str, tuple[str, str]] = host.get_fact(OwnersFact, paths=tuple(modes))
     for path, (old_owner, old_mode) in there.items():
         mode = modes[path]
-        told = ownership(PathState(owner=old_owner, mode=old_mode), PathState(owner=owner, mode=mode))
-        if differences := tuple(told):
+        found, wanted = PathState(owner=old_owner, mode=old_mode), PathState(owner=owner, mode=mode)
+        if differences := tuple(ownership(found, wanted)):
             record(Change(path, differences))
-            # In a folder of its owner, which it may replace by a link at any moment.
+            # The owner of the folder may replace the file by a link at any moment.
             settle = 'python3 -I -c "$settle" "$path" "$owner" "$mode"'
             yield script(settle, settle=SETTLE, path=path, owner=owner, mode=mode)
 

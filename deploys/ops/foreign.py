@@ -1,7 +1,7 @@
-"""Folders that belong to another user than root, and how root writes there: with that user's rights.
+"""Shell functions by which root writes into folders of other users: with the rights of that user.
 
-The owner of a folder can replace anything in it by a symbolic link at any moment, so a path below it leads
-root wherever that user wants. The shell functions here find such folders and leave them to their owner.
+The owner of a folder can replace anything in it by a symbolic link at any moment, so a path below it can lead
+root anywhere. The functions here detect such folders and access them as their owner.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ umask 077
 new=$(mktemp "${1%/*}/.clawd-XXXXXX") || exit
 cat > "$new" && chgrp "$2" "$new" && chmod "$3" "$new" && mv -fT "$new" "$1" || { rm -f "$new"; exit 1; }
 """
-"""A shell program of the arguments PATH, GROUP and MODE, which puts its standard input there."""
+"""A shell program with the arguments PATH, GROUP and MODE, which writes its standard input to PATH."""
 
 SETTLE = r"""
 import os, pwd, stat, sys
@@ -58,7 +58,7 @@ if not stat.S_ISDIR(found.st_mode) and not (stat.S_ISREG(found.st_mode) and foun
 os.fchown(held, pwd.getpwnam(owner).pw_uid, -1)
 os.fchmod(held, int(mode, 8))
 """
-"""A Python program of the arguments PATH, OWNER and MODE, which follows no link and opens no second name."""
+"""A Python program with the arguments PATH, OWNER, MODE: sets both, follows no link, refuses hard links."""
 
 REMOVE = r"""
 import os, stat, sys
@@ -78,4 +78,4 @@ for folder in folders:
 os.fchdir(held)
 os.execvp("rm", ["rm", "-rf", "--", "./" + name])
 """
-"""A Python program of the argument PATH, which removes what is there and follows no user's link."""
+"""A Python program with the argument PATH: removes it, and follows no link of other users than root."""

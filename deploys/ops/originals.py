@@ -1,19 +1,20 @@
-"""What was on a host before this program replaced it: kept, and put back when the component is removed.
+"""Originals: files of a host that a component replaced, kept and put back when the component is removed.
 
-For each component a folder `ORIGINALS/<component>`:
+Each component has a folder `ORIGINALS/<component>`:
 
-    files/<path>   what was at <path> at first: content, owner, mode, times, or the link itself
-    ours           paths that the component has written since, one a line
-    folders        `MODE OWNER GROUP PATH` of folders whose owner or mode it has changed, a line each
-    since          when it first did something on the host, in seconds since 1970
+    files/<path>   the original of <path>: content, owner, mode, times, or the link itself
+    ours           paths that the component has written since, one per line
+    folders        `MODE OWNER GROUP PATH` of folders whose owner or mode it has changed, one per line
+    since          when it first changed the host, in seconds since 1970
     earlier        instead of `since`, where a version that kept no originals has set the component up
 
-Not kept is what was never the administrator's: files in folders of this program, and those of packages that a
-component installed. On a host that an earlier version set up, a file counts as the component's where it says
-that this program wrote it, is named after it, or is `UNMARKED`; others that are newly replaced are kept.
+Files that were never the administrator's are not kept: those in folders of this program, and those of
+packages that a component installed. On a host that an earlier version set up, a file counts as the
+component's when its text names this program as the author, it is named after it, or it matches `UNMARKED`;
+other files that are newly replaced are kept.
 
-A removal takes of a folder in /etc what the component wrote and what its programs generate. What somebody
-else added there stays.
+From a folder in /etc, a removal deletes what the component wrote and what its programs generate. Files that
+somebody else added there stay.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from deploys.ops.foreign import KEEPER, PLACE
 
 ORIGINALS = "/var/lib/clawd/state/originals"
 NAMED = "clawd_staying"
-"""Key of `host.connector_data`: by path, the operation that names a file which stays."""
+"""Key of `host.connector_data`: by path of a file that stays, the operation that names it in the plan."""
 COMPONENTS = "/var/lib/clawd/state/components"
 PACKAGES = "/var/lib/clawd/state/packages"
 ETC = "/etc"
-"""Where a folder of a component may also have files of the administrator."""
+"""Folders of components below it may also have files of the administrator."""
 UNMARKED = (
     "*/.ssh/authorized_keys",
     "/etc/docker/daemon.json",
@@ -40,7 +41,7 @@ UNMARKED = (
     "/etc/prometheus/prometheus.yml",
     "/etc/timezone",
 )
-"""Patterns of paths that versions without originals wrote and that do not say so. Nothing is ever added."""
+"""Patterns of files that versions without originals wrote without a mark. The list is closed."""
 OWN_FOLDERS = (
     "/etc/clawd",
     "/opt/clawd",
@@ -50,13 +51,13 @@ OWN_FOLDERS = (
     "/var/lib/clawd-bot",
     "/var/cache/clawd-grafana",
 )
-"""Nothing of anybody else's is in there."""
+"""Folders that have only files of this program."""
 
 
 def owner_of(path: str) -> str:
-    """Return the component whose deploy is evaluated; empty outside one, and for a `path` in our folders.
+    """Return the component whose deploy is evaluated; empty outside one, and for a `path` in `OWN_FOLDERS`.
 
-    A component's deploys are called `NAME` and `Remove NAME`, which is the same in plain pyinfra.
+    A component's deploys are named `NAME` and `Remove NAME`, in plain pyinfra too.
     """
     if any(path == folder or path.startswith(f"{folder}/") for folder in OWN_FOLDERS):
         return ""
@@ -65,12 +66,12 @@ def owner_of(path: str) -> str:
 
 
 def kept_at(owner: str, path: str) -> str:
-    """Return where the copy of what was at `path` is kept."""
+    """Return the path of the copy of the original of `path`."""
     return f"{ORIGINALS}/{owner}/files{path}"
 
 
 def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a plan says of files that somebody else added where a component is removed, each once."""
+    """Return the plan's lines about files of somebody else that stay when a component goes, each once."""
     named: dict[str, Any] = host.connector_data.setdefault(NAMED, {})
     operation = host.current_op_hash
     return tuple(
@@ -93,10 +94,10 @@ def values(owner: str) -> dict[str, str]:
     }
 
 
-# A copy is whole before the path is noted, and the path is noted before anything is replaced: whenever that
-# is cut off, what lies at the path is either still the original, or kept. What a package brought is younger
-# than its installation; what it found there, such as settings made by hand, is older. Files without a package
-# belong to that of the folder they are in, if it has one to itself.
+# A copy is complete before the path is noted, and the path is noted before anything is replaced: after an
+# interruption at any point the path still has the original, or its copy is kept. Files that a package brought
+# are younger than its installation; files that it found, such as manual settings, are older. A file without a
+# package counts as of the package of its folder, if there is one.
 KEEP = (
     KEEPER
     + r"""

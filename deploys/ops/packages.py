@@ -1,11 +1,11 @@
-"""Debian packages, and whose they are: a component removes what its own installations brought, nothing else.
+"""Debian packages by component: a component removes only packages that its own installations brought.
 
-What an installation brings is what its own dpkg processes say they install (`--status-logger`), written down
-while they run. So what anybody else installs is never counted, whenever this program is killed.
+The packages of an installation are those that its own dpkg processes report (`--status-logger`), recorded
+while they run. So packages that somebody else installs never count, even when this program is killed.
 
-Brought packages are marked as installed automatically, and `PROTECTED` keeps `apt autoremove` from taking
-what a component wants. Who wants one of them for other reasons installs it or marks it as manual, as for any
-dependency, and it stays.
+Brought packages are marked as installed automatically, and `PROTECTED` keeps `apt autoremove` from removing
+those that a component wants. An administrator who needs one for other reasons installs it or marks it as
+manual, as any dependency, and it stays.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from deploys.ops.facts import Fact, PackagesFact
 from deploys.ops.shell import assignments, script
 
 RECORDS = "/var/lib/clawd/state/packages"
-"""A file a component, of lines with a NAME: `wants` for what it asked for, `brought` for what its
-installations installed, `marked` for what of that was marked as automatic; from before its first installation
-`there` for what was installed, `residual` for what had been removed but for its configuration.
-`COMPONENT.log` is what dpkg said in an installation that has not been noted."""
+"""Folder with one file per component, of lines with a NAME: `wants` for what it requested, `brought` for what
+its installations installed, `marked` for those of them marked as automatic; from before its first
+installation, `there` for installed packages, `residual` for removed ones whose configuration was left.
+`COMPONENT.log` is dpkg's log of an installation that is not recorded yet."""
 ANY = "*"
 PROTECTED = "/etc/apt/apt.conf.d/70clawd-packages"
-"""Names for apt what the components want."""
+"""The configuration of apt that names the packages which components want."""
 
 
 def installed(
     *names: str, component: str | None = None, archive: str | None = None, **arguments: Any
 ) -> OperationMeta:
-    """These packages, each `NAME` or `NAME=VERSION`, without recommended ones.
+    """Install these packages, each `NAME` or `NAME=VERSION`, without recommended ones.
 
-    Waits for cloud-init and for other programs that use apt, finishes an installation that was cut off, and
-    reads the mirrors' index only when a package is missing and the index is a day old or does not do. Fails
-    rather than remove a package that no component brought. `component` remembers them, with all they depend
-    on, as brought by it, for `removed`: also what was unpacked of an installation that failed. `archive` is a
-    .deb file of the host that the one package of `names` is installed from. `host.data.apt_options` are
+    Waits for cloud-init and for other programs that use apt, finishes an interrupted installation, and reads
+    the mirrors' index only when a package is missing and the index is a day old or insufficient. Fails rather
+    than remove a package that no component brought. With `component` they are recorded, with all their
+    dependencies, as brought by it, for `removed`; also what a failed installation unpacked. `archive` is a
+    .deb file of the host from which the only package of `names` is installed. `host.data.apt_options` are
     further arguments of apt-get, such as a proxy for a host without internet.
     """
     arguments.setdefault("name", f"Packages {' '.join(names)}")
@@ -57,57 +57,60 @@ def removed(
     folders: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     **arguments: Any,
 ) -> OperationMeta:
-    """Remove the packages that `component` brought, but those that another component wants, that somebody
-    marked as manual, or that a package which came later depends on or recommends.
+    """Remove the packages that `component` brought and nothing else needs.
 
-    They are purged: what they kept in /etc goes, and with some of Debian's (PostgreSQL) their data. With
-    `keep_configuration` they are only removed, as is what had left its configuration there before.
+    A package stays when another component wants it, when it is marked as manual, or when a package that was
+    installed later depends on it or recommends it.
 
-    A purge deletes whole `folders` in /etc (nginx), with what somebody else added there: that is set aside,
-    and put back afterwards. The plan names it. To each folder belong patterns of paths in it that the
-    packages and their programs generate. `ANY` stands for all folders right in /etc that the
-    packages have and no others.
+    The packages are purged: their configuration in /etc is deleted, and with some of Debian's (PostgreSQL)
+    their data. With `keep_configuration` they are only removed, and so are those of which only configuration
+    was there before.
+
+    A purge deletes whole `folders` in /etc (nginx), including files that somebody else added: these are set
+    aside, and put back afterwards. The plan names them. Each folder has patterns of paths in it that the
+    packages and their programs generate. `ANY` stands for all folders directly in /etc that belong only to
+    these packages.
     """
     arguments.setdefault("name", f"No packages of {component}")
     return _removed(component, keep_configuration, dict(folders), **arguments)
 
 
 class WantedFact(Fact):
-    """The packages that a component was recorded to want."""
+    """The packages that a component wants, as recorded."""
 
     def command(self, component: str) -> str:
-        """A script that prints a name a line."""
+        """Return a script that prints one name per line."""
         record = assignments(record=f"{RECORDS}/{component}")
         return f"{record}sed -n 's/^wants //p' \"$record\" 2>/dev/null || true"
 
     @staticmethod
     def default() -> frozenset[str]:
-        """None."""
+        """Return nothing."""
         return frozenset()
 
     def process(self, output: list[str]) -> frozenset[str]:
-        """The names."""
+        """Return the names."""
         return frozenset(filter(None, output))
 
 
 class BroughtFact(Fact):
-    """The packages that would go if a component did; `None` when nothing is recorded of it."""
+    """The packages that would be removed with a component; `None` when it has no record."""
 
     def command(self, component: str) -> str:
-        """A script that prints `recorded`, and a name a line."""
+        """Return a script that prints `recorded`, and one name per line."""
         return assignments(records=RECORDS, component=component) + OWN + _BROUGHT
 
     def process(self, output: list[str]) -> frozenset[str] | None:
-        """The names."""
+        """Return the names."""
         lines = [line for line in output if line]
         return frozenset(lines[1:]) if lines[:1] == ["recorded"] else None
 
 
 class AddedFact(Fact):
-    """The files that somebody else added to folders of packages; `folders` as `added` reads them."""
+    """Files that somebody else added to folders of packages; `folders` in the form that `added` reads."""
 
     def command(self, component: str, packages: str, folders: str) -> str:
-        """A script that prints a path a line."""
+        """Return a script that prints one path per line."""
         asked = assignments(
             **originals.values(component.partition("-")[0]), packages=packages, folders=folders
         )
@@ -115,11 +118,11 @@ class AddedFact(Fact):
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return nothing."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The paths."""
+        """Return the paths."""
         return tuple(sorted(filter(None, output)))
 
 
@@ -174,8 +177,8 @@ def _removed(
     )
 
 
-# Foreign architectures keep their suffix. The log is what dpkg(1) describes under --status-fd: `processing:
-# install: NAME` before a package is unpacked that was not there, `remove` and `purge` before it goes.
+# Foreign architectures keep their suffix. dpkg(1) describes the log under --status-fd: `processing: install:
+# NAME` before a new package is unpacked, `remove` and `purge` before one is removed.
 OWN = r"""
 native=$(dpkg --print-architecture 2>/dev/null)
 lines() { sed -n "s/^$1 //p" "$2" 2>/dev/null; }
@@ -213,7 +216,7 @@ protect() {  # protect: have apt keep what the components want
 }
 """
 
-# `$packages`, `$wanted` and `$options` are lists of words, hence not quoted.
+# `$packages`, `$wanted` and `$options` are lists of words, so they are not quoted.
 INSTALLING = (
     APT
     + OWN
@@ -267,7 +270,7 @@ automatic=
 """
 )
 
-# All is downloaded first: that may need a fresh index, and what fails afterwards would fail again with one.
+# Everything is downloaded first: only a failed download is a reason to retry with a fresh index.
 _INSTALL = (
     INSTALLING
     + r"""
@@ -285,9 +288,9 @@ exit 1
 """
 )
 
-# What goes is what this component alone brought and wants, and is not marked as manual. Of what is left, a
-# package stays without which another one would have to go, and so does what that needs; and one that is
-# recommended by a package which came later and found it there. An earlier one did without it.
+# Candidates are packages that only this component brought and wants, and that are not marked as manual. Of
+# these, a package stays when another one could not stay without it, together with its own dependencies; and
+# when a package that was installed later recommends it. Earlier packages worked without it.
 _BROUGHT = r"""
 cd "$records" 2>/dev/null || exit 0
 [ -f "$component" ] || [ -f "$component.log" ] || exit 0
@@ -357,7 +360,7 @@ done
 [ ! "$going" ] || printf '%s\n' "$going"
 """
 
-# A folder of another user than root is left to what removes it: root would write where that user may.
+# Folders of other users than root are left to their removal: root would write where that user can.
 ADDED = r"""
 own() {  # own: the folders right in /etc that $packages alone have, but those that programs fill for all
     printf '%s\n' "$known" | grep -x -e "$etc/[^/]*" | while IFS= read -r folder; do

@@ -1,4 +1,4 @@
-"""Large files: streamed over the open SSH connection or fetched by the host, resumed, checked by SHA-256."""
+"""Large files: streamed over the open SSH connection or fetched by the host, resumed, verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deploys.ops.stream import StreamCommand, part_of
 RECORDS = "/var/lib/clawd/state/pushed"
 MARKER = ".sha256"
 SUMS = ".files.sha256"
-"""In an unpacked folder: the digests of its files, as `sha256sum` prints them."""
+"""File in an unpacked folder with the digests of the others, as `sha256sum` prints them."""
 
 
 def file(
@@ -33,9 +33,9 @@ def file(
     mode: str = "0644",
     **arguments: Any,
 ) -> OperationMeta:
-    """The laptop's file `source` as `dest`, which goes live only when the host has found its digest right.
+    """Copy the laptop's file `source` to `dest`; it goes live only after the host has verified its digest.
 
-    It is streamed in pieces into a partial file beside `dest`; what a run that was cut off has left there is
+    It is streamed in pieces into a partial file next to `dest`; one that an interrupted run has left there is
     continued after both sides have agreed on its digest. The folder of `dest` must exist.
     """
     arguments.setdefault("name", f"Push {dest}")
@@ -52,17 +52,17 @@ def fetch(
     mode: str = "0644",
     **arguments: Any,
 ) -> OperationMeta:
-    """The file at `url`, fetched by the host itself, continued after interruptions; otherwise as `file`."""
+    """Have the host fetch `url`, resumed after interruptions; otherwise as `file`."""
     arguments.setdefault("name", f"Fetch {dest}")
     return _fetch(url, dest, sha256, owner, group, mode, **arguments)
 
 
 def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> OperationMeta:
-    """The folder `dest` (root, 0755) with what is in the laptop's `archive`, a `.tar.gz`.
+    """Unpack the laptop's `archive`, a `.tar.gz`, into the folder `dest` (root, 0755).
 
-    The archive is pushed, checked, unpacked beside `dest`, its Python byte-compiled for the host, and renamed
-    into place once it is on disk; it does not stay on the host. A folder unpacked from one with the same
-    digest is left alone.
+    The archive is pushed, verified, unpacked next to `dest`, its Python byte-compiled for the host, and the
+    folder renamed into place once it is on disk; the archive does not stay on the host. A folder unpacked
+    from one with the same digest is not changed.
     """
     arguments.setdefault("name", f"Unpack {dest}")
     return _unpack(archive, dest, sha256, **arguments)
@@ -84,7 +84,7 @@ def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) 
     state = _state(dest)
     if state.sha256 != digest:
         _arriving(dest, state, digest, "fetched by the host")
-        # An address may carry a token, so it goes by standard input.
+        # A URL may contain a token, so it is sent on standard input.
         yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, digest), program=_FETCHER)
         yield _going_live(dest, digest, owner, group, mode)
     else:
@@ -102,25 +102,25 @@ def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
 
 
 def forgotten(folder: str, **arguments: Any) -> OperationMeta:
-    """Nothing remembered of what was pushed or fetched into `folder`, for when that is removed."""
+    """Delete the records of files pushed or fetched into `folder`, when that is removed."""
     arguments.setdefault("name", f"Records of what was in {folder}")
     return _forgotten(folder, **arguments)
 
 
 class RecordsFact(Fact):
-    """The records of files that were pushed or fetched into a folder, whether they are still there or not."""
+    """The records of files that were pushed or fetched into a folder, whether these still exist or not."""
 
     def command(self, folder: str) -> str:
-        """A script that prints a record's path a line."""
+        """Return a script that prints the path of one record per line."""
         return assignments(folder=folder, records=RECORDS) + _RECORDS
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no paths."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The paths."""
+        """Return the paths."""
         return tuple(filter(None, output))
 
 
@@ -147,7 +147,7 @@ def _state(dest: str) -> PathState:
 
 
 def record_of(dest: str) -> str:
-    """Where the digest that `dest` was found to have is kept on the host."""
+    """Return the path of the host's record of the digest of `dest`."""
     return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
 
 

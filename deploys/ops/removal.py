@@ -1,4 +1,4 @@
-"""Taking a component off a host: what it replaced is put back."""
+"""Removal of a component from a host: the files that it replaced are put back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from deploys.ops.shell import assignments, script
 
 ORPHANED = "the account that owns its folder is gone"
 VERIFIED = "/var/lib/clawd/state/verified"
-"""A file a component with the result of its last verification; see `provision.verified`."""
+"""Folder with one file per component, the result of its last verification; see `provision.verified`."""
 RESUME = "clawd_resume"
-"""Key of `host.connector_data`: for each component, units that run on with what was there before."""
+"""Key of `host.connector_data`: for each component, units that continue with the original files."""
 
 
 def removal(
@@ -32,8 +32,8 @@ def removal(
     """Return a decorator for the deploy `Remove NAME`, which then puts back what was replaced.
 
     `name` is that of the component's `apply` deploy: under it the originals are kept. `exempt` returns paths
-    that stay as they are, and why, asked before anything else. `afterwards` takes off what the originals
-    need to be put back.
+    that stay as they are, with the reason; it is called first. `afterwards` removes what is needed to put the
+    originals back.
     """
 
     def decorated(remove: Callable[[], None]) -> Any:
@@ -50,7 +50,7 @@ def removal(
 
 
 class ForeignUnitFact(Fact):
-    """Whether a unit is of a package that no component installed, so that it runs on without one."""
+    """Whether a unit is of a package that no component installed, so that it stays when a component goes."""
 
     def command(self, unit: str, owner: str) -> str:
         """Return a script that prints `foreign` or nothing."""
@@ -58,15 +58,15 @@ class ForeignUnitFact(Fact):
 
     @staticmethod
     def default() -> bool:
-        """Return that it is not."""
+        """Return False."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Return whether it said so."""
+        """Return whether the script printed `foreign`."""
         return output == ["foreign"]
 
 
-# dpkg knows a file by the name that its package has for it, with or without /usr.
+# dpkg knows a file by the path in its package, with or without /usr.
 _FOREIGN_UNIT = r"""
 file=$(systemctl show -p FragmentPath --value "$unit" 2>/dev/null)
 [ "$file" ] && ! earlier || exit 0
@@ -80,10 +80,10 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Originals:
-    """What is kept for a component: the paths of `kept` originals; whether anything is noted at all.
+    """The originals of a component: the paths of `kept` ones, and whether anything is `noted` at all.
 
-    `orphaned` are those in folders whose owner has no account any more. `verified`: whether the result of
-    its last verification is remembered.
+    `orphaned` are those in folders whose owner no longer has an account. `verified`: whether the result of
+    its last verification is recorded.
     """
 
     kept: tuple[str, ...] = ()
@@ -93,10 +93,10 @@ class Originals:
 
 
 class OriginalsFact(Fact):
-    """What is kept for a component."""
+    """The originals that are kept for a component."""
 
     def command(self, owner: str) -> str:
-        """Return a script that prints `verified`, `noted`, and `kept` or `orphaned` and a path a line."""
+        """Return a script that prints `verified`, `noted`, and one line per path, `kept` or `orphaned`."""
         return assignments(**values(owner), verified=VERIFIED) + KEEP + _KEPT
 
     @staticmethod
@@ -128,11 +128,11 @@ true
 
 
 def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: Any) -> OperationMeta:
-    """Put back everything that the component `owner` replaced, and forget what is noted of it.
+    """Put back everything that the component `owner` replaced, and delete its notes.
 
-    Not put back are the paths `exempt`, for the reason given there, and those in folders without an owner.
+    The paths in `exempt` are not put back, for the reason given there, nor those in folders without an owner.
 
-    Units that `deploys.ops.units.absent` left to the administrator are restarted with it.
+    Units that `deploys.ops.units.absent` left to the administrator are restarted with the originals.
     """
     arguments.setdefault("name", f"Files as before {owner}")
     return _put_back(owner, exempt or {}, **arguments)

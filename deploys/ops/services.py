@@ -1,4 +1,4 @@
-"""systemd units: enabled, and running with exactly what was declared."""
+"""systemd units: enabled, and running with exactly the declared files."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ def converge(
     undo: str | None = None,
     **arguments: Any,
 ) -> OperationMeta:
-    """`unit` enabled and running with exactly these `inputs`, a digest of all that it reads.
+    """Enable `unit` and have it run with exactly these `inputs`, a digest of all that it reads.
 
     It is restarted (with `reload`, reloaded when it runs) when one of the `changed` operations changes
     something, or when `inputs` or a file of the host named in `watch` differ from those of its last
-    successful start. That start is remembered in a stamp, so a run that is cut off before the restart is made
-    good by the next. `ready` is a shell command that succeeds when the unit serves; it is tried for `timeout`
-    seconds. It finds in `$before` what the shell command `before` printed ahead of the restart, to tell
-    whether things are as well as they were.
+    successful start. That start is recorded in a stamp, so that the next run restarts the unit when this one
+    is interrupted before. `ready` is a shell command that succeeds when the unit serves; it is tried for
+    `timeout` seconds. Its variable `$before` has the output that the shell command `before` printed ahead of
+    the restart, to compare the state with the one before.
 
-    A unit that somebody masked is unmasked; when it is no longer needed, it is masked again.
+    A masked unit is unmasked; when it is no longer needed, it is masked again.
 
-    On failure the last lines of the unit's journal are in the operation's error output, and what it was last
-    started well with is live again: of the files in `watch` a copy is kept beside the stamp (`good_path`);
-    those that differ are put back, and the unit is started with them. A file that is reached through a link
-    is not: it is one of several that were switched at once, such as a certificate. Without `keep` none is.
-    `undo`, a shell command, is for the first start, when there is no copy: it puts back what was there.
+    On failure the operation's error output has the last lines of the unit's journal, and the files of its
+    last successful start are restored: of the files in `watch` a copy is kept next to the stamp
+    (`good_path`); those that differ are put back, and the unit is started with them. A file that is reached
+    through a link is not put back: it is one of several that were switched at once, such as a certificate.
+    Without `keep` none is. `undo`, a shell command, is for the first start, when there is no copy: it puts
+    back what was there.
     """
     full = unit if "." in unit else f"{unit}.service"
     arguments.setdefault("name", f"Service {full.removesuffix('.service')}")
@@ -58,33 +59,33 @@ def converge(
 
 
 def forgotten(unit: str, **arguments: Any) -> OperationMeta:
-    """No start of `unit` (with its suffix) is remembered, nor what it was started with."""
+    """Delete the record of the last start of `unit` (with its suffix), and the copies of its files."""
     arguments.setdefault("name", f"Forget starts of {unit.removesuffix('.service')}")
     return _forgotten(unit, **arguments)
 
 
 def good_path(unit: str) -> str:
-    """The folder of root's, since it may be secret, with a copy of what `unit` last started well with."""
+    """Return root's folder (it may be secret) with a copy of the files of `unit`'s last successful start."""
     return f"{STAMPS}/{unit}.good"
 
 
 def masked_path(unit: str) -> str:
-    """Where it is remembered that `unit` was masked at first, as it will be again when it is forgotten."""
+    """Return the file that records that `unit` was masked at first; it is masked again on removal."""
     return f"{STAMPS}/{unit}.masked"
 
 
 def ready_path(unit: str) -> str:
-    """Where the probe is kept, a shell script, with which `unit` was last found ready."""
+    """Return the file with the probe, a shell script, with which `unit` was last found ready."""
     return f"{STAMPS}/{unit}.ready"
 
 
 def stamp_path(unit: str) -> str:
-    """Where the last successful start of `unit` is remembered."""
+    """Return the file that records the last successful start of `unit`."""
     return f"{STAMPS}/{unit}.stamp"
 
 
 def stamp_of(inputs: str, watched: Sequence[str] = ()) -> str:
-    """What a unit started with `inputs` and these `digest  path` lines is stamped with."""
+    """Return the stamp of a unit that was started with `inputs` and these `digest  path` lines."""
     return sha256("\n".join((inputs, *watched)).encode()).hexdigest()
 
 
@@ -146,7 +147,7 @@ rm -rf -- "$stamp" "$good" "$good.old" "$masked" "$probe"
 
 
 def _served(unit: str) -> set[str]:
-    """The changed files that an earlier operation has started `unit` with; planned and carried out apart.
+    """Return the changed files with which an earlier operation has started `unit`, by phase (plan, apply).
 
     Two components may watch for the same unit: it is started once.
     """
@@ -155,12 +156,12 @@ def _served(unit: str) -> set[str]:
 
 
 def _changes(meta: OperationMeta) -> bool:
-    """What an operation did, or while that is not known, what it would do."""
+    """Return whether an operation changed something, or while that is not known, whether it would."""
     return bool(meta.did_change() if meta.is_complete() else meta.will_change)
 
 
 def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -> str | None:
-    """What a unit needs, in words for the plan; `None` when it is as declared."""
+    """Return the action that a unit needs, in words for the plan; `None` when it is as declared."""
     if state.load == "masked":
         return "unmask and start (somebody masked it)"
     if state.active != "active":
@@ -173,8 +174,8 @@ def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -
     return None
 
 
-# In the folder `$good` are the files as an archive, the names of those that were not there, the stamp, and
-# the probe: another may ask for what the old files do not give.
+# The folder `$good` has the files as an archive, the names of those that did not exist, the stamp, and the
+# probe: a newer probe may check for something that the old files do not provide.
 _CONVERGE = r"""
 set -u
 umask 077

@@ -1,4 +1,4 @@
-"""Shell scripts as pyinfra commands, with their values quoted and their input exact."""
+"""Shell scripts as pyinfra commands, with quoted values and exact input."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pyinfra.api import StringCommand
 
 
 def assignments(**values: str | int) -> str:
-    """`name='value'` lines, quoted for the shell."""
+    """Return `name='value'` lines, quoted for the shell."""
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
 def script(body: str, *, stdin: str | None = None, **values: str | int) -> StringCommand:
-    """`body` as one command, which reads `values` as shell variables.
+    """Return `body` as one command, which reads `values` as shell variables.
 
-    Everything in `body` and `values` can be seen in the host's process list: what is secret goes by `stdin`.
+    Everything in `body` and `values` is visible in the host's process list: pass secrets in `stdin`.
     """
     text = assignments(**values) + body.strip()
     return StringCommand(text) if stdin is None else StringCommand(text, _stdin=stdin)
 
 
 def framed(content: bytes) -> str:
-    """`content` as two lines: its SHA-256, and itself in base64.
+    """Return `content` as two lines: its SHA-256, and the content in base64.
 
-    pyinfra sends text and ends it with a newline; so framed, any bytes arrive as they are, and a connection
-    that breaks off midway is noticed by the reader (`RECEIVE`).
+    pyinfra sends text and ends it with a newline; in this form any bytes arrive unchanged, and the reader
+    (`RECEIVE`) detects a connection that breaks off midway.
     """
     return f"{sha256(content).hexdigest()}\n{b64encode(content).decode()}\n"
 

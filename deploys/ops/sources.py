@@ -1,4 +1,4 @@
-"""Further package repositories, each with a key of its own, in the deb822 form of sources.list(5)."""
+"""Further package repositories, each with its own key, in the deb822 format of sources.list(5)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def apt(
     architectures: Sequence[str] = (),
     **arguments: Any,
 ) -> OperationMeta:
-    """The repository `name` at `uri`, trusted by `key` (OpenPGP, armored or not) and by nothing else.
+    """Add the repository `name` at `uri`, trusted only by `key` (OpenPGP, armored or not).
 
-    `suite` ends in a slash where the repository is flat; then there are no `components`. Its index is read at
-    once: when that fails, the repository that was there before stays, and the operation fails.
+    `suite` ends in a slash where the repository is flat; then there are no `components`. Its index is read
+    immediately: when that fails, the previous repository stays, and the operation fails.
     """
     arguments.setdefault("name", f"Package repository {name}")
     armored = key.lstrip().startswith(b"-----BEGIN")
@@ -41,7 +41,7 @@ def apt(
 
 
 def absent(name: str, **arguments: Any) -> OperationMeta:
-    """No repository `name`, nor its key."""
+    """Remove the repository `name` and its key."""
     arguments.setdefault("name", f"No package repository {name}")
     return _absent(name, **arguments)
 
@@ -49,7 +49,7 @@ def absent(name: str, **arguments: Any) -> OperationMeta:
 def stanza(
     uri: str, suite: str, components: tuple[str, ...], architectures: tuple[str, ...], keyring: str
 ) -> str:
-    """The text of a `.sources` file."""
+    """Return the text of a `.sources` file."""
     lines = [
         "# Written by clawd-provision: changes by hand are undone.",
         "Types: deb",
@@ -96,7 +96,7 @@ def _absent(name: str) -> Iterator[StringCommand]:
         yield script("rm -f $paths", paths=" ".join(there))
 
 
-# Only the one repository is read, so that another's trouble is not taken for its.
+# Only this repository is read, so that failures of others are not reported as its own.
 _ADD = r"""
 set -eu
 mkdir -p "${keyring%/*}"

@@ -1,4 +1,4 @@
-"""Sending a file piece by piece over the SSH connection that pyinfra has open."""
+"""Send a file piece by piece over the open SSH connection of pyinfra."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from deploys.ops.shell import script
 
 PIECE = 256 * 1024
 PROGRESS = "clawd_progress"
-"""Key of `host.connector_data` under which a `Progress` may stand."""
+"""Key of `host.connector_data` for an optional `Progress`."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with destination, bytes on the host, and bytes of the whole file."""
+"""Callback that receives the destination, bytes on the host, and bytes of the whole file."""
 
 
 def part_of(dest: str, digest: str) -> str:
-    """Where a file with this SHA-256 grows until it is whole."""
+    """Return the partial file of one with this SHA-256, until it is complete."""
     return f"{dest}.{digest[:16]}.part"
 
 
 class StreamCommand(StringCommand):  # type: ignore[misc]
-    """Brings a file of the laptop into the partial file of `dest`, continuing one that is there.
+    """Copy a file of the laptop to the partial file of `dest`, or continue an existing one.
 
-    A command of its own because pyinfra's standard input is text held in memory.
+    A separate kind of command because pyinfra's standard input is text held in memory.
     """
 
     def __init__(self, source: Path, dest: str, digest: str) -> None:
@@ -41,7 +41,7 @@ class StreamCommand(StringCommand):  # type: ignore[misc]
         self.source, self.dest, self.part = source, dest, part_of(dest, digest)
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        """Agree on what is there already, then send the rest. Errors are lines of the output."""
+        """Compare the digest of an existing part, then send the rest. Errors are lines of the output."""
         client = getattr(host.connector, "client", None)
         if client is None:
             return False, _error("large files are pushed over SSH, which this connection is not")
@@ -73,7 +73,7 @@ class StreamCommand(StringCommand):  # type: ignore[misc]
                         progress(self.dest, sent, total)
                 process.close_stdin()
             except OSError:
-                pass  # the host's side ended first: its exit status and error output say why
+                pass  # the host's side ended first: its exit status and error output have the reason
             complaint = process.stderr.read().decode(errors="replace")
             status = process.wait()
         finally:
@@ -85,7 +85,7 @@ class StreamCommand(StringCommand):  # type: ignore[misc]
 
 
 class _ChannelProcess:
-    """A command over a connection of pyinfra's own, as `Process` of our connector."""
+    """A command over a connection of pyinfra itself, with the interface of our connector's `Process`."""
 
     def __init__(self, channel: Any, command: str) -> None:
         channel.exec_command(command)
@@ -94,7 +94,7 @@ class _ChannelProcess:
 
 
 def _started(state: Any, host: Any, client: Any, command: StringCommand, arguments: Any) -> Any:
-    """`command`, started on the host with its standard input open: by our connector, or over pyinfra's."""
+    """Start `command` on the host with open standard input, by our connector or over pyinfra's connection."""
     if (start := getattr(host.connector, "start", None)) is not None:
         return start(command, **arguments)
     extract_control_arguments(arguments)
@@ -108,7 +108,7 @@ if [ -f "$part" ]; then echo "$(stat -c %s "$part") $(sha256sum < "$part" | cut 
 
 
 def _starts_with(file: IO[bytes], size: int, digest: str) -> bool:
-    """Whether the first `size` bytes of `file` have this SHA-256."""
+    """Return whether the first `size` bytes of `file` have this SHA-256."""
     hashed, left = sha256(), size
     while left and (piece := file.read(min(left, PIECE))):
         hashed.update(piece)

@@ -1,7 +1,7 @@
-"""Templates of files on hosts: ours, and those of the user's folder that take their place.
+"""Templates of files on hosts: ours, and those of the user's folder that replace them.
 
-A template of the user's is somebody's text, so all are rendered in Jinja's sandbox: it reads the values that
-it is given, changes none, and reaches nothing else of this program or of the computer.
+User templates are foreign text, so all templates are rendered in Jinja's sandbox: they read the given values,
+change none, and cannot access anything else of this program or the computer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ HINT = "correct the template, or remove it to use the one that comes with the pr
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A file of the user's folder of templates, by its path in it.
+    """A file in the user's folder of templates, named by its path there.
 
-    `replaces` says whether it takes the place of one of ours, `used` whether such a one includes it.
-    `problem` is why it cannot be read, with its place, and `nearest` the template that it may be meant to be.
+    `replaces`: whether it replaces one of ours. `used`: whether a file of that folder includes it. `problem`:
+    why it cannot be read, with file and line. `nearest`: the template with the most similar name.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Override:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing reads it."""
+        """Whether no template uses the file."""
         return not self.replaces and not self.used
 
 
 def rendered(src: str, values: Mapping[str, Any], folders: tuple[Path, ...] = (TEMPLATES,)) -> str:
-    """The first `<folder>/<src>` rendered with `values`. Pure but for reading the template.
+    """Render the first `<folder>/<src>` with `values`. Pure except for reading the template.
 
-    Raises ClawdError with the place where a template of the user's cannot be rendered, and Jinja's own error
-    where one of ours cannot.
+    Raises `ClawdError` with file and line when a user's template cannot be rendered, and Jinja's own error
+    when one of ours cannot.
     """
     try:
         return _environment(folders).get_template(src).render(**values)
@@ -60,7 +60,7 @@ def rendered(src: str, values: Mapping[str, Any], folders: tuple[Path, ...] = (T
 
 
 def overrides(folder: Path | None, ours: Path = TEMPLATES) -> tuple[Override, ...]:
-    """What the user's folder of templates holds, in the order of names."""
+    """Return the files in the user's folder of templates, in the order of names."""
     if folder is None or not folder.is_dir() or folder.resolve() == ours.resolve():
         return ()
     known = {str(path.relative_to(ours)) for path in ours.rglob("*") if path.is_file()}
@@ -80,7 +80,7 @@ def overrides(folder: Path | None, ours: Path = TEMPLATES) -> tuple[Override, ..
 
 
 def _hidden(path: Path, folder: Path) -> bool:
-    """Whether an editor or a version control left it there."""
+    """Return whether an editor or version control created the file."""
     return any(part.startswith(".") or part.endswith("~") for part in path.relative_to(folder).parts)
 
 
@@ -100,7 +100,7 @@ def _parser() -> ImmutableSandboxedEnvironment:
 
 
 def _included(path: Path) -> Iterator[str]:
-    """The templates that one includes or imports, as far as it names them."""
+    """Yield the templates that one includes or imports by a constant name."""
     try:
         tree = _parser().parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TemplateError, RecursionError):
@@ -125,7 +125,7 @@ def _problem(path: Path) -> str:
 
 
 def _place_in(folders: tuple[Path, ...], error: BaseException) -> str:
-    """`FILE:LINE` in a folder of the user's where rendering failed; empty when it failed in ours."""
+    """Return `FILE:LINE` in a user's template where rendering failed; empty when it failed in one of ours."""
     own = tuple(f"{folder}/" for folder in folders if folder.resolve() != TEMPLATES)
     if isinstance(error, TemplateSyntaxError) and (error.filename or "").startswith(own or ("\0",)):
         return f"{error.filename}:{error.lineno}"

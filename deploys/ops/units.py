@@ -1,4 +1,4 @@
-"""systemd units that should not be there."""
+"""Removal of systemd units."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from deploys.ops.shell import script
 
 
 def absent(unit: str, *, file: bool = True, **arguments: Any) -> OperationMeta:
-    """`unit` (with its suffix) stopped, not started at boot, and forgotten.
+    """Stop and disable `unit` (with its suffix), and delete the records of its starts.
 
-    With `file`, its file in /etc/systemd/system is removed; a unit of a Debian package keeps its own. One of
-    a package that was there before us is not stopped: it is restarted with what was there before, when the
-    removal of the component has put that back.
+    With `file`, its file in /etc/systemd/system is removed; a unit of a Debian package keeps its own. A unit
+    of a package that was there before us is not stopped: it is restarted with the original files, after the
+    removal of the component has put them back.
     """
     arguments.setdefault("name", f"No service {unit.removesuffix('.service')}")
     return _absent(unit, file, originals.owner_of(unit), **arguments)

@@ -1,4 +1,4 @@
-"""Updates of packages that are there: the distribution's own, all of them or those for security."""
+"""Updates of installed packages: the distribution's own, all of them or only those for security."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 
 RECORD = "/var/lib/clawd/state/upgraded"
-"""Its time is when the host was last brought up to date."""
+"""Its modification time is that of the host's last update."""
 DAILY = "/var/lib/apt/periodic/update-stamp"
-"""Its time is when the distribution's own timer last read the mirrors' index."""
+"""Its modification time is when the distribution's own timer last read the mirrors' index."""
 INPUTS = "/etc/apt /var/lib/apt /var/lib/dpkg/status /etc/machine-id"
-"""What apt's answer depends on: its settings, the index, what is installed, and whose turn an update is."""
+"""What apt's answer depends on: settings, index, installed packages, and (by machine) phased updates."""
 KNOWN = "/var/lib/clawd/state/pending"
-"""That answer, under a digest of names, sizes and changes of `INPUTS`: to ask apt anew costs a core 0.6 s."""
+"""Cache of that answer, with a digest of names, sizes and times of `INPUTS`: apt takes 0.6 s of a core."""
 LONGEST_DAYS = 7
-"""So old may the mirrors' index be. That timer reads it daily; a host without internet has but our runs."""
+"""Highest age of the mirrors' index. The timer reads it daily; without internet only our runs do."""
 
 Updates = Literal["security", "all"]
 
-_UNTOLD = "?"
+_UNKNOWN = "?"
 
-# Labels and archives as apt tells them: `Debian-Security:12/stable-security`, `Ubuntu:24.04/noble-updates`.
-# What comes from other repositories is of the version that its component wants.
+# Labels and archives as apt prints them: `Debian-Security:12/stable-security`, `Ubuntu:24.04/noble-updates`.
+# Packages of other repositories have the version that their component wants.
 _ORIGINS: dict[Updates, str] = {
     "security": " (Debian-Security|Ubuntu):[^ ,]*-security",
     "all": " (Debian|Debian-Security|Ubuntu):",
@@ -41,43 +41,43 @@ _ORIGINS: dict[Updates, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Updates that a host has not taken in, each `NAME=VERSION`, by the index that it has.
+    """Updates that a host lacks, each `NAME=VERSION`, according to its index.
 
-    `days` is the age of that index; `None` when the host has never been brought up to date. `told` is false
-    where apt could not say which updates there are.
+    `days` is the age of that index; `None` when the host has never been updated. `known` is false when apt
+    could not list the updates.
     """
 
     packages: tuple[str, ...] = ()
     days: int | None = 0
-    told: bool = True
+    known: bool = True
 
 
 class PendingFact(Fact):
-    """What updates of some kind a host lacks."""
+    """The updates of the given kind that a host lacks."""
 
     def command(self, updates: Updates) -> str:
-        """A script that prints the index's age, then a package a line."""
-        given = assignments(**_given(updates), daily=DAILY, untold=_UNTOLD)
-        return given + _PENDING + _AGE + 'pending 2>/dev/null || echo "$untold"'
+        """Return a script that prints the age of the index, then one package per line."""
+        given = assignments(**_given(updates), daily=DAILY, unknown=_UNKNOWN)
+        return given + _PENDING + _AGE + 'pending 2>/dev/null || echo "$unknown"'
 
     @staticmethod
     def default() -> Pending:
-        """Nothing known to be lacking."""
+        """Return that no update is lacking."""
         return Pending()
 
     def process(self, output: list[str]) -> Pending:
         """Turn the lines into a `Pending`."""
         age, *packages = output
         days = None if age == "never" else int(age or 0)
-        if _UNTOLD in packages:
-            return Pending(days=days, told=False)
+        if _UNKNOWN in packages:
+            return Pending(days=days, known=False)
         return Pending(tuple(filter(None, packages)), days)
 
 
 def current(updates: Updates, **arguments: Any) -> OperationMeta:
-    """Every package of the host has the updates that its distribution offers, all or those for security.
+    """Install the distribution's updates of all installed packages, all of them or those for security.
 
-    The mirrors' index is read first: the first time, when there are updates, and when nobody else has read it
+    The mirrors' index is read first: in the first run, when there are updates, and when it has not been read
     for `LONGEST_DAYS`. Versions that the administrator holds stay. Packages restart their own services; a new
     kernel waits for the next boot.
     """
@@ -105,13 +105,13 @@ def _given(updates: Updates) -> dict[str, str]:
 
 
 def reason(state: Pending) -> tuple[str, ...]:
-    """Why the host needs updates, in lines for the plan; none when it does not."""
+    """Return why the host needs updates, in lines for the plan; none when it does not."""
     lines = []
     if state.days is None:
-        lines.append("bring up to date, by an index read anew")
+        lines.append("bring up to date, with a fresh index")
     elif state.days > LONGEST_DAYS:
         lines.append(f"read the mirrors' index, which is {state.days} days old, and install what it has")
-    if not state.told:
+    if not state.known:
         lines.append("read the mirrors' index: apt cannot say which updates there are")
     if state.packages:
         count = len(state.packages)
@@ -139,7 +139,7 @@ pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted 
 }
 """
 _FORM = sha256(_PENDING.encode()).hexdigest()[:16]
-"""An answer kept by another version of this program is none."""
+"""Part of the digest: an answer that another version of this program cached is not used."""
 _AGE = r"""
 if [ -f "$record" ]; then
     read=$(stat -c %Y "$record" "$daily" 2>/dev/null | sort -n | tail -n 1)
@@ -148,7 +148,7 @@ else echo never
 fi
 """
 
-# apt would call what it upgrades by name wanted by hand, and never remove it by itself again.
+# apt marks packages that it upgrades by name as manual, and would never remove them automatically again.
 _UPGRADE = r"""
 apt -o APT::Update::Error-Mode=any update || exit 1
 packages=$(pending) || exit 1

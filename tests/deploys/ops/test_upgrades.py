@@ -102,7 +102,7 @@ def test_a_new_host_is_brought_up_to_date_once(
 ) -> None:
     run = apt.run(updates)
     assert run.succeeded, run.output
-    assert run.changes[0].diff == ("bring up to date, by an index read anew",)
+    assert run.changes[0].diff == ("bring up to date, with a fresh index",)
     update, install = apt.asked()
     assert update.endswith(" update")
     assert tuple(install.split(" -- ")[1].split()) == installed
@@ -137,7 +137,7 @@ def test_an_answer_that_apt_did_not_give_is_not_kept(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     apt.says("mute")
-    assert apt.look() == Pending(days=1, told=False)
+    assert apt.look() == Pending(days=1, known=False)
     (apt.folder / "mute").unlink()
     assert apt.pending() == SECURITY
 
@@ -192,6 +192,6 @@ def test_what_fails_is_tried_again(apt: Apt, trouble: str) -> None:
 def test_reasons() -> None:
     assert reason(Pending()) == ()
     assert reason(Pending(days=LONGEST_DAYS)) == ()
-    assert len(reason(Pending(told=False))) == 1
+    assert len(reason(Pending(known=False))) == 1
     assert reason(Pending(("a=1",))) == ("upgrade 1 package: a=1",)
     assert len(reason(Pending(("a=1", "b=2"), None))) == 2
