@@ -41,7 +41,7 @@ def test_packages_installed(host: Any, settings: BaseSettings) -> None:
 
 @pytest.mark.parametrize("path", FOLDERS)
 def test_folder(host: Any, path: str) -> None:
-    expect(host.file(path).is_directory, f"{path} is no folder")
+    expect(host.file(path).is_directory, f"{path} is not a folder")
     expect_owner(host, path, "root", FOLDERS[path], group="root")
 
 
@@ -75,13 +75,13 @@ def test_sshd_as_declared(host: Any, settings: BaseSettings) -> None:
         "x11forwarding no",
         "clientaliveinterval 15",
     }
-    hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, says otherwise"
+    hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, overrides it"
     # A Match block may apply to one user only.
     for user in ("root", STRANGER, *(operator.name for operator in settings.operators)):
         shown = host.check_output("/usr/sbin/sshd -T -C %s", f"user={user},host=stranger,addr=192.0.2.1")
         effective = set(shown.splitlines())
         lacking = ", ".join(sorted(wanted - effective))
-        expect(not lacking, f"sshd does not go by this for {user}: {lacking}", hint)
+        expect(not lacking, f"settings missing in sshd for {user}: {lacking}", hint)
         if user == "root":
             by_key_at_most = {"permitrootlogin without-password", "permitrootlogin no"}
             expect(by_key_at_most & effective, "root may log in with a password", hint)
@@ -97,7 +97,7 @@ def test_sshd_offers_keys_only(host: Any) -> None:
     expect(
         asked.rc == 0,
         f"the sshd that runs offers more than keys: {said(asked)}",
-        "`systemctl cat ssh` shows whether it is started with options of its own",
+        "`systemctl cat ssh` shows whether it is started with other options",
     )
 
 
@@ -121,7 +121,7 @@ def test_operators_may_log_in_with_their_keys(host: Any, settings: BaseSettings)
         expect_owner(host, keys, operator.name, 0o600)
 
 
-def test_nobody_else_is_an_operator(host: Any, settings: BaseSettings) -> None:
+def test_no_undeclared_operators(host: Any, settings: BaseSettings) -> None:
     members = set(host.check_output("getent group %s | cut -d: -f4", OPERATORS).split(",")) - {"", "root"}
     others = ", ".join(sorted(members - {operator.name for operator in settings.operators}))
     expect(not others, f"in the group {OPERATORS} and not declared: {others}")

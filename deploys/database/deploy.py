@@ -105,8 +105,8 @@ def _same_version(version: str, clusters: tuple[str, ...]) -> None:
         before = old[-1].split("/")[0]
         raise HostError(
             f"{host.name}: database: its data belongs to PostgreSQL {before}, and its release has {version}",
-            advice=f"move it there by `pg_upgradecluster {before} {CLUSTER}` (package postgresql-{version}), "
-            f"drop what is left of {before}, and run this again",
+            advice=f"upgrade it there with `pg_upgradecluster {before} {CLUSTER}` "
+            f"(package postgresql-{version}), drop the former cluster of {before}, and run this again",
         )
 
 
@@ -140,8 +140,8 @@ def client_addresses(clients: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [name for name in names if not found.get(name)]
     if unknown:
         raise HostError(
-            f"{host.name}: database: {', '.join(unknown)} cannot be resolved there, so it cannot be let in",
-            advice="give that host an `internal_address`, or make its name known",
+            f"{host.name}: database: {', '.join(unknown)} cannot be resolved there, so it could not connect",
+            advice="declare an `internal_address` of that host, or make its name resolvable there",
         )
     return tuple(str(network) for network in clients_as_networks(clients, found))
 

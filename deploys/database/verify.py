@@ -65,7 +65,7 @@ def test_settings_in_force(host: Any, settings: DatabaseSettings) -> None:
     expect(not differing, f"other settings are in force in PostgreSQL: {'; '.join(differing)}")
 
 
-def test_only_the_bots_are_let_in_and_only_over_tls(host: Any, settings: DatabaseSettings) -> None:
+def test_only_bots_may_connect_and_only_over_tls(host: Any, settings: DatabaseSettings) -> None:
     rules = sql(
         host,
         "SELECT concat_ws(' ', type, array_to_string(database, ','), array_to_string(user_name, ','), "
@@ -78,7 +78,8 @@ def test_only_the_bots_are_let_in_and_only_over_tls(host: Any, settings: Databas
     ]
     wanted = ["local all all peer", *declared]
     others = [line for line in rules if line not in wanted] + [line for line in wanted if line not in rules]
-    expect(rules == wanted, f"pg_hba.conf differs in who is let in: {'; '.join(others) or 'their order'}")
+    found = "; ".join(others) or "their order"
+    expect(rules == wanted, f"pg_hba.conf differs from the declared clients: {found}")
 
 
 def test_login_and_database_have_no_more_rights_than_needed(host: Any, settings: DatabaseSettings) -> None:
@@ -112,7 +113,7 @@ def test_listens_only_where_declared(host: Any, settings: DatabaseSettings) -> N
     expect(found, f"nothing listens on port {PORT}")
     expect(
         (found <= loopback) == (settings.listen == "localhost"),
-        f"PostgreSQL listens on {', '.join(sorted(found))}, and should on {settings.listen}",
+        f"PostgreSQL listens on {', '.join(sorted(found))}, and should listen on {settings.listen}",
     )
 
 

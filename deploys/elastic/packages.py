@@ -99,7 +99,7 @@ def key_of(settings: PackageSettings, state_folder: Path) -> bytes:
         key = kept.read_bytes() if settings.key or kept.is_file() else _fetched()
     except (OSError, requests.RequestException) as error:
         raise ArtifactError(
-            f"the key of Elastic's packages cannot be had: {error}",
+            f"cannot read the key of Elastic's packages: {error}",
             advice=f"fetch {KEY_URL} elsewhere, and name the file as `logs.packages.key`",
         ) from error
     here = kept.is_file()
@@ -126,7 +126,7 @@ def _must_be(key: bytes, wanted: str, source: str, again: str) -> None:
     if found != (wanted,):
         raise ArtifactError(
             f"{source} holds the key {' and '.join(found) or 'nothing'}, and not {wanted}",
-            advice="find out who made it; for a repository signed by yourself, declare its "
+            advice="find out whose key it is; for a repository signed by yourself, declare its "
             "fingerprint as `logs.packages.fingerprint`",
         )
 

@@ -71,9 +71,9 @@ def test_cluster_is_complete(host: Any, settings: ElasticsearchSettings) -> None
     expect(held.rc == 0, f"the cluster is not {count} nodes in state green: {said(held)}", LOG)
 
 
-def test_strangers_are_turned_away(host: Any) -> None:
+def test_clients_without_a_password_are_refused(host: Any) -> None:
     status = host.check_output("python3 -c %s %s %s", STRANGER, str(ELASTICSEARCH_PORT), CA)
-    expect(status == "401", f"a client without a password is answered with {status}, and should be with 401")
+    expect(status == "401", f"a client without a password gets {status}, and should get 401")
 
 
 def test_a_single_node_listens_on_loopback_only(host: Any, settings: ElasticsearchSettings) -> None:

@@ -36,7 +36,7 @@ def test_exporters_reach_what_they_measure(host: Any, settings: ExportersSetting
     for exporter in listed(host, settings):
         asked = host.run(shows(exporter, settings))
         log = f"read `journalctl -u {exporter.package}` on the host"
-        expect(asked.rc == 0, f"{exporter.package} does not measure: {said(asked)}", log)
+        expect(asked.rc == 0, f"{exporter.package} does not report its metrics: {said(asked)}", log)
 
 
 def test_exporters_listen_where_they_should(host: Any, settings: ExportersSettings) -> None:
@@ -60,7 +60,7 @@ def test_certificate_does_not_end_soon(host: Any, settings: ExportersSettings) -
         expect_certificate(host, CERTIFICATE)
 
 
-def test_ends_of_certificates_are_told(host: Any) -> None:
+def test_certificate_expiry_is_reported(host: Any) -> None:
     expect_timer(host, certificates.TIMER, hours=2, watch=certificates.FILES)
     age = int(host.check_output("echo $(($(date +%%s) - $(stat -c %%Y %s)))", certificates.OUTPUT))
     expect(age < 2 * 3600, f"{certificates.OUTPUT} was written {age} s ago, and should be every hour")

@@ -33,4 +33,4 @@ def test_certificate_does_not_end_soon(host: Any) -> None:
 
 def test_reaches_a_logstash(host: Any) -> None:
     answer = host.run("filebeat test output -c %s", CONFIG)
-    expect(answer.rc == 0, f"Filebeat reaches no Logstash: {said(answer)}", "is Logstash up on its host?")
+    expect(answer.rc == 0, f"Filebeat reaches no Logstash: {said(answer)}", "run `verify` for the log hosts")

@@ -50,7 +50,7 @@ exit 1
 """
 
 
-def test_guessing_of_logins_is_punished(host: Any, settings: HardeningSettings) -> None:
+def test_failed_logins_are_banned(host: Any, settings: HardeningSettings) -> None:
     if settings.fail2ban is None:
         return
     expect_started_with(host, "fail2ban.service", watch=(JAIL,))
@@ -71,7 +71,7 @@ def test_guessing_of_logins_is_punished(host: Any, settings: HardeningSettings) 
     expect(not undeclared, f"fail2ban never bans {undeclared}", "a file in /etc/fail2ban sets ignoreip")
 
 
-def test_security_updates_come_by_themselves(host: Any, settings: HardeningSettings) -> None:
+def test_security_updates_are_enabled(host: Any, settings: HardeningSettings) -> None:
     if not settings.updates:
         expect(not host.file(UPDATES).exists, f"{UPDATES} is there, and updates are not declared")
         return
@@ -82,8 +82,8 @@ def test_security_updates_come_by_themselves(host: Any, settings: HardeningSetti
     origins = [
         line.split('"')[1] for line in dumped.splitlines() if "Pattern::" in line or "Origins::" in line
     ]
-    hint = "a file in /etc/apt/apt.conf.d that sorts after ours says otherwise: `apt-config dump`"
-    expect(release is not None, f"{clock.id} {clock.version} is no release that is known here")
+    hint = "a file in /etc/apt/apt.conf.d that sorts after ours overrides it: see `apt-config dump`"
+    expect(release is not None, f"{clock.id} {clock.version} is not a known release")
     expect(
         release is not None and tuple(origins) == release.security,
         f"unattended-upgrades takes updates from {'; '.join(origins) or 'nowhere'}",
@@ -141,7 +141,7 @@ def test_ssh_is_closed_to_root_and_greets(host: Any, settings: HardeningSettings
     expect_started_with(host, "ssh.service", watch=SSHD_FILES)
     shown = host.check_output("/usr/sbin/sshd -T -C %s", "user=root,host=stranger,addr=192.0.2.1")
     effective = set(shown.splitlines())
-    hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, says otherwise"
+    hint = "a file in /etc/ssh/sshd_config.d that sorts before ours, or a Match block, overrides it"
     if not settings.root_login:
         expect("permitrootlogin no" in effective, "root may log in", hint)
     expect("passwordauthentication no" in effective, "root may log in with a password", hint)

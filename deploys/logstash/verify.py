@@ -39,7 +39,7 @@ def test_secrets_are_private(host: Any) -> None:
         expect_owner(host, path, owner, 0o600)
 
 
-def test_who_shows_no_certificate_is_turned_away(host: Any) -> None:
+def test_clients_without_a_certificate_are_refused(host: Any) -> None:
     answer = host.run("python3 -c %s %s %s", STRANGER, str(BEATS_PORT), f"{TLS}/ca.pem")
     expect(answer.rc == 0, f"Logstash at port {BEATS_PORT}: {said(answer)}")
 
@@ -52,8 +52,8 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as pl
     try:
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as line:
             if line.recv(1):
-                sys.exit("it talks to somebody without a certificate")
+                sys.exit("it answers a client without a certificate")
     except (ssl.SSLError, ConnectionError):
         sys.exit(0)
-sys.exit("it listens to somebody without a certificate")
+sys.exit("it accepts a client without a certificate")
 """

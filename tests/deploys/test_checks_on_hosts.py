@@ -53,12 +53,12 @@ def drop_in(unit: str, text: str, check: str, said: str, *, start: str = "true")
 ROUNDS: tuple[tuple[Damage, ...], ...] = (
     (
         masked("apt-daily-upgrade.timer", "security updates are started"),
-        masked("fail2ban.service", "guessing of logins is punished"),
+        masked("fail2ban.service", "failed logins are banned"),
         masked("nftables.service", "loaded at boot"),
         Damage(
             f"echo 'APT::Periodic::Enable \"0\";' > {APT}",
             f"rm {APT}",
-            "security updates come by themselves",
+            "security updates are enabled",
             "APT::Periodic::Enable is 0: nothing is updated",
         ),
         Damage(
@@ -73,7 +73,7 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
             ">> /etc/ssh/sshd_config",
             "mv /root/sshd /etc/ssh/sshd_config",
             "sshd as declared",
-            "sshd does not go by this for root: passwordauthentication no",
+            "settings missing in sshd for root: passwordauthentication no",
         ),
         Damage("nft flush ruleset", "nft -f /etc/nftables.conf", "closed by default", "not loaded"),
     ),
@@ -82,13 +82,13 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
         Damage(
             f"echo 'APT::Periodic::Unattended-Upgrade \"0\";' > {APT}",
             f"rm {APT}",
-            "security updates come by themselves",
+            "security updates are enabled",
             "APT::Periodic::Unattended-Upgrade is 0",
         ),
         Damage(
             "fail2ban-client stop sshd",
             "fail2ban-client reload",
-            "guessing of logins is punished",
+            "failed logins are banned",
             "fail2ban does not watch sshd",
         ),
         drop_in(
@@ -122,13 +122,13 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
         Damage(
             f"echo 'Unattended-Upgrade::Package-Blacklist {{ \".*\"; }};' > {APT}",
             f"rm {APT}",
-            "security updates come by themselves",
+            "security updates are enabled",
             "unattended-upgrades leaves out every package: .*",
         ),
         Damage(
             "fail2ban-client set sshd addignoreip 0.0.0.0/0",
             "fail2ban-client set sshd delignoreip 0.0.0.0/0",
-            "guessing of logins is punished",
+            "failed logins are banned",
             "fail2ban never bans 0.0.0.0",
         ),
         Damage(
@@ -166,7 +166,7 @@ ROUNDS: tuple[tuple[Damage, ...], ...] = (
         Damage(
             "systemctl stop fail2ban",
             "systemctl start fail2ban",
-            "guessing of logins is punished",
+            "failed logins are banned",
             "inactive",
         ),
     ),

@@ -38,7 +38,7 @@ DAMAGES = (
         "journal limited",
         (f"Write {JOURNALD}", "Service systemd-journald"),
     ),
-    Damage("log", "hardening", "systemctl stop fail2ban", "guessing of logins", ("Service fail2ban",)),
+    Damage("log", "hardening", "systemctl stop fail2ban", "failed logins", ("Service fail2ban",)),
     Damage(
         "app",
         "hardening",
@@ -83,7 +83,7 @@ DAMAGES = (
         "app",
         "database",
         f"echo 'host all all 0.0.0.0/0 trust' >> {HBA}; pkill -HUP -o -u postgres postgres",
-        "only the bots are let in",
+        "only bots may connect",
         (f"Write {HBA}", "Service postgresql"),
     ),
     Damage(

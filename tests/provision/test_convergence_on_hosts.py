@@ -182,7 +182,7 @@ def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone:
         assert "not converged" in alone.json("drift", "-i", "alone", expect=2)["message"]
         told, outcomes = alone.checks("up", "-i", "alone", "--yes", expect=1)
         assert told["result"]["changed"] == 0
-        assert outcomes["hardening: guessing of logins is punished"] == "failed"
+        assert outcomes["hardening: failed logins are banned"] == "failed"
         assert "not converged" in alone.json("up", "-i", "alone", "--yes", "--no-verify", expect=1)["message"]
     finally:
         alone.on("bot1", "fail2ban-client set sshd delignoreip 0.0.0.0/0")

@@ -147,7 +147,7 @@ def test_a_host_that_runs_no_bot_is_refused(hosts: dict[str, Server]) -> None:
             ),
             {
                 "settings in force",
-                "only the bots are let in and only over tls",
+                "only bots may connect and only over tls",
                 "serves its certificate",
                 "login and database have no more rights than needed",
                 "backups are made every night",
@@ -171,7 +171,7 @@ def test_a_host_that_runs_no_bot_is_refused(hosts: dict[str, Server]) -> None:
             {
                 "runs with what is on the disk",
                 "settings in force",
-                "only the bots are let in and only over tls",
+                "only bots may connect and only over tls",
                 "login and database have no more rights than needed",
                 "serves its certificate",
                 "listens only where declared",

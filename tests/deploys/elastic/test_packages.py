@@ -59,7 +59,7 @@ def test_a_key_is_used_only_with_the_declared_fingerprint(
     file.write_bytes(armored + armored)
     with pytest.raises(ArtifactError, match="and not"):
         key_of(PackageSettings(key=file, fingerprint=told), tmp_path)
-    with pytest.raises(ArtifactError, match="cannot be had"):
+    with pytest.raises(ArtifactError, match="cannot read the key of Elastic's packages"):
         key_of(PackageSettings(key=tmp_path / "nothing"), tmp_path)
 
 

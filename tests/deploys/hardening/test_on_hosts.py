@@ -108,7 +108,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: Host) -> None:
         "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo > /etc/sudoers.d/clawd-hardening"
     )
     assert failing_checks(host) == {
-        "guessing of logins is punished",
+        "failed logins are banned",
         "kernel settings in force",
         "ssh is closed to root and greets",
         "sudo rules",
