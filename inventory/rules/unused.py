@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -26,9 +26,16 @@ class Switch:
     why: str
     remedy: str
     keys: tuple[str, ...] = ()
+    is_used: Mapping[str, Callable[[Inventory], bool]] = field(default_factory=dict)
+    """When something else uses a key of the section even so."""
 
 
-def _off(*section: str, keys: tuple[str, ...] = (), of: KeyPath = ()) -> Switch:
+def _off(
+    *section: str,
+    keys: tuple[str, ...] = (),
+    of: KeyPath = (),
+    is_used: Mapping[str, Callable[[Inventory], bool]] | None = None,
+) -> Switch:
     """Return the switch `enabled: false` of a section, for its own settings or `keys` of another one."""
     at: KeyPath = (*section, "enabled")
     return Switch(
@@ -38,11 +45,17 @@ def _off(*section: str, keys: tuple[str, ...] = (), of: KeyPath = ()) -> Switch:
         f"`{dotted(at)}` is false",
         f"write `{dotted(at)}: true`",
         keys,
+        is_used or {},
     )
 
 
+def _has_fail2ban(inventory: Inventory) -> bool:
+    return inventory.hardening.enabled and inventory.hardening.fail2ban.enabled
+
+
 SWITCHES = (
-    _off("firewall"),
+    # fail2ban never bans the networks of `firewall.management`.
+    _off("firewall", is_used={"management": _has_fail2ban}),
     _off("firewall", keys=("connections",), of=("nginx",)),
     _off("hardening"),
     _off("hardening", "fail2ban"),
@@ -124,6 +137,8 @@ def without_effect(inventory: Inventory) -> Iterator[Finding]:
             continue
         for key in switch.keys or type(section).model_fields:
             path: KeyPath = (*switch.section, key)
+            if key in switch.is_used and switch.is_used[key](inventory):
+                continue
             within = any(path[: len(other)] == other for other in found)
             if path != switch.at and not within and _is_given(section, key):
                 found.add(path)
