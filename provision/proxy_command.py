@@ -6,7 +6,6 @@ and output are one socket here; what it writes to standard error is kept for mes
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -41,13 +40,14 @@ class ProxyConnection:
         self._socket, theirs = socket.socketpair()
         shell = os.environ.get("SHELL") or "/bin/sh"
         try:
-            # The command is the user's own setting, run as `ssh` runs it.
+            # The command is the user's own setting, run as `ssh` runs it: it may ask on the terminal. Ctrl-C
+            # is for this program alone, which ends the command when it closes the connection.
             self._process = subprocess.Popen(
                 [shell, "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=self._said,
-                start_new_session=True,
+                preexec_fn=_ignore_interrupts,
             )
         except OSError:
             self._socket.close()
@@ -83,7 +83,7 @@ class ProxyConnection:
             raise
 
     def close(self) -> None:
-        """Close the connection, and end the command with what it started."""
+        """Close the connection, and end the command."""
         with self._closing:
             if self._closed:
                 return
@@ -95,15 +95,19 @@ class ProxyConnection:
             except subprocess.TimeoutExpired:
                 pass
             self._socket.close()
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, number)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(timeout=_END_S)
-                    break
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._said.close()
 
     def _last_line(self) -> str:
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _MOST_SAID))
         lines = self._said.read().decode(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -247,9 +247,13 @@ WEAK = MappingProxyType({"ecdsa": "ecdsa-sha2-*", "rsa": "rsa-sha2-*"})
 """The algorithms of host keys that may be weak: those of NIST's curves, and RSA with a short key."""
 
 
+CERTIFIED = "-cert"
+"""What the type of a host certificate ends with, as `ssh-keygen -l` prints it."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """A host key of sshd: its type (`ed25519`, `ecdsa`, `rsa`) and size."""
+    """A host key of sshd: its type (`ed25519`, `ecdsa`, `rsa`; with `-cert` a certificate) and size."""
 
     type: str
     bits: int
@@ -266,12 +270,15 @@ def refused_host_keys(keys: Iterable[HostKey], kept: Container[str] = ()) -> tup
     Only the host's keys and the declared ones (`kept`) decide, not the connected client: runs from several
     laptops agree. A host without any other key keeps its weak ones.
     """
-    have = tuple(keys)
+    listed = tuple(keys)
+    # Clients that trust the authority of a host certificate know no other key of the host.
+    certified = {key.type.removesuffix(CERTIFIED) for key in listed if key.type.endswith(CERTIFIED)}
+    have = tuple(key for key in listed if not key.type.endswith(CERTIFIED))
     if all(key.weak for key in have):
         return ()
     # A key that the host gets later, by `ssh-keygen -A` for instance, is refused as well.
     weak = {"ecdsa"} | {key.type for key in have if key.weak}
-    return tuple(WEAK[type] for type in sorted(weak) if type not in kept)
+    return tuple(WEAK[type] for type in sorted(weak - certified) if type not in kept)
 
 
 def _refused_host_keys(kept: tuple[str, ...]) -> tuple[str, ...]:
@@ -312,11 +319,20 @@ class HostKeysFact(Fact):
         )
 
 
-# Where sshd cannot report its keys, those of its default configuration are listed.
+# Where sshd cannot report its keys, those of its default configuration are listed. Only the private part
+# counts: a `.pub` file says nothing of what sshd can load, unless an agent holds the keys.
 _HOST_KEYS = r"""
-files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^hostkey //p')
+configuration=$(/usr/sbin/sshd -T 2>/dev/null)
+value() { printf '%s\n' "$configuration" | sed -n "s/^$1 //p"; }
+agent=$(value hostkeyagent)
+files=$(value hostkey)
 printf '%s\n' ${files:-/etc/ssh/ssh_host_*_key} | while IFS= read -r file; do
-    ssh-keygen -lf "$file.pub" 2>/dev/null || ssh-keygen -lf "$file" 2>/dev/null
+    if [ "${agent:-none}" != none ]; then ssh-keygen -lf "${file%.pub}.pub"
+    else ssh-keygen -y -P '' -f "$file" </dev/null | ssh-keygen -lf -
+    fi 2>/dev/null
+done
+value hostcertificate | while IFS= read -r file; do
+    [ "$file" = none ] || ssh-keygen -lf "$file" 2>/dev/null
 done
 true
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -469,19 +470,30 @@ def test_a_proxy_command_that_ends_is_named_with_what_it_said(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_what_a_proxy_command_started_ends_with_the_connection(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stubborn", ["", "trap '' TERM; "])
+def test_a_proxy_command_ends_with_the_connection(
+    home: Path, monkeypatch: pytest.MonkeyPatch, stubborn: str
 ) -> None:
     monkeypatch.setattr(ssh, "CONNECT_TIMEOUT", 0.5)
     hosts = inventory(one={"address": "hidden", "user": "ops"})
-    (home / ".ssh" / "config").write_text(
-        f"Host hidden\n    ProxyCommand sh -c 'sleep 1000 & echo $! > {home}/child; sleep 1000'\n"
-    )
+    (home / "command").write_text(f"{stubborn}echo $$ > {home}/pid; while :; do sleep 0.1; done\n")
+    (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand sh {home}/command\n")
     with pytest.raises(ConnectError, match=r"sends no SSH banner|no answer within"):
         dial(route_to(hosts, "one", SshConfig()), NoTerminal())
-    child = int((home / "child").read_text())
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or ") Z " in state.read_text()
+    assert not Path(f"/proc/{(home / 'pid').read_text().strip()}").exists()
+
+
+def test_a_proxy_command_may_ask_on_the_terminal_and_is_not_interrupted(home: Path) -> None:
+    """It stays in the session of this program, and ignores Ctrl-C."""
+    hosts = inventory(one={"address": "hidden", "user": "ops"})
+    (home / "command").write_text(
+        f"import os, signal\nkept = signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+        f"open({str(home / 'seen')!r}, 'w').write(f'{{os.getsid(0)}} {{kept}}')\n"
+    )
+    (home / ".ssh" / "config").write_text(f"Host hidden\n    ProxyCommand python3 {home}/command\n")
+    with pytest.raises(ConnectError, match="its ProxyCommand failed"):
+        dial(route_to(hosts, "one", SshConfig()), NoTerminal())
+    assert (home / "seen").read_text() == f"{os.getsid(0)} True"
 
 
 @needs_sshd

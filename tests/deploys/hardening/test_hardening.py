@@ -154,6 +154,7 @@ def test_root_may_log_in_only_where_it_has_to(user: str, changes: dict[str, Any]
 
 ED25519, ECDSA = HostKey("ed25519", 256), HostKey("ecdsa", 256)
 RSA, SHORT_RSA = HostKey("rsa", 3072), HostKey("rsa", 2048)
+ECDSA_CERTIFICATE = HostKey("ecdsa-cert", 256)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,9 @@ RSA, SHORT_RSA = HostKey("rsa", 3072), HostKey("rsa", 2048)
         ((SHORT_RSA, ECDSA, ED25519), ("ecdsa",), ("rsa-sha2-*",)),
         ((SHORT_RSA, ECDSA, ED25519), ("rsa", "ecdsa"), ()),
         ((SHORT_RSA, ECDSA), (), ()),
+        ((ECDSA, ED25519, ECDSA_CERTIFICATE), (), ()),
+        ((SHORT_RSA, ECDSA, ED25519, ECDSA_CERTIFICATE), (), ("rsa-sha2-*",)),
+        ((ECDSA, ECDSA_CERTIFICATE), (), ()),
         ((), (), ()),
     ],
 )
@@ -180,14 +184,32 @@ def test_host_keys_are_those_of_the_configuration_of_sshd(tmp_path: Path) -> Non
     for kind, bits in (("rsa", "2048"), ("ecdsa", "384"), ("ed25519", "256")):
         command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", str(tmp_path / kind)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-s", tmp_path / "rsa", "-h", "-I", "host", tmp_path / "ecdsa.pub"], check=True
+    )
     (tmp_path / "ecdsa.pub").unlink()
-    sshd = tmp_path / "sshd"
-    sshd.write_text(f"#!/bin/sh\nfor kind in rsa ecdsa ed25519; do echo hostkey {tmp_path}/$kind; done\n")
+    configuration = [f"hostkey {tmp_path}/{kind}" for kind in ("rsa", "ecdsa", "ed25519")]
+    assert _host_keys(tmp_path, configuration) == (SHORT_RSA, HostKey("ecdsa", 384), ED25519)
+    signed = [*configuration, f"hostcertificate {tmp_path}/ecdsa-cert.pub"]
+    assert _host_keys(tmp_path, signed)[3:] == (HostKey("ecdsa-cert", 384),)
+    # What sshd cannot load counts for nothing, whatever its public part says; an agent may hold the key.
+    (tmp_path / "ed25519").write_text("damaged")
+    (tmp_path / "rsa").chmod(0o666)
+    assert _host_keys(tmp_path, configuration) == (HostKey("ecdsa", 384),)
+    (tmp_path / "ed25519").unlink()
+    held = [f"hostkey {tmp_path}/ed25519.pub", f"hostkeyagent {tmp_path}/agent"]
+    assert _host_keys(tmp_path, held) == (ED25519,)
+
+
+def _host_keys(folder: Path, configuration: list[str]) -> tuple[HostKey, ...]:
+    """Return what the fact finds with a stand-in for sshd that prints this configuration."""
+    (folder / "configuration").write_text("".join(f"{line}\n" for line in configuration))
+    sshd = folder / "sshd"
+    sshd.write_text(f"#!/bin/sh\ncat {folder}/configuration\n")
     sshd.chmod(0o700)
     text = HostKeysFact().command().replace("/usr/sbin/sshd", str(sshd))
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
-    found = HostKeysFact().process(done.stdout.splitlines())
-    assert found == (SHORT_RSA, HostKey("ecdsa", 384), ED25519)
+    return HostKeysFact().process(done.stdout.splitlines())
 
 
 class Transport:
