@@ -45,8 +45,11 @@ def expect_answer(
     whose certificate has to be for that name and lead to one in the file `chain` or of the system.
     """
     # A user of its own has not used up what a user may ask in a minute, and disturbs no conversation.
-    token = token_for(secret, f"verify-{uuid.uuid4()}")
-    given = {"port": port, "name": name, "chain": chain, "token": token, "text": QUESTION, "seconds": SECONDS}
+    user = f"verify-{uuid.uuid4()}"
+    # A token is for one request.
+    tokens = [token_for(secret, user), token_for(secret, user)]
+    given = {"port": port, "name": name, "chain": chain, "tokens": tokens, "text": QUESTION}
+    given["seconds"] = SECONDS
     done = host.run("python3 -c %s", PROGRAM, stdin=json.dumps(given))
     if done.rc != 0:
         raise CheckFailed(f"{where} could not be asked: {done.stderr.strip().splitlines()[-1:]}")
@@ -64,13 +67,15 @@ def expect_answer(
     # Not whether it came in pieces: an answer made by another bot of the cluster comes whole.
     answered = not told["text"].lstrip().startswith(APOLOGIES)
     expect(answered, f"no model answered {where}, the bot only said: {told['text'][:200]}", LOGS)
+    ending = f"{where} did not end the conversation of this check: status"
+    expect(told["ending"] == 200, f"{ending} {told['ending']} for `/new`: {told['body']}", LOGS)
 
 
 # Knows only the standard library. Prints one JSON object.
 PROGRAM = r"""
 import http.client, json, ssl, sys, time, uuid
 given = json.load(sys.stdin)
-told = {"problem": "", "status": 0, "body": "", "error": "", "text": "", "ended": False}
+told = {"problem": "", "status": 0, "ending": 0, "body": "", "error": "", "text": "", "ended": False}
 deadline = time.monotonic() + given["seconds"]
 
 class ByName(http.client.HTTPSConnection):
@@ -85,11 +90,11 @@ class ByName(http.client.HTTPSConnection):
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self.sock = context.wrap_socket(self.sock, server_hostname=given["name"])
 
-def ask(text):
+def ask(text, token):
     kind = ByName if given["name"] else http.client.HTTPConnection
     connection = kind("127.0.0.1", given["port"], timeout=30)
     body = json.dumps({"text": text, "conversation": "verify", "id": uuid.uuid4().hex})
-    headers = {"Authorization": "Bearer " + given["token"], "Content-Type": "application/json"}
+    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
     name = given["name"] or "localhost"
     headers["Host"] = "[" + name + "]" if ":" in name else name
     connection.request("POST", "/console/v1/messages", body, headers)
@@ -113,17 +118,23 @@ def listen(answer):
             return
 
 try:
-    answer = ask(given["text"])
+    answer = ask(given["text"], given["tokens"][0])
     told["status"] = answer.status
     if answer.status == 200:
         listen(answer)
         # Its words are not kept longer than those of a conversation that somebody ended.
         if told["ended"]:
-            ask("/new").read()
+            answer = ask("/new", given["tokens"][1])
+            told["ending"] = answer.status
+            body = answer.read()
+            if answer.status != 200:
+                told["body"] = body[:300].decode("utf-8", "replace").strip()
     else:
         told["body"] = answer.read(300).decode("utf-8", "replace").strip()
 except (OSError, http.client.HTTPException, ValueError) as error:
     if not told["status"]:
         told["problem"] = str(error)
+    elif told["ended"] and not told["ending"]:
+        told["body"] = str(error)
 print(json.dumps(told))
 """

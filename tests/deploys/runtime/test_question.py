@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from pydantic import SecretStr
@@ -24,7 +28,10 @@ from deploys.nginx.settings import settings_for as nginx_settings
 from deploys.ops.checks import CheckFailed
 from deploys.runtime.console import console_secret
 from deploys.runtime.question import expect_answer
+from tests.deployment import ROOT
 from tests.deploys.inventories import CHANNELS, SECRETS, inventory
+from tests.deploys.nginx.front import free_port
+from tests.hosts import until
 
 SECRET = SecretStr("0123456789abcdef0123456789abcdef")
 
@@ -51,12 +58,14 @@ def bot() -> Iterator[Callable[..., int]]:
     """Serves a console that answers so; returns its port."""
     servers: list[ThreadingHTTPServer] = []
 
-    def serve(*events: tuple[str, dict[str, str]], status: int = 200, ends: bool = True) -> int:
+    def serve(
+        *events: tuple[str, dict[str, str]], status: int = 200, statuses: dict[str, int] | None = None
+    ) -> int:
         class Console(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 asked.append((self.path, body["text"], self.headers["Authorization"]))
-                self.send_response(status)
+                self.send_response((statuses or {}).get(body["text"], status))
                 self.end_headers()
                 for event, data in events:
                     self.wfile.write(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode())
@@ -76,6 +85,64 @@ def bot() -> Iterator[Callable[..., int]]:
         server.server_close()
 
 
+class Model(BaseHTTPRequestHandler):
+    """A model's server that answers every question with `ready`."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        choice = {"delta": {"content": "ready"}, "finish_reason": "stop"}
+        self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def real_bot(folder: Path) -> Iterator[int]:
+    """Run the bot's program with a console; return its port."""
+    model = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=model.serve_forever, daemon=True).start()
+    port = free_port()
+    (folder / "console-jwt-secret").write_text(SECRET.get_secret_value())
+    config = {
+        "listen": {"host": "127.0.0.1", "port": port},
+        "database": f"sqlite:///{folder}/bot.db",
+        "models": {"default": {"endpoint": f"http://127.0.0.1:{model.server_port}/v1", "model": "m"}},
+        "channels": {"console": {}},
+    }
+    (folder / "bot.json").write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        program = subprocess.Popen(
+            [sys.executable, "-P", "-m", "clawd_runtime.bot", "--config", folder / "bot.json"],
+            env={"PYTHONPATH": str(ROOT / "runtime"), "CREDENTIALS_DIRECTORY": str(folder)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: is_ready(port), otherwise=(folder / "log").read_text)
+        yield port
+    finally:
+        program.kill()
+        program.wait()
+        model.shutdown()
+        model.server_close()
+
+
 asked: list[tuple[str, str, str]] = []
 
 
@@ -92,9 +159,27 @@ def test_answer_of_a_model_is_an_answer(bot: Callable[..., int]) -> None:
     assert [text for _, text, _ in asked] == ["Please answer with the one word: ready", "/new"]
     path, _, authorization = asked[0]
     assert path == "/console/v1/messages"
+    assert len({header for _, _, header in asked}) == 2
     claims = jwt.decode(authorization.split()[1], SECRET.get_secret_value(), algorithms=["HS256"])
     assert claims["exp"] - claims["iat"] < 600
     assert claims["jti"]
+
+
+def test_conversation_of_a_check_is_ended_at_the_real_bot(tmp_path: Path) -> None:
+    with real_bot(tmp_path) as port:
+        expect_answer(Here(), "the bot", port, SECRET)
+        with closing(sqlite3.connect(tmp_path / "bot.db")) as database:
+            turns = database.execute("select distinct generation from turns").fetchall()
+            assert (turns, database.execute("select generation from conversations").fetchall()) == (
+                [(0,)],
+                [(1,)],
+            )
+    assert "refused" not in (tmp_path / "log").read_text()
+
+
+def test_refusal_to_end_the_conversation_is_reported(bot: Callable[..., int]) -> None:
+    port = bot(("done", {"text": "ready"}), statuses={"/new": 401})
+    assert "did not end the conversation of this check: status 401" in complaint(port).problem
 
 
 @pytest.mark.parametrize("text", ["ready", "Ready.", "I am ready to help.", "好的"])
