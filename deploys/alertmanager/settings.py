@@ -17,9 +17,9 @@ class AlertmanagerSettings(ComponentSettings):
     """One Alertmanager."""
 
     bots: tuple[str, ...] = Field(
-        (), description="Where bots take alerts; `https` with certificates on both sides. None when empty."
+        (), description="URLs at which bots take alerts; `https` with certificates on both sides."
     )
-    token: SecretStr | None = Field(None, description="By which it proves itself to the bots.")
+    token: SecretStr | None = Field(None, description="Bearer token by which it authenticates to the bots.")
     group_wait: int = 30
     group_interval: int = 300
 

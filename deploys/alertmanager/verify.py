@@ -39,7 +39,7 @@ def test_token_is_private(host: Any, settings: AlertmanagerSettings) -> None:
 def test_bots_take_alerts_from_here_only_with_the_token(host: Any, settings: AlertmanagerSettings) -> None:
     for bot in settings.bots:
         # An empty body is refused with 400 when the token is right, and with 401 when it is not.
-        known, unknown = asked(host, bot, TOKEN), asked(host, bot)
+        known, unknown = status_of(host, bot, TOKEN), status_of(host, bot)
         expect(known == "400", f"the bot at {bot} does not take alerts from here: it answers {known}")
         expect(unknown == "401", f"the bot at {bot} takes alerts without the token: it answers {unknown}")
 
@@ -49,7 +49,7 @@ def test_only_this_host_reaches_it(host: Any) -> None:
     expect(not listening(host, 9094), "Alertmanager listens for other Alertmanagers on port 9094")
 
 
-def asked(host: Any, bot: str, *token: str) -> str:
+def status_of(host: Any, bot: str, *token: str) -> str:
     """Return the status with which a bot answers an empty alert, posted with the token in this file."""
     words = (ASK, *CERTIFICATE_FILES, bot, *token)
     status: str = host.check_output("python3 -c" + " %s" * len(words), *words)

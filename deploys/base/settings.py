@@ -21,12 +21,12 @@ PACKAGES = 500 * MIB
 class BaseSettings(ComponentSettings):
     """The foundation of one host. Plain data may leave out any of them."""
 
-    packages: tuple[PackageName, ...] = Field(ALWAYS, description="Debian packages, all of them.")
+    packages: tuple[PackageName, ...] = Field(ALWAYS, description="All Debian packages to install.")
     operators: tuple[Operator, ...] = ()
     upgrade: Literal["never", "security", "all"] = "security"
     time_zone: TimeZone = "Etc/UTC"
     journal_max: Size = "500M"
-    ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
+    ssh_port: Port | None = Field(None, description="Port of sshd; the one in use when absent.")
 
 
 def settings_for(inventory: Inventory, host: str) -> BaseSettings:

@@ -93,10 +93,10 @@ def test_sshd_runs_with_its_configuration(host: Any) -> None:
 
 
 def test_sshd_offers_keys_only(host: Any) -> None:
-    asked = host.run("sh -c %s", OFFERED)
+    result = host.run("sh -c %s", OFFERED)
     expect(
-        asked.rc == 0,
-        f"the sshd that runs offers more than keys: {said(asked)}",
+        result.rc == 0,
+        f"the sshd that runs offers more than keys: {said(result)}",
         "`systemctl cat ssh` shows whether it is started with other options",
     )
 

@@ -39,13 +39,13 @@ class BackupSettings(ComponentSettings):
 class DatabaseSettings(ComponentSettings):
     """One PostgreSQL."""
 
-    project: str = Field("clawd", description="Names the authority that signs its certificate.")
-    names: tuple[str, ...] = Field(min_length=1, description="Names and addresses it is reached by.")
+    project: str = Field("clawd", description="Project whose authority signs its certificate.")
+    names: tuple[str, ...] = Field(min_length=1, description="Names and addresses of the server.")
     clients: tuple[str, ...] = Field(description="Addresses or names of the hosts that may connect.")
     listen: Literal["*", "localhost"] = "*"
     password: SecretStr
     max_connections: int = 50
-    memory: int = Field(512 * MIB, description="Bytes.")
+    memory: int = Field(512 * MIB, description="Memory of the server, in bytes.")
     backups: BackupSettings = BackupSettings()
 
     @property

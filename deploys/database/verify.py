@@ -55,8 +55,8 @@ def test_settings_in_force(host: Any, settings: DatabaseSettings) -> None:
         "ssl_cert_file": CERTIFICATE,
         "ssl_min_protocol_version": "TLSv1.2",
     }
-    asked = sql(host, "SELECT " + " || chr(10) || ".join(f"current_setting('{name}')" for name in expected))
-    found = dict(zip(expected, asked.splitlines(), strict=True))
+    values = sql(host, "SELECT " + " || chr(10) || ".join(f"current_setting('{name}')" for name in expected))
+    found = dict(zip(expected, values.splitlines(), strict=True))
     differing = [
         f"{name} is {value}, and should be {sized(expected)[name]}"
         for name, value in sized(found).items()

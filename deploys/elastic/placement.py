@@ -35,7 +35,7 @@ class Node(ComponentSettings):
     """A host with the role logs."""
 
     name: str
-    address: str = Field(description="By which the other hosts reach it.")
+    address: str = Field(description="Address at which the other hosts reach it.")
 
 
 def nodes(inventory: Inventory) -> tuple[Node, ...]:

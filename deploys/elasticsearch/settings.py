@@ -24,13 +24,17 @@ class ElasticsearchSettings(ComponentSettings):
 
     project: str = "clawd"
     node: str
-    nodes: tuple[Node, ...] = Field(min_length=1, description="All of the cluster, the first leads.")
-    heap: str | None = Field(None, description="A quarter of the host's memory when absent.")
+    nodes: tuple[Node, ...] = Field(
+        min_length=1, description="All nodes of the cluster; the first one leads."
+    )
+    heap: str | None = Field(None, description="Size of the heap; a quarter of the memory when absent.")
     keep_days: int = 30
     audit_days: int = 190
-    password: SecretStr = Field(description="Of `elastic`, who may do everything.")
-    writer_password: SecretStr = Field(description="Of Logstash, who may add lines.")
-    reader_password: SecretStr | None = Field(None, description="Of the people who read in Kibana.")
+    password: SecretStr = Field(description="Password of `elastic`, who has all rights.")
+    writer_password: SecretStr = Field(description="Password of Logstash, which may add lines.")
+    reader_password: SecretStr | None = Field(
+        None, description="Password of the users of Kibana, who may read."
+    )
     packages: PackageSettings = PackageSettings()
 
     @property
@@ -94,7 +98,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
         return ()
     logs, count = inventory.logs, len(placement.nodes(inventory))
     memory = inventory.hosts[host].memory
-    heap, whence = _heap_counted(size_in_bytes(memory) if memory else SMALLEST_HOST, logs.elasticsearch_heap)
+    heap, source = _heap_counted(size_in_bytes(memory) if memory else SMALLEST_HOST, logs.elasticsearch_heap)
     copies = 1 if count == 1 else 2
     days = max(logs.keep_days, logs.audit_days)
     lines = size_in_bytes(logs.daily) * days * copies // count
@@ -103,7 +107,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
             what="Elasticsearch",
             memory=heap * 3 // 2,
             disk=PROGRAM,
-            how=f"heap {heap // MIB} MiB ({whence}), and half of it again for Java itself and the network",
+            how=f"heap {heap // MIB} MiB ({source}), and half of it again for Java itself and the network",
         ),
         Need(
             what="log lines",

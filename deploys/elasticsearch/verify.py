@@ -1,4 +1,4 @@
-"""Checks of Elasticsearch, read-only, as its programs and strangers see it. No secret leaves the host."""
+"""Checks of Elasticsearch, read-only, with and without a login. No secret leaves the host."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_certificate_does_not_end_soon(host: Any) -> None:
 
 
 def test_answers_over_tls_to_elastic_in_a_cluster(host: Any) -> None:
-    asked = host.run(in_a_cluster(SERVER))
-    expect(asked.rc == 0, f"Elasticsearch does not answer as part of a cluster: {said(asked)}", LOG)
+    result = host.run(in_a_cluster(SERVER))
+    expect(result.rc == 0, f"Elasticsearch does not answer as part of a cluster: {said(result)}", LOG)
 
 
 def test_cluster_is_complete(host: Any, settings: ElasticsearchSettings) -> None:
@@ -91,8 +91,8 @@ def test_policies_templates_roles_and_users(host: Any, settings: ElasticsearchSe
     if not settings.leads:
         return
     things = wanted(settings)
-    asked = command(SERVER, tuple(item.probe for item in things), reading=True)
-    answers = AnswersFact().process(host.check_output(asked).splitlines())
+    probes = command(SERVER, tuple(item.probe for item in things), reading=True)
+    answers = AnswersFact().process(host.check_output(probes).splitlines())
     wrong = [item.name for item, answer in zip(things, answers, strict=True) if not item.holds(*answer)]
     expect(not wrong, f"missing or different in Elasticsearch: {', '.join(wrong)}")
 

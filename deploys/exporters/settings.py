@@ -21,27 +21,27 @@ class Front(ComponentSettings):
     """An nginx that is probed from the monitoring host as its clients reach it."""
 
     host: str
-    address: str = Field(description="`address:port` of its HTTPS.")
-    name: str = Field(description="In its certificate, and asked for.")
+    address: str = Field(description="`address:port` of HTTPS.")
+    name: str = Field(description="Name in its certificate and in requests.")
 
 
 class ExportersSettings(ComponentSettings):
     """The exporters of one host."""
 
-    listen: str = Field("127.0.0.1", description="Address to listen on; every one when empty.")
+    listen: str = Field("127.0.0.1", description="Address to listen on; all when empty.")
     over_tls: bool = Field(
         False, description="Whether they are scraped over TLS with certificates on both sides."
     )
     client: bool = Field(False, description="Whether this host scrapes others, with a certificate.")
     nginx: bool = False
     database: bool = False
-    fronts: tuple[Front, ...] = Field((), description="Probed from here: on the monitoring host.")
-    project: str = Field("clawd", description="Names the authority that signed the fronts' certificates.")
-    name: str = Field("127.0.0.1", description="Of this host, in a certificate of its own.")
+    fronts: tuple[Front, ...] = Field((), description="Fronts that this host probes: on the monitoring host.")
+    project: str = Field("clawd", description="Project whose authority signed the fronts' certificates.")
+    name: str = Field("127.0.0.1", description="Name of this host in its own certificate.")
     trust: Literal["own", "public", "nobody"] = Field(
         "own",
-        description="What the fronts' certificates are checked by: the project's authority, public ones. "
-        "Of one that this host cannot know, only the expiry is watched.",
+        description="Authority that the fronts' certificates are checked by: the project's, or public ones. "
+        "With one that this host does not know, only their expiry is monitored.",
     )
     root: str = ROOT
 

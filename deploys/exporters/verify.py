@@ -34,9 +34,9 @@ def test_exporters_start_at_boot(host: Any, settings: ExportersSettings) -> None
 
 def test_exporters_reach_what_they_measure(host: Any, settings: ExportersSettings) -> None:
     for exporter in listed(host, settings):
-        asked = host.run(shows(exporter, settings))
+        result = host.run(shows(exporter, settings))
         log = f"read `journalctl -u {exporter.package}` on the host"
-        expect(asked.rc == 0, f"{exporter.package} does not report its metrics: {said(asked)}", log)
+        expect(result.rc == 0, f"{exporter.package} does not report its metrics: {said(result)}", log)
 
 
 def test_exporters_listen_where_they_should(host: Any, settings: ExportersSettings) -> None:

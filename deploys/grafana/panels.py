@@ -94,7 +94,7 @@ def _messages(limits: Thresholds) -> Row:
 def _requests(limits: Thresholds) -> Row:
     count = "http_request_duration_seconds_count"
     failed = f'sum by (host) (rate({count}{{{REQUESTS},status=~"5.."}}[{RATE}]))'
-    asked = f"sum by (host) (rate({count}{{{REQUESTS}}}[{RATE}]))"
+    total = f"sum by (host) (rate({count}{{{REQUESTS}}}[{RATE}]))"
     by_status = f"sum by (path, status) (rate({count}{{{REQUESTS}}}[{RATE}]))"
     return Row(
         "HTTP",
@@ -109,7 +109,7 @@ def _requests(limits: Thresholds) -> Row:
             Panel(
                 "Requests that fail",
                 "percent",
-                (Query(f"100 * {failed} / ({asked} > 0)", "{{host}}"),),
+                (Query(f"100 * {failed} / ({total} > 0)", "{{host}}"),),
                 limits.error_percent,
             ),
         ),
@@ -118,14 +118,14 @@ def _requests(limits: Thresholds) -> Row:
 
 def _model(limits: Thresholds) -> Row:
     waited = f"rate(clawd_engine_queue_seconds_sum[{RATE}]) + rate(clawd_engine_prefill_seconds_sum[{RATE}])"
-    begun = f"(rate(clawd_engine_prefill_seconds_count[{RATE}]) > 0)"
+    started = f"(rate(clawd_engine_prefill_seconds_count[{RATE}]) > 0)"
     return Row(
         "Model",
         (
             Panel(
                 "Until an answer begins",
                 "s",
-                (Query(f"({waited}) / {begun}", "{{host}}"),),
+                (Query(f"({waited}) / {started}", "{{host}}"),),
                 limits.response_seconds,
             ),
             Panel(

@@ -22,7 +22,7 @@ class GrafanaSettings(ComponentSettings):
     """One Grafana."""
 
     project: str = "clawd"
-    name: str = Field("127.0.0.1", description="Of this host, in its certificate.")
+    name: str = Field("127.0.0.1", description="Name of this host in its certificate.")
     port: int = 3000
     open_to: tuple[Network, ...] = Field(
         (), description="Networks that reach it, by HTTPS; only the host itself when empty."

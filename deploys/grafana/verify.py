@@ -36,9 +36,9 @@ def test_runs_with_what_is_on_the_disk(host: Any, settings: GrafanaSettings) -> 
 
 
 def test_is_healthy(host: Any, settings: GrafanaSettings) -> None:
-    asked = host.run(healthy(settings.url))
+    result = host.run(healthy(settings.url))
     log = f"read `journalctl -u {UNIT}` on the host"
-    expect(asked.rc == 0, f"Grafana does not answer at {settings.url}: {said(asked)}", log)
+    expect(result.rc == 0, f"Grafana does not answer at {settings.url}: {said(result)}", log)
 
 
 def test_certificate_does_not_end_soon(host: Any, settings: GrafanaSettings) -> None:

@@ -69,10 +69,10 @@ class HardeningSettings(ComponentSettings):
     reboot: str = "never"
     sysctl: dict[SysctlKey, SysctlValue] = Field(dict(SYSCTL), description="All kernel settings.")
     required: tuple[SysctlKey, ...] = Field(
-        (), description="Those that have to be in force; others may not be."
+        (), description="Settings that must be in force; the host may refuse others."
     )
     banner: Text = BANNER
-    idle_minutes: int = Field(30, ge=0, description="After which a shell at its prompt ends; 0 for never.")
+    idle_minutes: int = Field(30, ge=0, description="Minutes until an idle shell ends; 0 for never.")
     root_login: bool = Field(True, description="Whether root may log in with a key.")
     weak_host_keys: tuple[WeakHostKey, ...] = Field(
         (), description="Types of weak host keys that sshd still offers."

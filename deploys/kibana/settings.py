@@ -21,13 +21,15 @@ class KibanaSettings(ComponentSettings):
 
     project: str = "clawd"
     node: str
-    address: str = Field(description="By which browsers of the networks in `sources` reach it.")
-    elasticsearch: tuple[str, ...] = Field(min_length=1, description="Addresses, its own host's first.")
+    address: str = Field(description="Address at which browsers of the networks in `sources` reach it.")
+    elasticsearch: tuple[str, ...] = Field(
+        min_length=1, description="URLs of Elasticsearch, its own host's first."
+    )
     sources: tuple[str, ...] = Field((), description="Networks that may open it; loopback only when empty.")
     heap: str = "512M"
-    password: SecretStr = Field(description="Of `elastic`, to make its token and what is saved in it.")
+    password: SecretStr = Field(description="Password of `elastic`, to create its token and saved objects.")
     keys: dict[str, SecretStr] = Field(
-        description="What it encrypts sessions, saved objects and reports with, by the names of its settings."
+        description="Keys that encrypt sessions, saved objects and reports, by the names of its settings."
     )
     packages: PackageSettings = PackageSettings()
 

@@ -29,22 +29,22 @@ def test_starts_at_boot(host: Any) -> None:
 
 
 def test_is_available(host: Any) -> None:
-    asked = host.run(AVAILABLE)
+    result = host.run(AVAILABLE)
     log = "read `journalctl -u kibana` on the host"
-    expect(asked.rc == 0, f"Kibana is not available: {said(asked)}", log)
+    expect(result.rc == 0, f"Kibana is not available: {said(result)}", log)
 
 
 def test_its_token_is_accepted(host: Any, settings: KibanaSettings) -> None:
     item = token(settings.node)
-    asked = command(Server(ELASTICSEARCH_PORT, CA), (item.probe,), reading=True)
-    (answer,) = AnswersFact().process(host.check_output(asked).splitlines())
+    reading = command(Server(ELASTICSEARCH_PORT, CA), (item.probe,), reading=True)
+    (answer,) = AnswersFact().process(host.check_output(reading).splitlines())
     expect(item.holds(*answer), f"Elasticsearch does not take Kibana's token: it answers {answer[0]}")
 
 
 def test_data_views_and_searches(host: Any) -> None:
     things = saved()
-    asked = command(SERVER, tuple(item.probe for item in things), reading=True)
-    answers = AnswersFact().process(host.check_output(asked).splitlines())
+    probes = command(SERVER, tuple(item.probe for item in things), reading=True)
+    answers = AnswersFact().process(host.check_output(probes).splitlines())
     wrong = [item.name for item, answer in zip(things, answers, strict=True) if not item.holds(*answer)]
     expect(not wrong, f"missing or different in Kibana: {', '.join(wrong)}")
 

@@ -23,12 +23,14 @@ class LogstashSettings(ComponentSettings):
 
     project: str = "clawd"
     node: str
-    address: str = Field(description="By which Filebeat of other hosts reaches it.")
-    senders: dict[str, tuple[Dataset, ...]] = Field({}, description="Hosts, each with the lines it has.")
-    elasticsearch: tuple[str, ...] = Field(min_length=1, description="Addresses, its own host's first.")
-    time_zone: str = Field("Etc/UTC", description="Of the hosts: nginx writes its errors in local time.")
+    address: str = Field(description="Address at which Filebeat of other hosts reaches it.")
+    senders: dict[str, tuple[Dataset, ...]] = Field({}, description="Hosts, each with its kinds of lines.")
+    elasticsearch: tuple[str, ...] = Field(
+        min_length=1, description="URLs of Elasticsearch, its own host's first."
+    )
+    time_zone: str = Field("Etc/UTC", description="Zone of the hosts: nginx logs errors in local time.")
     heap: str = "512M"
-    password: SecretStr = Field(description="Of `clawd_logstash` in Elasticsearch.")
+    password: SecretStr = Field(description="Password of `clawd_logstash` in Elasticsearch.")
     packages: PackageSettings = PackageSettings()
 
 

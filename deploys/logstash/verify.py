@@ -25,9 +25,9 @@ def test_starts_at_boot(host: Any) -> None:
 
 
 def test_takes_lines(host: Any) -> None:
-    asked = host.run(TAKES_LINES)
+    result = host.run(TAKES_LINES)
     log = "read `journalctl -u logstash` on the host"
-    expect(asked.rc == 0, f"Logstash takes no lines: {said(asked)}", log)
+    expect(result.rc == 0, f"Logstash takes no lines: {said(result)}", log)
 
 
 def test_certificate_does_not_end_soon(host: Any) -> None:

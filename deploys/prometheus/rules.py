@@ -119,13 +119,13 @@ def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
     failed = (
         f'sum by (host) (rate(http_request_duration_seconds_count{{{_REQUESTS},status=~"5.."}}[{window}s]))'
     )
-    asked = f"(sum by (host) (rate(http_request_duration_seconds_count{{{_REQUESTS}}}[{window}s])) > 0)"
+    total = f"(sum by (host) (rate(http_request_duration_seconds_count{{{_REQUESTS}}}[{window}s])) > 0)"
     lost = f'sum by (host) (rate(clawd_messages_total{{outcome=~"{FAILED}"}}[{window}s]))'
     dealt = f'(sum by (host) (rate(clawd_messages_total{{channel!="alerts"}}[{window}s])) > 0)'
     return (
         Rule(
             "RequestErrors",
-            f"100 * {failed} / {asked} > {limit:g}",
+            f"100 * {failed} / {total} > {limit:g}",
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of HTTP requests fail, more than {limit:g} %.',
             f'HTTP 请求错误率为 {{{{ $value | printf "%.2f" }}}} %，超过 {limit:g} %。',

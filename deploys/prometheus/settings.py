@@ -41,7 +41,9 @@ class Target(ComponentSettings):
     scheme: Literal["http", "https"] = Field(
         "http", description="https: over TLS, with certificates of the project on both sides."
     )
-    module: str | None = Field(None, description="Of the blackbox exporter, which then asks `address`.")
+    module: str | None = Field(
+        None, description="Module of the blackbox exporter, which then requests `address`."
+    )
 
 
 class Job(ComponentSettings):

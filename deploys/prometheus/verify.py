@@ -38,9 +38,9 @@ def test_every_target_is_up(host: Any, settings: PrometheusSettings) -> None:
     differing = ", ".join(f"{job} of {name}" for job, name in sorted(seen.keys() ^ wanted))
     expect(not differing, f"Prometheus watches other targets than declared: {differing}")
     # Targets that were scraped before they started are scraped again, after one interval at the latest.
-    asked = {place: target["lastScrape"] for place, target in seen.items()}
+    first_scrapes = {place: target["lastScrape"] for place, target in seen.items()}
     deadline = time.monotonic() + 1.5 * settings.scrape_interval
-    while any(seen[place]["lastScrape"] == asked[place] for place in down(seen)):
+    while any(seen[place]["lastScrape"] == first_scrapes[place] for place in down(seen)):
         if time.monotonic() > deadline:
             break
         time.sleep(0.5)
