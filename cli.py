@@ -291,6 +291,8 @@ def check(inventory_name: str) -> None:
     from provision.terminal import stdout_console
 
     loaded = loaded_from(inventory_name)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
     for host, assigned in assign(loaded.inventory, Selection()).items():
         click.echo(f"{host}: {', '.join(item.component.name for item in assigned)}")
     show_overrides(loaded)

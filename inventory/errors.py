@@ -60,7 +60,12 @@ class Mistake:
     advice: str
 
     def __str__(self) -> str:
-        return with_hint(f"{self.file}:{self.line}:{self.column}: {self.problem}", self.advice)
+        return with_hint(f"{self.place}: {self.problem}", self.advice)
+
+    @property
+    def place(self) -> str:
+        """Return `file:line:column`."""
+        return f"{self.file}:{self.line}:{self.column}"
 
 
 class InventoryError(ClawdError):

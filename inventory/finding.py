@@ -19,13 +19,14 @@ class Finding:
 
     `at` are the key paths it is about; the message points at the first that the file has. A path in
     `depends_on` may have `*` for any key. A finding is dropped when a value that it depends on is itself
-    mistaken.
+    mistaken. A warning does not refuse the inventory.
     """
 
     at: tuple[KeyPath, ...]
     problem: str
     advice: str
     depends_on: tuple[KeyPath, ...] = ()
+    is_warning: bool = False
 
 
 Rule = Callable[[Inventory], Iterator[Finding]]

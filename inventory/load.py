@@ -45,6 +45,8 @@ class Loaded:
     source: Source | None = None
     """The content of the file with positions; secrets are references only."""
     as_written: Inventory | None = None
+    warnings: tuple[Mistake, ...] = ()
+    """What may not work, in the order of the file."""
 
     def place(self, at: tuple[KeyPath, ...]) -> str:
         """Return `file:line:column` of the first of these key paths in the file; empty without a file."""
@@ -91,10 +93,12 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     checks = rules.RULES + more
     if resolve_secrets:
         checks += (*rules.secrets.RULES, laptop.files, certificates.provided)
-    mistakes += _broken_rules(inventory, checks, source, [*pruned, *settled])
+    broken = list(_broken_rules(inventory, checks, source, [*pruned, *settled]))
+    mistakes += [mistake for mistake, is_warning in broken if not is_warning]
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))
-    return Loaded(inventory, absolute, source)
+    warnings = {mistake for mistake, is_warning in broken if is_warning}
+    return Loaded(inventory, absolute, source, warnings=tuple(sorted(warnings)))
 
 
 def _fill_in(source: Source, folder: Path, reader: SecretReader | None) -> tuple[Any, list[Wrong]]:
@@ -189,14 +193,15 @@ def _smallest_to_drop(wrong: Wrong) -> KeyPath:
 
 def _broken_rules(
     inventory: Inventory, checks: Iterable[Rule], source: Source, mistaken: list[KeyPath]
-) -> Iterator[Mistake]:
+) -> Iterator[tuple[Mistake, bool]]:
+    """Yield each mistake that a rule finds, and whether it is a warning only."""
     for finding in chain.from_iterable(check(inventory) for check in checks):
         if any(_within(path, mistaken) for path in finding.at):
             continue
         if any(_touches(path, mistaken) for path in finding.depends_on):
             continue
         at = next((path for path in finding.at if source.has(path)), finding.at[-1])
-        yield Wrong(at, finding.problem, finding.advice).at(source)
+        yield Wrong(at, finding.problem, finding.advice).at(source), finding.is_warning
 
 
 def _within(path: KeyPath, mistaken: Iterable[KeyPath]) -> bool:

@@ -6,7 +6,8 @@ models; the split here is about as fine as the finest of them, so the result is 
 Measured against llama.cpp on its own test vocabularies, in English, Chinese and other languages, code, JSON
 and numbers: exact for `llama` and `gemma4`, 0.83 to 2.6 times the true number for `gpt2` (at least 0.99,
 except for three tokenizers of 2022 and 2023). The margins cover that. For any other tokenizer, and for a
-model whose file is not on this machine, tokens are estimated (`estimated`).
+model whose file is not on this machine, tokens are estimated (`estimated`): about as many as current
+tokenizers need, which the bot reckons with, too, and as many as a tokenizer may need that lacks the letters.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heappop, heappush
 from pathlib import Path
@@ -23,16 +25,30 @@ from inventory.gguf import Vocabulary, read_vocabulary
 
 SPACE = "▁"
 LETTERS_A_TOKEN = 3
+BYTES_A_TOKEN = 3
+"""As the bot estimates (`clawd_runtime.bot.fitting`): one Chinese character a token."""
 
 # A word with the space before it, one digit, punctuation, spaces.
 _WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d| ?[^\s\w]+|_+|\s+(?!\S)|\s")
 _SPACED = re.compile(r" *[^ ]+| +")
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The number of tokens of a text: `likely`, and at `most`."""
+
+    likely: int
+    most: int
+
+
 class Tokenizer(Protocol):
-    """The merge rules of one kind of tokenizer."""
+    """The merge rules of one kind of tokenizer.
+
+    `margin` is the factor from the counted tokens to the most; `is_exact` is false if they may be too many.
+    """
 
     margin: float
+    is_exact: bool
 
     def pieces(self, text: str) -> Iterable[str]:
         """Return the parts of a text; nothing is merged across their borders."""
@@ -48,6 +64,7 @@ class BytePairs:
     """The tokenizer `gpt2`: bytes, represented as characters, merged in the order of the file."""
 
     margin = 1.2
+    is_exact = False
 
     def __init__(self, merges: tuple[str, ...]) -> None:
         self._order = _order(merges)
@@ -69,6 +86,7 @@ class Letters:
     """The tokenizers `llama` and `gemma4`: characters merged by the score of the result or by file order."""
 
     margin = 1.05
+    is_exact = True
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._order = _order(vocabulary.merges)
@@ -96,18 +114,21 @@ def most_tokens(text: str) -> int:
     return len(text.encode()) + 1
 
 
-def estimated(text: str) -> int:
-    """Tokens of a text for a tokenizer that is not known here, rather too many than too few.
+def estimated(text: str) -> Tokens:
+    """Return the estimated tokens of a text for a tokenizer that is not known here.
 
-    Letters of ASCII make words, of three letters a token at least on average. Digits, signs, and every byte
-    of other letters count as a token each: tokenizers that know no Chinese write it in bytes.
+    Likely are those of the bot's own estimate. At most, letters of ASCII make words, of three letters a token
+    at least on average, and digits, signs, and every byte of other letters count as a token each: tokenizers
+    that know no Chinese write it in bytes.
     """
+    length = len(text.encode())
     in_words = sum(letter.isascii() and (letter.isalpha() or letter == " ") for letter in text)
-    return -(-in_words // LETTERS_A_TOKEN) + len(text.encode()) - in_words
+    most = -(-in_words // LETTERS_A_TOKEN) + length - in_words + 1
+    return Tokens(min(-(-length // BYTES_A_TOKEN), most), most)
 
 
-def token_count(text: str, path: Path) -> int:
-    """Return the tokens of `text` for the model at `path`, rather too many than too few.
+def token_count(text: str, path: Path) -> Tokens:
+    """Return the tokens of `text` for the model at `path`.
 
     Raises `ArtifactError` when the file cannot be read.
     """
@@ -115,17 +136,19 @@ def token_count(text: str, path: Path) -> int:
     return count(text, _tokenizer(path, status.st_size, status.st_mtime_ns))
 
 
-def count(text: str, tokenizer: Tokenizer | None) -> int:
+def count(text: str, tokenizer: Tokenizer | None) -> Tokens:
     """Return the tokens of `text`; estimated for an unknown tokenizer."""
     if tokenizer is None:
-        return estimated(text) + 1
+        return estimated(text)
     known: dict[str, int] = {}
     total = 0
     for piece in tokenizer.pieces(text):
         if piece not in known:
             known[piece] = sum(map(tokenizer.tokens, merged(list(piece), tokenizer)))
         total += known[piece]
-    return min(math.ceil(total * tokenizer.margin) + 1, most_tokens(text))
+    most = min(math.ceil(total * tokenizer.margin) + 1, most_tokens(text))
+    likely = total if tokenizer.is_exact else min(total, estimated(text).likely)
+    return Tokens(min(likely, most), most)
 
 
 def merged(symbols: list[str], tokenizer: Tokenizer) -> list[str]:

@@ -67,6 +67,8 @@ def gather(
             f"the key of the project's certificate authority, {plain}, is not encrypted: create an age key "
             "with `clawd-provision inventory keygen`, then the next `up` encrypts it"
         )
+    for doubt in loaded.warnings:
+        progress.warn(f"{doubt.place}: {doubt.problem}; {doubt.advice}")
     for warning in exposed(loaded.inventory):
         progress.warn(warning)
     needs = {

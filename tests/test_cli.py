@@ -132,6 +132,18 @@ def test_check_shows_what_every_host_gets(tmp_path: Path) -> None:
     assert done.stdout.startswith("one: base, hardening, firewall, tls")
 
 
+def test_check_warns_of_a_prompt_that_might_not_fit_and_accepts_it(tmp_path: Path) -> None:
+    file = inventory(tmp_path)
+    file.write_text(f"{file.read_text()}bot: {{max_reply_tokens: 400, system_prompt: {'团队助手' * 300}}}\n")
+    file.write_text(file.read_text().replace('example.com/v1"', 'example.com/v1", context_size: 4096'))
+    done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
+    assert done.returncode == 0, done.stderr
+    assert "warning: " in done.stderr
+    assert "prod.yml:7:" in done.stderr
+    assert "a system prompt of up to 3601 tokens" in done.stderr
+    assert "might not fit a context of 4096\nhint: raise `models.default.context_size`" in done.stderr
+
+
 def test_check_lists_templates_that_take_the_place_of_ours(tmp_path: Path) -> None:
     inventory(tmp_path)
     own = tmp_path / "templates" / "nginx"

@@ -9,7 +9,7 @@ from inventory.model import Inventory, LocalModel
 from inventory.room import shortage
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.source import KeyPath
-from inventory.tokens import count
+from inventory.tokens import Tokens, count
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
@@ -34,7 +34,7 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if model is not None:
             # Models in local files are checked later, with their own tokenizer, in `inventory.laptop`.
             known = isinstance(model, LocalModel) and model.url is None
-            prompt = 0 if known else count(inventory.bot.system_prompt, None)
+            prompt = Tokens(0, 0) if known else count(inventory.bot.system_prompt, None)
             yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
 
 

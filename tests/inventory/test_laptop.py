@@ -129,7 +129,34 @@ def test_the_context_that_is_advised_is_enough(laptop: Path) -> None:
     advised = int(mistake.partition("to at least ")[2].partition(",")[0])
     assert mistake.startswith(f"prod.yml:{text.count(chr(10))}:")
     assert mistakes(laptop, text.replace("SIZE", str(advised))) == []
-    assert len(mistakes(laptop, text.replace("SIZE", str(advised - 1)))) == 1
+    assert load(Path("prod.yml")).warnings == ()
+    assert mistakes(laptop, text.replace("SIZE", str(advised - 1))) == []
+    (warning,) = load(Path("prod.yml")).warnings
+    assert f"might not fit a context of {advised - 1}" in warning.problem
+    assert f"to at least {advised}," in warning.advice
+
+
+def test_a_chinese_prompt_that_likely_fits_is_a_warning_for_local_and_fetched_models(laptop: Path) -> None:
+    prompt = "请用中文回答团队的问题，简短而礼貌。" * 60
+    bot = f"bot: {{max_reply_tokens: 400, system_prompt: {prompt!r}}}\n"
+    url = f"    url: https://x.example/model.gguf\n    sha256: {'ab' * 32}\n"
+    warnings = []
+    for more in ("", url):
+        text = VALID.replace("    memory_max", f"    context_size: 4096\n{more}    memory_max") + bot
+        assert mistakes(laptop, text) == []
+        (warning,) = load(Path("prod.yml")).warnings
+        warnings.append(warning.problem)
+    assert len(prompt) == 1080
+    assert warnings == [warnings[0]] * 2
+    assert "a system prompt of up to 3241 tokens" in warnings[0]
+    assert "might not fit a context of 4096" in warnings[0]
+
+
+def test_a_context_that_a_model_has_is_advised_where_the_prompt_likely_fits(laptop: Path) -> None:
+    ggufs.write(laptop / "model.gguf", ggufs.Model(2560, 1, 1, 1, 64, 64, 256, 4096))
+    text = VALID.replace("    memory_max", "    context_size: 2000\n    memory_max")
+    (mistake,) = mistakes(laptop, text + f"bot: {{system_prompt: {'你好' * 1200!r}}}\n")
+    assert "raise `models.default.context_size` to at least 3552" in mistake
 
 
 def test_a_context_beyond_the_model_is_not_advised(laptop: Path) -> None:

@@ -13,7 +13,8 @@ from deploys.component import Component
 from deploys.nvidia.settings import NvidiaSettings
 from deploys.runtime.settings import settings_for
 from deploys.supplies import ReleaseArchive
-from inventory.errors import HostError
+from inventory.errors import HostError, Mistake
+from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import supply
 from provision.artifacts.kind import PROBE, HostKind
@@ -61,12 +62,23 @@ def kinds(
         ]
         for host in gpus
     }
-    loaded: Any = SimpleNamespace(inventory=whole, state_folder=Path("state"), folder=Path("nowhere"))
+    loaded: Any = SimpleNamespace(
+        inventory=whole, state_folder=Path("state"), folder=Path("nowhere"), warnings=()
+    )
     found = supply.gather(
         loaded, Hosts(gpus), assignments, SimpleNamespace(detail=None, warn=lambda _: None), may_build=True  # type: ignore[arg-type]
     )  # fmt: skip
     assert all(item.release is archive for item in found.values())
     return asked["hosts"], asked["repositories"]
+
+
+def test_warnings_of_the_inventory_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(supply, "keep_out_of_git", lambda _: None)
+    warning = Mistake("prod.yml", 3, 5, "it might not fit", "shorten it")
+    loaded = Loaded(inventory(tls={"mode": "self-signed"}), tmp_path / "prod.yml", warnings=(warning,))
+    reported: list[str] = []
+    supply.gather(loaded, Hosts({}), {}, SimpleNamespace(detail=None, warn=reported.append), may_build=False)  # type: ignore[arg-type]
+    assert reported == ["prod.yml:3:5: it might not fit; shorten it"]
 
 
 def test_hosts_with_a_gpu_get_an_engine_that_computes_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ CASES: Cases = {
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
         "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
-        "a system prompt of about 11 tokens, a question of 512, a chat template of 128 and a reply of 512 "
+        "a system prompt of about 10 tokens, a question of 512, a chat template of 128 and a reply of 512 "
         "do not fit a context of 256",
         "raise `models.fallback.context_size` to at least 1163, or lower `bot.max_reply_tokens`",
     ),
