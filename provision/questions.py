@@ -15,7 +15,9 @@ from inventory.mistakes import nearest
 from inventory.model import Inventory
 from inventory.source import KeyPath
 
-STAMPS = (RECORD, DAILY)
+READ = "/var/lib/apt/lists/partial"
+"""A folder that apt changes whenever it reads the index of its sources."""
+STAMPS = (RECORD, DAILY, READ)
 """Files whose modification time is that of the last update of the index."""
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
 FIRST_PERSON = 1000

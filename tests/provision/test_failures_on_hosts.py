@@ -128,7 +128,8 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
         "packages": ["tree", "ngnix", "awk"],
         "operators": [{"name": "robot", "keys": [key]}, {"name": "crew", "keys": [key]}],
     }
-    host.on("useradd --system --uid 477 robot; groupadd --system crew")
+    # By an index that was read long ago, no package is refused.
+    host.on("apt-get update; useradd --system --uid 477 robot; groupadd --system crew")
     settings = {"vm.no_such_setting": 1, "kernel.ostype": "Hurd", "net.ipv4.ip_forward": 0}
     loaded = host.loaded(base=base, hardening={"sysctl": settings})
     try:
@@ -150,7 +151,7 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
         "its kernel setting kernel.ostype is Linux and cannot be changed; "
         "remove it, or set it on the machine that this container runs on",
         "robot is a system user there (id 477); choose another name",
-        "crew is a system group there, so no user can have this name; choose another",
+        "crew is a system group there, so no user can have this name; choose another name",
     ]
 
 
@@ -243,7 +244,7 @@ def test_a_clock_that_is_wrong(host: Base, off_by: str, said: str, advice: str) 
 def test_a_package_that_there_is_not(host: Base) -> None:
     text = told(host.up("tree", "less", "no-such-package"))
     assert "E: Unable to locate package no-such-package" in text
-    assert "the host's package sources do not have it (no-such-package)" in text
+    assert "the host's package sources do not have this package (no-such-package)" in text
 
 
 def test_a_full_disk(host: Base) -> None:

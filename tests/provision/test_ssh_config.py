@@ -165,7 +165,7 @@ def test_a_file_that_nothing_here_can_read_is_not_ignored(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(ToolError, match="config cannot be honoured"):
+    with pytest.raises(ToolError, match="config: `ssh` is not installed"):
         config(home, "Host a\n").lookup("a")
     assert SshConfig(home / "nobody").lookup("a").address == "a"
 

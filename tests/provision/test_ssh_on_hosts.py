@@ -140,7 +140,7 @@ def test_a_password_is_asked_for_once_and_a_wrong_one_is_told_at_once(host: Some
         host.connected(host.with_password("wrong")).__enter__()
     assert time.monotonic() - started < 20
     assert f"hosts.{host.name}.sudo_password" in caught.value.advice
-    with pytest.raises(HostError, match="sudo asks operator for a password, and none was given") as caught:
+    with pytest.raises(HostError, match="sudo requires a password of operator, but none was given") as caught:
         host.connected(host.with_password(None), NoTerminal()).__enter__()
     assert "`sudo_password: !env NAME`" in caught.value.advice
     # A password that is not asked for is read away, and reaches no program.

@@ -145,7 +145,7 @@ def test_a_registry_that_is_down_is_named_and_the_old_bots_serve(made: Sharing) 
         assert told["operation"].startswith("Image clawd-runtime:")
         assert f"the registry does not take {made.registry.name}/team" in "\n".join(told["output"])
         assert "connection refused" in "\n".join(told["output"])
-        assert "see that the registry runs" in told["advice"]
+        assert "check that the registry runs" in told["advice"]
     assert failures
 
 
