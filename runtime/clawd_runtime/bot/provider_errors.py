@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from clawd_runtime.bot.foreign_json import read_foreign_json
@@ -20,7 +21,9 @@ LARGEST_BODY = 64 * 1024
 MOST_VALUES = 400
 MOST_DEPTH = 12
 MOST_NESTED = 8
-LONGEST_TEXT = 4096
+LONGEST_TEXT = 1024
+TAIL = 256
+"""Maximum number of characters classified of one string, and how many of them are from its end."""
 
 # Fields that repeat the request or describe the server, not the error.
 _SKIPPED = {"input", "request", "request_id", "requestid", "id", "url", "doc_url", "user_id", "help"}
@@ -51,21 +54,27 @@ _LENGTH = re.compile(
     r"|(token|length|input) limit"
     r"|(too many|number of|maximum|max) (input |prompt )?tokens"
     r"|(max|maximum) (prompt|input) (length|characters)|input length|reduce the length|shorten|超长"
-    r"|(prompt\w*|`?inputs?`?[ _](tokens|length|characters|text))[^.\n]{0,60}"
+    r"|(?<![A-Za-z0-9_])(prompt|`?inputs?`?[ _](tokens|length|characters|text))[^.\n]{0,70}"
     r"(<=|exceed|longer than|too (large|long)|less than)"
     r"|(输入|上下文|请求|内容|消息|提示词?|token)[^。\n]{0,16}(过长|太长|超长|超出|超过)",
     re.IGNORECASE,
 )
 _FILTER_CODE = re.compile(
-    r"content_?(filter|policy|exists_?risk)|data_?inspection|responsible_?ai|sensitive|moderation"
+    r"content_?(filter|policy|exists_?risk)|data_?inspection|responsible_?ai|moderation"
+    r"|^sensitive|(new|input|output|text|content|prompt)_?sensitive"
+    r"|sensitive_?(content|words?|info|text|input|output|detected)"
     r"|prohibited_?content|illegal_?detected|^1301$"
 )
 _FILTER = re.compile(
     r"content[ _-]?(filter|management policy|policy|moderation|exists?[ _-]?risk)|data[ _-]?inspection"
-    r"|(inappropriate|prohibited|illegal|unsafe|harmful|offensive)[ _-](content|information|words?|text)"
-    r"|considered (high[ -])?risk|(?<!case[ _-])\bsensitive\b|new_sensitive|safety (system|filter|polic)"
+    r"|(inappropriate|prohibited|illegal|unsafe|harmful|offensive|sensitive)[ _-]"
+    r"(content|information|words?|text|topics?)(?![ _-]?(type|encoding|length|format|part|block))"
+    r"|considered (high[ -])?risk|new_sensitive|safety (system|filter|polic)"
+    r"|^\W{0,3}sensitive\W{0,3}$|politically sensitive"
+    r"|(?<!\w)(contents?|inputs?|outputs?|prompts?|requests?|messages?|texts?) "
+    r"(is|are|was|were|may be) ([a-z]{1,20} )?sensitive\b(?! to)"
     r"|(input|prompt|request|message|content)s? (was|were|has been|is) flagged"
-    r"|敏感|违规|不合规|涉黄|涉政|内容(安全|风险)|审核(不|未)通过",
+    r"|(?<!大小写)(?<!时间)敏感|违规|不合规|涉黄|涉政|内容(安全|风险)|审核(不|未)通过",
     re.IGNORECASE,
 )
 _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_user_quota", "arrearage"}
@@ -79,13 +88,16 @@ _ROLE_PLACE = re.compile(r"messages\W{0,3}0\W{0,3}(\.?role)?", re.IGNORECASE)
 _AS_NAME = (
     r"[`'\"“‘「『]{word}[`'\"”’」』]",
     r"\b(parameters?|arguments?|fields?|property|value (for|of)|only|invalid):? {word}",
-    r"\bun(supported|known|expected):? {word}",
-    r"\bnot (supported|permitted|allowed|accepted|recognized)\W{{1,3}}{word}",
-    r"\bnot (support|permit|allow|accept|recognize)( (the|a|an|any|custom|setting|changing))?:? {word}",
+    r"\bun(supported|known|expected):? {word_ing}",
+    r"\bnot (supported|permitted|allowed|accepted|recognized)\W{{1,3}}{word_ing}",
+    r"\bnot (support|permit|allow|accept|recognize)( (the|a|an|any|custom|setting|changing))?:? {word_ing}",
+    r"{word_ing} (is |are )?(not (supported|permitted|allowed|accepted|enabled|available)"
+    r"|unsupported|unavailable|disabled|deprecated)\b",
     r"{word} (parameter|argument|field|option|setting|property)\b",
-    r"(^|\n)\W{{0,3}}{word}",
+    r"(^|\n)\W{{0,3}}{word}\s?([:：=]|\Z)",
     r"{word}[^.\n]{{0,30}}\b(not|unsupported|only|must|should|cannot|deprecated|invalid)\b",
-    r"(参数|字段|属性|选项|不支持|无效的?|非法的?|未知的?)[\s:：]{{0,3}}{word}",
+    r"(参数|字段|属性|选项|无效的?|非法的?|未知的?)[\s:：]{{0,3}}{word}",
+    r"不支持[\s:：]{{0,3}}{word_ing}",
     r"{word}\s?(的?取?值|模式)?\s?(参数|字段|属性|不|非|无|错误|必须|应|需|只|仅|超出|超过|范围|已|暂)",
 )
 """Patterns for a word such as `temperature` that is used as the name of a parameter."""
@@ -98,9 +110,16 @@ _STATUSES = {
 _SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
-def _word(name: str) -> str:
+def _word(name: str, ending: str = "") -> str:
     """Return a pattern for `name` as a whole word, which may be adjacent to Chinese characters."""
-    return rf"(?<![A-Za-z0-9_]){re.escape(name)}(?:ing)?(?![A-Za-z0-9_])"
+    return rf"(?<![A-Za-z0-9_]){re.escape(name)}{ending}(?![A-Za-z0-9_])"
+
+
+@lru_cache(64)
+def _as_name(name: str) -> re.Pattern[str]:
+    # `streaming` is used for the parameter only where it is said to be unsupported.
+    words = {"word": _word(name), "word_ing": _word(name, "(?:ing)?")}
+    return re.compile("|".join(_AS_NAME).format(**words), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +180,7 @@ class ProviderError:
             return True
         if "_" in name:
             return self._says(re.compile(_word(name)))
-        return self._says(re.compile("|".join(_AS_NAME).format(word=_word(name)), re.IGNORECASE))
+        return self._says(_as_name(name))
 
     def _says(self, what: re.Pattern[str]) -> bool:
         return any(what.search(text) for text in self.texts)
@@ -186,7 +205,7 @@ def error_of(status: int, value: Any) -> ProviderError:
     found = status
     left = LARGEST_BODY
     for key, text in _strings(value):
-        left -= len(text[:LONGEST_TEXT])
+        left -= min(len(text), LONGEST_TEXT)
         if left < 0:
             break
         if found == 200 and key in ("code", "status", "status_code") and re.fullmatch("[45][0-9][0-9]", text):
@@ -195,18 +214,25 @@ def error_of(status: int, value: Any) -> ProviderError:
             keys.add(text.lower())
             continue
         if key in _CODES:
-            codes.append(text)
+            codes.append(text[:LONGEST_TEXT])
         if key in _PATHS:
             keys.update(re.split(r"[.\[\]/]+", text.lower()))
         if key in _NAMES:
             names.update((text.lower(), *re.split(r"[.\[\]/]+", text.lower())))
         else:
-            texts.append(text[:LONGEST_TEXT])
+            texts.append(_shortened(text))
     code = next((each for each in codes if _SAFE_CODE.fullmatch(each)), None)
     lower = frozenset(each.lower() for each in codes)
     if found == 200:
         found = next((status for status, words in _STATUSES.items() if any(map(words.search, lower))), found)
     return ProviderError(found, code, lower, frozenset(names - {""}), frozenset(keys), tuple(texts))
+
+
+def _shortened(text: str) -> str:
+    """Return beginning and end of a long text, which may repeat the request in between."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[: LONGEST_TEXT - TAIL - 1]}\n{text[-TAIL:]}"
 
 
 def _strings(value: Any) -> Iterator[tuple[str, str]]:

@@ -88,6 +88,9 @@ def test_other_errors_are_not_about_length(said: object) -> None:
         {"error": {"code": "1301", "message": "x"}},
         {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}},
         {"error": {"message": "sensitive"}},
+        {"error": {"message": "The input may contain sensitive words."}},
+        {"error": {"message": "Your prompt is potentially sensitive"}},
+        {"code": "text_sensitive", "message": "no"},
         {"error": {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}},
         {"error_msg": "输入内容审核不通过，涉嫌违规"},
         {"error": {"message": "Your request was rejected as a result of our safety system."}},
@@ -105,6 +108,14 @@ def test_content_filter_error_is_recognised(said: object) -> None:
         {"error": {"message": "model names are case sensitive"}},
         {"error": {"message": "content must be a string", "param": "messages.[0].content"}},
         {"error": {"message": "there is a risk of overload"}},
+        {"error": {"message": "This field is time-sensitive"}},
+        {"error": {"message": "Sensitive to load: retry"}},
+        {"error": {"message": "The request is sensitive to clock differences"}},
+        {"error": {"message": "illegal text encoding"}},
+        {"error": {"message": "illegal content type"}},
+        {"error": {"message": "API key lacks permission for sensitive models"}},
+        {"error": {"message": "no", "reason": "this field is time-sensitive"}},
+        {"error": {"message": "参数名大小写敏感"}},
     ],
 )
 def test_other_errors_are_not_content_filter(said: object) -> None:
@@ -153,6 +164,12 @@ def test_other_errors_are_not_content_filter(said: object) -> None:
         ("The stream option is unavailable", ("stream",)),
         ("temperature: Input should be 1", ("temperature",)),
         ("the mean_temperature parameter is not supported", ()),
+        ("Streaming is not supported for this model", ("stream",)),
+        ("This model does not support streaming", ("stream",)),
+        ("该模型不支持streaming", ("stream",)),
+        ("Streaming connection interrupted, please retry", ()),
+        ("Streaming response could not be completed", ()),
+        ("Stream interrupted, please retry", ()),
         # As keys and paths.
         ({"errors": {"temperature": ["is not permitted"]}}, ("temperature",)),
         ({"detail": {"max_tokens": "not permitted"}}, ("max_tokens",)),
@@ -183,6 +200,19 @@ def test_long_error_is_read_quickly(text: str) -> None:
     error = error_of(200, [text * 1000] * 300)
     assert not any((error.about_length, error.about_content, error.about_system_role))
     assert error.parameters(SENT) == ()
+    assert time.process_time() - begun < 0.5
+
+
+def test_reason_at_the_end_of_a_long_error_is_read() -> None:
+    echo = "word " * 5000
+    assert read_error(400, f"cannot answer {echo}: the prompt is too long".encode()).about_length
+
+
+@pytest.mark.parametrize("text", ["prompt", "prompt_", "prompt ", "input tokens ", "提示", "提示词"])
+def test_echo_of_a_hostile_question_is_classified_quickly(text: str) -> None:
+    body = json.dumps({"errors": [{"message": text * 682}] * 16})
+    begun = time.process_time()
+    assert not read_error(400, body.encode()).about_length
     assert time.process_time() - begun < 0.5
 
 
