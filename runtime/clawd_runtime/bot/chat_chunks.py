@@ -48,6 +48,7 @@ _CUT_WORDS: tuple[tuple[re.Pattern[str], Cut], ...] = (
     ),
     (re.compile(r"length|limit|max\w*token|max_|truncat|exceed|too_long|out_of_tokens"), "length"),
 )
+_LONGEST_REASON = 64
 _TEXT_PARTS = {"text", "output_text", "input_text"}
 _REASONING_PARTS = {"thinking", "reasoning", "redacted_thinking", "thought", "reasoning_text", "summary_text"}
 _REASONING_FIELDS = (
@@ -340,7 +341,7 @@ class _Reading:
         """Return how the answer ended; `None` if it has not."""
         if reason is None or reason == "":
             return None
-        word = reason.lower() if isinstance(reason, str) else ""
+        word = reason[:_LONGEST_REASON].lower() if isinstance(reason, str) else ""
         if word in _CUT:
             return _CUT[word]
         if word not in _COMPLETE:

@@ -12,7 +12,7 @@ Measure = Callable[[str], int]
 BOUNDARIES = (
     re.compile(r"\n[ \t]*\n"),
     re.compile(r"\n"),
-    re.compile(r"[.!?…]+[\"')\]]*(?=\s)|[。！？；]+[”’」』）]*"),
+    re.compile(r"(?<![.!?…])[.!?…]++[\"')\]]*+(?=\s)|[。！？；]+[”’」』）]*"),
     re.compile(r"[,;:](?=\s)|[，、：]"),
     re.compile(r"\s"),
 )

@@ -80,7 +80,7 @@ _ANY = re.compile(rf"<\|[^|<>\s]{{1,64}}\|>|<｜[^｜<>\s]{{1,64}}｜>|{_any(_ST
 _BEGINNINGS = frozenset(text[:size] for text in _STARTS + _ENDS + ("</s>",) for size in range(1, len(text)))
 _LONGEST = max(map(len, _BEGINNINGS))
 _CODE = re.compile(
-    r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)|(`+)(?!`).+?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE
+    r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)|(?<!`)(`+)(?!`).+?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE
 )
 _NEAR = 16
 _INTRODUCED = re.compile(r"(?::\s+|：\s*)(?:[-*+][^\S\n]+)?\Z")
