@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inventory import chat_template, named_files
+from inventory.chat_template import Problem
 from inventory.errors import ArtifactError
 from inventory.finding import Finding
 from inventory.footprint import MIB, of_model, size
@@ -41,17 +42,7 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
         yield Finding((at,), f"{shown_name(model.path)} {verdict[0]}", verdict[1])
         return
     if header.chat_template is not None and (problem := chat_template.problem_of(header.chat_template)):
-        yield Finding(
-            (at,),
-            f"the chat template of {shown_name(model.path)} cannot be read: {problem}",
-            "use a newer file of the model, or one from another publisher",
-        )
-    elif header.chat_template is not None and (loss := chat_template.loss_of(header.chat_template)):
-        yield Finding(
-            (at,),
-            f"the chat template of {shown_name(model.path)} cannot be used: {loss}",
-            "take another conversion of the model, one with its maker's chat template",
-        )
+        yield _template_finding(at, model.path, problem)
     yield from _prompt_fits(path, model, header, inventory)
     length = model.path.stat().st_size
     if length >= size_in_bytes(model.memory_max):
@@ -65,6 +56,20 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
             host.gpu_memory and host.gpu != "none" for host in inventory.with_role("runtime").values()
         )
         yield from _fits(path, model, runs_on_gpu)
+
+
+def _template_finding(at: KeyPath, file: Path, problem: Problem) -> Finding:
+    if not problem.compiles:
+        return Finding(
+            (at,),
+            f"the chat template of {shown_name(file)} cannot be read: {problem.reason}",
+            "use a newer file of the model, or one from another publisher",
+        )
+    return Finding(
+        (at,),
+        f"the chat template of {shown_name(file)} cannot be used: {problem.reason}",
+        "use another conversion of the model, one with its maker's chat template",
+    )
 
 
 def _without_path(message: str, file: Path) -> str:

@@ -3,6 +3,7 @@
 RuntimeFault                    an error whose message is for the operator or the client
 ├── SettingsError               a settings file or credential is missing or wrong
 ├── ModelError                  a model file cannot be read, loaded or used for chat
+│   └── ChatTemplateError       its chat template cannot be compiled, or loses words
 ├── RequestError                a request cannot be served; carries an HTTP status
 │   ├── BusyError               the queue is full; carries the seconds until a retry
 │   └── NotReadyError           the model is still loading, or the process is stopping
@@ -36,6 +37,19 @@ class SettingsError(RuntimeFault):
 
 class ModelError(RuntimeFault):
     """A model file cannot be read, loaded, converted or used for chat."""
+
+
+class ChatTemplateError(ModelError):
+    """A model's chat template cannot be compiled, or not used: it loses words.
+
+    `reason` is the part of the message that says why.
+    """
+
+    def __init__(self, reason: str, *, compiles: bool = True, advice: str = "") -> None:
+        verb = "use" if compiles else "compile"
+        super().__init__(f"cannot {verb} the model's chat template: {reason}", advice=advice)
+        self.reason = reason
+        self.compiles = compiles
 
 
 class RequestError(RuntimeFault):

@@ -56,7 +56,7 @@ def mistakes(laptop: Path, text: str = VALID) -> list[str]:
         (
             gguf([CHAT[0], entry("tokenizer.chat_template", 8, "Hello")]),
             "cannot be used: it loses the text of system, user, assistant messages",
-            "take another conversion",
+            "use another conversion",
         ),
         (
             gguf([entry("general.architecture", 8, "whisper"), CHAT[1]]),

@@ -17,7 +17,7 @@ from jinja2 import meta, nodes
 
 from clawd_runtime.engine.markers import CUT, Neutraliser, marks_of
 from clawd_runtime.engine.sandbox import LONGEST_SOURCE, TemplateEnvironment, TooMuchWork
-from clawd_runtime.errors import ModelError, RequestError
+from clawd_runtime.errors import ChatTemplateError, RequestError
 from clawd_runtime.reasoning import marks_in
 
 Role = Literal["system", "user", "assistant"]
@@ -95,21 +95,21 @@ class ChatTemplate:
         """Compile and test the template.
 
         Raises:
-            ModelError: The template cannot be compiled, or loses words in every layout.
+            ChatTemplateError: The template cannot be compiled, or loses words in every layout.
 
         """
         if len(source) > LONGEST_SOURCE:
-            raise ModelError(
-                f"cannot use the model's chat template: it is longer than {LONGEST_SOURCE} characters"
-            )
+            raise ChatTemplateError(f"it is longer than {LONGEST_SOURCE} characters")
         self._environment = TemplateEnvironment()
         self._bos, self._eos = bos, eos
         self._plain = Neutraliser((), ())
         try:
             tree = self._environment.parse(source)
             self._template = self._environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError, ValueError) as error:
-            raise ModelError(f"cannot compile the model's chat template: {_reason(error)}") from error
+        except (RecursionError, SyntaxError) as error:
+            raise ChatTemplateError("it is too deeply nested", compiles=False) from error
+        except (jinja2.TemplateError, ValueError) as error:
+            raise ChatTemplateError(_reason(error), compiles=False) from error
         self._variables = meta.find_undeclared_variables(tree)
         self.reasoning_marks = marks_in(source)
         self._layout = self._working_layout()
@@ -167,8 +167,8 @@ class ChatTemplate:
             if not lost:
                 return self._refined(layout)
             losses.append(lost)
-        raise ModelError(
-            f"cannot use the model's chat template: {losses[0]}",
+        raise ChatTemplateError(
+            losses[0],
             advice="use another conversion of the model, one with its maker's chat template",
         )
 
@@ -184,7 +184,7 @@ class ChatTemplate:
             try:
                 prompt = self._render(self._arranged(messages, layout), {})
             except TooMuchWork as error:
-                raise ModelError(f"cannot use the model's chat template: {error}") from error
+                raise ChatTemplateError(str(error)) from error
             except Exception as error:
                 return _reason(error)
             lost = [message.role for message in messages if message.content not in prompt]
@@ -361,4 +361,6 @@ def _literals(tree: nodes.Template) -> list[str]:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "infinite recursion"
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.message} in line {error.lineno}"
     return str(error) or type(error).__name__

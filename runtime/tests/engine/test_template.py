@@ -277,6 +277,13 @@ def test_template_with_syntax_error_is_reported():
         chat("{% for %}")
 
 
+def test_template_that_is_too_deeply_nested_is_reported():
+    with pytest.raises(
+        ModelError, match=r"cannot compile the model's chat template: it is too deeply nested$"
+    ):
+        chat("{% for m in messages %}" * 30 + "{% endfor %}" * 30)
+
+
 CONTENTS = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
