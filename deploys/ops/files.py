@@ -264,7 +264,7 @@ set -eu
 keeper=$(keeper "$(dirname "$path")")
 if [ "$keeper" ]; then echo "$path would be in a folder of $keeper, who may replace it" >&2; exit 1; fi
 if [ -d "$path" ] && [ ! -L "$path" ]; then echo "$path is a folder: remove it first" >&2; exit 1; fi
-temporary="$path.clawd-$$"
+temporary=$(mktemp -u "${path%/*}/.clawd-XXXXXX")
 trap 'rm -f "$temporary"' EXIT
 ln -s "$target" "$temporary"
 keep "$path"
@@ -295,7 +295,11 @@ def _absent(path: str, component: str, generated: tuple[str, ...]) -> Iterator[S
 
 _ABSENT = r"""
 set -eu
-if [ "$(original "$path")" = kept ]; then put_back "$path" && forget "$path"; exit; fi
+if [ "$(original "$path")" = kept ]; then
+    put_back "$path" || exit
+    forget "$path"
+    exit
+fi
 keeper=$(keeper "$(dirname "$path")")
 if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
 if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
@@ -309,9 +313,9 @@ gone() {  # gone FILE: removed, by no link of another user's
 going "$path" | while IFS= read -r line; do
     file=${line#* }
     case $line in
-        "kept "*) put_back "$file" && forget "$file" ;;
-        "ours "*) gone "$file" && forget "$file" ;;
-        "other "*) gone "$file" ;;
+        "kept "*) put_back "$file" || exit; forget "$file" || exit ;;
+        "ours "*) gone "$file" || exit; forget "$file" || exit ;;
+        "other "*) gone "$file" || exit ;;
     esac
 done
 find "$path" -xdev -depth -type d -empty -delete

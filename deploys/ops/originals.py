@@ -185,20 +185,22 @@ going() {  # going PATH: `kept FILE`, `ours FILE` and `other FILE` of what goes 
 copied_to() {  # copied_to PATH COPY: where another user owns the folder, as that user can read it
     user_of=$(keeper "$(dirname "$1")") || return
     if [ ! "$user_of" ]; then cp -a -- "$1" "$2"
-    elif [ -L "$1" ]; then ln -s "$(as_keeper "$user_of" readlink -- "$1")" "$2"
+    elif [ -L "$1" ]; then
+        leads_to=$(as_keeper "$user_of" readlink -- "$1") || return
+        ln -s "$leads_to" "$2"
     else
-        as_keeper "$user_of" cat -- "$1" > "$2"
-        chown "$user_of:$(stat -c %G -- "$1")" "$2"
+        as_keeper "$user_of" cat -- "$1" > "$2" || return
+        chown "$user_of:$(stat -c %G -- "$1")" "$2" || return
         chmod "$(stat -c %a -- "$1")" "$2"
     fi
 }
 first() {  # first: note when the component first does something here
     if earlier; then
-        mkdir -p -m 0700 "$mine"
+        mkdir -p -m 0700 "$mine" || return
         : > "$mine/earlier"
         return
     fi
-    mkdir -p -m 0700 "$mine"
+    mkdir -p -m 0700 "$mine" || return
     [ -s "$mine/since" ] || date +%s > "$mine/since"
 }
 keep() {  # keep PATH: before it is replaced for the first time
@@ -206,44 +208,45 @@ keep() {  # keep PATH: before it is replaced for the first time
     ! ours "$1" || return 0
     (
         umask 077
-        first
+        first || exit
         if { [ -e "$1" ] || [ -L "$1" ]; } && foreign "$1"; then
             copy="$mine/files$1"
-            mkdir -p "${copy%/*}"
-            rm -rf "$copy.new"
-            copied_to "$1" "$copy.new"
+            mkdir -p "${copy%/*}" && rm -rf "$copy.new" || exit
+            copied_to "$1" "$copy.new" || exit
             sync "$copy.new" 2>/dev/null || true
-            mv -T "$copy.new" "$copy"
+            mv -T "$copy.new" "$copy" || exit
         fi
         printf '%s\n' "$1" >> "$mine/ours"
     )
 }
 keep_folder() {  # keep_folder PATH: before owner or mode of a folder are changed for the first time
     [ "$whose" ] && [ -d "$1" ] && ! earlier && foreign "$1" || return 0
-    (umask 077; first)
+    (umask 077; first) || return
     cut -d ' ' -f 4- "$mine/folders" 2>/dev/null | grep -qxF -e "$1" ||
         stat -c '%a %u %g %n' "$1" >> "$mine/folders"
 }
+# Under a condition `set -e` is off: each command of these returns where it fails.
 put_back() {  # put_back PATH: as it was at first, which is kept
     user_of=$(keeper "$(dirname "$1")") || return
     if [ "$user_of" ] && [ -L "$mine/files$1" ]; then
-        as_keeper "$user_of" ln -sfn -- "$(readlink "$mine/files$1")" "$1"
+        leads_to=$(readlink "$mine/files$1") || return
+        as_keeper "$user_of" ln -sfn -- "$leads_to" "$1"
         return
     elif [ "$user_of" ]; then
-        group_of=$(stat -c %G "$mine/files$1") mode_of=$(stat -c %a "$mine/files$1")
+        group_of=$(stat -c %G "$mine/files$1") && mode_of=$(stat -c %a "$mine/files$1") || return
         as_keeper "$user_of" sh -c "$place" sh "$1" "$group_of" "$mode_of" < "$mine/files$1"
         return
     fi
-    mkdir -p "${1%/*}"
-    rm -rf "$1.clawd-back"
-    cp -a -- "$mine/files$1" "$1.clawd-back"
-    [ ! -d "$1" ] || [ -L "$1" ] || rm -rf "$1"
+    mkdir -p "${1%/*}" && rm -rf "$1.clawd-back" || return
+    cp -a -- "$mine/files$1" "$1.clawd-back" || return
+    sync "$1.clawd-back" 2>/dev/null || true
+    [ ! -d "$1" ] || [ -L "$1" ] || rm -rf "$1" || return
     mv -fT "$1.clawd-back" "$1"
 }
 forget() {  # forget PATH: it is as it was at first
     if [ -f "$mine/ours" ]; then
-        grep -vxF -e "$1" "$mine/ours" > "$mine/ours.new" || true
-        mv -f "$mine/ours.new" "$mine/ours"
+        grep -vxF -e "$1" "$mine/ours" > "$mine/ours.new" || [ $? = 1 ] || return
+        mv -f "$mine/ours.new" "$mine/ours" || return
     fi
     rm -rf "$mine/files$1"
 }

@@ -234,20 +234,20 @@ differs() {
     return 1
 }
 keep() {
-    rm -rf "$good.new"
+    rm -rf "$good.new" || return
     if [ -z "$kept" ]; then rm -rf "$good" "$good.old"; return; fi
-    mkdir "$good.new"
-    : > "$good.new/absent"
+    mkdir "$good.new" || return
     printf '%s\n' "$kept" | while IFS= read -r path; do
-        if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo "$path" >> "$good.new/absent"
-        elif [ -f "$path" ] && [ "$(readlink -f "$path")" = "$path" ]; then echo "${path#/}"
-        fi
+        [ -e "$path" ] || [ -L "$path" ] || printf '%s\n' "$path" || exit
+    done > "$good.new/absent" || return
+    printf '%s\n' "$kept" | while IFS= read -r path; do
+        if [ -f "$path" ] && [ "$(readlink -f "$path")" = "$path" ]; then echo "${path#/}"; fi
     done | tar -C / -cf "$good.new/files.tar" --no-recursion --verbatim-files-from -T - || return
-    printf '%s' "$ready" > "$good.new/ready"
+    printf '%s' "$ready" > "$good.new/ready" || return
     printf '%s\n' "$value" > "$good.new/stamp" || return
     # Cut off in between, the next run finds the old one again.
-    rm -rf "$good.old"
-    [ ! -d "$good" ] || mv "$good" "$good.old"
+    rm -rf "$good.old" || return
+    [ ! -d "$good" ] || mv "$good" "$good.old" || return
     mv "$good.new" "$good" && rm -rf "$good.old"
 }
 [ -d "$good" ] || [ ! -d "$good.old" ] || mv "$good.old" "$good"

@@ -107,8 +107,11 @@ back() {
     done
 }
 trap back EXIT
-receive "$keyring.new" && chmod 0644 "$keyring.new" && mv -f "$keyring.new" "$keyring"
-receive "$path.new" && chmod 0644 "$path.new" && mv -f "$path.new" "$path"
+for file in "$keyring" "$path"; do
+    receive "$file.new"
+    chmod 0644 "$file.new"
+    mv -f "$file.new" "$file"
+done
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 apt-get -q -o DPkg::Lock::Timeout=120 -o APT::Update::Error-Mode=any $options \
     -o Dir::Etc::sourcelist="$path" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update </dev/null

@@ -147,6 +147,47 @@ def earlier() -> None:
     Path(originals.COMPONENTS).write_text("base\nsome\n")
 
 
+@pytest.mark.parametrize("operation", ["absent", "absent folder"])
+def test_original_survives_where_the_disk_fills_while_it_is_put_back(
+    etc: Path, tmp_path: Path, operation: str
+) -> None:
+    """The copy stops partway: what lies at the path stays, and so does the original."""
+    path = etc / "nginx" / "nginx.conf"
+    path.parent.mkdir()
+    path.write_text("theirs\n" * 100)
+    assert applied(put(path, "ours\n")).succeeded
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "cp").write_text("#!/bin/sh\nfor to; do :; done\nprintf thei > $to\nexit 1\n")
+    (programs / "cp").chmod(0o755)
+    removed_path = path if operation == "absent" else path.parent
+    variables = {
+        **originals.values("some"),
+        "path": str(removed_path),
+        "remove": "",
+        "PATH": f"{programs}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(["sh", "-c", originals.KEEP + files._ABSENT], env=variables)
+    assert done.returncode != 0
+    assert path.read_text() == "ours\n"
+    assert kept_at(path).read_text() == "theirs\n" * 100
+    assert applied(lambda: files.absent(str(removed_path))).succeeded
+    assert path.read_text() == "theirs\n" * 100
+
+
+def test_what_is_ours_is_not_forgotten_where_the_disk_is_full(tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    applied(lambda: [put(path, "ours\n")() for path in paths])
+    notes = Path(originals.ORIGINALS) / "some" / "ours"
+    (notes.parent / "ours.new").symlink_to("/dev/full")
+    done = subprocess.run(
+        ["sh", "-c", originals.KEEP + 'forget "$path" || exit 1'],
+        env={**os.environ, **originals.values("some"), "path": str(paths[0])},
+    )
+    assert done.returncode == 1
+    assert notes.read_text().split() == [str(path) for path in paths]
+
+
 @pytest.mark.usefixtures("earlier")
 @pytest.mark.parametrize(
     ("name", "text"),
