@@ -42,6 +42,60 @@ UNMARKED = (
     "/etc/timezone",
 )
 """Patterns of files that versions without originals wrote without a mark. The list is closed."""
+NAMES = (
+    "*/.clawd-??????*",
+    "*.service.d/clawd.conf",
+    "apt/apt.conf.d/52clawd-security-updates",
+    "apt/apt.conf.d/70clawd-packages",
+    "apt/apt.conf.d/90clawd-elastic",
+    "apt/keyrings/clawd-*.asc",
+    "apt/keyrings/clawd-*.gpg",
+    "apt/sources.list.d/clawd-*.sources",
+    "clawd",
+    "clawd/*",
+    "docker/clawd.env",
+    "docker/clawd.nft",
+    "elasticsearch/clawd-tls",
+    "elasticsearch/clawd-tls.d/*",
+    "elasticsearch/jvm.options.d/clawd.options",
+    "fail2ban/jail.d/zz-clawd.local",
+    "filebeat/clawd-tls",
+    "filebeat/clawd-tls.d/*",
+    "grafana/clawd-admin-password",
+    "grafana/clawd-dashboards",
+    "grafana/clawd-dashboards/*",
+    "grafana/provisioning/dashboards/clawd.yml",
+    "grafana/provisioning/datasources/clawd.yml",
+    "kibana/clawd-tls",
+    "kibana/clawd-tls.d/*",
+    "logstash/clawd-tls",
+    "logstash/clawd-tls.d/*",
+    "logstash/conf.d/clawd.conf",
+    "modprobe.d/clawd-unused.conf",
+    "nginx/clawd",
+    "nginx/clawd/*",
+    "postgresql/*/conf.d/[12]0-clawd.conf",
+    "profile.d/clawd-cores.sh",
+    "profile.d/clawd-idle.sh",
+    "prometheus/clawd-alerts-token",
+    "prometheus/clawd-rules.yml",
+    "prometheus/clawd-web.yml",
+    "security/limits.d/60-clawd-cores.conf",
+    "ssh/sshd_config.d/05-clawd-hardening.conf",
+    "ssh/sshd_config.d/10-clawd.conf",
+    "sudoers.d/clawd",
+    "sudoers.d/clawd-hardening",
+    "sysctl.d/60-clawd-elasticsearch.conf",
+    "sysctl.d/60-clawd.conf",
+    "systemd/*.conf.d/[16]0-clawd.conf",
+    "systemd/journald@clawd-bot.conf",
+    "systemd/system/clawd-*.service",
+    "systemd/system/clawd-*.timer",
+)
+"""Patterns of the paths in /etc, relative to it, that this program names after itself.
+
+Only these: an administrator's file may have a domain or a registry with that word in its name.
+"""
 OWN_FOLDERS = (
     "/etc/clawd",
     "/opt/clawd",
@@ -90,6 +144,7 @@ def values(owner: str) -> dict[str, str]:
         "originals": ORIGINALS,
         "components": COMPONENTS,
         "package_records": PACKAGES,
+        "names": "\n".join(NAMES),
         "unmarked": "\n".join(UNMARKED),
     }
 
@@ -106,12 +161,16 @@ earlier() {  # earlier: whether a version that kept no originals has set the com
     [ -e "$mine/earlier" ] || { [ ! -d "$mine" ] && grep -qsxF -e "$whose" "$components"; }
 }
 like() {  # like TEXT PATTERNS: whether one of the patterns, a line each, fits
-    printf '%s\n' "$2" | while IFS= read -r pattern; do
-        case $1 in $pattern) echo like; break ;; esac
-    done | grep -q like
+    while IFS= read -r pattern; do
+        case $1 in $pattern) return 0 ;; esac
+    done <<LIKE
+$2
+LIKE
+    return 1
 }
-named() {  # named PATH: whether it is named after this program; in /etc also by a folder on the way
-    case $1 in "$etc"/*) like "${1#"$etc"/}" '*clawd*' ;; *) like "${1##*/}" '*clawd*' ;; esac
+named() {  # named PATH: whether this program gives that name; outside /etc, to the last part of it
+    case $1 in "$etc"/*) like "${1#"$etc"/}" "$names"; return ;; esac
+    case ${1##*/} in clawd|clawd[-_.]*) ;; *) return 1 ;; esac
 }
 wrote() {  # wrote PATH: whether an earlier version wrote it, which noted nothing
     earlier || return 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
+import importlib
 import os
+import pkgutil
 import signal
 import stat
 import subprocess
@@ -15,6 +18,7 @@ import pytest
 from pyinfra import host
 from pyinfra.operations import python
 
+import deploys
 from deploys.component import Component
 from deploys.ops import files, originals, packages
 from deploys.ops.removal import removal
@@ -361,6 +365,60 @@ def test_what_this_program_named_goes_from_etc_without_a_note_of_it(etc: Path) -
     (folder / "theirs.pem").write_text("key")
     assert applied(lambda: files.absent(str(folder))).succeeded
     assert [item.name for item in folder.iterdir()] == ["theirs.pem"]
+
+
+@pytest.mark.parametrize("since", ["this version", "an earlier version"])
+def test_file_of_the_administrator_with_the_name_of_this_program_in_it_stays(etc: Path, since: str) -> None:
+    """A domain, a registry, and settings of a service: only the names that are really given are ours."""
+    theirs = [
+        "docker/certs.d/registry.clawd.example.com:5000/ca.crt",
+        "docker/certs.d/clawd/ca.crt",
+        "nginx/sites-enabled/clawd.example.com.conf",
+        "nginx/clawd-example.conf",
+        "nginx/conf.d/clawd.conf",
+        "kibana/clawd-tls.example.com/key.pem",
+        "grafana/provisioning/dashboards/clawd.example.yml",
+        "systemd/system/clawd-bot.service.d/override.conf",
+    ]
+    ours = ["nginx/clawd/upstreams.conf", "kibana/clawd-tls.d/01/privkey.pem", "docker/clawd.env"]
+    if since == "an earlier version":
+        Path(originals.COMPONENTS).write_text("some\n")
+    else:
+        applied(put(etc / "of-the-component", "x\n"))
+    for name in (*theirs, *ours):
+        (etc / name).parent.mkdir(parents=True, exist_ok=True)
+        (etc / name).write_text("{}\n")
+    folders = sorted({name.split("/")[0] for name in theirs} - {"systemd"})
+    folders.append("systemd/system/clawd-bot.service.d")
+    run = applied(lambda: [files.absent(str(etc / folder)) for folder in folders])
+    assert run.succeeded, run.output
+    left = [str(path.relative_to(etc)) for path in etc.rglob("*") if path.is_file()]
+    assert sorted(set(left) - {"of-the-component"}) == sorted(theirs)
+    told = [line for change in run.changes for line in change.diff if line.startswith("stays")]
+    touched = [name for name in theirs if name.startswith(("docker/", "kibana/", "nginx/"))]
+    assert sorted(told) == [
+        f"stays: {etc / name}, which is not of clawd-provision" for name in sorted(touched)
+    ]
+
+
+def named_after_this_program() -> set[str]:
+    """Return the paths in /etc with its name that modules of components have as constants."""
+    found: set[str] = set()
+    for module in pkgutil.walk_packages(deploys.__path__, "deploys."):
+        for value in vars(importlib.import_module(module.name)).values():
+            listed = value if isinstance(value, (tuple, frozenset, dict)) else (value,)
+            found |= {item for item in listed if isinstance(item, str) and item.startswith("/etc/")}
+    return {path for path in found if "clawd" in path and "\n" not in path}
+
+
+def test_every_path_in_etc_that_a_component_names_after_this_program_is_known_as_such() -> None:
+    paths = named_after_this_program()
+    assert len(paths) > 60
+    within = tuple(f"{originals.ETC}/{name}/*" for name in originals.NAMES if name.endswith("clawd-tls"))
+    for path in paths:
+        name = path.removeprefix(f"{originals.ETC}/")
+        known = any(fnmatch.fnmatchcase(name, pattern) for pattern in originals.NAMES)
+        assert known or any(fnmatch.fnmatchcase(path, pattern) for pattern in within), path
 
 
 def test_what_a_program_generated_before_the_component_came_stays(etc: Path) -> None:
