@@ -69,6 +69,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
 _DEVICE = re.compile(r"/dev(/[A-Za-z0-9_][A-Za-z0-9._:+@=-]*)+")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SYSCTL = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+")
+_DIGITS = re.compile(r"-?[0-9]+")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 NO_ZONES = ("Factory", "localtime", "posixrules")
@@ -234,9 +235,13 @@ def check_sysctl_value(text: str) -> Verdict:
         return f"{shown(text)} is not a value of a kernel setting", "write numbers or ASCII words"
     if text.lower() in ("true", "false", "yes", "no"):
         return f"{shown(text)} is not a value of a kernel setting", "write 1 or 0"
-    for word in text.split():
-        if (advice := _as_a_number(word)) is not None:
-            return f"{shown(word)} is not a value of a kernel setting", advice
+    words = text.split()
+    advices = [_as_a_number(word) for word in words]
+    # In a text such as kernel.core_pattern a word is no number for the kernel.
+    if all(advice or _DIGITS.fullmatch(word) for word, advice in zip(words, advices, strict=True)):
+        for word, advice in zip(words, advices, strict=True):
+            if advice is not None:
+                return f"{shown(word)} is not a value of a kernel setting", advice
     return None
 
 

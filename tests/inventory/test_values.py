@@ -59,7 +59,19 @@ GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
     ),
     "value": (
         values.check_sysctl_value,
-        ("0", "1", "-1", "4096 87380 6291456", "bbr", "|/bin/false %p", "core.%p", "8080,9148-9150", "00ff"),
+        (
+            "0",
+            "1",
+            "-1",
+            "4096 87380 6291456",
+            "bbr",
+            "|/bin/false %p",
+            "|/usr/bin/x %p 0022",
+            "|/usr/bin/x 0x10 +5 64M 1.5",
+            "core.%p",
+            "8080,9148-9150",
+            "00ff",
+        ),
     ),
 }
 BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
@@ -147,6 +159,8 @@ BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
             "0x10",
             "-08",
             "4096 010",
+            "4096 64M",
+            "010 0x10",
             "+5",
             "1_000",
             "1.5",
