@@ -12,6 +12,13 @@ SMALLEST_POOL = 20
 """Longest prefix: sixteen networks of 256 addresses."""
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 """Private networks (RFC 1918) and the shared address space of providers (RFC 6598)."""
+SPECIAL = {
+    IPv4Network("0.0.0.0/8"): "it has no addresses of hosts",
+    IPv4Network("127.0.0.0/8"): "it is for loopback",
+    IPv4Network("169.254.0.0/16"): "it is link-local",
+    IPv4Network("224.0.0.0/4"): "it is for multicast",
+}
+"""Networks whose addresses containers cannot have (RFC 6890, RFC 5771)."""
 
 
 def engine(inventory: Inventory) -> Iterator[Finding]:
@@ -76,12 +83,10 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
             f"{pool} is too small: it has room for fewer than 16 networks of 256 addresses",
             f"write a network of /{SMALLEST_POOL} or larger",
         )
-    if not any(map(pool.subnet_of, PRIVATE)):
-        internet = pool.is_global and not pool.is_multicast
-        why = "is a public network: containers could not reach its hosts"
+    if (kind := _unusable(pool)) is not None:
         yield Finding(
             (("docker", "address_pool"),),
-            f"{pool} {why if internet else 'is not a private network'}",
+            f"{pool} {kind}",
             f"write a part of {', '.join(map(str, PRIVATE))}, such as 172.28.0.0/14",
         )
     for name, host in inventory.hosts.items():
@@ -93,6 +98,16 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
                     "write another private network as `docker.address_pool`",
                     (("hosts", name, key),),
                 )
+
+
+def _unusable(pool: IPv4Network) -> str | None:
+    """Return why the addresses of a network cannot be those of containers; `None` when they can."""
+    for network, kind in SPECIAL.items():
+        if pool.overlaps(network):
+            return f"is not a private network: {kind}"
+    if pool.is_global:
+        return "is a public network: containers could not reach its hosts"
+    return None
 
 
 def _within(address: str, pool: IPv4Network) -> bool:

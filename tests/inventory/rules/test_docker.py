@@ -41,12 +41,15 @@ LOGIN = {"user": "bots", "password": "s3cret"}
                 "127.0.0.0/8",
                 "127.128.0.0/16",
                 "169.254.0.0/16",
-                "198.18.0.0/15",
                 "224.0.0.0/4",
-                "240.0.0.0/4",
+                "128.0.0.0/1",
                 "0.0.0.0/8",
             )
         ),
+        ({"docker": {"address_pool": "198.18.0.0/15"}}, None),
+        ({"docker": {"address_pool": "240.0.0.0/12"}}, None),
+        ({"docker": {"address_pool": "192.0.0.0/9"}}, "is a public network"),
+        ({"docker": {"address_pool": "100.0.0.0/9"}}, "is a public network"),
         ({"docker": {"address_pool": "172.0.0.0/8"}}, "is a public network"),
     ],
 )
