@@ -31,7 +31,7 @@ from clawd_runtime.bot.model_failures import (
 )
 from clawd_runtime.bot.separation import End
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.bot.turn_markers import without_turn_markers
+from clawd_runtime.bot.turn_markers import GrowingTurn, without_turn_markers
 from clawd_runtime.visible import is_blank
 
 log = logging.getLogger(__name__)
@@ -277,6 +277,7 @@ class _Growing:
         self.text = ""
         self.started = False
         self._shown = False
+        self._turn = GrowingTurn()
         self._reasoning_bytes = 0
         self._progress = progress
 
@@ -284,8 +285,10 @@ class _Growing:
         """Add a piece; with `restarts`, all text before it was reasoning."""
         self.started = True
         self._reasoning_bytes += len(reasoning.encode("utf-8", "surrogatepass"))
-        self.text = text if restarts else self.text + text
-        if text and not provisional and (shown := self.answer(growing=True)):
+        if restarts:
+            self.text, self._turn = "", GrowingTurn()
+        self.text += text
+        if text and not provisional and (turn := self._turn.of(self.text)) and (shown := _visible(turn)):
             self._show(shown)
 
     def show_once(self) -> None:
@@ -297,10 +300,9 @@ class _Growing:
         self._shown = True
         self._progress.show(text)
 
-    def answer(self, *, growing: bool = False) -> str:
+    def answer(self) -> str:
         """Return the answer in the form to show and store; empty if nothing in it is visible."""
-        answer = whole_characters(without_turn_markers(self.text, growing=growing).strip())
-        return "" if is_blank(answer) else answer
+        return _visible(without_turn_markers(self.text))
 
     @property
     def reasoned(self) -> bool:
@@ -312,6 +314,11 @@ class _Growing:
         if counted is not None:
             return counted
         return -(-self._reasoning_bytes // BYTES_A_TOKEN)
+
+
+def _visible(text: str) -> str:
+    answer = whole_characters(text.strip())
+    return "" if is_blank(answer) else answer
 
 
 def _shorter(used: int, refusals: int, *, known: bool) -> int:

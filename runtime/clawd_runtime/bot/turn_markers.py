@@ -44,22 +44,8 @@ _OVER = re.compile(
     rf"|(?m:^)[ \t]*\[INST\]"
     rf"|</s>(?=\s*(?:\Z|{_any(_STARTS + _ENDS)}))"
 )
-_HINTS = (
-    "<|",
-    "|>",
-    "<｜",
-    "_turn>",
-    "<eos>",
-    "<bos>",
-    "<[end",
-    "INST]",
-    "SYS>>",
-    "_PROMPT]",
-    "]~",
-    "[e~[",
-    "s>",
-)
-"""Each mark contains one of these: a cheap first test, since an answer is checked with every token."""
+_MARKS = re.compile(_any((*_STARTS, *_ENDS, "<s>", "</s>")))
+"""A cheap first test, since most answers contain no mark."""
 _OTHERS = (
     *("<s>", "</s>", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]"),
     *("[/AVAILABLE_TOOLS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
@@ -83,23 +69,44 @@ _CODE = re.compile(
     r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)|(?<!`)(`+)(?!`).+?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE
 )
 _NEAR = 16
+_GROWTH = 64
 _INTRODUCED = re.compile(r"(?::\s+|：\s*)(?:[-*+][^\S\n]+)?\Z")
 """The text before an example: a colon, and possibly the first bullet of a list."""
 _QUOTES = "`\"'“‘«「『"
 
 
-def without_turn_markers(text: str, *, growing: bool = False) -> str:
+def without_turn_markers(text: str) -> str:
     """Return a model's answer up to the end of its turn, without the marks.
 
     A mark that the answer explains (in code, in quotation marks, within a sentence, in an example after a
-    colon) stays unchanged, because users copy it; `plain_markers` is for the text that a model reads. With
-    `growing`, the beginning of a mark at the end is also left out.
+    colon) stays unchanged, because users copy it; `plain_markers` is for the text that a model reads.
     """
-    if any(hint in text for hint in _HINTS):
-        text = _own_turn(text)
-    if growing:
-        text = text[: len(text) - _unfinished(text)]
-    return text
+    return _own_turn(text) if _MARKS.search(text) else text
+
+
+class GrowingTurn:
+    """The model's own turn in an answer that is still being received, in time linear in its length."""
+
+    def __init__(self) -> None:
+        self._searched = 0
+        self._marked = False
+        self._next = 0
+
+    def of(self, text: str) -> str | None:
+        """Return the text to show of the grown `text`; `None` until it has grown more.
+
+        The beginning of a mark at its end is left out. An answer with marks is read again only after it has
+        grown by a fixed part of its length.
+        """
+        if not self._marked:
+            start = max(0, self._searched - _LONGEST)
+            self._marked, self._searched = _MARKS.search(text, start) is not None, len(text)
+        if self._marked:
+            if len(text) < self._next:
+                return None
+            self._next = len(text) + len(text) // _GROWTH
+            text = _own_turn(text)
+        return text[: len(text) - _unfinished(text)]
 
 
 def _own_turn(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.bot.turn_markers import _ENDS, _HINTS, _STARTS, plain_markers, without_turn_markers
+from clawd_runtime.bot.turn_markers import _ENDS, _STARTS, GrowingTurn, plain_markers, without_turn_markers
 
 
 @pytest.mark.parametrize("mark", _ENDS)
@@ -64,7 +64,7 @@ def test_answer_without_its_marks(text: str, answer: str) -> None:
 )
 def test_answer_that_explains_marks_is_unchanged(text: str) -> None:
     assert without_turn_markers(text) == text
-    assert without_turn_markers(text, growing=True) == text
+    assert GrowingTurn().of(text) == text
     read = plain_markers(text)
     assert "<|im_" not in read
     assert read.replace("\u2060", "") == text
@@ -90,8 +90,35 @@ def test_text_without_marks_is_unchanged_for_models(text: str) -> None:
     assert plain_markers(text) == text
 
 
-def test_every_mark_contains_a_hint() -> None:
-    assert all(any(hint in mark for hint in _HINTS) for mark in (*_ENDS, *_STARTS, "<s>", "</s>"))
+@pytest.mark.parametrize("mark", ["", *_ENDS, *_STARTS, "</s>"])
+def test_growing_answer_is_shown_without_marks_and_soon(mark: str) -> None:
+    turn, shown = GrowingTurn(), ""
+    text = "word " * 100 + mark
+    for size in range(1, len(text) + 1):
+        grown = turn.of(text[:size])
+        if grown is not None:
+            shown = grown
+        assert "word " * 100 + mark[:1] not in shown or not mark
+        assert size - len(shown) <= len(mark) + size // 32 + 1
+    assert without_turn_markers(text) == "word " * 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '<p class="note">text</p>\n',
+        "items |> Enum.map(&work/1)\n",
+        "The mark `<|im_end|>` ends a turn.\n",
+        "Use <s>this</s> that.\n",
+        "a[~b] `<|x",
+    ],
+)
+def test_growing_answer_takes_linear_time(line: str) -> None:
+    text = line * (30_000 // len(line))
+    turn, begun = GrowingTurn(), time.process_time()
+    for size in range(3, len(text), 3):
+        turn.of(text[:size])
+    assert time.process_time() - begun < 2.0
 
 
 @pytest.mark.parametrize(
@@ -112,7 +139,7 @@ def test_every_mark_contains_a_hint() -> None:
 )
 def test_repetitive_text_is_processed_quickly(text: str) -> None:
     begun = time.process_time()
-    without_turn_markers(text * (200_000 // len(text)) + "<", growing=True)
+    GrowingTurn().of(text * (200_000 // len(text)) + "<")
     assert time.process_time() - begun < 1.0
 
 
@@ -126,7 +153,7 @@ def test_text_without_marks_is_unchanged(text: str) -> None:
 @pytest.mark.parametrize("mark", ["<|im_end|>", "<end_of_turn>", "</s>", "<｜end▁of▁sentence｜>"])
 def test_incomplete_mark_is_not_shown(mark: str) -> None:
     for size in range(1, len(mark) + 1):
-        assert without_turn_markers(f"Paris.{mark[:size]}", growing=True) == "Paris."
+        assert GrowingTurn().of(f"Paris.{mark[:size]}") == "Paris."
 
 
 @given(
