@@ -102,8 +102,9 @@ def ask(
             if answer.status_code != 200:
                 answer.read()
                 raise ClawdError(
-                    f"{console.host}: the bot refused ({answer.status_code}): {answer.text.strip()[:200]}",
-                    advice="run `clawd-provision verify` to find the cause",
+                    f"{console.host}: the bot refused ({answer.status_code}): "
+                    f"{(_text_of(answer.text, 'message') or answer.text).strip()[:200]}",
+                    advice=_text_of(answer.text, "hint") or "run `clawd-provision verify` to find the cause",
                 )
             yield from _pieces(console, answer.iter_lines(), waiting)
     except httpx.HTTPError as error:
@@ -190,11 +191,13 @@ def _pieces(
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
         elif line.startswith("data:"):
-            text = _text_of(line.removeprefix("data:"), "message" if event == "error" else "text")
+            data = line.removeprefix("data:")
+            text = _text_of(data, "message" if event == "error" else "text")
             if text is None:
                 break
             if event == "error":
-                raise ClawdError(f"{console.host}: {text}")
+                hint = _text_of(data, "hint") or "send the message again"
+                raise ClawdError(f"{console.host}: {text}", advice=hint)
             if event == "done":
                 yield from _remainder(shown, text)
                 return
@@ -210,7 +213,7 @@ def _pieces(
 
 
 def _text_of(data: str, key: str) -> str | None:
-    """Return the text under `key` of an event's JSON; `None` when it has another form."""
+    """Return the text under `key` of JSON; `None` when it has another form."""
     try:
         value = json.loads(data)[key]
     except (ValueError, KeyError, TypeError, RecursionError):

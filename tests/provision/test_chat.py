@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,26 @@ def test_another_secret_is_told_as_such(answers: list[httpx.Response | httpx.HTT
         list(asked())
     assert "secret of the console" in caught.value.advice
     assert SECRET not in str(caught.value)
+
+
+def test_hint_of_the_bot_is_shown_apart_from_its_message(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
+    problem = {"message": "no answer yet: the bot is restarting", "hint": "wait a minute"}
+    answers.append(events("event: error", f"data: {json.dumps(problem)}"))
+    answers.append(httpx.Response(503, json=problem))
+    for _ in range(2):
+        with pytest.raises(ClawdError, match="no answer yet: the bot is restarting") as caught:
+            list(asked())
+        assert caught.value.message.endswith("no answer yet: the bot is restarting")
+        assert caught.value.advice == "wait a minute"
+
+
+def test_error_without_a_hint_has_one(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+    answers.append(events("event: error", 'data: {"message": "full"}'))
+    with pytest.raises(ClawdError, match="front: full") as caught:
+        list(asked())
+    assert caught.value.advice
 
 
 def test_a_refusal_is_quoted(answers: list[httpx.Response | httpx.HTTPError]) -> None:

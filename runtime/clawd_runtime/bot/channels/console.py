@@ -5,7 +5,8 @@
 being made or was stored. A token is for one request: it is accepted again only with the same body, including
 `id`. The response is a stream of server-sent events: `waiting` `{"text"}` once if the message waits for
 others, `delta` `{"text"}` for each piece, then `done` `{"text"}` with the whole answer, which is
-authoritative, or `error` `{"message"}`.
+authoritative, or `error` `{"message", "hint"}`. A refusal has an error status and the same two fields; `hint`
+may be absent.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ LONGEST_FIELD = 60
 KEEP_ALIVE = 15.0
 # Another bot on the same database may make the answer, and it cannot reach the client that waits here.
 ELSEWHERE = 2.0
-UNANSWERED = "no answer: too many messages within a minute; hint: wait a minute"
-STOPPING = "no answer yet: the bot is restarting; hint: repeat the request with the same id"
+UNANSWERED = {"message": "no answer: too many messages within a minute", "hint": "wait a minute"}
+STOPPING = {
+    "message": "no answer yet: the bot is restarting",
+    "hint": "repeat the request with the same id within the lifetime of its token",
+}
 
 
 class ConsoleSettings(ChannelSettings):
@@ -126,7 +130,7 @@ class ConsoleChannel(Channel):
     def left_unanswered(self, event_id: str) -> None:
         """See `Channel.left_unanswered`."""
         for stream in self._streams.get(event_id, ()):
-            stream.end("error", {"message": UNANSWERED})
+            stream.end("error", UNANSWERED)
 
     async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
         """See `Channel.waiting`."""
@@ -143,7 +147,7 @@ class ConsoleChannel(Channel):
         self._closed = True
         for streams in self._streams.values():
             for stream in streams:
-                stream.end("error", {"message": STOPPING})
+                stream.end("error", STOPPING)
 
     async def _messages(self, request: Request) -> Response:
         token = self._token(request)
@@ -160,7 +164,7 @@ class ConsoleChannel(Channel):
                 self.name, "tokens", "console: refused a request: too many unexpired tokens"
             )
             return JSONResponse(
-                {"message": "too many unexpired tokens; hint: use tokens with a shorter lifetime"}, 503
+                {"message": "too many unexpired tokens", "hint": "use tokens with a shorter lifetime"}, 503
             )
         if use == "other" or (use == "same" and not question.id):
             return self._unauthorized("token already used", "make a new token for each request")
@@ -180,7 +184,7 @@ class ConsoleChannel(Channel):
             self._leave(inbound, stream)
             raise
         if self._closed:
-            stream.end("error", {"message": STOPPING})
+            stream.end("error", STOPPING)
         return stream
 
     async def _answer(self, inbound: Inbound, stream: Stream) -> AsyncIterator[bytes]:
@@ -217,8 +221,8 @@ class ConsoleChannel(Channel):
 
     def _unauthorized(self, why: str, hint: str = "") -> Response:
         self.context.rejections.report(self.name, "token", f"console: refused a request: {why}")
-        message = f"authentication failed: {why}" + (f"; hint: {hint}" if hint else "")
-        return JSONResponse({"message": message}, 401, {"WWW-Authenticate": "Bearer"})
+        body = {"message": f"authentication failed: {why}"} | ({"hint": hint} if hint else {})
+        return JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
 
     def _token(self, request: Request) -> Token | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -286,7 +290,7 @@ def _digest(values: list[str | None]) -> str:
 
 def _ending(answer: Answer) -> tuple[str, dict[str, str]]:
     if answer.text is None:
-        return "error", {"message": UNANSWERED}
+        return "error", UNANSWERED
     return "done", {"text": answer.text}
 
 

@@ -251,7 +251,8 @@ def test_stop_ends_streams(tmp_path: Path) -> None:
 
     stream = play(tmp_path, Growing("half"), scene)
     assert stream[-1][0] == "error"
-    assert "same id" in stream[-1][1]["message"]
+    assert stream[-1][1]["message"] == "no answer yet: the bot is restarting"
+    assert "same id" in stream[-1][1]["hint"]
 
 
 async def _raw(desk: Desk, header: str | None, body: bytes) -> httpx.Response:
