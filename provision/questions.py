@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from deploys.ops.upgrades import DAILY, RECORD
 from inventory.mistakes import nearest
@@ -49,6 +50,7 @@ def script(inventory: Inventory, host: str, *, updated: bool = False) -> str:
         "device": disk.device if disk and disk.device != "auto" else "",
         "stamps": " ".join(STAMPS),
         "sources": " ".join(SOURCES),
+        "parents": " ".join(sorted({str(PurePosixPath(source).parent) for source in SOURCES})),
         "updated": "yes" if updated else "",
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + _ASK
@@ -73,7 +75,9 @@ fresh() {  # fresh: whether apt knows what its sources have
     [ "$(whole)" ] || return 1
     { whole; ls $stamps 2>/dev/null; } | while IFS= read -r file; do
         [ "$(find "$file" -mmin -1440 2>/dev/null)" ] || continue
-        [ "$(find -L $sources -type f -newer "$file" 2>/dev/null | head -n 1)" ] || echo fresh
+        # The time of a folder is that of the last file that was added or removed.
+        [ "$({ find -L $sources -newer "$file"; find -L $parents -maxdepth 0 -newer "$file"; } 2>/dev/null |
+            head -n 1)" ] || echo fresh
     done | grep -q fresh
 }
 if [ "$wanted" ] && { [ "$updated" ] || fresh; }; then

@@ -125,8 +125,12 @@ MAIN = "http://deb.debian.org/debian/ bookworm"
         (MAIN, {"index": 2 * DAY_S}, False),
         (MAIN, {"index": 2 * DAY_S, "stamp": DAY_S // 2}, True),
         (MAIN, {"index": 2 * DAY_S, "stamp": 2 * DAY_S}, False),
-        (MAIN, {"index": DAY_S // 2, "sources": 60}, False),
-        (MAIN, {"index": DAY_S // 2, "stamp": 60, "sources": 120}, True),
+        (MAIN, {"index": DAY_S // 2, "sources.list": 60}, False),
+        (MAIN, {"index": DAY_S // 2, "sources.list.d/team.sources": 60}, False),
+        (MAIN, {"index": DAY_S // 2, "sources.list.d": 60}, False),
+        (MAIN, {"index": DAY_S // 2, ".": 60}, False),
+        (MAIN, {"index": DAY_S // 2, "stamp": 60, "sources.list": 120}, True),
+        (MAIN, {"index": DAY_S // 2, "stamp": 60, "sources.list.d": 120, ".": 120}, True),
         (MAIN, {"stamp": 0}, False),
         ("cdrom://[Debian]/ bookworm", {"index": 0, "stamp": 0}, False),
         ("http://security.debian.org/ bookworm-security", {"index": 0, "stamp": 0}, False),
@@ -135,18 +139,25 @@ MAIN = "http://deb.debian.org/debian/ bookworm"
 def test_packages_are_asked_for_only_where_the_index_says_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, ages: dict[str, int], asked: bool
 ) -> None:
-    for name in ("index", "stamp", "sources"):
-        if name in ages or name == "sources":
-            (tmp_path / name).write_text("x\n")
+    apt = tmp_path / "apt"
+    (apt / "sources.list.d").mkdir(parents=True)
+    sources = ("sources.list", "sources.list.d/team.sources")
+    for name in (*sources, *(name for name in ("index", "stamp") if name in ages)):
+        (apt / name if name in sources else tmp_path / name).write_text("x\n")
+    for name in ("index", "stamp", *sources, "sources.list.d", "."):
+        file = tmp_path / name if name in ("index", "stamp") else apt / name
+        if file.exists():
             then = time.time() - ages.get(name, 3 * DAY_S)
-            os.utime(tmp_path / name, (then, then))
+            os.utime(file, (then, then))
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, body in {"apt-get": f"echo '{index} {tmp_path}/index'", "apt-cache": ":"}.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
     monkeypatch.setattr("provision.questions.STAMPS", (str(tmp_path / "stamp"),))
-    monkeypatch.setattr("provision.questions.SOURCES", (str(tmp_path / "sources"),))
+    monkeypatch.setattr(
+        "provision.questions.SOURCES", (str(apt / "sources.list"), str(apt / "sources.list.d"))
+    )
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     found = inventory(base={"packages": ["htop"]})
 
