@@ -220,17 +220,19 @@ def history(last: int, as_json: bool, **options: Any) -> None:
     with running("history", as_json=as_json, **options) as (run, _):
         from provision import pipeline
 
-        entries = pipeline.history(run, last)
+        entries, unreachable = pipeline.history(run, last)
     if as_json:
         from provision.report_json import history_json
 
         trail = trail_of_command()
-        print_json(history_json(entries, trail.warnings, trail.log))
+        print_json(history_json(entries, unreachable, trail.warnings, trail.log))
     else:
         from provision.report import show_history
         from provision.terminal import stdout_console
 
-        show_history(stdout_console(), entries)
+        show_history(stdout_console(), entries, unreachable)
+    if unreachable:
+        sys.exit(1)
 
 
 @program.command()

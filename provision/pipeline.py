@@ -234,10 +234,12 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     return conclude(planned, result, None, unreachable, notes)
 
 
-def history(run: Run, limit: int) -> Mapping[str, tuple[journal.Entry, ...]]:
-    """Return the last runs on every host, oldest first."""
-    with connected(run) as (session, _):
-        return session.everywhere(lambda host: journal.read(session, host, limit))
+def history(
+    run: Run, limit: int
+) -> tuple[Mapping[str, tuple[journal.Entry, ...]], Mapping[str, ConnectError]]:
+    """Return the last runs on every host, oldest first, and the hosts that cannot be reached."""
+    with connected(run) as (session, unreachable):
+        return session.everywhere(lambda host: journal.read(session, host, limit)), unreachable
 
 
 # The steps

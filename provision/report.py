@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from inventory.errors import with_hint
+from inventory.errors import ConnectError, with_hint
 from provision.journal import Entry
 from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
 from provision.terminal import Differences, View, moves
@@ -294,14 +294,20 @@ def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool, view: 
         show_verification(
             console, outcome.verification, every=view.verbose or (outcome.result is None and not view.quiet)
         )
-    for error in (outcome.unreachable or {}).values():
-        console.print(f"not reached: {error}", markup=False, soft_wrap=True)
+    _show_unreachable(console, outcome.unreachable or {})
     if outcome.message:
         console.print(outcome.message, markup=False, soft_wrap=True)
 
 
-def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> None:
-    """Print the runs on every host, oldest first."""
+def _show_unreachable(console: Console, unreachable: Mapping[str, ConnectError]) -> None:
+    for error in unreachable.values():
+        console.print(f"not reached: {error}", markup=False, soft_wrap=True)
+
+
+def show_history(
+    console: Console, history: Mapping[str, Iterable[Entry]], unreachable: Mapping[str, ConnectError]
+) -> None:
+    """Print the runs on every host, oldest first, and the hosts that cannot be reached."""
     table = Table(box=None, pad_edge=False)
     for column in ("host", "when", "who", "result", "changed"):
         table.add_column(column)
@@ -314,3 +320,4 @@ def show_history(console: Console, history: Mapping[str, Iterable[Entry]]) -> No
                 escape(host), entry.time, escape(entry.who), entry.status, escape(names or entry.failure)
             )
     console.print(table)
+    _show_unreachable(console, unreachable)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inventory.errors import ClawdError, InventoryError
+from inventory.errors import ClawdError, ConnectError, InventoryError
 
 if TYPE_CHECKING:
     from provision.journal import Entry
@@ -28,11 +28,17 @@ def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | Non
 
 
 def history_json(
-    entries: Mapping[str, Sequence[Entry]], warnings: Sequence[str] = (), log: Path | None = None
+    entries: Mapping[str, Sequence[Entry]],
+    unreachable: Mapping[str, ConnectError],
+    warnings: Sequence[str] = (),
+    log: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the runs of each host from its journal."""
+    """Return the runs of each host from its journal, and the hosts that cannot be reached."""
     runs = {host: [asdict(entry) for entry in entries_there] for host, entries_there in entries.items()}
-    return _fields(0, warnings, log) | {"history": runs}
+    return _fields(1 if unreachable else 0, warnings, log) | {
+        "unreachable": {host: str(error) for host, error in unreachable.items()},
+        "history": runs,
+    }
 
 
 def error_json(error: ClawdError, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:

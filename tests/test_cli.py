@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -365,6 +367,30 @@ def test_every_command_about_hosts_has_help(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0
     assert "--limit" in done.stdout
+
+
+def test_history_reports_hosts_that_it_skips(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreachable = {"two": ConnectError("two: cannot be reached: timed out")}
+    session = SimpleNamespace(everywhere=lambda read: {"one": read("one")})
+
+    @contextmanager
+    def connected(_: object) -> Iterator[tuple[object, object]]:
+        yield session, unreachable
+
+    monkeypatch.setattr(pipeline, "connected", connected)
+    monkeypatch.setattr(pipeline.journal, "read", lambda *_: ())
+    assert in_process("history", "-i", "prod", "--skip-unreachable", "--json") == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["exit"] == 1
+    assert printed["history"] == {"one": []}
+    assert printed["unreachable"] == {"two": "two: cannot be reached: timed out"}
+    assert in_process("history", "-i", "prod", "--skip-unreachable") == 1
+    assert "not reached: two: cannot be reached: timed out" in capsys.readouterr().out
+    unreachable.clear()
+    assert in_process("history", "-i", "prod", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["exit"] == 0
 
 
 def test_a_conversation_goes_on_after_an_answer_that_failed(
