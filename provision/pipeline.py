@@ -1,7 +1,7 @@
 """The steps of each command.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
-         (again from connect where nginx had to move to where bots listen now: `provision.former`)
+         (again from connect, for the bots that nginx has moved away from: `provision.former`)
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 remove:  load → connect → lock →                    plan → confirm → apply → journal
@@ -22,12 +22,12 @@ from gevent.event import Event
 
 from deploys.ops import apt
 from deploys.supplies import Supplies
-from inventory.errors import ClawdError, ConnectError, HostError
+from inventory.errors import ClawdError, ConnectError, HostError, with_hint
 from inventory.load import Loaded, digest
 from provision import belonging, capacity, doctor, former, installed, journal, rollout, verified
 from provision import verify as checks
 from provision.advice import NO_PACKAGE
-from provision.ask import Terminal
+from provision.ask import Ask, Terminal
 from provision.assign import Selection, assign, check_components, selected_hosts
 from provision.concurrency import outcomes
 from provision.lock import Locks
@@ -92,32 +92,41 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
         ClawdError: when a step fails before anything was changed.
 
     """
-    done: list[Result] = []
-    before: former.Former = {}
-    while True:
-        outcome, places = _pass(run, confirm, verify=verify)
-        result = outcome.result
-        over = not places or places == before
-        if over or result is None or not result.succeeded or not result.changed:
-            return _of_all_passes(done, outcome, places)
-        run.progress.detail("nginx has moved: in a second pass, the bots leave the ports of before")
-        done.append(result)
-        before, confirm = places, _confirmed
+    ask = Terminal(run.progress.asking)
+    first, places = _pass(run, ask, confirm, verify=verify)
+    result = first.result
+    if not places or result is None or not result.succeeded or not result.changed:
+        return _with_places(run, first, places)
+    run.progress.detail("nginx has moved: in a second pass, the bots leave their former ports")
+    hosts = tuple(host.host for host in result.hosts)
+    second = replace(run, selection=replace(run.selection, hosts=hosts))
+    try:
+        last, places = _pass(second, ask, lambda _: True, verify=verify, earlier=first)
+    except ClawdError as error:
+        return _without_second_pass(first, error.message, Exit(error.exit_code))
+    except KeyboardInterrupt:
+        return _without_second_pass(first, "interrupted", Exit.INTERRUPTED)
+    return _with_places(run, last, places)
 
 
-def _confirmed(_: Plan) -> bool:
-    return True
+def _pass(
+    run: Run, ask: Ask, confirm: Callable[[Plan], bool], *, verify: bool, earlier: Outcome | None = None
+) -> tuple[Outcome, former.Former]:
+    """Return the outcome of one pass of `up`, and where bots keep listening for nginx that had not moved.
 
-
-def _pass(run: Run, confirm: Callable[[Plan], bool], *, verify: bool) -> tuple[Outcome, former.Former]:
-    """Return how one pass of `up` came out, and where bots listen on for nginx hosts that had not moved."""
+    A second pass, after an `earlier` one, only ends former listeners: nothing is changed that the plan of the
+    first did not have. Its outcome is that of both.
+    """
     assignments = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, assignments)
-    with connected(run, draining=True) as (session, unreachable):
+    with connected(run, ask, fronts=True) as (session, unreachable):
         with Locks(session, session.hosts, "up", run.progress.detail):
             belonging.check(run.loaded, session, adopt=run.adopt)
             settled(run, session)
-            whole = with_removals(run, session, assignments)
+            if earlier is None:
+                whole = with_removals(run, session, assignments)
+            else:
+                whole = former.listening(_only(assignments, session.hosts))
             places = former.find(session, run.loaded.inventory)
             whole = former.keeping(whole, run.loaded.inventory, places)
             plan = make_plan(run, session, whole, may_build=True)
@@ -131,38 +140,53 @@ def _pass(run: Run, confirm: Callable[[Plan], bool], *, verify: bool) -> tuple[O
             belonging.claim(run.loaded, session, adopt=run.adopt)
             result = _explained(run, session, apply(run, session, plan, places))
             notes = record(run, session, result, whole, complete=not places)
+        if earlier is not None and earlier.plan is not None and earlier.result is not None:
+            plan, result = earlier.plan, result.after(earlier.result)
+            notes = (*filter(None, (earlier.message,)), *notes)
+            unreachable = {**(earlier.unreachable or {}), **unreachable}
         verification = None
         if verify and result.succeeded and (result.changed or plan.unverified) and not places:
             run.progress.step("verify")
             hosts = session.hosts if result.changed else tuple(plan.unverified)
             verification = checks.verify(run.loaded, _only(assignments, hosts), session.links)
-    return conclude(plan, result, verification, unreachable, notes), places
+    return conclude(plan, result, verification, unreachable, notes, verifies=not places), places
 
 
-def _of_all_passes(done: Sequence[Result], last: Outcome, places: former.Former) -> Outcome:
-    if last.result is None:
-        return last
-    whole = last.result
-    for earlier in reversed(done):
-        whole = whole.after(earlier)
-    outcome = replace(last, result=whole)
-    if places and outcome.exit is Exit.DONE:
-        said = former.explained(places)
-        outcome = replace(outcome, exit=Exit.PENDING, message="\n".join(filter(None, (last.message, said))))
-    return outcome
+def _with_places(run: Run, outcome: Outcome, places: former.Former) -> Outcome:
+    """Return the outcome of a whole `up`; it is not complete while bots listen at former `places`."""
+    if not places or outcome.exit is not Exit.DONE:
+        return outcome
+    hosts = selected_hosts(run.loaded.inventory, run.selection)
+    said = former.explained(run.loaded.inventory, hosts, places)
+    return replace(outcome, exit=Exit.PENDING, message=_lines(outcome.message, said))
+
+
+def _without_second_pass(first: Outcome, why: str, code: Exit) -> Outcome:
+    """Return the outcome of an `up` whose second pass ended with an error."""
+    said = with_hint(
+        f"bots still listen on their former ports: {why}",
+        "the plan was applied; run `up` again, which completes the rest",
+    )
+    return replace(first, exit=code, message=_lines(first.message, said))
+
+
+def _lines(*texts: str) -> str:
+    return "\n".join(filter(None, texts))
 
 
 def plan(run: Run) -> Outcome:
     """Return what `up` would do, without changing anything."""
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
-    with connected(run) as (session, unreachable):
+    with connected(run, fronts=True) as (session, unreachable):
         belonging.check(run.loaded, session, adopt=run.adopt)
-        planned = make_plan(run, session, _present(run, session, wanted))
+        whole, said = _present(run, session, wanted)
+        planned = make_plan(run, session, whole)
     if unreachable:
-        return Outcome(Exit.ERROR, planned, unreachable=unreachable)
-    pending = planned.changes or planned.unverified
-    return Outcome(Exit.PENDING if pending else Exit.DONE, planned, message=_not_converged(planned))
+        return Outcome(Exit.ERROR, planned, unreachable=unreachable, message=said)
+    message = _lines(_not_converged(planned, verifies=not said), said)
+    pending = planned.changes or planned.unverified or said
+    return Outcome(Exit.PENDING if pending else Exit.DONE, planned, message=message)
 
 
 def drift(run: Run) -> Outcome:
@@ -173,9 +197,10 @@ def drift(run: Run) -> Outcome:
     """
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
-    with connected(run) as (session, unreachable):
+    with connected(run, fronts=True) as (session, unreachable):
         belonging.check(run.loaded, session, adopt=run.adopt)
-        planned = make_plan(run, session, _present(run, session, wanted))
+        whole, said = _present(run, session, wanted)
+        planned = make_plan(run, session, whole)
         current = digest(run.loaded.declared, run.loaded.folder)
         last = session.everywhere(lambda host: journal.read(session, host, 1))
     drifted = [
@@ -184,14 +209,15 @@ def drift(run: Run) -> Outcome:
         if host.changing and any(entry.is_whole(current) for entry in last[host.host])
     ]
     if unreachable:
-        return Outcome(Exit.ERROR, planned, unreachable=unreachable)
+        return Outcome(Exit.ERROR, planned, unreachable=unreachable, message=said)
     if drifted:
-        return Outcome(Exit.DRIFT, planned, message=f"drifted: {', '.join(drifted)}")
+        return Outcome(Exit.DRIFT, planned, message=_lines(f"drifted: {', '.join(drifted)}", said))
     if planned.changes:
         why = "not drift: the last run used another inventory or program, or was incomplete"
-        return Outcome(Exit.PENDING, planned, message=why)
-    if planned.unverified:
-        return Outcome(Exit.PENDING, planned, message=_not_converged(planned))
+        return Outcome(Exit.PENDING, planned, message=_lines(why, said))
+    if planned.unverified or said:
+        message = _lines(_not_converged(planned, verifies=not said), said)
+        return Outcome(Exit.PENDING, planned, message=message)
     return Outcome(Exit.DONE, planned)
 
 
@@ -212,7 +238,7 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
     """Remove the selected components from the selected hosts; without a selection, all of them."""
     check_components(run.selection)
     with (
-        connected(run, draining=True) as (session, unreachable),
+        connected(run, fronts=True) as (session, unreachable),
         Locks(session, session.hosts, "remove", run.progress.detail),
     ):
         belonging.check(run.loaded, session, adopt=run.adopt)
@@ -246,15 +272,17 @@ def history(
 
 
 @contextmanager
-def connected(run: Run, *, draining: bool = False) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
-    """Connect to the selected hosts; with `draining`, also to the nginx hosts in front of their bots.
+def connected(
+    run: Run, ask: Ask | None = None, *, fronts: bool = False
+) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
+    """Connect to the selected hosts; with `fronts`, also to the nginx hosts in front of their bots.
 
     Raises `ClawdError` that names all hosts that cannot be reached (unless the run skips those), all hosts
     where commands do not run as root, and all findings on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    additional = rollout.fronts_beside(run.loaded.inventory, hosts) if draining else ()
-    ask = Terminal(run.progress.asking)
+    additional = rollout.fronts_beside(run.loaded.inventory, hosts) if fronts else ()
+    ask = ask or Terminal(run.progress.asking)
     with Session(run.loaded, hosts, run.log, additional=additional, ask=ask) as session:
         run.progress.step("connect")
         unreachable = session.connect()
@@ -326,11 +354,12 @@ def with_removals(
 
 def _present(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
-) -> dict[str, Sequence[Assignment]]:
-    """Return what the next pass of `up` would give the hosts."""
+) -> tuple[dict[str, Sequence[Assignment]], str]:
+    """Return what the next pass of `up` would give the hosts, and where bots keep listening, in words."""
     whole = with_removals(run, session, assignments)
     inventory = run.loaded.inventory
-    return former.keeping(whole, inventory, former.find(session, inventory))
+    places = former.find(session, inventory)
+    return former.keeping(whole, inventory, places), former.explained(inventory, session.hosts, places)
 
 
 def _left(run: Run, session: Session, host: str) -> frozenset[str]:
@@ -366,14 +395,18 @@ def _wanted(assigned: Sequence[Assignment]) -> list[str]:
     return [item.component.name for item in assigned if item.settings is not None]
 
 
-def _not_converged(planned: Plan) -> str:
-    """Return why hosts without changes are not converged, with a hint; empty when all are."""
+def _not_converged(planned: Plan, *, verifies: bool = True) -> str:
+    """Return why hosts without changes are not converged; empty when all are.
+
+    `verifies` is whether the next `up` runs their checks, and adds a hint to do that.
+    """
     reasons = [
         f"{host.host} is not converged: {host.unverified.reason}"
         for host in planned.hosts
         if host.unverified and not host.changing
     ]
-    return "\n".join([*reasons, "hint: `up` verifies again, also where nothing changes"]) if reasons else ""
+    advice = "`up` verifies again, also where nothing changes" if reasons and verifies else ""
+    return with_hint("\n".join(reasons), advice)
 
 
 def _prepared(
@@ -408,6 +441,7 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
     nodes = running("elasticsearch", rollout.changes_node)
     passing = running("nginx", rollout.changes_upstreams)
     renewing = [host.host for host in planned.hosts if rollout.changes_authority(host)]
+    lacking = former.lacking(session, inventory, serving)
     if serving:  # an nginx that is new would find no bot where it is declared
         passing = [host.host for host in planned.hosts if rollout.changes_upstreams(host)]
 
@@ -418,12 +452,12 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             rollout.roll(
-                rollout.stages(inventory, planned, serving, nodes, passing, renewing),
+                rollout.stages(inventory, planned, serving, nodes, passing, renewing, lacking),
                 planned,
                 execute,
                 lambda host: rollout.Drain(session, inventory, host, former.ports(places, host)),
                 run.progress,
-                lambda host: rollout.unreached(session, inventory, host),
+                lambda host: rollout.unreached(session, inventory, planned, host),
             )
         )
 
@@ -491,8 +525,13 @@ def conclude(
     verification: checks.Verification | None,
     unreachable: Mapping[str, ConnectError],
     notes: Sequence[str] = (),
+    *,
+    verifies: bool = True,
 ) -> Outcome:
-    """Return the outcome of an `up`. `notes` are errors in addition to the results of the hosts."""
+    """Return the outcome of an `up`. `notes` are errors in addition to the results of the hosts.
+
+    `verifies` is whether the next `up` runs checks that are due.
+    """
     code = Exit(result.exit_code)
     messages = [*notes]
     if code is Exit.DONE and (unreachable or notes or (verification and verification.failed)):
@@ -501,7 +540,7 @@ def conclude(
         messages += [f"{host}: verified again: {why.reason}" for host, why in planned.unverified.items()]
     if code is Exit.DONE and verification is None and not result.changed and planned.unverified:
         # The checks were declined, but earlier failures still count.
-        messages.append(_not_converged(planned))
+        messages.append(_not_converged(planned, verifies=verifies))
         code = Exit.ERROR if any(why.failed for why in planned.unverified.values()) else code
     return Outcome(code, planned, result, verification, unreachable, "\n".join(messages))
 

@@ -146,6 +146,16 @@ class HostResult:
     message: str = ""
     seconds: float = 0.0
 
+    def after(self, earlier: HostResult) -> HostResult:
+        """Return this result of a later pass together with that of the earlier one."""
+        return replace(
+            self,
+            changed=(*earlier.changed, *self.changed),
+            unchanged=earlier.unchanged,
+            message="\n".join(dict.fromkeys(filter(None, (earlier.message, self.message)))),
+            seconds=earlier.seconds + self.seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -169,19 +179,10 @@ class Result:
         return exit_code(host.status for host in self.hosts)
 
     def after(self, earlier: Result) -> Result:
-        """Return this result together with that of an earlier pass over the same hosts."""
-        before = {host.host: host for host in earlier.hosts}
+        """Return this result together with that of an earlier pass over these and perhaps other hosts."""
+        later = {host.host: host for host in self.hosts}
         return Result(
-            tuple(
-                replace(
-                    host,
-                    changed=(*before[host.host].changed, *host.changed),
-                    seconds=before[host.host].seconds + host.seconds,
-                )
-                if host.host in before
-                else host
-                for host in self.hosts
-            )
+            tuple(later[host.host].after(host) if host.host in later else host for host in earlier.hosts)
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ by batch. A batch is drained at every nginx in front of it, changed, checked, an
 of a batch does not become ready, the whole batch is rolled back and the following batches are not started.
 
 An nginx in service whose bots move or change is changed after these bots: until then they also listen where
-it reaches them (`provision.former`). A bot that is removed is removed after that.
+it reaches them (`provision.former`). Bots that do not listen where an nginx looks for them, since a run was
+interrupted, change before the other bots. A bot that is removed is removed after that.
 
 With a new authority, bots and nginx accept each other only once both have changed: nginx changes after the
 first batch. Until then the other bots answer it, afterwards those of that batch; it tries another bot when
@@ -26,6 +27,7 @@ from deploys.nginx.settings import bots_behind, known_as, upstream
 from deploys.tls.certificate import OTHER_AUTHORITY
 from inventory.errors import HostError
 from inventory.model import Inventory
+from provision import former
 from provision.concurrency import for_each
 from provision.plan import HostPlan, HostResult, Plan, Status
 from provision.progress import Progress
@@ -58,18 +60,20 @@ def stages(
     nodes: Collection[str] = (),
     passing: Collection[str] = (),
     renewing: Collection[str] = (),
+    lacking: Collection[str] = (),
 ) -> tuple[Stage, ...]:
     """Return the stages of a plan in order.
 
     `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
-    runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority.
+    runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority,
+    `lacking` those whose bot does not listen where an nginx looks for it.
     """
     names = [host.host for host in planned.hosts]
     databases = [name for name in names if "database" in inventory.hosts[name].roles]
     # What other bots need first cannot come after them.
     after = [name for name in passing if name in names and not changes_database(planned.for_host(name))]
     changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
-    rolling = sorted(changing, key=lambda name: (name in after, name not in databases))
+    rolling = sorted(changing, key=lambda name: (name not in lacking, name in after, name not in databases))
     if len(rolling) == 1 and not fronts(inventory, rolling[0]):
         rolling = []
     halfway = [
@@ -108,7 +112,8 @@ def stages(
         needed += batch
     needed += [name for name in others if name in behind and name not in needed]
     for group in _apart(halfway, changing_nodes):
-        found.append(Stage(group, needs=(*needed, *_others_of(cluster, group, changing_nodes))))
+        needs = (*needed, *_others_of(cluster, group, changing_nodes))
+        found.append(Stage(group, needs=needs, moves=any(name in after for name in group)))
     needed += halfway
     for batch in batches[len(first) :]:
         found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
@@ -191,8 +196,11 @@ def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
 
 
 def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
-    """Return the fronts of these hosts' bots that are not among the hosts; draining needs them."""
-    found = [front for host in hosts for front in fronts(inventory, host)]
+    """Return the nginx hosts in front of these hosts' bots that are not among the hosts.
+
+    A run drains bots there, and asks where nginx reaches them.
+    """
+    found = [front for host in hosts for front in former.fronts_of(inventory, host)]
     return tuple(front for front in dict.fromkeys(found) if front not in hosts)
 
 
@@ -272,19 +280,19 @@ def _carried_out(
     return results
 
 
-def unreached(session: Session, inventory: Inventory, front: str) -> str:
+def unreached(session: Session, inventory: Inventory, planned: Plan, front: str) -> str:
     """Return why the nginx of `front` cannot move: none of its bots listens at the new place.
 
     Raises `HostError` when the host does not answer.
     """
     bots = bots_behind(inventory, front)
-    if front in bots:
+    if front in bots and changes_bot(planned.for_host(front)):
         return ""  # its bot changes right before it
     names = [upstream(inventory, front, bot) for bot in bots]
     done = session.run(front, f"python3 -c {shlex.quote(_LISTENS)} {shlex.join(names)}", timeout=60)
     if done.succeeded:
         return ""
-    return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well"
+    return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well, without `--tags`"
 
 
 # Succeeds as soon as one of the given servers accepts a connection.

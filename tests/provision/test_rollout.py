@@ -137,7 +137,7 @@ def test_nginx_gets_a_new_authority_after_the_first_bots(passing: tuple[str, ...
     assert stages(inventory(CLUSTER), planned, serving, passing=passing, renewing=("lb",)) == (
         Stage(("db",)),
         Stage(("bot1",), needs=("db",), drained=True),
-        Stage(("lb",), needs=("db", "bot1")),
+        Stage(("lb",), needs=("db", "bot1"), moves=bool(passing)),
         Stage(("bot2",), needs=("db", "bot1", "lb"), drained=True),
     )
 
@@ -198,9 +198,21 @@ def test_whether_a_bot_listens_is_asked_at_the_front(listening: bool) -> None:
             done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20)
             return done.returncode == 0, done.stderr
 
-        why = rollout.unreached(Fronts(on_the_front), declared, "lb")  # type: ignore[arg-type]
+        why = rollout.unreached(Fronts(on_the_front), declared, ALL, "lb")  # type: ignore[arg-type]
     assert (why == "") is listening
-    assert listening or "run `up` for bot1, bot2 as well" in why
+    assert listening or "run `up` for bot1, bot2 as well, without `--tags`" in why
+
+
+@pytest.mark.parametrize(("change", "asked"), [(OTHER, 1), (BOT, 0)], ids=["stays", "changes first"])
+def test_nginx_beside_its_bot_moves_only_where_the_bot_listens_or_changes_first(
+    change: PlannedOperation, asked: int
+) -> None:
+    session = Fronts(lambda _: (False, ""))
+    declared = inventory({"bot1": ["runtime", "nginx"]}, bot={"port": 8090})
+    why = rollout.unreached(session, declared, plan(bot1=change), "bot1")  # type: ignore[arg-type]
+    assert len(session.asked) == asked
+    no_bot = "no bot listens at 127.0.0.1:8090; run `up` for bot1 as well, without `--tags`"
+    assert why == (no_bot if asked else "")
 
 
 def test_bot_that_is_no_longer_declared_goes_after_nginx_has_left_it() -> None:
@@ -445,6 +457,13 @@ def test_fronts_that_are_not_of_the_run_are_reached_beside_it() -> None:
     assert fronts_beside(cluster, ("bot2",)) == ("lb",)
     assert fronts_beside(cluster, ("bot1", "bot2", "lb")) == ()
     assert fronts_beside(cluster, ("lb",)) == ()
+
+
+def test_front_of_the_only_bot_is_reached_beside_it() -> None:
+    """It is not drained there, but nginx is asked where it reaches the bot."""
+    single = inventory({"bot1": ["runtime"], "lb": ["nginx"]})
+    assert fronts_beside(single, ("bot1",)) == ("lb",)
+    assert fronts(single, "bot1") == ()
 
 
 def test_a_front_that_refuses_is_named() -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
 from deploys.runtime.settings import FormerSettings
+from inventory.errors import ConnectError, HostError, LockHeldError
 from inventory.load import Loaded
 from inventory.model import Inventory
 from provision import pipeline, verified
@@ -285,6 +287,7 @@ def test_up_reports_a_former_place_that_an_nginx_outside_of_the_run_uses(
     run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
+    run = limited(run)
     applied = passes(monkeypatch, FORMER, FORMER)
     outcome = pipeline.up(run, lambda _: True)
     assert applied == [FORMER, FORMER]
@@ -293,3 +296,146 @@ def test_up_reports_a_former_place_that_an_nginx_outside_of_the_run_uses(
     assert "hint: run `up` for the hosts with nginx as well" in outcome.message
     passes(monkeypatch, FORMER, changing=False)
     assert pipeline.up(run, lambda _: True).exit is Exit.PENDING
+
+
+def limited(run: Any) -> Any:
+    """The run of the bot alone, where another host has the nginx in front of it."""
+    hosts = {
+        "bot1": {"address": "10.0.0.1", "roles": ["runtime"]},
+        "web1": {"address": "10.0.0.9", "roles": ["nginx"]},
+    }
+    model = {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}}
+    declared = Inventory.model_validate({"hosts": hosts, "models": model})
+    loaded = Loaded(declared, Path("/inventory.yml"))
+    return replace(run, loaded=loaded, selection=Selection(("bot1",)))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "why"),
+    [
+        (
+            HostError("web1: no answer", advice="nothing was changed on any host"),
+            Exit.ERROR,
+            "web1: no answer",
+        ),
+        (LockHeldError("bot1: another run"), Exit.LOCKED, "bot1: another run"),
+        (KeyboardInterrupt(), Exit.INTERRUPTED, "interrupted"),
+    ],
+    ids=["a host fails", "another run holds the lock", "Ctrl-C"],
+)
+def test_error_in_the_second_pass_does_not_hide_what_the_first_changed(
+    run: Any, here: Any, error: BaseException, code: Exit, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("passed", "1"))
+    passes(monkeypatch, FORMER)
+    answers = iter((FORMER, error))
+
+    def find(*_: Any) -> Any:
+        found = next(answers)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    monkeypatch.setattr(pipeline.former, "find", find)
+    outcome = pipeline.up(run, lambda _: True)
+    assert outcome.exit is code
+    assert outcome.message == (
+        f"bots still listen on their former ports: {why}\n"
+        "hint: the plan was applied; run `up` again, which completes the rest"
+    )
+    assert outcome.result is not None
+    assert outcome.result.to_json()["hosts"][0]["changed"] == ["runtime: Service clawd-bot"]
+    assert outcome.plan is not None
+    assert outcome.plan.changes == 1
+
+
+def test_error_in_the_first_pass_is_raised(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(*_: Any) -> Any:
+        raise HostError("web1: no answer")
+
+    monkeypatch.setattr(pipeline.former, "find", find)
+    with pytest.raises(HostError, match="web1: no answer"):
+        pipeline.up(run, lambda _: True)
+
+
+def test_second_pass_changes_only_runtime_and_firewall_on_the_hosts_of_the_first(
+    run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("passed", "1"))
+    inventory = run.loaded.inventory
+    assigned = [
+        Assignment(BY_NAME[name], BY_NAME[name].settings_for(inventory, "bot1"))
+        for name in ("firewall", "runtime", "nginx")
+    ]
+    monkeypatch.setattr(pipeline, "assign", lambda *_: {"bot1": assigned})
+    monkeypatch.setattr(pipeline, "with_removals", lambda *_: {"bot1": assigned})
+    passes(monkeypatch, FORMER, {})
+    asked = verifying(monkeypatch, "passed")
+    planned: list[list[str]] = []
+    connected: list[tuple[tuple[str, ...], Any, bool]] = []
+    noted = iter((("bot1: the disk is full",), ("bot1: it still is",)))
+
+    @contextmanager
+    def connect(run: Any, ask: Any, *, fronts: bool) -> Iterator[Any]:
+        connected.append((run.selection.hosts, ask, fronts))
+        yield here, {"web1": ConnectError("web1: no answer")} if len(connected) == 1 else {}
+
+    def prepared(_run: Any, _session: Any, assignments: Any, _supplies: Any) -> Plan:
+        planned.append([item.component.name for item in assignments["bot1"]])
+        return Plan((HostPlan("bot1", (CHANGE,) * len(planned)),))
+
+    monkeypatch.setattr(pipeline, "connected", connect)
+    monkeypatch.setattr(pipeline, "_prepared", prepared)
+    monkeypatch.setattr(pipeline, "record", lambda *_, **__: next(noted))
+    outcome = pipeline.up(run, lambda _: True)
+    assert planned == [["firewall", "runtime", "nginx"], ["firewall", "runtime"]]
+    assert [hosts for hosts, _, _ in connected] == [(), ("bot1",)]
+    assert connected[0][1] is connected[1][1], "secrets are typed once"
+    assert all(fronts for _, _, fronts in connected)
+    assert asked == [("bot1",)]
+    assert outcome.plan is not None
+    assert outcome.plan.changes == 1, "the plan that was confirmed"
+    assert outcome.message == "bot1: the disk is full\nbot1: it still is"
+    assert list(outcome.unreachable or ()) == ["web1"]
+    assert outcome.exit is Exit.ERROR
+
+
+def test_result_of_two_passes_keeps_messages_and_hosts_of_the_first() -> None:
+    first = Result(
+        (
+            HostResult("bot1", Status.DONE, (CHANGE,), 7, message="cannot restore bot1 at web1"),
+            HostResult("web1", Status.DONE, (CHANGING,), 3),
+        )
+    )
+    whole = Result((HostResult("bot1", Status.DONE, (CHANGE,), 1, message="again"),)).after(first)
+    bot, front = whole.hosts
+    assert (bot.changed, bot.unchanged, bot.message) == (
+        (CHANGE, CHANGE),
+        7,
+        "cannot restore bot1 at web1\nagain",
+    )
+    assert front == first.hosts[1]
+
+
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.drift])
+def test_plan_and_drift_agree_with_up_on_former_places(
+    run: Any, here: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write(nginx=Record.now("due", "1"))
+    run = limited(run)
+    passes(monkeypatch, FORMER, FORMER, changing=False)
+    wanted: list[bool] = []
+
+    @contextmanager
+    def connect(_run: Any, _ask: Any = None, *, fronts: bool = False) -> Iterator[Any]:
+        wanted.append(fronts)
+        yield here, {}
+
+    monkeypatch.setattr(pipeline, "connected", connect)
+    for outcome in (command(run), pipeline.up(run, lambda _: True)):
+        assert outcome.exit is Exit.PENDING
+        assert "bot1 is not converged" in outcome.message
+        assert "bot1: the bot still listens on port 8444, which nginx of 10.0.0.9 uses" in outcome.message
+        assert "hint: run `up` for the hosts with nginx as well" in outcome.message
+        assert "verifies again" not in outcome.message, "it does not while a bot listens there"
+    assert wanted == [True, True]
