@@ -23,6 +23,8 @@ from deploys.runtime.question import expect_answer
 from inventory.rules.nginx import STATUS_PORT
 
 UNDECLARED = "undeclared.invalid"
+REFUSED = 0
+"""Instead of a status: the connection is closed, or the handshake refuses the name."""
 HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
 
 
@@ -51,7 +53,9 @@ def test_certificate_does_not_end_soon(host: Any, settings: NginxSettings) -> No
 
 
 def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None:
-    offered = json.loads(host.check_output("python3 -c %s %s", TLS_VERSIONS, str(settings.https_port)))
+    port = settings.https_port
+    offered, why = json.loads(host.check_output("python3 -c %s %s", TLS_VERSIONS, str(port)))
+    expect(not why, f"nginx does not answer on port {port}: {why}")
     wanted = {"TLSv1": False, "TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}
     differing = [name for name, taken in offered.items() if taken != wanted[name]]
     expect(not differing, f"nginx offers, or refuses, against what is declared: {', '.join(differing)}")
@@ -129,11 +133,10 @@ def test_names_that_are_not_declared_are_refused(host: Any, settings: NginxSetti
     if not settings.names:
         pytest.skip("not tried: every name is answered")
     for scheme in ("https", "http"):
-        status, _ = answer(host, settings, "/healthz", scheme=scheme, name="undeclared.invalid")
-        expect(
-            status == 0,
-            f"{scheme}://undeclared.invalid is answered with {status}, and should be with nothing",
-        )
+        # Without an answer to a declared name, nothing is known about others.
+        answer(host, settings, "/healthz", scheme=scheme)
+        status, _ = _asked(host, scheme, _port(settings, scheme), "GET", "/healthz", UNDECLARED)
+        expect(status == REFUSED, f"{scheme}://{UNDECLARED} is answered with {status}, and should be refused")
 
 
 def test_status_is_for_this_host_only(host: Any) -> None:
@@ -143,30 +146,35 @@ def test_status_is_for_this_host_only(host: Any) -> None:
 
 
 def answer(
-    host: Any,
-    settings: NginxSettings,
-    path: str,
-    *,
-    scheme: str = "https",
-    method: str = "GET",
-    name: str = "",
+    host: Any, settings: NginxSettings, path: str, *, scheme: str = "https", method: str = "GET"
 ) -> tuple[int, str | None]:
-    """Return status and `Location` of what nginx of this host answers; 0 when it closes the connection.
+    """Return status and `Location` of nginx's answer on this host, asked by the name that clients use.
 
-    It is asked by `name`, else by the one that clients use.
+    Raise `CheckFailed` when there is no answer.
     """
-    port = settings.https_port if scheme == "https" else settings.http_port
-    return _asked(host, scheme, port, method, path, name or _name(settings))
+    name = _name(settings)
+    status, location = _asked(host, scheme, _port(settings, scheme), method, path, name)
+    expect(status != REFUSED, f"nginx refuses {scheme}://{name}, the name of this host, without an answer")
+    return status, location
 
 
 def _name(settings: NginxSettings) -> str:
     return bracketed(settings.public_name) if settings.public_name else "bot.test"
 
 
+def _port(settings: NginxSettings, scheme: str) -> int:
+    return settings.https_port if scheme == "https" else settings.http_port
+
+
 def _asked(host: Any, scheme: str, port: int, method: str, path: str, name: str) -> tuple[int, str | None]:
+    """Return status and `Location` of an answer; the status is `REFUSED` when nginx refuses the request.
+
+    Raise `CheckFailed` when nginx does not answer at all.
+    """
     asked = host.check_output("python3 -c %s %s %s %s %s %s", ASK, scheme, str(port), method, path, name)
-    status, location = json.loads(asked)
-    return status, location
+    status, detail = json.loads(asked)
+    expect(status is not None, f"nginx does not answer on port {port}: {detail}")
+    return status, detail
 
 
 # A handshake names the server only where that is no address.
@@ -182,9 +190,13 @@ connection = kind("127.0.0.1", int(port), timeout=10)
 try:
     connection.request(method, path, headers={"Host": name})
     answer = connection.getresponse()
-    print(json.dumps([answer.status, answer.getheader("Location")]))
-except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
-    print(json.dumps([0, None]))
+    found = answer.status, answer.getheader("Location")
+except ConnectionResetError:  # also a connection that is closed without an answer
+    found = 0, None
+except (OSError, http.client.HTTPException) as error:
+    unknown = "UNRECOGNIZED_NAME" in (getattr(error, "reason", None) or "")
+    found = (0, None) if unknown else (None, str(error) or type(error).__name__)
+print(json.dumps(found))
 """
 
 # Level 0 makes the client itself willing: what is refused, nginx refuses.
@@ -198,11 +210,17 @@ for name in ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"):
     context.verify_mode = ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion[name]
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as plain:
+    try:
+        plain = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
+    except OSError as error:
+        print(json.dumps([{}, str(error)]))
+        break
+    with plain:
         try:
             with context.wrap_socket(plain):
                 offered[name] = True
         except (ssl.SSLError, ConnectionError):
             offered[name] = False
-print(json.dumps(offered))
+else:
+    print(json.dumps([offered, ""]))
 """
