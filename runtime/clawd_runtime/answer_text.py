@@ -11,6 +11,7 @@ QUOTES = "`\"'“”‘’«»「」『』"
 _LONGEST_HEAD = 80
 _LONGEST_LINE = 160
 _LONGEST_TAIL = 8
+_LONGEST_RECENT = 48
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)", re.DOTALL)
 _INDENTED = re.compile(r"(?: {4}| {0,3}\t)")
 _EMPHASIS = "*_"
@@ -48,6 +49,8 @@ class AnswerText:
     def __init__(self) -> None:
         self.reopened = False
         """Whether another code block begins within an unclosed one. The caller may reset it."""
+        self.size = 0
+        """Number of characters."""
         self._head = ""  # the first visible characters
         self._previous = ("", "")  # beginning and end of the last visible line before this one
         self._fence = ""
@@ -55,7 +58,7 @@ class AnswerText:
 
     def new_line(self) -> None:
         """Forget the text before on the line, after the end of a mark."""
-        self.last_two = ""
+        self.last_two = self.recent = ""
         self._line = self._tail = ""
         self._only_emphasis = True
 
@@ -66,12 +69,14 @@ class AnswerText:
         if len(self._head) < _LONGEST_HEAD:
             self._head = (self._head + "".join(filter(_counts, text)))[:_LONGEST_HEAD]
         last_two = (self.last_two + text[-2:])[-2:]
+        recent = (self.recent + text)[-_LONGEST_RECENT:]
+        self.size += len(text)
         *ended, line = text.split("\n")
         for each in ended:
             self._extend(each)
             self._end_line()
         self._extend(line)
-        self.last_two = last_two
+        self.last_two, self.recent = last_two, recent
 
     def _extend(self, text: str) -> None:
         self._line += text[: _LONGEST_LINE - len(self._line)]

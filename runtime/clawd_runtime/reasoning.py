@@ -84,6 +84,19 @@ _STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
 
 _BEFORE_IN_SENTENCE = re.compile(r"[\w,;，、；] \Z")
 _AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]|[.,;:!?)，。、；：！？）]")
+# What else shows that a closing tag is written about: a word before it, and the first character after it.
+_NAMED = re.compile(
+    r"\b(?:tag|token|mark|marker|delimiter|string|sequence)s?(?: (?:is|are|called|named|like))?:? \Z"
+    r"|\b(?:ends?|ended|closed?|closes|closing|terminated|followed|begins?|starts?) (?:with|by|at) \Z"
+    r"|(?:在|以|用|到|是|为|即|叫|和|与|及|或|的|写上?|加上?|把|将|由|遇到|看到|使用|插入|添加|输出) ?\Z"
+    r"|(?:标签|标记|符号) ?\Z",
+    re.IGNORECASE,
+)
+_NAMED_AFTER = re.compile(r"[\n.,;:!?)，。、；：！？）之后前中里内处时结来表是作标这符开为和与或用代意]| ?\Z")
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "（": "）", "【": "】"}
+_LONGEST_PROSE = 500
+# The role and recipient of a turn: `assistant to=functions.f<|constrain|>json`.
+_ROLE_FORM = re.compile(r"\s*(?:<\|start\|>)?[\w.:/-]*(?: ?to=[\w.:/-]*)?(?: ?<\|constrain\|> ?\w*)?\s?")
 _LONGEST_RETURNED = 256 * 1024
 _NOT_SPACE = re.compile(r"\S")
 _BULLET = re.compile(r"\s*(?:[-*+•#>]+|[0-9]{1,3}[.)])\s*")
@@ -208,7 +221,7 @@ class ReasoningSplitter:
         while self._advance():
             pass
         rest, self._rest, self._at = self._rest[self._at :], "", 0
-        if self._mode == "header" and "<|" not in rest:
+        if self._mode == "header" and ("<|" not in rest or not _is_header(rest)):
             # Not a header after all: the model does not write channels, even if its prompt ends like one.
             self._mode = "answer"
         if self._mode == "reasoning":
@@ -275,17 +288,24 @@ class ReasoningSplitter:
         return text
 
     def _mentioned(self, marker: str, at: int) -> bool | None:
-        """Return whether a closing mark is within a sentence; `None` while the following text is unknown."""
+        """Return whether the answer writes about a mark; `None` while the following text is unknown."""
         end = at + len(marker)
-        if marker == _STRIPPED_FINAL:
-            if self._rest[at:end] != marker:
-                return True
-            following = self._rest[end : end + 1]
-            return None if not (following or self._over) else following.islower() or following == "_"
-        if marker not in _CLOSINGS or not _BEFORE_IN_SENTENCE.search(self._text.last_two):
+        if marker == _STRIPPED_FINAL and self._rest[at:end] != marker:
+            return True
+        if self._in_prompt or not (marker in _CLOSINGS or marker in _HARMONY or marker == _STRIPPED_FINAL):
             return False
         after = self._after(end)
-        return None if after is None else _in_sentence(after)
+        if after is None:
+            return None
+        text, following = self._text, after[:1]
+        if marker == _STRIPPED_FINAL:
+            alone = text.last == " " and not (following.isalnum() or following in "*#")
+            return following.islower() or following == "_" or (bool(following) and alone)
+        if _BEFORE_IN_SENTENCE.search(text.last_two) and _in_sentence(after):
+            return True
+        if marker in _HEADER:
+            return text.last == " " and not (following.isalnum() or following == "<")
+        return marker in _CLOSINGS and text.size <= _LONGEST_PROSE and _is_named(text.recent, after)
 
     def _after(self, end: int) -> str | None:
         """Return the two characters from `end` on; `None` if they have not arrived yet."""
@@ -427,7 +447,7 @@ class ReasoningSplitter:
         if end < 0 and len(self._rest) - self._at < _LONGEST_HEADER + len(_MESSAGE):
             return False
         self._blocks = True
-        if end < 0:
+        if end < 0 or not _is_header(self._rest[self._at : end]):
             # Not a header: the model does not write channels, even if its prompt or text looks like one.
             self._answer()
             opening = next((mark for mark in _HEADER if self._rest.startswith(mark, self._at)), "")
@@ -531,6 +551,19 @@ class ReasoningSplitter:
 def _in_sentence(after: str) -> bool:
     """Return whether `after` continues a sentence."""
     return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
+
+
+def _is_named(before: str, after: str) -> bool:
+    """Return whether a closing tag between `before` and `after` is named, as in `the end tag is </think>`."""
+    if _BRACKETS.get(before[-1:], "none") == after[:1]:
+        return True
+    return _NAMED.search(before) is not None and _NAMED_AFTER.match(after) is not None
+
+
+def _is_header(text: str) -> bool:
+    """Return whether `text` may be the header of a turn, or the beginning of one."""
+    role, named, channel = text.partition(_CHANNEL)
+    return _ROLE_FORM.fullmatch(role) is not None and not (named and channel[:1].isspace())
 
 
 class _Block:

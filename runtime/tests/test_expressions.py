@@ -18,7 +18,7 @@ SECONDS = 0.3
 # Used only for texts of at most this size.
 BOUNDED = {"bot.chat_chunks": 64, "answer_text": 160}
 # Not used to search: only to match from a given position.
-ANCHORED = {"_BULLET", "_CONNECTING", "_LEADING", "_LEADING_BOS", "_PRELUDE"}
+ANCHORED = {"_BULLET", "_CONNECTING", "_LEADING", "_LEADING_BOS", "_PRELUDE", "_ROLE_FORM"}
 MODULES = sorted(
     module.name.removeprefix("clawd_runtime.")
     for module in pkgutil.walk_packages(clawd_runtime.__path__, "clawd_runtime.")

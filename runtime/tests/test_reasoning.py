@@ -150,6 +150,21 @@ def test_forms_of_reasoning_are_separated(text, expected):
         "analysisResult is a variable",
         " \n analysisResult is a variable",
         "The class assistantfinalizer calls assistantFinalAnswer and assistantfinal_2.",
+        "思考以</think>结束。答案是42。",
+        "请在</think>之后写答案。",
+        "结束标记是</think>，之后是答案。",
+        "The end tag is </think>",
+        "The end tag is </think>\nIt has no attributes.",
+        "The reasoning ends with </think>",
+        "if s.endswith(</think>): pass",
+        "Each message starts with <|start|> followed by the role.",
+        "Each message starts with <|start|>.",
+        "The header <|start|>assistant is short.",
+        "The header <|start|>assistant is followed by <|message|> and the text.",
+        "After <|channel|> comes a name, then <|message|>.",
+        "The token <|end|> ends a message, and <|return|> ends the answer.",
+        "The output contains the text assistantfinal. You should strip it.",
+        "The output contains assistantfinal and more.",
     ],
 )
 def test_answer_without_reasoning_is_unchanged(text):
@@ -167,6 +182,11 @@ def test_answer_without_reasoning_is_unchanged(text):
         "It is Paris </think>",
         "It is Paris </think> ",
         "It is Paris</think> paris.",
+        "答案是巴黎</think>巴黎。",
+        "嗯，用户问首都。</think>巴黎。",
+        "The end tag is known. " * 30 + "The end tag is </think>\n\nParis.",
+        "I will name the tag.\n</think>\nParis.",
+        "用户问的是\n</think>\n\n巴黎。",
     ],
 )
 def test_closing_tag_on_its_own_line_ends_reasoning(text):
