@@ -445,3 +445,30 @@ def test_every_nginx_reaches_a_bot_wherever_a_change_of_the_port_is_cut_off(back
         deployed.run(OLD if back else NEW)
         assert deployed.converged()
         assert deployed.checks >= 4
+
+
+def test_bot_that_an_interrupted_run_left_behind_changes_first() -> None:
+    """Its nginx reaches the other bot meanwhile; that of the other one has moved and reaches no third."""
+    begun, last = (inventory(MIXED, bot={"port": port, "internal_port": 9444}) for port in (8080, 8090))
+    deployed = Deployed(inventory(MIXED))
+    deployed.run(begun, kill_after=3)
+    assert deployed.live["bot1"] == uses(begun, "bot1")
+    assert [(9444, True) in deployed.bots[bot] for bot in ("bot1", "bot2")] == [True, False]
+    deployed.run(last)
+    assert deployed.converged()
+
+
+@pytest.mark.parametrize(("moved", "behind"), [((), ()), (("web1",), ("bot1", "bot2"))])
+def test_bots_are_behind_where_nginx_looks_for_them_and_they_do_not_listen(
+    tmp_path: Path, moved: Sequence[str], behind: Sequence[str]
+) -> None:
+    session = Hosts(tmp_path, ("bot1", "bot2", "web1", "web2"), ("bot1", "bot2", "web1", "web2"))
+    for front in ("web1", "web2"):
+        used = uses(NEW if front in moved else OLD, front)
+        session.put(front, "etc/nginx/nginx.conf", configuration(used))
+    for bot in ("bot1", "bot2"):
+        given = settings_for(OLD, bot)
+        assert given is not None
+        session.put(bot, "etc/clawd/bot.json", bot_config(given))
+    found = former.lacking(session, NEW, ("bot1", "bot2", "db"))  # type: ignore[arg-type]
+    assert found == tuple(behind)
