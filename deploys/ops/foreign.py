@@ -28,7 +28,7 @@ keeper() {  # keeper FOLDER: the user, other than root and this one, who may cha
 as_keeper() {  # as_keeper USER COMMAND...: with the rights of USER and no other
     user=$1
     shift
-    setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@"
+    (cd / && exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@")
 }
 own_only() {  # own_only PATH USER OWNER: fails where what lies in USER's folder is to belong to OWNER
     [ "$2" = "$3" ] && return
