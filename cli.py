@@ -174,7 +174,7 @@ def remove(yes: bool, **options: Any) -> NoReturn:
 def plan(**options: Any) -> NoReturn:
     """Show what `up` would change.
 
-    Exit code 2 if something would change or a host's last verification did not pass, else 0.
+    Exit code 2 if something would change, a host is not verified or bots listen on former ports, else 0.
     """
     with running("plan", **options) as (run, screen):
         from provision import pipeline
