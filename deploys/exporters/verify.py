@@ -50,6 +50,9 @@ def test_exporters_refuse_clients_without_a_certificate_of_the_project(
 ) -> None:
     for exporter in listed(host, settings):
         if WEB_CONFIG in exporter.reads:
+            # Only an exporter that answers others refuses this client for its lack of a certificate.
+            known = host.run(shows(exporter, settings))
+            expect(known.rc == 0, f"{exporter.package} does not report its metrics: {said(known)}")
             answer = host.run("python3 -c %s %s", ASK_AS_STRANGER, str(exporter.port))
             refused = answer.stdout.strip() == "refused"
             expect(refused, f"{exporter.package} answers clients without a certificate of the project")
