@@ -1,1 +1,1 @@
-"""disk."""
+"""disk: a blank data disk, formatted, mounted, and folders placed on it."""

@@ -1,4 +1,4 @@
-"""Space that a run is about to bring, for those who ask for room while a plan is made."""
+"""Space on disks that a run is about to format, for checks of space while a plan is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def will_hold(folder: str, choice: Choice) -> None:
 
 
 def arriving(path: str) -> int | None:
-    """Bytes of the disk on which `path` of the current host will lie, `None` when it stays where it is."""
+    """Return the bytes of the disk to which `path` of the current host will move; `None` when it stays."""
     folders: dict[str, int] = host.connector_data.get(_KEY, {})
     return next(
         (size for folder, size in folders.items() if PurePosixPath(path).is_relative_to(folder)), None

@@ -1,4 +1,4 @@
-"""A data disk: found, formatted when it is blank, mounted by UUID, and folders of the host placed on it."""
+"""A data disk: found, formatted when it is blank, mounted by UUID, and used for folders of the host."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 
 @deploy("Disk")
 def apply() -> None:
-    """The data disk mounted, and the declared folders on it.
+    """Mount the data disk, and place the declared folders on it.
 
-    Raises `HostError` before anything is changed: when no disk can be chosen without doubt, when the chosen
-    one has anything on it, and when a folder cannot be moved without guessing.
+    Raises `HostError` before anything is changed: when the choice of the disk is not unambiguous, when the
+    chosen one has anything on it, and when a folder cannot be moved unambiguously.
     """
     settings = settings_of("disk", DiskSettings)
     choice = _choice(settings.device)
@@ -58,17 +58,17 @@ def apply() -> None:
 
 @removal("disk")
 def remove() -> None:
-    """Nothing mounted; what lies on the disk stays there, for the next run that declares it.
+    """Unmount the disk and its folders; data stay on the disk, for the next run that declares it.
 
-    Raises `HostError` while a unit is installed that keeps its data there. When purging, the data go; the
-    file system stays, and a later run takes it up again.
+    Raises `HostError` while a unit is installed that keeps its data there. A purge deletes the data; the file
+    system stays, and a later run uses it again.
     """
     units: tuple[OurUnit, ...] = host.get_fact(OurUnitsFact)
     _require_unused(units)
     for unit in units:
         released(unit, purge=purging())
     disks = tuple(unit for unit in units if unit.is_disk)
-    # A purge finds the folders again on a disk that an earlier removal has unmounted, and no others.
+    # A purge finds these folders, and no others, on a disk that an earlier removal has unmounted.
     folders = {
         f"{disk.source}:{unit.source.removeprefix(f'{disk.folder}/')}": "files on the data disk"
         for disk in disks
@@ -87,13 +87,13 @@ def _choice(device: str) -> Choice:
 
 
 def _require_unused(units: tuple[OurUnit, ...]) -> None:
-    """What needs a folder has gone already, or goes earlier in this run."""
+    """Raise `HostError` unless the units that need a folder are removed, before or earlier in this run."""
     for unit in units:
         left = [user for user in unit.users if not expected(host, user)]
         if left and not expected(host, "packages"):
             raise HostError(
                 f"{host.name}: {', '.join(left)} keeps its data in {unit.folder}, on the data disk",
-                advice="take it off this host first, or declare `disk` with it again",
+                advice="remove it from this host first, or declare `disk` with it again",
             )
 
 
@@ -113,7 +113,7 @@ def _require_movable(place: Place, mount: str) -> None:
 
 
 def _no_longer_declared(settings: DiskSettings) -> tuple[OurUnit, ...]:
-    """Folders that are to lie on the disk no more. Raises `HostError` when the disk is to move itself."""
+    """Return the units that are no longer declared. Raises `HostError` when the disk itself is among them."""
     units: tuple[OurUnit, ...] = host.get_fact(OurUnitsFact)
     wanted = {unit_of(settings.mount), *(unit_of(place.folder) for place in settings.places)}
     for unit in units:

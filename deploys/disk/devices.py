@@ -1,7 +1,7 @@
-"""The block devices of a host, and which of them is to be the data disk. Choosing is pure.
+"""The block devices of a host, and the choice of the data disk among them, which is pure.
 
-What may be formatted is decided here, and asked once more by the script that formats: a disk on which
-anything at all is found is refused, whatever it is.
+Which disk may be formatted is decided here, and checked again by the script that formats: a disk on which
+anything at all is found is refused.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
 
 LABEL = "clawd-data"
-"""Label of our file system, and name of its partition once it is whole."""
+"""Label of our file system, and name of its partition once it is complete."""
 BEGUN = "clawd-new"
-"""Name of a partition that we made and have not finished formatting: nobody ever mounted it."""
+"""Name of a partition that we created and have not finished formatting; it was never mounted."""
 LEAST_SIZE = 320 << 20
-# What is not a disk though Linux calls it one.
+# Devices that are not disks although Linux calls them so.
 _NO_DISK = re.compile(r"/dev/(zram|ram|nbd|fd|loop|sr)\d")
 
 
@@ -29,8 +29,9 @@ _NO_DISK = re.compile(r"/dev/(zram|ram|nbd|fd|loop|sr)\d")
 class Device:
     """A block device as lsblk, wipefs and blkid see it.
 
-    `tags` are what blkid finds by probing (TYPE, UUID, LABEL, PTTYPE, PART_ENTRY_NAME, …), `signatures` what
-    wipefs would erase, `used_by` what the kernel builds on it, `empty` whether its first MiB is all zeros.
+    `tags` are those that blkid finds by probing (TYPE, UUID, LABEL, PTTYPE, PART_ENTRY_NAME, …), `signatures`
+    those that wipefs would erase, `used_by` devices that the kernel builds on it, `empty` whether its first
+    MiB is all zeros.
     """
 
     path: str
@@ -48,21 +49,21 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """All block devices of a host, and what the declared path stands for there."""
+    """All block devices of a host, and the device to which the declared path resolves there."""
 
     all: tuple[Device, ...] = ()
     declared: str = ""
 
     def parts_of(self, disk: Device) -> tuple[Device, ...]:
-        """The partitions of `disk`."""
+        """Return the partitions of `disk`."""
         return tuple(device for device in self.all if device.parent == disk.path and device.kind == "part")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The disk to use. `blank`: to be formatted; `begun`: formatting was cut off; `ours`: has our data.
+    """The disk to use. `blank`: to be formatted; `begun`: formatting was interrupted; `ours`: has our data.
 
-    `file_system` is the device that has it, empty when `blank`; `uuid` and `kind` are its own when `ours`.
+    `file_system` is its device, empty when `blank`; `uuid` and `kind` are those of the file system if `ours`.
     """
 
     state: Literal["blank", "begun", "ours"]
@@ -75,7 +76,7 @@ class Choice:
 
 @dataclass(slots=True)
 class _Findings:
-    """What the probes of one device print."""
+    """The output of the probes of one device."""
 
     signatures: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
@@ -86,12 +87,12 @@ class DevicesFact(Fact):
     """The block devices of a host."""
 
     def command(self, device: str) -> str:
-        """A script that prints what lsblk knows, then the findings for each disk and partition."""
+        """Return a script that prints lsblk's output, then the findings for each disk and partition."""
         return assignments(declared="" if device == "auto" else device) + _DEVICES
 
     @staticmethod
     def default() -> Devices:
-        """None."""
+        """Return no devices."""
         return Devices()
 
     def process(self, output: list[str]) -> Devices:
@@ -99,7 +100,7 @@ class DevicesFact(Fact):
         return parse(output)
 
 
-# A disk without medium or with a bad first sector cannot be read: it is not called empty.
+# A disk without medium or with a bad first sector cannot be read: it does not count as empty.
 _DEVICES = r"""
 export LC_ALL=C
 [ ! "$declared" ] || printf 'declared %s\n' "$(readlink -f "$declared")"
@@ -117,7 +118,7 @@ done
 
 
 def parse(lines: Sequence[str]) -> Devices:
-    """What `DevicesFact` prints, as values. A device without a node in /dev is left out."""
+    """Parse the output of `DevicesFact`. A device without a node in /dev is left out."""
     declared = ""
     tree: list[Mapping[str, Any]] = []
     found: dict[str, _Findings] = {}
@@ -163,9 +164,9 @@ def _devices(
 
 
 def choose(devices: Devices, declared: str) -> Choice:
-    """The data disk: the `declared` one, or with `auto` ours, or else the only blank one.
+    """Return the data disk: the `declared` one, or with `auto` ours, or else the only blank one.
 
-    Raises `ClawdError` that says what was found when there is no such disk or more than one.
+    Raises `ClawdError`, which lists the disks found, when there is no such disk or more than one.
     """
     known = [choice for disk in _disks(devices) if (choice := _known(disk, devices))]
     if declared == "auto":
@@ -196,7 +197,7 @@ def choose(devices: Devices, declared: str) -> Choice:
 
 
 def found_on(disk: Device, devices: Devices) -> tuple[str, ...]:
-    """What speaks against calling a disk blank, in words."""
+    """Return the findings because of which a disk is not blank, in words."""
     found = []
     if disk.mounts:
         found.append(f"in use as {', '.join(disk.mounts)}")
@@ -248,7 +249,7 @@ def _candidates(devices: Devices) -> tuple[Device, ...]:
 
 
 def _known(disk: Device, devices: Devices) -> Choice | None:
-    """How this disk is ours, if it is: by our label, or by the name of a partition that we have begun."""
+    """Return the choice of a disk that is ours: by our label, or by the name of an unfinished partition."""
     parts = devices.parts_of(disk)
     for device in (disk, *parts):
         kind = device.tags.get("TYPE", "")
@@ -279,5 +280,5 @@ def _only(choices: Sequence[Choice], devices: Devices) -> Choice:
 
 def _listed(devices: Devices) -> str:
     disks = [disk for disk in _disks(devices) if not _NO_DISK.match(disk.path) and disk.size]
-    told = (f"{disk.path} ({'; '.join(found_on(disk, devices)) or 'blank'})" for disk in disks)
-    return ", ".join(told) or "no disk at all"
+    found = (f"{disk.path} ({'; '.join(found_on(disk, devices)) or 'blank'})" for disk in disks)
+    return ", ".join(found) or "no disk at all"

@@ -1,7 +1,7 @@
 """Formatting and mounting a data disk, and moving folders onto it.
 
-Every script can be killed at any instant: the next run finds what state things are in and goes on. Data is
-deleted only when its copy is complete, on the disk, and mounted in its place.
+Every script can be killed at any moment: the next run reads the state and continues. Data are deleted only
+when their copy is complete, on the disk, and mounted in their place.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from inventory.errors import HostError
 
 @dataclass(frozen=True, slots=True)
 class MountState:
-    """A mount unit: whether it is `mounted`, comes back at boot (`enabled`), and was changed (`stale`).
+    """A mount unit: whether it is `mounted`, mounted at boot (`enabled`), and changed since (`stale`).
 
-    `uuid` is that of the file system mounted there, empty when that is another thing.
+    `uuid` is that of the file system mounted there, empty when it has none.
     """
 
     mounted: bool = False
@@ -37,15 +37,15 @@ class MountState:
 
 
 class MountFact(Fact):
-    """What is mounted on a folder."""
+    """The mount on a folder."""
 
     def command(self, path: str) -> str:
-        """A script that prints `key=value` lines."""
+        """Return a script that prints `key=value` lines."""
         return assignments(path=path, unit=unit_of(path)) + UNIT_STATE
 
     @staticmethod
     def default() -> MountState:
-        """Nothing."""
+        """Return that nothing is mounted."""
         return MountState()
 
     def process(self, output: list[str]) -> MountState:
@@ -63,9 +63,9 @@ class MountFact(Fact):
 class PlaceState:
     """A folder of the host and its counterpart on the disk.
 
-    `shown`: the disk's folder is what programs see. `filled` and `on_disk`: it has files of its own, there is
-    one on the disk. `size`: bytes in it. `aside`: the old one is still kept beside it. `foreign`: something
-    else is mounted on it, or it is a link.
+    `shown`: programs see the disk's folder. `filled`: the host's folder has files. `on_disk`: there is a
+    folder on the disk. `size`: bytes in it. `aside`: the old folder is still kept next to it. `foreign`:
+    something else is mounted on it, or it is a link.
     """
 
     shown: bool = False
@@ -79,7 +79,7 @@ class PlaceState:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether there is nothing left to do."""
         return self.shown and self.enabled and not self.stale and not self.aside
 
 
@@ -87,12 +87,12 @@ class PlaceFact(Fact):
     """State of a folder and of its counterpart on the disk."""
 
     def command(self, folder: str, target: str) -> str:
-        """A script that prints the words that hold, and the size."""
+        """Return a script that prints the words that apply, and the size."""
         return assignments(folder=folder, target=target, unit=unit_of(folder)) + PLACE_STATE
 
     @staticmethod
     def default() -> PlaceState:
-        """No such folder anywhere."""
+        """Return that neither folder exists."""
         return PlaceState()
 
     def process(self, output: list[str]) -> PlaceState:
@@ -104,7 +104,7 @@ class PlaceFact(Fact):
 
 @dataclass(frozen=True, slots=True)
 class OurUnit:
-    """A mount unit that we wrote: its name, folder, source, and those `users` of it that are installed."""
+    """A mount unit that we wrote: its name, folder, source, and its `users` that are installed."""
 
     name: str
     folder: str
@@ -121,12 +121,12 @@ class OurUnitsFact(Fact):
     """The mount units that we wrote, folders before the disk."""
 
     def command(self) -> str:
-        """A script that prints a line a unit."""
+        """Return a script that prints one line per unit."""
         return assignments(units=UNITS) + UNITS_OF_OURS
 
     @staticmethod
     def default() -> tuple[OurUnit, ...]:
-        """None."""
+        """Return no units."""
         return ()
 
     def process(self, output: list[str]) -> tuple[OurUnit, ...]:
@@ -137,22 +137,22 @@ class OurUnitsFact(Fact):
 
 
 def formatted(choice: Choice, declared: str, filesystem: str, uuid: str) -> OperationMeta:
-    """The chosen disk has one partition with a file system of ours. With anything else on it, this fails."""
+    """Create one partition with our file system on the chosen disk; fail if anything else is on it."""
     return _formatted(choice.disk, declared, filesystem, uuid, name=f"Format {choice.disk}")
 
 
 def mounted(mount: str, uuid: str) -> OperationMeta:
-    """The file system `uuid` is mounted on `mount`, whose unit is written already, and so at boot."""
+    """Mount the file system `uuid` on `mount`, whose unit is written already, now and at boot."""
     return _mounted(mount, uuid, name=f"Mount {mount}")
 
 
 def placed(place: Place, mount: str) -> OperationMeta:
-    """`place.folder` lies on the disk; what was in it has moved there."""
+    """Move the content of `place.folder` to the disk and mount it there."""
     return _placed(place, mount, name=f"{place.folder} on the data disk")
 
 
 def released(unit: OurUnit, *, purge: bool = False) -> OperationMeta:
-    """`unit` is gone and its folder unmounted; data stay on the disk unless purged.
+    """Remove `unit` and unmount its folder; keep data on the disk unless purging.
 
     Fails while a unit that needs the folder is installed, or a process uses it.
     """
@@ -170,7 +170,7 @@ def _formatted(disk: str, declared: str, filesystem: str, uuid: str) -> Iterator
     if choice.state == "ours":
         return
     size = f"{choice.size / 1e9:.1f} GB"
-    what = "formatting goes on" if choice.state == "begun" else "it is blank"
+    what = "formatting continues" if choice.state == "begun" else "it is blank"
     record(Change(disk, (f"partition and format as {filesystem}, {size} ({what})",)))
     yield script(
         FORMAT, disk=disk, state=choice.state, filesystem=filesystem, uuid=uuid, label=LABEL, begun=BEGUN
@@ -193,7 +193,7 @@ def _placed(place: Place, mount: str) -> Iterator[StringCommand]:
     state: PlaceState = host.get_fact(PlaceFact, folder=place.folder, target=target)
     if state.settled and not expected(host, f"{UNITS}/{unit_of(place.folder)}"):
         return
-    record(Change(place.folder, (told(state, target),)))
+    record(Change(place.folder, (next_step(state, target),)))
     yield script(
         PLACE,
         folder=place.folder,
@@ -204,12 +204,12 @@ def _placed(place: Place, mount: str) -> Iterator[StringCommand]:
     )
 
 
-def told(state: PlaceState, target: str) -> str:
-    """What is about to happen to a folder, in words."""
+def next_step(state: PlaceState, target: str) -> str:
+    """Return what will be done with a folder, in words."""
     if state.shown:
         return "remove the copy that is left on the system's disk" if state.aside else "mount it at boot"
     if state.aside:
-        return f"go on moving it to {target}"
+        return f"continue moving it to {target}"
     if state.filled and not state.on_disk:
         return f"move {state.size / 1e6:.1f} MB to {target} and show them here"
     return f"show {target} here"

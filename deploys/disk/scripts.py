@@ -1,4 +1,4 @@
-"""The shell scripts of the data disk; `deploys.disk.operations` says what each is for."""
+"""The shell scripts of the data disk; `deploys.disk.operations` documents them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ same() {  # same A B: both are the same folder
 filled() { [ -d "$1" ] && [ -n "$(find "$1" -mindepth 1 ! -type d -print -quit)" ]; }
 """
 
-# By the device and not by findmnt's UUID: that is asked of udev, which may not know yet, or not run.
+# By the device and not by findmnt's UUID: that comes from udev, which may not know it yet, or not run.
 _MOUNTED_UUID = r"""
 uuid_of() {
     source=$(findmnt -n -o SOURCE --mountpoint "$1" | sed 's/\[.*//')
@@ -55,8 +55,8 @@ for file in "$units"/*.mount; do
 done
 """
 
-# The name of the partition tells how far this has come: until the file system is whole it is `$begun`, and
-# only what bears that name, and so was made here and never mounted, is ever formatted again.
+# The name of the partition is the progress: until the file system is complete it is `$begun`. Only such a
+# partition, which was created here and never mounted, is ever formatted again.
 FORMAT = r"""
 set -eu
 export LC_ALL=C
@@ -130,7 +130,7 @@ systemctl start "$unit" || { journalctl --no-pager --quiet --lines 5 --unit "$un
 """
 )
 
-# In this order, so that whenever it is killed one whole copy is left and known:
+# In this order, so that when it is killed, one complete and known copy is left:
 #   copied to `$target.incoming`; unit enabled (from here on its users do not start without the disk); old
 #   folder renamed aside (from here on the copy counts); copy renamed to `$target`; mounted; old one removed.
 PLACE = (
@@ -199,7 +199,7 @@ set -eu
 fail() { echo "$1" >&2; exit 1; }
 for user in $users; do
     [ "$(systemctl show -P LoadState "$user")" = not-found ] ||
-        fail "$user keeps its data in $folder: take it off this host first, or declare the disk again"
+        fail "$user keeps its data in $folder: remove it from this host first, or declare the disk again"
 done
 if mountpoint -q "$folder"; then
     systemctl stop "$unit" || true

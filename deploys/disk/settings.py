@@ -1,4 +1,4 @@
-"""What lies on the data disk of a host."""
+"""Settings of the data disk of a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inventory.model import Host, Inventory
 
 
 class Place(ComponentSettings):
-    """A folder of the host whose content lies on the data disk."""
+    """A folder of the host whose content is on the data disk."""
 
     folder: str = Field(description="Where programs look for it.")
     name: str = Field(description="Folder on the disk.")
@@ -39,7 +39,7 @@ ELASTICSEARCH = Place(folder="/var/lib/elasticsearch", name="elasticsearch", use
 
 
 def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
-    """The data disk of `host` with the folders that its roles fill; `None` where none is declared."""
+    """Return the data disk of `host` with the folders that its roles use; `None` where none is declared."""
     declared = inventory.hosts[host]
     if declared.disk is None:
         return None
@@ -57,7 +57,7 @@ def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
 
 
 def lies_on_data_disk(inventory: Inventory, host: str, path: str) -> bool:
-    """Whether `path` of `host` takes its space from the data disk and not from the system's."""
+    """Return whether `path` of `host` uses space of the data disk and not of the system's."""
     settings = settings_for(inventory, host)
     if settings is None:
         return False
@@ -66,7 +66,7 @@ def lies_on_data_disk(inventory: Inventory, host: str, path: str) -> bool:
 
 
 def _databases(declared: Host) -> tuple[Place, ...]:
-    """The bot keeps what it is asked in a file of its own or, with several runtime hosts, in PostgreSQL."""
+    """Return the folders of databases: the bot's own file or, with several runtime hosts, PostgreSQL."""
     return (
         *((POSTGRESQL,) if "database" in declared.roles else ()),
         *((BOT,) if "runtime" in declared.roles else ()),

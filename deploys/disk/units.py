@@ -11,7 +11,7 @@ UNITS = "/etc/systemd/system"
 
 
 def escaped(path: str) -> str:
-    """A path as it stands in a unit's name (systemd.unit(5), `systemd-escape --path`)."""
+    """Return a path as escaped in a unit's name (systemd.unit(5), `systemd-escape --path`)."""
     inner = path.strip("/").replace("//", "/")
     text = "".join(
         "-" if char == "/" else char if re.fullmatch(r"[A-Za-z0-9:_.]", char) else _hex(char)
@@ -21,25 +21,25 @@ def escaped(path: str) -> str:
 
 
 def unit_of(path: str) -> str:
-    """The unit that mounts `path`."""
+    """Return the name of the unit that mounts `path`."""
     return f"{escaped(path)}.mount"
 
 
 def disk_unit(mount: str, uuid: str, filesystem: str) -> str:
-    """The text of the unit that mounts the disk."""
+    """Return the text of the unit that mounts the disk."""
     device = f"/dev/disk/by-uuid/{uuid}"
     values = {"mount": mount, "device": device, "check": f"systemd-fsck@{escaped(device)}.service"}
     return render("disk/data.mount", {**values, "filesystem": filesystem})
 
 
 def place_unit(place: Place, mount: str) -> str:
-    """The text of the unit that shows a folder of the disk at its place."""
+    """Return the text of the unit that mounts a folder of the disk in its place."""
     values = {"folder": place.folder, "target": target_of(place, mount), "mount": mount}
     return render("disk/place.mount", {**values, "users": place.users})
 
 
 def target_of(place: Place, mount: str) -> str:
-    """The folder on the mounted disk."""
+    """Return the folder on the mounted disk."""
     return f"{mount}/{place.name}"
 
 

@@ -1,4 +1,4 @@
-"""Checks of the data disk, read-only."""
+"""Read-only checks of the data disk."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_nothing_is_left_of_a_move(host: Any, settings: DiskSettings) -> None:
 
 
 def mounted(host: Any, settings: DiskSettings) -> MountState:
-    """What is mounted where the disk should be."""
+    """Return the mount at the place of the disk."""
     fact = MountFact()
     return fact.process(host.check_output(fact.command(settings.mount)).splitlines())
 
 
 def placed(host: Any, place: Place, settings: DiskSettings) -> PlaceState:
-    """State of a folder."""
+    """Return the state of a folder."""
     fact = PlaceFact()
     command = fact.command(place.folder, target_of(place, settings.mount))
     return fact.process(host.check_output(command).splitlines())

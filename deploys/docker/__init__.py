@@ -1,1 +1,1 @@
-"""docker: the engine, its whole configuration, and a guard in front of published ports."""
+"""docker: the engine, its complete configuration, and a guard in front of published ports."""

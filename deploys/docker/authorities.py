@@ -1,7 +1,7 @@
-"""The authority of registries of one's own, where the engine looks for it each time it asks one.
+"""The authority of private registries, in the file that the engine reads at each request to one.
 
-/etc/docker/certs.d/<host[:port]>/ca.crt: docs.docker.com/engine/security/certificates. It is trusted beside
-the public ones, and for that registry alone.
+/etc/docker/certs.d/<host[:port]>/ca.crt: docs.docker.com/engine/security/certificates. It is trusted in
+addition to the public ones, and only for that registry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from inventory.errors import ArtifactError
 FOLDER = "/etc/docker/certs.d"
 NAME = "ca.crt"
 MARK = "# Written by clawd-provision: changes by hand are undone."
-"""Before the certificate, where OpenSSL and Go skip it: other files there are somebody else's."""
+"""Line before the certificate, which OpenSSL and Go skip; files without it are somebody else's."""
 
 
 def trusted(settings: DockerSettings) -> None:
-    """Every registry's authority as declared, and none of ours for others.
+    """Install the declared authority for every registry, and remove ours from others.
 
     Raises `ArtifactError` when the laptop's file cannot be read.
     """
@@ -35,7 +35,7 @@ def trusted(settings: DockerSettings) -> None:
 
 
 def authorities(settings: DockerSettings) -> dict[str, bytes]:
-    """The files, by their paths on the host. Raises `ArtifactError` as `trusted`."""
+    """Return the files by their paths on the host. Raises `ArtifactError` as `trusted`."""
     if settings.registry_authority is None:
         return {}
     try:
@@ -50,19 +50,19 @@ def authorities(settings: DockerSettings) -> dict[str, bytes]:
 
 
 class OwnFact(Fact):
-    """What of ours is there: a folder where nothing else lies in it, else the file."""
+    """Our files on the host: the folder where it has nothing else, otherwise the file."""
 
     def command(self) -> str:
-        """A script that prints a path a line."""
+        """Return a script that prints one path per line."""
         return assignments(folder=FOLDER, name=NAME, mark=MARK) + _OWN
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """Nothing."""
+        """Return no paths."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
+        """Return the paths."""
         return tuple(filter(None, output))
 
 

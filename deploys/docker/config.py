@@ -23,29 +23,29 @@ KNOWN = (
     ),
     *("live-restore", "log-driver", "log-opts", "registry-mirrors", "runtimes", "storage-driver"),
 )
-"""Keys that an engine without `--validate` (Debian 12's 20.10) understands, of those we might write."""
+"""Keys of ours that an engine without `--validate` (Debian 12's 20.10) supports."""
 
 
 def daemon_config(settings: DockerSettings, *, gpu: bool) -> str:
-    """`daemon.json`, whole. `gpu` says that the host has NVIDIA's container toolkit.
+    """Return the complete `daemon.json`. `gpu`: the host has NVIDIA's container toolkit.
 
-    Source of the keys: docs.docker.com/reference/cli/dockerd, and the 20.10 one where they differ.
+    Source of the keys: docs.docker.com/reference/cli/dockerd, and that of 20.10 where they differ.
     """
     config: dict[str, Any] = {
         "data-root": settings.data_root,
         "log-driver": "local",
         "log-opts": {"max-size": settings.log_size, "max-file": str(settings.log_files)},
-        # A new engine or configuration does not end the containers.
+        # Containers keep running when the engine or its configuration changes.
         "live-restore": True,
         "init": True,
-        # What a container publishes is for this host, unless it names another address.
+        # Ports are published for this host only, unless a container names another address.
         "ip": "127.0.0.1",
-        # The package starts the engine before this file is there, and the bridge it makes then would stay.
+        # The package starts the engine before this file exists, and the bridge it creates then would stay.
         "bip": f"{settings.address_pool[1]}/24",
         "default-address-pools": [{"base": str(settings.address_pool), "size": 24}],
         # Otherwise the engine falls back to copying whole images where overlay2 is impossible.
         "storage-driver": "overlay2",
-        # Engines from 29 on would keep images elsewhere when new, and not when upgraded.
+        # New installations of engines from 29 on would store images elsewhere, upgraded ones would not.
         "features": {"containerd-snapshotter": False},
         "registry-mirrors": list(settings.registry_mirrors),
         "insecure-registries": [],
@@ -58,7 +58,7 @@ def daemon_config(settings: DockerSettings, *, gpu: bool) -> str:
 
 
 def environment(settings: DockerSettings) -> str:
-    """The engine's environment: engines before 23.0 know of a proxy in no other way."""
+    """Return the engine's environment: engines before 23.0 take a proxy only from there."""
     if settings.proxy is None:
         return ""
     around = ",".join(("localhost", "127.0.0.0/8", *settings.no_proxy))
@@ -66,10 +66,10 @@ def environment(settings: DockerSettings) -> str:
 
 
 def guard_rules(openings: tuple[Opening, ...]) -> tuple[str, ...]:
-    """The rules that let published ports be reached from outside: the declared ones.
+    """Return the rules that accept connections from outside to published ports: the declared ones.
 
-    By the time a packet is forwarded its port is the container's; the published one is that of the
-    connection's first packet, which conntrack remembers.
+    A forwarded packet has the port of the container; the published port is that of the connection's first
+    packet, which conntrack keeps.
     """
     return tuple(rule for opening in openings for rule in _opening(opening))
 
@@ -81,7 +81,7 @@ def _opening(opening: Opening) -> Iterator[str]:
         yield f'{match} accept comment "{opening.purpose}"'
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
-    # A set of nftables may not hold networks that overlap.
+    # A set of nftables must not have overlapping networks.
     for family, chosen in (("ip", [*collapse_addresses(four)]), ("ip6", [*collapse_addresses(six)])):
         if written := ", ".join(map(str, chosen)):
             yield f'{match} {family} saddr {{ {written} }} accept comment "{opening.purpose}"'

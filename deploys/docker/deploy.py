@@ -1,4 +1,4 @@
-"""The Docker engine: package, configuration that was tried before it went live, guard, service."""
+"""The Docker engine: package, configuration that is checked before it goes live, guard, service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRONMENT = "/etc/docker/clawd.env"
 GUARD = "/etc/docker/clawd.nft"
 DROP_IN = "/etc/systemd/system/docker.service.d/clawd.conf"
 FOLDERS = {"/etc/docker": ("key.json",), "/etc/containerd": ()}
-"""Of its packages in /etc, with patterns of what they generate: engines before 25.0 make an identity."""
+"""Folders of its packages in /etc, with patterns of generated files: engines before 25.0 create a key."""
 BEFORE = "/var/lib/clawd/state/daemon.json.before"
 STAMP = "/var/lib/clawd/state/docker-guard.stamp"
 TABLE = "inet clawd_docker"
@@ -39,10 +39,10 @@ READY = "docker version --format '{{.Server.Version}}'"
 
 @deploy("Docker")
 def apply() -> None:
-    """The engine running with exactly the declared configuration; one it does not start with is put back.
+    """Install the engine with exactly the declared configuration; undo one with which it does not start.
 
-    Raises `ArtifactError` when the key of Docker's repository cannot be read, `HostError` on a release that
-    neither source has packages for.
+    Raises `ArtifactError` when the key of Docker's repository cannot be read, `HostError` on a release for
+    which the source has no packages.
     """
     settings = settings_of("docker", DockerSettings)
     release: Release = host.get_fact(ReleaseFact)
@@ -60,9 +60,9 @@ def apply() -> None:
 
 @removal("docker")
 def remove() -> None:
-    """No engine, no containers, none of its rules. Images and volumes stay, unless they are purged.
+    """Remove Docker, its containers and rules. Keep images and volumes unless purging.
 
-    An engine that was there before runs on, with the configuration it had.
+    An engine that was there before keeps running, with its original configuration.
     """
     roots: tuple[str, ...] = host.get_fact(RootsFact)
     others = host.get_fact(ForeignUnitFact, unit=UNIT, owner="docker")
@@ -86,7 +86,7 @@ def remove() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Which system a host runs: `debian` and `bookworm`, say."""
+    """The system of a host, such as `debian` and `bookworm`."""
 
     system: str = ""
     codename: str = ""
@@ -96,12 +96,12 @@ class ReleaseFact(Fact):
     """The host's `Release`."""
 
     def command(self) -> str:
-        """A script that prints two words."""
+        """Return a script that prints two words."""
         return '. /etc/os-release && echo "$ID ${VERSION_CODENAME-}"'
 
     @staticmethod
     def default() -> Release:
-        """Unknown."""
+        """Return an unknown release."""
         return Release()
 
     def process(self, output: list[str]) -> Release:
@@ -111,19 +111,19 @@ class ReleaseFact(Fact):
 
 
 class RootsFact(Fact):
-    """The folders that hold images, containers and volumes."""
+    """The folders with images, containers and volumes."""
 
     def command(self) -> str:
-        """A script that prints a folder a line: the declared one, and those that packages use."""
+        """Return a script that prints one folder per line: the declared one, and those that packages use."""
         return assignments(config=CONFIG) + _ROOTS
 
     @staticmethod
     def default() -> tuple[str, ...]:
-        """None."""
+        """Return no folders."""
         return ()
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The folders, each once."""
+        """Return the folders, each once."""
         return tuple(dict.fromkeys(line for line in output if line.startswith("/")))
 
 
@@ -134,7 +134,7 @@ printf '%s\n' /var/lib/docker /var/lib/containerd
 
 
 def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:
-    """The repository, where it is not the distribution's own; returns the names of the packages."""
+    """Add the repository, unless the source is the distribution; return the names of the packages."""
     if settings.source == "distribution":
         sources.absent("docker")
         return (*PACKAGES.get(release.codename, ("docker.io",)), "apparmor", "ca-certificates")
@@ -174,7 +174,7 @@ def _guard(settings: DockerSettings) -> None:
     _guard_live(sha256(ruleset.encode()).hexdigest(), name="Guard before containers")
 
 
-# The file replaced is kept beside the stamps until the new one serves. `{}` stands for the new one.
+# The replaced file is kept next to the stamps until the new one is in use. `{}` stands for the new one.
 CHECK = rf"""
 mkdir -p "$(dirname {BEFORE})"
 if [ -f {CONFIG} ]; then cp -p {CONFIG} {BEFORE}; else rm -f {BEFORE}; fi
@@ -209,12 +209,12 @@ class GuardFact(Fact):
     """State of our table."""
 
     def command(self) -> str:
-        """A script that prints two lines."""
+        """Return a script that prints two lines."""
         return assignments(table=TABLE, stamp=STAMP) + _LIVE + 'live; cat "$stamp" 2>/dev/null || echo'
 
     @staticmethod
     def default() -> GuardState:
-        """No table."""
+        """Return that there is no table."""
         return GuardState()
 
     def process(self, output: list[str]) -> GuardState:
@@ -254,19 +254,19 @@ echo "$digest $(live)" > "$stamp"
 
 
 class RunningFact(Fact):
-    """Whether a Docker engine, a container of one, or a rule of one is on the host."""
+    """Whether the host has a Docker engine, or containers or rules of one."""
 
     def command(self) -> str:
-        """A script that prints yes or no."""
+        """Return a script that prints yes or no."""
         return _RUNNING
 
     @staticmethod
     def default() -> bool:
-        """No."""
+        """Return False."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Whether it said yes."""
+        """Return whether the script printed yes."""
         return output[0] == "yes"
 
 
@@ -277,7 +277,7 @@ if command -v dockerd >/dev/null || [ -d /sys/class/net/docker0 ] ||
 
 
 def stopped() -> OperationMeta:
-    """No container runs, and nothing is left of what an engine sets up in the kernel."""
+    """Stop all containers, and remove everything that an engine sets up in the kernel."""
     return _stopped(name="Stop containers and engine")
 
 
@@ -288,8 +288,8 @@ def _stopped() -> Iterator[StringCommand]:
         yield script(_STOP, table=TABLE)
 
 
-# While its programs are there. Debian's package would take images and volumes with it when it is purged, did
-# it find its program for that.
+# Before its programs are removed. Debian's package would delete images and volumes when purged, if it found
+# its program for that.
 _STOP = r"""
 if docker version >/dev/null 2>&1; then
     running=$(docker ps --quiet)

@@ -1,4 +1,4 @@
-"""What a host has of Docker."""
+"""Settings of Docker on a host."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from inventory.declared import DockerFolder, LogSize, Mirror, Proxy, Repository,
 from inventory.model import Inventory
 
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "trixie": ("docker.io", "docker-cli"),  # the client became a package of its own
+    "trixie": ("docker.io", "docker-cli"),  # the client became a separate package
 }
-"""The distribution's packages, by release code name; of all others `docker.io` alone. Seen on Debian 12 and
-13; by their package lists for Ubuntu 22.04 and 24.04, where it was not run."""
+"""The distribution's packages, by code name of the release; for all others only `docker.io`. Tested on Debian
+12 and 13; for Ubuntu 22.04 and 24.04 by their package lists, not tested."""
 
 DOCKERS_OWN = ("docker-ce", "docker-ce-cli", "containerd.io")
-"""Packages of Docker's repository: the same for every release (docs.docker.com/engine/install)."""
+"""Packages of Docker's repository, the same for every release (docs.docker.com/engine/install)."""
 
 MB = 1000**2
-# Seen on Debian 13.
+# Measured on Debian 13.
 MEMORY = 160 * MB
 PROGRAMS, BASE, RELEASE, KEPT = 320 * MB, 60 * MB, 140 * MB, 3
 
 
 class DockerSettings(ComponentSettings):
-    """The Docker engine of one host. Plain data may leave out anything."""
+    """The Docker engine of one host. In plain data every field is optional."""
 
     source: Literal["distribution", "docker"] = "distribution"
     repository: Repository = "https://download.docker.com/linux"
@@ -39,18 +39,18 @@ class DockerSettings(ComponentSettings):
     log_files: int = 5
     address_pool: IPv4Network = IPv4Network("172.28.0.0/14")
     registry_mirrors: tuple[Mirror, ...] = ()
-    registries: tuple[str, ...] = Field((), description="HOST[:PORT] of those checked by the authority.")
+    registries: tuple[str, ...] = Field((), description="HOST[:PORT] of those verified by the authority.")
     registry_authority: Path | None = Field(None, description="PEM file on the laptop.")
     proxy: Proxy | None = None
     no_proxy: tuple[Unproxied, ...] = ()
-    gpu: bool = Field(False, description="Whether containers get the NVIDIA GPUs of a host that has any.")
+    gpu: bool = Field(False, description="Whether containers get the host's NVIDIA GPUs, if it has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")
     root: str = nvidia.ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
-    """Docker, where something on `host` runs in containers, or where the inventory wants it everywhere."""
+    """Return Docker's settings where `host` runs containers, or the inventory wants Docker everywhere."""
     docker = inventory.docker
     if not (needed(inventory, host) if docker.enabled is None else docker.enabled):
         return None
@@ -77,17 +77,17 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
 
 
 def needed(inventory: Inventory, host: str) -> bool:
-    """Whether something on `host` runs in containers."""
+    """Return whether a component of `host` runs in containers."""
     return inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles
 
 
 def gpus(inventory: Inventory, host: str) -> bool:
-    """Whether containers on `host` are given its GPUs, if it turns out to have any."""
+    """Return whether containers on `host` get its GPUs, if any are found."""
     return nvidia.settings_for(inventory, host) is not None
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """What the engine itself takes."""
+    """Return the resources of the engine itself."""
     if settings_for(inventory, host) is None:
         return ()
     images = BASE + KEPT * RELEASE if needed(inventory, host) else 0

@@ -1,4 +1,4 @@
-"""Checks of the Docker engine, read-only."""
+"""Read-only checks of the Docker engine."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_nothing_is_published_past_the_firewall(host: Any, settings: DockerSetti
 
 
 def published(line: str) -> set[str]:
-    """The ports `PORT/PROTOCOL` of a line of `docker ps` that are published beyond loopback.
+    """Return the ports `PORT/PROTOCOL` in a line of `docker ps` that are published beyond loopback.
 
     Docker writes them `0.0.0.0:8080->80/tcp, :::8080->80/tcp, 127.0.0.1:9000->90/tcp`.
     """

@@ -1,1 +1,1 @@
-"""firewall: nftables, everything closed to the outside but what is declared or needed by a component."""
+"""firewall: nftables, everything closed to the outside except what is declared or needed by a component."""

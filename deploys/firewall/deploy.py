@@ -1,4 +1,4 @@
-"""nftables with one table of ours, replaced whole in one step and restored when someone has changed it."""
+"""nftables with one table of ours, replaced atomically and restored when somebody has changed it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ from inventory.errors import HostError
 CONFIG = "/etc/nftables.conf"
 STAMP = "/var/lib/clawd/state/firewall.stamp"
 ENABLED = "/var/lib/clawd/state/firewall.enabled"
-"""Whether /etc/nftables.conf was loaded at boot before us, as `systemctl is-enabled` says."""
+"""Records whether /etc/nftables.conf was loaded at boot before, as `systemctl is-enabled` prints it."""
 TABLE = "inet clawd"
 UNIT = "nftables.service"
-"""It loads the configuration at boot."""
+"""The unit that loads the configuration at boot."""
 
 
 @deploy("Firewall")
 def apply() -> None:
-    """Only what is declared comes in. Raises `HostError` before a lock-out, and for names without address."""
+    """Accept only declared connections.
+
+    Raises `HostError` before a lock-out, and for names without address.
+    """
     settings = settings_of("firewall", FirewallSettings)
     connection = connection_of(host)
     if connection.client and not admits(settings.management, connection.client):
@@ -49,9 +52,9 @@ def apply() -> None:
 
 @removal("firewall")
 def remove() -> None:
-    """Nothing of ours filters any more, now or after a reboot. Another's configuration is left alone.
+    """Remove our table, now and for the next boot. Configuration of others is not changed.
 
-    One that was there before is put back, and in force again where it was loaded at boot.
+    An earlier configuration is put back, and loaded again where it was loaded at boot.
     """
     state: TableState = host.get_fact(TableFact)
     there: PathState = host.get_fact(PathFact, path=CONFIG, owner="firewall")
@@ -67,15 +70,15 @@ def remove() -> None:
 
 
 class AddressesFact(Fact):
-    """The addresses that names stand for on the host, those without any left out."""
+    """The addresses of names as the host resolves them; names without any are left out."""
 
     def command(self, names: tuple[str, ...]) -> str:
-        """A script that prints `name address` lines."""
+        """Return a script that prints `name address` lines."""
         return "".join(f"{assignments(n=name)}{_RESOLVE}\n" for name in names) + "true"
 
     @staticmethod
     def default() -> dict[str, tuple[str, ...]]:
-        """None."""
+        """Return no addresses."""
         return {}
 
     def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
@@ -104,7 +107,7 @@ def _addresses(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 class TableState:
     """Our table in the kernel: digest (empty when there is none) and stamp.
 
-    `enabled` tells whether the configuration is loaded at boot, `written` whether our table stands in it.
+    `enabled`: whether the configuration is loaded at boot. `written`: whether it contains our table.
     """
 
     digest: str = ""
@@ -117,12 +120,12 @@ class TableFact(Fact):
     """State of our table."""
 
     def command(self) -> str:
-        """A script that prints the digest of the live table, the stamp, and how it comes back at boot."""
+        """Return a script that prints the digest of the live table, the stamp, and its state at boot."""
         return assignments(stamp=STAMP, table=TABLE, config=CONFIG) + _DIGEST + _TABLE
 
     @staticmethod
     def default() -> TableState:
-        """No table."""
+        """Return that there is no table."""
         return TableState()
 
     def process(self, output: list[str]) -> TableState:
@@ -131,7 +134,7 @@ class TableFact(Fact):
         return TableState(digest, stamp, enabled == "enabled", written == "written")
 
 
-# Without counters, handles and the clients in sets, so that traffic and reloading make no difference.
+# Without counters, handles and clients in sets, so that traffic and reloads do not change the digest.
 _DIGEST = r"""
 live() {
     listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
@@ -150,12 +153,12 @@ systemctl is-enabled nftables 2>/dev/null || true
 
 
 def live(ruleset: str) -> OperationMeta:
-    """`ruleset`, which stands in /etc/nftables.conf, is in force and comes back after a reboot."""
+    """Load `ruleset`, the content of /etc/nftables.conf, now and at every boot."""
     return _live(sha256(ruleset.encode()).hexdigest(), name="Rules in force")
 
 
 def closed(*, before: bool = False) -> OperationMeta:
-    """Our table is not in force; the rules of `before`, which stand in /etc/nftables.conf again, are."""
+    """Remove our table; with `before`, load the earlier rules, which are in /etc/nftables.conf again."""
     return _closed(before, name="No rules in force")
 
 
@@ -183,7 +186,7 @@ def _live(digest: str) -> Iterator[StringCommand]:
     )
 
 
-# Not by the unit: stopping or restarting that flushes the tables of other programs too.
+# Not by the unit: stopping or restarting it also flushes the tables of other programs.
 _LOAD = r"""
 set -eu
 umask 077
@@ -207,14 +210,14 @@ def _closed(before: bool) -> Iterator[StringCommand]:
         record(Change(f"nftables {TABLE}", ("removed",)))
     if before:
         record(Change(CONFIG, ("in force as before, where it was loaded at boot",)))
-    # Preparing ends at the first command.
+    # The preparation ends at the first command.
     if state.digest:
         yield script("nft delete table $table", table=TABLE)
     if before:
         yield script(_AS_BEFORE, config=CONFIG, enabled=ENABLED)
 
 
-# Without what flushes the rules of other programs; and not a second time where its tables are still there.
+# Without the line that flushes the rules of other programs, and only where its tables are missing.
 _AS_BEFORE = r"""
 case $(cat "$enabled" 2>/dev/null) in
     disabled) systemctl disable --quiet nftables; exit ;;

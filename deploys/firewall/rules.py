@@ -10,11 +10,11 @@ from deploys.firewall.settings import FirewallSettings
 from inventory.model import Network
 
 Resolved = Mapping[str, tuple[str, ...]]
-"""Host names, each with the addresses it stands for."""
+"""Addresses by host name."""
 
 
 def accepting(settings: FirewallSettings, ssh_ports: Iterable[int], resolved: Resolved) -> tuple[str, ...]:
-    """The rules that let new connections in: SSH from the management networks, then the openings in order."""
+    """Return the rules for new connections: SSH from the management networks, then the openings in order."""
     ports = ", ".join(str(port) for port in sorted(set(ssh_ports)))
     rules = list(_rules(f"tcp dport {{ {ports} }}", settings.management, "ssh"))
     for opening in settings.openings:
@@ -25,19 +25,19 @@ def accepting(settings: FirewallSettings, ssh_ports: Iterable[int], resolved: Re
 
 
 def counts(settings: FirewallSettings) -> tuple[tuple[str, str], ...]:
-    """The sets in which the kernel counts clients' connections: name and type of address."""
+    """Return the sets in which the kernel counts clients' connections: name and type of address."""
     ports = [opening.port for opening in settings.openings if opening.connections]
     return tuple((f"clients{version}_{port}", f"ipv{version}_addr") for port in ports for version in (4, 6))
 
 
 def names_in(settings: FirewallSettings) -> tuple[str, ...]:
-    """The sources that are host names, which have to be resolved first."""
+    """Return the sources that are host names, which have to be resolved first."""
     sources = {source for opening in settings.openings for source in opening.sources}
     return tuple(sorted(source for source in sources if _literal(source) is None))
 
 
 def admits(networks: tuple[Network, ...], client: str) -> bool:
-    """Whether a client may use SSH. `client` is an address as sshd reports it; none given admits everyone."""
+    """Return whether `client`, an address as sshd reports it, may use SSH; everyone may without networks."""
     address = ip_address(client.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
@@ -45,7 +45,7 @@ def admits(networks: tuple[Network, ...], client: str) -> bool:
 
 
 def _limits(opening: Opening) -> Iterator[str]:
-    """Rules that refuse a client's next connection; one with an IPv6 address usually has 2^64 of them."""
+    """Yield the rules that limit a client's connections; an IPv6 client is its /64 network."""
     if not opening.connections:
         return
     match = f"{opening.protocol} dport {opening.port}"
@@ -68,7 +68,7 @@ def _rules(match: str, networks: tuple[Network, ...], purpose: str) -> Iterator[
 
 
 def _by_family(networks: Iterable[Network]) -> dict[str, str]:
-    """Elements of a set for each family; a set of nftables may not hold networks that overlap."""
+    """Return the elements of a set by family; sets of nftables must not have overlapping networks."""
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
     return {

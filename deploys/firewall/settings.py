@@ -10,15 +10,15 @@ from inventory.model import Inventory, Network, Port
 
 
 class FirewallSettings(ComponentSettings):
-    """What may reach one host, besides answers to what it asked for, loopback and ICMP."""
+    """Connections accepted by one host, in addition to answers to its requests, loopback and ICMP."""
 
-    ssh_port: Port | None = Field(None, description="Of sshd; the one in use when absent.")
+    ssh_port: Port | None = Field(None, description="Port of sshd; the one in use when absent.")
     management: tuple[Network, ...] = Field((), description="Networks that may use SSH; all when empty.")
     openings: tuple[Opening, ...] = ()
 
 
 def settings_for(inventory: Inventory, host: str) -> FirewallSettings | None:
-    """What may reach `host`: what its components serve, and what is declared."""
+    """Return the openings of `host`: those of its components, and declared ones."""
     if not inventory.firewall.enabled:
         return None
     return FirewallSettings(

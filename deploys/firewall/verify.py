@@ -1,4 +1,4 @@
-"""Checks of the firewall, read-only."""
+"""Read-only checks of the firewall."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The language model that clawd-engine serves: a GGUF file under a name that says its content."""
+"""The language model that clawd-engine serves: a GGUF file whose name contains its digest."""

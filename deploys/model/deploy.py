@@ -1,4 +1,4 @@
-"""Puts the model's file on the host; nothing here touches the one being served."""
+"""Puts the model's file on the host without touching the one being served."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inventory.errors import ArtifactError
 
 @deploy("Model")
 def apply() -> None:
-    """The model under a name of its own, live only when its digest is right.
+    """Install the model under a name with its digest, live only after that is verified.
 
-    Raises `CapacityError` before anything is sent when the disk is too small. Models that no engine uses any
-    more are removed by the runtime component, once its engine runs on the new one.
+    Raises `CapacityError` before anything is sent when the disk is too small. The runtime component removes
+    models that no engine uses any more, once its engine runs with the new one.
     """
     model = supplied_model(settings_of("model", ModelSettings))
     path = model_path(model)
@@ -35,19 +35,19 @@ def apply() -> None:
 
 @removal("model")
 def remove() -> None:
-    """No model on the host, whether data are purged or not: it is no data.
+    """Remove the model, whether data are purged or not: it does not count as data.
 
-    It is a copy, known by its digest, of what this computer has or the host fetches; like a release and like
-    packages it goes with what needs it, and comes again.
+    It is a copy, identified by its digest, of a file that this computer has or the host fetches; like a
+    release and like packages it is removed with the component, and installed again with it.
     """
     files.absent(MODELS_FOLDER)
     push.forgotten(MODELS_FOLDER)
 
 
 def supplied_model(settings: ModelSettings) -> ModelFile:
-    """The file that the laptop brings for these settings.
+    """Return the model file among the laptop's supplies for these settings.
 
-    Raises `ArtifactError` when it brings none, or one with another digest than the inventory declares.
+    Raises `ArtifactError` when there is none, or one with another digest than the inventory declares.
     """
     model = supplies().model
     if model is None:

@@ -1,4 +1,4 @@
-"""Which GGUF file a host should have, and where it lies there."""
+"""Which GGUF file a host should have, and its path there."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MODELS_FOLDER = "/var/lib/clawd/models"
 
 
 class ModelSettings(ComponentSettings):
-    """The model of one runtime host. The file itself comes with the supplies."""
+    """The model of one runtime host. The file itself is part of the supplies."""
 
-    name: str = Field(description="What requests call the model: the file's name without `.gguf`.")
+    name: str = Field(description="Name of the model in requests: the file's name without `.gguf`.")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest declared in the inventory; the supplied file's own digest when none is."
     )
 
 
 def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
-    """The model that `host` serves itself; `None` where only servers elsewhere are asked."""
+    """Return the model that `host` serves itself; `None` where only remote servers are used."""
     model = local_model(inventory)
     if model is None or "runtime" not in inventory.hosts[host].roles:
         return None
@@ -35,9 +35,9 @@ def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """The engine's memory, in the GPU where it computes there, and the file's place on the disk.
+    """Return the engine's memory, of the GPU where it computes there, and the disk space of the file.
 
-    What cannot be known before the host has fetched the file is counted with the limit that it is given.
+    Before the host has fetched the file, unknown sizes are counted as the limit of the engine.
     """
     model = local_model(inventory)
     if model is None or "runtime" not in inventory.hosts[host].roles:
@@ -63,7 +63,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def computes_on_gpu(inventory: Inventory, host: str) -> bool:
-    """Whether the engine of `host` computes on its GPUs, if it has any that CUDA knows."""
+    """Return whether the engine of `host` computes on its GPUs, if it has any that CUDA supports."""
     model = local_model(inventory)
     declared = inventory.hosts[host]
     if model is None or model.gpu_layers == 0 or "runtime" not in declared.roles:
@@ -72,9 +72,9 @@ def computes_on_gpu(inventory: Inventory, host: str) -> bool:
 
 
 def local_model(inventory: Inventory) -> LocalModel | None:
-    """The one model served on the runtime hosts, be it the default or the fallback.
+    """Return the only model served on the runtime hosts, either the default or the fallback.
 
-    Raises ClawdError when both are local: a host runs one engine, and an engine loads one model.
+    Raises `ClawdError` when both are local: a host runs one engine, and an engine loads one model.
     """
     both = (inventory.models.default, inventory.models.fallback)
     local = [model for model in both if isinstance(model, LocalModel)]
@@ -87,9 +87,9 @@ def local_model(inventory: Inventory) -> LocalModel | None:
 
 
 def model_path(file: ModelFile) -> str:
-    """Where the file lies on a host.
+    """Return the path of the file on a host.
 
-    The digest in the name keeps a new model from overwriting the one that is being served, so both can
-    be there until the engine runs on the new one.
+    The digest in the name keeps a new model from overwriting the one that is being served, so both can exist
+    until the engine runs with the new one.
     """
     return f"{MODELS_FOLDER}/{file.name}-{file.sha256[:12]}.gguf"

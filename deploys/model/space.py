@@ -1,4 +1,4 @@
-"""Whether a host's disk holds what is about to be put on it, asked before anything is."""
+"""Check for disk space on a host, before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from deploys.ops.shell import assignments
 from inventory.errors import CapacityError
 
 RESERVE = 256 * 1024**2
-"""Bytes left free for journals, packages and the bots' database."""
+"""Bytes kept free for journals, packages and the bots' database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Free bytes on the file system of a path, whether it is there, and bytes of its partial copies."""
+    """Free bytes on the file system of a path, whether the path exists, and bytes of its partial copies."""
 
     free: int
     there: bool
@@ -25,10 +25,10 @@ class Space:
 
 
 class SpaceFact(Fact):
-    """Space for one path, which need not exist yet, or only in part."""
+    """Space for one path, which may be missing or partial."""
 
     def command(self, path: str) -> str:
-        """A script that prints free bytes, 1 or 0 for whether it is there, and bytes of partial copies."""
+        """Return a script that prints free bytes, 1 or 0 (path exists or not), bytes of partial copies."""
         return assignments(path=path) + _SPACE
 
     def process(self, output: list[str]) -> Space:
@@ -49,11 +49,11 @@ du -scb "$path".*.part 2>/dev/null | tail -n 1 | cut -f 1
 def require_space(path: str, size: int, what: str) -> None:
     """Raise `CapacityError` when the current host has no room for `size` bytes at `path`.
 
-    What an earlier attempt has left counts, and what is there already needs nothing. `RESERVE` stays free.
+    Partial copies of earlier attempts count, and an existing path needs no space. `RESERVE` stays free.
     """
     space: Space = host.get_fact(SpaceFact, path=path)
     if (coming := arriving(path)) is not None:
-        # What is there now is about to be mounted over.
+        # The present content is about to be hidden by a mount.
         space = replace(space, free=coming)
     shortage = shortage_of(space, size)
     if shortage:
@@ -65,7 +65,7 @@ def require_space(path: str, size: int, what: str) -> None:
 
 
 def shortage_of(space: Space, size: int) -> int:
-    """Bytes that are missing for `size` bytes, 0 when they fit or are there already."""
+    """Return the bytes that are missing for `size` bytes, 0 when they fit or the path exists already."""
     return 0 if space.there else max(0, size - space.partial + RESERVE - space.free)
 
 

@@ -1,4 +1,4 @@
-"""Checks of the model's file, read-only."""
+"""Read-only checks of the model's file."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_the_engine_may_read_it_and_only_root_may_write_it(host: Any) -> None:
 
 
 def models(host: Any) -> list[str]:
-    """The GGUF files that are there."""
+    """Return the GGUF files on the host."""
     listed = host.run("find %s -name '*.gguf'", MODELS_FOLDER)
     return sorted(listed.stdout.splitlines())
 
 
 def digest_of(host: Any, path: str) -> str:
-    """The SHA-256 of `path`, which the host computes only when the file changed since it came."""
+    """Return the SHA-256 of `path`, which the host computes only when the file changed since its arrival."""
     fact = PushedFact()
     return fact.process(host.check_output(fact.command(path, record_of(path))).splitlines()).sha256

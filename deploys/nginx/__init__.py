@@ -1,1 +1,1 @@
-"""nginx: ends TLS and passes the webhooks, the console and the health check to the bots."""
+"""nginx: terminates TLS and passes webhooks, console and health check to the bots."""

@@ -1,4 +1,4 @@
-"""nginx with one self-contained configuration, reloaded only when that or its certificate differs."""
+"""nginx with one self-contained configuration, reloaded only when that or its certificate changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTERNAL = "/etc/clawd/nginx-internal"
 INTERNAL_FILES = tuple(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem"))
 LOGROTATE = "/etc/logrotate.d/nginx"
 LOG_SIZE, LOGS_KEPT = "50M", 14
-"""Of one log before it is rotated, and how many of it are kept; all but the newest are compressed."""
+"""The size at which a log is rotated, and how many old ones are kept; all but the newest are compressed."""
 UNITS = "/etc/systemd/system"
 LOG_UNITS = ("clawd-nginx-logs.service", "clawd-nginx-logs.timer")
 LOG_FILES = (LOGROTATE, *(f"{UNITS}/{unit}" for unit in LOG_UNITS))
@@ -41,7 +41,7 @@ ACME_FOLDER = "/var/lib/clawd/acme"
 
 @deploy("nginx")
 def apply() -> None:
-    """nginx serving the webhooks, the console and the health check over TLS, and nothing else."""
+    """Install nginx, which serves webhooks, console and health check over TLS, and nothing else."""
     settings = settings_of("nginx", NginxSettings)
     packages.installed("nginx", "logrotate", component="nginx")
     files.directory(ACME_FOLDER)
@@ -56,7 +56,7 @@ def apply() -> None:
         internal(INTERNAL, settings.project, (settings.name,), owner="root")
     ipv6 = host.get_fact(PathFact, path="/proc/net/if_inet6").kind == "file"
     rendered = values(settings, ipv6=ipv6, rejects_handshakes=rejects_handshakes(host.get_fact(ReleaseFact)))
-    # First the bots, which the other file speaks of; each is tried together with the other one that is there.
+    # First the bots, which the other file refers to; each is checked together with the present other one.
     files.template("nginx/upstreams.conf", UPSTREAMS, rendered, check=_WITH_THE_REST)
     files.template("nginx/nginx.conf", CONFIG, rendered, check="nginx -t -q -c {}")
     services.converge(
@@ -72,7 +72,7 @@ def apply() -> None:
 
 
 def _logs() -> None:
-    """Strangers decide how much nginx writes, so its logs are rotated by size as well as every day."""
+    """Rotate nginx's logs by size as well as daily: strangers decide how much it writes."""
     rotation = {"size": LOG_SIZE, "kept": LOGS_KEPT}
     files.template("nginx/logrotate.conf", LOGROTATE, rotation, check="logrotate --debug {} 2>&1")
     for unit in LOG_UNITS:
@@ -81,7 +81,7 @@ def _logs() -> None:
 
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
-# Debian's own configuration and one of before there was such a file do not include it: it is tried alone.
+# Debian's configuration and those of versions without such a file do not include it: it is checked alone.
 _WITH_THE_REST = rf"""(
     set -e
     whole=$(mktemp)
@@ -95,7 +95,7 @@ _WITH_THE_REST = rf"""(
 
 @removal("nginx")
 def remove() -> None:
-    """No nginx, nor anything that was put there for it; logs of accesses go with its package.
+    """Remove nginx and its files; the access logs are removed with the package.
 
     Sites and settings that somebody else added to /etc/nginx stay.
     """
@@ -120,13 +120,13 @@ def _no_internal_certificate() -> None:
 
 
 def rejects_handshakes(release: tuple[str, str]) -> bool:
-    """Return whether nginx of a release, as of os-release, can refuse a handshake: since 1.19.4."""
+    """Return whether nginx of a release (of os-release) can refuse a TLS handshake: since 1.19.4."""
     known = release_of(*release)
     return known is None or tuple(map(int, known.nginx.split("."))) > (1, 19)
 
 
 def values(settings: NginxSettings, *, ipv6: bool, rejects_handshakes: bool = True) -> dict[str, object]:
-    """What the templates of nginx's configuration are rendered with."""
+    """Return the values for the templates of nginx's configuration."""
     return {
         **settings.model_dump(),
         "names": [bracketed(name) for name in settings.names],
@@ -139,7 +139,7 @@ def values(settings: NginxSettings, *, ipv6: bool, rejects_handshakes: bool = Tr
 
 
 def serves_its_certificate(port: int) -> str:
-    """A shell command that succeeds when a TLS handshake shows the certificate that lies on the disk."""
+    """Return a shell command that succeeds when nginx presents the certificate that is on the disk."""
     program = f"""
 import ssl
 end = "-----END CERTIFICATE-----"

@@ -1,4 +1,4 @@
-"""Which requests a host's nginx takes, and to which bots it passes them."""
+"""Which requests a host's nginx accepts, and to which bots it passes them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
 
 TELEGRAM_RANGES = ("149.154.160.0/20", "91.108.4.0/22")
-"""From where Telegram calls webhooks: https://core.telegram.org/bots/webhooks"""
+"""Networks from which Telegram calls webhooks: https://core.telegram.org/bots/webhooks"""
 MEMORY = 64 << 20
 
 
 class PathSettings(ComponentSettings):
-    """What a client may do with one path."""
+    """Limits of clients on one path."""
 
     requests_per_second: int = Field(20, description="Per client address.")
-    burst: int = Field(40, description="Requests beyond that which may come at once.")
+    burst: int = Field(40, description="Further requests accepted at once.")
     allow: tuple[str, ...] = Field((), description="Networks that may use it; everyone when empty.")
 
 
 class NginxSettings(ComponentSettings):
-    """One nginx."""
+    """The nginx of one host."""
 
     https_port: int = 443
     http_port: int = 80
@@ -38,13 +38,13 @@ class NginxSettings(ComponentSettings):
     bots_over_tls: bool = Field(
         False, description="Whether the bots are reached over TLS with certificates on both sides."
     )
-    project: str = Field("clawd", description="Names the authority of these certificates.")
-    public_name: str = Field("", description="By which clients know it: a name of its certificate.")
+    project: str = Field("clawd", description="Part of the name of the authority of these certificates.")
+    public_name: str = Field("", description="The name that clients use: one of its certificate.")
     names: tuple[str, ...] = Field(
         (), description="Names and addresses that it answers to, as in certificates; all when empty."
     )
-    questions: SecretStr | None = Field(None, description="Signs the questions of `verify`; else none.")
-    name: str = Field("127.0.0.1", description="Of this host, in its certificate for the bots.")
+    questions: SecretStr | None = Field(None, description="Signs questions of `verify`; else none.")
+    name: str = Field("127.0.0.1", description="Name of this host in its certificate for the bots.")
     shared: bool = Field(
         False, description="Whether the bots share a database, so that any may take any request."
     )
@@ -52,15 +52,15 @@ class NginxSettings(ComponentSettings):
     feishu: PathSettings = PathSettings()
     console: PathSettings = PathSettings()
     health: PathSettings = PathSettings()
-    connections: int = Field(128, description="That one client address may have open.")
+    connections: int = Field(128, description="Most open connections of one client address.")
     trusted_proxies: tuple[str, ...] = ()
     max_body: BodySize = "1m"
     maintenance: bool = False
-    retry_after: int = Field(60, description="Seconds, told during maintenance.")
+    retry_after: int = Field(60, description="Value of Retry-After during maintenance, in seconds.")
 
 
 def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
-    """What `host` serves to the world; `None` without the role `nginx`, or with no bot to pass to."""
+    """Return the nginx of `host`; `None` without the role `nginx`, or without a bot behind it."""
     bots = bots_behind(inventory, host)
     if not bots:
         return None
@@ -97,11 +97,11 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """HTTP and HTTPS, for everyone."""
+    """Return HTTP and HTTPS, open to everyone."""
     if not bots_behind(inventory, host):
         return ()
     nginx = inventory.nginx
-    # Connections that have not asked for anything yet are known to the kernel alone.
+    # Only the kernel knows connections without a request yet.
     limited = {"connections": nginx.connections, "unlimited": nginx.trusted_proxies}
     return (
         Opening(port=nginx.http_port, purpose="http", **limited),
@@ -110,23 +110,23 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
-    """That of its status page, on loopback."""
+    """Return the port of the status page, on loopback."""
     return (STATUS_PORT,) if bots_behind(inventory, host) else ()
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Memory of nginx: its workers, their zones, and TLS sessions."""
+    """Return the memory of nginx: its workers, their zones, and TLS sessions."""
     if not bots_behind(inventory, host):
         return ()
     return (Need("nginx", memory=MEMORY, how="64M: workers, 10M of TLS sessions, 20M of clients' limits"),)
 
 
 def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
-    """The hosts whose bots the nginx of `host` passes requests to.
+    """Return the hosts whose bots the nginx of `host` passes requests to.
 
-    With a database that the bots share, all of them. Without, a host that has both roles stands for itself:
-    its nginx serves its own bot first, and shares with the other nginx hosts only the bots that have no nginx
-    beside them. An nginx left with none of these serves all.
+    With a database that the bots share, all of them. Without, the nginx of a host with both roles serves its
+    own bot first, and shares with the other nginx hosts only the bots that have no nginx on their host. An
+    nginx left with none of these serves all.
     """
     if "nginx" not in inventory.hosts[host].roles:
         return ()
@@ -141,7 +141,7 @@ def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
 def over_tls(inventory: Inventory, host: str) -> bool:
     """Return whether the nginx of `host` reaches its bots over TLS: all of them once one is on another host.
 
-    nginx speaks one protocol with all servers of a group, so its own bot is reached the same way.
+    nginx uses one protocol for all servers of a group, so its own bot is reached the same way.
     """
     return any(bot != host for bot in bots_behind(inventory, host))
 
@@ -155,8 +155,7 @@ def upstream(inventory: Inventory, host: str, bot: str) -> str:
 def known_as(inventory: Inventory, host: str, bot: str, former: Sequence[int] = ()) -> tuple[str, ...]:
     """Return every `address:port` by which the nginx of `host` may know a bot: the declared one first.
 
-    The others are those of before the inventory had another bot, or none, on another host, and of the ports
-    `former`.
+    The others are those of earlier inventories, with a bot on another host or none, and of ports `former`.
     """
     address = "127.0.0.1" if bot == host else inventory.internal(bot)
     ports = (inventory.bot.internal_port, inventory.bot.port, *former)
@@ -165,9 +164,9 @@ def known_as(inventory: Inventory, host: str, bot: str, former: Sequence[int] = 
 
 
 def public_url(inventory: Inventory, host: str) -> str | None:
-    """Where the world reaches the bot of `host`: the first name of the certificate, else nginx's address.
+    """Return the public URL of the bot of `host`, by the first name of the certificate, else nginx's address.
 
-    `None` when no nginx passes anything to it.
+    `None` when no nginx passes requests to it.
     """
     proxies = [name for name in inventory.with_role("nginx") if host in bots_behind(inventory, name)]
     if not proxies:
@@ -178,15 +177,15 @@ def public_url(inventory: Inventory, host: str) -> str | None:
 
 
 def public_name(inventory: Inventory, front: str) -> str:
-    """The first name of the certificate that is a host's, else the address of the host `front`."""
+    """Return the first host name of the certificate, else the address of the host `front`."""
     names = [name for name in inventory.tls.names if not name.startswith("*")]
     return names[0] if names else inventory.hosts[front].address
 
 
 def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
-    """Return every name and address by which clients may ask the nginx of `front`.
+    """Return every name and address by which clients may address the nginx of `front`.
 
-    Those of its certificate, and the host's addresses, by which load balancers check its health.
+    These are the names of its certificate, and the host's addresses, which load balancers use to check it.
     """
     host, tls = inventory.hosts[front], inventory.tls
     names = [*tls.names, host.address, inventory.internal(front)]
@@ -197,7 +196,7 @@ def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
 
 
 def authority(address: str, port: int) -> str:
-    """`address:port` as URLs and nginx write it, with brackets around an IPv6 address."""
+    """Return `address:port` in the form of URLs and nginx, with brackets around an IPv6 address."""
     return f"{bracketed(address)}:{port}"
 
 
@@ -206,7 +205,7 @@ def _texts(networks: tuple[Network, ...]) -> tuple[str, ...]:
 
 
 def bracketed(address: str) -> str:
-    """Return `address` as URLs and the header Host have it: an IPv6 address in brackets."""
+    """Return `address` in the form of URLs and the header Host: an IPv6 address in brackets."""
     try:
         return f"[{address}]" if isinstance(ip_address(address), IPv6Address) else address
     except ValueError:

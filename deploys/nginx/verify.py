@@ -1,4 +1,4 @@
-"""Checks of nginx, read-only: what it offers and what it refuses, as a client sees it on the host."""
+"""Read-only checks of nginx: what it offers and refuses, as a client on the host sees it."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None
 
 
 def test_passes_to_the_declared_bots_and_none_is_drained(host: Any, settings: NginxSettings) -> None:
-    told = host.check_output("%s status", PROGRAM).splitlines()
+    found = host.check_output("%s status", PROGRAM).splitlines()
     wanted = [f"{name} up" for name in settings.upstreams]
     expect(
-        told == wanted,
-        f"nginx passes requests to {', '.join(told) or 'no bot'}, and should to {', '.join(wanted)}",
+        found == wanted,
+        f"nginx passes requests to {', '.join(found) or 'no bot'}, and should to {', '.join(wanted)}",
         f"`{PROGRAM} restore ADDRESS` on the host puts a bot back; so does `up`",
     )
 
@@ -148,7 +148,7 @@ def test_status_is_for_this_host_only(host: Any) -> None:
 def answer(
     host: Any, settings: NginxSettings, path: str, *, scheme: str = "https", method: str = "GET"
 ) -> tuple[int, str | None]:
-    """Return status and `Location` of nginx's answer on this host, asked by the name that clients use.
+    """Return status and `Location` of nginx's answer on this host, by the name that clients use.
 
     Raise `CheckFailed` when there is no answer.
     """
@@ -177,7 +177,7 @@ def _asked(host: Any, scheme: str, port: int, method: str, path: str, name: str)
     return status, detail
 
 
-# A handshake names the server only where that is no address.
+# A handshake contains the server's name only when it is not an address.
 ASK = """
 import http.client, json, ssl, sys
 scheme, port, method, path, name = sys.argv[1:]
@@ -199,7 +199,7 @@ except (OSError, http.client.HTTPException) as error:
 print(json.dumps(found))
 """
 
-# Level 0 makes the client itself willing: what is refused, nginx refuses.
+# Level 0 makes the client itself accept everything: what is refused, nginx refuses.
 TLS_VERSIONS = """
 import json, socket, ssl, sys, warnings
 warnings.simplefilter("ignore")

@@ -1,1 +1,1 @@
-"""nvidia."""
+"""nvidia: GPU driver, persistence daemon, container toolkit."""

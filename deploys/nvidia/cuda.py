@@ -1,7 +1,7 @@
-"""Which CUDA the engine is built with and runs on, by the GPUs and the system of a host. Pure.
+"""Choice of the CUDA that the engine is built with and runs on, by the GPUs and the system of a host. Pure.
 
-Everything is compiled for the very GPUs: code that the driver would have to translate at each start of the
-engine needs a driver at least as new as the CUDA it came from, and minutes.
+Everything is compiled for exactly these GPUs: code that the driver has to translate at each start of the
+engine takes minutes, and needs a driver at least as new as its CUDA.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from deploys.nvidia.gpus import Gpu, Machine
 from inventory.errors import ClawdError
 
 OLD_C_LIBRARY = ("debian12", "ubuntu2204", "ubuntu2404")
-"""Systems whose C library is older than 2.41, with which the headers of CUDA 12 do not compile
+"""Systems with a C library older than 2.41; the headers of CUDA 12 do not compile with that version
 (NVIDIA/cuda-samples issue 378). NVIDIA's repository for Debian 13 begins with CUDA 13."""
 USUAL, NEWER = "12.9", "13.1"
 LEAST_BRANCH = {12: 525, 13: 580}
@@ -27,7 +27,7 @@ _TEXT = re.compile(r"cuda(\d+\.\d+)-([0-9a-z.]+)")
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """A version of CUDA, such as 12.9, and the GPU architectures (`86`, `120a`) that code is made for."""
+    """A version of CUDA, such as 12.9, and the GPU architectures (`86`, `120a`) to compile for."""
 
     version: str
     architectures: tuple[str, ...]
@@ -37,7 +37,7 @@ class Cuda:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads what `str` gave; raises ValueError for anything else."""
+        """Parse the output of `str`; raise ValueError for any other text."""
         match = _TEXT.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} names no CUDA")
@@ -45,22 +45,22 @@ class Cuda:
 
     @property
     def folder(self) -> str:
-        """Where NVIDIA's packages put it."""
+        """The folder in which NVIDIA's packages install it."""
         return f"/usr/local/cuda-{self.version}"
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Packages that a program built with it needs."""
+        """Packages needed by programs that are built with it."""
         return tuple(f"{name}-{self._suffix}" for name in ("cuda-cudart", "libcublas"))
 
     @property
     def compiler(self) -> tuple[str, ...]:
-        """Packages that building llama.cpp needs; none of them brings a driver."""
+        """Packages needed to build llama.cpp; none of them installs a driver."""
         names = ("cuda-nvcc", "cuda-cudart-dev", "cuda-driver-dev", "libcublas-dev")
         return tuple(f"{name}-{self._suffix}" for name in names)
 
     def library_path(self, architecture: str) -> str:
-        """The folder of the libraries on a host whose architecture dpkg calls so."""
+        """Return the folder of the libraries on a host with this architecture of dpkg."""
         return f"{self.folder}/targets/{FOLDERS[architecture]}/lib"
 
     @property
@@ -69,7 +69,7 @@ class Cuda:
 
 
 def cuda_for(machine: Machine, branch: int, wanted: str | None = None) -> Cuda:
-    """The CUDA for the GPUs of `machine` under driver `branch`: `wanted`, or else the one that fits.
+    """Return the CUDA for the GPUs of `machine` with driver `branch`: `wanted`, or else the one that fits.
 
     Raises `ClawdError` when none does.
     """
@@ -109,7 +109,7 @@ def _refuse_unknown(gpu: Gpu, version: str, wanted: str | None, machine: Machine
 
 
 def _architectures(gpus: Sequence[Gpu]) -> tuple[str, ...]:
-    """Those of all generations that are there, in order."""
+    """Return the architectures of all generations of these GPUs, in order."""
     generations = sorted({gpu.generation.first: gpu.generation for gpu in gpus}.items())
     return tuple(name for _, generation in generations for name in generation.architectures)
 

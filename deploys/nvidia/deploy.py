@@ -19,10 +19,10 @@ from inventory.errors import ArtifactError, ClawdError, HostError
 
 SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
-BESIDE = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
-"""Further packages, by distribution. Ubuntu's driver brings the persistence daemon itself (not run)."""
+FURTHER = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
+"""Further packages, by distribution. Ubuntu's driver includes the persistence daemon (not tested)."""
 FOLDERS: dict[str, tuple[str, ...]] = {"/etc/nvidia": (), "/etc/nvidia-container-runtime": ()}
-"""Of its packages in /etc, where somebody may have added something."""
+"""Folders of its packages in /etc, to which somebody may have added files."""
 DEVICES = "/etc/systemd/system/clawd-gpu.service"
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
@@ -34,11 +34,12 @@ TOOLKIT_PACKAGES = (
 
 @deploy("NVIDIA")
 def apply() -> None:
-    """The driver of the declared branch in the kernel, its persistence daemon, and the container toolkit.
+    """Install the driver of the declared branch, its persistence daemon, and the container toolkit.
 
-    Without a GPU nothing is installed, and why is noted on the host. Raises `HostError` where there must be
-    one and is none, where no driver fits, where it cannot be built for the kernel that runs, and where Secure
-    Boot would refuse its modules.
+    Without a GPU nothing is installed, and the reason is noted on the host.
+
+    Raises `HostError` when a required GPU is missing, no driver fits, the driver cannot be built for the
+    running kernel, or Secure Boot would refuse its modules.
     """
     settings = settings_of("nvidia", NvidiaSettings)
     machine: Machine = host.get_fact(MachineFact, root=settings.root)
@@ -49,7 +50,7 @@ def apply() -> None:
     cuda = engine_cuda(machine, settings.branch, settings.cuda) if settings.engine else None
     files.absent(SKIPPED, name="A GPU is there")
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
-        # The package that keeps the branch would keep the old one.
+        # The package that pins the branch would keep the old one.
         packages.removed("nvidia", folders=FOLDERS)
     sources.apt(
         DRIVER, uri=repository_uri(settings, machine), suite="/", key=_key(settings.key, "nvidia.key")
@@ -57,14 +58,14 @@ def apply() -> None:
     if needed := headers(machine):
         packages.installed(*needed, component="nvidia")
     packages.installed(f"nvidia-driver-pinning-{settings.branch}", component="nvidia")
-    beside = BESIDE.get(machine.system.rstrip("0123456789"), ())
-    packages.installed(PACKAGES[modules], *beside, component="nvidia")
+    further = FURTHER.get(machine.system.rstrip("0123456789"), ())
+    packages.installed(PACKAGES[modules], *further, component="nvidia")
     if cuda is not None:
         packages.installed(*cuda.libraries, component="nvidia")
     loaded(settings.reboot, settings.root)
     stuck = machine.nouveau or machine.loaded not in ("", machine.installed)
     if not (stuck and settings.reboot == "never"):
-        # Without the driver it would not start.
+        # It does not start without the driver.
         services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
         if cuda is not None:
             files.template("nvidia/clawd-gpu.service", DEVICES, {}, check="systemd-analyze verify {}")
@@ -77,7 +78,7 @@ def apply() -> None:
 
 @removal("NVIDIA")
 def remove() -> None:
-    """No driver, toolkit or repository of ours. What the kernel has loaded stays until the next boot."""
+    """Remove driver, toolkit and our repository. Loaded kernel modules stay until the next boot."""
     units.absent("clawd-gpu.service")
     units.absent("nvidia-persistenced.service", file=False)
     packages.removed("nvidia", folders=FOLDERS)
@@ -90,7 +91,7 @@ def remove() -> None:
 
 
 def engine_cuda(machine: Machine, branch: int, wanted: str | None) -> Cuda:
-    """The CUDA of the engine on the current host. Raises `HostError` when none fits its GPUs and system."""
+    """Return the CUDA of the engine on the current host. Raises `HostError` when none fits."""
     try:
         return cuda_for(machine, branch, wanted)
     except ClawdError as error:
@@ -98,7 +99,7 @@ def engine_cuda(machine: Machine, branch: int, wanted: str | None) -> Cuda:
 
 
 def _skip(settings: NvidiaSettings) -> None:
-    """Nothing to do: said in the plan, and noted on the host for `verify`."""
+    """Show in the plan why there is nothing to do, and note it on the host for `verify`."""
     why = "no PCI device of NVIDIA (vendor 0x10de) is a display or 3D controller"
     if settings.gpu == "required":
         raise HostError(
@@ -119,7 +120,7 @@ def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
 
 
 def _toolkit(settings: NvidiaSettings, machine: Machine) -> None:
-    """All four packages in one version: of different ones they do not work together."""
+    """Install all four packages in one version: different ones do not work together."""
     sources.apt(
         TOOLKIT,
         uri=f"{settings.toolkit_repository}/{machine.architecture}",

@@ -1,4 +1,4 @@
-"""Which kernel modules a machine gets, and whether its kernel would take them. Pure."""
+"""Choice of kernel modules for a machine, and whether its kernel would accept them. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-driv
 
 
 def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
-    """The modules of driver `branch` for the GPUs of `machine`.
+    """Return the modules of driver `branch` for the GPUs of `machine`.
 
-    Raises `ClawdError` where none fit, where the kernel's headers are not to be had that they are built with,
-    and where Secure Boot would refuse those that were built on it.
+    Raises `ClawdError` when none fit, when the kernel's headers, needed to build them, are not available, and
+    when Secure Boot would refuse modules that are built on the host.
     """
     modules = modules_for(machine.gpus, branch, wanted)
     if machine.secure_boot and not _stays(machine, modules, branch):
@@ -24,7 +24,7 @@ def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "prop
         raise ClawdError(
             f"Secure Boot is on, and its kernel refuses modules that are built on the host{now}",
             advice="turn Secure Boot off in the firmware, or enrol a key with `mokutil` and install "
-            f"{PACKAGES[modules]} of branch {branch} by hand; where that is loaded, a run goes on",
+            f"{PACKAGES[modules]} of branch {branch} by hand; once it is loaded, a run continues",
         )
     if machine.headers == "missing":
         kernel = "linux-image-" + ("generic" if machine.system.startswith("ubuntu") else machine.architecture)
@@ -40,15 +40,15 @@ def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "prop
 
 
 def headers(machine: Machine) -> tuple[str, ...]:
-    """The packages of what modules are built with: for the kernel that runs, and for those that follow it.
+    """Return the packages of kernel headers: for the running kernel, and for later ones.
 
-    Without the latter the driver would be gone after an update of the kernel.
+    Without the latter the driver would be missing after an update of the kernel.
     """
     running = () if machine.headers == "folder" else (f"linux-headers-{machine.kernel}",)
     return *running, *(name.replace("linux-image-", "linux-headers-") for name in machine.kernels)
 
 
 def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
-    """Whether the kernel runs just the modules that are wanted, so that none are built."""
+    """Return whether the kernel runs exactly the wanted modules, so that none are built."""
     there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
     return bool(machine.loaded) and there

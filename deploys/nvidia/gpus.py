@@ -1,4 +1,4 @@
-"""GPUs of a host from sysfs, and which driver fits them. Choosing is pure."""
+"""GPUs of a host from sysfs, and the driver that fits them. The choice is pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Headers = Literal["package", "folder", "missing", "unknown"]
 class Generation:
     """GPUs whose PCI device id is `first` or more, up to the next generation's; `modules` that drive them.
 
-    `branches` are the first and last driver branch that knows them, 0 for no end; `cuda` the first and last
-    CUDA, empty for no end. `architectures` are what code is made for to run on all of them, each also for
-    those of the same number before the last digit that follow it.
+    `branches` are the first and last driver branch that supports them, 0 for no end; `cuda` the first and
+    last CUDA, empty for no end. `architectures` are those to compile for so that the code runs on all of
+    them; code for one also runs on later ones that have the same number before the last digit.
     """
 
     first: int
@@ -57,7 +57,7 @@ class Gpu:
 
     @property
     def generation(self) -> Generation:
-        """What it belongs to."""
+        """The generation of the GPU."""
         return [known for known in GENERATIONS if known.first <= self.device][-1]
 
     def __str__(self) -> str:
@@ -66,15 +66,15 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides about the driver on a host.
+    """The properties of a host that determine its driver.
 
     `loaded` is the version of the loaded kernel module, `installed` that of the driver's package, `package`
-    its name; `reboot_asked` names the packages on whose account the system wants to be rebooted. `system` is
-    as in NVIDIA's repository (`debian12`), `architecture` as dpkg names it, `kernel` the running one,
-    `kernels` the packages that keep the host's kernels current (`linux-image-amd64`). `headers` says where
-    those of the running kernel come from, and is only looked for where there are GPUs: `package` is a
-    package of its name, installed or offered; `folder` lies where modules look for them; `missing` is
-    neither; `unknown` where what is offered was not read for a day.
+    its name; `reboot_asked` names the packages for which the system requests a reboot. `system` is named as
+    in NVIDIA's repository (`debian12`), `architecture` as in dpkg, `kernel` is the running one, `kernels` are
+    the packages that keep the host's kernels current (`linux-image-amd64`). `headers` is the source of those
+    of the running kernel, read only where there are GPUs: `package`, a package with its name, installed or
+    available; `folder`, the one in which modules look for them; `missing`, neither; `unknown`, the index of
+    available packages is older than a day.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -92,15 +92,15 @@ class Machine:
 
 
 class MachineFact(Fact):
-    """GPUs, and what the host's system and kernel are."""
+    """GPUs, system and kernel of a host."""
 
     def command(self, root: str = "") -> str:
-        """A script that prints a line `key value` each."""
+        """Return a script that prints lines `key value`."""
         return assignments(root=root) + _MACHINE
 
     @staticmethod
     def default() -> Machine:
-        """Without a GPU."""
+        """Return a machine without GPUs."""
         return Machine()
 
     def process(self, output: list[str]) -> Machine:
@@ -108,8 +108,8 @@ class MachineFact(Fact):
         return parse(output)
 
 
-# What the system asks a reboot for (packages one a line in reboot-required.pkgs, if they said so), where it
-# touches the driver: a kernel, or something of NVIDIA's.
+# Packages for which the system requests a reboot (one per line in reboot-required.pkgs, if they are listed),
+# as far as they concern the driver: a kernel, or one of NVIDIA's.
 REBOOT_ASKED = r"""
 reboot_asked() {
     [ -e "$1/run/reboot-required" ] || return 0
@@ -131,7 +131,7 @@ gpus() {
 }
 """
 
-# A package that depends on a kernel of a version is one that brings the next one, too.
+# A package that depends on a kernel with a version also installs the next one.
 _KERNEL = r"""
 headers() {
     dpkg-query -W -f='${db:Status-Status}\n' "linux-headers-$1" 2>/dev/null | grep -qx installed ||
@@ -176,7 +176,7 @@ echo "kernels $(kernels)"
 
 
 def parse(lines: Sequence[str]) -> Machine:
-    """What `MachineFact` prints, as a value."""
+    """Parse the output of `MachineFact`."""
     gpus = tuple(
         Gpu(words[1], int(words[2], 16), words[3] if len(words) > 3 else "")
         for words in (line.split() for line in lines if line.startswith("gpu "))
@@ -199,13 +199,13 @@ def parse(lines: Sequence[str]) -> Machine:
 
 
 def machine_of(host: Any, root: str) -> Machine:
-    """GPUs and driver of a host that is checked (testinfra's)."""
+    """Return GPUs and driver of the testinfra `host`."""
     fact = MachineFact()
     return fact.process(host.check_output(fact.command(root)).splitlines())
 
 
 def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
-    """The kernel modules that drive all of `gpus`; open ones where both do.
+    """Return the kernel modules that drive all of `gpus`; open ones where both do.
 
     Raises `ClawdError` when none do, or not with this driver branch.
     """
@@ -238,7 +238,7 @@ def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open"
 
 
 def reboot_reason(machine: Machine, installed: str) -> str | None:
-    """Why the driver `installed` is not all there before the next boot; `None` when it is."""
+    """Return why the driver `installed` needs a reboot to be complete; `None` when it does not."""
     if machine.loaded == installed:
         asked = machine.reboot_asked
         return f"the system asks for a reboot (/run/reboot-required: {asked})" if asked else None

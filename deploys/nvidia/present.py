@@ -1,4 +1,4 @@
-"""Whether the current host has GPUs: asked in one way by every component that does something about them."""
+"""Whether the current host has GPUs, for every component that depends on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from deploys.nvidia.gpus import Machine, MachineFact
 
 
 def machine(root: str) -> Machine:
-    """GPUs and driver of the current host, or of the one presented below `root`."""
+    """Return GPUs and driver of the current host, or of the one presented below `root`."""
     found: Machine = host.get_fact(MachineFact, root=root)
     return found
 
 
 def has_gpu(root: str) -> bool:
-    """Whether it has a GPU of NVIDIA, which the component nvidia makes usable."""
+    """Return whether it has an NVIDIA GPU, for which the component nvidia installs a driver."""
     return bool(machine(root).gpus)

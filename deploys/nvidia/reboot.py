@@ -1,4 +1,4 @@
-"""Loading a new driver, and rebooting a host within a run where that is needed and allowed."""
+"""Load a new driver, or reboot a host within a run where that is needed and allowed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from deploys.ops.shell import script
 from inventory.errors import ClawdError
 
 PATIENCE = 600
-"""Seconds that a host gets to come back: servers test their memory first."""
+"""Seconds until a rebooted host must answer: servers test their memory first."""
 REBOOTING = "/var/lib/clawd/state/nvidia.rebooting"
-"""Which boot was ended, and for which driver."""
+"""Record of the boot that was ended, and the driver for which."""
 REBOOTED = "/run/clawd-nvidia.rebooted"
-"""The driver for whose sake the host was booted, and which it does not have all the same."""
+"""Record of the driver for which the host was rebooted, and which is still not loaded."""
 RECONNECTED = "clawd_reconnected"
-"""Key of `host.connector_data` under which functions may stand that take up what the old connection held."""
+"""Key of `host.connector_data` for functions that restore what the old connection held, after a reconnect."""
 
 
 def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
-    """The kernel runs the driver that is installed: loaded now if nothing is in the way, else by a reboot.
+    """Have the kernel run the installed driver: load it now if nothing prevents that, else reboot.
 
-    So does one that the system waits for on account of a kernel or of the driver's own packages.
+    A reboot that the system requests for a kernel or the driver's own packages is treated the same way.
 
-    With `ask` the operation fails where only a reboot helps, and says so; the run after the reboot goes on.
-    With `never` it changes nothing then. With `auto` it fails where the reboot did not help, and reboots no
-    second time for the same driver.
+    With `ask` the operation fails where only a reboot helps, and reports that; the run after the reboot
+    continues. With `never` it changes nothing then. With `auto` it fails where the reboot did not help, and
+    does not reboot a second time for the same driver.
     """
     return _loaded(reboot, root, name="Driver in the kernel")
 
@@ -55,7 +55,7 @@ def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
         yield RebootCommand(root)
 
 
-# What has been loaded is not unloaded: something may use it. Without nouveau a first driver needs no reboot.
+# Loaded modules are not unloaded: they may be in use. Without nouveau a first driver needs no reboot.
 _LOADED = (
     REBOOT_ASKED
     + r"""
@@ -82,12 +82,12 @@ if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
     modprobe nvidia || refused=yes
     is_loaded && [ ! "$asked" ] && exit
 fi
-again='reboot the host and run again, or write `nvidia.reboot: auto`, or `never` to go on without'
+again='reboot the host and run again, or write `nvidia.reboot: auto`, or `never` to continue without'
 if [ "$reboot" = never ]; then
     exit
 elif [ "$reboot" = auto ]; then
     ! is_loaded && [ "$(cat "$rebooted" 2>/dev/null)" = "$wanted" ] || exit 0
-    again='it is not rebooted again: mend that, reboot it, run again; or write `nvidia.reboot: never`'
+    again='it is not rebooted again: fix that, reboot it, run again; or write `nvidia.reboot: never`'
 fi
 if is_loaded; then
     echo "the system asks for a reboot ($root/run/reboot-required: $asked)" >&2
@@ -114,7 +114,7 @@ echo "$boot $wanted" > "$rebooting"
 echo "$boot"
 """
 )
-# Modules are still being loaded when sshd answers.
+# When sshd answers, modules may still be loading.
 _REBOOTED = (
     _LOADED
     + r"""
@@ -133,10 +133,10 @@ def _script(body: str, root: str, reboot: str = "auto") -> StringCommand:
 
 
 class RebootCommand(StringCommand):  # type: ignore[misc]
-    """Reboots the host unless the driver runs, and connects to it again.
+    """Reboot the host unless the driver runs, and reconnect to it.
 
-    The reboot is scheduled by systemd and the connection closed from here, so that nothing depends on how a
-    dying connection ends. pyinfra's own operation fails with sudo: it reads a file that the reboot removed.
+    systemd schedules the reboot and the connection is closed from here, so that nothing depends on how a
+    broken connection ends. pyinfra's own operation fails with sudo: it reads a file that the reboot removed.
     """
 
     def __init__(self, root: str) -> None:
@@ -144,7 +144,7 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
         self.root = root
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        """Returns when the host is back with another boot id, and has the driver.
+        """Return when the host has another boot id and the driver.
 
         Errors are lines of the output.
         """
@@ -170,7 +170,7 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
 
     @staticmethod
     def _taken_up(host: Any) -> tuple[bool, CommandOutput]:
-        """What lived with the old connection, as the run's lock did, is there again, or the run ends here."""
+        """Restore what depended on the old connection, such as the run's lock, or end the run."""
         try:
             for again in host.connector_data.get(RECONNECTED, ()):
                 again()
@@ -180,13 +180,13 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
 
     @staticmethod
     def _is_back(host: Any, boot: str) -> bool:
-        """Whether the host answers, and has booted since."""
-        # What was kept about sudo lay in a file of the old boot.
+        """Return whether the host answers and has rebooted."""
+        # The state of sudo was in a file of the old boot.
         host.connector_data.pop("sudo_askpass_path", None)
         try:
             host.connected = False
             host.connect(raise_exceptions=True)
             succeeded, output = host.run_shell_command("cat /proc/sys/kernel/random/boot_id")
-        except Exception:  # whatever it is, it is tried again until the deadline
+        except Exception:  # any error: it is tried again until the deadline
             return False
         return bool(succeeded and output.stdout.strip() not in ("", boot))

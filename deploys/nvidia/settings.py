@@ -1,4 +1,4 @@
-"""What a host with an NVIDIA GPU has."""
+"""Settings of hosts with an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from deploys.nvidia.gpus import Machine
 from inventory.declared import Repository
 from inventory.model import Inventory
 
-# By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and the modules while they are built.
+# By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and space to build the modules.
 DISK = 3 * 1024**3
 LIBRARIES = 1024**3
-"""libcublas, libcublasLt and libcudart of CUDA 12.9 unpacked, about, by the documents."""
+"""Approximate size of libcublas, libcublasLt and libcudart of CUDA 12.9 unpacked, by the documents."""
 
 ROOT = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
-"""The one way in which every component that looks for GPUs may be shown some."""
+"""The field of every component that reads GPUs, by which others can be presented."""
 
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
-"""Folders of NVIDIA's repository by what dpkg calls an architecture."""
+"""Folders of NVIDIA's repository by dpkg's name of the architecture."""
 
 
 class EngineGpu(ComponentSettings):
-    """How the engine of a host computes on its GPUs, if it turns out to have any."""
+    """How the engine of a host computes on its GPUs, if any are found."""
 
     branch: int = 580
     cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
@@ -55,7 +55,7 @@ class NvidiaSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
-    """The driver, where `host` may or must have a GPU."""
+    """Return the driver's settings, where `host` may or must have a GPU."""
     gpu = inventory.hosts[host].gpu
     if gpu == "none":
         return None
@@ -78,12 +78,12 @@ def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
 
 
 def repository_uri(settings: NvidiaSettings, machine: Machine) -> str:
-    """The address of NVIDIA's packages for `machine`, which is of one of `ARCHITECTURES`."""
+    """Return the URL of NVIDIA's packages for `machine`, whose architecture is in `ARCHITECTURES`."""
     return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
 
 
 def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
-    """How the engine of `host` computes on GPUs; `None` where it is to use processors only."""
+    """Return how the engine of `host` computes on GPUs; `None` where it uses only processors."""
     model = local_model(inventory)
     if model is None or not computes_on_gpu(inventory, host):
         return None
@@ -91,7 +91,7 @@ def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """Space for the driver, where there must be a GPU; a host that may lack one is not asked for it."""
+    """Return the space for the driver, where a GPU is required; other hosts are not checked for it."""
     if inventory.hosts[host].gpu != "required":
         return ()
     how = "packages 0.9 GB, compiler and headers 0.4 GB, building modules 1.7 GB"
@@ -104,7 +104,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
 
 
 def _has_docker(inventory: Inventory, host: str) -> bool:
-    # Late: Docker's settings ask for ours.
+    # Imported late: Docker's settings import ours.
     from deploys.docker.settings import needed
 
     enabled = inventory.docker.enabled

@@ -1,4 +1,4 @@
-"""Checks of GPU and driver. Where there is no GPU they hold: the note on the host says why it is skipped."""
+"""Checks of GPU and driver. Without a GPU they pass: the note on the host has the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_driver_sees_every_gpu(host: Any, settings: NvidiaSettings) -> None:
     found = machine(host, settings)
     if not found.gpus:
         return
-    # nvidia-smi ends with 9 when the driver has no GPU, and with others where it cannot be asked.
+    # nvidia-smi exits with 9 when the driver has no GPU, with other codes when the driver does not answer.
     listed = host.run("nvidia-smi --list-gpus")
     expect(listed.rc == 0, f"nvidia-smi ends with {listed.rc}: {listed.stdout}{listed.stderr}")
     seen = len(listed.stdout.splitlines())
@@ -55,19 +55,19 @@ def test_persistence_daemon_runs(host: Any, settings: NvidiaSettings) -> None:
 
 
 def test_cuda_can_begin(host: Any, settings: NvidiaSettings) -> None:
-    """Its libraries and device nodes are there; the engine itself says whether it computes with them."""
+    """Check that its libraries and device nodes exist; the engine itself reports whether it uses them."""
     found = machine(host, settings)
     if not (settings.engine and found.gpus):
         return
     cuda = cuda_for(found, settings.branch, settings.cuda)
     missing = [name for name in cuda.libraries if not host.package(name).is_installed]
     expect(not missing, f"not installed: {', '.join(missing)}")
-    # It makes the device nodes of CUDA.
+    # It creates the device nodes of CUDA.
     expect_unit(host, "clawd-gpu.service")
 
 
 def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> None:
-    """A new one, because the GPU may be taken from running ones and nobody notice."""
+    """Start a new one, because running ones may lose the GPU without notice."""
     found = machine(host, settings)
     if not (settings.toolkit and found.gpus):
         return
@@ -84,7 +84,7 @@ def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> No
     expect(count == len(found.gpus), f"a new container sees {count} of {len(found.gpus)} GPUs")
 
 
-# The one that runs, else any release of ours.
+# The one that runs, else any of our releases.
 IMAGE = r"""
 running=$(sed -n 's/^IMAGE=//p' /opt/clawd/current/image.env 2>/dev/null)
 for image in $running $(docker image ls --quiet --no-trunc clawd-runtime 2>/dev/null); do
@@ -94,5 +94,5 @@ done
 
 
 def machine(host: Any, settings: NvidiaSettings) -> Machine:
-    """GPUs and driver of the host."""
+    """Return GPUs and driver of the host."""
     return machine_of(host, settings.root)

@@ -169,7 +169,7 @@ def expect_owner(host: Any, path: str, user: str, mode: int, *, group: str | Non
 
 
 def expect_original(host: Any, *programs: str) -> None:
-    """Raise `CheckFailed` when one of these programs, names or paths, differs from its package's."""
+    """Raise `CheckFailed` when one of these programs, names or paths, is not as its package installed it."""
     found = host.check_output("sh -c %s sh " + " ".join(["%s"] * len(programs)), ORIGINAL, *programs)
     expect(
         not found,
@@ -212,7 +212,7 @@ def said(done: Any) -> str:
 
 
 def expect_certificate(host: Any, folder: str) -> None:
-    """Raise `CheckFailed` when the certificate in `folder`, renewed only by `up`, expires soon or is bad."""
+    """Raise `CheckFailed` when the certificate in `folder`, renewed by `up`, is invalid or expires soon."""
     path = f"{folder}/fullchain.pem"
     expect(host.file(path).is_file, f"{path} is missing", "run `up`, which makes one")
     try:

@@ -1,1 +1,1 @@
-"""clawd-engine and clawd-bot: a release by digest, their settings and secrets, and two units."""
+"""clawd-engine and clawd-bot: a release named by its digest, settings and secrets, and two units."""

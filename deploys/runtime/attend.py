@@ -1,15 +1,15 @@
-"""Runs one container as a systemd service. A program of its own on the host; knows only the standard library.
+"""Run one container as a systemd service. A separate program on the host; uses only the standard library.
 
     attend.py FOLDER NAME SECONDS [option of `docker run` …] -- [argument of the container …]
 
-systemd knows a service by its control group, and no container is in that of `docker run`. So this stands in
-between, in the service's group: it passes the container's readiness, status and watchdog on to systemd, its
+systemd identifies a service by its control group, and a container is not in that of `docker run`. This
+program is in the service's group: it passes the container's readiness, status and watchdog on to systemd, its
 lines to the journal of the service, and a request to stop to the container; it ends with the exit code of the
-container. It needs no connection to the engine that a restart of it could break: with live-restore
-the container goes on meanwhile.
+container. It holds no connection to the engine that a restart of it could break: with live-restore the
+container keeps running.
 
-The image is the one in `image.env` beside this file. FOLDER is the service's own and is /run/attend inside;
-credentials of the service are at /run/credentials there. A container asked to stop has SECONDS for it.
+The image is named in `image.env`, next to this file. FOLDER belongs to the service and is /run/attend in the
+container; credentials of the service are at /run/credentials there. A container has SECONDS to stop.
 Source: systemd's sd_notify(3); the container's side is `start.py` in the image.
 """
 
@@ -26,14 +26,14 @@ import time
 from pathlib import Path
 
 PASSED_ON = ("READY=", "STATUS=", "WATCHDOG=", "STOPPING=", "EXTEND_TIMEOUT_USEC=")
-"""What a container may tell systemd: nothing of processes, which it numbers differently."""
+"""Messages that a container may send to systemd: none with process IDs, which differ inside."""
 
 GONE = 1
-"""Exit code when the container has ended and nobody knows how."""
+"""Exit code when the container has ended and its own exit code is unknown."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the container until it ends or somebody asks for that; returns the exit code."""
+    """Run the container until it ends or a stop is requested; return the exit code."""
     folder, name, seconds, *rest = arguments
     middle = rest.index("--")
     options, inside = rest[:middle], rest[middle + 1 :]
@@ -43,19 +43,19 @@ def main(arguments: list[str]) -> int:
 
 
 def image_of(text: str) -> str:
-    """The image that `image.env` names."""
+    """Return the image that `image.env` names."""
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return values["IMAGE"]
 
 
 def passed_on(datagram: bytes) -> bytes:
-    """What of a container's message systemd is told."""
+    """Return the lines of a container's message that are passed on to systemd."""
     lines = datagram.decode(errors="replace").splitlines()
     return "\n".join(line for line in lines if line.startswith(PASSED_ON)).encode()
 
 
 class Attendant:
-    """One container and the sockets that it speaks to."""
+    """One container and the sockets that it sends to."""
 
     def __init__(self, name: str, folder: Path, seconds: str) -> None:
         self._name, self._folder, self._seconds = name, folder, seconds
@@ -76,7 +76,7 @@ class Attendant:
             self._selector.register(source, selectors.EVENT_READ)
 
     def options(self) -> list[str]:
-        """What the container is given of this service: user, mask of new files, sockets, credentials."""
+        """Return the options of `docker run` from this service: user, umask, sockets, credentials."""
         mask = os.umask(0o077)
         os.umask(mask)
         found = ["--user", f"{os.getuid()}:{os.getgid()}", "--env", f"UMASK={mask:o}"]
@@ -89,9 +89,9 @@ class Attendant:
         return found
 
     def run(self, command: list[str]) -> int:
-        """Start the container in place of one that an attendant killed before has left; wait for its end."""
+        """Replace a container that a killed attendant has left, start the container, and wait for its end."""
         subprocess.run(["docker", "rm", "--force", self._name], capture_output=True, check=False)
-        # Not --rm: an engine of version 20.10 ends such containers when it starts anew, live-restore or not.
+        # Not --rm: an engine of version 20.10 ends such containers when it restarts, despite live-restore.
         started = subprocess.run(
             ["docker", "run", "--detach", "--name", self._name, "--log-driver", "none", *command],
             stdout=subprocess.DEVNULL,
@@ -112,7 +112,7 @@ class Attendant:
                 code = self._exit_code(waiting)
                 if code is not None:
                     return 0 if self._stop_asked else code
-                time.sleep(0.5)  # the engine is away: with live-restore the container runs on
+                time.sleep(0.5)  # the engine does not run: with live-restore the container keeps running
                 waiting = self._wait()
             if self._stop_asked and (stopping is None or stopping.poll()):
                 if stopping is not None:
@@ -129,7 +129,7 @@ class Attendant:
         )
 
     def _exit_code(self, waiting: subprocess.Popen[str]) -> int | None:
-        """How the container ended; `None` when it may still run, because the engine did not say."""
+        """Return the container's exit code; `None` when it may still run: the engine did not answer."""
         said, complaint = waiting.communicate()
         if waiting.returncode == 0 and said.strip().isdigit():
             return int(said)
@@ -153,7 +153,7 @@ class Attendant:
                     source.close()
 
     def _drain(self) -> None:
-        """The last lines, which may lie in a socket still."""
+        """Read the last lines, which may still be in a socket."""
         while ready := self._selector.select(timeout=0.2):
             for key, _ in ready:
                 self._take(key.fileobj)

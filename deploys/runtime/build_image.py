@@ -1,18 +1,18 @@
-"""Makes the runtime's image out of a release, on the host and without a registry.
+"""Build the runtime's image from a release, on the host and without a registry.
 
-    build_image.py plan                 prints which packages the base would be made of, `NAME VERSION` a line
-    build_image.py take < ORDER         takes the image of an order (JSON, see `make`) from the registry and
-                                        prints its ID, or nothing when it is not there
-    build_image.py make < ORDER         makes it, gives it to the registry, prints its ID
+    build_image.py plan                 prints the packages of the base, `NAME VERSION` per line
+    build_image.py take < ORDER         pulls the image of an order (JSON, see `make`) from the registry and
+                                        prints its ID, or nothing when the registry does not have it
+    build_image.py make < ORDER         builds it, pushes it to the registry, prints its ID
 
 An image has three layers. The base is the host's own Python: the installed files of the packages that it and
-llama.cpp's libraries need, and nothing else, so there is no shell in it. Or it is another image, by name. On
-top come the libraries of the release, and then clawd_runtime itself, which alone differs from one release of
-the bot to the next. What could differ from one making to the next (times, owners, order) is fixed, so the
-same packages and the same release are the same image on every host, and engines and registries are sent only
-the layers they lack.
+llama.cpp's libraries need, and nothing else, so it has no shell. Or it is another image, by name. On top are
+the libraries of the release, and then clawd_runtime itself, the only layer that differs from one release of
+the bot to the next. Everything that could differ between builds (times, owners, order) is fixed, so the same
+packages and the same release give the same image on every host, and engines and registries receive only the
+layers that they lack.
 
-A program of its own on the host; knows only the standard library. Source of the archive's form: the Docker
+A separate program on the host; uses only the standard library. Source of the archive's format: the Docker
 image specification v1.2, github.com/moby/docker-image-spec.
 """
 
@@ -32,21 +32,21 @@ from pathlib import Path
 from typing import Any
 
 ROOTS = ("python3", "libgomp1", "libstdc++6")
-"""What the base is made for."""
+"""Packages that the base has to contain, with their dependencies."""
 
 LEFT_OUT = {"dpkg", "tar", "debconf", "perl-base", "cdebconf", "init-system-helpers"}
-"""Only installing needs these."""
+"""Packages needed only for installing others."""
 
 NOT_NEEDED = re.compile(
     r"/usr/share/(doc|man|info|locale|lintian|bug|doc-base|menu|pixmaps|applications)(/|$)|/var/"
 )
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-"""Links into /usr of every release since Debian 12 and Ubuntu 20.04."""
+"""Folders that are links into /usr in every release since Debian 12 and Ubuntu 20.04."""
 
 DPKG = "/var/lib/dpkg/info"
 RELEASE_FOLDER = "opt/clawd/current"
 OWN = re.compile(r"clawd_runtime(-.*)?")
-"""What in `site-packages` of a release is the bot's and the engine's own."""
+"""Entries in `site-packages` of a release that are the code of bot and engine themselves."""
 
 CONFIG = {
     "Env": [
@@ -63,11 +63,11 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 class RegistryError(Exception):
-    """A registry does not do what is asked of it."""
+    """A registry refused a request."""
 
 
 def main(arguments: list[str]) -> int:
-    """`plan`, `take` or `make`."""
+    """Run `plan`, `take` or `make`; return the exit code."""
     if arguments == ["plan"]:
         for name, version in sorted(closure(installed()).items()):
             print(name, version)
@@ -82,11 +82,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-# What the base is made of
+# The content of the base
 
 
 def installed() -> dict[str, dict[str, str]]:
-    """The installed packages with their fields, from dpkg."""
+    """Return the installed packages with their fields, from dpkg."""
     fields = ("Package", "Version", "db:Status-Status", "Pre-Depends", "Depends", "Provides")
     form = "\\t".join(f"${{{field}}}" for field in fields) + "\\n"
     shown = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True)
@@ -95,9 +95,9 @@ def installed() -> dict[str, dict[str, str]]:
 
 
 def closure(packages: dict[str, dict[str, str]], roots: tuple[str, ...] = ROOTS) -> dict[str, str]:
-    """The packages that `roots` need to run, each with its version.
+    """Return the packages that `roots` need to run, each with its version.
 
-    That of `libgomp1` is not told: it comes from one source with `libgcc-s1`, and may not be there yet.
+    `libgomp1` has none: it is built from the same source as `libgcc-s1`, and may not be installed yet.
     """
     provided = {word: name for name, fields in packages.items() for word in _names(fields["Provides"])}
     found: dict[str, str] = {}
@@ -123,7 +123,7 @@ def _names(text: str) -> list[str]:
 
 
 def files_of(package: str) -> Iterator[str]:
-    """The files and links of an installed package that a program may need, under /usr where merged."""
+    """Yield the files and links of an installed package that a program may need, under /usr where merged."""
     lists = [
         path
         for path in (Path(DPKG, f"{package}.list"), *Path(DPKG).glob(f"{package}:*.list"))
@@ -140,7 +140,7 @@ def files_of(package: str) -> Iterator[str]:
 
 
 def base_tree(root: Path, libraries: tuple[str, ...] = ()) -> None:
-    """The base under `root`: files of the packages and of `libraries`, Python's byte-compiled."""
+    """Create the base under `root`: files of the packages and of `libraries`, Python's byte-compiled."""
     for package in closure(installed(), (*ROOTS, *libraries)):
         for path in files_of(package):
             target = root / path.lstrip("/")
@@ -156,15 +156,15 @@ def base_tree(root: Path, libraries: tuple[str, ...] = ()) -> None:
 
 
 def compiled(folder: Path, place: str) -> None:
-    """Python below `folder`, `place` in the image, byte-compiled; the outcome depends only on the source.
+    """Byte-compile Python below `folder`, `place` in the image; the result depends only on the source.
 
-    By a process of its own: the names that one has met before leave their mark in what it compiles next, and
-    so does the seed of its hashes. Files that do not compile are left as they are; a process that was killed
-    before it ended raises `subprocess.CalledProcessError`.
+    A separate process compiles: names that a process has seen before, and the seed of its hashes, affect what
+    it compiles next. Files that do not compile are left as they are. Raises `subprocess.CalledProcessError`
+    when the process was killed.
     """
     command = [sys.executable, "-m", "compileall", "-qq", "-s", str(folder), "-p", place]
     command += ["--invalidation-mode", "unchecked-hash", str(folder)]
-    # This program's own output is the image's name, and nothing else.
+    # This program's own output is only the ID of the image.
     done = subprocess.run(
         command, env={**os.environ, "PYTHONHASHSEED": "0"}, stdout=subprocess.DEVNULL, check=False
     )
@@ -176,7 +176,7 @@ def compiled(folder: Path, place: str) -> None:
 
 
 class Layer:
-    """A tar archive on disk and its digest, by which the engine knows it."""
+    """A tar archive on disk and its digest, by which the engine identifies it."""
 
     def __init__(self, tree: Path, archive: Path) -> None:
         self.archive = archive
@@ -204,7 +204,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def image_config(config: dict[str, Any], layers: list[str], architecture: str) -> bytes:
-    """The image's configuration, whose digest is the image's ID."""
+    """Return the image's configuration, whose digest is the image's ID."""
     return json.dumps(
         {
             "architecture": architecture,
@@ -219,7 +219,7 @@ def image_config(config: dict[str, Any], layers: list[str], architecture: str) -
 
 
 def load(config: bytes, tag: str, layers: list[str], tops: tuple[Layer, ...]) -> None:
-    """Gives the engine an image of these layers, of which it may lack only the `tops`."""
+    """Load an image of these layers into the engine, which may lack only the `tops`."""
     image = hashlib.sha256(config).hexdigest()
     entry = {"Config": f"{image}.json", "RepoTags": [tag], "Layers": [f"{layer[7:]}.tar" for layer in layers]}
     process = subprocess.Popen(
@@ -237,7 +237,7 @@ def load(config: bytes, tag: str, layers: list[str], tops: tuple[Layer, ...]) ->
             for top in tops:
                 tar.add(top.archive, f"{top.digest[7:]}.tar", filter=_plain)
     except BrokenPipeError:
-        pass  # what the engine says tells why
+        pass  # the engine's error output has the reason
     complaint = process.stderr.read()
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, ["docker", "load"], stderr=complaint)
@@ -253,10 +253,10 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def take(order: dict[str, str]) -> str | None:
-    """The ID of the image `order["tag"]`, which the engine or the registry has; `None` when neither does.
+    """Return the ID of the image `order["tag"]` of the engine or the registry; `None` when neither has it.
 
-    One that was made, and could not be given to the registry then, is given to it now. Why the registry has
-    none is not asked: one that does not answer says so when it is given the image.
+    An image of the engine is pushed, in case an earlier push failed. The reason of a failed pull is not
+    checked: a registry that does not answer makes the later push fail.
     """
     ours = inspect(order["tag"])
     if ours is None:
@@ -272,10 +272,10 @@ def take(order: dict[str, str]) -> str | None:
 
 
 def make(order: dict[str, str]) -> str:
-    """Makes the image `order["tag"]` unless it is there; returns its ID. Keys of an order, all text:
+    """Build the image `order["tag"]` unless it exists, and return its ID.
 
-    tag, base_tag (names of the images), base_image (name in a registry or empty), registry (prefix or empty),
-    libraries (further packages of the host for the base, between spaces),
+    Keys of an order, all text: tag, base_tag (names of the images), base_image (name in a registry or empty),
+    registry (prefix or empty), libraries (further packages of the host for the base, separated by spaces),
     release (folder with the unpacked release, moved away), start (text of start.py), work (a folder to use).
     """
     if inspect(order["tag"]) is None:
@@ -290,12 +290,12 @@ def _tried(tag: str) -> None:
     try:
         try_out(tag)
     except subprocess.CalledProcessError:
-        docker("rmi", tag, check=False)  # or the next run would take it for a good one
+        docker("rmi", tag, check=False)  # or the next run would consider it good
         raise
 
 
 def _share(order: dict[str, str]) -> None:
-    """Gives the image to the registry. Raises `RegistryError` when that does not take it."""
+    """Push the image to the registry. Raises `RegistryError` when that fails."""
     shared = f"{order['registry']}/{order['tag']}"
     docker("tag", order["tag"], shared)
     try:
@@ -326,16 +326,16 @@ def _build(order: dict[str, str]) -> None:
 
 
 def own_apart(release: Path, own: Path) -> None:
-    """Moves from an unpacked release to `own` what differs from one to the next, so that libraries remain."""
+    """Move the files that differ between releases from an unpacked one to `own`, so that libraries remain."""
     (own / "site-packages").mkdir(parents=True)
     for path in [*release.iterdir(), *(release / "site-packages").iterdir()]:
-        beside = path.parent == release and path.name != "site-packages"
-        if beside or OWN.fullmatch(path.name):
+        on_top = path.parent == release and path.name != "site-packages"
+        if on_top or OWN.fullmatch(path.name):
             path.rename(own / path.relative_to(release))
 
 
 def _base(order: dict[str, str], work: Path) -> dict[str, Any]:
-    """The image to build on, which the engine has from now on."""
+    """Return the base image; build or pull it unless the engine has it."""
     name = order["base_image"] or order["base_tag"]
     if inspect(name) is None and order["base_image"]:
         pulled = docker("pull", "--quiet", name, check=False)
@@ -352,13 +352,13 @@ def _base(order: dict[str, str], work: Path) -> dict[str, Any]:
 
 
 def try_out(tag: str) -> None:
-    """Python in the image can load both programs. Raises when not: it is of another kind than the release."""
+    """Check that Python in the image can load both programs; raise when it does not fit the release."""
     options = ("--rm", "--network", "none", "--read-only", "--entrypoint", "python3")
     docker("run", *options, tag, "-P", "-c", TRIAL)
 
 
 def inspect(image: str) -> dict[str, Any] | None:
-    """What the engine knows of an image; `None` when it does not have it."""
+    """Return the engine's description of an image; `None` when it does not have it."""
     done = docker("image", "inspect", image, check=False)
     if done.returncode:
         return None
@@ -367,7 +367,7 @@ def inspect(image: str) -> dict[str, Any] | None:
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    """A command of the engine's client. Raises when it fails, unless told not to."""
+    """Run a command of the engine's client. Raises when it fails and `check` is set."""
     return subprocess.run(["docker", *arguments], capture_output=True, check=check)
 
 

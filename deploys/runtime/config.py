@@ -11,7 +11,7 @@ DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 
 def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) -> str:
-    """`engine.json` for the GGUF at `model` on the host, which `has_gpu` or not."""
+    """Return `engine.json` for the GGUF file `model` of the host, which `has_gpu` or not."""
     return _json(
         {
             "socket": ENGINE_SOCKET,
@@ -26,14 +26,14 @@ def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) 
 
 
 def gpu_layers(engine: EngineSettings, *, has_gpu: bool) -> int | Literal["all"]:
-    """How many layers of the model the host's GPUs compute."""
+    """Return how many layers of the model the host's GPUs compute."""
     if engine.gpu is None or not has_gpu:
         return 0
     return "all" if engine.gpu.layers is None else engine.gpu.layers
 
 
 def bot_config(settings: RuntimeSettings) -> str:
-    """`bot.json`. Holds no secret: those are credentials."""
+    """Return `bot.json`, which contains no secret: secrets are credentials."""
     return _json(
         {
             "listen": {"host": _everywhere(settings) or "127.0.0.1", "port": settings.port},
@@ -64,16 +64,16 @@ def _former(settings: RuntimeSettings) -> dict[str, Any]:
 
 
 def _everywhere(settings: RuntimeSettings) -> str:
-    """Return the address that replaces loopback where hosts still reach the same port without TLS."""
+    """Return the address to bind instead of loopback while hosts still reach the same port without TLS."""
     same = (place.host for place in settings.former if not place.tls and place.port == settings.port)
     return next(same, "")
 
 
 def _pace(settings: RuntimeSettings) -> dict[str, int]:
-    """How many answers the bot asks for at once, where its own engine gives them.
+    """Return how many answers the bot requests at once from its own engine.
 
-    As many as the engine decodes together and one that is ready when a place falls free. The rest wait in
-    the bot, which takes people in turn; the engine would serve them in the order in which they came.
+    As many as the engine decodes in parallel, and one more, ready for the next free slot. The rest wait in
+    the bot, which serves people in turn; the engine would serve requests in the order of arrival.
     """
     if settings.engine is None or settings.models["default"].endpoint != ENGINE_ENDPOINT:
         return {}

@@ -1,8 +1,8 @@
-"""The key of the console, through which people and verifications ask a bot.
+"""The key of the console, through which people and verifications send questions to a bot.
 
-Every bot has the channel, so that `verify` can ask it. Where no console is declared, nginx passes requests
-there from its own host only, and the key is derived from a secret that the inventory has anyway: all laptops
-know the same one, and it changes with that secret.
+Every bot has the channel, so that `verify` can use it. Where no console is declared, nginx passes requests to
+it only from its own host, and the key is derived from a secret that the inventory has anyway: all laptops
+derive the same one, and it changes with that secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inventory.model import Channels, Inventory
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 TOKEN_LIFETIME_S = 300
 CLOCK_DIFFERENCE_S = 120
-"""So far this computer's clock may be ahead: a token that begins in the future is refused."""
+"""Largest accepted difference of this computer's clock: a token that begins in the future is refused."""
 
 
 def console_secret(inventory: Inventory) -> SecretStr | None:
@@ -36,7 +36,7 @@ def console_secret(inventory: Inventory) -> SecretStr | None:
 
 
 def allowed(inventory: Inventory, declared: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the networks that nginx passes to the console; everyone when empty. Its own host always may."""
+    """Return the networks whose requests nginx passes to the console, its own host included; all if empty."""
     if inventory.channels.console is None:
         return LOOPBACK
     return (*LOOPBACK, *declared) if declared else ()

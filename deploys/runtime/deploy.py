@@ -1,4 +1,4 @@
-"""Engine and bot: a release, their settings and secrets, and two units that outlive each other's crash."""
+"""Engine and bot: a release, their settings and secrets, and two units that survive each other's crashes."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ INTERNAL_CREDENTIALS = {
     "internal-key": f"{INTERNAL}/privkey.pem",
     "internal-authority": f"{INTERNAL}/ca.pem",
 }
-"""Credentials of the bot that are not files of `SECRETS`."""
+"""Credentials of the bot that are not files in `SECRETS`."""
 
 UNPACKED_RATIO = 5
-"""A release takes about this many times the space of its compressed archive while it is unpacked."""
+"""Space for unpacking a release, as a multiple of its compressed archive, approximately."""
 IMAGE_RATIO = 14
-"""And this many while an image is made of it: unpacked, as a layer, in the engine, and once more the base."""
+"""The same for building an image: unpacked, as a layer, in the engine, and the base once more."""
 LIBRARIES_RATIO = 3
-"""Copies of CUDA's libraries while a base is made with them: their files, as a layer, and in the engine."""
+"""Copies of CUDA's libraries while a base is built with them: the files, as a layer, and in the engine."""
 SOCKET_FOLDER = "/run/clawd-engine"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What engine and bot are started from: the bot anew when `id` differs, the engine when `engine` does.
+    """The release that runs: the bot is restarted when `id` differs, the engine when `engine` does.
 
     `cuda` is the folder of the libraries with which the engine computes on GPUs; empty where it does not.
     """
@@ -68,7 +68,7 @@ class Running:
 
 @deploy("Runtime")
 def apply() -> None:
-    """The engine (when this host serves a model) and the bot, running the supplied release.
+    """Install the engine (where this host serves a model) and the bot, running the supplied release.
 
     Raises `CapacityError` before anything is sent when the disk is too small.
     """
@@ -88,23 +88,23 @@ def apply() -> None:
         files.absent(ENGINE_CONFIG)
     _bot(settings, running)
     if model:
-        # Last: until the bot answers on the new model, the old one may be needed; where a run can go back,
+        # Last: until the bot answers with the new model, the old one may be needed; if a run can roll back,
         # until the other hosts of the batch have come up as well.
         prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]}, aside=bool(host.data.get("goes_back")))
 
 
 @removal("runtime")
 def remove() -> None:
-    """Neither engine nor bot, nor their users. Conversations stay, for root alone to read, unless purged.
+    """Remove engine, bot, and their users. Keep conversations, readable only by root, unless purging.
 
-    systemd gives them back to the bot's user when there is one again (`StateDirectory`).
+    systemd returns them to the bot's user when it exists again (`StateDirectory`).
     """
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
     good.forgotten()
     journal.absent()
     image.absent()
-    for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept over the stops of a container
+    for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept when the container stops
         files.absent(path)
     for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, INTERNAL, f"{INTERNAL}.d", "/opt/clawd"):
         files.absent(path)
@@ -116,7 +116,7 @@ def remove() -> None:
 
 
 def supplied_release() -> ReleaseArchive:
-    """The release that the laptop brings. Raises `ArtifactError` when it brings none."""
+    """Return the release among the laptop's supplies. Raises `ArtifactError` when there is none."""
     release = supplies().release
     if release is None:
         raise ArtifactError(
@@ -127,7 +127,7 @@ def supplied_release() -> ReleaseArchive:
 
 
 def _cuda(engine: EngineSettings | None) -> tuple[Cuda | None, str]:
-    """The CUDA of the engine on the current host and the folder of its libraries; nothing without a GPU."""
+    """Return the CUDA of the engine on the current host and its library folder; nothing without a GPU."""
     if engine is None or engine.gpu is None:
         return None, ""
     found = machine(engine.gpu.root)
@@ -160,9 +160,9 @@ def _image(release: ReleaseArchive, container: ContainerSettings, libraries: tup
 
 
 def _engine(engine: EngineSettings, running: Running) -> str:
-    """The engine, on its model, whose path is returned.
+    """Install the engine with its model, and return the path of the model.
 
-    It is restarted, and its model loaded again, only when its own part of the release differs.
+    The engine is restarted, and loads its model again, only when its own part of the release differs.
     """
     model = model_path(supplied_model(ModelSettings(name=engine.model_name)))
     files.put(ENGINE_CONFIG, engine_config(engine, model, has_gpu=bool(running.cuda)))
@@ -185,7 +185,7 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
     if needs_authority(settings):
         trusted(settings.project)
     if settings.internal:
-        # Root's: systemd hands the files to the bot.
+        # Owned by root: systemd passes the files to the bot.
         internal(INTERNAL, settings.project, (INTERNAL_BOT, settings.internal.name), owner="root")
     files.put(BOT_CONFIG, bot_config(settings))
     values = {
@@ -198,14 +198,14 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
     journal.limited()
     _unit(BOT_UNIT, values, running.templates)
     if settings.database is None:
-        # systemd sees to the folder when the bot starts, the bot to the file when it makes it; neither later.
+        # systemd sets the folder's mode when the bot starts, the bot that of a new file; neither does later.
         modes = {CONVERSATIONS: "0700", **dict.fromkeys(DATABASE_FILES, "0600")}
         files.kept_private(modes, owner="clawd-bot")
     services.converge(
         "clawd-bot",
         inputs="",
         watch=bot_reads(settings),
-        # Release, settings and secrets belong together, and are put back together: `provision.rollback`.
+        # Release, settings and secrets belong together and are put back together: `provision.rollback`.
         keep=False,
         ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
     )
@@ -216,7 +216,7 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
 
 
 def needs_authority(settings: RuntimeSettings) -> bool:
-    """Whether the bot checks its database by the project's authority, or uploads that to Telegram."""
+    """Return whether the bot checks its database by the project's authority or uploads that to Telegram."""
     uploads = settings.telegram is not None and settings.telegram.upload_certificate == AUTHORITY
     return uploads or AUTHORITY in (settings.database or "")
 
@@ -229,22 +229,22 @@ def _unit(path: str, values: Mapping[str, object], templates: str) -> None:
 
 
 def engine_reads(model: str) -> tuple[str, ...]:
-    """The files that the engine reads when it starts; for the model's, the small record of when it came."""
+    """Return the files that the engine reads at its start; for the model, the small record of its arrival."""
     return (ENGINE_CONFIG, ENGINE_UNIT, push.record_of(model))
 
 
 def bot_reads(settings: RuntimeSettings) -> tuple[str, ...]:
-    """The files that the bot reads when it starts."""
+    """Return the files that the bot reads at its start."""
     return (BOT_CONFIG, BOT_UNIT, *credential_files(settings).values())
 
 
 def credential_files(settings: RuntimeSettings) -> dict[str, str]:
-    """Return the file of every credential that systemd hands to the bot, by the credential's name."""
+    """Return the file of every credential that systemd passes to the bot, by the name of the credential."""
     secrets = {name: f"{SECRETS}/{name}" for name in sorted(settings.credentials)}
     return {**secrets, **(INTERNAL_CREDENTIALS if settings.internal else {})}
 
 
 def probe(port: int, path: str) -> str:
-    """A shell command that succeeds when the bot of this host answers `path` with 200."""
+    """Return a shell command that succeeds when the bot of this host answers `path` with 200."""
     program = f'import urllib.request as u; u.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read()'
     return f"/usr/bin/python3 -c {shlex.quote(program)}"

@@ -1,7 +1,7 @@
-"""The last state of engine and bot that passed its readiness, kept on the host to go back to.
+"""The last good state of engine and bot, which passed their readiness, kept on the host for a rollback.
 
-One archive, for root alone since it holds secrets. Only a state that passed as well takes its place: never
-what a run leaves that is cut off, nor one that failed.
+One archive, readable only by root since it contains secrets. It is replaced only by another state that
+passed: never by the state that an interrupted or failed run leaves.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ENGINE_SETTINGS = ("etc/clawd/engine.json", f"etc/systemd/system/{ENGINE}")
 KEPT = (
     *SETTINGS,
     *ENGINE_SETTINGS,
-    # With what both were last started and found ready, so that nothing seems to differ afterwards.
+    # With the stamps of the last good start of both, so that nothing differs after a rollback.
     *(path(unit).removeprefix("/") for unit in (BOT, ENGINE) for path in (stamp_path, ready_path)),
 )
 ARCHIVE = "/var/lib/clawd/state/runtime.good.tar"
 ASIDE = ".old"
-"""What the name of a model ends with that a change no longer needs; the last good state may."""
+"""Suffix of a model that is no longer declared, but may be needed by the last good state."""
 RUNS = "/var/lib/clawd/state/runtime.runs"
-"""Which runs of the services a change began with: systemd numbers them."""
+"""The invocation IDs of the services before a change."""
 
 PASSED = f"""
 # A stamp is written when the unit was ready, and taken away before the next start. What was changed later, as
@@ -68,7 +68,7 @@ if [ -f {ARCHIVE} ]; then echo kept; fi
 """
 """Keep the present state if it passed its readiness, else leave the last one that did; print `kept` if any.
 
-Neither depends on what runs at the moment: a bot that is down may have the last good state.
+Neither depends on the services that run now: a bot that is down may have the last good state.
 """
 
 PUT_BACK = f"""set -eu
@@ -114,15 +114,15 @@ fi
 # Now it has passed once more. The stamps are as new as that.
 tar -xpf {ARCHIVE} --touch --wildcards 'var/lib/clawd/state/*.stamp'
 """
-"""Replace what is there by the last state that passed, start both services, and wait until it is ready.
+"""Restore the last state that passed, start both services, and wait until they are ready.
 
-Where all is as it was kept, and the services are the same runs as before, they are left alone; it prints
+When all files are as they were kept and the services were not restarted since, nothing is done, and it prints
 `untouched`.
 """
 
 
 def forgotten() -> OperationMeta:
-    """Nothing kept to go back to."""
+    """Delete the kept state."""
     for path in (RUNS, f"{ARCHIVE}.new", *(ready_path(unit) for unit in (BOT, ENGINE))):
         files.absent(path)
     return files.absent(ARCHIVE)

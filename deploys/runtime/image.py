@@ -3,8 +3,8 @@
 /opt/clawd/releases/<id>/image.env   `IMAGE=sha256:…`, and `BASE=…` which it was built on
 /opt/clawd/releases/<id>/attend.py   runs it as a service
 
-Like a release of files, it is a folder that the link /opt/clawd/current points at: switching, going back and
-keeping three is the same for both.
+Like a release of files, it is a folder that the link /opt/clawd/current points at: switch, rollback and
+keeping three work the same way for both.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ PROGRAMS = Path(__file__).parent
 
 
 def program(name: str) -> str:
-    """The text of a program that runs on the host or in the image."""
+    """Return the text of a program that runs on the host or in the image."""
     return (PROGRAMS / name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An image: what it is made of. Its `id` names its folder; two with the same have the same content."""
+    """The parts of an image. Its `id` is the name of its folder; equal ids mean equal content."""
 
     release: ReleaseArchive
     base: str
@@ -54,36 +54,36 @@ class Wanted:
 
     @property
     def id(self) -> str:
-        """16 hex digits, from the release, the base and the programs that make and start it."""
+        """16 hex digits: a digest of the release, the base and the programs that build and start images."""
         return _digest(self.release.sha256, self.base, program("attend.py"))
 
     @property
     def engine_digest(self) -> str:
-        """Of what the engine's process reads of it: with the same, the engine is left running."""
+        """Digest of the files that the engine reads; while it is the same, the engine keeps running."""
         return _digest(self.release.engine_digest or self.release.sha256, self.base)
 
 
 class BaseFact(Fact):
-    """What the host's own Python, of which a base is made, consists of: `NAME VERSION` lines."""
+    """The packages of the host's own Python, from which a base is built: `NAME VERSION` lines."""
 
     def command(self) -> str:
-        """The program that also makes the base, asked for its plan."""
+        """Return a command that prints the plan of the program that builds the base."""
         return f"python3 -c {shlex.quote(program('build_image.py'))} plan 2>/dev/null || true"
 
     @staticmethod
     def default() -> str:
-        """Unknown: a host without Python."""
+        """Return nothing, for a host without Python."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """The lines in one text."""
+        """Return the lines as one text."""
         return "\n".join(output)
 
 
 def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tuple[str, ...] = ()) -> Wanted:
-    """The image that the current host should run, with `libraries`, packages of the host, in its base.
+    """Return the image that the current host should run, with `libraries`, packages of the host, in its base.
 
-    Those count by their names, because they may not be there yet. A base from elsewhere has its own.
+    They count by name, because they may not be installed yet. A base from elsewhere has its own.
     """
     made_of = container.base_image or str(host.get_fact(BaseFact))
     libraries = () if container.base_image else libraries
@@ -93,9 +93,9 @@ def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tup
 
 
 def client_config(login: LoginSettings | None) -> bytes:
-    """What Docker's client reads of a login, `config.json`; nothing without one. Secret.
+    """Return `config.json` of Docker's client with a login; empty without one. Secret.
 
-    Source: docs.docker.com/reference/cli/docker/login; Docker Hub goes by its first address.
+    Source: docs.docker.com/reference/cli/docker/login; Docker Hub is named by its first address.
     """
     if login is None:
         return b""
@@ -105,40 +105,40 @@ def client_config(login: LoginSettings | None) -> bytes:
 
 
 def made(image: Wanted, folder: str, **arguments: Any) -> OperationMeta:
-    """The image in the engine, tried out, and its folder in `folder`.
+    """Put the image into the engine, test it, and create its folder in `folder`.
 
-    It is taken from the registry that the hosts share; else the release is sent, and it is made on the host.
+    It is pulled from the registry that the hosts share; else the release is sent, and the host builds it.
     """
     arguments.setdefault("name", f"Image {NAME}:{image.id}")
     return _made(image, f"{folder}/{image.id}", **arguments)
 
 
 def releases(folder: str, current: str, new: str, **arguments: Any) -> OperationMeta:
-    """As `prune.releases`, with the images of the releases that go, and bases that none is built on."""
+    """Remove old releases as `prune.releases`, with their images and bases that no image uses."""
     arguments.setdefault("name", f"Clear {folder}")
     return _releases(folder, current, new, **arguments)
 
 
 def absent(**arguments: Any) -> OperationMeta:
-    """No image of ours in the engine."""
+    """Remove our images from the engine."""
     arguments.setdefault("name", "No images")
     return _absent(**arguments)
 
 
 class ImageFact(Fact):
-    """Whether the image that a release folder names is in the engine, and the folder whole."""
+    """Whether the image of a release folder is in the engine, and the folder complete."""
 
     def command(self, folder: str) -> str:
-        """A script that prints yes or no."""
+        """Return a script that prints yes or no."""
         return assignments(folder=folder) + _THERE
 
     @staticmethod
     def default() -> bool:
-        """No."""
+        """Return False."""
         return False
 
     def process(self, output: list[str]) -> bool:
-        """Whether it said yes."""
+        """Return whether the script printed yes."""
         return output[0] == "yes"
 
 
@@ -150,19 +150,19 @@ then echo yes; else echo no; fi
 
 
 class ImagesFact(Fact):
-    """Our images in the engine, each `NAME:TAG`, but those that containers run."""
+    """Our images in the engine, each `NAME:TAG`, except those that containers run."""
 
     def command(self) -> str:
-        """A script that prints a name a line."""
+        """Return a script that prints one name per line."""
         return _IMAGES
 
     @staticmethod
     def default() -> frozenset[str]:
-        """None."""
+        """Return no names."""
         return frozenset()
 
     def process(self, output: list[str]) -> frozenset[str]:
-        """The names."""
+        """Return the names."""
         return frozenset(filter(None, output))
 
 
@@ -208,7 +208,7 @@ def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
     yield script(whole, stdin=given, digest=image.release.sha256, **values)
 
 
-# Before anything is received: that writes `digest` anew.
+# Before anything is received, because that overwrites `digest`.
 _WHOLE = r"""
 if [ "$(sha256sum < "$part" | cut -c1-64)" != "$digest" ]; then
     rm -f "$part"
@@ -216,7 +216,7 @@ if [ "$(sha256sum < "$part" | cut -c1-64)" != "$digest" ]; then
     exit 1
 fi
 """
-# A login lies in memory, readable by root alone, for as long as this lasts.
+# A login is kept in memory, readable only by root, until this ends.
 _PREPARE = r"""
 set -eu
 umask 022

@@ -1,4 +1,4 @@
-"""The bot's own journal: strangers cause its lines, and other services' lines do not make way for them.
+"""The bot's own journal: strangers cause its lines, which must not displace those of other services.
 
 Read it with `journalctl --namespace=clawd-bot`; `--namespace='*'` shows all journals of a host.
 """
@@ -22,42 +22,42 @@ UNIT = f"systemd-journald@{NAMESPACE}.service"
 
 
 def limited() -> None:
-    """The bot's journal is kept over boots and takes no more than its limit."""
+    """Keep the bot's journal over boots, with a limit of its size."""
     files.template("runtime/journald.conf", CONFIG, {"limit": JOURNAL_MAX})
     _current(name=f"Journal of {NAMESPACE}")
 
 
 def absent() -> None:
-    """Nothing of it runs, and its lines are gone, as those of nginx are."""
+    """Stop the bot's journal and delete its lines, as those of nginx are."""
     _stopped(name=f"No journal of {NAMESPACE}")
     files.absent(CONFIG)
     files.absent(folder(host.get_fact(MachineFact)))
 
 
 def folder(machine: str) -> str:
-    """Where systemd keeps the lines, on the host with this machine ID."""
+    """Return the folder of the journal on the host with this machine ID."""
     return f"/var/log/journal/{machine}.{NAMESPACE}"
 
 
 class MachineFact(Fact):
-    """The machine ID of a host, by which systemd names folders of journals."""
+    """The machine ID of a host, after which systemd names folders of journals."""
 
     def command(self) -> str:
-        """Print it."""
+        """Return a command that prints it."""
         return "cat /etc/machine-id 2>/dev/null || true"
 
     @staticmethod
     def default() -> str:
-        """None."""
+        """Return an empty ID."""
         return ""
 
     def process(self, output: list[str]) -> str:
-        """The line."""
+        """Return the ID."""
         return output[0].strip() if output else ""
 
 
 class StateFact(Fact):
-    """Whether the journal's service is `stopped`, `running`, or `stale`: with an older configuration."""
+    """Whether the journal's service is `stopped`, `running`, or `stale`: runs with an older configuration."""
 
     def command(self) -> str:
         """Print it."""
@@ -65,11 +65,11 @@ class StateFact(Fact):
 
     @staticmethod
     def default() -> str:
-        """It does not run."""
+        """Return `stopped`."""
         return "stopped"
 
     def process(self, output: list[str]) -> str:
-        """The word."""
+        """Return the word."""
         return output[0] if output else "stopped"
 
 
@@ -101,7 +101,7 @@ def _stopped() -> Iterator[StringCommand]:
         yield script(_STOP, namespace=NAMESPACE)
 
 
-# systemd 257 cancels the job of one of the sockets when the other one's ends: what counts is what is left.
+# systemd 257 cancels the job of one socket when that of the other ends: only the final state counts.
 _STOP = r"""
 for unit in "systemd-journald-varlink@$namespace.socket" "systemd-journald@$namespace.socket" \
     "systemd-journald@$namespace.service"; do

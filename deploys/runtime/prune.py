@@ -1,4 +1,4 @@
-"""What is no longer used, removed from the host."""
+"""Removal of files that are no longer used."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ RELEASE = re.compile(r"[0-9a-f]{16}")
 
 
 def only(folder: str, names: Collection[str], *, aside: bool = False, **arguments: Any) -> OperationMeta:
-    """Nothing in `folder` but these names; a missing folder has nothing in it.
+    """Remove everything in `folder` except these names; a missing folder counts as empty.
 
-    With `aside`, what goes is only renamed, by `ASIDE`, until the whole run has succeeded.
+    With `aside`, entries are only renamed, by `ASIDE`, until the whole run has succeeded.
     """
     arguments.setdefault("name", f"Clear {folder}")
     return _only(folder, tuple(sorted(names)), aside, **arguments)
 
 
 def releases(folder: str, current: str, new: str, **arguments: Any) -> OperationMeta:
-    """The newest releases in `folder`, `KEPT_RELEASES` with `new`.
+    """Keep the newest releases in `folder`, `KEPT_RELEASES` including `new`; remove the others.
 
-    What the link `current` points at stays, and what it pointed at in the last state that passed its
-    readiness: after runs that were cut off these are two. To be called while `current` still points at the
-    release before, so that there is one to go back to.
+    The target of the link `current` stays, and so does its target in the last good state: after interrupted
+    runs these differ. Call this while `current` still points at the previous release, so that there is one
+    to roll back to.
     """
     arguments.setdefault("name", f"Clear {folder}")
     return _releases(folder, current, new, **arguments)
@@ -42,10 +42,10 @@ def releases(folder: str, current: str, new: str, **arguments: Any) -> Operation
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Names in a folder, the one changed last first.
+    """Names in a folder, the most recently changed first.
 
-    `linked` is the name that a link points at, `good` the one that it pointed at in the last state that
-    passed its readiness; either may be empty.
+    `linked` is the name that a link points at, `good` the one that it pointed at in the last good state;
+    either may be empty.
     """
 
     names: tuple[str, ...] = ()
@@ -54,15 +54,15 @@ class Entries:
 
 
 class EntriesFact(Fact):
-    """Names in a folder by age, hidden ones too."""
+    """Names in a folder by age, including hidden ones."""
 
     def command(self, folder: str, link: str = "") -> str:
-        """A script that prints the link's target, the one of the archive, then the names."""
+        """Return a script that prints the link's target, the one in the archive, then the names."""
         return assignments(folder=folder, link=link, archive=ARCHIVE) + _ENTRIES
 
     @staticmethod
     def default() -> Entries:
-        """Nothing there."""
+        """Return no entries."""
         return Entries()
 
     def process(self, output: list[str]) -> Entries:
@@ -81,7 +81,7 @@ printf 'good=%s\n' "$([ -z "$link" ] || [ ! -f "$archive" ] || {
 
 
 def outdated(entries: Entries, new: str) -> tuple[str, ...]:
-    """What goes when release `new` comes: releases too many, and what broken-off runs have left."""
+    """Return the names to remove for release `new`: surplus releases, and remains of interrupted runs."""
     kept = {name for name in (new, entries.linked, entries.good) if name}
     others = [name for name in entries.names if name not in kept]
     complete = [name for name in others if RELEASE.fullmatch(name)]

@@ -1,7 +1,7 @@
-"""A real question to a bot, asked on a host by its checks: whether a person would get an answer.
+"""A real question to a bot, sent by the checks of a host: whether a person would get an answer.
 
-It takes the way of every message: through the console channel into the inbox, to the model, and back. The
-token is made on the laptop and reaches the host on standard input.
+It takes the path of every message: through the console channel into the inbox, to the model, and back. The
+token is created on the laptop and reaches the host on standard input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deploys.runtime.console import token_for
 
 QUESTION = "Please answer with the one word: ready"
 SECONDS = 240
-"""A large model on few cores, with others waiting in front of us, may take minutes."""
+"""Timeout: a large model on few cores, with other requests ahead, may take minutes."""
 APOLOGIES = (
     "Sorry, I cannot answer right now.",
     "Sorry, the model rejected this message.",
@@ -32,7 +32,7 @@ APOLOGIES = (
     "这条消息太长，我无法处理",
     "您发送消息过于频繁，我每分钟最多回答 ",
 )
-"""How the bot's own words begin where no model answered (`clawd_runtime/bot/messages.py`)."""
+"""Beginnings of the bot's own messages when no model answered (`clawd_runtime/bot/messages.py`)."""
 LOGS = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the hosts of the bots"
 
 
@@ -41,10 +41,10 @@ def expect_answer(
 ) -> None:
     """Raise `CheckFailed` unless a question is answered by a model.
 
-    It is sent to `port` of the host itself, which messages call `where`; with `name` by HTTPS, to a server
-    whose certificate has to be for that name and lead to one in the file `chain` or of the system.
+    It is sent to `port` of the host itself, named `where` in messages; with `name` by HTTPS, to a server
+    whose certificate must be for that name and verified by one in the file `chain` or of the system.
     """
-    # A user of its own has not used up what a user may ask in a minute, and disturbs no conversation.
+    # A separate user has not used up the rate limit of a user, and disturbs no conversation.
     user = f"verify-{uuid.uuid4()}"
     # A token is for one request.
     tokens = [token_for(secret, user), token_for(secret, user)]
@@ -53,29 +53,29 @@ def expect_answer(
     done = host.run("python3 -c %s", PROGRAM, stdin=json.dumps(given))
     if done.rc != 0:
         raise CheckFailed(f"{where} could not be asked: {done.stderr.strip().splitlines()[-1:]}")
-    told = json.loads(done.stdout)
-    problem, hint = told["problem"], "run `up`, then `verify` again"
+    result = json.loads(done.stdout)
+    problem, hint = result["problem"], "run `up`, then `verify` again"
     expect(
         not problem, f"{where} does not answer: {problem}", "are nginx and the bot running? see their checks"
     )
-    status = told["status"]
+    status = result["status"]
     if status == 401:
         hint = "run `up`, which gives the bot the secret of this inventory; compare the clocks of both"
-    expect(status == 200, f"{where} refused a question with {status}: {told['body']}", hint)
-    expect(not told["error"], f"the bot behind {where} answered with an error: {told['error']}", LOGS)
-    expect(told["ended"], f"the answer of {where} broke off or did not come within {SECONDS} s", LOGS)
-    # Not whether it came in pieces: an answer made by another bot of the cluster comes whole.
-    answered = not told["text"].lstrip().startswith(APOLOGIES)
-    expect(answered, f"no model answered {where}, the bot only said: {told['text'][:200]}", LOGS)
+    expect(status == 200, f"{where} refused a question with {status}: {result['body']}", hint)
+    expect(not result["error"], f"the bot behind {where} answered with an error: {result['error']}", LOGS)
+    expect(result["ended"], f"the answer of {where} broke off or did not come within {SECONDS} s", LOGS)
+    # Streaming is not required: an answer from another bot of the cluster arrives as a whole.
+    answered = not result["text"].lstrip().startswith(APOLOGIES)
+    expect(answered, f"no model answered {where}, the bot only said: {result['text'][:200]}", LOGS)
     ending = f"{where} did not end the conversation of this check: status"
-    expect(told["ending"] == 200, f"{ending} {told['ending']} for `/new`: {told['body']}", LOGS)
+    expect(result["ending"] == 200, f"{ending} {result['ending']} for `/new`: {result['body']}", LOGS)
 
 
 # Knows only the standard library. Prints one JSON object.
 PROGRAM = r"""
 import http.client, json, ssl, sys, time, uuid
 given = json.load(sys.stdin)
-told = {"problem": "", "status": 0, "ending": 0, "body": "", "error": "", "text": "", "ended": False}
+result = {"problem": "", "status": 0, "ending": 0, "body": "", "error": "", "text": "", "ended": False}
 deadline = time.monotonic() + given["seconds"]
 
 class ByName(http.client.HTTPSConnection):
@@ -109,32 +109,32 @@ def listen(answer):
         elif line.startswith("data:"):
             data = json.loads(line[5:])
             if event == "error":
-                told["error"] = data["message"]
+                result["error"] = data["message"]
                 return
             elif event == "done":
-                told["text"], told["ended"] = data["text"], bool(data["text"].strip())
+                result["text"], result["ended"] = data["text"], bool(data["text"].strip())
                 return
         if time.monotonic() > deadline:
             return
 
 try:
     answer = ask(given["text"], given["tokens"][0])
-    told["status"] = answer.status
+    result["status"] = answer.status
     if answer.status == 200:
         listen(answer)
         # Its words are not kept longer than those of a conversation that somebody ended.
-        if told["ended"]:
+        if result["ended"]:
             answer = ask("/new", given["tokens"][1])
-            told["ending"] = answer.status
+            result["ending"] = answer.status
             body = answer.read()
             if answer.status != 200:
-                told["body"] = body[:300].decode("utf-8", "replace").strip()
+                result["body"] = body[:300].decode("utf-8", "replace").strip()
     else:
-        told["body"] = answer.read(300).decode("utf-8", "replace").strip()
+        result["body"] = answer.read(300).decode("utf-8", "replace").strip()
 except (OSError, http.client.HTTPException, ValueError) as error:
-    if not told["status"]:
-        told["problem"] = str(error)
-    elif told["ended"] and not told["ending"]:
-        told["body"] = str(error)
-print(json.dumps(told))
+    if not result["status"]:
+        result["problem"] = str(error)
+    elif result["ended"] and not result["ending"]:
+        result["body"] = str(error)
+print(json.dumps(result))
 """

@@ -1,4 +1,4 @@
-"""What a host's engine and bot are told."""
+"""Settings of a host's engine and bot."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 INTERNAL = "/etc/clawd/bot-internal"
-"""Folder of the certificate that the bot shows to other hosts: a link into `<folder>.d`."""
+"""Folder of the certificate that the bot presents to other hosts: a link into `<folder>.d`."""
 RELEASE = 160 << 20
-"""Bytes of a release on the disk, about."""
+"""Approximate bytes of a release on the disk."""
 JOURNAL_MAX = "200M"
-"""Of the bot's own journal on the disk; the oldest lines go first."""
+"""Size limit of the bot's own journal on the disk; the oldest lines are deleted first."""
 
 
 class EngineSettings(ComponentSettings):
-    """One clawd-engine."""
+    """The clawd-engine of one host."""
 
     model_name: Line
     context_size: int
@@ -43,7 +43,7 @@ class EngineSettings(ComponentSettings):
 
 
 class EndpointSettings(ComponentSettings):
-    """A server of the OpenAI chat protocol that the bot asks."""
+    """A server of the OpenAI chat protocol that the bot uses."""
 
     endpoint: str = Field(description="`unix:PATH` or an address ending before /chat/completions.")
     model: Line
@@ -59,7 +59,7 @@ class TelegramSettings(ComponentSettings):
     mode: Literal["webhook", "polling"]
     api_base: str
     upload_certificate: str | None = Field(
-        description="Certificate that Telegram cannot know by itself; `None` where nginx runs elsewhere."
+        description="Certificate to upload to Telegram; `None` when none is needed, or nginx runs elsewhere."
     )
     registers_webhook: bool = Field(description="Telegram knows one webhook, so one host registers it.")
 
@@ -92,11 +92,11 @@ class InternalSettings(ComponentSettings):
 
     host: str = Field(description="The address to bind.")
     port: int
-    name: str = Field(description="Of this host, in its certificate.")
+    name: str = Field(description="Name of this host in its certificate.")
 
 
 class FormerSettings(ComponentSettings):
-    """Where nginx reached the bot before, until every nginx has moved to where it listens now."""
+    """A former listener of the bot, kept until every nginx uses the current one."""
 
     host: str = Field(description="The address to bind.")
     port: int
@@ -107,9 +107,9 @@ class FormerSettings(ComponentSettings):
 class RuntimeSettings(ComponentSettings):
     """The engine (when the host serves a model itself) and the bot of one host."""
 
-    port: int = Field(description="Of plain HTTP on loopback.")
-    internal: InternalSettings | None = Field(None, description="For other hosts, where any needs it.")
-    former: tuple[FormerSettings, ...] = Field((), description="Only while hosts change where they listen.")
+    port: int = Field(description="Port of plain HTTP on loopback.")
+    internal: InternalSettings | None = Field(None, description="Listener for other hosts, where needed.")
+    former: tuple[FormerSettings, ...] = Field((), description="Only while listeners of hosts change.")
     public_url: str | None
     system_prompt: Text
     language: Literal["auto", "en", "zh"]
@@ -121,8 +121,8 @@ class RuntimeSettings(ComponentSettings):
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = Field(False, description="Also without a declared console: `verify` asks through it.")
-    alerts: AlertsChannel | None = Field(None, description="Who is told what Alertmanager says.")
-    project: str = Field("clawd", description="Names the authority of the shared database's certificate.")
+    alerts: AlertsChannel | None = Field(None, description="Recipients of Alertmanager's alerts.")
+    project: str = Field("clawd", description="Names the authority of the database's certificate.")
     database: str | None = Field(
         None, description="URL of the database that several bots share, without its password; else its own."
     )
@@ -131,7 +131,7 @@ class RuntimeSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
-    """What `host` runs; `None` without the role `runtime`."""
+    """Return what `host` runs; `None` without the role `runtime`."""
     if "runtime" not in inventory.hosts[host].roles:
         return None
     bot, channels = inventory.bot, inventory.channels
@@ -167,7 +167,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
-    """The bot's port, for the other hosts whose nginx passes requests to it, and for the one that watches."""
+    """Return the bot's port, open to other hosts whose nginx uses it, and to the monitoring host."""
     proxies = tuple(
         inventory.internal(name)
         for name in inventory.with_role("nginx")
@@ -183,7 +183,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
 
 
 def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
-    """The bot, and three releases of both programs. The engine's memory is the model's need."""
+    """Return the resources of the bot and three releases. The engine's memory is a need of the model."""
     if "runtime" not in inventory.hosts[host].roles:
         return ()
     limit = inventory.bot.memory_max
@@ -207,7 +207,7 @@ def internal_listener(inventory: Inventory, host: str) -> InternalSettings | Non
 
     It binds every address, because the one in the inventory may be a name, or an address that only a router
     in between knows. The firewall lets in the nginx and monitoring hosts, and the listener accepts only
-    certificates of the project. Where the host is reached by IPv6, `::` is bound, which is both.
+    certificates of the project. Where the host is reached by IPv6, `::` is bound, which covers both families.
     """
     proxied = any(
         host in bots_behind(inventory, front) and over_tls(inventory, front)
@@ -293,8 +293,10 @@ def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
 
 
 def _upload(inventory: Inventory, host: str) -> str | None:
-    """What shows Telegram that nginx's certificate is right: itself, or where nginx runs elsewhere too, the
-    project's authority. Telegram knows public authorities by itself.
+    """Return the certificate to upload to Telegram; `None` when none is needed.
+
+    It is nginx's own, or the project's authority where nginx also runs on other hosts. Telegram already knows
+    public authorities.
     """
     if inventory.tls.mode in ("acme", "provided"):
         return None
@@ -305,9 +307,9 @@ def _upload(inventory: Inventory, host: str) -> str | None:
 
 
 def _registrar(inventory: Inventory) -> str | None:
-    """The runtime host that registers Telegram's webhook: the first that has an nginx, else the first.
+    """Return the runtime host that registers Telegram's webhook: the first that has an nginx, else the first.
 
-    Were each to register its own, the last to start would take all messages away from the others.
+    If each registered its own, the last to start would receive all messages instead of the others.
     """
     runtimes = inventory.with_role("runtime")
     fronts = (name for name, declared in runtimes.items() if "nginx" in declared.roles)

@@ -1,7 +1,7 @@
-"""The first program in a container of the runtime: `start.py MODULE [argument …]`.
+"""First program in a container of the runtime: `start.py MODULE [argument …]`.
 
-Its lines go to the socket of `attend.py` on the host, which lives on while the Docker engine is restarted. A
-program of its own in the image; knows only the standard library.
+Its lines go to the socket of `attend.py` on the host, which stays while the Docker engine is restarted. A
+separate program in the image; uses only the standard library.
 """
 
 from __future__ import annotations

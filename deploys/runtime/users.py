@@ -15,7 +15,7 @@ from deploys.ops.shell import script
 
 
 def service(name: str, *, group: str, **arguments: Any) -> OperationMeta:
-    """A system user without a home, who cannot log in and whose primary group is `group`."""
+    """Create a system user without home or login, whose primary group is `group`."""
     arguments.setdefault("name", f"User {name}")
     return _service(name, group, **arguments)
 

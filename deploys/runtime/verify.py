@@ -1,4 +1,4 @@
-"""Checks of engine and bot, read-only. No secret leaves the host."""
+"""Read-only checks of engine and bot. No secret leaves the host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from deploys.runtime.settings import ENGINE_SOCKET, INTERNAL, EngineSettings, Ru
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 MOST_EXPOSURE = 30
-"""Of `systemd-analyze security`, in tenths: 3.0 of 10."""
+"""Limit for `systemd-analyze security`, in tenths: 3.0 of 10."""
 
 
 def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSettings) -> None:
@@ -81,7 +81,7 @@ def test_the_bot_runs_the_current_release(host: Any, settings: RuntimeSettings) 
 
 
 def test_the_release_is_as_it_was_installed(host: Any, settings: RuntimeSettings) -> None:
-    """By the digests that were taken when it was unpacked."""
+    """Check files by the digests that were computed when the release was unpacked."""
     expect_original(host, "/usr/bin/python3")
     if settings.container:
         return  # an image is named by the digest of its content
@@ -157,11 +157,11 @@ def test_the_engine_serves_its_model_to_the_group_only(host: Any, settings: Runt
 
 
 def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings) -> None:
-    """By what llama.cpp itself said when it loaded the model."""
+    """Compare with the layers that llama.cpp reported when it loaded the model."""
     engine = settings.engine
     layers = gpu_layers(engine, has_gpu=has_gpu(host, engine)) if engine else 0
-    told = metrics(host) if engine else {}
-    computed, whole = told.get("clawd_engine_gpu_layers", 0), told.get("clawd_engine_model_layers", 0)
+    found = metrics(host) if engine else {}
+    computed, whole = found.get("clawd_engine_gpu_layers", 0), found.get("clawd_engine_model_layers", 0)
     if not layers:
         expect(not computed, f"the GPU computes {computed:.0f} layers, and none are declared")
         return
@@ -192,7 +192,7 @@ def test_webhooks_of_the_declared_platforms_are_served(host: Any, settings: Runt
         paths.append("/feishu/webhook")
     for path in paths:
         status = host.check_output("python3 -c %s %s %s", POST_UNSIGNED, str(settings.port), path)
-        # 404 would mean that the bot does not know the platform, 200 that it believes anybody.
+        # 404 would mean that the bot does not know the platform, 200 that it accepts unsigned requests.
         expect(status == "401", f"the bot answers an unsigned POST to {path} with {status}, not with 401")
 
 
@@ -244,12 +244,12 @@ def test_the_database_is_private(host: Any, settings: RuntimeSettings) -> None:
 
 
 def names(settings: RuntimeSettings) -> list[str]:
-    """The services of this host."""
+    """Return the services of this host."""
     return ["clawd-engine", "clawd-bot"] if settings.engine else ["clawd-bot"]
 
 
 def pid(host: Any, name: str) -> str:
-    """The main process of a service, which must be running; in a container, the first one there."""
+    """Return the main process of a running service; of one in a container, the first process there."""
     number: str = host.check_output("systemctl show --property MainPID --value %s", name)
     expect(
         number != "0",
@@ -261,24 +261,24 @@ def pid(host: Any, name: str) -> str:
 
 
 def has_gpu(host: Any, engine: EngineSettings) -> bool:
-    """Whether there are GPUs for the engine to compute on."""
+    """Return whether the host has GPUs for the engine."""
     return engine.gpu is not None and bool(machine_of(host, engine.gpu.root).gpus)
 
 
 def metrics(host: Any) -> dict[str, float]:
-    """The engine's metrics without labels, by name."""
-    told = host.check_output("python3 -c %s /metrics", ASK_ENGINE)
-    rows = (line.split() for line in told.splitlines() if "{" not in line and not line.startswith("#"))
+    """Return the engine's metrics without labels, by name."""
+    text = host.check_output("python3 -c %s /metrics", ASK_ENGINE)
+    rows = (line.split() for line in text.splitlines() if "{" not in line and not line.startswith("#"))
     return {row[0]: float(row[1]) for row in rows if len(row) == 2}
 
 
 def model_of(host: Any) -> str:
-    """The path of the model that the engine is told to serve."""
+    """Return the path of the engine's configured model."""
     return str(json.loads(host.file(ENGINE_CONFIG).content_string)["model"])
 
 
 def memory_limit(host: Any, name: str) -> int:
-    """What the kernel allows a service, in bytes, from its process's cgroup of version 2 or 1."""
+    """Return the memory limit of a service in bytes, from its process's cgroup of version 2 or 1."""
     groups = [
         line.split(":", 2) for line in host.check_output("cat /proc/%s/cgroup", pid(host, name)).split()
     ]
@@ -295,7 +295,7 @@ def memory_limit(host: Any, name: str) -> int:
 
 
 def in_bytes(size: str) -> int:
-    """`400M` as systemd understands it."""
+    """Return the bytes of a size such as `400M`, as systemd reads it."""
     return int(size[:-1]) * UNITS[size[-1]]
 
 

@@ -1,4 +1,6 @@
-"""The project's own certificate authority, and what the laptop trusts: files in the project's state folder.
+"""The project's own certificate authority, and the certificates that the laptop trusts.
+
+Files in the project's state folder:
 
 <state folder>/ca/ca.key        0600   signs; never leaves the laptop
 <state folder>/ca/ca.key.age           the same, encrypted to the recipients, where there are any
@@ -31,9 +33,9 @@ ENCRYPTED = "ca.key.age"
 
 
 def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
-    """The PEM file that leads to the certificate of `host`; `None` when authorities that all know do.
+    """Return the PEM file that verifies the certificate of `host`; `None` when public authorities do.
 
-    Raises `ClawdError` while there is none.
+    Raises `ClawdError` while the file does not exist.
     """
     if tls.mode == "provided":
         return None
@@ -57,12 +59,12 @@ def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
 
 
 def remember(state_folder: Path, host: str, chain: bytes) -> None:
-    """Keep the certificate that `host` was seen to have over SSH."""
+    """Store the certificate of `host` as read over SSH."""
     path = _pinned(state_folder, host)
     if not path.is_file() or path.read_bytes() != chain:
         make_private(state_folder)
         path.parent.mkdir(exist_ok=True)
-        # A name of its own: another run may be remembering the same one.
+        # A unique name: another run may be storing the same certificate.
         with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
             fresh = Path(folder) / path.name
             fresh.write_bytes(chain)
@@ -70,7 +72,7 @@ def remember(state_folder: Path, host: str, chain: bytes) -> None:
 
 
 def authority_certificate(state_folder: Path) -> x509.Certificate | None:
-    """The authority's certificate; `None` when there is no authority yet.
+    """Return the authority's certificate; `None` when there is no authority yet.
 
     Raises `ClawdError` when it cannot be read.
     """
@@ -81,13 +83,13 @@ def authority_certificate(state_folder: Path) -> x509.Certificate | None:
 def authority(
     state_folder: Path, project: str, lifetime: timedelta, now: datetime, names: Sequence[str] = ()
 ) -> KeyPair:
-    """Return the project's authority, made on first use.
+    """Return the project's authority, created on first use.
 
-    With `names` a new one may sign for these alone, and one that may not sign for all of them is renewed with
-    the same key. One that may sign for any name, as earlier versions made it, stays as it is. A key that is
-    not encrypted is, once there are recipients.
+    With `names` a new one may sign only for these, and one that may not sign for all of them is renewed with
+    the same key. One that may sign for any name, as earlier versions created, stays as it is. An unencrypted
+    key is encrypted as soon as there are recipients.
 
-    Raises `ClawdError` when its files cannot be read, or it ends within `lifetime` from `now`.
+    Raises `ClawdError` when its files cannot be read, or it expires within `lifetime` from `now`.
     """
     folder = _folder(state_folder)
     if not folder.exists():
@@ -108,7 +110,7 @@ def authority(
 
 
 def known_authorities(state_folder: Path) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of the authority and of those before it, which were renamed: `ca`, `ca.old`, ….
+    """Return the certificates of the authority and of its renamed predecessors: `ca`, `ca.old`, ….
 
     Raises `ClawdError` for one that cannot be read.
     """
@@ -123,7 +125,7 @@ def _certificate(path: Path) -> x509.Certificate:
 
 
 def unencrypted_key(state_folder: Path) -> Path | None:
-    """Return where the authority's key lies, or would lie, unencrypted; `None` when it is encrypted."""
+    """Return the path of the unencrypted key, whether it exists or not; `None` when the key is encrypted."""
     folder = _folder(state_folder)
     if (folder / ENCRYPTED).is_file() or _recipients(state_folder):
         return None
@@ -170,7 +172,7 @@ def _key_pem(folder: Path) -> bytes:
 
 
 def _recipients(state_folder: Path) -> tuple[str, ...]:
-    """Return whom to encrypt the key to: none where the computer at hand could not decrypt it again."""
+    """Return the recipients of the encrypted key; none when this computer could not decrypt it again."""
     identities = own_identities()
     recipients = own_recipients(state_folder.parent.parent)
     if not identities or not recipients:
@@ -183,7 +185,7 @@ def _recipients(state_folder: Path) -> tuple[str, ...]:
 
 
 def _create(folder: Path, made: KeyPair, recipients: Sequence[str]) -> None:
-    """Put a new authority in place whole; one that another process made meanwhile stays."""
+    """Put a new authority in place atomically; one that another process created in the meantime stays."""
     make_private(folder.parent)
     with tempfile.TemporaryDirectory(prefix=".ca-", dir=folder.parent) as name:
         fresh = Path(name) / "ca"
@@ -198,7 +200,7 @@ def _create(folder: Path, made: KeyPair, recipients: Sequence[str]) -> None:
 
 
 def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file in one step, never readable by others than `mode` says."""
+    """Write a file atomically, at no time with wider permissions than `mode`."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

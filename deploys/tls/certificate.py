@@ -1,6 +1,6 @@
-"""Certificates as values: whether one still does, and new ones.
+"""Certificates as values: whether an installed one is still valid, and new ones.
 
-X.509 as profiled by RFC 5280. Keys are ECDSA P-256, which every TLS client of today takes.
+X.509 as profiled by RFC 5280. Keys are ECDSA P-256, which every current TLS client accepts.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from deploys.tls.settings import ProvidedSettings, TlsSettings
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""New certificates are valid from this long ago, for clocks that are slow."""
+"""New certificates are valid from this long ago, for slow clocks."""
 AUTHORITY_LIFETIME = timedelta(days=3650)
 OTHER_AUTHORITY = "another authority signed it"
-"""Why a certificate is issued anew that is of an authority before."""
+"""Reason to replace a certificate of an earlier authority."""
 ALWAYS_PERMITTED = ("clawd.internal", "localhost", "127.0.0.1", "::1")
-"""What every authority with name constraints may sign for, in addition to the names of the project."""
+"""Names that every authority with name constraints may sign for, in addition to those of the project."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What a host has: chain in PEM, SHA-256 of its private key's public half, and the key's mode.
+    """The certificate of a host: chain in PEM, SHA-256 of its private key's public half, and the key's mode.
 
     `source` is the ACME server that issued it, empty for others.
     """
@@ -63,16 +63,16 @@ class KeyPair:
         )
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Return the subject, without the key."""
         return f"KeyPair({self.certificate.subject.rfc4514_string()})"
 
 
 def reason_to_issue(
     installed: Installed, wanted: TlsSettings, authority: x509.Certificate | None, now: datetime
 ) -> str | None:
-    """Why a host needs a new certificate, in words; `None` when the one it has will do.
+    """Return why a host needs a new certificate, in words; `None` when it does not.
 
-    `authority` is the certificate of the project's own authority, `None` while that does not exist.
+    `authority` is the certificate of the project's own authority, `None` while there is none.
     """
     if not installed.chain:
         return "there is none"
@@ -97,7 +97,7 @@ def _wrong_key(installed: Installed, leaf: x509.Certificate) -> str | None:
 
 
 def common_name(wanted: TlsSettings) -> str:
-    """The subject of a certificate, at most 64 characters long (RFC 5280, ub-common-name)."""
+    """Return the subject of a certificate, at most 64 characters long (RFC 5280, ub-common-name)."""
     return (wanted.subject or wanted.names[0])[:64]
 
 
@@ -108,7 +108,7 @@ def _wrong_names(leaf: x509.Certificate, wanted: TlsSettings) -> str | None:
     return (
         None
         if names == set(wanted.names)
-        else f"the present one is for {', '.join(sorted(names)) or 'nobody'}"
+        else f"the present one is for {', '.join(sorted(names)) or 'no name'}"
     )
 
 
@@ -136,7 +136,7 @@ def _wrong_issuer(
 def _renewed_issuer(
     installed: Installed, wanted: TlsSettings, authority: x509.Certificate | None
 ) -> str | None:
-    """The chain carries the authority's certificate: peers need the one that permits all names."""
+    """Return a reason if the chain has an older certificate of the authority: peers need the current one."""
     chain = x509.load_pem_x509_certificates(installed.chain)
     signed_by = chain[1:]
     renewed = wanted.mode == "own-ca" and signed_by and authority is not None and authority not in signed_by
@@ -159,20 +159,20 @@ def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> s
 
 
 def _left_at_renewal(wanted: TlsSettings) -> float:
-    """The part of the lifetime with which one is renewed from here.
+    """Return the fraction of the lifetime that is left when `up` renews a certificate.
 
-    A host that has an ACME server does so by itself; one that is late needs somebody to look.
+    With ACME the host renews earlier itself; when it is late, the failure has to be shown to somebody.
     """
     return wanted.renew_fraction / 2 if wanted.mode == "acme" else wanted.renew_fraction
 
 
 def leaf_of(provided: ProvidedSettings) -> x509.Certificate:
-    """The host's own certificate of a chain that was given."""
+    """Return the host's own certificate of a provided chain."""
     return x509.load_pem_x509_certificates(provided.certificate.get_secret_value().encode())[0]
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """The DNS names and IP addresses that a certificate is for."""
+    """Return the DNS names and IP addresses of a certificate."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -182,7 +182,7 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def public_key_sha256(certificate: x509.Certificate) -> str:
-    """SHA-256 of a certificate's public key (SubjectPublicKeyInfo in DER)."""
+    """Return the SHA-256 of a certificate's public key (SubjectPublicKeyInfo in DER)."""
     spki = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -192,8 +192,8 @@ def public_key_sha256(certificate: x509.Certificate) -> str:
 def new_authority(project: str, now: datetime, names: Iterable[str] = ()) -> KeyPair:
     """Return a certificate authority that may sign servers' certificates, and no further authorities.
 
-    With `names` (DNS names, addresses) it may sign for these alone, and for what is below them in the DNS:
-    who takes its key cannot pass for others (RFC 5280, section 4.2.1.10).
+    With `names` (DNS names, addresses) it may sign only for these and for names below them in the DNS: its
+    stolen key cannot be used to impersonate others (RFC 5280, section 4.2.1.10).
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = authority_name(project)
@@ -202,9 +202,9 @@ def new_authority(project: str, now: datetime, names: Iterable[str] = ()) -> Key
 
 
 def widened(authority: KeyPair, names: Iterable[str]) -> KeyPair:
-    """Return `authority` with a certificate that also permits `names`: key, subject and end are the same.
+    """Return `authority` with a certificate that also permits `names`: key, subject and expiry are the same.
 
-    What it has signed stays valid. Clients need the new certificate for what it signs for new names.
+    Certificates that it has signed stay valid. Clients need the new certificate only for the new names.
     """
     old = authority.certificate
     ours = permitted(old) or ()
@@ -223,7 +223,7 @@ def widened(authority: KeyPair, names: Iterable[str]) -> KeyPair:
 
 
 def covers(authority: x509.Certificate, names: Iterable[str]) -> bool:
-    """Return whether `authority` may sign for all of `names`: one without name constraints for any."""
+    """Return whether `authority` may sign for all of `names`; one without name constraints may for any."""
     own = permitted(authority)
     return own is None or all(_within(name, own) for name in names)
 
@@ -263,17 +263,17 @@ def _subtrees(name: str) -> Iterable[x509.GeneralName]:
         return
     yield x509.IPAddress(ip_network(address))
     if address.version == 4:
-        # OpenSSL holds the subject's common name, the same address, against the DNS names.
+        # OpenSSL checks the subject's common name, here the same address, against the permitted DNS names.
         yield x509.DNSName(name)
 
 
 def authority_name(project: str) -> x509.Name:
-    """The subject of a project's authority."""
+    """Return the subject of a project's authority."""
     return _name(f"{project} certificate authority")
 
 
 def new_certificate(wanted: TlsSettings, authority: KeyPair | None, now: datetime) -> KeyPair:
-    """A server's certificate, signed by `authority`, or by its own key when that is `None`."""
+    """Return a server's certificate, signed by `authority`, or by its own key when that is `None`."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(common_name(wanted))
     issuer = authority.certificate.subject if authority else subject

@@ -3,8 +3,7 @@
 /etc/clawd/tls.d/<serial>/{fullchain.pem,privkey.pem}
 /etc/clawd/tls -> tls.d/<serial>
 
-It is issued on the laptop or was given there; from an authority that speaks ACME, the host obtains and renews
-it by itself.
+It is issued or provided on the laptop; from an authority with ACME, the host obtains and renews it itself.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The time, with its zone."""
+    """Return the current time, with its zone."""
     return datetime.now(UTC)
 
 
 @deploy("TLS")
 def apply() -> None:
-    """A certificate that holds for the declared names, renewed in time, and its end told to metrics."""
+    """Install a certificate for the declared names, with its renewal and a metric of its expiry."""
     settings = settings_of("tls", TlsSettings)
     renewal.program(settings)
     certificate(settings, supplies())
@@ -56,22 +55,22 @@ def apply() -> None:
 
 @removal("TLS")
 def remove() -> None:
-    """No certificate, no key, and nothing that renews them. The authority on the laptop stays."""
+    """Remove certificate, key, and everything that renews them. The authority on the laptop stays."""
     renewal.absent()
     files.absent(CURRENT)
     files.absent(SERIALS)
 
 
 class CertificateFact(Fact):
-    """The certificate a host has, as `Installed`."""
+    """The certificate of a host, as `Installed`."""
 
     def command(self, chain: str, key: str) -> str:
-        """A script that prints mode and public half of the key, the chain in base64, and its source."""
+        """Return a script that prints the key's mode and public half, the chain in base64, and its source."""
         return assignments(chain=chain, key=key) + _INSTALLED
 
     @staticmethod
     def default() -> Installed:
-        """None."""
+        """Return that there is no certificate."""
         return Installed()
 
     def process(self, output: list[str]) -> Installed:
@@ -98,10 +97,10 @@ def certificate(
     clock: Clock = utc_now,
     **arguments: Any,
 ) -> OperationMeta:
-    """The certificate `wanted` in `folder`, issued anew when the present one will not do.
+    """Install the certificate `wanted` in `folder`; replace one that is not valid for it.
 
     `folder` has fullchain.pem, privkey.pem (of `owner`, 0600) and, signed by the project's authority, ca.pem.
-    It is a link to a folder in `<folder>.d`, so that all change together.
+    `folder` is a link to a folder in `<folder>.d`, so that all files change together.
     """
     arguments.setdefault("name", f"Certificate for {', '.join(wanted.names)}")
     return _certificate(wanted, brought, folder, owner, clock, **arguments)
@@ -110,22 +109,22 @@ def certificate(
 def internal(
     folder: str, project: str, names: tuple[str, ...], *, owner: str, subject: str = "", **arguments: Any
 ) -> OperationMeta:
-    """A certificate of the project's own authority, for a service that only other hosts of ours talk to.
+    """Install a certificate of the project's own authority, for a service used only by other hosts of ours.
 
-    It serves on both sides of a connection: nodes of a cluster are servers and clients of each other. A
-    `subject` tells a server which client this is.
+    It is valid for both sides of a connection: nodes of a cluster are servers and clients of each other. By
+    `subject` a server identifies this client.
 
-    `folder` as of `certificate`; what reads it belongs to `owner`, who must exist by then. Lives a year, is
-    renewed when a third of that is left: give the files to the service's `watch`. Only `up` does, so its end
-    is told to metrics (deploys/exporters/certificates.py, where a new `folder` has to be named) and looked at
-    by `verify` (`deploys.ops.checks.expect_certificate`).
+    `folder` is as in `certificate`; its files belong to `owner`, a user that must exist by then. It is valid
+    for a year and renewed when a third of that is left: give the files to the service's `watch`. Only `up`
+    renews it, so its expiry is a metric (deploys/exporters/certificates.py, where a new `folder` has to be
+    added) and checked by `verify` (`deploys.ops.checks.expect_certificate`).
     """
     wanted = TlsSettings(project=project, names=names, subject=subject, lifetime_days=365, client=True)
     return certificate(wanted, supplies(), folder=folder, owner=owner, **arguments)
 
 
 def trusted(project: str, *, path: str = AUTHORITY, **arguments: Any) -> OperationMeta:
-    """The certificate of the project's authority, by which programs on this host check servers of ours."""
+    """Install the certificate of the project's authority, for programs here that check our servers."""
     arguments.setdefault("name", f"Authority of {project}")
     return _trusted(project, supplies(), path, utc_now, **arguments)
 
@@ -139,7 +138,7 @@ def _trusted(project: str, brought: Supplies, path: str, clock: Clock) -> Iterat
         return
     record(Change(path, text_diff(state.content, wanted) if wanted else ("of the new authority",)))
     yield script('mkdir -p -m 0755 "${path%/*}"', path=path)
-    # As with a certificate: only now is an authority made.
+    # As with a certificate: only now is an authority created.
     if wanted is None:
         whole = authority(brought.state_folder, project, timedelta(days=365), clock(), brought.names)
         wanted = whole.certificate_pem
@@ -175,7 +174,7 @@ def _certificate(
         yield script(renewal.OBTAIN)
         return
     yield script('(umask 077; mkdir -p "$folder")', folder=f"{folder}.d")
-    # Preparing ends at the first command, so a plan makes neither authority nor key.
+    # The preparation ends at the first command, so a plan creates neither authority nor key.
     new = _provided(wanted.provided) if wanted.provided else _issued(wanted, brought, clock())
     yield script(
         RECEIVE + _INSTALL,
@@ -191,7 +190,7 @@ def _certificate(
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """What is to be installed, in PEM; `authority` is empty where that is not ours."""
+    """The files to install, in PEM; `authority` is empty where it is not ours."""
 
     serial: int
     chain: bytes
@@ -206,9 +205,9 @@ def _known_authority(brought: Supplies, names: tuple[str, ...]) -> x509.Certific
 
 
 def _names(brought: Supplies, wanted: TlsSettings) -> tuple[str, ...]:
-    """Return what the authority has to sign for; nothing where the project's names are not known.
+    """Return the names that the authority has to sign for; none where the project's names are not known.
 
-    OpenSSL holds a common name against the constraints, too, where the certificate has addresses only.
+    OpenSSL also checks a common name against the constraints, where the certificate has only addresses.
     """
     subject = (wanted.subject,) if wanted.subject else ()
     return (*brought.names, *wanted.names, *subject) if brought.names else ()
@@ -231,7 +230,7 @@ def _provided(provided: ProvidedSettings) -> _New:
     return _New(leaf_of(provided).serial_number, chain.rstrip() + b"\n", key.rstrip() + b"\n")
 
 
-# A reader sees the old pair or the new one: both files change with the one link.
+# A reader gets either the old pair or the new one: both files change with one link.
 _INSTALL = r"""
 set -eu
 umask 077

@@ -1,7 +1,7 @@
-"""What a host has to obtain and renew its certificate by itself, and to tell metrics when it ends.
+"""The program by which a host obtains and renews its certificate, and exports its expiry as a metric.
 
-lego, from the distribution (4.9 in Debian 12 and 13), is the ACME client: one program without a Python of its
-own to keep, that knows some hundred DNS providers. When to renew is decided by our own program, by the part
+lego, from the distribution (4.9 in Debian 12 and 13), is the ACME client: one program that needs no Python
+environment and supports about a hundred DNS providers. Our own program decides when to renew, by the fraction
 of the lifetime that is left; lego's own `renew` counts days.
 """
 
@@ -34,14 +34,14 @@ READ_BY_NGINX = (
     "/etc/clawd/nginx-internal/privkey.pem",
     "/etc/clawd/nginx-internal/ca.pem",
 )
-"""What nginx is stamped with, see deploys/nginx/deploy.py: a renewal on the host is no difference to `up`."""
+"""Files in nginx's stamp (deploys/nginx/deploy.py): a renewal on the host is no difference for `up`."""
 OBTAIN = f"exec {PROGRAM} obtain"
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
 
 
 def program(settings: TlsSettings) -> None:
-    """The program, with what it is told; for ACME also lego, and how challenges are answered."""
+    """Install the program and its settings; for ACME also lego, and the files that answer challenges."""
     acme = settings.acme
     if acme:
         packages.installed("lego", component="tls")
@@ -61,7 +61,7 @@ def program(settings: TlsSettings) -> None:
 
 
 def timer() -> None:
-    """What looks every hour whether it is time."""
+    """Install the timer that checks every hour whether a renewal is due."""
     for unit in UNITS:
         files.template(f"tls/{unit}", f"/etc/systemd/system/{unit}", {}, check="systemd-analyze verify {}")
     paths = tuple(f"/etc/systemd/system/{unit}" for unit in UNITS)
@@ -69,7 +69,7 @@ def timer() -> None:
 
 
 def absent() -> None:
-    """Neither program nor timer nor lego, nor the account it has with the authority."""
+    """Remove program, timer and lego, with its account at the authority."""
     for unit in reversed(UNITS):
         units.absent(unit)
     packages.removed("tls")
@@ -78,11 +78,11 @@ def absent() -> None:
 
 
 def config(settings: TlsSettings) -> dict[str, Any]:
-    """What the program is told; nothing of it is secret."""
-    told: dict[str, Any] = {"mode": settings.mode}
+    """Return the program's settings, which contain no secret."""
+    given: dict[str, Any] = {"mode": settings.mode}
     if settings.acme:
-        told |= {"names": settings.names, "renew_fraction": settings.renew_fraction, **_acme(settings.acme)}
-    return told
+        given |= {"names": settings.names, "renew_fraction": settings.renew_fraction, **_acme(settings.acme)}
+    return given
 
 
 def _acme(acme: AcmeSettings) -> dict[str, Any]:

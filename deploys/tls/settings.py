@@ -15,24 +15,24 @@ from inventory.sections.tls import LETS_ENCRYPT
 
 CURRENT = "/etc/clawd/tls"
 AUTHORITY = "/etc/clawd/authority.pem"
-"""Where a bot finds the project's authority: to check servers of ours, and to upload it to Telegram."""
+"""File with the project's authority: a bot checks our servers by it, and uploads it to Telegram."""
 
 INTERNAL_BOT = "bot.clawd.internal"
 """A name in the internal certificate of every bot: nginx checks all bots of a group by one name."""
 
 LEAST_DAYS = 30
-"""Left of a certificate that only `up` renews (which it does from 120 on), for people to run that."""
+"""Days left of a certificate that only `up` renews (from 120 on) when people are asked to run it."""
 
 
 class AcmeSettings(ComponentSettings):
-    """How a host gets its certificate from an authority by itself."""
+    """How a host obtains its certificate from an ACME authority."""
 
     server: Directory = LETS_ENCRYPT
-    authority: Path | None = Field(None, description="PEM file on the laptop that leads to `server`.")
+    authority: Path | None = Field(None, description="PEM file on the laptop by which `server` is verified.")
     email: Mail
     challenge: Literal["http-01", "dns-01"] = "http-01"
-    http_port: int = Field(80, description="Where the challenge is answered while nginx does not run.")
-    https_port: int = Field(443, description="Where nginx is asked for what it serves.")
+    http_port: int = Field(80, description="Port on which challenges are answered while nginx does not run.")
+    https_port: int = Field(443, description="Port on which the certificate that nginx serves is checked.")
     provider: str = "exec"
     hook: Path | None = None
     environment: dict[str, SecretStr] = Field({})
@@ -56,7 +56,7 @@ class TlsSettings(ComponentSettings):
     lifetime_days: int = 90
     renew_fraction: float = 0.33
     subject: str = Field("", description="Common name; the first of `names` when empty.")
-    client: bool = Field(False, description="Whether its owner also shows it to servers, as a client.")
+    client: bool = Field(False, description="Whether it is also presented to servers, as a client.")
     acme: AcmeSettings | None = Field(None, description="Required in mode acme.")
     provided: ProvidedSettings | None = Field(None, description="Required in mode provided.")
 
@@ -69,7 +69,7 @@ class TlsSettings(ComponentSettings):
 
 
 def settings_for(inventory: Inventory, host: str) -> TlsSettings | None:
-    """The certificate of `host`, in its own address's name when none is declared; only nginx needs one."""
+    """Return the certificate of `host`, for its own address when no name is declared; only nginx has one."""
     tls = inventory.tls
     if "nginx" not in inventory.hosts[host].roles:
         return None
@@ -106,7 +106,7 @@ def _acme(inventory: Inventory) -> AcmeSettings:
 
 
 def canonical(name: str) -> str:
-    """An address in its shortest form, or a DNS name in lower case and ASCII, as certificates have them."""
+    """Return an address in its shortest form, or a DNS name in lower case and ASCII, as in certificates."""
     try:
         return str(ip_address(name))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checks of the certificate, read-only."""
+"""Read-only checks of the certificate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deploys.tls.renewal import LEGO, METRICS
 from deploys.tls.settings import TlsSettings
 
 LITTLE = 0.1
-"""The part of its lifetime with which a certificate from elsewhere should have a successor."""
+"""Fraction of its lifetime below which a provided certificate should have been replaced."""
 HINT = "run `up`, which makes or renews it; a provided one you replace in the inventory"
 
 
 def test_certificate_holds(host: Any, settings: TlsSettings) -> None:
     installed = _installed(host)
     chain = _chain(installed)
-    # Only the laptop has the authority itself: here a chain has to be whole, and to end with one of its name.
+    # Only the laptop has the authority itself: here a chain must be complete, and end with one of its name.
     reason = reason_to_issue(installed, settings, chain[-1] if chain else None, datetime.now(UTC))
     expect(reason is None, f"{CHAIN}: {reason}", HINT)
 
@@ -57,9 +57,9 @@ def test_renewal_does_not_fail(host: Any, settings: TlsSettings) -> None:
 
 def test_end_is_told_to_metrics(host: Any) -> None:
     if host.file(METRICS.rsplit("/", 1)[0]).is_directory:
-        told = f"clawd_tls_not_after_seconds {_leaf(host).not_valid_after_utc.timestamp():.0f}"
+        line = f"clawd_tls_not_after_seconds {_leaf(host).not_valid_after_utc.timestamp():.0f}"
         expect(host.file(METRICS).exists, f"{METRICS} is missing")
-        expect(told in host.file(METRICS).content_string, f"{METRICS} tells another end than {CHAIN} has")
+        expect(line in host.file(METRICS).content_string, f"{METRICS} has another end than {CHAIN}")
 
 
 def _installed(host: Any) -> Installed:
