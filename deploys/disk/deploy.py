@@ -107,7 +107,7 @@ def _require_movable(place: Place, mount: str) -> None:
         )
     if state.filled and state.on_disk and not state.shown:
         raise HostError(
-            f"{host.name}: both {place.folder} and {target} have files, and nothing says which are wanted",
+            f"{host.name}: both {place.folder} and {target} have files, and it is not known which are wanted",
             advice="move one of them away",
         )
 

@@ -12,7 +12,7 @@ from deploys.ops.checks import UnitOnHost, expect, expect_at_boot, said
 def test_closed_by_default(host: Any) -> None:
     chain = host.run(f"nft list chain {TABLE} input")
     expect(chain.rc == 0, f"the rules are not loaded: {said(chain)}", "run `up`, which loads them")
-    expect("policy drop" in chain.stdout, "what no rule lets in is let in: the policy is not drop")
+    expect("policy drop" in chain.stdout, "connections without a rule are accepted: the policy is not drop")
 
 
 def test_rules_in_force_as_applied(host: Any) -> None:

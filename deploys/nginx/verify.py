@@ -58,7 +58,7 @@ def test_offers_only_tls_1_2_and_1_3(host: Any, settings: NginxSettings) -> None
     expect(not why, f"nginx does not answer on port {port}: {why}")
     wanted = {"TLSv1": False, "TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}
     differing = [name for name, taken in offered.items() if taken != wanted[name]]
-    expect(not differing, f"nginx offers, or refuses, against what is declared: {', '.join(differing)}")
+    expect(not differing, f"nginx offers or refuses the wrong versions of TLS: {', '.join(differing)}")
 
 
 def test_http_is_redirected_to_https(host: Any, settings: NginxSettings) -> None:

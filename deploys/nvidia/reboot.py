@@ -165,7 +165,7 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
                 succeeded, output = host.run_shell_command(loads, **connector_arguments)
                 return succeeded, output
             time.sleep(2)
-        text = f"the host did not come back within {PATIENCE} s after its reboot: look at its console"
+        text = f"the host does not answer {PATIENCE} s after its reboot: check its console"
         return False, CommandOutput([OutputLine("stderr", text)])
 
     @staticmethod

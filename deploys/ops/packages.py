@@ -426,7 +426,7 @@ harmless() {
         grep -vxF -e "$(printf '%s\n' $packages)")
     [ "$more" ] || return 0
     echo "removing $packages would also change" $more >&2
-    echo "hint: look at the plan again: what needs them was installed in the meantime" >&2
+    echo "hint: check the plan again: packages that need them were installed in the meantime" >&2
     return 1
 }
 left() {  # left: those whose configuration is still there, and was not before they were installed

@@ -155,7 +155,7 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
         record(Change(unit, ("restart with what was there before",)))
     if not state.kept and not state.orphaned and not going_on:
         if state.noted:
-            why = "removed: nothing of anybody else's was replaced"
+            why = "removed: no files of others were replaced"
             record(Change(f"{ORIGINALS}/{owner}", (why,)))
         else:
             record(Change(f"{VERIFIED}/{owner}", ("removed: there is nothing left to verify",)))

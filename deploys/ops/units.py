@@ -34,7 +34,7 @@ def _absent(unit: str, file: bool, component: str) -> Iterator[StringCommand]:
     if not file and host.get_fact(ForeignUnitFact, unit=unit, owner=component):
         if state.stamp:
             host.connector_data.setdefault(RESUME, {}).setdefault(component, []).append(unit)
-            record(Change(unit, ("no longer ours: its package was there before and it runs on",)))
+            record(Change(unit, ("no longer ours: its package was there before, and it keeps running",)))
             notes = " ".join((stamp_path(unit), good_path(unit), ready_path(unit), masked_path(unit)))
             yield script("rm -rf $notes", notes=notes)
         return

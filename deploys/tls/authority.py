@@ -47,12 +47,12 @@ def trusted_certificate(state_folder: Path, tls: Tls, host: str) -> Path | None:
         there = path.is_file()
     except PermissionError as error:
         raise ClawdError(
-            f"{path} may not be read by you, so the certificate of {host} cannot be checked",
+            f"the certificate of {host} cannot be checked: you may not read {path}",
             advice=f"another user ran `up`: take the folder over (`sudo chown -R $USER {state_folder}`)",
         ) from error
     if not there:
         raise ClawdError(
-            f"{path} does not exist, so the certificate of {host} cannot be checked",
+            f"the certificate of {host} cannot be checked: {path} does not exist",
             advice="run `clawd-provision up` from here, or copy the folder .clawd from where it ran",
         )
     return path

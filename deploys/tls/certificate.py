@@ -92,7 +92,7 @@ def reason_to_issue(
 
 def _wrong_key(installed: Installed, leaf: x509.Certificate) -> str | None:
     if installed.public_key_sha256 != public_key_sha256(leaf):
-        return "its private key is missing or another one's"
+        return "its private key is missing or does not match"
     return None if installed.key_mode == "600" else "its private key could be read by others"
 
 
@@ -154,7 +154,7 @@ def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> s
     if end - now < _left_at_renewal(wanted) * (end - start):
         return f"it expires on {end:%Y-%m-%d}"
     if wanted.mode != "acme" and end - start > timedelta(days=wanted.lifetime_days) + 2 * CLOCK_SKEW:
-        return f"it lives longer than {wanted.lifetime_days} days"
+        return f"it is valid for longer than {wanted.lifetime_days} days"
     return None
 
 

@@ -53,7 +53,7 @@ ALONE = new_certificate(SELF_SIGNED, None, NOW)
             installed(OWN, public_key_sha256="0" * 64),
             WANTED,
             AUTHORITY,
-            "its private key is missing or another one's",
+            "its private key is missing or does not match",
         ),
         (installed(OWN, key_mode="644"), WANTED, AUTHORITY, "its private key could be read by others"),
         (
@@ -70,7 +70,7 @@ ALONE = new_certificate(SELF_SIGNED, None, NOW)
             installed(OWN),
             WANTED.model_copy(update={"lifetime_days": 30}),
             AUTHORITY,
-            "it lives longer than 30 days",
+            "it is valid for longer than 30 days",
         ),
     ],
 )
