@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import wraps
 from typing import Any, NoReturn
 
 import jinja2
@@ -34,6 +35,7 @@ _REFUSED_METHODS = {
 }  # fmt: skip
 _WIDEST = 64  # spaces of an indent, characters of a date's format
 _STEPS_BETWEEN_LOOKS = 64
+_CHARACTERS_A_STEP = 1024
 
 
 class TooMuchWork(jinja2.TemplateError):
@@ -52,16 +54,22 @@ class Budget(threading.local):
         self._ends = time.thread_time() + MOST_SECONDS
         self._steps = 0
 
-    def step(self) -> None:
-        """Count one iteration of a loop or one call; raise `TooMuchWork` if the time is used up."""
-        self._steps += 1
-        if self._steps % _STEPS_BETWEEN_LOOKS == 0 and time.thread_time() > self._ends:
-            raise TooMuchWork(f"it takes more than {MOST_SECONDS:g} s")
+    def step(self, characters: int = 0) -> None:
+        """Count one iteration of a loop, or one operation on a text or list of that length.
+
+        Raise `TooMuchWork` if the time is used up. The clock is read before every long operation.
+        """
+        self._steps += 1 + characters // _CHARACTERS_A_STEP
+        if self._steps >= _STEPS_BETWEEN_LOOKS:
+            self._steps = 0
+            if time.thread_time() > self._ends:
+                raise TooMuchWork(f"it takes more than {MOST_SECONDS:g} s")
 
     def text(self, characters: int) -> None:
         """Raise `TooMuchWork` if a text of `characters` is too long; called before it is concatenated."""
         if characters > self._text:
             raise TooMuchWork(f"it produces a text of more than {self._text} characters")
+        self.step(characters)
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -98,6 +106,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             "batch": self._checked(self.filters["batch"], lambda _, count=0, *__: _size(count)),
             "slice": self._checked(self.filters["slice"], lambda _, count=0, *__: _size(count)),
         }
+        self.filters = {name: self._timed(function) for name, function in self.filters.items()}
+        self.filters["_sized"] = self._sized
         self.globals["raise_exception"] = _refuse
         self.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form[:_WIDEST])
 
@@ -107,8 +117,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
         """Call `function` for a template, counted as a step of its budget."""
-        self.budget.step()
         owner, method = getattr(function, "__self__", None), getattr(function, "__name__", "")
+        self.budget.step(_length(owner) + sum(map(_length, arguments)))
         if isinstance(owner, str | bytes | int) and method in _REFUSED_METHODS:
             raise TooMuchWork(f"it uses {method}(), which is not available to chat templates")
         if isinstance(owner, str):
@@ -137,6 +147,21 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         for value in values:
             self.budget.step()
             yield value
+
+    def _sized(self, value: Any) -> Any:
+        """Return `value`, an operand whose length counts as work."""
+        self.budget.step(_length(value))
+        return value
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a filter so that the length of its arguments counts as work."""
+
+        @wraps(function)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self.budget.step(sum(map(_length, arguments)))
+            return function(*arguments, **named)
+
+        return timed
 
     def _weighed(self, value: Any) -> Any:
         """Return `value`; raise `TooMuchWork` if its text is too long: a list may repeat another one."""
@@ -191,6 +216,19 @@ class _Counting(NodeTransformer):
         node.iter = _filter(node.iter, "_counted")
         return node
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "_sized")
+        for operand in node.ops:
+            operand.expr = _filter(operand.expr, "_sized")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _filter(node.node, "_sized")
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         self.generic_visit(node)
         return _filter(nodes.List(node.nodes, lineno=node.lineno), "_joined")
@@ -220,6 +258,10 @@ def _size(value: Any) -> int:
     if isinstance(value, int | float):
         return int(min(abs(value), 2**63))
     return len(value) if hasattr(value, "__len__") else 0
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | tuple | dict) else 0
 
 
 def _replaced(text: str, old: str, new: str) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from functools import cache
 
 import pytest
@@ -352,6 +353,26 @@ def test_template_that_does_not_terminate_is_refused(source, monkeypatch):
     monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.2)
     with pytest.raises(ModelError):
         chat(source + CONTENTS)
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "{% set y = x | tojson %}",
+        "{% set y = x.split(' ') %}",
+        "{% set y = x | upper %}",
+        "{% set y = x[:200000] | list | sort %}",
+        "{% set y = x.replace('a', 'b') %}",
+        "{% if x | reverse == x %}{% endif %}",
+        "{% if x[1:] ~ x[1:] > x[:-1] ~ x %}{% endif %}",
+    ],
+)
+def test_template_of_few_heavy_steps_is_ended_in_time(heavy, monkeypatch):
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.2)
+    begun = time.thread_time()
+    with pytest.raises(ModelError, match=r"takes more than 0\.2 s"):
+        chat("{% set x = 'a b ' * 300000 %}" + heavy * 600 + CONTENTS)
+    assert time.thread_time() - begun < 2.0
 
 
 def test_filters_used_by_transformers_templates_exist():
