@@ -97,11 +97,10 @@ class StaysFact(Fact):
 
 _STAYS = r"""
 careful "$path" || exit 0
-find "$path" -xdev ! -type d | while IFS= read -r file; do
-    ours "$file" || { named "$file" && younger "$file"; } || made "$path" "$file" ||
-        [ "$(package_of "$file")" ] || printf '%s\n' "$file"
-done
-true
+files=$(find "$path" -xdev ! -type d | without "$(noted)" | while IFS= read -r file; do
+    wrote "$file" || { named "$file" && younger "$file"; } || made "$path" "$file" || printf '%s\n' "$file"
+done)
+[ ! "$files" ] || printf '%s\n' "$files" | without "$(printf '%s\n' "$files" | packaged)"
 """
 _WHOSE = 'echo "original $(original "$path")"\n'
 _PATH = r"""

@@ -177,7 +177,17 @@ wrote() {  # wrote PATH: whether an earlier version wrote it, which noted nothin
     ! named "$1" && ! like "$1" "$unmarked" || return 0
     [ -f "$1" ] && [ ! -L "$1" ] && head -c 4096 -- "$1" | grep -aqF 'Written by clawd-provision'
 }
-ours() { cat "$originals"/*/ours 2>/dev/null | grep -qxF -e "$1" || wrote "$1"; }
+noted() { cat "$originals"/*/ours 2>/dev/null; }
+ours() { noted | grep -qxF -e "$1" || wrote "$1"; }
+without() {  # without LINES: the lines of standard input that are not among these
+    # A function's argument may be longer than a program's.
+    { printf '%s\n' "$1" | sed 's/^/-/'; sed 's/^/+/'; } |
+        awk '{ line = substr($0, 2) } /^-/ { known[line]; next } !(line in known) { print line }'
+}
+packaged() {  # packaged: the paths of standard input that a package has
+    xargs -r -d '\n' dpkg-query -S 2>/dev/null | grep -v -e '^diversion by' -e '^local diversion' |
+        sed -n 's|^[^/]*: /|/|p'
+}
 package_of() {  # package_of PATH: the packages that have it, as dpkg -S prints them: `ONE, TWO:ARCH: PATH`
     dpkg-query -S "$1" 2>/dev/null | grep -v '^diversion by' | sed -n 's/^\([^/]*\): .*/\1/p' |
         tr -d ' ' | tr , '\n' | sed 's/:.*//'

@@ -18,11 +18,13 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops import originals
+from deploys.ops import added, originals
+from deploys.ops.added import SET_ASIDE, Added, AddedFact
 from deploys.ops.apt import APT, Settled
 from deploys.ops.changes import Change, operation, record
 from deploys.ops.facts import Fact, PackagesFact
 from deploys.ops.shell import assignments, script
+from inventory.errors import HostError
 
 RECORDS = "/var/lib/clawd/state/packages"
 """Folder with one file per component, of lines with a NAME: `wants` for what it requested, `brought` for what
@@ -30,6 +32,7 @@ its installations installed, `marked` for those of them marked as automatic; fro
 installation, `there` for installed packages, `residual` for removed ones whose configuration was left.
 `COMPONENT.log` is dpkg's log of an installation that is not recorded yet."""
 ANY = "*"
+OBSTACLE = "unmount or rename it, and run again"
 PROTECTED = "/etc/apt/apt.conf.d/70clawd-packages"
 """The configuration of apt that names the packages which components want."""
 
@@ -106,26 +109,6 @@ class BroughtFact(Fact):
         return frozenset(lines[1:]) if lines[:1] == ["recorded"] else None
 
 
-class AddedFact(Fact):
-    """Files that somebody else added to folders of packages; `folders` in the form that `added` reads."""
-
-    def command(self, component: str, packages: str, folders: str) -> str:
-        """Return a script that prints one path per line."""
-        asked = assignments(
-            **originals.values(component.partition("-")[0]), packages=packages, folders=folders
-        )
-        return asked + originals.KEEP + ADDED + _ADDED
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """Return nothing."""
-        return ()
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """Return the paths."""
-        return tuple(sorted(filter(None, output)))
-
-
 @operation
 def _installed(names: tuple[str, ...], component: str | None, archive: str | None) -> Iterator[StringCommand]:
     present: frozenset[str] = host.get_fact(PackagesFact, packages=names)
@@ -159,11 +142,14 @@ def _removed(
         return
     names = " ".join(sorted(brought))
     given = "\n".join("\t".join((folder, *generated)) for folder, generated in folders.items())
-    stays: tuple[str, ...] = ()
+    found = Added()
     if names and given and not keep_configuration:
-        stays = host.get_fact(AddedFact, component=component, packages=names, folders=given)
+        found = host.get_fact(AddedFact, component=component, packages=names, folders=given)
+    if found.obstacles:
+        why = "; ".join(found.obstacles)
+        raise HostError(f"{host.name}: the packages are not removed: {why}", advice=OBSTACLE)
     change = (f"remove {names}",) if names else (f"forget what {component} needed",)
-    record(Change("packages", (*change, *originals.staying(stays))))
+    record(Change("packages", (*change, *originals.staying(found.files))))
     if names:
         yield Settled()
     yield script(
@@ -173,7 +159,7 @@ def _removed(
         purge="" if keep_configuration else "yes",
         protected=PROTECTED,
         folders=given,
-        **originals.values(component.partition("-")[0]),
+        **added.values(component),
     )
 
 
@@ -226,7 +212,7 @@ install() { apt install --no-install-recommends --allow-downgrades "$@" -- $pack
 begin() {  # begin: note what is there, and first what an installation that was cut off brought
     [ "$record" ] || return 0
     mkdir -p "${record%/*}"
-    earlier || (umask 077; first)
+    earlier || (umask 077; first) || return
     rm -f "$record.before"  # of earlier versions: it does not show whose packages came
     [ ! -f "$record.log" ] || finish ""
     {
@@ -243,7 +229,7 @@ finish() {  # finish WANTED: note what installations have brought, and what is w
         [ ! -f "$record" ] || sed '/^brought /d' "$record"
         [ ! "$1" ] || printf 'wants %s\n' $1
         [ ! "$all" ] || printf 'brought %s\n' $all
-    } | sort -u > "$record.new" && mv -f "$record.new" "$record"
+    } | sort -u > "$record.new" && mv -f "$record.new" "$record" || return
     protect
     # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
     [ ! "$new$automatic" ] || apt-mark auto $new $automatic >/dev/null
@@ -274,7 +260,7 @@ automatic=
 _INSTALL = (
     INSTALLING
     + r"""
-begin
+begin || exit 1
 [ "$packages" ] || { finish "$wanted"; exit; }
 automatic=$(apt-mark showauto $wanted 2>/dev/null)
 logger=
@@ -360,62 +346,13 @@ done
 [ ! "$going" ] || printf '%s\n' "$going"
 """
 
-# Folders of other users than root are left to their removal: root would write where that user can.
-ADDED = r"""
-own() {  # own: the folders right in /etc that $packages alone have, but those that programs fill for all
-    printf '%s\n' "$known" | grep -x -e "$etc/[^/]*" | while IFS= read -r folder; do
-        case $folder in "$etc/ssl"|"$etc/apparmor.d") continue ;; esac
-        [ -d "$folder" ] || continue
-        package_of "$folder" | grep -qvxF -e "$(printf '%s\n' $packages)" || printf '%s\n' "$folder"
-    done
-}
-added() {  # added: what is in $folders, a line `FOLDER<TAB>PATTERN...` each, and not of $packages
-    # All that packages have would be too much for an argument.
-    known=$(dpkg-query -L $packages 2>/dev/null | grep -e "^$etc/")
-    { if [ "$folders" = '*' ]; then own; else printf '%s\n' "$folders"; fi; } | while IFS= read -r line; do
-        folder=$(printf '%s' "$line" | cut -f 1)
-        generated=$(printf '%s' "$line" | cut -s -f 2- | tr '\t' '\n')
-        [ -d "$folder" ] && [ ! -L "$folder" ] && [ ! "$(keeper "$folder")" ] || continue
-        find "$folder" -xdev ! -type d | grep -vxF -e "$known" | while IFS= read -r file; do
-            case $file in *.dpkg-*|*.ucf-*) continue ;; esac
-            made "$folder" "$file" || wrote "$file" || { named "$file" && younger "$file"; } ||
-                grep -qsxF -e "$file" "$mine/ours" || printf '%s\n' "$file"
-        done
-    done
-}
-"""
-_ADDED = r"""
-added | while IFS= read -r file; do
-    ours "$file" || [ "$(package_of "$file")" ] || printf '%s\n' "$file"
-done
-"""
-
 _REMOVE = (
     "options=\n"
     + APT
     + OWN
     + originals.KEEP
-    + ADDED
+    + SET_ASIDE
     + r"""
-set_aside() {  # set_aside: keep what was added, with the folders that lead there
-    found=$(added)
-    [ "$found" ] || return 0
-    (
-        umask 077
-        printf '%s\n' "$found" | while IFS= read -r way; do
-            while [ "$way" ] && [ "$way" != "$etc" ]; do
-                printf '%s\n' "${way#/}"
-                way=${way%/*}
-            done
-        done | sort -u |
-            tar -C / --no-recursion --verbatim-files-from -T - -cpf "$record.added.new" || exit
-        mv -f "$record.added.new" "$record.added"
-    )
-}
-bring_back() {  # bring_back: what was set aside and is gone
-    [ -f "$record.added" ] || return 0
-    tar -C / --skip-old-files -xpf "$record.added" && rm -f "$record.added"
-}
 fileless() {
     systemctl list-units --all --plain --no-legend 2>/dev/null |
         sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
@@ -438,7 +375,7 @@ before=$(fileless)
 bring_back || exit 1
 if [ "$packages" ]; then
     harmless || exit 1
-    [ ! "$purge" ] || set_aside || exit 1
+    [ ! "$purge" ] || { unhindered && set_aside; } || exit 1
     apt remove -- $packages || { bring_back; exit 1; }
     names=$(left)
     purged=yes

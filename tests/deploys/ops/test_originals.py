@@ -20,7 +20,7 @@ from pyinfra.operations import python
 
 import deploys
 from deploys.component import Component
-from deploys.ops import files, originals, packages
+from deploys.ops import files, originals
 from deploys.ops.removal import removal
 from deploys.registry import COMPONENTS
 from tests.deploys.harness import OWN, Machine, Run
@@ -445,77 +445,3 @@ def test_what_the_administrator_added_stays_on_a_host_of_an_earlier_version(etc:
     )
     assert run.succeeded, run.output
     assert [item.name for item in folder.iterdir()] == ["theirs.json"]
-
-
-DPKG = """#!/bin/sh
-case $1 in
-    -L)
-        seq -f '/usr/share/locale/%.0f' 20000
-        printf '%s\\n' "$ETC" "$ETC/nginx" "$ETC/nginx/mime.types" "$ETC/shared" "$ETC/ssl" ;;
-    -S)
-        case $2 in
-            "$ETC/nginx"|"$ETC/ssl") echo "nginx-common: $2" ;;
-            "$ETC/shared") echo "other, nginx-common: $2" ;;
-            *) exit 1 ;;
-        esac ;;
-    *) exit 1 ;;
-esac
-"""
-
-
-def test_what_a_purge_deletes_of_the_administrator_is_brought_back(etc: Path, tmp_path: Path) -> None:
-    """As nginx-common does, which removes the whole folder; also by the run after one that was cut off."""
-    folder = etc / "nginx"
-    folder.mkdir()
-    assert applied(put(folder / "ours.conf", "x\n")).succeeded
-    (folder / "sites-available").mkdir(mode=0o750)
-    (folder / "sites-available" / "theirs").write_text("server { }\n")
-    (folder / "link").symlink_to("sites-available/theirs")
-    for name in ("mime.types", "made.cache", "theirs.conf", "../shared/theirs", "../ssl/theirs"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("first\n")
-    (folder / "theirs.conf").chmod(0o640)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "dpkg-query").write_text(DPKG)
-    (programs / "dpkg-query").chmod(0o755)
-    begun, _, ended = packages._REMOVE.partition("before=$(fileless)")
-    assert ended
-    variables = {
-        **originals.values("some"),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "ETC": str(etc),
-        "packages": "nginx-common",
-        "folders": f"{folder}\t*.cache",
-        "record": str(tmp_path / "record"),
-    }
-
-    def run(command: str) -> str:
-        program = packages.ADDED + packages._ADDED if command == "added" else begun + command
-        return subprocess.run(
-            ["sh", "-c", originals.KEEP + program], env=variables, capture_output=True, text=True, check=True
-        ).stdout
-
-    assert sorted(run("added").split()) == [
-        f"{folder}/link",
-        f"{folder}/sites-available/theirs",
-        f"{folder}/theirs.conf",
-    ]
-    variables["folders"], declared = packages.ANY, variables["folders"]
-    assert f"{folder}/made.cache" in run("added").split()
-    assert not [path for path in run("added").split() if not path.startswith(f"{folder}/")]
-    variables["folders"] = declared
-    run('set_aside; rm -rf "$ETC/nginx"')
-    folder.mkdir()
-    (folder / "theirs.conf").write_text("newer\n")
-    run("bring_back")
-    assert sorted(path.name for path in folder.rglob("*")) == [
-        "link",
-        "sites-available",
-        "theirs",
-        "theirs.conf",
-    ]
-    assert (folder / "theirs.conf").read_text() == "newer\n", "what is there is newer"
-    assert (folder / "link").read_text() == "server { }\n"
-    assert stat.S_IMODE((folder / "sites-available").stat().st_mode) == 0o750
-    assert not (tmp_path / "record.added").exists()
