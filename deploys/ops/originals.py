@@ -28,6 +28,8 @@ from deploys.ops.foreign import KEEPER, PLACE
 ORIGINALS = "/var/lib/clawd/state/originals"
 NAMED = "clawd_staying"
 """Key of `host.connector_data`: by path of a file that stays, the operation that names it in the plan."""
+MOST_NAMED = 20
+"""Files that one operation names in a plan; of others it says how many they are."""
 COMPONENTS = "/var/lib/clawd/state/components"
 PACKAGES = "/var/lib/clawd/state/packages"
 ETC = "/etc"
@@ -128,10 +130,10 @@ def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
     """Return the plan's lines about files of somebody else that stay when a component goes, each once."""
     named: dict[str, Any] = host.connector_data.setdefault(NAMED, {})
     operation = host.current_op_hash
-    return tuple(
-        f"stays: {path}, which is not of clawd-provision"
-        for path in paths
-        if named.setdefault(path, operation) == operation
+    mine = [path for path in paths if named.setdefault(path, operation) == operation]
+    shown, more = mine[:MOST_NAMED], len(mine[MOST_NAMED:])
+    return tuple(f"stays: {path}, which is not of clawd-provision" for path in shown) + (
+        (f"stays: {more} more files, which are not of clawd-provision",) if more else ()
     )
 
 

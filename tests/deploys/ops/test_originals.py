@@ -356,6 +356,18 @@ def test_what_the_administrator_added_later_stays_in_etc_and_the_plan_names_it(e
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["theirs.crt"]
 
 
+def test_plan_names_only_some_of_many_files_that_stay(etc: Path) -> None:
+    folder = etc / "docker"
+    folder.mkdir()
+    applied(put(folder / "daemon.json", "{}\n"))
+    for number in range(60):
+        (folder / f"theirs-{number:02}").write_text("")
+    diff = applied(lambda: files.absent(str(folder)), execute=False).changes[0].diff
+    names = [f"{folder}/theirs-{number:02}" for number in range(20)]
+    named = [f"stays: {name}, which is not of clawd-provision" for name in names]
+    assert diff == ("removed", *named, "stays: 40 more files, which are not of clawd-provision")
+
+
 def test_what_this_program_named_goes_from_etc_without_a_note_of_it(etc: Path) -> None:
     """Certificates are put there by a program of their own."""
     applied(put(etc / "of-the-component", "x\n"))
@@ -394,9 +406,9 @@ def test_file_of_the_administrator_with_the_name_of_this_program_in_it_stays(etc
     assert run.succeeded, run.output
     left = [str(path.relative_to(etc)) for path in etc.rglob("*") if path.is_file()]
     assert sorted(set(left) - {"of-the-component"}) == sorted(theirs)
-    told = [line for change in run.changes for line in change.diff if line.startswith("stays")]
+    lines = [line for change in run.changes for line in change.diff if line.startswith("stays")]
     touched = [name for name in theirs if name.startswith(("docker/", "kibana/", "nginx/"))]
-    assert sorted(told) == [
+    assert sorted(lines) == [
         f"stays: {etc / name}, which is not of clawd-provision" for name in sorted(touched)
     ]
 
