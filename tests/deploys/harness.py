@@ -4,8 +4,9 @@
     run = machine.run(lambda: files.put(str(path), "text", **OWN))
     assert run.predicted and run.changed
 
-Paths are those of a temporary folder. With `facts`, facts are answered from a table instead, so that one can
-ask what an operation would do on a host in any state. With `ssh`, the connection has a client as SSH's has.
+Paths are those of a temporary folder. With `facts`, facts are answered from a table instead (of answers, or
+of functions of what is asked), so that one can ask what an operation would do on a host in any state. With
+`ssh`, the connection has a client as SSH's has.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pwd
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import isfunction
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,10 +112,15 @@ class Machine:
         facts = self._facts
         if facts is not None:
             answers = facts
-            host.get_fact = lambda cls, **asked: (
-                answers[cls] if cls in answers else _untold(answers, cls, asked)
-            )
+            host.get_fact = lambda cls, **asked: _answer(answers, cls, asked)
         return host, state
+
+
+def _answer(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> Any:
+    """Return the answer in the table, which may be a function of what is asked."""
+    if cls not in answers:
+        return _untold(answers, cls, asked)
+    return answers[cls](**asked) if isfunction(answers[cls]) else answers[cls]
 
 
 def _untold(answers: Mapping[Any, Any], cls: Any, asked: Mapping[str, Any]) -> Any:

@@ -28,7 +28,8 @@ from deploys.docker.settings import DockerSettings, needs_for, settings_for
 from deploys.docker.verify import published
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
-from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.added import Added, AddedFact
+from deploys.ops.facts import PackagesFact, PathFact, PathState, StaysFact, UnitFact, UnitState
 from deploys.ops.files import rendered
 from deploys.ops.packages import BroughtFact, WantedFact
 from inventory.errors import ArtifactError, HostError
@@ -246,6 +247,28 @@ def test_removal_keeps_images_unless_they_are_purged() -> None:
         assert {"docker", "packages", "/etc/docker", "user docker"} <= changed.keys()
         for root in ("/data/docker", "/var/lib/docker"):
             assert changed[root][0].startswith("deleted for good" if purge else "stays"), root
+
+
+def test_removal_names_each_file_of_the_administrator_that_stays_once() -> None:
+    """Name files that a purge would delete, and files that it leaves to this program."""
+    stay = ("/etc/docker/certs.d/registry/ca.crt", "/etc/docker/plugins.json")
+    there: dict[Any, Any] = {
+        **BARE,
+        RunningFact: True,
+        RootsFact: (),
+        PathFact: PathState("directory", "0755", "root", "root"),
+        BroughtFact: frozenset({"docker.io"}),
+        UserFact: None,
+        GroupFact: frozenset(),
+        AddedFact: Added(stay[:1]),
+        StaysFact: lambda path, **_: tuple(file for file in stay if file.startswith(f"{path}/")),
+    }
+    run = Machine(facts=there).run(remove, execute=False)
+    lines = [(change.path, line) for change in run.changes for line in change.diff if "of clawd-" in line]
+    assert lines == [
+        ("packages", "stays: /etc/docker/certs.d/registry/ca.crt, which is not of clawd-provision"),
+        ("/etc/docker", "stays: /etc/docker/plugins.json, which is not of clawd-provision"),
+    ]
 
 
 @pytest.mark.parametrize(

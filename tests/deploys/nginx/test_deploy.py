@@ -5,6 +5,7 @@ from typing import Any
 from deploys.database.releases import ReleaseFact
 from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
+from deploys.ops.added import Added, AddedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.files import rendered
 from deploys.ops.packages import BroughtFact, WantedFact
@@ -96,6 +97,22 @@ def test_removal_leaves_nothing() -> None:
         "/etc/clawd/nginx-internal.d",
     ]
     assert run.changes[3].diff == ("remove nginx nginx-common",)
+
+
+def test_removal_names_files_of_the_administrator_that_its_purge_would_delete() -> None:
+    site = "/etc/nginx/sites-enabled/theirs"
+    facts = {
+        UnitFact: UnitState(),
+        PathFact: PathState("absent"),
+        BroughtFact: frozenset({"nginx", "nginx-common"}),
+        AddedFact: Added((site,)),
+    }
+    run = Machine(facts=facts).run(remove, execute=False)
+    (packages,) = (change for change in run.changes if change.path == "packages")
+    assert packages.diff == (
+        "remove nginx nginx-common",
+        f"stays: {site}, which is not of clawd-provision",
+    )
 
 
 def test_files_that_are_removed_after_the_reload_are_not_of_its_stamp() -> None:
