@@ -111,10 +111,10 @@ def _from_file(digest: str, **arguments: Any) -> OperationMeta:
 _INSTALL = (
     packages.INSTALLING
     + r"""
-begin
+begin || exit 1
 logger="-o Dpkg::Options::=--status-logger=cat>>$record.log"
 harmless && install --reinstall $logger || { finish ""; exit 1; }
-finish ""
+finish "" || exit 1
 printf '%s\n' "$digest" > "$stamp"
 rm -f "$packages"
 """

@@ -62,6 +62,23 @@ def test_what_fails_after_the_download_is_not_tried_again(
     assert len([line for line in asked if line.endswith("--allow-downgrades -- a")]) == 1
 
 
+def test_nothing_is_installed_where_it_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a component brought must be known, so that it can be removed again."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(APT)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(packages, "RECORDS", str(tmp_path / "records"))
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "some.new").symlink_to("/dev/full")
+    machine = Machine(facts={PackagesFact: frozenset()})
+    run = machine.run(lambda: packages.installed("a", component="some"))
+    assert not run.succeeded
+    assert not (tmp_path / "asked").exists()
+
+
 def test_fact_knows_half_installed_from_installed() -> None:
     lines = ["bash installed 5.2", "nginx config-files 1", "curl half-configured 8", "removed"]
     assert PackagesFact().process(lines) == {"bash", "bash=5.2"}
