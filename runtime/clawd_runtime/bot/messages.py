@@ -12,6 +12,7 @@ from clawd_runtime.bot.values import Part, PartKind
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+_WITHOUT_BRACKETS = str.maketrans("", "", "[]【】")
 LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -46,12 +47,20 @@ class Messages:
 
     def named(self, parts: Sequence[Part]) -> str:
         """Return the names of a message's parts for a user: `picture, file report.pdf`."""
-        words = (f"{KINDS[self.language][part.kind]} {part.name}".strip() for part in parts)
+        words = (self._part(part, " ".join(part.name.split())) for part in parts)
         return self.comma.join(dict.fromkeys(words))
 
     def marked(self, parts: Sequence[Part]) -> str:
         """Return a message's parts in the form for a prompt: `[picture] [file report.pdf]`."""
-        return " ".join(f"[{KINDS[self.language][part.kind]} {part.name}".rstrip() + "]" for part in parts)
+        return " ".join(f"[{self._part(part, _harmless(part.name))}]" for part in parts)
+
+    def _part(self, part: Part, name: str) -> str:
+        return f"{KINDS[self.language][part.kind]} {name}".rstrip()
+
+
+def _harmless(name: str) -> str:
+    """Return a name that ends neither its line nor the brackets around it."""
+    return " ".join(name.translate(_WITHOUT_BRACKETS).split())
 
 
 EN = Messages(

@@ -178,7 +178,7 @@ def _piece(content: Content, piece: Piece, depth: int) -> str:
             # Written as a tag, which is replaced like all others below: it names a key or an id.
             return f'<at id="{user}">{name.replace("<", "")}</at>' if user else f"@{name}"
         case "emotion":
-            emoji = _words(piece.emoji_type)
+            emoji = " ".join(_words(piece.emoji_type).split())
             return f"[{emoji}]" if emoji else ""
         case tag if tag in PIECES:
             content.parts.append(Part(PIECES[tag], _name_of(piece)))
