@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, func, select
 
 from clawd_runtime.bot.channels.base import TokenUse
-from clawd_runtime.bot.store.inserting import insert_new
 from clawd_runtime.bot.store.schema import used_tokens
 
 MOST_TOKENS = 100_000
@@ -15,15 +14,13 @@ CLOCK_DIFFERENCE = 300.0
 
 
 def use(connection: Connection, token: str, request: str, expires_at: float, now: float) -> TokenUse:
-    """See `channels.base.Inbox.use_token`."""
+    """See `channels.base.Inbox.use_token`. Writing transactions of all bots follow one another."""
     connection.execute(delete(used_tokens).where(used_tokens.c.expires_at < now - CLOCK_DIFFERENCE))
     before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
     if before is None:
         if (connection.scalar(select(func.count()).select_from(used_tokens)) or 0) >= MOST_TOKENS:
             return "full"
         values = {"token": token, "request": request, "expires_at": expires_at}
-        if insert_new(connection, used_tokens, values) is not None:
-            return "new"
-        # Another bot has inserted it in the meantime.
-        before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
+        connection.execute(used_tokens.insert().values(values))
+        return "new"
     return "same" if before == request else "other"

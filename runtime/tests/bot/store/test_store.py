@@ -370,13 +370,25 @@ def test_used_token_is_stored_until_expired_by_any_clock(database: Database, url
     assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
 
 
-def test_token_used_concurrently_is_new_once(database: Database) -> None:
-    async def scenario() -> list[str]:
-        store = await joined(database)
-        uses = (store.use_token("a", str(number), time.time() + 60) for number in range(20))
-        return list(await asyncio.gather(*uses))
+def test_token_used_concurrently_by_two_bots_is_new_once(database: Database, url: str) -> None:
+    # A file of SQLite is for one bot, with one connection.
+    second = open_database(url, PASSWORD) if "postgresql" in url else database
 
-    assert sorted(asyncio.run(scenario())) == ["new"] + ["other"] * 19
+    async def scenario() -> list[list[str]]:
+        stores = [await joined(database), Store(second)]
+        if second is not database:
+            await stores[1].join(2, ("telegram", "feishu"))
+        uses = (
+            stores[number % 2].use_token(str(number // 20), str(number), time.time() + 60)
+            for number in range(400)
+        )
+        results = list(await asyncio.gather(*uses))
+        return [results[start : start + 20] for start in range(0, 400, 20)]
+
+    for results in asyncio.run(scenario()):
+        assert sorted(results) == ["new"] + ["other"] * 19
+    if second is not database:
+        second.close()
 
 
 def test_purge_keeps_open_messages_and_current_history(database: Database) -> None:
