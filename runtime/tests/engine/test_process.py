@@ -319,7 +319,10 @@ def test_system_prompt_reaches_model_whose_template_ignores_it(start, write_sett
     ("source", "why"),
     [
         ("{{ messages[-1].content }}", "it loses the text of system, user, assistant messages"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "seconds"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "takes more than 2 s",
+        ),
     ],
 )
 def test_unusable_template_exits_with_one_line(start, write_settings, with_template, source, why):

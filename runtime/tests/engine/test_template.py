@@ -368,9 +368,9 @@ def test_template_that_does_not_terminate_is_refused(source, monkeypatch):
     ],
 )
 def test_template_of_few_heavy_steps_is_ended_in_time(heavy, monkeypatch):
-    monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.05)
     begun = time.thread_time()
-    with pytest.raises(ModelError, match=r"takes more than 0\.2 s"):
+    with pytest.raises(ModelError, match=r"takes more than 0\.05 s"):
         chat("{% set x = 'a b ' * 300000 %}" + heavy * 600 + CONTENTS)
     assert time.thread_time() - begun < 2.0
 
