@@ -393,7 +393,7 @@ class ShowsWaiting(ScriptedChannel):
 def test_waiting_user_gets_one_notice_with_count_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.1)
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.5)
     go_on = asyncio.Event()
 
     async def answer(history: History, question: str) -> str:
@@ -405,10 +405,9 @@ def test_waiting_user_gets_one_notice_with_count_ahead(
         async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
             for number in range(4):
                 await chain.store.store(message(str(number), chat=str(number)))
-            await asyncio.sleep(0.05)
-            assert channel.signs == ["1", "2", "3"]
+            await until(lambda: len(channel.signs) == 3)
             assert channel.notices == []
-            await asyncio.sleep(0.5)
+            await until(lambda: len(channel.notices) == 3)
             go_on.set()
             await chain.settled()
         return channel
