@@ -20,7 +20,7 @@ _DAY = 86400.0
 
 
 class _ProgressLine:
-    """Progress on standard error: one line that is redrawn on a terminal, else a line every 30 seconds."""
+    """Progress on standard error: a line that is redrawn on a terminal, else one every 30 seconds."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inventory.errors import ArtifactError
 from provision import sudo
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 
 KINDS = ("engine", "wheels", "releases", "models", "digests")
 """The kinds of entries; other folders of the cache are used by other modules."""
@@ -72,7 +72,7 @@ class Cache:
             shutil.rmtree(work, ignore_errors=True)
 
     @contextmanager
-    def lock(self, name: str, progress: Tell = silent) -> Iterator[None]:
+    def lock(self, name: str, progress: ReportProgress = silent) -> Iterator[None]:
         """Hold a lock against other runs on this machine; report progress while waiting for it.
 
         The kernel releases the lock when its holder ends, so it is never stale.
@@ -145,7 +145,7 @@ class Cache:
         return folder
 
 
-def sha256_of(path: Path, progress: Tell = silent) -> str:
+def sha256_of(path: Path, progress: ReportProgress = silent) -> str:
     """Return the SHA-256 digest of a file in lower-case hexadecimal."""
     digest = hashlib.sha256()
     total = path.stat().st_size or 1

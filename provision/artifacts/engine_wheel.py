@@ -19,7 +19,7 @@ from provision.artifacts.engine_place import Choice, Place, choose_builders
 from provision.artifacts.engine_script import KEY, OUT, SDIST, TOOLS, Recipe
 from provision.artifacts.kind import HostKind
 from provision.artifacts.lockfile import Locked
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
 from provision.artifacts.wheels import wheels_for
 
@@ -52,7 +52,7 @@ def engine_wheels(
     connect: Callable[[str], Builder] | None = None,
     repositories: Mapping[str, Repository] | None = None,
     source: RuntimeSource | None = None,
-    progress: Tell = silent,
+    progress: ReportProgress = silent,
 ) -> dict[HostKind, EngineWheel]:
     """Return the engine for each of `kinds`; build those that are not in the cache.
 
@@ -113,7 +113,7 @@ def build(
     cache: Cache,
     *,
     repository: Repository | None = None,
-    progress: Tell = silent,
+    progress: ReportProgress = silent,
 ) -> EngineWheel:
     """Build the wheel on `builder`, a machine of `kind`, and store it in the cache.
 
@@ -130,7 +130,7 @@ def build(
         return publish(locked, kind, wheel, cache)
 
 
-def fetch_sdist(locked: Locked, folder: Path, progress: Tell = silent) -> Path:
+def fetch_sdist(locked: Locked, folder: Path, progress: ReportProgress = silent) -> Path:
     """Download the source archive with the locked digest and return its path.
 
     pip runs the build system of a source for metadata even when it only downloads. That would download and
@@ -168,7 +168,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 """
 
 
-def _tools(kind: HostKind, cache: Cache, work: Path, progress: Tell) -> Path:
+def _tools(kind: HostKind, cache: Cache, work: Path, progress: ReportProgress) -> Path:
     """Write cmake, ninja and scikit-build-core for the building machine into one archive; return its path."""
     entries = lockfile.for_kind(lockfile.read(BUILD_LOCK), kind)
     target = work / TOOLS
@@ -188,7 +188,7 @@ def _run_build(
     sdist: Path,
     tools: Path,
     work: Path,
-    progress: Tell,
+    progress: ReportProgress,
     cuda: Cuda | None,
     repository: Repository | None,
 ) -> Path:

@@ -12,12 +12,14 @@ from inventory.errors import ArtifactError
 from inventory.gguf import read_header, unservable
 from inventory.model import LocalModel
 from provision.artifacts.cache import Cache, sha256_of
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def model_file(model: LocalModel, progress: Tell = silent, *, cache: Cache | None = None) -> ModelFile:
+def model_file(
+    model: LocalModel, progress: ReportProgress = silent, *, cache: Cache | None = None
+) -> ModelFile:
     """Return the model file for hosts.
 
     The digest of a file on the laptop is computed once, and again only when its size or time changes. Raises
@@ -48,7 +50,7 @@ def model_file(model: LocalModel, progress: Tell = silent, *, cache: Cache | Non
     return ModelFile(name, digest, path.stat().st_size, source=path)
 
 
-def cached_sha256(path: Path, cache: Cache, progress: Tell = silent) -> str:
+def cached_sha256(path: Path, cache: Cache, progress: ReportProgress = silent) -> str:
     """Return the digest of a large file, cached by its path, size and modification time."""
     status = path.stat()
     identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]

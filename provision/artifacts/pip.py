@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inventory.errors import ArtifactError, ToolError
 from provision.artifacts.lockfile import Locked
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 
 _FETCHING = re.compile(r"^(?:Collecting|Processing) (?:\S*/)?([A-Za-z0-9._-]+)")
 _MISMATCH = "DO NOT MATCH THE HASHES"
@@ -28,7 +28,7 @@ def download(
     *,
     what: str,
     environment: Mapping[str, str] | None = None,
-    progress: Tell = silent,
+    progress: ReportProgress = silent,
 ) -> None:
     """Download exactly the files of `entries` into `folder`, each with a digest of its entry.
 
@@ -46,7 +46,9 @@ def download(
         _run(command, what, len(entries), environment or {}, progress)
 
 
-def _run(command: Sequence[str], what: str, count: int, extra: Mapping[str, str], progress: Tell) -> None:
+def _run(
+    command: Sequence[str], what: str, count: int, extra: Mapping[str, str], progress: ReportProgress
+) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | dict(extra)
     tail: deque[str] = deque(maxlen=40)
     seen = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Tell(Protocol):
+class ReportProgress(Protocol):
     """A function that receives a message and the progress (0…1), `None` when unknown."""
 
     def __call__(self, message: str, fraction: float | None = None, /) -> None:

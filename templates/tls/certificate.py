@@ -37,11 +37,11 @@ LONGEST_PAUSE = 6 * 3600  # seconds after an attempt that failed; authorities co
 
 
 class Problem(Exception):
-    """Something that keeps a new certificate from going live."""
+    """An obstacle that keeps a new certificate from going live."""
 
 
 def main(words):
-    """Do as told, and return the exit status."""
+    """Run the command that the arguments name, and return the exit status."""
     if words not in (["renew"], ["obtain"], ["tell"]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -59,7 +59,7 @@ def main(words):
 
 
 def is_time(config, now):
-    """Whether less than the declared part of the lifetime is left, and the last attempt long enough ago."""
+    """Return whether less than the declared part of the lifetime is left, and no attempt was made lately."""
     if config["mode"] != "acme":
         return False
     if not (CURRENT / "fullchain.pem").exists():
@@ -73,7 +73,7 @@ def is_time(config, now):
 
 
 def attempt(config):
-    """A new certificate, or a note that this failed."""
+    """Get a new certificate, or record that this failed."""
     LEGO.mkdir(mode=0o700, parents=True, exist_ok=True)
     failed = LEGO / "failed"
     failed.touch()
@@ -89,7 +89,7 @@ def attempt(config):
 
 
 def obtain(config, folder):
-    """Chain and key, as lego leaves them."""
+    """Return chain and key, as lego leaves them."""
     done = subprocess.run(
         ["/usr/bin/lego", *arguments(config), "run"],
         env=environment(config),
@@ -107,7 +107,7 @@ def obtain(config, folder):
 
 
 def arguments(config):
-    """Options of lego: https://go-acme.github.io/lego/usage/cli/"""
+    """Return the options of lego (https://go-acme.github.io/lego/usage/cli/)."""
     words = ["--accept-tos", "--path", str(LEGO), "--server", config["server"], "--email", config["email"]]
     words += ["--key-type", "ec256"]
     for name in config["names"]:
@@ -123,7 +123,7 @@ def arguments(config):
 
 
 def environment(config):
-    """What lego and the DNS provider read."""
+    """Return the environment that lego and the DNS provider read."""
     own = json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.exists() else {}
     if config["hook"]:
         own["EXEC_PATH"] = config["hook"]
@@ -133,14 +133,14 @@ def environment(config):
 
 
 def listened_on(port):
-    """Whether something listens there already: nginx, which hands out what lies in the challenges' folder."""
+    """Return whether a server listens there: nginx, which hands out the files of the challenges' folder."""
     with socket.socket() as tried:
         tried.settimeout(2)
         return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def check(config, chain, key):
-    """A pair that belongs together, for the declared names, valid now."""
+    """Return a pair that belongs together, for the declared names, valid now."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
     except ssl.SSLError as error:
@@ -155,7 +155,7 @@ def check(config, chain, key):
 
 
 def install(config, chain, key):
-    """The new pair live in one step, nginx serving it, and the old one gone."""
+    """Put the new pair live in one step, have nginx serve it, and remove the old one."""
     serial = asked("-serial", chain).partition("=")[2].lstrip("0").lower()
     fresh = SERIALS / serial
     SERIALS.mkdir(mode=0o755, exist_ok=True)
@@ -185,7 +185,7 @@ def install(config, chain, key):
 
 
 def serve(config):
-    """nginx, when it runs, serves what is now in place."""
+    """Have nginx, when it runs, serve what is now in place."""
     if subprocess.run(["systemctl", "is-active", "--quiet", "nginx"]).returncode != 0:
         return
     subprocess.run(["systemctl", "reload", "nginx"], check=True, timeout=30)
@@ -202,14 +202,14 @@ def serve(config):
 
 
 def stamp(config):
-    """What nginx is stamped with when it was last started or reloaded with its files as they are now."""
+    """Return the stamp of nginx that was last started or reloaded with its files as they are now."""
     files = [Path(path) for path in config["watched"]]
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file}" for file in files if file.is_file()]
     return hashlib.sha256("\n".join(("", *lines)).encode()).hexdigest()
 
 
 def tell():
-    """When the certificate began and ends, and whether the last attempt failed, for the node exporter."""
+    """Write the certificate's lifetime and whether the last attempt failed for the node exporter."""
     if not METRICS.parent.is_dir():
         return
     chain = CURRENT / "fullchain.pem"
@@ -224,32 +224,32 @@ def tell():
 
 
 def lifetime(chain):
-    """Begin and end of a certificate, in seconds since 1970."""
+    """Return begin and end of a certificate, in seconds since 1970."""
     lines = dict(line.split("=", 1) for line in asked("-dates", chain).splitlines())
     return tuple(float(ssl.cert_time_to_seconds(lines[key])) for key in ("notBefore", "notAfter"))
 
 
 def names(chain):
-    """The DNS names that a certificate is for."""
+    """Return the DNS names that a certificate is for."""
     text = asked("-ext", chain, "subjectAltName")
     words = text.replace(",", " ").replace("IP Address:", "DNS:").split()
     return [word.removeprefix("DNS:") for word in words if word.startswith("DNS:")]
 
 
 def asked(option, chain, *values):
-    """What openssl says of the first certificate of a file."""
+    """Return what openssl prints of the first certificate of a file."""
     command = ["openssl", "x509", "-noout", option, *values, "-in", str(chain)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 def first(chain):
-    """The first certificate of a file."""
+    """Return the first certificate of a file."""
     end = "-----END CERTIFICATE-----"
     return chain.read_text().split(end)[0] + end
 
 
 def write(path, content, mode):
-    """A file, whole or not at all."""
+    """Replace a file in one step."""
     descriptor, temporary = tempfile.mkstemp(prefix=".clawd-", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -260,7 +260,7 @@ def write(path, content, mode):
 
 @contextmanager
 def locked():
-    """One at a time."""
+    """Hold the lock: one run at a time."""
     STAMP.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (STAMP.parent / "tls.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
