@@ -58,11 +58,25 @@ def texts(pattern: str, size: int) -> Iterator[str]:
             yield (filler * size)[: size - len(word)] + word
 
 
+def seconds_for(find: Search, text: str) -> float:
+    """Return the processor time of a search: the least of a few, since others share the machine."""
+    least = float("inf")
+    for _ in range(5):
+        started = time.thread_time()
+        find(text)
+        least = min(least, time.thread_time() - started)
+        if least < SECONDS:
+            break
+    return least
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_expression_takes_bounded_time_for_hostile_text(module: str) -> None:
     for pattern, find in searches(module):
         for text in texts(pattern, BOUNDED.get(module, SIZE)):
-            begun = time.thread_time()
-            find(text)
-            taken = time.thread_time() - begun
+            taken = seconds_for(find, text)
             assert taken < SECONDS, (pattern, text[:40], taken)
+
+
+def test_expression_of_quadratic_time_is_found() -> None:
+    assert seconds_for(re.compile(r"\s+$").search, " " * 2 * SIZE + "x") > SECONDS
