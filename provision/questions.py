@@ -73,7 +73,7 @@ whole() {  # whole: the files of the index that are there, but those of media an
 }
 fresh() {  # fresh: whether apt knows what its sources have
     [ "$(whole)" ] || return 1
-    { whole; ls $stamps 2>/dev/null; } | while IFS= read -r file; do
+    { whole; ls -d $stamps 2>/dev/null; } | while IFS= read -r file; do
         [ "$(find "$file" -mmin -1440 2>/dev/null)" ] || continue
         # The time of a folder is that of the last file that was added or removed.
         [ "$({ find -L $sources -newer "$file"; find -L $parents -maxdepth 0 -newer "$file"; } 2>/dev/null |
