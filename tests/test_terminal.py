@@ -355,7 +355,7 @@ def test_json_has_every_field_where_a_command_succeeds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def succeeds(*_: object, **__: object) -> object:
-        return {"one": ()} if command == "history" else pipeline.Outcome(pipeline.Exit.DONE)
+        return ({"one": ()}, {}) if command == "history" else pipeline.Outcome(pipeline.Exit.DONE)
 
     monkeypatch.setattr(pipeline, command, succeeds)
     code = in_process(command, "-i", "prod", "--json")
