@@ -88,7 +88,7 @@ class Front(Host):
         return {"server": self.acme.directory, "authority": str(self.acme.ca), "email": "a@clawd.test"}
 
     def nginx(self, **changes: Any) -> frozenset[str]:
-        return self.apply(nginx={**PASSING, **changes})
+        return self.apply(nginx={**self.passing(), **changes})
 
     def served(self) -> x509.Certificate:
         context = ssl._create_unverified_context()
@@ -105,6 +105,10 @@ class Front(Host):
         connection = http.client.HTTPSConnection(self.address, timeout=10, context=context)
         connection.request(method, path, b"{}" if method == "POST" else None)
         return connection.getresponse().status
+
+    def passing(self) -> dict[str, Any]:
+        """Return settings of nginx that passes requests for this host's names to one bot."""
+        return {**PASSING, "names": [self.dns_name, self.address]}
 
     def failing(self) -> set[str]:
         """What `verify` finds wrong with tls and nginx."""
@@ -139,7 +143,7 @@ def _set_up(front: Front) -> None:
     for name in (front.dns_name, f"any.{front.dns_name}"):
         front.acme.tell("add-a", host=name, addresses=[front.address])
     front.on(f"systemd-run -q --unit bot --property Restart=always /usr/bin/python3 -c {shlex.quote(BOT)}")
-    front.apply_twice(tls=front.by_acme(), nginx=PASSING)
+    front.apply_twice(tls=front.by_acme(), nginx=front.passing())
 
 
 class Clients:
@@ -193,7 +197,7 @@ def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
     assert clients.answers.keys() == {200}, clients.answers
     assert clients.answers[200] > 20
     assert front.on("ls /etc/clawd/tls.d") == f"{after:x}"
-    restored = front.apply(tls=front.by_acme(), nginx=PASSING)
+    restored = front.apply(tls=front.by_acme(), nginx=front.passing())
     assert restored == {"Write /etc/clawd/acme/config.json"}, "what the host did by itself is no difference"
     assert front.failing() == set()
 
@@ -232,7 +236,7 @@ def test_damage_is_named_and_repaired(front: Front) -> None:
     named = front.failing()
     assert {"certificate holds", "looked at every hour"} <= named
     assert "passes to the declared bots and none is drained" in named
-    assert front.apply(tls=front.by_acme(), nginx=PASSING) == {
+    assert front.apply(tls=front.by_acme(), nginx=front.passing()) == {
         f"Certificate for {front.dns_name}",
         "Service clawd-tls.timer",
         "Write /usr/local/lib/clawd/upstream",
@@ -291,7 +295,7 @@ def test_a_provided_one_takes_its_place(front: Front) -> None:
     assert front.nginx() == {"Service nginx"}
     assert front.served() == pair.certificate
     assert front.on("dpkg-query -W -f '${db:Status-Status}' lego 2>/dev/null || echo none") == "none"
-    front.apply(tls=front.by_acme(), nginx=PASSING)
+    front.apply(tls=front.by_acme(), nginx=front.passing())
     assert "Pebble" in front.served().issuer.rfc4514_string()
 
 
