@@ -1,7 +1,7 @@
 """Files that somebody else added to folders in /etc of packages: named in the plan, and kept over a purge.
 
 A purge removes such folders whole. What was added is in an archive next to the component's record from before
-the purge until it is in place again, and whatever cuts that off, the next run goes on with the archive.
+the purge until it is in place again. A run that is interrupted leaves the archive to the next one.
 """
 
 from __future__ import annotations

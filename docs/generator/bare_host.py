@@ -86,14 +86,14 @@ def _operation(state: Any, host: Any, op_hash: str, rights: Mapping[str, str]) -
 
 @contextmanager
 def _rights() -> Iterator[Mapping[str, str]]:
-    """Note with which rights `deploys.ops.files.put` is told to write each file."""
+    """Note the rights with which `deploys.ops.files.put` writes each file."""
     noted: dict[str, str] = {}
     put = files.put
 
     def noting(dest: str, *arguments: Any, **named: Any) -> Any:
-        told = inspect.signature(put).bind(dest, *arguments, **named)
-        told.apply_defaults()
-        noted[dest] = "{mode} {owner}:{group}".format(**told.arguments)
+        call = inspect.signature(put).bind(dest, *arguments, **named)
+        call.apply_defaults()
+        noted[dest] = "{mode} {owner}:{group}".format(**call.arguments)
         return put(dest, *arguments, **named)
 
     with patch.object(files, "put", noting):

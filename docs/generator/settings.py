@@ -141,8 +141,8 @@ def _listed(setting: Setting, shown: str, since: str) -> str:
         ("example", code(shown)),
         ("since", since),
     )
-    told = "; ".join(f"{name}: {value}" for name, value in facts if value)
-    return f"- **{code(setting.path)}** {setting.meaning}<br>\n  {told}\n"
+    details = "; ".join(f"{name}: {value}" for name, value in facts if value)
+    return f"- **{code(setting.path)}** {setting.meaning}<br>\n  {details}\n"
 
 
 def settings(model: type[Declared], prefix: str = "") -> Iterator[Setting]:

@@ -59,7 +59,7 @@ def texts(pattern: str, size: int) -> Iterator[str]:
 
 
 def seconds_for(find: Search, text: str) -> float:
-    """Return the processor time of a search: the least of a few, since others share the machine."""
+    """Return the processor time of a search: the minimum of up to five, because the machine is shared."""
     least = float("inf")
     for _ in range(5):
         started = time.thread_time()

@@ -12,8 +12,8 @@ REQUESTS = 10_000
 
 
 def test_a_second_run_changes_nothing(deployed: Cluster) -> None:
-    told = deployed.json("up", "-i", "e2e", "--yes")
-    assert {host["host"]: host["changed"] for host in told["result"]["hosts"]} == {
+    printed = deployed.json("up", "-i", "e2e", "--yes")
+    assert {host["host"]: host["changed"] for host in printed["result"]["hosts"]} == {
         host: [] for host in deployed.hosts
     }
     assert deployed.json("verify", "-i", "e2e")["verification"]["failed"] == 0
@@ -29,8 +29,8 @@ def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
             releases += 1
             deployed.program = deployed.another_release(f"release-{releases}")
             print(f"{time.strftime('%H:%M:%S')} release {releases}, {len(people.asked)} messages written")
-            told = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
-            changed = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+            printed = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
+            changed = {host["host"]: host["changed"] for host in printed["result"]["hosts"]}
             assert all(any("clawd-bot" in line for line in changed[app]) for app in ("app1", "app2")), changed
     expect_all_answered(people)
     assert people.deliveries() >= REQUESTS
@@ -45,8 +45,8 @@ def test_port_of_the_bots_changes_and_back_under_load_without_a_failed_request(
         people.wait_for(100, 60)
         for port in (9444, 8444):
             deployed.inventory(internal_port=port)
-            told = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
-            changed = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+            printed = deployed.json("up", "-i", "e2e", "--yes", "--no-verify")
+            changed = {host["host"]: host["changed"] for host in printed["result"]["hosts"]}
             for app in ("app1", "app2"):
                 # Once to listen at both ports, and once to leave the former one.
                 assert sum("Service clawd-bot" in line for line in changed[app]) == 2, changed
@@ -79,10 +79,10 @@ def test_a_broken_release_is_stopped_at_the_first_bot_and_put_back(
     working, deployed.program = deployed.program, broken
     try:
         with People(telegram, feishu) as people:
-            told = deployed.json("up", "-i", "e2e", "--yes", expect=4)
+            printed = deployed.json("up", "-i", "e2e", "--yes", expect=4)
     finally:
         deployed.program = working
-    assert {host["host"]: host["status"] for host in told["result"]["hosts"]} == {
+    assert {host["host"]: host["status"] for host in printed["result"]["hosts"]} == {
         "front": "done",
         "app1": "rolled back",
         "app2": "not begun",

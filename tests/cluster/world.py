@@ -65,7 +65,7 @@ nginx:
 
 
 class People:
-    """People who write on both platforms without pause, each message numbered, until told to stop."""
+    """People who write on both platforms without pause, each message numbered, until they are stopped."""
 
     CHATS = 40
 
@@ -126,9 +126,9 @@ class People:
 
     def answers(self) -> Counter[str]:
         """How often each message of these people has been answered."""
-        told = [message["text"] for message in self._platforms["telegram"].get("sent")]
-        told += [text_of(message) for message in self._platforms["feishu"].get("sent")]
-        answered = (text.removeprefix("re: ") for text in told)
+        texts = [message["text"] for message in self._platforms["telegram"].get("sent")]
+        texts += [text_of(message) for message in self._platforms["feishu"].get("sent")]
+        answered = (text.removeprefix("re: ") for text in texts)
         return Counter(text for text in answered if text.startswith(f"{self._name}-"))
 
     def failed_deliveries(self) -> Counter[str]:

@@ -192,7 +192,7 @@ def test_host_keys_are_those_of_the_configuration_of_sshd(tmp_path: Path) -> Non
     assert _host_keys(tmp_path, configuration) == (SHORT_RSA, HostKey("ecdsa", 384), ED25519)
     signed = [*configuration, f"hostcertificate {tmp_path}/ecdsa-cert.pub"]
     assert _host_keys(tmp_path, signed)[3:] == (HostKey("ecdsa-cert", 384),)
-    # What sshd cannot load counts for nothing, whatever its public part says; an agent may hold the key.
+    # What sshd cannot load is not counted, even if its public part is there; an agent may hold the key.
     (tmp_path / "ed25519").write_text("damaged")
     (tmp_path / "rsa").chmod(0o666)
     assert _host_keys(tmp_path, configuration) == (HostKey("ecdsa", 384),)
