@@ -149,7 +149,7 @@ def check_time_zone(text: str) -> Verdict:
     zones = _zones()
     if text in NO_ZONES or text.startswith(_OTHER_CLOCKS):
         return (
-            f"{shown(text)} is not the name of a time zone itself",
+            f"{shown(text)} cannot be the time zone of a host",
             "write the name of the zone, such as Asia/Shanghai or Etc/UTC",
         )
     if _ZONE.fullmatch(text) and len(text) <= 255 and (not zones or text in zones):
