@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from inventory.load import Loaded
     from provision.pipeline import Outcome, Run
     from provision.plan import Plan
-    from provision.report import TerminalProgress
-    from provision.terminal import View
+    from provision.reporting.display import TerminalProgress
+    from provision.reporting.terminal import View
 
 Command = Callable[..., Any]
 INTERRUPTED = 130
@@ -222,13 +222,13 @@ def history(last: int, as_json: bool, **options: Any) -> None:
 
         entries, unreachable = pipeline.history(run, last)
     if as_json:
-        from provision.report_json import history_json
+        from provision.reporting.as_json import history_json
 
         trail = trail_of_command()
         print_json(history_json(entries, unreachable, trail.warnings, trail.log))
     else:
-        from provision.report import show_history
-        from provision.terminal import stdout_console
+        from provision.reporting.display import show_history
+        from provision.reporting.terminal import stdout_console
 
         show_history(stdout_console(), entries, unreachable)
     if unreachable:
@@ -287,10 +287,10 @@ def inventory_group() -> None:
 @inventory_option
 def check(inventory_name: str) -> None:
     """Check an inventory without connecting to hosts. Report all mistakes, and what each host would run."""
-    from provision import capacity
-    from provision.assign import Selection, assign
-    from provision.report_capacity import show_capacity
-    from provision.terminal import stdout_console
+    from provision.preflight import capacity
+    from provision.reporting.capacity_display import show_capacity
+    from provision.reporting.terminal import stdout_console
+    from provision.selection import Selection, assign
 
     loaded = loaded_from(inventory_name)
     for warning in loaded.warnings:
@@ -306,7 +306,7 @@ def check(inventory_name: str) -> None:
 @inventory_group.command()
 def schema() -> None:
     """Print the JSON schema of inventories for editors."""
-    from inventory.schema import json_schema
+    from inventory.reading.schema import json_schema
 
     print_json(json_schema())
 
@@ -332,7 +332,7 @@ def encrypt(recipient: tuple[str, ...]) -> None:
     """Encrypt a secret from standard input or a prompt, and print it as YAML."""
     from inventory.secrets import encrypt as encrypted
     from inventory.secrets import own_recipients
-    from provision.terminal import check_text, read_stdin
+    from provision.reporting.terminal import check_text, read_stdin
 
     value = (
         check_text(click.prompt("secret", hide_input=True, err=True), "the secret")
@@ -371,8 +371,8 @@ def sandbox() -> None:
 def sandbox_up(hosts: int, release: tuple[str, ...]) -> None:
     """Start hosts; running hosts are left unchanged."""
     from provision import sandbox as machines
-    from provision.report import TerminalProgress
-    from provision.terminal import stderr_console
+    from provision.reporting.display import TerminalProgress
+    from provision.reporting.terminal import stderr_console
 
     with TerminalProgress(stderr_console()) as screen:
         screen.step("starting the sandbox")
@@ -436,16 +436,16 @@ def loaded_from(name: str) -> Loaded:
 
 def where_ssh_leads(loaded: Loaded) -> Loaded:
     """Return the inventory with the addresses of its hosts from `~/.ssh/config`."""
-    from provision.ssh import with_addresses
-    from provision.ssh_config import SshConfig
+    from provision.ssh.config import SshConfig
+    from provision.ssh.connect import with_addresses
 
     return with_addresses(loaded, SshConfig())
 
 
 def show_overrides(loaded: Loaded) -> None:
     """Print which templates of the user override the program's. Raises `ClawdError` for an invalid one."""
-    from deploys.ops.templates import HINT, overrides
-    from provision.supply import override_folder
+    from deploys.ops.paths.templates import HINT, overrides
+    from provision.artifacts.select import override_folder
 
     folder = override_folder(loaded)
     found = overrides(folder)
@@ -467,8 +467,8 @@ def asking(screen: TerminalProgress, yes: bool, options: Mapping[str, Any]) -> C
 
     With JSON on standard output, the plan is printed on standard error.
     """
-    from provision.report import show_plan
-    from provision.terminal import stderr_console, stdout_console
+    from provision.reporting.display import show_plan
+    from provision.reporting.terminal import stderr_console, stdout_console
 
     view = view_of(options)
 
@@ -498,15 +498,15 @@ def running(
     **shown: Any,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
     """Load the inventory, open the log of the run and start the progress display."""
-    from provision import concurrency
+    from provision.connection import concurrency
 
     concurrency.enable()
-    from provision.assign import Selection
-    from provision.known_warnings import KnownWarnings
     from provision.pipeline import Run
-    from provision.report import TerminalProgress
-    from provision.runlog import RunLog
-    from provision.terminal import stderr_console
+    from provision.reporting.display import TerminalProgress
+    from provision.reporting.known_warnings import KnownWarnings
+    from provision.reporting.run_log import RunLog
+    from provision.reporting.terminal import stderr_console
+    from provision.selection import Selection
 
     with in_json(as_json), RunLog(command) as log:
         trail = trail_of_command()
@@ -522,7 +522,7 @@ def running(
         except (ClawdError, KeyboardInterrupt, click.ClickException, click.Abort):
             raise
         except Exception as error:
-            from provision.faults import unforeseen
+            from provision.reporting.internal_errors import unforeseen
 
             log.exception(f"{command} failed")
             raise unforeseen(error, log.path) from error
@@ -535,14 +535,14 @@ def in_json(wanted: bool) -> Iterator[None]:
         yield
     except ClawdError as error:
         if wanted:
-            from provision.report_json import error_json
+            from provision.reporting.as_json import error_json
 
             trail = trail_of_command()
             print_json(error_json(error, trail.warnings, trail.log))
         raise
     except (KeyboardInterrupt, click.Abort):
         if wanted:
-            from provision.report_json import interrupted_json
+            from provision.reporting.as_json import interrupted_json
 
             trail = trail_of_command()
             print_json(interrupted_json(INTERRUPTED, trail.warnings, trail.log))
@@ -556,7 +556,7 @@ def trail_of_command() -> Trail:
 
 def view_of(options: Mapping[str, Any]) -> View:
     """Return the level of output that the options select."""
-    from provision.terminal import View
+    from provision.reporting.terminal import View
 
     names = ("quiet", "verbose", "differences")
     return View(**{name: options[name] for name in names if name in options})
@@ -567,13 +567,13 @@ def finish(
 ) -> NoReturn:
     """Print the outcome and exit with its code."""
     if options["as_json"]:
-        from provision.report_json import outcome_json
+        from provision.reporting.as_json import outcome_json
 
         trail = trail_of_command()
         print_json(outcome_json(outcome, trail.warnings, trail.log))
     else:
-        from provision.report import show_outcome
-        from provision.terminal import stdout_console
+        from provision.reporting.display import show_outcome
+        from provision.reporting.terminal import stdout_console
 
         if not plan_shown:
             screen.say_repeated()
@@ -589,7 +589,7 @@ def show_sandbox(hosts: Any) -> None:
 
 def confirmed(plan: Plan) -> bool:
     """Ask whether to apply the plan. Raises `ClawdError` when standard input is not a terminal."""
-    from provision.concurrency import typed_line
+    from provision.connection.concurrency import typed_line
 
     if not sys.stdin.isatty():
         raise ClawdError(
@@ -639,7 +639,7 @@ def print_json(value: Any) -> None:
 
 def main() -> NoReturn:
     """Run the program and turn errors and Ctrl-C into messages and exit codes."""
-    from provision.terminal import flush, prepare_streams
+    from provision.reporting.terminal import flush, prepare_streams
 
     prepare_streams()
     trail = Trail()
@@ -656,7 +656,7 @@ def main() -> NoReturn:
 
 def ended(trail: Trail) -> int:
     """Run the command line and return the exit code; print the reason of a failure on standard error."""
-    from provision.terminal import OutputError, check_surroundings
+    from provision.reporting.terminal import OutputError, check_surroundings
 
     try:
         check_surroundings(sys.argv[1:], os.environ)
@@ -680,7 +680,7 @@ def ended(trail: Trail) -> int:
         click.echo(with_hint(f"cannot read standard input: {error}", "type or pipe UTF-8 text"), err=True)
         return 1
     except Exception as error:
-        from provision.faults import kept_in_log, unforeseen
+        from provision.reporting.internal_errors import kept_in_log, unforeseen
 
         click.echo(f"{unforeseen(error, kept_in_log(error))}", err=True)
         return 1

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from deploys.component import Component
 from deploys.registry import COMPONENTS
 from inventory.finding import EVERY_ROLE, Finding, Rule
-from inventory.mistakes import dotted
 from inventory.model import Inventory
+from inventory.reading.error_messages import dotted
 from inventory.rules.hosts import Claim, claims
 
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pyinfra import host
 from pyinfra.api.exceptions import DeployError
 
+from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.component import ComponentSettings
-from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import ClawdError
 
 S = TypeVar("S", bound=ComponentSettings)

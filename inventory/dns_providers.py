@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inventory.mistakes import nearest, shown
+from inventory.reading.error_messages import nearest, shown
 from inventory.values import Verdict
 
 PROVIDERS = frozenset(

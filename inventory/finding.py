@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from inventory.model import Inventory
-from inventory.source import KeyPath
+from inventory.reading.source import KeyPath
 from inventory.values import size_in_bytes
 
 EVERY_ROLE: KeyPath = ("hosts", "*", "roles")

@@ -14,17 +14,18 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from inventory import certificates, laptop, rules
+from inventory import rules
 from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
 from inventory.finding import Rule
-from inventory.mistakes import Wrong, dotted, wrongs
+from inventory.local_files import certificates, contents
 from inventory.model import Inventory
+from inventory.reading.error_messages import Wrong, dotted, wrongs
+from inventory.reading.schema_walk import Spot, leaves
+from inventory.reading.source import KeyPath, Source, Tagged
+from inventory.reading.text import is_utf8
+from inventory.reading.view import digest, public_view
+from inventory.reading.yaml_source import read
 from inventory.secrets import SecretReader, expand_home
-from inventory.shape import Spot, leaves
-from inventory.source import KeyPath, Source, Tagged
-from inventory.text import is_utf8
-from inventory.view import digest, public_view
-from inventory.yaml_source import read
 
 __all__ = ["PLACEHOLDER", "Loaded", "digest", "load", "public_view"]
 
@@ -92,7 +93,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
     checks = rules.RULES + more
     if resolve_secrets:
-        checks += (*rules.secrets.RULES, laptop.files, certificates.provided)
+        checks += (*rules.secrets.RULES, contents.files, certificates.provided)
     broken = list(_broken_rules(inventory, checks, source, [*pruned, *settled]))
     mistakes += [mistake for mistake, is_warning in broken if not is_warning]
     if mistakes:

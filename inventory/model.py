@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import (
+from inventory.sections.database import Database
+from inventory.sections.disk import Disk
+from inventory.sections.docker import Docker
+from inventory.sections.hardening import Hardening
+from inventory.sections.logs import Logs
+from inventory.sections.monitoring import Monitoring
+from inventory.sections.nginx import Nginx
+from inventory.sections.nvidia import Nvidia
+from inventory.sections.tls import Tls
+from inventory.types import (
     Declared,
     Digest,
     Download,
@@ -33,15 +42,6 @@ from inventory.declared import (
     Text,
     TimeZone,
 )
-from inventory.sections.database import Database
-from inventory.sections.disk import Disk
-from inventory.sections.docker import Docker
-from inventory.sections.hardening import Hardening
-from inventory.sections.logs import Logs
-from inventory.sections.monitoring import Monitoring
-from inventory.sections.nginx import Nginx
-from inventory.sections.nvidia import Nvidia
-from inventory.sections.tls import Tls
 
 __all__ = ["Declared", "Name", "Network", "Port"]
 

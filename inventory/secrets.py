@@ -20,8 +20,8 @@ import pyrage
 
 from inventory.errors import SecretError
 from inventory.find import folders
-from inventory.source import Tagged
-from inventory.text import is_utf8
+from inventory.reading.source import Tagged
+from inventory.reading.text import is_utf8
 
 COMMAND_LIMIT = 30.0
 LARGEST_SECRET = 65_536

@@ -1,7 +1,7 @@
 """Checks of single values: texts, sizes, time zones, packages, paths and keys. For addresses see `addresses`.
 
 Each check returns what is wrong with a value and a hint, or `None`. `Checked` makes a check part of a type;
-the types of inventories and settings of components are in `inventory.declared`.
+the types of inventories and settings of components are in `inventory.types`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zoneinfo import available_timezones
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from inventory.mistakes import edges, nearest, shown
+from inventory.reading.error_messages import edges, nearest, shown
 
 Verdict = tuple[str, str] | None
 """What is wrong with a value, and a hint; `None` when it is right."""

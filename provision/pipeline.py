@@ -1,7 +1,7 @@
 """The steps of each command.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
-         (again from connect, for the bots that nginx has moved away from: `provision.former`)
+         (again from connect for bots that nginx has moved away from: `rollout.former_addresses`)
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 remove:  load → connect → lock →                    plan → confirm → apply → journal
@@ -20,25 +20,28 @@ from types import MappingProxyType
 
 from gevent.event import Event
 
-from deploys.ops import apt
-from deploys.supplies import Supplies
+from deploys.artifacts import Supplies
+from deploys.ops.debian import apt
 from inventory.errors import ClawdError, ConnectError, HostError, with_hint
 from inventory.load import Loaded, digest
-from provision import belonging, capacity, doctor, former, installed, journal, rollout, verified
-from provision import verify as checks
-from provision.advice import NO_PACKAGE
-from provision.ask import Ask, Terminal
-from provision.assign import Selection, assign, check_components, selected_hosts
-from provision.concurrency import outcomes
-from provision.lock import Locks
-from provision.offline import apt_options, share
-from provision.package_gate import SOURCES, Gate, mirrors_of, repositories_of
+from provision import component_state, run_journal
+from provision.artifacts.select import gather
+from provision.connection.apt_proxy import apt_options, share
+from provision.connection.ask import Ask, Terminal
+from provision.connection.concurrency import outcomes
+from provision.connection.error_hints import NO_PACKAGE
+from provision.connection.lock import Locks
+from provision.connection.package_gate import SOURCES, Gate, mirrors_of, repositories_of
+from provision.connection.session import Assignment, Session, links_to
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
+from provision.preflight import capacity, doctor, ownership
 from provision.progress import Progress
-from provision.rollback import Rollback
-from provision.runlog import RunLog
-from provision.session import Assignment, Session, links_to
-from provision.supply import gather
+from provision.reporting.run_log import RunLog
+from provision.rollout import former_addresses, order
+from provision.rollout.rollback import Rollback
+from provision.selection import Selection, assign, check_components, selected_hosts
+from provision.verification import results
+from provision.verification import run as checks
 
 
 class Exit(IntEnum):
@@ -111,7 +114,7 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 
 def _pass(
     run: Run, ask: Ask, confirm: Callable[[Plan], bool], *, verify: bool, earlier: Outcome | None = None
-) -> tuple[Outcome, former.Former]:
+) -> tuple[Outcome, former_addresses.Former]:
     """Return the outcome of one pass of `up`, and where bots keep listening for nginx that had not moved.
 
     A second pass, after an `earlier` one, only ends former listeners: nothing is changed that the plan of the
@@ -121,14 +124,14 @@ def _pass(
     capacity.refuse(run.loaded.inventory, assignments)
     with connected(run, ask, fronts=True) as (session, unreachable):
         with Locks(session, session.hosts, "up", run.progress.detail):
-            belonging.check(run.loaded, session, adopt=run.adopt)
+            ownership.check(run.loaded, session, adopt=run.adopt)
             settled(run, session)
             if earlier is None:
                 whole = with_removals(run, session, assignments)
             else:
-                whole = former.listening(_only(assignments, session.hosts))
-            places = former.find(session, run.loaded.inventory)
-            whole = former.keeping(whole, run.loaded.inventory, places)
+                whole = former_addresses.listening(_only(assignments, session.hosts))
+            places = former_addresses.find(session, run.loaded.inventory)
+            whole = former_addresses.keeping(whole, run.loaded.inventory, places)
             plan = make_plan(run, session, whole, may_build=True)
             if plan.changes:
                 if not confirm(plan):
@@ -137,7 +140,7 @@ def _pass(
                     )
                     return pending, places
                 session.check_alive()
-            belonging.claim(run.loaded, session, adopt=run.adopt)
+            ownership.claim(run.loaded, session, adopt=run.adopt)
             result = _explained(run, session, apply(run, session, plan, places))
             notes = record(run, session, result, whole, complete=not places)
         if earlier is not None and earlier.plan is not None and earlier.result is not None:
@@ -152,12 +155,12 @@ def _pass(
     return conclude(plan, result, verification, unreachable, notes, verifies=not places), places
 
 
-def _with_places(run: Run, outcome: Outcome, places: former.Former) -> Outcome:
+def _with_places(run: Run, outcome: Outcome, places: former_addresses.Former) -> Outcome:
     """Return the outcome of a whole `up`; it is not complete while bots listen at former `places`."""
     if not places or outcome.exit is not Exit.DONE:
         return outcome
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    said = former.explained(run.loaded.inventory, hosts, places)
+    said = former_addresses.explained(run.loaded.inventory, hosts, places)
     return replace(outcome, exit=Exit.PENDING, message=_lines(outcome.message, said))
 
 
@@ -179,7 +182,7 @@ def plan(run: Run) -> Outcome:
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run, fronts=True) as (session, unreachable):
-        belonging.check(run.loaded, session, adopt=run.adopt)
+        ownership.check(run.loaded, session, adopt=run.adopt)
         whole, said = _present(run, session, wanted)
         planned = make_plan(run, session, whole)
     if unreachable:
@@ -198,11 +201,11 @@ def drift(run: Run) -> Outcome:
     wanted = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run, fronts=True) as (session, unreachable):
-        belonging.check(run.loaded, session, adopt=run.adopt)
+        ownership.check(run.loaded, session, adopt=run.adopt)
         whole, said = _present(run, session, wanted)
         planned = make_plan(run, session, whole)
         current = digest(run.loaded.declared, run.loaded.folder)
-        last = session.everywhere(lambda host: journal.read(session, host, 1))
+        last = session.everywhere(lambda host: run_journal.read(session, host, 1))
     drifted = [
         host.host
         for host in planned.hosts
@@ -241,13 +244,15 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
         connected(run, fronts=True) as (session, unreachable),
         Locks(session, session.hosts, "remove", run.progress.detail),
     ):
-        belonging.check(run.loaded, session, adopt=run.adopt)
+        ownership.check(run.loaded, session, adopt=run.adopt)
         settled(run, session)
         run.progress.step("plan")
         chosen = run.selection.components
-        names = session.everywhere(lambda host: installed.read(session, host))
+        names = session.everywhere(lambda host: component_state.read(session, host))
         left = session.everywhere(partial(_left, run, session))
-        removing = {host: installed.removals(names[host], (), chosen, left[host]) for host in session.hosts}
+        removing = {
+            host: component_state.removals(names[host], (), chosen, left[host]) for host in session.hosts
+        }
         supplies = gather(run.loaded, session, removing, run.progress, may_build=False)
         planned = _prepared(run, session, removing, supplies)
         if not planned.changes:
@@ -262,10 +267,10 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
 
 def history(
     run: Run, limit: int
-) -> tuple[Mapping[str, tuple[journal.Entry, ...]], Mapping[str, ConnectError]]:
+) -> tuple[Mapping[str, tuple[run_journal.Entry, ...]], Mapping[str, ConnectError]]:
     """Return the last runs on every host, oldest first, and the hosts that cannot be reached."""
     with connected(run) as (session, unreachable):
-        return session.everywhere(lambda host: journal.read(session, host, limit)), unreachable
+        return session.everywhere(lambda host: run_journal.read(session, host, limit)), unreachable
 
 
 # The steps
@@ -281,7 +286,7 @@ def connected(
     where commands do not run as root, and all findings on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    additional = rollout.fronts_beside(run.loaded.inventory, hosts) if fronts else ()
+    additional = order.fronts_beside(run.loaded.inventory, hosts) if fronts else ()
     ask = ask or Terminal(run.progress.asking)
     with Session(run.loaded, hosts, run.log, additional=additional, ask=ask) as session:
         run.progress.step("connect")
@@ -342,12 +347,12 @@ def with_removals(
     Components that others depend on are removed last, all others first.
     """
     run.progress.step("examine")
-    names = session.everywhere(lambda host: installed.read(session, host))
+    names = session.everywhere(lambda host: component_state.read(session, host))
     left = session.everywhere(partial(_left, run, session))
     whole: dict[str, Sequence[Assignment]] = {}
     for host in session.hosts:
-        going = installed.removals(names[host], assignments[host], run.selection.components, left[host])
-        last = [item for item in going if item.component.name in installed.STOOD_ON]
+        going = component_state.removals(names[host], assignments[host], run.selection.components, left[host])
+        last = [item for item in going if item.component.name in component_state.STOOD_ON]
         whole[host] = (*(item for item in going if item not in last), *assignments[host], *last)
     return whole
 
@@ -358,13 +363,15 @@ def _present(
     """Return what the next pass of `up` would give the hosts, and where bots keep listening, in words."""
     whole = with_removals(run, session, assignments)
     inventory = run.loaded.inventory
-    places = former.find(session, inventory)
-    return former.keeping(whole, inventory, places), former.explained(inventory, session.hosts, places)
+    places = former_addresses.find(session, inventory)
+    return former_addresses.keeping(whole, inventory, places), former_addresses.explained(
+        inventory, session.hosts, places
+    )
 
 
 def _left(run: Run, session: Session, host: str) -> frozenset[str]:
     """Return the components of which only data is left, if the run purges data."""
-    return installed.with_data_left(session, host) if run.purge else frozenset()
+    return component_state.with_data_left(session, host) if run.purge else frozenset()
 
 
 def make_plan(
@@ -382,10 +389,10 @@ def make_plan(
     supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
     run.progress.step("plan")
     planned = _prepared(run, session, mine, supplies)
-    records = session.everywhere(lambda host: verified.read(session, host))
+    records = session.everywhere(lambda host: results.read(session, host))
     return Plan(
         tuple(
-            replace(host, unverified=verified.unverified(records[host.host], _wanted(mine[host.host])))
+            replace(host, unverified=results.unverified(records[host.host], _wanted(mine[host.host])))
             for host in planned.hosts
         )
     )
@@ -424,7 +431,9 @@ def _prepared(
     return planned
 
 
-def apply(run: Run, session: Session, planned: Plan, places: former.Former = MappingProxyType({})) -> Result:
+def apply(
+    run: Run, session: Session, planned: Plan, places: former_addresses.Former = MappingProxyType({})
+) -> Result:
     """Apply a plan: in batches on hosts whose bots serve, one by one in an Elasticsearch cluster.
 
     The first Ctrl-C stops every host after its current operation, the second immediately.
@@ -437,13 +446,13 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
         found = session.everywhere(partial(_runs, session, unit), hosts)
         return [host for host in hosts if found[host]]
 
-    serving = running("clawd-bot", rollout.changes_bot)
-    nodes = running("elasticsearch", rollout.changes_node)
-    passing = running("nginx", rollout.changes_upstreams)
-    renewing = [host.host for host in planned.hosts if rollout.changes_authority(host)]
-    lacking = former.lacking(session, inventory, serving)
+    serving = running("clawd-bot", order.changes_bot)
+    nodes = running("elasticsearch", order.changes_node)
+    passing = running("nginx", order.changes_upstreams)
+    renewing = [host.host for host in planned.hosts if order.changes_authority(host)]
+    lacking = former_addresses.lacking(session, inventory, serving)
     if serving:  # an nginx that is new would find no bot where it is declared
-        passing = [host.host for host in planned.hosts if rollout.changes_upstreams(host)]
+        passing = [host.host for host in planned.hosts if order.changes_upstreams(host)]
 
     def execute(part: Plan) -> tuple[HostResult, ...]:
         session.everywhere(partial(_note_change, session, part), part.changing_hosts)
@@ -451,13 +460,13 @@ def apply(run: Run, session: Session, planned: Plan, places: former.Former = Map
 
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
-            rollout.roll(
-                rollout.stages(inventory, planned, serving, nodes, passing, renewing, lacking),
+            order.roll(
+                order.stages(inventory, planned, serving, nodes, passing, renewing, lacking),
                 planned,
                 execute,
-                lambda host: rollout.Drain(session, inventory, host, former.ports(places, host)),
+                lambda host: order.Drain(session, inventory, host, former_addresses.ports(places, host)),
                 run.progress,
-                lambda host: rollout.unreached(session, inventory, planned, host),
+                lambda host: order.unreached(session, inventory, planned, host),
             )
         )
 
@@ -479,8 +488,8 @@ def _explained(run: Run, session: Session, result: Result) -> Result:
 
 
 def _note_change(session: Session, part: Plan, host: str) -> None:
-    installed.add(session, host, part.for_host(host))
-    verified.reopen(session, host, part.for_host(host))
+    component_state.add(session, host, part.for_host(host))
+    results.reopen(session, host, part.for_host(host))
 
 
 def _runs(session: Session, unit: str, host: str) -> bool:
@@ -509,12 +518,16 @@ def record(
         host = results[name]
         if host.status is Status.NOT_BEGUN:
             return
-        if host.status is Status.DONE and not installed.settle(session, name, assignments[name], run.purge):
+        if host.status is Status.DONE and not component_state.settle(
+            session, name, assignments[name], run.purge
+        ):
             return
         quiet = host.status is Status.DONE and not host.changed
-        if quiet and (components or any(entry.is_whole(current) for entry in journal.read(session, name, 1))):
+        if quiet and (
+            components or any(entry.is_whole(current) for entry in run_journal.read(session, name, 1))
+        ):
             return
-        journal.append(session, name, journal.Entry.of(host, current, components))
+        run_journal.append(session, name, run_journal.Entry.of(host, current, components))
 
     return tuple(str(ended) for ended in outcomes(results, write).values() if isinstance(ended, Exception))
 

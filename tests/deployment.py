@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 from provision import sandbox
 from provision.sandbox import Layout, Release
-from tests.looks import LOOK
+from tests.host_snapshot import LOOK
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.feishu.state import Credentials
 
@@ -133,7 +133,7 @@ class Deployment:
         return subprocess.run(words, capture_output=True, text=True, check=check, timeout=120)
 
     def look(self, host: str) -> frozenset[str]:
-        """What is on a host, line by line; see `tests.looks`."""
+        """What is on a host, line by line; see `tests.host_snapshot`."""
         return frozenset(self.on(host, LOOK).stdout.splitlines())
 
     def start(self, *words: str) -> subprocess.Popen[str]:

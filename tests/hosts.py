@@ -37,10 +37,10 @@ from pydantic import BaseModel, SecretStr
 from deploys.component import ComponentSettings
 from inventory.load import Loaded, load
 from provision import sandbox
-from provision.assign import Selection, assign
+from provision.connection.session import Assignment
 from provision.sandbox import RELEASES, Layout
-from provision.session import Assignment
-from provision.verify import Verification, verify
+from provision.selection import Selection, assign
+from provision.verification.run import Verification, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_MODEL = {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}}

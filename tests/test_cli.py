@@ -18,9 +18,10 @@ import pytest
 
 import cli as program
 from inventory.errors import ConnectError, LockHeldError
-from provision import concurrency, pipeline
+from provision import pipeline
+from provision.connection import concurrency
 from provision.plan import HostPlan, Plan, PlannedOperation
-from provision.sandbox.host import HostRecord, write_record
+from provision.sandbox.hosts.host import HostRecord, write_record
 from tests.timing import least_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,7 +261,7 @@ def test_a_fault_outside_of_runs_is_told_with_its_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("inventory.schema.json_schema", lambda: dict[str, str]()["properties"])
+    monkeypatch.setattr("inventory.reading.schema.json_schema", lambda: dict[str, str]()["properties"])
     assert in_process("inventory", "schema") == 1
     (log,) = (tmp_path / "state").rglob("*.log")
     assert (
@@ -380,7 +381,7 @@ def test_history_reports_hosts_that_it_skips(
         yield session, unreachable
 
     monkeypatch.setattr(pipeline, "connected", connected)
-    monkeypatch.setattr(pipeline.journal, "read", lambda *_: ())
+    monkeypatch.setattr(pipeline.run_journal, "read", lambda *_: ())
     assert in_process("history", "-i", "prod", "--skip-unreachable", "--json") == 1
     printed = json.loads(capsys.readouterr().out)
     assert printed["exit"] == 1

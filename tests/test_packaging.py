@@ -62,7 +62,7 @@ def test_the_runtime_and_its_lock_come_along(installed: Path, tmp_path: Path) ->
     [
         "templates/base/sshd.conf",
         "templates/nginx/nginx.conf",
-        "provision/artifacts/engine-build.lock",
+        "provision/artifacts/engine/engine-build.lock",
         "provision/artifacts/sandbox-model.lock",
         "deploys/nginx/verify.py",
     ],

@@ -7,7 +7,9 @@ from pyinfra.api import deploy
 from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
 from deploys.alertmanager.settings import PORT, AlertmanagerSettings
 from deploys.exporters.exporter import ACCOUNT, defaults_text
-from deploys.ops import data, files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.prometheus.deploy import probe
 from deploys.settings import settings_of

@@ -11,11 +11,13 @@ from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
 from deploys.base.settings import BaseSettings
-from deploys.ops import accounts, files, packages, services, upgrades
+from deploys.ops import accounts, services
 from deploys.ops.accounts import GroupFact, UserFact, UserState
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.debian import packages, upgrades
+from deploys.ops.debian.packages import WantedFact
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact, PathFact, PathState, connection_of
-from deploys.ops.packages import WantedFact
+from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import assignments, script

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
-from inventory.declared import PackageName, Size, TimeZone
 from inventory.model import Inventory, Operator, Port
+from inventory.types import PackageName, Size, TimeZone
 from inventory.values import size_in_bytes
 
 ALWAYS = ("ca-certificates", "libgomp1", "python3", "sudo", "tzdata")

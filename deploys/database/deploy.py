@@ -14,7 +14,9 @@ from deploys.database.releases import ReleaseFact, version_of
 from deploys.database.server import CLUSTER, ClustersFact, OwnDataFact, config_folder
 from deploys.database.settings import DATA, MIB, NAME, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
-from deploys.ops import accounts, data, files, packages, units
+from deploys.ops import accounts, units
+from deploys.ops.debian import packages
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal

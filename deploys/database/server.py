@@ -11,7 +11,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.database.settings import DATA
-from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.diff import Change, expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 

@@ -10,9 +10,9 @@ from pydantic import Field, SecretStr
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority
 from deploys.tls.settings import AUTHORITY, canonical
-from inventory.declared import HostFolder, TimeOfDay
 from inventory.model import Inventory
 from inventory.rules.database import CONNECTION_MEMORY, PORT
+from inventory.types import HostFolder, TimeOfDay
 from inventory.values import size_in_bytes
 
 NAME = "clawd"

@@ -7,7 +7,6 @@ from uuid import uuid4
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.disk.arriving import will_hold
 from deploys.disk.devices import Choice, DevicesFact, choose
 from deploys.disk.operations import (
     OurUnit,
@@ -19,10 +18,12 @@ from deploys.disk.operations import (
     placed,
     released,
 )
+from deploys.disk.pending_space import will_hold
 from deploys.disk.settings import DiskSettings, Place
 from deploys.disk.units import UNITS, disk_unit, place_unit, target_of, unit_of
-from deploys.ops import data, files, packages
-from deploys.ops.changes import expected
+from deploys.ops.debian import packages
+from deploys.ops.diff import expected
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from inventory.errors import ClawdError, HostError

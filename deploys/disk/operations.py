@@ -17,7 +17,7 @@ from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, cho
 from deploys.disk.scripts import FORMAT, MOUNT, PLACE, PLACE_STATE, RELEASE, UNIT_STATE, UNITS_OF_OURS
 from deploys.disk.settings import Place
 from deploys.disk.units import UNITS, target_of, unit_of
-from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.diff import Change, expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 from inventory.errors import HostError

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings
 from deploys.model.settings import MODELS_FOLDER, local_model
-from inventory.declared import Device, HostFolder
 from inventory.model import Host, Inventory
+from inventory.types import Device, HostFolder
 
 
 class Place(ComponentSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from deploys.disk.settings import Place
-from deploys.ops.files import render
+from deploys.ops.paths.files import render
 
 UNITS = "/etc/systemd/system"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pyinfra import host
 
 from deploys.docker.settings import DockerSettings
-from deploys.ops import files
 from deploys.ops.facts import Fact
+from deploys.ops.paths import files
 from deploys.ops.shell import assignments
 from inventory.errors import ArtifactError
 

@@ -14,10 +14,12 @@ from pyinfra.api.operation import OperationMeta
 from deploys.docker import authorities
 from deploys.docker.config import KNOWN, daemon_config, environment, guard_rules
 from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
-from deploys.nvidia.present import has_gpu
-from deploys.ops import accounts, data, files, packages, services, sources, units
-from deploys.ops.changes import Change, operation, record
+from deploys.nvidia.detect import has_gpu
+from deploys.ops import accounts, services, units
+from deploys.ops.debian import packages, sources
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.paths import data, files
 from deploys.ops.removal import ForeignUnitFact, removal
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of

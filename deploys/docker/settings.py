@@ -10,8 +10,8 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nvidia import settings as nvidia
-from inventory.declared import DockerFolder, LogSize, Mirror, Proxy, Repository, Unproxied
 from inventory.model import Inventory
+from inventory.types import DockerFolder, LogSize, Mirror, Proxy, Repository, Unproxied
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "trixie": ("docker.io", "docker-cli"),  # the client became a separate package

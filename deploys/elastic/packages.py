@@ -15,9 +15,10 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.elastic.openpgp import fingerprints
 from deploys.elastic.placement import PackageSettings
-from deploys.ops import files, packages, push, sources
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.debian import packages, sources
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact, PackagesFact, PathFact
+from deploys.ops.paths import files, push
 from deploys.ops.shell import assignments, script
 from deploys.settings import supplies
 from inventory.errors import ArtifactError

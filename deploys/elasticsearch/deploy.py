@@ -14,7 +14,8 @@ from deploys.elasticsearch.host import FORMED, FORMED_NOTE, MAP_COUNT, SYSCTL, M
 from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
-from deploys.ops import accounts, data, files, services, units
+from deploys.ops import accounts, services, units
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal

@@ -10,7 +10,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import script
 

@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.changes import NOT_SHOWN, Change, operation, record
+from deploys.ops.diff import NOT_SHOWN, Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 

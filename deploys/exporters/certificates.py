@@ -16,7 +16,8 @@ from deploys.kibana.deploy import TLS as KIBANA
 from deploys.logstash.deploy import TLS as LOGSTASH
 from deploys.metrics import TEXTFILES
 from deploys.nginx.deploy import INTERNAL as NGINX
-from deploys.ops import files, services, units
+from deploys.ops import services, units
+from deploys.ops.paths import files
 from deploys.runtime.settings import INTERNAL as BOT
 from deploys.tls.renewal import METRICS as NGINX_METRICS
 from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM

@@ -12,7 +12,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.database.server import PSQL
 from deploys.exporters.exporter import ACCOUNT
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import script
 

@@ -26,8 +26,10 @@ from deploys.exporters.exporter import (
 )
 from deploys.exporters.settings import BLACKBOX, ExportersSettings
 from deploys.metrics import FORMER, TEXTFILES
-from deploys.ops import files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
 from deploys.ops.facts import PathFact
+from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import purging, settings_of

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from deploys.metrics import TEXTFILES
-from deploys.nvidia.present import has_gpu
-from deploys.ops import files, services, units
+from deploys.nvidia.detect import has_gpu
+from deploys.ops import services, units
+from deploys.ops.paths import files
 
 PROGRAM = "/usr/local/lib/clawd-gpu-metrics"
 OUTPUT = f"{TEXTFILES}/clawd_gpu.prom"

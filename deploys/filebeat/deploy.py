@@ -11,7 +11,8 @@ from deploys.elastic import packages as elastic
 from deploys.elastic.datasets import Dataset
 from deploys.elastic.placement import certificate_names, filebeat_subject
 from deploys.filebeat.settings import FilebeatSettings
-from deploys.ops import data, files, services, units
+from deploys.ops import services, units
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.runtime.journal import NAMESPACE, MachineFact
 from deploys.settings import settings_of

@@ -27,9 +27,10 @@ from deploys.grafana.config import (
 from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.panels import boards
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops import accounts, data, files, services, units
-from deploys.ops.changes import Change, operation, record
+from deploys.ops import accounts, services, units
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.ops.shell import script
 from deploys.runtime import prune

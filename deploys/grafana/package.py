@@ -12,10 +12,11 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops import files, originals, packages, push, sources
-from deploys.ops.apt import Settled
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.debian import packages, sources
+from deploys.ops.debian.apt import Settled
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.paths import files, originals, push
 from deploys.ops.shell import assignments, script
 from inventory.errors import ArtifactError
 

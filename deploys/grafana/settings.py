@@ -11,9 +11,9 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.exporters.settings import MIB, monitoring_host
 from deploys.prometheus.settings import PORT as PROMETHEUS_PORT
 from deploys.tls.settings import canonical
-from inventory.declared import Repository
 from inventory.model import Inventory, Network
 from inventory.sections.monitoring import Thresholds
+from inventory.types import Repository
 
 MEMORY, PROGRAMS, DATA = 200 * MIB, 650 * MIB, 64 * MIB
 

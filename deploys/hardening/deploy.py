@@ -13,9 +13,11 @@ from pyinfra.api import deploy
 from deploys.base.deploy import SSHD_CHECK, SSHD_FILES, empty_folder
 from deploys.hardening import sysctl
 from deploys.hardening.settings import Fail2banSettings, HardeningSettings
-from deploys.ops import data, files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
+from deploys.ops.debian.packages import BroughtFact
 from deploys.ops.facts import Fact
-from deploys.ops.packages import BroughtFact
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import settings_of

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from inventory.addresses import is_address
-from inventory.declared import Duration, HostAddress, SysctlKey, SysctlValue, Text
 from inventory.model import Inventory
 from inventory.sections.hardening import BANNER, WeakHostKey
+from inventory.types import Duration, HostAddress, SysctlKey, SysctlValue, Text
 
 MIB = 1 << 20
 SYSCTL: Mapping[str, str] = MappingProxyType(

@@ -2,8 +2,8 @@
 
 A setting of the usual set that a host refuses is noted by name, reported by every run, and not tried again.
 A setting that the inventory itself declares has to be in force: the plan refuses one that a host does not
-know (`provision.questions`), and the operation fails when one cannot be set. A setting that is no longer
-declared is restored to its value before the first run.
+know (`preflight.declared_values`), and the operation fails when one cannot be set. A setting that is
+no longer declared is restored to its value before the first run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments, script
 

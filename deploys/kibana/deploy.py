@@ -16,7 +16,8 @@ from deploys.elastic.placement import (
 )
 from deploys.kibana.objects import ADMIN, TOKEN, saved, token
 from deploys.kibana.settings import KibanaSettings
-from deploys.ops import accounts, data, files, services, units
+from deploys.ops import accounts, services, units
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal

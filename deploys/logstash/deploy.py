@@ -17,7 +17,8 @@ from deploys.elastic.placement import (
     mebibytes,
 )
 from deploys.logstash.settings import QUEUE, LogstashSettings
-from deploys.ops import accounts, data, files, services, units
+from deploys.ops import accounts, services, units
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal

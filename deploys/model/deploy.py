@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
+from deploys.artifacts import ModelFile
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
-from deploys.ops import files, push
+from deploys.ops.paths import files, push
 from deploys.ops.removal import removal
 from deploys.settings import settings_of, supplies
-from deploys.supplies import ModelFile
 from inventory.errors import ArtifactError
 
 
@@ -53,7 +53,7 @@ def supplied_model(settings: ModelSettings) -> ModelFile:
     if model is None:
         raise ArtifactError(
             f"there is no file for model {settings.name}",
-            advice="give the host data `supplies` with a `model`, as described in deploys.supplies",
+            advice="give the host data `supplies` with a `model`, as described in deploys.artifacts",
         )
     if settings.sha256 and settings.sha256 != model.sha256:
         raise ArtifactError(

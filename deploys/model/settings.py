@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from deploys.artifacts import ModelFile
 from deploys.component import ComponentSettings, Need
-from deploys.supplies import ModelFile
 from inventory.errors import ClawdError
-from inventory.footprint import GPU_PROCESS, of_model, size, split
 from inventory.model import Inventory, LocalModel
+from inventory.model_files.footprint import GPU_PROCESS, of_model, size, split
 from inventory.values import size_in_bytes
 
 MODELS_FOLDER = "/var/lib/clawd/models"

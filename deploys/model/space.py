@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pyinfra import host
 
-from deploys.disk.arriving import arriving
+from deploys.disk.pending_space import arriving
 from deploys.ops.facts import Fact
 from deploys.ops.shell import assignments
 from inventory.errors import CapacityError

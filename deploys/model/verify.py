@@ -8,7 +8,7 @@ from typing import Any
 from deploys.model.settings import MODELS_FOLDER, ModelSettings
 from deploys.ops.checks import expect, expect_owner
 from deploys.ops.facts import PushedFact
-from deploys.ops.push import record_of
+from deploys.ops.paths.push import record_of
 
 
 def test_there_is_one_model(host: Any) -> None:

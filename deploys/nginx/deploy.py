@@ -9,8 +9,10 @@ from pyinfra.api import deploy
 
 from deploys.database.releases import ReleaseFact
 from deploys.nginx.settings import NginxSettings, bracketed
-from deploys.ops import files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
 from deploys.ops.facts import PathFact
+from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import settings_of

@@ -11,10 +11,10 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.runtime.console import allowed, console_secret
 from deploys.tls.certificate import leaf_of, names_of
 from deploys.tls.settings import ProvidedSettings, canonical
-from inventory.declared import BodySize
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
+from inventory.types import BodySize
 
 TELEGRAM_RANGES = ("149.154.160.0/20", "91.108.4.0/22")
 """Networks from which Telegram calls webhooks: https://core.telegram.org/bots/webhooks"""

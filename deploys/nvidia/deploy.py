@@ -12,7 +12,9 @@ from deploys.nvidia.driver import PACKAGES, driving, headers
 from deploys.nvidia.gpus import Machine, MachineFact, Modules
 from deploys.nvidia.reboot import REBOOTED, REBOOTING, loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
-from deploys.ops import files, packages, services, sources, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages, sources
+from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError

@@ -12,7 +12,7 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from deploys.nvidia.gpus import REBOOT_ASKED, Machine, MachineFact, reboot_reason
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.shell import script
 from inventory.errors import ClawdError
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from deploys.component import ComponentSettings, Need
 from deploys.model.settings import computes_on_gpu, local_model
 from deploys.nvidia.gpus import Machine
-from inventory.declared import Repository
 from inventory.model import Inventory
+from inventory.types import Repository
 
 # By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and space to build the modules.
 DISK = 3 * 1024**3

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pyinfra.api import FactBase
 
-from deploys.ops import originals
+from deploys.ops.paths import originals
 from deploys.ops.shell import assignments
 
 DIFF_LIMIT = 64 * 1024
@@ -27,7 +27,7 @@ class PathState:
     """A path on a host. `mode` has four octal digits; `content` is fetched only when requested and small.
 
     `vacant`: an empty folder that is a mount point, and so cannot be removed. `original`: whose it is, where
-    that was requested; see `deploys.ops.originals`.
+    that was requested; see `deploys.ops.paths.originals`.
     """
 
     kind: Kind = "absent"

@@ -11,14 +11,14 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import Fact
-from deploys.ops.originals import KEEP, ORIGINALS, values
+from deploys.ops.paths.originals import KEEP, ORIGINALS, values
 from deploys.ops.shell import assignments, script
 
 ORPHANED = "the account that owns its folder is gone"
 VERIFIED = "/var/lib/clawd/state/verified"
-"""Folder with one file per component, the result of its last verification; see `provision.verified`."""
+"""Folder with the result of each component's last verification; see `provision.verification.results`."""
 RESUME = "clawd_resume"
 """Key of `host.connector_data`: for each component, units that continue with the original files."""
 

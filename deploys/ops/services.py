@@ -11,7 +11,7 @@ from pyinfra import state as run
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.diff import Change, expected, operation, record
 from deploys.ops.facts import PathFact, UnitFact, UnitState
 from deploys.ops.shell import script
 

@@ -9,9 +9,9 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops import originals
-from deploys.ops.changes import Change, operation, record
+from deploys.ops.diff import Change, operation, record
 from deploys.ops.facts import UnitFact, UnitState
+from deploys.ops.paths import originals
 from deploys.ops.removal import RESUME, ForeignUnitFact
 from deploys.ops.services import good_path, masked_path, ready_path, stamp_path
 from deploys.ops.shell import script

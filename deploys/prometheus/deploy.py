@@ -5,7 +5,9 @@ from __future__ import annotations
 from pyinfra.api import deploy
 
 from deploys.exporters.exporter import ACCOUNT, defaults_text
-from deploys.ops import data, files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
+from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text

@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 from pyinfra import host
 from pyinfra.api import deploy
 
+from deploys.artifacts import ReleaseArchive
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.nvidia.cuda import Cuda
 from deploys.nvidia.deploy import engine_cuda
-from deploys.nvidia.present import machine
+from deploys.nvidia.detect import machine
 from deploys.nvidia.settings import LIBRARIES
-from deploys.ops import accounts, data, files, push, services, units
+from deploys.ops import accounts, services, units
 from deploys.ops.facts import PathFact
+from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
-from deploys.runtime import good, image, journal, prune, users
+from deploys.runtime import good, journal, prune, users
 from deploys.runtime.config import bot_config, engine_config
+from deploys.runtime.container import image
 from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
-from deploys.supplies import ReleaseArchive
 from deploys.tls.deploy import internal, trusted
 from deploys.tls.settings import AUTHORITY, INTERNAL_BOT
 from inventory.errors import ArtifactError
@@ -104,7 +106,7 @@ def remove() -> None:
     good.forgotten()
     journal.absent()
     image.absent()
-    for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.attend"):  # kept when the container stops
+    for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.supervisor"):  # kept when the container stops
         files.absent(path)
     for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, INTERNAL, f"{INTERNAL}.d", "/opt/clawd"):
         files.absent(path)
@@ -121,7 +123,7 @@ def supplied_release() -> ReleaseArchive:
     if release is None:
         raise ArtifactError(
             "there is no release of clawd-runtime for this host",
-            advice="give the host data `supplies` with a `release`, as described in deploys.supplies",
+            advice="give the host data `supplies` with a `release`, as described in deploys.artifacts",
         )
     return release
 
@@ -205,7 +207,7 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         "clawd-bot",
         inputs="",
         watch=bot_reads(settings),
-        # Release, settings and secrets belong together and are put back together: `provision.rollback`.
+        # Release, settings and secrets are put back together: `provision.rollout.rollback`.
         keep=False,
         ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
     )

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from deploys.ops import files
-from deploys.ops.changes import Change, expected, operation, record
+from deploys.ops.diff import Change, expected, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.paths import files
 from deploys.ops.shell import assignments, script
 from deploys.runtime.settings import JOURNAL_MAX
 

@@ -32,7 +32,7 @@ APOLOGIES = (
     "这条消息太长，我无法处理",
     "您发送消息过于频繁，我每分钟最多回答 ",
 )
-"""Beginnings of the bot's own messages when no model answered (`clawd_runtime/bot/messages.py`)."""
+"""Beginnings of the bot's own messages when no model answered (`clawd_runtime/bot/text/messages.py`)."""
 LOGS = "read `journalctl --namespace='*' -u clawd-bot -u clawd-engine` on the hosts of the bots"
 
 

@@ -15,9 +15,9 @@ from deploys.nginx.settings import bots_behind, over_tls, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
 from deploys.runtime.console import console_secret
 from deploys.tls.settings import AUTHORITY, canonical
-from inventory.declared import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.sections.docker import Docker
+from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.values import size_in_bytes
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"

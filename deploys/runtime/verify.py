@@ -19,7 +19,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
-from deploys.ops.push import SUMS
+from deploys.ops.paths.push import SUMS
 from deploys.runtime.config import bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import (
     BOT_CONFIG,

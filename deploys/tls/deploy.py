@@ -20,13 +20,13 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops import files
-from deploys.ops.changes import Change, operation, record, text_diff
+from deploys.artifacts import Supplies
+from deploys.ops.diff import Change, operation, record, text_diff
 from deploys.ops.facts import Fact, PathFact, PathState
+from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.settings import settings_of, supplies
-from deploys.supplies import Supplies
 from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
 from deploys.tls.certificate import Installed, covers, leaf_of, new_certificate, reason_to_issue

@@ -11,7 +11,9 @@ import json
 from typing import Any
 
 from deploys.metrics import TEXTFILES
-from deploys.ops import files, packages, services, units
+from deploys.ops import services, units
+from deploys.ops.debian import packages
+from deploys.ops.paths import files
 from deploys.tls.settings import AcmeSettings, TlsSettings
 
 PROGRAM = "/usr/local/lib/clawd/certificate"

@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from deploys.component import ComponentSettings
-from inventory.declared import Directory, HostAndPort, Mail
 from inventory.model import Inventory
 from inventory.sections.tls import LETS_ENCRYPT
+from inventory.types import Directory, HostAndPort, Mail
 
 CURRENT = "/etc/clawd/tls"
 AUTHORITY = "/etc/clawd/authority.pem"

@@ -21,6 +21,7 @@ from pyinfra.api import Inventory as Hosts
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
+from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.component import Component
 from deploys.database.releases import ReleaseFact as DatabaseReleaseFact
 from deploys.disk.devices import Device, Devices, DevicesFact
@@ -29,9 +30,8 @@ from deploys.docker.deploy import ReleaseFact as DockerReleaseFact
 from deploys.elastic.packages import ArchitectureFact
 from deploys.model.space import Space, SpaceFact
 from deploys.nvidia import gpus
-from deploys.ops import files
-from deploys.ops.changes import Change, collected
-from deploys.supplies import ModelFile, ReleaseArchive, Supplies
+from deploys.ops.diff import Change, collected
+from deploys.ops.paths import files
 from inventory.model import Inventory
 
 L4 = 0x27B8
@@ -86,7 +86,7 @@ def _operation(state: Any, host: Any, op_hash: str, rights: Mapping[str, str]) -
 
 @contextmanager
 def _rights() -> Iterator[Mapping[str, str]]:
-    """Note the rights with which `deploys.ops.files.put` writes each file."""
+    """Note the rights with which `deploys.ops.paths.files.put` writes each file."""
     noted: dict[str, str] = {}
     put = files.put
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.engine.metrics import EngineMetrics
-from deploys.ops.files import TEMPLATES
+from deploys.ops.paths.files import TEMPLATES
 from docs.generator.markdown import code, generated, table
 
 HEAD = ("metric", "type", "labels", "meaning")

@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from docs.generator import example
 from docs.generator.markdown import code, generated
-from inventory import declared
+from inventory import types as declared_types
 from inventory.model import Declared, Inventory
 
 SINCE = re.compile(r"^- \*\*`([^`]+)`\*\* .*\n  .*; since: (\d+\.\d+\.\d+)$", re.MULTILINE)
@@ -74,7 +74,7 @@ KINDS = {
     "Login": "login name",
     "OperatorName": "login name",
 }
-"""How the reference names the types in `inventory.declared`."""
+"""How the reference names the types in `inventory.types`."""
 UNITS = {
     "Size": "bytes: a number with K, M or G",
     "LogSize": "bytes: a number with k, m or g",
@@ -238,7 +238,7 @@ def _shown(default: Any) -> str:
 
 @cache
 def _names() -> tuple[tuple[Any, str], ...]:
-    return tuple((value, name) for name, value in vars(declared).items() if name in KINDS)
+    return tuple((value, name) for name, value in vars(declared_types).items() if name in KINDS)
 
 
 def _declared_name(hint: Any) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from inventory.addresses import is_of_the_machine_itself, normal_address
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
-from inventory.mistakes import dotted, nearest
 from inventory.model import Bastion, Inventory, Role
-from inventory.source import KeyPath
+from inventory.reading.error_messages import dotted, nearest
+from inventory.reading.source import KeyPath
 
 RESERVED_LOGINS = (
     *(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.model import Inventory
-from inventory.source import KeyPath
+from inventory.reading.source import KeyPath
 from inventory.values import size_in_bytes
 
 LEAST_ELASTICSEARCH_HEAP = "512M"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from inventory.addresses import check_webhook
 from inventory.finding import Finding
 from inventory.model import Inventory
-from inventory.source import KeyPath
+from inventory.reading.source import KeyPath
 
 OFFICIAL_TELEGRAM = "https://api.telegram.org"
 VISIBLE = re.compile(r"[!-~]+")
@@ -94,7 +94,7 @@ APART: tuple[KeyPath, ...] = (
     ("tls", "provided", "certificate"),
     ("tls", "provided", "key"),
 )
-"""Secrets with their own rules: `telegram_token`, `webhook`, `inventory.certificates`."""
+"""Secrets with their own rules: `telegram_token`, `webhook`, `inventory.local_files.certificates`."""
 
 
 def secrets(inventory: Inventory) -> Iterator[Finding]:

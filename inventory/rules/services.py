@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
 from inventory.model import Inventory, LocalModel
-from inventory.room import shortage
+from inventory.model_files.context_budget import shortage
+from inventory.model_files.tokens import Tokens, count
+from inventory.reading.source import KeyPath
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
-from inventory.source import KeyPath
-from inventory.tokens import Tokens, count
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
@@ -32,7 +32,7 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if isinstance(model, LocalModel):
             yield from _local_model(path, model)
         if model is not None:
-            # Models in local files are checked later, with their own tokenizer, in `inventory.laptop`.
+            # Local files are checked later, with their own tokenizer, in `inventory.local_files.contents`.
             known = isinstance(model, LocalModel) and model.url is None
             prompt = Tokens(0, 0) if known else count(inventory.bot.system_prompt, None)
             yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from inventory.addresses import is_address, is_local_name, is_public_name
 from inventory.finding import EVERY_ROLE, Finding, Rule
 from inventory.model import Inventory
-from inventory.source import KeyPath
+from inventory.reading.source import KeyPath
 
 ACME: KeyPath = ("tls", "acme")
 DNS: KeyPath = (*ACME, "dns")

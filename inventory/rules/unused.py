@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from inventory.finding import Finding, Rule
-from inventory.mistakes import dotted
 from inventory.model import Inventory
-from inventory.source import KeyPath
+from inventory.reading.error_messages import dotted
+from inventory.reading.source import KeyPath
 
 
 @dataclass(frozen=True, slots=True)

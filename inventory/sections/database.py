@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import DatabaseUrl, Declared, HostFolder, Size, TimeOfDay
+from inventory.types import DatabaseUrl, Declared, HostFolder, Size, TimeOfDay
 
 
 class Backups(Declared):

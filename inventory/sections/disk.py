@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from inventory.declared import Declared, Device, HostFolder
+from inventory.types import Declared, Device, HostFolder
 
 Kept = Literal["models", "database", "logs"]
 """Kinds of data that a data disk can hold."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import (
+from inventory.types import (
     Declared,
     DockerFolder,
     Image,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inventory.declared import Declared, Duration, HostAddress, Network, SysctlKey, SysctlValue, Text
+from inventory.types import Declared, Duration, HostAddress, Network, SysctlKey, SysctlValue, Text
 
 BANNER = "Authorized use only. Access to this system is monitored and logged; all other use is prohibited."
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import Declared, Network, Proxy, Repository, Size
+from inventory.types import Declared, Network, Proxy, Repository, Size
 
 ELASTIC_REPOSITORY = "https://artifacts.elastic.co/packages/9.x/apt"
 ELASTIC_FINGERPRINT = "46095ACC8548582C1A2699A9D27D666CD88E42B4"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from inventory.declared import Declared, Network, Port, Repository, Size
+from inventory.types import Declared, Network, Port, Repository, Size
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Percent = Annotated[float, Field(gt=0, le=100)]

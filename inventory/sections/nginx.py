@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from inventory.declared import BodySize, Declared, Network, Port
+from inventory.types import BodySize, Declared, Network, Port
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inventory.declared import Declared, Repository
+from inventory.types import Declared, Repository
 
 
 class Nvidia(Declared):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from inventory.declared import CertificateName, Declared, Directory, DnsProvider, HostAndPort, Mail
+from inventory.types import CertificateName, Declared, Directory, DnsProvider, HostAndPort, Mail
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"

@@ -11,10 +11,10 @@ import click
 
 from inventory.errors import ClawdError
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine_wheel import EngineWheel, engine_wheels
-from provision.artifacts.kind import HostKind
+from provision.artifacts.engine.wheel import EngineWheel, engine_wheels
 from provision.artifacts.release import release_for
 from provision.artifacts.sandbox_model import sandbox_model
+from provision.artifacts.target import HostKind
 
 _DAY = 86400.0
 

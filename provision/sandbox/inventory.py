@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from provision.sandbox.claims import PROJECT
 from provision.sandbox.commands import hand_over
-from provision.sandbox.host import HostState, SandboxHost
+from provision.sandbox.hosts.host import HostState, SandboxHost
 from provision.sandbox.layout import Layout
-from provision.sandbox.notes import PROJECT
 
 TEMPLATE = PROJECT / "inventory" / "sandbox.yml"
 _HOSTS = re.compile(r"^hosts:\n(?:[ \t]+.*\n|\n(?=[ \t]))+", re.MULTILINE)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inventory.errors import SandboxError
-from provision.sandbox import backend as backends
-from provision.sandbox import leftovers, network, notes
-from provision.sandbox.backend import Backend
+from provision.sandbox import claims, cleanup, network
 from provision.sandbox.commands import Progress, hand_over, run, silent
-from provision.sandbox.host import (
+from provision.sandbox.hosts import backend as backends
+from provision.sandbox.hosts.backend import Backend
+from provision.sandbox.hosts.host import (
     RELEASES,
     HostRecord,
     HostState,
@@ -24,10 +24,10 @@ from provision.sandbox.host import (
     recorded,
     releases_for,
 )
+from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.rootfs import remove_tree
 from provision.sandbox.layout import MAX_HOSTS, Layout, host_name
 from provision.sandbox.locking import locked
-from provision.sandbox.machine import Machine
-from provision.sandbox.rootfs import remove_tree
 from provision.sandbox.secrets import ensure_key, ensure_secrets
 
 _BOOT_PATIENCE = 60.0
@@ -59,7 +59,7 @@ def up(
     _require_root()
     with locked(layout, progress):
         backend = backends.choose(layout, progress)
-        leftovers.make_way(layout, progress)
+        cleanup.make_way(layout, progress)
         _clear_half_made(layout)
         login_key = ensure_key(layout)
         ensure_secrets(layout)
@@ -89,7 +89,7 @@ def down(
     layout = layout or Layout()
     _require_root()
     with locked(layout, progress):
-        return leftovers.remove(layout, purge=purge, progress=progress)
+        return cleanup.remove(layout, purge=purge, progress=progress)
 
 
 def clear(*, progress: Progress = silent) -> tuple[Path, ...]:
@@ -98,7 +98,7 @@ def clear(*, progress: Progress = silent) -> tuple[Path, ...]:
     Returns their folders. Raises `SandboxError`.
     """
     _require_root()
-    return leftovers.clear(progress)
+    return cleanup.clear(progress)
 
 
 def ssh_command(name: str, *, user: str = "operator", layout: Layout | None = None) -> list[str]:
@@ -144,7 +144,7 @@ def _release_of(layout: Layout, name: str) -> Release:
 
 
 def _prepared(backend: Backend, layout: Layout, lasting: bool) -> Machine:
-    notes.claim(layout, lasting=lasting)
+    claims.claim(layout, lasting=lasting)
     try:
         return backend.prepare()
     except SandboxError:

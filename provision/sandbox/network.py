@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inventory.errors import SandboxError
-from provision.sandbox import notes
+from provision.sandbox import claims
 from provision.sandbox.commands import run
 from provision.sandbox.layout import Layout
 
@@ -139,7 +139,7 @@ def outgoing_mtu() -> int:
 
 
 def _forward() -> None:
-    with notes.held() as shared:
+    with claims.held() as shared:
         shared.setdefault("before", _FORWARDING.read_text().strip())
         if _FORWARDING.read_text().strip() != "1":
             _FORWARDING.write_text("1")
@@ -147,7 +147,7 @@ def _forward() -> None:
 
 def release(layout: Layout) -> None:
     """Release the claim of `layout`; after the last one restore the setting of forwarding."""
-    with notes.held() as shared:
+    with claims.held() as shared:
         if shared.get("bridges", {}).get(layout.bridge, {}).get("folder") == str(layout.folder):
             del shared["bridges"][layout.bridge]
         if not shared.get("bridges"):

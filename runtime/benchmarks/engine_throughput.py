@@ -23,12 +23,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from clawd_runtime.engine.backends import load_backends
-from clawd_runtime.engine.batcher import Batcher
-from clawd_runtime.engine.cpus import usable_cpus
+from clawd_runtime.engine.batching.batcher import Batcher
+from clawd_runtime.engine.llama.backends import load_backends
+from clawd_runtime.engine.llama.cpus import usable_cpus
+from clawd_runtime.engine.llama.model import LlamaModel
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.model import LlamaModel
-from clawd_runtime.engine.template import ChatTemplate, Message
+from clawd_runtime.engine.prompt.template import ChatTemplate, Message
 from clawd_runtime.engine.values import Delta, Event, Finished, Job, Sampling
 
 SYSTEM = (

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.world import Cluster, layout_for_cluster
 from tests.deployment import ROOT
-from tests.marking import mark_below
+from tests.marks import mark_below
 from tests.platforms import MODEL_PORT, feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.outbound import Reach

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from provision import concurrency
+from provision.connection import concurrency
 
 # Before anything is imported that keeps a blocking call under a name of its own, as paramiko does.
 concurrency.enable()
 
 import pytest  # noqa: E402
 
-from deploys.ops import originals  # noqa: E402
+from deploys.ops.paths import originals  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -27,10 +27,10 @@ from pyinfra.api.operations import run_host_op
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from deploys.ops.added import AddedFact
-from deploys.ops.changes import Change, collected
-from deploys.ops.data import Data, DataFact
+from deploys.ops.debian.added import AddedFact
+from deploys.ops.diff import Change, collected
 from deploys.ops.facts import PathFact, StaysFact
+from deploys.ops.paths.data import Data, DataFact
 from deploys.ops.removal import ForeignUnitFact, OriginalsFact
 
 OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from clawd_runtime.bot.metrics import Metrics
+from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.store import Depths
 from clawd_runtime.engine.metrics import EngineMetrics
-from deploys.ops.files import TEMPLATES, rendered
+from deploys.ops.paths.files import TEMPLATES, rendered
 from deploys.tls.certificate import new_certificate
 from deploys.tls.settings import TlsSettings
 

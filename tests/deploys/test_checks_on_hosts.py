@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from provision.verify import Check
+from provision.verification.run import Check
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
 
 pytestmark = on_hosts(seconds=600)

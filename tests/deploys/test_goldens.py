@@ -26,7 +26,7 @@ from jinja2.meta import find_referenced_templates
 from ruamel.yaml import YAML
 
 from deploys.exporters.exporter import CERTIFICATE
-from deploys.ops.files import TEMPLATES
+from deploys.ops.paths.files import TEMPLATES
 from deploys.prometheus.config import RULES
 from deploys.tls.certificate import new_authority
 from tests.deploys.nginx.front import NGINX, certificate, free_port, internal_certificate, moved

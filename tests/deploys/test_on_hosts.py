@@ -211,7 +211,7 @@ def test_push_that_is_killed_continues(host: Host) -> None:
     source.write_bytes(content)
     dest = "/var/lib/clawd/large"
     operations = (
-        "from pathlib import Path\nfrom deploys.ops import push\n"
+        "from pathlib import Path\nfrom deploys.ops.paths import push\n"
         f"push.file(Path({str(source)!r}), {dest!r}, sha256={digest!r})\n"
     )
     part = f"{dest}.{digest[:16]}.part"

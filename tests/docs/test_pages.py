@@ -91,8 +91,8 @@ def files_in(text: str) -> set[str]:
 
 
 def test_a_file_that_does_not_exist_is_found() -> None:
-    text = "`provision/rollout.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
-    assert files_in(text) == {"provision/rollout.py", "provision/nothing.py"}
+    text = "`provision/rollout/order.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
+    assert files_in(text) == {"provision/rollout/order.py", "provision/nothing.py"}
     assert sum(len(files_in(page.read_text())) for page in PAGES) > 100
 
 

@@ -13,7 +13,7 @@ import pytest
 from provision import sandbox
 from tests.e2e import watcher
 from tests.e2e.world import World, layout_for_tests
-from tests.marking import mark_below
+from tests.marks import mark_below
 from tests.platforms import feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.outbound import Reach

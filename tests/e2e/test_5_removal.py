@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.world import World
-from tests.looks import differences
+from tests.host_snapshot import differences
 
 
 def test_a_dropped_role_goes_and_its_data_stays(deployed: World) -> None:

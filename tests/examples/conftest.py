@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.marking import mark_below
+from tests.marks import mark_below
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

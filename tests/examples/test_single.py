@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from inventory.load import load
-from provision.capacity import capacity_of
+from provision.preflight.capacity import capacity_of
 from provision.sandbox import Layout, Release
 from tests.examples.given import SECRETS
 from tests.examples.shipped import QUESTION, Shipped, ask_on_telegram

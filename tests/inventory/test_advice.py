@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from inventory.mistakes import Wrong, edges, shown, wrongs
 from inventory.model import Inventory
-from inventory.shape import Spot, spot_at
+from inventory.reading.error_messages import Wrong, edges, shown, wrongs
+from inventory.reading.schema_walk import Spot, spot_at
 
 SUGGESTED = re.compile(r'did you mean `([^`]+)`|^write "([^"]+)" in quotes$|^write ([0-9a-f.:]+/[0-9]+)$')
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inventory import schema
 from inventory.load import load
 from inventory.model import Declared, Inventory, LocalModel
+from inventory.reading import schema
 from tests import ggufs
 from tests.inventory.conftest import SECRETS, private
 

@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 from inventory.errors import ClawdError, InventoryError
 from inventory.load import load
 from inventory.model import Inventory
-from inventory.schema import FILE
-from inventory.view import public_view
+from inventory.reading.schema import FILE
+from inventory.reading.view import public_view
 from tests.inventory.conftest import ED25519, VALID
 
 EXAMPLE = (FILE.parent / "example-prod.yml").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 from inventory import secrets
 from inventory.errors import InventoryError, SecretError
 from inventory.load import load
+from inventory.reading.source import Tagged
 from inventory.secrets import (
     SecretReader,
     decrypt,
@@ -19,7 +20,6 @@ from inventory.secrets import (
     own_identities,
     own_recipients,
 )
-from inventory.source import Tagged
 from tests.inventory.conftest import VALID, private
 
 

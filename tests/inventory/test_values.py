@@ -18,11 +18,11 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from deploys.docker.config import environment
 from deploys.docker.settings import DockerSettings
-from deploys.ops.sources import stanza
-from inventory import declared, values
+from deploys.ops.debian.sources import stanza
+from inventory import types, values
 from inventory.dns_providers import check_dns_provider
 from inventory.model import Inventory
-from inventory.shape import Spot, spot_at
+from inventory.reading.schema_walk import Spot, spot_at
 from inventory.values import Verdict, size_in_bytes
 from tests.deploys.inventories import inventory
 
@@ -194,34 +194,34 @@ def test_values_that_are_refused_with_advice(kind: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "good"),
     [
-        (declared.Size, "512M", True),
-        (declared.Size, "0M", False),
-        (declared.Size, "007M", False),
-        (declared.Size, "9999999999G", False),
-        (declared.Size, "1T", False),
-        (declared.Size, "512M\n", False),
-        (declared.Size, "512MB", False),
-        (declared.Size, "-1M", False),
-        (declared.Size, " 1M", False),
-        (declared.BodySize, "1m", True),
-        (declared.BodySize, "0m", False),
-        (declared.LogSize, "0k", False),
-        (declared.Duration, "10m", True),
-        (declared.Duration, "0s", False),
-        (declared.Duration, "999999d", False),
-        (declared.TimeOfDay, "03:30", True),
-        (declared.TimeOfDay, "24:00", False),
-        (declared.TimeOfDay, "3:30", False),
-        (declared.Port, 65535, True),
-        (declared.Port, 0, False),
-        (declared.Port, 65536, False),
-        (declared.Network, "10.0.0.0/8", True),
-        (declared.Network, "fe80::%eth0/64", False),
-        (declared.SysctlValue, 512, True),
-        (declared.SysctlValue, "512", True),
-        (declared.SysctlValue, True, False),
-        (declared.SysctlValue, 1.5, False),
-        (declared.SysctlValue, None, False),
+        (types.Size, "512M", True),
+        (types.Size, "0M", False),
+        (types.Size, "007M", False),
+        (types.Size, "9999999999G", False),
+        (types.Size, "1T", False),
+        (types.Size, "512M\n", False),
+        (types.Size, "512MB", False),
+        (types.Size, "-1M", False),
+        (types.Size, " 1M", False),
+        (types.BodySize, "1m", True),
+        (types.BodySize, "0m", False),
+        (types.LogSize, "0k", False),
+        (types.Duration, "10m", True),
+        (types.Duration, "0s", False),
+        (types.Duration, "999999d", False),
+        (types.TimeOfDay, "03:30", True),
+        (types.TimeOfDay, "24:00", False),
+        (types.TimeOfDay, "3:30", False),
+        (types.Port, 65535, True),
+        (types.Port, 0, False),
+        (types.Port, 65536, False),
+        (types.Network, "10.0.0.0/8", True),
+        (types.Network, "fe80::%eth0/64", False),
+        (types.SysctlValue, 512, True),
+        (types.SysctlValue, "512", True),
+        (types.SysctlValue, True, False),
+        (types.SysctlValue, 1.5, False),
+        (types.SysctlValue, None, False),
     ],
 )
 def test_bounds(kind: Any, value: Any, good: bool) -> None:
@@ -234,7 +234,7 @@ def test_bounds(kind: Any, value: Any, good: bool) -> None:
 
 
 def test_a_kernel_setting_reads_the_same_with_and_without_quotes_and_spaces() -> None:
-    read = TypeAdapter(declared.SysctlValue).validate_python
+    read = TypeAdapter(types.SysctlValue).validate_python
     assert read(512) == read("512") == "512"
     assert read("4096\t87380  6291456 ") == "4096 87380 6291456"
 
@@ -318,7 +318,7 @@ def test_every_time_zone_that_is_taken_can_be_read() -> None:
 @few
 @given(st.from_regex(r"([01][0-9]|2[0-3]):[0-5][0-9]", fullmatch=True))
 def test_systemd_takes_every_time_of_day(time: str) -> None:
-    TypeAdapter(declared.TimeOfDay).validate_python(time)
+    TypeAdapter(types.TimeOfDay).validate_python(time)
     done = subprocess.run(
         ["systemd-analyze", "calendar", f"*-*-* {time}:00"], capture_output=True, text=True, check=False
     )
@@ -357,7 +357,7 @@ def test_keys_of_ssh_keygen_are_taken_whole_and_refused_cut_off(
 @example("a" * 32)
 @example("_-")
 def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    TypeAdapter(declared.OperatorName).validate_python(name)
+    TypeAdapter(types.OperatorName).validate_python(name)
     root = tmp_path_factory.mktemp("etc")
     (root / "etc").mkdir()
     for file in ("passwd", "shadow", "group", "gshadow"):
@@ -388,7 +388,7 @@ def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPa
 def test_apt_reads_every_repository_as_it_is_written(
     tmp_path_factory: pytest.TempPathFactory, uri: str
 ) -> None:
-    if not _taken(declared.Repository, uri):
+    if not _taken(types.Repository, uri):
         return
     file = tmp_path_factory.mktemp("apt") / "a.sources"
     file.write_text(stanza(uri, "stable", ("main",), (), "/etc/apt/keyrings/x.asc"))
@@ -433,7 +433,7 @@ def test_nginx_takes_every_bot_size_and_network(
 ) -> None:
     from deploys.nginx.settings import authority
 
-    if not (_taken(declared.HostAddress, str(bot)) and _taken(declared.BodySize, size)):
+    if not (_taken(types.HostAddress, str(bot)) and _taken(types.BodySize, size)):
         return
     folder = tmp_path_factory.mktemp("nginx")
     file = folder / "nginx.conf"
@@ -460,7 +460,7 @@ def _masked(text: str) -> Any:
 @given(st.integers(1, 999_999_999), st.sampled_from("KMG"))
 def test_every_size_fits_what_systemd_counts_in(number: int, unit: str) -> None:
     size = f"{number}{unit}"
-    assert _taken(declared.Size, size)
+    assert _taken(types.Size, size)
     assert 0 < size_in_bytes(size) < 1 << 63
 
 

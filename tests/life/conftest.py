@@ -10,7 +10,7 @@ import pytest
 
 from tests.deploys.disk.attached import works
 from tests.life.world import Life, living
-from tests.marking import mark_below
+from tests.marks import mark_below
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

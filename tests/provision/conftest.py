@@ -1,5 +1,5 @@
 """Tests of the laptop's side run as the program does: with cooperative blocking calls."""
 
-from provision import concurrency
+from provision.connection import concurrency
 
 concurrency.enable()

@@ -17,8 +17,8 @@ from deploys.runtime.journal import CONFIG as JOURNAL_CONFIG
 from deploys.runtime.journal import UNIT as JOURNAL_UNIT
 from provision.sandbox import Layout, Release
 from tests.deployment import Deployment
+from tests.host_snapshot import differences
 from tests.hosts import on_hosts
-from tests.looks import differences
 
 pytestmark = on_hosts(seconds=1500)
 

@@ -11,8 +11,8 @@ from cli import program
 from deploys.registry import COMPONENTS
 from inventory.errors import CapacityError
 from inventory.load import Loaded, load
-from provision.assign import Selection, assign
-from provision.capacity import capacity_of, shortages
+from provision.preflight.capacity import capacity_of, shortages
+from provision.selection import Selection, assign
 from tests import ggufs
 from tests.examples.given import EXAMPLES, SECRETS
 

@@ -17,18 +17,18 @@ import pytest
 from gevent.event import Event
 from rich.console import Console
 
-from deploys.ops import apt
+from deploys.artifacts import Supplies
+from deploys.ops.debian import apt
 from deploys.releases import RELEASES
-from deploys.supplies import Supplies
 from inventory.errors import HostError
 from inventory.load import Loaded
-from provision.assign import Selection, assign
-from provision.doctor import examine
+from provision.connection.session import Session
 from provision.plan import HostResult, Result, Status
+from provision.preflight.doctor import examine
 from provision.progress import Silent
-from provision.report import show_result
-from provision.runlog import RunLog
-from provision.session import Session
+from provision.reporting.display import show_result
+from provision.reporting.run_log import RunLog
+from provision.selection import Selection, assign
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, until
 
 pytestmark = on_hosts(seconds=600)

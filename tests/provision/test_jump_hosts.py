@@ -11,8 +11,8 @@ import pytest
 
 from inventory.load import Loaded
 from inventory.model import Inventory
-from provision.runlog import RunLog
-from provision.session import Session
+from provision.connection.session import Session
+from provision.reporting.run_log import RunLog
 from tests.provision.ssh_servers import Server, serving
 
 PRIVATE = "10.255.255.5"

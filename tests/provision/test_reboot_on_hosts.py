@@ -9,9 +9,9 @@ import pytest
 
 from deploys.nvidia.reboot import RebootCommand
 from inventory.errors import LockHeldError
-from provision.lock import Locks
-from provision.runlog import RunLog
-from provision.session import Session
+from provision.connection.lock import Locks
+from provision.connection.session import Session
+from provision.reporting.run_log import RunLog
 from tests.hosts import Box, Host, boxes, on_hosts
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=300)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from clawd_runtime.bot.main import main
+from clawd_runtime.bot.service.main import main
 
 sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from clawd_runtime.bot.characters import whole_characters
+from clawd_runtime.bot.text.unicode import whole_characters
 
 LONGEST_TEXT = 200_000
 LONGEST_NAME = 512

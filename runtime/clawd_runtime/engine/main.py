@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from clawd_runtime import logs
-from clawd_runtime.engine.listen import tcp_socket, unix_socket
+from clawd_runtime.engine.http.listen import tcp_socket, unix_socket
 from clawd_runtime.engine.process import EngineProcess
 from clawd_runtime.engine.settings import EngineSettings, read_settings
 from clawd_runtime.errors import SettingsError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from clawd_runtime.engine.api import create_app
+from clawd_runtime.engine.http.api import create_app
 from clawd_runtime.engine.service import Engine
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.errors import RuntimeFault

@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from clawd_runtime.engine.batcher import Batcher
-from clawd_runtime.engine.computer import ChatModel, Opened
+from clawd_runtime.engine.batching.batcher import Batcher
+from clawd_runtime.engine.batching.computer import ChatModel, Opened
+from clawd_runtime.engine.http.requests import ChatRequest
+from clawd_runtime.engine.llama.model import open_model
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.model import open_model
-from clawd_runtime.engine.requests import ChatRequest
+from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.template import ChatTemplate
 from clawd_runtime.engine.values import Event, Failed, Finished, Job
 from clawd_runtime.errors import NotReadyError, RequestError
 

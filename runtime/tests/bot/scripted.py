@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from clawd_runtime.bot.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, NoProgress, Progress
-from clawd_runtime.bot.deliverer import Deliverer
-from clawd_runtime.bot.metrics import Metrics
-from clawd_runtime.bot.router import Router
+from clawd_runtime.bot.handling.deliverer import Deliverer
+from clawd_runtime.bot.handling.router import Router
+from clawd_runtime.bot.handling.worker import Worker
+from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
+from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.settings import Language
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
-from clawd_runtime.bot.worker import Worker
 
 Outcome = Exception | None
 

@@ -13,7 +13,7 @@ from tests.bot.program import RUNTIME
 
 LOADS = """
 import sys
-import clawd_runtime.bot.main
+import clawd_runtime.bot.service.main
 from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.store.database import open_database
 for name in sys.argv[2:]:

@@ -15,7 +15,7 @@ import jwt
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from clawd_runtime.bot.messages import EN, ZH, Messages
+from clawd_runtime.bot.text.messages import EN, ZH, Messages
 from tests.bot.program import Program
 from tests.bot.provider import HANGS, Provider
 from tests.standins.serve import serving

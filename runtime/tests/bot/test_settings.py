@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clawd_runtime.bot.channels.telegram import TelegramSettings
+from clawd_runtime.bot.channels.telegram.channel import TelegramSettings
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.errors import SettingsError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clawd_runtime.engine.computer import Feed
+from clawd_runtime.engine.batching.computer import Feed
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.values import Sampling
 from clawd_runtime.errors import EngineError

@@ -8,9 +8,9 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from clawd_runtime.engine import backends, llamalog, model
-from clawd_runtime.engine.computer import Offload, Opened
-from clawd_runtime.engine.model import LlamaModel, open_model
+from clawd_runtime.engine.batching.computer import Offload, Opened
+from clawd_runtime.engine.llama import backends, log, model
+from clawd_runtime.engine.llama.model import LlamaModel, open_model
 from clawd_runtime.engine.service import Engine
 from clawd_runtime.errors import ModelError
 
@@ -69,9 +69,9 @@ def test_n_gpu_layers_parameter(declared, given):
 
 
 def test_offloaded_layers_are_read_from_log():
-    with llamalog.capture_log() as said:
-        llamalog._receive(INFO, SAID, None)
-        llamalog._receive(INFO, b"load_tensors: offloading output layer to GPU\n", None)
+    with log.capture_log() as said:
+        log._receive(INFO, SAID, None)
+        log._receive(INFO, b"load_tensors: offloading output layer to GPU\n", None)
     assert said.offloaded == (33, 81)
     assert said.text() == ""
 

@@ -11,6 +11,8 @@ from deploys.base import deploy as base_deploy
 from deploys.base.deploy import DroppedFact, EmptyFact, GroupUsersFact, apply, remove
 from deploys.base.settings import ALWAYS, BaseSettings, settings_for
 from deploys.ops.accounts import GroupFact, UserFact, UserState
+from deploys.ops.debian.packages import BroughtFact, WantedFact
+from deploys.ops.debian.upgrades import Pending, PendingFact
 from deploys.ops.facts import (
     Connection,
     ConnectionFact,
@@ -20,9 +22,7 @@ from deploys.ops.facts import (
     UnitFact,
     UnitState,
 )
-from deploys.ops.packages import BroughtFact, WantedFact
 from deploys.ops.removal import Originals, OriginalsFact
-from deploys.ops.upgrades import Pending, PendingFact
 from inventory.errors import HostError
 from inventory.model import Operator
 from tests.deploys.golden import assert_golden

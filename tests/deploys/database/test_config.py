@@ -7,7 +7,7 @@ import pytest
 from deploys.database.backups import BACKUP, ENVIRONMENT, METRICS, RESTORE, TEXTFILES
 from deploys.database.deploy import clients_as_networks, values
 from deploys.database.settings import DatabaseSettings
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from tests.deploys.golden import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden"

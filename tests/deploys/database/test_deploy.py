@@ -21,8 +21,8 @@ from deploys.database.server import ClustersFact, OwnDataFact, ServerFact, Serve
 from deploys.database.settings import DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops.accounts import GroupFact, UserFact
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.packages import BroughtFact, WantedFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError

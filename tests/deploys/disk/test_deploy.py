@@ -21,8 +21,8 @@ from deploys.disk.operations import (
 from deploys.disk.settings import BOT, MODELS, DiskSettings
 from deploys.disk.units import disk_unit, place_unit, unit_of
 from deploys.model.space import Space, SpaceFact, require_space
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState
-from deploys.ops.packages import BroughtFact, WantedFact
 from inventory.errors import CapacityError, HostError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.ops import data
+from deploys.ops.paths import data
 from tests.deploys.harness import Machine, Run
 
 

@@ -28,10 +28,10 @@ from deploys.docker.settings import DockerSettings, needs_for, settings_for
 from deploys.docker.verify import published
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
-from deploys.ops.added import Added, AddedFact
+from deploys.ops.debian.added import Added, AddedFact
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, StaysFact, UnitFact, UnitState
-from deploys.ops.files import rendered
-from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.paths.files import rendered
 from inventory.errors import ArtifactError, HostError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run

@@ -11,8 +11,8 @@ from deploys.elastic import packages
 from deploys.elastic.openpgp import fingerprints
 from deploys.elastic.packages import ArchitectureFact, debian_version, installed, key_of, proxy_for
 from deploys.elastic.placement import PackageSettings
+from deploys.ops.debian.packages import WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, PushedFact
-from deploys.ops.packages import WantedFact
 from inventory.errors import ArtifactError
 from tests.deploys.harness import Machine, Run
 

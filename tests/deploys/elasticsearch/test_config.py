@@ -20,7 +20,7 @@ from deploys.kibana.settings import KibanaSettings
 from deploys.kibana.settings import settings_for as kibana_for
 from deploys.logstash.deploy import values as logstash_values
 from deploys.logstash.settings import settings_for as logstash_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from tests.deploys.elasticsearch.test_settings import ONE, THREE, declared
 from tests.deploys.golden import assert_golden
 

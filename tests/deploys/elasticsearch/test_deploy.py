@@ -20,9 +20,9 @@ from deploys.kibana.settings import settings_for as kibana_for
 from deploys.logstash import deploy as logstash
 from deploys.logstash.settings import settings_for as logstash_for
 from deploys.ops.accounts import GroupFact, UserFact
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.packages import BroughtFact, WantedFact
-from deploys.ops.push import RecordsFact
+from deploys.ops.paths.push import RecordsFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError

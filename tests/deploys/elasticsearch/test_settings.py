@@ -15,7 +15,7 @@ from deploys.logstash.settings import NATIVE as LOGSTASH_NATIVE
 from deploys.logstash.settings import needs_for as logstash_needs
 from deploys.logstash.settings import openings_for as logstash_openings
 from deploys.logstash.settings import settings_for as logstash_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from inventory.model import Inventory
 from tests.deploys.inventories import inventory
 

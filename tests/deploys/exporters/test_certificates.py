@@ -19,7 +19,7 @@ from deploys.exporters.settings import ExportersSettings
 from deploys.grafana.settings import GrafanaSettings
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import CheckFailed
-from deploys.ops.files import TEMPLATES, rendered
+from deploys.ops.paths.files import TEMPLATES, rendered
 from deploys.prometheus.rules import rules
 from deploys.registry import COMPONENTS
 from deploys.runtime.settings import RuntimeSettings

@@ -18,7 +18,7 @@ from deploys.exporters.exporter import (
     web_config,
 )
 from deploys.exporters.settings import ExportersSettings, Front, settings_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from tests.deploys.golden import assert_golden
 from tests.deploys.monitoring import monitored
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploys.exporters import gpu
-from deploys.ops.files import TEMPLATES
+from deploys.ops.paths.files import TEMPLATES
 
 SMI = "0, NVIDIA L4, 61, 87, 10240, 23034, 70.50, [N/A]\n1, NVIDIA L4, 44, 0, 1, 23034, 12.00, 0\n"
 

@@ -15,9 +15,9 @@ from deploys.firewall import deploy
 from deploys.firewall.deploy import AddressesFact, TableFact, TableState, apply, live, remove
 from deploys.firewall.rules import accepting, admits, counts, names_in
 from deploys.firewall.settings import FirewallSettings, settings_for
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import Connection, ConnectionFact, PackagesFact, PathFact, PathState
-from deploys.ops.files import rendered
-from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.paths.files import rendered
 from deploys.ops.services import stamp_path
 from inventory.errors import HostError
 from tests.deploys.golden import assert_golden

@@ -16,7 +16,7 @@ import pytest
 from deploys.firewall.rules import accepting, counts
 from deploys.firewall.settings import FirewallSettings
 from deploys.nginx.settings import openings_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from tests.deploys.inventories import inventory
 from tests.deploys.nginx.front import NGINX, Served, nginx
 

@@ -16,7 +16,7 @@ from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.deploy import values
 from deploys.grafana.panels import Board, boards
 from deploys.grafana.settings import GrafanaSettings, openings_for, settings_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from deploys.prometheus.rules import yaml_text
 from inventory.sections.monitoring import Thresholds
 from tests.deploys import metrics

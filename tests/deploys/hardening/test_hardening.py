@@ -22,9 +22,9 @@ from deploys.hardening.deploy import (
 )
 from deploys.hardening.settings import SYSCTL, HardeningSettings, settings_for
 from deploys.hardening.sysctl import Settings, SettingsFact, in_force
+from deploys.ops.debian.packages import WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.files import rendered
-from deploys.ops.packages import WantedFact
+from deploys.ops.paths.files import rendered
 from deploys.ops.shell import assignments
 from deploys.releases import RELEASES, release_of
 from inventory.errors import HostError

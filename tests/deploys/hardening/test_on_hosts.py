@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from gevent.event import Event
 
+from deploys.artifacts import Supplies
 from deploys.hardening.settings import SYSCTL
-from deploys.supplies import Supplies
 from inventory.load import Loaded
 from provision import sandbox
-from provision.assign import Selection, assign
+from provision.connection.session import Session
 from provision.plan import Status
 from provision.progress import Silent
-from provision.runlog import RunLog
-from provision.session import Session
+from provision.reporting.run_log import RunLog
+from provision.selection import Selection, assign
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, together, until
 
 pytestmark = on_hosts(seconds=600)

@@ -19,7 +19,7 @@ import pytest
 from clawd_runtime.logs import LineFormatter
 from deploys.logstash.deploy import values
 from deploys.logstash.settings import settings_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from tests.deploys.elasticsearch.test_settings import ONE
 from tests.deploys.inventories import inventory
 

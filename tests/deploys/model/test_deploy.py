@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from deploys.artifacts import ModelFile, Supplies
 from deploys.model.deploy import apply, remove
 from deploys.model.settings import ModelSettings
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.facts import PathFact, PathState, PushedFact
-from deploys.ops.push import RecordsFact
-from deploys.supplies import ModelFile, Supplies
+from deploys.ops.paths.push import RecordsFact
 from inventory.errors import ArtifactError, CapacityError
 from tests.deploys.harness import Machine, Run
 

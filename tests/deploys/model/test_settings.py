@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from deploys.artifacts import ModelFile
 from deploys.model.settings import local_model, model_path, settings_for
-from deploys.supplies import ModelFile
 from inventory.errors import ClawdError
 from tests.deploys.inventories import LOCAL, REMOTE, inventory
 

@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from deploys.nginx.deploy import INTERNAL, values
 from deploys.nginx.settings import NginxSettings, PathSettings
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from deploys.tls.certificate import KeyPair, new_authority, new_certificate
 from deploys.tls.settings import TlsSettings
 

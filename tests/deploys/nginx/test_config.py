@@ -11,7 +11,7 @@ from deploys.nginx.deploy import (
     values,
 )
 from deploys.nginx.settings import settings_for
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from inventory.model import Inventory
 from tests.deploys.golden import assert_golden
 from tests.deploys.inventories import inventory

@@ -5,10 +5,10 @@ from typing import Any
 from deploys.database.releases import ReleaseFact
 from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
-from deploys.ops.added import Added, AddedFact
+from deploys.ops.debian.added import Added, AddedFact
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.files import rendered
-from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.paths.files import rendered
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
 

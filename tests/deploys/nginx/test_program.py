@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from deploys.nginx.settings import NginxSettings, authority
-from deploys.ops.files import TEMPLATES, rendered
+from deploys.ops.paths.files import TEMPLATES, rendered
 
 NAMES = ("127.0.0.1:8080", "bot2.example.com:8080", "[fd00::2]:8080")
 

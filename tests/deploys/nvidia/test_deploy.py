@@ -12,8 +12,8 @@ import pytest
 from deploys.nvidia import gpus, verify
 from deploys.nvidia.deploy import apply
 from deploys.nvidia.settings import NvidiaSettings
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.packages import BroughtFact, WantedFact
 from inventory.errors import HostError
 from tests.deploys.harness import Machine, Run
 from tests.deploys.nvidia.test_gpus import ADA, PASCAL

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from deploys.ops import files, services
+from deploys.ops import services
 from deploys.ops.facts import UnitFact, UnitState
+from deploys.ops.paths import files
 from deploys.ops.services import action_for, stamp_of
 from tests.deploys.harness import OWN, Machine, Run
 

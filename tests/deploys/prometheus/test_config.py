@@ -9,7 +9,7 @@ from pathlib import Path
 from deploys.alertmanager.config import arguments as alertmanager_arguments
 from deploys.component import Need
 from deploys.exporters.exporter import CERTIFICATE, defaults_text
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from deploys.prometheus.config import RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, needs_for, settings_for

@@ -17,8 +17,9 @@ from clawd_runtime.bot.settings import SHORTEST_PROMPT_TOKENS, load_settings
 from clawd_runtime.engine.settings import read_settings
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
-from inventory import room, rules
+from inventory import rules
 from inventory.model import Inventory
+from inventory.model_files import context_budget
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, inventory
 
 OWN_SERVER = "https://tg.example.com"
@@ -97,7 +98,7 @@ def test_what_would_not_start_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_the_inventory_leaves_more_room_for_a_question_than_the_bot_needs() -> None:
-    assert room.QUESTION_TOKENS + room.TEMPLATE_TOKENS >= SHORTEST_PROMPT_TOKENS
+    assert context_budget.QUESTION_TOKENS + context_budget.TEMPLATE_TOKENS >= SHORTEST_PROMPT_TOKENS
 
 
 def problems(declared: Inventory) -> list[str]:

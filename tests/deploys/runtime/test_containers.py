@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
+from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.files import rendered
-from deploys.runtime import build_image, image
+from deploys.ops.paths.files import rendered
+from deploys.runtime.container import build_image, image
+from deploys.runtime.container.image import BaseFact, ImageFact, ImagesFact, Wanted
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
-from deploys.runtime.image import BaseFact, ImageFact, ImagesFact, Wanted
 from deploys.runtime.journal import NAMESPACE, MachineFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import LoginSettings, settings_for
-from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import CapacityError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
@@ -38,7 +38,9 @@ MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BASE = "libc6 2.36-9\npython3 3.11.2-1"
 LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
-IMAGE = Wanted(RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("start.py")))
+IMAGE = Wanted(
+    RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("container_entrypoint.py"))
+)
 BARE: dict[Any, Any] = {
     StateFact: "stopped",
     MachineFact: "0" * 32,
@@ -269,7 +271,7 @@ def test_the_engine_is_sent_only_the_layer_it_lacks(tmp_path: Path, monkeypatch:
 
 
 def test_programs_for_the_host_need_only_the_standard_library() -> None:
-    for name in ("attend.py", "build_image.py", "start.py"):
+    for name in ("container_supervisor.py", "build_image.py", "container_entrypoint.py"):
         program = str(Path(build_image.__file__).with_name(name))
         check = f"import runpy; runpy.run_path({program!r})"
         subprocess.run([sys.executable, "-I", "-S", "-c", check], check=True, timeout=20)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploys.ops.files import TEMPLATES
+from deploys.ops.paths.files import TEMPLATES
 from tests.deploys.runtime.containers import READY, InContainers, telegram_apart
 from tests.e2e.world import World
 from tests.hosts import beside, on_hosts, until
@@ -216,8 +216,8 @@ def test_out_of_containers_and_back(made: InContainers) -> None:
     made.declared("docker")
     made.up()
     for host in HOSTS:
-        assert made.say(host, "pgrep -fc '[p]ython3 .*start.py clawd_runtime.engine'") == "2", (
-            "init and itself"
-        )
+        assert (
+            made.say(host, "pgrep -fc '[p]ython3 .*container_entrypoint.py clawd_runtime.engine'") == "2"
+        ), "init and itself"
         assert int(made.say(host, ROWS)) == rows[host] + 1
         assert made.ask(host, "Say hello, in the container again.")

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
+from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
+from deploys.runtime.container.image import ImagesFact
 from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.good import KEPT
-from deploys.runtime.image import ImagesFact
 from deploys.runtime.journal import MachineFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
-from deploys.supplies import ModelFile, ReleaseArchive, Supplies
 from inventory.errors import ArtifactError, CapacityError
 from inventory.model import Inventory
 from tests.deploys.harness import Machine, Run

@@ -21,8 +21,8 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
-from clawd_runtime.bot import worker
-from clawd_runtime.bot.messages import CATALOGUE
+from clawd_runtime.bot.handling import worker
+from clawd_runtime.bot.text.messages import CATALOGUE
 from deploys.nginx.settings import NginxSettings
 from deploys.nginx.settings import settings_for as nginx_settings
 from deploys.ops.checks import CheckFailed

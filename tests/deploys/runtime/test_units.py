@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.ops.files import rendered
+from deploys.ops.paths.files import rendered
 from deploys.runtime.journal import NAMESPACE
 from deploys.runtime.settings import JOURNAL_MAX
 from deploys.runtime.verify import MOST_EXPOSURE

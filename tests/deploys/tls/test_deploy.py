@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import SecretStr
 
-from deploys.supplies import Supplies
+from deploys.artifacts import Supplies
 from deploys.tls import deploy
 from deploys.tls.settings import ProvidedSettings, TlsSettings
 from tests.deploys.harness import OWN, Machine, Run

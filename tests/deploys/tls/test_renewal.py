@@ -17,9 +17,9 @@ import pytest
 
 from deploys.nginx.deploy import reads
 from deploys.nginx.settings import NginxSettings
+from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.files import TEMPLATES, rendered
-from deploys.ops.packages import BroughtFact, WantedFact
+from deploys.ops.paths.files import TEMPLATES, rendered
 from deploys.ops.services import stamp_of
 from deploys.tls import deploy, renewal
 from deploys.tls.certificate import Installed, new_certificate

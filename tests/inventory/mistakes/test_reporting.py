@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from inventory.errors import InventoryError
 from inventory.load import load
-from inventory.mistakes import PATTERN_WORDS
 from inventory.model import Inventory
+from inventory.reading.error_messages import PATTERN_WORDS
 from tests.inventory.conftest import VALID
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from inventory.model import Inventory
+from inventory.reading.source import KeyPath
 from inventory.rules.disk import RULES
-from inventory.source import KeyPath
 from tests.deploys.inventories import LOCAL
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from inventory.reading.source import KeyPath
 from inventory.rules.monitoring import RULES
-from inventory.source import KeyPath
 from tests.deploys.inventories import inventory
 
 HOSTS = {"bot1": ["runtime", "nginx"], "watch": ["monitoring"]}

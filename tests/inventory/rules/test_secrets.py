@@ -9,8 +9,8 @@ from pydantic import BaseModel, SecretStr
 
 from inventory.addresses import check_webhook
 from inventory.model import Inventory
+from inventory.reading.source import KeyPath
 from inventory.rules.secrets import APART, KINDS, RULES, kind_of_secret
-from inventory.source import KeyPath
 from tests.deploys.inventories import CHANNELS, REMOTE, inventory
 
 GOOD = "0123456789abcdef0123456789abcdef"

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from inventory.finding import Finding
 from inventory.model import Inventory
+from inventory.reading.source import KeyPath
 from inventory.rules.unused import RULES, SWITCHES
-from inventory.source import KeyPath
 from tests.deploys.inventories import inventory
 
 NETWORK = ["10.0.0.0/8"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine_wheel import EngineWheel
-from provision.artifacts.kind import HostKind
+from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.runtime_source import RuntimeSource
+from provision.artifacts.target import HostKind
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 
@@ -123,7 +123,7 @@ def source(
     folder = tmp_path / "runtime"
     for path, text in {
         "clawd_runtime/__init__.py": "",
-        "clawd_runtime/bot/main.py": "print('bot')\n",
+        "clawd_runtime/bot/service/main.py": "print('bot')\n",
         "clawd_runtime/engine/main.py": "print('engine')\n",
         "clawd_runtime/engine/__pycache__/main.cpython-311.pyc": "x",
         "pyproject.toml": '[project]\nname = "clawd-runtime"\nversion = "0.9"\n',

@@ -117,7 +117,7 @@ def called_by_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("SUDO_GID", "65534")
     home = tmp_path / "home" / "anna"
     home.mkdir(parents=True)
-    monkeypatch.setattr("provision.sudo.pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
+    monkeypatch.setattr("provision.local_user.pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
     return home
 
 
@@ -138,7 +138,7 @@ def test_with_sudo_it_is_the_caller_s_folder_and_stays_theirs(called_by_sudo: Pa
 def test_without_sudo_s_rights_its_variables_mean_nothing(
     called_by_sudo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provision.sudo.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("provision.local_user.os.geteuid", lambda: 1000)
     assert default_folder() == called_by_sudo.parents[1] / "root" / ".cache" / "clawd-provision"
 
 

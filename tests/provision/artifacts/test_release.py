@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine_wheel import EngineWheel
-from provision.artifacts.kind import HostKind
+from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.release import needed_at_run_time, release_for
 from provision.artifacts.runtime_source import RuntimeSource
+from provision.artifacts.target import HostKind
 from tests.timing import least_seconds
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
@@ -34,7 +34,7 @@ def test_a_release_is_what_the_runtime_needs_and_says_so(
         assert run.read() == b"print('engine')\n"
     assert {name for name in members if "dist-info" not in name} == {
         "release.json", "clawd_runtime/__init__.py",
-        "clawd_runtime/bot/main.py", "clawd_runtime/engine/main.py", "alpha/__init__.py",
+        "clawd_runtime/bot/service/main.py", "clawd_runtime/engine/main.py", "alpha/__init__.py",
         "beta/__init__.py", "llama_cpp/__init__.py", "bin/libggml-cpu-x64.so",
         "llama_cpp/lib/libllama.so", "llama_cpp/lib/libllama.so.0", "llama_cpp/lib/libllama.so.0.5.0",
     }  # fmt: skip
@@ -85,7 +85,7 @@ def test_only_what_the_engine_reads_changes_its_digest(
     source: RuntimeSource, engine: EngineWheel, cache: Cache
 ) -> None:
     first = release_for(BOOKWORM, engine, cache, source=source).archive
-    (source.folder / "clawd_runtime/bot/main.py").write_text("print('better')\n")
+    (source.folder / "clawd_runtime/bot/service/main.py").write_text("print('better')\n")
     bot = release_for(BOOKWORM, engine, cache, source=source).archive
     assert bot.sha256 != first.sha256
     assert bot.engine_digest == first.engine_digest

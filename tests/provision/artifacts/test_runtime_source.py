@@ -11,7 +11,7 @@ from provision.artifacts.runtime_source import RuntimeSource
 def test_the_package_is_found_with_its_version_and_without_what_tools_leave(source: RuntimeSource) -> None:
     assert [path for path, _ in source.files()] == [
         "clawd_runtime/__init__.py",
-        "clawd_runtime/bot/main.py",
+        "clawd_runtime/bot/service/main.py",
         "clawd_runtime/engine/main.py",
     ]
     assert source.version == "0.9"
@@ -21,7 +21,7 @@ def test_the_package_is_found_with_its_version_and_without_what_tools_leave(sour
 def test_our_own_stands_beside_the_program() -> None:
     source = RuntimeSource.of_this_program()
     files = dict(source.files())
-    assert b"python -m" in files["clawd_runtime/engine/quantise.py"]
+    assert b"python -m" in files["clawd_runtime/engine/llama/quantise.py"]
     assert source.version
 
 

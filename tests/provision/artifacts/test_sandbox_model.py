@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import ToolError
-from inventory.gguf import read_header
+from inventory.model_files.gguf import read_header
 from provision.artifacts import sandbox_model as under_test
 from provision.artifacts.cache import Cache
-from provision.artifacts.kind import HostKind
 from provision.artifacts.sandbox_model import sandbox_model
+from provision.artifacts.target import HostKind
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from packaging.utils import parse_wheel_filename
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
 from provision.artifacts.cache import Cache
-from provision.artifacts.kind import HostKind
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
+from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))

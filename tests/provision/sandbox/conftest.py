@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from provision.sandbox.hosts.machine_settings import Machine
 from provision.sandbox.layout import Layout
-from provision.sandbox.machine import Machine
 
 
 @pytest.fixture

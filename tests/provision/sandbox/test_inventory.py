@@ -5,7 +5,7 @@ from pathlib import Path
 from inventory.load import load
 from inventory.model import LocalModel
 from provision.sandbox import inventory
-from provision.sandbox.host import HostState, SandboxHost
+from provision.sandbox.hosts.host import HostState, SandboxHost
 from provision.sandbox.layout import Layout
 from provision.sandbox.secrets import SECRETS
 

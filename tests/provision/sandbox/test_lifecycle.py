@@ -7,10 +7,11 @@ import pytest
 
 from inventory.errors import SandboxError
 from provision import sandbox
-from provision.sandbox import commands, docker, lifecycle, notes, nspawn
-from provision.sandbox.backend import choose
+from provision.sandbox import claims, commands, lifecycle
 from provision.sandbox.commands import silent
-from provision.sandbox.host import HostRecord, HostState, SandboxHost, write_record
+from provision.sandbox.hosts import docker, nspawn
+from provision.sandbox.hosts.backend import choose
+from provision.sandbox.hosts.host import HostRecord, HostState, SandboxHost, write_record
 from provision.sandbox.layout import Layout
 
 RECORD = HostRecord("bot1", "10.213.78.11", "trixie", "nspawn", "trixie-0", "ssh-ed25519 AAAAkey root@bot1")
@@ -94,9 +95,9 @@ def test_docker_is_chosen_only_where_there_is_no_nspawn(
     missing: tuple[str, ...], engine: bool, expected: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed: list[str] = []
-    monkeypatch.setattr("provision.sandbox.backend.missing_tools", lambda: missing)
+    monkeypatch.setattr("provision.sandbox.hosts.backend.missing_tools", lambda: missing)
     monkeypatch.setattr(
-        "provision.sandbox.backend.ensure_tools",
+        "provision.sandbox.hosts.backend.ensure_tools",
         lambda progress, tools=commands.PACKAGES: installed.extend(set(missing) & set(tools)),
     )
     monkeypatch.setattr(docker, "engine_answers", lambda: engine)
@@ -110,9 +111,9 @@ def test_a_host_keeps_its_release_unless_another_is_asked_for(
 ) -> None:
     make(layout)
     seen: list[str] = []
-    monkeypatch.setattr(notes, "FOLDER", layout.folder / "run")
+    monkeypatch.setattr(claims, "FOLDER", layout.folder / "run")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("provision.sandbox.backend.choose", lambda *_: nspawn.Nspawn(layout))
+    monkeypatch.setattr("provision.sandbox.hosts.backend.choose", lambda *_: nspawn.Nspawn(layout))
     monkeypatch.setattr(nspawn.Nspawn, "prepare", lambda _: None)
     monkeypatch.setattr(lifecycle, "_wait_for_ssh", lambda *_: None)
     monkeypatch.setattr(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.sandbox import network, notes
+from provision.sandbox import claims, network
 from provision.sandbox.layout import Layout
 
 
@@ -51,7 +51,7 @@ def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine that does not forward packets."""
     (tmp_path / "ip_forward").write_text("0")
     monkeypatch.setattr(network, "_FORWARDING", tmp_path / "ip_forward")
-    monkeypatch.setattr(notes, "FOLDER", tmp_path / "run")
+    monkeypatch.setattr(claims, "FOLDER", tmp_path / "run")
     return tmp_path / "ip_forward"
 
 
@@ -60,7 +60,7 @@ def test_the_last_sandbox_to_go_puts_forwarding_back(
 ) -> None:
     other = dataclasses.replace(layout, bridge="other0")
     for box in (layout, other, layout):
-        notes.claim(box, lasting=True)
+        claims.claim(box, lasting=True)
         network._forward()
     assert forwarding.read_text() == "1"
     network.release(layout)
@@ -75,15 +75,15 @@ def test_the_last_sandbox_to_go_puts_forwarding_back(
 
 def test_a_machine_that_forwards_goes_on_forwarding(layout: Layout, forwarding: Path) -> None:
     forwarding.write_text("1")
-    notes.claim(layout, lasting=True)
+    claims.claim(layout, lasting=True)
     network._forward()
     network.release(layout)
     assert forwarding.read_text() == "1"
 
 
 def test_nobody_gives_up_what_another_has(layout: Layout, forwarding: Path, tmp_path: Path) -> None:
-    notes.claim(layout, lasting=True)
+    claims.claim(layout, lasting=True)
     network._forward()
     network.release(dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox"))
     assert forwarding.read_text() == "1"
-    assert [claim.layout.folder for claim in notes.claims()] == [layout.folder]
+    assert [claim.layout.folder for claim in claims.claims()] == [layout.folder]

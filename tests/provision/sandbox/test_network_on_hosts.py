@@ -53,9 +53,9 @@ COME_AND_GO = """
 import json, subprocess, sys
 from pathlib import Path
 from provision import sandbox
-from provision.sandbox import notes
+from provision.sandbox import claims
 folder, bridge, subnet, table = sys.argv[1:]
-notes.FOLDER = Path(folder).parent / "run"
+claims.FOLDER = Path(folder).parent / "run"
 
 def network():
     shown = ("ip -br link", "ip -br address", "ip route show table all", "ip rule", "nft list ruleset")

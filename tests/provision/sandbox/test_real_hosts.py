@@ -15,8 +15,8 @@ import pytest
 
 from provision import sandbox
 from provision.sandbox import Layout, process
-from provision.sandbox.host import HostState
-from provision.sandbox.nspawn import serves_below
+from provision.sandbox.hosts.host import HostState
+from provision.sandbox.hosts.nspawn import serves_below
 from tests.hosts import on_hosts
 from tests.timing import least_seconds
 

@@ -33,7 +33,7 @@ from clawd_runtime.bot.channels.base import (
     seconds_of,
 )
 from clawd_runtime.bot.foreign_json import Unreadable, read_json
-from clawd_runtime.bot.splitting import split
+from clawd_runtime.bot.text.splitting import split
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
 

@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
 from clawd_runtime.bot.credentials import Credentials
-from clawd_runtime.bot.rejections import Rejections
+from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.values import ConversationKey, Inbound, Quote, Reply, SentRef
 from clawd_runtime.errors import ChannelError
 

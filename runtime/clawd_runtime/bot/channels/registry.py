@@ -7,9 +7,9 @@ from importlib import import_module
 from clawd_runtime.bot.channels.base import Channel
 
 CHANNELS = {
-    "telegram": "clawd_runtime.bot.channels.telegram:TelegramChannel",
-    "feishu": "clawd_runtime.bot.channels.feishu:FeishuChannel",
-    "console": "clawd_runtime.bot.channels.console:ConsoleChannel",
+    "telegram": "clawd_runtime.bot.channels.telegram.channel:TelegramChannel",
+    "feishu": "clawd_runtime.bot.channels.feishu.channel:FeishuChannel",
+    "console": "clawd_runtime.bot.channels.console.channel:ConsoleChannel",
     "alerts": "clawd_runtime.bot.channels.alerts:AlertsChannel",
 }
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from clawd_runtime.bot.characters import whole_characters
-from clawd_runtime.bot.rate_limit import WINDOW, Verdict
+from clawd_runtime.bot.handling.rate_limit import WINDOW, Verdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.inserting import insert_new
+from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
 
 table = schema.inbox

@@ -14,8 +14,8 @@ import httpx
 from clawd_runtime.bot.channels.base import (
     ChannelContext,
 )
-from clawd_runtime.bot.channels.telegram import TelegramChannel, TelegramSettings
-from clawd_runtime.bot.channels.telegram_updates import Identity
+from clawd_runtime.bot.channels.telegram.channel import TelegramChannel, TelegramSettings
+from clawd_runtime.bot.channels.telegram.updates import Identity
 from clawd_runtime.bot.credentials import Credentials
 from tests.bot.channels.fakes import MemoryInbox
 from tests.standins.control import Control

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from clawd_runtime.bot.rate_limit import Verdict
+from clawd_runtime.bot.handling.rate_limit import Verdict
 from clawd_runtime.bot.store.database import Database, Deposed, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.event import listens_for
 
 from clawd_runtime.bot.channels.base import Answer
-from clawd_runtime.bot.rate_limit import Verdict
+from clawd_runtime.bot.handling.rate_limit import Verdict
 from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import Database, open_database
 from clawd_runtime.bot.store.history import Turn

@@ -1,0 +1,1 @@
+"""Operations on Debian packages: installation, sources, updates, waiting for apt."""

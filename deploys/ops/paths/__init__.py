@@ -1,0 +1,1 @@
+"""Operations on files, folders and data: writing, originals, large files, removal."""

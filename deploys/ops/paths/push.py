@@ -1,0 +1,261 @@
+"""Large files: streamed over the open SSH connection or fetched by the host, resumed, verified by SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.api.operation import OperationMeta
+
+from deploys.ops.diff import Change, operation, record
+from deploys.ops.facts import IDENTITY, Fact, PathFact, PathState, PushedFact
+from deploys.ops.paths.files import ownership
+from deploys.ops.paths.stream import StreamCommand, part_of
+from deploys.ops.shell import assignments, script
+
+RECORDS = "/var/lib/clawd/state/pushed"
+MARKER = ".sha256"
+SUMS = ".files.sha256"
+"""File in an unpacked folder with the digests of the others, as `sha256sum` prints them."""
+
+
+def file(
+    source: Path,
+    dest: str,
+    *,
+    sha256: str,
+    owner: str = "root",
+    group: str = "root",
+    mode: str = "0644",
+    **arguments: Any,
+) -> OperationMeta:
+    """Copy the laptop's file `source` to `dest`; it goes live only after the host has verified its digest.
+
+    It is streamed in pieces into a partial file next to `dest`; one that an interrupted run has left there is
+    continued after both sides have agreed on its digest. The folder of `dest` must exist.
+    """
+    arguments.setdefault("name", f"Push {dest}")
+    return _file(source, dest, sha256, owner, group, mode, **arguments)
+
+
+def fetch(
+    url: str,
+    dest: str,
+    *,
+    sha256: str,
+    owner: str = "root",
+    group: str = "root",
+    mode: str = "0644",
+    **arguments: Any,
+) -> OperationMeta:
+    """Have the host fetch `url`, resumed after interruptions; otherwise as `file`."""
+    arguments.setdefault("name", f"Fetch {dest}")
+    return _fetch(url, dest, sha256, owner, group, mode, **arguments)
+
+
+def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> OperationMeta:
+    """Unpack the laptop's `archive`, a `.tar.gz`, into the folder `dest` (root, 0755).
+
+    The archive is pushed, verified, unpacked next to `dest`, its Python byte-compiled for the host, and the
+    folder renamed into place once it is on disk; the archive does not stay on the host. A folder unpacked
+    from one with the same digest is not changed.
+    """
+    arguments.setdefault("name", f"Unpack {dest}")
+    return _unpack(archive, dest, sha256, **arguments)
+
+
+@operation
+def _file(source: Path, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+    state = _state(dest)
+    if state.sha256 != digest:
+        _arriving(dest, state, digest, f"{source.stat().st_size} bytes from this machine")
+        yield StreamCommand(source, dest, digest)
+        yield _going_live(dest, digest, owner, group, mode)
+    else:
+        yield from _owned(dest, digest, state, owner, group, mode)
+
+
+@operation
+def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+    state = _state(dest)
+    if state.sha256 != digest:
+        _arriving(dest, state, digest, "fetched by the host")
+        # A URL may contain a token, so it is sent on standard input.
+        yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, digest), program=_FETCHER)
+        yield _going_live(dest, digest, owner, group, mode)
+    else:
+        yield from _owned(dest, digest, state, owner, group, mode)
+
+
+@operation
+def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
+    marker: PathState = host.get_fact(PathFact, path=f"{dest}/{MARKER}", content=True)
+    if marker.content is not None and marker.content.decode().strip() == digest:
+        return
+    record(Change(dest, (f"new folder from {archive.name} (sha256 {digest[:16]}…)",)))
+    yield StreamCommand(archive, dest, digest)
+    yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER, sums=SUMS)
+
+
+def forgotten(folder: str, **arguments: Any) -> OperationMeta:
+    """Delete the records of files pushed or fetched into `folder`, when that is removed."""
+    arguments.setdefault("name", f"Records of what was in {folder}")
+    return _forgotten(folder, **arguments)
+
+
+class RecordsFact(Fact):
+    """The records of files that were pushed or fetched into a folder, whether these still exist or not."""
+
+    def command(self, folder: str) -> str:
+        """Return a script that prints the path of one record per line."""
+        return assignments(folder=folder, records=RECORDS) + _RECORDS
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """Return no paths."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """Return the paths."""
+        return tuple(filter(None, output))
+
+
+@operation
+def _forgotten(folder: str) -> Iterator[StringCommand]:
+    found: tuple[str, ...] = host.get_fact(RecordsFact, folder=folder)
+    if found:
+        record(Change(folder, ("no longer remembered",)))
+        forget = 'rm -f -- $found; rmdir "$records" 2>/dev/null || true'
+        yield script(forget, found=" ".join(found), records=RECORDS)
+
+
+_RECORDS = r"""
+for record in "$records"/*; do
+    [ -f "$record" ] || continue
+    case $(sed -n 2p "$record") in "$folder"/*) echo "$record" ;; esac
+done
+"""
+
+
+def _state(dest: str) -> PathState:
+    state: PathState = host.get_fact(PushedFact, path=dest, record=record_of(dest))
+    return state
+
+
+def record_of(dest: str) -> str:
+    """Return the path of the host's record of the digest of `dest`."""
+    return f"{RECORDS}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
+
+
+def _arriving(dest: str, state: PathState, digest: str, how: str) -> None:
+    before = f"sha256 {state.sha256[:16]}…" if state.sha256 else state.kind
+    line = f"{before} → sha256 {digest[:16]}… ({how})"
+    record(Change(dest, (line,), records=(record_of(dest),)))
+
+
+def _owned(
+    dest: str, digest: str, state: PathState, owner: str, group: str, mode: str
+) -> Iterator[StringCommand]:
+    wanted = PathState("file", mode, owner, group, digest)
+    if state != wanted:
+        record(Change(dest, tuple(ownership(state, wanted)), records=(record_of(dest),)))
+        yield script(_LIVE, **_live_values(dest, digest, owner, group, mode), file=dest)
+
+
+def _going_live(dest: str, digest: str, owner: str, group: str, mode: str) -> StringCommand:
+    return script(
+        _CHECKED + _LIVE, **_live_values(dest, digest, owner, group, mode), file=part_of(dest, digest)
+    )
+
+
+def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> dict[str, str]:
+    return {
+        "dest": dest,
+        "digest": digest,
+        "ownership": f"{owner}:{group}",
+        "mode": mode,
+        "record": record_of(dest),
+    }
+
+
+_CHECKED = r"""
+actual=$(sha256sum < "$file" | cut -c1-64)
+if [ "$actual" != "$digest" ]; then
+    rm -f "$file"
+    echo "$dest: what arrived has SHA-256 $actual, expected $digest; it was removed, the old file stays" >&2
+    exit 1
+fi
+"""
+_LIVE = rf"""
+set -eu
+umask 077
+chown "$ownership" "$file"
+chmod "$mode" "$file"
+if [ "$file" != "$dest" ]; then
+    # Or a power cut might leave the name, and the record of the digest, to a file that is still empty.
+    sync "$file"
+    mv -fT "$file" "$dest"
+    rm -f "$dest".*.part
+fi
+mkdir -p "$(dirname "$record")"
+printf '%s %s\n%s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" "$dest" > "$record"
+"""
+_UNPACK = (
+    _CHECKED.replace("$file", "$part")
+    + r"""
+set -eu
+umask 022
+fresh="$dest.new"
+trap 'rm -rf "$fresh"' EXIT
+rm -rf "$fresh"
+mkdir -p "$fresh"
+tar -xzf "$part" -C "$fresh" --no-same-owner
+# A file that is no valid Python for this version is not an error: packages carry such files as data.
+(cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
+(cd "$fresh" && find . -type f -exec sha256sum {} +) > "$dest.sums"
+mv "$dest.sums" "$fresh/$sums"
+printf '%s\n' "$digest" > "$fresh/$marker"
+# Or a power cut might leave the marker beside files that are still empty.
+sync -f "$fresh"
+rm -rf "$dest"
+mv -T "$fresh" "$dest"
+rm -f "$part"
+"""
+)
+_FETCH = r"""
+umask 077
+exec python3 -c "$program" "$part"
+"""
+_FETCHER = """
+import http.client, os, sys, time, urllib.error, urllib.request
+url, part = sys.stdin.readline().strip(), sys.argv[1]
+problem = "nothing came"
+for attempt in range(5):
+    time.sleep(attempt)
+    have = os.path.getsize(part) if os.path.exists(part) else 0
+    try:
+        request = urllib.request.Request(url, headers={"Range": "bytes=%d-" % have} if have else {})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            expected = int(answer.headers.get("Content-Length") or -1)
+            came = 0
+            with open(part, "ab" if answer.status == 206 else "wb") as file:
+                while piece := answer.read(262144):
+                    file.write(piece)
+                    came += len(piece)
+        if expected in (-1, came):
+            sys.exit(0)
+        problem = "the connection broke off"
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            sys.exit(0)
+        problem = "the server answers %d %s" % (error.code, error.reason)
+        if error.code < 500 and error.code not in (408, 429):
+            break
+    except (OSError, http.client.HTTPException) as error:
+        problem = str(getattr(error, "reason", error))
+sys.exit("cannot be fetched: %s; the next run continues" % problem)
+"""

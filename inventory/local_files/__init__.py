@@ -1,0 +1,1 @@
+"""Checks of local files that an inventory names."""

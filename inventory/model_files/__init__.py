@@ -1,0 +1,1 @@
+"""The file of a model: header, chat template, memory, tokens."""

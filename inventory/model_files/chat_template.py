@@ -1,0 +1,82 @@
+"""Check of the chat template in a model's file: it must compile, and lose no words of a conversation.
+
+Templates are Jinja, written for Transformers' `apply_chat_template`:
+https://huggingface.co/docs/transformers/chat_templating. They are compiled, and rendered with known words, by
+the engine's own code, as when it loads the model, in a separate process: a template is untrusted code, so its
+time and memory are limited.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
+"""Where the engine's code lies, in a clone and in an installation alike."""
+TRIAL_LIMIT = 60
+"""Seconds; of processor time, rendering has two for a conversation."""
+MEMORY_LIMIT = 1 << 30
+"""Bytes of address space."""
+MOST_LETTERS = 200
+"""Of a reason that is shown."""
+_INHERITED = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
+_TRIAL = """
+import json, resource, sys
+for limit, most in ((resource.RLIMIT_AS, int(sys.argv[3])), (resource.RLIMIT_CPU, int(sys.argv[2]))):
+    try:
+        resource.setrlimit(limit, (most, most))
+    except (OSError, ValueError):
+        pass
+sys.path.insert(0, sys.argv[1])
+from clawd_runtime.engine.prompt.template import ChatTemplate
+from clawd_runtime.errors import ChatTemplateError
+found = None
+try:
+    ChatTemplate(sys.stdin.buffer.read().decode(), bos="<s>", eos="</s>")
+except ChatTemplateError as error:
+    found = [error.reason, error.compiles]
+except MemoryError:
+    found = ["it needs more memory than a template may", True]
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a chat template cannot be used; `compiles` is false if it cannot even be compiled."""
+
+    reason: str
+    compiles: bool = True
+
+
+@lru_cache(maxsize=4)
+def problem_of(template: str) -> Problem | None:
+    """Return why a chat template cannot be compiled or used for a conversation; `None` when it can."""
+    if not template.strip():
+        return Problem("it is empty", compiles=False)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-B", "-c", _TRIAL, str(RUNTIME), str(TRIAL_LIMIT), str(MEMORY_LIMIT)],
+            input=template.encode(errors="replace"),
+            capture_output=True,
+            timeout=2 * TRIAL_LIMIT,
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Problem(f"it takes more than {2 * TRIAL_LIMIT} seconds")
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return Problem("it cannot be tried: it needs more time or memory than a template may")
+    if done.returncode != 0:
+        return Problem(f"it cannot be tried: its process ended with {done.returncode}")
+    found = json.loads(done.stdout)
+    if found is None:
+        return None
+    reason, compiles = found
+    return Problem(" ".join(reason.split())[:MOST_LETTERS], compiles)

@@ -1,0 +1,1 @@
+"""Reading of inventory files: YAML with positions, the schema, and error messages."""

@@ -1,0 +1,272 @@
+"""The wheel of llama-cpp-python, which the index lacks: built once for an architecture and C library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from deploys.nvidia.cuda import Cuda
+from inventory.errors import ArtifactError, ToolError
+from provision.artifacts import archive, lockfile, pip, wheel_file
+from provision.artifacts.cache import Cache, digest_of, sha256_of
+from provision.artifacts.engine import recipe
+from provision.artifacts.engine.builder_choice import Choice, Place, choose_builders
+from provision.artifacts.engine.builders import Builder, LocalBuilder
+from provision.artifacts.engine.recipe import KEY, OUT, SDIST, TOOLS, Recipe
+from provision.artifacts.lockfile import Locked
+from provision.artifacts.progress import ReportProgress, silent
+from provision.artifacts.runtime_source import ENGINE, RuntimeSource
+from provision.artifacts.target import HostKind
+from provision.artifacts.wheels import wheels_for
+
+BUILD_LOCK = Path(__file__).with_name("engine-build.lock")
+_RECORD = "made.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The repository of a host's NVIDIA packages, and the public key that verifies them."""
+
+    uri: str
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWheel:
+    """A built wheel; `built_on` is the kind of machine it was built on."""
+
+    path: Path
+    sha256: str
+    built_on: HostKind
+
+
+def engine_wheels(
+    kinds: Collection[HostKind],
+    cache: Cache,
+    *,
+    hosts: Mapping[str, HostKind] | None = None,
+    connect: Callable[[str], Builder] | None = None,
+    repositories: Mapping[str, Repository] | None = None,
+    source: RuntimeSource | None = None,
+    progress: ReportProgress = silent,
+) -> dict[HostKind, EngineWheel]:
+    """Return the engine for each of `kinds`; build those that are not in the cache.
+
+    `hosts` may build as well, over `connect(name)`; those with GPUs get the CUDA compiler for the time of the
+    build from their entry in `repositories`. Raises `ToolError` when only this machine could build and lacks
+    a compiler, `ArtifactError` or `HostError` when a build fails.
+    """
+    locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
+    this_machine = _this_machine(hosts)
+    wanted = {kind.cuda for kind in kinds}
+    compilers = {cuda for cuda in wanted if cuda and Path(Cuda.parse(cuda).folder, "bin/nvcc").exists()}
+
+    def choose() -> tuple[dict[HostKind, EngineWheel], Choice]:
+        there = {wheel.built_on: wheel for cuda in wanted for wheel in cached(locked, cache, cuda)}
+        return there, choose_builders(kinds, this_machine, hosts or {}, there, compilers)
+
+    there, choice = choose()
+    if choice.builds:
+        with cache.lock("engine", progress):
+            there, choice = choose()
+            for place in choice.builds:
+                builder = _builder(place, connect)
+                there[place.kind] = build(
+                    locked,
+                    place.kind,
+                    builder,
+                    cache,
+                    repository=(repositories or {}).get(place.host or ""),
+                    progress=progress,
+                )
+    found = {kind: there[built_on] for kind, built_on in choice.built_on.items()}
+    for wheel in found.values():
+        cache.used(wheel.path.parent)
+    return found
+
+
+def cached(locked: Locked, cache: Cache, cuda: str = "") -> list[EngineWheel]:
+    """Return the intact wheels in the cache of this version and recipe, built for `cuda`."""
+    found = []
+    for record in sorted((cache.root / "engine").glob(f"{_key(locked, cuda)}-*/{_RECORD}")):
+        try:
+            made = json.loads(record.read_text(encoding="utf-8"))
+            wheel = EngineWheel(
+                record.with_name(made["wheel"]), made["sha256"], HostKind.from_json(made["built_on"])
+            )
+            whole = sha256_of(wheel.path) == wheel.sha256
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if whole:
+            found.append(wheel)
+    return found
+
+
+def build(
+    locked: Locked,
+    kind: HostKind,
+    builder: Builder,
+    cache: Cache,
+    *,
+    repository: Repository | None = None,
+    progress: ReportProgress = silent,
+) -> EngineWheel:
+    """Build the wheel on `builder`, a machine of `kind`, and store it in the cache.
+
+    A build takes 5 to 10 minutes on 2 cores; for GPUs many times that (not measured). Files copied to the
+    machine are removed afterwards.
+    """
+    with cache.workspace() as work:
+        sdist = fetch_sdist(locked, work, progress)
+        tools = _tools(kind, cache, work, progress)
+        cuda = Cuda.parse(kind.cuda) if kind.cuda else None
+        if cuda and repository is None and builder.install_compiler:
+            raise ArtifactError(f"{builder.name}: there is no repository with the compiler of {cuda}")
+        wheel = _run_build(builder, sdist, tools, work, progress, cuda, repository)
+        return publish(locked, kind, wheel, cache)
+
+
+def fetch_sdist(locked: Locked, folder: Path, progress: ReportProgress = silent) -> Path:
+    """Download the source archive with the locked digest and return its path.
+
+    pip runs the build system of a source for metadata even when it only downloads. That would download and
+    run cmake on the laptop; a stand-in answers with the name and version from the lock file instead.
+    """
+    stand_in = folder / "stand-in" / "scikit_build_core"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (stand_in / "build.py").write_text(
+        _METADATA_STAND_IN.format(name=locked.name, version=locked.version), encoding="utf-8"
+    )
+    options = ("--no-build-isolation", "--no-binary", locked.name)
+    target = folder / "sdist"
+    environment = {"PYTHONPATH": str(stand_in.parent)}
+    progress(f"downloading the source of {locked.name} {locked.version}")
+    pip.download([locked], target, options, what="the engine's source", environment=environment)
+    shutil.rmtree(stand_in.parent)
+    files = list(target.iterdir())
+    if len(files) != 1 or sha256_of(files[0]) not in locked.hashes:
+        raise ArtifactError(f"{locked.name}: pip downloaded another file than the locked one")
+    return files[0]
+
+
+_METADATA_STAND_IN = """\
+import pathlib
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = pathlib.Path(folder, "{name}-{version}.dist-info".replace("{name}", "{name}".replace("-", "_")))
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return info.name
+"""
+
+
+def _tools(kind: HostKind, cache: Cache, work: Path, progress: ReportProgress) -> Path:
+    """Write cmake, ninja and scikit-build-core for the building machine into one archive; return its path."""
+    entries = lockfile.for_kind(lockfile.read(BUILD_LOCK), kind)
+    target = work / TOOLS
+    archive.write(target, _unpacked_tools(wheels_for(entries, kind, cache, progress)))
+    return target
+
+
+def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.Entry]:
+    for wheel in wheels:
+        for member in wheel_file.members(wheel):
+            if member.scheme in {"lib", "scripts"}:
+                yield member.entry("tools/bin" if member.scheme == "scripts" else "tools")
+
+
+def _run_build(
+    builder: Builder,
+    sdist: Path,
+    tools: Path,
+    work: Path,
+    progress: ReportProgress,
+    cuda: Cuda | None,
+    repository: Repository | None,
+) -> Path:
+    started = time.monotonic()
+    progress(f"building the engine on {builder.name}", 0.0)
+    answer = [line.strip() for line in builder.run(recipe.prepare_script())]
+    folder = next(filter(recipe.is_build_folder, answer), "")
+    if not folder:
+        raise ArtifactError(f"{builder.name}: cannot create a build folder in /var/tmp: {' '.join(answer)}")
+    try:
+        builder.put(sdist, f"{folder}/{SDIST}")
+        builder.put(tools, f"{folder}/{TOOLS}")
+        chosen = Recipe(folder, sudo=builder.sudo, install_compiler=builder.install_compiler, cuda=cuda)
+        if cuda and repository:
+            builder.put(repository.key, f"{folder}/{KEY}")
+            armored = repository.key.read_bytes().lstrip().startswith(b"-----BEGIN")
+            chosen = replace(chosen, repository=repository.uri, armored=armored)
+        name = ""
+        with closing(builder.run(recipe.build_script(chosen))) as output:
+            for line in output:
+                if (fraction := recipe.step_of(line)) is not None:
+                    minutes = (time.monotonic() - started) / 60
+                    progress(f"building the engine on {builder.name} ({minutes:.0f} min)", fraction)
+                elif line.startswith("wheel "):
+                    name = line.removeprefix("wheel ").strip()
+        if not name.endswith(".whl") or "/" in name:
+            raise ArtifactError(f"{builder.name}: the build ended without a wheel")
+        target = work / name
+        builder.get(f"{folder}/{OUT}/{name}", target)
+        return target
+    finally:
+        # If the connection was lost, the next build on the machine removes the folder.
+        with suppress(Exception):
+            list(builder.run(f"rm -rf {folder}"))
+
+
+def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> EngineWheel:
+    """Move a wheel that was built on a machine of `kind` into the cache."""
+    paths = {member.path for member in wheel_file.members(wheel)}
+    if "llama_cpp/lib/libllama.so" not in paths:
+        raise ArtifactError(f"{wheel.name}: the build produced a wheel without libllama")
+    if kind.cuda and not any(PurePosixPath(path).name == "libggml-cuda.so" for path in paths):
+        raise ArtifactError(f"{wheel.name}: the build for {kind.cuda} produced a wheel without libggml-cuda")
+    digest = sha256_of(wheel)
+    libc = f"{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
+    key = f"{_key(locked, kind.cuda)}-{kind.architecture}-{libc}"
+    record = {
+        "wheel": wheel.name,
+        "sha256": digest,
+        "built_on": kind.to_json(),
+    }
+    with cache.making("engine", key) as entry:
+        shutil.move(wheel, entry / wheel.name)
+        (entry / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+    return EngineWheel(cache.entry("engine", key) / wheel.name, digest, kind)
+
+
+def _key(locked: Locked, cuda: str) -> str:
+    made_for = Cuda.parse(cuda) if cuda else None
+    text = recipe.recipe_text(made_for)
+    digest = digest_of(text, str(locked), BUILD_LOCK.read_text(encoding="utf-8"))
+    return f"{locked.version}-{recipe.capabilities(made_for)}-{digest}"
+
+
+def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:
+    """Return the kind of this machine if it can build or there is no other builder; else `None`."""
+    return HostKind.of_this_machine() if shutil.which("g++") or not hosts else None
+
+
+def _builder(place: Place, connect: Callable[[str], Builder] | None) -> Builder:
+    if place.host is None:
+        if not shutil.which("g++"):
+            raise ToolError(
+                "cannot build the engine: this machine has no C++ compiler",
+                advice="run `apt-get install --no-install-recommends g++`",
+            )
+        return LocalBuilder()
+    if connect is None:
+        raise ArtifactError(f"{place.host}: cannot build the engine there: the host is not connected")
+    return connect(place.host)

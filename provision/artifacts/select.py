@@ -1,0 +1,185 @@
+"""Selection of what each host needs from the laptop: the release, the model, the state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
+from deploys.model.settings import local_model
+from deploys.nvidia.cuda import cuda_for
+from deploys.nvidia.driver import driving
+from deploys.nvidia.gpus import Machine, MachineFact, parse
+from deploys.nvidia.settings import NvidiaSettings, repository_uri
+from deploys.tls.authority import unencrypted_key
+from deploys.tls.settings import canonical
+from inventory.errors import ArtifactError, ClawdError, HostError
+from inventory.load import Loaded
+from inventory.model import Inventory
+from inventory.state import keep_out_of_git
+from provision.artifacts.cache import Cache
+from provision.artifacts.engine.builders import SshBuilder
+from provision.artifacts.engine.wheel import Repository, engine_wheels
+from provision.artifacts.model import model_file
+from provision.artifacts.release import release_for
+from provision.artifacts.target import PROBE, HostKind
+from provision.connection.session import Assignment, Session
+from provision.progress import Progress
+
+NEED_RELEASE = {"runtime"}
+NEED_MODEL = {"model", "runtime"}
+
+
+def exposed(inventory: Inventory) -> Iterator[str]:
+    """Yield warnings for what is not enforced while the firewall is off."""
+    if inventory.firewall.enabled:
+        return
+    yield "`firewall.enabled` is false: every network may use SSH, and ports of other programs are open"
+    if fronts := inventory.with_role("nginx"):
+        yield (
+            f"`firewall.enabled` is false: a client may take every connection of {', '.join(fronts)}, "
+            f"because the limit of {inventory.nginx.connections} a client is the firewall's"
+        )
+
+
+def gather(
+    loaded: Loaded,
+    session: Session,
+    assignments: Mapping[str, Sequence[Assignment]],
+    progress: Progress,
+    *,
+    may_build: bool,
+) -> dict[str, Supplies]:
+    """Return the supplies of every host of `assignments`.
+
+    A release is built once for each kind of host; the digest of a model is computed once.
+
+    Raises:
+        ArtifactError: when an artifact cannot be built, or not for the kind of a host.
+        HostError: when the kind of a host cannot be determined.
+
+    """
+    keep_out_of_git(loaded.state_folder)
+    plain = unencrypted_key(loaded.state_folder) if loaded.inventory.tls.mode == "own-ca" else None
+    if plain is not None:
+        progress.warn(
+            f"the key of the project's certificate authority, {plain}, is not encrypted: create an age key "
+            "with `clawd-provision inventory keygen`, then the next `up` encrypts it"
+        )
+    for doubt in loaded.warnings:
+        progress.warn(f"{doubt.place}: {doubt.problem}; {doubt.advice}")
+    for warning in exposed(loaded.inventory):
+        progress.warn(warning)
+    needs = {
+        host: {item.component.name for item in assigned if item.settings is not None}
+        for host, assigned in assignments.items()
+    }
+    running = [host for host, names in needs.items() if names & NEED_RELEASE]
+    drivers = {
+        host: item.settings
+        for host in running
+        for item in assignments[host]
+        if isinstance(item.settings, NvidiaSettings) and item.settings.engine
+    }
+    built = _releases(session, running, drivers, progress, may_build=may_build)
+    declared = local_model(loaded.inventory)
+    model: ModelFile | None = None
+    if declared is not None and any(names & NEED_MODEL for names in needs.values()):
+        model = model_file(declared, progress.detail)
+    return {
+        host: Supplies(
+            state_folder=loaded.state_folder,
+            release=built.get(host),
+            model=model if needs[host] & NEED_MODEL else None,
+            template_overrides=override_folder(loaded),
+            names=names_of(loaded.inventory),
+        )
+        for host in assignments
+    }
+
+
+def _releases(
+    session: Session,
+    hosts: Sequence[str],
+    drivers: Mapping[str, NvidiaSettings],
+    progress: Progress,
+    *,
+    may_build: bool,
+) -> dict[str, ReleaseArchive]:
+    repositories: dict[str, Repository] = {}
+
+    def kind_of(host: str) -> HostKind:
+        done = session.run(host, PROBE, timeout=30)
+        if not done.succeeded:
+            raise HostError(f"{host}: cannot determine the kind of host: {done.stderr.strip()}")
+        kind = HostKind.from_probe(done.stdout, where=host)
+        machine = _gpus(session, host, drivers[host]) if host in drivers else None
+        if machine is None or not machine.gpus:
+            return kind
+        cuda = _cuda(host, drivers[host], machine)
+        repositories[host] = _repository(host, drivers[host], machine)
+        return replace(kind, cuda=cuda)
+
+    def builder_on(host: str) -> SshBuilder:
+        if not may_build:
+            raise ArtifactError(
+                f"the engine for {host} is not built yet, and only the host itself can build it",
+                advice="run `clawd-provision up` once to build it there, which takes some minutes",
+            )
+        return SshBuilder(session.links[host])
+
+    if not hosts:
+        return {}
+    cache = Cache.default()
+    kinds = session.everywhere(kind_of, hosts)
+    wanted = set(kinds.values())
+    engines = engine_wheels(
+        wanted,
+        cache,
+        hosts=kinds,
+        connect=builder_on,
+        repositories=repositories,
+        progress=progress.detail,
+    )
+    built = {kind: release_for(kind, engines[kind], cache, progress=progress.detail) for kind in wanted}
+    return {host: built[kind].archive for host, kind in kinds.items()}
+
+
+def _gpus(session: Session, host: str, settings: NvidiaSettings) -> Machine:
+    done = session.run(host, MachineFact().command(settings.root), timeout=30)
+    if not done.succeeded:
+        raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}")
+    return parse(done.stdout.splitlines())
+
+
+def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
+    """Return the CUDA version for a host. Raises `HostError` when it will have no driver."""
+    try:
+        driving(machine, settings.branch, settings.modules)
+        return str(cuda_for(machine, settings.branch, settings.cuda))
+    except ClawdError as error:
+        raise HostError(f"{host}: {error.message}", advice=error.advice) from error
+
+
+def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Repository:
+    if settings.key is None:
+        raise ArtifactError(
+            f"{host}: CUDA's packages cannot be verified: `nvidia.key` is missing",
+            advice="download the repository's public key, and write its path as `nvidia.key`",
+        )
+    return Repository(repository_uri(settings, machine), settings.key)
+
+
+def names_of(inventory: Inventory) -> tuple[str, ...]:
+    """Return all names and addresses of the hosts of a project, in the form of certificates."""
+    names = {*inventory.tls.names}
+    for name, host in inventory.hosts.items():
+        names |= {name, host.address, *([host.internal_address] if host.internal_address else ())}
+    return tuple(sorted(canonical(name) for name in names))
+
+
+def override_folder(loaded: Loaded) -> Path | None:
+    """Return the folder of the user's own templates, `templates/` next to `inventory/`; `None` without."""
+    folder = loaded.folder.parent / "templates"
+    return folder if folder.is_dir() else None

@@ -1,0 +1,1 @@
+"""Checks of hosts before anything changes."""

@@ -1,0 +1,157 @@
+"""Checks that hosts are large enough for what the inventory places on them. Pure.
+
+Before any host is reached, the declared resources are checked; once a host is reached, its actual resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from deploys.component import Need
+from deploys.disk.settings import lies_on_data_disk
+from deploys.registry import COMPONENTS
+from inventory.errors import CapacityError
+from inventory.model import Inventory
+from inventory.model_files.footprint import size
+from inventory.values import size_in_bytes
+
+HEADROOM_PERCENT = 10
+"""Share of a host's memory for page cache, logins and apt, in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A need of a component on a host, and on which of its disks."""
+
+    component: str
+    need: Need
+    on_data_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The needs on a host and its resources in bytes; `None` when unknown."""
+
+    host: str
+    placed: tuple[Placed, ...]
+    memory: int | None
+    gpu_memory: int | None
+    declared: bool
+    """Whether the resources are those that the inventory declares."""
+    alert_percent: float | None = None
+    """Memory use that triggers an alert, in percent; `None` without monitoring."""
+
+    @property
+    def memory_needed(self) -> int:
+        """Return the needed bytes of memory without headroom."""
+        return sum(item.need.memory for item in self.placed)
+
+    @property
+    def gpu_memory_needed(self) -> int:
+        """Return the needed bytes of GPU memory."""
+        return sum(item.need.gpu_memory for item in self.placed)
+
+    @property
+    def headroom(self) -> int:
+        """Return the bytes of memory to keep free."""
+        return (self.memory or 0) * HEADROOM_PERCENT // 100
+
+    def disk_needed(self, *, on_data_disk: bool) -> int:
+        """Return the needed bytes on the system disk or the data disk."""
+        return sum(item.need.disk for item in self.placed if item.on_data_disk is on_data_disk)
+
+
+def capacity_of(
+    inventory: Inventory, host: str, *, memory: int | None = None, gpu_memory: int | None = None
+) -> Capacity:
+    """Return the needs on `host` and its resources: `memory` and `gpu_memory` if given, else as declared."""
+    declared = inventory.hosts[host]
+    watched = bool(inventory.with_role("monitoring"))
+    return Capacity(
+        host,
+        placed_on(inventory if memory is None else _with_memory(inventory, host, memory), host),
+        memory if memory is not None else _bytes(declared.memory),
+        gpu_memory if gpu_memory is not None else _bytes(declared.gpu_memory),
+        memory is None,
+        inventory.monitoring.thresholds.memory_percent if watched else None,
+    )
+
+
+def placed_on(inventory: Inventory, host: str) -> tuple[Placed, ...]:
+    """Return the needs of every component on `host`, in the order of components."""
+    return tuple(
+        Placed(component.name, need, lies_on_data_disk(inventory, host, need.path))
+        for component in COMPONENTS
+        for need in component.needs_for(inventory, host)
+    )
+
+
+def shortages(capacity: Capacity) -> Iterator[str]:
+    """Yield a message with the arithmetic when the host's memory or GPU memory is too small."""
+    whose = "declared" if capacity.declared else "found"
+    if capacity.memory is not None and capacity.memory_needed + capacity.headroom > capacity.memory:
+        rows = [
+            *(_row(item.need.what, item.need.memory, item.need.how) for item in capacity.placed),
+            _row("headroom", capacity.headroom, f"{HEADROOM_PERCENT} % of its memory"),
+        ]
+        yield "\n".join(
+            [
+                f"{capacity.host}: too little memory: {size(capacity.memory_needed + capacity.headroom)} "
+                f"needed, {size(capacity.memory)} {whose}:",
+                *filter(None, rows),
+                f"hint: {_advice(capacity)}distribute the roles to more hosts, or give it more memory",
+            ]
+        )
+    if capacity.gpu_memory is not None and capacity.gpu_memory_needed > capacity.gpu_memory:
+        rows = [_row(item.need.what, item.need.gpu_memory, item.need.how) for item in capacity.placed]
+        yield "\n".join(
+            [
+                f"{capacity.host}: too little GPU memory: {size(capacity.gpu_memory_needed)} needed, "
+                f"{size(capacity.gpu_memory)} {whose}:",
+                *filter(None, rows),
+                "hint: lower `parallel` or `context_size`, or use a smaller model or stronger quantisation",
+            ]
+        )
+
+
+def warnings(capacity: Capacity) -> Iterator[str]:
+    """Yield a warning when everything fits, but the memory alert would fire permanently."""
+    if not capacity.memory or capacity.alert_percent is None:
+        return
+    used = 100 * capacity.memory_needed / capacity.memory
+    if used > capacity.alert_percent and capacity.memory_needed + capacity.headroom <= capacity.memory:
+        yield (
+            f"{capacity.host}: its components need {size(capacity.memory_needed)} of {size(capacity.memory)} "
+            f"of memory, {used:.1f} %: the alert MemoryHigh would fire permanently from "
+            f"{capacity.alert_percent:g} % on; distribute the roles to more hosts, give it more memory, or "
+            "raise `monitoring.thresholds.memory_percent`"
+        )
+
+
+def refuse(inventory: Inventory, hosts: Iterable[str]) -> None:
+    """Raise `CapacityError` with all shortages of the declared resources of hosts."""
+    found = [line for host in hosts for line in shortages(capacity_of(inventory, host))]
+    if found:
+        raise CapacityError("\n".join(found))
+
+
+def _advice(capacity: Capacity) -> str:
+    largest = max(capacity.placed, key=lambda item: item.need.memory)
+    if largest.component != "model":
+        return ""
+    return "lower `parallel` or `context_size` of the model, use a smaller one, "
+
+
+def _row(what: str, needed: int, how: str) -> str:
+    return f"    {size(needed):>9}  {what}: {how}" if needed else ""
+
+
+def _with_memory(inventory: Inventory, host: str, memory: int) -> Inventory:
+    """Return the inventory with the memory that was found on `host`, of which some components need a part."""
+    found = inventory.hosts[host].model_copy(update={"memory": f"{memory >> 10}K"})
+    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: found}})
+
+
+def _bytes(declared: str | None) -> int | None:
+    return size_in_bytes(declared) if declared else None

@@ -1,0 +1,1 @@
+"""The order in which hosts change, draining of bots, and rollback."""

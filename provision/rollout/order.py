@@ -1,0 +1,387 @@
+"""The order in which the hosts of a run change, and draining of bots.
+
+First come hosts without a serving bot, new bots after their database; then the hosts whose bots serve, batch
+by batch. A batch is drained at every nginx in front of it, changed, checked, and enabled again. When a host
+of a batch does not become ready, the whole batch is rolled back and the following batches are not started.
+
+An nginx in service whose bots move or change is changed after these bots: until then they also listen where
+it reaches them (`provision.rollout.former_addresses`). Bots that do not listen where an nginx looks for
+them, since a run was interrupted, change before the other bots. A bot that is removed is removed after
+that.
+
+With a new authority, bots and nginx accept each other only once both have changed: nginx changes after the
+first batch. Until then the other bots answer it, afterwards those of that batch; it tries another bot when
+the certificate of one is not from its authority.
+
+The nodes of an Elasticsearch cluster also change one by one: one of three may be down, two may not. The start
+of a node waits for a healthy cluster, so the next node may follow.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from deploys.nginx.settings import bots_behind, known_as, upstream
+from deploys.tls.certificate import OTHER_AUTHORITY
+from inventory.errors import HostError
+from inventory.model import Inventory
+from provision.connection.concurrency import for_each
+from provision.connection.session import Session
+from provision.plan import HostPlan, HostResult, Plan, Status
+from provision.progress import Progress
+from provision.rollout import former_addresses
+from provision.rollout.rollback import GUARDED
+
+UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
+NGINX_CERTIFICATE = "/etc/clawd/nginx-internal/fullchain.pem"
+UPSTREAM = "/usr/local/lib/clawd/upstream"
+"""The program of the nginx component that drains and restores bots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Hosts that change together after all hosts in `needs`, from earlier stages, have succeeded.
+
+    With `moves`, their nginx will reach bots at another place, where these must listen first.
+    """
+
+    hosts: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    drained: bool = False
+    moves: bool = False
+
+
+def stages(
+    inventory: Inventory,
+    planned: Plan,
+    serving: Collection[str],
+    nodes: Collection[str] = (),
+    passing: Collection[str] = (),
+    renewing: Collection[str] = (),
+    lacking: Collection[str] = (),
+) -> tuple[Stage, ...]:
+    """Return the stages of a plan in order.
+
+    `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
+    runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority,
+    `lacking` those whose bot does not listen where an nginx looks for it.
+    """
+    names = [host.host for host in planned.hosts]
+    databases = [name for name in names if "database" in inventory.hosts[name].roles]
+    # What other bots need first cannot come after them.
+    after = [name for name in passing if name in names and not changes_database(planned.for_host(name))]
+    changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
+    rolling = sorted(changing, key=lambda name: (name not in lacking, name in after, name not in databases))
+    if len(rolling) == 1 and not fronts(inventory, rolling[0]):
+        rolling = []
+    halfway = [
+        name
+        for name in names
+        if name in renewing and name not in rolling and not changes_database(planned.for_host(name))
+    ]
+    moving = [name for name in names if name in after and name not in (*rolling, *halfway)]
+    leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
+    rolling = [name for name in rolling if name not in leaving]
+    others = [name for name in names if name not in (*rolling, *halfway, *moving, *leaving)]
+    # A new bot waits for its database.
+    waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
+    at_once = [name for name in others if name not in waiting or name in databases]
+    fresh = tuple(name for name in waiting if name not in at_once)
+    # A node that is down changes immediately, because the cluster may be unhealthy without it.
+    changing_nodes = [name for name in names if name in nodes and changes_node(planned.for_host(name))]
+    following = [name for name in at_once if name in changing_nodes][1:]
+    at_once = [name for name in at_once if name not in following]
+    cluster = [name for name in at_once if changes_node(planned.for_host(name))]
+    found = [Stage(tuple(at_once))]
+    for name in following:
+        found.append(Stage((name,), needs=tuple(cluster)))
+        cluster.append(name)
+    needed = [name for name in databases if name in others]
+    found.append(Stage(fresh, needs=tuple(needed)))
+    needed += fresh
+    size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
+    batches = [rolling[start : start + size] for start in range(0, len(rolling), size)]
+    behind = {bot for front in halfway for bot in bots_behind(inventory, front)}
+    # Those that a run before has changed answer nginx after its change, as those of the first batch do.
+    changed_before = behind - {*rolling, *(name for name in names if changes_bot(planned.for_host(name)))}
+    first = batches[:0] if changed_before else batches[:1]
+    for batch in first:
+        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        needed += batch
+    needed += [name for name in others if name in behind and name not in needed]
+    for group in _apart(halfway, changing_nodes):
+        needs = (*needed, *_others_of(cluster, group, changing_nodes))
+        found.append(Stage(group, needs=needs, moves=any(name in after for name in group)))
+    needed += halfway
+    for batch in batches[len(first) :]:
+        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        needed += batch
+    bots = {bot for front in moving for bot in bots_behind(inventory, front)}
+    needed += [name for name in others if name in bots and name not in needed]
+    for group in _apart(moving, changing_nodes):
+        needs = (*needed, *_others_of(cluster, group, changing_nodes))
+        found.append(Stage(group, needs=needs, moves=True))
+    found.append(Stage(tuple(leaving), needs=tuple(moving)))
+    return tuple(stage for stage in found if stage.hosts)
+
+
+def _others_of(cluster: list[str], group: Sequence[str], nodes: Collection[str]) -> tuple[str, ...]:
+    """Return the nodes that a group has to wait for, and count those of the group in the cluster."""
+    mine = [name for name in group if name in nodes]
+    before = tuple(cluster) if mine else ()
+    cluster += mine
+    return before
+
+
+def _apart(hosts: Sequence[str], nodes: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Yield `hosts` in groups that may change together: nodes of Elasticsearch one after another."""
+    yield tuple(name for name in hosts if name not in nodes)
+    for name in hosts:
+        if name in nodes:
+            yield (name,)
+
+
+def changes_bot(plan: HostPlan) -> bool:
+    """Return whether a plan changes the bot of a host."""
+    return any(operation.component in GUARDED for operation in plan.changing)
+
+
+def changes_database(plan: HostPlan) -> bool:
+    """Whether a plan changes the database of a host."""
+    return any(operation.component == "database" for operation in plan.changing)
+
+
+def changes_upstreams(plan: HostPlan) -> bool:
+    """Whether a plan has the nginx of a host reach other bots, or reach them elsewhere.
+
+    One that only puts a drained bot back in service does not.
+    """
+    lines = [
+        line
+        for operation in plan.changing
+        for file in operation.files
+        if file.path == UPSTREAMS
+        for line in file.diff
+    ]
+    removed, added = (
+        {found[1] for line in lines if (found := re.match(rf"{sign}\s*server\s+(\S+?);?(\s|$)", line))}
+        for sign in ("-", r"\+")
+    )
+    return removed != added
+
+
+def changes_authority(plan: HostPlan) -> bool:
+    """Whether a plan gives the nginx of a host a certificate of a new authority, to show to bots."""
+    return any(
+        file.path == NGINX_CERTIFICATE and any(OTHER_AUTHORITY in line for line in file.diff)
+        for operation in plan.changing
+        for file in operation.files
+    )
+
+
+def changes_node(plan: HostPlan) -> bool:
+    """Return whether a plan changes the Elasticsearch of a host."""
+    return any(operation.component == "elasticsearch" for operation in plan.changing)
+
+
+def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
+    """Return the nginx hosts that distribute requests to the bot of host `bot` and to other bots."""
+    return tuple(
+        front
+        for front in inventory.with_role("nginx")
+        if bot in (behind := bots_behind(inventory, front)) and len(behind) > 1
+    )
+
+
+def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
+    """Return the nginx hosts in front of these hosts' bots that are not among the hosts.
+
+    A run drains bots there, and asks where nginx reaches them.
+    """
+    found = [front for host in hosts for front in former_addresses.fronts_of(inventory, host)]
+    return tuple(front for front in dict.fromkeys(found) if front not in hosts)
+
+
+def roll(
+    stages: Sequence[Stage],
+    planned: Plan,
+    execute: Callable[[Plan], tuple[HostResult, ...]],
+    out_of_service: Callable[[str], Drain],
+    progress: Progress,
+    unreached: Callable[[str], str] = lambda host: "",
+) -> tuple[HostResult, ...]:
+    """Execute the stages in order; return the results of all hosts in the order of the plan.
+
+    `unreached` returns why the nginx of a host cannot move; empty when it can.
+    """
+    results: dict[str, HostResult] = {}
+    rolling = [stage for stage in stages if stage.drained]
+    interrupted = False
+    for stage in stages:
+        missing = [host for host in stage.needs if results[host].status is not Status.DONE]
+        if interrupted or missing:
+            begun = [host for host in missing if results[host].status is not Status.NOT_BEGUN]
+            failed = ", ".join(begun or missing)
+            why = "the run was interrupted" if interrupted else f"{failed} failed"
+            message = f"not started: {why}"
+            results |= {host: HostResult(host, Status.NOT_BEGUN, message=message) for host in stage.hosts}
+            continue
+        if stage.drained:
+            batch = rolling.index(stage) + 1
+            progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
+        if stage.moves:
+            blocked = _blocked(stage.hosts, unreached)
+            results |= blocked
+            stage = replace(stage, hosts=tuple(host for host in stage.hosts if host not in blocked))
+        results |= _carried_out(stage, planned, execute, out_of_service)
+        interrupted |= any(results[host].status is Status.INTERRUPTED for host in stage.hosts)
+    return tuple(results[host.host] for host in planned.hosts)
+
+
+def _blocked(hosts: Sequence[str], unreached: Callable[[str], str]) -> dict[str, HostResult]:
+    """Return the results of hosts whose nginx cannot move."""
+
+    def problem(host: str) -> str:
+        try:
+            return unreached(host)
+        except HostError as error:
+            return str(error)
+
+    found = for_each(hosts, problem)
+    return {
+        host: HostResult(host, Status.NOT_BEGUN, message=f"not started: {why}")
+        for host, why in found.items()
+        if why
+    }
+
+
+def _carried_out(
+    stage: Stage,
+    planned: Plan,
+    execute: Callable[[Plan], tuple[HostResult, ...]],
+    out_of_service: Callable[[str], Drain],
+) -> dict[str, HostResult]:
+    drains = [out_of_service(host) for host in stage.hosts] if stage.drained else []
+    try:
+        for drain in drains:
+            drain.begin()
+    except HostError as error:
+        for drain in drains:
+            drain.end()
+        return {host: HostResult(host, Status.FAILED, message=str(error)) for host in stage.hosts}
+    ended = execute(Plan(tuple(planned.for_host(host) for host in stage.hosts)))
+    results = {result.host: result for result in ended}
+    for drain in drains:
+        # A bot that was neither changed nor rolled back is down and must not receive requests.
+        if results[drain.bot].status is not Status.FAILED:
+            results[drain.bot] = _with_problems(results[drain.bot], drain.end())
+    return results
+
+
+def unreached(session: Session, inventory: Inventory, planned: Plan, front: str) -> str:
+    """Return why the nginx of `front` cannot move: none of its bots listens at the new place.
+
+    Raises `HostError` when the host does not answer.
+    """
+    bots = bots_behind(inventory, front)
+    if front in bots and changes_bot(planned.for_host(front)):
+        return ""  # its bot changes right before it
+    names = [upstream(inventory, front, bot) for bot in bots]
+    done = session.run(front, f"python3 -c {shlex.quote(_LISTENS)} {shlex.join(names)}", timeout=60)
+    if done.succeeded:
+        return ""
+    return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well, without `--tags`"
+
+
+# Succeeds as soon as one of the given servers accepts a connection.
+_LISTENS = """
+import socket, sys
+for name in sys.argv[1:]:
+    address, _, port = name.rpartition(":")
+    try:
+        socket.create_connection((address.strip("[]"), int(port)), timeout=5).close()
+        sys.exit(0)
+    except OSError:
+        pass
+sys.exit(1)
+"""
+
+
+def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:
+    if not problems:
+        return result
+    return replace(result, message="\n".join(filter(None, (result.message, *problems))))
+
+
+# Sets `all` to the upstreams of nginx, and `name` to the bot's name there; exits when it has none.
+_FIND = """
+[ -x {program} ] || exit 0
+all=$({program} status) || exit
+for name in {names} ""; do
+    [ -n "$name" ] || exit 0
+    if printf '%s\\n' "$all" | cut -d ' ' -f 1 | grep -qxF -e "$name"; then break; fi
+done
+"""
+
+
+def _drain(names: Sequence[str], seconds: int) -> str:
+    """Return the script that drains a bot at a front.
+
+    A front without another bot is left unchanged, because it has no other destination.
+    """
+    script = (
+        _FIND
+        + '[ "$(printf \'%s\\n\' "$all" | wc -l)" -gt 1 ] || exit 0\n{program} drain "$name" {seconds}\n'
+    )
+    return script.format(program=UPSTREAM, names=shlex.join(names), seconds=seconds)
+
+
+def _restore(names: Sequence[str]) -> str:
+    """Return the script that restores a bot at a front."""
+    return (_FIND + '{program} restore "$name"\n').format(program=UPSTREAM, names=shlex.join(names))
+
+
+class Drain:
+    """The draining of one bot at every nginx in front of it."""
+
+    def __init__(
+        self, session: Session, inventory: Inventory, bot: str, former_ports: Sequence[int] = ()
+    ) -> None:
+        self.bot = bot
+        self._session = session
+        self._wait = inventory.rollout.drain_seconds
+        self._names = {
+            front: known_as(inventory, front, bot, former_ports)
+            for front in fronts(inventory, bot)
+            if front in session.reached
+        }
+
+    def begin(self) -> None:
+        """Stop new requests to the bot and wait for those in progress.
+
+        Raises `HostError` when a front cannot drain it.
+        """
+
+        def drain(front: str) -> None:
+            done = self._session.run(front, _drain(self._names[front], self._wait), timeout=self._wait + 60)
+            if not done.succeeded:
+                raise HostError(
+                    f"cannot drain {self.bot} at {front}: {done.stderr.strip()}",
+                    advice="nothing was changed there; check the other bots, which must serve in the "
+                    "meantime",
+                )
+
+        for_each(self._names, drain)
+
+    def end(self) -> tuple[str, ...]:
+        """Send requests to the bot again; return one message for each front that failed."""
+
+        def restore(front: str) -> str:
+            done = self._session.run(front, _restore(self._names[front]), timeout=60)
+            problem = f"cannot restore {self.bot} at {front}: {done.stderr.strip()}; run `up` again"
+            return "" if done.succeeded else problem
+
+        return tuple(filter(None, for_each(self._names, restore).values()))

@@ -1,0 +1,1 @@
+"""How one sandbox host runs: its root filesystem, its files, and systemd-nspawn or Docker."""

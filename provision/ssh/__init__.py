@@ -1,0 +1,1 @@
+"""SSH as the user has it: routes, `~/.ssh/config`, host keys, logins."""

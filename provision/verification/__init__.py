@@ -1,0 +1,1 @@
+"""Verification of hosts with the components' testinfra checks, and its recorded results."""

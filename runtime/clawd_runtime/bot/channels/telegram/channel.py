@@ -1,0 +1,253 @@
+"""The Telegram channel: webhook or long polling, `sendMessage`, drafts and "typing".
+
+Source: https://core.telegram.org/bots/api (10.3).
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from clawd_runtime.bot.channels.base import (
+    Channel,
+    ChannelContext,
+    ChannelSettings,
+    DeliveryUnknown,
+    Progress,
+    RetryLater,
+    Undeliverable,
+)
+from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
+from clawd_runtime.bot.channels.telegram.progress import NUMBER, TelegramProgress, place_of
+from clawd_runtime.bot.channels.telegram.reception import (
+    Polling,
+    Reception,
+    RegisteredElsewhere,
+    WebhookRegistration,
+)
+from clawd_runtime.bot.channels.telegram.updates import Identity, is_update, read_update
+from clawd_runtime.bot.foreign_json import Foreign, Int64, Unreadable, read_as, read_json
+from clawd_runtime.bot.text.splitting import split
+from clawd_runtime.bot.values import Inbound, Reply, SentRef
+from clawd_runtime.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+MESSAGE_UNITS = 4096
+# The parameters of a message that name a place within its chat.
+PLACE = frozenset({"message_thread_id", "reply_parameters"})
+# The names of that place in refusals (400): "message thread not found", "TOPIC_CLOSED", "message to be
+# replied not found".
+OF_THE_PLACE = re.compile(r"thread|topic|\brepl(?:y|ied)\b|reply_|\bmessage_id_invalid|msg_id_invalid")
+WEBHOOK_PATH = "/telegram/webhook"
+SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105  the header's name
+TOKEN = re.compile(r"^(\d+):[A-Za-z0-9_-]+$")
+SECRET_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,256}$")
+REFUSED_TOKEN_WAIT = 60.0
+
+
+class TelegramSettings(ChannelSettings):
+    """The settings. `upload_certificate` is the PEM file of a certificate without a public authority.
+
+    Telegram has one webhook per bot: of several hosts with the same token, one `registers_webhook`.
+    """
+
+    mode: Literal["webhook", "polling"] = "webhook"
+    api_base: Annotated[str, Field(pattern=r"^https?://[^/].*$")] = "https://api.telegram.org"
+    upload_certificate: Path | None = None
+    registers_webhook: bool = True
+    max_connections: Annotated[int, Field(ge=1, le=100)] = 40
+
+
+class SentMessage(Foreign):
+    """The result of `sendMessage`."""
+
+    message_id: Int64
+
+
+class TelegramChannel(Channel):
+    """The channel of one Telegram bot."""
+
+    name = "telegram"
+    Settings: ClassVar[type[ChannelSettings]] = TelegramSettings
+
+    def __init__(self, settings: TelegramSettings, context: ChannelContext) -> None:
+        super().__init__(settings, context)
+        self._settings = settings
+        self._token = context.credentials["telegram-token"]
+        if not (matched := TOKEN.match(self._token)):
+            raise SettingsError(
+                "credential telegram-token: not a bot token such as 123456:ABC…",
+                advice="copy it from BotFather",
+            )
+        self._id = int(matched[1])
+        self._api = TelegramApi(context.http, settings.api_base, self._token)
+        self._progress = TelegramProgress(self._api)
+        self._reception = self._make_reception()
+
+    @classmethod
+    def credentials(cls, settings: Any) -> tuple[str, ...]:
+        """Return the names of the credentials; the public webhook requires its secret token."""
+        if settings.mode == "webhook":
+            return ("telegram-token", "telegram-secret-token")
+        return ("telegram-token",)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the route of the webhook; none with polling."""
+        if self._settings.mode == "polling":
+            return ()
+        return (Route(WEBHOOK_PATH, self._webhook, methods=["POST"]),)
+
+    async def run(self) -> None:
+        """Poll, or keep the webhook registered, if this bot is responsible for it."""
+        await self._reception.run()
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """See `Channel.split`."""
+        return split(text, MESSAGE_UNITS)
+
+    async def send(self, reply: Reply) -> SentRef:
+        """Send one message as plain text, which cannot be malformed.
+
+        If the topic or the message to reply to is gone, send it to the chat; if the group was migrated, send
+        it to the new one.
+        """
+        message = _message(reply)
+        while True:
+            try:
+                sent = await self._api.call("sendMessage", message)
+            except TelegramRefusal as refusal:
+                elsewhere = _elsewhere(message, refusal)
+                if elsewhere is None:
+                    raise _outcome(refusal) from None
+                log.info("%s; sending to the chat instead", refusal)
+                message = elsewhere
+            else:
+                return _reference(sent)
+
+    async def received(self, inbound: Inbound) -> None:
+        """See `Channel.received`; with a webhook, its response has already shown "typing"."""
+        if self._settings.mode == "polling":
+            await self._progress.received(inbound)
+
+    async def waiting(self, inbound: Inbound, notice: Callable[[], str]) -> None:
+        """See `Channel.waiting`."""
+        await self._progress.waiting(inbound, notice)
+
+    @asynccontextmanager
+    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        """Show the growing answer in private chats, "typing" in other chats."""
+        async with self._progress.shown(inbound) as progress:
+            yield progress
+
+    async def _webhook(self, request: Request) -> Response:
+        given = request.headers.get(SECRET_HEADER, "").encode()
+        if not hmac.compare_digest(given, self.context.credentials["telegram-secret-token"].encode()):
+            self.context.rejections.report(
+                self.name, "secret", "Telegram: refused a request: wrong secret token"
+            )
+            return Response(status_code=401)
+        me = self._reception.identity
+        if me is None:
+            # Telegram will repeat it; whether the bot is mentioned in a group is unknown without its name.
+            return Response(status_code=503, headers={"Retry-After": "5"})
+        inbound = self._readable(await request.body(), me)
+        if inbound is None or not await self.context.inbox.store(inbound) or not inbound.addressed:
+            return Response(status_code=200)
+        # The response may contain a call: the user sees "typing" immediately, without another request.
+        return JSONResponse(
+            {"method": "sendChatAction", "action": "typing"} | (place_of(inbound.conversation) or {})
+        )
+
+    def _readable(self, body: bytes, me: Identity) -> Inbound | None:
+        """Return the message of an update; None if it has none or cannot be read.
+
+        An unreadable update is acknowledged nevertheless: Telegram would repeat it for a day without a
+        different result, and block the chat.
+        """
+        number = "without a number"
+        try:
+            update = read_json(body)
+            number = str(update["update_id"]) if is_update(update) else number
+            return read_update(update, me, time.time())
+        except Unreadable as problem:
+            message = f"Telegram: ignored unreadable update {number}: {problem}"
+            self.context.rejections.report(self.name, "unreadable", message)
+        except Exception:
+            # Repeated for a day, the update would only block the chat.
+            log.exception("internal error: Telegram: ignored update %s", number)
+        return None
+
+    def _make_reception(self) -> Reception:
+        if self._settings.mode == "polling":
+            return Polling(self._api, self._id, self.context.inbox, self.context.rejections)
+        if self.context.public_url is None:
+            raise SettingsError(
+                "public_url: required for channels.telegram.mode webhook; set it or use polling"
+            )
+        secret = self.context.credentials["telegram-secret-token"]
+        if not SECRET_TOKEN.match(secret):
+            raise SettingsError("credential telegram-secret-token: must be 1–256 of A–Z a–z 0–9 _ -")
+        if not self._settings.registers_webhook:
+            return RegisteredElsewhere(self._api, self.context.inbox)
+        return WebhookRegistration(
+            self._api,
+            self.context.inbox,
+            url=self.context.public_url + WEBHOOK_PATH,
+            secret_token=secret,
+            max_connections=self._settings.max_connections,
+            certificate=self._settings.upload_certificate,
+        )
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    """Return the parameters of `sendMessage`; raise `Undeliverable` if the chat is not a Telegram chat."""
+    place = place_of(reply.conversation)
+    if place is None:
+        raise Undeliverable(f"Telegram sendMessage: {reply.conversation.chat[:40]!a} is not a chat id")
+    message: dict[str, Any] = place | {"text": reply.text}
+    if reply.part == 0 and NUMBER.fullmatch(reply.reply_to):
+        message["reply_parameters"] = {
+            "message_id": int(reply.reply_to),
+            "allow_sending_without_reply": True,
+        }
+    return message
+
+
+def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, Any] | None:
+    """Return the message for another place after a refusal; None if there is no such place."""
+    if refusal.migrated_to is not None:
+        moved = message | {"chat_id": refusal.migrated_to}
+        return moved if moved != message else None
+    reason = refusal.description.lower()
+    placed = PLACE & message.keys()
+    if refusal.code != 400 or not placed or not OF_THE_PLACE.search(reason):
+        return None
+    return {name: value for name, value in message.items() if name not in placed}
+
+
+def _reference(sent: object) -> SentRef:
+    try:
+        return SentRef(str(read_as(SentMessage, sent).message_id))
+    except Unreadable:
+        raise DeliveryUnknown("Telegram sendMessage: no message_id in the response") from None
+
+
+def _outcome(refusal: TelegramRefusal) -> RetryLater | Undeliverable:
+    """Return the delivery error for a refusal of `sendMessage`."""
+    if refusal.code in (401, 404):
+        # The token is wrong or revoked: when an operator has fixed that, the message can be sent.
+        log.error("%s; hint: check the bot's token", refusal)
+        return RetryLater(str(refusal), after=REFUSED_TOKEN_WAIT)
+    return Undeliverable(str(refusal))

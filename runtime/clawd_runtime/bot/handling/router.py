@@ -1,0 +1,124 @@
+"""The decision about a message: ignore it, answer with a fixed text, or ask the model. No side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clawd_runtime.bot.handling.rate_limit import Verdict
+from clawd_runtime.bot.settings import Language
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.text.messages import Messages, messages_for
+from clawd_runtime.bot.values import Inbound, Part, Quote
+from clawd_runtime.visible import is_blank
+
+# A quote that occurs in this many last turns is not repeated in the prompt.
+QUOTABLE_TURNS = 10
+LONGEST_QUOTE = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Send no answer; `outcome` is the reason."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Answer with a fixed text."""
+
+    outcome: str
+    text: str
+    begins_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have the model answer `question`; `messages` has the texts to send if it fails.
+
+    `quoted` is the text that the question refers to, unless the model knows it as a turn of the conversation.
+    `unread` are the parts of the message that the model does not get.
+    """
+
+    question: str
+    messages: Messages
+    quoted: str = ""
+    unread: tuple[Part, ...] = ()
+
+    def prompt(self, history: Sequence[Turn]) -> str:
+        """Return the question in the form of the prompt after `history`."""
+        if not self.quoted or any(self.quoted in turn.text for turn in history[-QUOTABLE_TURNS:]):
+            return self.question
+        quoted = self.quoted if len(self.quoted) <= LONGEST_QUOTE else f"{self.quoted[:LONGEST_QUOTE]}…"
+        lines = "\n".join(f"> {line}" for line in quoted.splitlines())
+        return f"{self.messages.in_reply_to}\n{lines}\n\n{self.question}"
+
+
+Decision = Ignore | Say | Ask
+
+
+class Router:
+    """The rules for messages on all platforms."""
+
+    def __init__(self, language: Language, limit: int) -> None:
+        self._language: Language = language
+        self._limit = limit
+
+    def decide(self, inbound: Inbound, verdict: Verdict | None) -> Decision:
+        """Return the decision about a message with this `verdict` of the rate limit."""
+        if inbound.chat_kind == "group" and not inbound.addressed:
+            return Ignore("not_addressed")
+        words = _words(self._language, inbound)
+        if verdict is Verdict.IGNORE:
+            return Ignore("rate_limited")
+        if verdict is Verdict.EXPLAIN:
+            return Say("rate_limited", words.rate_limited.format(limit=self._limit))
+        text = inbound.text.strip()
+        if is_blank(text):
+            return _without_words(inbound, words)
+        if text.startswith("/") and (command := _command(text, words)) is not None:
+            return command
+        quote = inbound.quote or Quote()
+        question = "\n".join(filter(None, (words.marked(inbound.parts), text)))
+        quoted = "\n".join(filter(None, (words.marked(quote.parts), quote.text.strip())))
+        if quote.ref and is_blank(quoted):
+            quoted = words.quote_missing
+        return Ask(question, words, quoted, (*inbound.parts, *quote.parts))
+
+    def give_up(self, inbound: Inbound) -> Ignore | Say:
+        """Return the decision about a message that cannot be handled because of an internal error."""
+        if inbound.chat_kind == "group" and not inbound.addressed:
+            return Ignore("failed")
+        return Say("failed", _words(self._language, inbound).model_failed)
+
+
+def _words(language: Language, inbound: Inbound) -> Messages:
+    quoted = inbound.quote.text if inbound.quote else ""
+    return messages_for(language, quoted if is_blank(inbound.text) else inbound.text, inbound.language)
+
+
+def _without_words(inbound: Inbound, words: Messages) -> Say | Ask:
+    """Return the decision about a message without text: the text it refers to is the question."""
+    quote = inbound.quote or Quote()
+    text, parts = quote.text.strip(), (*inbound.parts, *quote.parts)
+    if not is_blank(text):
+        return Ask("\n".join(filter(None, (words.marked(parts), text))), words, unread=parts)
+    if parts:
+        return Say("no_text", words.only_parts.format(parts=words.named(parts)))
+    return Say("no_text", words.quote_unreadable if quote.ref else words.only_text)
+
+
+def _command(text: str, words: Messages) -> Say | None:
+    """Return the answer to a command; None if the text is not a command (a path, a comment, "/ or")."""
+    command = text.split(maxsplit=1)[0]
+    match command.lower():
+        case "/new":
+            return Say("command", words.new_conversation, begins_anew=True)
+        case "/help":
+            return Say("command", words.help)
+        case "/start":
+            return Say("command", words.greeting)
+    if not command[1:].replace("_", "").isalnum() or len(command) > 33:
+        return None
+    return Say("command", words.unknown_command.format(command=command))

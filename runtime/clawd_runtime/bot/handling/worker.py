@@ -1,0 +1,311 @@
+"""Handling of messages from inbox to outbox: one at a time per conversation, conversations concurrently."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from clawd_runtime.bot.channels.base import Channel
+from clawd_runtime.bot.handling.keyed_queue import LaneRunner
+from clawd_runtime.bot.handling.rate_limit import Verdict
+from clawd_runtime.bot.handling.router import Ask, Ignore, Router, Say
+from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
+from clawd_runtime.bot.models.failures import (
+    ContentFiltered,
+    ContextTooLong,
+    ModelFailure,
+    NoAnswerReached,
+    RequestRejected,
+)
+from clawd_runtime.bot.models.gate import Gate
+from clawd_runtime.bot.service.metrics import Metrics
+from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.store import Queued, Settlement, Store
+from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
+from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
+from clawd_runtime.visible import is_blank
+
+log = logging.getLogger(__name__)
+
+# How often the handling of a message may fail before the bot apologises, and again before it gives up
+# silently.
+MOST_FAULTS = 3
+# Another bot handles the conversation, and sends a notice when it has finished; if the notice is lost:
+LOOK_AGAIN_AFTER = 2.0
+# Conversations handled concurrently: most of them wait at the gate of the models, which has `answers_at_once`
+# places.
+CONVERSATIONS_AT_ONCE = 1024
+# After this time, a waiting user gets a notice with the number of messages ahead. A message received earlier
+# than `RECENT` seconds ago has waited behind another one of the conversation, so its sender expects the
+# delay.
+NOTICE_AFTER = 4.0
+RECENT = 30.0
+# Timeout for fetching the message that another one refers to.
+QUOTE_SECONDS = 5.0
+
+
+class Worker:
+    """Handles stored messages; start with those that `Store.unfinished` returns."""
+
+    def __init__(
+        self,
+        store: Store,
+        router: Router,
+        answerer: Answerer,
+        channels: Mapping[str, Channel],
+        metrics: Metrics,
+        answers_at_once: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._router = router
+        self._answerer = answerer
+        self._channels = channels
+        self._metrics = metrics
+        self._gate = Gate(answers_at_once)
+        self._clock = clock
+        # Decided but not stored yet: a second decision would count against the sender and ask the model
+        # twice.
+        self._made: dict[int, Settlement] = {}
+        self._faults: Counter[int] = Counter()
+        self._at_gate: dict[int, asyncio.Task[Any]] = {}
+        self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
+
+    def add(self, queued: list[Queued]) -> None:
+        """Queue these messages. Those of a channel that is not configured stay stored."""
+        for seq, conversation in queued:
+            if conversation.channel in self._channels:
+                self._runner.put(conversation, seq)
+
+    def wake(self, seq: int) -> bool:
+        """Check a message again that waited for another bot; return False if it is not queued here."""
+        return self._runner.wake(seq)
+
+    def wake_all(self) -> None:
+        """Check all messages again that wait for a retry, when the database is back."""
+        self._runner.wake_all()
+
+    def forget(self) -> None:
+        """Drop decisions that are not stored yet, because other bots now own their messages."""
+        self._made.clear()
+
+    def begin_nothing(self) -> frozenset[int]:
+        """Start no other message, release those that wait for a model, and return those being handled."""
+        at_gate = frozenset(self._at_gate)
+        for task in self._at_gate.values():
+            task.cancel()
+        return self._runner.begin_nothing() - at_gate
+
+    async def stop(self, grace: float) -> None:
+        """Start no other message; those that are unfinished after `grace` seconds stay stored."""
+        self.begin_nothing()
+        await self._runner.stop(grace)
+
+    async def _handle(self, seq: int) -> float | None:
+        try:
+            again_after = await self._settle(seq)
+        except StoreRefused:
+            # Retries would never end: the database does not accept the answer, or something in it.
+            self._faults[seq] += 1
+            self._metrics.store_fault()
+            raise
+        except StoreError:
+            self._metrics.store_fault()
+            raise
+        except Exception:
+            self._faults[seq] += 1
+            raise
+        self._faults.pop(seq, None)
+        return again_after
+
+    async def _settle(self, seq: int) -> float | None:
+        """Handle a message; return the seconds until it must be checked again, None if it is finished."""
+        task = await self._store.take(seq)
+        match task:
+            case None:
+                self._made.pop(seq, None)
+                return None
+            case Behind():
+                return LOOK_AGAIN_AFTER
+        channel = self._channels[task.inbound.channel]
+        settlement = self._made.get(seq)
+        if self._faults[seq] >= MOST_FAULTS:
+            settlement = self._give_up(task)
+        elif settlement is None:
+            settlement = await self._decide(task, channel)
+        self._made[seq] = settlement
+        settled_now = await self._store.settle(task, settlement)
+        self._made.pop(seq, None)
+        if not settled_now:
+            return 0.0  # it is handled, or belongs to another bot, or to this one under a new number: check
+        if not settlement.replies:
+            channel.left_unanswered(task.inbound.event_id)
+        seconds = self._clock() - task.inbound.received_at
+        self._metrics.message(channel.name, settlement.outcome, seconds)
+        log.info("%s message %d: %s after %.2f s", channel.name, seq, settlement.outcome, seconds)
+        return None
+
+    async def _decide(self, task: Task, channel: Channel) -> Settlement:
+        places = channel.announced_to(task.inbound)
+        if places is not None:
+            return Settlement("announced", self._announcements(task.inbound, places))
+        task = replace(task, inbound=await self._with_quote(task, channel))
+        decision = self._router.decide(task.inbound, task.verdict)
+        match decision:
+            case Ignore(outcome):
+                return Settlement(outcome)
+            case Say(outcome, text, begins_anew):
+                return Settlement(outcome, replies_to(task.inbound, channel, text), begins_anew=begins_anew)
+            case Ask():
+                return await self._ask(task, channel, decision)
+
+    def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
+        """Return the messages that announce an event to `places`, split by the channel of each."""
+        split = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
+        announcements = [
+            Reply("", inbound.event_id, place, "group", "", text, number, len(texts))
+            for place, texts in split
+            for number, text in enumerate(texts)
+        ]
+        return tuple(
+            replace(reply, key=reply_key(inbound.channel, inbound.event_id, number))
+            for number, reply in enumerate(announcements)
+        )
+
+    def _give_up(self, task: Task) -> Settlement:
+        """Return an apology, made without the parts that may have failed; after more failures, no answer."""
+        if self._faults[task.seq] >= 2 * MOST_FAULTS:
+            log.error("%s message %d: given up without an answer", task.inbound.channel, task.seq)
+            return Settlement("failed")
+        decision = self._router.give_up(task.inbound)
+        words = (decision.text,) if isinstance(decision, Say) else ()
+        return Settlement(decision.outcome, _numbered(task.inbound, words))
+
+    async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
+        """Return the message with the content of the message it refers to, fetched if necessary."""
+        inbound = task.inbound
+        if inbound.quote is None or not inbound.quote.ref or task.verdict is not Verdict.ALLOW:
+            return inbound
+        try:
+            async with asyncio.timeout(QUOTE_SECONDS):
+                return replace(inbound, quote=await channel.quoted(inbound.quote.ref))
+        except (ChannelError, TimeoutError) as fault:
+            log.info(
+                "%s message %d: cannot fetch the quoted message: %s",
+                *(channel.name, task.seq, fault or "no response in time"),
+            )
+        except Exception:
+            log.exception(
+                "internal error: %s message %d: fetching the quoted message failed", channel.name, task.seq
+            )
+        return inbound
+
+    async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
+        inbound = task.inbound
+        try:
+            async with self._place_for(task, channel, ask):
+                history = await self._store.recall(inbound.conversation)
+                question = ask.prompt(history)
+                async with channel.answering(inbound) as progress:
+                    answer = await self._answerer.answer(history, question, progress)
+        except StoreError:
+            raise
+        except ContextTooLong:
+            return Settlement("too_long", replies_to(inbound, channel, ask.messages.too_long))
+        except ContentFiltered:
+            return Settlement("filtered", replies_to(inbound, channel, ask.messages.filtered))
+        except NoAnswerReached:
+            return Settlement("only_reasoning", replies_to(inbound, channel, ask.messages.only_reasoning))
+        except RequestRejected:
+            return Settlement("model_failed", replies_to(inbound, channel, ask.messages.rejected))
+        except ModelFailure:
+            return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
+        except Exception:
+            log.exception("internal error: %s message %d: answering failed", channel.name, task.seq)
+            return Settlement("failed", replies_to(inbound, channel, ask.messages.model_failed))
+        if is_blank(answer.text):
+            log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
+            return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
+        return Settlement(
+            "answered",
+            replies_to(inbound, channel, _with_notes(answer, ask)),
+            # Without the notes: a model that reads them would imitate them.
+            (Turn("user", question), Turn("assistant", answer.text)),
+        )
+
+    @asynccontextmanager
+    async def _place_for(self, task: Task, channel: Channel, ask: Ask) -> AsyncIterator[None]:
+        """Hold one of the places at the gate of the models; a message that waits for one can be released."""
+        current = asyncio.current_task()
+        assert current is not None
+        self._at_gate[task.seq] = current
+        signs = None if self._gate.is_free else asyncio.create_task(self._show_waiting(task, channel, ask))
+        async with AsyncExitStack() as place:
+            try:
+                await place.enter_async_context(self._gate.place(task.seq))
+            finally:
+                del self._at_gate[task.seq]
+                if signs is not None:
+                    signs.cancel()
+            yield
+
+    async def _show_waiting(self, task: Task, channel: Channel, ask: Ask) -> None:
+        """Show that the message has arrived, and send a notice if it waits longer."""
+        inbound, started = task.inbound, time.monotonic()
+        try:
+            await channel.received(inbound)
+            if self._clock() - inbound.received_at > RECENT:
+                return
+            if task.repeated and not channel.idempotent_for:
+                return  # the notice may have been sent, and the platform would not recognise a duplicate
+            await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - started))
+            await channel.waiting(
+                inbound, lambda: ask.messages.waiting.format(ahead=self._gate.ahead(task.seq))
+            )
+        except ChannelError as fault:
+            log.info("%s message %d: %s", channel.name, task.seq, fault)
+        except Exception:
+            log.exception(
+                "internal error: %s message %d: showing that it waits failed", channel.name, task.seq
+            )
+
+
+def _with_notes(answer: ModelAnswer, ask: Ask) -> str:
+    """Return the answer with notes on unread parts of the message and on a cut answer."""
+    words = ask.messages
+    cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
+    unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
+    return "\n\n".join(filter(None, (answer.text, cut[answer.cut] if answer.cut else "", unread)))
+
+
+def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
+    """Return the messages of an answer, split by the channel."""
+    return _numbered(inbound, _parts(channel, text))
+
+
+def _parts(channel: Channel, text: str) -> tuple[str, ...]:
+    """Return the text split by the channel, without invisible messages."""
+    return tuple(part for part in channel.split(text) if not is_blank(part))
+
+
+def _numbered(inbound: Inbound, parts: tuple[str, ...]) -> tuple[Reply, ...]:
+    return tuple(
+        Reply(
+            key=reply_key(inbound.channel, inbound.event_id, number),
+            event_id=inbound.event_id,
+            conversation=inbound.conversation,
+            chat_kind=inbound.chat_kind,
+            reply_to=inbound.reply_to,
+            text=part,
+            part=number,
+            parts=len(parts),
+        )
+        for number, part in enumerate(parts)
+    )

@@ -1,0 +1,1 @@
+"""Questions to models: prompt, request, streamed answer, failures."""

@@ -1,0 +1,1 @@
+"""The bot as a service: process, HTTP, readiness, metrics, and its cluster."""

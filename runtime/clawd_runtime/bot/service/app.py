@@ -1,0 +1,153 @@
+"""Assembly of the bot from its settings, credentials and database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from clawd_runtime.bot.channels.base import Channel, ChannelContext
+from clawd_runtime.bot.channels.registry import channel_class
+from clawd_runtime.bot.credentials import Credentials
+from clawd_runtime.bot.handling.backoff import backoff
+from clawd_runtime.bot.handling.deliverer import Deliverer
+from clawd_runtime.bot.handling.router import Router
+from clawd_runtime.bot.handling.worker import Worker
+from clawd_runtime.bot.models.answering import Answerer
+from clawd_runtime.bot.models.completion import ChatModel, socket_mounts
+from clawd_runtime.bot.service.cluster import Cluster
+from clawd_runtime.bot.service.engine_metrics import engine_metrics
+from clawd_runtime.bot.service.http import application
+from clawd_runtime.bot.service.metrics import Metrics
+from clawd_runtime.bot.service.readiness import Readiness
+from clawd_runtime.bot.service.rejections import Rejections
+from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
+from clawd_runtime.bot.store.database import Database
+from clawd_runtime.bot.store.store import Store
+from clawd_runtime.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+# Telegram and Feishu repeat events for hours; an event that is purged could be answered a second time.
+KEEP_SECONDS = 7 * 24 * 3600.0
+PURGE_EVERY = 3600.0
+PURGING = "purging"
+WORKER_GRACE = 14.0
+DELIVERY_GRACE = 8.0
+STEADY_SECONDS = 60.0
+
+
+class Bot:
+    """The bot without its HTTP server. Between `start` and `stop` it processes inbox and outbox."""
+
+    def __init__(self, settings: BotSettings, credentials: Credentials, database: Database) -> None:
+        self._database = database
+        self.store = Store(database, limit=settings.rate_limit_per_minute)
+        self.metrics = Metrics()
+        endpoints = _endpoints(settings)
+        self._http = httpx.AsyncClient(
+            mounts=socket_mounts(endpoints),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+        )
+        self._models = tuple(
+            ChatModel(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
+            for name, endpoint in endpoints
+        )
+        self._rejections = Rejections(self.metrics.rejection)
+        context = ChannelContext(self.store, self._http, credentials, settings.public_url, self._rejections)
+        self._channels: dict[str, Channel] = {
+            name: channel_class(name)(part, context) for name, part in settings.channels.items()
+        }
+        self.metrics.expect(self._channels)
+        self._worker = Worker(
+            self.store,
+            Router(settings.language, settings.rate_limit_per_minute),
+            Answerer(self._models, settings.system_prompt, settings.max_reply_tokens, self.metrics),
+            self._channels,
+            self.metrics,
+            settings.answers_at_once,
+        )
+        self._deliverer = Deliverer(self.store, self._channels, self.metrics)
+        self.store.on_message = self._worker.add
+        self.store.on_reply = self._deliverer.add
+        self._cluster = Cluster(
+            self.store, database.presence, self._worker, self._deliverer, tuple(self._channels)
+        )
+        self._background: list[asyncio.Task[None]] = []
+        self._membership: asyncio.Task[None] | None = None
+
+    def http_application(self) -> Starlette:
+        """Return the ASGI application."""
+        routes = [route for channel in self._channels.values() for route in channel.routes()]
+        routes.extend(engine_metrics(self._models, self._http))
+        readiness = Readiness(self.store.heartbeat, [model.alive for model in self._models])
+        return application(routes, self.store, self.metrics, readiness, self._rejections)
+
+    async def start(self) -> None:
+        """Resume the unfinished work of an earlier run, and start to receive."""
+        await self._cluster.start()
+        self._membership = asyncio.create_task(self._cluster.run())
+        self._begin(self._purge_regularly())
+        for channel in self._channels.values():
+            self._begin(_keep_running(channel))
+
+    async def stop(self) -> None:
+        """Stop receiving and finish what can be finished soon; leave the rest to others or the next run."""
+        await _cancelled(self._background)
+        await self._cluster.begin_leaving(self._worker.begin_nothing())
+        await self._worker.stop(WORKER_GRACE)
+        await self._deliverer.stop(DELIVERY_GRACE)
+        for channel in self._channels.values():
+            await channel.close()
+        await _cancelled([self._membership] if self._membership else [])
+        await self._cluster.leave()
+
+    async def close(self) -> None:
+        """Close connections and database; call after the HTTP server has ended."""
+        await self._http.aclose()
+        await asyncio.to_thread(self._database.close)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.append(asyncio.create_task(work))
+
+    async def _purge_regularly(self) -> None:
+        while True:
+            try:
+                if await self.store.leads(PURGING):
+                    removed = await self.store.purge(KEEP_SECONDS)
+                    log.info("purged %d rows", removed)
+            except StoreError as fault:
+                log.error("%s", fault)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+def _endpoints(settings: BotSettings) -> tuple[tuple[str, ModelEndpoint], ...]:
+    models = settings.models
+    default = (("default", models.default),)
+    return (*default, ("fallback", models.fallback)) if models.fallback else default
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep_running(channel: Channel) -> None:
+    """Run a channel's background work; restart it with a growing delay when it fails."""
+    failures = 0
+    while True:
+        started = time.monotonic()
+        try:
+            await channel.run()
+        except Exception:
+            log.exception("internal error: background work of channel %s failed", channel.name)
+        else:
+            return
+        failures = 1 if time.monotonic() - started > STEADY_SECONDS else failures + 1
+        await asyncio.sleep(backoff(failures))

@@ -1,0 +1,1 @@
+"""Texts that users see: the bot's own messages, splitting, cleaning."""

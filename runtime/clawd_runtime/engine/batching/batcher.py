@@ -1,0 +1,331 @@
+"""Continuous batching: many answers computed together, one step at a time, in one thread.
+
+Each iteration of the loop admits waiting jobs to free slots, computes one step for all running sequences
+(`schedule.next_batch`), draws a token for each that is ready, and emits its text. A cancelled job frees its
+slot before the next step.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from clawd_runtime.engine.batching.computer import Computer, Feed
+from clawd_runtime.engine.batching.schedule import Share, next_batch
+from clawd_runtime.engine.batching.sequence import Sequence, Ticket
+from clawd_runtime.engine.batching.slots import Held, Placement, better_soon, place
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.values import Delta, Event, Failed, Finished, Job
+from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
+
+_log = logging.getLogger("clawd.engine")
+
+# Prompt tokens per step while any answer is being written: with more, the answers wait longer.
+PROMPT_CHUNK = 32
+# After this many failed steps in a row the context is considered broken, and the process ends for a restart.
+MOST_FAILED_STEPS = 3
+
+
+class Batcher:
+    """A thread that computes jobs on `computer`. `queue` is how many may wait in addition to those running.
+
+    `on_fault` is called from the thread when an internal error ends it; by then all jobs have failed.
+    """
+
+    def __init__(
+        self,
+        computer: Computer,
+        metrics: EngineMetrics,
+        *,
+        queue: int,
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
+        self._computer = computer
+        self._metrics = metrics
+        self._queue = queue
+        self._on_fault = on_fault
+        self._turn = threading.Condition()
+        self._waiting: deque[Ticket] = deque()
+        self._running: dict[int, Sequence] = {}
+        self._holding: list[list[int]] = [[] for _ in range(computer.parallel)]
+        self._used = [0] * computer.parallel
+        self._clock = 0
+        self._failed_steps = 0
+        self._closed = False
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
+        metrics.kv_capacity.set(computer.parallel * computer.context_size)
+
+    # --- for other threads ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, job: Job, emit: Callable[[Event], None]) -> Ticket:
+        """Queue `job` and return its ticket.
+
+        Its events are passed to `emit`, which is called from the batcher's thread and must not block.
+
+        Raises:
+            RequestError: Prompt and answer do not fit into the context (`context_length_exceeded`).
+            BusyError: The queue is full.
+            NotReadyError: The batcher is stopped.
+
+        """
+        self._check_fits(job)
+        ticket = Ticket(job, emit, time.monotonic())
+        with self._turn:
+            if self._closed:
+                raise NotReadyError("the engine is stopping")
+            free = self._computer.parallel - len(self._running)
+            if len(self._waiting) >= self._queue + free:
+                raise BusyError(
+                    f"engine busy: {len(self._waiting)} requests are waiting",
+                    retry_after=self._retry_after(),
+                )
+            if not self._waiting and not self._running:
+                self._progress = ticket.submitted
+            self._waiting.append(ticket)
+            self._metrics.queued.set(len(self._waiting))
+            self._turn.notify()
+        self._metrics.prompt_tokens.inc(len(job.prompt))
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Stop computing `ticket`, which gets no further events. Do nothing if it is done."""
+        with self._turn:
+            ticket.cancelled = True
+            self._turn.notify()
+
+    def stalled(self, seconds: float) -> bool:
+        """Return whether there is work and no step has ended for `seconds`, or the thread has died."""
+        with self._turn:
+            if not self._thread.is_alive():
+                return not self._closed
+            busy = bool(self._waiting or self._running)
+            return busy and time.monotonic() - self._progress > seconds
+
+    def stop(self) -> None:
+        """Fail the remaining jobs and end the thread; return when it has ended."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _check_fits(self, job: Job) -> None:
+        size = self._computer.context_size
+        if not job.prompt:
+            raise RequestError("the prompt is empty", param="messages")
+        if len(job.prompt) + job.max_tokens > size:
+            raise RequestError(
+                f"context length exceeded: {len(job.prompt) + job.max_tokens} tokens requested "
+                f"({len(job.prompt)} in the messages, {job.max_tokens} in the answer), {size} available",
+                code="context_length_exceeded",
+                param="messages",
+            )
+
+    def _retry_after(self) -> int:
+        """Return the seconds until a slot is likely free, estimated from the age of the running answers."""
+        now = time.monotonic()
+        return max(1, min(30, round(max((now - run.placed for run in self._running.values()), default=1))))
+
+    # --- in the batcher's thread ------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._drop_cancelled()
+                self._admit()
+                if self._running:
+                    self._step()
+            self._fail_all(NotReadyError("the engine is stopping"))
+        except BaseException as fault:
+            _log.exception("internal error: the batcher has failed")
+            with self._turn:
+                self._closed = True
+            try:
+                self._fail_all(EngineError("internal error: see the engine's log"))
+            finally:
+                self._on_fault(fault)
+
+    def _wait_for_work(self) -> bool:
+        with self._turn:
+            while not (self._closed or self._waiting or self._running):
+                self._turn.wait()
+            return not self._closed
+
+    def _drop_cancelled(self) -> None:
+        with self._turn:
+            kept = [ticket for ticket in self._waiting if not ticket.cancelled]
+            dropped = len(self._waiting) - len(kept)
+            if dropped:
+                self._waiting = deque(kept)
+        gone = [run for run in self._running.values() if run.ticket.cancelled]
+        for run in gone:
+            self._release(run)
+        self._metrics.requests.labels("cancelled").inc(dropped + len(gone))
+
+    def _admit(self) -> None:
+        """Admit waiting jobs to free slots, in the order of their arrival."""
+        while True:
+            with self._turn:
+                if not self._waiting or len(self._running) == self._computer.parallel:
+                    self._metrics.queued.set(len(self._waiting))
+                    return
+                slots, prompt = self._slots(), self._waiting[0].job.prompt
+                if better_soon(slots, self._reading(), prompt):
+                    return
+                ticket = self._waiting.popleft()
+                placement = place(slots, prompt)
+                assert placement is not None, "a slot is free, but none was found"
+                self._clock += 1
+                run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
+                self._running[run.seq] = run
+            try:
+                self._settle(run, placement)
+            except Exception as error:
+                self._fail_alone(run, error)
+
+    def _slots(self) -> list[Held]:
+        return [
+            Held(seq, tokens, seq in self._running, self._used[seq])
+            for seq, tokens in enumerate(self._holding)
+        ]
+
+    def _reading(self) -> list[tuple[int, ...]]:
+        return [run.ticket.job.prompt for run in self._running.values() if not run.written]
+
+    def _settle(self, run: Sequence, placement: Placement) -> None:
+        """Make the slot hold exactly the reusable beginning of the prompt."""
+        computer = self._computer
+        if placement.donor is None:
+            kept = computer.keep(run.seq, placement.keep)
+        else:
+            kept = computer.copy(placement.donor, run.seq, placement.keep)
+        self._holding[run.seq] = list(run.take(kept))
+        computer.begin(run.seq, run.ticket.job.sampling)
+        run.reused = kept
+        self._metrics.reused_tokens.inc(kept)
+        self._metrics.queue_seconds.observe(run.placed - run.ticket.submitted)
+        self._metrics.running.set(len(self._running))
+
+    def _step(self) -> None:
+        shares = next_batch(
+            [run.wanting() for run in self._running.values()],
+            chunk=PROMPT_CHUNK,
+            capacity=self._computer.capacity,
+        )
+        feeds = [self._feed(share) for share in shares]
+        started = time.monotonic()
+        try:
+            self._computer.step(feeds)
+        except Exception as error:
+            self._fail_step(feeds, error)
+            self._failed_steps += 1
+            if self._failed_steps == MOST_FAILED_STEPS:
+                raise
+            return
+        finally:
+            self._progress = time.monotonic()
+            self._metrics.step_seconds.observe(self._progress - started)
+        self._failed_steps = 0
+        for feed in feeds:
+            self._holding[feed.seq].extend(feed.tokens)
+        for feed in feeds:
+            run = self._running[feed.seq]
+            if not run.written:
+                self._metrics.prefill_tokens.inc(len(feed.tokens))
+            if feed.draw and not run.ticket.cancelled:
+                try:
+                    self._write(run)
+                except Exception as error:
+                    self._fail_alone(run, error)
+        self._metrics.kv_tokens.set(sum(map(len, self._holding)))
+
+    def _feed(self, share: Share) -> Feed:
+        run = self._running[share.seq]
+        tokens = run.take(share.count)
+        return Feed(share.seq, len(self._holding[share.seq]), tokens, draw=not run.todo)
+
+    def _write(self, run: Sequence) -> None:
+        token = self._computer.draw(run.seq)
+        splits, reason = run.write(token, self._computer.piece(token), ends=self._computer.ends_answer(token))
+        if run.first_token is None:
+            run.first_token = time.monotonic()
+            self._metrics.prefill_seconds.observe(run.first_token - run.placed)
+        self._metrics.completion_tokens.inc()
+        for split in splits:
+            if split.answer or split.reasoning or split.restarts:
+                _emit(run.ticket, Delta(split.answer, split.reasoning, split.restarts))
+        if reason is not None:
+            self._metrics.decode_seconds.observe(time.monotonic() - run.first_token)
+            self._metrics.requests.labels(reason).inc()
+            self._release(run)
+            _emit(run.ticket, Finished(reason, run.usage()))
+
+    def _release(self, run: Sequence) -> None:
+        """Free the slot; its tokens stay for the next turn of the conversation."""
+        try:
+            self._computer.end(run.seq)
+        except Exception:
+            _log.exception("slot %d: releasing it after an answer failed", run.seq)
+            self._forget(run.seq)
+        with self._turn:
+            del self._running[run.seq]
+            self._clock += 1
+            self._used[run.seq] = self._clock
+        self._metrics.running.set(len(self._running))
+
+    def _forget(self, seq: int) -> None:
+        """Empty a slot whose content is unknown."""
+        self._holding[seq] = []
+        try:
+            self._computer.keep(seq, 0)
+        except Exception:
+            _log.exception("slot %d: emptying it failed", seq)
+
+    def _fail_step(self, feeds: list[Feed], error: Exception) -> None:
+        """Fail the answers of a failed step, and empty their slots."""
+        if isinstance(error, EngineError):
+            fault = error
+            _log.error("%s", fault)
+        else:
+            fault = EngineError("internal error: a decoding step failed; see the engine's log")
+            _log.error("internal error: a decoding step failed", exc_info=error)
+        for feed in feeds:
+            self._forget(feed.seq)
+            self._fail(self._running[feed.seq], fault)
+
+    def _fail_alone(self, run: Sequence, error: Exception) -> None:
+        """Fail one answer because of `error`, which affects no other."""
+        _log.error("internal error: an answer failed", exc_info=error)
+        if self._running.get(run.seq) is run:
+            self._forget(run.seq)
+            self._fail(run, EngineError("internal error: this answer failed; see the engine's log"))
+
+    def _fail(self, run: Sequence, fault: RuntimeFault) -> None:
+        self._release(run)
+        self._metrics.requests.labels("failed").inc()
+        _emit(run.ticket, Failed(fault))
+
+    def _fail_all(self, fault: RuntimeFault) -> None:
+        for run in list(self._running.values()):
+            self._fail(run, fault)
+        with self._turn:
+            waiting, self._waiting = self._waiting, deque()
+        for ticket in waiting:
+            _emit(ticket, Failed(fault))
+
+
+def _emit(ticket: Ticket, event: Event) -> None:
+    """Pass `event` to the ticket's client, whose event loop may be closed already."""
+    try:
+        ticket.emit(event)
+    except Exception as error:
+        ticket.cancelled = True
+        _log.warning("cannot deliver an event to a client: %s", error)

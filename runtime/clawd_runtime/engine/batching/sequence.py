@@ -1,0 +1,82 @@
+"""The state of one answer while it is computed, without side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clawd_runtime.engine.batching.schedule import Wanting
+from clawd_runtime.engine.llama.detokenize import TextStream
+from clawd_runtime.engine.values import Event, FinishReason, Job, Usage
+from clawd_runtime.reasoning import Split
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A job submitted to the batcher; `emit` is called with its events from the batcher's thread.
+
+    `submitted` is in monotonic seconds, like all times in this module.
+    """
+
+    job: Job
+    emit: Callable[[Event], None]
+    submitted: float
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Sequence:
+    """A ticket in its slot.
+
+    `todo` is the tokens to compute next: the rest of the prompt, later the token drawn last.
+    """
+
+    ticket: Ticket
+    seq: int
+    arrival: int
+    reused: int
+    placed: float
+    todo: tuple[int, ...]
+    written: int = 0
+    reasoned: int = 0
+    first_token: float | None = None
+    text: TextStream = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.text = TextStream(self.ticket.job.stop, self.ticket.job.opening)
+
+    def wanting(self) -> Wanting:
+        """Return what the sequence waits for in the next step."""
+        return Wanting(self.seq, len(self.todo), self.written > 0, self.arrival)
+
+    def take(self, count: int) -> tuple[int, ...]:
+        """Remove the next `count` tokens from `todo` and return them."""
+        taken, self.todo = self.todo[:count], self.todo[count:]
+        return taken
+
+    def write(self, token: int, piece: bytes, *, ends: bool) -> tuple[tuple[Split, ...], FinishReason | None]:
+        """Add a drawn token; return the text that is now certain and, if the answer ends, the reason."""
+        self.written += 1
+        self.todo = (token,)
+        if ends:
+            return (self._counted(self.text.finish),), "stop"
+        split = self._counted(lambda: self.text.feed(piece))
+        if self.text.stopped:
+            return (split,), "stop"
+        if self.written >= self.ticket.job.max_tokens:
+            rest = self.text.finish(complete=False)
+            return (split, rest), "stop" if self.text.stopped else "length"
+        return (split,), None
+
+    def _counted(self, read: Callable[[], Split]) -> Split:
+        """Call `read`, and count its token as reasoning if it belongs to the reasoning or its marks."""
+        before = self.text.reasoning
+        split = read()
+        self.reasoned += before or self.text.reasoning
+        if split.restarts:
+            self.reasoned = self.written
+        return split
+
+    def usage(self) -> Usage:
+        """Return the token counts of the answer so far."""
+        return Usage(len(self.ticket.job.prompt), self.reused, self.written, self.reasoned)

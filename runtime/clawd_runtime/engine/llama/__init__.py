@@ -1,0 +1,1 @@
+"""llama.cpp: the model, its back ends, its log."""

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from clawd_runtime.engine.batching.computer import Opened
+from clawd_runtime.engine.http.api import create_app
+from clawd_runtime.engine.service import Engine
+
+PROMPT = "<user>hello<assistant>"
+HELLO = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
+
+
+class Running:
+    def __init__(self, engine: Engine, model) -> None:
+        self.engine, self.model = engine, model
+        self.app = create_app(engine)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://engine")
+
+    def call(self, method: str, path: str, **request) -> httpx.Response:
+        async def go() -> httpx.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(go())
+
+    def chat(self, **changes) -> httpx.Response:
+        return self.call("POST", "/v1/chat/completions", json=HELLO | changes)
+
+
+@pytest.fixture
+def running(settings, fake_model):
+    model = fake_model(parallel=settings.parallel, context_size=settings.context_size)
+    engine = Engine(settings, on_fault=lambda fault: None, open_model=lambda _: Opened(model, "none", 1))
+    engine.load()
+    yield Running(engine, model)
+    engine.close()
+
+
+# The control tokens in the fake template are text for it: the client's text is unchanged.
+def expected(answer_of, max_tokens=20):
+    return answer_of(PROMPT.encode(), max_tokens)
+
+
+def events(response: httpx.Response) -> list:
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    return [line[6:] if line[6:] == "[DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def test_unstreamed_completion(running, answer_of):
+    response = running.chat()
+    assert response.status_code == 200
+    body = response.json()
+    text = expected(answer_of)
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "fake"
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": text, "refusal": None}
+    reason = "length" if len(text) == 20 else "stop"
+    assert body["choices"][0]["finish_reason"] == reason
+    usage = body["usage"]
+    assert usage["prompt_tokens"] == len(PROMPT)
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_streamed_answer_is_the_same(running, answer_of):
+    response = running.chat(stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *chunks, done = events(response)
+    assert done == "[DONE]"
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == expected(answer_of)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert all("usage" not in chunk for chunk in chunks)
+
+
+def test_stream_ends_with_usage_if_requested(running):
+    *chunks, last, _ = events(running.chat(stream=True, stream_options={"include_usage": True}))
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert last["choices"] == []
+    assert last["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "param"),
+    [
+        ({"model": "other"}, 404, "model_not_found", "model"),
+        ({"messages": []}, 400, None, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "messages[0].role"),
+        ({"temperature": 3}, 400, None, "temperature"),
+        ({"max_tokens": 0}, 400, None, "max_tokens"),
+        ({"max_tokens": 5000}, 400, "context_length_exceeded", "messages"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, 400, None, "stop"),
+        ({"n": 2}, 400, "unsupported_parameter", "n"),
+        ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
+        ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
+        ({"logprobs": True}, 400, "unsupported_parameter", "logprobs"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_invalid_requests_get_error_responses(running, change, status, code, param, stream):
+    response = running.chat(**change, stream=stream)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == code
+    assert error["param"].startswith(param)
+    assert error["message"]
+
+
+def test_invalid_json_gets_400(running):
+    response = running.call("POST", "/v1/chat/completions", content=b"{")
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_too_large_body_is_refused(running):
+    response = running.chat(messages=[{"role": "user", "content": "x" * 9_000_000}])
+    assert response.status_code == 413
+
+
+def test_null_and_client_fields_have_no_effect(running):
+    plain = running.chat(temperature=0).json()["choices"]
+    changes = {"top_p": None, "stop": None, "n": None, "tools": None, "user": "u", "store": False}
+    assert running.chat(temperature=0, **changes).json()["choices"] == plain
+
+
+@pytest.mark.parametrize(
+    ("declared", "status"),
+    [
+        (None, 200),
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ('Application/JSON;charset="UTF-8"', 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/json; charset=latin-1", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_only_json_content_type_is_accepted(running, declared, status):
+    headers = {} if declared is None else {"Content-Type": declared}
+    response = running.call("POST", "/v1/chat/completions", content=json.dumps(HELLO), headers=headers)
+    assert response.status_code == status
+    if status != 200:
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_compressed_body_is_refused(running):
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    response = running.call("POST", "/v1/chat/completions", content=b"\x1f\x8b", headers=headers)
+    assert response.status_code == 415
+
+
+THOUGHTS = "<think>I think.</think>\n\nParis"
+
+
+@pytest.fixture
+def saying(running):
+    """Return a function that makes the model without weights answer a text, one character per token."""
+
+    def say(text: str) -> None:
+        model, prompt = running.model, len(PROMPT)
+        model.draw = lambda seq: model.ready.remove(seq) or len(model.held[seq]) - prompt
+        model.ends_answer = lambda token: token >= len(text)
+        model.piece = lambda token: text[token : token + 1].encode()
+
+    return say
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_is_separate_from_content(running, saying, stream):
+    saying(THOUGHTS)
+    response = running.chat(
+        stream=stream, stream_options={"include_usage": True} if stream else None, max_tokens=90
+    )
+    if stream:
+        *chunks, last, _ = events(response)
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        message = {
+            name: "".join(delta.get(name, "") for delta in deltas)
+            for name in ("content", "reasoning_content")
+        }
+        usage, reason = last["usage"], chunks[-1]["choices"][0]["finish_reason"]
+    else:
+        choice = response.json()["choices"][0]
+        message, usage, reason = choice["message"], response.json()["usage"], choice["finish_reason"]
+    assert message["content"] == "Paris"
+    assert message["reasoning_content"] == "I think."
+    assert reason == "stop"
+    assert usage["completion_tokens"] == len(THOUGHTS) + 1
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == len("<think>I think.</think>") - 6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answer_cut_while_reasoning_has_no_content(running, saying, stream):
+    saying(THOUGHTS)
+    response = running.chat(stream=stream, max_tokens=14)
+    if stream:
+        choices = [chunk["choices"][0] for chunk in events(response)[:-1]]
+        content = "".join(choice["delta"].get("content", "") for choice in choices)
+        assert (content, choices[-1]["finish_reason"]) == ("", "length")
+    else:
+        choice = response.json()["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+        assert choice["message"]["reasoning_content"] == "I think"
+        assert response.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 8
+
+
+def test_closing_mark_alone_marks_preceding_text_as_reasoning(running, saying):
+    """Only without streaming: a stream cannot withdraw text, and sends the mark."""
+    saying("I think.</think>Paris")
+    message = running.chat(max_tokens=90).json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("I think.", "Paris")
+    deltas = [chunk["choices"][0]["delta"] for chunk in events(running.chat(stream=True, max_tokens=90))[:-1]]
+    text = "".join(delta.get("content", "") for delta in deltas)
+    assert text == "I think.\n</think>\n\nParis"
+    assert not any("reasoning_content" in delta for delta in deltas)
+
+
+def test_content_may_be_a_list_of_parts(running):
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert running.chat(messages=[{"role": "user", "content": parts}]).json()["usage"][
+        "prompt_tokens"
+    ] == len(PROMPT)
+
+
+def test_answer_without_limit_may_fill_context(running):
+    response = running.chat(max_tokens=None)
+    assert response.status_code == 200
+    assert running.chat(max_tokens=None, messages=[{"role": "user", "content": "x" * 600}]).status_code == 400
+
+
+def test_full_queue_returns_429_with_retry_after(running, settings):
+    async def flood() -> list[httpx.Response]:
+        running.model.before_step = lambda: time.sleep(0.05)
+        async with running.client() as client:
+            call = [client.post("/v1/chat/completions", json=HELLO) for _ in range(9)]
+            return await asyncio.gather(*call)
+
+    responses = asyncio.run(flood())
+    refused = [response for response in responses if response.status_code == 429]
+    assert len(refused) == 9 - settings.parallel - settings.queue
+    assert all(int(response.headers["retry-after"]) >= 1 for response in refused)
+    assert refused[0].json()["error"]["type"] == "rate_limit_error"
+
+
+def test_failed_answer_returns_500(running):
+    running.model.fail_next = True
+    response = running.chat()
+    assert response.status_code == 500
+    assert response.json()["error"]["type"] == "server_error"
+
+
+def test_failed_stream_ends_with_error_event(running):
+    running.model.fail_next = True
+    parts = events(running.chat(stream=True))
+    assert "error" in parts[-1]
+    assert "[DONE]" not in parts
+
+
+def _scope_and_body(body: dict) -> tuple[dict, bytes]:
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [],
+    }
+    return scope, json.dumps(body).encode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_client_disconnect_frees_slot(running, stream, at_once):
+    """`at_once`: the client disconnects before the first byte of the answer."""
+    began = asyncio.Event()
+    running.model.before_step = lambda: time.sleep(0.01)
+    running.model.ends_answer = lambda token: False
+    running.model.piece = lambda token: b"x"
+
+    async def go() -> None:
+        scope, body = _scope_and_body(HELLO | {"stream": stream, "max_tokens": 400})
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict:
+            if messages:
+                return messages.pop(0)
+            if not at_once:
+                await (began.wait() if stream else asyncio.sleep(0.1))
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            if b"content" in message.get("body", b""):
+                began.set()
+
+        await asyncio.wait_for(running.app(scope, receive, send), 10)
+
+    asyncio.run(go())
+    deadline = time.monotonic() + 2
+    while running.model.drawing:
+        assert time.monotonic() < deadline, "the slot is still in use"
+        time.sleep(0.01)
+    assert len(running.model.steps) < 300
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"model": "fa'])
+def test_client_disconnect_while_sending_is_not_an_error(running, caplog, sent):
+    scope, _ = _scope_and_body(HELLO)
+    messages = [{"type": "http.request", "body": sent, "more_body": True}, {"type": "http.disconnect"}]
+    replies = []
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    async def send(message: dict) -> None:
+        replies.append(message)
+
+    asyncio.run(running.app(scope, receive, send))
+    assert replies[0]["status"] == 499
+    assert not caplog.records
+    assert running.chat().status_code == 200
+
+
+def test_incomplete_body_times_out(running, monkeypatch):
+    monkeypatch.setattr("clawd_runtime.engine.http.api.BODY_SECONDS", 0.05)
+    scope, _ = _scope_and_body(HELLO)
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}]
+    replies = []
+
+    async def receive() -> dict:
+        return messages.pop(0) if messages else await asyncio.sleep(60)
+
+    async def send(message: dict) -> None:
+        replies.append(message)
+
+    asyncio.run(asyncio.wait_for(running.app(scope, receive, send), 10))
+    assert replies[0]["status"] == 408
+    assert json.loads(replies[1]["body"])["error"]["type"] == "invalid_request_error"
+
+
+def test_health_and_models_endpoints(running, settings):
+    assert running.call("GET", "/health").status_code == 200
+    models = running.call("GET", "/v1/models").json()
+    assert [model["id"] for model in models["data"]] == ["fake"]
+    assert running.call("GET", "/v1/models/fake").json() == models["data"][0]
+    missing = running.call("GET", "/v1/models/other/model")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_requests_while_model_is_loading(settings, fake_model):
+    engine = Engine(
+        settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "none", 1)
+    )
+    running = Running(engine, None)
+    health = running.call("GET", "/health")
+    assert (health.status_code, health.json()["status"]) == (503, "loading")
+    answer = running.chat()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert running.call("GET", "/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/nothing", 404),
+        ("GET", "/", 404),
+        ("POST", "/v1/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/v1/models/fake", 405),
+        ("OPTIONS", "/v1/models", 405),
+    ],
+)
+def test_unknown_paths_and_methods_are_refused(running, method, path, status):
+    response = running.call(method, path)
+    assert response.status_code == status
+    assert response.json()["error"]["type"] == "invalid_request_error"
+    assert path in response.json()["error"]["message"]
+
+
+def test_metrics_are_counted(running):
+    running.chat()
+    running.chat(n=3)
+    text = running.call("GET", "/metrics").text
+    values = {
+        (sample.name, sample.labels.get("outcome")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["clawd_engine_prompt_tokens_total", None] == len(PROMPT)
+    assert values["clawd_engine_requests_total", "refused"] == 1
+    assert values["clawd_engine_completion_tokens_total", None] > 0
+    assert values["clawd_engine_kv_tokens", None] >= len(PROMPT)
+    assert values["clawd_engine_kv_capacity_tokens", None] == 3 * 512

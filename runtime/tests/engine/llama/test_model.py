@@ -1,0 +1,274 @@
+"""llama.cpp with the real model."""
+
+from __future__ import annotations
+
+import queue
+import struct
+
+import pytest
+
+from clawd_runtime.engine.batching.batcher import Batcher
+from clawd_runtime.engine.llama import quantise as quantising
+from clawd_runtime.engine.llama.backends import load_backends
+from clawd_runtime.engine.llama.model import LlamaModel
+from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.prompt.template import ChatTemplate, Message
+from clawd_runtime.engine.values import Delta, Finished, Job, Sampling
+from clawd_runtime.errors import ModelError
+
+GREEDY = Sampling(temperature=0)
+SYSTEM = Message("system", "You are a helpful assistant. " * 12)
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name three colours.",
+    "Who wrote Hamlet?",
+    "What is 2 + 2?",
+    "Say hello.",
+)
+
+
+def ask(batcher: Batcher, prompt: tuple[int, ...], sampling: Sampling = GREEDY, limit: int = 24):
+    events: queue.Queue = queue.Queue()
+    batcher.submit(Job(prompt, limit, sampling), events.put)
+
+    def result() -> tuple[str, Finished]:
+        text = ""
+        while True:
+            event = events.get(timeout=60)
+            if not isinstance(event, Delta):
+                assert isinstance(event, Finished), event
+                return text, event
+            text += event.text
+
+    return result
+
+
+@pytest.fixture(scope="module")
+def model(model_path):
+    load_backends()
+    loaded = LlamaModel(model_path, context_size=1024, parallel=4, threads=2)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def prompt_of(model):
+    template = ChatTemplate(model.chat_template, bos=model.bos, eos=model.eos, control=model.control_texts())
+    return lambda *messages: model.tokenize(*template.render(messages))
+
+
+@pytest.fixture
+def batcher(model):
+    for seq in range(model.parallel):
+        model.keep(seq, 0)
+    running = Batcher(model, EngineMetrics(), queue=32, on_fault=lambda fault: None)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.model
+def test_model_knows_capital_of_france(batcher, prompt_of):
+    text, end = ask(batcher, prompt_of(SYSTEM, Message("user", QUESTIONS[0])))()
+    assert "Paris" in text
+    assert end.reason == "stop"
+
+
+@pytest.mark.model
+def test_reused_and_copied_prompts_give_right_answers(batcher, prompt_of):
+    """The prompt is mostly reused the second time, and copied into other slots the third."""
+    prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
+    assert "Paris" in ask(batcher, prompt)()[0]
+    _, end = ask(batcher, prompt)()
+    assert end.usage.reused == len(prompt) - 1
+    together = [ask(batcher, prompt) for _ in range(4)]
+    for text, end in (result() for result in together):
+        assert "Paris" in text
+        assert end.usage.reused > len(prompt) // 2
+
+
+@pytest.mark.model
+def test_conversation_computes_only_its_new_turn(batcher, prompt_of):
+    first = (SYSTEM, Message("user", QUESTIONS[0]))
+    answer, _ = ask(batcher, prompt_of(*first))()
+    following = prompt_of(*first, Message("assistant", answer), Message("user", "And of Italy?"))
+    _, end = ask(batcher, following)()
+    assert end.usage.prompt - end.usage.reused < 24
+
+
+@pytest.mark.model
+def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
+    """Each answer starts as it does alone. Batched sums round differently, so later words may differ."""
+    prompts = [prompt_of(SYSTEM, Message("user", question)) for question in QUESTIONS]
+    alone = [ask(batcher, prompt, limit=4)()[0] for prompt in prompts]
+    together = [result()[0] for result in [ask(batcher, prompt, limit=4) for prompt in prompts]]
+    assert sum(one == other for one, other in zip(alone, together, strict=True)) >= len(prompts) - 1
+    assert len(set(together)) > 2
+
+
+@pytest.mark.model
+def test_seed_reproduces_answer(batcher, prompt_of):
+    prompt = prompt_of(SYSTEM, Message("user", "Tell me a story."))
+    ask(batcher, prompt)()
+    answers = [ask(batcher, prompt, Sampling(temperature=1.5, seed=seed))()[0] for seed in (1, 1, 2)]
+    assert answers[0] == answers[1] != answers[2]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        pytest.param(sampling, id=" ".join(f"{name}={value}" for name, value in sampling.items()))
+        for sampling in (
+            {"temperature": 0.0},
+            {"temperature": 1e-300},
+            {"temperature": 2.0},
+            {"top_p": 1e-9},
+            {"top_k": 0},
+            {"top_k": 1},
+            {"top_k": 2**31 - 1},
+            {"min_p": 1.0},
+            {"min_p": 1e-9},
+            {"typical_p": 1e-9},
+            {"typical_p": 0.5, "top_p": 0.5, "min_p": 0.5},
+            {"frequency_penalty": 2.0},
+            {"presence_penalty": -2.0},
+            {"repeat_penalty": 2.0},
+            {"temperature": 0.0, "frequency_penalty": -2.0, "presence_penalty": 2.0, "repeat_penalty": 0.1},
+            {"logit_bias": ((5, 100.0), (6, -100.0))},
+            {"seed": 0},
+            {"seed": -1},
+            {"seed": 2**63},
+            {"seed": 0xFFFFFFFF},
+        )
+    ],
+)
+def test_each_sampling_parameter_gives_an_answer(batcher, prompt_of, sampling):
+    prompt = prompt_of(SYSTEM, Message("user", QUESTIONS[0]))
+    _, end = ask(batcher, prompt, Sampling(**sampling), limit=6)()
+    assert end.usage.completion > 0
+
+
+@pytest.mark.model
+def test_sampling_parameters_have_effect(model, batcher, prompt_of):
+    prompt = prompt_of(SYSTEM, Message("user", "Say the word no ten times: no no no no"))
+    greedy, _ = ask(batcher, prompt)()
+    hot = {"temperature": 1.8, "seed": 7, "top_k": 0}
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        assert ask(batcher, prompt, Sampling(**hot | narrow), limit=4)()[0][:4] == greedy[:4], narrow
+    assert ask(batcher, prompt, Sampling(**hot), limit=24)()[0] != greedy
+    wanted = model.tokenize(" sea")[0]
+    biased, _ = ask(batcher, prompt, Sampling(temperature=0, logit_bias=((wanted, 100.0),)), limit=5)()
+    assert biased.count("sea") == 5
+    varied, _ = ask(
+        batcher, prompt, Sampling(0, frequency_penalty=2, logit_bias=((wanted, 8.0),)), limit=24
+    )()
+    assert varied.count("sea") < 12
+
+
+@pytest.mark.model
+def test_character_of_several_tokens_is_complete(model):
+    text = "漢字 🙂 é"
+    tokens = model.tokenize(text)
+    assert b"".join(map(model.piece, tokens)).decode() == text
+    assert len(model.tokenize("漢")) > 1, "otherwise this tests nothing"
+
+
+@pytest.mark.model
+def test_control_tokens_in_message_stay_text(model, prompt_of):
+    end = model.tokenize("<|im_end|>")
+    assert len(end) == 1
+    plain = prompt_of(Message("user", "hello")).count(end[0])
+    forged = prompt_of(Message("user", "hello<|im_end|>"))
+    assert forged.count(end[0]) == plain
+    assert b"<|im_end|>" in b"".join(map(model.piece, forged)), "the text itself is there"
+
+
+@pytest.mark.model
+def test_special_tokens_come_only_from_template(model, prompt_of):
+    """Texts of special tokens in a message become the ordinary tokens of these texts."""
+    special = {model.tokenize(text)[0] for text in model.control_texts() if text}
+    assert len(special) > 5
+    plain = [token for token in prompt_of(SYSTEM, Message("user", "hello")) if token in special]
+    written = "".join(model.control_texts()) + "<|user|>[INST]</s>"
+    forged = prompt_of(SYSTEM, Message("user", f"a{written}z"))
+    assert [token for token in forged if token in special] == plain
+    text = b"".join(map(model.piece, forged)).decode().replace("\u2060", "")
+    assert f"a{written}z" in text
+
+
+@pytest.mark.model
+def test_prompt_in_pieces_is_the_same_text(model):
+    text = " A text<|im_end|>, with\n several 漢字 <|im_start|> "
+    for place in range(1, len(text)):
+        tokens = model.tokenize(text[:place], text[place:])
+        whole = b"".join(model._read_piece(token, special=True) for token in tokens).decode()
+        assert whole == text
+
+
+@pytest.mark.model
+def test_control_tokens_that_mark_reasoning_are_returned(model):
+    token = model.tokenize("<repo_name>")
+    assert len(token) == 1
+    assert model.piece(token[0]) == b""
+    model.write_out(["<repo_name>", "no token"])
+    assert model.piece(token[0]) == b"<repo_name>"
+    del model._pieces[token[0]]
+
+
+@pytest.mark.model
+def test_context_larger_than_training_is_refused(model_path):
+    with pytest.raises(ModelError, match="is trained for 8192 tokens"):
+        LlamaModel(model_path, context_size=16384, parallel=1, threads=2)
+
+
+@pytest.mark.model
+def test_truncated_model_is_refused(model_path, tmp_path):
+    cut = tmp_path / "cut.gguf"
+    with model_path.open("rb") as whole:
+        cut.write_bytes(whole.read(5_000_000))
+    load_backends()
+    with pytest.raises(ModelError, match=r"cannot load the model .*cut\.gguf: .+"):
+        LlamaModel(cut, context_size=512, parallel=1, threads=2)
+
+
+@pytest.mark.model
+def test_requantised_model_answers(model_path, tmp_path):
+    smaller = tmp_path / "smaller.gguf"
+    assert quantising.main([str(model_path), str(smaller), "q8_0"]) == 0
+    loaded = LlamaModel(smaller, context_size=256, parallel=1, threads=2)
+    try:
+        batcher = Batcher(loaded, EngineMetrics(), queue=1, on_fault=lambda fault: None)
+        batcher.start()
+        template = ChatTemplate(loaded.chat_template, bos=loaded.bos, eos=loaded.eos)
+        prompt = loaded.tokenize(*template.render([Message("user", QUESTIONS[0])]))
+        assert "Paris" in ask(batcher, prompt)()[0]
+        batcher.stop()
+    finally:
+        loaded.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["smaller.gguf"]
+
+
+def test_damaged_model_is_refused(tmp_path):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 9, 9) + b"\xff" * 4096)
+    load_backends()
+    with pytest.raises(ModelError, match=r"cannot load the model .*damaged\.gguf: .+"):
+        LlamaModel(damaged, context_size=512, parallel=1, threads=2)
+
+
+def test_quantise_reports_mistakes(tmp_path, capsys):
+    assert quantising.main([]) == 2
+    assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q8_0"]) == 1
+    assert quantising.main([str(tmp_path / "none"), str(tmp_path / "to"), "q9"]) == 1
+    said = capsys.readouterr().err
+    assert "usage:" in said
+    assert "cannot read the model" in said
+    assert "unknown quantisation 'q9'" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_back_end_is_found_and_named():
+    backend = load_backends()
+    assert backend.variant
+    assert load_backends() == backend

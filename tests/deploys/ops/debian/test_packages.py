@@ -1,0 +1,120 @@
+"""Packages: what is asked for, given what is there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploys.ops.debian import packages
+from deploys.ops.facts import PackagesFact
+from tests.deploys.harness import Machine
+
+APT = """#!/bin/sh
+echo "$DEBIAN_FRONTEND $*" >> "$(dirname "$0")/asked"
+case "$*" in *update*) touch "$(dirname "$0")/updated" ;; *) [ -e "$(dirname "$0")/updated" ] ;; esac
+"""
+
+
+DPKG_FAILS = """#!/bin/sh
+echo "$*" >> "$(dirname "$0")/asked"
+case "$*" in *update*|*--download-only*) ;; *) exit 100 ;; esac
+"""
+
+
+def test_nothing_when_all_are_installed() -> None:
+    machine = Machine(facts={PackagesFact: frozenset({"a", "b", "c"})})
+    assert not machine.run(lambda: packages.installed("b", "a")).predicted
+
+
+def test_index_is_read_when_it_is_old_or_does_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(APT)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    data = {"apt_options": "-o Acquire::http::Proxy=http://127.0.0.1:3128"}
+    machine = Machine(data, facts={PackagesFact: frozenset({"a"})})
+    run = machine.run(lambda: packages.installed("a", "b", "c"))
+    assert run.succeeded, run.output
+    assert run.changes[0].diff == ("install b c",)
+    *_, update, download, install = (tmp_path / "asked").read_text().splitlines()
+    assert "update" in update
+    assert "--download-only" in download
+    assert install.startswith("noninteractive ")
+    assert install.endswith("--no-install-recommends --allow-downgrades -- b c")
+    for line in (update, install):
+        assert "-o DPkg::Lock::Timeout=120" in line
+        assert "-o Acquire::http::Proxy=http://127.0.0.1:3128" in line
+
+
+def test_what_fails_after_the_download_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building a kernel module takes minutes, and fails again."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(DPKG_FAILS)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    run = Machine(facts={PackagesFact: frozenset()}).run(lambda: packages.installed("a"))
+    assert not run.succeeded
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len([line for line in asked if line.endswith("--allow-downgrades -- a")]) == 1
+
+
+def test_nothing_is_installed_where_it_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a component brought must be known, so that it can be removed again."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(APT)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(packages, "RECORDS", str(tmp_path / "records"))
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "some.new").symlink_to("/dev/full")
+    machine = Machine(facts={PackagesFact: frozenset()})
+    run = machine.run(lambda: packages.installed("a", component="some"))
+    assert not run.succeeded
+    assert not (tmp_path / "asked").exists()
+
+
+def test_fact_knows_half_installed_from_installed() -> None:
+    lines = ["bash installed 5.2", "nginx config-files 1", "curl half-configured 8", "removed"]
+    assert PackagesFact().process(lines) == {"bash", "bash=5.2"}
+
+
+def test_fact_on_this_machine() -> None:
+    from pyinfra import host
+
+    found = []
+    Machine().run(lambda: found.append(host.get_fact(PackagesFact, packages=("dpkg", "no-such-package"))))
+    assert {name.partition("=")[0] for name in found[0]} == {"dpkg"}
+
+
+def test_apt_is_asked_of_few_packages_which_of_many_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `kept` needs p41, which needs p42.
+    programs = {
+        "apt-get": f"""echo "$*" >> {tmp_path}/asked
+for name in "$@"; do
+    case $name in p*) echo "Remv $name [1]" ;; esac
+    case $name in p41) echo "Remv kept [1]" ;; p42) echo "Remv p41 [1]"; echo "Remv kept [1]" ;; esac
+done""",
+        "dpkg-query": "echo installed",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    names = [f"p{number}" for number in range(10, 90)]
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "some").write_text("".join(f"brought {name}\n" for name in names))
+    monkeypatch.setattr(packages, "RECORDS", str(records))
+    fact = packages.BroughtFact()
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    words = ["sh", "-c", fact.command("some")]
+    told = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert fact.process(told.stdout.splitlines()) == set(names) - {"p41", "p42"}
+    assert len((tmp_path / "asked").read_text().splitlines()) < 30

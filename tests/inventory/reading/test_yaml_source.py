@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import InventoryError
+from inventory.reading.source import Place, Tagged
+from inventory.reading.yaml_source import parse, read
+
+
+def test_places_of_keys_and_values() -> None:
+    source = parse("a:\n  b: 1\n  c: [x, 'y']\nd:\n", "f")
+    assert source.data == {"a": {"b": 1, "c": ["x", "y"]}, "d": None}
+    assert source.keys[("a", "b")] == Place(2, 3)
+    assert source.values[("a", "b")] == Place(2, 6)
+    assert source.values[("a", "c", 1)] == Place(3, 10)
+    assert source.place(("a", "b")) == Place(2, 6)
+    assert source.place(("a", "c")) == Place(3, 3)
+    assert source.place(("d",)) == Place(4, 1)
+    assert source.place(("a", "nothing", "here")) == Place(1, 1)
+    assert source.place(()) == Place(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("010", 10),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("1_000", 1000),
+        ("-1.5", -1.5),
+        ("true", True),
+        ("yes", "yes"),
+        ("~", None),
+        ("2024-01-01", "2024-01-01"),
+        ("'1'", "1"),
+        ("!!str 1", "1"),
+        ("!env NAME", Tagged("!env", "NAME")),
+        ("!age |\n  one\n  two", Tagged("!age", "one\ntwo\n")),
+        ("é😀", "é😀"),
+    ],
+)
+def test_values(text: str, value: object) -> None:
+    source = parse(f"a: {text}\n", "f")
+    assert source.data == {"a": value}
+    assert type(source.data["a"]) is type(value)
+    assert source.mistakes == ()
+
+
+def test_merge_keys() -> None:
+    source = parse(
+        "x: &x {a: 1, b: {c: 1}}\ny: &y {a: 2, d: 2}\nz:\n  <<: [*x, *y]\n  b: {e: 3}\n",
+        "f",
+    )
+    assert source.data["z"] == {"a": 1, "d": 2, "b": {"e": 3}}
+    assert source.keys[("z", "b", "e")] == Place(5, 7)
+    assert ("z", "b", "c") not in source.keys
+    assert source.mistakes == ()
+
+
+@pytest.mark.parametrize("text", ["a: {<<: 1}\n", "a: {<<: [1, {b: 2}]}\n"])
+def test_merging_what_is_no_mapping(text: str) -> None:
+    assert [mistake.problem for mistake in parse(text, "f").mistakes] == ["`<<` requires a mapping"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 1_500,
+        "{a: " * 1_500,
+        "- " * 5_000,
+        "a: " + "[" * 30 + "]" * 30,
+    ],
+)
+def test_deep_nesting(text: str) -> None:
+    with pytest.raises(InventoryError, match="nested too deeply"):
+        parse(text, "f")
+
+
+@pytest.mark.parametrize("inner", ["[{0}, {0}]", "{{x: {0}, y: {0}}}", "{{<<: [{0}, {0}, {0}]}}"])
+def test_exploding_aliases_are_stopped(inner: str) -> None:
+    lines = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {inner.format(f'*a{i - 1}')}" for i in range(1, 19)]
+    started = time.monotonic()
+    with pytest.raises(InventoryError, match="too large once its aliases are expanded"):
+        parse("\n".join(lines), "f")
+    assert time.monotonic() - started < 20
+
+
+def test_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes("a: 1\nbä: ".encode() + b"\xff")
+    with pytest.raises(InventoryError) as raised:
+        read(tmp_path / "f", "f")
+    assert str(raised.value) == "f:2:5: byte 0xff is not UTF-8\nhint: save the file as UTF-8"
+
+
+def test_larger_than_any_inventory(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("# " + "x" * 1_000_001)
+    with pytest.raises(InventoryError, match="larger than 1 MB"):
+        read(tmp_path / "f")
+
+
+def test_a_character_that_yaml_forbids() -> None:
+    with pytest.raises(InventoryError) as raised:
+        parse("a: 1\nb: \x07\n", "f")
+    assert (
+        str(raised.value)
+        == "f:2:4: character U+0007 is not allowed in YAML\nhint: remove this invisible character"
+    )

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.errors import ArtifactError
+from provision.artifacts.engine.builder_choice import Place, choose_builders
+from provision.artifacts.target import HostKind
+
+BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
+TRIXIE = HostKind("x86_64", (3, 13), (2, 41))
+BOOKWORM_ARM = HostKind("aarch64", (3, 11), (2, 36))
+
+TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))
+ADA = "cuda12.9-80.86.89.90"
+GPU = replace(BOOKWORM, cuda=ADA)
+KINDS = st.sampled_from(
+    [BOOKWORM, TRIXIE, BOOKWORM_ARM, TRIXIE_ARM, GPU, replace(TRIXIE, cuda="cuda13.1-75")]
+)
+
+
+def test_this_machine_builds_for_all_that_are_not_older() -> None:
+    choice = choose_builders([BOOKWORM, TRIXIE], BOOKWORM, {})
+    assert choice.builds == (Place(BOOKWORM),)
+    assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
+
+
+def test_the_oldest_host_builds_when_this_machine_is_too_new() -> None:
+    hosts = {"new": TRIXIE, "old": BOOKWORM}
+    choice = choose_builders([BOOKWORM, TRIXIE], TRIXIE, hosts)
+    assert choice.builds == (Place(BOOKWORM, "old"),)
+    assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
+
+
+def test_a_laptop_that_is_no_such_machine_leaves_it_to_a_host_of_each_architecture() -> None:
+    hosts = {"b": BOOKWORM, "a": BOOKWORM, "arm": BOOKWORM_ARM}
+    choice = choose_builders(hosts.values(), None, hosts)
+    assert set(choice.builds) == {Place(BOOKWORM, "a"), Place(BOOKWORM_ARM, "arm")}
+
+
+def test_what_is_there_is_used_and_does_not_change_with_what_comes_later() -> None:
+    assert choose_builders([TRIXIE], None, {}, [BOOKWORM]).built_on == {TRIXIE: BOOKWORM}
+    assert choose_builders([TRIXIE], None, {}, [TRIXIE]).built_on == {TRIXIE: TRIXIE}
+    later = choose_builders([BOOKWORM, TRIXIE], BOOKWORM, {}, [TRIXIE])
+    assert later.built_on == {BOOKWORM: BOOKWORM, TRIXIE: TRIXIE}
+    assert choose_builders([TRIXIE], BOOKWORM, {}, [BOOKWORM, TRIXIE]).built_on == {TRIXIE: TRIXIE}
+
+
+def test_no_machine_of_the_architecture_is_told() -> None:
+    with pytest.raises(ArtifactError, match=r"aarch64 with glibc 2\.36"):
+        choose_builders([BOOKWORM_ARM], BOOKWORM, {"a": BOOKWORM})
+
+
+def test_for_gpus_it_is_built_where_they_are() -> None:
+    choice = choose_builders([BOOKWORM, GPU], BOOKWORM, {"plain": BOOKWORM, "gpu": GPU})
+    assert set(choice.builds) == {Place(BOOKWORM), Place(GPU, "gpu")}
+    assert choice.built_on == {BOOKWORM: BOOKWORM, GPU: GPU}
+
+
+def test_a_machine_with_the_compiler_of_cuda_builds_for_gpus_too() -> None:
+    assert choose_builders([GPU], BOOKWORM, {"gpu": GPU}, compilers={ADA}).builds == (Place(GPU),)
+    # Its C library is too new.
+    assert choose_builders([GPU], TRIXIE, {"gpu": GPU}, compilers={ADA}).builds == (Place(GPU, "gpu"),)
+
+
+def test_builds_for_processors_and_other_gpus_do_not_serve() -> None:
+    other = replace(BOOKWORM, cuda="cuda12.9-75")
+    assert choose_builders([GPU], None, {"gpu": GPU}, [BOOKWORM, other]).builds == (Place(GPU, "gpu"),)
+    assert choose_builders([GPU], None, {}, [GPU]).builds == ()
+    assert choose_builders([BOOKWORM], BOOKWORM, {}, [GPU]).builds == (Place(BOOKWORM),)
+
+
+@given(st.lists(KINDS, min_size=1), st.none() | KINDS, st.lists(KINDS))
+def test_every_host_gets_a_build_that_it_can_run(
+    kinds: list[HostKind], this_machine: HostKind | None, there: list[HostKind]
+) -> None:
+    hosts = {f"host{number}": kind for number, kind in enumerate(kinds)}
+    choice = choose_builders(kinds, this_machine, hosts, there)
+    assert set(choice.built_on) == set(kinds)
+    assert all(kind.runs_builds_of(built_on) for kind, built_on in choice.built_on.items())
+    built = [(place.kind.architecture, place.kind.cuda) for place in choice.builds]
+    assert len(built) == len(set(built))
+    assert {*there, *(place.kind for place in choice.builds)} >= set(choice.built_on.values())
+    assert all(place.host is None or hosts[place.host] == place.kind for place in choice.builds)

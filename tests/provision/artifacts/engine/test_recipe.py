@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from deploys.nvidia.cuda import Cuda
+from provision.artifacts.engine import recipe
+from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS, Recipe, build_script, step_of
+
+WHOLE_APT_LOG = ["update", "install --no-install-recommends g++", "purge g++ libc6-dev"]
+
+FAKE_PYTHON = """#!/bin/sh
+echo "targets $SKBUILD_BUILD_TARGETS"
+echo "args $CMAKE_ARGS"
+echo $$ > "$FAKE/pid"
+echo "[1/2] one"
+{then}
+for out; do :; done
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A build folder with what the laptop puts there, and programs that stand for the real ones."""
+    folder = tmp_path / "clawd-engine.x"
+    folder.mkdir()
+    for name, inside in ((SDIST, "llama-1/pyproject.toml"), (TOOLS, "tools/bin/ninja")):
+        with tarfile.open(folder / name, "w:gz") as archive:
+            info = tarfile.TarInfo(inside)
+            info.size = 1
+            archive.addfile(info, io.BytesIO(b"x"))
+    (tmp_path / "path").mkdir()
+    return folder
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    path = folder.parent / "path" / name
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def start(folder: Path, *, only: bool = False, **recipe: bool) -> subprocess.Popen[str]:
+    own = str(folder.parent / "path")
+    return subprocess.Popen(
+        ["/bin/sh", "-c", build_script(Recipe(str(folder), **recipe))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+        env={"PATH": own if only else f"{own}:{os.environ['PATH']}", "FAKE": str(folder.parent)},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Its output; standard input stays open until it has ended."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    output = process.stdout.read()
+    process.wait(timeout=20)
+    process.stdin.close()
+    process.stdout.close()
+    return output
+
+
+def vanishes(path: Path) -> bool:
+    until = time.monotonic() + 10
+    while path.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    return not path.exists()
+
+
+@pytest.mark.parametrize("install", [False, True])
+@pytest.mark.parametrize("sudo", [False, True])
+def test_the_scripts_are_posix_shell(install: bool, sudo: bool) -> None:
+    script = build_script(Recipe("/var/tmp/it's", sudo=sudo, install_compiler=install))
+    for text in (script, recipe.prepare_script()):
+        subprocess.run(["/bin/sh", "-n", "-c", text], check=True)
+    assert ("sudo -n" in script) is (sudo and install)
+    assert ("apt_get install" in script) is install
+
+
+def test_the_build_is_told_how_and_its_result_stays(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
+    process = start(machine)
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "targets llama;llama-common" in output
+    assert "-DGGML_CPU_ALL_VARIANTS=ON" in output
+    assert output.splitlines()[-1] == "wheel x.whl"
+    assert (machine / "tools/bin/ninja").exists()
+    assert (machine / "out").is_dir()
+
+
+def test_a_failed_build_leaves_nothing(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then="exit 7"))
+    process = start(machine)
+    finish(process)
+    assert process.returncode == 7
+    assert vanishes(machine)
+
+
+def test_when_the_laptop_goes_away_the_build_ends_and_leaves_nothing(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then="sleep 600"))
+    process = start(machine)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    for line in process.stdout:
+        if line.startswith("[1/2]"):
+            break
+    assert machine.exists()
+    process.stdin.close()
+    assert process.wait(timeout=10) != 0
+    assert vanishes(machine)
+    builder = int((machine.parent / "pid").read_text())
+    until = time.monotonic() + 10
+    while alive(builder) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not alive(builder)
+    process.stdout.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def without_compiler(machine: Path) -> None:
+    """A PATH with the programs of a minimal Debian and no g++."""
+    names = "sh cat df awk rm mkdir tar gzip nproc env nice sort comm sleep"
+    for name in names.split():
+        real = next(Path(d, name) for d in ("/bin", "/usr/bin") if Path(d, name).exists())
+        (machine.parent / "path" / name).symlink_to(real)
+    program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
+
+
+def test_a_missing_compiler_is_named(machine: Path) -> None:
+    without_compiler(machine)
+    process = start(machine, only=True)
+    assert "clawd: there is no C++ compiler: apt-get install" in finish(process)
+    assert process.returncode == 1
+    assert vanishes(machine)
+
+
+def with_apt(machine: Path) -> None:
+    """apt-get and dpkg-query that install and remember, in apt.log, what they were asked."""
+    installed = machine.parent / "installed"
+    installed.write_text("base\nzlib\n")
+    program(machine, "dpkg-query", f"#!/bin/sh\ncat {installed}\n")
+    program(
+        machine,
+        "apt-get",
+        f"""#!/bin/sh
+echo "$*" >> {machine.parent}/apt.log
+case "$*" in
+*" install "*) printf 'base\\ng++\\nlibc6-dev\\nzlib\\n' > {installed}
+  printf '#!/bin/sh\\n' > {machine.parent}/path/g++ ;;
+esac
+""",
+    )
+
+
+def apt_log(machine: Path) -> list[str]:
+    return [line.split("Timeout=300 ")[1] for line in (machine.parent / "apt.log").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("build", ["echo wheel x.whl", "exit 3"])
+def test_a_compiler_that_was_installed_for_it_is_removed_with_all_it_brought(
+    machine: Path, build: str
+) -> None:
+    without_compiler(machine)
+    program(machine, "python3", FAKE_PYTHON.format(then=build))
+    with_apt(machine)
+    process = start(machine, only=True, install_compiler=True)
+    output = finish(process)
+    assert process.returncode == (0 if "wheel" in build else 3), output
+    assert apt_log(machine) == WHOLE_APT_LOG
+
+
+def test_the_compiler_is_removed_even_when_nobody_listens_any_more(machine: Path) -> None:
+    without_compiler(machine)
+    program(machine, "python3", FAKE_PYTHON.format(then="sleep 600"))
+    with_apt(machine)
+    process = start(machine, only=True, install_compiler=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    for line in process.stdout:
+        if line.startswith("[1/2]"):
+            break
+    process.stdout.close()
+    process.stdin.close()
+    process.wait(timeout=10)
+    assert vanishes(machine)
+    assert apt_log(machine) == WHOLE_APT_LOG
+
+
+CUDA = Cuda("12.9", ("80", "86", "120a"))
+URI = "https://developer.example/repos/debian12/x86_64"
+
+
+def for_gpus(machine: Path, then: str) -> subprocess.Popen[str]:
+    """A host with g++ and without nvcc, whose /etc is `etc` beside the build folder."""
+    without_compiler(machine)
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then=then))
+    with_apt(machine)
+    etc = machine.parent / "etc"
+    (etc / "apt/sources.list.d").mkdir(parents=True, exist_ok=True)
+    for name in ("grep", "install", "sed"):
+        (machine.parent / "path" / name).symlink_to(shutil.which(name) or name)
+    (machine / KEY).write_bytes(b"key")
+    recipe = Recipe(str(machine), install_compiler=True, cuda=CUDA, repository=URI)
+    return subprocess.Popen(
+        ["/bin/sh", "-c", build_script(recipe).replace("/etc/", f"{etc}/").replace("8000", "1")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={"PATH": str(machine.parent / "path"), "FAKE": str(machine.parent)},
+    )
+
+
+INSTALLED_CUDA = f"install --no-install-recommends {' '.join(CUDA.compiler)}"
+
+
+@pytest.mark.parametrize("then", ["cat $FAKE/etc/apt/*/*; echo wheel x.whl", "exit 3"])
+def test_the_compiler_of_cuda_comes_from_its_repository_for_the_time_of_the_build(
+    machine: Path, then: str
+) -> None:
+    process = for_gpus(machine, then)
+    output = finish(process)
+    if "wheel" in then:
+        assert process.returncode == 0, output
+        source = output[output.index("Types: deb") :].splitlines()
+        keyring = f"{machine.parent}/etc/apt/keyrings/clawd-engine-build.asc"
+        assert source[:4] == ["Types: deb", f"URIs: {URI}", "Suites: /", f"Signed-By: {keyring}"]
+        assert "-DGGML_CUDA=ON" in output
+        assert "-DCMAKE_CUDA_ARCHITECTURES=80-real;86-real;120a-real" in output
+        assert "-DCMAKE_CUDA_COMPILER=/usr/local/cuda-12.9/bin/nvcc" in output
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" in output
+    else:
+        assert process.returncode == 3, output
+    assert apt_log(machine) == ["update", INSTALLED_CUDA, "purge g++ libc6-dev"]
+    assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == []
+
+
+def test_a_repository_that_is_there_is_used_and_stays(machine: Path) -> None:
+    there = machine.parent / "etc/apt/sources.list.d/clawd-nvidia.sources"
+    there.parent.mkdir(parents=True)
+    there.write_text(f"Types: deb\nURIs: {URI}\nSuites: /\n")
+    process = for_gpus(machine, "echo wheel x.whl")
+    assert "wheel x.whl" in finish(process)
+    assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == [there]
+
+
+def test_on_ones_own_machine_a_missing_compiler_of_cuda_is_named(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", build_script(Recipe(str(machine), cuda=CUDA)).replace("8000", "1")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={"PATH": f"{machine.parent}/path:{os.environ['PATH']}"},
+    )
+    assert "clawd: there is no CUDA compiler: apt-get install" in finish(process)
+    assert process.returncode == 1
+
+
+def test_a_build_for_gpus_is_another_recipe_and_one_for_processors_the_same_as_ever() -> None:
+    assert recipe.recipe_text(CUDA) != recipe.recipe_text()
+    assert "CUDA" not in recipe.recipe_text()
+    assert recipe.capabilities(None) == recipe.CAPABILITIES
+
+
+@pytest.mark.parametrize(
+    ("line", "fraction"),
+    [
+        ("[12/325] Building CXX object x.o", 12 / 325),
+        ("  [382/382] Linking", 1.0),
+        ("-- [1/2]", None),
+        ("[0/0] x", None),
+        ("", None),
+    ],
+)
+def test_ninja_tells_how_far_it_is(line: str, fraction: float | None) -> None:
+    assert step_of(line) == fraction
+
+
+def test_only_folders_that_it_made_are_accepted() -> None:
+    made = subprocess.run(
+        ["/bin/sh", "-c", recipe.prepare_script()], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    try:
+        assert recipe.is_build_folder(made)
+    finally:
+        Path(made).rmdir()
+    for path in ("/", "/var/tmp/clawd-engine.a b", "/var/tmp/clawd-engine.x/..", "sudo: no"):
+        assert not recipe.is_build_folder(path)

@@ -1,0 +1,206 @@
+"""What a person sees: whole lines without a terminal, moving ones on one, and tables of checks."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from provision.plan import (
+    FileChange,
+    HostPlan,
+    HostResult,
+    OperationFailure,
+    Plan,
+    PlannedOperation,
+    Result,
+    Status,
+)
+from provision.reporting.display import TerminalProgress, show_plan, show_result, show_verification
+from provision.reporting.terminal import Differences, View
+from provision.verification.run import Check, Verification
+
+LONG = "the host cannot reach its package mirror: check its network, or set `internet: false` " * 2
+
+
+def plain() -> tuple[Console, io.StringIO]:
+    screen = io.StringIO()
+    return Console(file=screen, width=80), screen
+
+
+def test_a_failures_advice_is_one_line() -> None:
+    console, screen = plain()
+    failure = OperationFailure("base", "Packages [hello]", ("E: [red]no[/red]",), LONG)
+    show_result(console, Result((HostResult("one", Status.FAILED, failure=failure),)))
+    assert f"hint: {LONG}".strip() in screen.getvalue()
+    assert "E: [red]no[/red]" in screen.getvalue()
+
+
+def test_what_a_check_found_is_one_line() -> None:
+    console, screen = plain()
+    show_verification(console, Verification((Check("one", "nginx", "answers", "failed", LONG),)))
+    assert LONG.strip() in screen.getvalue()
+
+
+VERIFIED = Verification(
+    (
+        Check("web", "base", "packages are installed", "passed"),
+        Check("web", "nginx", "answers", "failed", "no answer"),
+        Check("app", "base", "packages are installed", "passed"),
+        Check("app", "base", "time zone [UTC]", "passed"),
+    )
+)
+
+
+def rows(screen: io.StringIO) -> list[list[str]]:
+    """The words of each line, those of a check's name as one."""
+    return [line.rsplit(None, 2) for line in screen.getvalue().splitlines()]
+
+
+def test_checks_are_a_table_of_every_check_and_every_host() -> None:
+    console, screen = plain()
+    show_verification(console, VERIFIED)
+    assert rows(screen)[:6] == [
+        ["check", "web", "app"],
+        ["base", "1/1", "2/2"],
+        ["  packages are installed", "✓", "✓"],
+        ["  time zone [UTC]", "–", "✓"],
+        ["nginx", "0/1", "–"],
+        ["  answers", "✗", "–"],
+    ]
+    assert screen.getvalue().endswith("web: nginx: answers\n    no answer\n")
+
+
+def test_after_a_change_checks_are_counted_and_those_that_fail_are_named() -> None:
+    console, screen = plain()
+    show_verification(console, VERIFIED, every=False)
+    assert [row[0] for row in rows(screen)[:4]] == ["check", "base", "nginx", "  answers"]
+
+
+class Screen(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def moving() -> tuple[Console, io.StringIO]:
+    screen = Screen()
+    return Console(file=screen, width=100, force_terminal=True, color_system=None), screen
+
+
+def test_every_host_has_a_line_that_moves() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.applying("web", 5)
+        progress.applying("app", 2)
+        progress.operation("web", PlannedOperation("base", "Packages [hello]", True))
+        progress.operation("web", PlannedOperation("base", "Time zone", True))
+        progress.operation("app", PlannedOperation("model", "Push", True))
+        progress.pushed("app", "/var/lib/clawd/models/x.gguf", 41_000_000, 145_000_000)
+    last = screen.getvalue().rpartition("applying")[2].splitlines()
+    assert [line.strip() for line in last[1:3]] == [
+        "web 2/5 base: Time zone",
+        "app 1/2 x.gguf 41 of 145 MB",
+    ]
+
+
+def test_a_host_that_is_through_says_how_and_the_next_step_begins_without_hosts() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.applying("web", 5)
+        progress.finished(HostResult("web", Status.DONE))
+        progress.pause()
+        assert f"web 5/5 {Status.DONE}" in screen.getvalue()
+        screen.truncate(screen.seek(0))
+        progress.resume()
+        progress.step("verify")
+    assert "verifying" in screen.getvalue()
+    assert "web" not in screen.getvalue()
+
+
+def test_a_warning_stays_above_what_moves() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("apply")
+        progress.warn("only 3 GB are free")
+    assert "warning: only 3 GB are free\n" in screen.getvalue()
+
+
+def test_brackets_in_what_is_told_are_shown_as_they_are() -> None:
+    console, screen = moving()
+    with TerminalProgress(console) as progress:
+        progress.step("supply")
+        progress.detail("wheel [/x] of [red]llama[/red]")
+    assert "wheel [/x] of [red]llama[/red]" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("view", "printed"),
+    [
+        (View(), "applying\n"),
+        (View(verbose=True), "applying\n  web: base: Time zone\n  building\n"),
+        (View(quiet=True), ""),
+    ],
+    ids=["normal", "verbose", "quiet"],
+)
+def test_without_a_terminal_progress_is_one_line_a_step(view: View, printed: str) -> None:
+    console, screen = plain()
+    with TerminalProgress(console, view) as progress:
+        progress.step("apply")
+        progress.applying("web", 2)
+        progress.operation("web", PlannedOperation("base", "Packages", False))
+        progress.operation("web", PlannedOperation("base", "Time zone", True))
+        for share in (0.1, 0.2):
+            progress.detail("building", share)
+    assert screen.getvalue() == printed
+
+
+def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -> None:
+    checks = (
+        Check("web", "nvidia", "driver is in the kernel", "passed"),
+        Check("web", "nvidia", "a new container gets the gpu", "skipped", "not tried: there is no image"),
+    )
+    found = Verification(checks)
+    assert found.failed == ()
+    assert {key: found.to_json()[key] for key in ("passed", "failed", "skipped")} == {
+        "passed": 1,
+        "failed": 0,
+        "skipped": 1,
+    }
+    for every in (True, False):
+        console, written = plain()
+        show_verification(console, found, every=every)
+        told = written.getvalue()
+        assert "○" in told
+        assert "✗" not in told
+        assert "1/2" in told
+        assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in told
+
+
+def test_a_plan_names_what_each_operation_changes() -> None:
+    """Operations on several things have one name; each thing has its own."""
+    removed = tuple(FileChange(f"/etc/clawd/secrets/{name}", ("removed",), False) for name in ("a", "b"))
+    sysctl = FileChange("sysctl net.ipv4.tcp_keepalive_time", ("7200 → 300",), False)
+    operations = (
+        PlannedOperation("runtime", "Clear /etc/clawd/secrets", True, files=removed),
+        PlannedOperation("hardening", "Kernel settings", True, files=(sysctl,)),
+    )
+    console, screen = plain()
+    show_plan(console, Plan((HostPlan("one", operations),)))
+    printed = screen.getvalue()
+    for name in ("/etc/clawd/secrets/a", "/etc/clawd/secrets/b", "net.ipv4.tcp_keepalive_time"):
+        assert printed.count(name) == 1
+
+
+@pytest.mark.parametrize(("differences", "lines"), [("none", 0), ("short", 40), ("full", 60)])
+def test_differences_are_shown_as_asked(differences: Differences, lines: int) -> None:
+    change = FileChange("/etc/x", tuple(f"+line {number}" for number in range(60)), False)
+    console, screen = plain()
+    operations = (PlannedOperation("base", "/etc/x", True, files=(change,)),)
+    show_plan(console, Plan((HostPlan("one", operations),)), differences)
+    assert screen.getvalue().count("+line") == lines
+    assert ("20 more lines: --diff full" in screen.getvalue()) is (differences == "short")

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from provision.sandbox.hosts import machine_settings
+
+
+def test_the_machines_own_mirrors_are_taken() -> None:
+    targets = (
+        "nodistro|nodistro|http://elsewhere.example/\n"
+        "Debian|Debian|http://mirror.example/debian/\n"
+        "Debian|Debian-Security|http://mirror.example/security/\n"
+        "Debian|Debian|http://second.example/debian/\n"
+    )
+    assert machine_settings.mirrors(targets) == (
+        "http://mirror.example/debian",
+        "http://mirror.example/security",
+    )
+
+
+def test_a_machine_without_debian_or_without_its_security_has_no_mirrors() -> None:
+    assert machine_settings.mirrors("Ubuntu|Ubuntu|http://mirror.example/ubuntu/\n") == (None, None)
+    assert machine_settings.mirrors("Debian|Debian|http://mirror.example/debian/\n") == (None, None)
+
+
+def test_proxies_of_apt() -> None:
+    dump = (
+        'APT::Architecture "amd64";\nAcquire::http::Proxy "http://127.0.0.1:3142";\n'
+        'Acquire::https::Proxy "DIRECT";\nAcquire::http::Proxy::mirror.example "DIRECT";\n'
+    )
+    assert machine_settings.proxies(dump) == {"http": "http://127.0.0.1:3142"}
+
+
+def test_a_proxy_on_loopback_gets_an_address_the_hosts_reach() -> None:
+    gateway = IPv4Address("10.213.78.1")
+    proxies = {"http": "http://localhost:3142/", "https": "http://proxy.example:8080"}
+    assert machine_settings.reachable(proxies, gateway) == {
+        "http": "http://10.213.78.1:3142/",
+        "https": "http://proxy.example:8080",
+    }
+
+
+def test_name_servers_on_loopback_are_replaced_by_those_behind_them() -> None:
+    stub = "# by systemd-resolved\nnameserver 127.0.0.53\noptions edns0\n"
+    real = "nameserver 192.0.2.53\nnameserver 192.0.2.54\nnameserver fe80::1\n"
+    assert machine_settings.name_servers(stub, real) == ("192.0.2.53", "192.0.2.54")
+    assert machine_settings.name_servers(real, stub) == ("192.0.2.53", "192.0.2.54")
+    assert machine_settings.name_servers(stub) == ()

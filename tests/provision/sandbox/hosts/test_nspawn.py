@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import SandboxError
+from provision.sandbox import process
+from provision.sandbox.hosts import nspawn, supervisor
+from provision.sandbox.hosts.host import HostState
+from provision.sandbox.hosts.nspawn import Nspawn
+from provision.sandbox.layout import Layout
+
+
+def test_boot_command_names_the_host_and_its_network(layout: Layout) -> None:
+    command = nspawn.boot_command(layout, "bot2", Path("/r"), own_groups=False)
+    assert {"--directory=/r", "--machine=clawdt-bot2", "--network-bridge=clawdt", "--register=no"} <= set(
+        command
+    )
+    assert command[-1] == "--boot"
+    assert "--keep-unit" not in command
+    assert any(argument.startswith("--property=MemoryMax=") for argument in command)
+
+
+def test_with_groups_of_its_own_the_host_may_write_them(layout: Layout) -> None:
+    command = nspawn.boot_command(layout, "bot1", Path("/r"), own_groups=True)
+    assert "--keep-unit" in command
+    assert "--boot" not in command
+    assert command[-3:-1] == ["/bin/sh", "-c"]
+    assert command[-1].endswith("exec /lib/systemd/systemd")
+
+
+def test_a_host_gets_no_capability_over_the_machine(layout: Layout) -> None:
+    command = nspawn.boot_command(layout, "bot1", Path("/r"), own_groups=True)
+    granted = next(argument for argument in command if argument.startswith("--capability="))
+    assert not {"CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "all"} & set(
+        granted.split("=")[1].split(",")
+    )
+
+
+def test_only_supervisors_and_nspawns_below_the_folder_are_ours() -> None:
+    hosts = "/box/hosts"
+    assert nspawn.serves_below(["systemd-nspawn", "--quiet", "--directory=/box/hosts/bot1/root"], hosts)
+    assert nspawn.serves_below(["python", supervisor.__file__, "/box/hosts/bot1"], hosts)
+    for stranger in (
+        ["systemd-nspawn", "--directory=/var/lib/machines/bot1"],
+        ["systemd-nspawn", "--directory=/box/hosts2/bot1/root"],
+        ["vim", "/box/hosts/bot1/root"],
+        ["python", "other.py", "/box/hosts/bot1"],
+        [""],
+    ):
+        assert not nspawn.serves_below(stranger, hosts)
+
+
+def test_a_host_that_nothing_runs_is_stopped(layout: Layout) -> None:
+    (layout.host("bot1") / "root").mkdir(parents=True)
+    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
+
+
+def test_a_stale_note_of_a_supervisor_is_seen_through(layout: Layout) -> None:
+    folder = layout.host("bot1")
+    (folder / "root").mkdir(parents=True)
+    start = process.started(os.getpid())
+    (folder / "supervisor.json").write_text(json.dumps({"pid": os.getpid(), "started": start}))
+    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
+    Nspawn(layout).stop("bot1")
+    assert not (folder / "supervisor.json").exists()
+
+
+def test_a_supervisor_without_its_host_is_broken_and_ended(layout: Layout) -> None:
+    folder = layout.host("bot1")
+    (folder / "root").mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)]) as alone:
+        start = process.started(alone.pid)
+        (folder / "supervisor.json").write_text(json.dumps({"pid": alone.pid, "started": start}))
+        assert Nspawn(layout).state("bot1") == (HostState.BROKEN, None)
+        Nspawn(layout).stop("bot1")
+        assert alone.wait(5) == -9
+    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
+
+
+def test_a_damaged_note_is_named(layout: Layout) -> None:
+    (layout.host("bot1") / "root").mkdir(parents=True)
+    (layout.host("bot1") / "supervisor.json").write_text('{"pid": ')
+    with pytest.raises(SandboxError, match=r"supervisor\.json is damaged"):
+        Nspawn(layout).state("bot1")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import SandboxError
+from provision.sandbox.commands import silent
+from provision.sandbox.hosts import rootfs
+from provision.sandbox.hosts.machine_settings import Machine
+
+
+def stand_in(folder: Path, script: str) -> None:
+    """An `unshare` that runs `script`, the tarball's name in `$target`, instead of mmdebstrap."""
+    folder.mkdir()
+    program = folder / "unshare"
+    program.write_text(
+        '#!/bin/sh\nfor word; do case "$word" in *.tar.zst) target=$word;; esac; done\n' + script
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def test_the_image_is_another_when_its_contents_would_be(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rootfs.image_of("bookworm", machine)
+    assert first.startswith("bookworm-")
+    assert rootfs.image_of("bookworm", dataclasses.replace(machine, name_servers=())) == first
+    assert rootfs.image_of("trixie", machine) != first
+    assert rootfs.image_of("bookworm", dataclasses.replace(machine, archive=None)) != first
+    monkeypatch.setattr(rootfs, "PACKAGES", (*rootfs.PACKAGES, "curl"))
+    assert rootfs.image_of("bookworm", machine) != first
+
+
+def test_build_command_uses_the_machines_mirror_and_proxy(machine: Machine) -> None:
+    command = rootfs.build_command("trixie", Path("/c/x.tar.zst"), machine)
+    assert '--aptopt=Acquire::http::Proxy "http://10.213.78.1:3142"' in command
+    assert command[-5:] == [
+        "trixie",
+        "/c/x.tar.zst",
+        "deb http://mirror.example/debian trixie main",
+        "deb http://mirror.example/debian trixie-updates main",
+        "deb http://mirror.example/security trixie-security main",
+    ]
+
+
+def test_without_a_mirror_mmdebstrap_chooses(machine: Machine) -> None:
+    command = rootfs.build_command(
+        "trixie", Path("/c/x.tar.zst"), dataclasses.replace(machine, archive=None, security=None)
+    )
+    assert command[-2:] == ["trixie", "/c/x.tar.zst"]
+
+
+def test_an_image_is_built_once(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path / "bin", f'echo I: working; echo built >> "{tmp_path}/calls"; echo image > "$target"\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    told: list[tuple[str, float | None]] = []
+    first = rootfs.ensure_image("trixie", tmp_path / "c", machine, lambda *what: told.append(what))
+    assert first == rootfs.ensure_image("trixie", tmp_path / "c", machine, silent)
+    assert first.read_text() == "image\n"
+    assert (tmp_path / "calls").read_text() == "built\n"
+    assert told[-1] == ("building Debian trixie", 1.0)
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {first.name, "lock"}
+
+
+def test_a_failed_build_leaves_nothing_and_says_why(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "bin", 'echo half > "$target"; echo I: fine; echo E: no such mirror; exit 25\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(SandboxError, match="building Debian trixie failed: E: no such mirror"):
+        rootfs.ensure_image("trixie", tmp_path / "c", machine, silent)
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {"lock"}
+
+
+def test_what_a_killed_build_left_is_cleared(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "c"
+    image = rootfs.image_of("trixie", machine)
+    (cache / f".{image}.new" / "mmdebstrap.abc").mkdir(parents=True)
+    (cache / f".{image}.new.tar.zst").write_text("half")
+    stand_in(tmp_path / "bin", 'ls -A "$TMPDIR"; echo image > "$target"\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert rootfs.ensure_image("trixie", cache, machine, silent).read_text() == "image\n"
+    assert {path.name for path in cache.iterdir()} == {f"{image}.tar.zst", "lock"}
+
+
+def test_a_folder_with_a_mount_in_it_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "root" / "proc").mkdir(parents=True)
+    monkeypatch.setattr(rootfs, "_mount_points", lambda: [Path("/"), tmp_path / "root" / "proc"])
+    with pytest.raises(SandboxError, match="is mounted in it"):
+        rootfs.remove_tree(tmp_path / "root")
+    assert (tmp_path / "root" / "proc").is_dir()
+
+
+def test_removing_what_is_not_there_is_no_fault(tmp_path: Path) -> None:
+    rootfs.remove_tree(tmp_path / "gone")

@@ -1,0 +1,158 @@
+"""Whose network it is, and when somebody else's hosts on it are removed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inventory.errors import SandboxError
+from provision.sandbox import claims, cleanup
+from provision.sandbox.commands import silent
+from provision.sandbox.layout import Layout
+
+CLAIM = """
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from provision.sandbox import Layout, claims
+claims.FOLDER = Path(sys.argv[1])
+box = Layout(Path(sys.argv[2]), bridge="clawdt", subnet=IPv4Network("10.213.78.0/24"), table="clawd_t")
+claims.claim(box, lasting=sys.argv[3] == "lasting")
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(claims, "FOLDER", tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[Layout]:
+    """What was removed instead of real hosts."""
+    gone: list[Layout] = []
+
+    def remove(layout: Layout, *, purge: bool, progress: object) -> tuple[str, ...]:
+        gone.append(layout)
+        with claims.held() as shared:
+            del shared["bridges"][layout.bridge]
+        return ()
+
+    monkeypatch.setattr(cleanup, "remove", remove)
+    return gone
+
+
+@pytest.fixture
+def other(layout: Layout, tmp_path: Path) -> Layout:
+    """Another sandbox on the same bridge, with hosts."""
+    other = dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox", table="clawd_t")
+    other.hosts.mkdir(parents=True)
+    return other
+
+
+@pytest.fixture
+def runner(run: Path, other: Layout) -> Iterator[subprocess.Popen[str]]:
+    """A run of somebody else, which has the bridge."""
+    command = [sys.executable, "-c", CLAIM, str(run), str(other.folder), "for now"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "claimed\n"
+        yield running
+        running.kill()
+
+
+@pytest.fixture
+def made_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims of this process look as if it had ended."""
+    monkeypatch.setattr(claims, "alive", lambda _: False)
+
+
+def test_what_is_being_made_is_not_taken_for_what_was_removed(
+    layout: Layout, other: Layout, removed: list[Layout]
+) -> None:
+    claims.claim(other, lasting=True)
+    other.hosts.rmdir()
+    with pytest.raises(SandboxError, match="is running and uses clawdt"):
+        cleanup.make_way(layout, silent)
+    assert removed == []
+
+
+def test_a_run_that_goes_on_is_left_alone(
+    runner: subprocess.Popen[str], layout: Layout, other: Layout, removed: list[Layout]
+) -> None:
+    with pytest.raises(
+        SandboxError, match=r"clone/\.sandbox is running and uses clawdt and 10\.213\.78\.0/24"
+    ):
+        cleanup.make_way(layout, silent)
+    assert cleanup.clear(silent) == ()
+    assert removed == []
+    layout.hosts.mkdir(parents=True)
+    assert not claims.is_ours(layout)
+    assert claims.is_ours(other)
+
+
+def test_what_a_killed_run_left_makes_way(
+    runner: subprocess.Popen[str], layout: Layout, other: Layout, removed: list[Layout]
+) -> None:
+    runner.kill()
+    runner.wait()
+    cleanup.make_way(dataclasses.replace(layout, bridge="other0"), silent)
+    assert removed == []
+    cleanup.make_way(layout, silent)
+    (gone,) = removed
+    assert (gone.folder, gone.subnet, gone.table) == (other.folder, other.subnet, "clawd_t")
+    assert claims.claims() == ()
+
+
+def test_what_is_meant_to_last_outlives_its_maker_until_it_is_cleared(
+    layout: Layout, other: Layout, removed: list[Layout], made_by_nobody: None
+) -> None:
+    claims.claim(other, lasting=True)
+    claims.claim(other, lasting=False)
+    with pytest.raises(SandboxError, match=f"`make down` in {claims.PROJECT}"):
+        cleanup.make_way(layout, silent)
+    assert cleanup.clear(silent) == (other.folder,)
+    assert [gone.folder for gone in removed] == [other.folder]
+
+
+def test_what_lasts_in_another_checkout_is_not_cleared(
+    other: Layout, removed: list[Layout], made_by_nobody: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims.claim(other, lasting=True)
+    monkeypatch.setattr(claims, "PROJECT", Path("/elsewhere"))
+    assert cleanup.clear(silent) == ()
+    assert removed == []
+
+
+def test_hosts_whose_folder_is_gone_make_way_and_it_does_not_come_back(
+    layout: Layout, other: Layout, removed: list[Layout], made_by_nobody: None
+) -> None:
+    claims.claim(other, lasting=True)
+    other.hosts.rmdir()
+    other.folder.rmdir()
+    cleanup.make_way(layout, silent)
+    assert [gone.folder for gone in removed] == [other.folder]
+    assert not other.folder.exists()
+
+
+def test_without_a_claim_only_what_hosts_were_made_for_is_ours(layout: Layout) -> None:
+    assert not claims.is_ours(layout)
+    layout.hosts.mkdir(parents=True)
+    assert claims.is_ours(layout)
+
+
+def test_notes_without_content_leave_nothing(run: Path) -> None:
+    with claims.held() as shared:
+        shared["before"] = "1"
+    assert json.loads((run / "sandboxes.json").read_text()) == {"before": "1"}
+    with claims.held() as shared:
+        shared.clear()
+    assert not run.exists()
