@@ -4,14 +4,14 @@ A component `NAME` lives in `deploys/NAME/`:
 
     __init__.py   one line of documentation, and nothing that imports pyinfra
     settings.py   frozen `Settings` and `settings_for(inventory, host) -> Settings | None`; where they apply,
-                  also `openings_for(inventory, host)`, `needs_for(inventory, host)`, and
-                  `ports_for(inventory, host)`, the TCP ports it listens on in addition to those it opens
+                  also `openings_for(inventory, host)`, `needs_for(inventory, host, resources)`,
+                  and `ports_for(inventory, host)`, the TCP ports it listens on in addition to those it opens
     deploy.py     `apply()`, a pyinfra deploy that reads its settings from the host, and `remove()`, one that
                   needs none: it leaves only data behind, and with `deploys.settings.purging()` nothing
     verify.py     testinfra checks: `test_*(host, settings)`
 
-The functions in `settings.py` are pure: they derive what a host should have from the inventory alone, and
-return `None` when the component does not belong there.
+The functions in `settings.py` are pure: they derive what a host should have from the inventory alone (its
+needs also from the resources of the host), and return `None` when the component does not belong there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploys.resources import HostResources
 from inventory.model import Inventory, Network, Port
 
 
@@ -77,10 +78,10 @@ class Component:
         openings = getattr(self._settings, "openings_for", None)
         return tuple(openings(inventory, host)) if openings else ()
 
-    def needs_for(self, inventory: Inventory, host: str) -> tuple[Need, ...]:
-        """Return the resources that this component needs on `host`."""
+    def needs_for(self, inventory: Inventory, host: str, resources: HostResources) -> tuple[Need, ...]:
+        """Return what this component needs on `host`, which has `resources`."""
         needs = getattr(self._settings, "needs_for", None)
-        return tuple(needs(inventory, host)) if needs else ()
+        return tuple(needs(inventory, host, resources)) if needs else ()
 
     def ports_for(self, inventory: Inventory, host: str) -> tuple[int, ...]:
         """Return the TCP ports that this component listens on at `host`, including those on loopback."""

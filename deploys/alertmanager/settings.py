@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need
 from deploys.exporters.settings import MIB, bot_port, monitoring_host, scheme, target
+from deploys.resources import HostResources
 from inventory.model import Inventory
 
 PORT = 9093
@@ -49,7 +50,7 @@ def settings_for(inventory: Inventory, host: str) -> AlertmanagerSettings | None
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return one small process."""
     if settings_for(inventory, host) is None:
         return ()

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
+from deploys.resources import HostResources
 from inventory.model import Inventory, Operator, Port
 from inventory.types import PackageName, Size, TimeZone
 from inventory.values import size_in_bytes
@@ -42,7 +43,7 @@ def settings_for(inventory: Inventory, host: str) -> BaseSettings:
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return what the system itself and its journal take."""
     journal = size_in_bytes(inventory.base.journal_max)
     return (

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority
+from deploys.resources import HostResources
 from deploys.tls.settings import AUTHORITY, canonical
 from inventory.model import Inventory
 from inventory.rules.database import CONNECTION_MEMORY, PORT
@@ -98,7 +99,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (PORT,) if settings_for(inventory, host) else ()
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return memory as declared, and the least disk space for data, log and dumps."""
     settings = settings_for(inventory, host)
     if settings is None:

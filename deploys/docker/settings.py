@@ -10,6 +10,7 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nvidia import settings as nvidia
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.types import DockerFolder, LogSize, Mirror, Proxy, Repository, Unproxied
 
@@ -86,7 +87,7 @@ def gpus(inventory: Inventory, host: str) -> bool:
     return nvidia.settings_for(inventory, host) is not None
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return the resources of the engine itself."""
     if settings_for(inventory, host) is None:
         return ()

@@ -8,6 +8,7 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.elastic import placement
 from deploys.elastic.passwords import derived
 from deploys.elastic.placement import GIB, MIB, Node, PackageSettings
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.values import size_in_bytes
 
@@ -89,16 +90,16 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (placement.ELASTICSEARCH_PORT, placement.TRANSPORT_PORT) if keeps else ()
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tuple[Need, ...]:
     """Return memory of heap and Java, and disk space for the lines of all days, twice with three nodes.
 
-    The heap is that of a host with the memory in `inventory`.
+    The heap is that of a host with the memory of `resources`.
     """
     if not placement.keeps_logs(inventory, host):
         return ()
     logs, count = inventory.logs, len(placement.nodes(inventory))
-    memory = inventory.hosts[host].memory
-    heap, source = _heap_counted(size_in_bytes(memory) if memory else SMALLEST_HOST, logs.elasticsearch_heap)
+    memory = resources.memory.size if resources.memory else SMALLEST_HOST
+    heap, source = _heap_counted(memory, logs.elasticsearch_heap)
     copies = 1 if count == 1 else 2
     days = max(logs.keep_days, logs.audit_days)
     lines = size_in_bytes(logs.daily) * days * copies // count

@@ -9,6 +9,7 @@ from pydantic import Field
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.nginx.settings import authority, bots_behind
 from deploys.nvidia.settings import ROOT
+from deploys.resources import HostResources
 from deploys.tls.settings import canonical
 from inventory.model import Inventory
 
@@ -119,7 +120,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     return tuple(Opening(port=port, sources=sources, purpose=purpose) for port, purpose in ports.items())
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return one process for each exporter."""
     settings = settings_for(inventory, host)
     if settings is None:

@@ -8,6 +8,7 @@ from deploys.component import ComponentSettings, Need
 from deploys.elastic import placement
 from deploys.elastic.datasets import Dataset, datasets_of
 from deploys.elastic.placement import MIB, PackageSettings
+from deploys.resources import HostResources
 from inventory.model import Inventory
 
 
@@ -37,7 +38,7 @@ def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return its queue of lines in memory, and the program."""
     if settings_for(inventory, host) is None:
         return ()

@@ -10,6 +10,7 @@ from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.exporters.settings import MIB, monitoring_host
 from deploys.prometheus.settings import PORT as PROMETHEUS_PORT
+from deploys.resources import HostResources
 from deploys.tls.settings import canonical
 from inventory.model import Inventory, Network
 from inventory.sections.monitoring import Thresholds
@@ -75,7 +76,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return () if settings is None else (settings.port,)
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return one process and its programs."""
     if settings_for(inventory, host) is None:
         return ()

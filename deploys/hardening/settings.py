@@ -8,6 +8,7 @@ from types import MappingProxyType
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
+from deploys.resources import HostResources
 from inventory.addresses import is_address
 from inventory.model import Inventory
 from inventory.sections.hardening import BANNER, WeakHostKey
@@ -107,7 +108,7 @@ def settings_for(inventory: Inventory, host: str) -> HardeningSettings | None:
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return what fail2ban's process and the packages take."""
     settings = settings_for(inventory, host)
     if settings is None:

@@ -8,6 +8,7 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.elastic import placement
 from deploys.elastic.passwords import derived
 from deploys.elastic.placement import GIB, MIB, PackageSettings
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.values import size_in_bytes
 
@@ -68,7 +69,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (placement.KIBANA_PORT,) if placement.leads(inventory, host) else ()
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return heap, memory of Node, and the program."""
     if not placement.leads(inventory, host):
         return ()

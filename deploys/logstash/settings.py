@@ -9,6 +9,7 @@ from deploys.elastic import placement
 from deploys.elastic.datasets import Dataset, datasets_of
 from deploys.elastic.passwords import derived
 from deploys.elastic.placement import GIB, MIB, PackageSettings
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.values import size_in_bytes
 
@@ -65,7 +66,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (placement.BEATS_PORT, placement.LOGSTASH_API_PORT) if keeps else ()
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return heap, memory of Java, program and queue."""
     if not placement.keeps_logs(inventory, host):
         return ()

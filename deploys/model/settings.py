@@ -9,6 +9,7 @@ from pydantic import Field
 
 from deploys.artifacts import ModelFile
 from deploys.component import ComponentSettings, Need
+from deploys.resources import HostResources
 from inventory.errors import ClawdError
 from inventory.model import Inventory, LocalModel
 from inventory.model_files.footprint import GPU_PROCESS, of_model, size, split
@@ -34,9 +35,10 @@ def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
     return ModelSettings(name=model.path.stem, sha256=model.sha256)
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tuple[Need, ...]:
     """Return the engine's memory, of the GPU where it computes there, and the disk space of the file.
 
+    The GPU counts where `gpu_memory` is declared and the host was not found to be without one.
     Before the host has fetched the file, unknown sizes are counted as the limit of the engine.
     """
     model = local_model(inventory)
@@ -49,7 +51,7 @@ def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
         return (Need(what, memory=limit, path=MODELS_FOLDER, how=f"{how}; its size is not known"),)
     what = f"{what} ({taken.tier} tier, {taken.parameters / 1e9:.2g}B)"
     placed = partial(Need, what, disk=taken.file_size, path=MODELS_FOLDER)
-    if not inventory.hosts[host].gpu_memory:
+    if not inventory.hosts[host].gpu_memory or resources.gpu_memory is None:
         return (placed(memory=taken.total, how=taken.how),)
     if not computes_on_gpu(inventory, host):
         why = "gpu_layers is 0" if model.gpu_layers == 0 else "the host has `gpu: none`"

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
+from deploys.resources import HostResources
 from deploys.runtime.console import allowed, console_secret
 from deploys.tls.certificate import leaf_of, names_of
 from deploys.tls.settings import ProvidedSettings, canonical
@@ -114,7 +115,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (STATUS_PORT,) if bots_behind(inventory, host) else ()
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return the memory of nginx: its workers, their zones, and TLS sessions."""
     if not bots_behind(inventory, host):
         return ()

@@ -10,6 +10,7 @@ from pydantic import Field
 from deploys.component import ComponentSettings, Need
 from deploys.model.settings import computes_on_gpu, local_model
 from deploys.nvidia.gpus import Machine
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.types import Repository
 
@@ -90,7 +91,7 @@ def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
     return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return the space for the driver, where a GPU is required; other hosts are not checked for it."""
     if inventory.hosts[host].gpu != "required":
         return ()

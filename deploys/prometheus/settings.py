@@ -22,6 +22,7 @@ from deploys.exporters.settings import (
 )
 from deploys.exporters.settings import settings_for as exporters_for
 from deploys.model.settings import local_model
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.sections.monitoring import Thresholds
 from inventory.values import size_in_bytes
@@ -86,7 +87,7 @@ def settings_for(inventory: Inventory, host: str) -> PrometheusSettings | None:
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return memory for the open series, and disk space for what is retained."""
     settings = settings_for(inventory, host)
     if settings is None:

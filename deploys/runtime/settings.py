@@ -13,6 +13,7 @@ from deploys.exporters.settings import watched_from
 from deploys.model.settings import local_model
 from deploys.nginx.settings import bots_behind, over_tls, public_url
 from deploys.nvidia.settings import EngineGpu, engine_gpu
+from deploys.resources import HostResources
 from deploys.runtime.console import console_secret
 from deploys.tls.settings import AUTHORITY, canonical
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
@@ -182,7 +183,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     )
 
 
-def needs_for(inventory: Inventory, host: str) -> tuple[Need, ...]:
+def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return the resources of the bot and three releases. The engine's memory is a need of the model."""
     if "runtime" not in inventory.hosts[host].roles:
         return ()

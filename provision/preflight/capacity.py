@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from deploys.component import Need
 from deploys.disk.settings import lies_on_data_disk
 from deploys.registry import COMPONENTS
+from deploys.resources import HostResources
 from inventory.errors import CapacityError
 from inventory.model import Inventory
 from inventory.model_files.footprint import size
-from inventory.values import size_in_bytes
 
 HEADROOM_PERCENT = 10
 """Share of a host's memory for page cache, logins and apt, in percent."""
@@ -31,14 +31,11 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The needs on a host and its resources in bytes; `None` when unknown."""
+    """The needs on a host and its resources."""
 
     host: str
     placed: tuple[Placed, ...]
-    memory: int | None
-    gpu_memory: int | None
-    declared: bool
-    """Whether the resources are those that the inventory declares."""
+    resources: HostResources
     alert_percent: float | None = None
     """Memory use that triggers an alert, in percent; `None` without monitoring."""
 
@@ -55,42 +52,32 @@ class Capacity:
     @property
     def headroom(self) -> int:
         """Return the bytes of memory to keep free."""
-        return (self.memory or 0) * HEADROOM_PERCENT // 100
+        memory = self.resources.memory
+        return memory.size * HEADROOM_PERCENT // 100 if memory else 0
 
     def disk_needed(self, *, on_data_disk: bool) -> int:
         """Return the needed bytes on the system disk or the data disk."""
         return sum(item.need.disk for item in self.placed if item.on_data_disk is on_data_disk)
 
 
-def capacity_of(
-    inventory: Inventory, host: str, *, memory: int | None = None, gpu_memory: int | None = None
-) -> Capacity:
-    """Return the needs on `host` and its resources: `memory` and `gpu_memory` if given, else as declared."""
-    declared = inventory.hosts[host]
-    watched = bool(inventory.with_role("monitoring"))
-    return Capacity(
-        host,
-        placed_on(inventory if memory is None else _with_memory(inventory, host, memory), host),
-        memory if memory is not None else _bytes(declared.memory),
-        gpu_memory if gpu_memory is not None else _bytes(declared.gpu_memory),
-        memory is None,
-        inventory.monitoring.thresholds.memory_percent if watched else None,
-    )
-
-
-def placed_on(inventory: Inventory, host: str) -> tuple[Placed, ...]:
-    """Return the needs of every component on `host`, in the order of components."""
-    return tuple(
+def capacity_of(inventory: Inventory, host: str, resources: HostResources | None = None) -> Capacity:
+    """Return the needs on `host` and its resources: `resources` where they were found, else as declared."""
+    resources = resources or HostResources.declared(inventory.hosts[host])
+    placed = tuple(
         Placed(component.name, need, lies_on_data_disk(inventory, host, need.path))
         for component in COMPONENTS
-        for need in component.needs_for(inventory, host)
+        for need in component.needs_for(inventory, host, resources)
+    )
+    watched = bool(inventory.with_role("monitoring"))
+    return Capacity(
+        host, placed, resources, inventory.monitoring.thresholds.memory_percent if watched else None
     )
 
 
 def shortages(capacity: Capacity) -> Iterator[str]:
     """Yield a message with the arithmetic when the host's memory or GPU memory is too small."""
-    whose = "declared" if capacity.declared else "found"
-    if capacity.memory is not None and capacity.memory_needed + capacity.headroom > capacity.memory:
+    memory, gpu_memory = capacity.resources.memory, capacity.resources.gpu_memory
+    if memory and capacity.memory_needed + capacity.headroom > memory.size:
         rows = [
             *(_row(item.need.what, item.need.memory, item.need.how) for item in capacity.placed),
             _row("headroom", capacity.headroom, f"{HEADROOM_PERCENT} % of its memory"),
@@ -98,17 +85,17 @@ def shortages(capacity: Capacity) -> Iterator[str]:
         yield "\n".join(
             [
                 f"{capacity.host}: too little memory: {size(capacity.memory_needed + capacity.headroom)} "
-                f"needed, {size(capacity.memory)} {whose}:",
+                f"needed, {size(memory.size)} {memory.source}:",
                 *filter(None, rows),
                 f"hint: {_advice(capacity)}distribute the roles to more hosts, or give it more memory",
             ]
         )
-    if capacity.gpu_memory is not None and capacity.gpu_memory_needed > capacity.gpu_memory:
+    if gpu_memory and capacity.gpu_memory_needed > gpu_memory.size:
         rows = [_row(item.need.what, item.need.gpu_memory, item.need.how) for item in capacity.placed]
         yield "\n".join(
             [
                 f"{capacity.host}: too little GPU memory: {size(capacity.gpu_memory_needed)} needed, "
-                f"{size(capacity.gpu_memory)} {whose}:",
+                f"{size(gpu_memory.size)} {gpu_memory.source}:",
                 *filter(None, rows),
                 "hint: lower `parallel` or `context_size`, or use a smaller model or stronger quantisation",
             ]
@@ -117,12 +104,13 @@ def shortages(capacity: Capacity) -> Iterator[str]:
 
 def warnings(capacity: Capacity) -> Iterator[str]:
     """Yield a warning when everything fits, but the memory alert would fire permanently."""
-    if not capacity.memory or capacity.alert_percent is None:
+    memory = capacity.resources.memory
+    if not memory or not memory.size or capacity.alert_percent is None:
         return
-    used = 100 * capacity.memory_needed / capacity.memory
-    if used > capacity.alert_percent and capacity.memory_needed + capacity.headroom <= capacity.memory:
+    used = 100 * capacity.memory_needed / memory.size
+    if used > capacity.alert_percent and capacity.memory_needed + capacity.headroom <= memory.size:
         yield (
-            f"{capacity.host}: its components need {size(capacity.memory_needed)} of {size(capacity.memory)} "
+            f"{capacity.host}: its components need {size(capacity.memory_needed)} of {size(memory.size)} "
             f"of memory, {used:.1f} %: the alert MemoryHigh would fire permanently from "
             f"{capacity.alert_percent:g} % on; distribute the roles to more hosts, give it more memory, or "
             "raise `monitoring.thresholds.memory_percent`"
@@ -145,13 +133,3 @@ def _advice(capacity: Capacity) -> str:
 
 def _row(what: str, needed: int, how: str) -> str:
     return f"    {size(needed):>9}  {what}: {how}" if needed else ""
-
-
-def _with_memory(inventory: Inventory, host: str, memory: int) -> Inventory:
-    """Return the inventory with the memory that was found on `host`, of which some components need a part."""
-    found = inventory.hosts[host].model_copy(update={"memory": f"{memory >> 10}K"})
-    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: found}})
-
-
-def _bytes(declared: str | None) -> int | None:
-    return size_in_bytes(declared) if declared else None

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from deploys.registry import COMPONENTS
 from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
+from deploys.resources import Amount, HostResources
 from inventory.errors import CapacityError, ClawdError, HostError
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
@@ -19,7 +20,7 @@ from provision.artifacts.target import ARCHITECTURES
 from provision.connection.concurrency import outcomes
 from provision.connection.session import Session
 from provision.preflight import declared_values
-from provision.preflight.capacity import Capacity, capacity_of, placed_on, shortages, warnings
+from provision.preflight.capacity import Capacity, capacity_of, shortages, warnings
 from provision.preflight.facts import FileSystem, HostFacts, Listener, probe
 from provision.progress import Progress
 
@@ -62,7 +63,7 @@ def examine(
     asked: dict[str, declared_values.Rows] = {}
 
     def ask(host: str) -> HostFacts:
-        paths = {item.need.path for item in placed_on(inventory, host)} | {STATE}
+        paths = {item.need.path for item in capacity_of(inventory, host).placed} | {STATE}
         more = declared_values.script(inventory, host)
         script = probe(paths, ask_mirrors=inventory.hosts[host].internet, more=more)
         done = session.run(host, script, timeout=60)
@@ -110,9 +111,7 @@ def unknown_packages(
 
 def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
     """Return all findings about one host."""
-    inventory = _as_found(inventory, host, facts)
-    gpu = facts.gpu_memory_mb << 20 if facts.gpu_memory_mb else None
-    capacity = capacity_of(inventory, host, memory=facts.memory_mb << 20, gpu_memory=gpu)
+    capacity = capacity_of(inventory, host, found_resources(inventory, host, facts))
     return (
         *_system(inventory, host, facts),
         *_clock(host, facts, now),
@@ -121,21 +120,25 @@ def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -
         *_disks(inventory, host, facts, capacity),
         *_ports(inventory, host, facts),
         *_mirrors(host, facts),
-        *_smallness(inventory, host, facts),
+        *_smallness(inventory, host, facts, capacity),
         *_refusals(inventory, host, facts),
     )
 
 
-def _as_found(inventory: Inventory, host: str, facts: HostFacts) -> Inventory:
-    """Return the inventory for the actual host: without a GPU the model is placed in its memory.
+def found_resources(inventory: Inventory, host: str, facts: HostFacts) -> HostResources:
+    """Return the resources of the actual host. GPU memory stays as declared until a driver reports it.
 
-    If a GPU is required, the component nvidia reports that it is missing.
+    Without a GPU the model is placed in the host's memory; where a GPU is required, the component nvidia
+    reports that it is missing.
     """
     declared = inventory.hosts[host]
-    if facts.gpus != 0 or declared.gpu != "auto":
-        return inventory
-    without = declared.model_copy(update={"gpu": "none", "gpu_memory": None})
-    return inventory.model_copy(update={"hosts": {**inventory.hosts, host: without}})
+    if facts.gpu_memory_mb:
+        gpu_memory: Amount | None = Amount.found(facts.gpu_memory_mb << 20)
+    elif facts.gpus == 0 and declared.gpu == "auto":
+        gpu_memory = None
+    else:
+        gpu_memory = Amount.declared(declared.gpu_memory)
+    return HostResources(Amount.found(facts.memory_mb << 20), gpu_memory)
 
 
 def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
@@ -245,7 +248,7 @@ def _mirrors(host: str, facts: HostFacts) -> Iterator[Finding]:
     )
 
 
-def _smallness(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+def _smallness(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity) -> Iterator[Finding]:
     """Yield a warning for each resource below the recommended minimum."""
     system = facts.file_systems.get(SYSTEM)
     less: Sequence[tuple[bool, str]] = (
@@ -258,7 +261,7 @@ def _smallness(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Fi
             system is not None and system.size_mb < LEAST_SYSTEM_DISK_MB,
             f"a system disk of {system.size_mb if system else 0} MB; at least 30 GB are recommended",
         ),
-        (_data_disk_is_small(inventory, host, facts), "a data disk of less than the recommended 50 GB"),
+        (_data_disk_is_small(inventory, facts, capacity), "a data disk of less than the recommended 50 GB"),
     )
     for is_less, what in less:
         if is_less:
@@ -276,13 +279,13 @@ def _refusals(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Fin
         )
 
 
-def _data_disk_is_small(inventory: Inventory, host: str, facts: HostFacts) -> bool:
-    if inventory.hosts[host].disk is None:
+def _data_disk_is_small(inventory: Inventory, facts: HostFacts, capacity: Capacity) -> bool:
+    if inventory.hosts[capacity.host].disk is None:
         return False
     root = facts.file_systems.get(SYSTEM)
     mounted = _largest(
         space
-        for item in placed_on(inventory, host)
+        for item in capacity.placed
         if item.on_data_disk and (space := facts.file_systems.get(item.need.path)) and not _same(space, root)
     )
     return 0 < (mounted or facts.data_disk_mb) < LEAST_DATA_DISK_MB

@@ -33,17 +33,18 @@ def lines(capacity: Capacity) -> Iterator[Text]:
         need = item.need
         disk = f"data {_shown(need.disk)}" if item.on_data_disk and need.disk else _shown(need.disk)
         yield row(_shown(need.memory), _shown(need.gpu_memory), disk, need.what, need.how)
-    if capacity.memory:
+    memory, gpu_memory = capacity.resources.memory, capacity.resources.gpu_memory
+    if memory:
         yield row(size(capacity.headroom), "", "", "headroom", f"{HEADROOM_PERCENT} % of its memory")
     system, data = (capacity.disk_needed(on_data_disk=where) for where in (False, True))
-    memory = size(capacity.memory_needed + capacity.headroom)
-    gpu = size(capacity.gpu_memory_needed)
+    needed = size(capacity.memory_needed + capacity.headroom)
+    needed_gpu = size(capacity.gpu_memory_needed)
     also = f"and {size(data)} on the data disk" if data else ""
-    yield row(memory, gpu, size(system), "total", also, "bold")
+    yield row(needed, needed_gpu, size(system), "total", also, "bold")
     unknown = "declare `memory:` of the host to compare without a connection"
-    has = size(capacity.memory) if capacity.memory else "?"
-    has_gpu = size(capacity.gpu_memory) if capacity.gpu_memory else ""
-    yield row(has, has_gpu, "", "available", "" if capacity.memory else unknown, "bold")
+    has = size(memory.size) if memory else "?"
+    has_gpu = size(gpu_memory.size) if gpu_memory else ""
+    yield row(has, has_gpu, "", "available", "" if memory else unknown, "bold")
     for warning in warnings(capacity):
         yield Text(f"  {warning}", style="yellow")
 

@@ -69,9 +69,10 @@ def test_each_fits_the_servers_it_is_written_for(name: str) -> None:
     inventory = loaded(name).inventory
     for host in inventory.hosts:
         capacity = capacity_of(inventory, host)
-        assert capacity.declared
-        assert capacity.memory is not None, f"{host} declares no memory"
-        assert 0 < capacity.memory_needed < capacity.memory
+        memory = capacity.resources.memory
+        assert memory is not None, f"{host} declares no memory"
+        assert memory.source == "declared"
+        assert 0 < capacity.memory_needed < memory.size
         assert list(shortages(capacity)) == []
 
 

@@ -6,9 +6,12 @@ import pytest
 
 from deploys.component import Opening
 from deploys.database.settings import MIB, needs_for, openings_for, ports_for, settings_for, url_for
+from deploys.resources import HostResources
 from deploys.tls.settings import AUTHORITY
 from inventory.model import Inventory
 from tests.deploys.inventories import inventory
+
+UNKNOWN = HostResources(None, None)
 
 TEAM = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
 BESIDE = {"bot1": ["runtime", "nginx", "database"]}
@@ -119,7 +122,7 @@ def test_memory_is_shared_out(
 
 
 def test_needs_are_what_is_declared() -> None:
-    server, dumps = needs_for(team(memory="1G", backups={"keep": 3, "path": "/srv/dumps"}), "db1")
+    server, dumps = needs_for(team(memory="1G", backups={"keep": 3, "path": "/srv/dumps"}), "db1", UNKNOWN)
     assert (server.memory, server.path) == (1024 * MIB, "/var/lib/postgresql")
     assert (dumps.disk, dumps.path) == (4 * 64 * MIB, "/srv/dumps")
-    assert needs_for(team(), "bot1") == ()
+    assert needs_for(team(), "bot1", UNKNOWN) == ()

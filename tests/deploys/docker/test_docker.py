@@ -32,10 +32,13 @@ from deploys.ops.debian.added import Added, AddedFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, StaysFact, UnitFact, UnitState
 from deploys.ops.paths.files import rendered
+from deploys.resources import HostResources
 from inventory.errors import ArtifactError, HostError
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
+
+UNKNOWN = HostResources(None, None)
 
 GOLDEN = Path(__file__).parent / "golden"
 FULL = DockerSettings(
@@ -284,7 +287,7 @@ def test_hosts_that_have_docker(declared: dict[str, Any], expected: dict[str, bo
     whole = inventory({"bot1": ["runtime"], "web": ["nginx"]}, **declared)
     found = {host: settings_for(whole, host) is not None for host in whole.hosts}
     assert found == expected
-    assert {host: bool(needs_for(whole, host)) for host in whole.hosts} == expected
+    assert {host: bool(needs_for(whole, host, UNKNOWN)) for host in whole.hosts} == expected
 
 
 def test_declared_ports_may_be_published() -> None:

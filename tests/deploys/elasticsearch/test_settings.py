@@ -16,8 +16,11 @@ from deploys.logstash.settings import needs_for as logstash_needs
 from deploys.logstash.settings import openings_for as logstash_openings
 from deploys.logstash.settings import settings_for as logstash_for
 from deploys.ops.paths.files import rendered
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from tests.deploys.inventories import inventory
+
+UNKNOWN = HostResources(None, None)
 
 GIB = 1 << 30
 BOT = {"bot1": ["runtime", "nginx"]}
@@ -103,12 +106,17 @@ def test_kibana_is_open_to_declared_networks_only() -> None:
 
 def test_a_host_of_4_gb_has_room_for_all_of_it() -> None:
     one = declared(ONE)
-    needs = [*needs_for(one, "log1"), *logstash_needs(one, "log1"), *kibana_needs(one, "log1")]
+    has = HostResources.declared(one.hosts["log1"])
+    needs = [
+        *needs_for(one, "log1", has),
+        *logstash_needs(one, "log1", has),
+        *kibana_needs(one, "log1", has),
+    ]
     assert sum(need.memory for need in needs) == (1536 + 896 + 768) << 20
     lines = next(need for need in needs if need.what == "log lines")
     assert lines.disk == 50 * (1 << 20) * 190
     assert lines.how == "50M a day × 190 days × 1 copy on 1 host"
-    assert needs_for(one, "bot1") == ()
+    assert needs_for(one, "bot1", has) == ()
 
 
 @pytest.mark.parametrize(("gib", "heap"), [(4, 1024), (8, 2048), (16, 4096), (32, 8192)])
@@ -118,13 +126,14 @@ def test_the_heap_that_is_counted_is_the_one_that_is_taken(gib: int, heap: int) 
     host = node.model_copy(update={"memory": f"{gib}G"})
     one = declared({"log1": ["logs"]}).model_copy(update={"hosts": {"log1": host}})
     assert heap_for(gib * GIB, None) == heap * MIB
-    (memory, _) = needs_for(one, "log1")
+    (memory, _) = needs_for(one, "log1", HostResources.declared(one.hosts["log1"]))
     assert memory.memory == heap * 3 // 2 * MIB
     assert memory.how.startswith(f"heap {heap} MiB (a quarter of {gib * 1024} MiB), and half of it again")
     logstash, kibana = logstash_for(one, "log1"), kibana_for(one, "log1")
     assert logstash is not None
     assert kibana is not None
-    (of_logstash,), (of_kibana,) = logstash_needs(one, "log1"), kibana_needs(one, "log1")
+    has = HostResources.declared(one.hosts["log1"])
+    (of_logstash,), (of_kibana,) = logstash_needs(one, "log1", has), kibana_needs(one, "log1", has)
     java = rendered("logstash/service.conf", logstash_values(logstash))
     node_js = rendered("kibana/service.conf", kibana_values(kibana))
     assert f"-Xmx{(of_logstash.memory - LOGSTASH_NATIVE) // MIB}m" in java
@@ -132,13 +141,13 @@ def test_the_heap_that_is_counted_is_the_one_that_is_taken(gib: int, heap: int) 
 
 
 def test_a_heap_that_is_declared_is_counted_on_any_host() -> None:
-    (memory, _) = needs_for(declared(ONE, elasticsearch_heap="3G"), "log1")
+    (memory, _) = needs_for(declared(ONE, elasticsearch_heap="3G"), "log1", UNKNOWN)
     assert memory.memory == 4608 * MIB
     assert "heap 3072 MiB (logs.elasticsearch_heap)" in memory.how
 
 
 def test_three_hosts_share_two_copies() -> None:
-    lines = needs_for(declared(THREE, daily="3G", keep_days=365), "log1")[1]
+    lines = needs_for(declared(THREE, daily="3G", keep_days=365), "log1", UNKNOWN)[1]
     assert lines.disk == 3 * GIB * 365 * 2 // 3
     assert lines.how == "3G a day × 365 days × 2 copies on 3 hosts"
 

@@ -6,10 +6,13 @@ import pytest
 
 from deploys.exporters.exporter import blackbox_config, defaults_text, exporters
 from deploys.exporters.settings import needs_for, openings_for, ports_for, settings_for
+from deploys.resources import HostResources
 from deploys.runtime.settings import internal_listener
 from deploys.runtime.settings import openings_for as runtime_openings
 from tests.deploys.inventories import inventory
 from tests.deploys.monitoring import monitored
+
+UNKNOWN = HostResources(None, None)
 
 DATABASE: dict[str, Any] = {"password": "0123456789abcdef"}
 
@@ -21,7 +24,7 @@ def packages(declared: Any, host: str) -> list[str]:
 
 def test_nobody_watches() -> None:
     assert settings_for(inventory(), "bot1") is None
-    assert openings_for(inventory(), "bot1") == needs_for(inventory(), "bot1") == ()
+    assert openings_for(inventory(), "bot1") == needs_for(inventory(), "bot1", UNKNOWN) == ()
     assert internal_listener(inventory(), "bot1") is None
 
 
@@ -92,6 +95,6 @@ def test_arguments_that_systemd_would_take_apart_are_a_mistake() -> None:
 
 
 def test_needs_tell_their_arithmetic() -> None:
-    (need,) = needs_for(monitored(), "bot1")
+    (need,) = needs_for(monitored(), "bot1", UNKNOWN)
     assert need.memory == 56 * 1024**2
     assert need.how == "memory: node 32 MiB + nginx 24 MiB; disk: 2 programs of 18 MiB"

@@ -9,9 +9,12 @@ import pytest
 from deploys.docker.settings import DockerSettings
 from deploys.exporters.settings import ExportersSettings
 from deploys.nvidia.settings import EngineGpu, NvidiaSettings, engine_gpu, needs_for, settings_for
+from deploys.resources import HostResources
 from inventory.model import Inventory
 from inventory.rules.nvidia import RULES
 from tests.deploys.inventories import LOCAL
+
+UNKNOWN = HostResources(None, None)
 
 
 def declared(gpu: str, **changes: Any) -> Inventory:
@@ -24,7 +27,7 @@ def test_none_by_default() -> None:
         {"hosts": {"one": {"address": "10.0.0.1"}}, "models": {"default": LOCAL}}
     )
     assert settings_for(plain, "one") is None
-    assert needs_for(plain, "one") == ()
+    assert needs_for(plain, "one", UNKNOWN) == ()
 
 
 @pytest.mark.parametrize(
@@ -38,13 +41,13 @@ def test_toolkit_where_docker_is(changes: dict[str, Any], toolkit: bool) -> None
 
 
 def test_space_is_asked_where_there_must_be_a_gpu() -> None:
-    assert needs_for(declared("auto"), "one") == ()
-    driver, cuda = needs_for(declared("required"), "one")
+    assert needs_for(declared("auto"), "one", UNKNOWN) == ()
+    driver, cuda = needs_for(declared("required"), "one", UNKNOWN)
     assert (driver.disk, cuda.disk) == (3 << 30, 1 << 30)
-    (_, twice) = needs_for(declared("required", runtime={"run_with": "docker"}), "one")
+    (_, twice) = needs_for(declared("required", runtime={"run_with": "docker"}), "one", UNKNOWN)
     assert twice.disk == 2 << 30
     on_processors = {"default": {**LOCAL, "gpu_layers": 0}}
-    (only,) = needs_for(declared("required", models=on_processors), "one")
+    (only,) = needs_for(declared("required", models=on_processors), "one", UNKNOWN)
     assert only == driver
 
 

@@ -13,12 +13,15 @@ from deploys.ops.paths.files import rendered
 from deploys.prometheus.config import RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, needs_for, settings_for
+from deploys.resources import HostResources
 from deploys.tls.certificate import new_authority
 from tests.deploys.golden import assert_golden
 from tests.deploys.inventories import REMOTE, inventory
 from tests.deploys.monitoring import monitored
 from tests.deploys.nginx.front import internal_certificate
 from tests.deploys.prometheus.tools import program
+
+UNKNOWN = HostResources(None, None)
 
 GOLDEN = Path(__file__).parent / "golden"
 TEAM = {
@@ -77,7 +80,7 @@ def test_retention_is_by_disk() -> None:
     settings = settings_for(declared, "watch")
     assert settings
     assert "--storage.tsdb.retention.size=8GB" in arguments(settings)
-    memory, disk = needs_for(declared, "watch")
+    memory, disk = needs_for(declared, "watch", UNKNOWN)
     assert isinstance(memory, Need)
     assert disk.disk == int(8 * 1024**3 * 1.1)
     assert memory.how == "memory: 96 MiB + 2 hosts of 1600 series of 8 KiB; disk: programs 100 MiB"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from deploys.resources import Amount, HostResources
 from inventory.errors import CapacityError
 from inventory.model import Inventory
-from provision.preflight.capacity import Capacity, capacity_of, placed_on, refuse, shortages, warnings
+from provision.preflight.capacity import Capacity, capacity_of, refuse, shortages, warnings
 from provision.reporting.capacity_display import lines
 from tests import ggufs
 
@@ -24,6 +25,10 @@ def planned(path: Path, hosts: dict[str, Any], **changes: Any) -> Inventory:
     }
     model = {"engine": "llama-cpp", "path": str(path), "memory_max": "60G", **changes.pop("model", {})}
     return Inventory.model_validate({"hosts": declared, "models": {"default": model}, **changes})
+
+
+def found(memory: int, gpu_memory: Amount | None = None) -> HostResources:
+    return HostResources(Amount.found(memory), gpu_memory)
 
 
 @pytest.fixture
@@ -59,12 +64,12 @@ def test_a_team_is_counted_host_by_host(light: Path) -> None:
     }
     team = planned(light, hosts, database={"password": PASSWORD}, logs={"password": PASSWORD})
     refuse(team, hosts)
-    components = {host: {item.component for item in placed_on(team, host)} for host in hosts}
+    components = {host: {item.component for item in capacity_of(team, host).placed} for host in hosts}
     assert {"base", "model", "runtime"} <= components["bot1"]
     assert {"base", "database"} <= components["db"]
     assert {"elasticsearch", "logstash", "kibana"} <= components["logs"]
     assert "model" not in components["front"] | components["db"] | components["logs"]
-    assert {item.need.what for item in placed_on(team, "bot1")} >= {"system", "bot"}
+    assert {item.need.what for item in capacity_of(team, "bot1").placed} >= {"system", "bot"}
 
 
 def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
@@ -113,8 +118,27 @@ def test_layers_that_the_gpu_does_not_compute_are_the_hosts(professional: Path) 
 def test_what_was_found_wins_over_what_is_declared(light: Path) -> None:
     inventory = planned(light, {"bot1": {"memory": "64G"}})
     assert not list(shortages(capacity_of(inventory, "bot1")))
-    (shortage,) = shortages(capacity_of(inventory, "bot1", memory=4 * GIB))
+    (shortage,) = shortages(capacity_of(inventory, "bot1", found(4 * GIB)))
     assert re.search(r"bot1: too little memory: \d+ MiB needed, 4096 MiB found", shortage)
+
+
+def test_shortage_of_gpu_memory_names_whether_it_was_declared_or_found(professional: Path) -> None:
+    """Before its driver is installed, a host reports its memory but not that of its GPUs."""
+    card = {"roles": ["runtime"], "memory": "1G", "gpu_memory": "24G", "gpu": "required"}
+    inventory = planned(professional, {"gpu1": card})
+    for gpu_memory in (Amount.declared("24G"), Amount.found(24 * GIB)):
+        assert gpu_memory is not None
+        (shortage,) = shortages(capacity_of(inventory, "gpu1", found(32 * GIB, gpu_memory)))
+        assert f"42.1 GiB needed, 24.0 GiB {gpu_memory.source}:" in shortage
+
+
+def test_model_is_placed_in_memory_of_host_that_was_found_without_gpu(professional: Path) -> None:
+    card = {"roles": ["runtime"], "memory": "64G", "gpu_memory": "48G", "gpu": "auto"}
+    inventory = planned(professional, {"gpu1": card})
+    assert capacity_of(inventory, "gpu1").gpu_memory_needed > 42 * GIB
+    without = capacity_of(inventory, "gpu1", found(64 * GIB))
+    assert without.gpu_memory_needed == 0
+    assert without.memory_needed > 42 * GIB
 
 
 LOGS: dict[str, Any] = {"logs": {"password": PASSWORD * 2, "daily": "1M"}}
@@ -126,7 +150,7 @@ def test_elasticsearch_is_counted_with_the_heap_of_the_memory_that_is_there(
 ) -> None:
     logs = planned(light, {"log1": {"roles": ["logs"], "memory": f"{gib}G"}}, **LOGS)
     other = planned(light, {"log1": {"roles": ["logs"], "memory": "1G"}}, **LOGS)
-    for capacity in (capacity_of(logs, "log1"), capacity_of(other, "log1", memory=gib * GIB)):
+    for capacity in (capacity_of(logs, "log1"), capacity_of(other, "log1", found(gib * GIB))):
         (need,) = [item.need for item in capacity.placed if item.need.what == "Elasticsearch"]
         assert need.memory == heap * 3 // 2 << 20
 
@@ -137,11 +161,11 @@ def test_what_elasticsearch_would_take_of_a_shared_host_is_told(light: Path) -> 
     least = planned(light, {"one": host}, logs={**LOGS["logs"], "elasticsearch_heap": "1G"})
     assert not list(shortages(capacity_of(least, "one")))
     quarter = planned(light, {"one": host}, **LOGS)
-    (declared,), (found,) = (
-        list(shortages(capacity_of(quarter, "one", memory=memory))) for memory in (None, 12 * GIB)
+    (by_declared,), (by_found,) = (
+        list(shortages(capacity_of(quarter, "one", has))) for has in (None, found(12 * GIB))
     )
-    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in declared
-    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in found
+    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in by_declared
+    assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in by_found
 
 
 def test_a_host_whose_memory_alert_would_never_end_is_warned_of(light: Path) -> None:
