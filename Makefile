@@ -151,8 +151,12 @@ campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## run 
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(COOPERATIVE)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(PLAIN)
 
-lint: $(VENV)/.installed   ## run ruff
+# Shell programs, and what templates of such render to.
+lint: $(VENV)/.installed   ## run ruff and shellcheck
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@find deploys provision -path '*/scripts/*.sh' -print0 | xargs -0 $(BIN)/shellcheck --external-sources
+	@find tests/deploys -path '*/golden/*' -type f -exec grep -lZ -e '^#!/bin/sh' {} + | \
+	    xargs -0 $(BIN)/shellcheck --shell=sh $$(find tests/deploys -path '*/golden/*.sh')
 
 types: $(VENV)/.installed  ## run mypy in strict mode
 	@$(BIN)/mypy cli.py inventory provision deploys docs/generator runtime/clawd_runtime

@@ -65,6 +65,7 @@ def test_the_runtime_and_its_lock_come_along(installed: Path, tmp_path: Path) ->
         "provision/artifacts/engine/engine-build.lock",
         "provision/artifacts/sandbox-model.lock",
         "deploys/nginx/verify.py",
+        "deploys/disk/scripts/format.sh",
     ],
 )
 def test_what_is_no_code_comes_along(installed: Path, file: str) -> None:

@@ -14,13 +14,21 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
-from deploys.disk.scripts import FORMAT, MOUNT, PLACE, PLACE_STATE, RELEASE, UNIT_STATE, UNITS_OF_OURS
 from deploys.disk.settings import Place
 from deploys.disk.units import UNITS, target_of, unit_of
 from deploys.ops.diff import Change, expected, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments, script
 from inventory.errors import HostError
+
+_UNIT_STATE = program("deploys/disk/scripts/unit_state.sh")
+_PLACE_STATE = program("deploys/disk/scripts/place_state.sh")
+_UNITS_OF_OURS = program("deploys/disk/scripts/units_of_ours.sh")
+_FORMAT = program("deploys/disk/scripts/format.sh")
+_MOUNT = program("deploys/disk/scripts/mount.sh")
+_PLACE = program("deploys/disk/scripts/place.sh")
+_RELEASE = program("deploys/disk/scripts/release.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class MountFact(Fact):
 
     def command(self, path: str) -> str:
         """Return a script that prints `key=value` lines."""
-        return assignments(path=path, unit=unit_of(path)) + UNIT_STATE
+        return assignments(path=path, unit=unit_of(path)) + _UNIT_STATE
 
     @staticmethod
     def default() -> MountState:
@@ -88,7 +96,7 @@ class PlaceFact(Fact):
 
     def command(self, folder: str, target: str) -> str:
         """Return a script that prints the words that apply, and the size."""
-        return assignments(folder=folder, target=target, unit=unit_of(folder)) + PLACE_STATE
+        return assignments(folder=folder, target=target, unit=unit_of(folder)) + _PLACE_STATE
 
     @staticmethod
     def default() -> PlaceState:
@@ -122,7 +130,7 @@ class OurUnitsFact(Fact):
 
     def command(self) -> str:
         """Return a script that prints one line per unit."""
-        return assignments(units=UNITS) + UNITS_OF_OURS
+        return assignments(units=UNITS) + _UNITS_OF_OURS
 
     @staticmethod
     def default() -> tuple[OurUnit, ...]:
@@ -173,7 +181,7 @@ def _formatted(disk: str, declared: str, filesystem: str, uuid: str) -> Iterator
     what = "formatting continues" if choice.state == "begun" else "it is blank"
     record(Change(disk, (f"partition and format as {filesystem}, {size} ({what})",)))
     yield script(
-        FORMAT, disk=disk, state=choice.state, filesystem=filesystem, uuid=uuid, label=LABEL, begun=BEGUN
+        _FORMAT, disk=disk, state=choice.state, filesystem=filesystem, uuid=uuid, label=LABEL, begun=BEGUN
     )
 
 
@@ -184,7 +192,7 @@ def _mounted(mount: str, uuid: str) -> Iterator[StringCommand]:
     if state.mounted and state.uuid == uuid and state.enabled and not state.stale and not unit_changes:
         return
     record(Change(mount, ("mount the data disk" if not state.mounted else "mount it at boot as well",)))
-    yield script(MOUNT, path=mount, unit=unit_of(mount), uuid=uuid)
+    yield script(_MOUNT, path=mount, unit=unit_of(mount), uuid=uuid)
 
 
 @operation
@@ -195,7 +203,7 @@ def _placed(place: Place, mount: str) -> Iterator[StringCommand]:
         return
     record(Change(place.folder, (next_step(state, target),)))
     yield script(
-        PLACE,
+        _PLACE,
         folder=place.folder,
         target=target,
         disk=mount,
@@ -224,7 +232,7 @@ def _released(unit: str, folder: str, purge: bool) -> Iterator[StringCommand]:
     what = "unmount" if not purge else "unmount, data removed" if not ours.is_disk else "unmount"
     record(Change(folder, (what,)))
     yield script(
-        RELEASE,
+        _RELEASE,
         unit=unit,
         folder=folder,
         source=ours.source,

@@ -17,10 +17,14 @@ from pathlib import Path
 import pytest
 
 from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
-from deploys.disk.scripts import FORMAT, PLACE, RELEASE
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
 from tests.deploys.disk import attached
+
+FORMAT = program("deploys/disk/scripts/format.sh")
+PLACE = program("deploys/disk/scripts/place.sh")
+RELEASE = program("deploys/disk/scripts/release.sh")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
