@@ -36,17 +36,17 @@ async def _deliver(folder: Path, channel: ScriptedChannel, *events: str) -> dict
         return dict((await chain.store.depths()).outbox)
 
 
-def test_undelivered_reply_is_retried_with_same_key(tmp_path: Path) -> None:
+async def test_undelivered_reply_is_retried_with_same_key(tmp_path: Path) -> None:
     channel = ScriptedChannel(RetryLater("429", 0.02), RetryLater("refused", 0.01))
-    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert await _deliver(tmp_path, channel, "1") == {}
     assert channel.texts == ["re: 1"]
     assert len({reply.key for reply in channel.attempts}) == 1
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_replies_of_a_conversation_are_sent_in_order(tmp_path: Path) -> None:
+async def test_replies_of_a_conversation_are_sent_in_order(tmp_path: Path) -> None:
     channel = ScriptedChannel(RetryLater("429", 0.1))
-    asyncio.run(_deliver(tmp_path, channel, "1", "2"))
+    await _deliver(tmp_path, channel, "1", "2")
     assert channel.texts == ["re: 1", "re: 2"]
 
 
@@ -58,23 +58,25 @@ def test_replies_of_a_conversation_are_sent_in_order(tmp_path: Path) -> None:
         (KeyError("a bug"), "doubtful"),
     ],
 )
-def test_unrepeatable_delivery_is_recorded(tmp_path: Path, outcome: Exception, state: str) -> None:
+async def test_unrepeatable_delivery_is_recorded(tmp_path: Path, outcome: Exception, state: str) -> None:
     channel = ScriptedChannel(outcome)
-    assert asyncio.run(_deliver(tmp_path, channel, "1", "2")) == {state: 1}
+    assert await _deliver(tmp_path, channel, "1", "2") == {state: 1}
     assert len(channel.attempts) == 2
     assert channel.texts == ["re: 2"]
 
 
-def test_doubtful_delivery_is_repeated_while_key_is_recognised(
+async def test_doubtful_delivery_is_repeated_while_key_is_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     channel = IdempotentChannel(DeliveryUnknown("time-out"), ConnectionError())
-    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert await _deliver(tmp_path, channel, "1") == {}
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_delivery_stays_doubtful_after_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_delivery_stays_doubtful_after_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first attempt may have arrived; the platform is down until it no longer recognises the key."""
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     clock = Clock()
@@ -87,22 +89,19 @@ def test_delivery_stays_doubtful_after_refusals(tmp_path: Path, monkeypatch: pyt
 
     channel = Away(DeliveryUnknown("time-out"), RetryLater("refused", 0.01), RetryLater("refused", 0.01))
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
-            await chain.store.store(message("1"))
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {"doubtful": 1}
+    async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+        await chain.store.store(message("1"))
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {"doubtful": 1}
     assert [reply.attempt for reply in channel.attempts] == [1, 2, 3]
 
 
-def test_doubtful_delivery_is_resolved_after_refusals(
+async def test_doubtful_delivery_is_resolved_after_refusals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     channel = IdempotentChannel(DeliveryUnknown("time-out"), RetryLater("refused", 0.01))
-    assert asyncio.run(_deliver(tmp_path, channel, "1")) == {}
+    assert await _deliver(tmp_path, channel, "1") == {}
     assert channel.texts == ["re: 1"]
 
 
@@ -129,32 +128,29 @@ async def _resumed(
         return dict((await chain.store.depths()).outbox)
 
 
-def test_clock_set_back_does_not_delay_first_attempt(tmp_path: Path) -> None:
+async def test_clock_set_back_does_not_delay_first_attempt(tmp_path: Path) -> None:
     channel = ScriptedChannel()
-    assert asyncio.run(_resumed(tmp_path, channel, -86_400.0, postponed=False)) == {}
+    assert await _resumed(tmp_path, channel, -86_400.0, postponed=False) == {}
     assert channel.texts == ["answer"]
 
 
-def test_clock_set_back_does_not_delay_retries(tmp_path: Path) -> None:
+async def test_clock_set_back_does_not_delay_retries(tmp_path: Path) -> None:
     clock, channel = Clock(), ScriptedChannel(RetryLater("429", 0.1))
 
-    async def play() -> None:
-        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
-            await chain.store.store(message("1"))
-            while not chain.count("clawd_deliveries_total", outcome="retried"):
-                await asyncio.sleep(0.005)
-            clock.now -= 3600.0
-            await chain.settled(5.0)
-
-    asyncio.run(play())
+    async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+        await chain.store.store(message("1"))
+        while not chain.count("clawd_deliveries_total", outcome="retried"):
+            await asyncio.sleep(0.005)
+        clock.now -= 3600.0
+        await chain.settled(5.0)
     assert channel.texts == ["re: hello"]
 
 
-def test_host_that_was_off_for_days_retries(tmp_path: Path) -> None:
+async def test_host_that_was_off_for_days_retries(tmp_path: Path) -> None:
     """Its network is up later than the bot."""
     channel = ScriptedChannel(RetryLater("ConnectError", 0.01), RetryLater("ConnectError", 0.01))
     pause = 2 * deliverer.GIVE_UP_AFTER
-    assert asyncio.run(_resumed(tmp_path, channel, pause, postponed=False)) == {}
+    assert await _resumed(tmp_path, channel, pause, postponed=False) == {}
     assert channel.texts == ["answer"]
 
 
@@ -177,47 +173,44 @@ async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> 
         return dict((await chain.store.depths()).outbox)
 
 
-def test_interrupted_delivery_without_key_is_doubtful(tmp_path: Path) -> None:
+async def test_interrupted_delivery_without_key_is_doubtful(tmp_path: Path) -> None:
     channel = ScriptedChannel()
-    assert asyncio.run(_interrupted(tmp_path, channel, 1.0)) == {"doubtful": 1}
+    assert await _interrupted(tmp_path, channel, 1.0) == {"doubtful": 1}
     assert channel.attempts == []
 
 
-def test_interrupted_delivery_with_recognised_key_is_repeated(tmp_path: Path) -> None:
+async def test_interrupted_delivery_with_recognised_key_is_repeated(tmp_path: Path) -> None:
     channel = IdempotentChannel()
-    assert asyncio.run(_interrupted(tmp_path, channel, 3400.0)) == {}
+    assert await _interrupted(tmp_path, channel, 3400.0) == {}
     assert channel.texts == ["answer"]
 
 
-def test_interrupted_delivery_with_expired_key_is_doubtful(tmp_path: Path) -> None:
+async def test_interrupted_delivery_with_expired_key_is_doubtful(tmp_path: Path) -> None:
     channel = IdempotentChannel()
-    assert asyncio.run(_interrupted(tmp_path, channel, 3500.0)) == {"doubtful": 1}
+    assert await _interrupted(tmp_path, channel, 3500.0) == {"doubtful": 1}
     assert channel.attempts == []
 
 
 @pytest.mark.parametrize(("call", "outcome"), [("postpone", RetryLater("429", 0.01)), ("finish", None)])
-def test_outcome_is_recorded_when_disk_has_space_again(
+async def test_outcome_is_recorded_when_disk_has_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, outcome: Exception | None
 ) -> None:
     monkeypatch.setattr(deliverer, "RECORD_AGAIN_AFTER", 0.01, raising=False)
     monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.01)
     channel = ScriptedChannel(outcome)
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel)) as chain:
-            record, failures = getattr(chain.store, call), iter(range(3))
+    async with running(Chain(tmp_path, channel)) as chain:
+        record, failures = getattr(chain.store, call), iter(range(3))
 
-            async def failing(*arguments: Any, **more: Any) -> None:
-                if next(failures, None) is not None:
-                    raise StoreError("the disk is full")
-                await record(*arguments, **more)
+        async def failing(*arguments: Any, **more: Any) -> None:
+            if next(failures, None) is not None:
+                raise StoreError("the disk is full")
+            await record(*arguments, **more)
 
-            monkeypatch.setattr(chain.store, call, failing)
-            await chain.store.store(message("1"))
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {}
+        monkeypatch.setattr(chain.store, call, failing)
+        await chain.store.store(message("1"))
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {}
     assert channel.texts == ["re: hello"]
 
 
@@ -232,112 +225,103 @@ class Hanging(ScriptedChannel):
         raise AssertionError
 
 
-def test_hanging_platform_does_not_delay_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_platform_does_not_delay_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deliverer, "SENT_AT_ONCE", 4)
     hanging, fine = Hanging(), ScriptedChannel()
 
-    async def play() -> None:
-        async with running(Chain(tmp_path, hanging, fine)) as chain:
-            for number in range(10):
-                conversation = ConversationKey("hanging", str(number))
-                await chain.store.store(message(f"h{number}", conversation=conversation))
-            while len(hanging.attempts) < 4:
+    async with running(Chain(tmp_path, hanging, fine)) as chain:
+        for number in range(10):
+            conversation = ConversationKey("hanging", str(number))
+            await chain.store.store(message(f"h{number}", conversation=conversation))
+        while len(hanging.attempts) < 4:
+            await asyncio.sleep(0.01)
+        await chain.store.store(message("1"))
+        async with asyncio.timeout(5.0):
+            while not fine.sent:
                 await asyncio.sleep(0.01)
-            await chain.store.store(message("1"))
-            async with asyncio.timeout(5.0):
-                while not fine.sent:
-                    await asyncio.sleep(0.01)
-            assert len(hanging.attempts) == 4
-
-    asyncio.run(play())
+        assert len(hanging.attempts) == 4
 
 
-def test_recorded_but_unmade_attempt_is_not_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recorded_but_unmade_attempt_is_not_doubtful(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The connection broke at the commit that records the attempt: it is recorded but was not made."""
     monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.01)
     channel = ScriptedChannel()
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel)) as chain:
-            record, failures = chain.store.begin_sending, iter(range(2))
+    async with running(Chain(tmp_path, channel)) as chain:
+        record, failures = chain.store.begin_sending, iter(range(2))
 
-            async def failing(id: int) -> bool:
-                begun = await record(id)
-                if next(failures, None) is not None:
-                    raise StoreError("the connection is lost")
-                return begun
+        async def failing(id: int) -> bool:
+            begun = await record(id)
+            if next(failures, None) is not None:
+                raise StoreError("the connection is lost")
+            return begun
 
-            monkeypatch.setattr(chain.store, "begin_sending", failing)
-            await chain.store.store(message("1"))
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {}
+        monkeypatch.setattr(chain.store, "begin_sending", failing)
+        await chain.store.store(message("1"))
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {}
     assert channel.texts == ["re: hello"]
 
 
-def test_suspended_bot_checks_again_before_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_suspended_bot_checks_again_before_sending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, channel = Clock(), ScriptedChannel()
     began: list[int] = []
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
-            record = chain.store.begin_sending
+    async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+        record = chain.store.begin_sending
 
-            async def frozen(id: int) -> bool:
-                begun = await record(id)
-                if not began:
-                    clock.now += deliverer.STOOD_STILL + 1
-                    assert channel.attempts == []
-                began.append(id)
-                return begun
+        async def frozen(id: int) -> bool:
+            begun = await record(id)
+            if not began:
+                clock.now += deliverer.STOOD_STILL + 1
+                assert channel.attempts == []
+            began.append(id)
+            return begun
 
-            monkeypatch.setattr(chain.store, "begin_sending", frozen)
-            await chain.store.store(message("1"))
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {}
+        monkeypatch.setattr(chain.store, "begin_sending", frozen)
+        await chain.store.store(message("1"))
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {}
     assert len(began) == 2
     assert channel.texts == ["re: hello"]
 
 
-def test_suspended_bot_keeps_delivery_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_suspended_bot_keeps_delivery_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "backoff", lambda failures: 0.01)
     clock, channel = Clock(), IdempotentChannel(DeliveryUnknown("time-out"))
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
-            record = chain.store.begin_sending
+    async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+        record = chain.store.begin_sending
 
-            async def frozen(id: int) -> bool:
-                begun = await record(id)
-                clock.now += channel.idempotent_for if channel.attempts else 0.0
-                return begun
+        async def frozen(id: int) -> bool:
+            begun = await record(id)
+            clock.now += channel.idempotent_for if channel.attempts else 0.0
+            return begun
 
-            monkeypatch.setattr(chain.store, "begin_sending", frozen)
-            await chain.store.store(message("1"))
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {"doubtful": 1}
+        monkeypatch.setattr(chain.store, "begin_sending", frozen)
+        await chain.store.store(message("1"))
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {"doubtful": 1}
     assert len(channel.attempts) == 1
 
 
-def test_delivery_is_given_up_after_a_day(tmp_path: Path) -> None:
+async def test_delivery_is_given_up_after_a_day(tmp_path: Path) -> None:
     clock = Clock()
     channel = ScriptedChannel(*(RetryLater("429", 0.01) for _ in range(5)))
 
-    async def play() -> dict[str, int]:
-        async with running(Chain(tmp_path, channel, clock=clock)) as chain:
-            await chain.store.store(message("1"))
-            while not channel.attempts:
-                await asyncio.sleep(0.005)
-            clock.now += deliverer.GIVE_UP_AFTER + 1
-            await chain.settled()
-            return dict((await chain.store.depths()).outbox)
-
-    assert asyncio.run(play()) == {"dead": 1}
+    async with running(Chain(tmp_path, channel, clock=clock)) as chain:
+        await chain.store.store(message("1"))
+        while not channel.attempts:
+            await asyncio.sleep(0.005)
+        clock.now += deliverer.GIVE_UP_AFTER + 1
+        await chain.settled()
+        assert dict((await chain.store.depths()).outbox) == {"dead": 1}
     assert channel.sent == []
 
 

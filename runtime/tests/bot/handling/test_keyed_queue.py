@@ -54,7 +54,7 @@ def test_busy_lane_does_not_delay_others() -> None:
     assert order == ["talker", "quiet", "talker"]
 
 
-async def _run_many() -> tuple[list[tuple[str, int]], int, int]:
+async def test_runner_keeps_order_and_limit() -> None:
     finished: list[tuple[str, int]] = []
     running: set[str] = set()
     most = 0
@@ -77,11 +77,6 @@ async def _run_many() -> tuple[list[tuple[str, int]], int, int]:
     while len(finished) < 160:
         await asyncio.sleep(0.01)
     await runner.stop(1.0)
-    return finished, most, overlaps
-
-
-def test_runner_keeps_order_and_limit() -> None:
-    finished, most, overlaps = asyncio.run(_run_many())
     assert overlaps == 0
     assert most == 4
     for lane in "abcdefgh":
@@ -112,18 +107,18 @@ async def _repeat(fault: bool) -> list[int]:
     return seen
 
 
-def test_retried_piece_blocks_its_lane_but_not_the_limit() -> None:
-    seen = asyncio.run(_repeat(fault=False))
+async def test_retried_piece_blocks_its_lane_but_not_the_limit() -> None:
+    seen = await _repeat(fault=False)
     assert seen == [FIRST, ELSEWHERE, FIRST, FIRST, SECOND]
 
 
-def test_internal_error_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_internal_error_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.02)
-    seen = asyncio.run(_repeat(fault=True))
+    seen = await _repeat(fault=True)
     assert seen == [FIRST, ELSEWHERE, FIRST, FIRST, SECOND]
 
 
-async def _stop() -> tuple[list[int], bool]:
+async def test_stop_finishes_running_work_and_starts_none() -> None:
     done: list[int] = []
     cancelled = False
 
@@ -141,11 +136,7 @@ async def _stop() -> tuple[list[int], bool]:
         runner.put(piece, piece)
     await asyncio.sleep(0)
     await runner.stop(0.2)
-    return done, cancelled
-
-
-def test_stop_finishes_running_work_and_starts_none() -> None:
-    assert asyncio.run(_stop()) == ([1], True)
+    assert (done, cancelled) == ([1], True)
 
 
 class LanesOfRest(RuleBasedStateMachine):
@@ -205,7 +196,7 @@ class LanesOfRest(RuleBasedStateMachine):
 TestLanesOfRest = LanesOfRest.TestCase
 
 
-async def _older_comes_later() -> list[int]:
+async def test_older_piece_is_handled_before_waiting_one() -> None:
     seen: list[int] = []
 
     async def handle(piece: int) -> float | None:
@@ -220,14 +211,10 @@ async def _older_comes_later() -> list[int]:
     await asyncio.sleep(0.01)
     assert not runner.wake(5)
     await runner.stop(1.0)
-    return seen
+    assert seen == [5, 3, 5]
 
 
-def test_older_piece_is_handled_before_waiting_one() -> None:
-    assert asyncio.run(_older_comes_later()) == [5, 3, 5]
-
-
-async def _woken() -> list[int]:
+async def test_resting_lane_can_be_woken() -> None:
     seen: list[int] = []
 
     async def handle(piece: int) -> float | None:
@@ -245,8 +232,4 @@ async def _woken() -> list[int]:
     await asyncio.sleep(0.01)
     assert runner.begin_nothing() == frozenset()
     await runner.stop(1.0)
-    return seen
-
-
-def test_resting_lane_can_be_woken() -> None:
-    assert sorted(asyncio.run(_woken())) == [0, 0, 1, 1, 2, 2]
+    assert sorted(seen) == [0, 0, 1, 1, 2, 2]

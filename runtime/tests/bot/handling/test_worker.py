@@ -33,17 +33,13 @@ from tests.bot.scripted import Chain, ScriptedChannel, message, running
 History = tuple[Turn, ...]
 
 
-def test_answer_is_split_and_sent_to_its_conversation(tmp_path: Path) -> None:
-    async def play() -> ScriptedChannel:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=lambda *_: "one|two")) as chain:
-            await chain.store.store(message("e1"))
-            await chain.settled()
-            assert chain.count("clawd_messages_total", outcome="answered") == 1
-            assert chain.count("clawd_deliveries_total", outcome="sent") == 2
-        return channel
-
-    channel = asyncio.run(play())
+async def test_answer_is_split_and_sent_to_its_conversation(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=lambda *_: "one|two")) as chain:
+        await chain.store.store(message("e1"))
+        await chain.settled()
+        assert chain.count("clawd_messages_total", outcome="answered") == 1
+        assert chain.count("clawd_deliveries_total", outcome="sent") == 2
     assert [(r.text, r.part, r.parts, r.reply_to) for r in channel.sent] == [
         ("one", 0, 2, "e1"),
         ("two", 1, 2, "e1"),
@@ -53,7 +49,7 @@ def test_answer_is_split_and_sent_to_its_conversation(tmp_path: Path) -> None:
     assert all(len(reply.key) <= 50 for reply in channel.sent)
 
 
-def test_conversations_are_concurrent_and_ordered(tmp_path: Path) -> None:
+async def test_conversations_are_concurrent_and_ordered(tmp_path: Path) -> None:
     running_now: Counter[str] = Counter()
     most = 0
 
@@ -70,17 +66,13 @@ def test_conversations_are_concurrent_and_ordered(tmp_path: Path) -> None:
         running_now[chat] -= 1
         return f"{chat} {number}"
 
-    async def play() -> ScriptedChannel:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=3)) as chain:
-            events = [(chat, n) for n in range(6) for chat in ("a", "b", "c", "d", "e")]
-            await asyncio.gather(
-                *(chain.store.store(message(f"{chat}{n}", f"{chat} {n}", chat=chat)) for chat, n in events)
-            )
-            await chain.settled()
-        return channel
-
-    channel = asyncio.run(play())
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=3)) as chain:
+        events = [(chat, n) for n in range(6) for chat in ("a", "b", "c", "d", "e")]
+        await asyncio.gather(
+            *(chain.store.store(message(f"{chat}{n}", f"{chat} {n}", chat=chat)) for chat, n in events)
+        )
+        await chain.settled()
     assert most == 3
     for chat in "abcde":
         assert [text for text in channel.texts if text.startswith(chat)] == [f"{chat} {n}" for n in range(6)]
@@ -97,7 +89,7 @@ def test_conversations_are_concurrent_and_ordered(tmp_path: Path) -> None:
         (RuntimeError("a bug"), "failed", EN.model_failed),
     ],
 )
-def test_model_failure_is_answered_and_not_stored_in_history(
+async def test_model_failure_is_answered_and_not_stored_in_history(
     tmp_path: Path, failure: Exception, outcome: str, words: str
 ) -> None:
     histories: list[History] = []
@@ -108,22 +100,19 @@ def test_model_failure_is_answered_and_not_stored_in_history(
             raise failure
         return "fine"
 
-    async def play() -> ScriptedChannel:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
-            await chain.store.store(message("1", "fails"))
-            await chain.store.store(message("2", "works"))
-            await chain.settled()
-            assert chain.count("clawd_messages_total", outcome=outcome) == 1
-        return channel
-
-    assert asyncio.run(play()).texts == [words, "fine"]
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer)) as chain:
+        await chain.store.store(message("1", "fails"))
+        await chain.store.store(message("2", "works"))
+        await chain.settled()
+        assert chain.count("clawd_messages_total", outcome=outcome) == 1
+    assert channel.texts == [words, "fine"]
     assert histories == [(), ()]
 
 
 @pytest.mark.parametrize("cut", ["length", "filtered", "broken"])
 @pytest.mark.parametrize(("question", "words"), [("Why?", EN), ("为什么？", ZH)])
-def test_note_on_cut_answer_is_translated_and_not_in_history(
+async def test_note_on_cut_answer_is_translated_and_not_in_history(
     tmp_path: Path, cut: Cut, question: str, words: Messages
 ) -> None:
     histories: list[History] = []
@@ -132,36 +121,29 @@ def test_note_on_cut_answer_is_translated_and_not_in_history(
         histories.append(history)
         return ModelAnswer("Because", cut)
 
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer, language="auto")) as chain:
-            await chain.store.store(message("1", question))
-            await chain.store.store(message("2", question))
-            await chain.settled()
-        return channel.texts
-
     marks = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
-    assert asyncio.run(play()) == [f"Because\n\n{marks[cut]}"] * 2
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer, language="auto")) as chain:
+        await chain.store.store(message("1", question))
+        await chain.store.store(message("2", question))
+        await chain.settled()
+    assert channel.texts == [f"Because\n\n{marks[cut]}"] * 2
     assert histories[1] == (Turn("user", question), Turn("assistant", "Because"))
 
 
-def test_channel_is_notified_of_ignored_message(tmp_path: Path) -> None:
-    async def play() -> ScriptedChannel:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, limit=1)) as chain:
-            for event in ("1", "2", "3"):
-                await chain.store.store(message(event))
-            await chain.store.store(message("4", chat_kind="group", addressed=False))
-            await chain.settled()
-            assert channel.shown == 1
-        return channel
-
-    channel = asyncio.run(play())
+async def test_channel_is_notified_of_ignored_message(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, limit=1)) as chain:
+        for event in ("1", "2", "3"):
+            await chain.store.store(message(event))
+        await chain.store.store(message("4", chat_kind="group", addressed=False))
+        await chain.settled()
+        assert channel.shown == 1
     assert channel.texts == ["re: hello", EN.rate_limited.format(limit=1)]
     assert sorted(channel.unanswered) == ["3", "4"]
 
 
-def test_waiting_messages_show_no_typing_and_load_no_history(tmp_path: Path) -> None:
+async def test_waiting_messages_show_no_typing_and_load_no_history(tmp_path: Path) -> None:
     """Waiting messages neither show "typing" nor keep their histories in memory."""
     go_on = asyncio.Event()
 
@@ -169,22 +151,19 @@ def test_waiting_messages_show_no_typing_and_load_no_history(tmp_path: Path) -> 
         await go_on.wait()
         return question
 
-    async def play() -> None:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=2)) as chain:
-            for number in range(6):
-                await chain.store.store(message(str(number), chat=str(number)))
-            await asyncio.sleep(0.1)
-            assert channel.shown == 2
-            go_on.set()
-            await chain.settled()
-            assert channel.shown == 6
-
-    asyncio.run(play())
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=2)) as chain:
+        for number in range(6):
+            await chain.store.store(message(str(number), chat=str(number)))
+        await asyncio.sleep(0.1)
+        assert channel.shown == 2
+        go_on.set()
+        await chain.settled()
+        assert channel.shown == 6
 
 
 @pytest.mark.parametrize("broken", ["split", "answering"])
-def test_internal_error_is_answered_with_apology(
+async def test_internal_error_is_answered_with_apology(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.01)
@@ -206,56 +185,40 @@ def test_internal_error_is_answered_with_apology(
                 raise KeyError("a bug")
             yield NoProgress()
 
-    async def play() -> list[str]:
-        channel = Faulty()
-        async with running(Chain(tmp_path, channel)) as chain:
-            await chain.store.store(message("1", "first"))
-            await chain.store.store(message("2", "second"))
-            await chain.settled()
-            assert chain.count("clawd_messages_total", outcome="failed") == 1
-        return channel.texts
-
-    assert asyncio.run(play()) == [EN.model_failed, "re: second"]
+    channel = Faulty()
+    async with running(Chain(tmp_path, channel)) as chain:
+        await chain.store.store(message("1", "first"))
+        await chain.store.store(message("2", "second"))
+        await chain.settled()
+        assert chain.count("clawd_messages_total", outcome="failed") == 1
+    assert channel.texts == [EN.model_failed, "re: second"]
     assert tried <= 3
 
 
-def test_lone_surrogate_from_user_is_answered(tmp_path: Path) -> None:
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel)) as chain:
-            await chain.store.store(message("1", "a\ud83d", reply_to="\udc00"))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == ["re: a\ufffd"]
+async def test_lone_surrogate_from_user_is_answered(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel)) as chain:
+        await chain.store.store(message("1", "a\ud83d", reply_to="\udc00"))
+        await chain.settled()
+    assert channel.texts == ["re: a\ufffd"]
 
 
-def test_new_command_resets_history(tmp_path: Path) -> None:
+async def test_new_command_resets_history(tmp_path: Path) -> None:
     def answer(history: History, question: str) -> str:
         return f"{len(history)} before"
 
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
-            for event, text in enumerate(("a", "b", "/new", "c")):
-                await chain.store.store(message(str(event), text))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == ["0 before", "2 before", EN.new_conversation, "0 before"]
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer)) as chain:
+        for event, text in enumerate(("a", "b", "/new", "c")):
+            await chain.store.store(message(str(event), text))
+        await chain.settled()
+    assert channel.texts == ["0 before", "2 before", EN.new_conversation, "0 before"]
 
 
-def test_restart_resumes_unfinished_messages_once(tmp_path: Path) -> None:
+async def test_restart_resumes_unfinished_messages_once(tmp_path: Path) -> None:
     async def hang(history: History, question: str) -> str:
         await asyncio.sleep(60)
         return "never"
-
-    async def first() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=hang)) as chain:
-            for event in ("1", "2", "3"):
-                await chain.store.store(message(event, f"question {event}"))
-        return channel.texts
 
     async def second() -> list[str]:
         channel = ScriptedChannel()
@@ -264,24 +227,27 @@ def test_restart_resumes_unfinished_messages_once(tmp_path: Path) -> None:
             await chain.settled()
         return channel.texts
 
-    assert asyncio.run(first()) == []
-    assert asyncio.run(second()) == ["re: question 1", "re: question 2", "re: question 3"]
-    assert asyncio.run(second()) == []
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=hang)) as chain:
+        for event in ("1", "2", "3"):
+            await chain.store.store(message(event, f"question {event}"))
+    assert channel.texts == []
+    assert await second() == ["re: question 1", "re: question 2", "re: question 3"]
+    assert await second() == []
 
 
-def test_messages_of_unconfigured_channel_stay_stored(tmp_path: Path) -> None:
-    async def play() -> int:
-        async with running(Chain(tmp_path, ScriptedChannel())) as chain:
-            await chain.store.store(message("1", conversation=ConversationKey("elsewhere", "1")))
-            await chain.store.store(message("2"))
-            while (depths := await chain.store.depths()).inbox > 1 or depths.outbox:
-                await asyncio.sleep(0.005)
-            return depths.inbox
-
-    assert asyncio.run(play()) == 1
+async def test_messages_of_unconfigured_channel_stay_stored(tmp_path: Path) -> None:
+    async with running(Chain(tmp_path, ScriptedChannel())) as chain:
+        await chain.store.store(message("1", conversation=ConversationKey("elsewhere", "1")))
+        await chain.store.store(message("2"))
+        while (depths := await chain.store.depths()).inbox > 1 or depths.outbox:
+            await asyncio.sleep(0.005)
+    assert depths.inbox == 1
 
 
-def test_full_disk_counts_and_asks_message_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_counts_and_asks_message_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.01)
     asked: list[str] = []
 
@@ -289,30 +255,27 @@ def test_full_disk_counts_and_asks_message_once(tmp_path: Path, monkeypatch: pyt
         asked.append(question)
         return f"re: {question}"
 
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer, limit=2)) as chain:
-            settle, failures = chain.store.settle, iter(range(5))
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer, limit=2)) as chain:
+        settle, failures = chain.store.settle, iter(range(5))
 
-            async def failing(task: Task, settlement: Settlement) -> bool:
-                if next(failures, None) is not None:
-                    raise StoreError("the disk is full")
-                return await settle(task, settlement)
+        async def failing(task: Task, settlement: Settlement) -> bool:
+            if next(failures, None) is not None:
+                raise StoreError("the disk is full")
+            return await settle(task, settlement)
 
-            monkeypatch.setattr(chain.store, "settle", failing)
-            await chain.store.store(message("1", "first"))
-            await chain.store.store(message("2", "second"))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == ["re: first", "re: second"]
+        monkeypatch.setattr(chain.store, "settle", failing)
+        await chain.store.store(message("1", "first"))
+        await chain.store.store(message("2", "second"))
+        await chain.settled()
+    assert channel.texts == ["re: first", "re: second"]
     assert asked == ["first", "second"]
 
 
 @pytest.mark.parametrize(
     ("refused", "texts", "outcome"), [(3, [EN.model_failed], "failed"), (6, [], "failed")]
 )
-def test_answer_refused_by_database_is_given_up(
+async def test_answer_refused_by_database_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, texts: list[str], outcome: str
 ) -> None:
     """First the answer, then the apology: a reply that cannot be stored must not block the conversation."""
@@ -323,50 +286,44 @@ def test_answer_refused_by_database_is_given_up(
         asked.append(question)
         return f"re: {question}"
 
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer)) as chain:
-            settle, failures = chain.store.settle, iter(range(refused))
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer)) as chain:
+        settle, failures = chain.store.settle, iter(range(refused))
 
-            async def refusing(task: Task, settlement: Settlement) -> bool:
-                if next(failures, None) is not None:
-                    raise StoreRefused("value too long")
-                return await settle(task, settlement)
+        async def refusing(task: Task, settlement: Settlement) -> bool:
+            if next(failures, None) is not None:
+                raise StoreRefused("value too long")
+            return await settle(task, settlement)
 
-            monkeypatch.setattr(chain.store, "settle", refusing)
-            await chain.store.store(message("1", "first"))
-            await chain.settled()
-            assert chain.count("clawd_messages_total", outcome=outcome) == 1
-            assert chain.metrics.registry.get_sample_value("clawd_store_faults_total") == refused
-            await chain.store.store(message("2", "second"))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == [*texts, "re: second"]
+        monkeypatch.setattr(chain.store, "settle", refusing)
+        await chain.store.store(message("1", "first"))
+        await chain.settled()
+        assert chain.count("clawd_messages_total", outcome=outcome) == 1
+        assert chain.metrics.registry.get_sample_value("clawd_store_faults_total") == refused
+        await chain.store.store(message("2", "second"))
+        await chain.settled()
+    assert channel.texts == [*texts, "re: second"]
     assert asked == ["first", "second"]
 
 
-def test_waiting_messages_are_released_when_bot_stops(tmp_path: Path) -> None:
+async def test_waiting_messages_are_released_when_bot_stops(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def answer(history: History, question: str) -> str:
         await go_on.wait()
         return question
 
-    async def play() -> tuple[list[str], int]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
-            for number in range(4):
-                await chain.store.store(message(str(number), chat=str(number)))
-            while not channel.shown:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
-            kept = chain.worker.begin_nothing()
-            go_on.set()
-            await chain.worker.stop(1.0)
-            return list(channel.texts), len(kept)
-
-    assert asyncio.run(play())[1] == 1
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+        for number in range(4):
+            await chain.store.store(message(str(number), chat=str(number)))
+        while not channel.shown:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        kept = chain.worker.begin_nothing()
+        go_on.set()
+        await chain.worker.stop(1.0)
+        assert (list(channel.texts), len(kept))[1] == 1
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -390,7 +347,7 @@ class ShowsWaiting(ScriptedChannel):
         self.notices.append(notice())
 
 
-def test_waiting_user_gets_one_notice_with_count_ahead(
+async def test_waiting_user_gets_one_notice_with_count_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.5)
@@ -400,19 +357,15 @@ def test_waiting_user_gets_one_notice_with_count_ahead(
         await go_on.wait()
         return question
 
-    async def play() -> ShowsWaiting:
-        channel = ShowsWaiting()
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
-            for number in range(4):
-                await chain.store.store(message(str(number), chat=str(number)))
-            await until(lambda: len(channel.signs) == 3)
-            assert channel.notices == []
-            await until(lambda: len(channel.notices) == 3)
-            go_on.set()
-            await chain.settled()
-        return channel
-
-    channel = asyncio.run(play())
+    channel = ShowsWaiting()
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+        for number in range(4):
+            await chain.store.store(message(str(number), chat=str(number)))
+        await until(lambda: len(channel.signs) == 3)
+        assert channel.notices == []
+        await until(lambda: len(channel.notices) == 3)
+        go_on.set()
+        await chain.settled()
     assert channel.notices == [EN.waiting.format(ahead=number) for number in (1, 2, 3)]
     assert channel.signs == ["1", "2", "3"]
 
@@ -424,7 +377,7 @@ class ShowsWaitingOnce(ShowsWaiting):
 
 
 @pytest.mark.parametrize(("kind", "notices"), [(ShowsWaiting, 1), (ShowsWaitingOnce, 2)])
-def test_waiting_notice_is_not_sent_again_after_a_restart(
+async def test_waiting_notice_is_not_sent_again_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ShowsWaiting], notices: int
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.02)
@@ -442,15 +395,12 @@ def test_waiting_notice_is_not_sent_again_after_a_restart(
             await asyncio.sleep(0.1)  # time for a notice too many
             assert len(channel.notices) == sent
 
-    async def play() -> None:
-        channel = kind()
-        await run(channel, message("1", chat="1"), message("2", chat="2"), sent=1)
-        await run(channel, sent=notices)
-
-    asyncio.run(play())
+    channel = kind()
+    await run(channel, message("1", chat="1"), message("2", chat="2"), sent=1)
+    await run(channel, sent=notices)
 
 
-def test_waiting_notice_is_not_sent_again_when_answering_is_repeated(
+async def test_waiting_notice_is_not_sent_again_when_answering_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
@@ -464,85 +414,68 @@ def test_waiting_notice_is_not_sent_again_when_answering_is_repeated(
             return question
         raise StoreError("the database is away")
 
-    async def play() -> ShowsWaiting:
-        channel = ShowsWaiting()
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
-            for number in range(1, 6):
-                await chain.store.store(message(str(number), str(number), chat=str(number)))
-            await chain.settled()
-        return channel
-
-    channel = asyncio.run(play())
+    channel = ShowsWaiting()
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+        for number in range(1, 6):
+            await chain.store.store(message(str(number), str(number), chat=str(number)))
+        await chain.settled()
     assert asked["2"] == 2
     assert len(channel.notices) == 4
 
 
-def test_message_behind_earlier_one_gets_no_waiting_notice(
+async def test_message_behind_earlier_one_gets_no_waiting_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_AFTER", 0.01)
 
-    async def play() -> ShowsWaiting:
-        channel = ShowsWaiting()
+    channel = ShowsWaiting()
 
-        async def answer(history: History, question: str) -> str:
-            await asyncio.sleep(0.1)
-            return question
+    async def answer(history: History, question: str) -> str:
+        await asyncio.sleep(0.1)
+        return question
 
-        async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
-            await chain.store.store(message("1", chat="1"))
-            await chain.store.store(message("2", chat="2", received_at=time.time() - 100))
-            await chain.settled()
-        return channel
-
-    channel = asyncio.run(play())
+    async with running(Chain(tmp_path, channel, answer=answer, at_once=1)) as chain:
+        await chain.store.store(message("1", chat="1"))
+        await chain.store.store(message("2", chat="2", received_at=time.time() - 100))
+        await chain.settled()
     assert (channel.signs, channel.notices) == (["2"], [])
 
 
 @pytest.mark.parametrize("fault", [ChannelError("429"), RuntimeError("a bug")])
-def test_failed_waiting_notice_does_not_affect_answer(tmp_path: Path, fault: Exception) -> None:
+async def test_failed_waiting_notice_does_not_affect_answer(tmp_path: Path, fault: Exception) -> None:
     class Failing(ScriptedChannel):
         async def received(self, inbound: Inbound) -> None:
             raise fault
 
-    async def play() -> list[str]:
-        channel = Failing()
-        async with running(Chain(tmp_path, channel, at_once=1)) as chain:
-            for number in range(5):
-                await chain.store.store(message(str(number), chat=str(number)))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == ["re: hello"] * 5
+    channel = Failing()
+    async with running(Chain(tmp_path, channel, at_once=1)) as chain:
+        for number in range(5):
+            await chain.store.store(message(str(number), chat=str(number)))
+        await chain.settled()
+    assert channel.texts == ["re: hello"] * 5
 
 
 @pytest.mark.parametrize("answer", ["\u200b", "\u200b\u2060\n\ufeff"])
-def test_invisible_answer_is_not_sent(tmp_path: Path, answer: str) -> None:
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=lambda *_: answer)) as chain:
-            await chain.store.store(message("1"))
-            await chain.settled()
-        return channel.texts
-
-    assert asyncio.run(play()) == [EN.model_failed]
+async def test_invisible_answer_is_not_sent(tmp_path: Path, answer: str) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=lambda *_: answer)) as chain:
+        await chain.store.store(message("1"))
+        await chain.settled()
+    assert channel.texts == [EN.model_failed]
 
 
-def test_invisible_part_of_answer_is_not_sent(tmp_path: Path) -> None:
-    async def play() -> list[tuple[str, int, int]]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel, answer=lambda *_: "one|\u200b|two")) as chain:
-            await chain.store.store(message("1"))
-            await chain.settled()
-        return [(reply.text, reply.part, reply.parts) for reply in channel.sent]
-
-    assert asyncio.run(play()) == [("one", 0, 2), ("two", 1, 2)]
+async def test_invisible_part_of_answer_is_not_sent(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel, answer=lambda *_: "one|\u200b|two")) as chain:
+        await chain.store.store(message("1"))
+        await chain.settled()
+    assert [(reply.text, reply.part, reply.parts) for reply in channel.sent] == [("one", 0, 2), ("two", 1, 2)]
 
 
 @pytest.mark.parametrize(
     "found", [Quote("it is on Friday"), ChannelError("gone"), RuntimeError("a bug"), None]
 )
-def test_quoted_message_is_fetched(
+async def test_quoted_message_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Quote | Exception | None
 ) -> None:
     monkeypatch.setattr(worker, "QUOTE_SECONDS", 0.05)
@@ -557,26 +490,20 @@ def test_quoted_message_is_fetched(
             assert found is not None
             return found
 
-    async def play() -> list[str]:
-        channel = LooksUp()
-        async with running(Chain(tmp_path, channel)) as chain:
-            await chain.store.store(message("1", "when?", quote=Quote(ref="m0")))
-            await chain.settled()
-        return channel.texts
-
     quoted = found.text if isinstance(found, Quote) else EN.quote_missing
-    assert asyncio.run(play()) == [f"re: {EN.in_reply_to}\n> {quoted}\n\nwhen?"]
+    channel = LooksUp()
+    async with running(Chain(tmp_path, channel)) as chain:
+        await chain.store.store(message("1", "when?", quote=Quote(ref="m0")))
+        await chain.settled()
+    assert channel.texts == [f"re: {EN.in_reply_to}\n> {quoted}\n\nwhen?"]
 
 
-def test_user_is_notified_of_unread_parts(tmp_path: Path) -> None:
-    async def play() -> list[str]:
-        channel = ScriptedChannel()
-        async with running(Chain(tmp_path, channel)) as chain:
-            await chain.store.store(message("1", "what is it?", parts=(Part("picture"),)))
-            await chain.store.store(message("2", "and now?"))
-            await chain.settled()
-        return channel.texts
-
-    first, second = asyncio.run(play())
+async def test_user_is_notified_of_unread_parts(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with running(Chain(tmp_path, channel)) as chain:
+        await chain.store.store(message("1", "what is it?", parts=(Part("picture"),)))
+        await chain.store.store(message("2", "and now?"))
+        await chain.settled()
+    first, second = channel.texts
     assert first == "re: [picture]\nwhat is it?\n\n" + EN.parts_unread.format(parts="picture")
     assert second == "re: and now?"

@@ -148,7 +148,7 @@ def test_database_of_newer_release_is_refused(url: str) -> None:
         open_database(url, PASSWORD)
 
 
-def test_database_of_older_release_is_migrated(path: Path) -> None:
+async def test_database_of_older_release_is_migrated(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         for statement in schema.SQLITE_STEPS[0]:
             connection.execute(statement)
@@ -159,8 +159,8 @@ def test_database_of_older_release_is_migrated(path: Path) -> None:
         )
     connection.close()
     database = open_database(f"sqlite:///{path}")
-    store = asyncio.run(joined(database))
-    assert asyncio.run(store.unfinished())[0] == [(7, HOME)]
+    store = await joined(database)
+    assert (await store.unfinished())[0] == [(7, HOME)]
     database.close()
 
 
@@ -177,7 +177,7 @@ def test_file_that_is_not_a_database_is_refused(path: Path) -> None:
         open_database(f"sqlite:///{path}")
 
 
-async def _round_trip(database: Database) -> None:
+async def test_stored_message_is_returned_unchanged(database: Database) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -189,11 +189,7 @@ async def _round_trip(database: Database) -> None:
     assert await store.recall(task.inbound.conversation) == ()
 
 
-def test_stored_message_is_returned_unchanged(database: Database) -> None:
-    asyncio.run(_round_trip(database))
-
-
-async def _repetitions(database: Database) -> None:
+async def test_duplicates_are_recognised_by_either_id(database: Database) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -207,11 +203,7 @@ async def _repetitions(database: Database) -> None:
     assert [conversation.channel for _, conversation in added] == ["telegram", "feishu"]
 
 
-def test_duplicates_are_recognised_by_either_id(database: Database) -> None:
-    asyncio.run(_repetitions(database))
-
-
-async def _settle(database: Database) -> None:
+async def test_settle_stores_replies_and_history_once(database: Database) -> None:
     store = await joined(database)
     queued: list[tuple[int, ConversationKey]] = []
     store.on_reply = queued.extend
@@ -234,11 +226,7 @@ async def _settle(database: Database) -> None:
     assert await store.answer_to("telegram", "2") == Answer(None)
 
 
-def test_settle_stores_replies_and_history_once(database: Database) -> None:
-    asyncio.run(_settle(database))
-
-
-async def _all_or_nothing(database: Database) -> None:
+async def test_settle_is_atomic(database: Database) -> None:
     store = await joined(database)
     await store.store(message("1"))
     task = await store.take(1)
@@ -252,11 +240,7 @@ async def _all_or_nothing(database: Database) -> None:
     assert (await store.unfinished())[1] == []
 
 
-def test_settle_is_atomic(database: Database) -> None:
-    asyncio.run(_all_or_nothing(database))
-
-
-async def _anew(database: Database) -> None:
+async def test_new_conversation_resets_history_per_topic(database: Database) -> None:
     store = await joined(database)
     for event, settlement in (
         ("1", Settlement("answered", (), (Turn("user", "old"), Turn("assistant", "old")))),
@@ -278,11 +262,7 @@ async def _anew(database: Database) -> None:
     assert await store.recall(other.inbound.conversation) == ()
 
 
-def test_new_conversation_resets_history_per_topic(database: Database) -> None:
-    asyncio.run(_anew(database))
-
-
-async def _outbox(database: Database) -> None:
+async def test_outbox_records_final_state(database: Database) -> None:
     store = await joined(database, lambda: 50.0)
     await store.store(message("1"))
     task = await store.take(1)
@@ -306,11 +286,7 @@ async def _outbox(database: Database) -> None:
     assert (await store.depths()).outbox == {"doubtful": 1}
 
 
-def test_outbox_records_final_state(database: Database) -> None:
-    asyncio.run(_outbox(database))
-
-
-async def _state(database: Database) -> None:
+async def test_channel_state_is_stored_with_messages(database: Database) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -325,11 +301,38 @@ async def _state(database: Database) -> None:
     assert isinstance(second, Behind)
 
 
-def test_channel_state_is_stored_with_messages(database: Database) -> None:
-    asyncio.run(_state(database))
+async def test_used_token_is_stored_until_expired_by_any_clock(database: Database, url: str) -> None:
+    now = 1000.0
+    store = await joined(database, lambda: now)
+    assert await store.use_token("a", "request", 1060.0) == "new"
+    assert await store.use_token("a", "request", 1060.0) == "same"
+    assert await store.use_token("a", "another", 1060.0) == "other"
+    assert await store.use_token("b", "another", 1060.0) == "new"
+    now = 1300.0
+    assert await store.use_token("a", "another", 1060.0) == "other"
+    now = 1500.0
+    assert await store.use_token("c", "request", 1560.0) == "new"
+    assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
 
 
-async def _purge(database: Database) -> None:
+async def test_token_used_concurrently_by_two_bots_is_new_once(database: Database, url: str) -> None:
+    # A file of SQLite is for one bot, with one connection.
+    second = open_database(url, PASSWORD) if "postgresql" in url else database
+    stores = [await joined(database), Store(second)]
+    if second is not database:
+        await stores[1].join(2, ("telegram", "feishu"))
+    uses = (
+        stores[number % 2].use_token(str(number // 20), str(number), time.time() + 60)
+        for number in range(400)
+    )
+    results = list(await asyncio.gather(*uses))
+    for start in range(0, 400, 20):
+        assert sorted(results[start : start + 20]) == ["new"] + ["other"] * 19
+    if second is not database:
+        second.close()
+
+
+async def test_purge_keeps_open_messages_and_current_history(database: Database) -> None:
     now = 1000.0
     store = await joined(database, lambda: now)
     for event, reset in (("1", False), ("2", True), ("3", False)):
@@ -353,49 +356,7 @@ async def _purge(database: Database) -> None:
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
-def test_used_token_is_stored_until_expired_by_any_clock(database: Database, url: str) -> None:
-    async def scenario() -> None:
-        now = 1000.0
-        store = await joined(database, lambda: now)
-        assert await store.use_token("a", "request", 1060.0) == "new"
-        assert await store.use_token("a", "request", 1060.0) == "same"
-        assert await store.use_token("a", "another", 1060.0) == "other"
-        assert await store.use_token("b", "another", 1060.0) == "new"
-        now = 1300.0
-        assert await store.use_token("a", "another", 1060.0) == "other"
-        now = 1500.0
-        assert await store.use_token("c", "request", 1560.0) == "new"
-
-    asyncio.run(scenario())
-    assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
-
-
-def test_token_used_concurrently_by_two_bots_is_new_once(database: Database, url: str) -> None:
-    # A file of SQLite is for one bot, with one connection.
-    second = open_database(url, PASSWORD) if "postgresql" in url else database
-
-    async def scenario() -> list[list[str]]:
-        stores = [await joined(database), Store(second)]
-        if second is not database:
-            await stores[1].join(2, ("telegram", "feishu"))
-        uses = (
-            stores[number % 2].use_token(str(number // 20), str(number), time.time() + 60)
-            for number in range(400)
-        )
-        results = list(await asyncio.gather(*uses))
-        return [results[start : start + 20] for start in range(0, 400, 20)]
-
-    for results in asyncio.run(scenario()):
-        assert sorted(results) == ["new"] + ["other"] * 19
-    if second is not database:
-        second.close()
-
-
-def test_purge_keeps_open_messages_and_current_history(database: Database) -> None:
-    asyncio.run(_purge(database))
-
-
-async def _cancelled(database: Database) -> None:
+async def test_on_message_is_called_for_cancelled_caller(database: Database) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -408,37 +369,27 @@ async def _cancelled(database: Database) -> None:
     assert added == [(1, HOME)]
 
 
-def test_on_message_is_called_for_cancelled_caller(database: Database) -> None:
-    asyncio.run(_cancelled(database))
-
-
-async def _burst(database: Database, count: int) -> None:
+async def test_burst_is_stored_in_order(database: Database) -> None:
     store = await joined(database)
     order: list[int] = []
     store.on_message = lambda queued: order.extend(seq for seq, _ in queued)
-    await asyncio.gather(*(store.store(message(str(number))) for number in range(count)))
-    assert order == list(range(1, count + 1))
+    await asyncio.gather(*(store.store(message(str(number))) for number in range(1000)))
+    assert order == list(range(1, 1001))
 
 
-def test_burst_is_stored_in_order(database: Database) -> None:
-    asyncio.run(_burst(database, 1000))
-
-
-def test_errors_do_not_quote_message_texts(database: Database) -> None:
-    async def break_it() -> None:
-        store = await joined(database)
-        await store.store(message("1", text="SECRETWORDS"))
-        task = await store.take(1)
-        assert task
-        same = reply(task.inbound, "SECRETWORDS")
-        await store.settle(task, Settlement("answered", (same, same)))
-
+async def test_errors_do_not_quote_message_texts(database: Database) -> None:
+    store = await joined(database)
+    await store.store(message("1", text="SECRETWORDS"))
+    task = await store.take(1)
+    assert task
+    same = reply(task.inbound, "SECRETWORDS")
     with pytest.raises(StoreError) as caught:
-        asyncio.run(break_it())
+        await store.settle(task, Settlement("answered", (same, same)))
     assert "SECRETWORDS" not in repr(caught.value) + str(caught.value.__context__)
 
 
-async def _much(database: Database) -> None:
+async def test_recall_is_limited_in_bytes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
     store = await joined(database)
     await store.store(message())
     task = await store.take(1)
@@ -448,12 +399,7 @@ async def _much(database: Database) -> None:
     assert await store.recall(HOME) == said[-2:]
 
 
-def test_recall_is_limited_in_bytes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
-    asyncio.run(_much(database))
-
-
-async def _dealt_with(database: Database) -> None:
+async def test_text_of_ignored_messages_is_deleted(database: Database, url: str) -> None:
     store = await joined(database)
     dealt_with = (("1", "not_addressed"), ("2", "rate_limited"), ("3", "answered"))
     for event, outcome in dealt_with:
@@ -464,10 +410,6 @@ async def _dealt_with(database: Database) -> None:
         assert await store.settle(task, Settlement(outcome, turns=turns))
     for event, _ in dealt_with:
         assert not await store.store(message(event, text="again"))
-
-
-def test_text_of_ignored_messages_is_deleted(database: Database, url: str) -> None:
-    asyncio.run(_dealt_with(database))
     assert rows(url, "SELECT text FROM inbox ORDER BY seq") == [("",), ("",), ("words 3",)]
 
 
@@ -482,19 +424,19 @@ async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> 
         await store.settle(task, Settlement("answered", turns=said, begins_anew=number == 3))
 
 
-def test_unreachable_history_is_deleted(
+async def test_unreachable_history_is_deleted(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_TURNS", 4)
-    store = asyncio.run(joined(database))
-    asyncio.run(_talk(store, ConversationKey("telegram", "8"), 2))
-    asyncio.run(_talk(store, HOME, 6))
+    store = await joined(database)
+    await _talk(store, ConversationKey("telegram", "8"), 2)
+    await _talk(store, HOME, 6)
     of_home = "SELECT text FROM turns WHERE chat = '7' ORDER BY id"
     assert rows(url, of_home) == [("question 4",), ("answer 4",), ("question 5",), ("answer 5",)]
     assert len(rows(url, "SELECT text FROM turns WHERE chat = '8'")) == 4
 
 
-def test_queries_use_indexes(path: Path) -> None:
+async def test_queries_use_indexes(path: Path) -> None:
     """A week of messages is stored: frequent queries must not scan a whole table."""
     database = open_database(f"sqlite:///{path}")
     asked: list[tuple[str, Any]] = []
@@ -504,24 +446,21 @@ def test_queries_use_indexes(path: Path) -> None:
     def _note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
         asked.append((statement, values))
 
-    async def deal() -> None:
-        store = await joined(database)
-        await store.store(message())
-        task = await store.take(1)
-        assert isinstance(task, Task)
-        await store.recall(HOME)
-        turns = (Turn("user", "hello"), Turn("assistant", "hi"))
-        await store.settle(task, Settlement("answered", (reply(task.inbound),), turns))
-        await store.unfinished()
-        await store.delivery(1)
-        await store.begin_sending(1)
-        await store.postpone(1, 0.0, "429")
-        await store.finish(1, "sent", ref="5")
-        await store.answer_to("telegram", "1")
-        await store.adopt()
-        await store.depths()
-
-    asyncio.run(deal())
+    store = await joined(database)
+    await store.store(message())
+    task = await store.take(1)
+    assert isinstance(task, Task)
+    await store.recall(HOME)
+    turns = (Turn("user", "hello"), Turn("assistant", "hi"))
+    await store.settle(task, Settlement("answered", (reply(task.inbound),), turns))
+    await store.unfinished()
+    await store.delivery(1)
+    await store.begin_sending(1)
+    await store.postpone(1, 0.0, "429")
+    await store.finish(1, "sent", ref="5")
+    await store.answer_to("telegram", "1")
+    await store.adopt()
+    await store.depths()
     database.close()
     plans = sqlite3.connect(path)
     whole = re.compile(
@@ -533,7 +472,9 @@ def test_queries_use_indexes(path: Path) -> None:
             assert not any(map(whole.search, steps)), (statement, steps)
 
 
-async def _over_a_clock_set_back(database: Database) -> list[Verdict | None]:
+async def test_clock_set_back_does_not_rate_limit(database: Database) -> None:
+    """Messages received at a future time do not count in this minute."""
+    one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
     store = await joined(database, limit=2)
     verdicts = []
     for number, received_at in enumerate((8000.0, 8001.0, 8002.0, 8003.0, 4000.0, 4001.0, 4002.0)):
@@ -542,35 +483,26 @@ async def _over_a_clock_set_back(database: Database) -> list[Verdict | None]:
         assert isinstance(task, Task)
         verdicts.append(task.verdict)
         await store.settle(task, Settlement("answered"))
-    return verdicts
+    assert verdicts == [*one_minute, Verdict.IGNORE, *one_minute]
 
 
-def test_clock_set_back_does_not_rate_limit(database: Database) -> None:
-    """Messages received at a future time do not count in this minute."""
-    one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
-    assert asyncio.run(_over_a_clock_set_back(database)) == [*one_minute, Verdict.IGNORE, *one_minute]
-
-
-def test_parts_and_quote_are_kept_until_handled(database: Database, url: str) -> None:
+async def test_parts_and_quote_are_kept_until_handled(database: Database, url: str) -> None:
     parts = (Part("picture"), Part("file", "report\0\ud83d.pdf"))
     quote = Quote("on Friday \ud83d\ude00", (Part("voice"),), "om_1")
     given = replace(message(), parts=parts, quote=quote)
 
-    async def play() -> None:
-        store = Store(database)
-        await store.join(1, ("telegram",))
-        await store.store(given)
-        await store.store(message("2"))
-        task = await store.take(1)
-        assert isinstance(task, Task)
-        assert task.inbound.parts == (Part("picture"), Part("file", "report\ufffd\ufffd.pdf"))
-        assert task.inbound.quote == Quote("on Friday 😀", (Part("voice"),), "om_1")
-        await store.settle(task, Settlement("ignored"))
-        plain = await store.take(2)
-        assert isinstance(plain, Task)
-        assert (plain.inbound.parts, plain.inbound.quote) == ((), None)
-
-    asyncio.run(play())
+    store = Store(database)
+    await store.join(1, ("telegram",))
+    await store.store(given)
+    await store.store(message("2"))
+    task = await store.take(1)
+    assert isinstance(task, Task)
+    assert task.inbound.parts == (Part("picture"), Part("file", "report\ufffd\ufffd.pdf"))
+    assert task.inbound.quote == Quote("on Friday 😀", (Part("voice"),), "om_1")
+    await store.settle(task, Settlement("ignored"))
+    plain = await store.take(2)
+    assert isinstance(plain, Task)
+    assert (plain.inbound.parts, plain.inbound.quote) == ((), None)
     assert rows(url, "SELECT text, context FROM inbox WHERE seq = 1") == [("", None)]
 
 
