@@ -15,10 +15,11 @@ from deploys.ops import accounts, services
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.debian import packages, upgrades
 from deploys.ops.debian.packages import WantedFact
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PathFact, PathState, connection_of
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.run_state import Change
 from deploys.ops.services import good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of

@@ -14,8 +14,9 @@ from pyinfra.api.operation import OperationMeta
 from deploys.database import scram
 from deploys.database.server import PSQL, ClustersFact
 from deploys.database.settings import NAME
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
 RESERVED_CONNECTIONS = 5

@@ -12,9 +12,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.database.settings import NAME, BackupSettings
 from deploys.metrics import TEXTFILES
 from deploys.ops import services
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
 ENVIRONMENT = "/etc/clawd/database-backup.env"

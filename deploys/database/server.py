@@ -11,8 +11,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.database.settings import DATA
-from deploys.ops.diff import Change, expected, operation, record
+from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
 CLUSTER = "main"

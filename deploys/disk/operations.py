@@ -16,9 +16,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
 from deploys.disk.settings import Place
 from deploys.disk.units import UNITS, target_of, unit_of
-from deploys.ops.diff import Change, expected, operation, record
+from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.programs import program
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from inventory.errors import HostError
 

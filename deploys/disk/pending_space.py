@@ -7,19 +7,18 @@ from pathlib import PurePosixPath
 from pyinfra import host
 
 from deploys.disk.devices import Choice
-
-_KEY = "clawd_disk_arriving"
+from deploys.ops.run_state import run_state
 
 
 def will_hold(folder: str, choice: Choice) -> None:
     """Note that `folder` of the current host will lie on a disk that is still to be formatted."""
     if choice.state != "ours":
-        host.connector_data.setdefault(_KEY, {})[folder] = choice.size
+        run_state(host).pending_space[folder] = choice.size
 
 
 def arriving(path: str) -> int | None:
     """Return the bytes of the disk to which `path` of the current host will move; `None` when it stays."""
-    folders: dict[str, int] = host.connector_data.get(_KEY, {})
+    folders = run_state(host).pending_space
     return next(
         (size for folder, size in folders.items() if PurePosixPath(path).is_relative_to(folder)), None
     )

@@ -17,10 +17,11 @@ from deploys.docker.settings import DOCKERS_OWN, PACKAGES, DockerSettings
 from deploys.nvidia.detect import has_gpu
 from deploys.ops import accounts, services, units
 from deploys.ops.debian import packages, sources
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
 from deploys.ops.removal import ForeignUnitFact, removal
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, HostError

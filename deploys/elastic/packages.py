@@ -16,9 +16,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.elastic.openpgp import fingerprints
 from deploys.elastic.placement import PackageSettings
 from deploys.ops.debian import packages, sources
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PackagesFact, PathFact
 from deploys.ops.paths import files, push
+from deploys.ops.run_state import Change, run_state
 from deploys.ops.shell import assignments, script
 from deploys.settings import supplies
 from inventory.errors import ArtifactError
@@ -29,7 +30,6 @@ SOURCE = "elastic"
 KEY_URL = "https://artifacts.elastic.co/GPG-KEY-elasticsearch"
 PROXY = "/etc/apt/apt.conf.d/90clawd-elastic"
 PUSHED = "/var/lib/clawd/packages"
-_LEAVING = "clawd_elastic_leaving"
 
 
 class ArchitectureFact(Fact):
@@ -71,7 +71,7 @@ def removed(program: str, generated: tuple[str, ...] = ()) -> None:
     """
     packages.removed(program, folders={f"/etc/{program}": generated})
     push.forgotten(PUSHED)
-    leaving: set[str] = host.connector_data.setdefault(_LEAVING, set())
+    leaving = run_state(host).leaving_programs
     leaving.add(program)
     _source_unless_used(frozenset(leaving), name="No package repository elastic unless something is from it")
 

@@ -11,8 +11,9 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import NOT_SHOWN, Change, operation, record
+from deploys.ops.diff import NOT_SHOWN, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 
 KEYSTORE = "/etc/elasticsearch/elasticsearch.keystore"

@@ -11,7 +11,8 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.exporters.exporter import ACCOUNT
 from deploys.ops.accounts import UserFact
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
+from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
 HOME = "/var/lib/prometheus"

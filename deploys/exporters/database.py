@@ -12,8 +12,9 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.database.server import PSQL
 from deploys.exporters.exporter import ACCOUNT
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
 RIGHTS = "t,f,f,f,f,f,pg_monitor"

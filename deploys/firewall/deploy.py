@@ -14,10 +14,11 @@ from deploys.firewall.rules import accepting, admits, counts, names_in
 from deploys.firewall.settings import FirewallSettings
 from deploys.ops import services
 from deploys.ops.debian import packages
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PathFact, PathState, connection_of
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of
 from inventory.errors import HostError

@@ -28,10 +28,11 @@ from deploys.grafana.dashboards import dashboard_json
 from deploys.grafana.panels import boards
 from deploys.grafana.settings import GrafanaSettings
 from deploys.ops import accounts, services, units
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 from deploys.runtime import prune
 from deploys.settings import purging, settings_of

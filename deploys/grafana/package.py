@@ -14,9 +14,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.grafana.settings import GrafanaSettings
 from deploys.ops.debian import packages, sources
 from deploys.ops.debian.apt import Settled
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files, originals, push
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from inventory.errors import ArtifactError
 

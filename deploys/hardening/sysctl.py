@@ -15,8 +15,9 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
 REFUSED = "/var/lib/clawd/state/sysctl.refused"

@@ -12,7 +12,8 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from deploys.nvidia.gpus import REBOOT_ASKED, Machine, MachineFact, reboot_reason
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
+from deploys.ops.run_state import Change, forget_sudo_password, run_state
 from deploys.ops.shell import script
 from inventory.errors import ClawdError
 
@@ -22,8 +23,6 @@ REBOOTING = "/var/lib/clawd/state/nvidia.rebooting"
 """Record of the boot that was ended, and the driver for which."""
 REBOOTED = "/run/clawd-nvidia.rebooted"
 """Record of the driver for which the host was rebooted, and which is still not loaded."""
-RECONNECTED = "clawd_reconnected"
-"""Key of `host.connector_data` for functions that restore what the old connection held, after a reconnect."""
 
 
 def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
@@ -172,7 +171,7 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
     def _taken_up(host: Any) -> tuple[bool, CommandOutput]:
         """Restore what depended on the old connection, such as the run's lock, or end the run."""
         try:
-            for again in host.connector_data.get(RECONNECTED, ()):
+            for again in run_state(host).after_reconnect:
                 again()
         except ClawdError as error:
             return False, CommandOutput([OutputLine("stderr", line) for line in str(error).splitlines()])
@@ -181,8 +180,7 @@ class RebootCommand(StringCommand):  # type: ignore[misc]
     @staticmethod
     def _is_back(host: Any, boot: str) -> bool:
         """Return whether the host answers and has rebooted."""
-        # The state of sudo was in a file of the old boot.
-        host.connector_data.pop("sudo_askpass_path", None)
+        forget_sudo_password(host)
         try:
             host.connected = False
             host.connect(raise_exceptions=True)

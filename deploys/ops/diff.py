@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -18,26 +17,11 @@ from pyinfra.api import StringCommand
 from pyinfra.api import operation as pyinfra_operation
 from pyinfra.api.operation import OperationMeta
 
+from deploys.ops.run_state import Change, run_state
+
 P = ParamSpec("P")
 
-_KEY = "clawd_changes"
 NOT_SHOWN = "content not shown"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that would differ afterwards.
-
-    `path` is a file of the host, or a name such as `nginx.service`. `diff` shows how it would differ: lines
-    of a unified diff, and lines in words. It never contains the content of something `secret`. `records` are
-    our own notes on the host that change with it: operations that watch them take notice; plans do not show
-    them.
-    """
-
-    path: str
-    diff: tuple[str, ...]
-    secret: bool = False
-    records: tuple[str, ...] = ()
 
 
 def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., OperationMeta]:
@@ -49,7 +33,7 @@ def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., O
 
     @wraps(commands)
     def evaluated(*args: P.args, **kwargs: P.kwargs) -> Iterator[StringCommand]:
-        _recorded(current_host)[current_host.current_op_hash] = []
+        run_state(current_host).changes[current_host.current_op_hash] = []
         yield from commands(*args, **kwargs)
 
     made: Callable[..., OperationMeta] = pyinfra_operation()(evaluated)
@@ -58,18 +42,20 @@ def operation(commands: Callable[P, Iterator[StringCommand]]) -> Callable[..., O
 
 def record(change: Change) -> None:
     """Add `change` to the changes of the operation that is being evaluated."""
-    _recorded(current_host).setdefault(current_host.current_op_hash, []).append(change)
+    run_state(current_host).changes.setdefault(current_host.current_op_hash, []).append(change)
 
 
 def collected(host: Any, op_hash: str) -> list[Change]:
     """Return what operation `op_hash` would change on the pyinfra `host`, as of its latest evaluation."""
-    return list(_recorded(host).get(op_hash, ()))
+    return list(run_state(host).changes.get(op_hash, ()))
 
 
 def expected(host: Any, path: str) -> bool:
     """Return whether an operation evaluated so far would change `path` on the pyinfra `host`."""
     return any(
-        path in (change.path, *change.records) for changes in _recorded(host).values() for change in changes
+        path in (change.path, *change.records)
+        for changes in run_state(host).changes.values()
+        for change in changes
     )
 
 
@@ -81,8 +67,3 @@ def text_diff(old: bytes | None, new: bytes) -> tuple[str, ...]:
         return (f"binary content, {len(new)} bytes",)
     lines = difflib.unified_diff(before, after, lineterm="", n=2)
     return tuple(line for line in lines if not line.startswith(("--- ", "+++ ")))
-
-
-def _recorded(host: Any) -> dict[str | None, list[Change]]:
-    store: dict[str | None, list[Change]] = host.connector_data.setdefault(_KEY, {})
-    return store

@@ -11,16 +11,15 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths.originals import KEEP, ORIGINALS, values
+from deploys.ops.run_state import Change, run_state
 from deploys.ops.shell import assignments, script
 
 ORPHANED = "the account that owns its folder is gone"
 VERIFIED = "/var/lib/clawd/state/verified"
 """Folder with the result of each component's last verification; see `provision.verification.results`."""
-RESUME = "clawd_resume"
-"""Key of `host.connector_data`: for each component, units that continue with the original files."""
 
 
 def removal(
@@ -141,8 +140,7 @@ def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: A
 @operation
 def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
     state: Originals = host.get_fact(OriginalsFact, owner=owner)
-    resuming: dict[str, list[str]] = host.connector_data.get(RESUME, {})
-    going_on = sorted(set(resuming.get(owner, [])))
+    going_on = sorted(set(run_state(host).resuming_units.get(owner, [])))
     if not state.noted and not state.verified and not going_on:
         return
     going_back = [path for path in state.kept if path not in exempt]

@@ -11,8 +11,9 @@ from pyinfra import state as run
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import Change, expected, operation, record
+from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import PathFact, UnitFact, UnitState
+from deploys.ops.run_state import Change, run_state
 from deploys.ops.shell import script
 
 STAMPS = "/var/lib/clawd/state"
@@ -151,8 +152,7 @@ def _served(unit: str) -> set[str]:
 
     Two components may watch for the same unit: it is started once.
     """
-    known: dict[tuple[str, bool], set[str]] = host.connector_data.setdefault("clawd_served", {})
-    return known.setdefault((unit, bool(run.is_executing)), set())
+    return run_state(host).started_with.setdefault((unit, bool(run.is_executing)), set())
 
 
 def _changes(meta: OperationMeta) -> bool:

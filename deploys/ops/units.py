@@ -9,10 +9,11 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import UnitFact, UnitState
 from deploys.ops.paths import originals
-from deploys.ops.removal import RESUME, ForeignUnitFact
+from deploys.ops.removal import ForeignUnitFact
+from deploys.ops.run_state import Change, run_state
 from deploys.ops.services import good_path, masked_path, ready_path, stamp_path
 from deploys.ops.shell import script
 
@@ -33,7 +34,7 @@ def _absent(unit: str, file: bool, component: str) -> Iterator[StringCommand]:
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit))
     if not file and host.get_fact(ForeignUnitFact, unit=unit, owner=component):
         if state.stamp:
-            host.connector_data.setdefault(RESUME, {}).setdefault(component, []).append(unit)
+            run_state(host).resuming_units.setdefault(component, []).append(unit)
             record(Change(unit, ("no longer ours: its package was there before, and it keeps running",)))
             notes = " ".join((stamp_path(unit), good_path(unit), ready_path(unit), masked_path(unit)))
             yield script("rm -rf $notes", notes=notes)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from deploys.ops.diff import Change, expected, operation, record
+from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.runtime.settings import JOURNAL_MAX
 

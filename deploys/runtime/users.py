@@ -10,7 +10,8 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.accounts import UserFact, UserState
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
+from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
 

@@ -21,10 +21,11 @@ from pyinfra.api import StringCommand, deploy
 from pyinfra.api.operation import OperationMeta
 
 from deploys.artifacts import Supplies
-from deploys.ops.diff import Change, operation, record, text_diff
+from deploys.ops.diff import operation, record, text_diff
 from deploys.ops.facts import Fact, PathFact, PathState
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.run_state import Change
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.settings import settings_of, supplies
 from deploys.tls import renewal

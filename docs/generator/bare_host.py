@@ -30,8 +30,9 @@ from deploys.docker.deploy import ReleaseFact as DockerReleaseFact
 from deploys.elastic.packages import ArchitectureFact
 from deploys.model.space import Space, SpaceFact
 from deploys.nvidia import gpus
-from deploys.ops.diff import Change, collected
+from deploys.ops.diff import collected
 from deploys.ops.paths import files
+from deploys.ops.run_state import Change
 from inventory.model import Inventory
 
 L4 = 0x27B8

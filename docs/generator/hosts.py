@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from deploys.component import Component
-from deploys.ops.diff import Change
+from deploys.ops.run_state import Change
 from deploys.registry import COMPONENTS
 from docs.generator.bare_host import Operation, operations
 from docs.generator.deployment import inventory

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import shlex
-from typing import Any
+from typing import Any, cast
 
 from pyinfra.api import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, make_unix_command, read_output_buffers, write_stdin
 
+from deploys.ops.run_state import run_state
 from provision.connection.link import BROKEN, Link, Process, lines
 
-LINK = "clawd_link"
-"""Key of the host's `Link` in `host.connector_data`."""
 _LOG = logging.getLogger("pyinfra")
 _OTHER_SUDO = ("_sudo_user", "_use_sudo_login", "_preserve_sudo_env")
 
@@ -24,8 +23,7 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
     @property
     def link(self) -> Link:
         """Return the host's connection."""
-        link: Link = self.host.connector_data[LINK]
-        return link
+        return cast(Link, run_state(self.host).link)
 
     def connect(self) -> None:
         """Connect. Raises `inventory.errors.ConnectError`."""

@@ -29,17 +29,15 @@ from pyinfra.context import ctx_host, ctx_state
 
 from deploys.artifacts import Supplies
 from deploys.component import Component, ComponentSettings
-from deploys.nvidia.reboot import RECONNECTED
-from deploys.ops.debian.apt import WAITING
 from deploys.ops.diff import collected
 from deploys.ops.paths.data import purge_left
-from deploys.ops.paths.stream import PROGRESS as PUSHED
+from deploys.ops.run_state import run_state
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import Loaded
 from inventory.model import Inventory as InventoryOfRun
 from provision.connection.ask import Ask, NoTerminal
 from provision.connection.concurrency import for_each, outcomes
-from provision.connection.connector import LINK, LinkConnector
+from provision.connection.connector import LinkConnector
 from provision.connection.error_hints import advice_for
 from provision.connection.fact_prefetch import Foresight, record_of
 from provision.connection.link import BROKEN, Link, Process
@@ -119,7 +117,7 @@ class Session:
         hosts_of_run = Inventory((names, {}))
         for host in hosts_of_run:
             host.connector_cls = connector or LinkConnector
-            host.connector_data[LINK] = self.links[host.name]
+            run_state(host).link = self.links[host.name]
         self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=connect.CONNECT_TIMEOUT))
         self._owners: dict[str, list[Assignment]] = {name: [] for name in self.links}
         self._before_operations: list[Callable[[str], None]] = []
@@ -216,7 +214,7 @@ class Session:
 
         Everything that used the old connection has ended by then. An exception fails the operation.
         """
-        self._host(name).connector_data.setdefault(RECONNECTED, []).append(then)
+        run_state(self._host(name)).after_reconnect.append(then)
 
     @property
     def inventory(self) -> InventoryOfRun:
@@ -366,8 +364,9 @@ class Session:
             if stopping.is_set():
                 return HostResult(plan.host, Status.INTERRUPTED, tuple(changed), unchanged)
             progress.operation(plan.host, operation)
-            host.connector_data[PUSHED] = partial(progress.pushed, plan.host)
-            host.connector_data[WAITING] = lambda what: progress.detail(f"{plan.host}: {what}")
+            state = run_state(host)
+            state.report_push_progress = partial(progress.pushed, plan.host)
+            state.report_waiting = lambda what: progress.detail(f"{plan.host}: {what}")
             try:
                 for check in self._before_operations:
                     check(plan.host)

@@ -28,10 +28,11 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
 from deploys.ops.debian.added import AddedFact
-from deploys.ops.diff import Change, collected
+from deploys.ops.diff import collected
 from deploys.ops.facts import PathFact, StaysFact
 from deploys.ops.paths.data import Data, DataFact
 from deploys.ops.removal import ForeignUnitFact, OriginalsFact
+from deploys.ops.run_state import Change
 
 OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 """The user of the tests, who may give files only to itself."""

@@ -14,6 +14,7 @@ from typing import Any
 from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from deploys.ops.run_state import ReportWaiting, run_state
 from deploys.ops.shell import assignments, script
 
 LOCKS = (
@@ -29,11 +30,6 @@ DEADLINE_S = 900
 PAUSE_S = 2.0
 REPEAT_S = 30.0
 """How often a wait for the same program is reported again."""
-WAITING = "clawd_waiting"
-"""Key of `host.connector_data` for an optional `Waiting`."""
-
-Waiting = Callable[[str], None]
-"""Callback that receives a description of what is being waited for."""
 
 # Of the lines of /proc/locks that have the file's inode, the processes that have the file open: an inode
 # number is unique only within one file system. Lines with `->` are of processes that wait for the lock.
@@ -146,7 +142,7 @@ def probe() -> str:
 
 def wait(
     ask: Callable[[], Busy | None],
-    report: Waiting | None,
+    report: ReportWaiting | None,
     *,
     deadline: float = DEADLINE_S,
     pause: float = PAUSE_S,
@@ -181,7 +177,7 @@ class Settled(StringCommand):  # type: ignore[misc]
             succeeded, output = host.run_shell_command(script(probe()), **connector_arguments)
             return Busy.read(output.stdout) if succeeded else None
 
-        busy = wait(ask, host.connector_data.get(WAITING))
+        busy = wait(ask, run_state(host).report_waiting)
         if busy is None:
             return True, CommandOutput([])
         lines = (

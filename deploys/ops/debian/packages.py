@@ -21,9 +21,10 @@ from pyinfra.api.operation import OperationMeta
 from deploys.ops.debian import added
 from deploys.ops.debian.added import SET_ASIDE, Added, AddedFact
 from deploys.ops.debian.apt import APT, Settled
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PackagesFact
 from deploys.ops.paths import originals
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from inventory.errors import HostError
 

@@ -10,8 +10,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.debian.apt import Settled
-from deploys.ops.diff import Change, operation, record, text_diff
+from deploys.ops.diff import operation, record, text_diff
 from deploys.ops.facts import PathFact, PathState
+from deploys.ops.run_state import Change
 from deploys.ops.shell import RECEIVE, framed, script
 
 KEYRINGS = "/etc/apt/keyrings"

@@ -12,8 +12,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.debian.apt import APT, Settled
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
 RECORD = "/var/lib/clawd/state/upgraded"

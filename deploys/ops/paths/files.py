@@ -11,11 +11,12 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import NOT_SHOWN, Change, operation, record, text_diff
+from deploys.ops.diff import NOT_SHOWN, operation, record, text_diff
 from deploys.ops.facts import OwnersFact, PathFact, PathState, StaysFact
 from deploys.ops.paths import originals
 from deploys.ops.paths.foreign import REMOVE, SETTLE
 from deploys.ops.paths.templates import TEMPLATES, rendered
+from deploys.ops.run_state import Change
 from deploys.ops.shell import RECEIVE, framed, script
 from deploys.settings import supplies
 

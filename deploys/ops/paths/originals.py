@@ -19,15 +19,12 @@ somebody else added there stay.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyinfra import host
 
 from deploys.ops.paths.foreign import KEEPER, PLACE
+from deploys.ops.run_state import run_state
 
 ORIGINALS = "/var/lib/clawd/state/originals"
-NAMED = "clawd_staying"
-"""Key of `host.connector_data`: by path of a file that stays, the operation that names it in the plan."""
 MOST_NAMED = 20
 """Files that one operation names in a plan; of others it says how many they are."""
 COMPONENTS = "/var/lib/clawd/state/components"
@@ -128,7 +125,7 @@ def kept_at(owner: str, path: str) -> str:
 
 def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
     """Return the plan's lines about files of somebody else that stay when a component goes, each once."""
-    named: dict[str, Any] = host.connector_data.setdefault(NAMED, {})
+    named = run_state(host).staying_files
     operation = host.current_op_hash
     mine = [path for path in paths if named.setdefault(path, operation) == operation]
     shown, more = mine[:MOST_NAMED], len(mine[MOST_NAMED:])

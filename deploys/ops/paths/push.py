@@ -11,10 +11,11 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import IDENTITY, Fact, PathFact, PathState, PushedFact
 from deploys.ops.paths.files import ownership
 from deploys.ops.paths.stream import StreamCommand, part_of
+from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
 RECORDS = "/var/lib/clawd/state/pushed"

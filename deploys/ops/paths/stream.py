@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -15,14 +14,10 @@ from pyinfra.connectors.util import (
     make_unix_command_for_host,
 )
 
+from deploys.ops.run_state import ReportPushProgress, run_state
 from deploys.ops.shell import script
 
 PIECE = 256 * 1024
-PROGRESS = "clawd_progress"
-"""Key of `host.connector_data` for an optional `Progress`."""
-
-Progress = Callable[[str, int, int], None]
-"""Callback that receives the destination, bytes on the host, and bytes of the whole file."""
 
 
 def part_of(dest: str, digest: str) -> str:
@@ -58,10 +53,10 @@ class StreamCommand(StringCommand):  # type: ignore[misc]
             )
             file.seek(start)
             process = _started(state, host, client, append, dict(connector_arguments))
-            return self._send(process, file, start, host.connector_data.get(PROGRESS))
+            return self._send(process, file, start, run_state(host).report_push_progress)
 
     def _send(
-        self, process: Any, file: IO[bytes], start: int, progress: Progress | None
+        self, process: Any, file: IO[bytes], start: int, progress: ReportPushProgress | None
     ) -> tuple[bool, CommandOutput]:
         total, sent = self.source.stat().st_size, start
         try:

@@ -23,9 +23,10 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.artifacts import ReleaseArchive
-from deploys.ops.diff import Change, operation, record
+from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths.stream import StreamCommand, part_of
+from deploys.ops.run_state import Change
 from deploys.ops.shell import RECEIVE, assignments, framed, script
 from deploys.runtime.prune import Entries, EntriesFact, outdated
 from deploys.runtime.settings import ContainerSettings, LoginSettings

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from deploys.nvidia import reboot
-from deploys.nvidia.reboot import RECONNECTED, RebootCommand
+from deploys.nvidia.reboot import RebootCommand
+from deploys.ops.run_state import run_state
 from inventory.errors import LockHeldError
 from tests.deploys.nvidia.presented import LINE
 
@@ -21,7 +22,8 @@ class Host:
     """Says another boot id after it was disconnected and connected to again."""
 
     def __init__(self, *again: Callable[[], None], needed: bool = True) -> None:
-        self.connector_data: dict[str, Any] = {RECONNECTED: list(again)} if again else {}
+        self.connector_data: dict[str, Any] = {}
+        run_state(self).after_reconnect.extend(again)
         self.connected, self.boots, self._needed = True, 1, needed
 
     def run_shell_command(self, *_: Any, **__: Any) -> tuple[bool, Any]:

@@ -16,7 +16,8 @@ import pytest
 
 from deploys.ops.diff import expected
 from deploys.ops.paths import push
-from deploys.ops.paths.stream import PIECE, PROGRESS, part_of
+from deploys.ops.paths.stream import PIECE, part_of
+from deploys.ops.run_state import run_state
 from tests.deploys.harness import OWN, Line, Machine, Run
 
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB, 12 pieces
@@ -179,7 +180,7 @@ def test_progress_is_told(source: Path, dest: Path) -> None:
     def operations() -> None:
         from pyinfra import host
 
-        host.connector_data[PROGRESS] = lambda _dest, sent, total: told.append((sent, total))
+        run_state(host).report_push_progress = lambda _dest, sent, total: told.append((sent, total))
         push.file(source, str(dest), sha256=DIGEST, **OWN)
 
     machine.run(operations)
