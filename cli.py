@@ -19,7 +19,7 @@ import click
 from inventory.errors import ClawdError, with_hint
 
 if TYPE_CHECKING:
-    from inventory.load import Loaded
+    from inventory.load import LoadedInventory
     from provision.pipeline import Outcome, Run
     from provision.plan import Plan
     from provision.reporting.display import TerminalProgress
@@ -425,7 +425,7 @@ def sandbox_down(purge: bool, everything: bool) -> None:
 # Around the commands
 
 
-def loaded_from(name: str) -> Loaded:
+def loaded_from(name: str) -> LoadedInventory:
     """Return the inventory `name`, checked with the rules of inventories and of components."""
     from deploys.ports import RULES
     from inventory.find import find
@@ -434,7 +434,7 @@ def loaded_from(name: str) -> Loaded:
     return load(find(name), more=RULES)
 
 
-def where_ssh_leads(loaded: Loaded) -> Loaded:
+def where_ssh_leads(loaded: LoadedInventory) -> LoadedInventory:
     """Return the inventory with the addresses of its hosts from `~/.ssh/config`."""
     from provision.ssh.config import SshConfig
     from provision.ssh.connect import with_addresses
@@ -442,7 +442,7 @@ def where_ssh_leads(loaded: Loaded) -> Loaded:
     return with_addresses(loaded, SshConfig())
 
 
-def show_overrides(loaded: Loaded) -> None:
+def show_overrides(loaded: LoadedInventory) -> None:
     """Print which templates of the user override the program's. Raises `ClawdError` for an invalid one."""
     from deploys.ops.paths.templates import HINT, overrides
     from provision.artifacts.select import override_folder

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from deploys.component import Component
 from deploys.registry import COMPONENTS
-from inventory.finding import EVERY_ROLE, Finding, Rule
+from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.error_messages import dotted
-from inventory.rules.hosts import Claim, claims
+from inventory.rules.hosts import PortClaim, claims
 
 
-def ports(inventory: Inventory) -> Iterator[Finding]:
+def ports(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each declared port that another component always uses on the same host."""
     declared = [claim for claim in claims(inventory) if claim.component]
     for claim in declared:
@@ -24,7 +24,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
             own = {other.port for other in declared if other.component == component.name}
             shared = [] if claim.port in own else _hosts_of_both(inventory, claim, component)
             if shared:
-                yield Finding(
+                yield InventoryFinding(
                     (claim.path,),
                     f"port {claim.port} is used twice on {', '.join(shared)}: "
                     f"by `{dotted(claim.path)}` and by {component.name}",
@@ -33,7 +33,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                 )
 
 
-def _hosts_of_both(inventory: Inventory, claim: Claim, component: Component) -> list[str]:
+def _hosts_of_both(inventory: Inventory, claim: PortClaim, component: Component) -> list[str]:
     return [
         host
         for host in inventory.hosts
@@ -41,7 +41,7 @@ def _hosts_of_both(inventory: Inventory, claim: Claim, component: Component) -> 
     ]
 
 
-def guarded(inventory: Inventory) -> Iterator[Finding]:
+def guarded(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when ports meant for certain hosts or networks are not protected by the firewall."""
     if inventory.firewall.enabled:
         return
@@ -57,7 +57,7 @@ def guarded(inventory: Inventory) -> Iterator[Finding]:
     if exposed:
         listed = ", ".join(exposed[:MOST_LISTED])
         more = f" and {len(exposed) - MOST_LISTED} more" if len(exposed) > MOST_LISTED else ""
-        yield Finding(
+        yield InventoryFinding(
             (("firewall", "enabled"),),
             f"without the firewall these ports are open to everyone who reaches the host: {listed}{more}",
             "write `enabled: true`, or give all roles to one host, whose parts reach each other by loopback",
@@ -66,4 +66,4 @@ def guarded(inventory: Inventory) -> Iterator[Finding]:
 
 
 MOST_LISTED = 4
-RULES: tuple[Rule, ...] = (ports, guarded)
+RULES: tuple[InventoryRule, ...] = (ports, guarded)

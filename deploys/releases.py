@@ -13,7 +13,7 @@ OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class OsRelease:
     """One release: its names in /etc/os-release, and the versions of packages that differ between releases.
 
     `exporter_toolkit`: whether its nginx exporter (1.0 and newer) reads a web configuration. `security`: the
@@ -42,13 +42,13 @@ _UBUNTU = (
     "origin=UbuntuESM,archive=${distro_codename}-infra-security,label=UbuntuESM",
 )
 RELEASES = (
-    Release("debian", "12", "bookworm", (3, 11), 252, "1.22", 15, False, _DEBIAN, True),
-    Release("debian", "13", "trixie", (3, 13), 257, "1.26", 17, True, _DEBIAN, True),
-    Release("ubuntu", "22.04", "jammy", (3, 10), 249, "1.18", 14, False, _UBUNTU, False),
-    Release("ubuntu", "24.04", "noble", (3, 12), 255, "1.24", 16, True, _UBUNTU, False),
+    OsRelease("debian", "12", "bookworm", (3, 11), 252, "1.22", 15, False, _DEBIAN, True),
+    OsRelease("debian", "13", "trixie", (3, 13), 257, "1.26", 17, True, _DEBIAN, True),
+    OsRelease("ubuntu", "22.04", "jammy", (3, 10), 249, "1.18", 14, False, _UBUNTU, False),
+    OsRelease("ubuntu", "24.04", "noble", (3, 12), 255, "1.24", 16, True, _UBUNTU, False),
 )
 
 
-def release_of(id: str, version: str) -> Release | None:
+def release_of(id: str, version: str) -> OsRelease | None:
     """Return the release with this ID and VERSION_ID of /etc/os-release; `None` when it is not supported."""
     return next((item for item in RELEASES if (item.id, item.version) == (id, version)), None)

@@ -21,7 +21,7 @@ class MissingSettingsError(ClawdError, DeployError):  # type: ignore[misc]  # un
     """A host has no settings for a component; plain pyinfra prints the message too."""
 
 
-class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
+class ComponentSettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped base
     """A host's plain data is invalid for a component. The message has every wrong field, without values."""
 
     def __init__(self, host: str, component: str, error: ValidationError) -> None:
@@ -37,7 +37,7 @@ class SettingsError(ClawdError, DeployError):  # type: ignore[misc]  # untyped b
 def settings_of(name: str, cls: type[S]) -> S:
     """Return the settings of component `name` for the current host: `host.data.<name>`, typed or plain data.
 
-    Raises `MissingSettingsError` when the host has no such data, `SettingsError` when it is invalid.
+    Raises `MissingSettingsError` when the host has no such data, `ComponentSettingsError` when it is invalid.
     """
     value = host.data.get(name)
     if value is None:
@@ -50,7 +50,7 @@ def settings_of(name: str, cls: type[S]) -> S:
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        raise SettingsError(host.name, name, error) from None
+        raise ComponentSettingsError(host.name, name, error) from None
 
 
 def purging() -> bool:

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from inventory.reading.error_messages import shown
-from inventory.values import Verdict, check_line
+from inventory.values import ValueProblem, check_line
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
@@ -67,7 +67,7 @@ def is_host_name(text: str) -> bool:
     return len(text) <= 253 and all(map(_LABEL.fullmatch, labels)) and not numeric
 
 
-def check_host(text: str) -> Verdict:
+def check_host(text: str) -> ValueProblem:
     """Check an IP address or a host name of another machine."""
     if is_address(text):
         return _usable(text)
@@ -76,12 +76,12 @@ def check_host(text: str) -> Verdict:
     return f"{shown(text)} is not an address", _host_advice(text)
 
 
-def check_ssh_host(text: str) -> Verdict:
+def check_ssh_host(text: str) -> ValueProblem:
     """Check an IP address, a host name, or an alias of ssh_config(5), which may contain `_`."""
     return None if _ALIAS.fullmatch(text) else check_host(text)
 
 
-def _usable(text: str) -> Verdict:
+def _usable(text: str) -> ValueProblem:
     address = ip_address(text)
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
         return f"{text} is not the address of a single machine", "write the machine's own address"
@@ -122,7 +122,7 @@ def _in_ascii(text: str) -> str:
     return name if is_host_name(name) else ""
 
 
-def check_certificate_name(text: str) -> Verdict:
+def check_certificate_name(text: str) -> ValueProblem:
     """Check a name of a certificate: host name, `*.domain` or IP address."""
     if is_address(text):
         return _usable(text)
@@ -134,7 +134,7 @@ def check_certificate_name(text: str) -> Verdict:
     )
 
 
-def check_host_and_port(text: str) -> Verdict:
+def check_host_and_port(text: str) -> ValueProblem:
     """Check `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port must be in brackets."""
     if split_host_and_port(text) is None:
         return f"{shown(text)} is not ADDRESS:PORT", "write it like 10.0.0.2:53, or [2001:db8::2]:53"
@@ -172,7 +172,7 @@ class UrlCheck:
     ending: str = ""
     plain: bool = False
 
-    def __call__(self, text: str) -> Verdict:
+    def __call__(self, text: str) -> ValueProblem:
         """Return what is wrong with `text`, and a hint."""
         parts = _parts(text)
         if parts is None:
@@ -197,7 +197,7 @@ class UrlCheck:
             return f"{shown(text)} has a path, which is not allowed here", f"write it like {self.like}"
         return self._wrong_path(text, parts.path)
 
-    def _wrong_path(self, text: str, path: str) -> Verdict:
+    def _wrong_path(self, text: str, path: str) -> ValueProblem:
         if re.search(r"/\.\.?(/|$)|//", path):
             return f"{shown(text)} has `//`, `/./` or `/../` in its path", "remove it from the path"
         if self.plain and not _REPOSITORY_PATH.fullmatch(path):
@@ -212,7 +212,7 @@ class UrlCheck:
             )
         return None
 
-    def _not_an_address(self, text: str) -> Verdict:
+    def _not_an_address(self, text: str) -> ValueProblem:
         advice = "write https://NAME or https://NAME:PORT/path" if self.path and not self.plain else ""
         host = re.sub(r"^https?://([^/?#@]*@)?|[/?#:].*$", "", text)
         advice = _name_advice(host) or advice or f"write it like {self.like}"
@@ -247,7 +247,7 @@ check_site = UrlCheck("https://mirror.example.com", path=False)
 check_proxy = UrlCheck("http://proxy.example.com:3128", path=False)
 
 
-def check_webhook(text: str) -> Verdict:
+def check_webhook(text: str) -> ValueProblem:
     """Check the address of a custom bot, which is a secret and not shown."""
     verdict = UrlCheck("https://open.feishu.cn/open-apis/bot/v2/hook/…", secure=True)(text)
     if verdict is None and urlsplit(text).path not in ("", "/"):
@@ -258,7 +258,7 @@ def check_webhook(text: str) -> Verdict:
     )
 
 
-def check_unproxied(text: str) -> Verdict:
+def check_unproxied(text: str) -> ValueProblem:
     """Check a destination that is reached without a proxy: name, `.example.com`, address, network, `*`.
 
     Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy, as dockerd reads NO_PROXY.
@@ -290,7 +290,7 @@ def is_network(text: str) -> bool:
         return False
 
 
-def check_registry(text: str) -> Verdict:
+def check_registry(text: str) -> ValueProblem:
     """Check `HOST[:PORT][/FOLDER]` of an image registry."""
     host, _, folder = text.partition("/")
     elsewhere = "." in host or ":" in host or host == "localhost"
@@ -304,7 +304,7 @@ def check_registry(text: str) -> Verdict:
     )
 
 
-def check_image(text: str) -> Verdict:
+def check_image(text: str) -> ValueProblem:
     """Check the name of an image: `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`."""
     name, at, digest = text.partition("@")
     before, colon, tag = name.rpartition(":")
@@ -324,7 +324,7 @@ def _registry_host(text: str) -> bool:
     return split_host_and_port(text) is not None and "[" not in text and text.count(":") <= 1
 
 
-def check_mail(text: str) -> Verdict:
+def check_mail(text: str) -> ValueProblem:
     """Check a mail address (RFC 5321), in ASCII and without quotes."""
     name, at, domain = text.rpartition("@")
     good = (
@@ -333,7 +333,7 @@ def check_mail(text: str) -> Verdict:
     return None if good else (f"{shown(text)} is not a mail address", "write it like ops@example.com")
 
 
-def check_database_url(text: str) -> Verdict:
+def check_database_url(text: str) -> ValueProblem:
     """Check `postgresql://LOGIN@HOST[:PORT]/DATABASE[?sslmode=…]` without a password. It is not shown."""
     try:
         parts = urlsplit(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inventory.reading.error_messages import nearest, shown
-from inventory.values import Verdict
+from inventory.values import ValueProblem
 
 PROVIDERS = frozenset(
     """
@@ -22,7 +22,7 @@ PROVIDERS = frozenset(
 """The output of `lego dnshelp` 4.9.1 (Debian 12 and 13), without `manual`, which needs a terminal."""
 
 
-def check_dns_provider(text: str) -> Verdict:
+def check_dns_provider(text: str) -> ValueProblem:
     """Check the code of a DNS provider of lego, or `exec` for a program of the user."""
     if text in PROVIDERS:
         return None

@@ -10,11 +10,11 @@ from inventory.reading.source import KeyPath
 from inventory.values import size_in_bytes
 
 EVERY_ROLE: KeyPath = ("hosts", "*", "roles")
-"""Key path for `Finding.depends_on` of rules that depend on the roles of hosts."""
+"""Key path for `InventoryFinding.depends_on` of rules that depend on the roles of hosts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class InventoryFinding:
     """A rule that an inventory violates.
 
     `at` are the key paths it is about; the message points at the first that the file has. A path in
@@ -29,10 +29,10 @@ class Finding:
     is_warning: bool = False
 
 
-Rule = Callable[[Inventory], Iterator[Finding]]
+InventoryRule = Callable[[Inventory], Iterator[InventoryFinding]]
 
 
-def at_least(path: KeyPath, size: str, least: str, whose: str) -> Iterator[Finding]:
+def at_least(path: KeyPath, size: str, least: str, whose: str) -> Iterator[InventoryFinding]:
     """Yield a finding when `size` is below `least`, the least that the process `whose` works with."""
     if size_in_bytes(size) < size_in_bytes(least):
-        yield Finding((path,), f"{size} is too little memory for {whose}", f"write at least {least}")
+        yield InventoryFinding((path,), f"{size} is too little memory for {whose}", f"write at least {least}")

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from inventory import rules
 from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
-from inventory.finding import Rule
+from inventory.finding import InventoryRule
 from inventory.local_files import certificates, contents
 from inventory.model import Inventory
 from inventory.reading.error_messages import Wrong, dotted, wrongs
@@ -27,14 +27,14 @@ from inventory.reading.view import digest, public_view
 from inventory.reading.yaml_source import read
 from inventory.secrets import SecretReader, expand_home
 
-__all__ = ["PLACEHOLDER", "Loaded", "digest", "load", "public_view"]
+__all__ = ["PLACEHOLDER", "LoadedInventory", "digest", "load", "public_view"]
 
 PLACEHOLDER = "unresolved-secret-unresolved-secret"
 """The value of every secret when secrets are not resolved."""
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedInventory:
     """An inventory and its file. Paths in it are absolute.
 
     `as_written` is the inventory of the file where `inventory` differs from it, because addresses were looked
@@ -74,7 +74,7 @@ class Loaded:
         return self.folder / ".clawd" / self.inventory.project
 
 
-def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) -> Loaded:
+def load(path: Path, resolve_secrets: bool = True, more: tuple[InventoryRule, ...] = ()) -> LoadedInventory:
     """Load the inventory file at `path` and check it with the rules of inventories and `more` rules.
 
     With `resolve_secrets` false only the file itself is read: secrets become `PLACEHOLDER`, and files that it
@@ -99,7 +99,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[Rule, ...] = ()) 
     if mistakes:
         raise InventoryError(tuple(set(mistakes)))
     warnings = {mistake for mistake, is_warning in broken if is_warning}
-    return Loaded(inventory, absolute, source, warnings=tuple(sorted(warnings)))
+    return LoadedInventory(inventory, absolute, source, warnings=tuple(sorted(warnings)))
 
 
 def _fill_in(source: Source, folder: Path, reader: SecretReader | None) -> tuple[Any, list[Wrong]]:
@@ -193,7 +193,7 @@ def _smallest_to_drop(wrong: Wrong) -> KeyPath:
 
 
 def _broken_rules(
-    inventory: Inventory, checks: Iterable[Rule], source: Source, mistaken: list[KeyPath]
+    inventory: Inventory, checks: Iterable[InventoryRule], source: Source, mistaken: list[KeyPath]
 ) -> Iterator[tuple[Mistake, bool]]:
     """Yield each mistake that a rule finds, and whether it is a warning only."""
     for finding in chain.from_iterable(check(inventory) for check in checks):

@@ -26,36 +26,36 @@ from inventory.types import (
     Download,
     Endpoint,
     HostAddress,
+    HostName,
     Line,
     Login,
-    Name,
     Network,
     OperatorName,
     PackageName,
     Port,
     ProjectName,
     PublicKey,
-    Repository,
-    Server,
+    RepositoryUrl,
+    ServerUrl,
     Size,
     SshHost,
     Text,
     TimeZone,
 )
 
-__all__ = ["Declared", "Name", "Network", "Port"]
+__all__ = ["Declared", "HostName", "Network", "Port"]
 
-Role = Literal["runtime", "nginx", "database", "monitoring", "logs"]
+HostRole = Literal["runtime", "nginx", "database", "monitoring", "logs"]
 """The services of a host: `runtime` is model and bot, `nginx` TLS and webhooks, `database` PostgreSQL for
 several runtime hosts, `monitoring` Prometheus, Alertmanager and Grafana, `logs` Elasticsearch, Logstash and
 Kibana."""
-DEFAULT_ROLES: tuple[Role, ...] = ("runtime", "nginx")
+DEFAULT_ROLES: tuple[HostRole, ...] = ("runtime", "nginx")
 
 
 class Bastion(Declared):
     """A jump host: a host of this file by its name, or another by its address."""
 
-    host: Name | None = Field(
+    host: HostName | None = Field(
         None, description="Name of a host of this file, whose address, user, port and keys are used."
     )
     address: SshHost | None = Field(
@@ -133,7 +133,9 @@ class Host(Declared):
         description="Whether to install the NVIDIA driver and an engine for the GPU: `auto` if a GPU is "
         "found, `required` fails without a GPU, `none` never.",
     )
-    roles: tuple[Role, ...] = Field(DEFAULT_ROLES, min_length=1, description="Services that run on the host.")
+    roles: tuple[HostRole, ...] = Field(
+        DEFAULT_ROLES, min_length=1, description="Services that run on the host."
+    )
     internet: bool = Field(
         True,
         description="Whether the host can reach package mirrors; if false, apt connects through the laptop.",
@@ -155,7 +157,7 @@ class Base(Declared):
     upgrade: Literal["never", "security", "all"] = Field(
         "security", description="Updates of the distribution's packages that `up` installs."
     )
-    mirrors: tuple[Repository, ...] = Field(
+    mirrors: tuple[RepositoryUrl, ...] = Field(
         (),
         description="Package mirrors in private networks that hosts without internet access may reach "
         "through the laptop; public mirrors of their apt sources need no entry.",
@@ -250,14 +252,14 @@ class RemoteModel(Deadlines):
     )
 
 
-Model = Annotated[LocalModel | RemoteModel, Field(discriminator="engine")]
+DeclaredModel = Annotated[LocalModel | RemoteModel, Field(discriminator="engine")]
 
 
 class Models(Declared):
     """The language models that answer."""
 
-    default: Model = Field(description="Model that normally answers.")
-    fallback: Model | None = Field(None, description="Model that answers while the default cannot.")
+    default: DeclaredModel = Field(description="Model that normally answers.")
+    fallback: DeclaredModel | None = Field(None, description="Model that answers while the default cannot.")
 
 
 class Telegram(Declared):
@@ -273,7 +275,7 @@ class Telegram(Declared):
         None,
         description="Secret of webhook calls, at least 16 characters; required in webhook mode.",
     )
-    api_base: Server = Field("https://api.telegram.org", description="Base URL of the Bot API.")
+    api_base: ServerUrl = Field("https://api.telegram.org", description="Base URL of the Bot API.")
 
 
 class Feishu(Declared):
@@ -287,7 +289,7 @@ class Feishu(Declared):
         description="Encrypt key, which encrypts and signs events; at least 16 characters."
     )
     verification_token: SecretStr = Field(description="Verification token, which every event carries.")
-    api_base: Server = Field("https://open.feishu.cn", description="Base URL of the open platform.")
+    api_base: ServerUrl = Field("https://open.feishu.cn", description="Base URL of the open platform.")
 
 
 class Console(Declared):
@@ -356,7 +358,7 @@ class Inventory(Declared):
     known_hosts: Path | None = Field(
         None, description="Path of a file with host keys, in addition to ~/.ssh/known_hosts."
     )
-    hosts: dict[Name, Host] = Field(min_length=1, description="Servers, by name.")
+    hosts: dict[HostName, Host] = Field(min_length=1, description="Servers, by name.")
     base: Base = Field(Base(), description="Settings of every host.")
     firewall: Firewall = Field(Firewall(), description="Firewall of every host.")
     tls: Tls = Field(Tls(), description="Certificate of nginx.")
@@ -396,6 +398,6 @@ class Inventory(Declared):
         )
         return declared.model_copy(update={"bastion": written_out})
 
-    def with_role(self, role: Role) -> dict[str, Host]:
+    def with_role(self, role: HostRole) -> dict[str, Host]:
         """Return the hosts that have `role`, in file order."""
         return {name: host for name, host in self.hosts.items() if role in host.roles}

@@ -38,7 +38,7 @@ _PYRAGE_ERRORS = (
 )
 
 # pyrage has no type information: an identity is one of its x25519 or ssh private keys.
-Identity = Any
+AgeIdentity = Any
 
 
 class SecretReader:
@@ -108,7 +108,7 @@ class SecretReader:
         return decrypt(armored, self._identities)
 
     @cached_property
-    def _identities(self) -> tuple[Identity, ...]:
+    def _identities(self) -> tuple[AgeIdentity, ...]:
         return own_identities()
 
 
@@ -136,7 +136,7 @@ def encrypt(value: str, recipients: Sequence[str]) -> str:
     return armored.decode("ascii")
 
 
-def decrypt(armored: str, identities: Sequence[Identity]) -> str:
+def decrypt(armored: str, identities: Sequence[AgeIdentity]) -> str:
     """Return the decrypted text. Raises `SecretError` when no identity can decrypt it or it is damaged."""
     body = armored.strip() + "\n"
     if not body.startswith("-----BEGIN AGE ENCRYPTED FILE-----"):
@@ -153,7 +153,7 @@ def decrypt(armored: str, identities: Sequence[Identity]) -> str:
         ) from None
 
 
-def own_identities() -> tuple[Identity, ...]:
+def own_identities() -> tuple[AgeIdentity, ...]:
     """Return the age keys of this laptop; empty when there are none.
 
     They come from CLAWD_AGE_KEY (the key itself), else from the file that CLAWD_AGE_KEY_FILE names, else from
@@ -251,7 +251,7 @@ def _recipient(text: str) -> Any:
         ) from error
 
 
-def _identities(text: str, source: str) -> tuple[Identity, ...]:
+def _identities(text: str, source: str) -> tuple[AgeIdentity, ...]:
     try:
         if "-----BEGIN OPENSSH PRIVATE KEY-----" in text or "-----BEGIN RSA PRIVATE KEY-----" in text:
             return (pyrage.ssh.Identity.from_buffer(text.encode()),)

@@ -16,7 +16,7 @@ from inventory import addresses, dns_providers, values
 from inventory.values import Checked
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 """It becomes part of the name of a certificate authority, of at most 64 characters (RFC 5280,
 `ub-common-name`)."""
@@ -62,14 +62,14 @@ HostAndPort = Annotated[str, Checked(addresses.check_host_and_port)]
 CertificateName = Annotated[str, Checked(addresses.check_certificate_name)]
 Endpoint = Annotated[str, Checked(addresses.check_endpoint)]
 """Base URL of an OpenAI-compatible server, ending before /chat/completions; a query is allowed."""
-Server = Annotated[str, Checked(addresses.check_server)]
+ServerUrl = Annotated[str, Checked(addresses.check_server)]
 """Base URL of an HTTP server; paths are appended."""
 Download = Annotated[str, Checked(addresses.check_download)]
 """URL of one file; a query is allowed."""
 DnsProvider = Annotated[str, Checked(dns_providers.check_dns_provider)]
 Directory = Annotated[str, Checked(addresses.check_directory)]
 """URL of an ACME directory."""
-Repository = Annotated[str, Checked(addresses.check_repository)]
+RepositoryUrl = Annotated[str, Checked(addresses.check_repository)]
 """URL of a package repository; paths are appended. Every user of the host can read it."""
 Mirror = Annotated[str, Checked(addresses.check_site)]
 """URL of a registry mirror, without a path, which dockerd does not accept."""

@@ -21,10 +21,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from inventory.reading.error_messages import edges, nearest, shown
 
-Verdict = tuple[str, str] | None
+ValueProblem = tuple[str, str] | None
 """What is wrong with a value, and a hint; `None` when it is right."""
 
-Check = Callable[[str], Verdict]
+ValueCheck = Callable[[str], ValueProblem]
 
 SSH_KEY_TYPES = (
     "ssh-ed25519",
@@ -86,7 +86,7 @@ class Checked:
     Validation fails with the error type `checked`, whose context has `problem` and `advice`.
     """
 
-    check: Check
+    check: ValueCheck
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
@@ -105,7 +105,7 @@ def size_in_bytes(size: str) -> int:
     return int(size[:-1]) * _UNITS[size[-1]]
 
 
-def check_line(text: str) -> Verdict:
+def check_line(text: str) -> ValueProblem:
     """Check a text that becomes a line, or a part of one, in a file on a host."""
     if not text.strip():
         return "this text is empty", "write a text, or leave the key out"
@@ -116,14 +116,14 @@ def check_line(text: str) -> Verdict:
     return None
 
 
-def check_registry_user(text: str) -> Verdict:
+def check_registry_user(text: str) -> ValueProblem:
     """Check a login at a registry; it is sent in front of a colon (RFC 7617)."""
     if (verdict := check_line(text)) is not None:
         return verdict
     return (f"{shown(text)} contains a colon", "write the name alone") if ":" in text else None
 
 
-def check_text(text: str) -> Verdict:
+def check_text(text: str) -> ValueProblem:
     """Check a text for people, of any number of lines."""
     if (letter := _control(text, but="\n\t")) is not None:
         return f"this text contains the control character U+{ord(letter):04X}", "write plain text"
@@ -141,7 +141,7 @@ def _control(text: str, but: str = "") -> str | None:
     return None
 
 
-def check_time_zone(text: str) -> Verdict:
+def check_time_zone(text: str) -> ValueProblem:
     """Check an IANA zone name.
 
     On a machine without zone data only the form is checked; each host is queried when the plan is made.
@@ -160,7 +160,7 @@ def check_time_zone(text: str) -> Verdict:
     return f"there is no time zone {shown(text)}", advice
 
 
-def check_package(text: str) -> Verdict:
+def check_package(text: str) -> ValueProblem:
     """Check the name of a Debian package (Debian Policy, section 5.6.1).
 
     A `-` at the end is refused: apt would remove the package.
@@ -173,7 +173,7 @@ def check_package(text: str) -> Verdict:
     )
 
 
-def check_folder(text: str) -> Verdict:
+def check_folder(text: str) -> ValueProblem:
     """Check a folder of a host that only one component uses."""
     if not _PATH.fullmatch(text) or len(text) > 200:
         return (
@@ -185,7 +185,7 @@ def check_folder(text: str) -> Verdict:
     return None
 
 
-def check_docker_folder(text: str) -> Verdict:
+def check_docker_folder(text: str) -> ValueProblem:
     """Check a folder for Docker's images and volumes: one that nothing else uses, or /var/lib/docker."""
     return None if re.fullmatch(r"/var/lib/docker(/[A-Za-z0-9_-]+)*", text) else check_folder(text)
 
@@ -197,7 +197,7 @@ def _of_the_system(folder: str) -> bool:
     return first in SYSTEM_FOLDERS or f"{folder}/".startswith(tuple(f"{other}/" for other in OTHERS_FOLDERS))
 
 
-def check_device(text: str) -> Verdict:
+def check_device(text: str) -> ValueProblem:
     """Check the path of a whole disk, or `auto`."""
     if text == "auto" or (_DEVICE.fullmatch(text) and len(text) <= 200):
         return None
@@ -207,7 +207,7 @@ def check_device(text: str) -> Verdict:
     )
 
 
-def check_file_name(text: str) -> Verdict:
+def check_file_name(text: str) -> ValueProblem:
     """Check the name of a file that becomes part of names and settings on hosts."""
     if _FILE_NAME.fullmatch(text) and len(text) <= 150:
         return None
@@ -217,7 +217,7 @@ def check_file_name(text: str) -> Verdict:
     )
 
 
-def check_sysctl_key(text: str) -> Verdict:
+def check_sysctl_key(text: str) -> ValueProblem:
     """Check the name of a kernel setting (sysctl.d(5)); `/` is a dot within a part, as in eth0/100."""
     if _SYSCTL.fullmatch(text) and not re.search(r"//|/$|/\.|\./", text) and len(text) <= 200:
         return None
@@ -227,7 +227,7 @@ def check_sysctl_key(text: str) -> Verdict:
     )
 
 
-def check_sysctl_value(text: str) -> Verdict:
+def check_sysctl_value(text: str) -> ValueProblem:
     """Check the value of a kernel setting: numbers or words on one line."""
     if (verdict := check_line(text)) is not None:
         return verdict
@@ -261,7 +261,7 @@ def _as_a_number(word: str) -> str | None:
     return None
 
 
-def check_public_key(text: str) -> Verdict:
+def check_public_key(text: str) -> ValueProblem:
     """Check an SSH public key as `ssh-keygen` prints it (RFC 4253, section 6.6).
 
     The key is never shown.

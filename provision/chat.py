@@ -18,7 +18,7 @@ import requests
 
 from deploys.tls.authority import trusted_certificate
 from inventory.errors import ClawdError, ConnectError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 
 TOKEN_LIFETIME_S = 300
 # The laptop's clock may be fast, and the bot refuses tokens that begin in the future.
@@ -28,7 +28,7 @@ PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
-class Console:
+class ConsoleEndpoint:
     """The address of a bot's console, and the secret for authentication.
 
     `authority` is the PEM file of the certificate authority; `None` uses the laptop's own trust store.
@@ -40,7 +40,7 @@ class Console:
     host: str
 
 
-def console_of(loaded: Loaded) -> Console:
+def console_of(loaded: LoadedInventory) -> ConsoleEndpoint:
     """Return the console of an inventory's bot, at its first nginx host.
 
     Its URL has the first name of the certificate that is not a wildcard, else the host's address. Raises
@@ -56,7 +56,7 @@ def console_of(loaded: Loaded) -> Console:
     name, host = next(iter(fronts.items()))
     public = next((given for given in loaded.inventory.tls.names if "*" not in given), host.address)
     bracketed = f"[{public}]" if ":" in public else public
-    return Console(
+    return ConsoleEndpoint(
         url=f"https://{bracketed}:{loaded.inventory.nginx.https_port}/console/v1/messages",
         secret=declared.jwt_secret.get_secret_value(),
         authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls, name),
@@ -72,7 +72,7 @@ def token_for(user: str, secret: str, now: float) -> str:
 
 
 def ask(
-    console: Console,
+    console: ConsoleEndpoint,
     text: str,
     *,
     user: str,
@@ -179,7 +179,7 @@ def _plain(error: Exception) -> str:
 
 
 def _pieces(
-    console: Console, lines: Iterator[str], waiting: Callable[[str], None] = lambda notice: None
+    console: ConsoleEndpoint, lines: Iterator[str], waiting: Callable[[str], None] = lambda notice: None
 ) -> Iterator[str]:
     """Yield the text of the `delta` events, and after `done` the rest that they did not contain.
 

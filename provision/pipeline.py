@@ -23,19 +23,19 @@ from gevent.event import Event
 from deploys.artifacts import Supplies
 from deploys.ops.debian import apt
 from inventory.errors import ClawdError, ConnectError, HostError, with_hint
-from inventory.load import Loaded, digest
+from inventory.load import LoadedInventory, digest
 from provision import component_state, run_journal
 from provision.artifacts.select import gather
 from provision.connection.apt_proxy import apt_options, share
-from provision.connection.ask import Ask, Terminal
+from provision.connection.ask import SecretPrompt, Terminal
 from provision.connection.concurrency import outcomes
 from provision.connection.error_hints import NO_PACKAGE
 from provision.connection.lock import Locks
-from provision.connection.package_gate import SOURCES, Gate, mirrors_of, repositories_of
+from provision.connection.package_gate import SOURCES, PackageGate, mirrors_of, repositories_of
 from provision.connection.session import Assignment, Session, links_to
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.preflight import capacity, doctor, ownership
-from provision.progress import Progress
+from provision.progress import RunProgress
 from provision.reporting.run_log import RunLog
 from provision.rollout import former_addresses, order
 from provision.rollout.rollback import Rollback
@@ -72,9 +72,9 @@ class Outcome:
 class Run:
     """The input of a command: the inventory, the selected part of it, and where to report progress."""
 
-    loaded: Loaded
+    loaded: LoadedInventory
     selection: Selection
-    progress: Progress
+    progress: RunProgress
     log: RunLog
     skip_unreachable: bool = False
     purge: bool = False
@@ -113,7 +113,12 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 
 
 def _pass(
-    run: Run, ask: Ask, confirm: Callable[[Plan], bool], *, verify: bool, earlier: Outcome | None = None
+    run: Run,
+    ask: SecretPrompt,
+    confirm: Callable[[Plan], bool],
+    *,
+    verify: bool,
+    earlier: Outcome | None = None,
 ) -> tuple[Outcome, former_addresses.Former]:
     """Return the outcome of one pass of `up`, and where bots keep listening for nginx that had not moved.
 
@@ -267,7 +272,7 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
 
 def history(
     run: Run, limit: int
-) -> tuple[Mapping[str, tuple[run_journal.Entry, ...]], Mapping[str, ConnectError]]:
+) -> tuple[Mapping[str, tuple[run_journal.JournalEntry, ...]], Mapping[str, ConnectError]]:
     """Return the last runs on every host, oldest first, and the hosts that cannot be reached."""
     with connected(run) as (session, unreachable):
         return session.everywhere(lambda host: run_journal.read(session, host, limit)), unreachable
@@ -278,7 +283,7 @@ def history(
 
 @contextmanager
 def connected(
-    run: Run, ask: Ask | None = None, *, fronts: bool = False
+    run: Run, ask: SecretPrompt | None = None, *, fronts: bool = False
 ) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
     """Connect to the selected hosts; with `fronts`, also to the nginx hosts in front of their bots.
 
@@ -310,7 +315,7 @@ def connected(
 def _lend_internet(session: Session, host: str) -> None:
     """Give a host access to its package sources through the laptop while this connection lasts."""
     inventory = session.inventory
-    gate = Gate(
+    gate = PackageGate(
         lambda: session.run(host, SOURCES).stdout.splitlines(),
         repositories_of(inventory),
         mirrors_of(inventory),
@@ -527,7 +532,7 @@ def record(
             components or any(entry.is_whole(current) for entry in run_journal.read(session, name, 1))
         ):
             return
-        run_journal.append(session, name, run_journal.Entry.of(host, current, components))
+        run_journal.append(session, name, run_journal.JournalEntry.of(host, current, components))
 
     return tuple(str(ended) for ended in outcomes(results, write).values() if isinstance(ended, Exception))
 
@@ -559,7 +564,7 @@ def conclude(
 
 
 @contextmanager
-def _stop_on_interrupt(stopping: Event, progress: Progress) -> Iterator[None]:
+def _stop_on_interrupt(stopping: Event, progress: RunProgress) -> Iterator[None]:
     def interrupted(*_: object) -> None:
         if stopping.is_set():
             raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from typing import Protocol
 from provision.plan import HostResult, PlannedOperation
 
 
-class Progress(Protocol):
+class RunProgress(Protocol):
     """A receiver of progress from several hosts at once."""
 
     def step(self, name: str) -> None:

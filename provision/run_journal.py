@@ -22,7 +22,7 @@ JOURNAL_FILE = "/var/lib/clawd/state/journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One run on one host.
 
     `inventory` is the digest of the inventory, `status` a `plan.Status`, `components` are those that the run
@@ -77,7 +77,7 @@ class Entry:
             return None
 
 
-def append(session: Session, host: str, entry: Entry) -> None:
+def append(session: Session, host: str, entry: JournalEntry) -> None:
     """Append an entry to a host's journal. Raises `HostError` when it cannot be written."""
     script = f"umask 077; mkdir -p /var/lib/clawd/state && cat >>{JOURNAL_FILE} && sync {JOURNAL_FILE}"
     done = session.run(host, script, stdin=entry.to_line(), timeout=20)
@@ -85,10 +85,10 @@ def append(session: Session, host: str, entry: Entry) -> None:
         raise HostError(f"{host}: cannot write the journal: {done.stderr.strip()}")
 
 
-def read(session: Session, host: str, limit: int = 20) -> tuple[Entry, ...]:
+def read(session: Session, host: str, limit: int = 20) -> tuple[JournalEntry, ...]:
     """Return the last `limit` entries of a host, oldest first; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {JOURNAL_FILE} ] || tail -n {limit} {JOURNAL_FILE}", timeout=20)
     if not done.succeeded:
         raise HostError(f"{host}: cannot read the journal: {done.stderr.strip()}")
-    entries = (Entry.from_line(line) for line in done.stdout.splitlines())
+    entries = (JournalEntry.from_line(line) for line in done.stdout.splitlines())
     return tuple(entry for entry in entries if entry)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from provision import sandbox
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.host_snapshot import LOOK
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.feishu.state import Credentials
@@ -34,7 +34,7 @@ class Deployment:
     program: Path = ROOT
     """The checkout that is run."""
 
-    RELEASES: ClassVar[dict[str, Release]]
+    RELEASES: ClassVar[dict[str, DebianRelease]]
     """The hosts as the inventory calls them, in the order of the sandbox's, and the Debian that each has."""
     PROJECT: ClassVar[str]
     """What the inventory calls the deployment."""

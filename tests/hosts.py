@@ -35,7 +35,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from deploys.component import ComponentSettings
-from inventory.load import Loaded, load
+from inventory.load import LoadedInventory, load
 from provision import sandbox
 from provision.connection.session import Assignment
 from provision.sandbox import RELEASES, Layout
@@ -192,7 +192,7 @@ class Host:
 
     def loaded(
         self, *roles: str, others: Mapping[str, Mapping[str, Any]] | None = None, **sections: Any
-    ) -> Loaded:
+    ) -> LoadedInventory:
         """An inventory of this host, in its place among `others` or after them, with these sections."""
         hosts = {**(others or {}), self.name: self.declared(*roles)}
         known = str(self.layout.known_hosts)
@@ -201,7 +201,7 @@ class Host:
         file.write_text(_TAGGED.sub(r"\1", json.dumps(whole)))
         return load(file)
 
-    def verified(self, loaded: Loaded, *components: str | Assignment) -> Verification:
+    def verified(self, loaded: LoadedInventory, *components: str | Assignment) -> Verification:
         """What `clawd-provision verify` finds here, of components by name or with settings of their own."""
         given = [item for item in components if isinstance(item, Assignment)]
         named = Selection((self.name,), tuple(item for item in components if isinstance(item, str)))
@@ -209,7 +209,7 @@ class Host:
         assert found.checks
         return found
 
-    def failing_checks(self, loaded: Loaded, *components: str | Assignment) -> set[str]:
+    def failing_checks(self, loaded: LoadedInventory, *components: str | Assignment) -> set[str]:
         """The names of the checks that do not hold."""
         return {check.name for check in self.verified(loaded, *components).failed}
 

@@ -25,7 +25,7 @@ class AlertmanagerSettings(ComponentSettings):
     group_interval: int = 300
 
 
-class AlertsChannel(ComponentSettings):
+class AlertsChannelSettings(ComponentSettings):
     """The bots' part: where they announce alerts. Without secrets."""
 
     language: Literal["en", "zh"]
@@ -78,13 +78,13 @@ def announcing(inventory: Inventory) -> tuple[str, ...]:
     return bots if inventory.database is not None else bots[:1]
 
 
-def alerts_channel(inventory: Inventory) -> AlertsChannel | None:
+def alerts_channel(inventory: Inventory) -> AlertsChannelSettings | None:
     """Return the bots' settings for alerts; `None` without a destination for alerts, or a monitoring host."""
     declared = inventory.monitoring.alerts
     if declared is None or monitoring_host(inventory) is None:
         return None
     spoken = inventory.bot.language
-    return AlertsChannel(
+    return AlertsChannelSettings(
         language=declared.language or ("en" if spoken == "auto" else spoken),
         telegram_chat=declared.telegram_chat,
         feishu_chat=declared.feishu_chat,

@@ -7,7 +7,7 @@ from uuid import uuid4
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.disk.devices import Choice, DevicesFact, choose
+from deploys.disk.devices import DevicesFact, DiskChoice, choose
 from deploys.disk.operations import (
     OurUnit,
     OurUnitsFact,
@@ -19,7 +19,7 @@ from deploys.disk.operations import (
     released,
 )
 from deploys.disk.pending_space import will_hold
-from deploys.disk.settings import DiskSettings, Place
+from deploys.disk.settings import DiskFolder, DiskSettings
 from deploys.disk.units import UNITS, disk_unit, place_unit, target_of, unit_of
 from deploys.ops.debian import packages
 from deploys.ops.diff import expected
@@ -80,7 +80,7 @@ def remove() -> None:
     packages.removed("disk")
 
 
-def _choice(device: str) -> Choice:
+def _choice(device: str) -> DiskChoice:
     try:
         return choose(host.get_fact(DevicesFact, device=device), device)
     except ClawdError as error:
@@ -98,7 +98,7 @@ def _require_unused(units: tuple[OurUnit, ...]) -> None:
             )
 
 
-def _require_movable(place: Place, mount: str) -> None:
+def _require_movable(place: DiskFolder, mount: str) -> None:
     target = target_of(place, mount)
     state: PlaceState = host.get_fact(PlaceFact, folder=place.folder, target=target)
     if state.foreign:

@@ -27,7 +27,7 @@ _NO_DISK = re.compile(r"/dev/(zram|ram|nbd|fd|loop|sr)\d")
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class BlockDevice:
     """A block device as lsblk, wipefs and blkid see it.
 
     `tags` are those that blkid finds by probing (TYPE, UUID, LABEL, PTTYPE, PART_ENTRY_NAME, …), `signatures`
@@ -52,16 +52,16 @@ class Device:
 class Devices:
     """All block devices of a host, and the device to which the declared path resolves there."""
 
-    all: tuple[Device, ...] = ()
+    all: tuple[BlockDevice, ...] = ()
     declared: str = ""
 
-    def parts_of(self, disk: Device) -> tuple[Device, ...]:
+    def parts_of(self, disk: BlockDevice) -> tuple[BlockDevice, ...]:
         """Return the partitions of `disk`."""
         return tuple(device for device in self.all if device.parent == disk.path and device.kind == "part")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DiskChoice:
     """The disk to use. `blank`: to be formatted; `begun`: formatting was interrupted; `ours`: has our data.
 
     `file_system` is its device, empty when `blank`; `uuid` and `kind` are those of the file system if `ours`.
@@ -129,12 +129,12 @@ def parse(lines: Sequence[str]) -> Devices:
 
 def _devices(
     nodes: Sequence[Mapping[str, Any]], parent: str, found: Mapping[str, _Findings]
-) -> Iterator[Device]:
+) -> Iterator[BlockDevice]:
     for node in nodes:
         path = node["path"]
         children = node.get("children", ())
         if path in found:
-            yield Device(
+            yield BlockDevice(
                 path,
                 node["type"],
                 int(node["size"] or 0),
@@ -150,7 +150,7 @@ def _devices(
         yield from _devices(children, path, found)
 
 
-def choose(devices: Devices, declared: str) -> Choice:
+def choose(devices: Devices, declared: str) -> DiskChoice:
     """Return the data disk: the `declared` one, or with `auto` ours, or else the only blank one.
 
     Raises `ClawdError`, which lists the disks found, when there is no such disk or more than one.
@@ -183,7 +183,7 @@ def choose(devices: Devices, declared: str) -> Choice:
     return _blank(disk)
 
 
-def found_on(disk: Device, devices: Devices) -> tuple[str, ...]:
+def found_on(disk: BlockDevice, devices: Devices) -> tuple[str, ...]:
     """Return the findings because of which a disk is not blank, in words."""
     found = []
     if disk.mounts:
@@ -204,7 +204,7 @@ def found_on(disk: Device, devices: Devices) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _content(device: Device, kind: str) -> str:
+def _content(device: BlockDevice, kind: str) -> str:
     label = f" `{device.tags['LABEL']}`" if device.tags.get("LABEL") else ""
     words = {
         "LVM2_member": "a physical volume of LVM",
@@ -214,17 +214,17 @@ def _content(device: Device, kind: str) -> str:
     return words.get(kind, f"{kind}{label}")
 
 
-def _part(part: Device) -> str:
+def _part(part: BlockDevice) -> str:
     kind = part.tags.get("TYPE")
     mounted = f", mounted on {', '.join(part.mounts)}" if part.mounts else ""
     return f"{part.path} ({_content(part, kind) if kind else 'unformatted'}{mounted})"
 
 
-def _disks(devices: Devices) -> tuple[Device, ...]:
+def _disks(devices: Devices) -> tuple[BlockDevice, ...]:
     return tuple(device for device in devices.all if device.kind in ("disk", "loop"))
 
 
-def _candidates(devices: Devices) -> tuple[Device, ...]:
+def _candidates(devices: Devices) -> tuple[BlockDevice, ...]:
     return tuple(
         disk
         for disk in _disks(devices)
@@ -235,24 +235,24 @@ def _candidates(devices: Devices) -> tuple[Device, ...]:
     )
 
 
-def _known(disk: Device, devices: Devices) -> Choice | None:
+def _known(disk: BlockDevice, devices: Devices) -> DiskChoice | None:
     """Return the choice of a disk that is ours: by our label, or by the name of an unfinished partition."""
     parts = devices.parts_of(disk)
     for device in (disk, *parts):
         kind = device.tags.get("TYPE", "")
         named = device.tags.get("PART_ENTRY_NAME")
         if device.tags.get("LABEL") == LABEL and kind in ("ext4", "xfs") and named != BEGUN:
-            return Choice("ours", disk.path, disk.size, device.path, device.tags.get("UUID", ""), kind)
+            return DiskChoice("ours", disk.path, disk.size, device.path, device.tags.get("UUID", ""), kind)
     if len(parts) == 1 and parts[0].tags.get("PART_ENTRY_NAME") == BEGUN and not parts[0].mounts:
-        return Choice("begun", disk.path, disk.size, parts[0].path)
+        return DiskChoice("begun", disk.path, disk.size, parts[0].path)
     return None
 
 
-def _blank(disk: Device) -> Choice:
-    return Choice("blank", disk.path, disk.size)
+def _blank(disk: BlockDevice) -> DiskChoice:
+    return DiskChoice("blank", disk.path, disk.size)
 
 
-def _only(choices: Sequence[Choice], devices: Devices) -> Choice:
+def _only(choices: Sequence[DiskChoice], devices: Devices) -> DiskChoice:
     if len(choices) == 1:
         return choices[0]
     if not choices:

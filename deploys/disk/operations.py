@@ -13,8 +13,8 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
-from deploys.disk.settings import Place
+from deploys.disk.devices import BEGUN, LABEL, Devices, DevicesFact, DiskChoice, choose
+from deploys.disk.settings import DiskFolder
 from deploys.disk.units import UNITS, target_of, unit_of
 from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
@@ -145,7 +145,7 @@ class OurUnitsFact(Fact):
         return tuple(sorted(units, key=lambda unit: (unit.is_disk, unit.name)))
 
 
-def formatted(choice: Choice, declared: str, filesystem: str, uuid: str) -> OperationMeta:
+def formatted(choice: DiskChoice, declared: str, filesystem: str, uuid: str) -> OperationMeta:
     """Create one partition with our file system on the chosen disk; fail if anything else is on it."""
     return _formatted(choice.disk, declared, filesystem, uuid, name=f"Format {choice.disk}")
 
@@ -155,7 +155,7 @@ def mounted(mount: str, uuid: str) -> OperationMeta:
     return _mounted(mount, uuid, name=f"Mount {mount}")
 
 
-def placed(place: Place, mount: str) -> OperationMeta:
+def placed(place: DiskFolder, mount: str) -> OperationMeta:
     """Move the content of `place.folder` to the disk and mount it there."""
     return _placed(place, mount, name=f"{place.folder} on the data disk")
 
@@ -197,7 +197,7 @@ def _mounted(mount: str, uuid: str) -> Iterator[StringCommand]:
 
 
 @operation
-def _placed(place: Place, mount: str) -> Iterator[StringCommand]:
+def _placed(place: DiskFolder, mount: str) -> Iterator[StringCommand]:
     target = target_of(place, mount)
     state: PlaceState = host.get_fact(PlaceFact, folder=place.folder, target=target)
     if state.settled and not expected(host, f"{UNITS}/{unit_of(place.folder)}"):

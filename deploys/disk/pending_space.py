@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 from pyinfra import host
 
-from deploys.disk.devices import Choice
+from deploys.disk.devices import DiskChoice
 from deploys.ops.run_state import run_state
 
 
-def will_hold(folder: str, choice: Choice) -> None:
+def will_hold(folder: str, choice: DiskChoice) -> None:
     """Note that `folder` of the current host will lie on a disk that is still to be formatted."""
     if choice.state != "ours":
         run_state(host).pending_space[folder] = choice.size

@@ -13,7 +13,7 @@ from inventory.model import Host, Inventory
 from inventory.types import Device, HostFolder
 
 
-class Place(ComponentSettings):
+class DiskFolder(ComponentSettings):
     """A folder of the host whose content is on the data disk."""
 
     folder: str = Field(description="Where programs look for it.")
@@ -29,13 +29,15 @@ class DiskSettings(ComponentSettings):
     device: Device = Field("auto", description="Path of the whole disk; `auto` is the only blank one.")
     filesystem: Literal["ext4", "xfs"] = "ext4"
     mount: HostFolder = "/srv/clawd"
-    places: tuple[Place, ...] = ()
+    places: tuple[DiskFolder, ...] = ()
 
 
-MODELS = Place(folder=MODELS_FOLDER, name="models", users=("clawd-engine.service",))
-BOT = Place(folder="/var/lib/clawd-bot", name="bot", users=("clawd-bot.service",))
-POSTGRESQL = Place(folder="/var/lib/postgresql", name="postgresql", users=("postgresql.service",))
-ELASTICSEARCH = Place(folder="/var/lib/elasticsearch", name="elasticsearch", users=("elasticsearch.service",))
+MODELS = DiskFolder(folder=MODELS_FOLDER, name="models", users=("clawd-engine.service",))
+BOT = DiskFolder(folder="/var/lib/clawd-bot", name="bot", users=("clawd-bot.service",))
+POSTGRESQL = DiskFolder(folder="/var/lib/postgresql", name="postgresql", users=("postgresql.service",))
+ELASTICSEARCH = DiskFolder(
+    folder="/var/lib/elasticsearch", name="elasticsearch", users=("elasticsearch.service",)
+)
 
 
 def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
@@ -65,7 +67,7 @@ def lies_on_data_disk(inventory: Inventory, host: str, path: str) -> bool:
     return any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
 
 
-def _databases(declared: Host) -> tuple[Place, ...]:
+def _databases(declared: Host) -> tuple[DiskFolder, ...]:
     """Return the folders of databases: the bot's own file or, with several runtime hosts, PostgreSQL."""
     return (
         *((POSTGRESQL,) if "database" in declared.roles else ()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from deploys.disk.settings import Place
+from deploys.disk.settings import DiskFolder
 from deploys.ops.paths.files import render
 
 UNITS = "/etc/systemd/system"
@@ -32,13 +32,13 @@ def disk_unit(mount: str, uuid: str, filesystem: str) -> str:
     return render("disk/data.mount", {**values, "filesystem": filesystem})
 
 
-def place_unit(place: Place, mount: str) -> str:
+def place_unit(place: DiskFolder, mount: str) -> str:
     """Return the text of the unit that mounts a folder of the disk in its place."""
     values = {"folder": place.folder, "target": target_of(place, mount), "mount": mount}
     return render("disk/place.mount", {**values, "users": place.users})
 
 
-def target_of(place: Place, mount: str) -> str:
+def target_of(place: DiskFolder, mount: str) -> str:
     """Return the folder on the mounted disk."""
     return f"{mount}/{place.name}"
 

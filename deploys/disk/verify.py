@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploys.disk.operations import MountFact, MountState, PlaceFact, PlaceState
-from deploys.disk.settings import DiskSettings, Place
+from deploys.disk.settings import DiskFolder, DiskSettings
 from deploys.disk.units import UNITS, target_of, unit_of
 from deploys.ops.checks import expect
 
@@ -70,7 +70,7 @@ def mounted(host: Any, settings: DiskSettings) -> MountState:
     return fact.process(host.check_output(fact.command(settings.mount)).splitlines())
 
 
-def placed(host: Any, place: Place, settings: DiskSettings) -> PlaceState:
+def placed(host: Any, place: DiskFolder, settings: DiskSettings) -> PlaceState:
     """Return the state of a folder."""
     fact = PlaceFact()
     command = fact.command(place.folder, target_of(place, settings.mount))

@@ -12,7 +12,7 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.nvidia import settings as nvidia
 from deploys.resources import HostResources
 from inventory.model import Inventory
-from inventory.types import DockerFolder, LogSize, Mirror, Proxy, Repository, Unproxied
+from inventory.types import DockerFolder, LogSize, Mirror, Proxy, RepositoryUrl, Unproxied
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "trixie": ("docker.io", "docker-cli"),  # the client became a separate package
@@ -33,7 +33,7 @@ class DockerSettings(ComponentSettings):
     """The Docker engine of one host. In plain data every field is optional."""
 
     source: Literal["distribution", "docker"] = "distribution"
-    repository: Repository = "https://download.docker.com/linux"
+    repository: RepositoryUrl = "https://download.docker.com/linux"
     key: Path | None = Field(None, description="On the laptop; with `source: docker`.")
     data_root: DockerFolder = "/var/lib/docker"
     log_size: LogSize = "20m"

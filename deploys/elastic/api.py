@@ -27,7 +27,7 @@ MANAGER = "clawd-provision"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ElasticServer:
     """A server over TLS, as the host sees it. `ca` is a file of the host."""
 
     port: int
@@ -58,7 +58,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedObject:
     """An object that should exist. `holds` decides from status and body of `probe` whether it does."""
 
     name: str
@@ -72,7 +72,9 @@ def secret_in(file: str) -> dict[str, str]:
     return {"$secret": file}
 
 
-def stored(server: Server, wanted: tuple[Wanted, ...], *, name: str, **arguments: Any) -> OperationMeta:
+def stored(
+    server: ElasticServer, wanted: tuple[WantedObject, ...], *, name: str, **arguments: Any
+) -> OperationMeta:
     """Write those of `wanted` to `server` that their probes do not find."""
     return _stored(server, wanted, name=name, **arguments)
 
@@ -101,7 +103,7 @@ def contains(there: Any, wanted: Any) -> bool:
 class AnswersFact(Fact):
     """Status and body of each of some reading calls; status 0 where no server answers."""
 
-    def command(self, server: Server, calls: tuple[Call, ...]) -> str:
+    def command(self, server: ElasticServer, calls: tuple[Call, ...]) -> str:
         """Return the program with its calls. There is no secret among them."""
         return command(server, calls, reading=True)
 
@@ -115,12 +117,12 @@ class AnswersFact(Fact):
         return tuple((status, body) for status, body in json.loads(output[-1]))
 
 
-def command(server: Server, calls: tuple[Call, ...], *, reading: bool) -> str:
+def command(server: ElasticServer, calls: tuple[Call, ...], *, reading: bool) -> str:
     """Return the shell command for `calls`: it prints the answers, or fails at the first not accepted."""
     return assignments(program=PROGRAM, spec=_spec(server, calls, reading)) + 'python3 -c "$program" "$spec"'
 
 
-def holds(server: Server, call: Call, expression: str) -> str:
+def holds(server: ElasticServer, call: Call, expression: str) -> str:
     """Return a shell command that succeeds when `expression` is true of `status` and `body` of `call`.
 
     `expression` is in Python. The command prints both when it fails.
@@ -137,24 +139,24 @@ sys.exit(0 if held else "%s %s" % (status or "no answer:", str(body)[:300]))
     )
 
 
-def printed(server: Server, call: Call, expression: str) -> str:
+def printed(server: ElasticServer, call: Call, expression: str) -> str:
     """Return a shell command that prints the Python `expression` of the `body` of an answered `call`."""
     return _judged(server, call, f"if status in {call.accepted}:\n    print({expression})\n")
 
 
-def _judged(server: Server, call: Call, ending: str) -> str:
+def _judged(server: ElasticServer, call: Call, ending: str) -> str:
     program = f"{PROGRAM.replace('print(json.dumps(answers))', 'status, body = answers[-1]')}\n{ending}"
     spec = _spec(server, (call,), True)
     return f"/usr/bin/python3 -c {shlex.quote(program)} {shlex.quote(spec)}"
 
 
-def _spec(server: Server, calls: tuple[Call, ...], reading: bool) -> str:
+def _spec(server: ElasticServer, calls: tuple[Call, ...], reading: bool) -> str:
     asked = {"calls": [call.spec() for call in calls], "reading": reading}
     return json.dumps({"address": server.address, "port": server.port, "ca": server.ca, **asked})
 
 
 @operation
-def _stored(server: Server, wanted: tuple[Wanted, ...]) -> Iterator[StringCommand]:
+def _stored(server: ElasticServer, wanted: tuple[WantedObject, ...]) -> Iterator[StringCommand]:
     answers = host.get_fact(AnswersFact, server=server, calls=tuple(item.probe for item in wanted))
     absent = (0, None)
     answered = (*answers, *[absent] * (len(wanted) - len(answers)))

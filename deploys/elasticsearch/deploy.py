@@ -7,10 +7,18 @@ from pyinfra.api import deploy
 
 from deploys.elastic import api
 from deploys.elastic import packages as elastic
-from deploys.elastic.api import Server
+from deploys.elastic.api import ElasticServer
 from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT, bracketed, certificate_names
 from deploys.elasticsearch.health import as_well_as_before, before_leaving, in_a_cluster
-from deploys.elasticsearch.host import FORMED, FORMED_NOTE, MAP_COUNT, SYSCTL, MachineFact, founded, map_count
+from deploys.elasticsearch.host import (
+    FORMED,
+    FORMED_NOTE,
+    MAP_COUNT,
+    SYSCTL,
+    HostMemoryFact,
+    founded,
+    map_count,
+)
 from deploys.elasticsearch.keystore import KEYSTORE, RECORD, bootstrap_password
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
@@ -33,7 +41,7 @@ READS = (CONFIG, JVM, KEYSTORE, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
 DROP_IN = "/etc/systemd/system/elasticsearch.service.d"
 LOGINS = "/etc/clawd/elasticsearch"
 DATA = "/var/lib/elasticsearch"
-SERVER = Server(ELASTICSEARCH_PORT, CA)
+SERVER = ElasticServer(ELASTICSEARCH_PORT, CA)
 SECONDS = 600
 """Longest wait for a node, for the others to join it, and for its copies of shards to be in sync again."""
 
@@ -45,7 +53,7 @@ def apply() -> None:
     Raise `HostError` when the declared heap is more than half of the host's memory.
     """
     settings = settings_of(NAME, ElasticsearchSettings)
-    machine = host.get_fact(MachineFact)
+    machine = host.get_fact(HostMemoryFact)
     config = files.render("elasticsearch/elasticsearch.yml", values(settings, maps_files=machine.maps_files))
     if not elastic.is_installed(NAME):
         # Its package configures security when it is installed, unless it finds a configuration.
@@ -114,7 +122,7 @@ def values(settings: ElasticsearchSettings, *, maps_files: bool) -> dict[str, ob
 def founded_elsewhere(settings: ElasticsearchSettings) -> str:
     """Return a shell command that succeeds when one of the other nodes belongs to a cluster."""
     others = (node.address for node in settings.nodes if node.name != settings.node)
-    return " || ".join(in_a_cluster(Server(SERVER.port, SERVER.ca, address)) for address in others)
+    return " || ".join(in_a_cluster(ElasticServer(SERVER.port, SERVER.ca, address)) for address in others)
 
 
 def _memory(settings: ElasticsearchSettings, memory: int) -> None:

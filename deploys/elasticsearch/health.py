@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploys.elastic import api
-from deploys.elastic.api import Call, Server
+from deploys.elastic.api import Call, ElasticServer
 from deploys.elasticsearch.objects import ADMIN
 
 BEST_FIRST = "green yellow red"
@@ -12,12 +12,12 @@ PATIENCE_S = 50
 """Longest wait for a cluster to be green before a node leaves it; less than the client's own limit."""
 
 
-def in_a_cluster(server: Server) -> str:
+def in_a_cluster(server: ElasticServer) -> str:
     """Return a command that succeeds when a node accepts `elastic` and belongs to a cluster with a master."""
     return api.holds(server, _health(), f'status == 200 and body["status"] in "{BEST_FIRST}".split()')
 
 
-def before_leaving(server: Server) -> str:
+def before_leaving(server: ElasticServer) -> str:
     """Return a command that waits a while for green, and prints the health of the cluster and all better.
 
     It prints nothing where no node answers. While it waits, a copy that another restart left behind catches
@@ -28,7 +28,7 @@ def before_leaving(server: Server) -> str:
     return api.printed(server, _health(wait), f'"".join({best}[:2])')
 
 
-def as_well_as_before(server: Server) -> str:
+def as_well_as_before(server: ElasticServer) -> str:
     """Return a command that succeeds when the health is at least what `before_leaving` wrote into `$before`.
 
     A node that restarts takes copies of shards away for a moment: the next one may follow when they are back.

@@ -24,7 +24,7 @@ FORMED = "/var/lib/clawd/state/elasticsearch-formed"
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class HostMemory:
     """Bytes of memory, the present `vm.max_map_count`, and whether the host allows changing it."""
 
     memory: int = 4 << 30
@@ -37,8 +37,8 @@ class Machine:
         return self.settable or self.map_count >= LEAST_MAP_COUNT
 
 
-class MachineFact(Fact):
-    """The host as a `Machine`."""
+class HostMemoryFact(Fact):
+    """The host as a `HostMemory`."""
 
     def command(self) -> str:
         """Return a script that reads /proc. A read-only /proc/sys is that of a container."""
@@ -48,22 +48,22 @@ class MachineFact(Fact):
         )
 
     @staticmethod
-    def default() -> Machine:
+    def default() -> HostMemory:
         """Return a small machine."""
-        return Machine()
+        return HostMemory()
 
-    def process(self, output: list[str]) -> Machine:
-        """Turn the three lines into a `Machine`."""
-        return Machine(int(output[0]) * 1024, int(output[1]), output[2] == "yes")
+    def process(self, output: list[str]) -> HostMemory:
+        """Turn the three lines into a `HostMemory`."""
+        return HostMemory(int(output[0]) * 1024, int(output[1]), output[2] == "yes")
 
 
-def map_count(machine: Machine, **arguments: Any) -> OperationMeta:
+def map_count(machine: HostMemory, **arguments: Any) -> OperationMeta:
     """Raise the kernel's limit at once; the file `SYSCTL` does it at boot."""
     return _map_count(machine, name="Mappings of a process", **arguments)
 
 
 @operation
-def _map_count(machine: Machine) -> Iterator[StringCommand]:
+def _map_count(machine: HostMemory) -> Iterator[StringCommand]:
     if machine.settable and machine.map_count < LEAST_MAP_COUNT:
         record(Change("vm.max_map_count", (f"{machine.map_count} → {MAP_COUNT}",)))
         yield script('sysctl -q -w "vm.max_map_count=$count"', count=MAP_COUNT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deploys.elastic.api import Call, Wanted, contains, marked, secret_in
+from deploys.elastic.api import Call, WantedObject, contains, marked, secret_in
 from deploys.elasticsearch.settings import ElasticsearchSettings
 
 ADMIN = "/etc/clawd/elasticsearch/elastic"
@@ -21,7 +21,7 @@ LINES = "logs-clawd.*-*"
 Holds = Callable[[int, Any], bool]
 
 
-def wanted(settings: ElasticsearchSettings) -> tuple[Wanted, ...]:
+def wanted(settings: ElasticsearchSettings) -> tuple[WantedObject, ...]:
     """Return all objects; each one after those that it needs."""
     people = (_role("clawd_reader", READER_MAY), _user("clawd", "clawd_reader", READER))
     return (
@@ -50,7 +50,7 @@ READER_MAY: dict[str, Any] = {
 }
 
 
-def _policy(name: str, days: int) -> Wanted:
+def _policy(name: str, days: int) -> WantedObject:
     """Return a policy that deletes an index `days` after its rollover: every line in it is older by then."""
     phases = {
         "hot": {
@@ -63,7 +63,7 @@ def _policy(name: str, days: int) -> Wanted:
     return _held(f"lifecycle policy {name}", f"/_ilm/policy/{name}", {"policy": policy}, name)
 
 
-def _mappings() -> Wanted:
+def _mappings() -> WantedObject:
     keyword = {"type": "keyword", "ignore_above": 1024}
     template = {
         "mappings": {
@@ -98,7 +98,7 @@ def _mappings() -> Wanted:
     )
 
 
-def _template(name: str, pattern: str, priority: int, policy: str, *, alone: bool) -> Wanted:
+def _template(name: str, pattern: str, priority: int, policy: str, *, alone: bool) -> WantedObject:
     """Return an index template for data streams. Elasticsearch's own for `logs-*-*` has priority 100."""
     body: dict[str, Any] = {
         "index_patterns": [pattern],
@@ -122,18 +122,18 @@ def _template(name: str, pattern: str, priority: int, policy: str, *, alone: boo
     )
 
 
-def _role(name: str, may: dict[str, Any]) -> Wanted:
+def _role(name: str, may: dict[str, Any]) -> WantedObject:
     return _held(f"role {name}", f"/_security/role/{name}", {**may, "metadata": marked(may)}, name)
 
 
-def _user(name: str, role: str, login: str) -> Wanted:
+def _user(name: str, role: str, login: str) -> WantedObject:
     """Return a user who can sign in with the password in `login` and has `role`."""
     body = {"password": secret_in(login), "roles": [role], "metadata": {"managed_by": "clawd-provision"}}
 
     def holds(status: int, answer: Any) -> bool:
         return status == 200 and contains(answer, {"username": name, "roles": [role], "enabled": True})
 
-    return Wanted(
+    return WantedObject(
         f"user {name}",
         Call("GET", "/_security/_authenticate", login),
         (Call("PUT", f"/_security/user/{name}", ADMIN, {**body, "enabled": True}),),
@@ -141,7 +141,7 @@ def _user(name: str, role: str, login: str) -> Wanted:
     )
 
 
-def _held(name: str, path: str, body: dict[str, Any], *within: str) -> Wanted:
+def _held(name: str, path: str, body: dict[str, Any], *within: str) -> WantedObject:
     """Return `body` at `path`; answers have it below the keys `within`, the first possibly of a list."""
 
     def holds(status: int, answer: Any) -> bool:
@@ -151,4 +151,4 @@ def _held(name: str, path: str, body: dict[str, Any], *within: str) -> Wanted:
             there = there[0] if isinstance(there, list) and there else there
         return status == 200 and contains(there, body)
 
-    return Wanted(name, Call("GET", path, ADMIN), (Call("PUT", path, ADMIN, body),), holds)
+    return WantedObject(name, Call("GET", path, ADMIN), (Call("PUT", path, ADMIN, body),), holds)

@@ -9,7 +9,7 @@ from deploys.elastic.api import AnswersFact, Call, command, holds
 from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT
 from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, TLS
 from deploys.elasticsearch.health import in_a_cluster
-from deploys.elasticsearch.host import Machine, MachineFact
+from deploys.elasticsearch.host import HostMemory, HostMemoryFact
 from deploys.elasticsearch.objects import ADMIN, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
 from deploys.ops.checks import (
@@ -113,8 +113,8 @@ def _asking(*privileges: str) -> str:
     return command(SERVER, (Call("GET", "/_security/user/_has_privileges", WRITER, body),), reading=True)
 
 
-def _machine(host: Any) -> Machine:
-    fact = MachineFact()
+def _machine(host: Any) -> HostMemory:
+    fact = HostMemoryFact()
     return fact.process(host.check_output(fact.command()).splitlines())
 
 

@@ -29,7 +29,7 @@ class LoginState:
     rights: str = ""
 
 
-class LoginFact(Fact):
+class ExporterLoginFact(Fact):
     """State of the exporter's login."""
 
     def command(self) -> str:
@@ -61,7 +61,7 @@ def no_login(**arguments: Any) -> OperationMeta:
 
 @operation
 def _login() -> Iterator[StringCommand]:
-    state: LoginState = host.get_fact(LoginFact)
+    state: LoginState = host.get_fact(ExporterLoginFact)
     if state.rights == RIGHTS:
         return
     record(Change(f"PostgreSQL login {ACCOUNT}", (f"rights {state.rights or 'none'} → {RIGHTS}",)))
@@ -70,7 +70,7 @@ def _login() -> Iterator[StringCommand]:
 
 @operation
 def _no_login() -> Iterator[StringCommand]:
-    state: LoginState = host.get_fact(LoginFact)
+    state: LoginState = host.get_fact(ExporterLoginFact)
     if state.rights:
         record(Change(f"PostgreSQL login {ACCOUNT}", ("removed",)))
         yield script(PSQL + "sql postgres", stdin=f"DROP ROLE {ACCOUNT};\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploys.database.releases import ReleaseFact
 from deploys.exporters import certificates, gpu
-from deploys.exporters.database import RIGHTS, LoginFact
+from deploys.exporters.database import RIGHTS, ExporterLoginFact
 from deploys.exporters.deploy import has_toolkit, shows
 from deploys.exporters.exporter import CERTIFICATE, WEB_CONFIG, Exporter, exporters, needs_certificate
 from deploys.exporters.settings import ExportersSettings
@@ -71,7 +71,7 @@ def test_certificate_expiry_is_reported(host: Any) -> None:
 
 def test_the_database_login_has_no_more_rights_than_it_needs(host: Any, settings: ExportersSettings) -> None:
     if settings.database:
-        fact = LoginFact()
+        fact = ExporterLoginFact()
         state = fact.process(host.run(fact.command()).stdout.splitlines())
         expect(state.rights == RIGHTS, "the exporter's login has other rights in PostgreSQL than declared")
 

@@ -116,7 +116,7 @@ def _no_certificate() -> None:
     files.absent(f"{CERTIFICATE}.d")
 
 
-class LoginFact(Fact):
+class GrafanaLoginFact(Fact):
     """Whether Grafana accepts the password on the host; `None` when it cannot be asked."""
 
     def command(self, url: str) -> str:
@@ -131,7 +131,7 @@ class LoginFact(Fact):
 
 @operation
 def _set_password(url: str) -> Iterator[StringCommand]:
-    if host.get_fact(LoginFact, url=url) is False:
+    if host.get_fact(GrafanaLoginFact, url=url) is False:
         record(Change("password of Grafana's admin", (), secret=True))
         yield script(
             'runuser -u grafana -- "$home/bin/grafana" cli --homepath "$home" --config "$config" '

@@ -14,7 +14,7 @@ from deploys.resources import HostResources
 from deploys.tls.settings import canonical
 from inventory.model import Inventory, Network
 from inventory.sections.monitoring import Thresholds
-from inventory.types import Repository
+from inventory.types import RepositoryUrl
 
 MEMORY, PROGRAMS, DATA = 200 * MIB, 650 * MIB, 64 * MIB
 
@@ -29,7 +29,7 @@ class GrafanaSettings(ComponentSettings):
         (), description="Networks that reach it, by HTTPS; only the host itself when empty."
     )
     admin_password: SecretStr
-    repository: Repository = "https://apt.grafana.com"
+    repository: RepositoryUrl = "https://apt.grafana.com"
     key: Path | None = Field(None, description="The repository's public key, on the laptop.")
     package: Path | None = Field(None, description="A .deb on the laptop, instead of the repository.")
     prometheus: str = f"http://127.0.0.1:{PROMETHEUS_PORT}"

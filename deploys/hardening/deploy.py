@@ -69,7 +69,7 @@ JAIL_CHECK = """(
 def apply() -> None:
     """Harden the host. Where the run logs in as root, root's login stays."""
     settings = settings_of("hardening", HardeningSettings)
-    clock: Clock = host.get_fact(ClockFact)
+    clock: TimeKeeping = host.get_fact(ClockFact)
     packages.installed(*_packages(settings, clock), component="hardening")
     _fail2ban(settings.fail2ban)
     _updates(settings)
@@ -129,7 +129,7 @@ LOGS = ("/var/log/fail2ban.log", "/var/log/unattended-upgrades")
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class TimeKeeping:
     """What keeps a host's time: its own machine when it is a container, or another program than timesyncd."""
 
     container: bool = False
@@ -151,14 +151,14 @@ class ClockFact(Fact):
         return _CLOCK
 
     @staticmethod
-    def default() -> Clock:
+    def default() -> TimeKeeping:
         """Return a machine on which nothing is installed yet."""
-        return Clock()
+        return TimeKeeping()
 
-    def process(self, output: list[str]) -> Clock:
-        """Turn the script's lines into a `Clock`."""
+    def process(self, output: list[str]) -> TimeKeeping:
+        """Turn the script's lines into a `TimeKeeping`."""
         container, other, id, version = (*output, "", "", "", "")[:4]
-        return Clock(container == "container", other, id, version)
+        return TimeKeeping(container == "container", other, id, version)
 
 
 _CLOCK = r"""
@@ -169,7 +169,7 @@ dpkg-query -W -f='${Package} ${db:Status-Status}\n' chrony ntpsec openntpd 2>/de
 """
 
 
-def _packages(settings: HardeningSettings, clock: Clock) -> Iterator[str]:
+def _packages(settings: HardeningSettings, clock: TimeKeeping) -> Iterator[str]:
     if settings.fail2ban:
         yield from ("fail2ban", "nftables", "python3-systemd")
     if settings.updates:
@@ -194,7 +194,7 @@ def _updates(settings: HardeningSettings) -> None:
     if not settings.updates:
         files.absent(UPDATES)
         return
-    clock: Clock = host.get_fact(ClockFact)
+    clock: TimeKeeping = host.get_fact(ClockFact)
     release = release_of(clock.id, clock.version)
     values = {"origins": release.security if release else (), "reboot": settings.reboot}
     files.template("hardening/apt.conf", UPDATES, values, check="apt-config -c {} dump >/dev/null")
@@ -340,7 +340,7 @@ true
 """
 
 
-def _time(settings: HardeningSettings, clock: Clock) -> None:
+def _time(settings: HardeningSettings, clock: TimeKeeping) -> None:
     files.directory(TIMESYNCD.rpartition("/")[0])
     files.template("hardening/timesyncd.conf", TIMESYNCD, {"servers": settings.time_servers})
     services.converge("systemd-timesyncd", inputs="", watch=(TIMESYNCD,))

@@ -19,8 +19,8 @@ from deploys.hardening.deploy import (
     TIMESYNCD,
     UPDATES,
     UPGRADES,
-    Clock,
     ClockFact,
+    TimeKeeping,
 )
 from deploys.hardening.settings import HardeningSettings
 from deploys.hardening.sysctl import SettingsFact
@@ -199,7 +199,7 @@ def matches_anything(pattern: str) -> bool:
         return False
 
 
-def clock_of(host: Any) -> Clock:
+def clock_of(host: Any) -> TimeKeeping:
     """Return what keeps the host's time, and its release."""
     fact = ClockFact()
     return fact.process(host.check_output(fact.command()).splitlines())

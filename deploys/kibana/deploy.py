@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from deploys.elastic import api
 from deploys.elastic import packages as elastic
-from deploys.elastic.api import Call, Server
+from deploys.elastic.api import Call, ElasticServer
 from deploys.elastic.placement import (
     ELASTICSEARCH_PORT,
     KIBANA_PORT,
@@ -41,7 +41,7 @@ READS = (
     f"{DROP_IN}/clawd.conf",
 )
 DATA = "/var/lib/kibana"
-SERVER = Server(KIBANA_PORT, CA)
+SERVER = ElasticServer(KIBANA_PORT, CA)
 AVAILABLE = api.holds(
     SERVER, Call("GET", "/api/status", ADMIN), 'body["status"]["overall"]["level"] == "available"'
 )
@@ -58,7 +58,7 @@ def apply() -> None:
     files.directory("/etc/clawd")
     files.directory(SECRETS, mode="0700")
     files.put(ADMIN, f"elastic:{settings.password.get_secret_value()}\n", mode="0600", secret=True)
-    api.stored(Server(ELASTICSEARCH_PORT, CA), (token(settings.node),), name="Token of Kibana")
+    api.stored(ElasticServer(ELASTICSEARCH_PORT, CA), (token(settings.node),), name="Token of Kibana")
     files.put(ENVIRONMENT, environment(settings), mode="0600", secret=True)
     files.template("kibana/kibana.yml", CONFIG, values(settings), group=NAME, mode="0660")
     files.directory(DROP_IN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploys.elastic.api import Call, Wanted, contains, marked
+from deploys.elastic.api import Call, WantedObject, contains, marked
 
 ADMIN = "/etc/clawd/kibana/elastic"
 TOKEN = "/etc/clawd/kibana/token"  # noqa: S105 - the path of a file
@@ -43,7 +43,7 @@ SEARCHES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 """Identity, title, data view, query in KQL, columns."""
 
 
-def token(node: str) -> Wanted:
+def token(node: str) -> WantedObject:
     """Return the token of this Kibana's service account. Elasticsearch returns it only when it creates it."""
     path = f"/_security/service/elastic/kibana/credential/token/clawd-{node}"
     made = Call("POST", path, ADMIN, keep=(TOKEN, TOKEN_NAME, ("token", "value")))
@@ -51,7 +51,7 @@ def token(node: str) -> Wanted:
     def holds(status: int, answer: Any) -> bool:
         return status == 200 and contains(answer, {"username": "elastic/kibana"})
 
-    return Wanted(
+    return WantedObject(
         TOKEN,
         Call("GET", "/_security/_authenticate", TOKEN),
         (Call("DELETE", path, ADMIN, accepted=(200, 404)), made),
@@ -59,7 +59,7 @@ def token(node: str) -> Wanted:
     )
 
 
-def saved() -> tuple[Wanted, ...]:
+def saved() -> tuple[WantedObject, ...]:
     """Return data views, and searches that use them."""
     return (
         _data_view(ALL_LINES, "logs-clawd.*-*", "All lines"),
@@ -68,13 +68,13 @@ def saved() -> tuple[Wanted, ...]:
     )
 
 
-def _data_view(identity: str, title: str, name: str) -> Wanted:
+def _data_view(identity: str, title: str, name: str) -> WantedObject:
     view = {"id": identity, "title": title, "name": name, "timeFieldName": "@timestamp"}
 
     def holds(status: int, answer: Any) -> bool:
         return status == 200 and contains(answer, {"data_view": view})
 
-    return Wanted(
+    return WantedObject(
         f"data view {name}",
         Call("GET", f"/api/data_views/data_view/{identity}", ADMIN),
         (Call("POST", "/api/data_views/data_view", ADMIN, {"data_view": view, "override": True}),),
@@ -82,7 +82,7 @@ def _data_view(identity: str, title: str, name: str) -> Wanted:
     )
 
 
-def _search(identity: str, title: str, view: str, query: str, columns: tuple[str, ...]) -> Wanted:
+def _search(identity: str, title: str, view: str, query: str, columns: tuple[str, ...]) -> WantedObject:
     """Return a saved search. Changes of users stay until its declaration here changes.
 
     Kibana 9 drops the API that reads one by its identity; export and import remain. An export is a POST, but
@@ -109,7 +109,7 @@ def _search(identity: str, title: str, view: str, query: str, columns: tuple[str
         return status == 200 and contains(answer, {"id": identity, "attributes": known})
 
     exported = {"objects": [{"type": "search", "id": identity}], "excludeExportDetails": True}
-    return Wanted(
+    return WantedObject(
         f"search {title}",
         Call("POST", "/api/saved_objects/_export", ADMIN, exported),
         (

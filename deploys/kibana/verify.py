@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.elastic.api import AnswersFact, Server, command
+from deploys.elastic.api import AnswersFact, ElasticServer, command
 from deploys.elastic.placement import ELASTICSEARCH_PORT, KIBANA_PORT
 from deploys.kibana.deploy import AVAILABLE, CA, READS, SECRETS, SERVER, TLS
 from deploys.kibana.objects import saved, token
@@ -36,7 +36,7 @@ def test_is_available(host: Any) -> None:
 
 def test_its_token_is_accepted(host: Any, settings: KibanaSettings) -> None:
     item = token(settings.node)
-    reading = command(Server(ELASTICSEARCH_PORT, CA), (item.probe,), reading=True)
+    reading = command(ElasticServer(ELASTICSEARCH_PORT, CA), (item.probe,), reading=True)
     (answer,) = AnswersFact().process(host.check_output(reading).splitlines())
     expect(item.holds(*answer), f"Elasticsearch does not take Kibana's token: it answers {answer[0]}")
 

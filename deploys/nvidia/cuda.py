@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from deploys.nvidia.gpus import Gpu, Machine
+from deploys.nvidia.gpus import Gpu, GpuMachine
 from inventory.errors import ClawdError
 
 OLD_C_LIBRARY = ("debian12", "ubuntu2204", "ubuntu2404")
@@ -68,7 +68,7 @@ class Cuda:
         return self.version.replace(".", "-")
 
 
-def cuda_for(machine: Machine, branch: int, wanted: str | None = None) -> Cuda:
+def cuda_for(machine: GpuMachine, branch: int, wanted: str | None = None) -> Cuda:
     """Return the CUDA for the GPUs of `machine` with driver `branch`: `wanted`, or else the one that fits.
 
     Raises `ClawdError` when none does.
@@ -92,7 +92,7 @@ def cuda_for(machine: Machine, branch: int, wanted: str | None = None) -> Cuda:
     return Cuda(version, _architectures(machine.gpus))
 
 
-def _refuse_unknown(gpu: Gpu, version: str, wanted: str | None, machine: Machine) -> None:
+def _refuse_unknown(gpu: Gpu, version: str, wanted: str | None, machine: GpuMachine) -> None:
     first, last = gpu.generation.cuda
     if not gpu.generation.architectures or _number(version) < _number(first):
         raise ClawdError(

@@ -9,7 +9,7 @@ from pyinfra.api import deploy
 
 from deploys.nvidia.cuda import Cuda, cuda_for
 from deploys.nvidia.driver import PACKAGES, driving, headers
-from deploys.nvidia.gpus import Machine, MachineFact, Modules
+from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, Modules
 from deploys.nvidia.reboot import REBOOTED, REBOOTING, loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.ops import services, units
@@ -44,7 +44,7 @@ def apply() -> None:
     running kernel, or Secure Boot would refuse its modules.
     """
     settings = settings_of("nvidia", NvidiaSettings)
-    machine: Machine = host.get_fact(MachineFact, root=settings.root)
+    machine: GpuMachine = host.get_fact(GpuMachineFact, root=settings.root)
     if not machine.gpus:
         _skip(settings)
         return
@@ -92,7 +92,7 @@ def remove() -> None:
     files.absent(REBOOTED)
 
 
-def engine_cuda(machine: Machine, branch: int, wanted: str | None) -> Cuda:
+def engine_cuda(machine: GpuMachine, branch: int, wanted: str | None) -> Cuda:
     """Return the CUDA of the engine on the current host. Raises `HostError` when none fits."""
     try:
         return cuda_for(machine, branch, wanted)
@@ -114,14 +114,14 @@ def _skip(settings: NvidiaSettings) -> None:
     files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
 
 
-def _modules(machine: Machine, settings: NvidiaSettings) -> Modules:
+def _modules(machine: GpuMachine, settings: NvidiaSettings) -> Modules:
     try:
         return driving(machine, settings.branch, settings.modules)
     except ClawdError as error:
         raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
 
 
-def _toolkit(settings: NvidiaSettings, machine: Machine) -> None:
+def _toolkit(settings: NvidiaSettings, machine: GpuMachine) -> None:
     """Install all four packages in one version: different ones do not work together."""
     sources.apt(
         TOOLKIT,

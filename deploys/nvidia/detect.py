@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyinfra import host
 
-from deploys.nvidia.gpus import Machine, MachineFact
+from deploys.nvidia.gpus import GpuMachine, GpuMachineFact
 
 
-def machine(root: str) -> Machine:
+def machine(root: str) -> GpuMachine:
     """Return GPUs and driver of the current host, or of the one presented below `root`."""
-    found: Machine = host.get_fact(MachineFact, root=root)
+    found: GpuMachine = host.get_fact(GpuMachineFact, root=root)
     return found
 
 

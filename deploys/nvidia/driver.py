@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from deploys.nvidia.gpus import Machine, Modules, modules_for
+from deploys.nvidia.gpus import GpuMachine, Modules, modules_for
 from deploys.nvidia.settings import ARCHITECTURES
 from inventory.errors import ClawdError
 
@@ -12,7 +12,7 @@ PACKAGES: dict[Modules, str] = {"open": "nvidia-open", "proprietary": "cuda-driv
 """NVIDIA's metapackages; the same for Debian and Ubuntu (docs.nvidia.com, driver installation guide)."""
 
 
-def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
+def driving(machine: GpuMachine, branch: int, wanted: Literal["auto", "open", "proprietary"]) -> Modules:
     """Return the modules of driver `branch` for the GPUs of `machine`.
 
     Raises `ClawdError` when none fit, when the kernel's headers, needed to build them, are not available, and
@@ -39,7 +39,7 @@ def driving(machine: Machine, branch: int, wanted: Literal["auto", "open", "prop
     return modules
 
 
-def headers(machine: Machine) -> tuple[str, ...]:
+def headers(machine: GpuMachine) -> tuple[str, ...]:
     """Return the packages of kernel headers: for the running kernel, and for later ones.
 
     Without the latter the driver would be missing after an update of the kernel.
@@ -48,7 +48,7 @@ def headers(machine: Machine) -> tuple[str, ...]:
     return *running, *(name.replace("linux-image-", "linux-headers-") for name in machine.kernels)
 
 
-def _stays(machine: Machine, modules: Modules, branch: int) -> bool:
+def _stays(machine: GpuMachine, modules: Modules, branch: int) -> bool:
     """Return whether the kernel runs exactly the wanted modules, so that none are built."""
     there = machine.installed.split(".")[0] == str(branch) and machine.package == PACKAGES[modules]
     return bool(machine.loaded) and there

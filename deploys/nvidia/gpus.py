@@ -65,7 +65,7 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class GpuMachine:
     """The properties of a host that determine its driver.
 
     `loaded` is the version of the loaded kernel module, `installed` that of the driver's package, `package`
@@ -91,7 +91,7 @@ class Machine:
     headers: Headers = "unknown"
 
 
-class MachineFact(Fact):
+class GpuMachineFact(Fact):
     """GPUs, system and kernel of a host."""
 
     def command(self, root: str = "") -> str:
@@ -99,12 +99,12 @@ class MachineFact(Fact):
         return assignments(root=root) + _MACHINE
 
     @staticmethod
-    def default() -> Machine:
+    def default() -> GpuMachine:
         """Return a machine without GPUs."""
-        return Machine()
+        return GpuMachine()
 
-    def process(self, output: list[str]) -> Machine:
-        """Turn the lines into a `Machine`."""
+    def process(self, output: list[str]) -> GpuMachine:
+        """Turn the lines into a `GpuMachine`."""
         return parse(output)
 
 
@@ -175,14 +175,14 @@ echo "kernels $(kernels)"
 )
 
 
-def parse(lines: Sequence[str]) -> Machine:
-    """Parse the output of `MachineFact`."""
+def parse(lines: Sequence[str]) -> GpuMachine:
+    """Parse the output of `GpuMachineFact`."""
     gpus = tuple(
         Gpu(words[1], int(words[2], 16), words[3] if len(words) > 3 else "")
         for words in (line.split() for line in lines if line.startswith("gpu "))
     )
     said = dict(line.split(" ", 1) for line in lines if " " in line and not line.startswith("gpu "))
-    return Machine(
+    return GpuMachine(
         gpus,
         secure_boot="secure_boot" in said,
         nouveau="nouveau" in said,
@@ -198,9 +198,9 @@ def parse(lines: Sequence[str]) -> Machine:
     )
 
 
-def machine_of(host: Any, root: str) -> Machine:
+def machine_of(host: Any, root: str) -> GpuMachine:
     """Return GPUs and driver of the testinfra `host`."""
-    fact = MachineFact()
+    fact = GpuMachineFact()
     return fact.process(host.check_output(fact.command(root)).splitlines())
 
 
@@ -237,7 +237,7 @@ def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open"
     )
 
 
-def reboot_reason(machine: Machine, installed: str) -> str | None:
+def reboot_reason(machine: GpuMachine, installed: str) -> str | None:
     """Return why the driver `installed` needs a reboot to be complete; `None` when it does not."""
     if machine.loaded == installed:
         asked = machine.reboot_asked

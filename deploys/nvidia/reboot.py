@@ -11,7 +11,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from deploys.nvidia.gpus import REBOOT_ASKED, Machine, MachineFact, reboot_reason
+from deploys.nvidia.gpus import REBOOT_ASKED, GpuMachine, GpuMachineFact, reboot_reason
 from deploys.ops.diff import operation, record
 from deploys.ops.run_state import Change, forget_sudo_password, run_state
 from deploys.ops.shell import script
@@ -39,7 +39,7 @@ def loaded(reboot: Literal["ask", "auto", "never"], root: str) -> OperationMeta:
 
 @operation
 def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
-    machine: Machine = host.get_fact(MachineFact, root=root)
+    machine: GpuMachine = host.get_fact(GpuMachineFact, root=root)
     why = reboot_reason(machine, machine.installed) if machine.installed else "the driver is installed first"
     if why is None or (reboot == "never" and (machine.loaded or machine.nouveau)):
         return

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from deploys.model.settings import computes_on_gpu, local_model
-from deploys.nvidia.gpus import Machine
+from deploys.nvidia.gpus import GpuMachine
 from deploys.resources import HostResources
 from inventory.model import Inventory
-from inventory.types import Repository
+from inventory.types import RepositoryUrl
 
 # By the documents: 0.9 GB of packages, 0.4 GB of compiler and headers, and space to build the modules.
 DISK = 3 * 1024**3
@@ -42,10 +42,10 @@ class NvidiaSettings(ComponentSettings):
     gpu: Literal["auto", "required"] = "auto"
     branch: int = 580
     modules: Literal["auto", "open", "proprietary"] = "auto"
-    repository: Repository = "https://developer.download.nvidia.com/compute/cuda/repos"
+    repository: RepositoryUrl = "https://developer.download.nvidia.com/compute/cuda/repos"
     key: Path | None = Field(None, description="On the laptop.")
     toolkit: bool = Field(False, description="Whether containers get the GPU.")
-    toolkit_repository: Repository = "https://nvidia.github.io/libnvidia-container/stable/deb"
+    toolkit_repository: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/stable/deb"
     toolkit_key: Path | None = Field(None, description="On the laptop.")
     toolkit_version: str = "1.18.0-1"
     reboot: Literal["ask", "auto", "never"] = "ask"
@@ -78,7 +78,7 @@ def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
     )
 
 
-def repository_uri(settings: NvidiaSettings, machine: Machine) -> str:
+def repository_uri(settings: NvidiaSettings, machine: GpuMachine) -> str:
     """Return the URL of NVIDIA's packages for `machine`, whose architecture is in `ARCHITECTURES`."""
     return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
 

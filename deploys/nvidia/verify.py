@@ -8,7 +8,7 @@ import pytest
 
 from deploys.nvidia.cuda import cuda_for
 from deploys.nvidia.deploy import SKIPPED
-from deploys.nvidia.gpus import Machine, machine_of, reboot_reason
+from deploys.nvidia.gpus import GpuMachine, machine_of, reboot_reason
 from deploys.nvidia.settings import NvidiaSettings
 from deploys.ops.checks import expect, expect_unit, said
 
@@ -93,6 +93,6 @@ done
 """
 
 
-def machine(host: Any, settings: NvidiaSettings) -> Machine:
+def machine(host: Any, settings: NvidiaSettings) -> GpuMachine:
     """Return GPUs and driver of the host."""
     return machine_of(host, settings.root)

@@ -15,7 +15,7 @@ from deploys.ops.shell import assignments
 DIFF_LIMIT = 64 * 1024
 """Largest file, in bytes, whose content is fetched to show a diff."""
 
-Kind = Literal["absent", "file", "directory", "link", "other"]
+PathKind = Literal["absent", "file", "directory", "link", "other"]
 
 
 class Fact(FactBase):  # type: ignore[misc]
@@ -30,7 +30,7 @@ class PathState:
     that was requested; see `deploys.ops.paths.originals`.
     """
 
-    kind: Kind = "absent"
+    kind: PathKind = "absent"
     mode: str = ""
     owner: str = ""
     group: str = ""

@@ -39,7 +39,7 @@ class RunState:
     """The state of one host that operations of a run share with each other and with the session."""
 
     link: object | None = None
-    """The host's connection, a `provision.connection.link.Link`; `None` under plain pyinfra."""
+    """The host's connection, a `provision.connection.link.HostConnection`; `None` under plain pyinfra."""
     report_push_progress: ReportPushProgress | None = None
     """Reports the progress of a file that is pushed, where the run shows it."""
     report_waiting: ReportWaiting | None = None

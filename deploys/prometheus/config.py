@@ -8,7 +8,7 @@ from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.exporters.exporter import CERTIFICATE_FILES, module_of
 from deploys.exporters.settings import BLACKBOX
 from deploys.prometheus.rules import yaml_text
-from deploys.prometheus.settings import PORT, Job, PrometheusSettings, Target
+from deploys.prometheus.settings import PORT, PrometheusSettings, ScrapeJob, Target
 
 CONFIG = "/etc/prometheus/prometheus.yml"
 RULES = "/etc/prometheus/clawd-rules.yml"
@@ -44,7 +44,7 @@ def config(settings: PrometheusSettings) -> str:
     )
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(job: ScrapeJob) -> dict[str, Any]:
     scraped: dict[str, Any] = {
         "job_name": job.name,
         "metrics_path": job.path,

@@ -24,7 +24,7 @@ FAILED = "failed|model_failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """An alert: fires when `expr` has held for `sustained` seconds. Summaries are Prometheus templates."""
 
     name: str
@@ -35,12 +35,12 @@ class Rule:
     severity: Literal["warning", "critical"] = "warning"
 
 
-def rules(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def rules(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     """Return every rule, those of the bot first."""
     return (*_latency(settings), *_errors(settings), *_room(settings), *_kept(settings), *_down(settings))
 
 
-def rules_text(alerts: tuple[Rule, ...], interval: int) -> str:
+def rules_text(alerts: tuple[AlertRule, ...], interval: int) -> str:
     """Return the rules file."""
     listed = [
         {
@@ -70,7 +70,7 @@ def _quantile(quantile: float, histogram: str, labels: str, window: int) -> str:
     return f"histogram_quantile({quantile}, {buckets})"
 
 
-def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def _latency(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     limits, window, sustained = settings.thresholds, settings.window, settings.sustained
     requests = _quantile(0.99, "http_request_duration_seconds", _REQUESTS, window)
     messages = _quantile(0.95, "clawd_handling_seconds", 'job="clawd-bot"', window)
@@ -79,7 +79,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
     started = f"(rate(clawd_engine_prefill_seconds_count[{window}s]) > 0)"
     return (
-        Rule(
+        AlertRule(
             "HighLatency",
             f"{requests} > {limits.request_seconds:g}",
             sustained,
@@ -87,7 +87,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
             f"more than {limits.request_seconds:g} s.",
             f"HTTP 请求 P99 延迟为 {{{{ $value | humanizeDuration }}}}，超过 {limits.request_seconds:g} 秒。",
         ),
-        Rule(
+        AlertRule(
             "SlowMessages",
             f"{messages} > {limits.handling_seconds:g}",
             sustained,
@@ -95,7 +95,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
             f"more than {limits.handling_seconds:g} s.",
             f"消息处理 P95 延迟为 {{{{ $value | humanizeDuration }}}}，超过 {limits.handling_seconds:g} 秒。",
         ),
-        Rule(
+        AlertRule(
             "SlowModel",
             f"({waited}) / {started} > {limits.response_seconds:g}",
             sustained,
@@ -103,7 +103,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
             f"more than {limits.response_seconds:g} s.",
             f"模型平均首字延迟为 {{{{ $value | humanizeDuration }}}}，超过 {limits.response_seconds:g} 秒。",
         ),
-        Rule(
+        AlertRule(
             "SlowModelLoad",
             f"clawd_engine_model_load_seconds > {limits.model_load_seconds:g}",
             0,
@@ -114,7 +114,7 @@ def _latency(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
 
 
-def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def _errors(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     limit, window, sustained = settings.thresholds.error_percent, settings.window, settings.sustained
     failed = (
         f'sum by (host) (rate(http_request_duration_seconds_count{{{_REQUESTS},status=~"5.."}}[{window}s]))'
@@ -123,28 +123,28 @@ def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
     lost = f'sum by (host) (rate(clawd_messages_total{{outcome=~"{FAILED}"}}[{window}s]))'
     dealt = f'(sum by (host) (rate(clawd_messages_total{{channel!="alerts"}}[{window}s])) > 0)'
     return (
-        Rule(
+        AlertRule(
             "RequestErrors",
             f"100 * {failed} / {total} > {limit:g}",
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of HTTP requests fail, more than {limit:g} %.',
             f'HTTP 请求错误率为 {{{{ $value | printf "%.2f" }}}} %，超过 {limit:g} %。',
         ),
-        Rule(
+        AlertRule(
             "MessageErrors",
             f"100 * {lost} / {dealt} > {limit:g}",
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of messages get no answer, more than {limit:g} %.',
             f'{{{{ $value | printf "%.2f" }}}} % 的消息未能得到回答，超过 {limit:g} %。',
         ),
-        Rule(
+        AlertRule(
             "DeliveriesFail",
             f'delta(clawd_outbox_depth{{state=~"dead|doubtful"}}[{window}s]) > 0',
             0,
             "Answers could not be delivered, or not surely ({{ $labels.state }}).",
             "有回答未能送达或无法确认送达（{{ $labels.state }}）。",
         ),
-        Rule(
+        AlertRule(
             "AlertsNotTold",
             f"rate(alertmanager_notifications_failed_total[{window}s]) > 0",
             sustained,
@@ -154,12 +154,12 @@ def _errors(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
 
 
-def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def _room(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     limits, sustained = settings.thresholds, settings.sustained
     bot = int(settings.bot_memory * limits.memory_percent / 100)
     days = limits.certificate_days
     return (
-        Rule(
+        AlertRule(
             "MemoryHigh",
             "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)"
             f" > {limits.memory_percent:g}",
@@ -167,7 +167,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             f'{{{{ $value | printf "%.0f" }}}} % of memory is in use, more than {limits.memory_percent:g} %.',
             f'内存占用率为 {{{{ $value | printf "%.0f" }}}} %，超过 {limits.memory_percent:g} %。',
         ),
-        Rule(
+        AlertRule(
             "BotMemoryHigh",
             f'process_resident_memory_bytes{{job="clawd-bot"}} > {bot}',
             sustained,
@@ -175,7 +175,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             f"more than {limits.memory_percent:g} % of what it may.",
             f"机器人占用内存 {{{{ $value | humanize1024 }}}}B,超过其上限的 {limits.memory_percent:g} %。",
         ),
-        Rule(
+        AlertRule(
             "DiskFull",
             '100 * (1 - node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|fuse.*|iso9660"}'
             ' / node_filesystem_size_bytes{fstype!~"tmpfs|ramfs|fuse.*|iso9660"})'
@@ -184,28 +184,28 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             '{{ $labels.mountpoint }} is {{ $value | printf "%.0f" }} % full.',
             '{{ $labels.mountpoint }} 已使用 {{ $value | printf "%.0f" }} %。',
         ),
-        Rule(
+        AlertRule(
             "TooManySessions",
             f"clawd_inbox_depth > {limits.sessions}",
             sustained,
             f"{{{{ $value }}}} messages wait for an answer, more than {limits.sessions}.",
             f"有 {{{{ $value }}}} 条消息等待回答，超过 {limits.sessions} 条。",
         ),
-        Rule(
+        AlertRule(
             "CertificateExpires",
             f"(probe_ssl_earliest_cert_expiry - time()) / 86400 < {days}",
             sustained,
             'The certificate ends in {{ $value | printf "%.1f" }} days.',
             '证书将在 {{ $value | printf "%.1f" }} 天后到期。',
         ),
-        Rule(
+        AlertRule(
             "CertificateNotRenewed",
             "clawd_tls_renewal_failed > 0",
             sustained,
             "The last attempt at a new certificate failed; `journalctl -u clawd-tls` on the host shows why.",
             "最近一次证书续期失败；原因见主机上的 `journalctl -u clawd-tls`。",
         ),
-        Rule(
+        AlertRule(
             "ServiceCertificateExpires",
             f"(clawd_certificate_not_after_seconds - time()) / 86400 < {LEAST_DAYS}",
             sustained,
@@ -214,7 +214,7 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
             '{{ $labels.service }} 的证书将在 {{ $value | printf "%.1f" }} 天后到期：'
             "请运行 `clawd-provision up` 进行续期。",
         ),
-        Rule(
+        AlertRule(
             "GpuHot",
             f"clawd_gpu_temperature_celsius > {limits.gpu_celsius}",
             sustained,
@@ -224,9 +224,9 @@ def _room(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
 
 
-def _kept(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def _kept(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     return (
-        Rule(
+        AlertRule(
             "BackupFailed",
             "clawd_database_backup_success == 0",
             settings.sustained,
@@ -234,7 +234,7 @@ def _kept(settings: PrometheusSettings) -> tuple[Rule, ...]:
             "最近一次数据库备份失败；原因见主机上的 `journalctl -u clawd-database-backup`。",
             "critical",
         ),
-        Rule(
+        AlertRule(
             "BackupOld",
             f"time() - clawd_database_backup_last_success_timestamp_seconds > {MOST_HOURS * 3600}",
             settings.sustained,
@@ -246,7 +246,7 @@ def _kept(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
 
 
-def _down(settings: PrometheusSettings) -> tuple[Rule, ...]:
+def _down(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
     soon = settings.sustained // 5
     return (
         _outage("BotDown", 'up{job="clawd-bot"} == 0', soon, "The bot does not answer.", "机器人没有响应。"),
@@ -268,7 +268,7 @@ def _down(settings: PrometheusSettings) -> tuple[Rule, ...]:
         _outage("NginxDown", "nginx_up == 0", soon, "nginx does not answer.", "nginx 没有响应。"),
         _outage("DatabaseDown", "pg_up == 0", soon, "PostgreSQL does not answer.", "PostgreSQL 没有响应。"),
         _outage("GpuGone", "clawd_gpu_up == 0", soon, "nvidia-smi does not answer.", "nvidia-smi 没有响应。"),
-        Rule(
+        AlertRule(
             "NotMeasured",
             'up{job!~"clawd-.*|node"} == 0',
             settings.sustained,
@@ -278,5 +278,5 @@ def _down(settings: PrometheusSettings) -> tuple[Rule, ...]:
     )
 
 
-def _outage(name: str, expr: str, sustained: int, en: str, zh: str) -> Rule:
-    return Rule(name, expr, sustained, en, zh, "critical")
+def _outage(name: str, expr: str, sustained: int, en: str, zh: str) -> AlertRule:
+    return AlertRule(name, expr, sustained, en, zh, "critical")

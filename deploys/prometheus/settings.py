@@ -47,7 +47,7 @@ class Target(ComponentSettings):
     )
 
 
-class Job(ComponentSettings):
+class ScrapeJob(ComponentSettings):
     """Targets of one kind."""
 
     name: str
@@ -59,7 +59,7 @@ class PrometheusSettings(ComponentSettings):
     """One Prometheus."""
 
     project: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[ScrapeJob, ...]
     scrape_interval: int
     evaluation_interval: int
     window: int
@@ -116,7 +116,7 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     return (PORT,) if host == monitoring_host(inventory) else ()
 
 
-def _jobs(inventory: Inventory) -> tuple[Job, ...]:
+def _jobs(inventory: Inventory) -> tuple[ScrapeJob, ...]:
     hosts = tuple(inventory.hosts)
     exporters = {host: exporters_for(inventory, host) for host in hosts}
     with_nginx = [host for host, settings in exporters.items() if settings and settings.nginx]
@@ -140,13 +140,13 @@ def _jobs(inventory: Inventory) -> tuple[Job, ...]:
     )
     watcher = [local] if local else []
     return (
-        Job(name="clawd-bot", targets=of_bots(bots)),
-        Job(name="clawd-engine", path="/engine/metrics", targets=of_bots(engines)),
-        Job(name="node", targets=at(NODE, hosts)),
-        Job(name="nginx", targets=at(NGINX, with_nginx)),
-        Job(name="postgres", targets=at(POSTGRES, with_database)),
-        Job(name="front", path="/probe", targets=probed),
-        Job(name="blackbox", targets=at(BLACKBOX, watcher if probed else [])),
-        Job(name="prometheus", targets=at(PORT, watcher)),
-        Job(name="alertmanager", targets=at(ALERTMANAGER_PORT, watcher)),
+        ScrapeJob(name="clawd-bot", targets=of_bots(bots)),
+        ScrapeJob(name="clawd-engine", path="/engine/metrics", targets=of_bots(engines)),
+        ScrapeJob(name="node", targets=at(NODE, hosts)),
+        ScrapeJob(name="nginx", targets=at(NGINX, with_nginx)),
+        ScrapeJob(name="postgres", targets=at(POSTGRES, with_database)),
+        ScrapeJob(name="front", path="/probe", targets=probed),
+        ScrapeJob(name="blackbox", targets=at(BLACKBOX, watcher if probed else [])),
+        ScrapeJob(name="prometheus", targets=at(PORT, watcher)),
+        ScrapeJob(name="alertmanager", targets=at(ALERTMANAGER_PORT, watcher)),
     )

@@ -32,7 +32,7 @@ def absent() -> None:
     """Stop the bot's journal and delete its lines, as those of nginx are."""
     _stopped(name=f"No journal of {NAMESPACE}")
     files.absent(CONFIG)
-    files.absent(folder(host.get_fact(MachineFact)))
+    files.absent(folder(host.get_fact(MachineIdFact)))
 
 
 def folder(machine: str) -> str:
@@ -40,7 +40,7 @@ def folder(machine: str) -> str:
     return f"/var/log/journal/{machine}.{NAMESPACE}"
 
 
-class MachineFact(Fact):
+class MachineIdFact(Fact):
     """The machine ID of a host, after which systemd names folders of journals."""
 
     def command(self) -> str:

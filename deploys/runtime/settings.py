@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from deploys.alertmanager.settings import AlertsChannel, alerts_channel, alerts_credentials
+from deploys.alertmanager.settings import AlertsChannelSettings, alerts_channel, alerts_credentials
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.database.settings import url_for
 from deploys.exporters.settings import watched_from
@@ -122,7 +122,7 @@ class RuntimeSettings(ComponentSettings):
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = Field(False, description="Also without a declared console: `verify` asks through it.")
-    alerts: AlertsChannel | None = Field(None, description="Recipients of Alertmanager's alerts.")
+    alerts: AlertsChannelSettings | None = Field(None, description="Recipients of Alertmanager's alerts.")
     project: str = Field("clawd", description="Names the authority of the database's certificate.")
     database: str | None = Field(
         None, description="URL of the database that several bots share, without its password; else its own."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploys.prometheus.rules import Rule, rules
+from deploys.prometheus.rules import AlertRule, rules
 from deploys.prometheus.settings import settings_for
 from docs.generator.deployment import inventory
 from docs.generator.markdown import block, code, generated
@@ -21,7 +21,7 @@ def page() -> str:
     return "\n".join((generated("Alerts", HOW), *map(_alert, rules(settings))))
 
 
-def _alert(rule: Rule) -> str:
+def _alert(rule: AlertRule) -> str:
     after = f"after {rule.sustained} s" if rule.sustained else "at once"
     return (
         f"## {rule.name}\n\n"

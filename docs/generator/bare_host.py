@@ -24,7 +24,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.component import Component
 from deploys.database.releases import ReleaseFact as DatabaseReleaseFact
-from deploys.disk.devices import Device, Devices, DevicesFact
+from deploys.disk.devices import BlockDevice, Devices, DevicesFact
 from deploys.docker.deploy import Release as DockerRelease
 from deploys.docker.deploy import ReleaseFact as DockerReleaseFact
 from deploys.elastic.packages import ArchitectureFact
@@ -42,8 +42,8 @@ ANSWERS: dict[Any, Any] = {
     DockerReleaseFact: DockerRelease("debian", "bookworm"),
     ArchitectureFact: "amd64",
     SpaceFact: Space(free=1 << 40, there=False, partial=0),
-    DevicesFact: Devices((Device("/dev/vdb", "disk", 100 << 30, empty=True),)),
-    gpus.MachineFact: gpus.Machine(
+    DevicesFact: Devices((BlockDevice("/dev/vdb", "disk", 100 << 30, empty=True),)),
+    gpus.GpuMachineFact: gpus.GpuMachine(
         (gpus.Gpu("0000:01:00.0", L4),), system="debian12", architecture="amd64", kernel="KERNEL"
     ),
 }

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from inventory.addresses import is_address
-from inventory.finding import Finding
+from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 
@@ -22,7 +22,7 @@ CERTIFICATE: KeyPath = ("tls", "provided", "certificate")
 KEY: KeyPath = ("tls", "provided", "key")
 
 
-def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[Finding]:
+def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[InventoryFinding]:
     """Yield findings unless the provided certificate matches its key, is valid now and covers the names."""
     pair = inventory.tls.provided
     if inventory.tls.mode != "provided" or pair is None:
@@ -30,14 +30,14 @@ def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[Find
     try:
         leaf, *chain = x509.load_pem_x509_certificates(pair.certificate.get_secret_value().encode())
     except ValueError:
-        yield Finding((CERTIFICATE,), "this is not a certificate in PEM", "give the chain as issued")
+        yield InventoryFinding((CERTIFICATE,), "this is not a certificate in PEM", "give the chain as issued")
         return
     yield from _key(leaf, pair.key.get_secret_value())
     yield from _time(leaf, now or datetime.now(UTC))
     yield from _names(leaf, inventory)
     for below, above in zip((leaf, *chain), chain, strict=False):
         if below.issuer != above.subject:
-            yield Finding(
+            yield InventoryFinding(
                 (CERTIFICATE,),
                 f"the certificate after {below.subject.rfc4514_string()} in the chain is not its issuer",
                 "give the host's own certificate first, then each that signed the one before",
@@ -45,35 +45,37 @@ def provided(inventory: Inventory, now: datetime | None = None) -> Iterator[Find
             break
 
 
-def _key(leaf: x509.Certificate, text: str) -> Iterator[Finding]:
+def _key(leaf: x509.Certificate, text: str) -> Iterator[InventoryFinding]:
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except TypeError:
-        yield Finding((KEY,), "this key has a passphrase", "remove it with `openssl pkey`")
+        yield InventoryFinding((KEY,), "this key has a passphrase", "remove it with `openssl pkey`")
         return
     except (ValueError, UnsupportedAlgorithm):
-        yield Finding((KEY,), "this is not a private key in PEM", "give the key of the certificate")
+        yield InventoryFinding((KEY,), "this is not a private key in PEM", "give the key of the certificate")
         return
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
-        yield Finding(
+        yield InventoryFinding(
             (KEY, CERTIFICATE), "this key does not belong to the certificate", "give a matching pair"
         )
 
 
-def _time(leaf: x509.Certificate, now: datetime) -> Iterator[Finding]:
+def _time(leaf: x509.Certificate, now: datetime) -> Iterator[InventoryFinding]:
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now >= end:
-        yield Finding((CERTIFICATE,), f"this certificate expired on {end:%Y-%m-%d}", "provide a renewed one")
+        yield InventoryFinding(
+            (CERTIFICATE,), f"this certificate expired on {end:%Y-%m-%d}", "provide a renewed one"
+        )
     elif now < begin:
-        yield Finding(
+        yield InventoryFinding(
             (CERTIFICATE,),
             f"this certificate is not valid before {begin:%Y-%m-%d %H:%M} UTC",
             "wait until then, or correct the clock of this machine",
         )
 
 
-def _names(leaf: x509.Certificate, inventory: Inventory) -> Iterator[Finding]:
+def _names(leaf: x509.Certificate, inventory: Inventory) -> Iterator[InventoryFinding]:
     fronts = inventory.with_role("nginx").values()
     wanted = inventory.tls.names or tuple(host.address for host in fronts)
     try:
@@ -90,7 +92,7 @@ def _names(leaf: x509.Certificate, inventory: Inventory) -> Iterator[Finding]:
             plain = name.lower() if name.isascii() else name.lower().encode("idna").decode()
             covered = plain in dns or f"*.{plain.partition('.')[2]}" in dns
         if not covered:
-            yield Finding(
+            yield InventoryFinding(
                 (("tls", "names", index), CERTIFICATE) if inventory.tls.names else (CERTIFICATE,),
                 f"the provided certificate does not cover {name}",
                 "provide one that does, or write `tls.names` as in the certificate",

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inventory.errors import ArtifactError
-from inventory.finding import Finding
+from inventory.finding import InventoryFinding
 from inventory.local_files import named
 from inventory.local_files.named import present, shown_name
 from inventory.model import Inventory, LocalModel
 from inventory.model_files import chat_template
-from inventory.model_files.chat_template import Problem
+from inventory.model_files.chat_template import TemplateProblem
 from inventory.model_files.context_budget import counted, left_for_prompt, shortage
 from inventory.model_files.footprint import MIB, of_model, size
 from inventory.model_files.gguf import GgufHeader, read_header, unservable
@@ -20,7 +20,7 @@ from inventory.rules.services import LEAST_ENGINE_MEMORY
 from inventory.values import size_in_bytes
 
 
-def files(inventory: Inventory) -> Iterator[Finding]:
+def files(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each named local file that is missing or of the wrong kind."""
     yield from named.files(inventory)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
@@ -28,7 +28,7 @@ def files(inventory: Inventory) -> Iterator[Finding]:
             yield from _model(("models", name), model, inventory)
 
 
-def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[Finding]:
+def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[InventoryFinding]:
     at: KeyPath = (*path, "path")
     absent = list(present(at, model.path, "let the host fetch it with `url:` and `sha256:`"))
     yield from absent
@@ -37,17 +37,17 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
     try:
         header = read_header(model.path)
     except ArtifactError as error:
-        yield Finding((at,), _without_path(error.message, model.path), error.advice)
+        yield InventoryFinding((at,), _without_path(error.message, model.path), error.advice)
         return
     if (verdict := unservable(header)) is not None:
-        yield Finding((at,), f"{shown_name(model.path)} {verdict[0]}", verdict[1])
+        yield InventoryFinding((at,), f"{shown_name(model.path)} {verdict[0]}", verdict[1])
         return
     if header.chat_template is not None and (problem := chat_template.problem_of(header.chat_template)):
         yield _template_finding(at, model.path, problem)
     yield from _prompt_fits(path, model, header, inventory)
     length = model.path.stat().st_size
     if length >= size_in_bytes(model.memory_max):
-        yield Finding(
+        yield InventoryFinding(
             ((*path, "memory_max"), at),
             f"{model.memory_max} is less than the size of the model file ({length / (1 << 20):.0f}M)",
             "allow the size of the file plus about a third",
@@ -59,14 +59,14 @@ def _model(path: KeyPath, model: LocalModel, inventory: Inventory) -> Iterator[F
         yield from _fits(path, model, runs_on_gpu)
 
 
-def _template_finding(at: KeyPath, file: Path, problem: Problem) -> Finding:
+def _template_finding(at: KeyPath, file: Path, problem: TemplateProblem) -> InventoryFinding:
     if not problem.compiles:
-        return Finding(
+        return InventoryFinding(
             (at,),
             f"the chat template of {shown_name(file)} cannot be read: {problem.reason}",
             "use a newer file of the model, or one from another publisher",
         )
-    return Finding(
+    return InventoryFinding(
         (at,),
         f"the chat template of {shown_name(file)} cannot be used: {problem.reason}",
         "use another conversion of the model, one with its maker's chat template",
@@ -80,7 +80,7 @@ def _without_path(message: str, file: Path) -> str:
 
 def _prompt_fits(
     path: KeyPath, model: LocalModel, header: GgufHeader, inventory: Inventory
-) -> Iterator[Finding]:
+) -> Iterator[InventoryFinding]:
     """Yield a finding when the system prompt leaves no room for a question and the reply."""
     reply = inventory.bot.max_reply_tokens
     left = left_for_prompt(model, reply)
@@ -90,13 +90,13 @@ def _prompt_fits(
     yield from shortage(path, model, prompt, reply, header.context_length)
 
 
-def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Finding]:
+def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[InventoryFinding]:
     """Yield a finding when the context exceeds the model's, or the engine needs more memory than allowed."""
     needed = of_model(model)
     if needed is None:
         return
     if needed.context_length and model.context_size > needed.context_length:
-        yield Finding(
+        yield InventoryFinding(
             ((*path, "context_size"), (*path, "path")),
             f"{model.context_size} tokens are more than the context length of {shown_name(model.path)}, "
             f"{needed.context_length}",
@@ -104,7 +104,7 @@ def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Findi
         )
     too_little = size_in_bytes(model.memory_max) < size_in_bytes(LEAST_ENGINE_MEMORY)  # a rule reports it
     if needed.total > size_in_bytes(model.memory_max) and not runs_on_gpu and not too_little:
-        yield Finding(
+        yield InventoryFinding(
             ((*path, "memory_max"), (*path, "path")),
             f"{model.memory_max} is less than the engine needs: {size(needed.total)} = {needed.how}",
             f"write {-(-needed.total * 11 // 10 // MIB)}M, or lower `parallel` or `context_size`",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.finding import Finding
+from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 
@@ -41,7 +41,7 @@ PRIVATE_KEY = FileKind("a private key", re.compile(rb"(?!-----BEGIN PUBLIC|---- 
 PUBLIC_KEY = FileKind("a public key", re.compile(rb"(?:ssh-|ecdsa-|sk-)\S+ "))
 
 
-def files(inventory: Inventory) -> Iterator[Finding]:
+def files(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each named file, models excepted, that is used but missing or of the wrong kind."""
     public = "leave it out for a public authority"
     fetch = "fetch the repository's key again"
@@ -78,7 +78,7 @@ def files(inventory: Inventory) -> Iterator[Finding]:
     yield from _ssh_keys(inventory)
 
 
-def _ssh_keys(inventory: Inventory) -> Iterator[Finding]:
+def _ssh_keys(inventory: Inventory) -> Iterator[InventoryFinding]:
     for name, host in inventory.hosts.items():
         if host.ssh_key is not None:
             yield from _ssh_key(("hosts", name, "ssh_key"), host.ssh_key)
@@ -86,9 +86,9 @@ def _ssh_keys(inventory: Inventory) -> Iterator[Finding]:
             yield from _ssh_key(("hosts", name, "bastion", "ssh_key"), host.bastion.ssh_key)
 
 
-def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
+def _ssh_key(path: KeyPath, file: Path) -> Iterator[InventoryFinding]:
     if "PRIVATE KEY" in str(file):
-        yield Finding(
+        yield InventoryFinding(
             (path,),
             "this is a private key, not a path",
             "replace this key pair, and give the path of its file",
@@ -103,13 +103,13 @@ def _ssh_key(path: KeyPath, file: Path) -> Iterator[Finding]:
     if wrong or _is_public_key(file):
         return
     if not PRIVATE_KEY.begin.match(_begin(file)):
-        yield Finding(
+        yield InventoryFinding(
             (path,),
             f"{shown_name(file)} is a public key in a format that ssh does not support",
             "give the private key, or the public one as printed by `ssh-keygen -i`",
         )
     elif (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
-        yield Finding(
+        yield InventoryFinding(
             (path,),
             f"{shown_name(file)} is accessible to other users (mode {mode:04o})",
             f"run `chmod 600 {file}`",
@@ -123,35 +123,47 @@ def _is_public_key(file: Path) -> bool:
         return False
 
 
-def _of_kind(path: KeyPath, file: Path, kind: FileKind, advice: str) -> Iterator[Finding]:
+def _of_kind(path: KeyPath, file: Path, kind: FileKind, advice: str) -> Iterator[InventoryFinding]:
     wrong = list(present(path, file, advice))
     yield from wrong
     if not wrong and not kind.begin.match(_begin(file)):
-        yield Finding((path,), f"{shown_name(file)} is not {kind.what}", f"correct the path, or {advice}")
+        yield InventoryFinding(
+            (path,), f"{shown_name(file)} is not {kind.what}", f"correct the path, or {advice}"
+        )
 
 
-def _folder(path: KeyPath, folder: Path) -> Iterator[Finding]:
+def _folder(path: KeyPath, folder: Path) -> Iterator[InventoryFinding]:
     if not folder.exists():
-        yield Finding((path,), f"{shown_name(folder)} does not exist", "correct the path")
+        yield InventoryFinding((path,), f"{shown_name(folder)} does not exist", "correct the path")
     elif not folder.is_dir():
-        yield Finding((path,), f"{shown_name(folder)} is not a folder", "give the folder with the .deb files")
+        yield InventoryFinding(
+            (path,), f"{shown_name(folder)} is not a folder", "give the folder with the .deb files"
+        )
     elif not any(folder.glob("*.deb")):
-        yield Finding((path,), f"{shown_name(folder)} has no .deb files", "copy Elastic's packages there")
+        yield InventoryFinding(
+            (path,), f"{shown_name(folder)} has no .deb files", "copy Elastic's packages there"
+        )
 
 
-def present(path: KeyPath, file: Path, advice: str) -> Iterator[Finding]:
+def present(path: KeyPath, file: Path, advice: str) -> Iterator[InventoryFinding]:
     """Yield a finding when a file is missing or cannot be read."""
     try:
         mode = file.stat().st_mode
         if stat.S_ISREG(mode):
             _begin(file)
     except FileNotFoundError:
-        yield Finding((path,), f"{shown_name(file)} does not exist", f"correct the path, or {advice}")
+        yield InventoryFinding(
+            (path,), f"{shown_name(file)} does not exist", f"correct the path, or {advice}"
+        )
     except OSError as error:
-        yield Finding((path,), f"cannot read {shown_name(file)}: {error.strerror}", "correct the path")
+        yield InventoryFinding(
+            (path,), f"cannot read {shown_name(file)}: {error.strerror}", "correct the path"
+        )
     else:
         if not stat.S_ISREG(mode):
-            yield Finding((path,), f"{shown_name(file)} is not a regular file", "give the path of a file")
+            yield InventoryFinding(
+                (path,), f"{shown_name(file)} is not a regular file", "give the path of a file"
+            )
 
 
 def _begin(file: Path) -> bytes:

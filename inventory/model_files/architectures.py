@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from inventory.values import Verdict
+from inventory.values import ValueProblem
 
 LLAMA_CPP_PYTHON = "0.3.36"
 """The version of llama-cpp-python from whose llama.cpp (`src/llama-arch.cpp`) these lists are."""
@@ -46,7 +46,7 @@ OTHERS = {
 """Known architectures that cannot chat, and what they do instead."""
 
 
-def not_chatting(architecture: str) -> Verdict:
+def not_chatting(architecture: str) -> ValueProblem:
     """Return why a model of this architecture cannot chat, and a hint; `None` when it can."""
     if (other := OTHERS.get(architecture)) is not None:
         return f"cannot chat: its architecture {other} ({architecture})", "use a chat model"

@@ -48,7 +48,7 @@ print(json.dumps(found))
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TemplateProblem:
     """Why a chat template cannot be used; `compiles` is false if it cannot even be compiled."""
 
     reason: str
@@ -56,10 +56,10 @@ class Problem:
 
 
 @lru_cache(maxsize=4)
-def problem_of(template: str) -> Problem | None:
+def problem_of(template: str) -> TemplateProblem | None:
     """Return why a chat template cannot be compiled or used for a conversation; `None` when it can."""
     if not template.strip():
-        return Problem("it is empty", compiles=False)
+        return TemplateProblem("it is empty", compiles=False)
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-B", "-c", _TRIAL, str(RUNTIME), str(TRIAL_LIMIT), str(MEMORY_LIMIT)],
@@ -70,13 +70,13 @@ def problem_of(template: str) -> Problem | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Problem(f"it takes more than {2 * TRIAL_LIMIT} seconds")
+        return TemplateProblem(f"it takes more than {2 * TRIAL_LIMIT} seconds")
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return Problem("it cannot be tried: it needs more time or memory than a template may")
+        return TemplateProblem("it cannot be tried: it needs more time or memory than a template may")
     if done.returncode != 0:
-        return Problem(f"it cannot be tried: its process ended with {done.returncode}")
+        return TemplateProblem(f"it cannot be tried: its process ended with {done.returncode}")
     found = json.loads(done.stdout)
     if found is None:
         return None
     reason, compiles = found
-    return Problem(" ".join(reason.split())[:MOST_LETTERS], compiles)
+    return TemplateProblem(" ".join(reason.split())[:MOST_LETTERS], compiles)

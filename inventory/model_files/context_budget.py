@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import Finding
-from inventory.model import LocalModel, Model
-from inventory.model_files.tokens import Tokens, most_tokens, token_count
+from inventory.finding import InventoryFinding
+from inventory.model import DeclaredModel, LocalModel
+from inventory.model_files.tokens import TokenCount, most_tokens, token_count
 from inventory.reading.error_messages import dotted
 from inventory.reading.source import KeyPath
 
@@ -22,21 +22,23 @@ TEMPLATE_TOKENS = 128
 """Tokens that the chat template and the bot add around the system prompt and the question."""
 
 
-def counted(text: str, model: LocalModel, limit: int) -> Tokens:
+def counted(text: str, model: LocalModel, limit: int) -> TokenCount:
     """Return the tokens of a text for a local model; an upper bound where that is within `limit`.
 
     Raises `ArtifactError` when the file cannot be read.
     """
     bound = most_tokens(text)
-    return Tokens(bound, bound) if bound <= limit else token_count(text, model.path)
+    return TokenCount(bound, bound) if bound <= limit else token_count(text, model.path)
 
 
-def left_for_prompt(model: Model, reply: int) -> int:
+def left_for_prompt(model: DeclaredModel, reply: int) -> int:
     """Return the tokens that the system prompt may have; negative when nothing is left."""
     return model.context_size - reply - QUESTION_TOKENS - TEMPLATE_TOKENS
 
 
-def shortage(path: KeyPath, model: Model, prompt: Tokens, reply: int, most: int = 0) -> Iterator[Finding]:
+def shortage(
+    path: KeyPath, model: DeclaredModel, prompt: TokenCount, reply: int, most: int = 0
+) -> Iterator[InventoryFinding]:
     """Yield a finding when a system prompt of `prompt` tokens does not fit, a warning when it might not.
 
     `most` is the context length of the model, 0 when unknown.
@@ -57,7 +59,7 @@ def shortage(path: KeyPath, model: Model, prompt: Tokens, reply: int, most: int 
     at: tuple[KeyPath, ...] = (("bot", "max_reply_tokens"), size, path)
     if tokens > reply:
         at = (("bot", "system_prompt"), *at)
-    yield Finding(
+    yield InventoryFinding(
         at,
         f"a system prompt of {about} {tokens} tokens, a question of {QUESTION_TOKENS}, a chat template of "
         f"{TEMPLATE_TOKENS} and a reply of {reply} {fails} a context of {model.context_size}",

@@ -93,7 +93,7 @@ def footprint(header: GgufHeader, *, context_size: int, parallel: int, file_size
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class MemorySplit:
     """Bytes of weights, conversations and buffers in the GPU's and in the host's memory."""
 
     gpu_layers: int
@@ -101,7 +101,7 @@ class Split:
     host: int
 
 
-def split(taken: Footprint, gpu_layers: int | None) -> Split:
+def split(taken: Footprint, gpu_layers: int | None) -> MemorySplit:
     """Return how the memory divides between GPU and host when the GPU computes `gpu_layers` (`None`: all).
 
     All layers are assumed to have the same size. Both sides need buffers when both compute.
@@ -110,7 +110,7 @@ def split(taken: Footprint, gpu_layers: int | None) -> Split:
     weights_and_cache = taken.weights + taken.kv_cache
     on_gpu = -(-weights_and_cache * count // taken.layers)
     rest = weights_and_cache - on_gpu
-    return Split(count, on_gpu + taken.buffers, rest + taken.buffers if rest else 0)
+    return MemorySplit(count, on_gpu + taken.buffers, rest + taken.buffers if rest else 0)
 
 
 def of_model(model: LocalModel) -> Footprint | None:

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 from inventory.errors import ArtifactError
 from inventory.model_files.architectures import not_chatting
-from inventory.values import Verdict
+from inventory.values import ValueProblem
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Vocabulary:
     merges: tuple[str, ...] = ()
 
 
-def unservable(header: GgufHeader) -> Verdict:
+def unservable(header: GgufHeader) -> ValueProblem:
     """Return why a model cannot answer messages, and a hint; `None` when it can."""
     advice = "use the instruction-tuned variant of the model itself, as one GGUF file"
     if header.split_count > 1:

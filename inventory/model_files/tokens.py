@@ -34,7 +34,7 @@ _SPACED = re.compile(r" *[^ ]+| +")
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenCount:
     """The number of tokens of a text: `likely`, and at `most`."""
 
     likely: int
@@ -114,7 +114,7 @@ def most_tokens(text: str) -> int:
     return len(text.encode()) + 1
 
 
-def estimated(text: str) -> Tokens:
+def estimated(text: str) -> TokenCount:
     """Return the estimated tokens of a text for a tokenizer that is not known here.
 
     Likely are those of the bot's own estimate. At most, letters of ASCII make words, of three letters a token
@@ -124,10 +124,10 @@ def estimated(text: str) -> Tokens:
     length = len(text.encode())
     in_words = sum(letter.isascii() and (letter.isalpha() or letter == " ") for letter in text)
     most = -(-in_words // LETTERS_A_TOKEN) + length - in_words + 1
-    return Tokens(min(-(-length // BYTES_A_TOKEN), most), most)
+    return TokenCount(min(-(-length // BYTES_A_TOKEN), most), most)
 
 
-def token_count(text: str, path: Path) -> Tokens:
+def token_count(text: str, path: Path) -> TokenCount:
     """Return the tokens of `text` for the model at `path`.
 
     Raises `ArtifactError` when the file cannot be read.
@@ -136,7 +136,7 @@ def token_count(text: str, path: Path) -> Tokens:
     return count(text, _tokenizer(path, status.st_size, status.st_mtime_ns))
 
 
-def count(text: str, tokenizer: Tokenizer | None) -> Tokens:
+def count(text: str, tokenizer: Tokenizer | None) -> TokenCount:
     """Return the tokens of `text`; estimated for an unknown tokenizer."""
     if tokenizer is None:
         return estimated(text)
@@ -148,7 +148,7 @@ def count(text: str, tokenizer: Tokenizer | None) -> Tokens:
         total += known[piece]
     most = min(math.ceil(total * tokenizer.margin) + 1, most_tokens(text))
     likely = total if tokenizer.is_exact else min(total, estimated(text).likely)
-    return Tokens(min(likely, most), most)
+    return TokenCount(min(likely, most), most)
 
 
 def merged(symbols: list[str], tokenizer: Tokenizer) -> list[str]:

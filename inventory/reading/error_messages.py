@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from inventory.errors import Mistake
 from inventory.reading.schema_walk import Spot, known_keys, spot_at
-from inventory.reading.source import KeyPath, Place, Source
+from inventory.reading.source import KeyPath, Source, SourcePosition
 
 PATTERN_WORDS = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
@@ -56,7 +56,7 @@ class Wrong:
         """Return the mistake with its position in `source`."""
         parent = self.path[:-1]
         if self.missing:
-            place = source.key_place(parent) if parent else Place(1, 1)
+            place = source.key_place(parent) if parent else SourcePosition(1, 1)
         else:
             place = source.key_place(self.path) if self.on_key else source.place(self.path)
         return Mistake(source.file, place.line, place.column, self.problem, self.advice)

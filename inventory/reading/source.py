@@ -14,7 +14,7 @@ KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePosition:
     """A position in a file; line and column count from 1."""
 
     line: int
@@ -40,12 +40,12 @@ class Source:
 
     file: str
     data: Any
-    keys: dict[KeyPath, Place]
-    values: dict[KeyPath, Place]
+    keys: dict[KeyPath, SourcePosition]
+    values: dict[KeyPath, SourcePosition]
     mistakes: tuple[Mistake, ...]
     mistaken: tuple[KeyPath, ...] = ()
 
-    def place(self, path: KeyPath) -> Place:
+    def place(self, path: KeyPath) -> SourcePosition:
         """Return the position to report for `path`.
 
         It is that of the value for a single value, that of the key for a mapping, a list or null, and that of
@@ -60,7 +60,7 @@ class Source:
             return self.keys.get(part, self.values[part])
         return self.values[()]
 
-    def key_place(self, path: KeyPath) -> Place:
+    def key_place(self, path: KeyPath) -> SourcePosition:
         """Return the position of the key of `path`, or else `place(path)`."""
         return self.keys.get(path) or self.place(path)
 
@@ -73,6 +73,6 @@ class Source:
         return path in self.values
 
 
-def unreadable(file: str, place: Place, problem: str, advice: str) -> InventoryError:
+def unreadable(file: str, place: SourcePosition, problem: str, advice: str) -> InventoryError:
     """Return an error with the one mistake that makes the rest of `file` unreadable."""
     return InventoryError((Mistake(file, place.line, place.column, problem, advice),))

@@ -16,7 +16,7 @@ from ruamel.yaml.nodes import MappingNode, Node
 from ruamel.yaml.reader import ReaderError
 
 from inventory.errors import ClawdError
-from inventory.reading.source import Place, Source, unreadable
+from inventory.reading.source import Source, SourcePosition, unreadable
 from inventory.reading.yaml_walk import nested_too_deeply, place_of, walk
 
 LARGEST_FILE = 1_000_000
@@ -46,7 +46,9 @@ def parse(text: str, file: str) -> Source:
     """Return the content of YAML text; see `read`."""
     node = _compose(text, file)
     if node is None:
-        raise unreadable(file, Place(1, 1), "the file is empty", "declare at least `hosts` and `models`")
+        raise unreadable(
+            file, SourcePosition(1, 1), "the file is empty", "declare at least `hosts` and `models`"
+        )
     if not isinstance(node, MappingNode):
         raise unreadable(
             file,
@@ -61,7 +63,7 @@ def _decode(raw: bytes, file: str) -> str:
     if len(raw) > LARGEST_FILE:
         raise unreadable(
             file,
-            Place(1, 1),
+            SourcePosition(1, 1),
             "the file is larger than 1 MB",
             "give the path of an inventory; they have a few kilobytes",
         )
@@ -88,19 +90,19 @@ def _compose(text: str, file: str) -> Node | None:
         raise unreadable(file, place, problem, "remove this invisible character") from error
     except (MarkedYAMLError, MarkedYAMLWarning) as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        place = SourcePosition(mark.line + 1, mark.column + 1) if mark else SourcePosition(1, 1)
         # The line and what the parser quotes from it are left out: both may contain a secret.
         problem = _QUOTED_WORD.sub("", str(error.problem or error.context or "this is not YAML")).strip()
         raise unreadable(file, place, problem, _syntax_advice(problem)) from None
     except (YAMLError, ValueError, OverflowError) as error:
         raise unreadable(
             file,
-            Place(1, 1),
+            SourcePosition(1, 1),
             "the file is not YAML",
             "look for an invalid number or escape such as \\U00110000",
         ) from error
     except RecursionError:
-        raise nested_too_deeply(file, Place(1, 1)) from None
+        raise nested_too_deeply(file, SourcePosition(1, 1)) from None
     return node
 
 
@@ -121,6 +123,6 @@ def _syntax_advice(problem: str) -> str:
     return "check indentation, quotation marks and brackets here and on the line above"
 
 
-def _place_of_offset(text: str, offset: int) -> Place:
+def _place_of_offset(text: str, offset: int) -> SourcePosition:
     before = text[:offset]
-    return Place(before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1)
+    return SourcePosition(before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1)

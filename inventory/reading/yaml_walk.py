@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from inventory.errors import InventoryError, Mistake
-from inventory.reading.source import KeyPath, Place, Source, Tagged, unreadable
+from inventory.reading.source import KeyPath, Source, SourcePosition, Tagged, unreadable
 
 SECRET_TAGS = ("!age", "!env", "!cmd", "!file")
 MOST_NODES = 20_000
@@ -31,12 +31,12 @@ def walk(root: MappingNode, file: str) -> Source:
     return Source(file, data, steps.keys, steps.values, tuple(steps.mistakes), tuple(steps.mistaken))
 
 
-def place_of(node: Node) -> Place:
+def place_of(node: Node) -> SourcePosition:
     """Return the position at which a node begins."""
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+    return SourcePosition(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def nested_too_deeply(file: str, place: Place) -> InventoryError:
+def nested_too_deeply(file: str, place: SourcePosition) -> InventoryError:
     """Return the error for a file whose values are nested too deeply."""
     return unreadable(file, place, "the file is nested too deeply", "an inventory needs about six levels")
 
@@ -46,8 +46,8 @@ class _Walk:
     """One pass over the nodes that collects positions and mistakes."""
 
     file: str
-    keys: dict[KeyPath, Place] = field(default_factory=dict)
-    values: dict[KeyPath, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, SourcePosition] = field(default_factory=dict)
+    values: dict[KeyPath, SourcePosition] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     mistaken: list[KeyPath] = field(default_factory=list)
     _open: set[int] = field(default_factory=set)
@@ -89,7 +89,7 @@ class _Walk:
 
     def _mapping(self, node: Node, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        own: dict[str, Place] = {}
+        own: dict[str, SourcePosition] = {}
         for key_node, value_node in self._merged_first(node):
             merged = all(key_node is not key for key, _ in node.value)
             if not isinstance(key_node, ScalarNode):

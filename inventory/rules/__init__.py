@@ -5,7 +5,7 @@ The rules of `secrets` are separate, because they apply only when secrets were r
 
 from __future__ import annotations
 
-from inventory.finding import Rule
+from inventory.finding import InventoryRule
 from inventory.rules import (
     database,
     disk,
@@ -25,4 +25,4 @@ from inventory.rules import (
 __all__ = ["RULES", "SECTIONS", "secrets"]
 
 SECTIONS = (hosts, services, database, disk, docker, hardening, logs, monitoring, nginx, nvidia, tls, unused)
-RULES: tuple[Rule, ...] = tuple(rule for module in SECTIONS for rule in module.RULES)
+RULES: tuple[InventoryRule, ...] = tuple(rule for module in SECTIONS for rule in module.RULES)

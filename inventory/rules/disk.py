@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import Finding, Rule
+from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
 
 
-def kept(inventory: Inventory) -> Iterator[Finding]:
+def kept(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when `keeps` lists something twice."""
     for name, host in inventory.hosts.items():
         for index, item in enumerate(host.disk.keeps if host.disk else ()):
             if host.disk and item in host.disk.keeps[:index]:
-                yield Finding(
+                yield InventoryFinding(
                     (("hosts", name, "disk", "keeps", index),), f"`{item}` is listed twice", "list it once"
                 )
 
 
-RULES: tuple[Rule, ...] = (kept,)
+RULES: tuple[InventoryRule, ...] = (kept,)

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import Finding, Rule
+from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
 
 
-def hardening(inventory: Inventory) -> Iterator[Finding]:
+def hardening(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when two keys are the same kernel setting."""
     first: dict[str, str] = {}
     for key in inventory.hardening.sysctl:
         other = first.setdefault(sysctl_path(key), key)
         if other != key:
-            yield Finding(
+            yield InventoryFinding(
                 (("hardening", "sysctl", key),),
                 f"`{key}` and `{other}` are the same kernel setting",
                 "keep one of them",
             )
 
 
-def words(inventory: Inventory) -> Iterator[Finding]:
+def words(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for `on` or `off`, which only one kernel setting accepts."""
     for key, value in inventory.hardening.sysctl.items():
         if value in ("on", "off") and sysctl_path(key) != "kernel/printk_devkmsg":
-            yield Finding(
+            yield InventoryFinding(
                 (("hardening", "sysctl", key),),
                 f"`{value}` is not a value of `{key}`",
                 f"write {'1' if value == 'on' else '0'}",
@@ -37,4 +37,4 @@ def sysctl_path(key: str) -> str:
     return key.translate(str.maketrans("./", "/."))
 
 
-RULES: tuple[Rule, ...] = (hardening, words)
+RULES: tuple[InventoryRule, ...] = (hardening, words)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inventory.addresses import is_of_the_machine_itself, normal_address
-from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
-from inventory.model import Bastion, Inventory, Role
+from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
+from inventory.model import Bastion, HostRole, Inventory
 from inventory.reading.error_messages import dotted, nearest
 from inventory.reading.source import KeyPath
 
@@ -46,7 +46,7 @@ LEAST_JOURNAL = "16M"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PortClaim:
     """A declared port: a `component` listens on it or, without one, the firewall opens it."""
 
     path: KeyPath
@@ -57,7 +57,7 @@ class Claim:
     remedy: str = "give one of them another port"
 
 
-def addresses(inventory: Inventory) -> Iterator[Finding]:
+def addresses(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when two hosts are the same machine."""
     first: dict[tuple[str, ...], str] = {}
     for name, host in inventory.hosts.items():
@@ -65,20 +65,20 @@ def addresses(inventory: Inventory) -> Iterator[Finding]:
         machine = (normal_address(host.address), str(host.port), _jump(inventory, host.bastion))
         other = first.setdefault(machine, name)
         if other != name:
-            yield Finding(
+            yield InventoryFinding(
                 ((*path, "address"), ("hosts", other, "address")),
                 f"`{name}` and `{other}` have the same address {host.address}",
                 "give each host its own address, or give one host all the roles",
             )
 
 
-def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
+def internal_addresses(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when an internal address is a loopback or link-local one."""
     if len(inventory.hosts) < 2:
         return
     for name, host in inventory.hosts.items():
         if host.internal_address is not None and is_of_the_machine_itself(host.internal_address):
-            yield Finding(
+            yield InventoryFinding(
                 (("hosts", name, "internal_address"),),
                 f"{host.internal_address} is a local address: other hosts cannot reach `{name}` by it",
                 "write the address of a network interface, or remove it",
@@ -88,7 +88,7 @@ def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
             and is_of_the_machine_itself(host.address)
             and _work_together(inventory)
         ):
-            yield Finding(
+            yield InventoryFinding(
                 (("hosts", name, "address"),),
                 f"{host.address} is a local address: other hosts cannot reach `{name}` by it",
                 f"add `internal_address:` to `{name}` with its address for the other hosts",
@@ -98,12 +98,12 @@ def internal_addresses(inventory: Inventory) -> Iterator[Finding]:
 
 def _work_together(inventory: Inventory) -> bool:
     """Return whether hosts depend on each other; they do not when each is a complete deployment."""
-    shared: tuple[Role, ...] = ("database", "monitoring", "logs")
+    shared: tuple[HostRole, ...] = ("database", "monitoring", "logs")
     alike = inventory.with_role("nginx").keys() == inventory.with_role("runtime").keys()
     return not alike or any(inventory.with_role(role) for role in shared)
 
 
-def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
+def jump_hosts(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding unless each jump host has an address or is a host of this file reached directly."""
     for name, host in inventory.hosts.items():
         path: KeyPath = ("hosts", name, "bastion")
@@ -111,7 +111,7 @@ def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
         if jump is None:
             continue
         if jump.host is None and jump.address is None:
-            yield Finding(
+            yield InventoryFinding(
                 (path,),
                 f"`{dotted(path)}` has neither `host` nor `address`",
                 "add `host:` with the name of a host of this file, or `address:`",
@@ -123,26 +123,28 @@ def jump_hosts(inventory: Inventory) -> Iterator[Finding]:
 
 def _named_jump_host(
     inventory: Inventory, name: str, path: KeyPath, jump: Bastion, named: str
-) -> Iterator[Finding]:
+) -> Iterator[InventoryFinding]:
     own = sorted(jump.model_fields_set - {"host"})
     if own:
-        yield Finding(
+        yield InventoryFinding(
             ((*path, own[0]),),
             f"`{dotted(path)}` has {_listed(own)} in addition to the host `{named}`",
             f"remove {_listed(own)} to use what `hosts.{named}` declares, or remove `host:`",
         )
     at: KeyPath = (*path, "host")
     if named == name:
-        yield Finding((at,), f"`{name}` is its own jump host", "write another host, or remove `bastion:`")
+        yield InventoryFinding(
+            (at,), f"`{name}` is its own jump host", "write another host, or remove `bastion:`"
+        )
     elif named not in inventory.hosts:
-        yield Finding(
+        yield InventoryFinding(
             (at,),
             f"there is no host `{named}` in this file",
             nearest(named, list(inventory.hosts)),
             (("hosts", named),),
         )
     elif inventory.hosts[named].bastion is not None:
-        yield Finding(
+        yield InventoryFinding(
             (at,),
             f"the jump host `{named}` is itself behind a jump host",
             "write a host that is reached directly",
@@ -160,18 +162,18 @@ def _jump(inventory: Inventory, jump: Bastion | None) -> str:
     return normal_address(address) if address else ""
 
 
-def roles(inventory: Inventory) -> Iterator[Finding]:
+def roles(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for a duplicate role, and for a role that is needed but missing."""
     for name, host in inventory.hosts.items():
         for index, role in enumerate(host.roles):
             if role in host.roles[:index]:
-                yield Finding(
+                yield InventoryFinding(
                     (("hosts", name, "roles", index),),
                     f"`{name}` has the role {role} twice",
                     "list each role once",
                 )
     if not inventory.with_role("runtime"):
-        yield Finding(
+        yield InventoryFinding(
             (("hosts",),),
             "no host has the role runtime",
             "add `runtime` to the roles of a host",
@@ -181,14 +183,14 @@ def roles(inventory: Inventory) -> Iterator[Finding]:
         return
     channels = inventory.channels
     if channels.telegram and channels.telegram.mode == "webhook":
-        yield Finding(
+        yield InventoryFinding(
             (("channels", "telegram", "mode"), ("channels", "telegram")),
             "Telegram's webhook needs a host with the role nginx, but no host has it",
             "add `nginx` to the roles of a host, or write `mode: polling`",
             (EVERY_ROLE,),
         )
     if channels.feishu:
-        yield Finding(
+        yield InventoryFinding(
             (("channels", "feishu"),),
             "Feishu's webhook needs a host with the role nginx, but no host has it",
             "add `nginx` to the roles of a host",
@@ -196,7 +198,7 @@ def roles(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def ports(inventory: Inventory) -> Iterator[Finding]:
+def ports(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when a port of a host is declared twice."""
     declared = claims(inventory)
     for index, claim in enumerate(declared):
@@ -208,7 +210,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                     remedy = "keep one entry, with all networks in its `from`"
                 elif earlier.path == ("bot", "port"):
                     remedy = "remove it: the bot is reached only through nginx"
-                yield Finding(
+                yield InventoryFinding(
                     (claim.path, earlier.path),
                     f"port {claim.port} is used twice on {', '.join(shared)}: "
                     f"by `{dotted(claim.path)}` and by `{dotted(earlier.path)}`",
@@ -218,7 +220,7 @@ def ports(inventory: Inventory) -> Iterator[Finding]:
                 break
 
 
-def claims(inventory: Inventory) -> tuple[Claim, ...]:
+def claims(inventory: Inventory) -> tuple[PortClaim, ...]:
     """Return all declared ports; the settings of components have the ports that cannot be declared."""
     bots, fronts = frozenset(inventory.with_role("runtime")), frozenset(inventory.with_role("nginx"))
     grafana, watchers = inventory.monitoring.grafana, frozenset(inventory.with_role("monitoring"))
@@ -226,18 +228,18 @@ def claims(inventory: Inventory) -> tuple[Claim, ...]:
     opened = "remove it: the firewall opens the ports of components automatically"
     return (
         *_by_ssh(inventory),
-        Claim(("nginx", "https_port"), inventory.nginx.https_port, fronts, "nginx"),
-        Claim(("nginx", "http_port"), inventory.nginx.http_port, fronts, "nginx"),
-        Claim(("bot", "port"), inventory.bot.port, bots, "runtime"),
-        Claim(
+        PortClaim(("nginx", "https_port"), inventory.nginx.https_port, fronts, "nginx"),
+        PortClaim(("nginx", "http_port"), inventory.nginx.http_port, fronts, "nginx"),
+        PortClaim(("bot", "port"), inventory.bot.port, bots, "runtime"),
+        PortClaim(
             ("bot", "internal_port"),
             inventory.bot.internal_port,
             bots if len(inventory.hosts) > 1 else frozenset(),
             "runtime",
         ),
-        *((Claim(pages, grafana.port, watchers, "grafana"),) if grafana else ()),
+        *((PortClaim(pages, grafana.port, watchers, "grafana"),) if grafana else ()),
         *(
-            Claim(
+            PortClaim(
                 ("firewall", "open", index, "port"),
                 entry.port,
                 frozenset(inventory.hosts),
@@ -249,17 +251,17 @@ def claims(inventory: Inventory) -> tuple[Claim, ...]:
     )
 
 
-def _by_ssh(inventory: Inventory) -> Iterator[Claim]:
+def _by_ssh(inventory: Inventory) -> Iterator[PortClaim]:
     """Yield the ports of sshd: the declared one, or else the SSH port of each host."""
     declared = inventory.base.ssh_port
     if declared is not None:
-        yield Claim(("base", "ssh_port"), declared, frozenset(inventory.hosts), "base")
+        yield PortClaim(("base", "ssh_port"), declared, frozenset(inventory.hosts), "base")
         return
     for name, host in inventory.hosts.items():
-        yield Claim(("hosts", name, "port"), host.port, frozenset({name}), "base")
+        yield PortClaim(("hosts", name, "port"), host.port, frozenset({name}), "base")
 
 
-def base(inventory: Inventory) -> Iterator[Finding]:
+def base(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when the journal is too small, or a login is duplicate or reserved."""
     yield from at_least(("base", "journal_max"), inventory.base.journal_max, LEAST_JOURNAL, "journald")
     names: set[str] = set()
@@ -267,8 +269,10 @@ def base(inventory: Inventory) -> Iterator[Finding]:
         path: KeyPath = ("base", "operators", index)
         if operator.name in names or operator.name in RESERVED_LOGINS:
             problem = "is listed twice" if operator.name in names else "belongs to the system"
-            yield Finding(((*path, "name"),), f"the login {operator.name} {problem}", "choose another name")
+            yield InventoryFinding(
+                ((*path, "name"),), f"the login {operator.name} {problem}", "choose another name"
+            )
         names.add(operator.name)
 
 
-RULES: tuple[Rule, ...] = (addresses, internal_addresses, jump_hosts, roles, ports, base)
+RULES: tuple[InventoryRule, ...] = (addresses, internal_addresses, jump_hosts, roles, ports, base)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import Finding, Rule
+from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
 
 
-def keys(inventory: Inventory) -> Iterator[Finding]:
+def keys(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when a host has a GPU but the driver's repository has no key."""
     with_gpu = [name for name, host in inventory.hosts.items() if host.gpu != "none"]
     if with_gpu and inventory.nvidia.key is None:
-        yield Finding(
+        yield InventoryFinding(
             (("nvidia", "key"), ("nvidia",), ("hosts", with_gpu[0], "gpu")),
             "the driver's packages cannot be verified: `nvidia.key` is missing",
             "download the .pub file of the repository, and write its path",
         )
 
 
-RULES: tuple[Rule, ...] = (keys,)
+RULES: tuple[InventoryRule, ...] = (keys,)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, SecretStr
 
 from inventory.addresses import check_webhook
-from inventory.finding import Finding
+from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 
@@ -97,12 +97,12 @@ APART: tuple[KeyPath, ...] = (
 """Secrets with their own rules: `telegram_token`, `webhook`, `inventory.local_files.certificates`."""
 
 
-def secrets(inventory: Inventory) -> Iterator[Finding]:
+def secrets(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each secret that does not have the form of its kind."""
     for path, secret in secrets_of(inventory):
         kind = kind_of_secret(path)
         if kind is not None and (problem := _problem(kind, secret.get_secret_value())):
-            yield Finding((path,), problem, kind.advice)
+            yield InventoryFinding((path,), problem, kind.advice)
 
 
 def secrets_of(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, SecretStr]]:
@@ -137,14 +137,14 @@ def _problem(kind: SecretKind, secret: str) -> str:
     return ""
 
 
-def telegram_token(inventory: Inventory) -> Iterator[Finding]:
+def telegram_token(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding unless the token has BotFather's form; other Bot API servers may use shorter ones."""
     telegram = inventory.channels.telegram
     if telegram is None:
         return
     least = 20 if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM else 1
     if not re.fullmatch(rf"[0-9]{{1,20}}:[A-Za-z0-9_-]{{{least},256}}", telegram.token.get_secret_value()):
-        yield Finding(
+        yield InventoryFinding(
             (("channels", "telegram", "token"),),
             "this is not a token of a Telegram bot",
             "copy it from BotFather: digits, a colon, and about 35 more characters",
@@ -152,13 +152,13 @@ def telegram_token(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def webhook(inventory: Inventory) -> Iterator[Finding]:
+def webhook(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding unless the address of the custom bot is valid."""
     alerts = inventory.monitoring.alerts
     if alerts is None or alerts.feishu_webhook is None:
         return
     if (verdict := check_webhook(alerts.feishu_webhook.get_secret_value())) is not None:
-        yield Finding((("monitoring", "alerts", "feishu_webhook"),), *verdict)
+        yield InventoryFinding((("monitoring", "alerts", "feishu_webhook"),), *verdict)
 
 
 RULES = (secrets, telegram_token, webhook)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, Finding, Rule, at_least
+from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.model import Inventory, LocalModel
 from inventory.model_files.context_budget import shortage
-from inventory.model_files.tokens import Tokens, count
+from inventory.model_files.tokens import TokenCount, count
 from inventory.reading.source import KeyPath
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.values import check_file_name
@@ -17,11 +17,11 @@ LEAST_ENGINE_MEMORY = "256M"
 LEAST_BOT_MEMORY = "96M"
 
 
-def models(inventory: Inventory) -> Iterator[Finding]:
+def models(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when a model cannot be loaded or leaves no room for a reply."""
     declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
     if all(isinstance(model, LocalModel) for model in declared.values()):
-        yield Finding(
+        yield InventoryFinding(
             (("models", "fallback", "engine"), ("models", "default", "engine")),
             "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one "
             "engine",
@@ -34,21 +34,21 @@ def models(inventory: Inventory) -> Iterator[Finding]:
         if model is not None:
             # Local files are checked later, with their own tokenizer, in `inventory.local_files.contents`.
             known = isinstance(model, LocalModel) and model.url is None
-            prompt = Tokens(0, 0) if known else count(inventory.bot.system_prompt, None)
+            prompt = TokenCount(0, 0) if known else count(inventory.bot.system_prompt, None)
             yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
 
 
-def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
+def _local_model(path: KeyPath, model: LocalModel) -> Iterator[InventoryFinding]:
     if model.path.suffix != ".gguf":
-        yield Finding(
+        yield InventoryFinding(
             ((*path, "path"),),
             f"`{model.path.name}` does not end in .gguf",
             "write the path of a GGUF file; convert other formats first",
         )
     elif (verdict := check_file_name(model.path.name)) is not None:
-        yield Finding(((*path, "path"),), *verdict)
+        yield InventoryFinding(((*path, "path"),), *verdict)
     if model.url is not None and model.sha256 is None:
-        yield Finding(
+        yield InventoryFinding(
             ((*path, "url"),),
             "a model with `url` needs a digest to verify the download",
             "add `sha256:` as printed by `sha256sum`",
@@ -57,12 +57,12 @@ def _local_model(path: KeyPath, model: LocalModel) -> Iterator[Finding]:
     yield from at_least((*path, "memory_max"), model.memory_max, LEAST_ENGINE_MEMORY, "the engine")
 
 
-def bot(inventory: Inventory) -> Iterator[Finding]:
+def bot(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when the bot has too little memory to start."""
     yield from at_least(("bot", "memory_max"), inventory.bot.memory_max, LEAST_BOT_MEMORY, "the bot")
 
 
-def channels(inventory: Inventory) -> Iterator[Finding]:
+def channels(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when Telegram cannot work as declared."""
     telegram = inventory.channels.telegram
     if telegram is None:
@@ -72,7 +72,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
         pollers = list(inventory.with_role("runtime"))
         # Bots that share a database elect one that polls for all.
         if len(pollers) > 1 and inventory.database is None:
-            yield Finding(
+            yield InventoryFinding(
                 ((*path, "mode"),),
                 f"{len(pollers)} runtime hosts that share no database would poll Telegram, "
                 "which answers only one of them",
@@ -82,7 +82,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
             )
         return
     if telegram.secret_token is None:
-        yield Finding(
+        yield InventoryFinding(
             (path,),
             "`channels.telegram` lacks `secret_token`: anyone could send messages to the webhook",
             "add `secret_token:` (16 to 256 of A-Z a-z 0-9 _ -), or write `mode: polling`",
@@ -90,7 +90,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
         )
     runtimes, fronts = inventory.with_role("runtime"), inventory.with_role("nginx")
     if inventory.tls.mode == "self-signed" and runtimes and fronts and not runtimes.keys() & fronts.keys():
-        yield Finding(
+        yield InventoryFinding(
             (("tls", "mode"), path),
             "no host has both roles runtime and nginx: no bot could send nginx's certificate to Telegram",
             "write `tls.mode: own-ca` or `acme`, or give one host both roles",
@@ -98,7 +98,7 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
         )
     port = inventory.nginx.https_port
     if telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM and port not in TELEGRAM_WEBHOOK_PORTS:
-        yield Finding(
+        yield InventoryFinding(
             (("nginx", "https_port"),),
             f"Telegram does not call webhooks on port {port}",
             "use 443, 80, 88 or 8443, or write `mode: polling` for Telegram",
@@ -106,4 +106,4 @@ def channels(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-RULES: tuple[Rule, ...] = (models, bot, channels)
+RULES: tuple[InventoryRule, ...] = (models, bot, channels)

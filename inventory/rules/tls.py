@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from inventory.addresses import is_address, is_local_name, is_public_name
-from inventory.finding import EVERY_ROLE, Finding, Rule
+from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 
@@ -15,13 +15,13 @@ DNS: KeyPath = (*ACME, "dns")
 MODE: KeyPath = ("tls", "mode")
 
 
-def acme(inventory: Inventory) -> Iterator[Finding]:
+def acme(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when an ACME authority cannot issue the names, or the challenge cannot be answered."""
     declared = inventory.tls.acme
     if inventory.tls.mode != "acme":
         return
     if declared.email is None:
-        yield Finding(
+        yield InventoryFinding(
             (ACME, MODE),
             "`tls.acme` lacks `email`, which the account at the authority requires",
             "add `email:` with an address that someone reads",
@@ -34,11 +34,11 @@ def acme(inventory: Inventory) -> Iterator[Finding]:
         yield from _dns(inventory)
 
 
-def _names(inventory: Inventory) -> Iterator[Finding]:
+def _names(inventory: Inventory) -> Iterator[InventoryFinding]:
     if not inventory.tls.names:
         for name, host in inventory.with_role("nginx").items():
             if is_address(host.address) or is_local_name(host.address):
-                yield Finding(
+                yield InventoryFinding(
                     (("tls", "names"), MODE),
                     f"`{name}` has only the address {host.address}, but ACME certificates are for public "
                     "names",
@@ -46,21 +46,21 @@ def _names(inventory: Inventory) -> Iterator[Finding]:
                 )
     for index, name in enumerate(inventory.tls.names):
         if is_address(name):
-            yield Finding(
+            yield InventoryFinding(
                 (("tls", "names", index),),
                 f"{name} is an IP address, but ACME certificates are for names",
                 "remove it, or write `mode: own-ca`",
                 (MODE,),
             )
         elif is_local_name(name):
-            yield Finding(
+            yield InventoryFinding(
                 (("tls", "names", index),),
                 f"{name} is a local name: no authority can validate it",
                 "write the public name of nginx, or `mode: own-ca`",
                 (MODE,),
             )
         elif _of_lets_encrypt(inventory) and not is_public_name(name):
-            yield Finding(
+            yield InventoryFinding(
                 (("tls", "names", index),),
                 f"{name} is not a public name: Let's Encrypt does not sign it",
                 "write a name below your own domain, such as bot.example.com, or `mode: own-ca`",
@@ -73,10 +73,10 @@ def _of_lets_encrypt(inventory: Inventory) -> bool:
     return f".{server}".endswith(".letsencrypt.org")
 
 
-def _http(inventory: Inventory) -> Iterator[Finding]:
+def _http(inventory: Inventory) -> Iterator[InventoryFinding]:
     wildcards = [name for name in inventory.tls.names if name.startswith("*")]
     if wildcards:
-        yield Finding(
+        yield InventoryFinding(
             (("tls", "names", inventory.tls.names.index(wildcards[0])), ("tls", "names")),
             f"{wildcards[0]} cannot be validated by http-01",
             "write `challenge: dns-01` in `tls.acme`",
@@ -84,7 +84,7 @@ def _http(inventory: Inventory) -> Iterator[Finding]:
         )
     fronts = inventory.with_role("nginx")
     if inventory.tls.names and len(fronts) > 1:
-        yield Finding(
+        yield InventoryFinding(
             ((*ACME, "challenge"), ACME, MODE),
             f"{', '.join(fronts)} share names: the authority may send the challenge of one to another",
             "write `challenge: dns-01`, or remove `tls.names` so that each host has its own name",
@@ -92,17 +92,17 @@ def _http(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def _dns(inventory: Inventory) -> Iterator[Finding]:
+def _dns(inventory: Inventory) -> Iterator[InventoryFinding]:
     dns = inventory.tls.acme.dns
     if dns.provider == "exec" and dns.hook is None:
-        yield Finding(
+        yield InventoryFinding(
             (DNS, ACME),
             "`tls.acme.dns` lacks `hook`, the program that creates the record",
             "add `hook:`, or a `provider:` of https://go-acme.github.io/lego/dns",
             ((*DNS, "hook"), (*DNS, "provider")),
         )
     if dns.provider != "exec" and dns.hook is not None:
-        yield Finding(
+        yield InventoryFinding(
             ((*DNS, "hook"),),
             f"the provider {dns.provider} uses no hook",
             "remove the hook, or write `provider: exec`",
@@ -110,10 +110,10 @@ def _dns(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-def provided(inventory: Inventory) -> Iterator[Finding]:
+def provided(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when the certificate to install is missing."""
     if inventory.tls.mode == "provided" and inventory.tls.provided is None:
-        yield Finding(
+        yield InventoryFinding(
             (MODE,),
             "`tls` lacks `provided`, the certificate and its key",
             "add `provided:` with `certificate: !file …` and `key: !file …`",
@@ -121,4 +121,4 @@ def provided(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
-RULES: tuple[Rule, ...] = (acme, provided)
+RULES: tuple[InventoryRule, ...] = (acme, provided)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from inventory.finding import Finding, Rule
+from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.error_messages import dotted
 from inventory.reading.source import KeyPath
@@ -128,7 +128,7 @@ SWITCHES = (
 )
 
 
-def without_effect(inventory: Inventory) -> Iterator[Finding]:
+def without_effect(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each declared setting without effect."""
     found: set[KeyPath] = set()
     for switch in SWITCHES:
@@ -142,7 +142,7 @@ def without_effect(inventory: Inventory) -> Iterator[Finding]:
             within = any(path[: len(other)] == other for other in found)
             if path != switch.at and not within and _is_given(section, key):
                 found.add(path)
-                yield Finding(
+                yield InventoryFinding(
                     (path,),
                     f"`{dotted(path)}` has no effect: {switch.why}",
                     f"remove it, or {switch.remedy}",
@@ -163,4 +163,4 @@ def _value(inventory: Inventory, path: KeyPath) -> object:
     return value
 
 
-RULES: tuple[Rule, ...] = (without_effect,)
+RULES: tuple[InventoryRule, ...] = (without_effect,)

@@ -17,7 +17,7 @@ from inventory.types import (
     Proxy,
     Registry,
     RegistryUser,
-    Repository,
+    RepositoryUrl,
     Unproxied,
 )
 
@@ -42,7 +42,7 @@ class Docker(Declared):
         description="Source of the packages: docker.io of the `distribution`, or docker-ce from the "
         "repository of `docker`.",
     )
-    repository: Repository = Field(
+    repository: RepositoryUrl = Field(
         "https://download.docker.com/linux",
         description="URL of Docker's repository or a mirror for `source: docker`; /debian or /ubuntu is "
         "appended.",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from inventory.types import Declared, Network, Proxy, Repository, Size
+from inventory.types import Declared, Network, Proxy, RepositoryUrl, Size
 
 ELASTIC_REPOSITORY = "https://artifacts.elastic.co/packages/9.x/apt"
 ELASTIC_FINGERPRINT = "46095ACC8548582C1A2699A9D27D666CD88E42B4"
@@ -21,7 +21,9 @@ class ElasticPackages(Declared):
     version: str = Field(
         "9.4.9", pattern=r"^9\.[0-9]+\.[0-9]+$", description="Version of all four programs on all hosts."
     )
-    mirror: Repository = Field(ELASTIC_REPOSITORY, description="URL of Elastic's apt repository or a mirror.")
+    mirror: RepositoryUrl = Field(
+        ELASTIC_REPOSITORY, description="URL of Elastic's apt repository or a mirror."
+    )
     key: Path | None = Field(
         None,
         description="Path of the repository's public key; when absent, the laptop downloads Elastic's.",

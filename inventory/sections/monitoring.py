@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from inventory.types import Declared, Network, Port, Repository, Size
+from inventory.types import Declared, Network, Port, RepositoryUrl, Size
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -102,7 +102,7 @@ class Grafana(Declared):
         description="Networks that may use the web interface over HTTPS; when empty, only the host itself "
         "(SSH tunnel).",
     )
-    repository: Repository = Field(
+    repository: RepositoryUrl = Field(
         "https://apt.grafana.com", description="URL of the package repository or a mirror."
     )
     key: Path | None = Field(

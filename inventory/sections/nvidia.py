@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inventory.types import Declared, Repository
+from inventory.types import Declared, RepositoryUrl
 
 
 class Nvidia(Declared):
@@ -23,14 +23,14 @@ class Nvidia(Declared):
         description="Kind of kernel modules; `auto` uses open ones for Turing and later, else proprietary "
         "ones.",
     )
-    repository: Repository = Field(
+    repository: RepositoryUrl = Field(
         "https://developer.download.nvidia.com/compute/cuda/repos",
         description="URL of NVIDIA's repository or a mirror; /debian12/x86_64 or similar is appended.",
     )
     key: Path | None = Field(
         None, description="Path of that repository's public key; required if a host has a `gpu`."
     )
-    toolkit_repository: Repository = Field(
+    toolkit_repository: RepositoryUrl = Field(
         "https://nvidia.github.io/libnvidia-container/stable/deb",
         description="URL of the container toolkit's repository or a mirror; /amd64 or similar is appended.",
     )

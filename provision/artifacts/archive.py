@@ -68,18 +68,18 @@ class Deflated:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Symlink:
     """A symbolic link to `target`, relative to its folder."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """A file or link of an archive; `path` is relative and in POSIX form."""
 
     path: str
-    content: Stored | Deflated | Link
+    content: Stored | Deflated | Symlink
     mode: int = 0o644
 
 
@@ -92,7 +92,7 @@ class Written:
     unpacked: int
 
 
-def write(target: Path, entries: Iterable[Entry]) -> Written:
+def write(target: Path, entries: Iterable[ArchiveEntry]) -> Written:
     """Write an archive of `entries` and their folders.
 
     The bytes depend only on the entries, not on their order. Raises `ArtifactError` when two have the same
@@ -109,30 +109,30 @@ def write(target: Path, entries: Iterable[Entry]) -> Written:
             out.write(block)
             digest.update(block)
             size += len(block)
-    unpacked = sum(entry.content.size for entry in ordered if not isinstance(entry.content, Link))
+    unpacked = sum(entry.content.size for entry in ordered if not isinstance(entry.content, Symlink))
     return Written(digest.hexdigest(), size, unpacked)
 
 
-def linked_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
+def linked_duplicates(entries: Iterable[ArchiveEntry]) -> Iterator[ArchiveEntry]:
     """Yield the entries, with copies of a shared library in one folder replaced by links to one of them.
 
     Wheels cannot contain links, so a library is present under each of its names (libx.so, libx.so.1, …). The
     file with the longest name is kept.
     """
     libraries: dict[tuple[str, str], str] = {}
-    rest: list[Entry] = []
+    rest: list[ArchiveEntry] = []
     for entry in sorted(entries, key=lambda entry: (-len(entry.path), entry.path)):
         path = PurePosixPath(entry.path)
-        if isinstance(entry.content, Link) or ".so" not in path.suffixes:
+        if isinstance(entry.content, Symlink) or ".so" not in path.suffixes:
             rest.append(entry)
             continue
         digest = hashlib.sha256(entry.content.unpacked()).hexdigest()
         original = libraries.setdefault((str(path.parent), digest), path.name)
-        rest.append(entry if original == path.name else Entry(entry.path, Link(original), 0o777))
+        rest.append(entry if original == path.name else ArchiveEntry(entry.path, Symlink(original), 0o777))
     yield from rest
 
 
-def _members(ordered: list[Entry]) -> Iterator[bytes]:
+def _members(ordered: list[ArchiveEntry]) -> Iterator[bytes]:
     """Yield the gzip members. Headers and padding between two file contents share one member."""
     pending = bytearray()
     folders: set[str] = set()
@@ -142,7 +142,7 @@ def _members(ordered: list[Entry]) -> Iterator[bytes]:
                 folders.add(str(folder))
                 pending += _header(str(folder), tarfile.DIRTYPE, 0o755)
         content = entry.content
-        if isinstance(content, Link):
+        if isinstance(content, Symlink):
             pending += _header(entry.path, tarfile.SYMTYPE, 0o777, link=content.target)
             continue
         pending += _header(entry.path, tarfile.REGTYPE, entry.mode, size=content.size)

@@ -16,7 +16,7 @@ from packaging.utils import parse_wheel_filename
 
 from deploys.artifacts import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
-from provision.artifacts.archive import Entry, Link, Stored
+from provision.artifacts.archive import ArchiveEntry, Stored, Symlink
 from provision.artifacts.cache import Cache, digest_of
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.progress import ReportProgress, silent
@@ -41,7 +41,7 @@ _INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class RuntimeRelease:
     """An archive with the unpacked size of the wheels (`came`) and of the archive (`kept`) in bytes."""
 
     archive: ReleaseArchive
@@ -56,7 +56,7 @@ def release_for(
     *,
     source: RuntimeSource | None = None,
     progress: ReportProgress = silent,
-) -> Release:
+) -> RuntimeRelease:
     """Return the release for hosts of `kind`; built when its inputs changed, else from the cache.
 
     Raises `ArtifactError` when a package cannot be downloaded or is damaged.
@@ -80,7 +80,7 @@ def release_for(
     return release
 
 
-def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[Entry]:
+def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[ArchiveEntry]:
     """Yield the files of `wheels` in site-packages, without those that only builds need."""
     for wheel in wheels:
         for member in wheel_file.members(wheel):
@@ -100,7 +100,7 @@ def needed_at_run_time(path: str) -> bool:
 
 def _make(work: Path, kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> None:
     installed = [*source.entries(_SITE), *archive.linked_duplicates(entries_of(wheels, _SITE))]
-    about = Entry("release.json", Stored(_about(kind, source, wheels)))
+    about = ArchiveEntry("release.json", Stored(_about(kind, source, wheels)))
     written = archive.write(work / _ARCHIVE, [about, *installed])
     came = sum(member.content.size for wheel in wheels for member in wheel_file.members(wheel))
     record = {
@@ -113,11 +113,11 @@ def _make(work: Path, kind: HostKind, source: RuntimeSource, wheels: tuple[Path,
     (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _read_by_the_engine(installed: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
+def _read_by_the_engine(installed: Iterable[ArchiveEntry]) -> Iterator[tuple[str, bytes]]:
     for entry in installed:
         if not entry.path.startswith(f"{_SITE}/{PACKAGE}/bot/"):
             content = entry.content
-            yield entry.path, content.target.encode() if isinstance(content, Link) else content.unpacked()
+            yield entry.path, content.target.encode() if isinstance(content, Symlink) else content.unpacked()
 
 
 def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> bytes:
@@ -132,7 +132,7 @@ def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> b
     return (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _recorded(folder: Path) -> Release | None:
+def _recorded(folder: Path) -> RuntimeRelease | None:
     """Return the release of a cache entry; `None` when it is missing or has the wrong size."""
     made = folder / _ARCHIVE
     try:
@@ -140,7 +140,7 @@ def _recorded(folder: Path) -> Release | None:
         if made.stat().st_size != record["size"]:
             return None
         found = ReleaseArchive(made, record["sha256"], record["size"], record["engine"])
-        return Release(found, record["came"], record["kept"])
+        return RuntimeRelease(found, record["came"], record["kept"])
     except (OSError, ValueError, KeyError):
         return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
-from provision.artifacts.archive import Entry, Stored
+from provision.artifacts.archive import ArchiveEntry, Stored
 from provision.artifacts.lockfile import Locked
 
 PACKAGE = "clawd_runtime"
@@ -50,9 +50,9 @@ class RuntimeSource:
             raise ArtifactError(f"{package}: is missing", advice="reinstall clawd-provision")
         return tuple(sorted(found))
 
-    def entries(self, folder: str) -> tuple[Entry, ...]:
+    def entries(self, folder: str) -> tuple[ArchiveEntry, ...]:
         """Return the package's files as entries of an archive, under `folder`."""
-        return tuple(Entry(f"{folder}/{path}", Stored(content)) for path, content in self.files())
+        return tuple(ArchiveEntry(f"{folder}/{path}", Stored(content)) for path, content in self.files())
 
     def _text(self, name: str) -> str:
         try:

@@ -10,22 +10,22 @@ from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.model.settings import local_model
 from deploys.nvidia.cuda import cuda_for
 from deploys.nvidia.driver import driving
-from deploys.nvidia.gpus import Machine, MachineFact, parse
+from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.tls.authority import unencrypted_key
 from deploys.tls.settings import canonical
 from inventory.errors import ArtifactError, ClawdError, HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from inventory.state import keep_out_of_git
 from provision.artifacts.cache import Cache
 from provision.artifacts.engine.builders import SshBuilder
-from provision.artifacts.engine.wheel import Repository, engine_wheels
+from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
 from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
 from provision.artifacts.target import PROBE, HostKind
 from provision.connection.session import Assignment, Session
-from provision.progress import Progress
+from provision.progress import RunProgress
 
 NEED_RELEASE = {"runtime"}
 NEED_MODEL = {"model", "runtime"}
@@ -44,10 +44,10 @@ def exposed(inventory: Inventory) -> Iterator[str]:
 
 
 def gather(
-    loaded: Loaded,
+    loaded: LoadedInventory,
     session: Session,
     assignments: Mapping[str, Sequence[Assignment]],
-    progress: Progress,
+    progress: RunProgress,
     *,
     may_build: bool,
 ) -> dict[str, Supplies]:
@@ -103,11 +103,11 @@ def _releases(
     session: Session,
     hosts: Sequence[str],
     drivers: Mapping[str, NvidiaSettings],
-    progress: Progress,
+    progress: RunProgress,
     *,
     may_build: bool,
 ) -> dict[str, ReleaseArchive]:
-    repositories: dict[str, Repository] = {}
+    repositories: dict[str, NvidiaRepository] = {}
 
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
@@ -146,14 +146,14 @@ def _releases(
     return {host: built[kind].archive for host, kind in kinds.items()}
 
 
-def _gpus(session: Session, host: str, settings: NvidiaSettings) -> Machine:
-    done = session.run(host, MachineFact().command(settings.root), timeout=30)
+def _gpus(session: Session, host: str, settings: NvidiaSettings) -> GpuMachine:
+    done = session.run(host, GpuMachineFact().command(settings.root), timeout=30)
     if not done.succeeded:
         raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}")
     return parse(done.stdout.splitlines())
 
 
-def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
+def _cuda(host: str, settings: NvidiaSettings, machine: GpuMachine) -> str:
     """Return the CUDA version for a host. Raises `HostError` when it will have no driver."""
     try:
         driving(machine, settings.branch, settings.modules)
@@ -162,13 +162,13 @@ def _cuda(host: str, settings: NvidiaSettings, machine: Machine) -> str:
         raise HostError(f"{host}: {error.message}", advice=error.advice) from error
 
 
-def _repository(host: str, settings: NvidiaSettings, machine: Machine) -> Repository:
+def _repository(host: str, settings: NvidiaSettings, machine: GpuMachine) -> NvidiaRepository:
     if settings.key is None:
         raise ArtifactError(
             f"{host}: CUDA's packages cannot be verified: `nvidia.key` is missing",
             advice="download the repository's public key, and write its path as `nvidia.key`",
         )
-    return Repository(repository_uri(settings, machine), settings.key)
+    return NvidiaRepository(repository_uri(settings, machine), settings.key)
 
 
 def names_of(inventory: Inventory) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def names_of(inventory: Inventory) -> tuple[str, ...]:
     return tuple(sorted(canonical(name) for name in names))
 
 
-def override_folder(loaded: Loaded) -> Path | None:
+def override_folder(loaded: LoadedInventory) -> Path | None:
     """Return the folder of the user's own templates, `templates/` next to `inventory/`; `None` without."""
     folder = loaded.folder.parent / "templates"
     return folder if folder.is_dir() else None

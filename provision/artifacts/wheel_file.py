@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from inventory.errors import ArtifactError
-from provision.artifacts.archive import Deflated, Entry, Stored
+from provision.artifacts.archive import ArchiveEntry, Deflated, Stored
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _EXECUTABLE = 0o111
@@ -29,9 +29,9 @@ class Member:
     executable: bool
     content: Stored | Deflated
 
-    def entry(self, folder: str) -> Entry:
+    def entry(self, folder: str) -> ArchiveEntry:
         """Return the file as an entry of an archive, under `folder`."""
-        return Entry(f"{folder}/{self.path}", self.content, 0o755 if self.executable else 0o644)
+        return ArchiveEntry(f"{folder}/{self.path}", self.content, 0o755 if self.executable else 0o644)
 
 
 def members(wheel: Path) -> Iterator[Member]:

@@ -20,7 +20,7 @@ from paramiko import SSHException
 from urllib3.exceptions import HTTPError
 
 from inventory.errors import ClawdError, HostError
-from provision.connection.package_gate import Gate, Origin, RefusedError
+from provision.connection.package_gate import Origin, PackageGate, RefusedError
 
 CHUNK = 65536
 MOST_LINE, MOST_HEADERS = 8192, 100
@@ -38,7 +38,7 @@ _HOP_BY_HOP = {
 }
 
 
-def share(name: str, transport: Any, gate: Gate) -> int:
+def share(name: str, transport: Any, gate: PackageGate) -> int:
     """Open a port on the host's loopback, serve it, and return its number.
 
     Args:
@@ -87,7 +87,7 @@ def _reaching(origin: Origin) -> Iterator[None]:
         raise _UnreachedError(f"{origin} could not be reached") from error
 
 
-def _serve(channel: Any, gate: Gate) -> None:
+def _serve(channel: Any, gate: PackageGate) -> None:
     """Answer the requests of one connection until it ends."""
     reader = channel.makefile("rb")
     try:
@@ -128,7 +128,7 @@ def _read_head(reader: Any) -> tuple[str, str, dict[str, str]] | None:
     return line[0], line[1], headers
 
 
-def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate: Gate) -> bool:
+def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate: PackageGate) -> bool:
     """Forward one request; return whether the connection can carry another."""
     origin = Origin.of(target)
     if method not in {"GET", "HEAD"} or urlsplit(target).scheme != "http" or origin is None:
@@ -157,7 +157,7 @@ def _fetch(channel: Any, method: str, target: str, headers: dict[str, str], gate
 
 
 def _asked(
-    origin: Origin, method: str, target: str, headers: dict[str, str], gate: Gate
+    origin: Origin, method: str, target: str, headers: dict[str, str], gate: PackageGate
 ) -> requests.Response:
     """Return the answer of the server at a checked address, or of this machine's own proxy."""
     proxies = requests.utils.get_environ_proxies(target)
@@ -193,7 +193,7 @@ def _request(method: str, url: str, headers: dict[str, str], proxies: dict[str, 
     )
 
 
-def _tunnel(channel: Any, target: str, gate: Gate) -> None:
+def _tunnel(channel: Any, target: str, gate: PackageGate) -> None:
     origin = Origin.of(f"https://{target}")
     if origin is None:
         raise RefusedError(f"{target} is no server")

@@ -13,7 +13,7 @@ import gevent.lock
 from provision.connection.concurrency import typed_line
 
 
-class Ask(Protocol):
+class SecretPrompt(Protocol):
     """A source of secrets from the user."""
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
@@ -50,7 +50,7 @@ class Terminal:
         self._answers: dict[str, list[str]] = {}
 
     def secret(self, kind: str, question: str, accepted: Callable[[str], bool]) -> str | None:
-        """Return an accepted answer as `Ask.secret` does. An exception of `accepted` ends the question."""
+        """Return an answer as `SecretPrompt.secret` does. An exception of `accepted` ends the question."""
         with self._turn:
             for known in self._answers.get(kind, ()):
                 if accepted(known):

@@ -11,7 +11,7 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, make_unix_command, read_output_buffers, write_stdin
 
 from deploys.ops.run_state import run_state
-from provision.connection.link import BROKEN, Link, Process, lines
+from provision.connection.link import BROKEN, HostConnection, RemoteProcess, lines
 
 _LOG = logging.getLogger("pyinfra")
 _OTHER_SUDO = ("_sudo_user", "_use_sudo_login", "_preserve_sudo_env")
@@ -21,9 +21,9 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
     """The connector of a `Session`. File transfer is pyinfra's own, over the same connection."""
 
     @property
-    def link(self) -> Link:
+    def link(self) -> HostConnection:
         """Return the host's connection."""
-        return cast(Link, run_state(self.host).link)
+        return cast(HostConnection, run_state(self.host).link)
 
     def connect(self) -> None:
         """Connect. Raises `inventory.errors.ConnectError`."""
@@ -35,8 +35,8 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
         super().disconnect()
         self.link.close()
 
-    def start(self, command: StringCommand, **arguments: Any) -> Process:
-        """Start a command with pyinfra's arguments, its standard input open. Raises as `Link.start`."""
+    def start(self, command: StringCommand, **arguments: Any) -> RemoteProcess:
+        """Start a command. Raise as `HostConnection.start`."""
         pty = bool(arguments.pop("_get_pty", False))
         for key in ("_timeout", "_stdin", "_success_exit_codes"):
             arguments.pop(key, None)
@@ -51,7 +51,7 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
     def run_shell_command(
         self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
     ) -> tuple[bool, CommandOutput]:
-        """Run a command; return whether it succeeded, and its output. Raises as `Link.start`."""
+        """Run a command; return whether it succeeded, and its output. Raises as `HostConnection.start`."""
         timeout, stdin = arguments.get("_timeout"), arguments.get("_stdin")
         expected = arguments.get("_success_exit_codes") or [0]
         process = self.start(command, **arguments)
@@ -75,7 +75,7 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
 class _Input:
     """A process's standard input for pyinfra. It ignores that a program stops reading."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: RemoteProcess) -> None:
         self._process = process
 
     def write(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class _Input:
 class _Client:
     """The part of paramiko's client that pyinfra and the components use."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: HostConnection) -> None:
         self._link = link
 
     def get_transport(self) -> Any:

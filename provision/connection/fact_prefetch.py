@@ -26,7 +26,7 @@ from paramiko import SSHException
 from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.artifacts.cache import default_folder
 
 Answers = Mapping[str, tuple[str, ...]]
@@ -146,7 +146,7 @@ def _answered(
         answer = []
 
 
-def record_of(loaded: Loaded, host: str) -> Path:
+def record_of(loaded: LoadedInventory, host: str) -> Path:
     """Return the file with the commands of a host: in the user's cache, by project and host."""
     of = json.dumps([str(loaded.state_folder), loaded.declared.hosts[host].address])
     folder = default_folder() / "asked" / hashlib.sha256(of.encode()).hexdigest()[:16]

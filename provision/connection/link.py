@@ -21,7 +21,7 @@ import gevent.lock
 import paramiko
 
 from inventory.errors import ClawdError, ConnectError, HostError
-from provision.connection.ask import Ask
+from provision.connection.ask import SecretPrompt
 from provision.ssh.connect import Route, connect_error, dial
 from provision.ssh.transport import WatchedTransport
 
@@ -49,10 +49,10 @@ class _Output(io.RawIOBase):
         return len(data)
 
 
-class Process:
+class RemoteProcess:
     """A program that runs on a host. Its outputs are binary files without the output of the login shell."""
 
-    def __init__(self, link: Link, channel: paramiko.Channel) -> None:
+    def __init__(self, link: HostConnection, channel: paramiko.Channel) -> None:
         self._link = link
         self._channel = channel
         self.stdout = io.BufferedReader(_Output(channel.recv), _PIECE)
@@ -100,7 +100,7 @@ class Ended:
     stderr: str
 
 
-class Link:
+class HostConnection:
     """The connection to one host.
 
     Args:
@@ -110,7 +110,7 @@ class Link:
 
     """
 
-    def __init__(self, route: Route, ask: Ask, sudo_password: str | None = None) -> None:
+    def __init__(self, route: Route, ask: SecretPrompt, sudo_password: str | None = None) -> None:
         self.route = route
         self.slow_start = 0.0
         """Seconds that the login shell needs for every command if it is slow, else 0."""
@@ -211,7 +211,7 @@ class Link:
         finally:
             process.close()
 
-    def start(self, command: str, *, root: bool = False, pty: bool = False) -> Process:
+    def start(self, command: str, *, root: bool = False, pty: bool = False) -> RemoteProcess:
         """Start a simple command (words as for a shell), with `root` as root.
 
         Raises `HostError` when the login shell or sudo does not start it, `ConnectError` when the connection
@@ -224,7 +224,7 @@ class Link:
         except BROKEN as error:
             raise self.broken(error) from error
 
-    def _start(self, command: str, root: bool, pty: bool) -> Process:
+    def _start(self, command: str, root: bool, pty: bool) -> RemoteProcess:
         first, second, given = (secrets.token_hex(8) for _ in range(3))
         mark = f"printf '\\n%s%s\\n' {first} {second}"
         script = f'{mark}; {mark} >&2; exec "$@"'
@@ -238,7 +238,7 @@ class Link:
                 prefix = f"{self._password}\n{given}\n".encode()
         started = time.monotonic()
         channel = self.transport().open_session()
-        process = Process(self, channel)
+        process = RemoteProcess(self, channel)
         try:
             if pty:
                 channel.get_pty()
@@ -252,7 +252,7 @@ class Link:
             self.slow_start = took
         return process
 
-    def _await(self, process: Process, mark: bytes) -> None:
+    def _await(self, process: RemoteProcess, mark: bytes) -> None:
         printed: list[bytes] = []
         late = gevent.Timeout(START_S)
         try:

@@ -113,7 +113,7 @@ class Connections(Protocol):
     """The part of a session that a lock needs."""
 
     def start_as_root(self, name: str, script: str) -> Any:
-        """Start a script as root; return a `connection.link.Process` with its standard input open."""
+        """Start a script as root; return a `connection.link.RemoteProcess` with its standard input open."""
 
     def before_operations(self, check: Callable[[str], None]) -> None:
         """Call `check(host)` before every operation."""

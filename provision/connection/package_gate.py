@@ -80,7 +80,7 @@ class Origin:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-class Gate:
+class PackageGate:
     """The access control of one host.
 
     Args:

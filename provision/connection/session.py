@@ -33,16 +33,16 @@ from deploys.ops.diff import collected
 from deploys.ops.paths.data import purge_left
 from deploys.ops.run_state import run_state
 from inventory.errors import ClawdError, ConnectError, HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory as InventoryOfRun
-from provision.connection.ask import Ask, NoTerminal
+from provision.connection.ask import NoTerminal, SecretPrompt
 from provision.connection.concurrency import for_each, outcomes
 from provision.connection.connector import LinkConnector
 from provision.connection.error_hints import advice_for
 from provision.connection.fact_prefetch import Foresight, record_of
-from provision.connection.link import BROKEN, Link, Process
+from provision.connection.link import BROKEN, HostConnection, RemoteProcess
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
-from provision.progress import Progress
+from provision.progress import RunProgress
 from provision.reporting.run_log import RunLog
 from provision.ssh import connect
 from provision.ssh.config import SshConfig
@@ -101,12 +101,12 @@ class Session:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedInventory,
         hosts: Sequence[str],
         log: RunLog,
         *,
         additional: Sequence[str] = (),
-        ask: Ask | None = None,
+        ask: SecretPrompt | None = None,
         connector: type[BaseConnector] | None = None,
     ) -> None:
         self._loaded = loaded
@@ -197,7 +197,7 @@ class Session:
         for name in self.hosts:
             self.links[name].check()
 
-    def start_as_root(self, name: str, script: str) -> Process:
+    def start_as_root(self, name: str, script: str) -> RemoteProcess:
         """Start a POSIX shell script as root on a host; its standard input stays open."""
         return self.links[name].start(f"sh -c {shlex.quote(script)}", root=True)
 
@@ -242,7 +242,7 @@ class Session:
         self,
         assignments: Mapping[str, Sequence[Assignment]],
         supplies: Mapping[str, Supplies],
-        progress: Progress,
+        progress: RunProgress,
     ) -> Plan:
         """Evaluate all components on all hosts concurrently, without changing anything."""
         self._state.set_stage(StateStage.Prepare)
@@ -268,7 +268,7 @@ class Session:
         return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in planned.items()))
 
     def execute(
-        self, plan: Plan, progress: Progress, stopping: Event, safety: Safety | None = None
+        self, plan: Plan, progress: RunProgress, stopping: Event, safety: Safety | None = None
     ) -> tuple[HostResult, ...]:
         """Apply what was prepared on all hosts of `plan` concurrently.
 
@@ -341,7 +341,7 @@ class Session:
         return ", ".join(sorted(name.rsplit(" | ", 1)[-1] for name in names))
 
     def _execute_one(
-        self, plan: HostPlan, progress: Progress, stopping: Event, safety: Safety | None
+        self, plan: HostPlan, progress: RunProgress, stopping: Event, safety: Safety | None
     ) -> HostResult:
         started = time.monotonic()
         host = self._host(plan.host)
@@ -356,7 +356,7 @@ class Session:
         progress.finished(result)
         return result
 
-    def _walk(self, plan: HostPlan, progress: Progress, stopping: Event) -> HostResult:
+    def _walk(self, plan: HostPlan, progress: RunProgress, stopping: Event) -> HostResult:
         host = self._host(plan.host)
         changed: list[PlannedOperation] = []
         unchanged = 0
@@ -408,19 +408,19 @@ class Session:
         return self._state.inventory.get_host(name)
 
 
-def links_to(loaded: Loaded, hosts: Iterable[str], ask: Ask) -> dict[str, Link]:
+def links_to(loaded: LoadedInventory, hosts: Iterable[str], ask: SecretPrompt) -> dict[str, HostConnection]:
     """Return connections to hosts, not yet open. Raises `ConnectError` when `~/.ssh/config` is unreadable."""
     config, inventory = SshConfig(), loaded.declared
 
-    def link(name: str) -> Link:
+    def link(name: str) -> HostConnection:
         password = inventory.hosts[name].sudo_password
         given = password.get_secret_value() if password else None
-        return Link(connect.route_to(inventory, name, config), ask, given)
+        return HostConnection(connect.route_to(inventory, name, config), ask, given)
 
     return for_each(hosts, link)
 
 
-def _pyinfra_data(link: Link) -> dict[str, Any]:
+def _pyinfra_data(link: HostConnection) -> dict[str, Any]:
     """Return the connection settings of a host for pyinfra and the components."""
     hop = link.route.host
     return {

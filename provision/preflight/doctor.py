@@ -21,8 +21,8 @@ from provision.connection.concurrency import outcomes
 from provision.connection.session import Session
 from provision.preflight import declared_values
 from provision.preflight.capacity import Capacity, capacity_of, shortages, warnings
-from provision.preflight.facts import FileSystem, HostFacts, Listener, probe
-from provision.progress import Progress
+from provision.preflight.facts import FileSystem, HostFacts, PortListener, probe
+from provision.progress import RunProgress
 
 LEAST_CORES = 2
 LEAST_MEMORY_MB = 3600
@@ -40,7 +40,7 @@ UNITS = {"database": ("postgresql",), "exporters": ("prometheus",), "alertmanage
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PreflightFinding:
     """A finding about one host, with a hint; it stops the run when it is `refused`."""
 
     text: str
@@ -51,7 +51,7 @@ class Finding:
 def examine(
     inventory: Inventory,
     session: Session,
-    progress: Progress,
+    progress: RunProgress,
     hosts: Collection[str] | None = None,
     place: Callable[[tuple[KeyPath, ...]], str] = lambda at: "",
 ) -> dict[str, HostFacts]:
@@ -74,10 +74,12 @@ def examine(
     facts = {host: known for host, known in answers.items() if isinstance(known, HostFacts)}
     now = datetime.now(UTC)
     found = [item for host, known in facts.items() for item in findings(inventory, host, known, now)]
-    found += [Finding(str(error)) for error in answers.values() if isinstance(error, ClawdError)]
+    found += [PreflightFinding(str(error)) for error in answers.values() if isinstance(error, ClawdError)]
     releases = {host: str(release_of(known.id, known.version) or known.id) for host, known in facts.items()}
     declared = {host: rows for host, rows in asked.items() if host in facts}
-    found += [Finding(text) for text in declared_values.reported(inventory, releases, declared, place)]
+    found += [
+        PreflightFinding(text) for text in declared_values.reported(inventory, releases, declared, place)
+    ]
     for error in answers.values():
         if isinstance(error, Exception) and not isinstance(error, ClawdError):
             raise error
@@ -109,14 +111,16 @@ def unknown_packages(
     return tuple(declared_values.reported(inventory, releases, {host: rows}, place))
 
 
-def findings(inventory: Inventory, host: str, facts: HostFacts, now: datetime) -> tuple[Finding, ...]:
+def findings(
+    inventory: Inventory, host: str, facts: HostFacts, now: datetime
+) -> tuple[PreflightFinding, ...]:
     """Return all findings about one host."""
     capacity = capacity_of(inventory, host, found_resources(inventory, host, facts))
     return (
         *_system(inventory, host, facts),
         *_clock(host, facts, now),
-        *(Finding(text, capacity=True) for text in shortages(capacity)),
-        *(Finding(text, refused=False) for text in warnings(capacity)),
+        *(PreflightFinding(text, capacity=True) for text in shortages(capacity)),
+        *(PreflightFinding(text, refused=False) for text in warnings(capacity)),
         *_disks(inventory, host, facts, capacity),
         *_ports(inventory, host, facts),
         *_mirrors(host, facts),
@@ -141,42 +145,46 @@ def found_resources(inventory: Inventory, host: str, facts: HostFacts) -> HostRe
     return HostResources(Amount.found(facts.memory_mb << 20), gpu_memory)
 
 
-def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+def _system(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[PreflightFinding]:
     release = release_of(facts.id, facts.version)
     # This applies to containers as well: they use the host's Python, for which the release is built.
     runs_bots = "runtime" in inventory.hosts[host].roles
     if release is None:
         known = ", ".join(str(item) for item in RELEASES)
-        yield Finding(f"{host}: {facts.id} {facts.version} is not supported; use one of: {known}")
+        yield PreflightFinding(f"{host}: {facts.id} {facts.version} is not supported; use one of: {known}")
     elif release.python < OLDEST_PYTHON and runs_bots:
-        yield Finding(
+        yield PreflightFinding(
             f"{host}: {release} has Python {_dotted(release.python)}, but the bots need "
             f"{_dotted(OLDEST_PYTHON)}; use a newer release"
         )
     if facts.architecture not in ARCHITECTURES:
-        yield Finding(
+        yield PreflightFinding(
             f"{host}: {facts.architecture} is not supported; the bots run only on "
             f"{' and '.join(ARCHITECTURES)}"
         )
     if facts.uid != 0:
-        yield Finding(
+        yield PreflightFinding(
             f"{host}: commands do not run as root; give the login sudo for all commands, without a password "
             f"or with `sudo_password` under `hosts.{host}`"
         )
     if facts.init != "systemd":
-        yield Finding(f"{host}: its init is {facts.init}, not systemd; use a full server or virtual machine")
+        yield PreflightFinding(
+            f"{host}: its init is {facts.init}, not systemd; use a full server or virtual machine"
+        )
 
 
-def _clock(host: str, facts: HostFacts, now: datetime) -> Iterator[Finding]:
+def _clock(host: str, facts: HostFacts, now: datetime) -> Iterator[PreflightFinding]:
     skew = facts.epoch - int(now.astimezone(UTC).timestamp())
     if abs(skew) > MOST_CLOCK_SKEW_S:
-        yield Finding(
+        yield PreflightFinding(
             f"{host}: its clock is {abs(skew)} s {'fast' if skew > 0 else 'slow'}, so that certificates and "
             "signatures would be invalid; check `timedatectl`"
         )
 
 
-def _disks(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity) -> Iterator[Finding]:
+def _disks(
+    inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity
+) -> Iterator[PreflightFinding]:
     """Yield a finding when a file system is too small; an unmounted data disk counts as empty."""
     wanted: dict[str, list[tuple[str, int]]] = {}
     for item in capacity.placed:
@@ -198,7 +206,7 @@ def _disks(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity
         if needed > free.get(device, 0) and not unknown:
             has = free.get(device, 0)
             sum_of_parts = " + ".join(f"{what} {size} MB" for what, size in parts)
-            yield Finding(
+            yield PreflightFinding(
                 f"{host}: not enough free space on {device}: {has} MB free, {needed} MB needed "
                 f"({sum_of_parts}); free some (`df -h`, `journalctl --vacuum-size=200M`) or attach a larger "
                 "one",
@@ -218,37 +226,39 @@ def _same(one: FileSystem | None, other: FileSystem | None) -> bool:
     return one is not None and other is not None and one.device == other.device
 
 
-def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+def _ports(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[PreflightFinding]:
     """Yield a finding for each port of a component that another program uses."""
     for component in COMPONENTS:
         names = ("clawd-", "docker/clawd-", component.name, *UNITS.get(component.name, ()))
         for port in component.ports_for(inventory, host):
             held = facts.listeners.get(port)
             if held is not None and not held.unit.startswith(names):
-                yield Finding(
+                yield PreflightFinding(
                     f"{host}: port {port}, which {component.name} needs, is used by {_who(held)}; "
                     f"stop that program (`ss -ltnp sport = :{port}`), or choose another port"
                 )
 
 
-def _who(held: Listener) -> str:
+def _who(held: PortListener) -> str:
     program = held.program or "an unknown program"
     return f"{program} ({held.unit})" if held.unit else program
 
 
-def _mirrors(host: str, facts: HostFacts) -> Iterator[Finding]:
+def _mirrors(host: str, facts: HostFacts) -> Iterator[PreflightFinding]:
     silent = sorted(where for where, answers in facts.mirrors.items() if not answers)
     if not silent:
         return
     all_of_them = len(silent) == len(facts.mirrors)
-    yield Finding(
+    yield PreflightFinding(
         f"{host}: it cannot reach {', '.join(silent)} of its package sources; check its network, its proxy "
         "(`apt-config dump`) and /etc/apt, or connect through this machine (`internet: false`)",
         refused=all_of_them and not facts.installed,
     )
 
 
-def _smallness(inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity) -> Iterator[Finding]:
+def _smallness(
+    inventory: Inventory, host: str, facts: HostFacts, capacity: Capacity
+) -> Iterator[PreflightFinding]:
     """Yield a warning for each resource below the recommended minimum."""
     system = facts.file_systems.get(SYSTEM)
     less: Sequence[tuple[bool, str]] = (
@@ -265,16 +275,18 @@ def _smallness(inventory: Inventory, host: str, facts: HostFacts, capacity: Capa
     )
     for is_less, what in less:
         if is_less:
-            yield Finding(f"{host}: it has {what}", refused=False)
+            yield PreflightFinding(f"{host}: it has {what}", refused=False)
     declared = inventory.hosts[host]
     if declared.cores and facts.cores < declared.cores:
-        yield Finding(f"{host}: it has {facts.cores} cores, but {declared.cores} are declared", refused=False)
+        yield PreflightFinding(
+            f"{host}: it has {facts.cores} cores, but {declared.cores} are declared", refused=False
+        )
 
 
-def _refusals(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[Finding]:
+def _refusals(inventory: Inventory, host: str, facts: HostFacts) -> Iterator[PreflightFinding]:
     if facts.refused_settings and inventory.hardening.enabled:
         names = ", ".join(facts.refused_settings)
-        yield Finding(
+        yield PreflightFinding(
             f"{host}: it refuses the kernel settings {names} and keeps its own values", refused=False
         )
 

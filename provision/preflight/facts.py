@@ -27,7 +27,7 @@ class FileSystem:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class PortListener:
     """A program that listens on a TCP port, and its systemd unit; empty when unknown.
 
     For a container, `unit` is `docker/NAME`.
@@ -58,7 +58,7 @@ class HostFacts:
     init: str
     components: frozenset[str]
     file_systems: Mapping[str, FileSystem]
-    listeners: Mapping[int, Listener]
+    listeners: Mapping[int, PortListener]
     mirrors: Mapping[str, bool]
     data_disk_mb: int
     gpus: int | None = None
@@ -103,7 +103,7 @@ class HostFacts:
                     for path, device, whole, free, used in rows("fs")
                 },
                 listeners={
-                    int(port): Listener(program, unit)
+                    int(port): PortListener(program, unit)
                     for port, program, unit in rows("listens")
                     if port.isdigit()
                 },

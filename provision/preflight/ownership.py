@@ -15,7 +15,7 @@ from deploys.tls.authority import known_authorities
 from deploys.tls.certificate import public_key_sha256
 from inventory import state
 from inventory.errors import HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.connection.session import Session
 
 RECORD = "/var/lib/clawd/state/project.json"
@@ -83,7 +83,7 @@ def read(session: Session, host: str) -> Belonging:
     return Belonging.parse(done.stdout)
 
 
-def check(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
+def check(loaded: LoadedInventory, session: Session, *, adopt: bool = False) -> None:
     """Raise `HostError` for hosts with a project or an authority that this folder does not have.
 
     With `adopt` they are taken over instead.
@@ -100,7 +100,7 @@ def check(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
         raise HostError("\n".join(problems), advice=_advice(loaded, answers))
 
 
-def foreign(loaded: Loaded, answer: Belonging) -> str | None:
+def foreign(loaded: LoadedInventory, answer: Belonging) -> str | None:
     """Return why a host is not part of this folder's project; `None` when it is, or has no project yet."""
     ours = state.project_id(loaded.state_folder)
     by = f"; the last run there was by {answer.last_by}" if answer.last_by else ""
@@ -116,7 +116,7 @@ def foreign(loaded: Loaded, answer: Belonging) -> str | None:
     return None
 
 
-def _advice(loaded: Loaded, answers: Mapping[str, Belonging]) -> str:
+def _advice(loaded: LoadedInventory, answers: Mapping[str, Belonging]) -> str:
     folder = loaded.state_folder
     source = next(
         (answer.last_by for answer in answers.values() if answer.last_by), "the laptop that ran `up` before"
@@ -135,7 +135,7 @@ def _advice(loaded: Loaded, answers: Mapping[str, Belonging]) -> str:
     )
 
 
-def claim(loaded: Loaded, session: Session, *, adopt: bool = False) -> None:
+def claim(loaded: LoadedInventory, session: Session, *, adopt: bool = False) -> None:
     """Record on every host of the run that it belongs to this project. Raises `HostError` on failure.
 
     A folder without an id gets one: with `adopt` the id of the hosts, if all of them have the same.

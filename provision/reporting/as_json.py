@@ -11,7 +11,7 @@ from inventory.errors import ClawdError, ConnectError, InventoryError
 
 if TYPE_CHECKING:
     from provision.pipeline import Outcome
-    from provision.run_journal import Entry
+    from provision.run_journal import JournalEntry
 
 
 def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | None = None) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def outcome_json(outcome: Outcome, warnings: Sequence[str] = (), log: Path | Non
 
 
 def history_json(
-    entries: Mapping[str, Sequence[Entry]],
+    entries: Mapping[str, Sequence[JournalEntry]],
     unreachable: Mapping[str, ConnectError],
     warnings: Sequence[str] = (),
     log: Path | None = None,

@@ -19,7 +19,7 @@ from rich.text import Text
 from inventory.errors import ConnectError, with_hint
 from provision.plan import FileChange, HostResult, Plan, PlannedOperation, Result, Status
 from provision.reporting.terminal import Differences, View, moves
-from provision.run_journal import Entry
+from provision.run_journal import JournalEntry
 from provision.verification.run import Verification
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _show_unreachable(console: Console, unreachable: Mapping[str, ConnectError])
 
 
 def show_history(
-    console: Console, history: Mapping[str, Iterable[Entry]], unreachable: Mapping[str, ConnectError]
+    console: Console, history: Mapping[str, Iterable[JournalEntry]], unreachable: Mapping[str, ConnectError]
 ) -> None:
     """Print the runs on every host, oldest first, and the hosts that cannot be reached."""
     table = Table(box=None, pad_edge=False)

@@ -31,7 +31,7 @@ from inventory.model import Inventory
 from provision.connection.concurrency import for_each
 from provision.connection.session import Session
 from provision.plan import HostPlan, HostResult, Plan, Status
-from provision.progress import Progress
+from provision.progress import RunProgress
 from provision.rollout import former_addresses
 from provision.rollout.rollback import GUARDED
 
@@ -210,7 +210,7 @@ def roll(
     planned: Plan,
     execute: Callable[[Plan], tuple[HostResult, ...]],
     out_of_service: Callable[[str], Drain],
-    progress: Progress,
+    progress: RunProgress,
     unreached: Callable[[str], str] = lambda host: "",
 ) -> tuple[HostResult, ...]:
     """Execute the stages in order; return the results of all hosts in the order of the plan.

@@ -14,18 +14,18 @@ another `Layout` for a second one.
 from __future__ import annotations
 
 from inventory.errors import SandboxError
-from provision.sandbox.commands import Progress, ensure_tools
-from provision.sandbox.hosts.host import RELEASES, HostState, Release, SandboxHost
+from provision.sandbox.commands import ReportSandboxProgress, ensure_tools
+from provision.sandbox.hosts.host import RELEASES, DebianRelease, HostState, SandboxHost
 from provision.sandbox.inventory import write as write_inventory
 from provision.sandbox.layout import Layout
 from provision.sandbox.lifecycle import clear, down, execute, ssh_command, status, up
 
 __all__ = [
     "RELEASES",
+    "DebianRelease",
     "HostState",
     "Layout",
-    "Progress",
-    "Release",
+    "ReportSandboxProgress",
     "SandboxError",
     "SandboxHost",
     "clear",

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from provision.sandbox.layout import Layout
-from provision.sandbox.process import Process, alive, started
+from provision.sandbox.process import ProcessIdentity, alive, started
 
 FOLDER = Path("/run/clawd-sandbox")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BridgeClaim:
     """A bridge in use: its sandbox, and the process and the project folder that created it.
 
     A `lasting` claim outlives the process that made it.
@@ -31,7 +31,7 @@ class Claim:
 
     layout: Layout
     project: Path
-    maker: Process
+    maker: ProcessIdentity
     lasting: bool
 
     @property
@@ -45,7 +45,7 @@ class Claim:
         return not self.in_hand and not (self.lasting and self.layout.hosts.exists())
 
 
-def claims() -> tuple[Claim, ...]:
+def claims() -> tuple[BridgeClaim, ...]:
     """Return all claims on this machine."""
     with held() as notes:
         return tuple(_parsed(bridge, entry) for bridge, entry in notes.get("bridges", {}).items())
@@ -78,11 +78,11 @@ def claim(layout: Layout, *, lasting: bool) -> None:
         }
 
 
-def _parsed(bridge: str, entry: dict[str, Any]) -> Claim:
+def _parsed(bridge: str, entry: dict[str, Any]) -> BridgeClaim:
     layout = Layout(
         folder=Path(entry["folder"]), bridge=bridge, subnet=IPv4Network(entry["subnet"]), table=entry["table"]
     )
-    return Claim(layout, Path(entry["project"]), Process(*entry["maker"]), entry["lasting"])
+    return BridgeClaim(layout, Path(entry["project"]), ProcessIdentity(*entry["maker"]), entry["lasting"])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inventory.errors import SandboxError
 from provision.sandbox import claims, network
-from provision.sandbox.commands import Progress
+from provision.sandbox.commands import ReportSandboxProgress
 from provision.sandbox.hosts import backend as backends
 from provision.sandbox.hosts.host import recorded
 from provision.sandbox.hosts.rootfs import remove_tree
@@ -16,7 +16,7 @@ from provision.sandbox.locking import locked
 from provision.sandbox.secrets import OWN_NAME
 
 
-def make_way(layout: Layout, progress: Progress) -> None:
+def make_way(layout: Layout, progress: ReportSandboxProgress) -> None:
     """Make sure that no other sandbox uses the bridge of `layout`, which would mix up their hosts.
 
     Abandoned sandboxes are removed. Raises `SandboxError` for a sandbox that is in use.
@@ -34,7 +34,7 @@ def make_way(layout: Layout, progress: Progress) -> None:
         _remove_whole(other, progress)
 
 
-def clear(progress: Progress) -> tuple[Path, ...]:
+def clear(progress: ReportSandboxProgress) -> tuple[Path, ...]:
     """Remove the sandboxes of this checkout and abandoned ones, but none whose run continues."""
     going = [
         claim.layout
@@ -47,7 +47,7 @@ def clear(progress: Progress) -> tuple[Path, ...]:
     return tuple(layout.folder for layout in going)
 
 
-def remove(layout: Layout, *, purge: bool, progress: Progress) -> tuple[str, ...]:
+def remove(layout: Layout, *, purge: bool, progress: ReportSandboxProgress) -> tuple[str, ...]:
     """Remove the hosts and the network of `layout`, which is locked; return the hosts' names."""
     records = recorded(layout)
     for record in records:
@@ -63,7 +63,7 @@ def remove(layout: Layout, *, purge: bool, progress: Progress) -> tuple[str, ...
     return tuple(record.name for record in records)
 
 
-def _remove_whole(layout: Layout, progress: Progress) -> None:
+def _remove_whole(layout: Layout, progress: ReportSandboxProgress) -> None:
     if layout.folder.is_dir():
         with locked(layout, progress):
             remove(layout, purge=True, progress=progress)

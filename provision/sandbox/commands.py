@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from inventory.errors import SandboxError
 from provision.local_user import hand_over as hand_over
 
-Progress = Callable[[str, float | None], None]
+ReportSandboxProgress = Callable[[str, float | None], None]
 """A function that receives a message and the progress (0 to 1, `None` when unknown)."""
 
 PACKAGES = {
@@ -69,7 +69,9 @@ def install_command(tools: Sequence[str]) -> list[str]:
     return ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
 
 
-def ensure_tools(progress: Progress = silent, tools: Sequence[str] = tuple(PACKAGES)) -> tuple[str, ...]:
+def ensure_tools(
+    progress: ReportSandboxProgress = silent, tools: Sequence[str] = tuple(PACKAGES)
+) -> tuple[str, ...]:
     """Install the missing Debian packages of these programs and return the programs.
 
     Raises `SandboxError` with the command to run when they cannot be installed.

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from inventory.errors import SandboxError
 from provision.sandbox import claims, cleanup, network
-from provision.sandbox.commands import Progress, hand_over, run, silent
+from provision.sandbox.commands import ReportSandboxProgress, hand_over, run, silent
 from provision.sandbox.hosts import backend as backends
-from provision.sandbox.hosts.backend import Backend
+from provision.sandbox.hosts.backend import SandboxBackend
 from provision.sandbox.hosts.host import (
     RELEASES,
+    DebianRelease,
     HostRecord,
     HostState,
-    Release,
     SandboxHost,
     read_record,
     recorded,
     releases_for,
 )
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.hosts.rootfs import remove_tree
 from provision.sandbox.layout import MAX_HOSTS, Layout, host_name
 from provision.sandbox.locking import locked
@@ -39,7 +39,7 @@ def up(
     *,
     layout: Layout | None = None,
     lasting: bool = False,
-    progress: Progress = silent,
+    progress: ReportSandboxProgress = silent,
 ) -> tuple[SandboxHost, ...]:
     """Start `hosts` hosts and return them: bot1, bot2, ….
 
@@ -79,7 +79,7 @@ def status(*, layout: Layout | None = None) -> tuple[SandboxHost, ...]:
 
 
 def down(
-    *, purge: bool = False, layout: Layout | None = None, progress: Progress = silent
+    *, purge: bool = False, layout: Layout | None = None, progress: ReportSandboxProgress = silent
 ) -> tuple[str, ...]:
     """Remove all hosts and the sandbox's network, and return the hosts' names.
 
@@ -92,7 +92,7 @@ def down(
         return cleanup.remove(layout, purge=purge, progress=progress)
 
 
-def clear(*, progress: Progress = silent) -> tuple[Path, ...]:
+def clear(*, progress: ReportSandboxProgress = silent) -> tuple[Path, ...]:
     """Remove all other sandboxes of this checkout and all abandoned ones, but none whose run continues.
 
     Returns their folders. Raises `SandboxError`.
@@ -138,12 +138,12 @@ def execute(
     return done.stdout
 
 
-def _release_of(layout: Layout, name: str) -> Release:
+def _release_of(layout: Layout, name: str) -> DebianRelease:
     record = read_record(layout.host(name))
     return next((release for release in RELEASES if record and release == record.release), RELEASES[0])
 
 
-def _prepared(backend: Backend, layout: Layout, lasting: bool) -> Machine:
+def _prepared(backend: SandboxBackend, layout: Layout, lasting: bool) -> MachineSettings:
     claims.claim(layout, lasting=lasting)
     try:
         return backend.prepare()
@@ -154,13 +154,13 @@ def _prepared(backend: Backend, layout: Layout, lasting: bool) -> Machine:
 
 
 def _ensure_started(
-    backend: Backend,
+    backend: SandboxBackend,
     layout: Layout,
     name: str,
-    release: Release,
-    machine: Machine,
+    release: DebianRelease,
+    machine: MachineSettings,
     login_key: str,
-    progress: Progress,
+    progress: ReportSandboxProgress,
 ) -> None:
     record = read_record(layout.host(name))
     if record is not None and (record.release, record.backend) != (release, backend.name):
@@ -177,7 +177,7 @@ def _ensure_started(
     backend.start(name)
 
 
-def _look(layout: Layout, chosen: dict[str, Backend]) -> tuple[SandboxHost, ...]:
+def _look(layout: Layout, chosen: dict[str, SandboxBackend]) -> tuple[SandboxHost, ...]:
     found = []
     for record in recorded(layout):
         backend = chosen.get(record.backend) or backends.named(record.backend, layout)
@@ -186,7 +186,7 @@ def _look(layout: Layout, chosen: dict[str, Backend]) -> tuple[SandboxHost, ...]
     return tuple(found)
 
 
-def _wait_for_ssh(backend: Backend, layout: Layout, name: str) -> None:
+def _wait_for_ssh(backend: SandboxBackend, layout: Layout, name: str) -> None:
     deadline = time.monotonic() + _BOOT_PATIENCE
     address = str(layout.address(name))
     while not _answers_ssh(address):

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inventory.errors import SandboxError
-from provision.sandbox.commands import Progress, hand_over
+from provision.sandbox.commands import ReportSandboxProgress, hand_over
 from provision.sandbox.layout import Layout
 
 _LOCK_PATIENCE = 600.0
 
 
 @contextmanager
-def locked(layout: Layout, progress: Progress) -> Iterator[None]:
+def locked(layout: Layout, progress: ReportSandboxProgress) -> Iterator[None]:
     """Hold the lock of a sandbox, so that one run at a time changes it; wait for it if necessary."""
     _make_folder(layout.folder)
     with layout.lock.open("a") as lock:

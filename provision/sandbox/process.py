@@ -20,7 +20,7 @@ PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessIdentity:
     """A process with unique identification. `started` is in clock ticks since boot."""
 
     pid: int
@@ -38,7 +38,7 @@ def started(pid: int, proc: Path = PROC) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def alive(process: Process, proc: Path = PROC) -> bool:
+def alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
     """Return whether exactly this process still runs."""
     return started(process.pid, proc) == process.started
 
@@ -51,22 +51,22 @@ def command_of(pid: int, proc: Path = PROC) -> list[str]:
         return []
 
 
-def running(proc: Path = PROC) -> Iterator[Process]:
+def running(proc: Path = PROC) -> Iterator[ProcessIdentity]:
     """Yield all processes of the machine."""
     for entry in proc.iterdir():
         if entry.name.isdigit():
             start = started(int(entry.name), proc)
             if start is not None:
-                yield Process(int(entry.name), start)
+                yield ProcessIdentity(int(entry.name), start)
 
 
-def with_command(matches: Callable[[list[str]], bool], proc: Path = PROC) -> tuple[Process, ...]:
+def with_command(matches: Callable[[list[str]], bool], proc: Path = PROC) -> tuple[ProcessIdentity, ...]:
     """Return the processes whose arguments satisfy `matches`."""
     found = ((process, command_of(process.pid, proc)) for process in running(proc))
     return tuple(process for process, command in found if command and matches(command))
 
 
-def wait_for_end(processes: Iterable[Process], patience: float) -> bool:
+def wait_for_end(processes: Iterable[ProcessIdentity], patience: float) -> bool:
     """Wait until these processes have ended; return `False` when they still run after `patience` seconds."""
     waiting = list(processes)
     deadline = time.monotonic() + patience
@@ -77,7 +77,7 @@ def wait_for_end(processes: Iterable[Process], patience: float) -> bool:
     return True
 
 
-def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
+def inside(root: Path, proc: Path = PROC) -> tuple[ProcessIdentity, ...]:
     """Return the processes whose root folder is `root`: all processes inside that host."""
     try:
         wanted = root.stat()
@@ -86,7 +86,7 @@ def inside(root: Path, proc: Path = PROC) -> tuple[Process, ...]:
     return tuple(process for process in running(proc) if _lives_in(process.pid, wanted, proc))
 
 
-def children(parent: Process, proc: Path = PROC) -> tuple[Process, ...]:
+def children(parent: ProcessIdentity, proc: Path = PROC) -> tuple[ProcessIdentity, ...]:
     """Return the direct child processes of `parent`."""
     return tuple(process for process in running(proc) if _parent(process.pid, proc) == parent.pid)
 
@@ -106,7 +106,7 @@ def _lives_in(pid: int, wanted: os.stat_result, proc: Path) -> bool:
     return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
 
 
-def end(processes: Iterable[Process], *, patience: float = 10.0) -> None:
+def end(processes: Iterable[ProcessIdentity], *, patience: float = 10.0) -> None:
     """Kill these processes and wait until they have ended.
 
     Raises `SandboxError` when one still runs after `patience` seconds.

@@ -123,7 +123,7 @@ class SshConfig:
             return "" if value.lower() == "none" else value
 
         user = one("user", _UNDECLARED)
-        tokens = Tokens(
+        tokens = SshTokens(
             host=one("hostname", host),
             original=host,
             port=one("port", "22"),
@@ -149,14 +149,14 @@ class SshConfig:
             family=one("addressfamily", "any"),
         )
 
-    def _keys(self, values: list[str], tokens: Tokens) -> tuple[Path, ...]:
+    def _keys(self, values: list[str], tokens: SshTokens) -> tuple[Path, ...]:
         default = [f"~/.ssh/id_{kind}" for kind in _DEFAULT_KINDS]
         # Without `IdentityFile`, `ssh` prints its default list; missing default files are no error.
         if len(values) != 1 and set(values) <= set(default):
             return tuple(path for path in self._files(default, tokens) if is_there(path))
         return self._files(values, tokens)
 
-    def _files(self, values: list[str], tokens: Tokens) -> tuple[Path, ...]:
+    def _files(self, values: list[str], tokens: SshTokens) -> tuple[Path, ...]:
         """Return the files of a setting that `ssh -G` prints as written."""
         named = (value for value in values if value.lower() != "none")
         return tuple(self._path(tokens.expand(value, environment=True)) for value in named)
@@ -211,7 +211,7 @@ def jump_of(text: str) -> tuple[str | None, str, int | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class SshTokens:
     """The values of the tokens (`%` and a letter) for one destination (ssh_config(5), TOKENS)."""
 
     host: str

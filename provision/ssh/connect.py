@@ -22,12 +22,20 @@ from pydantic import SecretStr
 
 from inventory.addresses import check_host
 from inventory.errors import ClawdError, ConnectError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Bastion, Host, Inventory
-from provision.connection.ask import Ask
-from provision.ssh.config import Destination, SshConfig, Tokens, jump_of
+from provision.connection.ask import SecretPrompt
+from provision.ssh.config import Destination, SshConfig, SshTokens, jump_of
 from provision.ssh.host_key_proof import proven
-from provision.ssh.known_hosts import SSH_PORT, KnownHosts, Trust, Verdict, name_of, names_of, read_files
+from provision.ssh.known_hosts import (
+    SSH_PORT,
+    HostKeyVerdict,
+    KnownHosts,
+    Trust,
+    name_of,
+    names_of,
+    read_files,
+)
 from provision.ssh.login import Keys, LoginRefusedError, log_in
 from provision.ssh.proxy_command import ProxyCommandError, ProxyConnection
 from provision.ssh.transport import WatchedTransport, prepared
@@ -106,7 +114,7 @@ class Route:
 class HostKeyError(Exception):
     """A host presents a key that is not trusted."""
 
-    def __init__(self, verdict: Verdict, known: KnownHosts) -> None:
+    def __init__(self, verdict: HostKeyVerdict, known: KnownHosts) -> None:
         super().__init__(verdict.trust.value)
         self.verdict, self.known = verdict, known
 
@@ -155,7 +163,7 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
     return Route(name, (*_jumps(inventory, led, config), first, hop))
 
 
-def with_addresses(loaded: Loaded, config: SshConfig) -> Loaded:
+def with_addresses(loaded: LoadedInventory, config: SshConfig) -> LoadedInventory:
     """Return the inventory as components need it: what only `~/.ssh/config` says of hosts is written out.
 
     An alias means nothing to the other hosts, to certificates and to those who talk to the bot. Raises
@@ -278,7 +286,7 @@ def _jumps(
 # Connecting
 
 
-def dial(route: Route, ask: Ask) -> WatchedTransport:
+def dial(route: Route, ask: SecretPrompt) -> WatchedTransport:
     """Connect to a host through its jump hosts, and log in.
 
     Raises `ConnectError` that names the server on the way where it failed, why, and what to do.
@@ -299,7 +307,7 @@ def dial(route: Route, ask: Ask) -> WatchedTransport:
 _LOGINS: dict[tuple[str, int], BoundedSemaphore] = defaultdict(lambda: BoundedSemaphore(LOGINS_AT_ONCE))
 
 
-def _reach(hop: Hop, via: WatchedTransport | None, ask: Ask) -> WatchedTransport:
+def _reach(hop: Hop, via: WatchedTransport | None, ask: SecretPrompt) -> WatchedTransport:
     known = hop.known()
     connection = _connection(hop, via)
     transport = WatchedTransport(connection)
@@ -354,7 +362,7 @@ def _connection(hop: Hop, via: WatchedTransport | None) -> Any:
 
 def _expanded(hop: Hop) -> str:
     """Return the command of `ProxyCommand` with its tokens replaced."""
-    tokens = Tokens(
+    tokens = SshTokens(
         host=hop.address,
         original=hop.alias or hop.address,
         port=str(hop.port),

@@ -40,7 +40,7 @@ class Marker(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KnownHostsLine:
     """One line that could be read. `key` is the public key in SSH's binary form."""
 
     marker: Marker
@@ -65,7 +65,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class KnownHostsProblem:
     """A line or a whole file that cannot be read."""
 
     place: str
@@ -86,7 +86,7 @@ class Trust(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HostKeyVerdict:
     """The trust in a host's key; `place` is the line that decides, `reason` why it is not trusted."""
 
     trust: Trust
@@ -98,8 +98,8 @@ class Verdict:
 class KnownHosts:
     """The keys of several files, in order."""
 
-    entries: tuple[Entry, ...] = ()
-    unreadable: tuple[Unreadable, ...] = ()
+    entries: tuple[KnownHostsLine, ...] = ()
+    unreadable: tuple[KnownHostsProblem, ...] = ()
 
     def __add__(self, other: KnownHosts) -> KnownHosts:
         return KnownHosts(self.entries + other.entries, self.unreadable + other.unreadable)
@@ -108,7 +108,7 @@ class KnownHosts:
         """Return these, with `key` (`TYPE BASE64`) as the only one of a host. Revoked keys stay revoked."""
         name = name_of(address, port)
         kind, encoded = key.split()[:2]
-        declared = Entry(Marker.KNOWN, (name,), kind, _key(kind, encoded), place)
+        declared = KnownHostsLine(Marker.KNOWN, (name,), kind, _key(kind, encoded), place)
         kept = tuple(
             entry
             for entry in self.entries
@@ -129,7 +129,7 @@ class KnownHosts:
         """Return whether a certificate of a host could be trusted."""
         return any(True for _ in self._about(Marker.AUTHORITY, names))
 
-    def judge(self, names: Sequence[str], key: bytes, certificate: bytes | None = None) -> Verdict:
+    def judge(self, names: Sequence[str], key: bytes, certificate: bytes | None = None) -> HostKeyVerdict:
         """Return whether a host that goes by `names` is trusted with `key`, or a certificate of it.
 
         Later names count only where nothing is known of the earlier ones, as ssh(1) looks a host on another
@@ -139,22 +139,22 @@ class KnownHosts:
         signer = _signer(signed) if signed else None
         for entry in self._about(Marker.REVOKED, names):
             if entry.key in (key, signer):
-                return Verdict(Trust.REVOKED, entry.place)
+                return HostKeyVerdict(Trust.REVOKED, entry.place)
         for entry in self._about(Marker.AUTHORITY, names):
             if signed and entry.key == signer:
                 problem = _problem_of(signed, names)
                 trust = Trust.BAD_CERTIFICATE if problem else Trust.TRUSTED
-                return Verdict(trust, entry.place, problem)
+                return HostKeyVerdict(trust, entry.place, problem)
         for name in names:
             known = [e for e in self.entries if e.marker is Marker.KNOWN and e.is_about(name)]
             for entry in known:
                 if entry.key == key:
-                    return Verdict(Trust.TRUSTED, entry.place)
+                    return HostKeyVerdict(Trust.TRUSTED, entry.place)
             if known:
-                return Verdict(Trust.CHANGED, known[0].place)
-        return Verdict(Trust.UNKNOWN)
+                return HostKeyVerdict(Trust.CHANGED, known[0].place)
+        return HostKeyVerdict(Trust.UNKNOWN)
 
-    def of_other_types(self, names: Sequence[str], key: bytes) -> tuple[Entry, ...]:
+    def of_other_types(self, names: Sequence[str], key: bytes) -> tuple[KnownHostsLine, ...]:
         """Return what is known of a host where nothing known is of the type of `key`, which it shows.
 
         It may hold one of these, too. Where a key of that type is known, another one is never explained so.
@@ -169,7 +169,7 @@ class KnownHosts:
                 return tuple(entry for entry in known if entry.key not in revoked)
         return ()
 
-    def _about(self, marker: Marker, names: Sequence[str]) -> Iterator[Entry]:
+    def _about(self, marker: Marker, names: Sequence[str]) -> Iterator[KnownHostsLine]:
         for entry in self.entries:
             if entry.marker is marker and any(entry.is_about(name) for name in names):
                 yield entry
@@ -194,7 +194,7 @@ def read_files(files: Iterable[Path]) -> KnownHosts:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            found += KnownHosts((), (Unreadable(str(file), error.strerror or str(error)),))
+            found += KnownHosts((), (KnownHostsProblem(str(file), error.strerror or str(error)),))
             continue
         found += read_lines(content, str(file))
     return found
@@ -211,11 +211,11 @@ def read_lines(content: bytes, file: str) -> KnownHosts:
         try:
             entries.append(_entry(line.decode("utf-8", errors="replace"), place))
         except ValueError as problem:
-            unreadable.append(Unreadable(place, str(problem)))
+            unreadable.append(KnownHostsProblem(place, str(problem)))
     return KnownHosts(tuple(entries), tuple(unreadable))
 
 
-def _entry(line: str, place: str) -> Entry:
+def _entry(line: str, place: str) -> KnownHostsLine:
     fields = line.split()
     marker = Marker.KNOWN
     if fields[0].startswith("@"):
@@ -228,7 +228,7 @@ def _entry(line: str, place: str) -> Entry:
     names, kind, encoded = fields[:3]
     if kind.isdigit():
         raise ValueError("a key of SSH protocol 1")
-    return Entry(marker, tuple(filter(None, names.split(","))), kind, _key(kind, encoded), place)
+    return KnownHostsLine(marker, tuple(filter(None, names.split(","))), kind, _key(kind, encoded), place)
 
 
 def _key(kind: str, encoded: str) -> bytes:

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from paramiko.agent import AgentSSH
 
-from provision.connection.ask import Ask
+from provision.connection.ask import SecretPrompt
 from provision.ssh.config import is_there
 
 AGENT_TIMEOUT_S = 10
@@ -77,7 +77,7 @@ class UnusableKeyError(Exception):
     """A file is not a private key, or has a type that is not supported."""
 
 
-def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> None:
+def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: SecretPrompt) -> None:
     """Show the server one key after the other until it accepts one.
 
     Raises `LoginRefusedError`; what the connection itself raises is raised on.
@@ -103,7 +103,7 @@ def log_in(transport: paramiko.Transport, user: str, keys: Keys, ask: Ask) -> No
     raise LoginRefusedError(tried, notes)
 
 
-def _shown(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+def _shown(keys: Keys, ask: SecretPrompt, notes: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
     """Yield each key with its name: first with each certificate for it, then without a certificate."""
     certificates: dict[bytes, list[Path]] = {}
     defaults = (path.with_name(f"{path.name}-cert.pub") for path in keys.named)
@@ -141,7 +141,7 @@ def _certified(path: Path) -> bytes:
 _Candidate = tuple[str, Callable[[], paramiko.PKey | None]]
 
 
-def _candidates(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[_Candidate]:
+def _candidates(keys: Keys, ask: SecretPrompt, notes: list[str]) -> Iterator[_Candidate]:
     held = _held_by_agent(keys.agent, notes)
     notes += [f"{path} does not exist" for path in keys.named if not is_there(path)]
     named = {path: public_part(path) for path in keys.named if is_there(path)}
@@ -160,7 +160,9 @@ def _candidates(keys: Keys, ask: Ask, notes: list[str]) -> Iterator[_Candidate]:
         yield str(path), lambda path=path: _from_file(path, keys.passphrase, ask, notes)  # type: ignore[misc]
 
 
-def _from_file(path: Path, passphrase: str | None, ask: Ask, notes: list[str]) -> paramiko.PKey | None:
+def _from_file(
+    path: Path, passphrase: str | None, ask: SecretPrompt, notes: list[str]
+) -> paramiko.PKey | None:
     if not path.is_file():
         notes.append(f"of {path} there is only the public part, and the agent does not hold the private one")
         return None

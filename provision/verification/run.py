@@ -23,10 +23,10 @@ from gevent.fileobject import FileObject
 import deploys
 from deploys.component import ComponentSettings
 from inventory.errors import ClawdError, ConnectError, VerifyError, with_hint
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.connection.ask import NoTerminal
 from provision.connection.concurrency import enabled, for_each
-from provision.connection.link import Link, Process
+from provision.connection.link import HostConnection, RemoteProcess
 from provision.connection.session import Assignment, links_to
 
 DEPLOYS = Path(deploys.__file__ or "").parent
@@ -106,9 +106,9 @@ class HostBrief:
 
 
 def verify(
-    loaded: Loaded,
+    loaded: LoadedInventory,
     assignments: Mapping[str, Sequence[Assignment]],
-    links: Mapping[str, Link] | None = None,
+    links: Mapping[str, HostConnection] | None = None,
 ) -> Verification:
     """Run the checks of all assigned components on all hosts, over `links` if given.
 
@@ -133,7 +133,7 @@ def verify(
     return Verification(tuple(check for checks in outcomes.values() for check in checks))
 
 
-def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, ...]:
+def _checks_of_host(link: HostConnection, assigned: Sequence[Assignment]) -> tuple[Check, ...]:
     host = link.name
     settings = {item.component.name: item.settings for item in assigned if item.settings is not None}
     present = [module for name in settings if (module := DEPLOYS / name / "verify.py").is_file()]
@@ -159,7 +159,7 @@ def _checks_of_host(link: Link, assigned: Sequence[Assignment]) -> tuple[Check, 
     return checks
 
 
-def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: Process) -> tuple[Check, ...]:
+def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: RemoteProcess) -> tuple[Check, ...]:
     briefing, brief_end = os.pipe()
     report_end, reporting = os.pipe()
     with _at_hand(shell) as (stdin, stdout, stderr):
@@ -189,7 +189,7 @@ def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: Process) -> tu
 
 
 @contextmanager
-def _at_hand(shell: Process) -> Iterator[tuple[int, int, int]]:
+def _at_hand(shell: RemoteProcess) -> Iterator[tuple[int, int, int]]:
     """Yield pipes to a shell on a host for another process: standard input, output and error output.
 
     The caller passes them on and closes them.

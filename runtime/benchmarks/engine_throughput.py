@@ -28,8 +28,8 @@ from clawd_runtime.engine.llama.backends import load_backends
 from clawd_runtime.engine.llama.cpus import usable_cpus
 from clawd_runtime.engine.llama.model import LlamaModel
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.prompt.template import ChatTemplate, Message
-from clawd_runtime.engine.values import Delta, Event, Finished, Job, Sampling
+from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
+from clawd_runtime.engine.values import AnswerJob, Delta, Event, Finished, SamplingParameters
 
 SYSTEM = (
     "You are the assistant of a small team. Answer in full sentences, stay friendly, and never invent facts. "
@@ -82,10 +82,10 @@ def batcher_ask(model: LlamaModel, batcher: Batcher) -> Ask:
 
     def ask(number: int) -> int:
         prompt = model.tokenize(
-            *template.render([Message("system", SYSTEM), Message("user", question(number))])
+            *template.render([PromptMessage("system", SYSTEM), PromptMessage("user", question(number))])
         )
         events: queue.Queue[Event] = queue.Queue()
-        batcher.submit(Job(prompt, ANSWER_TOKENS, Sampling(temperature=0)), events.put)
+        batcher.submit(AnswerJob(prompt, ANSWER_TOKENS, SamplingParameters(temperature=0)), events.put)
         while isinstance(event := events.get(), Delta):
             pass
         assert isinstance(event, Finished), event

@@ -144,7 +144,7 @@ _IN_TAGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class ReasoningSplit:
     """The reasoning and the answer that a piece of text adds.
 
     With `restarts`, the answer so far is withdrawn first: it was reasoning, and `reasoning` now contains it.
@@ -207,7 +207,7 @@ class ReasoningSplitter:
         """Whether the text that follows is reasoning, as far as is known."""
         return self._mode in ("reasoning", "header")
 
-    def feed(self, text: str) -> Split:
+    def feed(self, text: str) -> ReasoningSplit:
         """Return what `text` adds; a possible part of a mark is held back."""
         self._rest += text
         while self._advance():
@@ -215,7 +215,7 @@ class ReasoningSplitter:
         self._rest, self._at = self._rest[self._at :], 0
         return self._taken()
 
-    def finish(self, *, complete: bool = True) -> Split:
+    def finish(self, *, complete: bool = True) -> ReasoningSplit:
         """Return the text held back, at the end. `complete`: the model ended the answer."""
         self._over = True
         while self._advance():
@@ -235,9 +235,9 @@ class ReasoningSplitter:
                 self._give(self._space)
         return self._taken()
 
-    def _taken(self) -> Split:
+    def _taken(self) -> ReasoningSplit:
         out, self._out = self._out, _Out()
-        return Split("".join(out.reasoning), "".join(out.answer), out.restarts, out.returned)
+        return ReasoningSplit("".join(out.reasoning), "".join(out.answer), out.restarts, out.returned)
 
     # --- one step; returns whether another may follow ---------------------------------------------
 

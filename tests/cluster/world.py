@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar
 
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.deployment import Deployment
 from tests.platforms import MODEL_PORT
 from tests.standins.control import Control
@@ -31,7 +31,7 @@ def layout_for_cluster(folder: Path) -> Layout:
 class Cluster(Deployment):
     """Four hosts, each with one role, and the project folder of a made-up operator."""
 
-    RELEASES: ClassVar[dict[str, Release]] = {
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {
         "front": "bookworm",
         "app1": "trixie",
         "app2": "bookworm",

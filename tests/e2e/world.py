@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import ClassVar
 
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.deployment import Deployment
 
 SECRET_NAMES = (
@@ -34,7 +34,7 @@ def layout_for_tests(folder: Path) -> Layout:
 class World(Deployment):
     """Each host is everything at once."""
 
-    RELEASES: ClassVar[dict[str, Release]] = {"bot1": "bookworm", "bot2": "trixie"}
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {"bot1": "bookworm", "bot2": "trixie"}
     PROJECT = "e2e"
 
     @property

@@ -10,7 +10,7 @@ import pytest
 
 from inventory.load import load
 from provision.preflight.capacity import capacity_of
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.examples.given import SECRETS
 from tests.examples.shipped import QUESTION, Shipped, ask_on_telegram
 from tests.platforms import telegram_at
@@ -28,7 +28,7 @@ class Single(Shipped):
     """Its one host."""
 
     NAME = "single"
-    RELEASES: ClassVar[dict[str, Release]] = {"bot1": "bookworm"}
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {"bot1": "bookworm"}
 
     def memory(self) -> dict[str, int]:
         """Bytes that the processes of each unit have."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.deploys.disk.attached import Attached, works
 from tests.deploys.tls.acme import Authority, pebble
 from tests.examples.given import SECRETS
@@ -40,7 +40,7 @@ class Team(Shipped):
     """Its six hosts, of both releases in turn."""
 
     NAME = "team"
-    RELEASES: ClassVar[dict[str, Release]] = {
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {
         "web1": "bookworm",
         "bot1": "trixie",
         "bot2": "bookworm",

@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from inventory import addresses
 from inventory.addresses import is_address, is_host_name, normal_address, split_host_and_port
-from inventory.values import Verdict
+from inventory.values import ValueProblem
 
-Check = Callable[[str], Verdict]
+Check = Callable[[str], ValueProblem]
 many = settings(max_examples=300, deadline=None)
 
 NASTY = "\n\r\t\x00\x1b\x7f\x85\u2028\u200b\u202e \"'\\`{}<>|^$%;é中"

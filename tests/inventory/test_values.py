@@ -23,10 +23,10 @@ from inventory import types, values
 from inventory.dns_providers import check_dns_provider
 from inventory.model import Inventory
 from inventory.reading.schema_walk import Spot, spot_at
-from inventory.values import Verdict, size_in_bytes
+from inventory.values import ValueProblem, size_in_bytes
 from tests.deploys.inventories import inventory
 
-GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
+GOOD: dict[str, tuple[Callable[[str], ValueProblem], tuple[str, ...]]] = {
     "line": (values.check_line, ("a", "qwen2.5-72b-instruct", "通义千问", "a $b %c {{ d }}")),
     "text": (values.check_text, ("", "a\n\tb\n", "👩\u200d🚀", "{{ x }} %n ${y}")),
     "zone": (
@@ -74,7 +74,7 @@ GOOD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
         ),
     ),
 }
-BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
+BAD: dict[str, tuple[Callable[[str], ValueProblem], tuple[str, ...]]] = {
     "line": (
         values.check_line,
         ("", " ", " a", "a ", "a\nb", "a\x00", "a\x7f", "a\x85b", "a\u2028b", "a\u202eb", "\ufeffa"),
@@ -174,7 +174,7 @@ BAD: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]] = {
 }
 
 
-def cases(table: dict[str, tuple[Callable[[str], Verdict], tuple[str, ...]]]) -> list[tuple[str, str]]:
+def cases(table: dict[str, tuple[Callable[[str], ValueProblem], tuple[str, ...]]]) -> list[tuple[str, str]]:
     return [(kind, text) for kind, (_, texts) in table.items() for text in texts]
 
 
@@ -388,7 +388,7 @@ def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPa
 def test_apt_reads_every_repository_as_it_is_written(
     tmp_path_factory: pytest.TempPathFactory, uri: str
 ) -> None:
-    if not _taken(types.Repository, uri):
+    if not _taken(types.RepositoryUrl, uri):
         return
     file = tmp_path_factory.mktemp("apt") / "a.sources"
     file.write_text(stanza(uri, "stable", ("main",), (), "/etc/apt/keyrings/x.asc"))

@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar
 
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.deployment import Deployment
 from tests.deploys.disk.attached import Attached
 from tests.deploys.nvidia import presented
@@ -31,7 +31,7 @@ DISK_SIZE = 16 << 30
 class Life(Deployment):
     """The hosts, and where their packages come from."""
 
-    RELEASES: ClassVar[dict[str, Release]] = {"app": "bookworm", "log": "trixie"}
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {"app": "bookworm", "log": "trixie"}
     PROJECT = "life"
 
     def least(self) -> None:

@@ -11,12 +11,12 @@ import jwt
 import pytest
 
 from inventory.errors import ClawdError, ConnectError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
-from provision.chat import Console, ask, console_of
+from provision.chat import ConsoleEndpoint, ask, console_of
 
 
-def loaded(folder: Path, names: tuple[str, ...], **channels: object) -> Loaded:
+def loaded(folder: Path, names: tuple[str, ...], **channels: object) -> LoadedInventory:
     declared = {
         "project": "team",
         "hosts": {"front": {"address": "192.0.2.1"}},
@@ -24,7 +24,7 @@ def loaded(folder: Path, names: tuple[str, ...], **channels: object) -> Loaded:
         "tls": {"names": names},
         "channels": channels,
     }
-    return Loaded(Inventory.model_validate(declared), folder / "team.yml")
+    return LoadedInventory(Inventory.model_validate(declared), folder / "team.yml")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_bot_without_a_console_is_told_as_such(tmp_path: Path) -> None:
 
 
 SECRET = "s" * 40
-CONSOLE = Console("https://bot.example.com/console/v1/messages", SECRET, None, "front")
+CONSOLE = ConsoleEndpoint("https://bot.example.com/console/v1/messages", SECRET, None, "front")
 
 
 @pytest.fixture

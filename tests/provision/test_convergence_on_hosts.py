@@ -15,7 +15,7 @@ import pytest
 
 from deploys.runtime.journal import CONFIG as JOURNAL_CONFIG
 from deploys.runtime.journal import UNIT as JOURNAL_UNIT
-from provision.sandbox import Layout, Release
+from provision.sandbox import DebianRelease, Layout
 from tests.deployment import Deployment
 from tests.host_snapshot import differences
 from tests.hosts import on_hosts
@@ -35,7 +35,7 @@ KILLED_AT = (
 class Alone(Deployment):
     """One host with engine, bot and nginx, and no console."""
 
-    RELEASES: ClassVar[dict[str, Release]] = {"bot1": "bookworm"}
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {"bot1": "bookworm"}
     PROJECT = "alone"
 
     def inventory(self) -> Path:

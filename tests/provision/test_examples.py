@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from cli import program
 from deploys.registry import COMPONENTS
 from inventory.errors import CapacityError
-from inventory.load import Loaded, load
+from inventory.load import LoadedInventory, load
 from provision.preflight.capacity import capacity_of, shortages
 from provision.selection import Selection, assign
 from tests import ggufs
@@ -53,7 +53,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def loaded(name: str) -> Loaded:
+def loaded(name: str) -> LoadedInventory:
     return load(EXAMPLES / f"{name}.yml")
 
 

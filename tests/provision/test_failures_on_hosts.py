@@ -21,7 +21,7 @@ from deploys.artifacts import Supplies
 from deploys.ops.debian import apt
 from deploys.releases import RELEASES
 from inventory.errors import HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.connection.session import Session
 from provision.plan import HostResult, Result, Status
 from provision.preflight.doctor import examine
@@ -72,7 +72,7 @@ class Base(Host):
         finally:
             log.close()
 
-    def examined(self, loaded: Loaded | None = None) -> list[str]:
+    def examined(self, loaded: LoadedInventory | None = None) -> list[str]:
         """What preflight has to say, refusals last. The host would be a front, and the home of a bot."""
         loaded = loaded or self.with_base((), "500M")
         found: list[str] = []
@@ -88,7 +88,7 @@ class Base(Host):
             log.close()
         return found
 
-    def with_base(self, packages: tuple[str, ...], journal: str) -> Loaded:
+    def with_base(self, packages: tuple[str, ...], journal: str) -> LoadedInventory:
         return self.loaded(base={"packages": list(packages), "journal_max": journal})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.session import Session
 from provision.reporting.run_log import RunLog
@@ -68,7 +68,7 @@ def log(tmp_path: Path) -> Iterator[RunLog]:
 
 
 def session(network: Network, log: RunLog, inventory: Inventory) -> Session:
-    loaded = Loaded(inventory, network.folder / "inventory.yml")
+    loaded = LoadedInventory(inventory, network.folder / "inventory.yml")
     return Session(loaded, tuple(inventory.hosts), log)
 
 
@@ -105,7 +105,7 @@ def test_a_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLo
             },
         }
     )
-    loaded = Loaded(inventory, network.folder / "inventory.yml")
+    loaded = LoadedInventory(inventory, network.folder / "inventory.yml")
     with Session(loaded, ("east",), log) as hosts:
         assert hosts.connect() == {}
         assert port_of(hosts, "east") == host.port

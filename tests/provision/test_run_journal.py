@@ -7,28 +7,29 @@ from dataclasses import replace
 import pytest
 
 from provision.plan import HostResult, OperationFailure, PlannedOperation, Status
-from provision.run_journal import Entry
+from provision.run_journal import JournalEntry
 from provision.version import program_version
 
 CHANGED = PlannedOperation("nginx", "Write /etc/nginx/nginx.conf", changes=True)
-DONE = Entry.of(HostResult("one", Status.DONE, (CHANGED,), 3, seconds=1.234), "digest", ())
+DONE = JournalEntry.of(HostResult("one", Status.DONE, (CHANGED,), 3, seconds=1.234), "digest", ())
 
 
 def test_an_entry_is_read_as_it_was_written() -> None:
-    assert Entry.from_line(DONE.to_line()) == DONE
+    assert JournalEntry.from_line(DONE.to_line()) == DONE
     assert DONE.changed == ("nginx: Write /etc/nginx/nginx.conf",)
     assert DONE.to_line().endswith("\n")
 
 
 @pytest.mark.parametrize("line", ["", DONE.to_line()[:40], "[]", "{}", '{"time": 1}'])
 def test_a_line_that_was_cut_off_is_no_entry(line: str) -> None:
-    assert Entry.from_line(line) is None
+    assert JournalEntry.from_line(line) is None
 
 
 def test_a_failure_is_named() -> None:
     failure = OperationFailure("base", "Packages curl", ("E: no",))
     assert (
-        Entry.of(HostResult("one", Status.FAILED, failure=failure), "d", ()).failure == "base: Packages curl"
+        JournalEntry.of(HostResult("one", Status.FAILED, failure=failure), "d", ()).failure
+        == "base: Packages curl"
     )
 
 
@@ -44,7 +45,7 @@ def test_a_failure_is_named() -> None:
     ],
 )
 def test_only_a_complete_run_of_this_inventory_and_program_counts_for_drift(
-    entry: Entry, whole: bool
+    entry: JournalEntry, whole: bool
 ) -> None:
     assert entry.is_whole("digest") is whole
     assert DONE.program == program_version()

@@ -28,13 +28,13 @@ KNOWN = "/var/lib/clawd/state/pending"
 LONGEST_DAYS = 7
 """Highest age of the mirrors' index. The timer reads it daily; without internet only our runs do."""
 
-Updates = Literal["security", "all"]
+UpgradeScope = Literal["security", "all"]
 
 _UNKNOWN = "?"
 
 # Labels and archives as apt prints them: `Debian-Security:12/stable-security`, `Ubuntu:24.04/noble-updates`.
 # Packages of other repositories have the version that their component wants.
-_ORIGINS: dict[Updates, str] = {
+_ORIGINS: dict[UpgradeScope, str] = {
     "security": " (Debian-Security|Ubuntu):[^ ,]*-security",
     "all": " (Debian|Debian-Security|Ubuntu):",
 }
@@ -56,7 +56,7 @@ class Pending:
 class PendingFact(Fact):
     """The updates of the given kind that a host lacks."""
 
-    def command(self, updates: Updates) -> str:
+    def command(self, updates: UpgradeScope) -> str:
         """Return a script that prints the age of the index, then one package per line."""
         given = assignments(**_given(updates), daily=DAILY, unknown=_UNKNOWN)
         return given + _PENDING + _AGE + 'pending 2>/dev/null || echo "$unknown"'
@@ -75,7 +75,7 @@ class PendingFact(Fact):
         return Pending(tuple(filter(None, packages)), days)
 
 
-def current(updates: Updates, **arguments: Any) -> OperationMeta:
+def current(updates: UpgradeScope, **arguments: Any) -> OperationMeta:
     """Install the distribution's updates of all installed packages, all of them or those for security.
 
     The mirrors' index is read first: in the first run, when there are updates, and when it has not been read
@@ -87,7 +87,7 @@ def current(updates: Updates, **arguments: Any) -> OperationMeta:
 
 
 @operation
-def _current(updates: Updates) -> Iterator[StringCommand]:
+def _current(updates: UpgradeScope) -> Iterator[StringCommand]:
     state: Pending = host.get_fact(PendingFact, updates=updates)
     why = reason(state)
     if not why:
@@ -101,7 +101,7 @@ def _current(updates: Updates) -> Iterator[StringCommand]:
     )
 
 
-def _given(updates: Updates) -> dict[str, str]:
+def _given(updates: UpgradeScope) -> dict[str, str]:
     return {"record": RECORD, "known": KNOWN, "inputs": INPUTS, "origins": _ORIGINS[updates], "form": _FORM}
 
 

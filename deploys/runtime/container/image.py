@@ -43,7 +43,7 @@ def program(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RuntimeImage:
     """The parts of an image. Its `id` is the name of its folder; equal ids mean equal content."""
 
     release: ReleaseArchive
@@ -81,7 +81,9 @@ class BaseFact(Fact):
         return "\n".join(output)
 
 
-def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tuple[str, ...] = ()) -> Wanted:
+def wanted(
+    release: ReleaseArchive, container: ContainerSettings, libraries: tuple[str, ...] = ()
+) -> RuntimeImage:
     """Return the image that the current host should run, with `libraries`, packages of the host, in its base.
 
     They count by name, because they may not be installed yet. A base from elsewhere has its own.
@@ -90,7 +92,7 @@ def wanted(release: ReleaseArchive, container: ContainerSettings, libraries: tup
     libraries = () if container.base_image else libraries
     base = _digest(made_of, program("build_image.py"), program("container_entrypoint.py"), *libraries)
     named = container.base_image or "", container.registry or ""
-    return Wanted(release, base, *named, libraries, client_config(container.login))
+    return RuntimeImage(release, base, *named, libraries, client_config(container.login))
 
 
 def client_config(login: LoginSettings | None) -> bytes:
@@ -105,7 +107,7 @@ def client_config(login: LoginSettings | None) -> bytes:
     return json.dumps({"auths": {registry: {"auth": pair}}}).encode()
 
 
-def made(image: Wanted, folder: str, **arguments: Any) -> OperationMeta:
+def made(image: RuntimeImage, folder: str, **arguments: Any) -> OperationMeta:
     """Put the image into the engine, test it, and create its folder in `folder`.
 
     It is pulled from the registry that the hosts share; else the release is sent, and the host builds it.
@@ -178,7 +180,7 @@ done
 
 
 @operation
-def _made(image: Wanted, dest: str) -> Iterator[StringCommand]:
+def _made(image: RuntimeImage, dest: str) -> Iterator[StringCommand]:
     if host.get_fact(ImageFact, folder=dest):
         return
     archive = image.release.archive

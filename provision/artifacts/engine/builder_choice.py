@@ -10,7 +10,7 @@ from provision.artifacts.target import HostKind
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BuildMachine:
     """A machine of `kind` that builds: a host by name, or this machine (`None`)."""
 
     kind: HostKind
@@ -18,11 +18,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BuilderChoice:
     """For each kind of host the kind of machine whose build it gets, and the builds to run first."""
 
     built_on: Mapping[HostKind, HostKind]
-    builds: tuple[Place, ...]
+    builds: tuple[BuildMachine, ...]
 
 
 def choose_builders(
@@ -31,7 +31,7 @@ def choose_builders(
     hosts: Mapping[str, HostKind],
     there: Collection[HostKind] = (),
     compilers: Collection[str] = (),
-) -> Choice:
+) -> BuilderChoice:
     """Choose builders so that each architecture, and each CUDA of it, is built at most once.
 
     A build runs on machines of its architecture whose C library is not older; of the builds that are `there`
@@ -41,7 +41,7 @@ def choose_builders(
     build.
     """
     built_on: dict[HostKind, HostKind] = {}
-    builds: list[Place] = []
+    builds: list[BuildMachine] = []
     unserved: dict[tuple[str, str], list[HostKind]] = {}
     for kind in sorted(set(kinds)):
         usable = [other for other in there if kind.runs_builds_of(other)]
@@ -55,7 +55,7 @@ def choose_builders(
         place = _place(architecture, waiting, here, hosts)
         builds.append(place)
         built_on |= dict.fromkeys(waiting, place.kind)
-    return Choice(built_on, tuple(builds))
+    return BuilderChoice(built_on, tuple(builds))
 
 
 def _place(
@@ -63,12 +63,12 @@ def _place(
     waiting: Collection[HostKind],
     this_machine: HostKind | None,
     hosts: Mapping[str, HostKind],
-) -> Place:
+) -> BuildMachine:
     def serves_all(kind: HostKind) -> bool:
         return all(other.runs_builds_of(kind) for other in waiting)
 
     if this_machine and serves_all(this_machine):
-        return Place(this_machine)
+        return BuildMachine(this_machine)
     able = [(kind.libc_version, name) for name, kind in hosts.items() if serves_all(kind)]
     if not able:
         oldest = min(kind.libc_version for kind in waiting)
@@ -77,4 +77,4 @@ def _place(
             advice="include a host of that kind in the run",
         )
     name = min(able)[1]
-    return Place(hosts[name], name)
+    return BuildMachine(hosts[name], name)

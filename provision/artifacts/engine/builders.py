@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from inventory.errors import HostError
 
 if TYPE_CHECKING:
-    from provision.connection.link import Link, Process
+    from provision.connection.link import HostConnection, RemoteProcess
 
 _CHUNK = 1 << 18
 
@@ -101,7 +101,7 @@ class SshBuilder:
 
     install_compiler = True
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: HostConnection) -> None:
         self._link = link
         self._as_root = link.has_sudo_password
 
@@ -155,7 +155,7 @@ class SshBuilder:
         finally:
             process.close()
 
-    def _start(self, script: str) -> Process:
+    def _start(self, script: str) -> RemoteProcess:
         return self._link.start(f"sh -c {shlex.quote(script)}", root=self._as_root)
 
 

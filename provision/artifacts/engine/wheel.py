@@ -15,7 +15,7 @@ from inventory.errors import ArtifactError, ToolError
 from provision.artifacts import archive, lockfile, pip, wheel_file
 from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.engine import recipe
-from provision.artifacts.engine.builder_choice import Choice, Place, choose_builders
+from provision.artifacts.engine.builder_choice import BuilderChoice, BuildMachine, choose_builders
 from provision.artifacts.engine.builders import Builder, LocalBuilder
 from provision.artifacts.engine.recipe import KEY, OUT, SDIST, TOOLS, Recipe
 from provision.artifacts.lockfile import Locked
@@ -29,7 +29,7 @@ _RECORD = "made.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class NvidiaRepository:
     """The repository of a host's NVIDIA packages, and the public key that verifies them."""
 
     uri: str
@@ -51,7 +51,7 @@ def engine_wheels(
     *,
     hosts: Mapping[str, HostKind] | None = None,
     connect: Callable[[str], Builder] | None = None,
-    repositories: Mapping[str, Repository] | None = None,
+    repositories: Mapping[str, NvidiaRepository] | None = None,
     source: RuntimeSource | None = None,
     progress: ReportProgress = silent,
 ) -> dict[HostKind, EngineWheel]:
@@ -66,7 +66,7 @@ def engine_wheels(
     wanted = {kind.cuda for kind in kinds}
     compilers = {cuda for cuda in wanted if cuda and Path(Cuda.parse(cuda).folder, "bin/nvcc").exists()}
 
-    def choose() -> tuple[dict[HostKind, EngineWheel], Choice]:
+    def choose() -> tuple[dict[HostKind, EngineWheel], BuilderChoice]:
         there = {wheel.built_on: wheel for cuda in wanted for wheel in cached(locked, cache, cuda)}
         return there, choose_builders(kinds, this_machine, hosts or {}, there, compilers)
 
@@ -113,7 +113,7 @@ def build(
     builder: Builder,
     cache: Cache,
     *,
-    repository: Repository | None = None,
+    repository: NvidiaRepository | None = None,
     progress: ReportProgress = silent,
 ) -> EngineWheel:
     """Build the wheel on `builder`, a machine of `kind`, and store it in the cache.
@@ -177,7 +177,7 @@ def _tools(kind: HostKind, cache: Cache, work: Path, progress: ReportProgress) -
     return target
 
 
-def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.Entry]:
+def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.ArchiveEntry]:
     for wheel in wheels:
         for member in wheel_file.members(wheel):
             if member.scheme in {"lib", "scripts"}:
@@ -191,7 +191,7 @@ def _run_build(
     work: Path,
     progress: ReportProgress,
     cuda: Cuda | None,
-    repository: Repository | None,
+    repository: NvidiaRepository | None,
 ) -> Path:
     started = time.monotonic()
     progress(f"building the engine on {builder.name}", 0.0)
@@ -259,7 +259,7 @@ def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:
     return HostKind.of_this_machine() if shutil.which("g++") or not hosts else None
 
 
-def _builder(place: Place, connect: Callable[[str], Builder] | None) -> Builder:
+def _builder(place: BuildMachine, connect: Callable[[str], Builder] | None) -> Builder:
     if place.host is None:
         if not shutil.which("g++"):
             raise ToolError(

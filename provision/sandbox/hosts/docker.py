@@ -17,11 +17,11 @@ from pathlib import Path
 
 from inventory.errors import SandboxError
 from provision.sandbox import network
-from provision.sandbox.commands import Progress, run
+from provision.sandbox.commands import ReportSandboxProgress, run
 from provision.sandbox.hosts import cgroups
-from provision.sandbox.hosts.host import HostRecord, HostState, Release, write_record
-from provision.sandbox.hosts.host_files import Place, host_files, make_host_key, unit_links, write_into
-from provision.sandbox.hosts.machine_settings import Machine, read_machine
+from provision.sandbox.hosts.host import DebianRelease, HostRecord, HostState, write_record
+from provision.sandbox.hosts.host_files import HostNetwork, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.hosts.machine_settings import MachineSettings, read_machine
 from provision.sandbox.hosts.rootfs import ensure_image, image_of, remove_tree
 from provision.sandbox.layout import Layout
 
@@ -75,13 +75,13 @@ def create_command(layout: Layout, name: str, image: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Docker:
+class DockerBackend:
     """The backend of the hosts of `layout`."""
 
     layout: Layout
     name: str = NAME
 
-    def prepare(self) -> Machine:
+    def prepare(self) -> MachineSettings:
         """Create the network, and return the settings that hosts take over from this machine.
 
         Raises `SandboxError` when a network of that name does not belong to this sandbox.
@@ -91,7 +91,12 @@ class Docker:
         return read_machine(self.layout.machine_address)
 
     def create(
-        self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
+        self,
+        name: str,
+        release: DebianRelease,
+        machine: MachineSettings,
+        login_key: str,
+        progress: ReportSandboxProgress,
     ) -> None:
         """Create the container of host `name` and copy its files into it."""
         image = image_of(release, machine)
@@ -103,7 +108,7 @@ class Docker:
         remove_tree(folder)
         folder.mkdir(parents=True)
         address = self.layout.address(name)
-        place = Place(
+        place = HostNetwork(
             name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
         )
         host_key = make_host_key(name, folder)

@@ -11,8 +11,8 @@ from typing import Literal
 from inventory.errors import SandboxError
 from provision.sandbox.layout import Layout, number_of
 
-Release = Literal["bookworm", "trixie"]
-RELEASES: tuple[Release, ...] = ("bookworm", "trixie")
+DebianRelease = Literal["bookworm", "trixie"]
+RELEASES: tuple[DebianRelease, ...] = ("bookworm", "trixie")
 
 
 class HostState(StrEnum):
@@ -70,12 +70,12 @@ def recorded(layout: Layout) -> tuple[HostRecord, ...]:
     return tuple(sorted((r for r in records if r is not None), key=lambda record: number_of(record.name)))
 
 
-def releases_for(hosts: int, releases: tuple[str, ...]) -> tuple[Release, ...]:
+def releases_for(hosts: int, releases: tuple[str, ...]) -> tuple[DebianRelease, ...]:
     """Return one release for each host: those given, and the last one for the rest.
 
     Raises `SandboxError` for an unknown release, and for more releases than hosts.
     """
-    known: dict[str, Release] = {release: release for release in RELEASES}
+    known: dict[str, DebianRelease] = {release: release for release in RELEASES}
     unknown = [release for release in releases if release not in known]
     if unknown or not releases:
         raise SandboxError(

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from provision.sandbox.commands import run
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.hosts.rootfs import OPERATOR_GID, OPERATOR_UID
 
 _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "getty@tty1.service")
@@ -27,7 +27,7 @@ class HostFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostNetwork:
     """The name of a host and its address on the sandbox's network."""
 
     name: str
@@ -49,7 +49,7 @@ def make_host_key(name: str, folder: Path) -> tuple[str, str]:
 
 
 def host_files(
-    place: Place, machine: Machine, login_key: str, host_key: tuple[str, str]
+    place: HostNetwork, machine: MachineSettings, login_key: str, host_key: tuple[str, str]
 ) -> tuple[HostFile, ...]:
     """Return all files that distinguish this host from the common root filesystem."""
     private, public = host_key
@@ -111,13 +111,13 @@ def write_into(root: Path, files: tuple[HostFile, ...], links: dict[str, str]) -
         path.symlink_to(target)
 
 
-def _apt_settings(machine: Machine) -> str:
+def _apt_settings(machine: MachineSettings) -> str:
     lines = ['Acquire::Languages "none";']
     lines += [f'Acquire::{scheme}::Proxy "{proxy}";' for scheme, proxy in machine.apt_proxy.items()]
     return "\n".join(lines) + "\n"
 
 
-def _network(place: Place) -> str:
+def _network(place: HostNetwork) -> str:
     return (
         "[Match]\nName=host0\n\n"
         f"[Link]\nMTUBytes={place.mtu}\n\n"

@@ -19,7 +19,7 @@ _RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineSettings:
     """The settings of this machine for its hosts.
 
     `archive` and `security` are the URLs of its Debian mirror, `None` without one; `apt_proxy` maps `http`
@@ -35,11 +35,11 @@ class Machine:
     certificates: str | None
 
 
-def read_machine(gateway: IPv4Address) -> Machine:
+def read_machine(gateway: IPv4Address) -> MachineSettings:
     """Return the settings of this machine. `gateway` is its address for the hosts."""
     archive, security = mirrors(_index_targets())
     own = sorted(_OWN_CERTIFICATES.rglob("*.crt")) if _OWN_CERTIFICATES.is_dir() else []
-    return Machine(
+    return MachineSettings(
         archive=archive,
         security=security,
         apt_proxy=reachable(proxies(run(["apt-config", "dump"]).stdout) or _proxies_of(os.environ), gateway),

@@ -10,14 +10,14 @@ from typing import Any
 
 from inventory.errors import SandboxError
 from provision.sandbox import claims, network, process
-from provision.sandbox.commands import Progress, run
+from provision.sandbox.commands import ReportSandboxProgress, run
 from provision.sandbox.hosts import cgroups, supervisor
-from provision.sandbox.hosts.host import HostRecord, HostState, Release, write_record
-from provision.sandbox.hosts.host_files import Place, host_files, make_host_key, unit_links, write_into
-from provision.sandbox.hosts.machine_settings import Machine, read_machine
+from provision.sandbox.hosts.host import DebianRelease, HostRecord, HostState, write_record
+from provision.sandbox.hosts.host_files import HostNetwork, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.hosts.machine_settings import MachineSettings, read_machine
 from provision.sandbox.hosts.rootfs import ensure_image, image_of, remove_tree, unpack_command
 from provision.sandbox.layout import Layout
-from provision.sandbox.process import Process
+from provision.sandbox.process import ProcessIdentity
 
 NAME = "nspawn"
 
@@ -59,19 +59,24 @@ def serves_below(command: list[str], hosts: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Nspawn:
+class NspawnBackend:
     """The backend of the hosts of `layout`."""
 
     layout: Layout
     name: str = NAME
 
-    def prepare(self) -> Machine:
+    def prepare(self) -> MachineSettings:
         """Create the network, and return the settings that hosts take over from this machine."""
         network.ensure_network(self.layout)
         return read_machine(self.layout.machine_address)
 
     def create(
-        self, name: str, release: Release, machine: Machine, login_key: str, progress: Progress
+        self,
+        name: str,
+        release: DebianRelease,
+        machine: MachineSettings,
+        login_key: str,
+        progress: ReportSandboxProgress,
     ) -> None:
         """Create the folder of host `name` atomically."""
         tarball = ensure_image(release, self.layout.cache, machine, progress)
@@ -82,7 +87,7 @@ class Nspawn:
         root.mkdir(parents=True)
         run(unpack_command(tarball, root), timeout=300)
         address = self.layout.address(name)
-        place = Place(
+        place = HostNetwork(
             name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
         )
         host_key = make_host_key(name, half)
@@ -146,16 +151,16 @@ class Nspawn:
         log = self.layout.host(name) / "console.log"
         return "\n  ".join(log.read_text(errors="replace").splitlines()[-6:]) if log.exists() else ""
 
-    def _supervisor(self, name: str) -> Process | None:
+    def _supervisor(self, name: str) -> ProcessIdentity | None:
         """Return the running supervisor of this host, not another process with a reused id."""
         record = self._read(name, "supervisor.json")
         if not record:
             return None
-        supervisor = Process(record["pid"], record["started"])
+        supervisor = ProcessIdentity(record["pid"], record["started"])
         ours = str(self.layout.host(name)) in process.command_of(supervisor.pid)
         return supervisor if ours and process.alive(supervisor) else None
 
-    def _spawners(self, name: str) -> tuple[Process, ...]:
+    def _spawners(self, name: str) -> tuple[ProcessIdentity, ...]:
         """Return the nspawn processes of this host, identified by its folder in their arguments."""
         directory = f"--directory={self.layout.host(name) / 'root'}"
         return process.with_command(

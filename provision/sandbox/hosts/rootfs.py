@@ -17,9 +17,9 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from inventory.errors import SandboxError
 from provision.local_user import hand_over, make_folder
-from provision.sandbox.commands import Progress
-from provision.sandbox.hosts.host import Release
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.commands import ReportSandboxProgress
+from provision.sandbox.hosts.host import DebianRelease
+from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.process import end, with_command
 
 PACKAGES = (
@@ -46,13 +46,13 @@ _SECONDS = 25
 """Duration on two idle cores, used only for the progress display."""
 
 
-def image_of(release: Release, machine: Machine) -> str:
+def image_of(release: DebianRelease, machine: MachineSettings) -> str:
     """Return the name of the image, which differs whenever its content would."""
     ingredients = json.dumps([release, PACKAGES, sources(release, machine), _CUSTOMIZE])
     return f"{release}-{hashlib.sha256(ingredients.encode()).hexdigest()[:12]}"
 
 
-def sources(release: Release, machine: Machine) -> tuple[str, ...]:
+def sources(release: DebianRelease, machine: MachineSettings) -> tuple[str, ...]:
     """Return the apt sources of this machine; empty leaves the choice to mmdebstrap."""
     if machine.archive is None or machine.security is None:
         return ()
@@ -63,7 +63,7 @@ def sources(release: Release, machine: Machine) -> tuple[str, ...]:
     )
 
 
-def build_command(release: Release, target: Path, machine: Machine) -> list[str]:
+def build_command(release: DebianRelease, target: Path, machine: MachineSettings) -> list[str]:
     """Return the mmdebstrap command that writes `target` (a `.tar.zst`).
 
     It runs in its own mount and process namespaces, which end with it in any case.
@@ -83,7 +83,9 @@ def build_command(release: Release, target: Path, machine: Machine) -> list[str]
     ]
 
 
-def ensure_image(release: Release, cache: Path, machine: Machine, progress: Progress) -> Path:
+def ensure_image(
+    release: DebianRelease, cache: Path, machine: MachineSettings, progress: ReportSandboxProgress
+) -> Path:
     """Return the tarball of `release`; build it when it is not in `cache`. Raises `SandboxError`."""
     image = image_of(release, machine)
     tarball = cache / f"{image}.tar.zst"
@@ -116,7 +118,7 @@ def _clear_abandoned(half: Path, workplace: Path) -> None:
     remove_tree(workplace)
 
 
-def _build(command: Sequence[str], workplace: Path, doing: str, progress: Progress) -> None:
+def _build(command: Sequence[str], workplace: Path, doing: str, progress: ReportSandboxProgress) -> None:
     began = time.monotonic()
     environment = {**os.environ, "TMPDIR": str(workplace)}
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True, env=environment) as process:

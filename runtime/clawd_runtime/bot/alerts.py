@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Language = Literal["en", "zh"]
-Status = Literal["firing", "resolved"]
+AlertLanguage = Literal["en", "zh"]
+AlertStatus = Literal["firing", "resolved"]
 MOST_ALERTS = 20
 """Number of alerts of one notification that are listed; the others are only counted."""
 MOST_RECEIVED = 10_000
@@ -26,7 +26,7 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    status: Status
+    status: AlertStatus
     labels: dict[str, str]
     annotations: dict[str, str] = Field(default_factory=dict)
     starts_at: str = Field(alias="startsAt", max_length=100)
@@ -40,7 +40,7 @@ class Notification(BaseModel):
 
     version: Literal["4"]
     group_key: str = Field(alias="groupKey", min_length=1)
-    status: Status
+    status: AlertStatus
     alerts: tuple[Alert, ...] = Field(min_length=1, max_length=MOST_RECEIVED, fail_fast=True, strict=False)
     truncated: int = Field(0, alias="truncatedAlerts", ge=0, lt=2**31)
 
@@ -52,7 +52,7 @@ class _Words:
     more: str
 
 
-_WORDS: dict[Language, _Words] = {
+_WORDS: dict[AlertLanguage, _Words] = {
     "en": _Words("🔥 Alert", "✅ Resolved", "… and {count} more"),
     "zh": _Words("🔥 告警", "✅ 已恢复", "……另有 {count} 条"),
 }
@@ -68,7 +68,7 @@ def event_id(notification: Notification) -> str:
     return hashlib.sha256(seed.encode()).hexdigest()[:40]
 
 
-def text_of(notification: Notification, language: Language) -> str:
+def text_of(notification: Notification, language: AlertLanguage) -> str:
     """Return the notification as text: firing alerts first, each with its host and summary."""
     ordered = sorted(notification.alerts, key=lambda alert: (alert.status == "resolved", alert.starts_at))
     lines = [_line(alert, language) for alert in ordered[:MOST_ALERTS]]
@@ -76,7 +76,7 @@ def text_of(notification: Notification, language: Language) -> str:
     return "\n\n".join((*lines, *_rest(left, language)))
 
 
-def _line(alert: Alert, language: Language) -> str:
+def _line(alert: Alert, language: AlertLanguage) -> str:
     words = _WORDS[language]
     state = words.firing if alert.status == "firing" else words.resolved
     labels, annotations = alert.labels, alert.annotations
@@ -92,5 +92,5 @@ def _shortened(text: str, longest: int = LONGEST_LABEL) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _rest(count: int, language: Language) -> Sequence[str]:
+def _rest(count: int, language: AlertLanguage) -> Sequence[str]:
     return (_WORDS[language].more.format(count=count),) if count > 0 else ()

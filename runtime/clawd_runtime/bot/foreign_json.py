@@ -19,7 +19,7 @@ LONGEST_NAME = 512
 MOST_NAMED = 5
 
 
-class Unreadable(ValueError):
+class ForeignJsonError(ValueError):
     """A value of another program is invalid. The message is safe to log: it quotes no value."""
 
 
@@ -39,9 +39,9 @@ def _or_none(value: object) -> object:
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """An integer of 64 bits, as databases and platforms use."""
-Text = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_TEXT)]
+ForeignText = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_TEXT)]
 """Text of a person, in characters that can be stored."""
-Name = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_NAME)]
+ForeignName = Annotated[str, BeforeValidator(_whole), Field(max_length=LONGEST_NAME)]
 """A display name."""
 Identifier = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 """An id of a platform: visible ASCII, short enough for an index."""
@@ -52,7 +52,7 @@ LanguageTag = Annotated[
 ]
 """An IETF language tag (RFC 5646, 4.4.1), or none."""
 
-Model = TypeVar("Model", bound=BaseModel)
+ForeignModel = TypeVar("ForeignModel", bound=BaseModel)
 
 
 def read_foreign_json(data: bytes | str) -> Any:
@@ -69,24 +69,26 @@ def read_foreign_json(data: bytes | str) -> Any:
 
 
 def read_json(data: bytes | str) -> Any:
-    """Return the value of `data` like `read_foreign_json`, but raise `Unreadable` if it is not JSON."""
+    """Return the value of `data` like `read_foreign_json`, but raise `ForeignJsonError` if it is not JSON."""
     try:
         return read_foreign_json(data)
     except ValueError:
-        raise Unreadable("not JSON, or nested too deeply") from None
+        raise ForeignJsonError("not JSON, or nested too deeply") from None
 
 
-def read_as(model: type[Model], value: object) -> Model:
-    """Return `value` as `model`; raise `Unreadable`, naming the invalid fields."""
+def read_as(model: type[ForeignModel], value: object) -> ForeignModel:
+    """Return `value` as `model`; raise `ForeignJsonError`, naming the invalid fields."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         wrong = dict.fromkeys(f"{_place(problem['loc'])} ({problem['type']})" for problem in problems)
     except RecursionError:
-        raise Unreadable("nested too deeply") from None
+        raise ForeignJsonError("nested too deeply") from None
     named = ", ".join(list(wrong)[:MOST_NAMED])
-    raise Unreadable(f"{named} and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else named)
+    raise ForeignJsonError(
+        f"{named} and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else named
+    )
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

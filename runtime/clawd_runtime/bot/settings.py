@@ -13,17 +13,17 @@ from clawd_runtime.bot.channels.base import ChannelSettings
 from clawd_runtime.bot.channels.registry import CHANNELS, channel_class
 from clawd_runtime.errors import SettingsError
 
-Language = Literal["auto", "en", "zh"]
+BotLanguage = Literal["auto", "en", "zh"]
 SHORTEST_PROMPT_TOKENS = 128
 
 
-class Part(BaseModel):
+class SettingsSection(BaseModel):
     """A section of bot.json: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Listen(Part):
+class Listen(SettingsSection):
     """The address on which an HTTP server listens."""
 
     host: str = "127.0.0.1"
@@ -36,7 +36,7 @@ class Further(Listen):
     tls: bool
 
 
-class ModelEndpoint(Part):
+class ModelEndpoint(SettingsSection):
     """A server of the OpenAI chat protocol.
 
     `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`; a query of
@@ -53,14 +53,14 @@ class ModelEndpoint(Part):
     token_gap_seconds: Annotated[float, Field(ge=1, le=1800)] = 60.0
 
 
-class Models(Part):
+class BotModels(SettingsSection):
     """The model that answers, and the one that answers while the first cannot."""
 
     default: ModelEndpoint
     fallback: ModelEndpoint | None = None
 
 
-class BotSettings(Part):
+class BotSettings(SettingsSection):
     """The whole file. `channels` has the validated settings of every configured channel."""
 
     listen: Listen = Listen()
@@ -71,11 +71,11 @@ class BotSettings(Part):
     """Additional listeners, with TLS and the certificate of `internal` or without."""
     database: Annotated[str, Field(pattern=r"^(sqlite:////?.+|postgresql\+psycopg://.*/.+)$")]
     system_prompt: str = "You are a helpful assistant."
-    language: Language = "auto"
+    language: BotLanguage = "auto"
     max_reply_tokens: Annotated[int, Field(ge=16)] = 512
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = 30
     answers_at_once: Annotated[int, Field(ge=1, le=512)] = 32
-    models: Models
+    models: BotModels
     public_url: Annotated[str, Field(pattern=r"^https?://[^/].*$")] | None = None
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
 

@@ -49,7 +49,7 @@ class ConversationKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MessagePart:
     """A part of a message that is not text. `name` is its name on the platform (of a file, for example)."""
 
     kind: PartKind
@@ -64,7 +64,7 @@ class Quote:
     """
 
     text: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[MessagePart, ...] = ()
     ref: str = ""
 
 
@@ -92,7 +92,7 @@ class Inbound:
     reply_to: str
     received_at: float
     language: str | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[MessagePart, ...] = ()
     quote: Quote | None = None
 
     @property

@@ -15,14 +15,14 @@ from clawd_runtime.engine.llama.model import open_model
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.values import Event, Failed, Finished, Job
+from clawd_runtime.engine.values import AnswerJob, Event, Failed, Finished
 from clawd_runtime.errors import NotReadyError, RequestError
 
 _log = logging.getLogger("clawd.engine")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A loaded model with its template and its batcher."""
 
     model: ChatModel
@@ -30,13 +30,13 @@ class Loaded:
     batcher: Batcher
 
 
-class Answer:
+class AnswerStream:
     """An accepted request: iterate over its events, of which the last is `Finished` or `Failed`.
 
     It belongs to the event loop in which it is created. Call `cancel` when the client is gone.
     """
 
-    def __init__(self, batcher: Batcher, job: Job) -> None:
+    def __init__(self, batcher: Batcher, job: AnswerJob) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._batcher = batcher
@@ -76,7 +76,7 @@ class Engine:
         self.created = int(time.time())
         self._on_fault = on_fault
         self._open_model = open_model
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModel | None = None
 
     @property
     def ready(self) -> bool:
@@ -109,7 +109,7 @@ class Engine:
         model.write_out(template.reasoning_marks)
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()
-        self._loaded = Loaded(model, template, batcher)
+        self._loaded = LoadedModel(model, template, batcher)
         seconds = time.monotonic() - started
         self.metrics.load_seconds.set(seconds)
         self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
@@ -152,7 +152,7 @@ class Engine:
                 param="model",
             )
 
-    async def answer(self, request: ChatRequest) -> Answer:
+    async def answer(self, request: ChatRequest) -> AnswerStream:
         """Accept `request`, start computing and return the answer.
 
         Raises:
@@ -161,15 +161,15 @@ class Engine:
         """
         loaded = self._serving(request)
         job = await asyncio.to_thread(self._job, loaded, request)
-        return Answer(loaded.batcher, job)
+        return AnswerStream(loaded.batcher, job)
 
-    def _serving(self, request: ChatRequest) -> Loaded:
+    def _serving(self, request: ChatRequest) -> LoadedModel:
         if self._loaded is None:
             raise NotReadyError("the model is still loading")
         self.check_name(request.model)
         return self._loaded
 
-    def _job(self, loaded: Loaded, request: ChatRequest) -> Job:
+    def _job(self, loaded: LoadedModel, request: ChatRequest) -> AnswerJob:
         """Return the job for `request`. Without a limit in the request, the answer may fill the context."""
         model, template = loaded.model, loaded.template
         sampling = request.sampling()
@@ -192,7 +192,7 @@ class Engine:
             )
         prompt = model.tokenize(*pieces)
         room = max(1, self.settings.context_size - len(prompt))
-        return Job(prompt, request.limit() or room, sampling, request.stop, opening)
+        return AnswerJob(prompt, request.limit() or room, sampling, request.stop, opening)
 
     def _fault(self, fault: BaseException) -> None:
         self._loaded = None

@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParameters:
     """Parameters for drawing a token. `temperature` 0 takes the likeliest one; `top_k` 0 considers all.
 
     `min_p` excludes tokens less likely than this fraction of the likeliest one's probability, `typical_p`
@@ -32,7 +32,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class AnswerJob:
     """An answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`.
 
     `opening` is the end of the prompt after the last message, which may open the reasoning.
@@ -40,7 +40,7 @@ class Job:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: SamplingParameters = SamplingParameters()
     stop: tuple[str, ...] = ()
     opening: str = ""
 

@@ -9,13 +9,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from clawd_runtime.bot.channels.base import Channel, ChannelContext, ChannelSettings, NoProgress, Progress
+from clawd_runtime.bot.channels.base import (
+    AnswerProgress,
+    Channel,
+    ChannelContext,
+    ChannelSettings,
+    NoProgress,
+)
 from clawd_runtime.bot.handling.deliverer import Deliverer
 from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.service.metrics import Metrics
-from clawd_runtime.bot.settings import Language
+from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Store
@@ -67,7 +73,7 @@ class ScriptedChannel(Channel):
         return tuple(text.split("|"))
 
     @asynccontextmanager
-    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+    async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         self.shown += 1
         yield NoProgress()
 
@@ -89,7 +95,7 @@ class ScriptedAnswerer:
     def __init__(self, answer: Callable[[tuple[Turn, ...], str], Any]) -> None:
         self._answer = answer
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: AnswerProgress) -> ModelAnswer:
         result = self._answer(history, question)
         answered: str | ModelAnswer = await result if asyncio.iscoroutine(result) else result
         return ModelAnswer(answered) if isinstance(answered, str) else answered
@@ -107,7 +113,7 @@ class Chain:
         at_once: int = 8,
         clock: Callable[[], float] = time.time,
         answerer: Any = None,
-        language: Language = "en",
+        language: BotLanguage = "en",
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock, limit=limit)

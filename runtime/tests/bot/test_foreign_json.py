@@ -10,13 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from clawd_runtime.bot.foreign_json import Foreign, Identifier, Int64, Text, Unreadable, read_as, read_json
+from clawd_runtime.bot.foreign_json import (
+    Foreign,
+    ForeignJsonError,
+    ForeignText,
+    Identifier,
+    Int64,
+    read_as,
+    read_json,
+)
 
 
 class Sample(Foreign):
     id: Identifier
     number: Int64 = 0
-    text: Text = ""
+    text: ForeignText = ""
     flag: bool = False
     inner: Sample | None = None
     many: list[Int64] = Field(default_factory=list, max_length=3, fail_fast=True)
@@ -30,7 +38,7 @@ class Sample(Foreign):
     ],
 )
 def test_invalid_json_is_unreadable(raw: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(ForeignJsonError):
         read_json(raw)
 
 
@@ -50,7 +58,7 @@ def test_invalid_json_is_unreadable(raw: bytes) -> None:
     ],
 )
 def test_value_of_wrong_type_or_range_is_unreadable(wrong: dict[str, Any]) -> None:
-    with pytest.raises(Unreadable) as problem:
+    with pytest.raises(ForeignJsonError) as problem:
         read_as(Sample, {"id": "a"} | wrong)
     assert next(iter(wrong)) in str(problem.value)
     assert len(str(problem.value)) < 500
@@ -60,7 +68,7 @@ def test_deeply_nested_value_is_unreadable() -> None:
     deep: dict[str, Any] = {"id": "a"}
     for _ in range(5000):
         deep = {"id": "a", "inner": deep}
-    with pytest.raises(Unreadable):
+    with pytest.raises(ForeignJsonError):
         read_as(Sample, deep)
 
 
@@ -79,7 +87,7 @@ JSON = st.recursive(
 def test_any_parsed_text_can_be_stored_and_sent(value: dict[str, Any]) -> None:
     try:
         found = read_as(Sample, read_json(json.dumps(value)))
-    except Unreadable:
+    except ForeignJsonError:
         return
     assert found.id.isascii()
     assert -(2**63) <= found.number < 2**63

@@ -12,7 +12,7 @@ import pytest
 
 from clawd_runtime.engine.batching.computer import Feed
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.values import Sampling
+from clawd_runtime.engine.values import SamplingParameters
 from clawd_runtime.errors import EngineError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ class FakeModel:
         self.ready.remove(seq)
         return next_token(self.held[seq])
 
-    def begin(self, seq: int, sampling: Sampling) -> None:
+    def begin(self, seq: int, sampling: SamplingParameters) -> None:
         assert seq not in self.drawing
         self.drawing.add(seq)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploys.disk.deploy import apply, remove
-from deploys.disk.devices import Device, Devices, DevicesFact
+from deploys.disk.devices import BlockDevice, Devices, DevicesFact
 from deploys.disk.operations import (
     MountFact,
     MountState,
@@ -29,8 +29,8 @@ from tests.deploys.harness import Machine, Run
 
 GB = 1 << 30
 GOLDEN = Path(__file__).parent / "golden"
-BLANK = Device("/dev/vdb", "disk", 100 * GB, empty=True)
-OURS = Device(
+BLANK = BlockDevice("/dev/vdb", "disk", 100 * GB, empty=True)
+OURS = BlockDevice(
     "/dev/vdb", "disk", 100 * GB, tags={"TYPE": "ext4", "LABEL": "clawd-data", "UUID": "u-1"}, empty=False
 )
 UNIT = OurUnit("srv-clawd.mount", "/srv/clawd", "/dev/disk/by-uuid/u-1")
@@ -40,7 +40,7 @@ BOT_UNIT = OurUnit("var-lib-clawd\\x2dbot.mount", "/var/lib/clawd-bot", "/srv/cl
 NOTHING = PlaceState()
 
 
-def facts(disk: Device = BLANK, *units: OurUnit, place: PlaceState = NOTHING) -> dict[Any, Any]:
+def facts(disk: BlockDevice = BLANK, *units: OurUnit, place: PlaceState = NOTHING) -> dict[Any, Any]:
     return {
         DevicesFact: Devices((disk,)),
         OurUnitsFact: units,

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from deploys.disk.devices import Device, Devices, choose, found_on, parse
+from deploys.disk.devices import BlockDevice, Devices, choose, found_on, parse
 from inventory.errors import ClawdError
 
 GB = 1 << 30
-SYSTEM = Device("/dev/vda", "disk", 40 * GB, signatures=("gpt", "PMBR"), tags={"PTTYPE": "gpt"}, mounts=())
-ROOT = Device("/dev/vda1", "part", 40 * GB, "/dev/vda", mounts=("/",), tags={"TYPE": "ext4", "LABEL": "root"})
-BLANK = Device("/dev/vdb", "disk", 100 * GB, empty=True)
+SYSTEM = BlockDevice(
+    "/dev/vda", "disk", 40 * GB, signatures=("gpt", "PMBR"), tags={"PTTYPE": "gpt"}, mounts=()
+)
+ROOT = BlockDevice(
+    "/dev/vda1", "part", 40 * GB, "/dev/vda", mounts=("/",), tags={"TYPE": "ext4", "LABEL": "root"}
+)
+BLANK = BlockDevice("/dev/vdb", "disk", 100 * GB, empty=True)
 OURS = replace(BLANK, path="/dev/vdc", empty=False, tags={"PTTYPE": "gpt"}, signatures=("gpt",))
-OURS_1 = Device(
+OURS_1 = BlockDevice(
     "/dev/vdc1",
     "part",
     100 * GB,
@@ -26,7 +30,7 @@ OURS_1 = Device(
 BEGUN_1 = replace(OURS_1, tags={"PART_ENTRY_NAME": "clawd-new"})
 
 
-def host(*devices: Device, declared: str = "") -> Devices:
+def host(*devices: BlockDevice, declared: str = "") -> Devices:
     return Devices((SYSTEM, ROOT, *devices), declared)
 
 
@@ -46,7 +50,7 @@ def host(*devices: Device, declared: str = "") -> Devices:
         ((BLANK, replace(BLANK, path="/dev/sdb", used_by=("/dev/dm-0",))), "blank", ""),
     ],
 )
-def test_auto(devices: tuple[Device, ...], state: str, file_system: str) -> None:
+def test_auto(devices: tuple[BlockDevice, ...], state: str, file_system: str) -> None:
     choice = choose(host(*devices), "auto")
     assert (choice.state, choice.file_system) == (state, file_system)
     assert choice.disk == ("/dev/vdb" if state == "blank" else "/dev/vdc")
@@ -69,7 +73,7 @@ def test_auto(devices: tuple[Device, ...], state: str, file_system: str) -> None
         ),
     ],
 )
-def test_auto_in_doubt_takes_none(devices: tuple[Device, ...], said: str) -> None:
+def test_auto_in_doubt_takes_none(devices: tuple[BlockDevice, ...], said: str) -> None:
     with pytest.raises(ClawdError, match=said):
         choose(host(*devices), "auto")
 
@@ -112,7 +116,7 @@ def test_a_declared_disk_with_anything_on_it_is_refused(changes: dict[str, Any],
     ],
 )
 def test_declared_disk_that_cannot_be(
-    declared: str, stands_for: str, devices: tuple[Device, ...], said: str
+    declared: str, stands_for: str, devices: tuple[BlockDevice, ...], said: str
 ) -> None:
     with pytest.raises(ClawdError, match=said):
         choose(host(*devices, declared=stands_for), declared)
@@ -150,7 +154,7 @@ def test_reading_what_the_tools_say() -> None:
         ]
     )
     disk, part = devices.all
-    assert disk == Device(
+    assert disk == BlockDevice(
         "/dev/sdb",
         "disk",
         8 * GB,

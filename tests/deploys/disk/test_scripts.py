@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.disk.devices import BEGUN, LABEL, Choice, Devices, DevicesFact, choose
+from deploys.disk.devices import BEGUN, LABEL, Devices, DevicesFact, DiskChoice, choose
 from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
@@ -236,7 +236,7 @@ def disk(tmp_path: Path) -> Iterator[str]:
     attached.run("losetup", "--detach", path)
 
 
-def chosen(disk: str) -> Choice:
+def chosen(disk: str) -> DiskChoice:
     """Return what is chosen on a host that has this disk only.
 
     Other tests on this machine attach loop devices at the same time; they are disks of other hosts.

@@ -58,7 +58,7 @@ BARE: dict[Any, Any] = {
     WantedFact: frozenset(),
     UnitFact: UnitState(),
     GuardFact: GuardState(),
-    gpus.MachineFact: gpus.Machine(),
+    gpus.GpuMachineFact: gpus.GpuMachine(),
     OwnFact: (),
 }
 

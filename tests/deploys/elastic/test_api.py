@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deploys.elastic.api import Call, Server, command, contains, holds, marked
+from deploys.elastic.api import Call, ElasticServer, command, contains, holds, marked
 from deploys.elastic.passwords import derived
 
 
@@ -55,7 +55,7 @@ def test_a_password_is_the_same_on_every_laptop() -> None:
 
 def test_commands_are_shell_and_python_that_parse() -> None:
     call = Call("GET", "/", "/etc/clawd/login")
-    server = Server(9200, "/etc/ca.pem")
+    server = ElasticServer(9200, "/etc/ca.pem")
     for text in (command(server, (call,), reading=True), holds(server, call, "status == 200")):
         assert "/etc/clawd/login" in text
     program = holds(server, call, "status == 200").split("-c ", 1)[1].split("' '")[0]

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.connection.session import Assignment
 from tests.hosts import Host
 from tests.standins.elastic.asking import asking
@@ -26,11 +26,11 @@ FAR = {"far": {"address": "192.0.2.1", "roles": ["runtime"]}}
 class LogHost(Host):
     """A host with those of the programs that an inventory gives it."""
 
-    inventory: Loaded
+    inventory: LoadedInventory
     settings: Mapping[str, ComponentSettings]
 
     @classmethod
-    def of(cls, host: Host, inventory: Loaded) -> Self:
+    def of(cls, host: Host, inventory: LoadedInventory) -> Self:
         """The host as `inventory` declares it."""
         found = {name: BY_NAME[name].settings_for(inventory.inventory, host.name) for name in PROGRAMS}
         given = {name: settings for name, settings in found.items() if settings is not None}

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from deploys.elasticsearch.deploy import values
-from deploys.elasticsearch.host import MAP_COUNT, Machine
+from deploys.elasticsearch.host import MAP_COUNT, HostMemory
 from deploys.elasticsearch.settings import settings_for
 from deploys.filebeat.deploy import values as filebeat_values
 from deploys.filebeat.settings import settings_for as filebeat_for
@@ -61,12 +61,12 @@ def test_elasticsearch_of_three() -> None:
 @pytest.mark.parametrize(
     ("machine", "maps"),
     [
-        (Machine(map_count=65530, settable=True), True),
-        (Machine(map_count=65530, settable=False), False),
-        (Machine(map_count=262144, settable=False), True),
+        (HostMemory(map_count=65530, settable=True), True),
+        (HostMemory(map_count=65530, settable=False), False),
+        (HostMemory(map_count=262144, settable=False), True),
     ],
 )
-def test_files_are_mapped_unless_the_host_refuses(machine: Machine, maps: bool) -> None:
+def test_files_are_mapped_unless_the_host_refuses(machine: HostMemory, maps: bool) -> None:
     assert machine.maps_files is maps
 
 

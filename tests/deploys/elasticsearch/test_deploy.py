@@ -10,8 +10,8 @@ from deploys.elastic import packages as elastic
 from deploys.elastic.api import AnswersFact
 from deploys.elastic.packages import ForeignFact
 from deploys.elasticsearch import deploy as elasticsearch
-from deploys.elasticsearch.host import FormedFact, MachineFact
-from deploys.elasticsearch.host import Machine as Memory
+from deploys.elasticsearch.host import FormedFact, HostMemoryFact
+from deploys.elasticsearch.host import HostMemory as Memory
 from deploys.elasticsearch.keystore import KEYSTORE, KeystoreFact
 from deploys.elasticsearch.settings import settings_for
 from deploys.filebeat import deploy as filebeat
@@ -35,7 +35,7 @@ BARE: dict[Any, Any] = {
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
     UnitFact: UnitState(),
-    MachineFact: Memory(MEMORY, 65530, True),
+    HostMemoryFact: Memory(MEMORY, 65530, True),
     CertificateFact: Installed(),
     KeystoreFact: "",
     ForeignFact: "",
@@ -79,7 +79,7 @@ def test_the_first_of_three_founds_the_cluster_and_makes_its_users(
 
 
 def test_a_host_that_refuses_the_limit_is_told_in_the_plan(tmp_path: Path) -> None:
-    facts = {MachineFact: Memory(MEMORY, 65530, False)}
+    facts = {HostMemoryFact: Memory(MEMORY, 65530, False)}
     settings = settings_for(declared(ONE), "log1")
     run = plan(elasticsearch.apply, "elasticsearch", settings, tmp_path, facts=facts)
     (config, *_) = (change for change in run.changes if change.path == elasticsearch.CONFIG)

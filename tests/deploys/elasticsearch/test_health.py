@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from deploys.elastic.api import Server
+from deploys.elastic.api import ElasticServer
 from deploys.elasticsearch import health
 from deploys.elasticsearch.health import as_well_as_before, before_leaving, in_a_cluster
 from deploys.tls.certificate import new_certificate
@@ -24,7 +24,7 @@ from deploys.tls.settings import TlsSettings
 
 
 @contextmanager
-def answering(folder: Path, code: int, body: Any) -> Iterator[tuple[Server, list[str]]]:
+def answering(folder: Path, code: int, body: Any) -> Iterator[tuple[ElasticServer, list[str]]]:
     """A server that says the same to everyone, and the paths that it was asked for."""
     asked: list[str] = []
 
@@ -48,7 +48,7 @@ def answering(folder: Path, code: int, body: Any) -> Iterator[tuple[Server, list
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield Server(server.server_address[1], str(ca)), asked
+        yield ElasticServer(server.server_address[1], str(ca)), asked
     finally:
         server.shutdown()
         server.server_close()

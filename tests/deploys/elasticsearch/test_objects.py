@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploys.elastic.api import Call, Wanted
+from deploys.elastic.api import Call, WantedObject
 from deploys.elasticsearch.objects import ADMIN, READER, WRITER, wanted
 from deploys.elasticsearch.settings import ElasticsearchSettings, settings_for
 from deploys.kibana.objects import saved, token
@@ -47,11 +47,11 @@ def filled(value: Any) -> Any:
     return [filled(item) for item in value] if isinstance(value, list) else value
 
 
-def missing(store: Any, things: tuple[Wanted, ...]) -> list[str]:
+def missing(store: Any, things: tuple[WantedObject, ...]) -> list[str]:
     return [item.name for item in things if not item.holds(*ask(store, item.probe))]
 
 
-def write(store: Any, things: tuple[Wanted, ...]) -> None:
+def write(store: Any, things: tuple[WantedObject, ...]) -> None:
     for item in things:
         if not item.holds(*ask(store, item.probe)):
             for call in item.writes:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from tests.deploys.elasticsearch.onhosts import FAR, VERSION, LogHost, trusting, writing
 from tests.hosts import ROOT, Box, Host, on_hosts, secret, standing, together
 from tests.standins.elastic.build import build, serving
@@ -37,7 +37,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LogHost]]:
         yield [LogHost.of(Host(box, name), loaded) for name in box.names]
 
 
-def declared(box: Box, packages: dict[str, str]) -> Loaded:
+def declared(box: Box, packages: dict[str, str]) -> LoadedInventory:
     """An inventory of three log hosts that get their packages so."""
     first, *others = (Host(box, name) for name in box.names)
     beside = {first.name: {}, **{host.name: host.declared("logs") for host in others}, **FAR}

@@ -9,8 +9,8 @@ import pytest
 
 from deploys.database.backups import METRICS_FILE, UnreportedFact
 from deploys.database.releases import ReleaseFact
-from deploys.exporters.database import LoginFact, LoginState
-from deploys.grafana.deploy import LoginFact as GrafanaLoginFact
+from deploys.exporters.database import ExporterLoginFact, LoginState
+from deploys.grafana.deploy import GrafanaLoginFact
 from deploys.grafana.package import InstalledFileFact
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact, UserState
@@ -35,8 +35,8 @@ BARE: dict[Any, Any] = {
     UnitFact: UnitState(),
     CertificateFact: Installed(),
     ReleaseFact: ("debian", "12"),
-    gpus.MachineFact: gpus.Machine(),
-    LoginFact: LoginState(),
+    gpus.GpuMachineFact: gpus.GpuMachine(),
+    ExporterLoginFact: LoginState(),
     UnreportedFact: False,
     GrafanaLoginFact: None,
     InstalledFileFact: "",
@@ -115,7 +115,7 @@ def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
             monitored(),
             "bot1",
             tmp_path,
-            MachineFact=gpus.Machine((gpus.Gpu("0000:01:00.0", 0x27B8),)),
+            GpuMachineFact=gpus.GpuMachine((gpus.Gpu("0000:01:00.0", 0x27B8),)),
         )
     )
     assert changed[-9:-5] == [
@@ -132,7 +132,7 @@ def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
 def test_the_login_to_the_database_may_look_and_no_more(tmp_path: Path, rights: str, changes: bool) -> None:
     hosts = {"bot1": ["runtime", "nginx"], "db": ["database"], "watch": ["monitoring"]}
     declared = monitored(hosts, database=DATABASE)
-    run = plan("exporters", declared, "db", tmp_path, LoginFact=LoginState(True, rights))
+    run = plan("exporters", declared, "db", tmp_path, ExporterLoginFact=LoginState(True, rights))
     assert ("PostgreSQL login prometheus" in paths(run)) is changes
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deploys.registry import BY_NAME
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from tests.hosts import Box, Host, boxes, on_hosts, plain, secret, together
 from tests.standins.grafana.package import build
 
@@ -46,7 +46,7 @@ class Monitored(Host):
 
     package: Path
 
-    def inventory(self) -> Loaded:
+    def inventory(self) -> LoadedInventory:
         """An inventory in which this host does everything."""
         token = secret(TOKEN)
         return self.loaded(

@@ -12,10 +12,10 @@ import pytest
 from deploys.hardening import sysctl
 from deploys.hardening.deploy import (
     SSHD,
-    Clock,
     ClockFact,
     HostKey,
     HostKeysFact,
+    TimeKeeping,
     _packages,
     apply,
     refused_host_keys,
@@ -50,11 +50,11 @@ def bare_host(
     declared: HardeningSettings,
     *,
     login: str | None = "deploy",
-    clock: Clock | None = None,
+    clock: TimeKeeping | None = None,
     client: Any = None,
 ) -> Run:
     facts = {
-        ClockFact: clock or Clock(False, "", "debian", "12"),
+        ClockFact: clock or TimeKeeping(False, "", "debian", "12"),
         PackagesFact: frozenset(),
         WantedFact: frozenset(),
         PathFact: PathState(),
@@ -255,16 +255,16 @@ def test_people_and_machines_of_the_inventory_are_never_banned() -> None:
 
 @pytest.mark.parametrize(
     ("clock", "wanted"),
-    [(Clock(), True), (Clock(container=True), False), (Clock(other="chrony"), False)],
+    [(TimeKeeping(), True), (TimeKeeping(container=True), False), (TimeKeeping(other="chrony"), False)],
 )
-def test_time_is_left_to_who_keeps_it(clock: Clock, wanted: bool) -> None:
+def test_time_is_left_to_who_keeps_it(clock: TimeKeeping, wanted: bool) -> None:
     assert ("systemd-timesyncd" in _packages(settings(), clock)) is wanted
 
 
 def test_what_is_not_wanted_is_not_there() -> None:
     assert settings_for(inventory(hardening={"enabled": False}), "bot1") is None
     declared = settings(hardening={"fail2ban": {"enabled": False}, "updates": {"enabled": False}})
-    wanted = list(_packages(declared, Clock(container=True)))
+    wanted = list(_packages(declared, TimeKeeping(container=True)))
     assert wanted == ["debsums", "libpam-pwquality", "sudo"]
 
 

@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from deploys.artifacts import Supplies
 from deploys.hardening.settings import SYSCTL
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision import sandbox
 from provision.connection.session import Session
 from provision.plan import Status
@@ -175,7 +175,7 @@ def test_two_computers_that_know_a_host_by_different_keys_agree_and_stay_connect
         host.apply(hardening={})
 
 
-def hardened(host: Host, loaded: Loaded) -> set[str]:
+def hardened(host: Host, loaded: LoadedInventory) -> set[str]:
     """What a run of the program changes of the component, over a connection of its own."""
     with RunLog("test", host.folder / "log") as log, Session(loaded, (host.name,), log) as session:
         assert session.connect() == {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from deploys.nvidia.cuda import Cuda, cuda_for
-from deploys.nvidia.gpus import Gpu, Machine
+from deploys.nvidia.gpus import Gpu, GpuMachine
 from inventory.errors import ClawdError
 from tests.deploys.nvidia.test_gpus import ADA, BLACKWELL, KEPLER, PASCAL, TURING, VOLTA
 
 
-def machine(*devices: int, system: str = "debian12") -> Machine:
-    return Machine(tuple(Gpu("0000:01:00.0", device) for device in devices), system=system)
+def machine(*devices: int, system: str = "debian12") -> GpuMachine:
+    return GpuMachine(tuple(Gpu("0000:01:00.0", device) for device in devices), system=system)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from inventory.errors import HostError
 from tests.deploys.harness import Machine, Run
 from tests.deploys.nvidia.test_gpus import ADA, PASCAL
 
-FOUND = gpus.Machine(
+FOUND = gpus.GpuMachine(
     (gpus.Gpu("0000:01:00.0", ADA),), system="debian12", architecture="amd64", kernel="6.1.0-32-amd64"
 )
 RUNNING = replace(FOUND, loaded="580.95.05", installed="580.95.05", package="nvidia-open")
@@ -31,11 +31,13 @@ BARE: dict[Any, Any] = {
 }
 
 
-def plan(tmp_path: Path, machine: gpus.Machine, facts: dict[Any, Any] | None = None, **changes: Any) -> Run:
+def plan(
+    tmp_path: Path, machine: gpus.GpuMachine, facts: dict[Any, Any] | None = None, **changes: Any
+) -> Run:
     key = tmp_path / "key.asc"
     key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
     settings = NvidiaSettings(key=key, **changes)
-    known = {**BARE, gpus.MachineFact: machine, **(facts or {})}
+    known = {**BARE, gpus.GpuMachineFact: machine, **(facts or {})}
     return Machine({"nvidia": settings}, facts=known).run(apply, execute=False)
 
 
@@ -113,7 +115,7 @@ def test_gpus_that_the_cuda_of_a_release_does_not_know_stop_it_before_anything(t
     ],
     ids=["none", "another branch", "other modules", "not ours", "refused"],
 )
-def test_with_secure_boot_no_modules_are_built(tmp_path: Path, machine: gpus.Machine, branch: int) -> None:
+def test_with_secure_boot_no_modules_are_built(tmp_path: Path, machine: gpus.GpuMachine, branch: int) -> None:
     with pytest.raises(HostError, match="Secure Boot is on") as caught:
         plan(tmp_path, replace(machine, secure_boot=True), branch=branch)
     if machine.loaded:
@@ -130,7 +132,7 @@ def test_with_secure_boot_a_driver_that_runs_is_kept(tmp_path: Path) -> None:
 class Checked:
     """A host as testinfra shows it: `answers` to commands that contain a word."""
 
-    def __init__(self, machine: gpus.Machine, **answers: tuple[int, str]) -> None:
+    def __init__(self, machine: gpus.GpuMachine, **answers: tuple[int, str]) -> None:
         self.machine, self.answers, self.asked = machine, answers, []
         self.asked: list[str] = []
 

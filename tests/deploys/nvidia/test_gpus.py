@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.nvidia.gpus import Gpu, Machine, MachineFact, modules_for, parse, reboot_reason
+from deploys.nvidia.gpus import Gpu, GpuMachine, GpuMachineFact, modules_for, parse, reboot_reason
 from inventory.errors import ClawdError
 
 # Device ids: https://pci-ids.ucw.cz
@@ -30,8 +30,8 @@ def present(root: Path, address: str, vendor: str, device: str, kind: str) -> Pa
     return folder
 
 
-def found(root: Path) -> Machine:
-    command = MachineFact().command(str(root))
+def found(root: Path) -> GpuMachine:
+    command = GpuMachineFact().command(str(root))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     return parse(done.stdout.splitlines())
 
@@ -209,13 +209,13 @@ def test_what_does_not_fit_is_refused(devices: tuple[int, ...], branch: int, wan
 @pytest.mark.parametrize(
     ("machine", "why"),
     [
-        (Machine(loaded="580.95.05"), None),
-        (Machine(loaded="575.57.08"), "the kernel has driver 575.57.08"),
-        (Machine(nouveau=True), "nouveau"),
-        (Machine(), "no NVIDIA driver yet"),
-        (Machine(loaded="580.95.05", reboot_asked="linux-image-6.1.0-33-amd64"), "linux-image-6.1.0-33"),
+        (GpuMachine(loaded="580.95.05"), None),
+        (GpuMachine(loaded="575.57.08"), "the kernel has driver 575.57.08"),
+        (GpuMachine(nouveau=True), "nouveau"),
+        (GpuMachine(), "no NVIDIA driver yet"),
+        (GpuMachine(loaded="580.95.05", reboot_asked="linux-image-6.1.0-33-amd64"), "linux-image-6.1.0-33"),
     ],
 )
-def test_when_a_reboot_is_needed(machine: Machine, why: str | None) -> None:
+def test_when_a_reboot_is_needed(machine: GpuMachine, why: str | None) -> None:
     said = reboot_reason(machine, "580.95.05")
     assert said is None if why is None else why in str(said)

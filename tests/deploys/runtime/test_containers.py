@@ -22,9 +22,9 @@ from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.files import rendered
 from deploys.runtime.container import build_image, image
-from deploys.runtime.container.image import BaseFact, ImageFact, ImagesFact, Wanted
+from deploys.runtime.container.image import BaseFact, ImageFact, ImagesFact, RuntimeImage
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
-from deploys.runtime.journal import NAMESPACE, MachineFact, StateFact
+from deploys.runtime.journal import NAMESPACE, MachineIdFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import LoginSettings, settings_for
 from inventory.errors import CapacityError
@@ -38,12 +38,12 @@ MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BASE = "libc6 2.36-9\npython3 3.11.2-1"
 LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
-IMAGE = Wanted(
+IMAGE = RuntimeImage(
     RELEASE, image._digest(BASE, image.program("build_image.py"), image.program("container_entrypoint.py"))
 )
 BARE: dict[Any, Any] = {
     StateFact: "stopped",
-    MachineFact: "0" * 32,
+    MachineIdFact: "0" * 32,
     PathFact: PathState(),
     OwnersFact: {},
     UserFact: None,
@@ -53,7 +53,7 @@ BARE: dict[Any, Any] = {
     BaseFact: BASE,
     ImageFact: False,
     ImagesFact: frozenset(),
-    gpus.MachineFact: gpus.Machine(),
+    gpus.GpuMachineFact: gpus.GpuMachine(),
 }
 
 
@@ -150,16 +150,16 @@ def test_three_images_stay_and_what_runs() -> None:
 
 
 ROOM = Space(free=RESERVE + IMAGE_RATIO * 1000 + (3 << 30), there=False, partial=0)
-L40S = gpus.Machine((gpus.Gpu("0000:01:00.0", 0x26B9),), system="debian12", architecture="amd64")
+L40S = gpus.GpuMachine((gpus.Gpu("0000:01:00.0", 0x26B9),), system="debian12", architecture="amd64")
 
 
 @pytest.mark.parametrize(
     ("declared", "found"),
-    [("auto", L40S), ("auto", gpus.Machine()), ("none", L40S)],
+    [("auto", L40S), ("auto", gpus.GpuMachine()), ("none", L40S)],
     ids=["there", "not there", "not wanted"],
 )
-def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.Machine) -> None:
-    run = plan(facts={gpus.MachineFact: found, SpaceFact: ROOM}, gpu=declared)
+def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.GpuMachine) -> None:
+    run = plan(facts={gpus.GpuMachineFact: found, SpaceFact: ROOM}, gpu=declared)
     computes = declared == "auto" and bool(found.gpus)
     engine = "\n".join(written(run, "/clawd-engine.service"))
     assert (f"--gpus all --env LD_LIBRARY_PATH={LIBRARIES}" in engine) is computes
@@ -168,8 +168,8 @@ def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.
 
 def test_the_image_has_the_libraries_of_cuda_and_room_for_them() -> None:
     with pytest.raises(CapacityError, match="an image of clawd-runtime"):
-        plan(facts={gpus.MachineFact: L40S}, gpu="required")
-    run = plan(facts={gpus.MachineFact: L40S, SpaceFact: ROOM}, gpu="required")
+        plan(facts={gpus.GpuMachineFact: L40S}, gpu="required")
+    run = plan(facts={gpus.GpuMachineFact: L40S, SpaceFact: ROOM}, gpu="required")
     assert not any(IMAGE.id in name for name in run.names), "the same image as without CUDA"
 
 
@@ -194,7 +194,7 @@ def test_removal_takes_the_images_along() -> None:
         UserFact: None,
         GroupFact: None,
         StateFact: "stopped",
-        MachineFact: "0" * 32,
+        MachineIdFact: "0" * 32,
     }
     run = Machine(facts=there).run(remove, execute=False)
     changed = [change.path for change in run.changes]

@@ -12,7 +12,7 @@ from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitSta
 from deploys.runtime.container.image import ImagesFact
 from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.good import KEPT
-from deploys.runtime.journal import MachineFact, StateFact
+from deploys.runtime.journal import MachineIdFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
 from inventory.errors import ArtifactError, CapacityError
@@ -24,7 +24,7 @@ MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
 BARE: dict[Any, Any] = {
     StateFact: "stopped",
-    MachineFact: "0" * 32,
+    MachineIdFact: "0" * 32,
     PathFact: PathState(),
     OwnersFact: {},
     UserFact: None,
@@ -160,7 +160,7 @@ def test_removal_leaves_the_conversations(purge: bool) -> None:
         UserFact: UserState("/nonexistent", "clawd"),
         GroupFact: None,
         StateFact: "running",
-        MachineFact: "0" * 32,
+        MachineIdFact: "0" * 32,
     }
     run = Machine({"purge": purge}, facts=there).run(remove, execute=False)
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from provision.sandbox import Release
+from provision.sandbox import DebianRelease
 from tests.deploys.docker.registry import USER, Registry, installed
 from tests.deploys.runtime.containers import InContainers
 from tests.hosts import beside, on_hosts
@@ -39,7 +39,7 @@ IMAGES = "docker images --format '{{.Repository}}' | sort -u"
 class Sharing(InContainers):
     """Hosts with nothing but a bot, whose model is elsewhere. The third is added later."""
 
-    RELEASES: ClassVar[dict[str, Release]] = {"bot1": "bookworm", "bot2": "trixie", "bot3": "bookworm"}
+    RELEASES: ClassVar[dict[str, DebianRelease]] = {"bot1": "bookworm", "bot2": "trixie", "bot3": "bookworm"}
     ENVIRONMENT: ClassVar[dict[str, str]] = {"REGISTRY_PASSWORD": PASSWORD}
     registry: Registry = field(init=False)
 

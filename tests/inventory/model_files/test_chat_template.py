@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inventory.model_files import chat_template
-from inventory.model_files.chat_template import Problem, problem_of
+from inventory.model_files.chat_template import TemplateProblem, problem_of
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_templates_that_compile(template: str) -> None:
     ],
 )
 def test_templates_that_cannot_be_compiled_are_refused(template: str, reason: str) -> None:
-    assert problem_of(template) == Problem(reason, compiles=False)
+    assert problem_of(template) == TemplateProblem(reason, compiles=False)
 
 
 TOO_LONG_TEXT = "it produces a text of more than "
@@ -70,7 +70,7 @@ def test_a_template_beyond_the_limit_of_memory_is_not_called_nested(monkeypatch:
     trial = chat_template._TRIAL.replace("    ChatTemplate(", "    bytearray(2 << 30)\n    ChatTemplate(")
     assert trial != chat_template._TRIAL
     monkeypatch.setattr(chat_template, "_TRIAL", trial)
-    assert problem_of("{{ messages }} memory") == Problem("it needs more memory than a template may")
+    assert problem_of("{{ messages }} memory") == TemplateProblem("it needs more memory than a template may")
 
 
 CHATML = (
@@ -131,7 +131,9 @@ def test_templates_that_lose_words_or_misbehave_are_refused(
 def test_a_template_that_breaks_the_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     breaking = "import os\nos.abort()\n"
     monkeypatch.setattr(chat_template, "_TRIAL", breaking)
-    assert problem_of("{{ messages }} breaking") == Problem("it cannot be tried: its process ended with -6")
+    assert problem_of("{{ messages }} breaking") == TemplateProblem(
+        "it cannot be tried: its process ended with -6"
+    )
 
 
 def test_the_trial_knows_nothing_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

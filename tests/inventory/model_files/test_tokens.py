@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from clawd_runtime.bot.models.prompt_budget import TOKENS_A_MESSAGE, token_estimate
 from inventory.model_files.gguf import Vocabulary
 from inventory.model_files.tokens import (
+    TokenCount,
     Tokenizer,
-    Tokens,
     count,
     merged,
     most_tokens,
@@ -47,25 +47,25 @@ def test_pairs_are_merged_in_the_order_of_the_file() -> None:
 def test_letters_are_merged_by_score() -> None:
     known = tokenizer(WORDS)
     assert merged(list("▁hi"), known) == ["▁hi"]
-    assert count("hi hi", known) == Tokens(2, 4)  # a margin, and one to spare
+    assert count("hi hi", known) == TokenCount(2, 4)  # a margin, and one to spare
 
 
 def test_what_is_not_in_the_vocabulary_counts_its_bytes() -> None:
-    assert count("你", tokenizer(WORDS)) == Tokens(4, most_tokens("你"))
+    assert count("你", tokenizer(WORDS)) == TokenCount(4, most_tokens("你"))
 
 
 def test_words_split_too_finely_count_no_more_than_an_estimate() -> None:
     known = tokenizer(Vocabulary("gpt2", merges=("a b",)))
-    assert count("1999" * 3, known) == Tokens(4, 13)
-    assert count("ab", known) == Tokens(1, 3)
+    assert count("1999" * 3, known) == TokenCount(4, 13)
+    assert count("ab", known) == TokenCount(1, 3)
 
 
 @pytest.mark.parametrize("model", ["bert", "t5", "rwkv", ""])
 def test_tokens_are_estimated_for_a_tokenizer_that_is_not_known(model: str) -> None:
     assert tokenizer_of(Vocabulary(model, ("a",), (0.0,))) is None
-    assert count("abc 你", None) == Tokens(3, 1 + 2 + 3)
-    assert count("1999-12", None) == Tokens(3, 1 + 7)
-    assert count("", None) == Tokens(0, 1)
+    assert count("abc 你", None) == TokenCount(3, 1 + 2 + 3)
+    assert count("1999-12", None) == TokenCount(3, 1 + 7)
+    assert count("", None) == TokenCount(0, 1)
 
 
 @pytest.mark.parametrize("text", ["a" * 50_000, "你" * 20_000, " " * 50_000, "ab" * 20_000])

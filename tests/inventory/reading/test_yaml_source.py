@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InventoryError
-from inventory.reading.source import Place, Tagged
+from inventory.reading.source import SourcePosition, Tagged
 from inventory.reading.yaml_source import parse, read
 
 
 def test_places_of_keys_and_values() -> None:
     source = parse("a:\n  b: 1\n  c: [x, 'y']\nd:\n", "f")
     assert source.data == {"a": {"b": 1, "c": ["x", "y"]}, "d": None}
-    assert source.keys[("a", "b")] == Place(2, 3)
-    assert source.values[("a", "b")] == Place(2, 6)
-    assert source.values[("a", "c", 1)] == Place(3, 10)
-    assert source.place(("a", "b")) == Place(2, 6)
-    assert source.place(("a", "c")) == Place(3, 3)
-    assert source.place(("d",)) == Place(4, 1)
-    assert source.place(("a", "nothing", "here")) == Place(1, 1)
-    assert source.place(()) == Place(1, 1)
+    assert source.keys[("a", "b")] == SourcePosition(2, 3)
+    assert source.values[("a", "b")] == SourcePosition(2, 6)
+    assert source.values[("a", "c", 1)] == SourcePosition(3, 10)
+    assert source.place(("a", "b")) == SourcePosition(2, 6)
+    assert source.place(("a", "c")) == SourcePosition(3, 3)
+    assert source.place(("d",)) == SourcePosition(4, 1)
+    assert source.place(("a", "nothing", "here")) == SourcePosition(1, 1)
+    assert source.place(()) == SourcePosition(1, 1)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_merge_keys() -> None:
         "f",
     )
     assert source.data["z"] == {"a": 1, "d": 2, "b": {"e": 3}}
-    assert source.keys[("z", "b", "e")] == Place(5, 7)
+    assert source.keys[("z", "b", "e")] == SourcePosition(5, 7)
     assert ("z", "b", "c") not in source.keys
     assert source.mistakes == ()
 

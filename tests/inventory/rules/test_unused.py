@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from inventory.finding import Finding
+from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 from inventory.rules.unused import RULES, SWITCHES
@@ -19,7 +19,7 @@ DATABASE = {"password": "p", "url": "postgresql://l@db.example.com:5432/d"}
 GRAFANA = {"admin_password": "p" * 12, "package": "grafana.deb"}
 
 
-def found(**changes: Any) -> list[Finding]:
+def found(**changes: Any) -> list[InventoryFinding]:
     return [finding for rule in RULES for finding in rule(inventory(**changes))]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
 from provision.artifacts import archive
-from provision.artifacts.archive import Deflated, Entry, Link, Stored
+from provision.artifacts.archive import ArchiveEntry, Deflated, Stored, Symlink
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_é", min_size=1, max_size=40)
 FOLDERS = st.lists(NAMES, max_size=5).map(lambda parts: "/".join(f"d{part}" for part in parts))
@@ -36,7 +36,9 @@ CONTENTS = st.one_of(st.builds(Stored, st.binary(max_size=3000)), st.binary(max_
 def test_any_files_come_out_as_they_went_in_whatever_their_order(
     files: dict[str, Stored | Deflated], chance: random.Random
 ) -> None:
-    entries = [Entry(path, content, 0o755 if len(path) % 2 else 0o644) for path, content in files.items()]
+    entries = [
+        ArchiveEntry(path, content, 0o755 if len(path) % 2 else 0o644) for path, content in files.items()
+    ]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "a.tar.gz"
         first = archive.write(target, entries)
@@ -56,10 +58,10 @@ def test_any_files_come_out_as_they_went_in_whatever_their_order(
 def test_large_and_empty_files_survive_gzip_and_tar(tmp_path: Path) -> None:
     large = random.Random(1).randbytes(200_001)
     entries = [
-        Entry("deep/" * 30 + "large.bin", Stored(large)),
-        Entry("empty", Stored(b"")),
-        Entry("packed", deflated(b"x" * 1_000_000), 0o755),
-        Entry("lib/libx.so", Link("libx.so.1")),
+        ArchiveEntry("deep/" * 30 + "large.bin", Stored(large)),
+        ArchiveEntry("empty", Stored(b"")),
+        ArchiveEntry("packed", deflated(b"x" * 1_000_000), 0o755),
+        ArchiveEntry("lib/libx.so", Symlink("libx.so.1")),
     ]
     target = tmp_path / "a.tar.gz"
     archive.write(target, entries)
@@ -77,7 +79,7 @@ def test_large_and_empty_files_survive_gzip_and_tar(tmp_path: Path) -> None:
 def test_the_laptop_s_compressor_has_no_part_in_the_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [Entry("a", Stored(b"a" * 5000)), Entry("b", deflated(b"b" * 5000))]
+    entries = [ArchiveEntry("a", Stored(b"a" * 5000)), ArchiveEntry("b", deflated(b"b" * 5000))]
     first = archive.write(tmp_path / "1", entries)
     monkeypatch.setattr(zlib, "compress", None)
     monkeypatch.setattr(zlib, "compressobj", None)
@@ -86,7 +88,7 @@ def test_the_laptop_s_compressor_has_no_part_in_the_bytes(
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="two entries have the path x/y"):
-        archive.write(tmp_path / "a", [Entry("x/y", Stored(b"1")), Entry("x/y", Stored(b"2"))])
+        archive.write(tmp_path / "a", [ArchiveEntry("x/y", Stored(b"1")), ArchiveEntry("x/y", Stored(b"2"))])
 
 
 def test_a_damaged_stream_is_noticed() -> None:
@@ -104,18 +106,18 @@ def test_a_damaged_stream_is_noticed() -> None:
 def test_copies_of_a_library_become_links_within_their_folder() -> None:
     same, other = Stored(b"same"), Stored(b"other")
     entries = [
-        Entry("p/liba.so", same),
-        Entry("p/liba.so.0", deflated(b"same")),
-        Entry("p/liba.so.0.5.0", same),
-        Entry("p/libb.so", other),
-        Entry("q/liba.so", same),
-        Entry("p/a.py", same),
-        Entry("p/b.py", same),
+        ArchiveEntry("p/liba.so", same),
+        ArchiveEntry("p/liba.so.0", deflated(b"same")),
+        ArchiveEntry("p/liba.so.0.5.0", same),
+        ArchiveEntry("p/libb.so", other),
+        ArchiveEntry("q/liba.so", same),
+        ArchiveEntry("p/a.py", same),
+        ArchiveEntry("p/b.py", same),
     ]
     found = {entry.path: entry.content for entry in archive.linked_duplicates(entries)}
     assert found == {
-        "p/liba.so": Link("liba.so.0.5.0"),
-        "p/liba.so.0": Link("liba.so.0.5.0"),
+        "p/liba.so": Symlink("liba.so.0.5.0"),
+        "p/liba.so.0": Symlink("liba.so.0.5.0"),
         "p/liba.so.0.5.0": same,
         "p/libb.so": other,
         "q/liba.so": same,

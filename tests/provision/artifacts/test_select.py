@@ -14,7 +14,7 @@ from deploys.component import Component
 from deploys.nvidia.settings import NvidiaSettings
 from deploys.runtime.settings import settings_for
 from inventory.errors import HostError, Mistake
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.artifacts import select
 from provision.artifacts.target import PROBE, HostKind
@@ -75,7 +75,9 @@ def kinds(
 def test_warnings_of_the_inventory_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(select, "keep_out_of_git", lambda _: None)
     warning = Mistake("prod.yml", 3, 5, "it might not fit", "shorten it")
-    loaded = Loaded(inventory(tls={"mode": "self-signed"}), tmp_path / "prod.yml", warnings=(warning,))
+    loaded = LoadedInventory(
+        inventory(tls={"mode": "self-signed"}), tmp_path / "prod.yml", warnings=(warning,)
+    )
     reported: list[str] = []
     select.gather(loaded, Hosts({}), {}, SimpleNamespace(detail=None, warn=reported.append), may_build=False)  # type: ignore[arg-type]
     assert reported == ["prod.yml:3:5: it might not fit; shorten it"]

@@ -15,7 +15,7 @@ from paramiko import SSHException
 
 from inventory.errors import HostError
 from provision.connection.apt_proxy import _copy, apt_options, share
-from provision.connection.package_gate import Gate
+from provision.connection.package_gate import PackageGate
 
 BODY = b"Package: nginx\n" * 5000
 
@@ -87,7 +87,7 @@ def transport(mirror: str) -> Transport:
     """A host whose package sources are the mirror, which the inventory declares, and two others."""
     opened = Transport()
     sources = ["http://localhost/debian", "http://127.0.0.1:1/debian", f"https://{mirror[7:]}/debian"]
-    assert share("one", opened, Gate(lambda: sources, (), [f"{mirror}/debian"])) == 40123
+    assert share("one", opened, PackageGate(lambda: sources, (), [f"{mirror}/debian"])) == 40123
     return opened
 
 
@@ -149,7 +149,7 @@ def test_a_mirror_that_is_down_is_a_bad_gateway() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     transport = Transport()
-    share("one", transport, Gate(list, (), [f"http://127.0.0.1:{port}/debian"]))
+    share("one", transport, PackageGate(list, (), [f"http://127.0.0.1:{port}/debian"]))
     connection = transport.connect()
     connection.request("GET", f"http://127.0.0.1:{port}/Packages")
     assert connection.getresponse().status == 502
@@ -174,7 +174,7 @@ def test_a_name_is_resolved_once_and_the_server_is_told_it(
     )
     monkeypatch.setattr("provision.connection.package_gate.socket.getaddrinfo", resolve)
     transport = Transport()
-    share("one", transport, Gate(list, (), [f"http://mirror.corp:{port}/debian"]))
+    share("one", transport, PackageGate(list, (), [f"http://mirror.corp:{port}/debian"]))
     connection = transport.connect()
     connection.request("GET", f"http://mirror.corp:{port}/Packages")
     assert connection.getresponse().status == 200
@@ -184,7 +184,7 @@ def test_a_name_is_resolved_once_and_the_server_is_told_it(
 
 def test_a_tunnel_leads_to_a_declared_server(mirror: str) -> None:
     transport = Transport()
-    share("one", transport, Gate(list, (), [f"https://{mirror[7:]}/debian"]))
+    share("one", transport, PackageGate(list, (), [f"https://{mirror[7:]}/debian"]))
     connection = transport.connect()
     assert connection.sock
     connection.sock.sendall(f"CONNECT {mirror[7:]} HTTP/1.1\r\n\r\n".encode())
@@ -235,7 +235,7 @@ def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) ->
             raise error
 
     with pytest.raises(HostError, match="one: it has no internet") as caught:
-        share("one", Forbidding(), Gate(list, (), ()))
+        share("one", Forbidding(), PackageGate(list, (), ()))
     assert "AllowTcpForwarding" in caught.value.advice
 
 
@@ -252,7 +252,7 @@ def test_failed_question_for_package_sources_is_answered_502_and_serving_goes_on
         return [f"{mirror}/debian"]
 
     opened = Transport()
-    share("one", opened, Gate(sources, (), ["http://declared.example/debian"]))
+    share("one", opened, PackageGate(sources, (), ["http://declared.example/debian"]))
     connection = opened.connect()
     target = "deb.example:443" if method == "CONNECT" else f"{mirror}/Packages"
     connection.request(method, target)
@@ -267,7 +267,7 @@ def test_failed_question_for_package_sources_is_answered_502_and_serving_goes_on
 
 
 def test_server_that_cannot_be_reached_is_named_in_the_answer(transport: Transport) -> None:
-    gate = Gate(lambda: (), (), ["http://127.0.0.1:1/debian"])
+    gate = PackageGate(lambda: (), (), ["http://127.0.0.1:1/debian"])
     share("one", transport, gate)
     connection = transport.connect()
     connection.request("CONNECT", "127.0.0.1:1")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyinfra.api import HiddenValue, QuoteString, StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.fact_prefetch import Foresight, record_of
 
@@ -188,10 +188,10 @@ def test_what_is_remembered_lies_in_the_user_s_cache_by_project_and_host(
 ) -> None:
     monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "cache"))
 
-    def loaded(folder: str, address: str) -> Loaded:
+    def loaded(folder: str, address: str) -> LoadedInventory:
         models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
         declared = {"hosts": {"bot1": {"address": address}}, "models": models}
-        return Loaded(Inventory.model_validate(declared), tmp_path / folder / "prod.yml")
+        return LoadedInventory(Inventory.model_validate(declared), tmp_path / folder / "prod.yml")
 
     kept = record_of(loaded("one", "192.0.2.1"), "bot1")
     assert kept.is_relative_to(tmp_path / "cache")

@@ -14,10 +14,10 @@ import pytest
 from pyinfra.api import StringCommand
 
 from inventory.errors import ConnectError, HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.ask import NoTerminal
-from provision.connection.link import Link, Process
+from provision.connection.link import HostConnection, RemoteProcess
 from provision.connection.lock import Locks
 from provision.connection.session import Session, links_to
 from provision.reporting.run_log import RunLog
@@ -39,13 +39,13 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return keygen(tmp_path_factory.mktemp("keys") / "key")
 
 
-def loaded_for(server: Sshd, key: Path, port: int | None = None) -> Loaded:
+def loaded_for(server: Sshd, key: Path, port: int | None = None) -> LoadedInventory:
     host = {"address": "127.0.0.1", "port": port or server.port, "user": server.user, "ssh_key": str(key)}
     declared = {"hosts": {"bot1": {**host, "host_key": server.host_key()}}, "models": MODELS}
-    return Loaded(Inventory.model_validate(declared), server.folder / "inventory.yml")
+    return LoadedInventory(Inventory.model_validate(declared), server.folder / "inventory.yml")
 
 
-def link_to(server: Sshd, key: Path, port: int | None = None) -> Link:
+def link_to(server: Sshd, key: Path, port: int | None = None) -> HostConnection:
     link = links_to(loaded_for(server, key, port), ["bot1"], NoTerminal())["bot1"]
     link.connect()
     return link
@@ -173,7 +173,9 @@ class Relay:
 
 
 @pytest.fixture
-def relayed(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Relay, Link]]:
+def relayed(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Relay, HostConnection]]:
     monkeypatch.setattr(transport, "ASKED_AFTER_S", 0.4)
     monkeypatch.setattr(transport, "DEAD_AFTER_S", 1.5)
     monkeypatch.setattr(transport, "_LOOK_EVERY_S", 0.1)
@@ -185,13 +187,15 @@ def relayed(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield relay, link
 
 
-def test_a_quiet_connection_that_lives_is_kept(relayed: tuple[Relay, Link]) -> None:
+def test_a_quiet_connection_that_lives_is_kept(relayed: tuple[Relay, HostConnection]) -> None:
     _, link = relayed
     assert link.run("sh -c 'sleep 4; echo done'").stdout == "done\n"
     assert link.lost == ""
 
 
-def test_the_time_in_which_this_program_could_not_listen_is_not_silence(relayed: tuple[Relay, Link]) -> None:
+def test_the_time_in_which_this_program_could_not_listen_is_not_silence(
+    relayed: tuple[Relay, HostConnection],
+) -> None:
     from gevent import monkey
 
     _, link = relayed
@@ -200,7 +204,7 @@ def test_the_time_in_which_this_program_could_not_listen_is_not_silence(relayed:
     assert link.run("echo on").stdout == "on\n"
 
 
-def _use(process: Process, writing: bool) -> None:
+def _use(process: RemoteProcess, writing: bool) -> None:
     while writing:
         process.write(b"x" * 65536)
     while process.stdout.read1(1 << 20):
@@ -209,7 +213,7 @@ def _use(process: Process, writing: bool) -> None:
 
 
 @pytest.mark.parametrize("command", ["sleep 60", "cat /dev/zero", "cat"])
-def test_a_network_that_goes_away_is_found(relayed: tuple[Relay, Link], command: str) -> None:
+def test_a_network_that_goes_away_is_found(relayed: tuple[Relay, HostConnection], command: str) -> None:
     relay, link = relayed
     process = link.start(command)
     threading.Timer(0.5, relay.silent.set).start()
@@ -226,7 +230,9 @@ def test_a_dead_connection_is_found_within_half_a_minute() -> None:
     assert transport.DEAD_AFTER_S + 2 * transport._LOOK_EVERY_S < 30
 
 
-def test_requests_and_signs_of_life_do_not_take_each_other_s_replies(relayed: tuple[Relay, Link]) -> None:
+def test_requests_and_signs_of_life_do_not_take_each_other_s_replies(
+    relayed: tuple[Relay, HostConnection],
+) -> None:
     _, link = relayed
     transport = link.transport()
     ports = []

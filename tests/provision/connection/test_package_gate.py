@@ -17,8 +17,8 @@ from inventory.model import Inventory
 from provision.connection import package_gate
 from provision.connection.package_gate import (
     SOURCES,
-    Gate,
     Origin,
+    PackageGate,
     RefusedError,
     is_public,
     mirrors_of,
@@ -42,8 +42,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return known
 
 
-def gate(*sources: str, repositories: Iterable[str] = (), mirrors: Iterable[str] = ()) -> Gate:
-    return Gate(lambda: sources, repositories, mirrors)
+def gate(*sources: str, repositories: Iterable[str] = (), mirrors: Iterable[str] = ()) -> PackageGate:
+    return PackageGate(lambda: sources, repositories, mirrors)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_host_is_asked_again_for_sources_that_have_come(
         asked.append(0)
         return sources
 
-    found = Gate(ask, (), ())
+    found = PackageGate(ask, (), ())
     for _ in range(3):
         with pytest.raises(RefusedError):
             found.addresses(DEBIAN)

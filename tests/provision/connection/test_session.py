@@ -16,7 +16,7 @@ from pyinfra.operations import server
 
 from deploys.artifacts import Supplies
 from deploys.component import Component, ComponentSettings
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.session import Assignment, Session
 from provision.plan import Status
@@ -90,7 +90,7 @@ def session(log: RunLog, tmp_path: Path, *hosts: str) -> Session:
         "hosts": {name: {"address": f"192.0.2.{number}"} for number, name in enumerate(hosts, 1)},
         "models": {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}},
     }
-    loaded = Loaded(Inventory.model_validate(declared), tmp_path / "inventory.yml")
+    loaded = LoadedInventory(Inventory.model_validate(declared), tmp_path / "inventory.yml")
     return Session(loaded, hosts, log, connector=Scripted)
 
 

@@ -16,8 +16,8 @@ from provision import pipeline
 from provision.connection.session import CommandResult
 from provision.plan import HostResult, OperationFailure, Result, Status
 from provision.preflight.capacity import capacity_of
-from provision.preflight.doctor import Finding, examine, findings
-from provision.preflight.facts import FileSystem, HostFacts, Listener
+from provision.preflight.doctor import PreflightFinding, examine, findings
+from provision.preflight.facts import FileSystem, HostFacts, PortListener
 from tests import ggufs
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -28,7 +28,7 @@ FACTS = HostFacts(
     id="debian", version="12", architecture="x86_64", uid=0, cores=2, memory_mb=3900, gpu_memory_mb=0,
     epoch=EPOCH, init="systemd", components=frozenset(), file_systems=dict.fromkeys(
         ("/", "/opt/clawd", "/var/lib/clawd", "/var/lib/clawd/models"), DISK),
-    listeners={22: Listener("sshd", "ssh.service")}, mirrors={"192.0.2.80:80": True}, data_disk_mb=0,
+    listeners={22: PortListener("sshd", "ssh.service")}, mirrors={"192.0.2.80:80": True}, data_disk_mb=0,
 )  # fmt: skip
 INSTALLED = frozenset({"base", "firewall", "tls", "runtime", "nginx"})
 
@@ -38,7 +38,9 @@ def inventory(**host: Any) -> Inventory:
     return Inventory.model_validate({"hosts": {"one": declared}, "models": {"default": REMOTE}})
 
 
-def told(facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any) -> tuple[Finding, ...]:
+def told(
+    facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any
+) -> tuple[PreflightFinding, ...]:
     return findings(of or inventory(), "one", replace(facts, **changed), NOW)
 
 
@@ -86,11 +88,11 @@ def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_
         ({"memory_mb": 700}, "needed, 700 MiB found"),
         ({"mirrors": {"192.0.2.80:80": False}}, "cannot reach 192.0.2.80:80 of its package sources"),
         (
-            {"listeners": {443: Listener("apache2", "apache2.service")}},
+            {"listeners": {443: PortListener("apache2", "apache2.service")}},
             "port 443, which nginx needs, is used by apache2 (apache2.service); stop that program",
         ),
         (
-            {"listeners": {8080: Listener("java", "")}},
+            {"listeners": {8080: PortListener("java", "")}},
             "port 8080, which runtime needs, is used by java; stop",
         ),
     ],
@@ -137,18 +139,18 @@ def test_a_release_whose_python_is_too_old_serves_no_bots_in_containers_either()
 @pytest.mark.parametrize(
     "listeners",
     [
-        {443: Listener("nginx", "nginx.service"), 8080: Listener("python3", "clawd-bot.service")},
-        {8080: Listener("python3", "docker/clawd-bot")},
-        {9999: Listener("java", "")},
+        {443: PortListener("nginx", "nginx.service"), 8080: PortListener("python3", "clawd-bot.service")},
+        {8080: PortListener("python3", "docker/clawd-bot")},
+        {9999: PortListener("java", "")},
     ],
 )
-def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, Listener]) -> None:
+def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, PortListener]) -> None:
     assert told(listeners=listeners) == ()
 
 
 @pytest.mark.parametrize("unit", ["docker/web", "docker/", "docker.service"])
 def test_a_container_of_somebody_else_holds_a_port_as_any_program_does(unit: str) -> None:
-    (finding,) = told(listeners={443: Listener("docker-proxy", unit)})
+    (finding,) = told(listeners={443: PortListener("docker-proxy", unit)})
     assert finding.refused
     assert f"port 443, which nginx needs, is used by docker-proxy ({unit})" in finding.text
 

@@ -11,7 +11,7 @@ import pytest
 
 from inventory.errors import HostError
 from provision.connection.session import CommandResult
-from provision.preflight.facts import HostFacts, Listener, probe
+from provision.preflight.facts import HostFacts, PortListener, probe
 
 
 def examined(script: str) -> HostFacts:
@@ -59,7 +59,7 @@ def test_a_published_port_is_told_with_the_container_that_publishes_it(tmp_path:
     found = examined(
         with_programs(tmp_path, ss=listening, docker='[ "$3" != publish=443 ] || echo somebodys-web')
     ).listeners
-    assert found == {443: Listener("docker-proxy", "docker/somebodys-web")}
+    assert found == {443: PortListener("docker-proxy", "docker/somebodys-web")}
 
 
 SYSTEM = "sda disk 21474836480 0  \nsda1 part 21473787904 0 / sda\n"

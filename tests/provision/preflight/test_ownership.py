@@ -14,7 +14,7 @@ import pytest
 from deploys.tls.authority import authority
 from deploys.tls.certificate import public_key_sha256
 from inventory.errors import HostError
-from inventory.load import Loaded, load
+from inventory.load import LoadedInventory, load
 from inventory.state import project_id, remember_project
 from provision.connection.session import CommandResult
 from provision.preflight import ownership
@@ -27,7 +27,7 @@ models: {{default: {{engine: openai-compatible, endpoint: "https://models.exampl
 """
 
 
-def laptop(folder: Path, project: str = "acme") -> Loaded:
+def laptop(folder: Path, project: str = "acme") -> LoadedInventory:
     folder.mkdir(exist_ok=True)
     (folder / "prod.yml").write_text(TEXT.format(project=project))
     return load(folder / "prod.yml")
@@ -59,7 +59,7 @@ def hosts(tmp_path: Path) -> Any:
     return Hosts(tmp_path / "hosts", "bot1", "bot2")
 
 
-def signed_by(loaded: Loaded) -> bytes:
+def signed_by(loaded: LoadedInventory) -> bytes:
     return authority(loaded.state_folder, "p", timedelta(days=1), datetime.now(UTC)).certificate_pem
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.layout import Layout
 
 
@@ -21,8 +21,8 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def machine() -> Machine:
-    return Machine(
+def machine() -> MachineSettings:
+    return MachineSettings(
         archive="http://mirror.example/debian",
         security="http://mirror.example/security",
         apt_proxy={"http": "http://10.213.78.1:3142"},

@@ -113,8 +113,8 @@ def test_a_host_keeps_its_release_unless_another_is_asked_for(
     seen: list[str] = []
     monkeypatch.setattr(claims, "FOLDER", layout.folder / "run")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("provision.sandbox.hosts.backend.choose", lambda *_: nspawn.Nspawn(layout))
-    monkeypatch.setattr(nspawn.Nspawn, "prepare", lambda _: None)
+    monkeypatch.setattr("provision.sandbox.hosts.backend.choose", lambda *_: nspawn.NspawnBackend(layout))
+    monkeypatch.setattr(nspawn.NspawnBackend, "prepare", lambda _: None)
     monkeypatch.setattr(lifecycle, "_wait_for_ssh", lambda *_: None)
     monkeypatch.setattr(
         lifecycle, "_ensure_started", lambda backend, layout, name, release, *_: seen.append(release)

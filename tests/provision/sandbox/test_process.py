@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.sandbox import process
-from provision.sandbox.process import Process
+from provision.sandbox.process import ProcessIdentity
 
 
 @pytest.fixture
@@ -19,21 +19,21 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         running.kill()
 
 
-def identity(pid: int) -> Process:
+def identity(pid: int) -> ProcessIdentity:
     start = process.started(pid)
     assert start is not None
-    return Process(pid, start)
+    return ProcessIdentity(pid, start)
 
 
 def test_a_process_is_known_by_number_and_start(sleeper: subprocess.Popen[bytes]) -> None:
     ours = identity(sleeper.pid)
     assert process.alive(ours)
-    assert not process.alive(Process(ours.pid, ours.started - 1))
+    assert not process.alive(ProcessIdentity(ours.pid, ours.started - 1))
 
 
 def test_only_the_very_process_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
     ours = identity(sleeper.pid)
-    process.end([Process(ours.pid, ours.started + 1)])
+    process.end([ProcessIdentity(ours.pid, ours.started + 1)])
     assert process.alive(ours)
     process.end([ours])
     assert sleeper.wait() == -9

@@ -37,7 +37,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     sandbox.down(layout=box, purge=True)
 
 
-def ours(box: Layout) -> tuple[process.Process, ...]:
+def ours(box: Layout) -> tuple[process.ProcessIdentity, ...]:
     return process.with_command(lambda command: serves_below(command, str(box.hosts)))
 
 

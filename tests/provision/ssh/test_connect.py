@@ -18,7 +18,7 @@ import paramiko
 import pytest
 
 from inventory.errors import ConnectError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.local_files import named as named_files
 from inventory.model import Inventory
 from provision.connection.ask import NoTerminal
@@ -27,7 +27,7 @@ from provision.ssh import connect
 from provision.ssh.config import SshConfig
 from provision.ssh.connect import Hop, HostKeyError, Route, connect_error, dial, route_to
 from provision.ssh.host_key_proof import PROVE, proven
-from provision.ssh.known_hosts import KnownHosts, Trust, Verdict
+from provision.ssh.known_hosts import HostKeyVerdict, KnownHosts, Trust
 from provision.ssh.login import LoginRefusedError
 from tests.provision.sshd import Sshd, agent, keygen, needs_sshd, serving
 
@@ -126,7 +126,7 @@ def test_a_declared_jump_host_wins_and_may_be_an_alias(home: Path) -> None:
 
 @pytest.mark.parametrize("alias", ["web_1", "1_web", "_web", "prod_web.internal"])
 def test_an_alias_with_an_underscore_is_taken_where_it_is_resolved(home: Path, alias: str) -> None:
-    loaded = Loaded(inventory(one={"address": alias}), home / "x.yml")
+    loaded = LoadedInventory(inventory(one={"address": alias}), home / "x.yml")
     config = user_config(home, f"Host {alias}\n    HostName 203.0.113.5\n")
     assert connect.with_addresses(loaded, config).inventory.internal("one") == "203.0.113.5"
     config = user_config(home, "Host other\n    HostName 203.0.113.5\n")
@@ -143,13 +143,17 @@ def test_jump_hosts_that_lead_in_a_circle_are_told(home: Path) -> None:
 
 def test_components_are_given_the_address_behind_an_alias(home: Path) -> None:
     config = user_config(home, "Host prod1\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n")
-    loaded = Loaded(inventory(one={"address": "prod1"}, two={"address": "192.0.2.2"}), home / "x.yml")
+    loaded = LoadedInventory(
+        inventory(one={"address": "prod1"}, two={"address": "192.0.2.2"}), home / "x.yml"
+    )
     found = connect.with_addresses(loaded, config)
     assert (found.inventory.internal("one"), found.inventory.internal("two")) == ("203.0.113.5", "192.0.2.2")
     assert (found.inventory.hosts["one"].user, found.inventory.hosts["one"].port) == ("anna", 2222)
     assert found.declared == loaded.inventory
     behind = inventory(one={"address": "192.0.2.1", "bastion": {"address": "prod1"}})
-    jump = connect.with_addresses(Loaded(behind, home / "x.yml"), config).inventory.hosts["one"].bastion
+    jump = (
+        connect.with_addresses(LoadedInventory(behind, home / "x.yml"), config).inventory.hosts["one"].bastion
+    )
     assert jump is not None
     assert jump.address == "203.0.113.5"
     assert ways(route_to(found.declared, "one", config)) == [("anna", "203.0.113.5", 2222)]
@@ -577,7 +581,7 @@ ROUTE = Route(
 
 
 def unknown(trust: Trust, place: str = "") -> HostKeyError:
-    return HostKeyError(Verdict(trust, place), KnownHosts())
+    return HostKeyError(HostKeyVerdict(trust, place), KnownHosts())
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from deploys.artifacts import Supplies
 from inventory.errors import HostError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from provision.artifacts.engine.builders import SshBuilder
-from provision.connection.ask import Ask, NoTerminal
+from provision.connection.ask import NoTerminal, SecretPrompt
 from provision.connection.lock import Locks
 from provision.connection.package_gate import SOURCES
 from provision.connection.session import Session
@@ -51,16 +51,16 @@ done
 class Someone(Host):
     """A sandbox host, and runs of the component base against it."""
 
-    def with_password(self, password: str | None) -> Loaded:
+    def with_password(self, password: str | None) -> LoadedInventory:
         """The inventory, perhaps with the password of the login."""
         loaded = self.loaded(base={"packages": [], "time_zone": "Asia/Shanghai"})
         host = loaded.inventory.hosts[self.name]
         given = {"sudo_password": SecretStr(password) if password is not None else None}
         changed = loaded.inventory.model_copy(update={"hosts": {self.name: host.model_copy(update=given)}})
-        return Loaded(changed, loaded.path)
+        return LoadedInventory(changed, loaded.path)
 
     @contextmanager
-    def connected(self, loaded: Loaded, ask: Ask | None = None) -> Iterator[Session]:
+    def connected(self, loaded: LoadedInventory, ask: SecretPrompt | None = None) -> Iterator[Session]:
         with (
             RunLog("test", self.folder / "log") as log,
             Session(loaded, (self.name,), log, ask=ask) as session,
@@ -69,7 +69,7 @@ class Someone(Host):
             session.require_root(self.name)
             yield session
 
-    def planned(self, session: Session, loaded: Loaded) -> Plan:
+    def planned(self, session: Session, loaded: LoadedInventory) -> Plan:
         plan = session.prepare(
             assign(loaded.inventory, BASE), {self.name: Supplies(loaded.state_folder)}, Silent()
         )

@@ -17,7 +17,7 @@ from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
 from deploys.runtime.settings import FormerSettings
 from inventory.errors import ConnectError, HostError, LockHeldError
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision import pipeline
 from provision.connection.session import Assignment
@@ -181,7 +181,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             "models": {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}},
         }
     )
-    loaded = Loaded(inventory, Path("/inventory.yml"))
+    loaded = LoadedInventory(inventory, Path("/inventory.yml"))
     return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 
@@ -307,7 +307,7 @@ def limited(run: Any) -> Any:
     }
     model = {"default": {"engine": "openai-compatible", "endpoint": "https://m.example/v1"}}
     declared = Inventory.model_validate({"hosts": hosts, "models": model})
-    loaded = Loaded(declared, Path("/inventory.yml"))
+    loaded = LoadedInventory(declared, Path("/inventory.yml"))
     return replace(run, loaded=loaded, selection=Selection(("bot1",)))
 
 

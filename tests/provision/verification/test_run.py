@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from deploys.component import Component, ComponentSettings
-from inventory.load import Loaded
+from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.session import Assignment
 from provision.reporting.display import show_verification
@@ -72,7 +72,7 @@ def verify(
     host = {"address": "127.0.0.1", "port": port, "ssh_key": str(folder / "key"), "host_key": host_key}
     models = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
     inventory = Inventory.model_validate({"hosts": dict.fromkeys(hosts, host), "models": models})
-    loaded = Loaded(inventory, folder / "inventory.yml")
+    loaded = LoadedInventory(inventory, folder / "inventory.yml")
     assigned = {
         name: [Assignment(Component(item, ""), ComponentSettings()) for item in others.get(name, components)]
         for name in hosts

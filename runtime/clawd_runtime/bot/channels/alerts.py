@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from clawd_runtime.bot.alerts import Language, Notification, event_id, text_of
+from clawd_runtime.bot.alerts import AlertLanguage, Notification, event_id, text_of
 from clawd_runtime.bot.channels.base import (
     Channel,
     ChannelContext,
@@ -32,7 +32,7 @@ from clawd_runtime.bot.channels.base import (
     Undeliverable,
     seconds_of,
 )
-from clawd_runtime.bot.foreign_json import Unreadable, read_json
+from clawd_runtime.bot.foreign_json import ForeignJsonError, read_json
 from clawd_runtime.bot.text.splitting import split
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
@@ -53,7 +53,7 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.P
 class AlertsSettings(ChannelSettings):
     """The recipients. With `custom_bot`, the address of a Feishu group's custom bot is a credential."""
 
-    language: Language = "en"
+    language: AlertLanguage = "en"
     telegram_chat: int | None = None
     feishu_chat: str | None = Field(None, pattern=r"^oc_[A-Za-z0-9_]+$")
     custom_bot: bool = False
@@ -175,7 +175,7 @@ def _check(response: httpx.Response) -> None:
     """Raise a `DeliveryError` unless the custom bot has accepted the message."""
     try:
         body = read_json(response.content)
-    except Unreadable:
+    except ForeignJsonError:
         body = {}
     code = body.get("code", body.get("StatusCode")) if isinstance(body, dict) else None
     code = code if isinstance(code, int) and abs(code) < 2**63 else None

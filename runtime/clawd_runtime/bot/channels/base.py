@@ -82,7 +82,7 @@ class ChannelSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredAnswer:
     """The outcome of a stored message. `text` is None if it was left without an answer."""
 
     text: str | None
@@ -120,7 +120,7 @@ class Inbox(Protocol):
         """
         ...
 
-    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+    async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
         """Return the answer to a stored message; None while it is being made, or if the event is unknown."""
         ...
 
@@ -141,7 +141,7 @@ class ChannelContext:
     rejections: Rejections = field(default_factory=Rejections)
 
 
-class Progress(Protocol):
+class AnswerProgress(Protocol):
     """Shows an answer while it is received."""
 
     def show(self, text: str) -> None:
@@ -154,7 +154,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """A `Progress` for platforms or chats where nothing can be shown."""
+    """A `AnswerProgress` for platforms or chats where nothing can be shown."""
 
     def show(self, text: str) -> None:
         """Show nothing."""
@@ -210,7 +210,7 @@ class Channel(ABC):
         raise ChannelError(f"{self.name}: looking up messages is not supported")
 
     @asynccontextmanager
-    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+    async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         """Show "typing", a draft or a growing card while a model answers `inbound` inside the context.
 
         Failures must not affect the answer, and leaving the context ends everything it started.

@@ -12,7 +12,7 @@ from enum import Enum
 WINDOW = 60.0
 
 
-class Verdict(Enum):
+class RateLimitVerdict(Enum):
     """The verdict of the rate limit on a message."""
 
     ALLOW = "allow"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clawd_runtime.bot.handling.rate_limit import Verdict
-from clawd_runtime.bot.settings import Language
+from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
+from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.text.messages import Messages, messages_for
-from clawd_runtime.bot.values import Inbound, Part, Quote
+from clawd_runtime.bot.values import Inbound, MessagePart, Quote
 from clawd_runtime.visible import is_blank
 
 # A quote that occurs in this many last turns is not repeated in the prompt.
@@ -34,7 +34,7 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskModel:
     """Have the model answer `question`; `messages` has the texts to send if it fails.
 
     `quoted` is the text that the question refers to, unless the model knows it as a turn of the conversation.
@@ -44,7 +44,7 @@ class Ask:
     question: str
     messages: Messages
     quoted: str = ""
-    unread: tuple[Part, ...] = ()
+    unread: tuple[MessagePart, ...] = ()
 
     def prompt(self, history: Sequence[Turn]) -> str:
         """Return the question in the form of the prompt after `history`."""
@@ -55,24 +55,24 @@ class Ask:
         return f"{self.messages.in_reply_to}\n{lines}\n\n{self.question}"
 
 
-Decision = Ignore | Say | Ask
+Decision = Ignore | Say | AskModel
 
 
 class Router:
     """The rules for messages on all platforms."""
 
-    def __init__(self, language: Language, limit: int) -> None:
-        self._language: Language = language
+    def __init__(self, language: BotLanguage, limit: int) -> None:
+        self._language: BotLanguage = language
         self._limit = limit
 
-    def decide(self, inbound: Inbound, verdict: Verdict | None) -> Decision:
+    def decide(self, inbound: Inbound, verdict: RateLimitVerdict | None) -> Decision:
         """Return the decision about a message with this `verdict` of the rate limit."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("not_addressed")
         words = _words(self._language, inbound)
-        if verdict is Verdict.IGNORE:
+        if verdict is RateLimitVerdict.IGNORE:
             return Ignore("rate_limited")
-        if verdict is Verdict.EXPLAIN:
+        if verdict is RateLimitVerdict.EXPLAIN:
             return Say("rate_limited", words.rate_limited.format(limit=self._limit))
         text = inbound.text.strip()
         if is_blank(text):
@@ -84,7 +84,7 @@ class Router:
         quoted = "\n".join(filter(None, (words.marked(quote.parts), quote.text.strip())))
         if quote.ref and is_blank(quoted):
             quoted = words.quote_missing
-        return Ask(question, words, quoted, (*inbound.parts, *quote.parts))
+        return AskModel(question, words, quoted, (*inbound.parts, *quote.parts))
 
     def give_up(self, inbound: Inbound) -> Ignore | Say:
         """Return the decision about a message that cannot be handled because of an internal error."""
@@ -93,17 +93,17 @@ class Router:
         return Say("failed", _words(self._language, inbound).model_failed)
 
 
-def _words(language: Language, inbound: Inbound) -> Messages:
+def _words(language: BotLanguage, inbound: Inbound) -> Messages:
     quoted = inbound.quote.text if inbound.quote else ""
     return messages_for(language, quoted if is_blank(inbound.text) else inbound.text, inbound.language)
 
 
-def _without_words(inbound: Inbound, words: Messages) -> Say | Ask:
+def _without_words(inbound: Inbound, words: Messages) -> Say | AskModel:
     """Return the decision about a message without text: the text it refers to is the question."""
     quote = inbound.quote or Quote()
     text, parts = quote.text.strip(), (*inbound.parts, *quote.parts)
     if not is_blank(text):
-        return Ask("\n".join(filter(None, (words.marked(parts), text))), words, unread=parts)
+        return AskModel("\n".join(filter(None, (words.marked(parts), text))), words, unread=parts)
     if parts:
         return Say("no_text", words.only_parts.format(parts=words.named(parts)))
     return Say("no_text", words.quote_unreadable if quote.ref else words.only_text)

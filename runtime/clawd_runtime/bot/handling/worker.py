@@ -13,8 +13,8 @@ from typing import Any
 
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
-from clawd_runtime.bot.handling.rate_limit import Verdict
-from clawd_runtime.bot.handling.router import Ask, Ignore, Router, Say
+from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
+from clawd_runtime.bot.handling.router import AskModel, Ignore, Router, Say
 from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.models.failures import (
     ContentFiltered,
@@ -23,7 +23,7 @@ from clawd_runtime.bot.models.failures import (
     NoAnswerReached,
     RequestRejected,
 )
-from clawd_runtime.bot.models.gate import Gate
+from clawd_runtime.bot.models.gate import QueueSemaphore
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
@@ -69,7 +69,7 @@ class Worker:
         self._answerer = answerer
         self._channels = channels
         self._metrics = metrics
-        self._gate = Gate(answers_at_once)
+        self._gate = QueueSemaphore(answers_at_once)
         self._clock = clock
         # Decided but not stored yet: a second decision would count against the sender and ask the model
         # twice.
@@ -163,7 +163,7 @@ class Worker:
                 return Settlement(outcome)
             case Say(outcome, text, begins_anew):
                 return Settlement(outcome, replies_to(task.inbound, channel, text), begins_anew=begins_anew)
-            case Ask():
+            case AskModel():
                 return await self._ask(task, channel, decision)
 
     def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
@@ -191,7 +191,7 @@ class Worker:
     async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
         """Return the message with the content of the message it refers to, fetched if necessary."""
         inbound = task.inbound
-        if inbound.quote is None or not inbound.quote.ref or task.verdict is not Verdict.ALLOW:
+        if inbound.quote is None or not inbound.quote.ref or task.verdict is not RateLimitVerdict.ALLOW:
             return inbound
         try:
             async with asyncio.timeout(QUOTE_SECONDS):
@@ -207,7 +207,7 @@ class Worker:
             )
         return inbound
 
-    async def _ask(self, task: Task, channel: Channel, ask: Ask) -> Settlement:
+    async def _ask(self, task: Task, channel: Channel, ask: AskModel) -> Settlement:
         inbound = task.inbound
         try:
             async with self._place_for(task, channel, ask):
@@ -241,7 +241,7 @@ class Worker:
         )
 
     @asynccontextmanager
-    async def _place_for(self, task: Task, channel: Channel, ask: Ask) -> AsyncIterator[None]:
+    async def _place_for(self, task: Task, channel: Channel, ask: AskModel) -> AsyncIterator[None]:
         """Hold one of the places at the gate of the models; a message that waits for one can be released."""
         current = asyncio.current_task()
         assert current is not None
@@ -256,7 +256,7 @@ class Worker:
                     signs.cancel()
             yield
 
-    async def _show_waiting(self, task: Task, channel: Channel, ask: Ask) -> None:
+    async def _show_waiting(self, task: Task, channel: Channel, ask: AskModel) -> None:
         """Show that the message has arrived, and send a notice if it waits longer."""
         inbound, started = task.inbound, time.monotonic()
         try:
@@ -277,7 +277,7 @@ class Worker:
             )
 
 
-def _with_notes(answer: ModelAnswer, ask: Ask) -> str:
+def _with_notes(answer: ModelAnswer, ask: AskModel) -> str:
     """Return the answer with notes on unread parts of the message and on a cut answer."""
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from clawd_runtime.bot.channels.base import Progress
+from clawd_runtime.bot.channels.base import AnswerProgress
 from clawd_runtime.bot.models.chat_chunks import Cut
-from clawd_runtime.bot.models.completion import ChatModel
+from clawd_runtime.bot.models.completion import ModelClient
 from clawd_runtime.bot.models.dialect import ChatMessage
 from clawd_runtime.bot.models.failures import (
     AnswerBroken,
@@ -78,7 +78,7 @@ class _Course:
     """The longest incomplete answer."""
     failures: list[ModelFailure] = field(default_factory=list)
 
-    def add(self, model: ChatModel, failure: ModelFailure) -> None:
+    def add(self, model: ModelClient, failure: ModelFailure) -> None:
         self.failures.append(failure)
         if isinstance(failure, ModelHung):
             self.hung.add(model.name)
@@ -103,7 +103,7 @@ class Answerer:
 
     def __init__(
         self,
-        models: Sequence[ChatModel],
+        models: Sequence[ModelClient],
         system_prompt: str,
         max_reply_tokens: int,
         metrics: Metrics,
@@ -115,7 +115,7 @@ class Answerer:
         self._metrics = metrics
         self._sleep = sleep
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: AnswerProgress) -> ModelAnswer:
         """Return the answer to `question`; raise the most informative `ModelFailure` if no model gives one.
 
         A model that timed out or only reasoned is not asked again: it would take as long again.
@@ -150,7 +150,7 @@ class Answerer:
         return any(await asyncio.gather(*probes))
 
     async def _ask_all(
-        self, history: tuple[Turn, ...], question: str, progress: Progress, course: _Course
+        self, history: tuple[Turn, ...], question: str, progress: AnswerProgress, course: _Course
     ) -> ModelAnswer | None:
         """Ask one model after another; return `None` if none answered, with the failures in `course`."""
         patient_until = time.monotonic() + PATIENCE_SECONDS
@@ -180,7 +180,7 @@ class Answerer:
         return None
 
     async def _ask(
-        self, model: ChatModel, history: tuple[Turn, ...], question: str, progress: Progress
+        self, model: ModelClient, history: tuple[Turn, ...], question: str, progress: AnswerProgress
     ) -> ModelAnswer:
         """Make one attempt. A refused prompt is shortened until only the question is left.
 
@@ -209,7 +209,7 @@ class Answerer:
                 return answer
 
     async def _collect(
-        self, model: ChatModel, prompt: tuple[ChatMessage, ...], progress: Progress
+        self, model: ModelClient, prompt: tuple[ChatMessage, ...], progress: AnswerProgress
     ) -> ModelAnswer:
         growing = _Growing(progress)
         end = End()
@@ -256,7 +256,7 @@ class Answerer:
             )
         raise AnswerEmpty(f"model {model.name}: empty answer")
 
-    def _first_token_seconds(self, model: ChatModel) -> float:
+    def _first_token_seconds(self, model: ModelClient) -> float:
         if not model.streams:
             return FIRST_TOKEN_SECONDS_OF_LAST
         if model.first_token_seconds is not None:
@@ -265,7 +265,7 @@ class Answerer:
             return FIRST_TOKEN_SECONDS_OF_LAST
         return FIRST_TOKEN_SECONDS_LOCAL if model.local else FIRST_TOKEN_SECONDS
 
-    def _report(self, model: ChatModel, failure: ModelFailure) -> None:
+    def _report(self, model: ModelClient, failure: ModelFailure) -> None:
         self._metrics.model(model.name, type(failure).__name__)
         log.warning("%s", failure)
 
@@ -273,7 +273,7 @@ class Answerer:
 class _Growing:
     """An answer while it is received, shown as far as it is certainly no reasoning."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: AnswerProgress) -> None:
         self.text = ""
         self.started = False
         self._shown = False

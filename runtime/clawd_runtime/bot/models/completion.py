@@ -25,7 +25,7 @@ from clawd_runtime.bot.models.failures import (
     RequestRejected,
 )
 from clawd_runtime.bot.models.provider_errors import LARGEST_BODY, ProviderError, read_error
-from clawd_runtime.bot.models.separation import End, Habit, Piece, Separator
+from clawd_runtime.bot.models.separation import End, Habit, OutputPiece, Separator
 from clawd_runtime.bot.settings import ModelEndpoint
 from clawd_runtime.bot.text.turn_markers import plain_markers
 
@@ -44,7 +44,7 @@ FILTERED = (200, *REJECTED, 403, 451)
 MOST_UNKNOWN = 50
 
 
-class ChatModel:
+class ModelClient:
     """A model behind an endpoint. `name` is its name in the settings: `default` or `fallback`."""
 
     def __init__(
@@ -81,7 +81,7 @@ class ChatModel:
 
     async def stream(
         self, messages: Sequence[ChatMessage], max_tokens: int
-    ) -> AsyncGenerator[Piece | End, None]:
+    ) -> AsyncGenerator[OutputPiece | End, None]:
         """Yield the answer, piece by piece, and its end. Raise a `ModelFailure`, possibly after some pieces.
 
         A parameter that the server names in a refusal is left out; if that helps, also from later requests.
@@ -144,7 +144,7 @@ class ChatModel:
             log.warning("model %s: does not accept %s; omitting it from now on", self.name, ", ".join(tried))
             tried.clear()
 
-    async def _ask(self, request: Mapping[str, Any]) -> AsyncGenerator[Piece | End, None]:
+    async def _ask(self, request: Mapping[str, Any]) -> AsyncGenerator[OutputPiece | End, None]:
         address = self._address.completions
         try:
             async with self._http.stream(
@@ -167,7 +167,7 @@ class ChatModel:
                 f"model {self.name}: invalid answer in the OpenAI chat protocol: {error}"
             ) from None
 
-    async def _answer(self, response: httpx.Response) -> AsyncGenerator[Piece | End, None]:
+    async def _answer(self, response: httpx.Response) -> AsyncGenerator[OutputPiece | End, None]:
         separator = Separator(self._habit)
         finish: Literal["complete"] | Cut | None = None
         counted: int | None = None
@@ -267,7 +267,7 @@ def _named(error: ProviderError) -> str:
 
 
 def socket_mounts(endpoints: Sequence[tuple[str, ModelEndpoint]]) -> dict[str, httpx.AsyncBaseTransport]:
-    """Return transports for the endpoints that are Unix sockets, keyed by the address in `ChatModel`."""
+    """Return transports for the endpoints that are Unix sockets, keyed by the address in `ModelClient`."""
     addresses = [(name, model_address(name, endpoint.endpoint)) for name, endpoint in endpoints]
     return {
         # Without certificates: httpx would load the whole store for each, and there is no TLS here.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Gate:
+class QueueSemaphore:
     """A semaphore that also reports how many tasks are ahead of a waiting one."""
 
     def __init__(self, places: int) -> None:

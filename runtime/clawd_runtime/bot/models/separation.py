@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clawd_runtime.bot.models.chat_chunks import Chunk, Cut
-from clawd_runtime.reasoning import ReasoningSplitter, Split
+from clawd_runtime.reasoning import ReasoningSplit, ReasoningSplitter
 
 Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
 """How a server last sent reasoning: none (`answers`), in a separate field or part (`separates`), in the text
@@ -19,7 +19,7 @@ and from a server that sends reasoning as text only after the reasoning.
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class OutputPiece:
     """A piece of a model's output: text of the answer, reasoning, or both.
 
     With `restarts`, all text before was reasoning, not the answer. `provisional` text may still turn out to
@@ -51,15 +51,17 @@ class Separator:
         self._separated = False
         self._answered = False
 
-    def feed(self, chunk: Chunk) -> Piece | None:
+    def feed(self, chunk: Chunk) -> OutputPiece | None:
         """Return the piece that a chunk adds; None if it adds nothing."""
         if chunk.reasoning:
             self.habit = "separates"
             if self._assumed:
                 self._assumed, self._splitter = False, ReasoningSplitter()
-        return self._piece(self._splitter.feed(chunk.text) if chunk.text else Split(), chunk.reasoning)
+        return self._piece(
+            self._splitter.feed(chunk.text) if chunk.text else ReasoningSplit(), chunk.reasoning
+        )
 
-    def finish(self, *, complete: bool) -> Piece | None:
+    def finish(self, *, complete: bool) -> OutputPiece | None:
         """Return the text held back. `complete`: the model ended the answer."""
         split = self._splitter.finish(complete=complete)
         piece = self._piece(split, "")
@@ -68,12 +70,12 @@ class Separator:
         if self._assumed and complete and not self._answered:
             # The model did not reason this time, so no closing mark arrived.
             self.habit = "unknown"
-            return Piece("".join(self._thoughts), restarts=True)
+            return OutputPiece("".join(self._thoughts), restarts=True)
         if self.habit == "unknown" and complete:
             self.habit = "answers"
         return piece
 
-    def _piece(self, split: Split, reasoning: str) -> Piece | None:
+    def _piece(self, split: ReasoningSplit, reasoning: str) -> OutputPiece | None:
         if split.restarts:
             self.habit = "closes"
         elif split.reasoning and not self._assumed:
@@ -86,4 +88,4 @@ class Separator:
         if not (split.answer or reasoning or split.restarts):
             return None
         certain = self._separated or self.habit in ("separates", "answers")
-        return Piece(split.answer, reasoning, split.restarts, provisional=not certain)
+        return OutputPiece(split.answer, reasoning, split.restarts, provisional=not certain)

@@ -19,7 +19,7 @@ from clawd_runtime.bot.handling.deliverer import Deliverer
 from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer
-from clawd_runtime.bot.models.completion import ChatModel, socket_mounts
+from clawd_runtime.bot.models.completion import ModelClient, socket_mounts
 from clawd_runtime.bot.service.cluster import Cluster
 from clawd_runtime.bot.service.engine_metrics import engine_metrics
 from clawd_runtime.bot.service.http import application
@@ -27,7 +27,7 @@ from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.service.readiness import Readiness
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
-from clawd_runtime.bot.store.database import Database
+from clawd_runtime.bot.store.database import OpenDatabase
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 
@@ -42,10 +42,10 @@ DELIVERY_GRACE = 8.0
 STEADY_SECONDS = 60.0
 
 
-class Bot:
+class BotService:
     """The bot without its HTTP server. Between `start` and `stop` it processes inbox and outbox."""
 
-    def __init__(self, settings: BotSettings, credentials: Credentials, database: Database) -> None:
+    def __init__(self, settings: BotSettings, credentials: Credentials, database: OpenDatabase) -> None:
         self._database = database
         self.store = Store(database, limit=settings.rate_limit_per_minute)
         self.metrics = Metrics()
@@ -55,7 +55,7 @@ class Bot:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
         )
         self._models = tuple(
-            ChatModel(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
+            ModelClient(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
             for name, endpoint in endpoints
         )
         self._rejections = Rejections(self.metrics.rejection)

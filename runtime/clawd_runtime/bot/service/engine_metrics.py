@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from clawd_runtime.bot.models.completion import ChatModel
+from clawd_runtime.bot.models.completion import ModelClient
 
 SECONDS = 5.0
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def engine_metrics(models: Sequence[ChatModel], http: httpx.AsyncClient) -> tuple[BaseRoute, ...]:
+def engine_metrics(models: Sequence[ModelClient], http: httpx.AsyncClient) -> tuple[BaseRoute, ...]:
     """Return the route `GET /engine/metrics` if one of the models is an engine on this host.
 
     It responds with 502 while the engine does not answer. nginx does not forward its path.

@@ -59,12 +59,15 @@ def application(
             Route("/metrics", measured),
             *channel_routes,
         ],
-        middleware=[Middleware(Measure, metrics=metrics), Middleware(LimitBody, largest=LARGEST_BODY)],
+        middleware=[
+            Middleware(MeasureResponses, metrics=metrics),
+            Middleware(LimitBody, largest=LARGEST_BODY),
+        ],
         exception_handlers={StoreError: _store_failed, HTTPException: _plain, ClientDisconnect: left},
     )
 
 
-class Measure:
+class MeasureResponses:
     """Middleware that measures the time until a response starts, by route."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

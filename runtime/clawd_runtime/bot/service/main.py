@@ -19,8 +19,8 @@ from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.credentials import Credentials, read_credentials
 from clawd_runtime.bot.masking import mask_secrets
 from clawd_runtime.bot.service import internal_tls
-from clawd_runtime.bot.service.app import Bot
-from clawd_runtime.bot.service.process import Listener, listen_on, serve
+from clawd_runtime.bot.service.app import BotService
+from clawd_runtime.bot.service.process import BoundSocket, listen_on, serve
 from clawd_runtime.bot.service.rejections import OnceAMinute
 from clawd_runtime.bot.settings import BotSettings, load_settings
 from clawd_runtime.bot.store.database import open_database
@@ -78,24 +78,24 @@ def _credentials_directory() -> Path | None:
     return Path(directory) if directory else None
 
 
-def _listeners(settings: BotSettings, closing: ExitStack) -> Iterator[Listener]:
+def _listeners(settings: BotSettings, closing: ExitStack) -> Iterator[BoundSocket]:
     """Yield the listeners of the settings, bound until `closing` exits; raise `SettingsError` on failure."""
     context = None
     if settings.internal:
         directory = _credentials_directory()
         assert directory is not None, "credentials_for has read the credentials from it"
         context = internal_tls.server_context(directory)
-    yield Listener(closing.enter_context(listen_on(settings.listen)))
+    yield BoundSocket(closing.enter_context(listen_on(settings.listen)))
     if settings.internal:
-        yield Listener(closing.enter_context(listen_on(settings.internal)), context)
+        yield BoundSocket(closing.enter_context(listen_on(settings.internal)), context)
     for place in settings.further:
-        yield Listener(closing.enter_context(listen_on(place)), context if place.tls else None)
+        yield BoundSocket(closing.enter_context(listen_on(place)), context if place.tls else None)
 
 
-async def _run(settings: BotSettings, credentials: Credentials, listeners: Sequence[Listener]) -> None:
+async def _run(settings: BotSettings, credentials: Credentials, listeners: Sequence[BoundSocket]) -> None:
     database = open_database(settings.database, credentials.get("database-password"))
     try:
-        bot = Bot(settings, credentials, database)
+        bot = BotService(settings, credentials, database)
     except SettingsError:
         database.close()
         raise

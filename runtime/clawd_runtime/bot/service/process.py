@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.service.app import Bot
+from clawd_runtime.bot.service.app import BotService
 from clawd_runtime.bot.settings import Listen
 from clawd_runtime.errors import SettingsError, StoreError
 from clawd_runtime.notify import notify, watchdog_seconds
@@ -30,7 +30,7 @@ IDLE_CONNECTION_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class BoundSocket:
     """A bound socket with its TLS context; `None` for plain HTTP."""
 
     socket: socket.socket
@@ -51,7 +51,7 @@ def listen_on(place: Listen) -> socket.socket:
     return listener
 
 
-async def serve(bot: Bot, listeners: Sequence[Listener]) -> None:
+async def serve(bot: BotService, listeners: Sequence[BoundSocket]) -> None:
     """Run the bot until SIGTERM or SIGINT, with one HTTP server for each listener."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -86,7 +86,10 @@ def _server(application: Starlette, tls: ssl.SSLContext | None) -> uvicorn.Serve
 
 
 async def _serve_until(
-    ending: asyncio.Event, bot: Bot, servers: Sequence[uvicorn.Server], listeners: Sequence[Listener]
+    ending: asyncio.Event,
+    bot: BotService,
+    servers: Sequence[uvicorn.Server],
+    listeners: Sequence[BoundSocket],
 ) -> None:
     serving = [
         asyncio.create_task(server.serve(sockets=[listener.socket]))
@@ -109,7 +112,7 @@ async def _serve_until(
         await asyncio.gather(*serving)
 
 
-async def _tell_watchdog(bot: Bot) -> None:
+async def _tell_watchdog(bot: BotService) -> None:
     """Send the watchdog's keep-alive as long as event loop and database thread run, even on a full disk."""
     seconds = watchdog_seconds()
     while seconds is not None:

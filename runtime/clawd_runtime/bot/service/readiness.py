@@ -15,13 +15,13 @@ WITHIN_SECONDS = 0.8
 KEEP_ALIVE_SECONDS = 5.0
 KEEP_DEAD_SECONDS = 1.0
 
-Check = Callable[[], Awaitable[bool]]
+ReadinessCheck = Callable[[], Awaitable[bool]]
 
 
 class Probe:
     """A check that runs once at a time for all callers, and whose result is cached for some seconds."""
 
-    def __init__(self, check: Check, *, keep: float = 0.0, keep_failure: float = 0.0) -> None:
+    def __init__(self, check: ReadinessCheck, *, keep: float = 0.0, keep_failure: float = 0.0) -> None:
         self._check = check
         self._keep = {True: keep, False: keep_failure}
         self._running: asyncio.Task[bool] | None = None
@@ -47,7 +47,7 @@ class Readiness:
     one that responds is enough, so a fallback that hangs or is down does not matter while the default works.
     """
 
-    def __init__(self, store: Callable[[], Awaitable[None]], models: Sequence[Check]) -> None:
+    def __init__(self, store: Callable[[], Awaitable[None]], models: Sequence[ReadinessCheck]) -> None:
         self._store_writes = store
         self._store = Probe(self._writes)
         self._models = tuple(

@@ -25,7 +25,7 @@ class OnceAMinute(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._sampling = Sampling(clock)
+        self._sampling = LogSampler(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log the record."""
@@ -35,7 +35,7 @@ class OnceAMinute(logging.Filter):
         return suppressed is not None
 
 
-class Sampling:
+class LogSampler:
     """A sampler of messages by kind: logs the first one, then one every `LOGGED_EVERY` seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class Rejections:
 
     def __init__(self, count: Count = _uncounted, clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
-        self._sampling = Sampling(clock)
+        self._sampling = LogSampler(clock)
 
     def report(self, channel: str, kind: str, message: str, level: int = logging.WARNING) -> None:
         """Count a rejection; log `message` with the number of suppressed ones if its kind is due."""

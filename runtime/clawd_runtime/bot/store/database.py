@@ -27,10 +27,10 @@ from clawd_runtime.errors import StoreError, StoreRefused
 
 T = TypeVar("T")
 BATCH = 128
-Kind = Literal["read", "write", "join"]
+OperationKind = Literal["read", "write", "join"]
 
 
-class Backend(Protocol):
+class DatabaseBackend(Protocol):
     """The interface of a kind of database. `place` names the database in messages, without secrets."""
 
     engine: Engine
@@ -67,7 +67,7 @@ class Deposed(StoreError):
 class _Job:
     operation: Callable[[Connection], Any]
     then: Callable[[Any], None] | None
-    kind: Kind
+    kind: OperationKind
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     becomes: int | None = None
@@ -86,10 +86,10 @@ class _Job:
             self.future.set_exception(self.problem)
 
 
-class Database:
+class OpenDatabase:
     """An open database. Create it with `open_database`."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: DatabaseBackend) -> None:
         self._backend = backend
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._member: int | None = None
@@ -110,7 +110,7 @@ class Database:
 
     @property
     def presence(self) -> Callable[[], Awaitable[members.Presence]] | None:
-        """See `Backend.presence`."""
+        """See `DatabaseBackend.presence`."""
         return self._backend.presence
 
     async def run(
@@ -118,7 +118,7 @@ class Database:
         operation: Callable[[Connection], T],
         then: Callable[[T], None] | None = None,
         *,
-        kind: Kind = "write",
+        kind: OperationKind = "write",
     ) -> T:
         """Run `operation` in a transaction and return its result after the commit.
 
@@ -135,7 +135,7 @@ class Database:
         return await self._run(operation, None, "join", member)
 
     def check_space(self, connection: Connection) -> None:
-        """See `Backend.check_space`; call it within an operation."""
+        """See `DatabaseBackend.check_space`; call it within an operation."""
         self._backend.check_space(connection)
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class Database:
         self,
         operation: Callable[[Connection], T],
         then: Callable[[T], None] | None,
-        kind: Kind,
+        kind: OperationKind,
         becomes: int | None,
     ) -> T:
         loop = asyncio.get_running_loop()
@@ -239,13 +239,13 @@ def _settle(jobs: list[_Job]) -> None:
         job.settle()
 
 
-def open_database(url: str, password: str | None = None) -> Database:
+def open_database(url: str, password: str | None = None) -> OpenDatabase:
     """Open the database and migrate its schema; raise `StoreError` if it cannot be used."""
     # Imported only when used, because every library takes memory.
     if url.startswith("sqlite:"):
         from clawd_runtime.bot.store.sqlite import open_sqlite
 
-        return Database(open_sqlite(url))
+        return OpenDatabase(open_sqlite(url))
     from clawd_runtime.bot.store.postgres import open_postgres
 
-    return Database(open_postgres(url, password))
+    return OpenDatabase(open_postgres(url, password))

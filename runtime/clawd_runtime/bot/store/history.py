@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, s
 from clawd_runtime.bot.store.schema import conversations, turns
 from clawd_runtime.bot.values import ConversationKey
 
-Role = Literal["user", "assistant"]
+TurnRole = Literal["user", "assistant"]
 REMEMBERED_TURNS = 400
 # More than the largest contexts can hold; a few enormous messages must not fill the memory.
 REMEMBERED_BYTES = 1024 * 1024
@@ -21,7 +21,7 @@ REMEMBERED_BYTES = 1024 * 1024
 class Turn:
     """A turn of a conversation."""
 
-    role: Role
+    role: TurnRole
     text: str
 
 
@@ -40,7 +40,7 @@ def recall(connection: Connection, conversation: ConversationKey) -> tuple[Turn,
             left -= len(row.text.encode())
             if left < 0:
                 break
-            turns_kept.appendleft(Turn(cast(Role, row.role), row.text))
+            turns_kept.appendleft(Turn(cast(TurnRole, row.role), row.text))
     return tuple(turns_kept)
 
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from clawd_runtime.bot.handling.rate_limit import WINDOW, Verdict
+from clawd_runtime.bot.handling.rate_limit import WINDOW, RateLimitVerdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.inserting import insert_new
 from clawd_runtime.bot.text.unicode import whole_characters
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, PartKind, Quote
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, PartKind, Quote
 
 table = schema.inbox
 
@@ -28,7 +28,7 @@ class Task:
     seq: int
     inbound: Inbound
     member: int
-    verdict: Verdict | None = None
+    verdict: RateLimitVerdict | None = None
     repeated: bool = False
 
 
@@ -65,7 +65,7 @@ def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Beh
     if inbound.chat_kind == "group" and not inbound.addressed:
         return Task(seq, inbound, owner)
     if row.verdict is not None:
-        return Task(seq, inbound, owner, Verdict(row.verdict), repeated=True)
+        return Task(seq, inbound, owner, RateLimitVerdict(row.verdict), repeated=True)
     verdict = _judge(connection, inbound, limit)
     connection.execute(update(table).where(table.c.seq == seq).values(verdict=verdict.value))
     return Task(seq, inbound, owner, verdict)
@@ -117,7 +117,7 @@ def get_state(connection: Connection, channel: str, name: str) -> str | None:
     return cast("str | None", connection.scalar(query))
 
 
-def _judge(connection: Connection, inbound: Inbound, limit: int) -> Verdict:
+def _judge(connection: Connection, inbound: Inbound, limit: int) -> RateLimitVerdict:
     judged = (table.c.channel == inbound.channel, table.c.user_id == inbound.user)
     # Later messages count, too: they may have been judged before. Messages far in the future were received
     # before the clock was set back.
@@ -125,13 +125,17 @@ def _judge(connection: Connection, inbound: Inbound, limit: int) -> Verdict:
         table.c.received_at > inbound.received_at - WINDOW,
         table.c.received_at < inbound.received_at + WINDOW,
     )
-    recent = select(func.count()).where(*judged, table.c.verdict == Verdict.ALLOW.value, *minute)
+    recent = select(func.count()).where(*judged, table.c.verdict == RateLimitVerdict.ALLOW.value, *minute)
     allowed: int = connection.scalar(recent) or 0
     if allowed < limit:
-        return Verdict.ALLOW
-    answered = table.c.verdict.in_((Verdict.ALLOW.value, Verdict.EXPLAIN.value))
+        return RateLimitVerdict.ALLOW
+    answered = table.c.verdict.in_((RateLimitVerdict.ALLOW.value, RateLimitVerdict.EXPLAIN.value))
     last = select(table.c.verdict).where(*judged, answered).order_by(table.c.seq.desc()).limit(1)
-    return Verdict.IGNORE if connection.scalar(last) == Verdict.EXPLAIN.value else Verdict.EXPLAIN
+    return (
+        RateLimitVerdict.IGNORE
+        if connection.scalar(last) == RateLimitVerdict.EXPLAIN.value
+        else RateLimitVerdict.EXPLAIN
+    )
 
 
 def _columns(inbound: Inbound) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def _context(inbound: Inbound) -> str | None:
     return json.dumps(context, ensure_ascii=False)
 
 
-def _pairs(parts: tuple[Part, ...]) -> list[list[str]]:
+def _pairs(parts: tuple[MessagePart, ...]) -> list[list[str]]:
     return [[part.kind, whole_characters(part.name)] for part in parts]
 
 
@@ -197,5 +201,5 @@ def _from_context(stored: str | None) -> dict[str, Any]:
     }
 
 
-def _parts(stored: list[list[str]]) -> tuple[Part, ...]:
-    return tuple(Part(cast(PartKind, kind), name) for kind, name in stored)
+def _parts(stored: list[list[str]]) -> tuple[MessagePart, ...]:
+    return tuple(MessagePart(cast(PartKind, kind), name) for kind, name in stored)

@@ -59,7 +59,7 @@ REFUSALS = (IntegrityError, DataError, ProgrammingError)
 
 
 class PostgresBackend:
-    """A `database.Backend` for PostgreSQL."""
+    """A `database.DatabaseBackend` for PostgreSQL."""
 
     advice = "start the database if it is down; the bot continues automatically when it responds"
     pause_after_loss = 0.3
@@ -83,7 +83,7 @@ class PostgresBackend:
         return reason_of(getattr(error, "orig", None) or error)
 
     async def presence(self) -> Presence:
-        """See `database.Backend`."""
+        """See `database.DatabaseBackend`."""
         from clawd_runtime.bot.store.presence import PostgresPresence
 
         return await PostgresPresence.open(self.parameters, self.place)

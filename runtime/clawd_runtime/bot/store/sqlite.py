@@ -19,7 +19,7 @@ from clawd_runtime.errors import StoreError
 
 
 class SqliteBackend:
-    """A `database.Backend` for SQLite, with a lock that prevents a second bot from using the file."""
+    """A `database.DatabaseBackend` for SQLite, with a lock that prevents a second bot from using the file."""
 
     advice = "check free space and permissions of the database's folder"
     pause_after_loss = 0.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from clawd_runtime.bot.channels.base import Answer, TokenUse
+from clawd_runtime.bot.channels.base import StoredAnswer, TokenUse
 from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
-from clawd_runtime.bot.store.database import Database, Deposed
+from clawd_runtime.bot.store.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.members import Notice
@@ -21,7 +21,7 @@ READINESS = "readiness"
 """The name of readiness in the table of the channels' values."""
 
 Queued = tuple[int, ConversationKey]
-Listener = Callable[[list[Queued]], None]
+InboxListener = Callable[[list[Queued]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class Store:
     """
 
     def __init__(
-        self, database: Database, clock: Callable[[], float] = time.time, *, limit: int = 1_000_000
+        self, database: OpenDatabase, clock: Callable[[], float] = time.time, *, limit: int = 1_000_000
     ) -> None:
         self._database = database
         self._clock = clock
         self._limit = limit
         self._channels: tuple[str, ...] = ()
         self._leaving = False
-        self.on_message: Listener = lambda queued: None
-        self.on_reply: Listener = lambda queued: None
+        self.on_message: InboxListener = lambda queued: None
+        self.on_reply: InboxListener = lambda queued: None
 
     async def store(self, inbound: Inbound) -> bool:
         """See `channels.base.Inbox`. This bot owns the message: a client may wait here for its answer."""
@@ -106,13 +106,13 @@ class Store:
         now = self._clock()
         return await self._database.run(lambda c: tokens.use(c, token, request, expires_at, now))
 
-    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+    async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
         """See `channels.base.Inbox`."""
 
-        def find(connection: Connection) -> Answer | None:
+        def find(connection: Connection) -> StoredAnswer | None:
             if inbox.outcome(connection, channel, event_id) is None:
                 return None
-            return Answer(outbox.answer(connection, channel, event_id))
+            return StoredAnswer(outbox.answer(connection, channel, event_id))
 
         return await self._database.run(find, kind="read")
 

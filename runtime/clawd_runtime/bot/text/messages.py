@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clawd_runtime.bot.settings import Language
-from clawd_runtime.bot.values import Part, PartKind
+from clawd_runtime.bot.settings import BotLanguage
+from clawd_runtime.bot.values import MessagePart, PartKind
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
@@ -45,16 +45,16 @@ class Messages:
     comma: str
     language: str
 
-    def named(self, parts: Sequence[Part]) -> str:
+    def named(self, parts: Sequence[MessagePart]) -> str:
         """Return the names of a message's parts for a user: `picture, file report.pdf`."""
         words = (self._part(part, " ".join(part.name.split())) for part in parts)
         return self.comma.join(dict.fromkeys(words))
 
-    def marked(self, parts: Sequence[Part]) -> str:
+    def marked(self, parts: Sequence[MessagePart]) -> str:
         """Return a message's parts in the form for a prompt: `[picture] [file report.pdf]`."""
         return " ".join(f"[{self._part(part, _harmless(part.name))}]" for part in parts)
 
-    def _part(self, part: Part, name: str) -> str:
+    def _part(self, part: MessagePart, name: str) -> str:
         return f"{KINDS[self.language][part.kind]} {name}".rstrip()
 
 
@@ -174,7 +174,7 @@ KINDS: Mapping[str, Mapping[PartKind, str]] = {
 }
 
 
-def language_for(setting: Language, text: str, tag: str | None) -> Literal["en", "zh"]:
+def language_for(setting: BotLanguage, text: str, tag: str | None) -> Literal["en", "zh"]:
     """Return the language to use: the configured one, that of the text, or that of the sender's language tag.
 
     A command does not indicate a language.
@@ -189,6 +189,6 @@ def language_for(setting: Language, text: str, tag: str | None) -> Literal["en",
     return "zh" if (tag or "").lower().startswith("zh") else "en"
 
 
-def messages_for(setting: Language, text: str, tag: str | None) -> Messages:
+def messages_for(setting: BotLanguage, text: str, tag: str | None) -> Messages:
     """Return the bot's texts in the language for this message."""
     return CATALOGUE[language_for(setting, text, tag)]

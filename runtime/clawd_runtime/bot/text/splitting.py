@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-Measure = Callable[[str], int]
+TextLength = Callable[[str], int]
 
 # From the best place to split to the worst; each matches a boundary, which stays in the first part.
 BOUNDARIES = (
@@ -29,7 +29,7 @@ def utf8_bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def split(text: str, limit: int, measure: Measure = utf16_units) -> tuple[str, ...]:
+def split(text: str, limit: int, measure: TextLength = utf16_units) -> tuple[str, ...]:
     """Split `text` into parts of at most `limit` by `measure`, between paragraphs, lines, sentences or words.
 
     Only white space around the splits is lost. Parts are never blank, so a blank text has none. `measure`
@@ -45,12 +45,12 @@ def split(text: str, limit: int, measure: Measure = utf16_units) -> tuple[str, .
     return tuple(parts)
 
 
-def shorten(text: str, limit: int, measure: Measure = utf16_units) -> str:
+def shorten(text: str, limit: int, measure: TextLength = utf16_units) -> str:
     """Return the longest beginning of `text` of at most `limit` by `measure`."""
     return text[: _longest_prefix(text, limit, measure)]
 
 
-def _longest_prefix(text: str, limit: int, measure: Measure) -> int:
+def _longest_prefix(text: str, limit: int, measure: TextLength) -> int:
     used = 0
     for index, character in enumerate(text):
         used += measure(character)

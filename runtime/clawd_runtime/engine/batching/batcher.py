@@ -18,7 +18,7 @@ from clawd_runtime.engine.batching.schedule import Share, next_batch
 from clawd_runtime.engine.batching.sequence import Sequence, Ticket
 from clawd_runtime.engine.batching.slots import Held, Placement, better_soon, place
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.values import Delta, Event, Failed, Finished, Job
+from clawd_runtime.engine.values import AnswerJob, Delta, Event, Failed, Finished
 from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
 
 _log = logging.getLogger("clawd.engine")
@@ -65,7 +65,7 @@ class Batcher:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, job: Job, emit: Callable[[Event], None]) -> Ticket:
+    def submit(self, job: AnswerJob, emit: Callable[[Event], None]) -> Ticket:
         """Queue `job` and return its ticket.
 
         Its events are passed to `emit`, which is called from the batcher's thread and must not block.
@@ -117,7 +117,7 @@ class Batcher:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _check_fits(self, job: Job) -> None:
+    def _check_fits(self, job: AnswerJob) -> None:
         size = self._computer.context_size
         if not job.prompt:
             raise RequestError("the prompt is empty", param="messages")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from clawd_runtime.engine.values import Sampling
+from clawd_runtime.engine.values import SamplingParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Computer(Protocol):
     def draw(self, seq: int) -> int:
         """Return the next token of `seq`, which was fed with `draw` in the last step."""
 
-    def begin(self, seq: int, sampling: Sampling) -> None:
+    def begin(self, seq: int, sampling: SamplingParameters) -> None:
         """Prepare `seq` for drawing a new answer."""
 
     def end(self, seq: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from clawd_runtime.engine.batching.schedule import Wanting
 from clawd_runtime.engine.llama.detokenize import TextStream
-from clawd_runtime.engine.values import Event, FinishReason, Job, Usage
-from clawd_runtime.reasoning import Split
+from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, Usage
+from clawd_runtime.reasoning import ReasoningSplit
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +18,7 @@ class Ticket:
     `submitted` is in monotonic seconds, like all times in this module.
     """
 
-    job: Job
+    job: AnswerJob
     emit: Callable[[Event], None]
     submitted: float
     cancelled: bool = False
@@ -54,7 +54,9 @@ class Sequence:
         taken, self.todo = self.todo[:count], self.todo[count:]
         return taken
 
-    def write(self, token: int, piece: bytes, *, ends: bool) -> tuple[tuple[Split, ...], FinishReason | None]:
+    def write(
+        self, token: int, piece: bytes, *, ends: bool
+    ) -> tuple[tuple[ReasoningSplit, ...], FinishReason | None]:
         """Add a drawn token; return the text that is now certain and, if the answer ends, the reason."""
         self.written += 1
         self.todo = (token,)
@@ -68,7 +70,7 @@ class Sequence:
             return (split, rest), "stop" if self.text.stopped else "length"
         return (split,), None
 
-    def _counted(self, read: Callable[[], Split]) -> Split:
+    def _counted(self, read: Callable[[], ReasoningSplit]) -> ReasoningSplit:
         """Call `read`, and count its token as reasoning if it belongs to the reasoning or its marks."""
         before = self.text.reasoning
         split = read()

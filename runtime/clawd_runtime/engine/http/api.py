@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from clawd_runtime.engine.http.protocol import Envelope, error_body
 from clawd_runtime.engine.http.requests import parse_chat_request
 from clawd_runtime.engine.metrics import CONTENT_TYPE
-from clawd_runtime.engine.service import Answer, Engine
+from clawd_runtime.engine.service import AnswerStream, Engine
 from clawd_runtime.engine.values import Delta, Failed, Finished
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
 from clawd_runtime.reasoning import CLOSING_MARK
@@ -99,7 +99,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Response:
+async def _whole(request: Request, answer: AnswerStream, envelope: Envelope) -> Response:
     """Return the complete answer; stop waiting when the client disconnects."""
     collecting = asyncio.ensure_future(_collect(answer))
     watching = asyncio.ensure_future(_gone(request))
@@ -114,7 +114,7 @@ async def _whole(request: Request, answer: Answer, envelope: Envelope) -> Respon
         watching.cancel()
 
 
-async def _collect(answer: Answer) -> tuple[str, str, Finished]:
+async def _collect(answer: AnswerStream) -> tuple[str, str, Finished]:
     """Return the reasoning, the text and the final event of the answer."""
     reasoning: list[str] = []
     texts: list[str] = []
@@ -140,7 +140,7 @@ async def _gone(request: Request) -> None:
 class _AnswerStream(StreamingResponse):
     """An answer as server-sent events; computing stops when the client disconnects."""
 
-    def __init__(self, answer: Answer, envelope: Envelope, *, include_usage: bool) -> None:
+    def __init__(self, answer: AnswerStream, envelope: Envelope, *, include_usage: bool) -> None:
         super().__init__(
             _stream(answer, envelope, include_usage=include_usage),
             media_type="text/event-stream",
@@ -156,7 +156,7 @@ class _AnswerStream(StreamingResponse):
             self._answer.cancel()
 
 
-async def _stream(answer: Answer, envelope: Envelope, *, include_usage: bool) -> AsyncIterator[bytes]:
+async def _stream(answer: AnswerStream, envelope: Envelope, *, include_usage: bool) -> AsyncIterator[bytes]:
     unused = {"usage": None} if include_usage else {}
     yield _event(envelope.chunk({"role": "assistant", "content": ""}) | unused)
     async for event in answer:

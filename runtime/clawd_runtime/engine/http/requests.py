@@ -22,8 +22,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
-from clawd_runtime.engine.prompt.template import Message, Role
-from clawd_runtime.engine.values import Sampling
+from clawd_runtime.engine.prompt.template import PromptMessage, PromptRole
+from clawd_runtime.engine.values import SamplingParameters
 from clawd_runtime.errors import RequestError
 from clawd_runtime.reasoning import separate
 
@@ -98,7 +98,7 @@ def _content_form(content: Any) -> str | None:
 
 
 Parts = Annotated[list[TextPart], Field(min_length=1, max_length=MOST_PARTS)]
-Content = Annotated[
+RequestContent = Annotated[
     Annotated[str, Tag("text")] | Annotated[Parts, Tag("parts")],
     Discriminator(
         _content_form,
@@ -112,21 +112,21 @@ class SystemMessage(_Strict):
     """A message of the bot's operator. `developer` is the newer name of `system`."""
 
     role: Literal["system", "developer"]
-    content: Content
+    content: RequestContent
 
 
 class UserMessage(_Strict):
     """A message of a person."""
 
     role: Literal["user"]
-    content: Content
+    content: RequestContent
 
 
 class AssistantMessage(_Strict):
     """An earlier message of the model with its reasoning, as this engine or another one wrote it."""
 
     role: Literal["assistant"]
-    content: Content
+    content: RequestContent
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: Unsupported = None
@@ -136,7 +136,7 @@ class AssistantMessage(_Strict):
     function_call: Unsupported = None
 
 
-ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+RequestMessage = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
 class StreamOptions(_Strict):
@@ -161,7 +161,7 @@ class TemplateOptions(_Strict):
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+TokenLimit = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 
@@ -175,11 +175,11 @@ class ChatRequest(_Strict):
     """
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[list[RequestMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[Probability, Field(gt=0)] | None = None
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
@@ -241,11 +241,11 @@ class ChatRequest(_Strict):
             raise PydanticCustomError("stream_options", "")
         return self
 
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingParameters:
         """Return how tokens are drawn; without a seed in the request, choose a random one."""
-        plain = Sampling()
+        plain = SamplingParameters()
         repeat = self.repeat_penalty if self.repetition_penalty is None else self.repetition_penalty
-        return Sampling(
+        return SamplingParameters(
             temperature=_or(self.temperature, plain.temperature),
             top_p=_or(self.top_p, plain.top_p),
             top_k=plain.top_k if self.top_k is None else self.top_k,
@@ -258,7 +258,7 @@ class ChatRequest(_Strict):
             seed=secrets.randbits(31) if self.seed is None else self.seed,
         )
 
-    def conversation(self) -> list[Message]:
+    def conversation(self) -> list[PromptMessage]:
         """Return the messages, each with its reasoning separated from its text."""
         return [_message(message) for message in self.messages]
 
@@ -271,14 +271,14 @@ class ChatRequest(_Strict):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-def _message(message: SystemMessage | UserMessage | AssistantMessage) -> Message:
+def _message(message: SystemMessage | UserMessage | AssistantMessage) -> PromptMessage:
     content = message.content
     text = content if isinstance(content, str) else "".join(part.text for part in content)
     if not isinstance(message, AssistantMessage):
-        role: Role = "user" if message.role == "user" else "system"
-        return Message(role, text)
+        role: PromptRole = "user" if message.role == "user" else "system"
+        return PromptMessage(role, text)
     reasoning, answer = separate(text)
-    return Message("assistant", answer, message.reasoning_content or message.reasoning or reasoning)
+    return PromptMessage("assistant", answer, message.reasoning_content or message.reasoning or reasoning)
 
 
 def _or(value: float | None, default: float) -> float:

@@ -22,14 +22,14 @@ _VARIANT = re.compile(r"/libggml-cpu-([a-z0-9_.]+)\.so")
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class GgmlBackend:
     """The loaded back end: `variant` is the processor generation (`zen4`, `haswell`, …) or `native`."""
 
     variant: str
     features: str
 
 
-def load_backends() -> Backend:
+def load_backends() -> GgmlBackend:
     """Load ggml's back ends and return the chosen one. Call before the first model is loaded; idempotent.
 
     Raises:
@@ -47,7 +47,9 @@ def load_backends() -> Backend:
             advice="check that the folder bin/ next to the package llama_cpp has the wheel's "
             "libggml-cpu-*.so, and that libgomp.so.1 is installed",
         )
-    return Backend(variant=_chosen_variant(), features=llama_cpp.llama_print_system_info().decode().strip())
+    return GgmlBackend(
+        variant=_chosen_variant(), features=llama_cpp.llama_print_system_info().decode().strip()
+    )
 
 
 def require_gpu() -> tuple[str, ...]:

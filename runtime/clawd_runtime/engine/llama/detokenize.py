@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from clawd_runtime.reasoning import ReasoningSplitter, Split
+from clawd_runtime.reasoning import ReasoningSplit, ReasoningSplitter
 
 
 class TextStream:
@@ -32,24 +32,24 @@ class TextStream:
         """Whether the text that follows is reasoning, as far as is known."""
         return self._splitter.reasoning
 
-    def feed(self, piece: bytes) -> Split:
+    def feed(self, piece: bytes) -> ReasoningSplit:
         """Return the text that is now certain; set `stopped` if a stop string has ended the answer."""
         if self.stopped:
-            return Split()
+            return ReasoningSplit()
         return self._before_stop(self._splitter.feed(self._decoder.decode(piece)))
 
-    def finish(self, *, complete: bool = True) -> Split:
+    def finish(self, *, complete: bool = True) -> ReasoningSplit:
         """Return the text held back for a mark or stop string that did not follow.
 
         `complete`: the model ended the answer.
         """
         if self.stopped:
-            return Split()
+            return ReasoningSplit()
         split = self._before_stop(self._splitter.finish(complete=complete))
         rest, self._held = self._held, ""
-        return Split(split.reasoning, split.answer + rest, split.restarts)
+        return ReasoningSplit(split.reasoning, split.answer + rest, split.restarts)
 
-    def _before_stop(self, split: Split) -> Split:
+    def _before_stop(self, split: ReasoningSplit) -> ReasoningSplit:
         if not self._stop:
             return split
         if split.restarts:
@@ -63,7 +63,7 @@ class TextStream:
             certain = len(self._held) - max(_overlap(self._held, stop) for stop in self._stop)
             rest = self._held[certain:]
         text, self._held = self._held[:certain], rest
-        return Split(split.reasoning, text, split.restarts)
+        return ReasoningSplit(split.reasoning, text, split.restarts)
 
     def _stop_start(self) -> int | None:
         found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]

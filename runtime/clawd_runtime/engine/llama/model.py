@@ -19,7 +19,7 @@ from clawd_runtime.engine.llama.cpus import usable_cpus
 from clawd_runtime.engine.llama.gguf import check_gguf
 from clawd_runtime.engine.llama.log import capture_log
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.values import Sampling
+from clawd_runtime.engine.values import SamplingParameters
 from clawd_runtime.errors import EngineError, ModelError
 
 # Maximum number of tokens per step. More are no faster on processors and delay the end of a cancelled answer.
@@ -175,7 +175,7 @@ class LlamaModel:
         """Return the next token of `seq`, which was fed with `draw` in the last step."""
         return int(llama_cpp.llama_sampler_sample(self._samplers[seq], self._context, self._rows[seq]))
 
-    def begin(self, seq: int, sampling: Sampling) -> None:
+    def begin(self, seq: int, sampling: SamplingParameters) -> None:
         """Prepare `seq` for drawing a new answer."""
         self.end(seq)
         self._samplers[seq] = _sampler_chain(sampling, self.vocabulary_size)
@@ -316,7 +316,7 @@ def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:
     return parameters
 
 
-def _sampler_chain(sampling: Sampling, vocabulary_size: int) -> Any:
+def _sampler_chain(sampling: SamplingParameters, vocabulary_size: int) -> Any:
     """Return the sampler chain for `sampling`, in llama.cpp's own order."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     for link in _sampler_links(sampling, vocabulary_size):
@@ -324,7 +324,7 @@ def _sampler_chain(sampling: Sampling, vocabulary_size: int) -> Any:
     return chain
 
 
-def _sampler_links(sampling: Sampling, vocabulary_size: int) -> Iterator[Any]:
+def _sampler_links(sampling: SamplingParameters, vocabulary_size: int) -> Iterator[Any]:
     if sampling.logit_bias:
         biases = [llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias]
         array = (llama_cpp.llama_logit_bias * len(biases))(*biases)

@@ -20,7 +20,7 @@ from clawd_runtime.engine.prompt.sandbox import LONGEST_SOURCE, TemplateEnvironm
 from clawd_runtime.errors import ChatTemplateError, RequestError
 from clawd_runtime.reasoning import marks_in
 
-Role = Literal["system", "user", "assistant"]
+PromptRole = Literal["system", "user", "assistant"]
 Prompt = tuple[str, ...]
 """A rendered prompt. No special token is recognised across two of its pieces."""
 
@@ -29,10 +29,10 @@ Options = Mapping[str, str | bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class PromptMessage:
     """One turn of a conversation. `reasoning` is the assistant's reasoning before its answer."""
 
-    role: Role
+    role: PromptRole
     content: str
     reasoning: str = ""
 
@@ -125,7 +125,7 @@ class ChatTemplate:
         """Return whether the template reads the variable `variable`."""
         return variable in self._variables
 
-    def render(self, messages: Sequence[Message], options: Options | None = None) -> Prompt:
+    def render(self, messages: Sequence[PromptMessage], options: Options | None = None) -> Prompt:
         """Return the prompt, ending where the model's answer begins.
 
         Raises:
@@ -149,7 +149,7 @@ class ChatTemplate:
         key = tuple(sorted((options or {}).items()))
         if key not in self._openings:
             try:
-                prompt = self._render(self._arranged([Message("user", _LAST)], self._layout), dict(key))
+                prompt = self._render(self._arranged([PromptMessage("user", _LAST)], self._layout), dict(key))
             except Exception as refusal:
                 raise RequestError(
                     f"{dict(key)}: refused by the model's chat template: {_reason(refusal)}",
@@ -175,10 +175,10 @@ class ChatTemplate:
     def _lost(self, layout: _Layout) -> str:
         """Return what goes wrong with this layout; empty if nothing does."""
         whole = [
-            Message("system", _SYSTEM),
-            Message("user", _USER),
-            Message("assistant", _ASSISTANT),
-            Message("user", _LAST),
+            PromptMessage("system", _SYSTEM),
+            PromptMessage("user", _USER),
+            PromptMessage("assistant", _ASSISTANT),
+            PromptMessage("user", _LAST),
         ]
         for messages in (whole, [*whole[:1], whole[3]], whole[3:]):
             try:
@@ -199,15 +199,18 @@ class ChatTemplate:
     def _damaged(self, layout: _Layout) -> str:
         """Return what goes wrong with texts of several lines and with many turns; empty if nothing does."""
         detailed = [
-            Message("system", _SYSTEM + _DETAILS),
-            Message("user", _USER + _DETAILS),
-            Message("assistant", _ASSISTANT + _DETAILS),
-            Message("user", _LAST + _DETAILS),
+            PromptMessage("system", _SYSTEM + _DETAILS),
+            PromptMessage("user", _USER + _DETAILS),
+            PromptMessage("assistant", _ASSISTANT + _DETAILS),
+            PromptMessage("user", _LAST + _DETAILS),
         ]
         many = [
-            Message("system", _SYSTEM),
-            *(Message("assistant" if turn % 2 else "user", f"{_USER}{turn}.") for turn in range(_MANY_TURNS)),
-            Message("user", _LAST),
+            PromptMessage("system", _SYSTEM),
+            *(
+                PromptMessage("assistant" if turn % 2 else "user", f"{_USER}{turn}.")
+                for turn in range(_MANY_TURNS)
+            ),
+            PromptMessage("user", _LAST),
         ]
         try:
             prompt = self._render(self._arranged(detailed, layout), {})
@@ -223,41 +226,41 @@ class ChatTemplate:
             return "it drops messages of a long conversation"
         return ""
 
-    def _trimmed_roles(self) -> tuple[Role, ...]:
+    def _trimmed_roles(self) -> tuple[PromptRole, ...]:
         spaced = [
-            Message("system", f" \n{_SYSTEM}\n "),
-            Message("user", f" \n{_USER}\n "),
-            Message("assistant", f" \n{_ASSISTANT}\n "),
-            Message("user", _LAST),
+            PromptMessage("system", f" \n{_SYSTEM}\n "),
+            PromptMessage("user", f" \n{_USER}\n "),
+            PromptMessage("assistant", f" \n{_ASSISTANT}\n "),
+            PromptMessage("user", _LAST),
         ]
         prompt = self._tried(spaced, self._layout)
         return tuple(message.role for message in spaced if message.content not in prompt)
 
     def _refined(self, layout: _Layout) -> _Layout:
-        twice = [Message("user", _USER), Message("user", _LAST)]
+        twice = [PromptMessage("user", _USER), PromptMessage("user", _LAST)]
         prompt = self._tried(twice, layout)
         if not all(message.content in prompt for message in twice):
             layout = replace(layout, merge_turns=True)
         later = replace(layout, later_system=True)
         with_later = [
-            Message("system", _SYSTEM),
-            Message("user", _USER),
-            Message("assistant", _ASSISTANT),
-            Message("system", _LATER),
-            Message("user", _LAST),
+            PromptMessage("system", _SYSTEM),
+            PromptMessage("user", _USER),
+            PromptMessage("assistant", _ASSISTANT),
+            PromptMessage("system", _LATER),
+            PromptMessage("user", _LAST),
         ]
         prompt = self._tried(with_later, later)
         kept = all(message.content in prompt for message in with_later)
         if kept and _mark_before(_LATER, prompt) == _mark_before(_SYSTEM, prompt):
             layout = later
         empty = replace(layout, empty_system=True)
-        alone = [Message("user", _LAST)]
+        alone = [PromptMessage("user", _LAST)]
         shorter = self._tried(alone, empty)
         if _LAST in shorter and len(shorter) < len(self._tried(alone, layout)):
             layout = empty
         return layout
 
-    def _tried(self, messages: Sequence[Message], layout: _Layout) -> str:
+    def _tried(self, messages: Sequence[PromptMessage], layout: _Layout) -> str:
         try:
             return self._render(self._arranged(messages, layout), {})
         except Exception:
@@ -266,8 +269,8 @@ class ChatTemplate:
     def _around(self) -> list[str]:
         """Return the texts that the template writes before each message and before the answer."""
         words = [_SYSTEM, _USER, _ASSISTANT, _LAST]
-        roles: list[Role] = ["system", "user", "assistant", "user"]
-        messages = [Message(role, word) for role, word in zip(roles, words, strict=True)]
+        roles: list[PromptRole] = ["system", "user", "assistant", "user"]
+        messages = [PromptMessage(role, word) for role, word in zip(roles, words, strict=True)]
         prompt = self._render(self._arranged(messages, self._layout), {})
         places = sorted((prompt.rfind(word), len(word)) for word in words)
         starts = [0, *(place + length for place, length in places)]
@@ -276,20 +279,20 @@ class ChatTemplate:
 
     # --- rendering ------------------------------------------------------------------------------------
 
-    def _arranged(self, messages: Sequence[Message], layout: _Layout) -> dict[str, Any]:
+    def _arranged(self, messages: Sequence[PromptMessage], layout: _Layout) -> dict[str, Any]:
         """Return the template's variables for these messages."""
         system, rest = _leading_system(messages)
         turns = list(rest) if layout.later_system else _folded(rest)
         if layout.fold_system:
-            turns = _folded([Message("system", system), *turns] if system else turns)
+            turns = _folded([PromptMessage("system", system), *turns] if system else turns)
         elif system or layout.empty_system:
-            turns.insert(0, Message("system", system))
+            turns.insert(0, PromptMessage("system", system))
         if layout.merge_turns:
             turns = _merged(turns)
         tools = {} if layout.without_tools else {"tools": None, "documents": None}
         return {"messages": [self._turn(turn, layout) for turn in turns], **tools}
 
-    def _turn(self, message: Message, layout: _Layout) -> dict[str, Any]:
+    def _turn(self, message: PromptMessage, layout: _Layout) -> dict[str, Any]:
         text = self._plain(message.content)
         content = [{"type": "text", "text": text}] if layout.parts else text
         turn: dict[str, Any] = {"role": message.role, "content": content}
@@ -313,34 +316,34 @@ def _mark_before(word: str, prompt: str) -> str:
     return prompt[: prompt.find(word)][-10:]
 
 
-def _leading_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+def _leading_system(messages: Sequence[PromptMessage]) -> tuple[str, Sequence[PromptMessage]]:
     """Return the text of the leading system messages, and the other messages."""
     count = next((index for index, each in enumerate(messages) if each.role != "system"), len(messages))
     return "\n\n".join(message.content for message in messages[:count]), messages[count:]
 
 
-def _folded(messages: Sequence[Message]) -> list[Message]:
+def _folded(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Return the messages with each system text moved to the next user message, or to the last one."""
-    turns: list[Message] = []
+    turns: list[PromptMessage] = []
     texts: list[str] = []
     for message in messages:
         if message.role == "system":
             texts.append(message.content)
         elif message.role == "user" and texts:
-            turns.append(Message("user", "\n\n".join([*texts, message.content])))
+            turns.append(PromptMessage("user", "\n\n".join([*texts, message.content])))
             texts.clear()
         else:
             turns.append(message)
     if texts and turns and turns[-1].role == "user":
         texts.insert(0, turns.pop().content)
     if texts:
-        turns.append(Message("user", "\n\n".join(texts)))
+        turns.append(PromptMessage("user", "\n\n".join(texts)))
     return turns
 
 
-def _merged(messages: Sequence[Message]) -> list[Message]:
+def _merged(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Return the messages with consecutive ones of the same role merged."""
-    turns: list[Message] = []
+    turns: list[PromptMessage] = []
     for message in messages:
         if turns and turns[-1].role == message.role:
             before = turns.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clawd_runtime.bot.channels.base import Answer, TokenUse
+from clawd_runtime.bot.channels.base import StoredAnswer, TokenUse
 from clawd_runtime.bot.values import Inbound
 
 
@@ -12,7 +12,7 @@ class MemoryInbox:
     def __init__(self) -> None:
         self.stored: list[Inbound] = []
         self.states: dict[tuple[str, str], str] = {}
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, StoredAnswer] = {}
         self.tokens: dict[str, str] = {}
         self.failure: Exception | None = None
         self.leading = True
@@ -40,5 +40,5 @@ class MemoryInbox:
         before = self.tokens.setdefault(token, request)
         return "same" if before == request else "other"
 
-    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+    async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
         return self.answers.get(event_id)

@@ -15,7 +15,7 @@ from clawd_runtime.bot.channels.base import (
     ChannelContext,
 )
 from clawd_runtime.bot.channels.telegram.channel import TelegramChannel, TelegramSettings
-from clawd_runtime.bot.channels.telegram.updates import Identity
+from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity
 from clawd_runtime.bot.credentials import Credentials
 from tests.bot.channels.fakes import MemoryInbox
 from tests.standins.control import Control
@@ -38,7 +38,7 @@ METHODS: dict[str, type[aiogram.methods.TelegramMethod[Any]]] = {
 }
 
 
-ME = Identity(1000, "Clawd_Bot")
+ME = TelegramIdentity(1000, "Clawd_Bot")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clawd_runtime.bot.channels.base import NoProgress, Progress
+from clawd_runtime.bot.channels.base import AnswerProgress, NoProgress
 from clawd_runtime.bot.handling import keyed_queue, worker
 from clawd_runtime.bot.models.answering import ModelAnswer
 from clawd_runtime.bot.models.chat_chunks import Cut
@@ -26,7 +26,7 @@ from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement
 from clawd_runtime.bot.text.messages import EN, ZH, Messages
-from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
@@ -178,7 +178,7 @@ async def test_internal_error_is_answered_with_apology(
             return super().split(text)
 
         @asynccontextmanager
-        async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+        async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
             nonlocal tried
             if broken == "answering" and inbound.text == "first":
                 tried += 1
@@ -501,7 +501,7 @@ async def test_quoted_message_is_fetched(
 async def test_user_is_notified_of_unread_parts(tmp_path: Path) -> None:
     channel = ScriptedChannel()
     async with running(Chain(tmp_path, channel)) as chain:
-        await chain.store.store(message("1", "what is it?", parts=(Part("picture"),)))
+        await chain.store.store(message("1", "what is it?", parts=(MessagePart("picture"),)))
         await chain.store.store(message("2", "and now?"))
         await chain.settled()
     first, second = channel.texts

@@ -10,7 +10,7 @@ import pytest
 from clawd_runtime.bot.channels.base import NoProgress
 from clawd_runtime.bot.models import answering
 from clawd_runtime.bot.models.answering import WAITS_OF_LAST, Answerer, ModelAnswer
-from clawd_runtime.bot.models.completion import ChatModel
+from clawd_runtime.bot.models.completion import ModelClient
 from clawd_runtime.bot.models.dialect import ChatMessage
 from clawd_runtime.bot.models.failures import (
     AnswerEmpty,
@@ -23,19 +23,19 @@ from clawd_runtime.bot.models.failures import (
     NoAnswerReached,
     RequestRejected,
 )
-from clawd_runtime.bot.models.separation import End, Piece
+from clawd_runtime.bot.models.separation import End, OutputPiece
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 
-Step = Piece | End | float | ModelFailure
+Step = OutputPiece | End | float | ModelFailure
 Script = str | ModelFailure | tuple[str, ModelFailure] | Sequence[Step]
 
 
 class Scripted:
     """A model that follows a script, one entry per request; the last one is repeated.
 
-    A text is an answer word by word; of a sequence, every `Piece` and `End` is yielded and a number is a
-    pause.
+    A text is an answer word by word; of a sequence, every `OutputPiece` and `End` is yielded and a number is
+    a pause.
     """
 
     first_token_seconds: float | None = None
@@ -56,13 +56,13 @@ class Scripted:
 
     async def stream(
         self, messages: Sequence[ChatMessage], max_tokens: int
-    ) -> AsyncGenerator[Piece | End, None]:
+    ) -> AsyncGenerator[OutputPiece | End, None]:
         self.prompts.append(messages)
         entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         for step in _steps(entry):
             if isinstance(step, ModelFailure):
                 raise step
-            if isinstance(step, Piece | End):
+            if isinstance(step, OutputPiece | End):
                 yield step
             else:
                 await asyncio.sleep(step)
@@ -71,11 +71,11 @@ class Scripted:
 def _steps(entry: Script) -> Sequence[Step]:
     match entry:
         case str():
-            return [*(Piece(word + " ") for word in entry.split()), End()]
+            return [*(OutputPiece(word + " ") for word in entry.split()), End()]
         case ModelFailure():
             return [entry]
         case (str(text), ModelFailure() as failure):
-            return [*(Piece(word + " ") for word in text.split()), failure]
+            return [*(OutputPiece(word + " ") for word in text.split()), failure]
     return cast(Sequence[Step], entry)
 
 
@@ -147,7 +147,14 @@ def test_refused_request_is_not_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    "empty", ["", " ", [Piece("\u200b\u2060"), End()], [Piece("\ufe0f\u3164"), End()], [Piece("\x07"), End()]]
+    "empty",
+    [
+        "",
+        " ",
+        [OutputPiece("\u200b\u2060"), End()],
+        [OutputPiece("\ufe0f\u3164"), End()],
+        [OutputPiece("\x07"), End()],
+    ],
 )
 def test_empty_or_invisible_answer_is_retried(empty: Script) -> None:
     outcome = Outcome(Scripted("default", empty, "something"))
@@ -209,7 +216,7 @@ def test_fallback_answers_while_default_is_loading() -> None:
 def _slow(name: str, pause: float, *pieces: str, first: float | None = None, gap: float = 60.0) -> Scripted:
     steps: list[Step] = []
     for piece in pieces:
-        steps += [pause, Piece(piece)]
+        steps += [pause, OutputPiece(piece)]
     model = Scripted(name, [*steps, End()])
     model.first_token_seconds, model.token_gap_seconds = first, gap
     return model
@@ -247,8 +254,8 @@ def test_only_model_is_not_asked_again_after_timeout() -> None:
 
 
 def test_reasoning_counts_as_first_token() -> None:
-    thinking = [step for _ in range(6) for step in (0.05, Piece(reasoning="hm"))]
-    model = Scripted("default", [*thinking, Piece("so"), End()])
+    thinking = [step for _ in range(6) for step in (0.05, OutputPiece(reasoning="hm"))]
+    model = Scripted("default", [*thinking, OutputPiece("so"), End()])
     model.first_token_seconds, model.token_gap_seconds = 0.15, 0.15
     assert Outcome(model).answer() == "so"
 
@@ -274,14 +281,14 @@ def test_unstreamed_answer_has_the_longest_timeout(monkeypatch: pytest.MonkeyPat
 
 
 def test_partial_answer_is_sent_when_stream_stalls() -> None:
-    stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
+    stalled = Scripted("default", [OutputPiece("Half of "), OutputPiece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
     assert Outcome(stalled).whole_answer() == ModelAnswer("Half of it", "broken")
     assert len(stalled.prompts) == 1
 
 
 def test_complete_fallback_answer_is_preferred_to_partial_default() -> None:
-    stalled = Scripted("default", [Piece("Half of "), Piece("it"), 60.0])
+    stalled = Scripted("default", [OutputPiece("Half of "), OutputPiece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
     assert Outcome(stalled, Scripted("fallback", "whole")).answer() == "whole"
 
@@ -295,7 +302,7 @@ def test_endless_answer_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "LONGEST_ANSWER", 1000)
-    endless = Scripted("default", [Piece("a" * 100) for _ in range(10_000)])
+    endless = Scripted("default", [OutputPiece("a" * 100) for _ in range(10_000)])
     cut = Outcome(endless).whole_answer()
     assert cut.cut == "length"
     assert len(cut.text) == 1100
@@ -306,7 +313,7 @@ def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("cut", ["length", "filtered"])
 def test_cut_answer_has_reason(cut: Any) -> None:
-    model = Scripted("default", [Piece("Half of it"), End(cut)])
+    model = Scripted("default", [OutputPiece("Half of it"), End(cut)])
     outcome = Outcome(model)
     assert outcome.whole_answer() == ModelAnswer("Half of it", cut)
     assert len(model.prompts) == 1
@@ -340,7 +347,7 @@ def test_fully_filtered_answer_raises_content_filtered() -> None:
 
 
 def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
-    steps = [Piece(reasoning="hm" * 30), Piece(reasoning="so" * 30), Piece("Paris"), End()]
+    steps = [OutputPiece(reasoning="hm" * 30), OutputPiece(reasoning="so" * 30), OutputPiece("Paris"), End()]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.answer() == "Paris"
     assert outcome.shown == ["Paris"]
@@ -348,16 +355,16 @@ def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
 
 
 def test_reasoning_tokens_counted_by_server_are_used() -> None:
-    outcome = Outcome(Scripted("default", [Piece(reasoning="hm"), Piece("Paris"), End(None, 77)]))
+    outcome = Outcome(Scripted("default", [OutputPiece(reasoning="hm"), OutputPiece("Paris"), End(None, 77)]))
     assert outcome.answer() == "Paris"
     assert outcome.reasoning_tokens() == 77
 
 
 def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
     steps = [
-        Piece("Let me think", provisional=True),
-        Piece("", "Let me think", restarts=True),
-        Piece("Paris"),
+        OutputPiece("Let me think", provisional=True),
+        OutputPiece("", "Let me think", restarts=True),
+        OutputPiece("Paris"),
         End(),
     ]
     outcome = Outcome(Scripted("default", steps))
@@ -367,7 +374,7 @@ def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
 
 @pytest.mark.parametrize("end", [End(), End("length")])
 def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
-    steps = [Piece("Par", provisional=True), Piece("is", provisional=True), end]
+    steps = [OutputPiece("Par", provisional=True), OutputPiece("is", provisional=True), end]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.whole_answer().text == "Paris"
     assert outcome.shown == ["Paris"]
@@ -375,7 +382,7 @@ def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
 
 @pytest.mark.parametrize("end", [End(), End("length"), End("length", 128)])
 def test_answer_of_only_reasoning_is_not_retried(end: End) -> None:
-    model = Scripted("default", [Piece(reasoning="hm"), end])
+    model = Scripted("default", [OutputPiece(reasoning="hm"), end])
     outcome = Outcome(model)
     with pytest.raises(NoAnswerReached):
         outcome.answer()
@@ -391,7 +398,7 @@ def test_hidden_reasoning_is_not_an_empty_answer() -> None:
 
 
 def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
-    only = [Piece(reasoning="hm"), End("length")]
+    only = [OutputPiece(reasoning="hm"), End("length")]
     assert Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
     fallback = Scripted("fallback", DOWN)
     outcome = Outcome(Scripted("default", only), fallback)
@@ -473,11 +480,17 @@ def test_too_long_message_is_reported_although_fallback_is_down() -> None:
 
 
 def test_end_of_turn_mark_is_removed_from_answer() -> None:
-    steps = [Piece("Paris."), Piece("<|im_"), Piece("end|>"), Piece("\n<|im_start|>user\nAnd?"), End()]
+    steps = [
+        OutputPiece("Paris."),
+        OutputPiece("<|im_"),
+        OutputPiece("end|>"),
+        OutputPiece("\n<|im_start|>user\nAnd?"),
+        End(),
+    ]
     outcome = Outcome(Scripted("default", steps))
     assert outcome.answer() == "Paris."
     assert set(outcome.shown) == {"Paris."}
 
 
 def test_scripted_model_matches_interface() -> None:
-    assert Scripted.stream.__annotations__ == ChatModel.stream.__annotations__
+    assert Scripted.stream.__annotations__ == ModelClient.stream.__annotations__

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.bot.models.completion import ChatModel, retry_after, socket_mounts
+from clawd_runtime.bot.models.completion import ModelClient, retry_after, socket_mounts
 from clawd_runtime.bot.models.dialect import ChatMessage
 from clawd_runtime.bot.models.failures import (
     ContentFiltered,
@@ -25,7 +25,7 @@ from clawd_runtime.bot.models.failures import (
     ModelUnavailable,
     RequestRejected,
 )
-from clawd_runtime.bot.models.separation import End, Piece
+from clawd_runtime.bot.models.separation import End, OutputPiece
 from clawd_runtime.bot.settings import ModelEndpoint
 
 REMOTE = ModelEndpoint(endpoint="https://models.example.com/v1/", model="m")
@@ -60,13 +60,13 @@ async def ask(response: httpx.Response | Exception, seen: list[httpx.Request]) -
         return response
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
-        model = ChatModel("default", REMOTE, http, "the-key")
+        model = ModelClient("default", REMOTE, http, "the-key")
         return await texts_of(model)
 
 
-async def texts_of(model: ChatModel) -> list[str]:
+async def texts_of(model: ModelClient) -> list[str]:
     pieces = [piece async for piece in model.stream(QUESTION, 64)]
-    return [piece.text for piece in pieces if isinstance(piece, Piece) and piece.text]
+    return [piece.text for piece in pieces if isinstance(piece, OutputPiece) and piece.text]
 
 
 def answer(response: httpx.Response | Exception) -> list[str]:
@@ -107,7 +107,7 @@ def test_temperature_is_sent_only_if_configured(declared: float | None, sent: di
             endpoint = ModelEndpoint(
                 endpoint="https://models.example.com/v1", model="m", temperature=declared
             )
-            assert await texts_of(ChatModel("default", endpoint, http)) == ["hi"]
+            assert await texts_of(ModelClient("default", endpoint, http)) == ["hi"]
 
     asyncio.run(once())
     body = json.loads(seen[0].content)
@@ -268,7 +268,7 @@ def test_any_response_is_an_answer_or_a_failure(
     with suppress(ModelFailure):
         [given] = server.ask()
         assert isinstance(given[-1], End)
-        assert all(isinstance(piece, Piece) for piece in given[:-1])
+        assert all(isinstance(piece, OutputPiece) for piece in given[:-1])
     assert 1 <= len(server.bodies) <= 5
 
 
@@ -287,7 +287,7 @@ async def _over_a_socket(path: Path) -> tuple[list[str], bool, bool, bytes]:
 
     endpoint = ModelEndpoint(endpoint=f"unix:{path}", model="x")
     async with httpx.AsyncClient(mounts=socket_mounts([("default", endpoint)])) as http:
-        model = ChatModel("default", endpoint, http)
+        model = ModelClient("default", endpoint, http)
         dead = await model.alive()
         server = await asyncio.start_unix_server(serve, path)
         async with server:
@@ -324,17 +324,17 @@ class Server:
             **{"endpoint": "https://models.example.com/v1", "model": "m"} | endpoint
         )
 
-    def ask(self, times: int = 1) -> list[list[Piece | End]]:
+    def ask(self, times: int = 1) -> list[list[OutputPiece | End]]:
         """Return the answers of one model to this many questions, one after another."""
         return asyncio.run(self._ask(times))
 
-    async def _ask(self, times: int) -> list[list[Piece | End]]:
+    async def _ask(self, times: int) -> list[list[OutputPiece | End]]:
         def handle(request: httpx.Request) -> httpx.Response:
             self.bodies.append(json.loads(request.content))
             return self._answer(self.bodies[-1])
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
-            model = ChatModel("default", self._endpoint, http)
+            model = ModelClient("default", self._endpoint, http)
             return [[piece async for piece in model.stream(QUESTION, 64)] for _ in range(times)]
 
 
@@ -376,7 +376,7 @@ def test_max_tokens_is_renamed_permanently_after_refusal(
 ) -> None:
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
     for pieces in server.ask(times=2):
-        assert pieces == [Piece("hi", provisional=pieces[0].provisional), End()]
+        assert pieces == [OutputPiece("hi", provisional=pieces[0].provisional), End()]
     assert [body.get("max_tokens") for body in server.bodies] == [64, None, None]
     assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 64, 64]
     assert "model default: does not accept max_tokens" in caplog.text
@@ -417,8 +417,8 @@ def test_several_refused_parameters_are_omitted_in_turn() -> None:
 
     server = Server(answer, temperature=0.3)
     [first, second] = server.ask(times=2)
-    assert first == [Piece("whole", provisional=True), End()]
-    assert second == [Piece("whole"), End()]
+    assert first == [OutputPiece("whole", provisional=True), End()]
+    assert second == [OutputPiece("whole"), End()]
     assert len(server.bodies) == 6
     assert set(server.bodies[-1]) == {"model", "messages"}
 
@@ -463,7 +463,7 @@ def test_fruitless_adaptation_is_not_kept_or_retried() -> None:
     async def twice() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
             endpoint = ModelEndpoint(endpoint="https://m.example.com/v1", model="m", temperature=0.3)
-            model = ChatModel("default", endpoint, http)
+            model = ModelClient("default", endpoint, http)
             for _ in range(2):
                 with pytest.raises(RequestRejected):
                     await texts_of(model)
@@ -524,7 +524,9 @@ def test_unsupported_element_is_logged_once(caplog: pytest.LogCaptureFixture) ->
     body = {"choices": [{"index": 0, "delta": {"content": parts}, "finish_reason": "x\ny"}]}
     content = f"data: {json.dumps(body)}\n\n".encode()
     answers = Server(lambda _: httpx.Response(200, content=content)).ask(times=3)
-    assert [piece.text for pieces in answers for piece in pieces if isinstance(piece, Piece)] == ["a"] * 3
+    assert [piece.text for pieces in answers for piece in pieces if isinstance(piece, OutputPiece)] == [
+        "a"
+    ] * 3
     assert caplog.text.count("a part of type hologram") == 1
     assert caplog.text.count("a part of type (int)") == 1
     assert caplog.text.count("finish_reason (str)") == 1
@@ -577,7 +579,7 @@ def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], strea
         text = reasoning = shown = ""
         for piece in pieces:
             assert not isinstance(piece, End) or piece.cut is None
-            if isinstance(piece, Piece):
+            if isinstance(piece, OutputPiece):
                 text = piece.text if piece.restarts else text + piece.text
                 reasoning += piece.reasoning
                 shown += "" if piece.provisional else piece.text
@@ -593,7 +595,7 @@ def test_model_without_opening_tag_may_skip_reasoning() -> None:
     for pieces in answers:
         text = ""
         for piece in pieces:
-            if isinstance(piece, Piece):
+            if isinstance(piece, OutputPiece):
                 text = piece.text if piece.restarts else text + piece.text
         final.append(text)
     assert final == ["Paris", "Paris", "Rome"]
@@ -603,8 +605,8 @@ def test_answer_that_explains_a_mark_is_complete() -> None:
     text = "Der Begriff <thought> ist Teil von XML.\nMehr Text."
     answers = Server(lambda _: spoken(text)).ask(times=2)
     for pieces in answers:
-        assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == text
-    assert not any(piece.provisional for piece in answers[1] if isinstance(piece, Piece))
+        assert "".join(piece.text for piece in pieces if isinstance(piece, OutputPiece)) == text
+    assert not any(piece.provisional for piece in answers[1] if isinstance(piece, OutputPiece))
 
 
 def test_reasoning_tokens_from_usage() -> None:
@@ -619,7 +621,7 @@ def test_turn_marks_are_neutralised_for_remote_servers() -> None:
 
     async def ask() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(seen)) as http:
-            model = ChatModel("default", REMOTE, http)
+            model = ModelClient("default", REMOTE, http)
             prompt = (ChatMessage("user", "hi<|im_end|>"), ChatMessage("assistant", "[INST]"))
             assert [piece async for piece in model.stream(prompt, 8)]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from clawd_runtime.bot.handling.pace import Pace
-from clawd_runtime.bot.models.gate import Gate
+from clawd_runtime.bot.models.gate import QueueSemaphore
 
 
 def test_places_are_given_in_order_with_count_ahead() -> None:
     inside: list[int] = []
 
-    async def work(gate: Gate, number: int, go_on: asyncio.Event) -> None:
+    async def work(gate: QueueSemaphore, number: int, go_on: asyncio.Event) -> None:
         async with gate.place(number):
             inside.append(number)
             await go_on.wait()
 
     async def play() -> None:
-        gate, go_on = Gate(2), asyncio.Event()
+        gate, go_on = QueueSemaphore(2), asyncio.Event()
         tasks = [asyncio.create_task(work(gate, number, go_on)) for number in range(6)]
         await asyncio.sleep(0)
         assert inside == [0, 1]
@@ -36,7 +36,7 @@ def test_places_are_given_in_order_with_count_ahead() -> None:
 
 def test_place_of_cancelled_task_goes_to_next() -> None:
     async def play() -> None:
-        gate, entered = Gate(1), asyncio.Event()
+        gate, entered = QueueSemaphore(1), asyncio.Event()
 
         async def enter(number: int) -> None:
             async with gate.place(number):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.models.completion import ChatModel
+from clawd_runtime.bot.models.completion import ModelClient
 from clawd_runtime.bot.service.engine_metrics import engine_metrics
 from clawd_runtime.bot.settings import ModelEndpoint
 
@@ -18,7 +18,7 @@ def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response]) -> 
 
     async def play() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as http:
-            model = ChatModel("default", ModelEndpoint(endpoint=endpoint, model="m"), http)
+            model = ModelClient("default", ModelEndpoint(endpoint=endpoint, model="m"), http)
             app = Starlette(routes=list(engine_metrics((model,), http)))
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://bot") as prometheus:

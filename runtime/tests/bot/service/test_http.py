@@ -15,13 +15,13 @@ from starlette.routing import Route
 from clawd_runtime.bot.service.http import LARGEST_BODY, application
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.service.readiness import Readiness
-from clawd_runtime.bot.store.database import Database, open_database
+from clawd_runtime.bot.store.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[OpenDatabase]:
     opened = open_database(f"sqlite:///{tmp_path}/bot.db")
     yield opened
     opened.close()
@@ -57,7 +57,7 @@ def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -
     return asyncio.run(play())
 
 
-def test_health_and_readiness_endpoints(database: Database) -> None:
+def test_health_and_readiness_endpoints(database: OpenDatabase) -> None:
     asked = (("GET", "/healthz", None), ("GET", "/readyz", None))
     healthy, ready = call(Store(database), *asked)
     assert (healthy.status_code, ready.status_code) == (200, 200)
@@ -74,7 +74,7 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
         size -= 65_536
 
 
-def test_request_body_size_is_limited(database: Database) -> None:
+def test_request_body_size_is_limited(database: OpenDatabase) -> None:
     sizes = (LARGEST_BODY, LARGEST_BODY + 1)
     announced = call(Store(database), *(("POST", "/echo", b"x" * size) for size in sizes))
     assert [response.status_code for response in announced] == [200, 413]
@@ -84,13 +84,13 @@ def test_request_body_size_is_limited(database: Database) -> None:
     assert [response.status_code for response in streamed] == [200, 413]
 
 
-def test_store_error_returns_503_with_retry_after(database: Database) -> None:
+def test_store_error_returns_503_with_retry_after(database: OpenDatabase) -> None:
     [response] = call(Store(database), ("POST", "/echo", b"store"))
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
 
 
-def test_unknown_paths_and_methods_are_refused(database: Database) -> None:
+def test_unknown_paths_and_methods_are_refused(database: OpenDatabase) -> None:
     responses = call(
         Store(database), ("GET", "/admin", None), ("GET", "/echo", None), ("BREW", "/echo", None)
     )
@@ -98,7 +98,7 @@ def test_unknown_paths_and_methods_are_refused(database: Database) -> None:
     assert [response.content for response in responses] == [b"", b"", b""]
 
 
-def test_metrics_are_valid_exposition(database: Database) -> None:
+def test_metrics_are_valid_exposition(database: OpenDatabase) -> None:
     *_, exposition = call(
         Store(database),
         ("POST", "/echo", b"x"),

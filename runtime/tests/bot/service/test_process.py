@@ -26,8 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from clawd_runtime.bot.service import process
-from clawd_runtime.bot.service.app import Bot
-from clawd_runtime.bot.service.process import Listener, listen_on, serve
+from clawd_runtime.bot.service.app import BotService
+from clawd_runtime.bot.service.process import BoundSocket, listen_on, serve
 from clawd_runtime.bot.settings import Listen
 from tests.bot.program import Program, model_server
 from tests.standins.serve import serving
@@ -137,7 +137,7 @@ class SlowToStart:
 async def _asked_while_starting() -> list[str]:
     bot = SlowToStart()
     with listen_on(Listen(port=0)) as listener:
-        serving = asyncio.create_task(serve(cast(Bot, bot), [Listener(listener)]))
+        serving = asyncio.create_task(serve(cast(BotService, bot), [BoundSocket(listener)]))
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=10.0)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -18,7 +18,7 @@ import pytest
 
 from clawd_runtime.bot.service import readiness
 from clawd_runtime.bot.service.readiness import Probe, Readiness
-from clawd_runtime.bot.store.database import Database, open_database
+from clawd_runtime.bot.store.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 from tests.bot.postgres import PASSWORD, Server
@@ -196,7 +196,7 @@ def test_not_ready_on_full_disk_until_space_is_freed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("may_mount")
 @pytest.mark.parametrize("log_has_room", [False, True])
 def test_full_disk_is_detected_although_wal_has_room(tmp_path: Path, log_has_room: bool) -> None:
-    async def play(disk: Path, database: Database) -> None:
+    async def play(disk: Path, database: OpenDatabase) -> None:
         store = Store(database)
         await store.join(1, ("scripted",))
         for number in range(40 if log_has_room else 1):
@@ -218,7 +218,7 @@ def test_full_disk_is_detected_although_wal_has_room(tmp_path: Path, log_has_roo
 def test_not_ready_when_postgresql_disk_is_full() -> None:
     """Its log has room for a small write, and the changed page already exists."""
 
-    async def play(disk: Path, database: Database) -> None:
+    async def play(disk: Path, database: OpenDatabase) -> None:
         assert database.presence is not None
         store = Store(database)
         await store.join(await (await database.presence()).new_number(), ())
@@ -249,7 +249,7 @@ def test_not_ready_with_readonly_postgresql(postgres: Server) -> None:
     """Like a standby after a failover."""
     url = postgres.new_database()
 
-    async def play(database: Database) -> None:
+    async def play(database: OpenDatabase) -> None:
         assert database.presence is not None
         presence = await database.presence()
         store = Store(database)

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from clawd_runtime.bot.handling.rate_limit import Verdict
-from clawd_runtime.bot.store.database import Database, Deposed, open_database
+from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
+from clawd_runtime.bot.store.database import Deposed, OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.members import Notice, Presence, share_of
@@ -25,7 +25,7 @@ CHANNELS = ("telegram", "feishu")
 class Bot:
     """A store with a presence, like in `cluster`."""
 
-    def __init__(self, database: Database, store: Store, presence: Presence, number: int) -> None:
+    def __init__(self, database: OpenDatabase, store: Store, presence: Presence, number: int) -> None:
         self.database = database
         self.store = store
         self.presence = presence
@@ -215,7 +215,9 @@ async def test_rate_limit_is_shared(postgres: Server) -> None:
             again = await bot.taken()  # taken twice, judged once
             assert again.verdict == task.verdict
             await bot.store.settle(task, Settlement("answered"))
-    assert verdicts == [Verdict.ALLOW] * 3 + [Verdict.EXPLAIN] + [Verdict.IGNORE] * 2
+    assert (
+        verdicts == [RateLimitVerdict.ALLOW] * 3 + [RateLimitVerdict.EXPLAIN] + [RateLimitVerdict.IGNORE] * 2
+    )
 
 
 async def test_broken_idle_connection_is_reopened(postgres: Server) -> None:

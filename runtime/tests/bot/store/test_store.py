@@ -16,14 +16,14 @@ import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.event import listens_for
 
-from clawd_runtime.bot.channels.base import Answer
-from clawd_runtime.bot.handling.rate_limit import Verdict
+from clawd_runtime.bot.channels.base import StoredAnswer
+from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.store import history, schema
-from clawd_runtime.bot.store.database import Database, open_database
+from clawd_runtime.bot.store.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Settlement, Store
-from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, Reply, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote, Reply, reply_key
 from clawd_runtime.errors import StoreError
 from tests.bot.postgres import PASSWORD, Server
 
@@ -72,7 +72,7 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
 
 
 @pytest.fixture
-def database(url: str) -> Iterator[Database]:
+def database(url: str) -> Iterator[OpenDatabase]:
     opened = open_database(url, PASSWORD)
     yield opened
     opened.close()
@@ -82,7 +82,7 @@ def engine_of(url: str) -> Engine:
     return create_engine(make_url(url).set(password=PASSWORD) if "postgresql" in url else url)
 
 
-async def joined(database: Database, clock: Callable[[], float] = time.time, **more: Any) -> Store:
+async def joined(database: OpenDatabase, clock: Callable[[], float] = time.time, **more: Any) -> Store:
     store = Store(database, clock, **more)
     await store.join(1, ("telegram", "feishu"))
     return store
@@ -97,7 +97,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
         engine.dispose()
 
 
-def test_migration_steps_create_the_tables(database: Database, url: str, postgres: Server) -> None:
+def test_migration_steps_create_the_tables(database: OpenDatabase, url: str, postgres: Server) -> None:
     made = inspect(engine_of(url))
     declared = engine_of(postgres.new_database() if "postgresql" in url else "sqlite://")
     schema.metadata.create_all(declared)
@@ -177,7 +177,7 @@ def test_file_that_is_not_a_database_is_refused(path: Path) -> None:
         open_database(f"sqlite:///{path}")
 
 
-async def test_stored_message_is_returned_unchanged(database: Database) -> None:
+async def test_stored_message_is_returned_unchanged(database: OpenDatabase) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -189,7 +189,7 @@ async def test_stored_message_is_returned_unchanged(database: Database) -> None:
     assert await store.recall(task.inbound.conversation) == ()
 
 
-async def test_duplicates_are_recognised_by_either_id(database: Database) -> None:
+async def test_duplicates_are_recognised_by_either_id(database: OpenDatabase) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -203,7 +203,7 @@ async def test_duplicates_are_recognised_by_either_id(database: Database) -> Non
     assert [conversation.channel for _, conversation in added] == ["telegram", "feishu"]
 
 
-async def test_settle_stores_replies_and_history_once(database: Database) -> None:
+async def test_settle_stores_replies_and_history_once(database: OpenDatabase) -> None:
     store = await joined(database)
     queued: list[tuple[int, ConversationKey]] = []
     store.on_reply = queued.extend
@@ -217,16 +217,16 @@ async def test_settle_stores_replies_and_history_once(database: Database) -> Non
     assert not await store.settle(task, Settlement("answered", parts, said))
     assert len(queued) == 2
     assert await store.take(1) is None
-    assert await store.answer_to("telegram", "1") == Answer("a\nb")
+    assert await store.answer_to("telegram", "1") == StoredAnswer("a\nb")
     await store.store(message("2"))
     following = await store.take(2)
     assert following
     assert await store.recall(following.inbound.conversation) == said
     assert await store.settle(following, Settlement("ignored"))
-    assert await store.answer_to("telegram", "2") == Answer(None)
+    assert await store.answer_to("telegram", "2") == StoredAnswer(None)
 
 
-async def test_settle_is_atomic(database: Database) -> None:
+async def test_settle_is_atomic(database: OpenDatabase) -> None:
     store = await joined(database)
     await store.store(message("1"))
     task = await store.take(1)
@@ -240,7 +240,7 @@ async def test_settle_is_atomic(database: Database) -> None:
     assert (await store.unfinished())[1] == []
 
 
-async def test_new_conversation_resets_history_per_topic(database: Database) -> None:
+async def test_new_conversation_resets_history_per_topic(database: OpenDatabase) -> None:
     store = await joined(database)
     for event, settlement in (
         ("1", Settlement("answered", (), (Turn("user", "old"), Turn("assistant", "old")))),
@@ -262,7 +262,7 @@ async def test_new_conversation_resets_history_per_topic(database: Database) -> 
     assert await store.recall(other.inbound.conversation) == ()
 
 
-async def test_outbox_records_final_state(database: Database) -> None:
+async def test_outbox_records_final_state(database: OpenDatabase) -> None:
     store = await joined(database, lambda: 50.0)
     await store.store(message("1"))
     task = await store.take(1)
@@ -286,7 +286,7 @@ async def test_outbox_records_final_state(database: Database) -> None:
     assert (await store.depths()).outbox == {"doubtful": 1}
 
 
-async def test_channel_state_is_stored_with_messages(database: Database) -> None:
+async def test_channel_state_is_stored_with_messages(database: OpenDatabase) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -301,7 +301,7 @@ async def test_channel_state_is_stored_with_messages(database: Database) -> None
     assert isinstance(second, Behind)
 
 
-async def test_used_token_is_stored_until_expired_by_any_clock(database: Database, url: str) -> None:
+async def test_used_token_is_stored_until_expired_by_any_clock(database: OpenDatabase, url: str) -> None:
     now = 1000.0
     store = await joined(database, lambda: now)
     assert await store.use_token("a", "request", 1060.0) == "new"
@@ -315,7 +315,7 @@ async def test_used_token_is_stored_until_expired_by_any_clock(database: Databas
     assert rows(url, "SELECT token FROM used_tokens") == [("c",)]
 
 
-async def test_token_used_concurrently_by_two_bots_is_new_once(database: Database, url: str) -> None:
+async def test_token_used_concurrently_by_two_bots_is_new_once(database: OpenDatabase, url: str) -> None:
     # A file of SQLite is for one bot, with one connection.
     second = open_database(url, PASSWORD) if "postgresql" in url else database
     stores = [await joined(database), Store(second)]
@@ -332,7 +332,7 @@ async def test_token_used_concurrently_by_two_bots_is_new_once(database: Databas
         second.close()
 
 
-async def test_purge_keeps_open_messages_and_current_history(database: Database) -> None:
+async def test_purge_keeps_open_messages_and_current_history(database: OpenDatabase) -> None:
     now = 1000.0
     store = await joined(database, lambda: now)
     for event, reset in (("1", False), ("2", True), ("3", False)):
@@ -356,7 +356,7 @@ async def test_purge_keeps_open_messages_and_current_history(database: Database)
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
-async def test_on_message_is_called_for_cancelled_caller(database: Database) -> None:
+async def test_on_message_is_called_for_cancelled_caller(database: OpenDatabase) -> None:
     store = await joined(database)
     added: list[tuple[int, ConversationKey]] = []
     store.on_message = added.extend
@@ -369,7 +369,7 @@ async def test_on_message_is_called_for_cancelled_caller(database: Database) -> 
     assert added == [(1, HOME)]
 
 
-async def test_burst_is_stored_in_order(database: Database) -> None:
+async def test_burst_is_stored_in_order(database: OpenDatabase) -> None:
     store = await joined(database)
     order: list[int] = []
     store.on_message = lambda queued: order.extend(seq for seq, _ in queued)
@@ -377,7 +377,7 @@ async def test_burst_is_stored_in_order(database: Database) -> None:
     assert order == list(range(1, 1001))
 
 
-async def test_errors_do_not_quote_message_texts(database: Database) -> None:
+async def test_errors_do_not_quote_message_texts(database: OpenDatabase) -> None:
     store = await joined(database)
     await store.store(message("1", text="SECRETWORDS"))
     task = await store.take(1)
@@ -388,7 +388,7 @@ async def test_errors_do_not_quote_message_texts(database: Database) -> None:
     assert "SECRETWORDS" not in repr(caught.value) + str(caught.value.__context__)
 
 
-async def test_recall_is_limited_in_bytes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recall_is_limited_in_bytes(database: OpenDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "REMEMBERED_BYTES", 700)
     store = await joined(database)
     await store.store(message())
@@ -399,7 +399,7 @@ async def test_recall_is_limited_in_bytes(database: Database, monkeypatch: pytes
     assert await store.recall(HOME) == said[-2:]
 
 
-async def test_text_of_ignored_messages_is_deleted(database: Database, url: str) -> None:
+async def test_text_of_ignored_messages_is_deleted(database: OpenDatabase, url: str) -> None:
     store = await joined(database)
     dealt_with = (("1", "not_addressed"), ("2", "rate_limited"), ("3", "answered"))
     for event, outcome in dealt_with:
@@ -425,7 +425,7 @@ async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> 
 
 
 async def test_unreachable_history_is_deleted(
-    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+    database: OpenDatabase, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REMEMBERED_TURNS", 4)
     store = await joined(database)
@@ -472,9 +472,9 @@ async def test_queries_use_indexes(path: Path) -> None:
             assert not any(map(whole.search, steps)), (statement, steps)
 
 
-async def test_clock_set_back_does_not_rate_limit(database: Database) -> None:
+async def test_clock_set_back_does_not_rate_limit(database: OpenDatabase) -> None:
     """Messages received at a future time do not count in this minute."""
-    one_minute = [Verdict.ALLOW, Verdict.ALLOW, Verdict.EXPLAIN]
+    one_minute = [RateLimitVerdict.ALLOW, RateLimitVerdict.ALLOW, RateLimitVerdict.EXPLAIN]
     store = await joined(database, limit=2)
     verdicts = []
     for number, received_at in enumerate((8000.0, 8001.0, 8002.0, 8003.0, 4000.0, 4001.0, 4002.0)):
@@ -483,12 +483,12 @@ async def test_clock_set_back_does_not_rate_limit(database: Database) -> None:
         assert isinstance(task, Task)
         verdicts.append(task.verdict)
         await store.settle(task, Settlement("answered"))
-    assert verdicts == [*one_minute, Verdict.IGNORE, *one_minute]
+    assert verdicts == [*one_minute, RateLimitVerdict.IGNORE, *one_minute]
 
 
-async def test_parts_and_quote_are_kept_until_handled(database: Database, url: str) -> None:
-    parts = (Part("picture"), Part("file", "report\0\ud83d.pdf"))
-    quote = Quote("on Friday \ud83d\ude00", (Part("voice"),), "om_1")
+async def test_parts_and_quote_are_kept_until_handled(database: OpenDatabase, url: str) -> None:
+    parts = (MessagePart("picture"), MessagePart("file", "report\0\ud83d.pdf"))
+    quote = Quote("on Friday \ud83d\ude00", (MessagePart("voice"),), "om_1")
     given = replace(message(), parts=parts, quote=quote)
 
     store = Store(database)
@@ -497,8 +497,8 @@ async def test_parts_and_quote_are_kept_until_handled(database: Database, url: s
     await store.store(message("2"))
     task = await store.take(1)
     assert isinstance(task, Task)
-    assert task.inbound.parts == (Part("picture"), Part("file", "report\ufffd\ufffd.pdf"))
-    assert task.inbound.quote == Quote("on Friday 😀", (Part("voice"),), "om_1")
+    assert task.inbound.parts == (MessagePart("picture"), MessagePart("file", "report\ufffd\ufffd.pdf"))
+    assert task.inbound.quote == Quote("on Friday 😀", (MessagePart("voice"),), "om_1")
     await store.settle(task, Settlement("ignored"))
     plain = await store.take(2)
     assert isinstance(plain, Task)

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawd_runtime.bot.text.splitting import Measure, shorten, split, utf8_bytes, utf16_units
+from clawd_runtime.bot.text.splitting import TextLength, shorten, split, utf8_bytes, utf16_units
 
 TEXT = st.text(alphabet=st.sampled_from("ab .,\n\t。，好😀👩🏽\u200d\u0301é!?;"), max_size=400)
 MEASURES = st.sampled_from([utf16_units, utf8_bytes])
 
 
 @given(TEXT, st.integers(8, 60), MEASURES)
-def test_parts_fit_and_lose_only_white_space(text: str, limit: int, measure: Measure) -> None:
+def test_parts_fit_and_lose_only_white_space(text: str, limit: int, measure: TextLength) -> None:
     parts = split(text, limit, measure)
     assert all(part.strip() == part != "" for part in parts)
     assert all(measure(part) <= limit for part in parts)

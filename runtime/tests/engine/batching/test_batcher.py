@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clawd_runtime.engine.batching.batcher import PROMPT_CHUNK, Batcher
 from clawd_runtime.engine.metrics import EngineMetrics
-from clawd_runtime.engine.values import Delta, Failed, Finished, Job
+from clawd_runtime.engine.values import AnswerJob, Delta, Failed, Finished
 from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError
 
 WAIT = 10
@@ -51,7 +51,7 @@ def started():
 
 def ask(batcher: Batcher, prompt, max_tokens=30, **job) -> Caller:
     caller = Caller()
-    caller.ticket = batcher.submit(Job(tuple(prompt), max_tokens, **job), caller.events.put)
+    caller.ticket = batcher.submit(AnswerJob(tuple(prompt), max_tokens, **job), caller.events.put)
     return caller
 
 
@@ -324,7 +324,7 @@ def test_failing_emit_does_not_affect_other_clients(started, fake_model, answer_
     faults: queue.Queue = queue.Queue()
     model = fake_model(parallel=2)
     batcher = started(model, on_fault=faults.put)
-    batcher.submit(Job((1,), 5), breaks)
+    batcher.submit(AnswerJob((1,), 5), breaks)
     assert ask(batcher, [9] * 42).result()[0] == answer_of([9] * 42, 30)
     assert faults.empty()
 
@@ -333,7 +333,7 @@ def test_internal_error_is_reported_when_emit_fails(started, fake_model, monkeyp
     faults: queue.Queue = queue.Queue()
     monkeypatch.setattr("clawd_runtime.engine.batching.batcher.next_batch", breaks)
     batcher = started(fake_model(parallel=1), on_fault=faults.put)
-    batcher.submit(Job((1,), 5), breaks)
+    batcher.submit(AnswerJob((1,), 5), breaks)
     assert isinstance(faults.get(timeout=WAIT), Broken)
 
 

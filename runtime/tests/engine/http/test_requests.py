@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.http.requests import ChatRequest, parse_chat_request
-from clawd_runtime.engine.prompt.template import Message
+from clawd_runtime.engine.prompt.template import PromptMessage
 from clawd_runtime.engine.service import thinking_options
 from clawd_runtime.errors import RequestError
 from runtime.tests.engine import templates
@@ -267,11 +267,11 @@ def test_reasoning_of_earlier_answers_is_separated():
         {"role": "developer", "content": "Be brief."},
     )
     assert parse(messages=messages).conversation() == [
-        Message("user", "hello"),
-        Message("assistant", "Yes.", "Hm."),
-        Message("assistant", "No.", "Well."),
-        Message("assistant", "So.", "Ah."),
-        Message("system", "Be brief."),
+        PromptMessage("user", "hello"),
+        PromptMessage("assistant", "Yes.", "Hm."),
+        PromptMessage("assistant", "No.", "Well."),
+        PromptMessage("assistant", "So.", "Ah."),
+        PromptMessage("system", "Be brief."),
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.llama.detokenize import TextStream
-from clawd_runtime.reasoning import Split
+from clawd_runtime.reasoning import ReasoningSplit
 
 text = st.text(alphabet=st.sampled_from("ab€漢🙂\n é"), max_size=40)
 
@@ -53,7 +53,7 @@ def test_any_bytes_give_same_text_for_any_pieces(data, places):
 def test_incomplete_character_is_never_shown(size):
     stream = TextStream()
     assert stream.feed("ok 🙂".encode()[: 3 + size]).answer == "ok "
-    assert stream.finish() == Split()
+    assert stream.finish() == ReasoningSplit()
 
 
 def test_possible_stop_string_is_held_back():
@@ -67,8 +67,8 @@ def test_nothing_follows_a_stop_string():
     stream = TextStream(("END",))
     assert stream.feed(b"a END b").answer == "a "
     assert stream.stopped
-    assert stream.feed(b"more") == Split()
-    assert stream.finish() == Split()
+    assert stream.feed(b"more") == ReasoningSplit()
+    assert stream.finish() == ReasoningSplit()
 
 
 def test_stop_strings_do_not_end_the_reasoning():

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.prompt import sandbox
-from clawd_runtime.engine.prompt.template import ChatTemplate, Message
+from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
 from clawd_runtime.errors import ModelError, RequestError
 from runtime.tests.engine import templates
 from runtime.tests.engine.templates import MODELS, SMOLLM, Model
 
-BRIEF = Message("system", "Be brief.")
-HI, YES, BYE = Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Bye")
+BRIEF = PromptMessage("system", "Be brief.")
+HI, YES, BYE = PromptMessage("user", "Hi"), PromptMessage("assistant", "Yes?"), PromptMessage("user", "Bye")
 
 
 @cache
@@ -24,7 +24,7 @@ def chat(model: Model | str = SMOLLM) -> ChatTemplate:
     return ChatTemplate(model.source, bos=model.bos, eos=model.eos, control=model.special, added=model.added)
 
 
-def text(template: ChatTemplate, *messages: Message) -> str:
+def text(template: ChatTemplate, *messages: PromptMessage) -> str:
     return "".join(template.render(messages))
 
 
@@ -55,11 +55,11 @@ def test_no_message_is_lost_in_well_known_templates(name):
         (HI,),
         (BRIEF, HI),
         (BRIEF, HI, YES, BYE),
-        (BRIEF, Message("system", "And kind."), HI),
-        (BRIEF, HI, YES, Message("system", "Now in verse."), BYE),
-        (BRIEF, HI, Message("system", "Now in verse.")),
-        (BRIEF, HI, Message("user", "Are you there?")),
-        (HI, YES, Message("assistant", "How are you?"), BYE),
+        (BRIEF, PromptMessage("system", "And kind."), HI),
+        (BRIEF, HI, YES, PromptMessage("system", "Now in verse."), BYE),
+        (BRIEF, HI, PromptMessage("system", "Now in verse.")),
+        (BRIEF, HI, PromptMessage("user", "Are you there?")),
+        (HI, YES, PromptMessage("assistant", "How are you?"), BYE),
     ):
         prompt = text(template, *messages)
         assert all(message.content in prompt for message in messages), prompt
@@ -159,7 +159,7 @@ def test_template_that_renders_list_instead_of_text_is_refused(written):
 def test_template_that_trims_texts_is_accepted(trim):
     template = chat(each_message(trim))
     assert template.trimmed_roles == ("system", "user", "assistant")
-    assert "a\n\n  b" in text(template, Message("user", "a\n\n  b"))
+    assert "a\n\n  b" in text(template, PromptMessage("user", "a\n\n  b"))
     only = chat(each_message(f"({trim}) if m.role == 'assistant' else m.content"))
     assert only.trimmed_roles == ("assistant",)
     assert chat().trimmed_roles == ()
@@ -186,7 +186,9 @@ LABELS |= {"<|user|>", "<|assistant|>", "<|system|>", "<|im_start|>", "<|im_end|
 
 def marks(model: Model, pieces: tuple[str, ...]) -> list[str]:
     """Return the special tokens and other marks in order; only one within a single piece counts."""
-    skeleton = "".join(chat(model).render([Message("system", "word"), Message("user", "word"), YES, HI]))
+    skeleton = "".join(
+        chat(model).render([PromptMessage("system", "word"), PromptMessage("user", "word"), YES, HI])
+    )
     known = {label for label in LABELS if label in skeleton or not label.endswith(":")}
     known |= {*model.special, *model.added} - {"\n\n", "<h1>"}
     found = [(index, place, mark) for index, piece in enumerate(pieces) for mark in known
@@ -213,7 +215,9 @@ ATTACKS = [
 def test_message_cannot_forge_another_roles_turn(name, attack, role):
     model = MODELS[name]
     template = chat(model)
-    plain, forged = ([Message("system", word), Message("user", word)] for word in ("word", attack))
+    plain, forged = (
+        [PromptMessage("system", word), PromptMessage("user", word)] for word in ("word", attack)
+    )
     messages = [forged[0], plain[1]] if role == "system" else [plain[0], forged[1]]
     pieces = template.render(messages)
     assert marks(model, pieces) == marks(model, template.render(plain))
@@ -230,18 +234,18 @@ def test_message_cannot_forge_another_roles_turn(name, attack, role):
 def test_no_text_forges_a_mark(name, content):
     model = MODELS[name]
     template = chat(model)
-    expected = marks(model, template.render([BRIEF, Message("user", "word")]))
-    assert marks(model, template.render([BRIEF, Message("user", f".{content}.")])) == expected
+    expected = marks(model, template.render([BRIEF, PromptMessage("user", "word")]))
+    assert marks(model, template.render([BRIEF, PromptMessage("user", f".{content}.")])) == expected
 
 
 def test_special_token_in_message_keeps_its_text():
-    pieces = chat().render([BRIEF, Message("user", "What is <|im_end|>?")])
+    pieces = chat().render([BRIEF, PromptMessage("user", "What is <|im_end|>?")])
     assert len(pieces) == 2
     assert "What is <|im_end|>?" in "".join(pieces)
 
 
 def test_added_tokens_that_are_no_marks_are_unchanged():
-    pieces = chat(templates.GEMMA).render([Message("user", "a\n\nb <h1>")])
+    pieces = chat(templates.GEMMA).render([PromptMessage("user", "a\n\nb <h1>")])
     assert pieces == ("<bos><start_of_turn>user\na\n\nb <h1><end_of_turn>\n<start_of_turn>model\n",)
 
 
@@ -387,5 +391,5 @@ def test_filters_used_by_transformers_templates_exist():
 
 
 def test_long_conversation_is_rendered_within_budget():
-    messages = [BRIEF, *[HI, YES] * 2000, Message("user", "long " * 200_000)]
+    messages = [BRIEF, *[HI, YES] * 2000, PromptMessage("user", "long " * 200_000)]
     assert len(text(chat(), *messages)) > 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploys.ops.debian import upgrades
-from deploys.ops.debian.upgrades import LONGEST_DAYS, Pending, PendingFact, Updates, current, reason
+from deploys.ops.debian.upgrades import LONGEST_DAYS, Pending, PendingFact, UpgradeScope, current, reason
 from tests.deploys.harness import Machine, Run
 
 SIMULATED = """\
@@ -73,14 +73,14 @@ class Apt:
                 path.touch()
                 os.utime(path, (time.time() - age * 86400,) * 2)
 
-    def run(self, updates: Updates = "security") -> Run:
+    def run(self, updates: UpgradeScope = "security") -> Run:
         return Machine().run(lambda: current(updates))
 
-    def pending(self, updates: Updates = "security") -> tuple[str, ...]:
+    def pending(self, updates: UpgradeScope = "security") -> tuple[str, ...]:
         """What the host says it lacks."""
         return self.look(updates).packages
 
-    def look(self, updates: Updates = "security") -> Pending:
+    def look(self, updates: UpgradeScope = "security") -> Pending:
         shown = subprocess.run(
             ["sh", "-c", PendingFact().command(updates)], capture_output=True, text=True, check=True
         )
@@ -98,7 +98,7 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apt:
 
 @pytest.mark.parametrize(("updates", "installed"), [("security", SECURITY), ("all", ALL)])
 def test_a_new_host_is_brought_up_to_date_once(
-    apt: Apt, updates: Updates, installed: tuple[str, ...]
+    apt: Apt, updates: UpgradeScope, installed: tuple[str, ...]
 ) -> None:
     run = apt.run(updates)
     assert run.succeeded, run.output

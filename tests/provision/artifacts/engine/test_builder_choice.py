@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
-from provision.artifacts.engine.builder_choice import Place, choose_builders
+from provision.artifacts.engine.builder_choice import BuildMachine, choose_builders
 from provision.artifacts.target import HostKind
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
@@ -24,21 +24,21 @@ KINDS = st.sampled_from(
 
 def test_this_machine_builds_for_all_that_are_not_older() -> None:
     choice = choose_builders([BOOKWORM, TRIXIE], BOOKWORM, {})
-    assert choice.builds == (Place(BOOKWORM),)
+    assert choice.builds == (BuildMachine(BOOKWORM),)
     assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
 
 
 def test_the_oldest_host_builds_when_this_machine_is_too_new() -> None:
     hosts = {"new": TRIXIE, "old": BOOKWORM}
     choice = choose_builders([BOOKWORM, TRIXIE], TRIXIE, hosts)
-    assert choice.builds == (Place(BOOKWORM, "old"),)
+    assert choice.builds == (BuildMachine(BOOKWORM, "old"),)
     assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
 
 
 def test_a_laptop_that_is_no_such_machine_leaves_it_to_a_host_of_each_architecture() -> None:
     hosts = {"b": BOOKWORM, "a": BOOKWORM, "arm": BOOKWORM_ARM}
     choice = choose_builders(hosts.values(), None, hosts)
-    assert set(choice.builds) == {Place(BOOKWORM, "a"), Place(BOOKWORM_ARM, "arm")}
+    assert set(choice.builds) == {BuildMachine(BOOKWORM, "a"), BuildMachine(BOOKWORM_ARM, "arm")}
 
 
 def test_what_is_there_is_used_and_does_not_change_with_what_comes_later() -> None:
@@ -56,21 +56,21 @@ def test_no_machine_of_the_architecture_is_told() -> None:
 
 def test_for_gpus_it_is_built_where_they_are() -> None:
     choice = choose_builders([BOOKWORM, GPU], BOOKWORM, {"plain": BOOKWORM, "gpu": GPU})
-    assert set(choice.builds) == {Place(BOOKWORM), Place(GPU, "gpu")}
+    assert set(choice.builds) == {BuildMachine(BOOKWORM), BuildMachine(GPU, "gpu")}
     assert choice.built_on == {BOOKWORM: BOOKWORM, GPU: GPU}
 
 
 def test_a_machine_with_the_compiler_of_cuda_builds_for_gpus_too() -> None:
-    assert choose_builders([GPU], BOOKWORM, {"gpu": GPU}, compilers={ADA}).builds == (Place(GPU),)
+    assert choose_builders([GPU], BOOKWORM, {"gpu": GPU}, compilers={ADA}).builds == (BuildMachine(GPU),)
     # Its C library is too new.
-    assert choose_builders([GPU], TRIXIE, {"gpu": GPU}, compilers={ADA}).builds == (Place(GPU, "gpu"),)
+    assert choose_builders([GPU], TRIXIE, {"gpu": GPU}, compilers={ADA}).builds == (BuildMachine(GPU, "gpu"),)
 
 
 def test_builds_for_processors_and_other_gpus_do_not_serve() -> None:
     other = replace(BOOKWORM, cuda="cuda12.9-75")
-    assert choose_builders([GPU], None, {"gpu": GPU}, [BOOKWORM, other]).builds == (Place(GPU, "gpu"),)
+    assert choose_builders([GPU], None, {"gpu": GPU}, [BOOKWORM, other]).builds == (BuildMachine(GPU, "gpu"),)
     assert choose_builders([GPU], None, {}, [GPU]).builds == ()
-    assert choose_builders([BOOKWORM], BOOKWORM, {}, [GPU]).builds == (Place(BOOKWORM),)
+    assert choose_builders([BOOKWORM], BOOKWORM, {}, [GPU]).builds == (BuildMachine(BOOKWORM),)
 
 
 @given(st.lists(KINDS, min_size=1), st.none() | KINDS, st.lists(KINDS))

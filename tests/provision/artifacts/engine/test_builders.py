@@ -15,13 +15,13 @@ import pytest
 from inventory.errors import ConnectError, HostError
 from provision.artifacts.engine.builders import Builder, LocalBuilder, SshBuilder
 from provision.connection.ask import NoTerminal
-from provision.connection.link import Link
+from provision.connection.link import HostConnection
 from provision.ssh.connect import Hop, Route
 from provision.ssh.transport import WatchedTransport
 
 
 @pytest.fixture
-def ssh() -> Iterator[Link]:
+def ssh() -> Iterator[HostConnection]:
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("ssh_server.py"))], stdout=subprocess.PIPE, text=True
     )
@@ -31,7 +31,7 @@ def ssh() -> Iterator[Link]:
         transport = WatchedTransport(socket.create_connection(("127.0.0.1", port)))
         transport.start_client()
         transport.auth_none("operator")
-        link = Link(Route("bot1", (Hop("127.0.0.1", port, "operator"),)), NoTerminal())
+        link = HostConnection(Route("bot1", (Hop("127.0.0.1", port, "operator"),)), NoTerminal())
         link._transport = transport
         yield link
         link.close()
@@ -108,7 +108,7 @@ def test_large_files_go_there_and_back(builder: Builder, tmp_path: Path) -> None
     assert (tmp_path / "back").read_bytes() == data
 
 
-def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: Link, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: HostConnection, tmp_path: Path) -> None:
     builder = SshBuilder(ssh)
     (tmp_path / "here").write_bytes(b"x")
     with pytest.raises(HostError, match="cannot write"):
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: Link, tmp_path: Path)
         builder.get("/nowhere/at/all", tmp_path / "back")
 
 
-def test_a_closed_connection_is_told(ssh: Link) -> None:
+def test_a_closed_connection_is_told(ssh: HostConnection) -> None:
     ssh.close()
     with pytest.raises(ConnectError, match="bot1: the connection was lost: it was closed"):
         list(SshBuilder(ssh).run("true"))
@@ -125,7 +125,7 @@ def test_a_closed_connection_is_told(ssh: Link) -> None:
 
 @pytest.mark.parametrize(("user", "sudo"), [("root", False), ("operator", True)])
 def test_sudo_is_used_by_all_but_root(user: str, sudo: bool) -> None:
-    link = Link(Route("bot1", (Hop("127.0.0.1", 22, user),)), NoTerminal())
+    link = HostConnection(Route("bot1", (Hop("127.0.0.1", 22, user),)), NoTerminal())
     assert SshBuilder(link).sudo is sudo
     # Where sudo wants a password, scripts run as root: they cannot answer it.
     link._password = "secret"

@@ -13,7 +13,7 @@ from provision.artifacts import lockfile
 from provision.artifacts.cache import Cache
 from provision.artifacts.engine import wheel
 from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS
-from provision.artifacts.engine.wheel import EngineWheel, Repository, cached, engine_wheels, fetch_sdist
+from provision.artifacts.engine.wheel import EngineWheel, NvidiaRepository, cached, engine_wheels, fetch_sdist
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import RuntimeSource
 from provision.artifacts.target import HostKind
@@ -187,7 +187,7 @@ def test_a_host_with_a_gpu_builds_its_own_and_others_keep_theirs(
             cache,
             hosts={"plain": BOOKWORM, "gpu": GPU},
             connect=machines.__getitem__,
-            repositories={"gpu": Repository(uri, key)},
+            repositories={"gpu": NvidiaRepository(uri, key)},
             source=source,
         )
         assert found[GPU].path.read_bytes() == for_gpus.read_bytes()
@@ -212,7 +212,7 @@ def test_a_wheel_for_gpus_without_the_back_end_is_refused(
             cache,
             hosts={"gpu": GPU},
             connect=lambda _: FakeHost(engine.path),
-            repositories={"gpu": Repository("https://developer.example", key)},
+            repositories={"gpu": NvidiaRepository("https://developer.example", key)},
             source=source,
         )
     assert cached(locked, cache, GPU.cuda) == []

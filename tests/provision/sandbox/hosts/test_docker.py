@@ -84,7 +84,7 @@ def test_what_is_anothers_is_neither_used_nor_removed(
     labels: dict[str, str] | None, layout: Layout, engine: Engine
 ) -> None:
     engine.inspected = {"network": {"Labels": labels}, "container": {"Config": {"Labels": labels}}}
-    box = docker.Docker(layout)
+    box = docker.DockerBackend(layout)
     with pytest.raises(SandboxError, match="Docker already has a network clawdt"):
         box.prepare()
     for act in (box.state, box.stop, box.remove):
@@ -100,7 +100,7 @@ def test_its_own_are_used_again(layout: Layout, engine: Engine) -> None:
         "network": {"Labels": labels},
         "container": {"Config": {"Labels": labels}, "State": state},
     }
-    box = docker.Docker(layout)
+    box = docker.DockerBackend(layout)
     box.prepare()
     assert engine.told == []
     assert box.state("bot1") == (HostState.RUNNING, 41)
@@ -111,7 +111,7 @@ def test_its_own_are_used_again(layout: Layout, engine: Engine) -> None:
 def test_everything_with_the_label_is_removed_even_if_nothing_else_is_known_of_it(
     layout: Layout, engine: Engine
 ) -> None:
-    docker.Docker(layout).cleanup()
+    docker.DockerBackend(layout).cleanup()
     assert engine.told == [
         "docker rm --force c1",
         "docker rm --force c2",

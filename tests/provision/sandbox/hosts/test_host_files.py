@@ -7,24 +7,24 @@ from pathlib import Path
 
 from provision.sandbox.hosts.host_files import (
     HostFile,
-    Place,
+    HostNetwork,
     host_files,
     make_host_key,
     unit_links,
     write_into,
 )
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.machine_settings import MachineSettings
 
-PLACE = Place("bot1", IPv4Address("10.213.78.11"), IPv4Address("10.213.78.1"), 24, 1400)
+PLACE = HostNetwork("bot1", IPv4Address("10.213.78.11"), IPv4Address("10.213.78.1"), 24, 1400)
 
 
-def files_of(machine: Machine) -> dict[str, HostFile]:
+def files_of(machine: MachineSettings) -> dict[str, HostFile]:
     return {
         file.path: file for file in host_files(PLACE, machine, "ssh-ed25519 LOGIN", ("PRIVATE", "PUBLIC"))
     }
 
 
-def test_a_host_knows_its_place(machine: Machine) -> None:
+def test_a_host_knows_its_place(machine: MachineSettings) -> None:
     files = files_of(machine)
     assert files["/etc/hostname"].content == "bot1\n"
     network = files["/etc/systemd/network/10-host0.network"].content
@@ -33,7 +33,7 @@ def test_a_host_knows_its_place(machine: Machine) -> None:
     assert "10.213.78.11 bot1" in files["/etc/hosts"].content
 
 
-def test_a_host_takes_over_what_apt_and_tls_need(machine: Machine) -> None:
+def test_a_host_takes_over_what_apt_and_tls_need(machine: MachineSettings) -> None:
     files = files_of(machine)
     assert files["/etc/resolv.conf"].content == "nameserver 192.0.2.53\n"
     assert 'Acquire::http::Proxy "http://10.213.78.1:3142";' in files["/etc/apt/apt.conf.d/50sandbox"].content
@@ -44,7 +44,7 @@ def test_a_host_takes_over_what_apt_and_tls_need(machine: Machine) -> None:
     )
 
 
-def test_nothing_secret_is_readable_by_others(machine: Machine) -> None:
+def test_nothing_secret_is_readable_by_others(machine: MachineSettings) -> None:
     files = files_of(machine)
     assert files["/etc/ssh/ssh_host_ed25519_key"].mode == 0o600
     assert files["/etc/sudoers.d/operator"].mode == 0o440
@@ -53,7 +53,7 @@ def test_nothing_secret_is_readable_by_others(machine: Machine) -> None:
     assert "PasswordAuthentication no" in files["/etc/ssh/sshd_config.d/90-sandbox.conf"].content
 
 
-def test_two_hosts_have_different_identities(machine: Machine, tmp_path: Path) -> None:
+def test_two_hosts_have_different_identities(machine: MachineSettings, tmp_path: Path) -> None:
     assert files_of(machine)["/etc/machine-id"].content != files_of(machine)["/etc/machine-id"].content
     first, second = make_host_key("bot1", tmp_path), make_host_key("bot2", tmp_path)
     assert first[0] != second[0]

@@ -12,7 +12,7 @@ from inventory.errors import SandboxError
 from provision.sandbox import process
 from provision.sandbox.hosts import nspawn, supervisor
 from provision.sandbox.hosts.host import HostState
-from provision.sandbox.hosts.nspawn import Nspawn
+from provision.sandbox.hosts.nspawn import NspawnBackend
 from provision.sandbox.layout import Layout
 
 
@@ -58,7 +58,7 @@ def test_only_supervisors_and_nspawns_below_the_folder_are_ours() -> None:
 
 def test_a_host_that_nothing_runs_is_stopped(layout: Layout) -> None:
     (layout.host("bot1") / "root").mkdir(parents=True)
-    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
+    assert NspawnBackend(layout).state("bot1") == (HostState.STOPPED, None)
 
 
 def test_a_stale_note_of_a_supervisor_is_seen_through(layout: Layout) -> None:
@@ -66,8 +66,8 @@ def test_a_stale_note_of_a_supervisor_is_seen_through(layout: Layout) -> None:
     (folder / "root").mkdir(parents=True)
     start = process.started(os.getpid())
     (folder / "supervisor.json").write_text(json.dumps({"pid": os.getpid(), "started": start}))
-    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
-    Nspawn(layout).stop("bot1")
+    assert NspawnBackend(layout).state("bot1") == (HostState.STOPPED, None)
+    NspawnBackend(layout).stop("bot1")
     assert not (folder / "supervisor.json").exists()
 
 
@@ -77,14 +77,14 @@ def test_a_supervisor_without_its_host_is_broken_and_ended(layout: Layout) -> No
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)]) as alone:
         start = process.started(alone.pid)
         (folder / "supervisor.json").write_text(json.dumps({"pid": alone.pid, "started": start}))
-        assert Nspawn(layout).state("bot1") == (HostState.BROKEN, None)
-        Nspawn(layout).stop("bot1")
+        assert NspawnBackend(layout).state("bot1") == (HostState.BROKEN, None)
+        NspawnBackend(layout).stop("bot1")
         assert alone.wait(5) == -9
-    assert Nspawn(layout).state("bot1") == (HostState.STOPPED, None)
+    assert NspawnBackend(layout).state("bot1") == (HostState.STOPPED, None)
 
 
 def test_a_damaged_note_is_named(layout: Layout) -> None:
     (layout.host("bot1") / "root").mkdir(parents=True)
     (layout.host("bot1") / "supervisor.json").write_text('{"pid": ')
     with pytest.raises(SandboxError, match=r"supervisor\.json is damaged"):
-        Nspawn(layout).state("bot1")
+        NspawnBackend(layout).state("bot1")

@@ -10,7 +10,7 @@ import pytest
 from inventory.errors import SandboxError
 from provision.sandbox.commands import silent
 from provision.sandbox.hosts import rootfs
-from provision.sandbox.hosts.machine_settings import Machine
+from provision.sandbox.hosts.machine_settings import MachineSettings
 
 
 def stand_in(folder: Path, script: str) -> None:
@@ -24,7 +24,7 @@ def stand_in(folder: Path, script: str) -> None:
 
 
 def test_the_image_is_another_when_its_contents_would_be(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = rootfs.image_of("bookworm", machine)
     assert first.startswith("bookworm-")
@@ -35,7 +35,7 @@ def test_the_image_is_another_when_its_contents_would_be(
     assert rootfs.image_of("bookworm", machine) != first
 
 
-def test_build_command_uses_the_machines_mirror_and_proxy(machine: Machine) -> None:
+def test_build_command_uses_the_machines_mirror_and_proxy(machine: MachineSettings) -> None:
     command = rootfs.build_command("trixie", Path("/c/x.tar.zst"), machine)
     assert '--aptopt=Acquire::http::Proxy "http://10.213.78.1:3142"' in command
     assert command[-5:] == [
@@ -47,14 +47,16 @@ def test_build_command_uses_the_machines_mirror_and_proxy(machine: Machine) -> N
     ]
 
 
-def test_without_a_mirror_mmdebstrap_chooses(machine: Machine) -> None:
+def test_without_a_mirror_mmdebstrap_chooses(machine: MachineSettings) -> None:
     command = rootfs.build_command(
         "trixie", Path("/c/x.tar.zst"), dataclasses.replace(machine, archive=None, security=None)
     )
     assert command[-2:] == ["trixie", "/c/x.tar.zst"]
 
 
-def test_an_image_is_built_once(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_built_once(
+    tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in(tmp_path / "bin", f'echo I: working; echo built >> "{tmp_path}/calls"; echo image > "$target"\n')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     told: list[tuple[str, float | None]] = []
@@ -67,7 +69,7 @@ def test_an_image_is_built_once(tmp_path: Path, machine: Machine, monkeypatch: p
 
 
 def test_a_failed_build_leaves_nothing_and_says_why(
-    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path / "bin", 'echo half > "$target"; echo I: fine; echo E: no such mirror; exit 25\n')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -77,7 +79,7 @@ def test_a_failed_build_leaves_nothing_and_says_why(
 
 
 def test_what_a_killed_build_left_is_cleared(
-    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "c"
     image = rootfs.image_of("trixie", machine)

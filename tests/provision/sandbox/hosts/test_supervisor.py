@@ -8,18 +8,18 @@ from pathlib import Path
 
 from provision.sandbox import process
 from provision.sandbox.hosts import supervisor
-from provision.sandbox.process import Process
+from provision.sandbox.process import ProcessIdentity
 
 
-def start(folder: Path, script: str) -> Process:
+def start(folder: Path, script: str) -> ProcessIdentity:
     """A host that is only a shell script, in the folder as its working place."""
     boot = {"command": ["sh", "-c", f"cd {folder}; {script}"], "interface": "nosuchlink", "groups": []}
     (folder / "boot.json").write_text(json.dumps(boot))
     subprocess.run([sys.executable, supervisor.__file__, str(folder)], check=True, timeout=10)
-    return Process(**json.loads((folder / "supervisor.json").read_text()))
+    return ProcessIdentity(**json.loads((folder / "supervisor.json").read_text()))
 
 
-def wait_for_end(supervisor: Process) -> None:
+def wait_for_end(supervisor: ProcessIdentity) -> None:
     deadline = time.monotonic() + 10
     while process.alive(supervisor):
         assert time.monotonic() < deadline, "the supervisor does not end"

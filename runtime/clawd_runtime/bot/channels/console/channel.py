@@ -26,8 +26,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from clawd_runtime.bot.channels.base import Answer, Channel, ChannelContext, ChannelSettings, Progress
-from clawd_runtime.bot.channels.console.token import InvalidToken, Token, token_of
+from clawd_runtime.bot.channels.base import (
+    AnswerProgress,
+    Channel,
+    ChannelContext,
+    ChannelSettings,
+    StoredAnswer,
+)
+from clawd_runtime.bot.channels.console.token import ConsoleToken, InvalidToken, token_of
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError
@@ -138,7 +144,7 @@ class ConsoleChannel(Channel):
             stream.wait(notice())
 
     @asynccontextmanager
-    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+    async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         """Stream the answer."""
         yield _Broadcast(self._streams, inbound.event_id)
 
@@ -224,7 +230,7 @@ class ConsoleChannel(Channel):
         body = {"message": f"authentication failed: {why}"} | ({"hint": hint} if hint else {})
         return JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
 
-    def _token(self, request: Request) -> Token | None:
+    def _token(self, request: Request) -> ConsoleToken | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -278,7 +284,7 @@ def _inbound(user: str, question: Question) -> Inbound:
     )
 
 
-def _single_use(token: Token, question: Question) -> tuple[str, str]:
+def _single_use(token: ConsoleToken, question: Question) -> tuple[str, str]:
     """Return digests of the token and of the request it is used for, to store them."""
     asked = [token.user, question.conversation or "default", question.id, question.text]
     return _digest([token.user, token.id]), _digest(asked)
@@ -288,7 +294,7 @@ def _digest(values: list[str | None]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _ending(answer: Answer) -> tuple[str, dict[str, str]]:
+def _ending(answer: StoredAnswer) -> tuple[str, dict[str, str]]:
     if answer.text is None:
         return "error", UNANSWERED
     return "done", {"text": answer.text}

@@ -27,7 +27,7 @@ class InvalidToken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ConsoleToken:
     """The claims of a token: the user, its id (unique for that user), and its expiry (in seconds)."""
 
     user: str
@@ -35,7 +35,7 @@ class Token:
     expires_at: float
 
 
-def token_of(token: str, secret: bytes, now: float) -> Token:
+def token_of(token: str, secret: bytes, now: float) -> ConsoleToken:
     """Return the claims of a token at the time `now` in seconds since the epoch.
 
     Raise `InvalidToken` unless the token is already valid (`nbf`, `iat`), expires (`exp`) within
@@ -57,7 +57,7 @@ def token_of(token: str, secret: bytes, now: float) -> Token:
     return _checked(_object(payload), now)
 
 
-def _checked(claims: dict[str, Any], now: float) -> Token:
+def _checked(claims: dict[str, Any], now: float) -> ConsoleToken:
     ends, begins = _time(claims, "exp", absent=None), _time(claims, "iat", absent=now)
     if ends <= now:
         raise InvalidToken("token expired")
@@ -73,7 +73,7 @@ def _checked(claims: dict[str, Any], now: float) -> Token:
     id = claims.get("jti")
     if not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID:
         raise InvalidToken("token without id")
-    return Token(user, id, ends)
+    return ConsoleToken(user, id, ends)
 
 
 def _time(claims: dict[str, Any], name: str, *, absent: float | None) -> float:

@@ -15,7 +15,15 @@ from pydantic import Field
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
 from clawd_runtime.bot.channels.feishu.content import read_content
 from clawd_runtime.bot.channels.feishu.events import Mentions
-from clawd_runtime.bot.foreign_json import Foreign, Identifier, Name, Text, Unreadable, read_as, read_json
+from clawd_runtime.bot.foreign_json import (
+    Foreign,
+    ForeignJsonError,
+    ForeignName,
+    ForeignText,
+    Identifier,
+    read_as,
+    read_json,
+)
 from clawd_runtime.bot.values import Quote
 from clawd_runtime.errors import ChannelError
 
@@ -35,14 +43,14 @@ INVALID_PARAMETER = 230001
 RENEW_BEFORE_SECONDS = 300.0
 
 
-class Answered(Foreign):
+class FeishuResponse(Foreign):
     """The response to a call; further fields depend on the endpoint."""
 
     code: Annotated[int, Field(ge=-(2**31), lt=2**63)]
-    msg: Text = ""
+    msg: ForeignText = ""
 
 
-class Token(Foreign):
+class FeishuAccessToken(Foreign):
     """An access token with the seconds for which it is valid."""
 
     tenant_access_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,4096}$")]
@@ -58,7 +66,7 @@ class BotInfo(Foreign):
 class Sent(Foreign):
     """A sent message."""
 
-    message_id: Name = ""
+    message_id: ForeignName = ""
 
 
 class Reaction(Foreign):
@@ -70,13 +78,13 @@ class Reaction(Foreign):
 class LookedUpBody(Foreign):
     """The body of a fetched message."""
 
-    content: Text
+    content: ForeignText
 
 
 class LookedUp(Foreign):
     """A fetched message."""
 
-    msg_type: Name
+    msg_type: ForeignName
     body: LookedUpBody | None = None
     deleted: bool = False
     mentions: Mentions | None = None
@@ -125,7 +133,7 @@ class FeishuApi:
         answer = await self.call("GET", "/bot/v3/info")
         try:
             return read_as(BotInfo, answer.get("bot")).open_id
-        except Unreadable:
+        except ForeignJsonError:
             raise ChannelError("Feishu /bot/v3/info: no open_id in the response") from None
 
     async def reply(self, message_id: str, text: str, uuid: str) -> str:
@@ -153,7 +161,7 @@ class FeishuApi:
                 raise ChannelError("Feishu: message deleted")
             mentions = tuple(each.as_mention() for each in found.mentions or ())
             content = read_content(found.msg_type, found.body.content, mentions, bot_open_id)
-        except (Unreadable, AttributeError, LookupError, TypeError) as problem:
+        except (ForeignJsonError, AttributeError, LookupError, TypeError) as problem:
             raise ChannelError(f"Feishu: unreadable message: {problem}") from None
         return Quote(content.text, tuple(content.parts))
 
@@ -163,7 +171,7 @@ class FeishuApi:
         answer = await self.call("POST", f"{_message(message_id)}/reactions", body)
         try:
             return read_as(Reaction, answer.get("data")).reaction_id
-        except Unreadable:
+        except ForeignJsonError:
             raise ChannelError("Feishu reactions: no reaction_id in the response") from None
 
     async def take_back(self, message_id: str, reaction_id: str) -> None:
@@ -196,8 +204,8 @@ class FeishuApi:
         requested_at = self._clock()
         try:
             answer = _checked(path, await self._send("POST", path, self._credentials))
-            token = read_as(Token, answer)
-        except (ChannelError, Unreadable) as fault:
+            token = read_as(FeishuAccessToken, answer)
+        except (ChannelError, ForeignJsonError) as fault:
             # The caller's own request has certainly not been sent, even if this call had an effect.
             expected = isinstance(fault, ChannelError)
             why = str(fault) if expected else f"Feishu {path}: no token in the response"
@@ -250,22 +258,22 @@ def _message(message_id: str) -> str:
 def _sent(answer: Mapping[str, Any]) -> str:
     try:
         return read_as(Sent, answer.get("data") or {}).message_id
-    except Unreadable:
+    except ForeignJsonError:
         return ""
 
 
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = read_json(response.content)
-    except Unreadable:
+    except ForeignJsonError:
         return {}
     return body if isinstance(body, dict) else {}
 
 
-def _answered(response: httpx.Response) -> Answered | None:
+def _answered(response: httpx.Response) -> FeishuResponse | None:
     try:
-        return read_as(Answered, _body(response))
-    except Unreadable:
+        return read_as(FeishuResponse, _body(response))
+    except ForeignJsonError:
         return None
 
 

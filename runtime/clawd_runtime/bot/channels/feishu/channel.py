@@ -22,11 +22,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.channels.base import (
+    AnswerProgress,
     Channel,
     ChannelContext,
     ChannelSettings,
     NoProgress,
-    Progress,
     Undeliverable,
 )
 from clawd_runtime.bot.channels.feishu.api import FeishuApi, FeishuRefusal, OperatorNeeded, size_in_request
@@ -43,7 +43,7 @@ from clawd_runtime.bot.channels.feishu.events import (
     kind_of,
     read_message,
 )
-from clawd_runtime.bot.foreign_json import Foreign, Name, Unreadable, read_as
+from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignName, read_as
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.pace import Pace
 from clawd_runtime.bot.text.splitting import split
@@ -98,7 +98,7 @@ class FeishuSettings(ChannelSettings):
 class Challenge(Foreign):
     """The challenge that Feishu sends to a new request URL."""
 
-    challenge: Name
+    challenge: ForeignName
 
 
 class FeishuChannel(Channel):
@@ -194,7 +194,7 @@ class FeishuChannel(Channel):
         return await self._api.content(ref, self._open_id)
 
     @asynccontextmanager
-    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+    async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         """Show the emoji reaction while a model answers."""
         showing = asyncio.create_task(self._show(inbound))
         try:
@@ -236,7 +236,7 @@ class FeishuChannel(Channel):
         except Unauthentic as reason:
             self._report(f"refused: {reason.kind}", f"Feishu: refused a request: {reason}")
             return JSONResponse({"msg": "authentication failed"}, 401)
-        except Unreadable as problem:
+        except ForeignJsonError as problem:
             # Acknowledged nevertheless: Feishu would repeat it for hours without a different result.
             self._report("unreadable", f"Feishu: ignored an unreadable event: {problem}")
             return JSONResponse({})
@@ -254,7 +254,7 @@ class FeishuChannel(Channel):
             raise Unauthentic("request not signed, and too large for a challenge")
         try:
             event = open_envelope(self._encrypt_key, body)
-        except Unreadable:
+        except ForeignJsonError:
             if signed:
                 raise
             raise Unauthentic("event is not JSON") from None
@@ -266,7 +266,7 @@ class FeishuChannel(Channel):
         header = event.get("header")
         if event.get("schema") != "2.0" or not isinstance(header, dict):
             self._check_token(event.get("token"))
-            raise Unreadable("not of version 2")
+            raise ForeignJsonError("not of version 2")
         self._check_token(header.get("token"))
         if header.get("app_id") != self._settings.app_id:
             raise Unauthentic("event for another app")

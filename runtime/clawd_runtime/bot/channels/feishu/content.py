@@ -9,8 +9,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clawd_runtime.bot.foreign_json import Foreign, Name, Text, Unreadable, read_as, read_json
-from clawd_runtime.bot.values import Part, PartKind
+from clawd_runtime.bot.foreign_json import (
+    Foreign,
+    ForeignJsonError,
+    ForeignName,
+    ForeignText,
+    read_as,
+    read_json,
+)
+from clawd_runtime.bot.values import MessagePart, PartKind
 
 # The types that are not text, each with its kind and the field of its content with its name.
 PARTS: Mapping[str, tuple[PartKind, str]] = {
@@ -77,7 +84,7 @@ EVERYBODY = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class FeishuMention:
     """A mention in a message, where its text has `key`."""
 
     key: str
@@ -86,24 +93,24 @@ class Mention:
 
 
 @dataclass(slots=True)
-class Content:
+class FeishuContent:
     """The content of a message: its text, its other parts, and the ids mentioned in its text."""
 
     text: str = ""
-    parts: list[Part] = field(default_factory=list)
+    parts: list[MessagePart] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
 
 
 class TextContent(Foreign):
     """The content of a text message."""
 
-    text: Text
+    text: ForeignText
 
 
-class Piece(Foreign):
+class RichTextElement(Foreign):
     """A piece of a line of a rich text, or an element of a card."""
 
-    tag: Name = ""
+    tag: ForeignName = ""
     text: Any = None
     content: Any = None
     href: Any = None
@@ -121,17 +128,19 @@ class Piece(Foreign):
 class Post(Foreign):
     """A rich text message, or a received card."""
 
-    title: Text | None = None
+    title: ForeignText | None = None
     content: Annotated[list[Any], Field(fail_fast=True, max_length=5000)] | None = None
     elements: Annotated[list[Any], Field(fail_fast=True, max_length=5000)] | None = None
 
 
-def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: str | None) -> Content:
+def read_content(
+    kind: str, raw: str, mentions: Sequence[FeishuMention], bot_open_id: str | None
+) -> FeishuContent:
     """Return the content of a message of type `kind`, without mentions of the bot and with others by name.
 
-    Raise `Unreadable` if the content does not match the type.
+    Raise `ForeignJsonError` if the content does not match the type.
     """
-    content = Content()
+    content = FeishuContent()
     if kind == "text":
         content.text = read_as(TextContent, read_json(raw)).text
     elif kind in ("post", "interactive"):
@@ -139,13 +148,13 @@ def read_content(kind: str, raw: str, mentions: Sequence[Mention], bot_open_id: 
     else:
         part, name = PARTS.get(kind, ("other", ""))
         content.parts.append(
-            Part(part, _named_in(raw, name) or (kind[:LONGEST_TAG] if part == "other" else ""))
+            MessagePart(part, _named_in(raw, name) or (kind[:LONGEST_TAG] if part == "other" else ""))
         )
     content.text = _with_names(content, mentions, bot_open_id).strip()
     return content
 
 
-def _read_post(content: Content, kind: str, raw: str) -> None:
+def _read_post(content: FeishuContent, kind: str, raw: str) -> None:
     """Add the title and lines of a rich text message, which may be nested under a language."""
     found = read_json(raw)
     if kind == "post" and isinstance(found, dict) and "content" not in found:
@@ -155,20 +164,20 @@ def _read_post(content: Content, kind: str, raw: str) -> None:
     if kind == "interactive":
         lines = [line for line in lines if line]
         if not lines and not post.title:
-            content.parts.append(Part("card"))
+            content.parts.append(MessagePart("card"))
     content.text = "\n".join([*filter(None, [post.title]), *lines])
 
 
-def _line(content: Content, line: object, depth: int = 0) -> str:
+def _line(content: FeishuContent, line: object, depth: int = 0) -> str:
     """Return the text of a line of pieces, or of an element of a card, which may be nested."""
     if depth > DEEPEST:
-        raise Unreadable("content nested too deeply")
+        raise ForeignJsonError("content nested too deeply")
     if isinstance(line, list):
         return "".join(_line(content, piece, depth + 1) for piece in line)
-    return _piece(content, read_as(Piece, line), depth)
+    return _piece(content, read_as(RichTextElement, line), depth)
 
 
-def _piece(content: Content, piece: Piece, depth: int) -> str:
+def _piece(content: FeishuContent, piece: RichTextElement, depth: int) -> str:
     match piece.tag:
         case "a":
             label, address = _words(piece.text), _words(piece.href)
@@ -181,17 +190,17 @@ def _piece(content: Content, piece: Piece, depth: int) -> str:
             emoji = " ".join(_words(piece.emoji_type).split())
             return f"[{emoji}]" if emoji else ""
         case tag if tag in PIECES:
-            content.parts.append(Part(PIECES[tag], _name_of(piece)))
+            content.parts.append(MessagePart(PIECES[tag], _name_of(piece)))
             return ""
     inner = [each for each in (piece.elements, piece.columns, piece.fields) if isinstance(each, list)]
     below = "\n".join(filter(None, (_line(content, each, depth + 1) for group in inner for each in group)))
     own = _words(piece.text) or _words(piece.content)
     if not (own or inner or piece.tag in WORDS_ONLY):
-        content.parts.append(Part("other", _name_of(piece) or piece.tag[:LONGEST_TAG]))
+        content.parts.append(MessagePart("other", _name_of(piece) or piece.tag[:LONGEST_TAG]))
     return "\n".join(filter(None, (own, below))) if below else own
 
 
-def _name_of(piece: Piece) -> str:
+def _name_of(piece: RichTextElement) -> str:
     """Return the name of a piece that is not text."""
     names = map(_words, (piece.file_name, piece.title, piece.name, piece.text))
     return next(filter(None, names), "")[:200]
@@ -203,7 +212,7 @@ def _words(value: object) -> str:
         value = value.get("content", value.get("text"))
     try:
         return read_as(TextContent, {"text": value}).text if isinstance(value, str) else ""
-    except Unreadable:
+    except ForeignJsonError:
         return ""
 
 
@@ -211,12 +220,12 @@ def _named_in(raw: str, name: str) -> str:
     """Return the field `name` of a content, which is not always JSON (merge_forward)."""
     try:
         found = read_json(raw) if name else None
-    except Unreadable:
+    except ForeignJsonError:
         return ""
     return _words(found.get(name))[:200] if isinstance(found, dict) else ""
 
 
-def _with_names(content: Content, mentions: Sequence[Mention], bot_open_id: str | None) -> str:
+def _with_names(content: FeishuContent, mentions: Sequence[FeishuMention], bot_open_id: str | None) -> str:
     by_key = {each.key: each for each in mentions}
     by_id = {each.open_id: each for each in mentions if each.open_id}
 

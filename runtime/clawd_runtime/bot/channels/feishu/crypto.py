@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from clawd_runtime.bot.foreign_json import Unreadable, read_json
+from clawd_runtime.bot.foreign_json import ForeignJsonError, read_json
 
 BLOCK_BYTES = 16
 # How far Feishu's clock may be ahead of the local one.
@@ -61,7 +61,8 @@ def verify_signature(
 def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
     """Return the event within `{"encrypt": "…"}`; raise `Unauthentic` if the body is not encrypted.
 
-    Raise `Unreadable` if the decrypted content, which is from Feishu if it is signed, is not a JSON object.
+    Raise `ForeignJsonError` if the decrypted content, which is from Feishu if it is signed, is not a JSON
+    object.
     """
     sealed = _object(body).get("encrypt")
     if not isinstance(sealed, str):
@@ -72,7 +73,7 @@ def open_envelope(encrypt_key: str, body: bytes) -> dict[str, Any]:
         raise Unauthentic("ciphertext is not base64") from None
     event = read_json(decrypt(encrypt_key, ciphertext))
     if not isinstance(event, dict):
-        raise Unreadable("event is not a JSON object")
+        raise ForeignJsonError("event is not a JSON object")
     return event
 
 
@@ -99,7 +100,7 @@ def same(expected: str, given: object) -> bool:
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         parsed = read_json(raw)
-    except Unreadable:
+    except ForeignJsonError:
         raise Unauthentic("body is not JSON") from None
     if not isinstance(parsed, dict):
         raise Unauthentic("body is not a JSON object")

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clawd_runtime.bot.channels.feishu.content import Content, Mention, read_content
+from clawd_runtime.bot.channels.feishu.content import FeishuContent, FeishuMention, read_content
 from clawd_runtime.bot.foreign_json import (
     Foreign,
+    ForeignJsonError,
+    ForeignName,
+    ForeignText,
     Identifier,
-    Name,
     OptionalIdentifier,
-    Text,
-    Unreadable,
     read_as,
 )
 from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
@@ -37,14 +37,14 @@ class Ids(Foreign):
 class Mentioned(Foreign):
     """A mention in a message. `id` is an object in events, a string in fetched messages."""
 
-    key: Name
-    id: Ids | Name | None = None
-    name: Name | None = None
+    key: ForeignName
+    id: Ids | ForeignName | None = None
+    name: ForeignName | None = None
 
-    def as_mention(self) -> Mention:
+    def as_mention(self) -> FeishuMention:
         """Return the mention in a single form."""
         who = self.id.open_id if isinstance(self.id, Ids) else self.id
-        return Mention(self.key, who or "", self.name or "")
+        return FeishuMention(self.key, who or "", self.name or "")
 
 
 Mentions = Annotated[list[Mentioned], Field(fail_fast=True, max_length=1000)]
@@ -53,19 +53,19 @@ Mentions = Annotated[list[Mentioned], Field(fail_fast=True, max_length=1000)]
 class Sender(Foreign):
     """The sender of a message."""
 
-    sender_type: Name
+    sender_type: ForeignName
     sender_id: Ids | None = None
 
 
-class Message(Foreign):
+class FeishuMessage(Foreign):
     """A message."""
 
     message_id: Identifier
     create_time: Milliseconds
     chat_id: Identifier
-    chat_type: Name
-    message_type: Name
-    content: Text
+    chat_type: ForeignName
+    message_type: ForeignName
+    content: ForeignText
     thread_id: OptionalIdentifier = None
     parent_id: OptionalIdentifier = None
     mentions: Mentions | None = None
@@ -75,14 +75,14 @@ class Body(Foreign):
     """The field `event` of an event about a message."""
 
     sender: Sender
-    message: Message
+    message: FeishuMessage
 
 
 class Header(Foreign):
     """The field `header` of an event."""
 
     event_id: Identifier
-    event_type: Name
+    event_type: ForeignName
 
 
 class HeaderOnly(Foreign):
@@ -98,7 +98,7 @@ class MessageEvent(HeaderOnly):
 
 
 def kind_of(event: Mapping[str, Any]) -> str:
-    """Return the type of an event; raise `Unreadable` if it has none."""
+    """Return the type of an event; raise `ForeignJsonError` if it has none."""
     return read_as(HeaderOnly, event).header.event_type
 
 
@@ -109,7 +109,7 @@ def is_addressable_group(event: Mapping[str, Any]) -> bool:
         if message.chat_type == PRIVATE:
             return False
         return bool(message.mentions) or bool(_content(message, (), None).named)
-    except Unreadable:
+    except ForeignJsonError:
         return False
 
 
@@ -122,8 +122,8 @@ def read_message(
     """Return the message of an event; None for other events and for messages of bots.
 
     Without `bot_open_id` no message of a group counts as addressed. `language` is that of the platform, since
-    events do not contain the sender's. `now` limits the time of a message. Raise `Unreadable` for an invalid
-    event.
+    events do not contain the sender's. `now` limits the time of a message. Raise `ForeignJsonError` for an
+    invalid event.
     """
     if kind_of(event) != MESSAGE_RECEIVED:
         return None
@@ -132,7 +132,7 @@ def read_message(
     if sender.sender_type != "user":
         return None
     if sender.sender_id is None or sender.sender_id.open_id is None:
-        raise Unreadable("event.sender.sender_id.open_id (missing)")
+        raise ForeignJsonError("event.sender.sender_id.open_id (missing)")
     mentions = tuple(each.as_mention() for each in message.mentions or ())
     content = _content(message, mentions, bot_open_id)
     private = message.chat_type == PRIVATE
@@ -154,5 +154,7 @@ def read_message(
     )
 
 
-def _content(message: Message, mentions: Sequence[Mention], bot_open_id: str | None) -> Content:
+def _content(
+    message: FeishuMessage, mentions: Sequence[FeishuMention], bot_open_id: str | None
+) -> FeishuContent:
     return read_content(message.message_type, message.content, mentions, bot_open_id)

@@ -13,7 +13,7 @@ import httpx
 from pydantic import Field
 
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
-from clawd_runtime.bot.foreign_json import Foreign, Int64, Text, Unreadable, read_as, read_json
+from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignText, Int64, read_as, read_json
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
@@ -28,13 +28,13 @@ class Parameters(Foreign):
     retry_after: Any = None
 
 
-class Answered(Foreign):
+class TelegramResponse(Foreign):
     """The response to a call."""
 
     ok: bool
     result: Any = None
     error_code: Annotated[int, Field(ge=0, lt=1000)] | None = None
-    description: Text = ""
+    description: ForeignText = ""
     parameters: Parameters | None = None
 
 
@@ -93,8 +93,8 @@ class TelegramApi:
 
 def _result(method: str, response: httpx.Response) -> Any:
     try:
-        answer = read_as(Answered, read_json(response.content))
-    except Unreadable:
+        answer = read_as(TelegramResponse, read_json(response.content))
+    except ForeignJsonError:
         code = response.status_code
         outcome = f"Telegram {method}: {code} not a response of the Bot API"
         if 400 <= code < 500:

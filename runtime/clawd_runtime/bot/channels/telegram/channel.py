@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.channels.base import (
+    AnswerProgress,
     Channel,
     ChannelContext,
     ChannelSettings,
     DeliveryUnknown,
-    Progress,
     RetryLater,
     Undeliverable,
 )
@@ -36,8 +36,8 @@ from clawd_runtime.bot.channels.telegram.reception import (
     RegisteredElsewhere,
     WebhookRegistration,
 )
-from clawd_runtime.bot.channels.telegram.updates import Identity, is_update, read_update
-from clawd_runtime.bot.foreign_json import Foreign, Int64, Unreadable, read_as, read_json
+from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity, is_update, read_update
+from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, Int64, read_as, read_json
 from clawd_runtime.bot.text.splitting import split
 from clawd_runtime.bot.values import Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
@@ -146,7 +146,7 @@ class TelegramChannel(Channel):
         await self._progress.waiting(inbound, notice)
 
     @asynccontextmanager
-    async def answering(self, inbound: Inbound) -> AsyncIterator[Progress]:
+    async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         """Show the growing answer in private chats, "typing" in other chats."""
         async with self._progress.shown(inbound) as progress:
             yield progress
@@ -170,7 +170,7 @@ class TelegramChannel(Channel):
             {"method": "sendChatAction", "action": "typing"} | (place_of(inbound.conversation) or {})
         )
 
-    def _readable(self, body: bytes, me: Identity) -> Inbound | None:
+    def _readable(self, body: bytes, me: TelegramIdentity) -> Inbound | None:
         """Return the message of an update; None if it has none or cannot be read.
 
         An unreadable update is acknowledged nevertheless: Telegram would repeat it for a day without a
@@ -181,7 +181,7 @@ class TelegramChannel(Channel):
             update = read_json(body)
             number = str(update["update_id"]) if is_update(update) else number
             return read_update(update, me, time.time())
-        except Unreadable as problem:
+        except ForeignJsonError as problem:
             message = f"Telegram: ignored unreadable update {number}: {problem}"
             self.context.rejections.report(self.name, "unreadable", message)
         except Exception:
@@ -240,7 +240,7 @@ def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, A
 def _reference(sent: object) -> SentRef:
     try:
         return SentRef(str(read_as(SentMessage, sent).message_id))
-    except Unreadable:
+    except ForeignJsonError:
         raise DeliveryUnknown("Telegram sendMessage: no message_id in the response") from None
 
 

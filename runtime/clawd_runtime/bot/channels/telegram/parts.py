@@ -7,7 +7,7 @@ from typing import Any
 
 from clawd_runtime.bot.foreign_json import LONGEST_NAME
 from clawd_runtime.bot.text.unicode import whole_characters
-from clawd_runtime.bot.values import Part, PartKind
+from clawd_runtime.bot.values import MessagePart, PartKind
 
 # The content types of users' messages other than text.
 PARTS: Mapping[str, PartKind] = {
@@ -91,23 +91,23 @@ EVENTS = frozenset(
 LONGEST_FIELD_NAME = 40
 
 
-def parts_of(message: object) -> tuple[Part, ...]:
+def parts_of(message: object) -> tuple[MessagePart, ...]:
     """Return the parts of a raw message that are not text."""
     if not isinstance(message, dict):
         return ()
     doubled = {SAID_ALREADY[name] for name in SAID_ALREADY if message.get(name) is not None}
     found = (name for name in PARTS if message.get(name) is not None and name not in doubled)
-    parts = tuple(Part(PARTS[name], _name_of(message[name], NAMED_BY.get(name, ()))) for name in found)
+    parts = tuple(MessagePart(PARTS[name], _name_of(message[name], NAMED_BY.get(name, ()))) for name in found)
     return parts or _unknown(message)
 
 
-def _unknown(message: Mapping[str, Any]) -> tuple[Part, ...]:
+def _unknown(message: Mapping[str, Any]) -> tuple[MessagePart, ...]:
     """Return the unknown content of a message without text: a content type newer than `PARTS`."""
     if message.get("text") is not None or any(name in EVENTS for name in message):
         return ()
     found = (name for name, value in message.items() if isinstance(value, dict | list) and value)
     unknown = [name for name in found if isinstance(name, str) and name not in NOT_CONTENT]
-    return tuple(Part("other", whole_characters(name[:LONGEST_FIELD_NAME])) for name in unknown[:1])
+    return tuple(MessagePart("other", whole_characters(name[:LONGEST_FIELD_NAME])) for name in unknown[:1])
 
 
 def _name_of(part: object, fields: tuple[str, ...]) -> str:

@@ -41,7 +41,7 @@ class Growing:
         self._grown = asyncio.Event()
 
     def show(self, text: str) -> None:
-        """See `base.Progress`."""
+        """See `base.AnswerProgress`."""
         self.text = text
         self._grown.set()
 

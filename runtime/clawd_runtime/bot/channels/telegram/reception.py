@@ -13,8 +13,13 @@ from typing import Any
 
 from clawd_runtime.bot.channels.base import DeliveryUnknown, Inbox, RetryLater
 from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
-from clawd_runtime.bot.channels.telegram.updates import ALLOWED_UPDATES, Identity, is_update, read_update
-from clawd_runtime.bot.foreign_json import Foreign, Int64, Name, Text, Unreadable, read_as
+from clawd_runtime.bot.channels.telegram.updates import (
+    ALLOWED_UPDATES,
+    TelegramIdentity,
+    is_update,
+    read_update,
+)
+from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignName, ForeignText, Int64, read_as
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.text.messages import CATALOGUE
@@ -41,18 +46,18 @@ class BotUser(Foreign):
     """The bot's user, as `getMe` returns it."""
 
     id: Int64
-    username: Name
+    username: ForeignName
 
 
 class WebhookInfo(Foreign):
     """The state of the webhook."""
 
-    url: Text = ""
-    allowed_updates: list[Name] | None = None
+    url: ForeignText = ""
+    allowed_updates: list[ForeignName] | None = None
     max_connections: Int64 | None = None
     has_custom_certificate: bool = False
     last_error_date: Int64 = 0
-    last_error_message: Text = ""
+    last_error_message: ForeignText = ""
 
 
 class Reception(ABC):
@@ -61,7 +66,7 @@ class Reception(ABC):
     def __init__(self, api: TelegramApi, inbox: Inbox) -> None:
         self.api = api
         self.inbox = inbox
-        self.identity: Identity | None = None
+        self.identity: TelegramIdentity | None = None
 
     async def run(self) -> None:
         """Receive until cancelled, and retry after errors of Telegram, the network or the disk."""
@@ -86,15 +91,15 @@ class Reception(ABC):
         return await self.inbox.leads(ROLE)
 
     @abstractmethod
-    async def step(self, me: Identity) -> None:
+    async def step(self, me: TelegramIdentity) -> None:
         """Do one round, on the bot that `leads`; raise `ChannelError` to have it repeated with a delay."""
 
-    async def _introduce(self) -> Identity:
+    async def _introduce(self) -> TelegramIdentity:
         try:
             user = read_as(BotUser, await self.api.call("getMe"))
-        except Unreadable as problem:
+        except ForeignJsonError as problem:
             raise ChannelError(f"Telegram getMe: not the user of a bot: {problem}") from None
-        me = Identity(user.id, user.username)
+        me = TelegramIdentity(user.id, user.username)
         log.info("Telegram: the bot is @%s", me.username)
         for language, words in CATALOGUE.items():
             commands = [
@@ -116,7 +121,7 @@ class RegisteredElsewhere(Reception):
         """Return True: it does nothing that only one bot may do."""
         return True
 
-    async def step(self, me: Identity) -> None:
+    async def step(self, me: TelegramIdentity) -> None:
         """See `Reception.step`."""
         await asyncio.sleep(CHECK_EVERY)
 
@@ -142,7 +147,7 @@ class WebhookRegistration(Reception):
         self._registered: str | None = None
         self._last_error = 0
 
-    async def step(self, me: Identity) -> None:
+    async def step(self, me: TelegramIdentity) -> None:
         """See `Reception.step`."""
         certificate = self._read_certificate()
         if self._registered != _digest(certificate) or not await self._stands():
@@ -169,7 +174,7 @@ class WebhookRegistration(Reception):
     async def _stands(self) -> bool:
         try:
             info = read_as(WebhookInfo, await self.api.call("getWebhookInfo"))
-        except Unreadable as problem:
+        except ForeignJsonError as problem:
             raise ChannelError(f"Telegram getWebhookInfo: {problem}") from None
         if info.last_error_date > self._last_error:
             self._last_error = info.last_error_date
@@ -214,7 +219,7 @@ class Polling(Reception):
             self._offset = None
         return leads
 
-    async def step(self, me: Identity) -> None:
+    async def step(self, me: TelegramIdentity) -> None:
         """See `Reception.step`."""
         if not self._webhook_gone:
             await self.api.call("deleteWebhook", {"drop_pending_updates": False})
@@ -298,13 +303,13 @@ class Polling(Reception):
                 raise ChannelError("Telegram getUpdates: not a list of updates")
         return known
 
-    def _readable(self, updates: Sequence[dict[str, Any]], me: Identity) -> list[Inbound]:
+    def _readable(self, updates: Sequence[dict[str, Any]], me: TelegramIdentity) -> list[Inbound]:
         """Return the messages in updates; an unreadable one must not block those after it."""
         found = []
         for update in updates:
             try:
                 inbound = read_update(update, me, time.time())
-            except Unreadable as problem:
+            except ForeignJsonError as problem:
                 message = f"Telegram: ignored unreadable update {update['update_id']}: {problem}"
                 self._rejections.report("telegram", "unreadable", message)
                 continue

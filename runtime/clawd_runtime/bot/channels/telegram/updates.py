@@ -11,13 +11,13 @@ from pydantic import Field
 from clawd_runtime.bot.channels.telegram.parts import parts_of
 from clawd_runtime.bot.foreign_json import (
     Foreign,
+    ForeignName,
+    ForeignText,
     Int64,
     LanguageTag,
-    Name,
-    Text,
     read_as,
 )
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, Part, Quote
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, Quote
 from clawd_runtime.visible import is_blank
 
 ALLOWED_UPDATES = ["message"]
@@ -39,17 +39,17 @@ class Chat(Foreign):
     """A chat."""
 
     id: Int64
-    type: Name
+    type: ForeignName
 
 
 class Entity(Foreign):
     """A marked range of a text, in UTF-16 units."""
 
-    type: Name
+    type: ForeignName
     offset: Annotated[int, Field(ge=0, lt=2**31)]
     length: Annotated[int, Field(ge=0, lt=2**31)]
     user: User | None = None
-    url: Text | None = None
+    url: ForeignText | None = None
 
 
 Entities = Annotated[list[Entity], Field(fail_fast=True, max_length=1000)]
@@ -58,7 +58,7 @@ Entities = Annotated[list[Entity], Field(fail_fast=True, max_length=1000)]
 class TextQuote(Foreign):
     """The part of a message that a reply quotes."""
 
-    text: Text = ""
+    text: ForeignText = ""
     entities: Entities = Field(default_factory=list)
 
 
@@ -66,14 +66,14 @@ class RepliedMessage(Foreign):
     """A message that another one replies to, or whose content it forwards."""
 
     from_: User | None = Field(None, alias="from")
-    text: Text | None = None
-    caption: Text | None = None
+    text: ForeignText | None = None
+    caption: ForeignText | None = None
     entities: Entities = Field(default_factory=list)
     caption_entities: Entities = Field(default_factory=list)
     forum_topic_created: Any = None
 
 
-class Message(RepliedMessage):
+class TelegramMessage(RepliedMessage):
     """A message; `parts_of` returns its parts that are not text."""
 
     message_id: Int64
@@ -97,7 +97,7 @@ class Update(Foreign):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class TelegramIdentity:
     """The bot's id and user name (without @) on Telegram."""
 
     id: int
@@ -105,7 +105,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class TelegramMention:
     """A mention in a text: `[start, end)` in characters, and the text that replaces it."""
 
     start: int
@@ -122,16 +122,16 @@ def is_update(found: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < LARGEST_UPDATE_ID
 
 
-def read_update(update: Mapping[str, Any], me: Identity, received_at: float) -> Inbound | None:
+def read_update(update: Mapping[str, Any], me: TelegramIdentity, received_at: float) -> Inbound | None:
     """Return the message of an update; None if it has none for the bot.
 
-    Edited messages, posts of channels and messages of other bots are ignored. Raise `Unreadable`, a
+    Edited messages, posts of channels and messages of other bots are ignored. Raise `ForeignJsonError`, a
     `ValueError`, if it is not an update.
     """
     read = read_as(Update, update)
     if read.message is None:
         return None
-    message = read_as(Message, read.message)
+    message = read_as(TelegramMessage, read.message)
     raw: Mapping[str, Any] = read.message
     kind, sender, parts = _kind(message.chat.type), _sender(message), parts_of(raw)
     written = message.text if message.text is not None else message.caption
@@ -167,7 +167,7 @@ def _kind(chat_type: str) -> ChatKind | None:
     return "group" if chat_type in GROUPS else None
 
 
-def _sender(message: Message) -> str | None:
+def _sender(message: TelegramMessage) -> str | None:
     """Return the id of the user, or of the chat on whose behalf an anonymous administrator writes."""
     if message.is_automatic_forward:
         return None
@@ -177,29 +177,29 @@ def _sender(message: Message) -> str | None:
     return None if sender is None or sender.is_bot else str(sender.id)
 
 
-def _topic(message: Message) -> str:
+def _topic(message: TelegramMessage) -> str:
     # Outside of forums the field marks a thread of replies, and sending with it is refused.
     in_topic = message.is_topic_message and message.message_thread_id is not None
     return str(message.message_thread_id) if in_topic else ""
 
 
-def _replied(message: Message) -> RepliedMessage | None:
+def _replied(message: TelegramMessage) -> RepliedMessage | None:
     # In a topic, every message "replies" to the notice that the topic was created.
     replied = message.reply_to_message
     return None if replied is None or replied.forum_topic_created is not None else replied
 
 
-def _replies_to(message: Message, me: Identity) -> bool:
+def _replies_to(message: TelegramMessage, me: TelegramIdentity) -> bool:
     replied = _replied(message)
     return replied is not None and replied.from_ is not None and replied.from_.id == me.id
 
 
-def _quote(message: Message, raw: Mapping[str, Any]) -> Quote | None:
+def _quote(message: TelegramMessage, raw: Mapping[str, Any]) -> Quote | None:
     """Return the quoted text, otherwise the message replied to, in this or another chat; None for none."""
     replied = _replied(message)
     parts = parts_of(raw.get("reply_to_message" if replied is not None else "external_reply"))
     if not parts and message.reply_to_story is not None:
-        parts = (Part("story"),)
+        parts = (MessagePart("story"),)
     if message.quote is not None and not is_blank(message.quote.text):
         return Quote(_with_links(message.quote.text, message.quote.entities), parts)
     text = ""
@@ -209,17 +209,17 @@ def _quote(message: Message, raw: Mapping[str, Any]) -> Quote | None:
     return None if is_blank(text) and not parts else Quote(text, parts)
 
 
-def _mentions(message: Message, text: str, me: Identity) -> Iterator[Mention]:
+def _mentions(message: TelegramMessage, text: str, me: TelegramIdentity) -> Iterator[TelegramMention]:
     for start, named, entity in _places(text, message.entities or message.caption_entities):
         end = start + len(named)
         match entity.type:
             case "mention":
-                yield Mention(start, end, named[1:].lower() == me.username.lower())
+                yield TelegramMention(start, end, named[1:].lower() == me.username.lower())
             case "text_mention":
-                yield Mention(start, end, entity.user is not None and entity.user.id == me.id)
+                yield TelegramMention(start, end, entity.user is not None and entity.user.id == me.id)
             case "bot_command" if "@" in named:
                 command, _, addressee = named.partition("@")
-                yield Mention(start, end, addressee.lower() == me.username.lower(), command)
+                yield TelegramMention(start, end, addressee.lower() == me.username.lower(), command)
 
 
 def _places(text: str, entities: Iterable[Entity]) -> Iterator[tuple[int, str, Entity]]:
@@ -245,16 +245,16 @@ def _with_links(text: str, entities: Iterable[Entity]) -> str:
     return text
 
 
-def _commands_another(mentions: tuple[Mention, ...]) -> bool:
+def _commands_another(mentions: tuple[TelegramMention, ...]) -> bool:
     return any(mention.rest and not mention.is_bot for mention in mentions)
 
 
-def _without(text: str, mentions: Iterable[Mention], links: Iterable[tuple[int, str]]) -> str:
+def _without(text: str, mentions: Iterable[TelegramMention], links: Iterable[tuple[int, str]]) -> str:
     """Return the text with the addresses of its links, and without mentions of the bot.
 
     `/command@bot` becomes `/command`.
     """
-    changes: list[tuple[int, str | Mention]] = [(mention.start, mention) for mention in mentions]
+    changes: list[tuple[int, str | TelegramMention]] = [(mention.start, mention) for mention in mentions]
     changes += links
     for place, change in sorted(changes, key=lambda change: change[0], reverse=True):
         if isinstance(change, str):

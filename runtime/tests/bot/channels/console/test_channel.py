@@ -16,7 +16,7 @@ import jwt
 import pytest
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.channels.base import ChannelContext, Progress
+from clawd_runtime.bot.channels.base import AnswerProgress, ChannelContext
 from clawd_runtime.bot.channels.console.channel import ConsoleChannel, ConsoleSettings
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.models.answering import ModelAnswer
@@ -45,7 +45,7 @@ class Growing:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def answer(self, history: tuple[Turn, ...], question: str, progress: Progress) -> ModelAnswer:
+    async def answer(self, history: tuple[Turn, ...], question: str, progress: AnswerProgress) -> ModelAnswer:
         self.asked.append((len(history), question))
         for step in self.steps:
             progress.show(step)

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
-from clawd_runtime.bot.channels.console.token import InvalidToken, Token, token_of
+from clawd_runtime.bot.channels.console.token import ConsoleToken, InvalidToken, token_of
 
 SECRET = b"0123456789abcdef" * 4
 NOW = 1_800_000_000.0
@@ -40,7 +40,7 @@ def test_tokens_of_pyjwt_are_accepted(claims: dict[str, Any]) -> None:
 
 def test_token_has_id_and_expiry() -> None:
     token = jwt.encode(CLAIMS, SECRET, "HS256")
-    assert token_of(token, SECRET, NOW) == Token("ada", "1", NOW + 60)
+    assert token_of(token, SECRET, NOW) == ConsoleToken("ada", "1", NOW + 60)
 
 
 def test_user_name_in_any_script() -> None:

@@ -19,7 +19,7 @@ from lark_oapi.core.model import RawRequest
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.channels.base import Answer, ChannelContext, RetryLater, Undeliverable
+from clawd_runtime.bot.channels.base import ChannelContext, RetryLater, StoredAnswer, Undeliverable
 from clawd_runtime.bot.channels.feishu import channel as feishu_channel
 from clawd_runtime.bot.channels.feishu import crypto
 from clawd_runtime.bot.channels.feishu.api import size_in_request
@@ -28,7 +28,7 @@ from clawd_runtime.bot.credentials import Credentials as Secrets
 from clawd_runtime.bot.service.app import KEEP_SECONDS
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Store
-from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote, Reply, reply_key
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote, Reply, reply_key
 from clawd_runtime.errors import ChannelError
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
@@ -71,7 +71,7 @@ class Noting:
     async def state(self, channel: str, name: str) -> str | None:
         raise NotImplementedError
 
-    async def answer_to(self, channel: str, event_id: str) -> Answer | None:
+    async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
         raise NotImplementedError
 
     async def leads(self, role: str) -> bool:
@@ -588,7 +588,7 @@ def test_replied_message_is_fetched(control: Control) -> None:
 
     assert asyncio.run(look(first["message_id"])) == Quote("the release is on Friday")
     picture = control.post("messages", msg_type="image", content='{"image_key": "img_1"}')["message"]
-    assert asyncio.run(look(picture["message_id"])) == Quote("", (Part("picture"),))
+    assert asyncio.run(look(picture["message_id"])) == Quote("", (MessagePart("picture"),))
     control.post("recall", message_id=first["message_id"])
     for gone in (first["message_id"], "om_unknown"):
         with pytest.raises(ChannelError):

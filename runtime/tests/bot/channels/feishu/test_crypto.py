@@ -20,7 +20,7 @@ from clawd_runtime.bot.channels.feishu.crypto import (
     same,
     verify_signature,
 )
-from clawd_runtime.bot.foreign_json import Unreadable
+from clawd_runtime.bot.foreign_json import ForeignJsonError
 
 KEYS = st.text(min_size=1, max_size=40)
 JSON = st.recursive(
@@ -105,7 +105,7 @@ def test_invalid_envelope_is_refused(body: bytes) -> None:
 
 def test_event_that_is_not_an_object_is_refused() -> None:
     sealed = base64.b64encode(encrypted("key", padded(b'["event"]'))).decode()
-    with pytest.raises(Unreadable, match="not a JSON object"):
+    with pytest.raises(ForeignJsonError, match="not a JSON object"):
         open_envelope("key", json.dumps({"encrypt": sealed}).encode())
 
 

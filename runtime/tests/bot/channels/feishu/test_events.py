@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.bot.channels.feishu.events import is_addressable_group, read_message
-from clawd_runtime.bot.foreign_json import Unreadable
-from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote
+from clawd_runtime.bot.foreign_json import ForeignJsonError
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote
 
 BOT = "ou_bot"
 
@@ -126,7 +126,7 @@ def test_empty_optional_id_is_absent(field: str) -> None:
 def test_sender_without_id_is_refused() -> None:
     given = event()
     given["event"]["sender"]["sender_id"]["open_id"] = ""
-    with pytest.raises(Unreadable, match="open_id"):
+    with pytest.raises(ForeignJsonError, match="open_id"):
         read_message(given, BOT)
 
 
@@ -174,7 +174,7 @@ def test_other_events_and_bots_are_ignored() -> None:
 def test_incomplete_message_is_refused_with_field_name(missing: str) -> None:
     broken = event()
     del broken["event"]["message"][missing]
-    with pytest.raises(Unreadable, match=rf"event\.message\.{missing}"):
+    with pytest.raises(ForeignJsonError, match=rf"event\.message\.{missing}"):
         read_message(broken, BOT)
 
 
@@ -200,7 +200,7 @@ def test_any_event_is_read_or_refused(where: str, nonsense: Any) -> None:
     for one in (broken, *(event(nonsense, message_type=kind) for kind in ("post", "image"))):
         try:
             found = read_message(one, BOT)
-        except Unreadable:
+        except ForeignJsonError:
             continue
         assert found is None or isinstance(found.text, str)
 
@@ -208,19 +208,23 @@ def test_any_event_is_read_or_refused(where: str, nonsense: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "content", "part"),
     [
-        ("image", {"image_key": "img_1"}, Part("picture")),
-        ("file", {"file_key": "f", "file_name": "report.pdf"}, Part("file", "report.pdf")),
-        ("audio", {"file_key": "f", "duration": 2000}, Part("voice")),
-        ("media", {"file_key": "f", "file_name": "clip.mp4"}, Part("video", "clip.mp4")),
-        ("sticker", {"file_key": "f"}, Part("sticker")),
-        ("location", {"name": "Shanghai", "longitude": "1", "latitude": "2"}, Part("location", "Shanghai")),
-        ("share_user", {"user_id": "ou_1"}, Part("contact")),
-        ("merge_forward", "Merged and Forwarded Message", Part("forwarded")),
-        ("new_kind", {"a": 1}, Part("other", "new_kind")),
-        ("file", {"file_name": 7}, Part("file")),
+        ("image", {"image_key": "img_1"}, MessagePart("picture")),
+        ("file", {"file_key": "f", "file_name": "report.pdf"}, MessagePart("file", "report.pdf")),
+        ("audio", {"file_key": "f", "duration": 2000}, MessagePart("voice")),
+        ("media", {"file_key": "f", "file_name": "clip.mp4"}, MessagePart("video", "clip.mp4")),
+        ("sticker", {"file_key": "f"}, MessagePart("sticker")),
+        (
+            "location",
+            {"name": "Shanghai", "longitude": "1", "latitude": "2"},
+            MessagePart("location", "Shanghai"),
+        ),
+        ("share_user", {"user_id": "ou_1"}, MessagePart("contact")),
+        ("merge_forward", "Merged and Forwarded Message", MessagePart("forwarded")),
+        ("new_kind", {"a": 1}, MessagePart("other", "new_kind")),
+        ("file", {"file_name": 7}, MessagePart("file")),
     ],
 )
-def test_parts_have_kind_and_name(kind: str, content: Any, part: Part) -> None:
+def test_parts_have_kind_and_name(kind: str, content: Any, part: MessagePart) -> None:
     given = event(content, message_type=kind)
     if isinstance(content, str):
         given["event"]["message"]["content"] = content
@@ -239,29 +243,29 @@ def test_card_is_read() -> None:
     }
     inbound = read(event(card, message_type="interactive"))
     assert inbound.text == "Build\nfailedlog (https://ci)\nRetry"
-    assert inbound.parts == (Part("picture"),)
-    assert read(event({"schema": "2.0"}, message_type="interactive")).parts == (Part("card"),)
+    assert inbound.parts == (MessagePart("picture"),)
+    assert read(event({"schema": "2.0"}, message_type="interactive")).parts == (MessagePart("card"),)
 
 
 def test_pictures_of_rich_text_are_parts() -> None:
     inbound = read(event(POST, message_type="post", mentions=[mention(1, BOT, "Clawd")]))
-    assert inbound.parts == (Part("picture"),)
+    assert inbound.parts == (MessagePart("picture"),)
 
 
 @pytest.mark.parametrize(
     ("piece", "part"),
     [
-        ({"tag": "doc_card", "title": "Plan 2026", "url": "https://x"}, Part("file", "Plan 2026")),
-        ({"tag": "mention_doc", "text": "Plan 2026"}, Part("file", "Plan 2026")),
-        ({"tag": "sheet"}, Part("file")),
-        ({"tag": "audio", "file_key": "k"}, Part("voice")),
-        ({"tag": "hologram", "data": {"x": 1}}, Part("other", "hologram")),
-        ({"tag": "hologram", "name": "Ada"}, Part("other", "Ada")),
-        ({"tag": "h" * 90}, Part("other", "h" * 40)),
+        ({"tag": "doc_card", "title": "Plan 2026", "url": "https://x"}, MessagePart("file", "Plan 2026")),
+        ({"tag": "mention_doc", "text": "Plan 2026"}, MessagePart("file", "Plan 2026")),
+        ({"tag": "sheet"}, MessagePart("file")),
+        ({"tag": "audio", "file_key": "k"}, MessagePart("voice")),
+        ({"tag": "hologram", "data": {"x": 1}}, MessagePart("other", "hologram")),
+        ({"tag": "hologram", "name": "Ada"}, MessagePart("other", "Ada")),
+        ({"tag": "h" * 90}, MessagePart("other", "h" * 40)),
     ],
 )
 @pytest.mark.parametrize("kind", ["post", "interactive"])
-def test_piece_of_unknown_type_is_named(piece: dict[str, Any], part: Part, kind: str) -> None:
+def test_piece_of_unknown_type_is_named(piece: dict[str, Any], part: MessagePart, kind: str) -> None:
     lines = [[{"tag": "text", "text": "see "}, piece, {"tag": "text", "text": "this"}]]
     content = {"content": lines} if kind == "post" else {"elements": lines}
     inbound = read(event(content, message_type=kind))

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.applications import Starlette
 
 from clawd_runtime.bot.channels.telegram import reception
-from clawd_runtime.bot.channels.telegram.updates import Identity
+from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity
 from clawd_runtime.bot.values import Inbound
 from clawd_runtime.errors import StoreError, StoreRefused
 from tests.bot.channels.fakes import MemoryInbox
@@ -151,7 +151,7 @@ async def _post(
     inbox: MemoryInbox,
     body: bytes,
     headers: dict[str, str],
-    me: Identity | None = ME,
+    me: TelegramIdentity | None = ME,
 ) -> httpx.Response:
     async with channel("http://api", inbox) as telegram:
         telegram._reception.identity = me

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiogram.types import Message as TelegramMessage
+from aiogram.types import Message as AiogramMessage
 from aiogram.types import Update
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.bot.channels.telegram.parts import EVENTS, NOT_CONTENT, PARTS
-from clawd_runtime.bot.channels.telegram.updates import Identity, read_update
-from clawd_runtime.bot.values import ConversationKey, Inbound, Part, Quote
+from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity, read_update
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote
 
-ME = Identity(1000, "Clawd_Bot")
+ME = TelegramIdentity(1000, "Clawd_Bot")
 ADA = {"id": 7, "is_bot": False, "first_name": "Ada", "language_code": "zh-hans"}
 BOT = {"id": 1000, "is_bot": True, "first_name": "Clawd", "username": "Clawd_Bot"}
 PRIVATE = {"id": 7, "type": "private", "first_name": "Ada"}
@@ -187,18 +187,21 @@ FILE = {"file_id": "a", "file_unique_id": "b"}
 @pytest.mark.parametrize(
     ("message", "part"),
     [
-        ({"photo": PHOTO}, Part("picture")),
-        ({"document": FILE | {"file_name": "report.pdf"}}, Part("file", "report.pdf")),
-        ({"animation": FILE | {"width": 1, "height": 1, "duration": 1}, "document": FILE}, Part("animation")),
-        ({"voice": FILE | {"duration": 1}}, Part("voice")),
-        ({"poll": {"question": "Lunch?"}}, Part("poll", "Lunch?")),
-        ({"contact": {"phone_number": "+49 30", "first_name": "Bob"}}, Part("contact", "Bob +49 30")),
-        ({"location": {"latitude": 1.0, "longitude": 2.0}}, Part("location")),
-        ({"document": {"file_name": 7}}, Part("file")),
-        ({"sticker": {"emoji": "😀"}}, Part("sticker", "😀")),
+        ({"photo": PHOTO}, MessagePart("picture")),
+        ({"document": FILE | {"file_name": "report.pdf"}}, MessagePart("file", "report.pdf")),
+        (
+            {"animation": FILE | {"width": 1, "height": 1, "duration": 1}, "document": FILE},
+            MessagePart("animation"),
+        ),
+        ({"voice": FILE | {"duration": 1}}, MessagePart("voice")),
+        ({"poll": {"question": "Lunch?"}}, MessagePart("poll", "Lunch?")),
+        ({"contact": {"phone_number": "+49 30", "first_name": "Bob"}}, MessagePart("contact", "Bob +49 30")),
+        ({"location": {"latitude": 1.0, "longitude": 2.0}}, MessagePart("location")),
+        ({"document": {"file_name": 7}}, MessagePart("file")),
+        ({"sticker": {"emoji": "😀"}}, MessagePart("sticker", "😀")),
     ],
 )
-def test_parts_have_kind_and_name(message: dict[str, Any], part: Part) -> None:
+def test_parts_have_kind_and_name(message: dict[str, Any], part: MessagePart) -> None:
     found = read_update(update(None, **message), ME, 99.0)
     assert found is not None
     assert (found.text, found.parts) == ("", (part,))
@@ -246,12 +249,12 @@ def test_address_of_link_in_quoted_message_is_read() -> None:
 
 def test_reply_to_story_has_story_part() -> None:
     story = {"chat": PRIVATE, "id": 3}
-    assert inbound(update("nice", reply_to_story=story)).quote == Quote("", (Part("story"),))
+    assert inbound(update("nice", reply_to_story=story)).quote == Quote("", (MessagePart("story"),))
 
 
 @pytest.mark.parametrize("kind", ["hologram", "h" * 99])
 def test_unknown_content_type_is_named(kind: str) -> None:
-    part = Part("other", kind[:40])
+    part = MessagePart("other", kind[:40])
     found = read_update(update(None, **{kind: {"file_id": "a"}}), ME, 99.0)
     assert found is not None
     assert (found.text, found.parts) == ("", (part,))
@@ -272,7 +275,7 @@ def test_unknown_field_without_content_is_ignored(more: dict[str, Any]) -> None:
 
 
 def test_every_field_of_aiogram_is_classified() -> None:
-    fields = {field.alias or name for name, field in TelegramMessage.model_fields.items()}
+    fields = {field.alias or name for name, field in AiogramMessage.model_fields.items()}
     assert len(fields) > 90
     assert fields - {*PARTS} - NOT_CONTENT - EVENTS == set()
     assert not {*PARTS} & (NOT_CONTENT | EVENTS)
@@ -280,7 +283,7 @@ def test_every_field_of_aiogram_is_classified() -> None:
 
 def test_caption_is_read_with_its_picture() -> None:
     found = inbound(update(None, photo=PHOTO, caption="what is this?"))
-    assert (found.text, found.parts) == ("what is this?", (Part("picture"),))
+    assert (found.text, found.parts) == ("what is this?", (MessagePart("picture"),))
 
 
 def test_replied_message_is_quoted() -> None:
@@ -296,7 +299,7 @@ def test_replied_message_is_quoted() -> None:
     assert (found.text, found.addressed, found.quote) == ("", True, Quote("the release is on Friday"))
     captioned = replied(ADA, caption="our office", photo=PHOTO)
     assert inbound(update(chat=GROUP, reply_to_message=captioned)).quote == Quote(
-        "our office", (Part("picture"),)
+        "our office", (MessagePart("picture"),)
     )
     assert inbound(update(chat=GROUP, reply_to_message=replied(ADA, new_chat_title="T"))).quote is None
 
@@ -310,10 +313,10 @@ def test_quoted_part_takes_precedence_over_message() -> None:
 def test_message_of_another_chat_is_quoted() -> None:
     origin = {"type": "hidden_user", "date": 1, "sender_user_name": "Bob"}
     external = {"origin": origin, "photo": PHOTO}
-    assert inbound(update(external_reply=external)).quote == Quote("", (Part("picture"),))
+    assert inbound(update(external_reply=external)).quote == Quote("", (MessagePart("picture"),))
     quote = {"text": "from there", "position": 0}
     assert inbound(update(external_reply=external, quote=quote)).quote == Quote(
-        "from there", (Part("picture"),)
+        "from there", (MessagePart("picture"),)
     )
 
 
@@ -322,7 +325,7 @@ def test_forwarded_text_is_a_quote_not_text() -> None:
     found = inbound(update("/new", forward_origin=origin))
     assert (found.text, found.quote) == ("", Quote("/new"))
     found = inbound(update(None, photo=PHOTO, caption="look", forward_origin=origin))
-    assert (found.text, found.parts, found.quote) == ("", (), Quote("look", (Part("picture"),)))
+    assert (found.text, found.parts, found.quote) == ("", (), Quote("look", (MessagePart("picture"),)))
 
 
 def test_topic_creation_notice_is_not_quoted() -> None:
