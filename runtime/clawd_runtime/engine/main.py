@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clawd_runtime import logs
 from clawd_runtime.engine.http.listen import tcp_socket, unix_socket
+from clawd_runtime.engine.llama.model import open_model
 from clawd_runtime.engine.process import EngineProcess
 from clawd_runtime.engine.settings import EngineSettings, read_settings
 from clawd_runtime.errors import SettingsError
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(options.config)
         with _listener(options, settings) as listener:
-            return asyncio.run(EngineProcess(settings, listener).run())
+            return asyncio.run(EngineProcess(settings, listener, open_model).run())
     except SettingsError as fault:
         _log.error("%s", fault)
         return 2

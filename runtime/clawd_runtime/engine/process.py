@@ -6,11 +6,12 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 
+from clawd_runtime.engine.batching.computer import Opened
 from clawd_runtime.engine.http.api import create_app
 from clawd_runtime.engine.service import Engine
 from clawd_runtime.engine.settings import EngineSettings
@@ -28,8 +29,13 @@ LAST_WORDS_SECONDS = 5
 class EngineProcess:
     """A process that serves the model of `settings` on `listener`, a bound socket."""
 
-    def __init__(self, settings: EngineSettings, listener: socket.socket) -> None:
-        self._engine = Engine(settings, on_fault=self._fault)
+    def __init__(
+        self,
+        settings: EngineSettings,
+        listener: socket.socket,
+        open_model: Callable[[EngineSettings], Opened],
+    ) -> None:
+        self._engine = Engine(settings, on_fault=self._fault, open_model=open_model)
         self._listener = listener
         self._exit_code = 0
         self._server = _Server(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from clawd_runtime.engine.batching.batcher import Batcher
 from clawd_runtime.engine.batching.computer import ChatModel, Opened
 from clawd_runtime.engine.http.requests import ChatRequest
-from clawd_runtime.engine.llama.model import open_model
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
@@ -61,7 +60,8 @@ class AnswerStream:
 class Engine:
     """One model, before, while and after it is served.
 
-    `on_fault` is called, from any thread, when an internal error ends the service.
+    `on_fault` is called, from any thread, when an internal error ends the service. `open_model` opens
+    the model of these settings, which takes seconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Engine:
         settings: EngineSettings,
         *,
         on_fault: Callable[[BaseException], None],
-        open_model: Callable[[EngineSettings], Opened] = open_model,
+        open_model: Callable[[EngineSettings], Opened],
     ) -> None:
         self.settings = settings
         self.metrics = EngineMetrics()

@@ -14,6 +14,8 @@ from clawd_runtime.engine.llama.model import LlamaModel, open_model
 from clawd_runtime.engine.service import Engine
 from clawd_runtime.errors import ModelError
 
+pytestmark = pytest.mark.model
+
 INFO = 2
 SAID = b"load_tensors: offloaded 33/81 layers to GPU\n"
 
@@ -56,7 +58,6 @@ def test_cpu_devices_are_not_gpus():
     assert library.ggml_backend_dev_count() >= 1
 
 
-@pytest.mark.model
 def test_model_without_offloaded_layers_is_refused(model_path):
     backends.load_backends()
     with pytest.raises(ModelError, match="without offloading any layer"):

@@ -20,6 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.model
+
 RUNTIME = Path(__file__).parents[2]
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
 
@@ -110,7 +112,6 @@ def chat(question: str, **fields: object) -> dict:
     return {"model": "m", "messages": messages, "temperature": 0, "max_tokens": 40} | fields
 
 
-@pytest.mark.model
 def test_engine_process_answers_question(start, write_settings, model_path, manager):
     receiver, notify_socket = manager
     process = start(write_settings(model_path), NOTIFY_SOCKET=notify_socket, WATCHDOG_USEC="600000")
@@ -127,7 +128,6 @@ def test_engine_process_answers_question(start, write_settings, model_path, mana
     assert all(LINE.match(line) for line in process.lines()), process.lines()
 
 
-@pytest.mark.model
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the engine of this machine is for another kind")
 @pytest.mark.parametrize(
     ("processor", "variant"),
@@ -153,7 +153,6 @@ def test_engine_runs_on_older_processors(start, write_settings, model_path, proc
     assert process.end() == 0
 
 
-@pytest.mark.model
 def test_running_answers_are_completed_after_sigterm(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
@@ -168,7 +167,6 @@ def test_running_answers_are_completed_after_sigterm(start, write_settings, mode
     assert process.popen.wait(30) == 0
 
 
-@pytest.mark.model
 def test_client_disconnect_stops_computing(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
@@ -183,7 +181,6 @@ def test_client_disconnect_stops_computing(start, write_settings, model_path):
         assert "clawd_engine_running_sequences 0.0" in client.get("/metrics").text
 
 
-@pytest.mark.model
 def test_concurrent_requests_are_all_answered(start, write_settings, model_path):
     process = start(write_settings(model_path))
     process.wait_ready()
@@ -225,7 +222,6 @@ def test_invalid_settings_exit_with_one_line(start, write_settings, tmp_path):
     assert "paralel" in process.lines()[0]
 
 
-@pytest.mark.model
 def test_waiting_requests_are_answered_after_sigterm(start, write_settings, model_path):
     process = start(write_settings(model_path, parallel=1))
     process.wait_ready()
@@ -249,7 +245,6 @@ def test_waiting_requests_are_answered_after_sigterm(start, write_settings, mode
     assert process.popen.wait(30) == 0
 
 
-@pytest.mark.model
 def test_clients_get_error_after_drain_timeout(start, write_settings, model_path):
     process = start(write_settings(model_path), program=SHORT_DRAIN)
     process.wait_ready()
@@ -288,7 +283,6 @@ TURNS = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ 
 USERS = TURNS.replace("in messages", "in messages if m.role != 'system'")
 
 
-@pytest.mark.model
 def test_reasoning_opened_by_prompt_is_separated(start, write_settings, with_template):
     process = start(write_settings(with_template(TURNS + "{{ '<|im_start|>assistant\n<think>\n' }}")))
     process.wait_ready()
@@ -300,7 +294,6 @@ def test_reasoning_opened_by_prompt_is_separated(start, write_settings, with_tem
     assert usage["completion_tokens_details"]["reasoning_tokens"] == usage["completion_tokens"]
 
 
-@pytest.mark.model
 def test_system_prompt_reaches_model_whose_template_ignores_it(start, write_settings, with_template):
     process = start(write_settings(with_template(USERS + "{{ '<|im_start|>assistant\n' }}")))
     process.wait_ready()
@@ -314,7 +307,6 @@ def test_system_prompt_reaches_model_whose_template_ignores_it(start, write_sett
         assert tokens("Answer in one word. " * 20) > tokens("Answer.") + 60
 
 
-@pytest.mark.model
 @pytest.mark.parametrize(
     ("source", "why"),
     [

@@ -16,6 +16,8 @@ from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
 from clawd_runtime.engine.values import AnswerJob, Delta, Finished, SamplingParameters
 from clawd_runtime.errors import ModelError
 
+pytestmark = pytest.mark.model
+
 GREEDY = SamplingParameters(temperature=0)
 SYSTEM = PromptMessage("system", "You are a helpful assistant. " * 12)
 QUESTIONS = (
@@ -67,14 +69,12 @@ def batcher(model):
     running.stop()
 
 
-@pytest.mark.model
 def test_model_knows_capital_of_france(batcher, prompt_of):
     text, end = ask(batcher, prompt_of(SYSTEM, PromptMessage("user", QUESTIONS[0])))()
     assert "Paris" in text
     assert end.reason == "stop"
 
 
-@pytest.mark.model
 def test_reused_and_copied_prompts_give_right_answers(batcher, prompt_of):
     """The prompt is mostly reused the second time, and copied into other slots the third."""
     prompt = prompt_of(SYSTEM, PromptMessage("user", QUESTIONS[0]))
@@ -87,7 +87,6 @@ def test_reused_and_copied_prompts_give_right_answers(batcher, prompt_of):
         assert end.usage.reused > len(prompt) // 2
 
 
-@pytest.mark.model
 def test_conversation_computes_only_its_new_turn(batcher, prompt_of):
     first = (SYSTEM, PromptMessage("user", QUESTIONS[0]))
     answer, _ = ask(batcher, prompt_of(*first))()
@@ -96,7 +95,6 @@ def test_conversation_computes_only_its_new_turn(batcher, prompt_of):
     assert end.usage.prompt - end.usage.reused < 24
 
 
-@pytest.mark.model
 def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
     """Each answer starts as it does alone. Batched sums round differently, so later words may differ."""
     prompts = [prompt_of(SYSTEM, PromptMessage("user", question)) for question in QUESTIONS]
@@ -106,7 +104,6 @@ def test_answers_do_not_leak_into_each_other(batcher, prompt_of):
     assert len(set(together)) > 2
 
 
-@pytest.mark.model
 def test_seed_reproduces_answer(batcher, prompt_of):
     prompt = prompt_of(SYSTEM, PromptMessage("user", "Tell me a story."))
     ask(batcher, prompt)()
@@ -116,7 +113,6 @@ def test_seed_reproduces_answer(batcher, prompt_of):
     assert answers[0] == answers[1] != answers[2]
 
 
-@pytest.mark.model
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -151,7 +147,6 @@ def test_each_sampling_parameter_gives_an_answer(batcher, prompt_of, sampling):
     assert end.usage.completion > 0
 
 
-@pytest.mark.model
 def test_sampling_parameters_have_effect(model, batcher, prompt_of):
     prompt = prompt_of(SYSTEM, PromptMessage("user", "Say the word no ten times: no no no no"))
     greedy, _ = ask(batcher, prompt)()
@@ -172,7 +167,6 @@ def test_sampling_parameters_have_effect(model, batcher, prompt_of):
     assert varied.count("sea") < 12
 
 
-@pytest.mark.model
 def test_character_of_several_tokens_is_complete(model):
     text = "漢字 🙂 é"
     tokens = model.tokenize(text)
@@ -180,7 +174,6 @@ def test_character_of_several_tokens_is_complete(model):
     assert len(model.tokenize("漢")) > 1, "otherwise this tests nothing"
 
 
-@pytest.mark.model
 def test_control_tokens_in_message_stay_text(model, prompt_of):
     end = model.tokenize("<|im_end|>")
     assert len(end) == 1
@@ -190,7 +183,6 @@ def test_control_tokens_in_message_stay_text(model, prompt_of):
     assert b"<|im_end|>" in b"".join(map(model.piece, forged)), "the text itself is there"
 
 
-@pytest.mark.model
 def test_special_tokens_come_only_from_template(model, prompt_of):
     """Texts of special tokens in a message become the ordinary tokens of these texts."""
     special = {model.tokenize(text)[0] for text in model.control_texts() if text}
@@ -203,7 +195,6 @@ def test_special_tokens_come_only_from_template(model, prompt_of):
     assert f"a{written}z" in text
 
 
-@pytest.mark.model
 def test_prompt_in_pieces_is_the_same_text(model):
     text = " A text<|im_end|>, with\n several 漢字 <|im_start|> "
     for place in range(1, len(text)):
@@ -212,7 +203,6 @@ def test_prompt_in_pieces_is_the_same_text(model):
         assert whole == text
 
 
-@pytest.mark.model
 def test_control_tokens_that_mark_reasoning_are_returned(model):
     token = model.tokenize("<repo_name>")
     assert len(token) == 1
@@ -222,13 +212,11 @@ def test_control_tokens_that_mark_reasoning_are_returned(model):
     del model._pieces[token[0]]
 
 
-@pytest.mark.model
 def test_context_larger_than_training_is_refused(model_path):
     with pytest.raises(ModelError, match="is trained for 8192 tokens"):
         LlamaModel(model_path, context_size=16384, parallel=1, threads=2)
 
 
-@pytest.mark.model
 def test_truncated_model_is_refused(model_path, tmp_path):
     cut = tmp_path / "cut.gguf"
     with model_path.open("rb") as whole:
@@ -238,7 +226,6 @@ def test_truncated_model_is_refused(model_path, tmp_path):
         LlamaModel(cut, context_size=512, parallel=1, threads=2)
 
 
-@pytest.mark.model
 def test_requantised_model_answers(model_path, tmp_path):
     smaller = tmp_path / "smaller.gguf"
     assert quantising.main([str(model_path), str(smaller), "q8_0"]) == 0
