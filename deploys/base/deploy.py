@@ -18,6 +18,7 @@ from deploys.ops.debian.packages import WantedFact
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PathFact, PathState, connection_of
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
 from deploys.ops.services import good_path, stamp_path
@@ -240,13 +241,7 @@ def _no_longer_declared(declared: tuple[str, ...]) -> Iterator[StringCommand]:
 DROPPED = "/var/lib/clawd/state/base.dropped"
 """The packages that stay installed although they are no longer declared, one per line."""
 
-_NOTE_DROPPED = r"""
-set -eu
-umask 077
-mkdir -p "${file%/*}"
-printf '%s' "$names" > "$file.new"
-mv -f "$file.new" "$file"
-"""
+_NOTE_DROPPED = program("deploys/base/scripts/note_dropped.sh")
 
 
 class DroppedFact(Fact):

@@ -17,6 +17,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.ops.programs import program
 
 FOLDERS = {
     "/etc/clawd": 0o755,
@@ -46,7 +47,7 @@ def test_folder(host: Any, path: str) -> None:
 
 
 def test_disks_have_room_and_can_be_written(host: Any) -> None:
-    shown = host.check_output(ROOM + " ".join(["%s"] * len(WRITTEN)), *WRITTEN)
+    shown = host.check_output("sh -c %s sh " + " ".join(["%s"] * len(WRITTEN)), ROOM, *WRITTEN)
     for line in shown.splitlines():
         path, options, free, inodes = line.split()
         hint = "read `journalctl -k` on the host for disk errors, then `mount -o remount,rw` it"
@@ -135,26 +136,6 @@ def test_operators_may_use_sudo(host: Any, settings: BaseSettings) -> None:
     expect(not differing, f"{SUDOERS} grants sudo to others than the operators: {differing}")
 
 
-# Each as `PATH OPTIONS FREE INODES`; a missing folder is left out.
-ROOM = r"""
-room() {
-    for path; do
-        [ -d "$path" ] || continue
-        options=$(findmnt --noheadings --output OPTIONS --target "$path" | tail -n 1)
-        printf '%%s %%s %%s\n' "$path" "$options" "$(df --output=avail,iavail -B1 "$path" | tail -n 1)"
-    done
-}
-room """
+ROOM = program("deploys/base/scripts/room.sh")
 
-# The methods that sshd offers to a client without any; at its own addresses where it does not listen on all.
-OFFERED = r"""
-command -v ssh >/dev/null || exit 0
-place=$(/usr/sbin/sshd -T | sed -n 's/^listenaddress //p' | head -n 1)
-port=${place##*:} address=${place%:*}
-case $address in 0.0.0.0|'[::]'|'') address=127.0.0.1 ;; esac
-address=${address#[} address=${address%]}
-offered=$(ssh -F none -o BatchMode=yes -o PreferredAuthentications=none -o StrictHostKeyChecking=no \
-    -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=10 \
-    -p "$port" root@"$address" true 2>&1 </dev/null | sed -n 's/.*Permission denied (\(.*\))\..*/\1/p')
-case $offered in publickey|'') ;; *) echo "$offered" >&2; exit 1 ;; esac
-"""
+OFFERED = program("deploys/base/scripts/offered.sh")

@@ -13,6 +13,7 @@ from pyinfra.api.operation import OperationMeta
 from deploys.database.settings import DATA
 from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
@@ -120,15 +121,7 @@ def _dissolved(version: str) -> Iterator[StringCommand]:
         )
 
 
-# pg_createcluster looks for them there when it uses the data again.
-_DISSOLVE = r"""
-set -eu
-# find returns to where it started, and the home of a login is closed to postgres.
-cd /
-for file in $moved; do runuser -u postgres -- mv -fT "$folder/$file" "$data/$file"; done
-for file in $going; do runuser -u postgres -- rm -f -- "$folder/$file"; done
-runuser -u postgres -- find "$folder" -depth -type d -empty -delete
-"""
+_DISSOLVE = program("deploys/database/scripts/dissolve.sh")
 
 
 @dataclass(frozen=True, slots=True)

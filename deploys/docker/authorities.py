@@ -11,6 +11,7 @@ from pyinfra import host
 from deploys.docker.settings import DockerSettings
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.errors import ArtifactError
 
@@ -66,10 +67,4 @@ class OwnFact(Fact):
         return tuple(filter(None, output))
 
 
-_OWN = r"""
-for file in "$folder"/*/"$name"; do
-    grep -qxF "$mark" "$file" 2>/dev/null || continue
-    if [ "$(ls -A "${file%/*}")" = "$name" ]; then echo "${file%/*}"; else echo "$file"; fi
-done
-true
-"""
+_OWN = program("deploys/docker/scripts/own.sh")

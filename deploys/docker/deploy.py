@@ -20,6 +20,7 @@ from deploys.ops.debian import packages, sources
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
+from deploys.ops.programs import program
 from deploys.ops.removal import ForeignUnitFact, removal
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
@@ -48,7 +49,7 @@ def apply() -> None:
     which the source has no packages.
     """
     settings = settings_of("docker", DockerSettings)
-    release: SystemCodename = host.get_fact(SystemCodenameFact)
+    release: Release = host.get_fact(ReleaseFact)
     names = _source(settings, release)
     files.directory("/etc/docker")
     files.directory(DROP_IN.rsplit("/", 1)[0])
@@ -88,29 +89,29 @@ def remove() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class SystemCodename:
+class Release:
     """The system of a host, such as `debian` and `bookworm`."""
 
     system: str = ""
     codename: str = ""
 
 
-class SystemCodenameFact(Fact):
-    """The host's `SystemCodename`."""
+class ReleaseFact(Fact):
+    """The host's `Release`."""
 
     def command(self) -> str:
         """Return a script that prints two words."""
         return '. /etc/os-release && echo "$ID ${VERSION_CODENAME-}"'
 
     @staticmethod
-    def default() -> SystemCodename:
+    def default() -> Release:
         """Return an unknown release."""
-        return SystemCodename()
+        return Release()
 
-    def process(self, output: list[str]) -> SystemCodename:
+    def process(self, output: list[str]) -> Release:
         """Split the line."""
         system, _, codename = output[0].partition(" ")
-        return SystemCodename(system, codename.strip())
+        return Release(system, codename.strip())
 
 
 class RootsFact(Fact):
@@ -136,7 +137,7 @@ printf '%s\n' /var/lib/docker /var/lib/containerd
 """
 
 
-def _source(settings: DockerSettings, release: SystemCodename) -> tuple[str, ...]:
+def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:
     """Add the repository, unless the source is the distribution; return the names of the packages."""
     if settings.source == "distribution":
         sources.absent("docker")
@@ -213,7 +214,7 @@ class GuardFact(Fact):
 
     def command(self) -> str:
         """Return a script that prints two lines."""
-        return assignments(table=TABLE, stamp=STAMP) + _LIVE + 'live; cat "$stamp" 2>/dev/null || echo'
+        return assignments(table=TABLE, stamp=STAMP) + _GUARD_STATE
 
     @staticmethod
     def default() -> GuardState:
@@ -226,12 +227,8 @@ class GuardFact(Fact):
         return GuardState(digest, stamp)
 
 
-_LIVE = r"""
-live() {
-    listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
-    printf '%s\n' "$listed" | sha256sum | cut -c1-64
-}
-"""
+_LIVE = program("deploys/docker/scripts/live.sh")
+_GUARD_STATE = program("deploys/docker/scripts/guard_state.sh")
 
 
 @operation
@@ -243,17 +240,10 @@ def _guard_live(digest: str | None) -> Iterator[StringCommand]:
             yield script('nft delete table $table; rm -f "$stamp"', table=TABLE, stamp=STAMP)
     elif not state.digest or state.stamp != f"{digest} {state.digest}":
         record(Change(f"nftables {TABLE}", ("load the rules",)))
-        yield script(_LIVE + _LOAD, config=GUARD, table=TABLE, stamp=STAMP, digest=digest)
+        yield script(_LOAD, config=GUARD, table=TABLE, stamp=STAMP, digest=digest)
 
 
-_LOAD = r"""
-set -eu
-umask 077
-mkdir -p "${stamp%/*}"
-rm -f "$stamp"
-nft -f "$config"
-echo "$digest $(live)" > "$stamp"
-"""
+_LOAD = program("deploys/docker/scripts/load_guard.sh")
 
 
 class RunningFact(Fact):
@@ -291,33 +281,4 @@ def _stopped() -> Iterator[StringCommand]:
         yield script(_STOP, table=TABLE)
 
 
-# Before its programs are removed. Debian's package would delete images and volumes when purged, if it found
-# its program for that.
-_STOP = r"""
-if docker version >/dev/null 2>&1; then
-    running=$(docker ps --quiet)
-    [ ! "$running" ] || docker stop --time 35 $running >/dev/null
-fi
-systemctl disable --now docker.socket docker.service containerd.service 2>/dev/null
-chmod -f -x /usr/share/docker.io/contrib/nuke-graph-directory.sh /var/lib/docker/nuke-graph-directory.sh
-for program in iptables ip6tables; do
-    command -v $program >/dev/null && $program -n -L DOCKER >/dev/null 2>&1 || continue
-    family=$([ $program = iptables ] && echo ip || echo ip6)
-    $program -P FORWARD ACCEPT
-    for of in filter nat raw; do
-        $program-save -t $of 2>/dev/null | grep -E -e '^-A .*(DOCKER|docker0|br-[0-9a-f]{12})' |
-            sed 's/^-A/-D/' | xargs -r -L 1 $program -t $of
-        chains=$($program-save -t $of 2>/dev/null | sed -n 's/^:\(DOCKER[^ ]*\) .*/\1/p')
-        for chain in $chains; do $program -t $of -F $chain; done
-        for chain in $chains; do $program -t $of -X $chain; done
-        [ "$($program-save -t $of 2>/dev/null | grep -c -e '^-A' -e '^:.* - ')" != 0 ] ||
-            nft delete table $family $of 2>/dev/null
-    done
-done
-for link in /sys/class/net/docker0 /sys/class/net/br-????????????; do
-    [ ! -d "$link/bridge" ] || ip link delete "${link##*/}"
-done
-nft delete table $table 2>/dev/null
-rmdir /etc/cni/net.d /etc/cni 2>/dev/null
-true
-"""
+_STOP = program("deploys/docker/scripts/stop.sh")

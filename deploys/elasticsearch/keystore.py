@@ -13,8 +13,9 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import NOT_SHOWN, operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
-from deploys.ops.shell import RECEIVE, assignments, framed, script
+from deploys.ops.shell import assignments, framed, script
 
 KEYSTORE = "/etc/elasticsearch/elasticsearch.keystore"
 TOOL = "/usr/share/elasticsearch/bin/elasticsearch-keystore"
@@ -64,7 +65,7 @@ def _bootstrap_password(password: SecretStr) -> Iterator[StringCommand]:
         return
     record(Change(KEYSTORE, (NOT_SHOWN,), secret=True))
     yield script(
-        RECEIVE + _GIVE,
+        _GIVE,
         stdin=framed(secret),
         keystore=KEYSTORE,
         tool=TOOL,
@@ -73,18 +74,4 @@ def _bootstrap_password(password: SecretStr) -> Iterator[StringCommand]:
     )
 
 
-# The tool creates the file again, as root; Elasticsearch, through its group, writes to it at its start.
-_GIVE = r"""
-set -eu
-umask 077
-secret=$(mktemp)
-trap 'rm -f "$secret"' EXIT
-receive "$secret"
-[ -f "$keystore" ] || "$tool" create >&2
-"$tool" add --stdin --force bootstrap.password < "$secret" >&2
-chown root:elasticsearch "$keystore"
-chmod 660 "$keystore"
-mkdir -p "${record%/*}"
-printf '%s %s\n' "$value" "$(sha256sum < "$keystore" | cut -c1-64)" > "$record.new"
-mv -f "$record.new" "$record"
-"""
+_GIVE = program("deploys/elasticsearch/scripts/give_password.sh")

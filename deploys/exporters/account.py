@@ -12,6 +12,7 @@ from pyinfra.api.operation import OperationMeta
 from deploys.exporters.exporter import ACCOUNT
 from deploys.ops.accounts import UserFact
 from deploys.ops.diff import operation, record
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
@@ -54,15 +55,4 @@ def _gone() -> Iterator[StringCommand]:
         yield script(_GONE, name=ACCOUNT, home=HOME)
 
 
-_GONE = r"""
-set -eu
-packages=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' 'prometheus*' 'alertmanager*' 2>/dev/null |
-    grep ' installed$' || true)
-[ -z "$packages" ] || exit 0
-find "$home" -mindepth 1 -type d -empty -delete 2>/dev/null || true
-rmdir "$home" 2>/dev/null || true
-[ -z "$(find /var/lib -mindepth 1 -maxdepth 1 -user "$name")" ] || exit 0
-! pgrep -u "$name" >/dev/null || exit 0
-userdel "$name"
-! getent group "$name" >/dev/null || groupdel "$name"
-"""
+_GONE = program("deploys/exporters/scripts/account_gone.sh")

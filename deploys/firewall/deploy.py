@@ -17,6 +17,7 @@ from deploys.ops.debian import packages
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PathFact, PathState, connection_of
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
@@ -124,7 +125,7 @@ class TableFact(Fact):
 
     def command(self) -> str:
         """Return a script that prints the digest of the live table, the stamp, and its state at boot."""
-        return assignments(stamp=STAMP, table=TABLE, config=CONFIG) + _DIGEST + _TABLE
+        return assignments(stamp=STAMP, table=TABLE, config=CONFIG) + _TABLE
 
     @staticmethod
     def default() -> TableState:
@@ -137,22 +138,10 @@ class TableFact(Fact):
         return TableState(digest, stamp, enabled == "enabled", written == "written")
 
 
-# Without counters, handles and clients in sets, so that traffic and reloads do not change the digest.
-_DIGEST = r"""
-live() {
-    listed=$(nft --stateless --numeric list table $table 2>/dev/null) || { echo; return; }
-    printf '%s\n' "$listed" | awk '/^\t\telements = / {skip = 1} !skip {print} /}/ {skip = 0}' |
-        sha256sum | cut -c1-64
-}
-"""
+_DIGEST = program("deploys/firewall/scripts/live.sh")
 LIVE_DIGEST = f"{assignments(table=TABLE)}{_DIGEST}live"
 """A shell command that prints the digest of the live table, or an empty line."""
-_TABLE = r"""
-live
-cat "$stamp" 2>/dev/null || echo
-if grep -qs "^table $table" "$config"; then echo written; else echo; fi
-systemctl is-enabled nftables 2>/dev/null || true
-"""
+_TABLE = program("deploys/firewall/scripts/table.sh")
 
 
 def live(ruleset: str) -> OperationMeta:
@@ -179,7 +168,7 @@ def _live(digest: str) -> Iterator[StringCommand]:
         why = "load the new rules"
     record(Change(f"nftables {TABLE}", (why,)))
     yield script(
-        _DIGEST + _LOAD,
+        _LOAD,
         config=CONFIG,
         stamp=STAMP,
         enabled=ENABLED,
@@ -189,21 +178,7 @@ def _live(digest: str) -> Iterator[StringCommand]:
     )
 
 
-# Not by the unit: stopping or restarting it also flushes the tables of other programs.
-_LOAD = r"""
-set -eu
-umask 077
-rm -f "$stamp"
-nft -f "$config"
-mkdir -p "$(dirname "$stamp")"
-[ -f "$enabled" ] || systemctl is-enabled nftables > "$enabled" 2>/dev/null || true
-if [ "$(systemctl is-enabled nftables 2>/dev/null)" = masked ]; then
-    touch "$masked"
-    systemctl unmask --quiet nftables
-fi
-systemctl enable --quiet nftables
-echo "$digest $(live)" > "$stamp"
-"""
+_LOAD = program("deploys/firewall/scripts/load.sh")
 
 
 @operation
@@ -220,17 +195,4 @@ def _closed(before: bool) -> Iterator[StringCommand]:
         yield script(_AS_BEFORE, config=CONFIG, enabled=ENABLED)
 
 
-# Without the line that flushes the rules of other programs, and only where its tables are missing.
-_AS_BEFORE = r"""
-case $(cat "$enabled" 2>/dev/null) in
-    disabled) systemctl disable --quiet nftables; exit ;;
-    enabled) ;;
-    *) exit 0 ;;
-esac
-present() {
-    sed -n 's/^ *table \([a-z0-9]*\) \([^ {]*\).*/\1 \2/p' "$config" | while read -r family name; do
-        nft list table "$family" "$name" >/dev/null 2>&1 && echo "$name"
-    done
-}
-[ "$(present)" ] || grep -v '^ *flush ruleset' "$config" | nft -f -
-"""
+_AS_BEFORE = program("deploys/firewall/scripts/as_before.sh")

@@ -12,11 +12,12 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.grafana.settings import GrafanaSettings
-from deploys.ops.debian import packages, sources
+from deploys.ops.debian import apt, packages, sources
 from deploys.ops.debian.apt import Settled
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files, originals, push
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from inventory.errors import ArtifactError
@@ -94,6 +95,7 @@ def _install(digest: str) -> Iterator[StringCommand]:
     yield Settled()
     yield script(
         _INSTALL,
+        **apt.values(host),
         packages=f"{CACHE}/grafana-{digest[:16]}.deb",
         wanted=NAME,
         protected=packages.PROTECTED,
@@ -101,7 +103,6 @@ def _install(digest: str) -> Iterator[StringCommand]:
         digest=digest,
         stamp=STAMP,
         record=f"{packages.RECORDS}/{NAME}",
-        options=host.data.get("apt_options") or "",
     )
 
 
@@ -109,15 +110,4 @@ def _from_file(digest: str, **arguments: Any) -> OperationMeta:
     return _install(digest, **arguments)
 
 
-# `harmless` and `finish` as in `packages.installed`; files of the package are recorded there as well.
-_INSTALL = (
-    packages.INSTALLING
-    + r"""
-begin || exit 1
-logger="-o Dpkg::Options::=--status-logger=cat>>$record.log"
-harmless && install --reinstall $logger || { finish ""; exit 1; }
-finish "" || exit 1
-printf '%s\n' "$digest" > "$stamp"
-rm -f "$packages"
-"""
-)
+_INSTALL = program("deploys/grafana/scripts/install.sh")

@@ -18,6 +18,7 @@ from deploys.ops.debian import packages
 from deploys.ops.debian.packages import BroughtFact
 from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.releases import release_of
 from deploys.settings import settings_of
@@ -321,23 +322,7 @@ class HostKeysFact(Fact):
         )
 
 
-# Where sshd cannot report its keys, those of its default configuration are listed. Only the private part
-# counts: a `.pub` file says nothing of what sshd can load, unless an agent holds the keys.
-_HOST_KEYS = r"""
-configuration=$(/usr/sbin/sshd -T 2>/dev/null)
-value() { printf '%s\n' "$configuration" | sed -n "s/^$1 //p"; }
-agent=$(value hostkeyagent)
-files=$(value hostkey)
-printf '%s\n' ${files:-/etc/ssh/ssh_host_*_key} | while IFS= read -r file; do
-    if [ "${agent:-none}" != none ]; then ssh-keygen -lf "${file%.pub}.pub"
-    else ssh-keygen -y -P '' -f "$file" </dev/null | ssh-keygen -lf -
-    fi 2>/dev/null
-done
-value hostcertificate | while IFS= read -r file; do
-    [ "$file" = none ] || ssh-keygen -lf "$file" 2>/dev/null
-done
-true
-"""
+_HOST_KEYS = program("deploys/hardening/scripts/host_keys.sh")
 
 
 def _time(settings: HardeningSettings, clock: TimeKeeping) -> None:

@@ -17,6 +17,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
@@ -84,18 +85,7 @@ class SettingsFact(Fact):
         )
 
 
-# A setting below a read-only mount is not writable for root either.
-_READ = r"""
-ours=
-[ ! -f "$before" ] || ours=$(sed 's/=.*//' "$before" | tr '\n' ' ')
-for key in $keys $ours; do
-    file=/proc/sys/$(printf %s "$key" | tr ./ /.)
-    if [ -r "$file" ]; then printf 'value %s=%s\n' "$key" "$(tr '\t' ' ' < "$file")"; fi
-    if [ -w "$file" ]; then echo "writable $key"; fi
-done
-[ ! -f "$refused" ] || sed 's/^/refused /' "$refused"
-[ ! -f "$before" ] || { echo kept; tr '\t' ' ' < "$before" | sed 's/^/before /'; }
-"""
+_READ = program("deploys/hardening/scripts/read_sysctl.sh")
 
 
 def in_force(wanted: Mapping[str, str], required: Iterable[str] = ()) -> OperationMeta:
@@ -138,48 +128,7 @@ def _in_force(items: tuple[tuple[str, str], ...], required: frozenset[str]) -> I
     )
 
 
-_SET = r"""
-set -u
-umask 077
-mkdir -p "${refused%/*}"
-touch "$before"
-file_of() { printf /proc/sys/; printf %s "$1" | tr ./ /.; }
-shown() { tr '\t' ' ' < "$1" 2>/dev/null; }
-while IFS='=' read -r key value; do
-    [ "$key" ] || continue
-    file=$(file_of "$key")
-    # Where it cannot be set now, a restart of the host does it: its file no longer names it.
-    if [ -w "$file" ]; then printf '%s\n' "$value" 2>/dev/null > "$file" || true; fi
-    awk -v "key=$key=" 'index($0, key) != 1' "$before" > "$before.new" && mv -f "$before.new" "$before"
-done <<END
-$retired
-END
-list=$resisting
-failed=
-while IFS='=' read -r key value; do
-    [ "$key" ] || continue
-    file=$(file_of "$key")
-    old=$(cat "$file" 2>/dev/null)
-    if [ -e "$file" ] && printf '%s\n' "$value" 2>/dev/null > "$file"; then
-        awk -v "key=$key=" 'index($0, key) == 1 {found = 1} END {exit !found}' "$before" ||
-            printf '%s=%s\n' "$key" "$old" >> "$before"
-        now=$(shown "$file")
-        [ "$now" = "$value" ] || why="the kernel made $now of $value: declare $now"
-    elif [ ! -e "$file" ]; then why="this host does not know it"
-    else why="this host does not let it be set to $value"; fi
-    case " $required " in
-        *" $key "*) [ ! "${why-}" ] || { echo "kernel setting $key: $why" >&2; failed=1; } ;;
-        *) [ ! "${why-}" ] || list="$list
-$key" ;;
-    esac
-    unset why
-done <<END
-$pending
-END
-printf '%s\n' "$list" | sed '/^$/d' | sort -u > "$refused.new" && mv -f "$refused.new" "$refused"
-[ ! -s "$refused" ] || echo "this host refuses: $(tr '\n' ' ' < "$refused")" >&2
-[ ! "$failed" ]
-"""
+_SET = program("deploys/hardening/scripts/set_sysctl.sh")
 
 
 @operation
@@ -190,10 +139,4 @@ def _restored() -> Iterator[StringCommand]:
         yield script(_RESTORE, refused=REFUSED, before=BEFORE)
 
 
-_RESTORE = r"""
-while IFS='=' read -r key value; do
-    file=/proc/sys/$(printf %s "$key" | tr ./ /.)
-    [ ! -w "$file" ] || printf '%s\n' "$value" > "$file" 2>/dev/null || true
-done < "$before"
-rm -f "$before" "$refused"
-"""
+_RESTORE = program("deploys/hardening/scripts/restore_sysctl.sh")

@@ -34,20 +34,14 @@ from deploys.ops.checks import (
     expect_unit,
     said,
 )
+from deploys.ops.programs import program
 from deploys.releases import release_of
 
 MOST_EXPOSURE = 30
 """Most exposure that `systemd-analyze security` may report, in tenths: 3.0 of 10."""
 IGNORED = re.compile(r"^[|`]- (\S+)", re.MULTILINE)
 
-# timesyncd needs a moment after it was started.
-SYNCHRONIZED = """
-for attempt in $(seq 20); do
-    [ "$(timedatectl show --property NTPSynchronized --value)" = yes ] && exit
-    sleep 1
-done
-exit 1
-"""
+SYNCHRONIZED = program("deploys/hardening/scripts/synchronized.sh")
 
 
 def test_failed_logins_are_banned(host: Any, settings: HardeningSettings) -> None:

@@ -8,6 +8,7 @@ from pyinfra import host
 
 from deploys.disk.pending_space import arriving
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.errors import CapacityError
 
@@ -37,13 +38,7 @@ class SpaceFact(Fact):
         return Space(free, bool(there), partial)
 
 
-_SPACE = r"""
-folder=$(dirname "$path")
-while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-df --output=avail -B1 "$folder" | tail -n 1
-if [ -e "$path" ]; then echo 1; else echo 0; fi
-du -scb "$path".*.part 2>/dev/null | tail -n 1 | cut -f 1
-"""
+_SPACE = program("deploys/model/scripts/space.sh")
 
 
 def require_space(path: str, size: int, what: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.errors import ClawdError
 
@@ -108,71 +109,13 @@ class GpuMachineFact(Fact):
         return parse(output)
 
 
-# Packages for which the system requests a reboot (one per line in reboot-required.pkgs, if they are listed),
-# as far as they concern the driver: a kernel, or one of NVIDIA's.
-REBOOT_ASKED = r"""
-reboot_asked() {
-    [ -e "$1/run/reboot-required" ] || return 0
-    [ -s "$1/run/reboot-required.pkgs" ] || { echo "an unnamed package"; return; }
-    grep -E '^(linux-|nvidia|libnvidia|libcuda|cuda)' "$1/run/reboot-required.pkgs" | sort -u | xargs
-}
-"""
+REBOOT_ASKED = program("deploys/nvidia/scripts/reboot_asked.sh")
 
-# A line `gpu ADDRESS DEVICE DRIVER` each. Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI
-# Code and ID Assignment Specification).
-GPUS = r"""
-gpus() {
-    for device in "$1"/sys/bus/pci/devices/*; do
-        [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
-        case $(cat "$device/class") in 0x0300*|0x0302*) ;; *) continue ;; esac
-        bound=$(readlink "$device/driver" || true)
-        echo "gpu ${device##*/} $(cat "$device/device") ${bound##*/}"
-    done
-}
-"""
+GPUS = program("deploys/nvidia/scripts/gpus.sh")
 
-# A package that depends on a kernel with a version also installs the next one.
-_KERNEL = r"""
-headers() {
-    dpkg-query -W -f='${db:Status-Status}\n' "linux-headers-$1" 2>/dev/null | grep -qx installed ||
-        apt-cache show "linux-headers-$1" >/dev/null 2>&1 && { echo package; return; }
-    [ ! -e "/lib/modules/$1/build/Makefile" ] || { echo folder; return; }
-    recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
-    [ "$recent" ] && echo missing || echo unknown
-}
-kernels() {
-    dpkg-query -W -f='${db:Status-Status} ${Package} ${Depends}\n' 'linux-image-*' 2>/dev/null |
-        sed -En '/^installed [^ ]*-dbg /d
-            s/^installed (linux-image-[a-z][^ ]*) (.*[ ,])?linux-image-[0-9].*/\1/p' | xargs
-}
-"""
+_KERNEL = program("deploys/nvidia/scripts/kernel.sh")
 
-# The fifth byte of the variable SecureBoot is its value (UEFI specification, section 3.3).
-_MACHINE = (
-    GPUS
-    + REBOOT_ASKED
-    + _KERNEL
-    + r"""
-found=$(gpus "$root")
-echo "$found"
-for variable in "$root"/sys/firmware/efi/efivars/SecureBoot-*; do
-    [ -f "$variable" ] && [ "$(od -An -tu1 -j4 -N1 "$variable" | tr -d ' ')" = 1 ] && echo "secure_boot yes"
-done
-[ ! -d "$root/sys/module/nouveau" ] || echo "nouveau yes"
-sed -n 's/^NVRM version:.* \([0-9][0-9]*\.[0-9.]*\) .*/loaded \1/p' \
-    "$root/proc/driver/nvidia/version" 2>/dev/null
-dpkg-query -W -f='${db:Status-Status} ${Version} ${Package}\n' nvidia-open cuda-drivers 2>/dev/null |
-    sed -n 's/^installed \([0-9.]*\).* \(.*\)/installed \1\npackage \2/p'
-asked=$(reboot_asked "$root")
-[ ! "$asked" ] || echo "reboot_asked $asked"
-. /etc/os-release
-echo "system $ID$(echo "$VERSION_ID" | tr -d .)"
-echo "architecture $(dpkg --print-architecture)"
-echo "kernel $(uname -r)"
-echo "kernels $(kernels)"
-[ ! "$found" ] || echo "headers $(headers "$(uname -r)")"
-"""
-)
+_MACHINE = program("deploys/nvidia/scripts/machine.sh")
 
 
 def parse(lines: Sequence[str]) -> GpuMachine:

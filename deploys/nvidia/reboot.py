@@ -11,8 +11,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from deploys.nvidia.gpus import REBOOT_ASKED, GpuMachine, GpuMachineFact, reboot_reason
+from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, reboot_reason
 from deploys.ops.diff import operation, record
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change, forget_sudo_password, run_state
 from deploys.ops.shell import script
 from inventory.errors import ClawdError
@@ -54,77 +55,10 @@ def _loaded(reboot: str, root: str) -> Iterator[StringCommand]:
         yield RebootCommand(root)
 
 
-# Loaded modules are not unloaded: they may be in use. Without nouveau a first driver needs no reboot.
-_LOADED = (
-    REBOOT_ASKED
-    + r"""
-wanted=$(dpkg-query -W -f='${db:Status-Status} ${Version}\n' nvidia-open cuda-drivers 2>/dev/null |
-    sed -n 's/^installed \([0-9.]*\).*/\1/p')
-is_loaded() {
-    running=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\.[0-9.]*\) .*/\1/p' \
-        "$root/proc/driver/nvidia/version" 2>/dev/null)
-    [ "$running" = "$wanted" ]
-}
-asked=$(reboot_asked "$root")
-boot=$(cat /proc/sys/kernel/random/boot_id)
-"""
-)
-_LOAD_OR_SAY = r"""
-if read -r before driver 2>/dev/null <"$rebooting" && [ "$before" != "$boot" ]; then
-    echo "$driver" > "$rebooted"
-    rm "$rebooting"
-fi
-is_loaded && rm -f "$rebooted"
-is_loaded && [ ! "$asked" ] && exit
-refused=
-if [ ! "$running" ] && [ ! -d "$root/sys/module/nouveau" ]; then
-    modprobe nvidia || refused=yes
-    is_loaded && [ ! "$asked" ] && exit
-fi
-again='reboot the host and run again, or write `nvidia.reboot: auto`, or `never` to continue without'
-if [ "$reboot" = never ]; then
-    exit
-elif [ "$reboot" = auto ]; then
-    ! is_loaded && [ "$(cat "$rebooted" 2>/dev/null)" = "$wanted" ] || exit 0
-    again='it is not rebooted again: fix that, reboot it, run again; or write `nvidia.reboot: never`'
-fi
-if is_loaded; then
-    echo "the system asks for a reboot ($root/run/reboot-required: $asked)" >&2
-elif [ "$refused" ]; then
-    echo "driver $wanted is installed, and kernel $(uname -r) does not load it: modprobe says why, and" \
-        "\`dkms status\` for which kernels it was built" >&2
-elif [ "$reboot" = auto ]; then
-    echo "driver $wanted is installed, and a reboot did not bring it (now: ${running:-nouveau}):" \
-        "\`dkms status\` says for which kernels it was built, \`lsinitramfs\` what is loaded before it" >&2
-else
-    echo "driver $wanted is installed and starts with the next boot (now: ${running:-none loaded})" >&2
-fi
-echo "$again" >&2
-exit 1
-"""
-_LOAD = _LOADED + _LOAD_OR_SAY
-_REBOOT_IF_NEEDED = (
-    _LOADED
-    + r"""
-is_loaded && [ ! "$asked" ] && { echo loaded; exit; }
-systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl reboot >&2 || exit 1
-mkdir -p "${rebooting%/*}"
-echo "$boot $wanted" > "$rebooting"
-echo "$boot"
-"""
-)
-# When sshd answers, modules may still be loading.
-_REBOOTED = (
-    _LOADED
-    + r"""
-for _ in $(seq 60); do
-    is_loaded && break
-    case $(systemctl is-system-running 2>/dev/null) in running | degraded | maintenance) break ;; esac
-    sleep 2
-done
-"""
-    + _LOAD_OR_SAY
-)
+_LOADED = program("deploys/nvidia/scripts/loaded.sh")
+_LOAD = program("deploys/nvidia/scripts/load.sh")
+_REBOOT_IF_NEEDED = program("deploys/nvidia/scripts/reboot_if_needed.sh")
+_REBOOTED = program("deploys/nvidia/scripts/rebooted.sh")
 
 
 def _script(body: str, root: str, reboot: str = "auto") -> StringCommand:

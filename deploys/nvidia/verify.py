@@ -11,6 +11,7 @@ from deploys.nvidia.deploy import SKIPPED
 from deploys.nvidia.gpus import GpuMachine, machine_of, reboot_reason
 from deploys.nvidia.settings import NvidiaSettings
 from deploys.ops.checks import expect, expect_unit, said
+from deploys.ops.programs import program
 
 
 def test_gpu_is_there_or_the_driver_skipped_with_a_reason(host: Any, settings: NvidiaSettings) -> None:
@@ -84,13 +85,7 @@ def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> No
     expect(count == len(found.gpus), f"a new container sees {count} of {len(found.gpus)} GPUs")
 
 
-# The one that runs, else any of our releases.
-IMAGE = r"""
-running=$(sed -n 's/^IMAGE=//p' /opt/clawd/current/image.env 2>/dev/null)
-for image in $running $(docker image ls --quiet --no-trunc clawd-runtime 2>/dev/null); do
-    if docker image inspect "$image" >/dev/null 2>&1; then echo "$image"; break; fi
-done
-"""
+IMAGE = program("deploys/nvidia/scripts/image.sh")
 
 
 def machine(host: Any, settings: NvidiaSettings) -> GpuMachine:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography import x509
 
+from deploys.ops.programs import program
 from deploys.ops.services import ENABLED, stamp_of, stamp_path
 from deploys.tls.settings import LEAST_DAYS
 
@@ -178,15 +179,7 @@ def expect_original(host: Any, *programs: str) -> None:
     )
 
 
-# dpkg knows a program by its path with or without /usr, as the package had it before the two were merged.
-ORIGINAL = r"""
-for program; do
-    path=$(readlink -f "$(command -v "$program")")
-    name=${path#/}
-    known=$(sed -n "s#^\([0-9a-f]\{32\}\)  \(usr/\)\{0,1\}${name#usr/}\$#\1#p" /var/lib/dpkg/info/*.md5sums)
-    case " $(echo $known) " in *" $(md5sum < "$path" | cut -c1-32) "*) ;; *) echo "$program" ;; esac
-done
-"""
+ORIGINAL = program("deploys/ops/scripts/original.sh")
 
 
 def listening(host: Any, port: int, *, udp: bool = False) -> set[str]:

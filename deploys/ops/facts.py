@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pyinfra.api import FactBase
 
 from deploys.ops.paths import originals
+from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 
 DIFF_LIMIT = 64 * 1024
@@ -52,8 +53,7 @@ class PathFact(Fact):
     ) -> str:
         """Return a script that prints kind and ownership, then digest and content or target."""
         asked = assignments(path=path, limit=DIFF_LIMIT if content else -1, generated="\n".join(generated))
-        whose = assignments(**originals.values(owner)) + originals.KEEP + _WHOSE if owner else ""
-        return asked + whose + _PATH
+        return asked + (assignments(**originals.values(owner)) + _OWNED_PATH if owner else _PATH)
 
     @staticmethod
     def default() -> PathState:
@@ -83,7 +83,7 @@ class StaysFact(Fact):
     def command(self, path: str, owner: str, generated: tuple[str, ...]) -> str:
         """Return a script that prints one path per line."""
         asked = assignments(**originals.values(owner), path=path, generated="\n".join(generated))
-        return asked + originals.KEEP + _STAYS
+        return asked + _STAYS
 
     @staticmethod
     def default() -> tuple[str, ...]:
@@ -95,27 +95,9 @@ class StaysFact(Fact):
         return tuple(sorted(filter(None, output)))
 
 
-_STAYS = r"""
-careful "$path" || exit 0
-files=$(find "$path" -xdev ! -type d | without "$(noted)" | while IFS= read -r file; do
-    wrote "$file" || { named "$file" && younger "$file"; } || made "$path" "$file" || printf '%s\n' "$file"
-done)
-[ ! "$files" ] || printf '%s\n' "$files" | without "$(printf '%s\n' "$files" | packaged)"
-"""
-_WHOSE = 'echo "original $(original "$path")"\n'
-_PATH = r"""
-if [ -L "$path" ]; then echo link; readlink "$path"
-elif [ -d "$path" ]; then
-    stat -c 'directory|%a|%U|%G' "$path"
-    if mountpoint -q "$path" && [ -z "$(ls -A "$path")" ]; then echo vacant; fi
-elif [ -f "$path" ]; then
-    stat -c 'file|%a|%U|%G' "$path"
-    sha256sum < "$path" | cut -c1-64
-    [ "$(stat -c %s "$path")" -gt "$limit" ] || { base64 -w0 "$path"; echo; }
-elif [ -e "$path" ]; then echo other
-else echo absent
-fi
-"""
+_STAYS = program("deploys/ops/scripts/stays.sh")
+_OWNED_PATH = program("deploys/ops/scripts/owned_path_state.sh")
+_PATH = program("deploys/ops/scripts/path_state.sh")
 
 
 class OwnersFact(Fact):
@@ -141,7 +123,7 @@ class PushedFact(Fact):
 
     def command(self, path: str, record: str) -> str:
         """Return a script that prints kind, ownership and digest."""
-        return assignments(path=path, record=record) + _PUSHED
+        return assignments(path=path, record=record, form=IDENTITY) + _PUSHED
 
     @staticmethod
     def default() -> PathState:
@@ -158,16 +140,7 @@ class PushedFact(Fact):
 
 # Size, times and inode represent the content: writing to a file always updates its change time.
 IDENTITY = "%s %.9Y %.9Z %i"
-_PUSHED = rf"""
-if [ -L "$path" ] || [ ! -f "$path" ]; then
-    if [ -e "$path" ]; then echo other; else echo absent; fi
-else
-    stat -c 'file|%a|%U|%G' "$path"
-    identity=$(stat -c '{IDENTITY}' "$path")
-    read -r digest known 2>/dev/null < "$record"
-    if [ "${{known-}}" = "$identity" ]; then echo "$digest"; else sha256sum < "$path" | cut -c1-64; fi
-fi
-"""
+_PUSHED = program("deploys/ops/scripts/pushed_state.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +163,7 @@ class UnitFact(Fact):
 
     def command(self, unit: str, stamp: str, watch: tuple[str, ...] = ()) -> str:
         """Return a script that prints `key=value` lines, the stamp, and digests of watched files."""
-        files = "".join(f"{assignments(path=path)}{_WATCH}\n" for path in watch)
-        return assignments(unit=unit, stamp=stamp) + _UNIT + files + "true"
+        return assignments(unit=unit, stamp=stamp, watch="\n".join(watch)) + _UNIT
 
     @staticmethod
     def default() -> UnitState:
@@ -211,11 +183,7 @@ class UnitFact(Fact):
         )
 
 
-_UNIT = r"""
-systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload "$unit" 2>/dev/null
-[ ! -f "$stamp" ] || printf 'Stamp=%s\n' "$(cat "$stamp")"
-"""
-_WATCH = r"""[ ! -f "$path" ] || printf 'Watched=%s  %s\n' "$(sha256sum < "$path" | cut -c1-64)" "$path" """
+_UNIT = program("deploys/ops/scripts/unit_state.sh")
 
 
 class PackagesFact(Fact):

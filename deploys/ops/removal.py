@@ -13,7 +13,8 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
-from deploys.ops.paths.originals import KEEP, ORIGINALS, values
+from deploys.ops.paths.originals import ORIGINALS, values
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change, run_state
 from deploys.ops.shell import assignments, script
 
@@ -53,7 +54,7 @@ class ForeignUnitFact(Fact):
 
     def command(self, unit: str, owner: str) -> str:
         """Return a script that prints `foreign` or nothing."""
-        return assignments(**values(owner), unit=unit) + KEEP + _FOREIGN_UNIT
+        return assignments(**values(owner), unit=unit) + _FOREIGN_UNIT
 
     @staticmethod
     def default() -> bool:
@@ -65,16 +66,7 @@ class ForeignUnitFact(Fact):
         return output == ["foreign"]
 
 
-# dpkg knows a file by the path in its package, with or without /usr.
-_FOREIGN_UNIT = r"""
-file=$(systemctl show -p FragmentPath --value "$unit" 2>/dev/null)
-[ "$file" ] && ! earlier || exit 0
-packaged=$(package_of "${file#/usr}"; package_of "/usr${file#/usr}")
-[ "$packaged" ] || exit 0
-for name in $packaged; do
-    grep -qsxF -e "brought $name" "$package_records"/* || { echo foreign; exit 0; }
-done
-"""
+_FOREIGN_UNIT = program("deploys/ops/scripts/foreign_unit.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class OriginalsFact(Fact):
 
     def command(self, owner: str) -> str:
         """Return a script that prints `verified`, `noted`, and one line per path, `kept` or `orphaned`."""
-        return assignments(**values(owner), verified=VERIFIED) + KEEP + _KEPT
+        return assignments(**values(owner), verified=VERIFIED) + _KEPT
 
     @staticmethod
     def default() -> Originals:
@@ -113,17 +105,7 @@ class OriginalsFact(Fact):
         return Originals(kept, "noted" in kinds, orphaned, "verified" in kinds)
 
 
-_KEPT = r"""
-[ ! -f "$verified/$whose" ] || echo verified
-[ -d "$originals/$whose" ] || exit 0
-echo noted
-cat "$originals/$whose/ours" 2>/dev/null | sort -u | while IFS= read -r path; do
-    copy="$originals/$whose/files$path"
-    [ -e "$copy" ] || [ -L "$copy" ] || continue
-    if orphaned "$path"; then echo "orphaned $path"; else echo "kept $path"; fi
-done
-true
-"""
+_KEPT = program("deploys/ops/scripts/kept.sh")
 
 
 def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: Any) -> OperationMeta:
@@ -158,7 +140,7 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
         else:
             record(Change(f"{VERIFIED}/{owner}", ("removed: there is nothing left to verify",)))
     yield script(
-        KEEP + _PUT_BACK,
+        _PUT_BACK,
         **values(owner),
         paths="\n".join(going_back),
         units=" ".join(going_on),
@@ -166,18 +148,4 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
     )
 
 
-_PUT_BACK = r"""
-set -e
-[ ! "$paths" ] || printf '%s\n' "$paths" | while IFS= read -r path; do
-    if orphaned "$path"; then echo "$path is not put back: the account that owns its folder is gone" >&2
-    else put_back "$path"
-    fi
-done
-while read -r mode user group path; do
-    [ ! -d "$path" ] || { chown "$user:$group" "$path"; chmod "$mode" "$path"; }
-done 2>/dev/null < "$mine/folders" || true
-rm -rf "$mine"
-rm -f "$verified/$whose"
-rmdir "$originals" "$verified" 2>/dev/null || true
-[ ! "$units" ] || { systemctl daemon-reload; systemctl restart $units; }
-"""
+_PUT_BACK = program("deploys/ops/scripts/put_back.sh")

@@ -8,6 +8,8 @@ from hashlib import sha256
 
 from pyinfra.api import StringCommand
 
+from deploys.ops.programs import program
+
 
 def assignments(**values: str | int) -> str:
     """Return `name='value'` lines, quoted for the shell."""
@@ -32,12 +34,4 @@ def framed(content: bytes) -> str:
     return f"{sha256(content).hexdigest()}\n{b64encode(content).decode()}\n"
 
 
-RECEIVE = r"""
-receive() {  # receive FILE: one framed content from standard input
-    IFS= read -r digest && IFS= read -r data || { echo "the connection broke off" >&2; return 1; }
-    printf '%s' "$data" | base64 -d > "$1"
-    printf '%s  %s\n' "$digest" "$1" | sha256sum --check --status && return
-    echo "the content arrived damaged" >&2
-    return 1
-}
-"""
+RECEIVE = program("deploys/ops/scripts/receive.sh")

@@ -13,6 +13,7 @@ from pyinfra.api import StringCommand
 from deploys.ops.diff import expected, operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.runtime.settings import JOURNAL_MAX
@@ -74,17 +75,7 @@ class StateFact(Fact):
         return output[0] if output else "stopped"
 
 
-_STATE = r"""
-if ! systemctl is-active --quiet "$name.service"; then
-    systemctl is-active --quiet "$name.socket" && echo running || echo stopped
-    exit 0
-fi
-# In microseconds: a first run writes the file and starts the service within one second.
-began=$(systemctl show --timestamp=us --property ExecMainStartTimestamp --value "$name.service")
-began=$(date -d "$began" +%s%6N)
-written=$(stat -c %.6Y "$config" 2>/dev/null | tr -d .)
-if [ "${written:-0}" -ge "$began" ]; then echo stale; else echo running; fi
-"""
+_STATE = program("deploys/runtime/scripts/journal_state.sh")
 
 
 @operation
@@ -102,12 +93,4 @@ def _stopped() -> Iterator[StringCommand]:
         yield script(_STOP, namespace=NAMESPACE)
 
 
-# systemd 257 cancels the job of one socket when that of the other ends: only the final state counts.
-_STOP = r"""
-for unit in "systemd-journald-varlink@$namespace.socket" "systemd-journald@$namespace.socket" \
-    "systemd-journald@$namespace.service"; do
-    systemctl stop "$unit" 2>/dev/null || true
-done
-systemctl reset-failed "systemd-journald*@$namespace.*" 2>/dev/null || true
-! systemctl is-active --quiet "systemd-journald@$namespace.service" "systemd-journald@$namespace.socket"
-"""
+_STOP = program("deploys/runtime/scripts/stop_journal.sh")

@@ -13,6 +13,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.runtime.good import ARCHIVE, ASIDE
@@ -71,14 +72,7 @@ class EntriesFact(Fact):
         return Entries(tuple(output[2:]), output[0].removeprefix("link="), output[1].removeprefix("good="))
 
 
-_ENTRIES = r"""
-printf 'link=%s\n' "$([ -z "$link" ] || basename "$(readlink "$link")")"
-printf 'good=%s\n' "$([ -z "$link" ] || [ ! -f "$archive" ] || {
-    target=$(tar -tvf "$archive" "${link#/}" 2>/dev/null | sed -n 's/.* -> //p')
-    basename "$target"
-})"
-[ ! -d "$folder" ] || ls -1At "$folder"
-"""
+_ENTRIES = program("deploys/runtime/scripts/entries.sh")
 
 
 def outdated(entries: Entries, new: str) -> tuple[str, ...]:

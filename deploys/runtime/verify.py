@@ -20,6 +20,7 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.ops.paths.push import SUMS
+from deploys.ops.programs import program
 from deploys.runtime.config import bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import (
     BOT_CONFIG,
@@ -232,7 +233,7 @@ def test_secrets_are_private(host: Any, settings: RuntimeSettings) -> None:
 
 def test_no_secret_is_shown(host: Any, settings: RuntimeSettings) -> None:
     units = " ".join(names(settings))
-    shown = host.check_output(SECRETS_SHOWN, SECRETS, units)
+    shown = host.check_output("sh -c %s sh %s %s", SECRETS_SHOWN, SECRETS, units)
     expect(not shown, f"can be seen in settings, units, arguments or environment: {shown}")
 
 
@@ -334,22 +335,4 @@ except (ssl.SSLError, ConnectionError):
     print("refused")
 """
 
-SECRETS_SHOWN = """
-cd %s && units=%s
-public() {
-    systemctl show $units
-    systemctl cat $units
-    docker inspect $units 2>/dev/null
-    cat /etc/clawd/*.json
-    for unit in $units; do
-        process=$(systemctl show --property MainPID --value $unit)
-        tr '\\0' '\\n' < /proc/$process/cmdline
-        tr '\\0' '\\n' < /proc/$process/environ
-    done
-}
-seen=$(public)
-for secret in *; do
-    [ -s "$secret" ] || continue
-    case $seen in *"$(cat "$secret")"*) echo "$secret" ;; esac
-done
-"""
+SECRETS_SHOWN = program("deploys/runtime/scripts/secrets_shown.sh")

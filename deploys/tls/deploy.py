@@ -24,9 +24,10 @@ from deploys.artifacts import Supplies
 from deploys.ops.diff import operation, record, text_diff
 from deploys.ops.facts import Fact, PathFact, PathState
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
-from deploys.ops.shell import RECEIVE, assignments, framed, script
+from deploys.ops.shell import assignments, framed, script
 from deploys.settings import settings_of, supplies
 from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
@@ -144,8 +145,7 @@ def _trusted(project: str, brought: Supplies, path: str, clock: Clock) -> Iterat
         whole = authority(brought.state_folder, project, timedelta(days=365), clock(), brought.names)
         wanted = whole.certificate_pem
     yield script(
-        RECEIVE
-        + 'set -eu\numask 022\nreceive "$path.new"\nchmod 0644 "$path.new"\nmv -fT "$path.new" "$path"',
+        _TRUST,
         stdin=framed(wanted),
         path=path,
     )
@@ -178,7 +178,7 @@ def _certificate(
     # The preparation ends at the first command, so a plan creates neither authority nor key.
     new = _provided(wanted.provided) if wanted.provided else _issued(wanted, brought, clock())
     yield script(
-        RECEIVE + _INSTALL,
+        _INSTALL,
         stdin=framed(new.chain) + framed(new.key) + framed(new.authority),
         current=folder,
         serials=f"{folder}.d",
@@ -231,27 +231,6 @@ def _provided(provided: ProvidedSettings) -> _New:
     return _New(leaf_of(provided).serial_number, chain.rstrip() + b"\n", key.rstrip() + b"\n")
 
 
-# A reader gets either the old pair or the new one: both files change with one link.
-_INSTALL = r"""
-set -eu
-umask 077
-fresh="$serials/$serial"
-# One that is installed again keeps its pair until the link changes. What else is there, a run left that was
-# cut off.
-[ "$(readlink -f "$current")" != "$(readlink -f "$fresh")" ] || fresh="$fresh-again"
-rm -rf "$fresh" "$current.new"
-trap 'rm -rf "$fresh"' EXIT
-mkdir "$fresh"
-receive "$fresh/fullchain.pem"
-receive "$fresh/privkey.pem"
-receive "$fresh/ca.pem"
-[ -s "$fresh/ca.pem" ] || rm "$fresh/ca.pem"
-chown "$owner" "$fresh"/*
-chmod 0755 "$serials" "$fresh"
-find "$fresh" -name '*.pem' ! -name privkey.pem -exec chmod 0644 {} +
-[ -L "$current" ] || rm -rf "$current"
-ln -s "${serials##*/}/${fresh##*/}" "$current.new"
-mv -fT "$current.new" "$current"
-trap - EXIT
-find "$serials" -mindepth 1 -maxdepth 1 ! -name "${fresh##*/}" -exec rm -rf {} +
-"""
+_TRUST = program("deploys/tls/scripts/trust.sh")
+
+_INSTALL = program("deploys/tls/scripts/install.sh")

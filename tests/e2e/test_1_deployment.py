@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.e2e.deployment import World
+from tests.e2e.world import World
 
 
 def test_ctrl_c_stops_after_the_operation_and_says_so(deployed: World) -> None:

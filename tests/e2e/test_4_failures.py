@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from tests.e2e.deployment import World
+from tests.e2e.world import World
 
 
 def test_a_host_that_is_not_there_stops_the_run_before_any_change(deployed: World) -> None:

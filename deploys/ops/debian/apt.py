@@ -14,6 +14,7 @@ from typing import Any
 from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from deploys.ops.programs import program
 from deploys.ops.run_state import ReportWaiting, run_state
 from deploys.ops.shell import assignments, script
 
@@ -31,73 +32,7 @@ PAUSE_S = 2.0
 REPEAT_S = 30.0
 """How often a wait for the same program is reported again."""
 
-# Of the lines of /proc/locks that have the file's inode, the processes that have the file open: an inode
-# number is unique only within one file system. Lines with `->` are of processes that wait for the lock.
-HOLDER = r"""
-holder() {  # holder: `PID NAME FILE` of a process that holds one of $locks, or nothing
-    for lock in $locks; do
-        inode=$(stat -L -c %i "$lock" 2>/dev/null) || continue
-        held='$2 != "->" { n = split($6, at, ":"); if (at[n] == inode) print $5 }'
-        for pid in $(awk -v inode="$inode" "$held" /proc/locks 2>/dev/null); do
-            for file in "/proc/$pid/fd/"*; do
-                [ "$(readlink "$file")" = "$(readlink -f "$lock")" ] || continue
-                echo "$pid $(cat "/proc/$pid/comm" 2>/dev/null) $lock"
-                return
-            done
-        done
-    done
-}
-"""
-
-# `cloud-init status --wait` prints nothing until it ends; this checks for the same states. Before its first
-# run it is waited for only while systemd has a job to start it: a masked one never starts.
-_BUSY = (
-    HOLDER
-    + r"""
-export LC_ALL=C
-booting() {
-    command -v cloud-init >/dev/null || return 0
-    status=$(timeout 20 cloud-init status 2>/dev/null | sed -n 's/^status: //p')
-    case $status in
-        running) ;;
-        "not run"|"not started") systemctl list-jobs --no-legend 2>/dev/null | grep -q cloud- || return 0 ;;
-        *) return 0 ;;
-    esac
-    echo "cloud-init $status"
-}
-busy=$(booting)
-if [ "$busy" ]; then echo "$busy"; exit; fi
-found=$(holder)
-[ ! "$found" ] || echo "lock $found"
-"""
-)
-
-# Handles programs that take a lock between the wait and the command.
-APT = (
-    f'locks="{" ".join(LOCKS)}"\n'
-    + HOLDER
-    + r"""
-set -u
-export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
-apt() {
-    unlocked || return
-    apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
-        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $options "$@" </dev/null
-}
-unlocked() {
-    tries=120
-    while held=$(holder); [ "$held" ]; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || { echo "apt is in use: process ${held% *} holds ${held##* }" >&2; return 1; }
-        sleep 1
-    done
-}
-if [ "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ]; then
-    unlocked || exit 1
-    dpkg --configure -a --force-confdef --force-confold </dev/null || exit 1
-fi
-"""
-)
+_BUSY = program("deploys/ops/debian/scripts/busy.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +73,11 @@ class Busy:
 def probe() -> str:
     """Return the script that prints what blocks apt, or nothing; see `Busy.read`."""
     return assignments(locks=" ".join(LOCKS)) + _BUSY
+
+
+def values(host: Any) -> dict[str, str]:
+    """Return the shell variables of `apt.sh`; `apt_options` of the pyinfra `host` are options of apt-get."""
+    return {"locks": " ".join(LOCKS), "options": host.data.get("apt_options") or ""}
 
 
 def wait(

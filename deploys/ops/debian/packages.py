@@ -18,12 +18,13 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.debian import added
-from deploys.ops.debian.added import SET_ASIDE, Added, AddedFact
-from deploys.ops.debian.apt import APT, Settled
+from deploys.ops.debian import added, apt
+from deploys.ops.debian.added import Added, AddedFact
+from deploys.ops.debian.apt import Settled
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PackagesFact
 from deploys.ops.paths import originals
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from inventory.errors import HostError
@@ -103,7 +104,7 @@ class BroughtFact(Fact):
 
     def command(self, component: str) -> str:
         """Return a script that prints `recorded`, and one name per line."""
-        return assignments(records=RECORDS, component=component) + OWN + _BROUGHT
+        return assignments(records=RECORDS, component=component) + _BROUGHT
 
     def process(self, output: list[str]) -> frozenset[str] | None:
         """Return the names."""
@@ -126,8 +127,8 @@ def _installed(names: tuple[str, ...], component: str | None, archive: str | Non
         yield Settled()
     yield script(
         _INSTALL,
+        **apt.values(host),
         packages=archive if archive and missing else " ".join(missing),
-        options=host.data.get("apt_options") or "",
         record=f"{RECORDS}/{component}" if component else "",
         wanted=" ".join(bare),
         protected=PROTECTED,
@@ -156,6 +157,7 @@ def _removed(
         yield Settled()
     yield script(
         _REMOVE,
+        **(apt.values(host) | {"options": ""}),
         packages=names,
         record=f"{RECORDS}/{component}",
         purge="" if keep_configuration else "yes",
@@ -165,238 +167,10 @@ def _removed(
     )
 
 
-# Foreign architectures keep their suffix. dpkg(1) describes the log under --status-fd: `processing: install:
-# NAME` before a new package is unpacked, `remove` and `purge` before one is removed.
-OWN = r"""
-native=$(dpkg --print-architecture 2>/dev/null)
-lines() { sed -n "s/^$1 //p" "$2" 2>/dev/null; }
-there() {  # there: the names of the packages that are there, were it only in part
-    dpkg-query -W -f='${Package} ${db:Status-Status}\n' |
-        sed -En 's/ (installed|unpacked|half-.*|triggers-.*)$//p' | sort -u
-}
-logged() {  # logged RECORD: what its installations that are not yet noted have installed
-    [ ! -f "$1.log" ] || awk -v native=":$native" -F ': ' '
-        $1 != "processing" { next }
-        { name = $3; start = length(name) - length(native) + 1
-          if (start > 1 && substr(name, start) == native) name = substr(name, 1, start - 1) }
-        $2 == "install" { came[name] = 1 }
-        $2 == "remove" || $2 == "purge" { delete came[name] }
-        END { for (name in came) print name }' "$1.log"
-}
-brought() { { lines brought "$1"; logged "$1"; } | sort -u; }  # brought RECORD
-records() {  # records FOLDER: those in it, a path a line
-    for file in "$1"/*; do
-        case $file in *.log|*.new|*.before|*.added) continue ;; esac
-        [ ! -f "$file" ] || echo "$file"
-    done
-}
-protect() {  # protect: have apt keep what the components want
-    wants=$(records "${record%/*}" | while read -r file; do lines wants "$file"; done | sort -u)
-    [ "$wants" ] || { rm -f "$protected"; return; }
-    {
-        echo "// Written by clawd-provision: apt autoremove keeps what its components want."
-        echo "APT::NeverAutoRemove {"
-        printf '%s\n' "$wants" | sed 's/[.+]/\\&/g; s/.*/  "^&$";/'
-        echo "};"
-    } > "$protected.new" && chmod 0644 "$protected.new"
-    if cmp -s "$protected.new" "$protected"; then rm -f "$protected.new"
-    else mv -f "$protected.new" "$protected"; fi
-}
-"""
+INSTALLING = program("deploys/ops/debian/scripts/installing.sh")
 
-# `$packages`, `$wanted` and `$options` are lists of words, so they are not quoted.
-INSTALLING = (
-    APT
-    + OWN
-    + originals.KEEP
-    + r"""
-install() { apt install --no-install-recommends --allow-downgrades "$@" -- $packages; }
-begin() {  # begin: note what is there, and first what an installation that was cut off brought
-    [ "$record" ] || return 0
-    mkdir -p "${record%/*}"
-    earlier || (umask 077; first) || return
-    rm -f "$record.before"  # of earlier versions: it does not show whose packages came
-    [ ! -f "$record.log" ] || finish ""
-    {
-        [ ! -f "$record" ] || cat "$record"
-        grep -qs '^there ' "$record" || there | sed 's/^/there /'
-        dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/^\(.*\) config-files$/residual \1/p'
-    } | grep . | sort -u > "$record.new" && mv -f "$record.new" "$record"
-}
-finish() {  # finish WANTED: note what installations have brought, and what is wanted now that it is there
-    [ "$record" ] || return 0
-    all=$(brought "$record" | grep -xF -e "$(there)")
-    new=$(printf '%s\n' "$all" | grep -vxF -e "$(lines marked "$record")")
-    {
-        [ ! -f "$record" ] || sed '/^brought /d' "$record"
-        [ ! "$1" ] || printf 'wants %s\n' $1
-        [ ! "$all" ] || printf 'brought %s\n' $all
-    } | sort -u > "$record.new" && mv -f "$record.new" "$record" || return
-    protect
-    # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
-    [ ! "$new$automatic" ] || apt-mark auto $new $automatic >/dev/null
-    whole=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
-    {
-        grep -v '^marked ' "$record"
-        { lines marked "$record"; [ ! "$new" ] || apt-mark showauto $new; } |
-            grep -xF -e "$all" | grep -xF -e "$whole" | sed 's/^/marked /'
-    } | sort -u > "$record.new" && mv -f "$record.new" "$record" && rm -f "$record.log"
-}
-harmless() {  # harmless: whether nothing goes for it but what components brought
-    [ "$record" ] || return 0
-    going=$(apt -s install --no-install-recommends --allow-downgrades -- $packages |
-        sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u)
-    [ "$going" ] || return 0
-    foreign=$(printf '%s\n' "$going" | grep -vxF -e "$(
-        records "${record%/*}" | while read -r file; do brought "$file"; done)")
-    [ "$foreign" ] || return 0
-    echo "installing $packages would remove" $foreign >&2
-    echo "hint: clawd-provision did not install these; remove them yourself if you can do without them" >&2
-    return 1
-}
-automatic=
-"""
-)
+_INSTALL = program("deploys/ops/debian/scripts/install.sh")
 
-# Everything is downloaded first: only a failed download is a reason to retry with a fresh index.
-_INSTALL = (
-    INSTALLING
-    + r"""
-begin || exit 1
-[ "$packages" ] || { finish "$wanted"; exit; }
-automatic=$(apt-mark showauto $wanted 2>/dev/null)
-logger=
-[ ! "$record" ] || logger="-o Dpkg::Options::=--status-logger=cat>>$record.log"
-recent=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -1440 2>/dev/null | head -n 1)
-if { [ "$recent" ] && install --download-only; } || { apt update && install --download-only; }; then
-    if harmless && install $logger; then finish "$wanted"; exit; fi
-fi
-finish ""
-exit 1
-"""
-)
+_BROUGHT = program("deploys/ops/debian/scripts/brought.sh")
 
-# Candidates are packages that only this component brought and wants, and that are not marked as manual. Of
-# these, a package stays when another one could not stay without it, together with its own dependencies; and
-# when a package that was installed later recommends it. Earlier packages worked without it.
-_BROUGHT = r"""
-cd "$records" 2>/dev/null || exit 0
-[ -f "$component" ] || [ -f "$component.log" ] || exit 0
-echo recorded
-others=$(records . | grep -vxF "./$component" | while read -r file; do lines wants "$file"; done)
-theirs=$(apt-mark showmanual 2>/dev/null)
-if grep -q '^there ' "$component" 2>/dev/null; then
-    theirs=$(printf '%s\n' "$theirs" | grep -xF -e "$(lines marked "$component")")
-else
-    # Of an earlier version, which marked nothing.
-    theirs=$(printf '%s\n' "$theirs" | grep -vxF -e "$(lines wants "$component")")
-fi
-going=$(brought "$component" | while read -r name; do
-    printf '%s\n' "$others" "$theirs" | grep -qxF -e "$name" && continue
-    state=$(dpkg-query -W -f='${db:Status-Status}\n' "$name" 2>/dev/null | head -n 1)
-    case $state in installed|config-files|half-*|unpacked|triggers-*) echo "$name" ;; esac
-done)
-recommended() {  # recommended: those of $going that packages which came later recommend for lack of others
-    came=$(there | grep -vxF -e "$(lines there "$component")" |
-        grep -vxF -e "$(records . | while read -r file; do brought "$file"; done)")
-    [ "$came" ] || return 0
-    {
-        printf '%s\n' "$going" | sed 's/^/G|/'
-        dpkg-query -W -f='I|${Package}|${Provides}|${db:Status-Status}\n' | sed -n 's/|installed$//p'
-        dpkg-query -W -f='R|${Package}|${Recommends}\n' $came 2>/dev/null
-    } | awk '
-        function bare(text) { gsub(/\(.*\)|:.*|[ \t]/, "", text); return text }
-        { kind = substr($0, 1, 1); rest = substr($0, 3) }
-        kind == "G" { going[rest] = 1; next }
-        {
-            cut = index(rest, "|"); name = substr(rest, 1, cut - 1); rest = substr(rest, cut + 1)
-            count = split(rest, groups, ",")
-        }
-        kind == "I" {
-            gives[name] = gives[name] " " name
-            for (i = 1; i <= count; i++) gives[bare(groups[i])] = gives[bare(groups[i])] " " name
-        }
-        kind == "R" {
-            for (i = 1; i <= count; i++) {
-                stays = 0; only = ""
-                alternatives = split(groups[i], words, "|")
-                for (j = 1; j <= alternatives; j++) {
-                    having = split(gives[bare(words[j])], names, " ")
-                    for (k = 1; k <= having; k++)
-                        if (names[k] in going) only = only names[k] "\n"; else stays = 1
-                }
-                if (!stays) printf "%s", only
-            }
-        }' | sort -u
-}
-[ ! "$going" ] || going=$(printf '%s\n' "$going" | grep -vxF -e "$(recommended)")
-# Another package may have to come in the place of one that goes: then that is needed as well.
-taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u; }
-beyond() { taken "$*" | grep -vxF -e "$going" | grep -q .; }
-# Of many packages few are needed: those are bisected instead of asking apt for each.
-harmless() {
-    beyond "$@" || { printf '%s\n' "$@"; return 0; }
-    [ $# -gt 1 ] || return 0
-    harmless $(printf '%s\n' "$@" | head -n $(($# / 2)))
-    harmless $(printf '%s\n' "$@" | tail -n +$(($# / 2 + 1)))
-}
-while [ "$going" ] && beyond $going; do
-    kept=$(harmless $going)
-    [ "$kept" != "$going" ] || break
-    going=$kept
-done
-[ ! "$going" ] || printf '%s\n' "$going"
-"""
-
-_REMOVE = (
-    "options=\n"
-    + APT
-    + OWN
-    + originals.KEEP
-    + SET_ASIDE
-    + r"""
-fileless() {
-    systemctl list-units --all --plain --no-legend 2>/dev/null |
-        sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
-}
-# Between the plan and now somebody may have installed what needs one of them.
-harmless() {
-    more=$(apt -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
-        grep -vxF -e "$(printf '%s\n' $packages)")
-    [ "$more" ] || return 0
-    echo "removing $packages would also change" $more >&2
-    echo "hint: check the plan again: packages that need them were installed in the meantime" >&2
-    return 1
-}
-left() {  # left: those whose configuration is still there, and was not before they were installed
-    dpkg-query -W -f='${Package} ${db:Status-Status}\n' $packages 2>/dev/null |
-        sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
-}
-before=$(fileless)
-# What a run that was cut off has set aside.
-bring_back || exit 1
-if [ "$packages" ]; then
-    harmless || exit 1
-    [ ! "$purge" ] || { unhindered && set_aside; } || exit 1
-    apt remove -- $packages || { bring_back; exit 1; }
-    names=$(left)
-    purged=yes
-    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || purged=
-    bring_back && [ "$purged" ] || exit 1
-fi
-# A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
-# nftables would take the rules of other programs along.
-systemctl daemon-reload 2>/dev/null
-fileless | grep -vxF -e "$before" | xargs -r systemctl stop
-# And one that had failed is listed as such although its file is gone.
-systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
-    sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
-# What stays for the sake of others is theirs from now on.
-brought "$record" | grep -vxF -e "$(printf '%s\n' $packages)" | while read -r name; do
-    records "${record%/*}" | grep -vxF "$record" |
-        while read -r other; do echo "brought $name" >> "$other"; done
-done
-rm -f "$record" "$record.log" "$record.before" "$record.added.new"
-[ ! -d "${record%/*}" ] || protect
-"""
-)
+_REMOVE = program("deploys/ops/debian/scripts/remove.sh")

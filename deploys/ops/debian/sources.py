@@ -12,8 +12,9 @@ from pyinfra.api.operation import OperationMeta
 from deploys.ops.debian.apt import Settled
 from deploys.ops.diff import operation, record, text_diff
 from deploys.ops.facts import PathFact, PathState
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
-from deploys.ops.shell import RECEIVE, framed, script
+from deploys.ops.shell import framed, script
 
 KEYRINGS = "/etc/apt/keyrings"
 SOURCES = "/etc/apt/sources.list.d"
@@ -75,7 +76,7 @@ def _apt(path: str, source: str, keyring: str, key: bytes) -> Iterator[StringCom
         record(Change(keyring, (f"a key of {len(key)} bytes",)))
     yield Settled()
     yield script(
-        RECEIVE + _ADD,
+        _ADD,
         stdin=framed(key) + framed(source.encode()),
         path=path,
         keyring=keyring,
@@ -97,25 +98,4 @@ def _absent(name: str) -> Iterator[StringCommand]:
         yield script("rm -f $paths", paths=" ".join(there))
 
 
-# Only this repository is read, so that failures of others are not reported as its own.
-_ADD = r"""
-set -eu
-mkdir -p "${keyring%/*}"
-for file in "$path" "$keyring"; do if [ -f "$file" ]; then cp -p "$file" "$file.old"; fi; done
-back() {
-    for file in "$path" "$keyring"; do
-        if [ -f "$file.old" ]; then mv -f "$file.old" "$file"; else rm -f "$file"; fi
-    done
-}
-trap back EXIT
-for file in "$keyring" "$path"; do
-    receive "$file.new"
-    chmod 0644 "$file.new"
-    mv -f "$file.new" "$file"
-done
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-apt-get -q -o DPkg::Lock::Timeout=120 -o APT::Update::Error-Mode=any $options \
-    -o Dir::Etc::sourcelist="$path" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update </dev/null
-trap - EXIT
-rm -f "$path.old" "$keyring.old"
-"""
+_ADD = program("deploys/ops/debian/scripts/add_source.sh")

@@ -11,9 +11,11 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.ops.debian.apt import APT, Settled
+from deploys.ops.debian import apt
+from deploys.ops.debian.apt import Settled
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
@@ -59,7 +61,7 @@ class PendingFact(Fact):
     def command(self, updates: UpgradeScope) -> str:
         """Return a script that prints the age of the index, then one package per line."""
         given = assignments(**_given(updates), daily=DAILY, unknown=_UNKNOWN)
-        return given + _PENDING + _AGE + 'pending 2>/dev/null || echo "$unknown"'
+        return given + _AGE
 
     @staticmethod
     def default() -> Pending:
@@ -95,9 +97,9 @@ def _current(updates: UpgradeScope) -> Iterator[StringCommand]:
     record(Change("packages", why))
     yield Settled()
     yield script(
-        APT + _PENDING + _UPGRADE,
+        _UPGRADE,
+        **apt.values(host),
         **_given(updates),
-        options=host.data.get("apt_options") or "",
     )
 
 
@@ -120,44 +122,9 @@ def reason(state: Pending) -> tuple[str, ...]:
     return tuple(lines)
 
 
-_PENDING = r"""
-pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted origins
-    there=$(find -L $inputs -type f -printf '%p %s %C@\n' 2>/dev/null | sort)
-    digest=$(printf '%s\n' "$form" "$origins" "$there" | sha256sum)
-    if { read -r of; kept=$(cat); } 2>/dev/null <"$known" && [ "$of" = "$digest" ]; then
-        printf '%s\n' "$kept"
-        return
-    fi
-    told=$(LC_ALL=C apt-get -s -q --with-new-pkgs upgrade </dev/null) || return 1
-    found=$(printf '%s\n' "$told" |
-        sed -n 's/^Inst \([^ ]*\) \[[^]]*\] (\([^ ]*\) \(.*\) \[[^]]*\]).*/\1=\2 \3/p' |
-        grep -E -e "$origins" | cut -d ' ' -f 1)
-    printf '%s\n' "$found"
-    if [ -d "${known%/*}" ]; then
-        # Several runs may look at once.
-        { printf '%s\n' "$digest" "$found" > "$known.$$" && mv "$known.$$" "$known"; } || rm -f "$known.$$"
-    fi
-}
-"""
+_PENDING = program("deploys/ops/debian/scripts/pending.sh")
 _FORM = sha256(_PENDING.encode()).hexdigest()[:16]
 """Part of the digest: an answer that another version of this program cached is not used."""
-_AGE = r"""
-if [ -f "$record" ]; then
-    read=$(stat -c %Y "$record" "$daily" 2>/dev/null | sort -n | tail -n 1)
-    echo $((($(date +%s) - read) / 86400))
-else echo never
-fi
-"""
+_AGE = program("deploys/ops/debian/scripts/pending_updates.sh")
 
-# apt marks packages that it upgrades by name as manual, and would never remove them automatically again.
-_UPGRADE = r"""
-apt -o APT::Update::Error-Mode=any update || exit 1
-packages=$(pending) || exit 1
-if [ "$packages" ]; then
-    automatic=$(apt-mark showauto $(printf '%s\n' "$packages" | sed 's/=.*//'))
-    apt install --only-upgrade --no-remove --no-install-recommends -- $packages || exit 1
-    [ -z "$automatic" ] || apt-mark auto $automatic >/dev/null
-fi
-mkdir -p "${record%/*}"
-touch "$record"
-"""
+_UPGRADE = program("deploys/ops/debian/scripts/upgrade.sh")

@@ -20,6 +20,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging
@@ -104,7 +105,7 @@ class DataFact(Fact):
         """Return a script that prints a line of columns, separated by tabs, for each."""
         lines = "\n".join("\t".join(columns) for columns in given)
         values = {"given": lines, "note": f"{LEFT}/{component}", "fstab": FSTAB}
-        return assignments(**values, released="\n".join(released)) + _TAKEN + _DATA
+        return assignments(**values, released="\n".join(released)) + _DATA
 
     @staticmethod
     def default() -> tuple[Data, ...]:
@@ -127,49 +128,7 @@ class DataFact(Fact):
         )
 
 
-# The kernel refuses to open a block device exclusively (open(2), O_EXCL) that is mounted anywhere, also by
-# another name or in a container, that is swap, or that is part of a volume. Nothing is opened for writing.
-_TAKEN = r"""
-taken() {  # taken DEVICE: whether somebody uses it, or is to
-    python3 -I -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1" 2>/dev/null || return 0
-    listed "$1"
-}
-listed() {  # listed DEVICE: whether it stands in fstab, by whatever name
-    findmnt --fstab --tab-file "$fstab" -rn -e -o SOURCE 2>/dev/null | while IFS= read -r source; do
-        [ "$(readlink -f -- "$source")" != "$(readlink -f -- "$1")" ] || echo listed
-    done | grep -q .
-}
-"""
-_DATA = r"""
-tab=$(printf '\t')
-{ printf '%s\n' "$given"; cat "$note" 2>/dev/null; } | sort -u -t "$tab" -k 1,1 |
-    while IFS= read -r line; do
-        path=$(printf '%s' "$line" | cut -f 1) what=$(printf '%s' "$line" | cut -f 2)
-        unit=$(printf '%s' "$line" | cut -f 3) user=$(printf '%s' "$line" | cut -f 4)
-        case $path in
-            '') continue ;;
-            /dev/*) [ -b "${path%%:*}" ] || continue; size= ;;
-            *)
-                [ -e "$path" ] || [ -L "$path" ] || continue
-                if mountpoint -q "$path" && [ -z "$(ls -A "$path")" ]; then continue; fi
-                size=$(timeout 20 du -skx "$path" 2>/dev/null | cut -f 1)
-                ;;
-        esac
-        noted=new used=free
-        ! cut -f 1 "$note" 2>/dev/null | grep -qxF -e "$path" || noted=noted
-        [ -z "$unit" ] || [ "$(systemctl show -P LoadState "$unit" 2>/dev/null)" != loaded ] || used=used
-        case $path in
-            /dev/*:*)
-                device=${path%%:*}
-                if printf '%s\n' "$released" | grep -qxF -e "$device"; then ! listed "$device" || used=used
-                elif taken "$device"; then used=used
-                fi
-                ;;
-            /dev/*) used=used ;;
-        esac
-        printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$path" "$what" "${size:--}" "$noted" "$used" "${user:--}"
-    done
-"""
+_DATA = program("deploys/ops/paths/scripts/data.sh")
 
 
 @operation
@@ -186,13 +145,7 @@ def _kept(
         yield script(_KEEP, note=f"{LEFT}/{component}", lines=lines)
 
 
-_KEEP = r"""
-set -eu
-umask 077
-mkdir -p "${note%/*}"
-{ cat "$note" 2>/dev/null || true; printf '%s\n' "$lines"; } > "$note.new"
-mv -f "$note.new" "$note"
-"""
+_KEEP = program("deploys/ops/paths/scripts/note_data.sh")
 
 
 @operation
@@ -209,48 +162,10 @@ def _purged(component: str, given: Given, left: bool, released: tuple[str, ...])
         # A removal handles its logins itself.
         users = " ".join(dict.fromkeys(item.user for item in going if item.user)) if left else ""
         note = f"{LEFT}/{component}"
-        yield script(_TAKEN + _PURGE, note=note, paths=paths, users=users, fstab=FSTAB)
+        yield script(_PURGE, note=note, paths=paths, users=users, fstab=FSTAB)
 
 
-# A mount point cannot be removed, only emptied. A disk keeps its file system.
-_PURGE = r"""
-set -eu
-printf '%s\n' "$paths" | while IFS= read -r path; do
-    [ "$path" ] || continue
-    device=${path%%:*} folder=${path#*:}
-    if [ "$device" != "$path" ] && [ -b "$device" ]; then
-        if taken "$device"; then
-            echo "$device is in use, or in $fstab: nothing on it was deleted" >&2
-            echo "hint: look at the plan again" >&2
-            exit 1
-        fi
-        case $folder in ''|.|..|*/*) echo "$path is no folder of a disk" >&2; exit 1 ;; esac
-        place=$(mktemp -d)
-        mount -o nosuid,nodev,noexec "$device" "$place"
-        rm -rf --one-file-system -- "$place/$folder" || { umount "$place"; exit 1; }
-        umount "$place"
-        rmdir "$place"
-    elif [ ! -L "$path" ] && mountpoint -q "$path"; then find "$path" -xdev -mindepth 1 -delete
-    else
-        rm -rf -- "$path"
-        case $path in
-            # Folders that were made to hold it.
-            /var/lib/*/*)
-                inside=${path#/var/lib/}
-                (cd /var/lib && rmdir -p --ignore-fail-on-non-empty -- "${inside%/*}")
-                ;;
-        esac
-    fi
-done
-rm -f "$note"
-rmdir "${note%/*}" 2>/dev/null || true
-for user in $users; do
-    getent passwd "$user" >/dev/null && ! pgrep -u "$user" >/dev/null || continue
-    [ -z "$(find /var/lib -mindepth 1 -maxdepth 1 -user "$user")" ] || continue
-    userdel "$user"
-    ! getent group "$user" >/dev/null || groupdel "$user"
-done
-"""
+_PURGE = program("deploys/ops/paths/scripts/purge.sh")
 
 
 def _readable(kib: int | None) -> str:

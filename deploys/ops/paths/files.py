@@ -16,8 +16,9 @@ from deploys.ops.facts import OwnersFact, PathFact, PathState, StaysFact
 from deploys.ops.paths import originals
 from deploys.ops.paths.foreign import REMOVE, SETTLE
 from deploys.ops.paths.templates import TEMPLATES, rendered
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
-from deploys.ops.shell import RECEIVE, framed, script
+from deploys.ops.shell import framed, script
 from deploys.settings import supplies
 
 __all__ = ["TEMPLATES", "rendered"]
@@ -123,9 +124,8 @@ def _put(
     wanted = PathState("file", mode, owner, group)
     lines = (*_differences(state, wanted, content, same_content, secret), *_replacing(state, dest, component))
     record(Change(dest, lines, secret))
-    command = check.replace("{}", '"$temporary"') if check else ":"
     yield script(
-        RECEIVE + originals.KEEP + _PUT_BEGIN + f"{{ {command}\n}} >&2" + _PUT_END,
+        _PUT,
         stdin=framed(content),
         **originals.values(component),
         dest=dest,
@@ -133,37 +133,11 @@ def _put(
         group=group,
         mode=mode,
         suffix=Path(dest).suffix,
+        check=check.replace("{}", '"$temporary"') if check else "",
     )
 
 
-_PUT_BEGIN = r"""
-set -eu
-umask 077
-keeper=$(keeper "$(dirname "$dest")")
-if [ "$keeper" ]; then
-    own_only "$dest" "$keeper" "$belongs"
-    beside=$(mktemp -d)
-    trap 'rm -rf "$beside"' EXIT
-else
-    beside=$(dirname "$dest")
-    trap 'rm -f "$temporary"' EXIT
-fi
-trap 'exit 129' HUP INT TERM
-temporary=$(mktemp --suffix="$suffix" "$beside/.clawd-XXXXXX")
-receive "$temporary"
-"""
-_PUT_END = r"""
-if [ "$keeper" ]; then
-    keep "$dest"
-    as_keeper "$keeper" sh -c "$place" sh "$dest" "$group" "$mode" < "$temporary"
-    exit
-fi
-chown "$belongs:$group" "$temporary"
-chmod "$mode" "$temporary"
-keep "$dest"
-mv -fT "$temporary" "$dest"
-trap - EXIT
-"""
+_PUT = program("deploys/ops/paths/scripts/put.sh")
 
 
 def _replacing(state: PathState, path: str, component: str) -> Iterator[str]:
@@ -208,7 +182,7 @@ def _directory(path: str, owner: str, group: str, mode: str, component: str) -> 
     new = (f"new folder {mode} {owner}:{group}",)
     record(Change(path, tuple(ownership(state, wanted)) if state.kind == "directory" else new))
     yield script(
-        originals.KEEP + _DIRECTORY,
+        _DIRECTORY,
         **originals.values(component),
         path=path,
         belongs=owner,
@@ -218,23 +192,7 @@ def _directory(path: str, owner: str, group: str, mode: str, component: str) -> 
     )
 
 
-_DIRECTORY = r"""
-set -eu
-if [ -L "$path" ]; then echo "$path is a link, not a folder: remove it first" >&2; exit 1; fi
-keeper=$(keeper "$(dirname "$path")")
-if [ "$keeper" ]; then
-    own_only "$path" "$keeper" "$belongs"
-    [ -d "$path" ] || as_keeper "$keeper" mkdir -p -m 0700 "$path"
-    [ "$(stat -c %U "$path")" = "$belongs" ] || python3 -I -c "$settle" "$path" "$belongs" 0700
-    as_keeper "$keeper" chgrp "$group" "$path"
-    as_keeper "$keeper" chmod "$mode" "$path"
-    exit
-fi
-keep_folder "$path"
-[ -d "$path" ] || (umask 022; mkdir -p "$(dirname "$path")"; mkdir -m 0700 "$path")
-chown "$belongs:$group" "$path"
-chmod "$mode" "$path"
-"""
+_DIRECTORY = program("deploys/ops/paths/scripts/directory.sh")
 
 
 @operation
@@ -257,20 +215,10 @@ def _link(path: str, target: str, component: str) -> Iterator[StringCommand]:
         return
     before = state.target if state.kind == "link" else state.kind
     record(Change(path, (f"link {before} → {target}", *_replacing(state, path, component))))
-    yield script(originals.KEEP + _LINK, **originals.values(component), path=path, target=target)
+    yield script(_LINK, **originals.values(component), path=path, target=target)
 
 
-_LINK = r"""
-set -eu
-keeper=$(keeper "$(dirname "$path")")
-if [ "$keeper" ]; then echo "$path would be in a folder of $keeper, who may replace it" >&2; exit 1; fi
-if [ -d "$path" ] && [ ! -L "$path" ]; then echo "$path is a folder: remove it first" >&2; exit 1; fi
-temporary=$(mktemp -u "${path%/*}/.clawd-XXXXXX")
-trap 'rm -f "$temporary"' EXIT
-ln -s "$target" "$temporary"
-keep "$path"
-mv -fT "$temporary" "$path"
-"""
+_LINK = program("deploys/ops/paths/scripts/link.sh")
 
 
 @operation
@@ -286,7 +234,7 @@ def _absent(path: str, component: str, generated: tuple[str, ...]) -> Iterator[S
         stays = host.get_fact(StaysFact, path=path, owner=component, generated=generated)
     record(Change(path, ("put back as it was before",) if kept else ("removed", *originals.staying(stays))))
     yield script(
-        originals.KEEP + _ABSENT,
+        _ABSENT,
         **originals.values(component),
         path=path,
         remove=REMOVE,
@@ -294,33 +242,7 @@ def _absent(path: str, component: str, generated: tuple[str, ...]) -> Iterator[S
     )
 
 
-_ABSENT = r"""
-set -eu
-if [ "$(original "$path")" = kept ]; then
-    put_back "$path" || exit
-    forget "$path"
-    exit
-fi
-keeper=$(keeper "$(dirname "$path")")
-if [ "$keeper" ]; then exec python3 -I -c "$remove" "$path"; fi
-if [ ! -L "$path" ] && mountpoint -q "$path"; then exec find "$path" -xdev -mindepth 1 -delete; fi
-if ! careful "$path"; then
-    rm -rf -- "$path" && { [ ! "$whose" ] || [ ! -d "$mine" ] || forget "$path"; }
-    exit
-fi
-gone() {  # gone FILE: removed, by no link of another user's
-    if [ "$(keeper "$(dirname "$1")")" ]; then python3 -I -c "$remove" "$1"; else rm -f -- "$1"; fi
-}
-going "$path" | while IFS= read -r line; do
-    file=${line#* }
-    case $line in
-        "kept "*) put_back "$file" || exit; forget "$file" || exit ;;
-        "ours "*) gone "$file" || exit; forget "$file" || exit ;;
-        "other "*) gone "$file" || exit ;;
-    esac
-done
-find "$path" -xdev -depth -type d -empty -delete
-"""
+_ABSENT = program("deploys/ops/paths/scripts/absent.sh")
 
 
 @operation
@@ -329,6 +251,7 @@ def _displaced(path: str, component: str) -> Iterator[StringCommand]:
     if state.kind == "absent":
         return
     record(Change(path, ("removed", *_replacing(state, path, component))))
-    yield script(
-        originals.KEEP + 'set -e\nkeep "$path"\nrm -rf -- "$path"', **originals.values(component), path=path
-    )
+    yield script(_DISPLACE, **originals.values(component), path=path)
+
+
+_DISPLACE = program("deploys/ops/paths/scripts/displace.sh")

@@ -6,42 +6,11 @@ root anywhere. The functions here detect such folders and access them as their o
 
 from __future__ import annotations
 
-KEEPER = r"""
-keeper() {  # keeper FOLDER: the user, other than root and this one, who may change what the path leads to
-    kept=
-    for way in "$1" "$(readlink -m -- "$1")"; do
-        while :; do
-            owner=$(stat -c %U -- "$way" 2>/dev/null || echo root)
-            case $owner in
-                root|"$(id -un)"|"$kept") ;;
-                *)
-                    [ -z "$kept" ] || { echo "$1 belongs to $kept and to $owner" >&2; return 1; }
-                    kept=$owner
-                    ;;
-            esac
-            [ "$way" != / ] && [ "$way" != . ] || break
-            way=$(dirname -- "$way")
-        done
-    done
-    echo "$kept"
-}
-as_keeper() {  # as_keeper USER COMMAND...: with the rights of USER and no other
-    user=$1
-    shift
-    (cd / && exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@")
-}
-own_only() {  # own_only PATH USER OWNER: fails where what lies in USER's folder is to belong to OWNER
-    [ "$2" = "$3" ] && return
-    echo "$1 cannot belong to $3: $2 owns the folder, and may replace it" >&2
-    return 1
-}
-"""
+from deploys.ops.programs import program
 
-PLACE = r"""
-umask 077
-new=$(mktemp "${1%/*}/.clawd-XXXXXX") || exit
-cat > "$new" && chgrp "$2" "$new" && chmod "$3" "$new" && mv -fT "$new" "$1" || { rm -f "$new"; exit 1; }
-"""
+KEEPER = program("deploys/ops/paths/scripts/keeper.sh")
+
+PLACE = program("deploys/ops/paths/scripts/place.sh")
 """A shell program with the arguments PATH, GROUP and MODE, which writes its standard input to PATH."""
 
 SETTLE = r"""

@@ -15,6 +15,7 @@ from deploys.ops.diff import operation, record
 from deploys.ops.facts import IDENTITY, Fact, PathFact, PathState, PushedFact
 from deploys.ops.paths.files import ownership
 from deploys.ops.paths.stream import StreamCommand, part_of
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
 
@@ -134,12 +135,7 @@ def _forgotten(folder: str) -> Iterator[StringCommand]:
         yield script(forget, found=" ".join(found), records=RECORDS)
 
 
-_RECORDS = r"""
-for record in "$records"/*; do
-    [ -f "$record" ] || continue
-    case $(sed -n 2p "$record") in "$folder"/*) echo "$record" ;; esac
-done
-"""
+_RECORDS = program("deploys/ops/paths/scripts/records.sh")
 
 
 def _state(dest: str) -> PathState:
@@ -168,9 +164,7 @@ def _owned(
 
 
 def _going_live(dest: str, digest: str, owner: str, group: str, mode: str) -> StringCommand:
-    return script(
-        _CHECKED + _LIVE, **_live_values(dest, digest, owner, group, mode), file=part_of(dest, digest)
-    )
+    return script(_ARRIVED, **_live_values(dest, digest, owner, group, mode), file=part_of(dest, digest))
 
 
 def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> dict[str, str]:
@@ -180,53 +174,13 @@ def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> d
         "ownership": f"{owner}:{group}",
         "mode": mode,
         "record": record_of(dest),
+        "form": IDENTITY,
     }
 
 
-_CHECKED = r"""
-actual=$(sha256sum < "$file" | cut -c1-64)
-if [ "$actual" != "$digest" ]; then
-    rm -f "$file"
-    echo "$dest: what arrived has SHA-256 $actual, expected $digest; it was removed, the old file stays" >&2
-    exit 1
-fi
-"""
-_LIVE = rf"""
-set -eu
-umask 077
-chown "$ownership" "$file"
-chmod "$mode" "$file"
-if [ "$file" != "$dest" ]; then
-    # Or a power cut might leave the name, and the record of the digest, to a file that is still empty.
-    sync "$file"
-    mv -fT "$file" "$dest"
-    rm -f "$dest".*.part
-fi
-mkdir -p "$(dirname "$record")"
-printf '%s %s\n%s\n' "$digest" "$(stat -c '{IDENTITY}' "$dest")" "$dest" > "$record"
-"""
-_UNPACK = (
-    _CHECKED.replace("$file", "$part")
-    + r"""
-set -eu
-umask 022
-fresh="$dest.new"
-trap 'rm -rf "$fresh"' EXIT
-rm -rf "$fresh"
-mkdir -p "$fresh"
-tar -xzf "$part" -C "$fresh" --no-same-owner
-# A file that is no valid Python for this version is not an error: packages carry such files as data.
-(cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
-(cd "$fresh" && find . -type f -exec sha256sum {} +) > "$dest.sums"
-mv "$dest.sums" "$fresh/$sums"
-printf '%s\n' "$digest" > "$fresh/$marker"
-# Or a power cut might leave the marker beside files that are still empty.
-sync -f "$fresh"
-rm -rf "$dest"
-mv -T "$fresh" "$dest"
-rm -f "$part"
-"""
-)
+_LIVE = program("deploys/ops/paths/scripts/live.sh")
+_ARRIVED = program("deploys/ops/paths/scripts/arrive.sh")
+_UNPACK = program("deploys/ops/paths/scripts/unpack.sh")
 _FETCH = r"""
 umask 077
 exec python3 -c "$program" "$part"

@@ -23,11 +23,12 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.artifacts import ReleaseArchive
+from deploys.ops import programs
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths.stream import StreamCommand, part_of
 from deploys.ops.run_state import Change
-from deploys.ops.shell import RECEIVE, assignments, framed, script
+from deploys.ops.shell import assignments, framed, script
 from deploys.runtime.prune import Entries, EntriesFact, outdated
 from deploys.runtime.settings import ContainerSettings, LoginSettings
 from inventory.sections.docker import DOCKER_HUB
@@ -169,14 +170,7 @@ class ImagesFact(Fact):
         return frozenset(filter(None, output))
 
 
-_IMAGES = r"""
-command -v docker >/dev/null || exit 0
-used=$(docker ps --quiet --no-trunc | xargs -r docker inspect --format '{{.Image}}' 2>/dev/null)
-docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' 2>/dev/null | while read -r id name; do
-    case $name in clawd-runtime:*|clawd-base:*) ;; *) continue ;; esac
-    case $used in *"$id"*) ;; *) echo "$name" ;; esac
-done
-"""
+_IMAGES = programs.program("deploys/runtime/container/scripts/images.sh")
 
 
 @operation
@@ -203,52 +197,17 @@ def _made(image: RuntimeImage, dest: str) -> Iterator[StringCommand]:
         "base": order["base_image"] or order["base_tag"],
     }
     if image.registry:
-        yield script(RECEIVE + _PREPARE + _TAKE + _LIVE, stdin=given, **values)
+        yield script(_TAKE, stdin=given, **values)
         if host.get_fact(ImageFact, folder=dest):
             return
     yield StreamCommand(archive, dest, image.release.sha256)
-    whole = RECEIVE + _WHOLE + _PREPARE + _MAKE + _LIVE
-    yield script(whole, stdin=given, digest=image.release.sha256, **values)
+    yield script(_MAKE, stdin=given, digest=image.release.sha256, **values)
 
 
-# Before anything is received, because that overwrites `digest`.
-_WHOLE = r"""
-if [ "$(sha256sum < "$part" | cut -c1-64)" != "$digest" ]; then
-    rm -f "$part"
-    echo "$dest: what arrived is damaged; it was removed" >&2
-    exit 1
-fi
-"""
-# A login is kept in memory, readable only by root, until this ends.
-_PREPARE = r"""
-set -eu
-umask 022
-fresh="$dest.new"
-login=$(mktemp -d /run/clawd-login.XXXXXX)
-trap 'rm -rf "$fresh" "$login"' EXIT
-rm -rf "$fresh"
-mkdir -p "$fresh/unpacked" "$fresh/work" "$fresh/live"
-receive "$fresh/build.py"
-receive "$fresh/order.json"
-receive "$fresh/live/container_supervisor.py"
-receive "$login/config.json"
-if [ -s "$login/config.json" ]; then export DOCKER_CONFIG="$login"; fi
-"""
-_TAKE = r"""
-image=$(cd / && python3 "$fresh/build.py" take < "$fresh/order.json")
-if [ -z "$image" ]; then exit 0; fi
-"""
-_MAKE = r"""
-tar -xzf "$part" -C "$fresh/unpacked" --no-same-owner
-image=$(cd / && python3 "$fresh/build.py" make < "$fresh/order.json")
-"""
-_LIVE = r"""
-printf 'IMAGE=%s\nBASE=%s\n' "$image" "$base" > "$fresh/live/image.env"
-sync -f "$fresh"
-rm -rf "$dest"
-mv -T "$fresh/live" "$dest"
-rm -f "$part"
-"""
+_PREPARE = programs.program("deploys/runtime/container/scripts/prepare.sh")
+_ILIVE = programs.program("deploys/runtime/container/scripts/live.sh")
+_TAKE = programs.program("deploys/runtime/container/scripts/take.sh")
+_MAKE = programs.program("deploys/runtime/container/scripts/make.sh")
 
 
 @operation

@@ -17,10 +17,10 @@ from deploys.docker.deploy import (
     CONFIG,
     GuardFact,
     GuardState,
+    Release,
+    ReleaseFact,
     RootsFact,
     RunningFact,
-    SystemCodename,
-    SystemCodenameFact,
     apply,
     remove,
 )
@@ -52,7 +52,7 @@ FULL = DockerSettings(
     ),
 )
 BARE: dict[Any, Any] = {
-    SystemCodenameFact: SystemCodename("debian", "trixie"),
+    ReleaseFact: Release("debian", "trixie"),
     PathFact: PathState(),
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
@@ -107,7 +107,7 @@ def test_an_engine_that_cannot_validate_is_spared_mistakes(
     [("bookworm", "docker.io apparmor"), ("trixie", "docker-cli docker.io"), ("noble", "docker.io apparmor")],
 )
 def test_packages_of_the_distribution(codename: str, packages: str) -> None:
-    run = plan(DockerSettings(), SystemCodenameFact=SystemCodename("debian", codename))
+    run = plan(DockerSettings(), ReleaseFact=Release("debian", codename))
     (name,) = (name for name in run.names if "docker.io" in name)
     assert set(packages.split()) <= set(name.split())
     assert ("docker-cli" in name) == (codename == "trixie")
@@ -117,7 +117,7 @@ def test_dockers_own_packages_come_from_its_repository(tmp_path: Path) -> None:
     key = tmp_path / "docker.asc"
     key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----")
     settings = DockerSettings(source="docker", key=key, repository="https://mirror.example.com/docker")
-    run = plan(settings, SystemCodenameFact=SystemCodename("ubuntu", "noble"))
+    run = plan(settings, ReleaseFact=Release("ubuntu", "noble"))
     (change,) = (change for change in run.changes if change.path.endswith("clawd-docker.sources"))
     assert "+URIs: https://mirror.example.com/docker/ubuntu" in change.diff
     assert "+Suites: noble" in change.diff
@@ -128,7 +128,7 @@ def test_a_key_or_release_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="key of Docker's repository"):
         plan(DockerSettings(source="docker", key=tmp_path / "missing"))
     with pytest.raises(HostError, match="nothing for fedora"):
-        plan(DockerSettings(source="docker", key=tmp_path), SystemCodenameFact=SystemCodename("fedora", ""))
+        plan(DockerSettings(source="docker", key=tmp_path), ReleaseFact=Release("fedora", ""))
 
 
 AUTHORITY = """\

@@ -73,6 +73,7 @@ class Host:
             "packages": "nginx-common",
             "folders": f"{self.folder}\t*.cache",
             "record": str(self.record),
+            **dict.fromkeys(("locks", "options", "protected", "purge"), ""),
         }
 
     @property
@@ -90,7 +91,7 @@ class Host:
 
     def reported(self) -> added.Added:
         """Return what the plan is made from."""
-        done = self.run(originals.KEEP + added.ADDED + added._ADDED)
+        done = self.run(added._ADDED)
         return added.AddedFact().process(done.stdout.splitlines())
 
     def removal(

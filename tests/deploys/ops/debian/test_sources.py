@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploys.ops.debian.sources import _ADD, KEYRINGS, stanza
-from deploys.ops.shell import RECEIVE, framed
+from deploys.ops.shell import framed
 from tests.deploys.golden import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,7 +42,7 @@ def test_repository_stays_as_it_was_where_its_files_arrive_damaged(tmp_path: Pat
     frames = {"key": framed(b"new key"), "source": framed(b"new source"), "neither": ""}
     frames[damaged] = frames[damaged].replace("bmV3", "bmV4")
     done = subprocess.run(
-        ["sh", "-c", RECEIVE + _ADD],
+        ["sh", "-c", _ADD],
         input=frames["key"] + frames["source"],
         env={
             "PATH": f"{tmp_path}:{os.environ['PATH']}",

@@ -171,7 +171,7 @@ def test_original_survives_where_the_disk_fills_while_it_is_put_back(
         "remove": "",
         "PATH": f"{programs}:{os.environ['PATH']}",
     }
-    done = subprocess.run(["sh", "-c", originals.KEEP + files._ABSENT], env=variables)
+    done = subprocess.run(["sh", "-c", files._ABSENT], env=variables)
     assert done.returncode != 0
     assert path.read_text() == "ours\n"
     assert kept_at(path).read_text() == "theirs\n" * 100
@@ -234,12 +234,17 @@ def test_original_survives_a_kill_at_any_time(tmp_path: Path) -> None:
     for delay in range(0, 60, 3):
         path.write_text("theirs\n")
         for operations in ("put", "absent"):
-            body = originals.KEEP + files._PUT_BEGIN.replace('receive "$temporary"', 'echo x > "$temporary"')
-            body += files._PUT_END if operations == "put" else ""
-            if operations == "absent":
-                body = originals.KEEP + files._ABSENT
+            body = files._ABSENT
+            if operations == "put":
+                body = files._PUT.replace('\nreceive "$temporary"', '\necho x > "$temporary"')
             variables = {**originals.values("some"), "dest": str(path), "path": str(path), "suffix": ""}
-            variables |= {"belongs": OWN["owner"], "group": OWN["group"], "mode": "0644", "remove": ""}
+            variables |= {
+                "belongs": OWN["owner"],
+                "group": OWN["group"],
+                "mode": "0644",
+                "remove": "",
+                "check": "",
+            }
             process = subprocess.Popen(["sh", "-c", body], env={**os.environ, **variables}, process_group=0)
             time.sleep(delay / 1000)
             if process.poll() is None:

@@ -1,0 +1,53 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2086  # `$packages`, `$wanted`, `$new` and their like are lists of words
+# Functions for installations that are recorded.
+
+. deploys/ops/debian/scripts/apt.sh
+. deploys/ops/debian/scripts/protect.sh
+. deploys/ops/paths/scripts/originals.sh
+: "${packages?}"
+install() { apt install --no-install-recommends --allow-downgrades "$@" -- $packages; }
+begin() {  # begin: note what is there, and first what an installation that was cut off brought
+    [ "$record" ] || return 0
+    mkdir -p "${record%/*}"
+    earlier || (umask 077; first) || return
+    rm -f "$record.before"  # of earlier versions: it does not show whose packages came
+    [ ! -f "$record.log" ] || finish ""
+    {
+        [ ! -f "$record" ] || cat "$record"
+        grep -qs '^there ' "$record" || there | sed 's/^/there /'
+        dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/^\(.*\) config-files$/residual \1/p'
+    } | grep . | sort -u > "$record.new" && mv -f "$record.new" "$record"
+}
+finish() {  # finish WANTED: note what installations have brought, and what is wanted now that it is there
+    [ "$record" ] || return 0
+    all=$(brought "$record" | grep -xF -e "$(there)")
+    new=$(printf '%s\n' "$all" | grep -vxF -e "$(lines marked "$record")")
+    {
+        [ ! -f "$record" ] || sed '/^brought /d' "$record"
+        [ ! "$1" ] || printf 'wants %s\n' $1
+        [ ! "$all" ] || printf 'brought %s\n' $all
+    } | sort -u > "$record.new" && mv -f "$record.new" "$record" || return
+    protect
+    # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
+    [ ! "$new$automatic" ] || apt-mark auto $new $automatic >/dev/null
+    whole=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
+    {
+        grep -v '^marked ' "$record"
+        { lines marked "$record"; [ ! "$new" ] || apt-mark showauto $new; } |
+            grep -xF -e "$all" | grep -xF -e "$whole" | sed 's/^/marked /'
+    } | sort -u > "$record.new" && mv -f "$record.new" "$record" && rm -f "$record.log"
+}
+harmless() {  # harmless: whether nothing goes for it but what components brought
+    [ "$record" ] || return 0
+    going=$(apt -s install --no-install-recommends --allow-downgrades -- $packages |
+        sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u)
+    [ "$going" ] || return 0
+    foreign=$(printf '%s\n' "$going" | grep -vxF -e "$(
+        records "${record%/*}" | while read -r file; do brought "$file"; done)")
+    [ "$foreign" ] || return 0
+    echo "installing $packages would remove" $foreign >&2
+    echo "hint: clawd-provision did not install these; remove them yourself if you can do without them" >&2
+    return 1
+}
+automatic=

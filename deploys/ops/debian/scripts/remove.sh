@@ -1,0 +1,51 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2086  # `$packages`, `$more` and `$names` are lists of words
+
+. deploys/ops/debian/scripts/apt.sh
+. deploys/ops/debian/scripts/protect.sh
+. deploys/ops/paths/scripts/originals.sh
+. deploys/ops/debian/scripts/set_aside.sh
+: "${purge?}"
+fileless() {
+    systemctl list-units --all --plain --no-legend 2>/dev/null |
+        sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
+}
+# Between the plan and now somebody may have installed what needs one of them.
+harmless() {
+    more=$(apt -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
+        grep -vxF -e "$(printf '%s\n' $packages)")
+    [ "$more" ] || return 0
+    echo "removing $packages would also change" $more >&2
+    echo "hint: check the plan again: packages that need them were installed in the meantime" >&2
+    return 1
+}
+left() {  # left: those whose configuration is still there, and was not before they were installed
+    dpkg-query -W -f='${Package} ${db:Status-Status}\n' $packages 2>/dev/null |
+        sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
+}
+before=$(fileless)
+# What a run that was cut off has set aside.
+bring_back || exit 1
+if [ "$packages" ]; then
+    harmless || exit 1
+    [ ! "$purge" ] || { unhindered && set_aside; } || exit 1
+    apt remove -- $packages || { bring_back; exit 1; }
+    names=$(left)
+    purged=yes
+    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || purged=
+    bring_back && [ "$purged" ] || exit 1
+fi
+# A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
+# nftables would take the rules of other programs along.
+systemctl daemon-reload 2>/dev/null
+fileless | grep -vxF -e "$before" | xargs -r systemctl stop
+# And one that had failed is listed as such although its file is gone.
+systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
+    sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
+# What stays for the sake of others is theirs from now on.
+brought "$record" | grep -vxF -e "$(printf '%s\n' $packages)" | while read -r name; do
+    records "${record%/*}" | grep -vxF "$record" |
+        while read -r other; do echo "brought $name" >> "$other"; done
+done
+rm -f "$record" "$record.log" "$record.before" "$record.added.new"
+[ ! -d "${record%/*}" ] || protect

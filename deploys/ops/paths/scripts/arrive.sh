@@ -1,0 +1,5 @@
+# shellcheck shell=sh
+
+. deploys/ops/paths/scripts/arrived.sh
+. deploys/ops/paths/scripts/live.sh
+

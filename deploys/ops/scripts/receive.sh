@@ -1,0 +1,9 @@
+# shellcheck shell=sh
+
+receive() {  # receive FILE: one framed content from standard input
+    { IFS= read -r digest && IFS= read -r data; } || { echo "the connection broke off" >&2; return 1; }
+    printf '%s' "$data" | base64 -d > "$1"
+    printf '%s  %s\n' "$digest" "$1" | sha256sum --check --status && return
+    echo "the content arrived damaged" >&2
+    return 1
+}

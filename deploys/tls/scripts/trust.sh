@@ -1,0 +1,9 @@
+# shellcheck shell=sh
+
+. deploys/ops/scripts/receive.sh
+: "${path?}"
+set -eu
+umask 022
+receive "$path.new"
+chmod 0644 "$path.new"
+mv -fT "$path.new" "$path"
