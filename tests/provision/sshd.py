@@ -135,12 +135,12 @@ def agent(folder: Path, *keys: Path, passphrase: str = "") -> Iterator[str]:
         answer = folder / "askpass"
         answer.write_text(f"#!/bin/sh\necho {shlex.quote(passphrase)}\n")
         answer.chmod(0o700)
-        told = {"SSH_AUTH_SOCK": str(path), "SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
+        variables = {"SSH_AUTH_SOCK": str(path), "SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
         for key in keys:
             subprocess.run(
                 ["ssh-add", "-q", str(key)],
                 check=True,
-                env={**os.environ, **told},
+                env={**os.environ, **variables},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )

@@ -37,7 +37,9 @@ def loaded(folder: Path, names: tuple[str, ...], **channels: object) -> LoadedIn
         (("2001:db8::1",), "[2001:db8::1]"),
     ],
 )
-def test_the_address_is_one_that_can_be_asked(tmp_path: Path, names: tuple[str, ...], at: str) -> None:
+def test_console_address_is_that_of_a_reachable_front(
+    tmp_path: Path, names: tuple[str, ...], at: str
+) -> None:
     authority = tmp_path / ".clawd" / "team" / "ca" / "ca.pem"
     authority.parent.mkdir(parents=True)
     authority.touch()
@@ -47,7 +49,7 @@ def test_the_address_is_one_that_can_be_asked(tmp_path: Path, names: tuple[str, 
     assert "sss" not in repr(console)
 
 
-def test_a_bot_without_a_console_is_told_as_such(tmp_path: Path) -> None:
+def test_bot_without_a_console_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ClawdError, match="has no console"):
         console_of(loaded(tmp_path, ()))
 
@@ -82,7 +84,7 @@ def asked() -> Iterator[str]:
     return ask(CONSOLE, "hello", user="ann", conversation="laptop")
 
 
-def test_an_answer_comes_in_pieces_and_ends_with_what_they_lacked(
+def test_answer_is_streamed_and_completed_by_the_final_event(
     answers: list[httpx.Response | httpx.HTTPError],
 ) -> None:
     answers.append(
@@ -94,7 +96,7 @@ def test_an_answer_comes_in_pieces_and_ends_with_what_they_lacked(
     assert list(asked()) == ["Par", "is", "."]
 
 
-def test_an_answer_that_was_made_anew_is_shown_whole(
+def test_replaced_answer_is_shown_whole(
     answers: list[httpx.Response | httpx.HTTPError],
 ) -> None:
     answers.append(
@@ -103,29 +105,29 @@ def test_an_answer_that_was_made_anew_is_shown_whole(
     assert list(asked()) == ["Lon", "\nParis."]
 
 
-def test_what_the_bot_could_not_do_is_told(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+def test_error_event_of_the_bot_is_reported(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(
         events("event: delta", 'data: {"text": "Par"}', "event: error", 'data: {"message": "full"}')
     )
-    told = asked()
-    assert next(told) == "Par"
+    pieces = asked()
+    assert next(pieces) == "Par"
     with pytest.raises(ClawdError, match="front: full"):
-        next(told)
+        next(pieces)
 
 
 @pytest.mark.parametrize("broken", [(), ("event: delta", 'data: {"te'), ("event: done", "data: ")])
-def test_a_stream_that_breaks_off_is_told_as_such(
+def test_interrupted_stream_is_reported(
     broken: tuple[str, ...], answers: list[httpx.Response | httpx.HTTPError]
 ) -> None:
     answers.append(events("event: delta", 'data: {"text": "Par"}', "", *broken))
-    told = asked()
-    assert next(told) == "Par"
+    pieces = asked()
+    assert next(pieces) == "Par"
     with pytest.raises(ConnectError, match="front: the answer is incomplete: the connection ended") as caught:
-        next(told)
+        next(pieces)
     assert "send the message again" in caught.value.advice
 
 
-def test_another_secret_is_told_as_such(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+def test_refused_token_is_reported(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(httpx.Response(401, json={"error": "invalid token"}))
     with pytest.raises(
         ClawdError, match="authentication failed: the bot does not accept the token"
@@ -135,7 +137,7 @@ def test_another_secret_is_told_as_such(answers: list[httpx.Response | httpx.HTT
     assert SECRET not in str(caught.value)
 
 
-def test_hint_of_the_bot_is_shown_apart_from_its_message(
+def test_hint_of_the_bot_is_separate_from_its_message(
     answers: list[httpx.Response | httpx.HTTPError],
 ) -> None:
     problem = {"message": "no answer yet: the bot is restarting", "hint": "wait a minute"}
@@ -148,14 +150,16 @@ def test_hint_of_the_bot_is_shown_apart_from_its_message(
         assert caught.value.advice == "wait a minute"
 
 
-def test_error_without_a_hint_has_one(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+def test_error_without_a_hint_gets_one(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(events("event: error", 'data: {"message": "full"}'))
     with pytest.raises(ClawdError, match="front: full") as caught:
         list(asked())
     assert caught.value.advice
 
 
-def test_a_refusal_is_quoted(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+def test_refusal_of_the_bot_is_reported_with_its_text(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
     answers.append(httpx.Response(413, text="too long\n"))
     with pytest.raises(ClawdError, match=r"refused \(413\): too long"):
         list(asked())
@@ -165,7 +169,7 @@ def test_a_refusal_is_quoted(answers: list[httpx.Response | httpx.HTTPError]) ->
     "data", ["5", "[]", "null", '"text"', "{}", '{"text": 5}', '{"message": []}', "[" * 20_000]
 )
 @pytest.mark.parametrize("event", ["delta", "done", "error", "waiting"])
-def test_an_event_of_another_form_ends_the_answer(
+def test_malformed_event_ends_the_answer(
     event: str, data: str, answers: list[httpx.Response | httpx.HTTPError]
 ) -> None:
     answers.append(events(f"event: {event}", f"data: {data}", ""))
@@ -173,7 +177,7 @@ def test_an_event_of_another_form_ends_the_answer(
         list(asked())
 
 
-def test_a_certificate_that_is_not_trusted_is_not_blamed_on_the_proxy(
+def test_untrusted_certificate_is_not_attributed_to_the_proxy(
     answers: list[httpx.Response | httpx.HTTPError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.internal:3128")
@@ -193,7 +197,9 @@ def test_a_certificate_that_is_not_trusted_is_not_blamed_on_the_proxy(
         list(asked())
 
 
-def test_a_bot_that_does_not_answer_is_named(answers: list[httpx.Response | httpx.HTTPError]) -> None:
+def test_unreachable_bot_is_reported_with_its_address(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
     answers.append(httpx.ConnectError("Connection refused"))
     with pytest.raises(ConnectError, match=r"does not answer at https://bot\.example\.com"):
         list(asked())

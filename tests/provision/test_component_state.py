@@ -26,16 +26,16 @@ def names(found: tuple[Assignment, ...]) -> list[str]:
     return [item.component.name for item in found]
 
 
-def test_what_is_dropped_goes_in_the_reverse_order_of_building() -> None:
+def test_dropped_components_are_removed_in_reverse_order() -> None:
     has = {"base", "tls", "model", "runtime", "nginx"}
     assert names(removals(has, assigned("base", "tls"))) == ["nginx", "runtime", "model"]
 
 
-def test_a_limited_run_removes_nothing_else() -> None:
+def test_limited_run_removes_only_selected_components() -> None:
     assert names(removals({"base", "model", "nginx"}, (), ("nginx",))) == ["nginx"]
 
 
-def test_what_no_component_is_called_is_left_alone() -> None:
+def test_unknown_component_names_are_ignored() -> None:
     assert removals({"somebody-elses"}, ()) == ()
 
 
@@ -61,7 +61,9 @@ def operation(component: str, *, removes: bool = False) -> PlannedOperation:
     return PlannedOperation(component, "does something", changes=True, removes=removes)
 
 
-def test_remembered_before_it_changes_and_forgotten_when_it_is_gone(here: Any, tmp_path: Path) -> None:
+def test_component_is_remembered_before_its_change_and_forgotten_after_removal(
+    here: Any, tmp_path: Path
+) -> None:
     assert component_state.read(here, "bot1") == frozenset()
     component_state.add(here, "bot1", HostPlan("bot1", (operation("base"), operation("nginx", removes=True))))
     assert component_state.read(here, "bot1") == {"base"}
@@ -74,7 +76,7 @@ def test_remembered_before_it_changes_and_forgotten_when_it_is_gone(here: Any, t
     assert record.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_host_with_nothing_left_is_forgotten_only_when_purged(here: Any, tmp_path: Path) -> None:
+def test_host_without_components_is_forgotten_only_when_purged(here: Any, tmp_path: Path) -> None:
     for purge in (False, True):
         component_state.add(here, "bot1", HostPlan("bot1", (operation("base"),)))
         kept = component_state.settle(here, "bot1", removals({"base"}, ()), purge=purge)
@@ -82,19 +84,19 @@ def test_a_host_with_nothing_left_is_forgotten_only_when_purged(here: Any, tmp_p
         assert (tmp_path / "clawd").exists() is not purge
 
 
-def test_purge_finds_components_of_which_only_data_are_left(here: Any, tmp_path: Path) -> None:
+def test_purge_finds_components_with_only_data_left(here: Any, tmp_path: Path) -> None:
     assert component_state.with_data_left(here, "bot1") == frozenset()
     (tmp_path / "clawd/state/left").mkdir(parents=True)
     (tmp_path / "clawd/state/left/database").write_text("/var/lib/postgresql/15/clawd\tthe database clawd\n")
     assert component_state.with_data_left(here, "bot1") == {"database"}
 
 
-def test_conversations_that_an_older_version_left_are_found(here: Any, tmp_path: Path) -> None:
+def test_conversations_left_by_an_older_version_are_found(here: Any, tmp_path: Path) -> None:
     (tmp_path / "clawd-bot").mkdir()
     assert component_state.with_data_left(here, "bot1") == {"runtime"}
 
 
-def test_data_that_are_used_again_are_no_longer_left(here: Any, tmp_path: Path) -> None:
+def test_data_in_use_again_is_no_longer_listed_as_left(here: Any, tmp_path: Path) -> None:
     left = tmp_path / "clawd/state/left"
     left.mkdir(parents=True)
     (left / "nginx").touch()
@@ -103,7 +105,7 @@ def test_data_that_are_used_again_are_no_longer_left(here: Any, tmp_path: Path) 
     assert component_state.with_data_left(here, "bot1") == {"database"}
 
 
-def test_a_host_is_not_forgotten_while_data_are_left(here: Any, tmp_path: Path) -> None:
+def test_host_is_not_forgotten_while_data_is_left(here: Any, tmp_path: Path) -> None:
     component_state.add(here, "bot1", HostPlan("bot1", (operation("base"),)))
     left = tmp_path / "clawd/state/left"
     left.mkdir()

@@ -71,9 +71,9 @@ bot: {{system_prompt: You are a helpful assistant., max_reply_tokens: 48}}
 
     def checks(self, *words: str, expect: int) -> tuple[dict[str, Any], dict[str, str]]:
         """What a command prints as JSON, and of its verification the outcomes by component and name."""
-        told = self.json(*words, expect=expect)
-        found = told["verification"]["checks"]
-        return told, {f"{check['component']}: {check['name']}": check["outcome"] for check in found}
+        document = self.json(*words, expect=expect)
+        found = document["verification"]["checks"]
+        return document, {f"{check['component']}: {check['name']}": check["outcome"] for check in found}
 
 
 @pytest.fixture(scope="module")
@@ -104,21 +104,21 @@ def test_journal_is_restarted_only_when_its_file_is_newer_than_its_process(alone
     alone.on("bot1", f"{touch} && {restart}")
     assert alone.json("plan", "-i", "alone")["plan"]["changes"] == 0
     alone.on("bot1", touch)
-    told = alone.json("plan", "-i", "alone", expect=2)
-    assert told["plan"]["changes"] == 1
-    assert JOURNAL_UNIT in str(told["plan"])
+    document = alone.json("plan", "-i", "alone", expect=2)
+    assert document["plan"]["changes"] == 1
+    assert JOURNAL_UNIT in str(document["plan"])
     alone.on("bot1", restart)
 
 
-def test_bot_that_gives_no_answers_fails_the_verification(alone: Alone) -> None:
+def test_bot_that_gives_no_answers_fails_verify(alone: Alone) -> None:
     """Everything of nginx is right, and the bot apologizes politely."""
     alone.on("bot1", "systemctl stop clawd-engine")
     try:
-        told, outcomes = alone.checks("verify", "-i", "alone", "--tags", "nginx", expect=1)
+        document, outcomes = alone.checks("verify", "-i", "alone", "--tags", "nginx", expect=1)
     finally:
         alone.on("bot1", "systemctl start clawd-engine")
     assert outcomes["nginx: a question is answered through it"] == "failed"
-    (failed,) = [check for check in told["verification"]["checks"] if check["outcome"] == "failed"]
+    (failed,) = [check for check in document["verification"]["checks"] if check["outcome"] == "failed"]
     assert "no model answered nginx" in failed["message"]
     assert failed["hint"]
     alone.json("verify", "-i", "alone", "--tags", "nginx")
@@ -155,16 +155,17 @@ DAMAGES = (
 )
 
 
-def test_checks_of_what_serves_fail_for_their_damage(alone: Alone) -> None:
+def test_checks_of_running_services_fail_for_their_damage(alone: Alone) -> None:
     try:
         for done, *_ in DAMAGES:
             alone.on("bot1", done)
-        told, outcomes = alone.checks("verify", "-i", "alone", "--tags", "tls,runtime,nginx", expect=1)
+        document, outcomes = alone.checks("verify", "-i", "alone", "--tags", "tls,runtime,nginx", expect=1)
     finally:
         for _, undone, *_ in DAMAGES:
             alone.on("bot1", undone)
     said = {
-        f"{check['component']}: {check['name']}": check["message"] for check in told["verification"]["checks"]
+        f"{check['component']}: {check['name']}": check["message"]
+        for check in document["verification"]["checks"]
     }
     for done, _, check, words in DAMAGES:
         assert outcomes[check] == "failed", f"green all the same: {done}"
@@ -172,7 +173,7 @@ def test_checks_of_what_serves_fail_for_their_damage(alone: Alone) -> None:
     alone.json("verify", "-i", "alone")
 
 
-def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone: Alone) -> None:
+def test_host_is_not_converged_until_a_verification_passes(alone: Alone) -> None:
     alone.on("bot1", "fail2ban-client set sshd addignoreip 0.0.0.0/0")
     try:
         alone.json("verify", "-i", "alone", expect=1)
@@ -180,8 +181,8 @@ def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone:
         assert planned["plan"]["changes"] == 0
         assert "bot1 is not converged: its last verification failed (hardening: " in planned["message"]
         assert "not converged" in alone.json("drift", "-i", "alone", expect=2)["message"]
-        told, outcomes = alone.checks("up", "-i", "alone", "--yes", expect=1)
-        assert told["result"]["changed"] == 0
+        document, outcomes = alone.checks("up", "-i", "alone", "--yes", expect=1)
+        assert document["result"]["changed"] == 0
         assert outcomes["hardening: failed logins are banned"] == "failed"
         assert "not converged" in alone.json("up", "-i", "alone", "--yes", "--no-verify", expect=1)["message"]
     finally:
@@ -197,7 +198,7 @@ def test_host_whose_verification_failed_is_not_converged_until_one_passes(alone:
 @pytest.mark.parametrize(
     "at", [KILLED_AT[0], *[pytest.param(at, marks=pytest.mark.campaign) for at in KILLED_AT[1:]]]
 )
-def test_run_killed_on_the_way_does_not_become_the_state_to_go_back_to(alone: Alone, at: str) -> None:
+def test_killed_run_is_not_kept_for_rollback(alone: Alone, at: str) -> None:
     serves = alone.on("bot1", "readlink /opt/clawd/current; cat /etc/systemd/system/clawd-bot.service").stdout
     bad = alone.folder / "templates" / "runtime" / "clawd-bot.service"
     bad.parent.mkdir(parents=True, exist_ok=True)
@@ -211,8 +212,8 @@ def test_run_killed_on_the_way_does_not_become_the_state_to_go_back_to(alone: Al
         alone.program = alone.another_release(f"killed {number}")
         alone.killed("up", "-i", "alone", "--yes", "--verbose", at=f"bot1: {at}")
         alone.program = alone.another_release(f"after {number}")
-        told = alone.json("up", "-i", "alone", "--yes", expect=4)
-        (host,) = told["result"]["hosts"]
+        document = alone.json("up", "-i", "alone", "--yes", expect=4)
+        (host,) = document["result"]["hosts"]
         assert host["status"] == "rolled back"
         assert "were restored and serve" in host["message"]
         assert alone.on("bot1", SERVING).stdout.split() == ["active"] * 3
@@ -228,7 +229,7 @@ def test_run_killed_on_the_way_does_not_become_the_state_to_go_back_to(alone: Al
     alone.json("plan", "-i", "alone")
 
 
-def test_purge_after_removal_deletes_what_was_kept_and_says_so_before(alone: Alone) -> None:
+def test_purge_after_removal_deletes_kept_data_and_shows_it_in_the_plan(alone: Alone) -> None:
     removed = alone.json("remove", "-i", "alone", "--yes")
     assert removed["result"]["succeeded"]
     assert alone.on("bot1", "test -s /var/lib/clawd-bot/bot.db", check=False).returncode == 0
@@ -247,7 +248,7 @@ def test_purge_after_removal_deletes_what_was_kept_and_says_so_before(alone: Alo
     assert alone.json("remove", "-i", "alone", "--purge", "--yes")["plan"]["changes"] == 0
 
 
-def test_removed_host_has_no_state_to_go_back_to(alone: Alone) -> None:
+def test_removed_host_keeps_no_state_for_rollback(alone: Alone) -> None:
     """It holds secrets."""
     found: subprocess.CompletedProcess[str] = alone.on("bot1", "ls -A /var/lib/clawd /etc/clawd", check=False)
     assert found.returncode != 0

@@ -58,14 +58,14 @@ def loaded(name: str) -> LoadedInventory:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_planned(name: str) -> None:
+def test_every_example_assigns_its_components(name: str) -> None:
     assigned = assign(loaded(name).inventory, Selection())
     placed = {host: {item.component.name for item in items} - EVERYWHERE for host, items in assigned.items()}
     assert placed == COMPONENTS_OF[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_fits_the_servers_it_is_written_for(name: str) -> None:
+def test_every_example_fits_its_servers(name: str) -> None:
     inventory = loaded(name).inventory
     for host in inventory.hosts:
         capacity = capacity_of(inventory, host)
@@ -100,7 +100,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
+def test_inventory_check_shows_components_and_capacity_of_examples(name: str) -> None:
     shown = checked(EXAMPLES / f"{name}.yml")
     assert shown.exit_code == 0, shown.output
     for host, components in COMPONENTS_OF[name].items():
@@ -113,7 +113,7 @@ def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "larger", "smaller", "told"),
+    ("name", "larger", "smaller", "expected"),
     [
         ("single", "memory: 4G", "memory: 2G", "bot1: too little memory: 2177 MiB needed, 2048 MiB"),
         (
@@ -126,8 +126,8 @@ def test_check_shows_what_goes_where_and_how_much_that_takes(name: str) -> None:
         ("gpu-70b", "gpu_memory: 48G", "gpu_memory: 40G", "gpu1: too little GPU memory: 42.1 GiB needed"),
     ],
 )
-def test_a_smaller_server_is_refused_with_the_arithmetic(
-    name: str, larger: str, smaller: str, told: str, tmp_path: Path
+def test_example_on_a_smaller_server_is_refused_with_the_arithmetic(
+    name: str, larger: str, smaller: str, expected: str, tmp_path: Path
 ) -> None:
     text = (EXAMPLES / f"{name}.yml").read_text()
     assert larger in text
@@ -135,7 +135,7 @@ def test_a_smaller_server_is_refused_with_the_arithmetic(
     shown = checked(tmp_path / "prod.yml")
     assert isinstance(shown.exception, CapacityError)
     first, *rows = str(shown.exception).splitlines()
-    assert first.startswith(told)
+    assert first.startswith(expected)
     assert any("system" in row for row in rows) or "GPU" in first
 
 

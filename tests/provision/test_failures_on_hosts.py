@@ -100,7 +100,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Base:
     return host
 
 
-def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host: Base) -> None:
+def test_preflight_reports_a_port_in_use_and_unreachable_package_sources(host: Base) -> None:
     assert host.examined() == []
     host.on("systemd-run -q --unit=holds-the-port python3 -m http.server -d /run 443")
     until(lambda: ":443 " in host.on("ss -Hltn"))
@@ -121,7 +121,7 @@ def test_preflight_names_a_port_that_is_held_and_sources_that_do_not_answer(host
     assert host.examined() == []
 
 
-def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: Base) -> None:
+def test_values_that_the_host_does_not_have_are_refused_in_the_plan_with_their_place(host: Base) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
     base = {
         "time_zone": "PRC",
@@ -139,9 +139,9 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
     release = next(str(item) for item in RELEASES if item.codename == host.release)
     places = [text.partition(f": {host.name}: ") for text in found]
     assert all(re.fullmatch(rf"{host.folder}/{host.name}\.yml:[0-9]+:[0-9]+", place[0]) for place in places)
-    told = [place[2] for place in places]
+    reasons = [place[2] for place in places]
     legacy = [f"{release} has no time zone PRC; write Asia/Shanghai"] if host.release == "trixie" else []
-    assert told == [
+    assert reasons == [
         *legacy,
         f"{release} has no package ngnix; did you mean `nginx`?",
         f"{release} has no package awk of its own: it is provided by gawk, mawk, original-awk; "
@@ -155,7 +155,7 @@ def test_what_a_host_has_no_use_for_is_refused_in_the_plan_with_its_place(host: 
     ]
 
 
-def told(result: HostResult) -> str:
+def failure_text(result: HostResult) -> str:
     """What a person reads about a failed host: that nothing after the failure was done is a part of it."""
     assert result.status is Status.FAILED
     assert result.failure is not None
@@ -166,12 +166,12 @@ def told(result: HostResult) -> str:
     return screen.getvalue()
 
 
-def test_a_package_lock_that_is_held_for_too_long(host: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apt_lock_held_too_long_fails_with_its_process(host: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apt, "wait", partial(apt.wait, deadline=4))
     before = host.on(LIVE)
     hold_the_lock(host, seconds=90)
     try:
-        text = told(host.up("tree"))
+        text = failure_text(host.up("tree"))
     finally:
         host.on("systemctl stop holds-the-lock || true")
     assert "Packages ca-certificates" in text
@@ -180,7 +180,7 @@ def test_a_package_lock_that_is_held_for_too_long(host: Base, monkeypatch: pytes
     assert host.on(LIVE) == before
 
 
-def test_a_package_lock_is_waited_for(host: Base) -> None:
+def test_apt_lock_is_waited_for(host: Base) -> None:
     hold_the_lock(host, seconds=10)
     assert host.up("tree").status is Status.DONE
     assert host.on("dpkg-query -W -f='${db:Status-Status}' tree") == "installed"
@@ -194,7 +194,7 @@ def hold_the_lock(host: Base, *, seconds: int) -> None:
     until(lambda: host.on("ls /run/held 2>/dev/null || true") != "")
 
 
-def test_package_sources_that_cannot_be_reached(host: Base) -> None:
+def test_unreachable_package_sources_fail_with_a_hint(host: Base) -> None:
     before = host.on(LIVE)
     sources = "/etc/apt/sources.list"
     host.on(
@@ -202,7 +202,7 @@ def test_package_sources_that_cannot_be_reached(host: Base) -> None:
         "rm -rf /var/lib/apt/lists/*; apt-get clean"
     )
     try:
-        text = told(host.up("tree", "less"))
+        text = failure_text(host.up("tree", "less"))
     finally:
         host.on(f"mv /root/sources {sources}")
     assert "127.0.0.1" in text
@@ -224,14 +224,14 @@ def test_package_sources_that_cannot_be_reached(host: Base) -> None:
     ],
     ids=["behind", "ahead"],
 )
-def test_a_clock_that_is_wrong(host: Base, off_by: str, said: str, advice: str) -> None:
+def test_wrong_clock_fails_with_a_hint(host: Base, off_by: str, said: str, advice: str) -> None:
     """These hosts have this machine's clock: here apt alone is shown another one."""
     host.on("apt-get install -qq -y --no-install-recommends faketime >/dev/null")
     before = host.on(LIVE)
     instead = f'#!/bin/sh\\nexec faketime -f {off_by} /usr/bin/apt-get "$@"\\n'
     host.on(f"printf '{instead}' > {APT}; chmod 755 {APT}; rm -rf /var/lib/apt/lists/*")
     try:
-        text = told(host.up("tree", "less", "bc"))
+        text = failure_text(host.up("tree", "less", "bc"))
     finally:
         host.on(f"rm {APT}")
     assert re.search(said, text)
@@ -241,20 +241,20 @@ def test_a_clock_that_is_wrong(host: Base, off_by: str, said: str, advice: str) 
     assert host.up("tree", "less").status is Status.DONE
 
 
-def test_a_package_that_there_is_not(host: Base) -> None:
-    text = told(host.up("tree", "less", "no-such-package"))
+def test_unknown_package_fails_with_a_hint(host: Base) -> None:
+    text = failure_text(host.up("tree", "less", "no-such-package"))
     assert "E: Unable to locate package no-such-package" in text
     assert "the host's package sources do not have this package (no-such-package)" in text
 
 
-def test_a_full_disk(host: Base) -> None:
+def test_full_disk_fails_with_a_hint(host: Base) -> None:
     before = host.on(LIVE)
     host.on(
         "apt-get clean; mount -t tmpfs -o size=64k tmpfs /var/cache/apt/archives; mkdir -p "
         "/var/cache/apt/archives/partial"
     )
     try:
-        text = told(host.up("tree", "less", "file"))
+        text = failure_text(host.up("tree", "less", "file"))
     finally:
         host.on("umount /var/cache/apt/archives")
     assert "free space" in text or "No space left" in text
@@ -263,14 +263,14 @@ def test_a_full_disk(host: Base) -> None:
     assert host.up("tree", "less", "file").status is Status.DONE
 
 
-def test_a_service_that_will_not_start(host: Base) -> None:
+def test_service_that_does_not_start_is_rolled_back_and_reported(host: Base) -> None:
     """What it ran with before is live again, and runs: one could leave it so."""
     packages = ("tree", "less", "file")
     before = host.on(LIVE)
     refuse = f'[Service]\\nExecStartPre=/bin/sh -c "! grep -q 400M {JOURNALD}"\\n'
     host.on(f"mkdir -p {Path(BROKEN).parent}; printf '{refuse}' > {BROKEN}")
     try:
-        text = told(host.up(*packages, journal="400M"))
+        text = failure_text(host.up(*packages, journal="400M"))
         assert host.on(LIVE) == before
         assert host.on("systemctl is-active systemd-journald") == "active"
         assert host.up(*packages).changed == ()

@@ -77,7 +77,7 @@ def port_of(hosts: Session, name: str) -> int:
     return int(hosts.links[name].run("sh -c 'echo $SERVER_PORT'").stdout)
 
 
-def test_hosts_at_one_address_are_told_apart_by_their_jump_hosts(network: Network, log: RunLog) -> None:
+def test_hosts_with_one_address_are_distinguished_by_their_jump_hosts(network: Network, log: RunLog) -> None:
     with session(network, log, network.inventory()) as hosts:
         assert hosts.connect() == {}
         for name in ("east", "west"):
@@ -87,7 +87,7 @@ def test_hosts_at_one_address_are_told_apart_by_their_jump_hosts(network: Networ
             assert network.hosts[name].logins == ["ops"]
 
 
-def test_a_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLog) -> None:
+def test_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLog) -> None:
     jump, host = network.jumps["east"], network.hosts["east"]
     behind = {"address": PRIVATE, "user": "ops", "host_key": host.public_key, "bastion": {"host": "gate"}}
     gate = {
@@ -112,7 +112,7 @@ def test_a_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLo
     assert (jump.logins, jump.asked) == (["jumper"], [(PRIVATE, 22)])
 
 
-def test_a_jump_host_that_nobody_knows_is_refused_without_a_question(
+def test_jump_host_with_unknown_key_is_refused_without_asking(
     network: Network, log: RunLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody may be asked"))
@@ -125,7 +125,7 @@ def test_a_jump_host_that_nobody_knows_is_refused_without_a_question(
     assert network.jumps["east"].logins == []
 
 
-def test_a_jump_host_with_another_key_is_refused(network: Network, log: RunLog) -> None:
+def test_jump_host_with_another_key_is_refused(network: Network, log: RunLog) -> None:
     other = network.hosts["east"].public_key
     with session(network, log, network.inventory(east=other)) as hosts:
         unreachable = hosts.connect()

@@ -33,27 +33,27 @@ FILE = PlannedOperation("nginx", "File nginx.conf", changes=True, files=(FileCha
         ([Status.ROLLED_BACK, Status.INTERRUPTED, Status.FAILED], 130),
     ],
 )
-def test_the_most_telling_status_decides_the_exit_code(statuses: list[Status], code: int) -> None:
+def test_most_severe_status_decides_the_exit_code(statuses: list[Status], code: int) -> None:
     assert exit_code(statuses) == code
 
 
-def test_a_plan_counts_and_shows_only_what_changes() -> None:
+def test_plan_counts_and_shows_only_changes() -> None:
     plan = Plan((HostPlan("one", (SAME, FILE)), HostPlan("two", (SAME,)), HostPlan("three", error="no")))
     assert plan.changes == 1
     assert [host.host for host in plan.errors] == ["three"]
-    told = json.loads(json.dumps(plan.to_json()))
-    assert told["hosts"][0]["unchanged"] == 1
-    assert told["hosts"][0]["operations"][0]["files"][0]["diff"] == ["+a"]
+    document = json.loads(json.dumps(plan.to_json()))
+    assert document["hosts"][0]["unchanged"] == 1
+    assert document["hosts"][0]["operations"][0]["files"][0]["diff"] == ["+a"]
     with pytest.raises(KeyError):
         plan.for_host("four")
 
 
-def test_a_result_is_json_with_its_failure() -> None:
+def test_result_json_contains_the_failure() -> None:
     failure = OperationFailure("nginx", "File nginx.conf", ("unknown directive",), "mend the template")
     result = Result((HostResult("one", Status.FAILED, (FILE,), 3, failure),))
     assert not result.succeeded
     assert result.changed == 1
-    told = json.loads(json.dumps(result.to_json()))["hosts"][0]
-    assert told["status"] == "failed"
-    assert told["failure"]["output"] == ["unknown directive"]
+    host = json.loads(json.dumps(result.to_json()))["hosts"][0]
+    assert host["status"] == "failed"
+    assert host["failure"]["output"] == ["unknown directive"]
     assert "\nhint: mend the template" in str(failure)

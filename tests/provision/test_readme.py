@@ -33,7 +33,9 @@ def shape(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE, *TUTORIALS])
-def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_inventory_of_the_readme_is_complete(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = blocks(name, "yaml")[0]
     assert len(first.splitlines()) == 5
     (tmp_path / "inventory").mkdir()
@@ -45,14 +47,14 @@ def test_the_first_inventory_is_whole(name: str, tmp_path: Path, monkeypatch: py
     assert set(load(tmp_path / "inventory" / "prod.yml").inventory.hosts) == {"bot"}
 
 
-def test_both_have_the_same_sections_and_the_same_blocks() -> None:
+def test_readmes_in_both_languages_have_the_same_sections_and_blocks() -> None:
     assert shape(ENGLISH) == shape(CHINESE)
     assert [len(blocks(ENGLISH, kind)) for kind in ("", "yaml")] == [
         len(blocks(CHINESE, kind)) for kind in ("", "yaml")
     ]
 
 
-def test_components_under_plain_pyinfra_are_shown_alike_in_both_languages() -> None:
+def test_pyinfra_example_is_the_same_in_both_languages() -> None:
     english, chinese = (blocks(name, "python") for name in PLAIN_PYINFRA)
     assert english == chinese
     (code,) = english
@@ -70,7 +72,7 @@ def test_components_under_plain_pyinfra_are_shown_alike_in_both_languages() -> N
 
 
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE])
-def test_its_commands_and_files_are_there(name: str) -> None:
+def test_commands_and_files_of_the_readme_exist(name: str) -> None:
     text = (ROOT / name).read_text()
     found = re.findall(r"clawd-provision ([a-z][^`#\n│]*)", "\n".join(blocks(name, "")[1:]))
     assert len(found) >= 5

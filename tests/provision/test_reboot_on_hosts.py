@@ -31,7 +31,7 @@ def run_of(host: Host) -> Iterator[Session]:
 
 
 @pytest.mark.parametrize("release", ["trixie"])
-def test_the_run_still_holds_the_lock_after_the_reboot(box: Box, release: str) -> None:
+def test_run_holds_the_lock_after_a_reboot(box: Box, release: str) -> None:
     host = Host(box, box.named(release))
     host.on(f"mkdir -p {TREE}/proc/driver/nvidia; echo '{LINE}' > {TREE}/proc/driver/nvidia/version")
     before = host.on("cat /proc/sys/kernel/random/boot_id")

@@ -14,18 +14,18 @@ CHANGED = PlannedOperation("nginx", "Write /etc/nginx/nginx.conf", changes=True)
 DONE = JournalEntry.of(HostResult("one", Status.DONE, (CHANGED,), 3, seconds=1.234), "digest", ())
 
 
-def test_an_entry_is_read_as_it_was_written() -> None:
+def test_entry_is_read_as_written() -> None:
     assert JournalEntry.from_line(DONE.to_line()) == DONE
     assert DONE.changed == ("nginx: Write /etc/nginx/nginx.conf",)
     assert DONE.to_line().endswith("\n")
 
 
 @pytest.mark.parametrize("line", ["", DONE.to_line()[:40], "[]", "{}", '{"time": 1}'])
-def test_a_line_that_was_cut_off_is_no_entry(line: str) -> None:
+def test_truncated_line_is_no_entry(line: str) -> None:
     assert JournalEntry.from_line(line) is None
 
 
-def test_a_failure_is_named() -> None:
+def test_entry_names_the_failure() -> None:
     failure = OperationFailure("base", "Packages curl", ("E: no",))
     assert (
         JournalEntry.of(HostResult("one", Status.FAILED, failure=failure), "d", ()).failure
@@ -44,7 +44,7 @@ def test_a_failure_is_named() -> None:
         (replace(DONE, program="another"), False),
     ],
 )
-def test_only_a_complete_run_of_this_inventory_and_program_counts_for_drift(
+def test_only_a_complete_run_of_the_same_inventory_and_program_counts_for_drift(
     entry: JournalEntry, whole: bool
 ) -> None:
     assert entry.is_whole("digest") is whole

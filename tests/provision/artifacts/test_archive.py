@@ -33,7 +33,7 @@ CONTENTS = st.one_of(st.builds(Stored, st.binary(max_size=3000)), st.binary(max_
 
 @settings(max_examples=60)
 @given(st.dictionaries(PATHS, CONTENTS, max_size=8), st.randoms())
-def test_any_files_come_out_as_they_went_in_whatever_their_order(
+def test_archive_restores_any_files_and_does_not_depend_on_their_order(
     files: dict[str, Stored | Deflated], chance: random.Random
 ) -> None:
     entries = [
@@ -55,7 +55,7 @@ def test_any_files_come_out_as_they_went_in_whatever_their_order(
     assert {m.mode for m in members if m.isdir()} <= {0o755}
 
 
-def test_large_and_empty_files_survive_gzip_and_tar(tmp_path: Path) -> None:
+def test_archive_restores_large_and_empty_files(tmp_path: Path) -> None:
     large = random.Random(1).randbytes(200_001)
     entries = [
         ArchiveEntry("deep/" * 30 + "large.bin", Stored(large)),
@@ -76,7 +76,7 @@ def test_large_and_empty_files_survive_gzip_and_tar(tmp_path: Path) -> None:
     assert (tmp_path / "lib/libx.so").readlink() == Path("libx.so.1")
 
 
-def test_the_laptop_s_compressor_has_no_part_in_the_bytes(
+def test_archive_bytes_do_not_depend_on_zlib_of_the_laptop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [ArchiveEntry("a", Stored(b"a" * 5000)), ArchiveEntry("b", deflated(b"b" * 5000))]
@@ -86,12 +86,12 @@ def test_the_laptop_s_compressor_has_no_part_in_the_bytes(
     assert archive.write(tmp_path / "2", entries) == first
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_entries_with_one_path_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="two entries have the path x/y"):
         archive.write(tmp_path / "a", [ArchiveEntry("x/y", Stored(b"1")), ArchiveEntry("x/y", Stored(b"2"))])
 
 
-def test_a_damaged_stream_is_noticed() -> None:
+def test_damaged_deflate_stream_is_refused() -> None:
     good = deflated(b"hello" * 100)
     for bad in (
         Deflated(good.raw[:-2], good.crc, good.size),
@@ -103,7 +103,7 @@ def test_a_damaged_stream_is_noticed() -> None:
             bad.unpacked()
 
 
-def test_copies_of_a_library_become_links_within_their_folder() -> None:
+def test_duplicate_libraries_become_links_within_their_folder() -> None:
     same, other = Stored(b"same"), Stored(b"other")
     entries = [
         ArchiveEntry("p/liba.so", same),

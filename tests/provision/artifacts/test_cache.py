@@ -17,7 +17,7 @@ from provision.artifacts.cache import Cache, default_folder, digest_of, sha256_o
 from provision.sandbox import Layout
 
 
-def test_an_entry_appears_whole_and_replaces_the_old_one(cache: Cache) -> None:
+def test_entry_replaces_the_old_one_atomically(cache: Cache) -> None:
     for text in ("old", "new"):
         with cache.making("models", "k") as work:
             (work / "f").write_text(text)
@@ -26,7 +26,7 @@ def test_an_entry_appears_whole_and_replaces_the_old_one(cache: Cache) -> None:
     assert list((cache.root / "partial").iterdir()) == []
 
 
-def test_what_fails_leaves_the_old_entry_and_nothing_half(cache: Cache) -> None:
+def test_failure_keeps_the_old_entry_and_leaves_no_partial_one(cache: Cache) -> None:
     with cache.making("models", "k") as work:
         (work / "f").write_text("old")
 
@@ -54,17 +54,17 @@ with cache.lock("x"), cache.making("models", "killed") as work:
 """
 
 
-def test_a_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
+def test_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(cache.root)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
     )
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "held\n"
-        told: list[str] = []
+        messages: list[str] = []
 
         def progress(message: str, fraction: float | None = None) -> None:
-            told.append(message)
+            messages.append(message)
             holder.send_signal(signal.SIGKILL)
 
         with cache.lock("x", progress):
@@ -73,7 +73,7 @@ def test_a_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    assert told == ["waiting for another run that builds x"]
+    assert messages == ["waiting for another run that builds x"]
     assert not cache.entry("models", "killed").exists()
     left = next((cache.root / "partial").iterdir())
     os.utime(left, (0, 0))
@@ -81,7 +81,7 @@ def test_a_killed_run_frees_its_lock_and_leaves_no_entry(cache: Cache) -> None:
         assert not left.exists()
 
 
-def test_pruning_takes_what_was_not_used_and_nothing_of_others(cache: Cache) -> None:
+def test_prune_deletes_only_unused_entries_of_the_program(cache: Cache) -> None:
     for key in ("used", "unused"):
         with cache.making("models", key) as work:
             (work / "f").write_bytes(b"x" * 1000)
@@ -97,7 +97,7 @@ def test_pruning_takes_what_was_not_used_and_nothing_of_others(cache: Cache) -> 
     assert cache.size() == 1000
 
 
-def test_the_folder_is_the_user_s_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_is_that_of_the_user_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CLAWD_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("SUDO_UID", raising=False)
@@ -122,7 +122,7 @@ def called_by_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be who sudo makes one")
-def test_with_sudo_it_is_the_caller_s_folder_and_stays_theirs(called_by_sudo: Path) -> None:
+def test_cache_folder_under_sudo_is_that_of_the_caller_and_owned_by_them(called_by_sudo: Path) -> None:
     cache = Cache.default()
     assert cache.root == called_by_sudo / ".cache" / "clawd-provision"
     assert Layout().cache == cache.root / "sandbox"
@@ -135,14 +135,14 @@ def test_with_sudo_it_is_the_caller_s_folder_and_stays_theirs(called_by_sudo: Pa
     assert called_by_sudo.stat().st_uid == 0, "what was there before is left as it was"
 
 
-def test_without_sudo_s_rights_its_variables_mean_nothing(
+def test_sudo_variables_are_ignored_without_rights_of_root(
     called_by_sudo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provision.local_user.os.geteuid", lambda: 1000)
     assert default_folder() == called_by_sudo.parents[1] / "root" / ".cache" / "clawd-provision"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_cache_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(ArtifactError, match="CLAWD_CACHE"),
@@ -151,16 +151,16 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_digests_do_not_depend_on_where_parts_are_cut() -> None:
+def test_digest_depends_on_the_boundaries_of_its_parts() -> None:
     assert digest_of("ab", "c") != digest_of("a", "bc")
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
-def test_digests_differ_exactly_with_their_parts(a: list[str], b: list[str]) -> None:
+def test_digests_are_equal_only_for_equal_parts(a: list[str], b: list[str]) -> None:
     assert (digest_of(*a) == digest_of(*b)) == (a == b)
 
 
-def test_progress_is_told_while_a_large_file_is_read(tmp_path: Path) -> None:
+def test_progress_of_reading_a_large_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "large"
     with file.open("wb") as handle:
         handle.truncate(200 << 20)

@@ -15,7 +15,7 @@ BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))
 
 
-def test_comments_continuations_and_markers_are_understood() -> None:
+def test_comments_continuations_and_markers_are_parsed() -> None:
     text = (
         "# made by a tool\n"
         f"Typing_Extensions==4.16.0 \\\n    --hash=sha256:{A} \\\n    --hash=sha256:{B}\n    # via x\n"
@@ -39,12 +39,12 @@ def test_comments_continuations_and_markers_are_understood() -> None:
         f"numpy @ https://example.org/x.whl --hash=sha256:{A}",
     ],
 )
-def test_what_is_not_locked_is_refused(line: str) -> None:
+def test_unlocked_requirement_is_refused(line: str) -> None:
     with pytest.raises(ArtifactError, match=r"x\.lock"):
         lockfile.parse(line, name="x.lock")
 
 
-def test_markers_are_decided_for_the_host() -> None:
+def test_markers_are_evaluated_for_the_host() -> None:
     entries = lockfile.parse(
         f"old==1 ; python_full_version < '3.12' --hash=sha256:{A}\n"
         f"new==1 ; python_version >= '3.12' --hash=sha256:{A}\n"
@@ -58,7 +58,7 @@ def test_markers_are_decided_for_the_host() -> None:
     assert [e.name for e in lockfile.for_kind(entries, TRIXIE_ARM, without={"all"})] == ["new", "arm"]
 
 
-def test_our_own_lock_files_are_whole() -> None:
+def test_lock_files_of_the_runtime_are_complete() -> None:
     runtime = RuntimeSource.of_this_program().locked
     assert len(lockfile.named(runtime, ENGINE).hashes) == 1
     for kind in (BOOKWORM, TRIXIE_ARM):

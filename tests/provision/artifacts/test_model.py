@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_given_with_its_digest_size_and_a_plain_name(path: Path, cache: Cache) -> None:
+def test_model_file_has_digest_size_and_plain_name(path: Path, cache: Cache) -> None:
     found = model_file(LocalModel(path=path), cache=cache)
     assert (found.name, found.size, found.source, found.url) == (
         "Smol-LM-v2",
@@ -52,7 +52,7 @@ def test_a_file_is_given_with_its_digest_size_and_a_plain_name(path: Path, cache
     assert model_file(LocalModel(path=path, sha256=found.sha256), cache=cache) == found
 
 
-def test_it_is_read_again_only_when_it_changed(
+def test_digest_of_a_model_is_computed_again_only_after_a_change(
     path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
@@ -69,7 +69,7 @@ def test_it_is_read_again_only_when_it_changed(
     assert len(reads) == 3
 
 
-def test_a_damaged_memory_of_digests_is_no_obstacle(path: Path, cache: Cache) -> None:
+def test_damaged_digest_cache_is_ignored(path: Path, cache: Cache) -> None:
     first = model_file(LocalModel(path=path), cache=cache)
     (record,) = (cache.root / "digests").rglob("digest.json")
     record.write_text("[")
@@ -91,7 +91,9 @@ def test_another_digest_than_declared_is_refused(path: Path, cache: Cache) -> No
         (gguf(tensors=0), "no weights"),
     ],
 )
-def test_what_cannot_serve_is_refused(tmp_path: Path, cache: Cache, data: bytes | None, reason: str) -> None:
+def test_model_file_that_cannot_serve_is_refused_with_its_reason(
+    tmp_path: Path, cache: Cache, data: bytes | None, reason: str
+) -> None:
     path = tmp_path / "m.gguf"
     if data is not None:
         path.write_bytes(data)
@@ -99,7 +101,7 @@ def test_what_cannot_serve_is_refused(tmp_path: Path, cache: Cache, data: bytes 
         model_file(LocalModel(path=path), cache=cache)
 
 
-def test_a_model_that_hosts_fetch_needs_a_digest_and_no_file(tmp_path: Path, cache: Cache) -> None:
+def test_model_fetched_by_hosts_needs_a_digest_and_no_file(tmp_path: Path, cache: Cache) -> None:
     there = LocalModel(path=tmp_path / "big.gguf", url="https://models.example/big.gguf", sha256="1" * 64)
     found = model_file(there, cache=cache)
     assert (found.name, found.sha256, found.size, found.source) == ("big", "1" * 64, None, None)

@@ -29,38 +29,40 @@ ONLY_WHEELS = ("--only-binary", ":all:")
         (["ERROR: something else"], ArtifactError, "something else"),
     ],
 )
-def test_a_failure_is_told_by_its_cause(output: list[str], error: type[Exception], message: str) -> None:
-    told = pip.failure("packages for x", output)
-    assert isinstance(told, error)
-    assert message in str(told)
-    assert "packages for x" in str(told)
+def test_failure_of_pip_is_classified_by_its_cause(
+    output: list[str], error: type[Exception], message: str
+) -> None:
+    problem = pip.failure("packages for x", output)
+    assert isinstance(problem, error)
+    assert message in str(problem)
+    assert "packages for x" in str(problem)
 
 
-def test_a_login_of_a_mirror_is_never_shown() -> None:
-    told = pip.failure("x", ["ERROR: cannot reach https://anna:geheim@mirror.example/simple"])
-    assert "geheim" not in str(told)
-    assert "mirror.example" in str(told)
+def test_login_of_a_mirror_is_not_shown() -> None:
+    problem = pip.failure("x", ["ERROR: cannot reach https://anna:geheim@mirror.example/simple"])
+    assert "geheim" not in str(problem)
+    assert "mirror.example" in str(problem)
 
 
-def test_exactly_the_locked_files_are_fetched_and_progress_is_told(
+def test_download_fetches_only_locked_files_and_reports_progress(
     only_local_index: Path, make_wheel: Callable[..., Path], lock_line: Callable[..., str], tmp_path: Path
 ) -> None:
     wheels = {name: make_wheel(name) for name in ("alpha", "beta")}
     make_wheel("alpha", "2.0")
     entries = lockfile.parse("".join(lock_line(w, name=n) for n, w in wheels.items()), name="x")
-    told: list[tuple[str, float | None]] = []
+    reported: list[tuple[str, float | None]] = []
     pip.download(
         entries, tmp_path / "out", ONLY_WHEELS, what="these",
-        progress=lambda message, fraction=None: told.append((message, fraction)),
+        progress=lambda message, fraction=None: reported.append((message, fraction)),
     )  # fmt: skip
     assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == {
         w.name: w.read_bytes() for w in wheels.values()
     }
-    assert [fraction for _, fraction in told] == [0.0, 0.5]
-    assert told[0][0].startswith("these: downloading alpha")
+    assert [fraction for _, fraction in reported] == [0.0, 0.5]
+    assert reported[0][0].startswith("these: downloading alpha")
 
 
-def test_a_changed_file_is_refused(
+def test_file_with_another_hash_is_refused(
     only_local_index: Path, make_wheel: Callable[..., Path], lock_line: Callable[..., str], tmp_path: Path
 ) -> None:
     entries = lockfile.parse(lock_line(make_wheel("alpha"), name="alpha"), name="x")
@@ -69,7 +71,7 @@ def test_a_changed_file_is_refused(
         pip.download(entries, tmp_path / "out", ONLY_WHEELS, what="these")
 
 
-def test_the_user_s_constraints_do_not_reach_what_is_locked(
+def test_pip_constraints_of_the_user_are_ignored(
     only_local_index: Path,
     make_wheel: Callable[..., Path],
     lock_line: Callable[..., str],

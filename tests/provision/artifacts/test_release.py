@@ -23,7 +23,7 @@ BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE = HostKind("x86_64", (3, 13), (2, 41))
 
 
-def test_a_release_is_what_the_runtime_needs_and_says_so(
+def test_release_contains_runtime_dependencies_and_its_description(
     source: RuntimeSource, engine: EngineWheel, cache: Cache, about: Callable[[Path], dict[str, object]]
 ) -> None:
     release = release_for(BOOKWORM, engine, cache, source=source)
@@ -46,7 +46,7 @@ def test_a_release_is_what_the_runtime_needs_and_says_so(
     assert release.archive.size == release.archive.archive.stat().st_size
 
 
-def test_the_same_inputs_give_the_same_release_anywhere(
+def test_same_inputs_give_the_same_release_anywhere(
     source: RuntimeSource, engine: EngineWheel, tmp_path: Path
 ) -> None:
     first = release_for(BOOKWORM, engine, Cache(tmp_path / "one"), source=source)
@@ -60,28 +60,28 @@ def test_the_same_inputs_give_the_same_release_anywhere(
     assert first.archive.sha256 == second.archive.sha256
 
 
-def test_a_release_is_made_once_and_again_when_it_was_damaged(
+def test_release_is_built_once_and_again_when_damaged(
     source: RuntimeSource, engine: EngineWheel, cache: Cache, only_local_index: Path
 ) -> None:
     first = release_for(BOOKWORM, engine, cache, source=source)
     for file in only_local_index.iterdir():
         file.unlink()
-    told: list[str] = []
+    messages: list[str] = []
 
     def again() -> None:
         assert (
-            release_for(BOOKWORM, engine, cache, source=source, progress=lambda m, f=None: told.append(m))
+            release_for(BOOKWORM, engine, cache, source=source, progress=lambda m, f=None: messages.append(m))
             == first
         )
 
     assert least_seconds(again) < 0.2
-    assert told == []
+    assert messages == []
     first.archive.archive.write_bytes(b"short")
     assert release_for(BOOKWORM, engine, cache, source=source) == first
     assert first.archive.archive.stat().st_size == first.archive.size
 
 
-def test_only_what_the_engine_reads_changes_its_digest(
+def test_engine_digest_changes_only_with_files_of_the_engine(
     source: RuntimeSource, engine: EngineWheel, cache: Cache
 ) -> None:
     first = release_for(BOOKWORM, engine, cache, source=source).archive
@@ -98,7 +98,7 @@ def test_only_what_the_engine_reads_changes_its_digest(
     assert release_for(BOOKWORM, engine, cache, source=source).archive.engine_digest != first.engine_digest
 
 
-def test_the_engine_imports_nothing_of_the_bot() -> None:
+def test_engine_imports_nothing_of_the_bot() -> None:
     """Else `engine_digest` would miss a change that the engine sees."""
     package = RuntimeSource.of_this_program().folder / "clawd_runtime"
     files = [path for path in package.rglob("*.py") if "bot" not in path.relative_to(package).parts]
@@ -147,5 +147,5 @@ def test_python_imports_from_an_unpacked_release(
         ("certifi/cacert.pem", True),
     ],
 )
-def test_only_what_builds_need_is_left_out(path: str, needed: bool) -> None:
+def test_needed_at_run_time_excludes_only_build_files(path: str, needed: bool) -> None:
     assert needed_at_run_time(path) is needed

@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def test_it_is_made_once_and_put_where_it_is_wanted(quick: list[Path], cache: Cache, tmp_path: Path) -> None:
+def test_sandbox_model_is_built_once_and_copied(quick: list[Path], cache: Cache, tmp_path: Path) -> None:
     first, second = tmp_path / "a/models/m.gguf", tmp_path / "b/m.gguf"
     assert sandbox_model(first, cache) == first
     sandbox_model(second, cache)
@@ -36,16 +36,14 @@ def test_it_is_made_once_and_put_where_it_is_wanted(quick: list[Path], cache: Ca
     assert [file.name for file in first.parent.iterdir()] == ["m.gguf"]
 
 
-def test_a_file_that_is_not_the_model_is_replaced(quick: list[Path], cache: Cache, tmp_path: Path) -> None:
+def test_damaged_sandbox_model_is_replaced(quick: list[Path], cache: Cache, tmp_path: Path) -> None:
     target = tmp_path / "m.gguf"
     target.write_bytes(b"half a mod")
     sandbox_model(target, cache)
     assert target.read_bytes() == b"model"
 
 
-def test_a_machine_that_is_no_linux_is_told(
-    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sandbox_model_needs_linux(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostKind, "of_this_machine", classmethod(lambda cls: None))
     with pytest.raises(ToolError, match="needs Linux"):
         sandbox_model(tmp_path / "m.gguf", cache)
@@ -53,7 +51,7 @@ def test_a_machine_that_is_no_linux_is_told(
 
 
 @pytest.mark.model
-def test_the_real_one_is_a_chat_model_in_q8_0(tmp_path: Path) -> None:
+def test_real_sandbox_model_is_a_chat_model_in_q8_0(tmp_path: Path) -> None:
     """Through the command line, with the user's cache, so that the engine is not built anew."""
     target = tmp_path / "m.gguf"
     command = [sys.executable, "-m", "provision.artifacts", "sandbox-model", str(target)]

@@ -34,8 +34,8 @@ class Hosts:
         self.gpus = gpus
 
     def run(self, host: str, command: str, *, timeout: int) -> Any:
-        told = KIND if command == PROBE else self.gpus[host] + SYSTEM
-        return SimpleNamespace(succeeded=True, stdout=told, stderr="")
+        output = KIND if command == PROBE else self.gpus[host] + SYSTEM
+        return SimpleNamespace(succeeded=True, stdout=output, stderr="")
 
     def everywhere(self, ask: Callable[[str], Any], hosts: Any) -> dict[str, Any]:
         return {host: ask(host) for host in hosts}
@@ -83,7 +83,7 @@ def test_warnings_of_the_inventory_are_reported(monkeypatch: pytest.MonkeyPatch,
     assert reported == ["prod.yml:3:5: it might not fit; shorten it"]
 
 
-def test_hosts_with_a_gpu_get_an_engine_that_computes_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_with_a_declared_gpu_get_an_engine_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"), repository="https://mirror.example")
     found, repositories = kinds(
         monkeypatch,
@@ -100,7 +100,7 @@ def test_hosts_with_a_gpu_get_an_engine_that_computes_on_it(monkeypatch: pytest.
     assert repositories["gpu"].uri == "https://mirror.example/debian12/x86_64"
 
 
-def test_a_gpu_that_cuda_does_not_know_is_told_before_anything_is_built(
+def test_gpu_unknown_to_cuda_is_refused_before_any_build(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"), cuda="13.1")
@@ -108,7 +108,7 @@ def test_a_gpu_that_cuda_does_not_know_is_told_before_anything_is_built(
         kinds(monkeypatch, {"gpu": "gpu 0000:01:00.0 0x1bb3\n"}, {"gpu": settings})
 
 
-def test_so_is_a_kernel_that_would_refuse_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secure_boot_is_refused_before_any_build(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = NvidiaSettings(engine=True, key=Path("/keys/nvidia.asc"))
     with pytest.raises(HostError, match=r"^gpu: Secure Boot is on"):
         kinds(monkeypatch, {"gpu": f"{GPU}secure_boot yes\n"}, {"gpu": settings})
@@ -126,7 +126,7 @@ def test_so_is_a_kernel_that_would_refuse_the_driver(monkeypatch: pytest.MonkeyP
         ),
     ],
 )
-def test_what_nothing_keeps_without_the_firewall_is_a_warning(
+def test_ports_open_without_the_firewall_are_a_warning(
     firewall: dict[str, Any], roles: list[str], warned: list[str]
 ) -> None:
     found = list(select.exposed(inventory({"bot1": roles}, firewall=firewall)))

@@ -28,7 +28,7 @@ KINDS = st.builds(
         ("motd\nclawd-kind aarch64 64 CPython 3.13 glibc 2.41", HostKind("aarch64", (3, 13), (2, 41))),
     ],
 )
-def test_a_supported_host_is_read(answer: str, kind: HostKind) -> None:
+def test_probe_of_a_supported_host_is_parsed(answer: str, kind: HostKind) -> None:
     assert HostKind.from_probe(answer, where="bot1") == kind
 
 
@@ -47,23 +47,23 @@ def test_a_supported_host_is_read(answer: str, kind: HostKind) -> None:
         ("", "cannot determine the kind of host"),
     ],
 )
-def test_a_host_that_nothing_fits_is_refused_by_name(answer: str, reason: str) -> None:
+def test_unsupported_host_is_refused_by_name(answer: str, reason: str) -> None:
     with pytest.raises(ArtifactError, match=reason) as caught:
         HostKind.from_probe(answer, where="bot1")
     assert "bot1" in str(caught.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="hosts are Linux")
-def test_the_probe_runs_in_a_plain_shell_and_tells_this_machine() -> None:
+def test_probe_runs_in_a_plain_shell_on_this_machine() -> None:
     done = subprocess.run(["sh", "-c", PROBE], capture_output=True, text=True, check=True)
-    told = HostKind.from_probe(done.stdout, where="here")
+    probed = HostKind.from_probe(done.stdout, where="here")
     here = HostKind.of_this_machine()
     assert here is not None
-    assert (told.architecture, told.libc_version) == (here.architecture, here.libc_version)
+    assert (probed.architecture, probed.libc_version) == (here.architecture, here.libc_version)
     assert here.python == sys.version_info[:2]
 
 
-def test_the_probe_says_when_there_is_no_python(tmp_path: Path) -> None:
+def test_probe_reports_missing_python(tmp_path: Path) -> None:
     uname = tmp_path / "uname"
     uname.write_text("#!/bin/sh\necho x86_64\n")
     uname.chmod(0o755)
@@ -74,14 +74,14 @@ def test_the_probe_says_when_there_is_no_python(tmp_path: Path) -> None:
         HostKind.from_probe(done.stdout, where="bot1")
 
 
-def test_platforms_go_from_the_host_s_own_to_the_oldest() -> None:
+def test_platforms_are_sorted_from_newest_to_oldest() -> None:
     platforms = HostKind("x86_64", (3, 11), (2, 36)).platforms
     assert platforms[0] == "manylinux_2_36_x86_64"
     assert platforms[-2:] == ("manylinux_2_17_x86_64", "manylinux2014_x86_64")
     assert len(platforms) == 21
 
 
-def test_pip_is_told_everything_about_the_host() -> None:
+def test_pip_options_describe_the_host() -> None:
     options = HostKind("aarch64", (3, 13), (2, 17)).pip_options
     assert options == (
         "--platform", "manylinux_2_17_aarch64", "--platform", "manylinux2014_aarch64",
@@ -90,19 +90,19 @@ def test_pip_is_told_everything_about_the_host() -> None:
 
 
 @given(KINDS)
-def test_no_marker_is_left_to_the_laptop(kind: HostKind) -> None:
+def test_marker_environment_defines_every_marker(kind: HostKind) -> None:
     assert set(kind.marker_environment) == set(default_environment())
 
 
 @given(KINDS)
-def test_a_kind_survives_json(kind: HostKind) -> None:
+def test_host_kind_survives_json(kind: HostKind) -> None:
     assert HostKind.from_json(kind.to_json()) == kind
     for_gpus = replace(kind, cuda="cuda12.9-75.80")
     assert HostKind.from_json(for_gpus.to_json()) == for_gpus
     assert str(for_gpus) == f"{replace(kind, cuda='')}-cuda12.9-75.80"
 
 
-def test_a_kind_without_gpus_is_written_as_before() -> None:
+def test_json_of_a_kind_without_gpu_has_no_cuda() -> None:
     """It is part of every release."""
     kind = HostKind("x86_64", (3, 11), (2, 36))
     assert set(kind.to_json()) == {"architecture", "libc", "libc_version", "python"}

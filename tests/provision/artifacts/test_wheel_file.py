@@ -11,7 +11,7 @@ from provision.artifacts import wheel_file
 from provision.artifacts.archive import Stored
 
 
-def test_members_are_found_with_their_place_mode_and_content(tmp_path: Path) -> None:
+def test_members_have_path_mode_and_content(tmp_path: Path) -> None:
     wheel = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("x/__init__.py", b"text " * 100, zipfile.ZIP_DEFLATED)
@@ -33,7 +33,7 @@ def test_members_are_found_with_their_place_mode_and_content(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "x/../../evil.py", "/etc/evil", "x\\..\\evil.py"])
-def test_a_file_that_would_land_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+def test_wheel_with_a_path_outside_is_refused(tmp_path: Path, name: str) -> None:
     wheel = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(name, b"x")
@@ -41,7 +41,7 @@ def test_a_file_that_would_land_elsewhere_is_refused(tmp_path: Path, name: str) 
         list(wheel_file.members(wheel))
 
 
-def test_a_wheel_that_is_cut_off_is_refused_wherever_it_ends(make_wheel: Callable[..., Path]) -> None:
+def test_truncated_wheel_is_refused(make_wheel: Callable[..., Path]) -> None:
     wheel = make_wheel("x")
     data = wheel.read_bytes()
     for end in range(0, len(data), 7):

@@ -18,7 +18,7 @@ BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))
 
 
-def test_the_host_decides_which_wheel_is_taken(
+def test_wheel_is_chosen_for_the_host(
     only_local_index: Path, make_wheel: Callable[..., Path], lock_line: Callable[..., str], cache: Cache
 ) -> None:
     tags = (
@@ -35,7 +35,7 @@ def test_the_host_decides_which_wheel_is_taken(
         wheels_for(entries, HostKind("x86_64", (3, 14), (2, 41)), cache)
 
 
-def test_the_cache_serves_without_the_index_and_mends_what_was_damaged(
+def test_cached_wheels_work_without_the_index_and_damaged_ones_are_replaced(
     only_local_index: Path,
     make_wheel: Callable[..., Path],
     lock_line: Callable[..., str],
@@ -57,7 +57,7 @@ def test_the_cache_serves_without_the_index_and_mends_what_was_damaged(
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 @pytest.mark.parametrize(("python", "libc"), [((3, 11), (2, 36)), ((3, 13), (2, 41))])
-def test_everything_the_runtime_needs_exists_for_debian(
+def test_index_has_wheels_of_every_runtime_dependency(
     cache: Cache, architecture: str, python: tuple[int, int], libc: tuple[int, int]
 ) -> None:
     """Real files from the index."""

@@ -91,11 +91,11 @@ def transport(mirror: str) -> Transport:
     return opened
 
 
-def test_apt_is_told_of_the_port() -> None:
+def test_apt_options_contain_the_proxy_port() -> None:
     assert apt_options(40123).split()[1] == "Acquire::http::Proxy=http://127.0.0.1:40123"
 
 
-def test_several_files_over_one_connection(transport: Transport, mirror: str) -> None:
+def test_one_connection_serves_several_files(transport: Transport, mirror: str) -> None:
     connection = transport.connect()
     for _ in range(3):
         connection.request("GET", f"{mirror}/Packages")
@@ -103,13 +103,13 @@ def test_several_files_over_one_connection(transport: Transport, mirror: str) ->
         assert (answer.status, answer.read()) == (200, BODY)
 
 
-def test_an_unchanged_index_and_a_missing_one(transport: Transport, mirror: str) -> None:
+def test_status_304_and_404_are_forwarded(transport: Transport, mirror: str) -> None:
     connection = transport.connect()
     connection.request("GET", f"{mirror}/Packages", headers={"If-Modified-Since": "now"})
     assert connection.getresponse().status == 304
 
 
-def test_an_answer_of_unknown_length_ends_with_the_connection(transport: Transport, mirror: str) -> None:
+def test_answer_of_unknown_length_ends_with_the_connection(transport: Transport, mirror: str) -> None:
     connection = transport.connect()
     connection.request("GET", f"{mirror}/stream")
     answer = connection.getresponse()
@@ -137,14 +137,16 @@ def test_an_answer_of_unknown_length_ends_with_the_connection(transport: Transpo
         ("GET", "/Packages", 405),
     ],
 )
-def test_nothing_but_reading_packages(transport: Transport, method: str, target: str, status: int) -> None:
+def test_other_methods_and_targets_are_refused(
+    transport: Transport, method: str, target: str, status: int
+) -> None:
     connection = transport.connect()
     connection.putrequest(method, target, skip_host=True)
     connection.endheaders()
     assert connection.getresponse().status == status
 
 
-def test_a_mirror_that_is_down_is_a_bad_gateway() -> None:
+def test_unreachable_mirror_is_answered_502() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -155,9 +157,7 @@ def test_a_mirror_that_is_down_is_a_bad_gateway() -> None:
     assert connection.getresponse().status == 502
 
 
-def test_a_name_is_resolved_once_and_the_server_is_told_it(
-    mirror: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_name_is_resolved_once_and_sent_to_the_server(mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
     port = int(mirror.rpartition(":")[2])
     asked: list[str] = []
     heard: list[str] = []
@@ -182,7 +182,7 @@ def test_a_name_is_resolved_once_and_the_server_is_told_it(
     assert asked.count("mirror.corp") == 1
 
 
-def test_a_tunnel_leads_to_a_declared_server(mirror: str) -> None:
+def test_connect_tunnels_to_a_declared_server(mirror: str) -> None:
     transport = Transport()
     share("one", transport, PackageGate(list, (), [f"https://{mirror[7:]}/debian"]))
     connection = transport.connect()
@@ -193,7 +193,7 @@ def test_a_tunnel_leads_to_a_declared_server(mirror: str) -> None:
     assert connection.getresponse().read() == BODY
 
 
-def test_a_head_that_has_no_end_closes_the_connection(transport: Transport) -> None:
+def test_endless_request_head_closes_the_connection(transport: Transport) -> None:
     connection = transport.connect()
     assert connection.sock
     connection.sock.sendall(b"GET http://x/ HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(200)))
@@ -201,7 +201,7 @@ def test_a_head_that_has_no_end_closes_the_connection(transport: Transport) -> N
         assert connection.sock.recv(100) == b""
 
 
-def test_garbage_closes_the_connection(transport: Transport) -> None:
+def test_malformed_request_closes_the_connection(transport: Transport) -> None:
     connection = transport.connect()
     assert connection.sock
     connection.sock.sendall(b"\x16\x03\x01garbage\r\n")
@@ -209,7 +209,7 @@ def test_garbage_closes_the_connection(transport: Transport) -> None:
         assert connection.sock.recv(100) == b""
 
 
-def test_a_mirror_that_breaks_off_ends_the_connection(
+def test_interrupted_answer_of_a_mirror_ends_the_connection(
     transport: Transport, mirror: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connection = transport.connect()
@@ -220,7 +220,7 @@ def test_a_mirror_that_breaks_off_ends_the_connection(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_copying_ends_when_either_side_is_gone() -> None:
+def test_copy_ends_when_either_side_is_closed() -> None:
     def gone(_: object) -> bytes:
         raise ConnectionResetError
 
@@ -229,7 +229,7 @@ def test_copying_ends_when_either_side_is_gone() -> None:
 
 
 @pytest.mark.parametrize("error", [SSHException("TCP forwarding request denied"), EOFError()])
-def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) -> None:
+def test_forbidden_port_forwarding_is_reported_with_a_hint(error: Exception) -> None:
     class Forbidding(Transport):
         def request_port_forward(self, address: str, port: int, handler: Any) -> int:
             raise error
@@ -240,7 +240,7 @@ def test_a_host_that_forbids_forwarding_is_told_with_advice(error: Exception) ->
 
 
 @pytest.mark.parametrize("method", ["GET", "CONNECT"])
-def test_failed_question_for_package_sources_is_answered_502_and_serving_goes_on(
+def test_failed_query_of_package_sources_is_answered_502_and_serving_continues(
     mirror: str, method: str
 ) -> None:
     """As raised by the session while the connection to the host is lost or slow."""
@@ -266,7 +266,7 @@ def test_failed_question_for_package_sources_is_answered_502_and_serving_goes_on
     assert again.getresponse().status == 403, "the sources were asked again"
 
 
-def test_server_that_cannot_be_reached_is_named_in_the_answer(transport: Transport) -> None:
+def test_unreachable_server_is_named_in_the_answer(transport: Transport) -> None:
     gate = PackageGate(lambda: (), (), ["http://127.0.0.1:1/debian"])
     share("one", transport, gate)
     connection = transport.connect()

@@ -53,7 +53,7 @@ def typing(*lines: str) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
-def test_an_answer_is_hidden_asked_for_again_when_wrong_and_remembered_for_its_kind() -> None:
+def test_answer_is_hidden_asked_again_when_wrong_and_remembered_by_kind() -> None:
     shown = typing("nope\n", "right\n", "other\n")
     assert shown.count("sudo password of ops on bot1: ") == 2
     assert "wrong; sudo password of ops on bot1: " in shown
@@ -64,11 +64,11 @@ def test_an_answer_is_hidden_asked_for_again_when_wrong_and_remembered_for_its_k
     assert "nope" not in shown
 
 
-def test_an_empty_answer_ends_the_question() -> None:
+def test_empty_answer_ends_the_question() -> None:
     assert typing("\n", "nope\n", "nope\n", "nope\n", "\4").count("got None") == 3
 
 
-def test_where_there_is_no_terminal_nothing_is_asked() -> None:
+def test_nothing_is_asked_without_a_terminal() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ASKING],
         stdin=subprocess.DEVNULL,

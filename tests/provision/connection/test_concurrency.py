@@ -14,7 +14,7 @@ import pytest
 from provision.connection.concurrency import for_each, outcomes, typed_line
 
 
-def test_everything_goes_on_while_a_person_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_greenlets_run_while_input_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as keyboard, os.fdopen(writing, "w") as fingers:
         monkeypatch.setattr(sys, "stdin", keyboard)
@@ -33,7 +33,7 @@ def test_everything_goes_on_while_a_person_thinks(monkeypatch: pytest.MonkeyPatc
         assert ticks == [0, 1, 2, 3, 4]
 
 
-def test_the_end_of_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     person, terminal = os.openpty()
     with os.fdopen(terminal, encoding="utf-8") as keyboard:
         monkeypatch.setattr(sys, "stdin", keyboard)
@@ -43,7 +43,7 @@ def test_the_end_of_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(person)
 
 
-def test_items_are_done_at_once_and_told_in_order() -> None:
+def test_outcomes_run_concurrently_and_keep_the_order() -> None:
     started = time.monotonic()
 
     def slow(item: int) -> int:
@@ -58,7 +58,7 @@ def test_items_are_done_at_once_and_told_in_order() -> None:
     assert (ended[1], ended[4], str(ended[3])) == (10, 40, "three")
 
 
-def test_the_first_error_in_order_is_raised_after_all_have_ended() -> None:
+def test_for_each_raises_the_first_error_after_all_have_ended() -> None:
     ended: list[int] = []
 
     def function(item: int) -> int:
@@ -73,9 +73,7 @@ def test_the_first_error_in_order_is_raised_after_all_have_ended() -> None:
     assert sorted(ended) == [1, 2, 3, 4]
 
 
-def test_who_removes_a_tree_holds_few_of_its_folders_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removing_a_tree_opens_few_folders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gevent.sleep(0)
     for number in range(200):
         (tmp_path / "tree" / str(number)).mkdir(parents=True)

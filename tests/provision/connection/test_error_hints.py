@@ -133,23 +133,23 @@ CASES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_advice(case: str) -> None:
+def test_known_error_output_has_a_hint(case: str) -> None:
     printed, says = CASES[case]
     assert says in advice_for(printed.splitlines())
 
 
 @pytest.mark.parametrize("printed", ["", "Reading package lists...", "E: something {nobody} has seen %s"])
-def test_what_is_not_known_has_no_advice(printed: str) -> None:
+def test_unknown_error_output_has_no_hint(printed: str) -> None:
     assert advice_for([printed]) == ""
 
 
-def test_a_failure_names_component_operation_output_and_advice() -> None:
+def test_failure_names_component_operation_output_and_hint() -> None:
     output = ("E: Unable to locate package nosuch",)
     failure = OperationFailure("base", "Packages nosuch", output, advice_for(output))
-    told = str(failure)
+    text = str(failure)
     assert HostResult("bot1", Status.FAILED, failure=failure).host == "bot1"
-    assert told.splitlines()[0] == "base: Packages nosuch failed"
-    assert "    E: Unable to locate package nosuch" in told
-    assert told.splitlines()[-1].startswith(
+    assert text.splitlines()[0] == "base: Packages nosuch failed"
+    assert "    E: Unable to locate package nosuch" in text
+    assert text.splitlines()[-1].startswith(
         "hint: the host's package sources do not have this package (nosuch)"
     )

@@ -64,7 +64,7 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "asked" / "bot1.json"
 
 
-def test_what_was_asked_before_takes_one_round_trip(record: Path, tmp_path: Path) -> None:
+def test_known_questions_take_one_round_trip(record: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old\n")
     questions = ("echo one", f"cat {tmp_path}/file", "printf 'a\\nb'")
     first, second = host(), host()
@@ -75,7 +75,7 @@ def test_what_was_asked_before_takes_one_round_trip(record: Path, tmp_path: Path
     assert second.connector.trips == 1
 
 
-def test_what_was_not_foreseen_is_asked_and_foreseen_next_time(record: Path) -> None:
+def test_unknown_question_is_asked_and_prefetched_next_time(record: Path) -> None:
     asking(host(), record, "echo one")
     second, third = host(), host()
     assert asking(second, record, "echo one", "echo two") == [["one"], ["two"]]
@@ -85,7 +85,7 @@ def test_what_was_not_foreseen_is_asked_and_foreseen_next_time(record: Path) -> 
     assert list(json.loads(record.read_text()).values()) == [["sh -c 'echo two'"]]
 
 
-def test_a_component_left_out_keeps_what_it_asked(record: Path) -> None:
+def test_record_keeps_questions_of_components_left_out(record: Path) -> None:
     asking(host(), record, "echo one")
     other = Foresight(host(), record)
     with other.answering(["nginx"]):
@@ -95,7 +95,7 @@ def test_a_component_left_out_keeps_what_it_asked(record: Path) -> None:
     assert json.loads(record.read_text())["base"]
 
 
-def test_a_question_that_fails_is_asked_again_to_hear_why(record: Path) -> None:
+def test_failed_prefetched_question_is_asked_again(record: Path) -> None:
     questions = ("echo before", "echo half; exit 3", "echo after")
     asking(host(), record, *questions)
     again = host()
@@ -103,7 +103,7 @@ def test_a_question_that_fails_is_asked_again_to_hear_why(record: Path) -> None:
     assert again.connector.trips == 2
 
 
-def test_nothing_is_answered_once_the_host_has_been_examined(record: Path) -> None:
+def test_prefetched_answers_are_not_used_after_the_plan(record: Path) -> None:
     at = host()
     asking(at, record, "echo one")
     asking(at, record, "echo one")
@@ -116,7 +116,7 @@ def test_nothing_is_answered_once_the_host_has_been_examined(record: Path) -> No
     "arguments",
     [{"_sudo": True}, {"_env": {"A": "b"}}, {"_chdir": "/"}, {"_stdin": ["x"]}, {"_get_pty": True}],
 )
-def test_what_runs_in_another_way_is_put_on_its_own(record: Path, arguments: dict[str, Any]) -> None:
+def test_questions_with_other_arguments_are_asked_alone(record: Path, arguments: dict[str, Any]) -> None:
     asking(host(), record, "echo one", **arguments)
     again = host()
     asking(again, record, "echo one", **arguments)
@@ -124,7 +124,7 @@ def test_what_runs_in_another_way_is_put_on_its_own(record: Path, arguments: dic
     assert again.connector.stdins == ["x" if "_stdin" in arguments else ""]
 
 
-def test_a_secret_in_a_question_is_not_kept(record: Path) -> None:
+def test_question_with_a_secret_is_not_recorded(record: Path) -> None:
     secret = StringCommand("echo", QuoteString(HiddenValue("canary")))
     asking(host(), record, "echo one", secret)
     assert "canary" not in record.read_text()
@@ -142,7 +142,7 @@ def test_a_secret_in_a_question_is_not_kept(record: Path) -> None:
     ],
     ids=["writable by others", "not a mapping", "no list", "cut off", "gone"],
 )
-def test_a_record_that_cannot_be_trusted_is_not_used(record: Path, spoil: Callable[[Path], Any]) -> None:
+def test_damaged_or_foreign_record_is_not_used(record: Path, spoil: Callable[[Path], Any]) -> None:
     asking(host(), record, "echo one")
     spoil(record)
     again = host()
@@ -150,7 +150,9 @@ def test_a_record_that_cannot_be_trusted_is_not_used(record: Path, spoil: Callab
     assert again.connector.stdins == [""]
 
 
-def test_a_host_that_breaks_off_is_asked_one_by_one(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_prefetch_falls_back_to_single_questions(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asking(host(), record, "echo one")
     again = host()
     put = again.connector.run_shell_command
@@ -173,7 +175,7 @@ TEXT = st.text(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(TEXT, min_size=1, max_size=4))
-def test_answers_together_are_those_one_by_one(tmp_path: Path, answers: list[str]) -> None:
+def test_prefetched_answers_equal_single_answers(tmp_path: Path, answers: list[str]) -> None:
     record = tmp_path / "any.json"
     record.unlink(missing_ok=True)
     commands = [StringCommand("printf", "%s", QuoteString(answer)) for answer in answers]
@@ -183,7 +185,7 @@ def test_answers_together_are_those_one_by_one(tmp_path: Path, answers: list[str
     assert at.connector.trips == 1
 
 
-def test_what_is_remembered_lies_in_the_user_s_cache_by_project_and_host(
+def test_record_is_in_the_cache_of_the_user_by_project_and_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "cache"))
@@ -203,7 +205,7 @@ def test_what_is_remembered_lies_in_the_user_s_cache_by_project_and_host(
 
 
 @pytest.mark.parametrize("how", ["readable", "folder", "link", "another's", "pipe"])
-def test_what_others_could_have_put_there_is_not_asked(record: Path, tmp_path: Path, how: str) -> None:
+def test_record_writable_by_others_is_not_used(record: Path, tmp_path: Path, how: str) -> None:
     asking(host(), record, f"touch {tmp_path}/asked-too", "echo one")
     (tmp_path / "asked-too").unlink()
     if how == "readable":

@@ -66,13 +66,13 @@ def link_to(server: Sshd, key: Path, port: int | None = None) -> HostConnection:
         "PROMPT_COMMAND='echo no'\nalias sh='echo no'\n",
     ],
 )
-def test_what_startup_files_print_is_not_taken_for_output(startup: str, key: Path, tmp_path: Path) -> None:
+def test_output_of_startup_files_is_not_in_the_result(startup: str, key: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "sshd", key, startup=startup) as server, closing(link_to(server, key)) as link:
         ended = link.run("sh -c 'cat; echo two >&2; exit 3'", stdin=b"one\n\xff")
         assert (ended.status, ended.stdout, ended.stderr) == (3, "one\n\ufffd", "two\n")
 
 
-def test_a_noisy_login_can_be_planned_locked_and_pushed_to(key: Path, tmp_path: Path) -> None:
+def test_login_with_noisy_startup_files_works_for_plan_lock_and_push(key: Path, tmp_path: Path) -> None:
     from deploys.ops.paths.stream import StreamCommand
 
     source, dest = tmp_path / "source", tmp_path / "dest"
@@ -107,7 +107,7 @@ def _at(session: Session, path: Path) -> Session:
     return session
 
 
-def test_a_startup_file_that_ends_the_shell_is_named(key: Path, tmp_path: Path) -> None:
+def test_startup_file_that_ends_the_shell_is_reported(key: Path, tmp_path: Path) -> None:
     with (
         serving(tmp_path / "sshd", key, startup="echo maintenance today; exit 0\n") as server,
         closing(link_to(server, key)) as link,
@@ -117,7 +117,7 @@ def test_a_startup_file_that_ends_the_shell_is_named(key: Path, tmp_path: Path) 
     assert "startup files" in caught.value.advice
 
 
-def test_a_slow_login_works_and_is_told(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_login_works_and_is_reported(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("provision.connection.link.SLOW_START_S", 0.5)
     with (
         serving(tmp_path / "sshd", key, startup="sleep 1\n") as server,
@@ -127,7 +127,7 @@ def test_a_slow_login_works_and_is_told(key: Path, tmp_path: Path, monkeypatch: 
         assert 1 <= link.slow_start < 10
 
 
-def test_a_login_that_never_starts_a_command_is_told(
+def test_login_that_never_starts_a_command_is_reported(
     key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provision.connection.link.START_S", 0.5)
@@ -187,13 +187,13 @@ def relayed(
         yield relay, link
 
 
-def test_a_quiet_connection_that_lives_is_kept(relayed: tuple[Relay, HostConnection]) -> None:
+def test_idle_connection_is_kept(relayed: tuple[Relay, HostConnection]) -> None:
     _, link = relayed
     assert link.run("sh -c 'sleep 4; echo done'").stdout == "done\n"
     assert link.lost == ""
 
 
-def test_the_time_in_which_this_program_could_not_listen_is_not_silence(
+def test_blocked_time_of_this_program_does_not_count_as_silence(
     relayed: tuple[Relay, HostConnection],
 ) -> None:
     from gevent import monkey
@@ -213,7 +213,7 @@ def _use(process: RemoteProcess, writing: bool) -> None:
 
 
 @pytest.mark.parametrize("command", ["sleep 60", "cat /dev/zero", "cat"])
-def test_a_network_that_goes_away_is_found(relayed: tuple[Relay, HostConnection], command: str) -> None:
+def test_lost_network_is_detected(relayed: tuple[Relay, HostConnection], command: str) -> None:
     relay, link = relayed
     process = link.start(command)
     threading.Timer(0.5, relay.silent.set).start()
@@ -226,11 +226,11 @@ def test_a_network_that_goes_away_is_found(relayed: tuple[Relay, HostConnection]
         link.run("true")
 
 
-def test_a_dead_connection_is_found_within_half_a_minute() -> None:
+def test_dead_connection_is_detected_within_30_seconds() -> None:
     assert transport.DEAD_AFTER_S + 2 * transport._LOOK_EVERY_S < 30
 
 
-def test_requests_and_signs_of_life_do_not_take_each_other_s_replies(
+def test_keepalives_do_not_consume_replies_of_requests(
     relayed: tuple[Relay, HostConnection],
 ) -> None:
     _, link = relayed
@@ -243,7 +243,7 @@ def test_requests_and_signs_of_life_do_not_take_each_other_s_replies(
     assert all(ports)
 
 
-def test_a_host_that_ends_the_connection_is_told(key: Path, tmp_path: Path) -> None:
+def test_connection_closed_by_the_host_is_reported(key: Path, tmp_path: Path) -> None:
     with (
         serving(tmp_path / "sshd", key) as server,
         closing(link_to(server, key)) as link,

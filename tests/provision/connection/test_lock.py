@@ -33,15 +33,15 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_only_one_holds_it_and_the_other_learns_who(tmp_path: Path) -> None:
+def test_second_run_gets_the_holder_of_the_lock(tmp_path: Path) -> None:
     file = tmp_path / "state" / "lock"
     first = take(file, ANNA)
     assert first_line(first) == "held"
     assert file.stat().st_mode & 0o777 == 0o600
     second = take(file, BO)
-    told, _ = second.communicate()
-    assert told.splitlines()[0] == "busy"
-    assert Holder.from_line(told.splitlines()[1]) == ANNA
+    output, _ = second.communicate()
+    assert output.splitlines()[0] == "busy"
+    assert Holder.from_line(output.splitlines()[1]) == ANNA
     first.communicate()
     third = take(file, BO)
     assert first_line(third) == "held"
@@ -49,7 +49,7 @@ def test_only_one_holds_it_and_the_other_learns_who(tmp_path: Path) -> None:
     assert file.read_text() == ""
 
 
-def test_a_killed_holder_leaves_it_free(tmp_path: Path) -> None:
+def test_killed_holder_frees_the_lock(tmp_path: Path) -> None:
     file = tmp_path / "lock"
     first = take(file, ANNA)
     assert first_line(first) == "held"
@@ -62,7 +62,7 @@ def test_a_killed_holder_leaves_it_free(tmp_path: Path) -> None:
     second.communicate()
 
 
-def test_a_holder_with_quotes_in_its_name_stays_one_word(tmp_path: Path) -> None:
+def test_holder_name_with_quotes_is_not_interpreted_by_the_shell(tmp_path: Path) -> None:
     odd = Holder("o'brien $(touch pwned)@laptop", 'up "x"', "now")
     process = take(tmp_path / "lock", odd)
     assert first_line(process) == "held"
@@ -72,12 +72,12 @@ def test_a_holder_with_quotes_in_its_name_stays_one_word(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", '{"who": "x"}', "null"])
-def test_an_unreadable_line_names_nobody(line: str) -> None:
+def test_unreadable_holder_line_is_no_holder(line: str) -> None:
     assert Holder.from_line(line) is None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_on_a_full_disk_it_is_held_without_a_name() -> None:
+def test_lock_is_held_on_a_full_disk_without_a_holder_name() -> None:
     # Opens like a file on a full disk, and refuses every byte.
     process = take(Path("/dev/full"), ANNA)
     assert first_line(process) == "held"
@@ -115,7 +115,7 @@ class Hosts:
         return self.processes[name]
 
 
-def test_every_busy_host_is_named_and_no_lock_is_kept() -> None:
+def test_every_locked_host_is_reported_and_no_lock_is_kept() -> None:
     hosts = Hosts(a=Process("held\n"), b=Process(f"busy\n{ANNA.to_line()}\n"), c=Process("busy\nnonsense\n"))
     with pytest.raises(LockHeldError) as caught, Locks(hosts, ["c", "b", "a"], "up"):
         pytest.fail("the block must not be entered")
@@ -125,14 +125,14 @@ def test_every_busy_host_is_named_and_no_lock_is_kept() -> None:
     assert hosts.processes["a"].closed
 
 
-def test_locks_end_with_the_block() -> None:
+def test_locks_are_released_at_the_end_of_the_block() -> None:
     hosts = Hosts(a=Process("held\n"))
     with Locks(hosts, ["a"], "up"):
         assert not hosts.processes["a"].closed
     assert hosts.processes["a"].closed
 
 
-def test_a_host_that_rebooted_within_the_run_is_locked_again() -> None:
+def test_host_rebooted_within_the_run_is_locked_again() -> None:
     before, after = Process("held\n"), Process("held\n")
     hosts = Hosts(a=before)
     with Locks(hosts, ["a"], "up"):
@@ -143,7 +143,7 @@ def test_a_host_that_rebooted_within_the_run_is_locked_again() -> None:
     assert after.closed
 
 
-def test_another_run_that_was_faster_after_a_reboot_is_named() -> None:
+def test_run_that_took_the_lock_after_a_reboot_is_reported() -> None:
     hosts = Hosts(a=Process("held\n"))
     with Locks(hosts, ["a"], "up"):
         hosts.processes["a"] = Process(f"busy\n{ANNA.to_line()}\n")
@@ -152,7 +152,7 @@ def test_another_run_that_was_faster_after_a_reboot_is_named() -> None:
     assert hosts.processes["a"].closed
 
 
-def test_a_host_that_cannot_lock_says_why() -> None:
+def test_failure_to_lock_is_reported_with_its_reason() -> None:
     hosts = Hosts(a=Process("", "mkdir: Read-only file system"))
     with pytest.raises(HostError, match="Read-only file system"), Locks(hosts, ["a"], "up"):
         pytest.fail("the block must not be entered")
@@ -167,7 +167,7 @@ def test_a_host_that_cannot_lock_says_why() -> None:
         (ConnectionResetError("reset by peer"), "reset by peer"),
     ],
 )
-def test_a_broken_connection_is_told_and_no_lock_is_kept(error: Exception, says: str) -> None:
+def test_lost_connection_is_reported_and_no_lock_is_kept(error: Exception, says: str) -> None:
     class Broken(Hosts):
         def start_as_root(self, name: str, script: str) -> Any:
             if name == "b":
@@ -184,7 +184,9 @@ def test_a_broken_connection_is_told_and_no_lock_is_kept(error: Exception, says:
     assert hosts.processes["a"].closed
 
 
-def test_a_lock_is_freed_when_its_run_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_freed_when_its_run_sends_no_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("provision.connection.lock.KEPT_S", 1)
     silent, heard = take(tmp_path / "silent", ANNA), take(tmp_path / "heard", ANNA)
     assert (first_line(silent), first_line(heard)) == ("held", "held")
@@ -201,7 +203,7 @@ def test_a_lock_is_freed_when_its_run_falls_silent(tmp_path: Path, monkeypatch: 
         process.communicate()
 
 
-def test_a_run_keeps_its_locks_with_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_keeps_its_locks_with_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("provision.connection.lock.BEAT_S", 0.01)
     hosts = Hosts(a=Process("held\n"))
     with Locks(hosts, ["a"], "up"):
@@ -209,7 +211,7 @@ def test_a_run_keeps_its_locks_with_signs_of_life(monkeypatch: pytest.MonkeyPatc
     assert len(hosts.processes["a"].heard) > 2
 
 
-def test_a_lock_lost_while_the_computer_slept_is_taken_again_before_an_operation() -> None:
+def test_lock_lost_during_sleep_is_acquired_again_before_an_operation() -> None:
     before, after = Process("held\n"), Process("held\n")
     hosts = Hosts(a=before)
     with Locks(hosts, ["a"], "up"):
@@ -225,7 +227,7 @@ def test_a_lock_lost_while_the_computer_slept_is_taken_again_before_an_operation
             hosts.check("a")
 
 
-def test_the_lock_of_an_ended_run_of_this_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_of_an_ended_run_of_this_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("provision.connection.lock._TRIED_AGAIN_S", 0)
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -236,14 +238,14 @@ def test_the_lock_of_an_ended_run_of_this_machine_is_waited_for(monkeypatch: pyt
         def start_as_root(self, name: str, script: str) -> Any:
             return answers.pop(0)
 
-    told: list[str] = []
-    with Locks(Freed(), ["a"], "up", told.append):
-        assert told == ["a: waiting for the lock of a run that lost its connection"] * 2
+    messages: list[str] = []
+    with Locks(Freed(), ["a"], "up", messages.append):
+        assert messages == ["a: waiting for the lock of a run that lost its connection"] * 2
     assert not answers
 
 
 @pytest.mark.parametrize("process", [os.getpid(), 0, -1, 1 << 40])
-def test_the_lock_of_a_run_that_goes_on_is_not_waited_for(process: int) -> None:
+def test_lock_of_a_running_process_is_not_waited_for(process: int) -> None:
     holder = replace(Holder.of_this_run("up"), process=process)
     line = Holder.from_line(holder.to_line())
     assert line is not None

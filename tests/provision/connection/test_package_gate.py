@@ -65,11 +65,11 @@ def gate(*sources: str, repositories: Iterable[str] = (), mirrors: Iterable[str]
         ("", None),
     ],
 )
-def test_origins(url: str, origin: Origin | None) -> None:
+def test_origin_is_scheme_host_and_port_of_a_url(url: str, origin: Origin | None) -> None:
     assert Origin.of(url) == origin
 
 
-def test_only_servers_of_the_package_sources_are_reached(names: dict[str, list[str]]) -> None:
+def test_only_servers_of_package_sources_are_reachable(names: dict[str, list[str]]) -> None:
     found = gate("http://deb.example.com/debian/", repositories=["https://download.example.com/linux"])
     assert found.addresses(DEBIAN) == ("8.8.8.8",)
     names["download.example.com"] = ["9.9.9.9"]
@@ -107,7 +107,7 @@ def test_only_servers_of_the_package_sources_are_reached(names: dict[str, list[s
         *("100::1", "5f00::1", "4000::1", "fe00::1"),
     ],
 )
-def test_a_source_that_leads_into_own_networks_is_refused_unless_it_is_declared(
+def test_source_at_a_private_address_is_refused_unless_declared(
     names: dict[str, list[str]], address: str
 ) -> None:
     names["deb.example.com"] = [address]
@@ -135,13 +135,15 @@ EMBEDDING = (
 
 
 @given(OWN.flatmap(lambda network: st.ip_addresses(network=network)), st.sampled_from(EMBEDDING))
-def test_no_form_of_an_own_address_within_ipv6_is_public(own: Any, embed: Callable[[int], int]) -> None:
+def test_private_ipv4_addresses_embedded_in_ipv6_are_not_public(
+    own: Any, embed: Callable[[int], int]
+) -> None:
     assert not is_public(str(own))
     assert not is_public(str(IPv6Address(embed(int(own)))))
 
 
 @given(st.ip_addresses())
-def test_what_python_calls_private_is_public_here_only_where_no_machine_of_ours_is(address: Any) -> None:
+def test_is_public_excludes_every_local_and_private_network(address: Any) -> None:
     text = str(address)
     if is_public(text):
         assert not address.is_loopback
@@ -168,12 +170,12 @@ def test_what_python_calls_private_is_public_here_only_where_no_machine_of_ours_
         "2600::5efe:808:808",
     ],
 )
-def test_public_addresses_and_those_that_resolvers_make_up(address: str) -> None:
+def test_public_and_synthesized_addresses_are_public(address: str) -> None:
     assert ip_address(address)
     assert is_public(address)
 
 
-def test_the_host_is_asked_again_for_sources_that_have_come(
+def test_package_sources_are_read_again_for_an_unknown_server(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources: list[str] = []
@@ -193,7 +195,9 @@ def test_the_host_is_asked_again_for_sources_that_have_come(
     assert found.addresses(DEBIAN) == ("8.8.8.8",)
 
 
-def test_a_redirection_is_followed_to_usual_ports_at_public_addresses(names: dict[str, list[str]]) -> None:
+def test_redirection_is_followed_only_to_public_addresses_at_ports_80_and_443(
+    names: dict[str, list[str]],
+) -> None:
     names.update({"cdn.example.com": ["9.9.9.9"], "inside.example.com": ["10.0.0.1"]})
     found = gate()
     found.learn("https://cdn.example.com/pool/x.deb")
@@ -206,7 +210,7 @@ def test_a_redirection_is_followed_to_usual_ports_at_public_addresses(names: dic
             found.addresses(other)
 
 
-def test_repositories_of_components_may_be_reached_and_declared_ones_may_be_private() -> None:
+def test_repositories_of_components_are_reachable_and_declared_ones_may_be_private() -> None:
     hosts = {"one": {"address": "192.0.2.1"}}
     plain = Inventory.model_validate({"hosts": hosts, "models": MODELS})
     assert "https://download.docker.com/linux" in repositories_of(plain)
@@ -229,7 +233,7 @@ def test_repositories_of_components_may_be_reached_and_declared_ones_may_be_priv
     ]
 
 
-def test_the_script_lists_sources_and_lists_of_mirrors(tmp_path: Path) -> None:
+def test_script_lists_package_sources_and_mirror_lists(tmp_path: Path) -> None:
     listed = tmp_path / "debian.list"
     listed.write_text("# comment\nhttps://one.example/debian\tpriority:1\n  http://two.example/debian\n")
     apt = tmp_path / "apt-get"

@@ -98,7 +98,7 @@ def supplies(tmp_path: Path, *hosts: str) -> dict[str, Supplies]:
     return {host: Supplies(state_folder=tmp_path) for host in hosts}
 
 
-def test_hosts_with_different_components_run_only_their_own_in_order(
+def test_hosts_run_only_operations_of_their_own_components_in_order(
     log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (shell_component(name, monkeypatch) for name in ("alpha", "beta"))
@@ -121,7 +121,7 @@ def test_hosts_with_different_components_run_only_their_own_in_order(
     assert {result.host: len(result.changed) for result in results} == {"one": 3, "two": 3}
 
 
-def test_a_failed_operation_stops_its_own_host_and_says_why(
+def test_failed_operation_stops_only_its_host_and_is_reported(
     log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     component = shell_component("alpha", monkeypatch)
@@ -145,7 +145,7 @@ def test_a_failed_operation_stops_its_own_host_and_says_why(
     assert Scripted.ran["two"] == ["echo a", "echo b"]
 
 
-def test_stopping_ends_every_host_after_its_operation(
+def test_stop_ends_every_host_after_its_current_operation(
     log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     component = shell_component("alpha", monkeypatch)
@@ -165,7 +165,7 @@ def test_stopping_ends_every_host_after_its_operation(
     assert Scripted.ran["one"] == ["echo a"]
 
 
-def test_unreachable_hosts_are_told_apart(log: RunLog, tmp_path: Path) -> None:
+def test_unreachable_hosts_are_reported_and_others_connected(log: RunLog, tmp_path: Path) -> None:
     with session(log, tmp_path, "one", "gone1") as hosts:
         unreachable = hosts.connect()
         assert hosts.hosts == ("one",)
@@ -173,7 +173,7 @@ def test_unreachable_hosts_are_told_apart(log: RunLog, tmp_path: Path) -> None:
     assert "gone1 (root@192.0.2.2:22): cannot be reached" in str(unreachable["gone1"])
 
 
-def test_a_component_that_cannot_be_evaluated_is_named(
+def test_component_that_cannot_be_evaluated_is_reported(
     log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def apply() -> None:

@@ -41,7 +41,7 @@ def professional(tmp_path: Path) -> Path:
     return ggufs.write(tmp_path / "professional.gguf", ggufs.PROFESSIONAL)
 
 
-def test_one_small_server_holds_a_small_model_and_no_light_one(light: Path, tmp_path: Path) -> None:
+def test_server_of_4_gb_fits_a_small_model_and_no_light_one(light: Path, tmp_path: Path) -> None:
     small = ggufs.write(tmp_path / "s.gguf", ggufs.Model(1_540_000_000, 28, 12, 2, 1536, 8960, 151936))
     refuse(planned(small, {"bot1": {"memory": "4G", "cores": 2}}), ["bot1"])
     with pytest.raises(CapacityError) as refused:
@@ -53,7 +53,7 @@ def test_one_small_server_holds_a_small_model_and_no_light_one(light: Path, tmp_
     assert "headroom: 10 % of its memory" in text
 
 
-def test_a_team_is_counted_host_by_host(light: Path) -> None:
+def test_capacity_of_a_team_is_counted_per_host(light: Path) -> None:
     hosts = {
         "bot1": {"roles": ["runtime"], "memory": "8G"},
         "bot2": {"roles": ["runtime"], "memory": "8G"},
@@ -72,7 +72,7 @@ def test_a_team_is_counted_host_by_host(light: Path) -> None:
     assert {item.need.what for item in capacity_of(team, "bot1").placed} >= {"system", "bot"}
 
 
-def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
+def test_largest_model_tier_is_placed_in_the_gpu(professional: Path) -> None:
     host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G", "gpu": "required"}
     inventory = planned(professional, {"gpu1": host})
     refuse(inventory, ["gpu1"])
@@ -91,7 +91,7 @@ def test_the_largest_tier_is_placed_in_the_gpu(professional: Path) -> None:
     ("host", "model", "why"),
     [({"gpu": "none"}, {}, "the host has `gpu: none`"), ({}, {"gpu_layers": 0}, "gpu_layers is 0")],
 )
-def test_a_gpu_on_which_nothing_computes_holds_nothing(
+def test_unused_gpu_holds_no_model(
     professional: Path, host: dict[str, str], model: dict[str, int], why: str
 ) -> None:
     """The engine would take 43 GiB of the host's 32."""
@@ -103,7 +103,7 @@ def test_a_gpu_on_which_nothing_computes_holds_nothing(
     assert capacity_of(inventory, "gpu1").gpu_memory_needed == 0
 
 
-def test_layers_that_the_gpu_does_not_compute_are_the_hosts(professional: Path) -> None:
+def test_layers_outside_the_gpu_are_counted_in_host_memory(professional: Path) -> None:
     card = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "24G", "gpu": "required"}
     half = capacity_of(planned(professional, {"gpu1": card}, model={"gpu_layers": 40}), "gpu1")
     assert 20 * GIB < half.gpu_memory_needed < 22 * GIB
@@ -115,7 +115,7 @@ def test_layers_that_the_gpu_does_not_compute_are_the_hosts(professional: Path) 
     assert "gpu1: too little GPU memory: 42.1 GiB needed, 24.0 GiB declared" in shortage
 
 
-def test_what_was_found_wins_over_what_is_declared(light: Path) -> None:
+def test_found_memory_overrides_declared_memory(light: Path) -> None:
     inventory = planned(light, {"bot1": {"memory": "64G"}})
     assert not list(shortages(capacity_of(inventory, "bot1")))
     (shortage,) = shortages(capacity_of(inventory, "bot1", found(4 * GIB)))
@@ -145,9 +145,7 @@ LOGS: dict[str, Any] = {"logs": {"password": PASSWORD * 2, "daily": "1M"}}
 
 
 @pytest.mark.parametrize(("gib", "heap"), [(4, 1024), (8, 2048), (16, 4096), (32, 8192)])
-def test_elasticsearch_is_counted_with_the_heap_of_the_memory_that_is_there(
-    gib: int, heap: int, light: Path
-) -> None:
+def test_elasticsearch_need_follows_the_heap_for_the_memory(gib: int, heap: int, light: Path) -> None:
     logs = planned(light, {"log1": {"roles": ["logs"], "memory": f"{gib}G"}}, **LOGS)
     other = planned(light, {"log1": {"roles": ["logs"], "memory": "1G"}}, **LOGS)
     for capacity in (capacity_of(logs, "log1"), capacity_of(other, "log1", found(gib * GIB))):
@@ -155,7 +153,7 @@ def test_elasticsearch_is_counted_with_the_heap_of_the_memory_that_is_there(
         assert need.memory == heap * 3 // 2 << 20
 
 
-def test_what_elasticsearch_would_take_of_a_shared_host_is_told(light: Path) -> None:
+def test_elasticsearch_heap_on_a_shared_host_is_reported(light: Path) -> None:
     """12 GB hold the model and the smallest heap, but not the quarter that Elasticsearch would take."""
     host = {"roles": ["runtime", "logs"], "memory": "12G"}
     least = planned(light, {"one": host}, logs={**LOGS["logs"], "elasticsearch_heap": "1G"})
@@ -168,7 +166,7 @@ def test_what_elasticsearch_would_take_of_a_shared_host_is_told(light: Path) -> 
     assert "4608 MiB  Elasticsearch: heap 3072 MiB (a quarter of 12288 MiB)" in by_found
 
 
-def test_a_host_whose_memory_alert_would_never_end_is_warned_of(light: Path) -> None:
+def test_host_with_a_permanent_memory_alert_is_a_warning(light: Path) -> None:
     watcher = {"watch": {"roles": ["monitoring"], "memory": "4G"}}
     tight = {"bot1": {"roles": ["runtime"], "memory": "7G"}, **watcher}
     capacity = capacity_of(planned(light, tight), "bot1")
@@ -189,32 +187,32 @@ def lines_of(capacity: Capacity) -> list[str]:
     return [line.plain for line in lines(capacity)]
 
 
-def test_without_a_size_nothing_is_said_before_the_host_is_reached(light: Path) -> None:
+def test_undeclared_memory_is_not_checked_before_connecting(light: Path) -> None:
     refuse(planned(light, {"bot1": {}}), ["bot1"])
 
 
-def test_all_hosts_are_told_at_once(light: Path) -> None:
+def test_shortages_of_all_hosts_are_reported_at_once(light: Path) -> None:
     with pytest.raises(CapacityError) as refused:
         refuse(planned(light, {"a": {"memory": "4G"}, "b": {"memory": "2G"}}), ["a", "b"])
     lines = str(refused.value).splitlines()
     assert [line[0] for line in lines if line[0] != " " and not line.startswith("hint: ")] == ["a", "b"]
 
 
-def test_a_model_that_the_host_fetches_counts_with_its_limit(tmp_path: Path) -> None:
+def test_model_fetched_by_the_host_counts_with_its_memory_max(tmp_path: Path) -> None:
     fetched = {"url": "https://models.example.com/m.gguf", "sha256": "0" * 64, "memory_max": "6G"}
     inventory = planned(tmp_path / "m.gguf", {"bot1": {"memory": "4G"}}, model=fetched)
     (shortage,) = shortages(capacity_of(inventory, "bot1"))
     assert "6144 MiB  model m: its file is not on this computer, so its limit is counted" in shortage
 
 
-def test_models_lie_on_the_data_disk(light: Path) -> None:
+def test_models_are_counted_on_the_data_disk(light: Path) -> None:
     inventory = planned(light, {"bot1": {"disk": {}}})
     capacity = capacity_of(inventory, "bot1")
     assert capacity.disk_needed(on_data_disk=True) >= light.stat().st_size
     assert capacity.disk_needed(on_data_disk=False) < 2 * GIB
 
 
-def test_the_table_says_what_how_much_and_of_how_much(professional: Path) -> None:
+def test_capacity_table_shows_needs_and_totals(professional: Path) -> None:
     host = {"roles": ["runtime"], "memory": "32G", "gpu_memory": "48G", "gpu": "auto"}
     shown = [line.plain for line in lines(capacity_of(planned(professional, {"gpu1": host}), "gpu1"))]
     assert shown[0] == "gpu1"

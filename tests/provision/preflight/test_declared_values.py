@@ -67,7 +67,9 @@ def problems(*lines: str) -> dict[str, str]:
         ),
     ],
 )
-def test_what_a_host_has_no_use_for(line: str, problem: str, advice: str) -> None:
+def test_value_that_the_host_does_not_have_is_reported_with_a_hint(
+    line: str, problem: str, advice: str
+) -> None:
     assert problems(line) == {problem: advice}
 
 
@@ -78,11 +80,11 @@ def test_what_a_host_has_no_use_for(line: str, problem: str, advice: str) -> Non
         "login|anna|1000|yes", "login|anna||no", "login|games|1001|yes",
     ],
 )  # fmt: skip
-def test_what_a_host_takes(line: str) -> None:
+def test_value_that_the_host_accepts_is_not_reported(line: str) -> None:
     assert problems(line) == {}
 
 
-def test_a_disk_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_missing_disk_is_reported_with_existing_ones() -> None:
     hosts = {"bot1": {"address": "10.0.0.1", "disk": {"device": "/dev/vdx"}}}
     found = Inventory.model_validate({**declared().model_dump(by_alias=True), "hosts": hosts})
     (doubt,) = doubts(found, "bot1", "Debian 12", {"device": (("/dev/vda /dev/vdb ",),)})
@@ -90,7 +92,7 @@ def test_a_disk_that_is_not_there_is_told_with_those_that_are() -> None:
     assert doubt.advice.startswith("its disks are /dev/vda, /dev/vdb; ")
 
 
-def test_the_same_on_several_hosts_is_reported_once_with_its_place(tmp_path: Path) -> None:
+def test_problem_on_several_hosts_is_reported_once_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "prod.yml"
     file.write_text(
         "hosts: {a: {address: 10.0.0.1}, b: {address: 10.0.0.2, roles: [database]}, c: {address: 10.0.0.3}}\n"
@@ -100,13 +102,13 @@ def test_the_same_on_several_hosts_is_reported_once_with_its_place(tmp_path: Pat
         "models: {default: {engine: openai-compatible, endpoint: 'https://x/v1'}}\n"
     )
     read = load(file, resolve_secrets=False)
-    told: dict[str, Rows] = {
+    rows: dict[str, Rows] = {
         "a": answers("asked=zone|no|Asia/Shanghai\nasked=package|ngnix||nginx"),
         "b": answers("asked=zone|yes|"),
         "c": answers("asked=zone|no|Asia/Shanghai\nasked=setting|vm.swapiness|no|no|"),
     }
     releases = {"a": "Debian 13", "b": "Debian 12", "c": "Debian 13"}
-    assert list(reported(read.inventory, releases, told, read.place)) == [
+    assert list(reported(read.inventory, releases, rows, read.place)) == [
         f"{file}:3:14: a, c: Debian 13 has no time zone PRC; write Asia/Shanghai",
         f"{file}:4:20: a: Debian 13 has no package ngnix; did you mean `nginx`?",
         f"{file}:5:36: c: its kernel has no setting vm.swapiness; "
@@ -136,7 +138,7 @@ MAIN = "http://deb.debian.org/debian/ bookworm"
         ("http://security.debian.org/ bookworm-security", {"index": 0, "stamp": 0}, False),
     ],
 )
-def test_packages_are_asked_for_only_where_the_index_says_what_there_is(
+def test_packages_are_checked_only_with_a_complete_apt_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, ages: dict[str, int], asked: bool
 ) -> None:
     apt = tmp_path / "apt"
@@ -175,7 +177,7 @@ def test_packages_are_asked_for_only_where_the_index_says_what_there_is(
 
 
 @pytest.mark.skipif(not shutil.which("apt-cache"), reason="apt is not here")
-def test_the_script_asks_this_very_machine() -> None:
+def test_script_runs_on_this_machine() -> None:
     settings = {"kernel.ostype": "Linux", "vm.no_such": 1}
     base = {
         "time_zone": "Etc/UTC",
@@ -208,6 +210,6 @@ def test_the_script_asks_this_very_machine() -> None:
     assert "its kernel has no setting vm.no_such" in kinds
 
 
-def test_the_questions_are_a_part_of_the_one_script() -> None:
+def test_questions_are_part_of_the_probe_script() -> None:
     found = declared()
     assert script(found, "bot1") in probe(["/"], more=script(found, "bot1"))

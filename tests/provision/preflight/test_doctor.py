@@ -38,36 +38,38 @@ def inventory(**host: Any) -> Inventory:
     return Inventory.model_validate({"hosts": {"one": declared}, "models": {"default": REMOTE}})
 
 
-def told(
+def findings_for(
     facts: HostFacts = FACTS, of: Inventory | None = None, **changed: Any
 ) -> tuple[PreflightFinding, ...]:
     return findings(of or inventory(), "one", replace(facts, **changed), NOW)
 
 
-def test_a_host_on_which_the_memory_alert_would_never_end_is_a_warning() -> None:
+def test_host_with_a_permanent_memory_alert_is_a_warning() -> None:
     hosts = {
         "one": {"address": "192.0.2.1", "roles": ["runtime", "nginx"]},
         "watch": {"address": "192.0.2.2", "roles": ["monitoring"]},
     }
     watched = Inventory.model_validate({"hosts": hosts, "models": {"default": REMOTE}})
     taken = capacity_of(watched, "one").memory_needed >> 20
-    (finding,) = [item for item in told(of=watched, memory_mb=taken * 5 // 4) if "MemoryHigh" in item.text]
+    (finding,) = [
+        item for item in findings_for(of=watched, memory_mb=taken * 5 // 4) if "MemoryHigh" in item.text
+    ]
     assert not finding.refused
-    assert not [item for item in told(of=watched, memory_mb=taken * 2) if "MemoryHigh" in item.text]
+    assert not [item for item in findings_for(of=watched, memory_mb=taken * 2) if "MemoryHigh" in item.text]
 
 
-def test_a_fit_host_has_no_findings() -> None:
-    assert told() == ()
+def test_suitable_host_has_no_findings() -> None:
+    assert findings_for() == ()
 
 
-def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_path: Path) -> None:
+def test_model_for_a_missing_gpu_is_counted_in_host_memory(tmp_path: Path) -> None:
     path = ggufs.write(tmp_path / "m.gguf", ggufs.PROFESSIONAL)
     host = {"address": "192.0.2.1", "roles": ["runtime"], "gpu": "auto", "gpu_memory": "48G"}
     model = {"engine": "llama-cpp", "path": str(path), "memory_max": "60G"}
     declared = Inventory.model_validate({"hosts": {"one": host}, "models": {"default": model}})
 
     def short(**changed: Any) -> list[str]:
-        found = told(of=declared, memory_mb=32 << 10, **changed)
+        found = findings_for(of=declared, memory_mb=32 << 10, **changed)
         return [item.text for item in found if "too little memory" in item.text]
 
     assert short(gpus=1) == short(gpus=None) == []
@@ -97,8 +99,8 @@ def test_a_model_for_a_gpu_that_is_not_there_is_counted_in_the_hosts_memory(tmp_
         ),
     ],
 )
-def test_what_is_wrong_is_said_and_refused(changed: dict[str, object], says: str) -> None:
-    refused = [finding.text for finding in told(**changed) if finding.refused]
+def test_unsuitable_host_is_refused_with_the_reason(changed: dict[str, object], says: str) -> None:
+    refused = [finding.text for finding in findings_for(**changed) if finding.refused]
     assert len(refused) == 1
     assert refused[0].startswith("one: ")
     assert says in refused[0]
@@ -124,13 +126,13 @@ def test_what_is_wrong_is_said_and_refused(changed: dict[str, object], says: str
         ),
     ],
 )
-def test_what_is_less_than_promised_is_a_warning(changed: dict[str, object], says: str) -> None:
-    (finding,) = told(**changed)
+def test_host_below_recommendations_is_a_warning(changed: dict[str, object], says: str) -> None:
+    (finding,) = findings_for(**changed)
     assert not finding.refused
     assert says in finding.text
 
 
-def test_a_release_whose_python_is_too_old_serves_no_bots_in_containers_either() -> None:
+def test_host_with_old_python_is_refused_for_containers_too() -> None:
     contained = inventory().model_copy(update={"runtime": SimpleNamespace(run_with="docker")})
     old = replace(FACTS, id="ubuntu", version="22.04")
     assert any("Python 3.10" in item.text for item in findings(contained, "one", old, NOW))
@@ -144,13 +146,13 @@ def test_a_release_whose_python_is_too_old_serves_no_bots_in_containers_either()
         {9999: PortListener("java", "")},
     ],
 )
-def test_ports_of_our_own_programs_are_theirs(listeners: dict[int, PortListener]) -> None:
-    assert told(listeners=listeners) == ()
+def test_ports_held_by_own_services_are_no_finding(listeners: dict[int, PortListener]) -> None:
+    assert findings_for(listeners=listeners) == ()
 
 
 @pytest.mark.parametrize("unit", ["docker/web", "docker/", "docker.service"])
-def test_a_container_of_somebody_else_holds_a_port_as_any_program_does(unit: str) -> None:
-    (finding,) = told(listeners={443: PortListener("docker-proxy", unit)})
+def test_port_held_by_a_foreign_container_is_refused(unit: str) -> None:
+    (finding,) = findings_for(listeners={443: PortListener("docker-proxy", unit)})
     assert finding.refused
     assert f"port 443, which nginx needs, is used by docker-proxy ({unit})" in finding.text
 
@@ -159,22 +161,27 @@ def full(free_mb: int, **used: int) -> dict[str, FileSystem]:
     return {path: replace(DISK, free_mb=free_mb, used_mb=used.get(path, 0)) for path in FACTS.file_systems}
 
 
-def test_space_is_counted_with_its_parts() -> None:
-    (finding,) = told(file_systems=full(900))
+def test_too_little_disk_space_lists_its_parts() -> None:
+    (finding,) = findings_for(file_systems=full(900))
     assert finding.capacity
     assert "not enough free space on /dev/sda1: 900 MB free, " in finding.text
     assert "(system 1000 MB + " in finding.text
     assert " + bot 480 MB + " in finding.text
 
 
-def test_what_is_installed_needs_little_more_space() -> None:
-    assert told(file_systems=full(200), components=INSTALLED | {"exporters", "filebeat", "hardening"}) == ()
-    (finding,) = told(file_systems=full(30), components=INSTALLED | {"exporters", "filebeat", "hardening"})
+def test_installed_components_need_little_disk_space() -> None:
+    assert (
+        findings_for(file_systems=full(200), components=INSTALLED | {"exporters", "filebeat", "hardening"})
+        == ()
+    )
+    (finding,) = findings_for(
+        file_systems=full(30), components=INSTALLED | {"exporters", "filebeat", "hardening"}
+    )
     assert "30 MB free, 150 MB needed (state and journal of runs 150 MB)" in finding.text
 
 
-def test_a_small_data_disk_is_a_warning() -> None:
-    (finding,) = told(of=inventory(disk={}), data_disk_mb=20_000)
+def test_small_data_disk_is_a_warning() -> None:
+    (finding,) = findings_for(of=inventory(disk={}), data_disk_mb=20_000)
     assert finding.text == "one: it has a data disk of less than the recommended 50 GB"
 
 
@@ -220,18 +227,18 @@ def examined(hosts: Hosts) -> list[str]:
     return warnings
 
 
-def test_warnings_are_told_and_the_run_goes_on() -> None:
+def test_warnings_do_not_stop_the_run() -> None:
     assert [text.partition(":")[0] for text in examined(Hosts())] == ["one", "two"]
 
 
-def test_all_findings_of_all_hosts_at_once() -> None:
+def test_findings_of_all_hosts_are_reported_at_once() -> None:
     with pytest.raises(HostError) as refused:
         examined(Hosts(version="11", epoch="0"))
     assert len(refused.value.message.splitlines()) == 4
     assert not isinstance(refused.value, CapacityError)
 
 
-def test_a_host_that_does_not_answer_keeps_no_findings_of_others_from_being_told() -> None:
+def test_findings_are_reported_although_another_host_does_not_answer() -> None:
     hosts = Hosts(version="11")
     hosts.silent = {"one"}
     with pytest.raises(HostError) as refused:
@@ -250,7 +257,7 @@ def test_a_host_that_does_not_answer_keeps_no_findings_of_others_from_being_told
         ("nginx", "E: Unable to locate package ngnix", False, False),
     ],
 )
-def test_missing_package_is_reported_by_up_with_its_place_where_a_plan_could_not_know(
+def test_missing_package_is_reported_by_up_when_the_plan_could_not_know(
     component: str, printed: str, silent: bool, reported: bool
 ) -> None:
     hosts = Hosts()

@@ -19,7 +19,7 @@ def examined(script: str) -> HostFacts:
     return HostFacts.parse("here", CommandResult(done.returncode == 0, done.stdout, done.stderr))
 
 
-def test_the_probe_runs_here_and_is_understood() -> None:
+def test_probe_of_this_machine_is_parsed() -> None:
     here = examined(probe(["/var/lib/clawd/models"], ask_mirrors=False))
     assert here.cores > 0
     assert here.memory_mb > 100
@@ -30,7 +30,7 @@ def test_the_probe_runs_here_and_is_understood() -> None:
     assert here.gpus is not None
 
 
-def test_it_changes_nothing_and_measures_the_folder_that_there_is(tmp_path: Path) -> None:
+def test_probe_measures_the_nearest_existing_folder_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_bytes(bytes(3 << 20))
     here = examined(probe([f"{tmp_path}/none/such", f"{tmp_path}/full"], ask_mirrors=False))
@@ -39,7 +39,7 @@ def test_it_changes_nothing_and_measures_the_folder_that_there_is(tmp_path: Path
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full"]
 
 
-def test_listening_ports_are_told() -> None:
+def test_listening_ports_are_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         found = examined(probe([], ask_mirrors=False)).listeners
@@ -54,7 +54,7 @@ def with_programs(folder: Path, **programs: str) -> str:
     return f"PATH={folder}:$PATH\n{probe([], ask_mirrors=False)}"
 
 
-def test_a_published_port_is_told_with_the_container_that_publishes_it(tmp_path: Path) -> None:
+def test_published_port_is_found_with_its_container(tmp_path: Path) -> None:
     listening = """echo 'LISTEN 0 9 0.0.0.0:443 0.0.0.0:* users:(("docker-proxy",pid=999999,fd=4))'"""
     found = examined(
         with_programs(tmp_path, ss=listening, docker='[ "$3" != publish=443 ] || echo somebodys-web')
@@ -80,11 +80,11 @@ SPARE = "vdb disk 53687091200 0  \n"
         (SYSTEM + "sda9 part 1048576 0  sda\n" + "sd disk 53687091200 0  \n", 51_200),
     ],
 )
-def test_the_only_disk_that_can_become_the_data_disk(tmp_path: Path, disks: str, megabytes: int) -> None:
+def test_data_disk_size_is_that_of_the_only_blank_disk(tmp_path: Path, disks: str, megabytes: int) -> None:
     assert examined(with_programs(tmp_path, lsblk=f"printf '{disks}'")).data_disk_mb == megabytes
 
 
-def test_components_of_earlier_runs_are_known(tmp_path: Path) -> None:
+def test_components_of_earlier_runs_are_read(tmp_path: Path) -> None:
     record = tmp_path / "components"
     record.write_text("base\nfirewall\n")
     script = probe([], ask_mirrors=False).replace("/var/lib/clawd/state/components", str(record))
@@ -92,7 +92,7 @@ def test_components_of_earlier_runs_are_known(tmp_path: Path) -> None:
     assert examined(script).components == {"base", "firewall"}
 
 
-def test_package_sources_are_asked_for_a_connection(tmp_path: Path) -> None:
+def test_package_sources_are_tested_for_a_connection(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         programs = tmp_path / "bin"
@@ -106,11 +106,11 @@ def test_package_sources_are_asked_for_a_connection(tmp_path: Path) -> None:
     assert here.mirrors == {f"127.0.0.1:{port}": True, "127.0.0.1:1": False}
 
 
-def test_a_refused_sudo_is_told_as_such() -> None:
+def test_refused_sudo_is_reported() -> None:
     with pytest.raises(HostError, match="sudo refused"):
         HostFacts.parse("one", CommandResult(False, "", "sudo: a password is required"))
 
 
-def test_nonsense_is_an_error_with_what_was_printed() -> None:
+def test_malformed_facts_are_an_error_with_the_output() -> None:
     with pytest.raises(HostError, match="cannot read its facts: BusyBox"):
         HostFacts.parse("one", CommandResult(True, "BusyBox", ""))

@@ -73,7 +73,7 @@ def test_new_hosts_are_claimed_by_the_first_run(tmp_path: Path, hosts: Any) -> N
     ownership.claim(mine, hosts)
 
 
-def test_second_laptop_without_the_state_folder_is_told_what_to_copy(tmp_path: Path, hosts: Any) -> None:
+def test_second_laptop_without_state_folder_is_refused_with_what_to_copy(tmp_path: Path, hosts: Any) -> None:
     mine, second = laptop(tmp_path / "mine"), laptop(tmp_path / "second")
     ownership.claim(mine, hosts)
     hosts.put("bot1", "/etc/clawd/tls/ca.pem", signed_by(mine))
@@ -94,7 +94,7 @@ def test_second_laptop_without_the_state_folder_is_told_what_to_copy(tmp_path: P
     ownership.check(second, hosts)
 
 
-def test_host_of_another_project_is_not_taken_over(tmp_path: Path, hosts: Any) -> None:
+def test_host_of_another_project_is_refused(tmp_path: Path, hosts: Any) -> None:
     theirs, mine = laptop(tmp_path / "theirs", "other"), laptop(tmp_path / "mine")
     ownership.claim(theirs, hosts)
     remember_project(mine.state_folder)
@@ -103,7 +103,7 @@ def test_host_of_another_project_is_not_taken_over(tmp_path: Path, hosts: Any) -
     assert "use the inventory of other for it" in str(refused.value)
 
 
-def test_host_that_trusts_an_unknown_authority_is_not_signed_for_again(tmp_path: Path, hosts: Any) -> None:
+def test_host_that_trusts_an_unknown_authority_is_refused(tmp_path: Path, hosts: Any) -> None:
     """Also one that an earlier version set up, which noted no project."""
     mine, second = laptop(tmp_path / "mine"), laptop(tmp_path / "second")
     for path in ("/etc/clawd/authority.pem", "/etc/clawd/database-tls/ca.pem"):
@@ -114,7 +114,7 @@ def test_host_that_trusts_an_unknown_authority_is_not_signed_for_again(tmp_path:
         (hosts.folder / "bot2" / path.lstrip("/")).unlink()
 
 
-def test_host_that_has_not_seen_the_renewed_authority_is_still_ours(tmp_path: Path, hosts: Any) -> None:
+def test_host_with_the_former_authority_certificate_is_accepted(tmp_path: Path, hosts: Any) -> None:
     """An authority is renewed, with the same key, when a host or name is added; a run may reach one alone."""
     mine = laptop(tmp_path / "mine")
 
@@ -128,21 +128,21 @@ def test_host_that_has_not_seen_the_renewed_authority_is_still_ours(tmp_path: Pa
     ownership.check(mine, hosts)
 
 
-def test_authority_that_cannot_be_read_is_not_one(tmp_path: Path, hosts: Any) -> None:
+def test_unreadable_authority_on_a_host_is_ignored(tmp_path: Path, hosts: Any) -> None:
     mine = laptop(tmp_path / "mine")
     hosts.put("bot1", "/etc/clawd/tls/ca.pem", b"damaged")
     assert ownership.read(hosts, "bot1").authorities == frozenset()
     ownership.check(mine, hosts)
 
 
-def test_authority_that_was_renamed_to_be_replaced_is_still_known(tmp_path: Path, hosts: Any) -> None:
+def test_renamed_authority_is_accepted(tmp_path: Path, hosts: Any) -> None:
     mine = laptop(tmp_path / "mine")
     hosts.put("bot1", "/etc/clawd/authority.pem", signed_by(mine))
     (mine.state_folder / "ca").rename(mine.state_folder / "ca.old")
     ownership.check(mine, hosts)
 
 
-def test_adopting_takes_the_hosts_with_their_id(tmp_path: Path, hosts: Any) -> None:
+def test_adopt_takes_over_the_id_of_the_hosts(tmp_path: Path, hosts: Any) -> None:
     mine, second = laptop(tmp_path / "mine"), laptop(tmp_path / "second")
     ownership.claim(mine, hosts)
     ownership.check(second, hosts, adopt=True)
@@ -151,7 +151,7 @@ def test_adopting_takes_the_hosts_with_their_id(tmp_path: Path, hosts: Any) -> N
     ownership.check(mine, hosts)
 
 
-def test_adopting_into_a_project_that_has_an_id_gives_the_hosts_that(tmp_path: Path, hosts: Any) -> None:
+def test_adopt_gives_hosts_the_id_of_an_existing_project(tmp_path: Path, hosts: Any) -> None:
     theirs, mine = laptop(tmp_path / "theirs", "other"), laptop(tmp_path / "mine")
     ownership.claim(theirs, hosts)
     identity = remember_project(mine.state_folder)
@@ -174,11 +174,11 @@ def test_reinstalled_and_renamed_hosts_are_claimed_again(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "output", ["", "project=", "project=[]", "project={", "journal=1", "authority=", "x"]
 )
-def test_damaged_notes_on_a_host_count_as_none(output: str) -> None:
+def test_damaged_project_note_on_a_host_is_ignored(output: str) -> None:
     assert Belonging.parse(output).id == Belonging.parse(output).last_by == ""
 
 
-def test_authorities_are_known_by_their_public_keys(tmp_path: Path, hosts: Any) -> None:
+def test_authorities_are_compared_by_public_key(tmp_path: Path, hosts: Any) -> None:
     mine = laptop(tmp_path / "mine")
     hosts.put("bot1", "/etc/clawd/authority.pem", signed_by(mine))
     own = authority(mine.state_folder, "p", timedelta(days=1), datetime.now(UTC)).certificate

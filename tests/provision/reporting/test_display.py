@@ -29,7 +29,7 @@ def plain() -> tuple[Console, io.StringIO]:
     return Console(file=screen, width=80), screen
 
 
-def test_a_failures_advice_is_one_line() -> None:
+def test_hint_of_a_failure_is_one_line() -> None:
     console, screen = plain()
     failure = OperationFailure("base", "Packages [hello]", ("E: [red]no[/red]",), LONG)
     show_result(console, Result((HostResult("one", Status.FAILED, failure=failure),)))
@@ -37,7 +37,7 @@ def test_a_failures_advice_is_one_line() -> None:
     assert "E: [red]no[/red]" in screen.getvalue()
 
 
-def test_what_a_check_found_is_one_line() -> None:
+def test_message_of_a_check_is_one_line() -> None:
     console, screen = plain()
     show_verification(console, Verification((Check("one", "nginx", "answers", "failed", LONG),)))
     assert LONG.strip() in screen.getvalue()
@@ -58,7 +58,7 @@ def rows(screen: io.StringIO) -> list[list[str]]:
     return [line.rsplit(None, 2) for line in screen.getvalue().splitlines()]
 
 
-def test_checks_are_a_table_of_every_check_and_every_host() -> None:
+def test_checks_are_shown_as_a_table_by_host() -> None:
     console, screen = plain()
     show_verification(console, VERIFIED)
     assert rows(screen)[:6] == [
@@ -72,7 +72,7 @@ def test_checks_are_a_table_of_every_check_and_every_host() -> None:
     assert screen.getvalue().endswith("web: nginx: answers\n    no answer\n")
 
 
-def test_after_a_change_checks_are_counted_and_those_that_fail_are_named() -> None:
+def test_checks_after_up_are_counted_and_failed_ones_named() -> None:
     console, screen = plain()
     show_verification(console, VERIFIED, every=False)
     assert [row[0] for row in rows(screen)[:4]] == ["check", "base", "nginx", "  answers"]
@@ -90,7 +90,7 @@ def moving() -> tuple[Console, io.StringIO]:
     return Console(file=screen, width=100, force_terminal=True, color_system=None), screen
 
 
-def test_every_host_has_a_line_that_moves() -> None:
+def test_progress_has_one_updated_line_per_host() -> None:
     console, screen = moving()
     with TerminalProgress(console) as progress:
         progress.step("apply")
@@ -107,7 +107,7 @@ def test_every_host_has_a_line_that_moves() -> None:
     ]
 
 
-def test_a_host_that_is_through_says_how_and_the_next_step_begins_without_hosts() -> None:
+def test_finished_host_shows_its_result_and_next_step_starts_without_host_lines() -> None:
     console, screen = moving()
     with TerminalProgress(console) as progress:
         progress.step("apply")
@@ -122,7 +122,7 @@ def test_a_host_that_is_through_says_how_and_the_next_step_begins_without_hosts(
     assert "web" not in screen.getvalue()
 
 
-def test_a_warning_stays_above_what_moves() -> None:
+def test_warning_is_printed_above_updated_lines() -> None:
     console, screen = moving()
     with TerminalProgress(console) as progress:
         progress.step("apply")
@@ -130,7 +130,7 @@ def test_a_warning_stays_above_what_moves() -> None:
     assert "warning: only 3 GB are free\n" in screen.getvalue()
 
 
-def test_brackets_in_what_is_told_are_shown_as_they_are() -> None:
+def test_brackets_in_details_are_not_markup() -> None:
     console, screen = moving()
     with TerminalProgress(console) as progress:
         progress.step("supply")
@@ -147,7 +147,7 @@ def test_brackets_in_what_is_told_are_shown_as_they_are() -> None:
     ],
     ids=["normal", "verbose", "quiet"],
 )
-def test_without_a_terminal_progress_is_one_line_a_step(view: View, printed: str) -> None:
+def test_progress_without_terminal_is_one_line_per_step(view: View, printed: str) -> None:
     console, screen = plain()
     with TerminalProgress(console, view) as progress:
         progress.step("apply")
@@ -159,7 +159,7 @@ def test_without_a_terminal_progress_is_one_line_a_step(view: View, printed: str
     assert screen.getvalue() == printed
 
 
-def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -> None:
+def test_skipped_check_is_shown_as_neither_passed_nor_failed() -> None:
     checks = (
         Check("web", "nvidia", "driver is in the kernel", "passed"),
         Check("web", "nvidia", "a new container gets the gpu", "skipped", "not tried: there is no image"),
@@ -174,14 +174,14 @@ def test_a_check_that_could_not_be_tried_is_neither_good_nor_bad_and_is_seen() -
     for every in (True, False):
         console, written = plain()
         show_verification(console, found, every=every)
-        told = written.getvalue()
-        assert "○" in told
-        assert "✗" not in told
-        assert "1/2" in told
-        assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in told
+        printed = written.getvalue()
+        assert "○" in printed
+        assert "✗" not in printed
+        assert "1/2" in printed
+        assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in printed
 
 
-def test_a_plan_names_what_each_operation_changes() -> None:
+def test_plan_names_what_each_operation_changes() -> None:
     """Operations on several things have one name; each thing has its own."""
     removed = tuple(FileChange(f"/etc/clawd/secrets/{name}", ("removed",), False) for name in ("a", "b"))
     sysctl = FileChange("sysctl net.ipv4.tcp_keepalive_time", ("7200 → 300",), False)
@@ -197,7 +197,7 @@ def test_a_plan_names_what_each_operation_changes() -> None:
 
 
 @pytest.mark.parametrize(("differences", "lines"), [("none", 0), ("short", 40), ("full", 60)])
-def test_differences_are_shown_as_asked(differences: Differences, lines: int) -> None:
+def test_diff_is_shortened_unless_requested_in_full(differences: Differences, lines: int) -> None:
     change = FileChange("/etc/x", tuple(f"+line {number}" for number in range(60)), False)
     console, screen = plain()
     operations = (PlannedOperation("base", "/etc/x", True, files=(change,)),)

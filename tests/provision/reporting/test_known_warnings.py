@@ -34,7 +34,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def test_a_warning_of_an_earlier_run_is_counted_and_not_repeated(tmp_path: Path) -> None:
+def test_warning_of_an_earlier_run_is_counted_and_not_repeated(tmp_path: Path) -> None:
     prod = tmp_path / "prod.yml"
     assert run(prod, SYSCTL) == f"warning: {SYSCTL}\n"
     assert run(prod, SYSCTL) == "1 earlier warning still applies: use --verbose for details\n"
@@ -49,24 +49,22 @@ def test_verbose_shows_known_warnings(tmp_path: Path) -> None:
     assert f"warning: {SYSCTL}" in run(tmp_path / "prod.yml", SYSCTL, view=View(verbose=True))
 
 
-def test_within_a_run_a_warning_is_shown_once(tmp_path: Path) -> None:
+def test_warning_is_shown_once_within_a_run(tmp_path: Path) -> None:
     assert run(tmp_path / "prod.yml", SYSCTL, SYSCTL) == f"warning: {SYSCTL}\n"
 
 
-def test_another_inventory_has_its_own_warnings(tmp_path: Path) -> None:
+def test_warnings_are_remembered_per_inventory(tmp_path: Path) -> None:
     run(tmp_path / "prod.yml", SYSCTL)
     assert run(tmp_path / "test.yml", SYSCTL) == f"warning: {SYSCTL}\n"
 
 
-def test_a_warning_that_did_not_hold_for_long_is_shown_again(tmp_path: Path) -> None:
+def test_warning_is_shown_again_after_a_long_time(tmp_path: Path) -> None:
     run(tmp_path / "prod.yml", SYSCTL)
     assert "warning" in run(tmp_path / "prod.yml", SYSCTL, now=1000.0 + REPEATED_AFTER + 1)
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"\xff", b'{"a": "b"}', b"[" * 9000])
-def test_a_damaged_file_means_that_warnings_are_shown_again(
-    tmp_path: Path, state: Path, damage: bytes
-) -> None:
+def test_damaged_file_of_known_warnings_is_ignored(tmp_path: Path, state: Path, damage: bytes) -> None:
     run(tmp_path / "prod.yml", SYSCTL)
     (file,) = state.rglob("*.json")
     file.write_bytes(damage)

@@ -14,7 +14,7 @@ from inventory.errors import ToolError
 from provision.reporting.run_log import RunLog
 
 
-def test_it_is_private_and_keeps_the_last_lines_of_every_host(tmp_path: Path) -> None:
+def test_log_is_private_and_keeps_the_last_lines_of_every_host(tmp_path: Path) -> None:
     log = RunLog("up", tmp_path)
     logging.getLogger("pyinfra").warning("\x1b[1m[one]\x1b[0m \x1b[31mNo space left\x1b[0m")
     logging.getLogger("pyinfra").info("[one] Connected")
@@ -25,14 +25,14 @@ def test_it_is_private_and_keeps_the_last_lines_of_every_host(tmp_path: Path) ->
     assert log.tail("two") == ()
 
 
-def test_loggers_are_left_as_they_were(tmp_path: Path) -> None:
+def test_loggers_are_restored_after_a_run(tmp_path: Path) -> None:
     loggers = [logging.getLogger(name) for name in ("pyinfra", "clawd", "paramiko")]
     before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     RunLog("up", tmp_path).close()
     assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
 
 
-def test_a_broken_banner_is_told_in_the_log_and_not_on_the_screen(
+def test_broken_ssh_banner_is_logged_and_not_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = RunLog("up", tmp_path)
@@ -53,7 +53,7 @@ def test_a_broken_banner_is_told_in_the_log_and_not_on_the_screen(
     assert "Error reading SSH protocol banner" in log.path.read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+def test_unwritable_log_folder_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     before = list(logging._handlerList)  # type: ignore[attr-defined]
     with pytest.raises(ToolError, match=r"cannot write the log of this run to .*/file/log: Not a directory"):
@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     assert added == []
 
 
-def test_a_name_that_is_not_utf_8_is_kept_in_the_log(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf_8_is_logged_escaped(tmp_path: Path) -> None:
     log = RunLog("up", tmp_path)
     logging.getLogger("clawd").warning("a file h\udcff is in the way")
     log.close()

@@ -61,12 +61,12 @@ def test_bot_keeps_the_port_that_an_nginx_uses() -> None:
     )
 
 
-def test_bot_keeps_all_it_has_for_an_nginx_that_was_not_asked() -> None:
+def test_bot_keeps_every_former_port_for_an_nginx_that_was_not_read() -> None:
     (kept,) = former_addresses.former(NEW, "bot1", {"web2": uses(NEW, "web2")}, ((8444, True), (9444, True)))
     assert (kept.port, kept.sources) == (8444, (NEW.internal("web1"),))
 
 
-def test_bot_keeps_its_internal_listener_until_nginx_has_left_it() -> None:
+def test_bot_keeps_its_internal_listener_until_nginx_stops_using_it() -> None:
     """A host with both roles remains: its nginx goes back to loopback."""
     before, after = (
         inventory({"bot1": BOTH, "bot2": ["runtime"], "db": ["database"]}),
@@ -80,23 +80,23 @@ def test_bot_keeps_its_internal_listener_until_nginx_has_left_it() -> None:
     )
 
 
-def test_bot_without_tls_is_reached_until_nginx_speaks_it() -> None:
+def test_bot_listens_without_tls_until_nginx_uses_tls() -> None:
     """As bots of earlier versions were: at their port, from other hosts."""
     plain = {front: frozenset({("http", "10.0.0.1:8080")}) for front in ("web1", "web2")}
     places = {"bot1": former_addresses.former(OLD, "bot1", plain, ())}
     found = runtime(former_addresses.keeping(assign(OLD, Selection()), OLD, places), "bot1")
-    told = json.loads(bot_config(found))
-    assert told["listen"] == {"host": "0.0.0.0", "port": 8080}
-    assert told["internal"] == {"host": "0.0.0.0", "port": 8444}
-    assert "further" not in told
+    config = json.loads(bot_config(found))
+    assert config["listen"] == {"host": "0.0.0.0", "port": 8080}
+    assert config["internal"] == {"host": "0.0.0.0", "port": 8444}
+    assert "further" not in config
 
 
-def test_bot_listens_and_the_firewall_is_open_at_the_former_port() -> None:
+def test_bot_and_firewall_keep_the_former_port_open() -> None:
     places = {"bot1": former_addresses.former(NEW, "bot1", {f: uses(OLD, f) for f in ("web1", "web2")}, ())}
     whole = former_addresses.keeping(assign(NEW, Selection()), NEW, places)
-    told = json.loads(bot_config(runtime(whole, "bot1")))
-    assert told["internal"]["port"] == 9444
-    assert told["further"] == [{"host": "0.0.0.0", "port": 8444, "tls": True}]
+    config = json.loads(bot_config(runtime(whole, "bot1")))
+    assert config["internal"]["port"] == 9444
+    assert config["further"] == [{"host": "0.0.0.0", "port": 8444, "tls": True}]
     (firewall,) = (item.settings for item in whole["bot1"] if isinstance(item.settings, FirewallSettings))
     sources = {opening.port: opening.sources for opening in firewall.openings}
     assert sources[8444] == tuple(sorted(NEW.internal(front) for front in ("web1", "web2")))
@@ -140,7 +140,7 @@ def test_bot_has_one_listener_at_a_former_port(use: dict[str, str], kept: tuple[
     ],
     ids=["swapped", "reused without TLS", "of another component", "bot's own", "free"],
 )
-def test_former_port_that_is_given_to_another_listener_is_refused(
+def test_former_port_assigned_to_another_listener_is_refused(
     tmp_path: Path, changes: dict[str, Any], use: tuple[str, int], why: str
 ) -> None:
     if "monitoring" in changes:
@@ -159,7 +159,7 @@ def test_former_port_that_is_given_to_another_listener_is_refused(
     assert "change the port in two steps" in refused.value.advice
 
 
-def test_explanation_says_which_run_ends_the_former_places() -> None:
+def test_explanation_names_the_run_that_ends_former_ports() -> None:
     places = {"bot1": former_addresses.former(NEW, "bot1", {f: uses(OLD, f) for f in ("web1", "web2")}, ())}
     limited = former_addresses.explained(NEW, ("bot1", "web1"), places)
     assert limited.startswith("bot1: the bot still listens on port 8444, which nginx of ")
@@ -196,7 +196,7 @@ def configuration(
     ],
     ids=["webhooks", "console", "another upstream", "a file without the mark", "an administrator's file"],
 )
-def test_only_upstreams_of_bots_in_our_files_are_read(tmp_path: Path, text: str, count: int) -> None:
+def test_only_bot_upstreams_in_own_nginx_files_are_read(tmp_path: Path, text: str, count: int) -> None:
     session = Hosts(tmp_path, (), ("web1",))
     session.put("web1", "etc/nginx/nginx.conf", text)
     found = former_addresses.parse(session.run("web1", former_addresses.ASK_FRONT, timeout=10).stdout)
@@ -204,7 +204,7 @@ def test_only_upstreams_of_bots_in_our_files_are_read(tmp_path: Path, text: str,
     assert len(found) == count
 
 
-def test_maintenance_does_not_change_how_bots_are_reached() -> None:
+def test_maintenance_does_not_change_upstreams() -> None:
     given = nginx_settings(OLD, "web1")
     assert given is not None
     given = given.model_copy(update={"maintenance": True})
@@ -219,7 +219,7 @@ def runtime(whole: Any, host: str) -> RuntimeSettings:
     return found
 
 
-def test_what_nginx_uses_is_read_from_its_files_and_from_those_it_last_started_with(tmp_path: Path) -> None:
+def test_upstreams_are_read_from_current_and_last_started_nginx_files(tmp_path: Path) -> None:
     nginx, state = tmp_path / "etc/nginx", tmp_path / "var/lib/clawd/state/nginx.service.good"
     (nginx / "clawd").mkdir(parents=True)
     state.mkdir(parents=True)
@@ -279,20 +279,20 @@ class Hosts:
     ],
     ids=["none has moved", "one has moved", "all have moved", "one was not asked"],
 )
-def test_former_places_are_found_on_the_hosts(
+def test_find_returns_former_addresses_in_use_on_hosts(
     tmp_path: Path, moved: Sequence[str], reached: Sequence[str], kept: set[int]
 ) -> None:
     session = Hosts(tmp_path, ("bot1", "bot2", *reached), ("bot1", "bot2", *reached))
     for front in ("web1", "web2"):
-        told = nginx_settings(NEW if front in moved else OLD, front)
-        assert told is not None
-        session.put(front, "etc/nginx/nginx.conf", rendered("nginx/nginx.conf", values(told, ipv6=True)))
-        upstreams = rendered("nginx/upstreams.conf", values(told, ipv6=True))
+        settings = nginx_settings(NEW if front in moved else OLD, front)
+        assert settings is not None
+        session.put(front, "etc/nginx/nginx.conf", rendered("nginx/nginx.conf", values(settings, ipv6=True)))
+        upstreams = rendered("nginx/upstreams.conf", values(settings, ipv6=True))
         session.put(front, "etc/nginx/clawd/upstreams.conf", upstreams)
     for bot in ("bot1", "bot2"):
-        told = settings_for(OLD, bot)
-        assert told is not None
-        session.put(bot, "etc/clawd/bot.json", bot_config(told))
+        settings = settings_for(OLD, bot)
+        assert settings is not None
+        session.put(bot, "etc/clawd/bot.json", bot_config(settings))
         (tmp_path / bot / "etc/nginx").mkdir()
     found = former_addresses.find(session, NEW)  # type: ignore[arg-type]
     assert {bot: set(former_addresses.ports(found, bot)) for bot in ("bot1", "bot2")} == {
@@ -301,7 +301,7 @@ def test_former_places_are_found_on_the_hosts(
     }
 
 
-def test_where_a_bot_listens_is_read_from_its_settings() -> None:
+def test_listeners_are_read_from_the_bot_settings() -> None:
     whole = former_addresses.keeping(
         assign(NEW, Selection()),
         NEW,
@@ -441,7 +441,7 @@ GROUPS.append([inventory({"bot1": BOTH}, bot=ports) for ports in PORTS])
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_every_nginx_reaches_a_bot_through_changes_and_runs_that_are_cut_off(data: st.DataObject) -> None:
+def test_every_nginx_reaches_a_bot_during_changes_and_interrupted_runs(data: st.DataObject) -> None:
     declared = st.sampled_from(data.draw(st.sampled_from(GROUPS)))
     deployed = Deployed(data.draw(declared))
     for _ in range(data.draw(st.integers(0, 3))):
@@ -453,7 +453,7 @@ def test_every_nginx_reaches_a_bot_through_changes_and_runs_that_are_cut_off(dat
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_every_nginx_reaches_a_bot_wherever_a_change_of_the_port_is_cut_off(back: bool) -> None:
+def test_every_nginx_reaches_a_bot_when_a_port_change_is_interrupted_anywhere(back: bool) -> None:
     steps = Deployed(OLD).run(NEW)
     assert steps > 6
     for kill_after in range(1, steps + 1):
@@ -464,7 +464,7 @@ def test_every_nginx_reaches_a_bot_wherever_a_change_of_the_port_is_cut_off(back
         assert deployed.checks >= 4
 
 
-def test_bot_that_an_interrupted_run_left_behind_changes_first() -> None:
+def test_bot_left_behind_by_an_interrupted_run_changes_first() -> None:
     """Its nginx reaches the other bot meanwhile; that of the other one has moved and reaches no third."""
     begun, last = (inventory(MIXED, bot={"port": port, "internal_port": 9444}) for port in (8080, 8090))
     deployed = Deployed(inventory(MIXED))
@@ -476,7 +476,7 @@ def test_bot_that_an_interrupted_run_left_behind_changes_first() -> None:
 
 
 @pytest.mark.parametrize(("moved", "behind"), [((), ()), (("web1",), ("bot1", "bot2"))])
-def test_bots_are_behind_where_nginx_looks_for_them_and_they_do_not_listen(
+def test_bots_that_do_not_listen_where_nginx_expects_them_are_behind(
     tmp_path: Path, moved: Sequence[str], behind: Sequence[str]
 ) -> None:
     session = Hosts(tmp_path, ("bot1", "bot2", "web1", "web2"), ("bot1", "bot2", "web1", "web2"))

@@ -42,7 +42,7 @@ def plan(**operations: PlannedOperation | None) -> Plan:
 CLUSTER = {"lb": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db": ["database"]}
 
 
-def test_a_first_deployment_begins_with_what_the_bots_need() -> None:
+def test_first_deployment_begins_with_hosts_that_bots_need() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     assert stages(inventory(CLUSTER), planned, serving=()) == (
         Stage(("lb", "db")),
@@ -58,7 +58,7 @@ def test_bots_that_serve_change_one_after_another() -> None:
     )
 
 
-def test_a_bot_whose_plan_leaves_it_alone_is_not_drained() -> None:
+def test_unchanged_bot_is_not_drained() -> None:
     planned = plan(lb=OTHER, bot1=OTHER, bot2=OTHER, db=OTHER)
     assert not any(stage.drained for stage in stages(inventory(CLUSTER), planned, serving=("bot1", "bot2")))
 
@@ -68,7 +68,7 @@ def test_one_server_changes_in_one_stage() -> None:
     assert stages(single, plan(bot1=BOT), serving=("bot1",)) == (Stage(("bot1",)),)
 
 
-def test_batches_are_a_part_of_the_bots() -> None:
+def test_batch_size_is_a_percentage_of_the_bots() -> None:
     names = [f"bot{number}" for number in range(1, 9)]
     fleet = inventory(
         {"lb": ["nginx"], **{name: ["runtime"] for name in names}}, rollout={"batch_percent": 30}
@@ -86,7 +86,7 @@ def test_batches_are_a_part_of_the_bots() -> None:
     ),
     data=st.data(),
 )
-def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.DataObject) -> None:
+def test_every_host_is_in_exactly_one_stage(roles: list[set[str]], data: st.DataObject) -> None:
     names = [f"h{number}" for number in range(len(roles))]
     whole = inventory({name: sorted(of) for name, of in zip(names, roles, strict=True)})
     # A host that keeps log lines has no bot: the inventory's rules see to it.
@@ -107,7 +107,7 @@ def test_every_host_has_its_turn_exactly_once(roles: list[set[str]], data: st.Da
         earlier |= set(stage.hosts)
 
 
-def test_nginx_that_is_to_reach_bots_elsewhere_changes_after_them() -> None:
+def test_nginx_with_changed_upstreams_changes_after_the_bots() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     serving = ("bot1", "bot2")
     assert stages(inventory(CLUSTER), planned, serving, passing=("lb",)) == (
@@ -118,7 +118,7 @@ def test_nginx_that_is_to_reach_bots_elsewhere_changes_after_them() -> None:
     )
 
 
-def test_nginx_does_not_move_when_a_bot_did_not_come_through() -> None:
+def test_nginx_with_changed_upstreams_is_not_begun_after_a_failed_bot() -> None:
     recorder = Recorder({"bot2": Status.ROLLED_BACK})
     order = stages(inventory(CLUSTER), ALL, serving=("bot1", "bot2"), passing=("lb",))
     results = roll(order, ALL, recorder.execute, recorder.drain, Silent())
@@ -142,7 +142,7 @@ def test_nginx_gets_a_new_authority_after_the_first_bots(passing: tuple[str, ...
     )
 
 
-def test_nginx_gets_a_new_authority_first_where_a_run_before_changed_a_bot() -> None:
+def test_nginx_gets_a_new_authority_first_after_an_interrupted_run() -> None:
     planned = plan(lb=OTHER, bot1=None, bot2=BOT, db=None)
     hosts = [stage.hosts for stage in stages(inventory(CLUSTER), planned, ("bot2",), renewing=("lb",))]
     assert hosts == [("db",), ("bot1",), ("lb",), ("bot2",)]
@@ -156,13 +156,13 @@ def test_nginx_gets_a_new_authority_first_where_a_run_before_changed_a_bot() -> 
         ("/etc/clawd/tls/fullchain.pem", OTHER_AUTHORITY, False),
     ],
 )
-def test_whether_nginx_gets_a_new_authority(path: str, reason: str, changes: bool) -> None:
+def test_changes_authority_detects_a_new_authority_of_nginx(path: str, reason: str, changes: bool) -> None:
     files = (FileChange(path, (f"issue a certificate for 10.0.0.1: {reason}",)),)
     operation = PlannedOperation("nginx", "Certificate for 10.0.0.1", changes=True, files=files)
     assert order.changes_authority(HostPlan("lb", (operation,))) is changes
 
 
-def test_nginx_does_not_move_where_no_bot_listens() -> None:
+def test_nginx_with_changed_upstreams_is_not_begun_when_no_bot_listens() -> None:
     recorder = Recorder()
     planned = plan(lb=OTHER, bot1=None, bot2=None, db=None)
     order = stages(inventory(CLUSTER), planned, (), passing=("lb",))
@@ -183,7 +183,7 @@ def test_nginx_does_not_move_where_no_bot_listens() -> None:
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_whether_a_bot_listens_is_asked_at_the_front(listening: bool) -> None:
+def test_unreached_checks_from_the_front_whether_a_bot_listens(listening: bool) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listening:
@@ -204,7 +204,7 @@ def test_whether_a_bot_listens_is_asked_at_the_front(listening: bool) -> None:
 
 
 @pytest.mark.parametrize(("change", "asked"), [(OTHER, 1), (BOT, 0)], ids=["stays", "changes first"])
-def test_nginx_beside_its_bot_moves_only_where_the_bot_listens_or_changes_first(
+def test_nginx_on_the_host_of_its_bot_changes_only_when_the_bot_listens_or_changes_first(
     change: PlannedOperation, asked: int
 ) -> None:
     session = Fronts(lambda _: (False, ""))
@@ -215,7 +215,7 @@ def test_nginx_beside_its_bot_moves_only_where_the_bot_listens_or_changes_first(
     assert why == (no_bot if asked else "")
 
 
-def test_bot_that_is_no_longer_declared_goes_after_nginx_has_left_it() -> None:
+def test_undeclared_bot_is_removed_after_nginx_stops_using_it() -> None:
     fewer = inventory({**CLUSTER, "bot2": ["logs"]})
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     assert [stage.hosts for stage in stages(fewer, planned, ("bot1", "bot2"), passing=("lb",))] == [
@@ -226,7 +226,7 @@ def test_bot_that_is_no_longer_declared_goes_after_nginx_has_left_it() -> None:
     ]
 
 
-def test_hosts_with_both_roles_change_after_bots_alone_when_their_nginx_moves() -> None:
+def test_hosts_with_both_roles_change_after_other_bots_when_their_upstreams_change() -> None:
     mixed = inventory({"bot1": ["runtime", "nginx"], "bot2": ["runtime"], "db": ["database"]})
     planned = plan(bot1=BOT, bot2=BOT, db=None)
     hosts = [stage.hosts for stage in stages(mixed, planned, ("bot1", "bot2"), passing=("bot1",))]
@@ -243,19 +243,19 @@ def test_hosts_with_both_roles_change_after_bots_alone_when_their_nginx_moves() 
     ],
     ids=["another port", "another bot", "only drained", "something else"],
 )
-def test_whether_nginx_is_to_reach_bots_elsewhere(diff: tuple[str, ...], changes: bool) -> None:
+def test_changes_upstreams_detects_changed_bot_addresses(diff: tuple[str, ...], changes: bool) -> None:
     files = (FileChange("/etc/nginx/clawd/upstreams.conf", diff),)
     operation = PlannedOperation("nginx", "Write upstreams.conf", changes=True, files=files)
     assert order.changes_upstreams(HostPlan("lb", (operation,))) is changes
 
 
-def test_bot_is_drained_by_its_former_port() -> None:
+def test_bot_is_drained_at_its_former_port_too() -> None:
     session = Fronts(lambda _: (True, ""))
     Drain(session, inventory(CLUSTER), "bot2", (9444,)).begin()  # type: ignore[arg-type]
     assert "for name in 10.0.0.3:8444 10.0.0.3:8080 10.0.0.3:9444" in session.asked[0][1]
 
 
-def test_fronts_are_those_with_another_bot_to_pass_to() -> None:
+def test_fronts_are_those_with_another_bot_to_forward_to() -> None:
     assert fronts(inventory(CLUSTER), "bot1") == ("lb",)
     assert fronts(inventory({"bot1": ["runtime", "nginx"]}), "bot1") == ()
 
@@ -292,7 +292,7 @@ class Recorder:
 ALL = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
 
 
-def test_each_bot_is_drained_changed_and_put_back() -> None:
+def test_each_bot_is_drained_changed_and_restored() -> None:
     recorder = Recorder()
     assert set(recorder.roll(ALL).values()) == {Status.DONE}
     assert recorder.events == [
@@ -302,7 +302,7 @@ def test_each_bot_is_drained_changed_and_put_back() -> None:
     ]
 
 
-def test_a_broken_release_is_stopped_at_the_first_batch() -> None:
+def test_broken_release_stops_at_the_first_batch() -> None:
     recorder = Recorder({"bot1": Status.ROLLED_BACK})
     assert recorder.roll(ALL) == {
         "lb": Status.DONE,
@@ -313,13 +313,13 @@ def test_a_broken_release_is_stopped_at_the_first_batch() -> None:
     assert recorder.events[-1] == "restore bot1"
 
 
-def test_a_bot_that_is_down_gets_no_requests() -> None:
+def test_failed_bot_is_not_restored_at_the_front() -> None:
     recorder = Recorder({"bot1": Status.FAILED})
     recorder.roll(ALL)
     assert "restore bot1" not in recorder.events
 
 
-def test_without_its_database_no_bot_changes() -> None:
+def test_bots_are_not_begun_after_a_failed_database() -> None:
     recorder = Recorder({"db": Status.FAILED})
     assert recorder.roll(ALL)["bot1"] is Status.NOT_BEGUN
     assert recorder.events == ["change lb db"]
@@ -330,7 +330,7 @@ NODES = ("log1", "log2", "log3")
 LOGS_CHANGE = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER, log1=NODE, log2=NODE, log3=NODE)
 
 
-def test_nodes_of_a_cluster_change_one_after_another() -> None:
+def test_elasticsearch_nodes_change_one_after_another() -> None:
     assert stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)[:3] == (
         Stage(("lb", "db", "log1")),
         Stage(("log2",), needs=("log1",)),
@@ -338,7 +338,7 @@ def test_nodes_of_a_cluster_change_one_after_another() -> None:
     )
 
 
-def test_nodes_that_do_not_run_change_at_once_and_before_others_that_do() -> None:
+def test_stopped_nodes_change_at_once_and_before_running_ones() -> None:
     assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=())[0].hosts == ("lb", "db", *NODES)
     assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=("log1", "log2"))[:2] == (
         Stage(("lb", "db", "log1", "log3")),
@@ -346,13 +346,13 @@ def test_nodes_that_do_not_run_change_at_once_and_before_others_that_do() -> Non
     )
 
 
-def test_a_log_host_whose_elasticsearch_stays_as_it_is_waits_for_nobody() -> None:
+def test_log_host_with_unchanged_elasticsearch_does_not_wait() -> None:
     quiet = plan(lb=OTHER, log1=OTHER, log2=NODE, log3=OTHER)
     hosts = {name: of for name, of in LOGS.items() if name in ("lb", *NODES)}
     assert stages(inventory(hosts), quiet, serving=(), nodes=NODES) == (Stage(("lb", *NODES)),)
 
 
-def test_a_node_that_fails_keeps_the_other_nodes_from_changing_and_no_bot() -> None:
+def test_failed_node_stops_other_nodes_and_no_bot() -> None:
     recorder = Recorder({"log2": Status.FAILED})
     order = stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)
     results = {
@@ -363,15 +363,15 @@ def test_a_node_that_fails_keeps_the_other_nodes_from_changing_and_no_bot() -> N
     assert results["bot2"].status is Status.DONE
 
 
-def test_a_failure_elsewhere_keeps_no_bot_from_changing() -> None:
+def test_failure_of_an_unrelated_host_stops_no_bot() -> None:
     assert Recorder({"lb": Status.FAILED}).roll(ALL)["bot2"] is Status.DONE
 
 
-def test_an_interrupted_host_keeps_the_others_from_beginning() -> None:
+def test_interrupted_host_stops_all_others() -> None:
     assert Recorder({"lb": Status.INTERRUPTED}).roll(ALL)["bot1"] is Status.NOT_BEGUN
 
 
-def test_a_bot_that_cannot_be_drained_is_not_changed() -> None:
+def test_bot_that_cannot_be_drained_is_not_changed() -> None:
     recorder = Recorder(refusing="bot1")
     found = recorder.roll(ALL)
     assert (found["bot1"], found["bot2"]) == (Status.FAILED, Status.NOT_BEGUN)
@@ -393,7 +393,7 @@ class Fronts:
         return SimpleNamespace(succeeded=succeeded, stderr=said, stdout="")
 
 
-def test_drains_at_the_front_by_the_address_it_knows() -> None:
+def test_drain_uses_the_address_known_to_the_front() -> None:
     session = Fronts(lambda _: (True, ""))
     drain = Drain(session, inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
     drain.begin()
@@ -414,7 +414,7 @@ def test_drains_at_the_front_by_the_address_it_knows() -> None:
     ],
     ids=["as declared", "by an earlier name", "the only one", "unknown"],
 )
-def test_a_front_is_asked_by_the_name_that_it_knows_the_bot_by(
+def test_drain_uses_the_name_in_the_status_of_the_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, drained: str, restored: str
 ) -> None:
     program, calls = tmp_path / "upstream", tmp_path / "calls"
@@ -435,7 +435,7 @@ def test_a_front_is_asked_by_the_name_that_it_knows_the_bot_by(
     assert called == [call for call in (drained, restored) if call]
 
 
-def test_a_front_whose_program_fails_is_not_passed_over(
+def test_failing_upstream_program_of_a_front_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "upstream"
@@ -452,21 +452,21 @@ def test_a_front_whose_program_fails_is_not_passed_over(
         drain.begin()
 
 
-def test_fronts_that_are_not_of_the_run_are_reached_beside_it() -> None:
+def test_fronts_outside_of_the_run_are_connected_too() -> None:
     cluster = inventory(CLUSTER)
     assert fronts_beside(cluster, ("bot2",)) == ("lb",)
     assert fronts_beside(cluster, ("bot1", "bot2", "lb")) == ()
     assert fronts_beside(cluster, ("lb",)) == ()
 
 
-def test_front_of_the_only_bot_is_reached_beside_it() -> None:
+def test_front_of_the_only_bot_is_connected_too() -> None:
     """It is not drained there, but nginx is asked where it reaches the bot."""
     single = inventory({"bot1": ["runtime"], "lb": ["nginx"]})
     assert fronts_beside(single, ("bot1",)) == ("lb",)
     assert fronts(single, "bot1") == ()
 
 
-def test_a_front_that_refuses_is_named() -> None:
+def test_front_that_refuses_to_drain_is_reported() -> None:
     session = Fronts(lambda _: (False, "the last one that serves"))
     drain = Drain(session, inventory(CLUSTER), "bot2")  # type: ignore[arg-type]
     with pytest.raises(HostError, match="cannot drain bot2 at lb: the last one"):

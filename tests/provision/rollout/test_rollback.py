@@ -56,7 +56,7 @@ def failed(host: str, component: str = "runtime") -> HostResult:
     return HostResult(host, Status.FAILED, failure=OperationFailure(component, "Service x", ("it died",)))
 
 
-def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
+def test_whole_batch_is_rolled_back_when_one_bot_does_not_start() -> None:
     hosts = Hosts()
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
@@ -64,13 +64,13 @@ def test_a_whole_batch_goes_back_when_one_does_not_come_up() -> None:
     assert ": the run failed on bot1" in settled[1].message
 
 
-def test_a_host_that_the_run_had_not_touched_is_told_so() -> None:
+def test_rollback_of_an_untouched_host_is_reported_as_such() -> None:
     settled = armed(Hosts(untouched=("bot1",)), "bot1").settle((failed("bot1"),))
     assert settled[0].status is Status.ROLLED_BACK
     assert settled[0].message == "the previous release and settings were not changed yet and still serve"
 
 
-def test_what_came_up_is_kept_when_something_else_fails() -> None:
+def test_started_bots_are_not_rolled_back_when_another_component_fails() -> None:
     hosts = Hosts()
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1", "nginx"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.FAILED, Status.DONE]
@@ -78,19 +78,19 @@ def test_what_came_up_is_kept_when_something_else_fails() -> None:
     assert sorted(hosts.kept) == ["bot1", "bot1", "bot2", "bot2"], "each asked again at the end"
 
 
-def test_a_host_that_never_served_has_nothing_to_go_back_to() -> None:
+def test_host_without_a_good_state_is_not_rolled_back() -> None:
     hosts = Hosts()
     settled = armed(hosts).settle((failed("bot1"),))
     assert settled == (failed("bot1"),)
 
 
-def test_an_interrupted_host_is_left_for_the_next_run() -> None:
+def test_interrupted_host_is_not_rolled_back() -> None:
     hosts = Hosts()
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.INTERRUPTED)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.INTERRUPTED]
 
 
-def test_a_host_that_is_lost_after_it_went_back_counts_as_rolled_back() -> None:
+def test_host_lost_after_its_rollback_counts_as_rolled_back() -> None:
     hosts = Hosts(lost_after_put_back=True)
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     assert [result.status for result in settled] == [Status.ROLLED_BACK, Status.ROLLED_BACK]
@@ -98,7 +98,7 @@ def test_a_host_that_is_lost_after_it_went_back_counts_as_rolled_back() -> None:
 
 
 @pytest.mark.parametrize("unable", ["bot1", "bot2"])
-def test_what_could_not_be_put_back_is_reported(unable: str) -> None:
+def test_failed_rollback_is_reported(unable: str) -> None:
     hosts = Hosts(unable=(unable,))
     settled = armed(hosts, "bot1", "bot2").settle((failed("bot1"), HostResult("bot2", Status.DONE)))
     (result,) = (result for result in settled if result.host == unable)

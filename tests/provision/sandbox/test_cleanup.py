@@ -75,7 +75,7 @@ def made_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "alive", lambda _: False)
 
 
-def test_what_is_being_made_is_not_taken_for_what_was_removed(
+def test_sandbox_under_construction_is_not_removed(
     layout: Layout, other: Layout, removed: list[Layout]
 ) -> None:
     claims.claim(other, lasting=True)
@@ -85,7 +85,7 @@ def test_what_is_being_made_is_not_taken_for_what_was_removed(
     assert removed == []
 
 
-def test_a_run_that_goes_on_is_left_alone(
+def test_sandbox_of_a_running_process_is_not_removed(
     runner: subprocess.Popen[str], layout: Layout, other: Layout, removed: list[Layout]
 ) -> None:
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_run_that_goes_on_is_left_alone(
     assert claims.is_ours(other)
 
 
-def test_what_a_killed_run_left_makes_way(
+def test_sandbox_of_a_killed_run_is_removed(
     runner: subprocess.Popen[str], layout: Layout, other: Layout, removed: list[Layout]
 ) -> None:
     runner.kill()
@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_makes_way(
     assert claims.claims() == ()
 
 
-def test_what_is_meant_to_last_outlives_its_maker_until_it_is_cleared(
+def test_lasting_sandbox_survives_its_process_until_cleared(
     layout: Layout, other: Layout, removed: list[Layout], made_by_nobody: None
 ) -> None:
     claims.claim(other, lasting=True)
@@ -123,7 +123,7 @@ def test_what_is_meant_to_last_outlives_its_maker_until_it_is_cleared(
     assert [gone.folder for gone in removed] == [other.folder]
 
 
-def test_what_lasts_in_another_checkout_is_not_cleared(
+def test_lasting_sandbox_of_another_checkout_is_not_cleared(
     other: Layout, removed: list[Layout], made_by_nobody: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claims.claim(other, lasting=True)
@@ -132,7 +132,7 @@ def test_what_lasts_in_another_checkout_is_not_cleared(
     assert removed == []
 
 
-def test_hosts_whose_folder_is_gone_make_way_and_it_does_not_come_back(
+def test_sandbox_without_its_folder_is_removed_and_folder_not_recreated(
     layout: Layout, other: Layout, removed: list[Layout], made_by_nobody: None
 ) -> None:
     claims.claim(other, lasting=True)
@@ -143,13 +143,13 @@ def test_hosts_whose_folder_is_gone_make_way_and_it_does_not_come_back(
     assert not other.folder.exists()
 
 
-def test_without_a_claim_only_what_hosts_were_made_for_is_ours(layout: Layout) -> None:
+def test_sandbox_without_a_claim_is_ours_only_with_hosts(layout: Layout) -> None:
     assert not claims.is_ours(layout)
     layout.hosts.mkdir(parents=True)
     assert claims.is_ours(layout)
 
 
-def test_notes_without_content_leave_nothing(run: Path) -> None:
+def test_empty_claims_file_is_deleted(run: Path) -> None:
     with claims.held() as shared:
         shared["before"] = "1"
     assert json.loads((run / "sandboxes.json").read_text()) == {"before": "1"}

@@ -60,7 +60,7 @@ def seen(box: Layout) -> dict[str, list[str]]:
     }
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(box: Layout, tmp_path: Path) -> None:
+def test_hosts_of_a_killed_run_are_removed_by_the_next(box: Layout, tmp_path: Path) -> None:
     left = tmp_path / "first" / ".sandbox"
     before = seen(box)
     words = [str(left), box.bridge, str(box.subnet), box.table]
@@ -80,7 +80,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(box: Layout, tmp_path: Pa
     assert seen(box) == before
 
 
-def test_hosts_whose_folder_is_gone_too_are_cleared(
+def test_hosts_of_a_killed_run_without_folder_are_removed(
     box: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What else this checkout has up is not for a test to remove.

@@ -9,15 +9,13 @@ from inventory.errors import SandboxError
 from provision.sandbox import commands
 
 
-def test_missing_tools_are_found_and_their_packages_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_tools_are_found_with_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_search_path", lambda: str(tmp_path))
     assert set(commands.missing_tools()) == set(commands.PACKAGES)
     assert commands.install_command(["ssh", "ssh-keygen", "nft"])[-2:] == ["nftables", "openssh-client"]
 
 
-def test_without_root_the_line_to_type_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_command_is_shown_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_search_path", lambda: str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match=r"sudo apt-get install .*mmdebstrap.*systemd-container") as caught:
@@ -25,16 +23,16 @@ def test_without_root_the_line_to_type_is_shown(tmp_path: Path, monkeypatch: pyt
     assert "which are not installed" in caught.value.message
 
 
-def test_a_failing_program_is_quoted() -> None:
+def test_output_of_a_failing_program_is_reported() -> None:
     with pytest.raises(SandboxError, match="exit code 3: it went wrong"):
         commands.run(["sh", "-c", "echo it went wrong >&2; exit 3"])
 
 
-def test_a_program_that_is_not_there_gives_advice() -> None:
+def test_missing_program_is_reported_with_a_hint() -> None:
     with pytest.raises(SandboxError, match="no-such-program is not installed on this machine"):
         commands.run(["no-such-program"])
 
 
-def test_a_program_that_hangs_is_ended() -> None:
+def test_hanging_program_is_killed() -> None:
     with pytest.raises(SandboxError, match="did not end within"):
         commands.run(["sleep", "30"], timeout=0.2)

@@ -14,7 +14,7 @@ def host(number: int, state: HostState = HostState.RUNNING) -> SandboxHost:
     return SandboxHost(f"bot{number}", f"10.213.77.1{number}", "trixie", "nspawn", state)
 
 
-def test_it_declares_the_hosts_that_run_and_the_rest_as_for_one(tmp_path: Path) -> None:
+def test_sandbox_inventory_declares_the_running_hosts(tmp_path: Path) -> None:
     """Its files are found, because they are, as with one host, the sandbox's own."""
     box = Layout(folder=tmp_path / "box")
     box.folder.mkdir()

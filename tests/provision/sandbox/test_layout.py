@@ -9,7 +9,7 @@ from inventory.errors import SandboxError
 from provision.sandbox.layout import MAX_HOSTS, Layout, host_name, number_of
 
 
-def test_the_default_is_what_the_sandbox_inventory_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_layout_is_that_of_the_sandbox_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLAWD_SANDBOX", raising=False)
     layout = Layout()
     project = Path(__file__).resolve().parents[3]
@@ -19,7 +19,7 @@ def test_the_default_is_what_the_sandbox_inventory_names(monkeypatch: pytest.Mon
     assert f"http://{layout.machine_address}:" in inventory
 
 
-def test_environment_moves_folder_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_variables_set_folder_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLAWD_SANDBOX", str(tmp_path / "box"))
     monkeypatch.setenv("CLAWD_CACHE", str(tmp_path / "cache"))
     assert Layout().folder == tmp_path / "box"
@@ -35,12 +35,12 @@ def test_every_host_has_its_own_address_within_the_subnet(layout: Layout) -> Non
     assert layout.subnet.broadcast_address not in addresses
 
 
-def test_interface_names_fit_into_what_the_kernel_allows(layout: Layout) -> None:
+def test_interface_names_have_at_most_15_characters(layout: Layout) -> None:
     assert len(layout.interface(host_name(MAX_HOSTS))) <= 15
 
 
 @pytest.mark.parametrize("name", ["", "bot", "bot0", "bot01", "bot100", "bot-1", "bot١", "web1", "../bot1"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_invalid_host_name_is_refused(name: str) -> None:
     with pytest.raises(SandboxError, match="not the name of a sandbox host"):
         number_of(name)
 

@@ -22,12 +22,12 @@ def make(layout: Layout, record: HostRecord = RECORD) -> None:
     write_record(layout.host(record.name), record)
 
 
-def test_the_package_shows_what_it_means_to_show() -> None:
+def test_package_exports_existing_names() -> None:
     assert set(sandbox.__all__) == {name for name in sandbox.__all__ if hasattr(sandbox, name)}
     assert {"up", "down", "status", "ssh_command", "SandboxHost", "Layout"} <= set(sandbox.__all__)
 
 
-def test_status_of_nothing_is_empty_and_makes_nothing(layout: Layout) -> None:
+def test_status_without_sandbox_is_empty_and_creates_nothing(layout: Layout) -> None:
     assert sandbox.status(layout=layout) == ()
     assert not layout.folder.exists()
 
@@ -39,7 +39,7 @@ def test_status_shows_a_stopped_host(layout: Layout) -> None:
     )
 
 
-def test_ssh_checks_the_hosts_key_with_our_files_only(layout: Layout) -> None:
+def test_ssh_command_uses_only_known_hosts_of_the_sandbox(layout: Layout) -> None:
     make(layout)
     command = sandbox.ssh_command("bot1", layout=layout)
     assert command[-1] == "operator@10.213.78.11"
@@ -54,18 +54,18 @@ def test_ssh_checks_the_hosts_key_with_our_files_only(layout: Layout) -> None:
     assert f"identityfile {layout.key}" in parsed
 
 
-def test_ssh_to_no_host_names_those_there_are(layout: Layout) -> None:
+def test_ssh_to_an_unknown_host_lists_existing_ones(layout: Layout) -> None:
     make(layout)
     with pytest.raises(SandboxError, match="no sandbox host bot2; existing hosts: bot1"):
         sandbox.ssh_command("bot2", layout=layout)
 
 
-def test_known_hosts_names_host_and_address() -> None:
+def test_known_hosts_line_has_name_and_address() -> None:
     assert lifecycle.known_hosts_line(RECORD) == "bot1,10.213.78.11 ssh-ed25519 AAAAkey\n"
 
 
 @pytest.mark.parametrize("act", [sandbox.up, sandbox.down])
-def test_without_root_nothing_is_touched(
+def test_commands_without_root_change_nothing(
     act: object, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -76,7 +76,7 @@ def test_without_root_nothing_is_touched(
 
 
 @pytest.mark.parametrize("hosts", [0, -1, 100])
-def test_an_impossible_number_of_hosts_is_refused(hosts: int, layout: Layout) -> None:
+def test_invalid_number_of_hosts_is_refused(hosts: int, layout: Layout) -> None:
     with pytest.raises(SandboxError, match="1 to 99"):
         sandbox.up(hosts, layout=layout)
 
@@ -91,7 +91,7 @@ def test_an_impossible_number_of_hosts_is_refused(hosts: int, layout: Layout) ->
         (("mmdebstrap",), True, "nspawn"),
     ],
 )
-def test_docker_is_chosen_only_where_there_is_no_nspawn(
+def test_docker_is_chosen_only_without_nspawn(
     missing: tuple[str, ...], engine: bool, expected: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed: list[str] = []
@@ -106,7 +106,7 @@ def test_docker_is_chosen_only_where_there_is_no_nspawn(
 
 
 @pytest.mark.parametrize(("asked", "expected"), [((), "trixie"), (("bookworm",), "bookworm")])
-def test_a_host_keeps_its_release_unless_another_is_asked_for(
+def test_host_keeps_its_release_unless_another_is_requested(
     asked: tuple[str, ...], expected: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(layout)

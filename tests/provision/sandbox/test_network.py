@@ -9,7 +9,7 @@ from provision.sandbox import claims, network
 from provision.sandbox.layout import Layout
 
 
-def test_only_the_sandboxs_own_table_is_named(layout: Layout) -> None:
+def test_rules_name_only_the_table_of_the_sandbox(layout: Layout) -> None:
     rules = network.table_rules(layout)
     tables = {
         line.split()[-1 if "{" not in line else -2] for line in rules.splitlines() if "table ip" in line
@@ -19,13 +19,13 @@ def test_only_the_sandboxs_own_table_is_named(layout: Layout) -> None:
     assert 'iifname != "clawdt" oifname "clawdt" ct state new drop' in rules
 
 
-def test_bridge_gets_the_machines_address(layout: Layout) -> None:
+def test_bridge_gets_the_gateway_address(layout: Layout) -> None:
     assert network.bridge_commands(layout)[0] == (
         ["ip", "address", "replace", "10.213.78.1/24", "dev", "clawdt"]
     )
 
 
-def test_a_route_into_the_subnet_is_a_conflict(layout: Layout) -> None:
+def test_route_into_the_subnet_is_a_conflict(layout: Layout) -> None:
     harmless = [
         {"dst": "default", "dev": "eth0"},
         {"dst": "10.0.0.0/8", "dev": "tun0"},
@@ -39,7 +39,7 @@ def test_a_route_into_the_subnet_is_a_conflict(layout: Layout) -> None:
     assert network.conflict([{"dst": "10.213.78.11", "dev": "tun3"}], layout) == "tun3"
 
 
-def test_dockers_filter_lets_both_directions_through(layout: Layout) -> None:
+def test_docker_rules_accept_both_directions(layout: Layout) -> None:
     assert network.docker_rules(layout) == [
         ["DOCKER-USER", "--in-interface", "clawdt", "--jump", "ACCEPT"],
         ["DOCKER-USER", "--out-interface", "clawdt", "--jump", "ACCEPT"],
@@ -55,9 +55,7 @@ def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ip_forward"
 
 
-def test_the_last_sandbox_to_go_puts_forwarding_back(
-    layout: Layout, forwarding: Path, tmp_path: Path
-) -> None:
+def test_last_sandbox_restores_ip_forwarding(layout: Layout, forwarding: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(layout, bridge="other0")
     for box in (layout, other, layout):
         claims.claim(box, lasting=True)
@@ -73,7 +71,7 @@ def test_the_last_sandbox_to_go_puts_forwarding_back(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_machine_that_forwards_goes_on_forwarding(layout: Layout, forwarding: Path) -> None:
+def test_machine_with_ip_forwarding_keeps_it(layout: Layout, forwarding: Path) -> None:
     forwarding.write_text("1")
     claims.claim(layout, lasting=True)
     network._forward()
@@ -81,7 +79,9 @@ def test_a_machine_that_forwards_goes_on_forwarding(layout: Layout, forwarding: 
     assert forwarding.read_text() == "1"
 
 
-def test_nobody_gives_up_what_another_has(layout: Layout, forwarding: Path, tmp_path: Path) -> None:
+def test_release_does_not_touch_the_network_of_another_sandbox(
+    layout: Layout, forwarding: Path, tmp_path: Path
+) -> None:
     claims.claim(layout, lasting=True)
     network._forward()
     network.release(dataclasses.replace(layout, folder=tmp_path / "clone" / ".sandbox"))

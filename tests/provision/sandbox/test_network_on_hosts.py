@@ -92,7 +92,7 @@ def box(tmp_path: Path) -> Layout:
     return box
 
 
-def test_the_machines_own_network_is_left_as_it_was(box: Layout, tmp_path: Path) -> None:
+def test_network_of_the_machine_is_restored_after_a_sandbox(box: Layout, tmp_path: Path) -> None:
     hosts = [sys.executable, "-c", COME_AND_GO, str(box.folder), box.bridge, str(box.subnet), box.table]
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-c", MACHINE, "sh", str(tmp_path), *hosts],

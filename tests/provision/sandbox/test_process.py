@@ -25,13 +25,13 @@ def identity(pid: int) -> ProcessIdentity:
     return ProcessIdentity(pid, start)
 
 
-def test_a_process_is_known_by_number_and_start(sleeper: subprocess.Popen[bytes]) -> None:
+def test_process_is_identified_by_pid_and_start_time(sleeper: subprocess.Popen[bytes]) -> None:
     ours = identity(sleeper.pid)
     assert process.alive(ours)
     assert not process.alive(ProcessIdentity(ours.pid, ours.started - 1))
 
 
-def test_only_the_very_process_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
+def test_end_kills_only_the_identified_process(sleeper: subprocess.Popen[bytes]) -> None:
     ours = identity(sleeper.pid)
     process.end([ProcessIdentity(ours.pid, ours.started + 1)])
     assert process.alive(ours)
@@ -39,7 +39,7 @@ def test_only_the_very_process_is_ended(sleeper: subprocess.Popen[bytes]) -> Non
     assert sleeper.wait() == -9
 
 
-def test_a_zombie_is_not_alive(sleeper: subprocess.Popen[bytes]) -> None:
+def test_zombie_is_not_alive(sleeper: subprocess.Popen[bytes]) -> None:
     ours = identity(sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
@@ -52,7 +52,7 @@ def test_processes_are_found_by_their_arguments_and_parent(sleeper: subprocess.P
     assert found[0] in process.children(identity(os.getpid()))
 
 
-def test_a_name_with_brackets_and_spaces_does_not_mislead(tmp_path: Path) -> None:
+def test_start_time_is_parsed_with_brackets_and_spaces_in_the_name(tmp_path: Path) -> None:
     (tmp_path / "77").mkdir()
     fields = ["S", "5", *(str(number) for number in range(5, 22)), "4711", "0"]
     (tmp_path / "77" / "stat").write_text(f"77 (a) b (c) {' '.join(fields)}")
@@ -60,7 +60,7 @@ def test_a_name_with_brackets_and_spaces_does_not_mislead(tmp_path: Path) -> Non
     assert process.started(78, tmp_path) is None
 
 
-def test_inside_finds_by_root_folder(tmp_path: Path) -> None:
+def test_inside_finds_processes_by_root_folder(tmp_path: Path) -> None:
     root, other, proc = tmp_path / "root", tmp_path / "other", tmp_path / "proc"
     fields = " ".join(["S", "1", *("0" for _ in range(17)), "100"])
     for pid, lives_in in ((10, root), (11, other), (12, root)):

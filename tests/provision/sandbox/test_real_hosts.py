@@ -57,7 +57,7 @@ def wait_for_another_boot(name: str, before: str, box: Layout) -> None:
 
 
 @pytest.mark.parametrize(("name", "version"), [("bot1", "12"), ("bot2", "13")])
-def test_a_host_is_a_debian_with_systemd_ssh_and_apt(name: str, version: str, box: Layout) -> None:
+def test_sandbox_host_runs_debian_with_systemd_ssh_and_apt(name: str, version: str, box: Layout) -> None:
     sandbox.up(2, ("bookworm", "trixie"), layout=box)
     assert sandbox.execute(name, "systemctl is-system-running --wait", layout=box) == "running\n"
     assert (
@@ -70,7 +70,7 @@ def test_a_host_is_a_debian_with_systemd_ssh_and_apt(name: str, version: str, bo
     sandbox.execute(name, "nft add table inet probe && nft delete table inet probe", layout=box)
 
 
-def test_a_services_memory_limit_is_enforced(box: Layout) -> None:
+def test_memory_limit_of_a_service_is_enforced(box: Layout) -> None:
     greedy = "python3 -c \"print(len(b'x' * (200 << 20)) >> 20)\""
     sandbox.up(layout=box)
     assert sandbox.execute("bot1", f"systemd-run --wait --pipe -q {greedy}", layout=box) == "200\n"
@@ -78,7 +78,7 @@ def test_a_services_memory_limit_is_enforced(box: Layout) -> None:
         sandbox.execute("bot1", f"systemd-run --wait --pipe -q -p MemoryMax=50M {greedy}", layout=box)
 
 
-def test_a_second_up_changes_nothing_and_is_quick(box: Layout) -> None:
+def test_second_sandbox_up_changes_nothing_and_is_quick(box: Layout) -> None:
     first = sandbox.up(layout=box)
     before = boot_id("bot1", box)
 
@@ -89,7 +89,7 @@ def test_a_second_up_changes_nothing_and_is_quick(box: Layout) -> None:
     assert boot_id("bot1", box) == before
 
 
-def test_a_host_comes_back_from_a_reboot(box: Layout) -> None:
+def test_sandbox_host_returns_after_a_reboot(box: Layout) -> None:
     (host,) = sandbox.up(layout=box)
     before = boot_id("bot1", box)
     sandbox.execute("bot1", "echo kept > /root/kept; systemctl --no-block reboot", layout=box)
@@ -98,14 +98,14 @@ def test_a_host_comes_back_from_a_reboot(box: Layout) -> None:
     assert sandbox.status(layout=box)[0].pid == host.pid
 
 
-def test_hosts_outlive_the_run_that_made_them(box: Layout) -> None:
+def test_sandbox_hosts_survive_the_process_that_created_them(box: Layout) -> None:
     (host,) = sandbox.up(layout=box)
     assert host.pid is not None
     assert os.getsid(host.pid) == host.pid != os.getsid(0)
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "nspawn", "both"])
-def test_a_half_killed_host_is_seen_and_repaired(victim: str, box: Layout) -> None:
+def test_partly_killed_host_is_detected_and_repaired(victim: str, box: Layout) -> None:
     (host,) = sandbox.up(layout=box)
     assert host.pid is not None
     sandbox.execute("bot1", "echo kept > /root/kept; sync", layout=box)
@@ -129,7 +129,7 @@ def test_a_half_killed_host_is_seen_and_repaired(victim: str, box: Layout) -> No
     assert len(process.with_command(lambda command: f"--directory={box.host('bot1')}/root" in command)) == 1
 
 
-def test_a_half_made_host_is_made_anew(box: Layout) -> None:
+def test_incomplete_host_is_recreated(box: Layout) -> None:
     sandbox.up(layout=box)
     (box.hosts / ".bot3.new" / "root").mkdir(parents=True)
     (box.host("bot3") / "root").mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_a_half_made_host_is_made_anew(box: Layout) -> None:
     assert not (box.hosts / ".bot3.new").exists()
 
 
-def test_a_host_of_another_release_is_replaced_and_the_others_stay(box: Layout) -> None:
+def test_host_of_another_release_is_recreated_and_others_stay(box: Layout) -> None:
     first, _ = sandbox.up(2, ("bookworm", "trixie"), layout=box)
     again, second = sandbox.up(2, "bookworm", layout=box)
     assert again == first
@@ -154,7 +154,7 @@ def test_hosts_reach_each_other_and_this_machine(box: Layout) -> None:
     )
 
 
-def test_down_leaves_nothing_but_keys_and_images(box: Layout) -> None:
+def test_down_leaves_only_keys_and_images(box: Layout) -> None:
     sandbox.up(layout=box)
     secrets = {path.name: path.read_text() for path in box.secrets.iterdir()}
     insides = process.inside(box.host("bot1") / "root")
@@ -174,7 +174,7 @@ def test_down_leaves_nothing_but_keys_and_images(box: Layout) -> None:
     assert sandbox.down(layout=box) == ()
 
 
-def test_hosts_whose_folder_was_removed_by_hand_are_ended(box: Layout) -> None:
+def test_hosts_without_their_folder_are_killed(box: Layout) -> None:
     sandbox.up(layout=box)
     insides = process.inside(box.host("bot1") / "root")
     groups = json.loads((box.host("bot1") / "boot.json").read_text())["groups"]

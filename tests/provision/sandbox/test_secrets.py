@@ -19,19 +19,19 @@ FORMS = {
 }
 
 
-def test_every_secret_of_the_sandbox_inventory_is_made() -> None:
+def test_every_secret_of_the_sandbox_inventory_is_generated() -> None:
     inventory = (Path(__file__).resolve().parents[3] / "inventory" / "sandbox.yml").read_text()
     assert set(re.findall(r"secrets/([a-z-]+)", inventory)) == set(SECRETS) == set(FORMS)
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_secrets_have_the_form_of_the_real_ones(name: str) -> None:
+def test_generated_secrets_have_the_format_of_real_ones(name: str) -> None:
     values = {SECRETS[name]() for _ in range(50)}
     assert len(values) == 50
     assert all(re.fullmatch(FORMS[name], value) for value in values)
 
 
-def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
+def test_secrets_are_generated_once_and_readable_only_by_the_owner(layout: Layout) -> None:
     ensure_secrets(layout)
     first = {path.name: path.read_text() for path in layout.secrets.iterdir()}
     (layout.secrets / "console-jwt-secret").unlink()
@@ -43,7 +43,7 @@ def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
     assert {path.stat().st_mode & 0o777 for path in layout.secrets.iterdir()} == {0o600}
 
 
-def test_the_login_key_is_kept(layout: Layout) -> None:
+def test_login_key_is_kept(layout: Layout) -> None:
     layout.folder.mkdir()
     public = ensure_key(layout)
     assert public.startswith("ssh-ed25519 ")
@@ -51,7 +51,7 @@ def test_the_login_key_is_kept(layout: Layout) -> None:
     assert layout.key.stat().st_mode & 0o777 == 0o600
 
 
-def test_keys_of_a_sandbox_are_not_committed(tmp_path: Path) -> None:
+def test_git_ignores_keys_of_a_sandbox(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     for folder in (tmp_path / ".sandbox", tmp_path / "of-the-user"):
         ensure_secrets(Layout(folder))

@@ -26,7 +26,7 @@ def config(home: Path, text: str, **files: str) -> SshConfig:
     return SshConfig(home, home / "no system file")
 
 
-def test_an_alias_is_resolved_with_all_that_holds_for_it(home: Path) -> None:
+def test_alias_is_resolved_with_all_its_settings(home: Path) -> None:
     found = config(
         home,
         """
@@ -51,7 +51,7 @@ Host *
     assert found.known_hosts[:2] == (home / ".ssh" / "a", Path("/etc/b"))
 
 
-def test_what_no_file_says_is_left_open(home: Path) -> None:
+def test_settings_missing_in_the_file_are_none(home: Path) -> None:
     (home / ".ssh" / "id_ed25519").touch()
     (home / ".ssh" / "id_rsa.pub").touch()
     found = config(home, "Host elsewhere\n    User anna\n").lookup("203.0.113.9")
@@ -64,7 +64,7 @@ def test_what_no_file_says_is_left_open(home: Path) -> None:
     assert nothing.keys == ()
 
 
-def test_key_files_are_found_with_tokens_and_variables_as_ssh_finds_them(
+def test_tokens_and_variables_of_key_files_are_expanded_as_by_ssh(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEYS", str(home / "keys"))
@@ -93,7 +93,7 @@ def test_key_files_are_found_with_tokens_and_variables_as_ssh_finds_them(
 @pytest.mark.parametrize(
     ("user", "default", "expected"), [(None, "root", "root"), ("ops", "root", "ops"), (None, None, None)]
 )
-def test_the_login_in_a_key_s_name_is_the_one_that_is_used(
+def test_user_token_in_a_key_file_name_is_the_login(
     home: Path, user: str | None, default: str | None, expected: str | None
 ) -> None:
     read = config(home, "Host *\n    IdentityFile ~/.ssh/%r\n")
@@ -101,7 +101,7 @@ def test_the_login_in_a_key_s_name_is_the_one_that_is_used(
     assert found.keys == (home / ".ssh" / (expected or getpass.getuser()),)
 
 
-def test_no_key_file_where_the_file_says_none(home: Path) -> None:
+def test_identity_file_none_disables_key_files(home: Path) -> None:
     (home / ".ssh" / "id_rsa").touch()
     assert config(home, "Host *\n    IdentityFile none\n").lookup("h").keys == ()
     assert config(home, "Host *\n    IdentityFile ~/.ssh/id_dsa\n").lookup("h").keys == (
@@ -109,7 +109,7 @@ def test_no_key_file_where_the_file_says_none(home: Path) -> None:
     )
 
 
-def test_a_command_of_match_that_never_ends_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_match_exec_command_that_hangs_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh_config, "_TIMEOUT_S", 0.5)
     read = config(home, 'Match exec "sleep 5"\n    Port 2201\n')
     with pytest.raises(ConnectError, match="took longer than") as caught:
@@ -135,7 +135,7 @@ def test_include_and_match_are_honoured(home: Path) -> None:
     ("value", "expected"),
     [("none", None), ("SSH_AUTH_SOCK", "/run/a"), ("$MY_AGENT", "/run/b"), ("/run/c", "/run/c")],
 )
-def test_the_agent_is_that_of_the_file(
+def test_identity_agent_is_read_from_the_file(
     home: Path, monkeypatch: pytest.MonkeyPatch, value: str, expected: str | None
 ) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/a")
@@ -153,7 +153,7 @@ def test_the_agent_is_that_of_the_file(
         ("Host a\n    Include more.conf\n", "more.conf:1: "),
     ],
 )
-def test_what_ssh_refuses_is_named_with_file_and_line(home: Path, text: str, place: str) -> None:
+def test_setting_refused_by_ssh_is_reported_with_file_and_line(home: Path, text: str, place: str) -> None:
     read = config(home, text, more="Also wrong\n")
     with pytest.raises(ConnectError) as caught:
         read.lookup("a")
@@ -161,9 +161,7 @@ def test_what_ssh_refuses_is_named_with_file_and_line(home: Path, text: str, pla
     assert "/tmp/clawd-ssh-config" not in caught.value.message
 
 
-def test_a_file_that_nothing_here_can_read_is_not_ignored(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_config_without_ssh_installed_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(home))
     with pytest.raises(ToolError, match="config: `ssh` is not installed"):
         config(home, "Host a\n").lookup("a")
@@ -180,11 +178,11 @@ def test_a_file_that_nothing_here_can_read_is_not_ignored(
         ("ssh://a@b@gate:22/", ("a@b", "gate", 22)),
     ],
 )
-def test_hops_of_proxy_jump(text: str, expected: tuple[str | None, str, int | None]) -> None:
+def test_proxy_jump_is_parsed_into_hops(text: str, expected: tuple[str | None, str, int | None]) -> None:
     assert jump_of(text) == expected
 
 
-def test_a_host_is_never_taken_for_an_option(home: Path) -> None:
+def test_host_name_that_looks_like_an_option_is_refused(home: Path) -> None:
     with pytest.raises(ConnectError, match="invalid characters"):
         config(home, "Host *\n    User anna\n").lookup("-oProxyCommand=touch pwned")
     assert not Path("pwned").exists()

@@ -60,7 +60,7 @@ def ways(route: Route) -> list[tuple[str, str, int]]:
 # The way
 
 
-def test_the_inventory_wins_over_the_user_s_file_which_wins_over_defaults(home: Path) -> None:
+def test_route_prefers_inventory_then_ssh_config_then_defaults(home: Path) -> None:
     config = user_config(
         home, "Host prod1\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n    IdentityFile ~/prod\n"
     )
@@ -77,7 +77,7 @@ def test_the_inventory_wins_over_the_user_s_file_which_wins_over_defaults(home: 
     assert ways(route_to(declared, "three", config)) == [("root", "elsewhere", 22)]
 
 
-def test_jump_hosts_of_the_user_s_file(home: Path) -> None:
+def test_route_contains_jump_hosts_of_ssh_config(home: Path) -> None:
     config = user_config(
         home,
         """
@@ -104,7 +104,7 @@ Host outer
     assert route.where(0) == "one: its jump host other@outer:22"
 
 
-def test_a_declared_jump_host_wins_and_may_be_an_alias(home: Path) -> None:
+def test_declared_jump_host_is_preferred_and_may_be_an_alias(home: Path) -> None:
     config = user_config(
         home,
         "Host gate\n    HostName 198.51.100.1\n    Port 2200\n    User keeper\n"
@@ -125,7 +125,7 @@ def test_a_declared_jump_host_wins_and_may_be_an_alias(home: Path) -> None:
 
 
 @pytest.mark.parametrize("alias", ["web_1", "1_web", "_web", "prod_web.internal"])
-def test_an_alias_with_an_underscore_is_taken_where_it_is_resolved(home: Path, alias: str) -> None:
+def test_alias_with_an_underscore_is_resolved(home: Path, alias: str) -> None:
     loaded = LoadedInventory(inventory(one={"address": alias}), home / "x.yml")
     config = user_config(home, f"Host {alias}\n    HostName 203.0.113.5\n")
     assert connect.with_addresses(loaded, config).inventory.internal("one") == "203.0.113.5"
@@ -135,13 +135,13 @@ def test_an_alias_with_an_underscore_is_taken_where_it_is_resolved(home: Path, a
     assert f"`Host {alias}`" in caught.value.advice
 
 
-def test_jump_hosts_that_lead_in_a_circle_are_told(home: Path) -> None:
+def test_circular_jump_hosts_are_reported(home: Path) -> None:
     config = user_config(home, "Host a\n    ProxyJump b\nHost b\n    ProxyJump c\nHost c\n    ProxyJump b\n")
     with pytest.raises(ConnectError, match="lead in a circle: b → c → b"):
         route_to(inventory(one={"address": "a"}), "one", config)
 
 
-def test_components_are_given_the_address_behind_an_alias(home: Path) -> None:
+def test_components_get_the_address_of_an_alias(home: Path) -> None:
     config = user_config(home, "Host prod1\n    HostName 203.0.113.5\n    Port 2222\n    User anna\n")
     loaded = LoadedInventory(
         inventory(one={"address": "prod1"}, two={"address": "192.0.2.2"}), home / "x.yml"
@@ -182,7 +182,7 @@ def at(server: Sshd, **more: object) -> dict[str, object]:
         *((kind, form) for kind in ("ecdsa", "rsa") for form in ("openssh", "PEM", "PKCS8")),
     ],
 )
-def test_keys_of_every_type_and_form_log_in(home: Path, kind: str, form: str) -> None:
+def test_keys_of_every_type_and_format_log_in(home: Path, kind: str, form: str) -> None:
     key = keygen(home / "key", kind, "", *(() if form == "openssh" else ("-m", form)))
     with serving(home / "sshd", key) as server:
         hosts = inventory(one=at(server, ssh_key=str(key), host_key=server.host_key()))
@@ -191,7 +191,7 @@ def test_keys_of_every_type_and_form_log_in(home: Path, kind: str, form: str) ->
 
 @needs_sshd
 @pytest.mark.parametrize("beside", ["nothing", "its public half"])
-def test_an_encrypted_key_that_the_agent_holds_is_used_through_it(
+def test_encrypted_key_in_the_agent_is_used_through_it(
     home: Path, beside: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also among many: a server ends a connection after a few keys that it does not take."""
@@ -216,7 +216,7 @@ def test_an_encrypted_key_that_the_agent_holds_is_used_through_it(
 
 @needs_sshd
 @pytest.mark.parametrize("named", ["public key", "private key that is not there"])
-def test_a_public_key_chooses_the_key_of_the_agent(
+def test_public_key_file_selects_the_key_of_the_agent(
     home: Path, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `IdentityFile` does for ssh(1); also among more keys than the server lets anyone try."""
@@ -238,7 +238,7 @@ def test_a_public_key_chooses_the_key_of_the_agent(
 
 
 @needs_sshd
-def test_an_encrypted_key_opens_with_the_passphrase_of_the_inventory_or_the_typed_one(home: Path) -> None:
+def test_encrypted_key_is_opened_with_the_declared_or_typed_passphrase(home: Path) -> None:
     key = keygen(home / "key", "ed25519", "secret")
     asked: list[str] = []
 
@@ -275,7 +275,7 @@ def test_an_encrypted_key_opens_with_the_passphrase_of_the_inventory_or_the_type
         (KEY.encode(), "is a public key, and the agent does not hold its private part"),
     ],
 )
-def test_a_file_that_is_no_usable_key_is_told(home: Path, content: bytes, says: str) -> None:
+def test_unusable_key_file_is_reported(home: Path, content: bytes, says: str) -> None:
     key = keygen(home / "key")
     (home / "given").write_bytes(content)
     with serving(home / "sshd", key) as server:
@@ -287,7 +287,7 @@ def test_a_file_that_is_no_usable_key_is_told(home: Path, content: bytes, says: 
 
 
 @needs_sshd
-def test_keys_that_were_tried_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_login_lists_the_tried_keys(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, wrong = keygen(home / "right"), keygen(home / ".ssh" / "id_ed25519")
     others = [keygen(home / f"other{number}") for number in range(4)]
     with serving(home / "sshd", right, options="MaxAuthTries 3\n") as server:
@@ -306,7 +306,7 @@ def test_keys_that_were_tried_are_named(home: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_sshd
-def test_known_hosts_of_the_user_are_read_around_lines_that_cannot_be(home: Path) -> None:
+def test_known_hosts_are_read_despite_unreadable_lines(home: Path) -> None:
     key = keygen(home / "key")
     file = home / ".ssh" / "known_hosts"
     with serving(home / "sshd", key, host_keys=("rsa", "ed25519", "ecdsa")) as server:
@@ -341,9 +341,7 @@ def test_known_hosts_of_the_user_are_read_around_lines_that_cannot_be(home: Path
 @pytest.mark.parametrize(
     ("known", "offered"), [("ecdsa", "ed25519"), ("rsa", "ed25519"), ("ed25519", "ecdsa")]
 )
-def test_a_host_stays_known_by_a_key_that_its_sshd_no_longer_offers(
-    home: Path, known: str, offered: str
-) -> None:
+def test_host_is_known_by_a_key_that_its_sshd_no_longer_offers(home: Path, known: str, offered: str) -> None:
     key = keygen(home / "key")
     file = home / ".ssh" / "known_hosts"
     options = (
@@ -362,7 +360,7 @@ def test_a_host_stays_known_by_a_key_that_its_sshd_no_longer_offers(
 
 
 @needs_sshd
-def test_another_server_is_refused_although_it_shows_a_key_of_another_type(home: Path) -> None:
+def test_other_server_with_a_key_of_another_type_is_refused(home: Path) -> None:
     key, stranger = keygen(home / "key"), keygen(home / "stranger")
     other = keygen(home / "other", "ecdsa").with_name("other.pub").read_text()
     file = home / ".ssh" / "known_hosts"
@@ -374,7 +372,7 @@ def test_another_server_is_refused_although_it_shows_a_key_of_another_type(home:
 
 
 @needs_sshd
-def test_a_signature_proves_a_host_key_in_its_own_connection_only(
+def test_host_key_proof_is_valid_only_in_its_own_connection(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = keygen(home / "key")
@@ -397,7 +395,7 @@ def test_a_signature_proves_a_host_key_in_its_own_connection_only(
 
 @needs_sshd
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_a_host_certificate_of_a_known_authority_is_trusted(home: Path, kind: str) -> None:
+def test_host_certificate_of_a_known_authority_is_trusted(home: Path, kind: str) -> None:
     key, authority = keygen(home / "key"), keygen(home / "ca")
     (home / "sshd").mkdir()
     host = keygen(home / "sshd" / f"host_{kind}", kind)
@@ -421,7 +419,7 @@ def test_a_host_certificate_of_a_known_authority_is_trusted(home: Path, kind: st
 
 
 @needs_sshd
-def test_a_proxy_command_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_command_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = keygen(home / "key")
     with serving(home / "sshd", key) as server:
         hosts = inventory(
@@ -460,7 +458,7 @@ def test_a_proxy_command_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch
         ("kill -9 $$", "status -9"),
     ],
 )
-def test_a_proxy_command_that_ends_is_named_with_what_it_said(
+def test_failed_proxy_command_is_reported_with_its_output(
     home: Path, command: str, says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hosts = inventory(one={"address": "hidden", "user": "ops"})
@@ -475,7 +473,7 @@ def test_a_proxy_command_that_ends_is_named_with_what_it_said(
 
 
 @pytest.mark.parametrize("stubborn", ["", "trap '' TERM; "])
-def test_a_proxy_command_ends_with_the_connection(
+def test_proxy_command_ends_with_the_connection(
     home: Path, monkeypatch: pytest.MonkeyPatch, stubborn: str
 ) -> None:
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 0.5)
@@ -487,7 +485,7 @@ def test_a_proxy_command_ends_with_the_connection(
     assert not Path(f"/proc/{(home / 'pid').read_text().strip()}").exists()
 
 
-def test_a_proxy_command_may_ask_on_the_terminal_and_is_not_interrupted(home: Path) -> None:
+def test_proxy_command_has_the_terminal_and_ignores_ctrl_c(home: Path) -> None:
     """It stays in the session of this program, and ignores Ctrl-C."""
     hosts = inventory(one={"address": "hidden", "user": "ops"})
     (home / "command").write_text(
@@ -501,7 +499,7 @@ def test_a_proxy_command_may_ask_on_the_terminal_and_is_not_interrupted(home: Pa
 
 
 @needs_sshd
-def test_a_key_of_which_only_the_public_part_is_there_is_used_through_the_agent(
+def test_key_with_only_its_public_file_is_used_through_the_agent(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = keygen(home / "key")
@@ -524,7 +522,7 @@ def test_a_key_of_which_only_the_public_part_is_there_is_used_through_the_agent(
 @needs_sshd
 @pytest.mark.parametrize("holder", ["file", "agent"])
 @pytest.mark.parametrize("place", ["CertificateFile", "beside the key"])
-def test_a_certificate_is_shown_with_its_key(
+def test_user_certificate_is_offered_with_its_key(
     home: Path, monkeypatch: pytest.MonkeyPatch, place: str, holder: str
 ) -> None:
     key, authority, other = (keygen(home / name) for name in ("key", "authority", "other"))
@@ -548,7 +546,7 @@ def test_a_certificate_is_shown_with_its_key(
             assert reach(server, inventory(one=at(server, host_key=server.host_key())))
 
 
-def test_one_server_is_logged_in_to_by_few_hosts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_logins_to_one_server_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers drop connections when too many have not logged in yet, and many hosts share a jump host."""
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
@@ -620,7 +618,7 @@ def unknown(trust: Trust, place: str = "") -> HostKeyError:
         ),
     ],
 )
-def test_errors_tell_what_failed_and_what_to_do(cause: Exception, says: str, advises: str) -> None:
+def test_connection_errors_have_message_and_hint(cause: Exception, says: str, advises: str) -> None:
     error = connect_error(ROUTE, cause)
     assert says in error.message
     assert advises in error.advice
@@ -635,21 +633,21 @@ def test_errors_tell_what_failed_and_what_to_do(cause: Exception, says: str, adv
         (ConnectionRefusedError(111, "Connection refused"), "cannot be reached", "firewall"),
     ],
 )
-def test_a_jump_host_is_blamed_for_what_is_its_own(cause: Exception, says: str, advises: str) -> None:
+def test_error_of_a_jump_host_names_the_jump_host(cause: Exception, says: str, advises: str) -> None:
     error = connect_error(ROUTE, cause, 0)
     assert error.message.startswith("one: its jump host ops@10.0.0.1:2200: ")
     assert says in error.message
     assert advises in error.advice
 
 
-def test_a_jump_host_whose_name_does_not_resolve_is_blamed_itself(home: Path) -> None:
+def test_jump_host_that_cannot_be_resolved_is_named(home: Path) -> None:
     hosts = inventory(one={"address": "10.0.0.10", "bastion": {"address": "gate.invalid"}})
     with pytest.raises(ConnectError, match=r"one: its jump host root@gate.invalid:22: its name cannot be"):
         dial(route_to(hosts, "one", SshConfig()), NoTerminal())
 
 
 @pytest.mark.parametrize("name", ["a..b", f"{'a' * 64}.example"])
-def test_a_name_that_is_none_is_blamed_where_it_is_written(home: Path, name: str) -> None:
+def test_malformed_host_name_is_reported_with_its_source(home: Path, name: str) -> None:
     hosts = inventory(one={"address": "alpha"})
     config = user_config(home, f"Host alpha\n    HostName {name}\n")
     with pytest.raises(ConnectError, match=r"its name (is malformed|cannot be resolved)") as caught:
@@ -657,7 +655,7 @@ def test_a_name_that_is_none_is_blamed_where_it_is_written(home: Path, name: str
     assert caught.value.advice == "check `HostName` of `alpha` in ~/.ssh/config"
 
 
-def test_what_answers_with_something_else_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_does_not_speak_ssh_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hosts = inventory(one={"address": "127.0.0.1", "port": silent.getsockname()[1]})
@@ -665,7 +663,7 @@ def test_what_answers_with_something_else_is_told(home: Path, monkeypatch: pytes
             dial(route_to(hosts, "one", SshConfig()), NoTerminal())
 
 
-def test_algorithms_of_known_keys_come_first() -> None:
+def test_algorithms_of_known_keys_are_preferred() -> None:
     known = KnownHosts().with_declared("h", 22, KEY, "here")
     assert connect.algorithms(known, ("h",))[0] == "ssh-ed25519"
     assert not any("cert" in each for each in connect.algorithms(known, ("h",)))

@@ -89,7 +89,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Iterator[Someone]:
     )
 
 
-def test_sudo_with_a_password_and_a_noisy_login_plan_apply_lock_push_and_verify(
+def test_plan_lock_apply_push_and_verify_work_with_sudo_password_and_noisy_login(
     host: Someone, tmp_path: Path
 ) -> None:
     host.on("printf 'echo hello\\necho hello >&2\\nset -x\\n' > /home/operator/.bashrc")
@@ -123,7 +123,7 @@ def test_sudo_with_a_password_and_a_noisy_login_plan_apply_lock_push_and_verify(
         assert not file.is_file() or WORD not in file.read_text(errors="replace"), file
 
 
-def test_a_password_is_asked_for_once_and_a_wrong_one_is_told_at_once(host: Someone) -> None:
+def test_sudo_password_is_asked_once_and_a_wrong_one_is_reported(host: Someone) -> None:
     asked: list[str] = []
 
     class Person:
@@ -152,7 +152,7 @@ def test_a_password_is_asked_for_once_and_a_wrong_one_is_told_at_once(host: Some
         host.connected(host.with_password(PASSWORD)).__enter__()
 
 
-def test_a_network_that_goes_away_during_an_operation_is_told_within_half_a_minute(
+def test_network_lost_during_an_operation_is_reported_within_30_seconds(
     host: Someone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.on("echo 'operator ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/operator")
@@ -203,7 +203,7 @@ def test_a_network_that_goes_away_during_an_operation_is_told_within_half_a_minu
         nft("delete table ip clslcut")
 
 
-def test_a_host_without_internet_reaches_its_package_sources_and_nothing_of_this_machine(
+def test_host_without_internet_reaches_only_its_package_sources(
     host: Someone,
 ) -> None:
     host.on("echo 'operator ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/operator")

@@ -45,7 +45,7 @@ def trust(text: str | bytes, address: str = "h.example", port: int = 22, key: st
         (b"h.ex\xff\xfemple ssh-ed25519 \xff", "not base64"),
     ],
 )
-def test_a_line_that_cannot_be_read_hides_no_other_and_is_named(line: str | bytes, problem: str) -> None:
+def test_unreadable_line_is_reported_and_hides_no_other(line: str | bytes, problem: str) -> None:
     raw = line if isinstance(line, bytes) else line.encode()
     text = b"# comment\n\n" + raw + f"\r\nh.example {KEY} a comment\r\n".encode()
     found = known(text)
@@ -68,7 +68,7 @@ def test_a_line_that_cannot_be_read_hides_no_other_and_is_named(line: str | byte
         f"\ufeffelsewhere.example {OTHER}",
     ],
 )
-def test_a_line_of_any_kind_hides_no_other(line: str | bytes) -> None:
+def test_line_of_any_kind_hides_no_other(line: str | bytes) -> None:
     raw = line if isinstance(line, bytes) else line.encode()
     assert trust(raw + f"\n  h.example\t{KEY}".encode()) is Trust.TRUSTED
 
@@ -93,11 +93,13 @@ def test_a_line_of_any_kind_hides_no_other(line: str | bytes) -> None:
         ("h[a-z]example", "hxexample", 22, Trust.UNKNOWN),
     ],
 )
-def test_names_and_patterns(names: str, address: str, port: int, expected: Trust) -> None:
+def test_names_and_patterns_match_hosts_as_in_ssh(
+    names: str, address: str, port: int, expected: Trust
+) -> None:
     assert trust(f"{names} {KEY}\n", address, port) is expected
 
 
-def test_another_key_is_told_with_the_line_that_says_so() -> None:
+def test_changed_key_is_reported_with_its_line() -> None:
     verdict = known(f"# c\nh.example {OTHER}\n").judge(names_of("h.example", 22), blob(KEY))
     assert (verdict.trust, verdict.place) == (Trust.CHANGED, "known_hosts:2")
     assert trust(f"h.example {OTHER}\nh.example {KEY}\n") is Trust.TRUSTED
@@ -105,7 +107,7 @@ def test_another_key_is_told_with_the_line_that_says_so() -> None:
     assert trust(f"[h.example]:2222 {OTHER}\nh.example {KEY}\n", port=2222) is Trust.CHANGED
 
 
-def test_a_revoked_key_is_refused_wherever_it_is_known_too() -> None:
+def test_revoked_key_is_refused_although_it_is_known() -> None:
     text = f"h.example {KEY}\n@revoked * {KEY}\n"
     verdict = known(text).judge(names_of("h.example", 22), blob(KEY))
     assert (verdict.trust, verdict.place) == (Trust.REVOKED, "known_hosts:2")
@@ -114,7 +116,7 @@ def test_a_revoked_key_is_refused_wherever_it_is_known_too() -> None:
     assert declared.judge(names_of("h.example", 22), blob(KEY)).trust is Trust.REVOKED
 
 
-def test_a_declared_key_replaces_what_files_say_of_its_host_alone() -> None:
+def test_declared_key_replaces_known_hosts_of_its_host_only() -> None:
     found = known(f"h.example {OTHER}\n@cert-authority * {OTHER}\nelsewhere {OTHER}\n")
     declared = found.with_declared("h.example", 22, KEY + " comment", "`host_key`")
     assert declared.judge(names_of("h.example", 22), blob(KEY)).trust is Trust.TRUSTED
@@ -123,7 +125,7 @@ def test_a_declared_key_replaces_what_files_say_of_its_host_alone() -> None:
     assert not declared.has_authority(names_of("h.example", 22))
 
 
-def test_several_files_are_read_and_one_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_several_files_are_read_and_unreadable_ones_reported(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text(f"h.example {KEY[:40]}\n")
     second.write_text(f"h.example {KEY}\n")
@@ -144,7 +146,7 @@ NAMES = st.lists(st.one_of(PATTERN, PATTERN.map("!{}".format)), min_size=1, max_
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=NAMES, asked=st.one_of(NAME, st.builds("[{}]:2222".format, NAME)), hashed=st.booleans())
-def test_lines_are_about_the_hosts_that_ssh_keygen_finds_in_them(
+def test_lines_match_the_hosts_that_ssh_keygen_finds(
     tmp_path: Path, names: str, asked: str, hashed: bool
 ) -> None:
     file = tmp_path / "known_hosts"
@@ -171,7 +173,7 @@ def certificate(folder: Path, *options: str, kind: str = "ed25519") -> tuple[Kno
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_a_certificate_of_a_known_authority_is_trusted(tmp_path: Path, kind: str) -> None:
+def test_certificate_of_a_known_authority_is_trusted(tmp_path: Path, kind: str) -> None:
     found, key, signed = certificate(tmp_path, "-h", "-n", "h.example,10.0.0.1", kind=kind)
     assert found.judge(names_of("h.example", 22), key, signed).trust is Trust.TRUSTED
     assert found.judge(names_of("h.example", 2222), key, signed).trust is Trust.TRUSTED
@@ -188,16 +190,14 @@ def test_a_certificate_of_a_known_authority_is_trusted(tmp_path: Path, kind: str
         (("-h", "-n", "h.example", "-V", "20990101:20990102"), "not valid yet"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_refused(
-    tmp_path: Path, options: tuple[str, ...], reason: str
-) -> None:
+def test_invalid_certificate_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
     found, key, signed = certificate(tmp_path, *options)
     verdict = found.judge(names_of("h.example", 22), key, signed)
     assert verdict.trust is Trust.BAD_CERTIFICATE
     assert reason in verdict.reason
 
 
-def test_a_certificate_whose_signature_is_wrong_or_whose_authority_is_revoked_is_refused(
+def test_certificate_with_wrong_signature_or_revoked_authority_is_refused(
     tmp_path: Path,
 ) -> None:
     found, key, signed = certificate(tmp_path, "-h", "-n", "h.example")

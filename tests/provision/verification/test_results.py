@@ -63,7 +63,7 @@ def here(tmp_path: Path) -> Any:
     return Here(tmp_path / "clawd")
 
 
-def test_result_of_a_verification_is_read_on_every_laptop(here: Any) -> None:
+def test_result_of_a_verification_is_stored_on_the_host(here: Any) -> None:
     assert results.read(here, "bot1") == {}
     failed = Record.now("failed", "1", ('it\'s "quoted" and 中文',))
     here.write(nginx=failed, base=Record.now("passed", "1"))
@@ -73,7 +73,7 @@ def test_result_of_a_verification_is_read_on_every_laptop(here: Any) -> None:
     assert (here.root / "state/verified/base").stat().st_mode & 0o777 == 0o600
 
 
-def test_verification_that_a_change_overtook_is_not_noted(here: Any) -> None:
+def test_verification_overtaken_by_a_change_is_not_recorded(here: Any) -> None:
     here.write(nginx=Record.now("due", "of the verification"), base=Record.now("due", "of the verification"))
     results.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
     passed = Record.now("passed", "of the verification")
@@ -82,7 +82,7 @@ def test_verification_that_a_change_overtook_is_not_noted(here: Any) -> None:
     assert (found["nginx"].state, found["base"].state) == ("due", "passed")
 
 
-def test_what_changes_and_what_failed_is_due_before_the_first_change(here: Any) -> None:
+def test_changing_and_failed_components_are_due_before_the_first_change(here: Any) -> None:
     here.write(base=Record.now("passed", "1"), tls=Record.now("failed", "1"), nginx=Record.now("passed", "1"))
     results.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
     states = {name: record.state for name, record in results.read(here, "bot1").items()}
@@ -95,7 +95,7 @@ def test_removed_component_is_forgotten(here: Any) -> None:
     assert set(results.read(here, "bot1")) == {"base"}
 
 
-def test_record_that_was_cut_off_counts_as_none(here: Any) -> None:
+def test_truncated_record_is_ignored(here: Any) -> None:
     here.write(base=Record.now("passed", "1"))
     file = here.root / "state/verified/base"
     file.write_text(file.read_text()[:30])
@@ -103,14 +103,14 @@ def test_record_that_was_cut_off_counts_as_none(here: Any) -> None:
     assert results.unverified({}, ["base"])
 
 
-def test_nothing_is_noted_on_a_host_that_was_never_set_up(tmp_path: Path) -> None:
+def test_result_is_not_recorded_on_a_host_that_was_never_set_up(tmp_path: Path) -> None:
     bare = Here(tmp_path / "clawd")
     (bare.root / "state").rmdir()
     bare.write(base=Record.now("passed", "1"))
     assert not (bare.root / "state").exists()
 
 
-def test_full_disk_stops_a_run_before_its_first_change(here: Any) -> None:
+def test_full_disk_stops_up_before_its_first_change(here: Any) -> None:
     (here.root / "state/verified").write_text("in the way")
     with pytest.raises(Exception, match="nothing was changed"):
         results.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
@@ -132,7 +132,9 @@ def test_full_disk_stops_a_run_before_its_first_change(here: Any) -> None:
         ({}, "it was not verified since the last change"),
     ],
 )
-def test_why_a_host_is_not_converged(records: dict[str, Record], words: str | None) -> None:
+def test_unverified_explains_why_a_host_is_not_converged(
+    records: dict[str, Record], words: str | None
+) -> None:
     found = results.unverified(records, ("base", "nginx"))
     if words is None:
         assert found is None
@@ -230,14 +232,14 @@ def test_plan_and_drift_report_a_host_that_is_not_converged(
     assert outcome.exit is Exit.PENDING
     assert "bot1 is not converged: " in outcome.message
     assert "hint: `up` verifies again" in outcome.message
-    (told,) = outcome.plan.to_json()["hosts"]
-    assert told["unverified"]["failed"] is (state == "failed")
+    (host,) = outcome.plan.to_json()["hosts"]
+    assert host["unverified"]["failed"] is (state == "failed")
     here.write(nginx=Record.now("passed", "1"))
     assert command(run).exit is Exit.DONE
 
 
 @pytest.mark.parametrize(("state", "code"), [("failed", Exit.ERROR), ("due", Exit.DONE)])
-def test_up_without_checks_does_not_hide_that_the_last_ones_failed(
+def test_up_without_verify_reports_the_last_failed_verification(
     run: Any, here: Any, state: Any, code: Exit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now(state, "1"))
@@ -269,7 +271,7 @@ def passes(monkeypatch: pytest.MonkeyPatch, *found: Any, changing: bool = True) 
     return applied
 
 
-def test_up_has_a_second_pass_where_bots_listened_at_their_former_place(
+def test_up_has_a_second_pass_when_bots_listen_at_a_former_port(
     run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
@@ -284,7 +286,7 @@ def test_up_has_a_second_pass_where_bots_listened_at_their_former_place(
     assert outcome.result.changed == 2
 
 
-def test_up_reports_a_former_place_that_an_nginx_outside_of_the_run_uses(
+def test_up_reports_a_former_port_used_by_an_nginx_outside_of_the_run(
     run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
@@ -324,7 +326,7 @@ def limited(run: Any) -> Any:
     ],
     ids=["a host fails", "another run holds the lock", "Ctrl-C"],
 )
-def test_error_in_the_second_pass_does_not_hide_what_the_first_changed(
+def test_error_in_the_second_pass_keeps_the_result_of_the_first(
     run: Any, here: Any, error: BaseException, code: Exit, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))

@@ -49,7 +49,7 @@ def deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_verify_does_not_wait_for_ever_where_blocking_calls_are_not_cooperative() -> None:
+def test_verify_without_gevent_patching_fails_at_once() -> None:
     words = [sys.executable, "-c", "from provision.verification.run import verify; verify(None, {})"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert "RuntimeError: call provision.connection.concurrency.enable() before anything else" in done.stderr
@@ -80,7 +80,7 @@ def verify(
     return checks.verify(loaded, assigned)
 
 
-def test_what_holds_and_what_does_not(
+def test_verify_reports_passed_and_failed_checks(
     server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_checks(deploys, "greet", GREET.format("hello", "hello") + GREET.format("nonsense", "nonsense"))
@@ -98,7 +98,7 @@ def test_what_holds_and_what_does_not(
     assert server.logins == ["root"]
 
 
-def test_a_host_without_checks_starts_nothing(
+def test_host_without_checks_starts_no_process(
     server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("no process is needed"))
@@ -106,7 +106,7 @@ def test_a_host_without_checks_starts_nothing(
     assert server.logins == []
 
 
-def test_a_host_that_does_not_answer_fails_once(deploys: Path, tmp_path: Path) -> None:
+def test_unreachable_host_is_one_failed_check(deploys: Path, tmp_path: Path) -> None:
     write_checks(deploys, "greet", GREET.format("one", 1) + GREET.format("two", 2))
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -117,7 +117,7 @@ def test_a_host_that_does_not_answer_fails_once(deploys: Path, tmp_path: Path) -
     assert "firewall" in check.hint
 
 
-def test_hosts_are_checked_at_the_same_time_in_the_order_of_the_inventory(
+def test_hosts_are_checked_concurrently_and_reported_in_inventory_order(
     server: Server, deploys: Path, tmp_path: Path
 ) -> None:
     meeting = tmp_path / "meeting"
@@ -137,7 +137,7 @@ def test_meets(host):
     assert server.logins == ["root", "root"]
 
 
-def test_checks_that_cannot_be_run_fail_for_their_own_host_alone(
+def test_checks_that_cannot_be_imported_fail_only_for_their_host(
     server: Server, deploys: Path, tmp_path: Path
 ) -> None:
     write_checks(deploys, "greet", GREET.format("hello", "hello"))
@@ -150,7 +150,7 @@ def test_checks_that_cannot_be_run_fail_for_their_own_host_alone(
     assert "no_such_module" in done.failed[0].message
 
 
-def test_a_host_that_nobody_knows_is_told_as_such(server: Server, deploys: Path, tmp_path: Path) -> None:
+def test_host_with_unknown_key_is_reported(server: Server, deploys: Path, tmp_path: Path) -> None:
     write_checks(deploys, "greet", GREET.format("one", 1))
     (check,) = verify(tmp_path, server.port, None, "greet").checks
     assert "its host key is not known" in check.message
@@ -183,7 +183,7 @@ def test_without_a_word():
 """
 
 
-def test_failed_check_says_what_is_wrong_and_what_to_do_and_nothing_of_pytest(
+def test_failed_check_has_problem_and_hint_without_pytest_output(
     server: Server, deploys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_checks(deploys, "greet", SAYS)
@@ -213,12 +213,12 @@ def test_failed_check_says_what_is_wrong_and_what_to_do_and_nothing_of_pytest(
         "one: greet: says what is wrong\n    nginx.service is masked\n    hint: run `up`\n"
         in screen.getvalue()
     )
-    told = {check["name"]: check for check in done.to_json()["checks"]}
-    assert told["says what is wrong"]["message"] == "nginx.service is masked"
-    assert told["says what is wrong"]["hint"] == "run `up`"
+    checks = {check["name"]: check for check in done.to_json()["checks"]}
+    assert checks["says what is wrong"]["message"] == "nginx.service is masked"
+    assert checks["says what is wrong"]["hint"] == "run `up`"
 
 
-def test_every_check_says_in_words_what_is_wrong() -> None:
+def test_every_check_uses_expect_with_a_problem() -> None:
     modules = sorted((ROOT / "deploys").glob("*/verify.py"))
     assert len(modules) >= 19
     for module in modules:

@@ -48,7 +48,7 @@ def shell() -> Iterator[ShellBackend]:
         "kill -9 $$",
     ],
 )
-def test_a_command_answers_as_in_a_shell_of_its_own(shell: ShellBackend, command: str) -> None:
+def test_command_result_equals_that_of_its_own_shell(shell: ShellBackend, command: str) -> None:
     alone = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
     heard = shell.run(command)
     # A shell tells of a signal as 128 and its number; here one shell waits for another.
@@ -58,20 +58,20 @@ def test_a_command_answers_as_in_a_shell_of_its_own(shell: ShellBackend, command
         assert heard.stderr_bytes == alone.stderr
 
 
-def test_commands_do_not_change_the_shell_that_others_run_in(shell: ShellBackend) -> None:
+def test_commands_do_not_change_the_shell_of_later_ones(shell: ShellBackend) -> None:
     before = shell.run("pwd; umask; set").stdout
     shell.run("cd /; umask 0; LEFT=behind; exec 3>&1; exit 1")
     assert shell.run("pwd; umask; set").stdout == before
 
 
-def test_more_than_a_pipe_holds_comes_whole_from_both_outputs(shell: ShellBackend) -> None:
+def test_output_larger_than_a_pipe_is_complete_on_both_streams(shell: ShellBackend) -> None:
     heard = shell.run("head -c 300000 /dev/zero >&2; head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2")
     assert (len(heard.stdout_bytes), len(heard.stderr_bytes)) == (300_000, 600_000)
 
 
 @settings(max_examples=30)
 @given(out=st.text(max_size=50), err=st.text(max_size=50), status=st.integers(0, 255))
-def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -> None:
+def test_any_output_is_returned_unchanged(out: str, err: str, status: int) -> None:
     out, err = out.replace("\0", ""), err.replace("\0", "")
     shell = started("here", "sh")
     heard = shell.run("printf %%s %s; printf %%s %s >&2; exit %s", out, err, str(status))
@@ -83,7 +83,7 @@ def test_anything_printed_is_heard_as_printed(out: str, err: str, status: int) -
 @pytest.mark.parametrize(
     "order", ["echo 'Connection reset' >&2", "exec >&-; sleep 0.2; echo 'Connection reset' >&2"]
 )
-def test_a_connection_that_breaks_is_told(order: str) -> None:
+def test_lost_connection_is_reported(order: str) -> None:
     shell = started("bot1", "sh", "-c", f"read line; {order}")
     with pytest.raises(VerifyError, match=r"bot1: the connection was lost during a check\nConnection reset"):
         shell.run("true")
@@ -92,7 +92,7 @@ def test_a_connection_that_breaks_is_told(order: str) -> None:
     shell.close()
 
 
-def test_what_a_command_reads_is_in_no_argument(shell: ShellBackend) -> None:
+def test_standard_input_of_a_command_is_in_no_process_argument(shell: ShellBackend) -> None:
     secret = "it's a $(secret)\nof two `lines`"
     done = shell.run("cat; ps -o args= -p $$ --ppid $$; ps -eo args= | grep -c 'a [$](secret)'", stdin=secret)
     assert done.stdout.startswith(f"{secret}\n")

@@ -22,26 +22,26 @@ KINDS = st.sampled_from(
 )
 
 
-def test_this_machine_builds_for_all_that_are_not_older() -> None:
+def test_this_machine_builds_for_hosts_that_are_not_older() -> None:
     choice = choose_builders([BOOKWORM, TRIXIE], BOOKWORM, {})
     assert choice.builds == (BuildMachine(BOOKWORM),)
     assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
 
 
-def test_the_oldest_host_builds_when_this_machine_is_too_new() -> None:
+def test_oldest_host_builds_when_this_machine_is_too_new() -> None:
     hosts = {"new": TRIXIE, "old": BOOKWORM}
     choice = choose_builders([BOOKWORM, TRIXIE], TRIXIE, hosts)
     assert choice.builds == (BuildMachine(BOOKWORM, "old"),)
     assert choice.built_on == {BOOKWORM: BOOKWORM, TRIXIE: BOOKWORM}
 
 
-def test_a_laptop_that_is_no_such_machine_leaves_it_to_a_host_of_each_architecture() -> None:
+def test_host_of_each_architecture_builds_when_the_laptop_cannot() -> None:
     hosts = {"b": BOOKWORM, "a": BOOKWORM, "arm": BOOKWORM_ARM}
     choice = choose_builders(hosts.values(), None, hosts)
     assert set(choice.builds) == {BuildMachine(BOOKWORM, "a"), BuildMachine(BOOKWORM_ARM, "arm")}
 
 
-def test_what_is_there_is_used_and_does_not_change_with_what_comes_later() -> None:
+def test_cached_build_is_used_also_when_an_older_host_is_added() -> None:
     assert choose_builders([TRIXIE], None, {}, [BOOKWORM]).built_on == {TRIXIE: BOOKWORM}
     assert choose_builders([TRIXIE], None, {}, [TRIXIE]).built_on == {TRIXIE: TRIXIE}
     later = choose_builders([BOOKWORM, TRIXIE], BOOKWORM, {}, [TRIXIE])
@@ -49,24 +49,24 @@ def test_what_is_there_is_used_and_does_not_change_with_what_comes_later() -> No
     assert choose_builders([TRIXIE], BOOKWORM, {}, [BOOKWORM, TRIXIE]).built_on == {TRIXIE: TRIXIE}
 
 
-def test_no_machine_of_the_architecture_is_told() -> None:
+def test_missing_builder_for_an_architecture_is_an_error() -> None:
     with pytest.raises(ArtifactError, match=r"aarch64 with glibc 2\.36"):
         choose_builders([BOOKWORM_ARM], BOOKWORM, {"a": BOOKWORM})
 
 
-def test_for_gpus_it_is_built_where_they_are() -> None:
+def test_host_with_a_gpu_builds_for_its_gpu() -> None:
     choice = choose_builders([BOOKWORM, GPU], BOOKWORM, {"plain": BOOKWORM, "gpu": GPU})
     assert set(choice.builds) == {BuildMachine(BOOKWORM), BuildMachine(GPU, "gpu")}
     assert choice.built_on == {BOOKWORM: BOOKWORM, GPU: GPU}
 
 
-def test_a_machine_with_the_compiler_of_cuda_builds_for_gpus_too() -> None:
+def test_machine_with_a_cuda_compiler_builds_for_gpus() -> None:
     assert choose_builders([GPU], BOOKWORM, {"gpu": GPU}, compilers={ADA}).builds == (BuildMachine(GPU),)
     # Its C library is too new.
     assert choose_builders([GPU], TRIXIE, {"gpu": GPU}, compilers={ADA}).builds == (BuildMachine(GPU, "gpu"),)
 
 
-def test_builds_for_processors_and_other_gpus_do_not_serve() -> None:
+def test_builds_for_cpus_and_other_gpus_are_not_used_for_a_gpu() -> None:
     other = replace(BOOKWORM, cuda="cuda12.9-75")
     assert choose_builders([GPU], None, {"gpu": GPU}, [BOOKWORM, other]).builds == (BuildMachine(GPU, "gpu"),)
     assert choose_builders([GPU], None, {}, [GPU]).builds == ()
@@ -74,7 +74,7 @@ def test_builds_for_processors_and_other_gpus_do_not_serve() -> None:
 
 
 @given(st.lists(KINDS, min_size=1), st.none() | KINDS, st.lists(KINDS))
-def test_every_host_gets_a_build_that_it_can_run(
+def test_every_host_gets_a_build_it_can_run(
     kinds: list[HostKind], this_machine: HostKind | None, there: list[HostKind]
 ) -> None:
     hosts = {f"host{number}": kind for number, kind in enumerate(kinds)}

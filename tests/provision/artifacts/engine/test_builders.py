@@ -54,7 +54,7 @@ def test_output_comes_line_by_line_with_both_streams(builder: Builder) -> None:
     assert list(builder.run(script)) == ["one", "two", "thrä\ufffd"]
 
 
-def test_the_first_line_comes_before_the_last_is_made(builder: Builder, tmp_path: Path) -> None:
+def test_output_is_streamed_while_the_program_runs(builder: Builder, tmp_path: Path) -> None:
     script = f"echo first; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo last"
     with closing(builder.run(script)) as output:
         assert next(output) == "first"
@@ -62,12 +62,12 @@ def test_the_first_line_comes_before_the_last_is_made(builder: Builder, tmp_path
         assert list(output) == ["last"]
 
 
-def test_standard_input_is_open_until_the_end(builder: Builder) -> None:
+def test_standard_input_stays_open_until_the_end(builder: Builder) -> None:
     script = "exec 3<&0; (cat <&3 >/dev/null; kill -TERM 0) >/dev/null 2>&1 & sleep 0.3; echo still here"
     assert list(builder.run(script)) == ["still here"]
 
 
-def test_leaving_early_ends_what_was_started(builder: Builder, tmp_path: Path) -> None:
+def test_closing_the_output_early_ends_the_program(builder: Builder, tmp_path: Path) -> None:
     script = (
         "exec 3<&0; (cat <&3 >/dev/null; kill -TERM 0) >/dev/null 2>&1 & "
         f"sleep 600 & echo $! > {tmp_path}/pid; echo ready; wait"
@@ -89,7 +89,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_failure_names_the_machine_and_shows_what_matters(builder: Builder) -> None:
+def test_failure_names_the_machine_and_shows_marked_lines(builder: Builder) -> None:
     script = "echo noise; echo 'clawd: no room'; for i in 1 2 3 4 5 6 7 8 9; do echo more; done; exit 4"
     with pytest.raises(HostError, match="clawd: no room") as caught:
         list(builder.run(script))
@@ -98,7 +98,7 @@ def test_a_failure_names_the_machine_and_shows_what_matters(builder: Builder) ->
     assert "more" not in str(caught.value)
 
 
-def test_large_files_go_there_and_back(builder: Builder, tmp_path: Path) -> None:
+def test_large_files_are_copied_unchanged_in_both_directions(builder: Builder, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(3_000_001)
     (tmp_path / "here").write_bytes(data)
     there = tmp_path / "it's there"
@@ -108,7 +108,7 @@ def test_large_files_go_there_and_back(builder: Builder, tmp_path: Path) -> None
     assert (tmp_path / "back").read_bytes() == data
 
 
-def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: HostConnection, tmp_path: Path) -> None:
+def test_failed_copy_over_ssh_is_reported(ssh: HostConnection, tmp_path: Path) -> None:
     builder = SshBuilder(ssh)
     (tmp_path / "here").write_bytes(b"x")
     with pytest.raises(HostError, match="cannot write"):
@@ -117,14 +117,14 @@ def test_a_file_that_cannot_be_moved_over_ssh_is_told(ssh: HostConnection, tmp_p
         builder.get("/nowhere/at/all", tmp_path / "back")
 
 
-def test_a_closed_connection_is_told(ssh: HostConnection) -> None:
+def test_closed_connection_is_reported(ssh: HostConnection) -> None:
     ssh.close()
     with pytest.raises(ConnectError, match="bot1: the connection was lost: it was closed"):
         list(SshBuilder(ssh).run("true"))
 
 
 @pytest.mark.parametrize(("user", "sudo"), [("root", False), ("operator", True)])
-def test_sudo_is_used_by_all_but_root(user: str, sudo: bool) -> None:
+def test_sudo_is_used_by_every_user_but_root(user: str, sudo: bool) -> None:
     link = HostConnection(Route("bot1", (Hop("127.0.0.1", 22, user),)), NoTerminal())
     assert SshBuilder(link).sudo is sudo
     # Where sudo wants a password, scripts run as root: they cannot answer it.
@@ -132,7 +132,7 @@ def test_sudo_is_used_by_all_but_root(user: str, sudo: bool) -> None:
     assert SshBuilder(link).sudo is False
 
 
-def test_a_local_build_does_not_hear_the_terminal_s_interrupt(tmp_path: Path) -> None:
+def test_local_build_does_not_receive_the_interrupt_of_the_terminal(tmp_path: Path) -> None:
     """Ctrl-C reaches this program alone, which then ends the build in good order."""
     with closing(LocalBuilder().run(f"echo $$ > {tmp_path}/pid; echo ready; sleep 600")) as output:
         next(output)

@@ -76,7 +76,7 @@ def vanishes(path: Path) -> bool:
 
 @pytest.mark.parametrize("install", [False, True])
 @pytest.mark.parametrize("sudo", [False, True])
-def test_the_scripts_are_posix_shell(install: bool, sudo: bool) -> None:
+def test_build_scripts_parse_as_posix_shell(install: bool, sudo: bool) -> None:
     script = build_script(Recipe("/var/tmp/it's", sudo=sudo, install_compiler=install))
     for text in (script, recipe.prepare_script()):
         subprocess.run(["/bin/sh", "-n", "-c", text], check=True)
@@ -84,7 +84,7 @@ def test_the_scripts_are_posix_shell(install: bool, sudo: bool) -> None:
     assert ("apt_get install" in script) is install
 
 
-def test_the_build_is_told_how_and_its_result_stays(machine: Path) -> None:
+def test_build_gets_its_flags_and_leaves_the_wheel(machine: Path) -> None:
     program(machine, "g++", "#!/bin/sh\n")
     program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
     process = start(machine)
@@ -97,7 +97,7 @@ def test_the_build_is_told_how_and_its_result_stays(machine: Path) -> None:
     assert (machine / "out").is_dir()
 
 
-def test_a_failed_build_leaves_nothing(machine: Path) -> None:
+def test_failed_build_leaves_no_files(machine: Path) -> None:
     program(machine, "g++", "#!/bin/sh\n")
     program(machine, "python3", FAKE_PYTHON.format(then="exit 7"))
     process = start(machine)
@@ -106,7 +106,7 @@ def test_a_failed_build_leaves_nothing(machine: Path) -> None:
     assert vanishes(machine)
 
 
-def test_when_the_laptop_goes_away_the_build_ends_and_leaves_nothing(machine: Path) -> None:
+def test_lost_connection_ends_the_build_and_leaves_no_files(machine: Path) -> None:
     program(machine, "g++", "#!/bin/sh\n")
     program(machine, "python3", FAKE_PYTHON.format(then="sleep 600"))
     process = start(machine)
@@ -143,7 +143,7 @@ def without_compiler(machine: Path) -> None:
     program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
 
 
-def test_a_missing_compiler_is_named(machine: Path) -> None:
+def test_missing_compiler_is_reported(machine: Path) -> None:
     without_compiler(machine)
     process = start(machine, only=True)
     assert "clawd: there is no C++ compiler: apt-get install" in finish(process)
@@ -174,9 +174,7 @@ def apt_log(machine: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("build", ["echo wheel x.whl", "exit 3"])
-def test_a_compiler_that_was_installed_for_it_is_removed_with_all_it_brought(
-    machine: Path, build: str
-) -> None:
+def test_compiler_installed_for_the_build_is_removed_with_its_dependencies(machine: Path, build: str) -> None:
     without_compiler(machine)
     program(machine, "python3", FAKE_PYTHON.format(then=build))
     with_apt(machine)
@@ -186,7 +184,7 @@ def test_a_compiler_that_was_installed_for_it_is_removed_with_all_it_brought(
     assert apt_log(machine) == WHOLE_APT_LOG
 
 
-def test_the_compiler_is_removed_even_when_nobody_listens_any_more(machine: Path) -> None:
+def test_compiler_is_removed_also_after_a_lost_connection(machine: Path) -> None:
     without_compiler(machine)
     program(machine, "python3", FAKE_PYTHON.format(then="sleep 600"))
     with_apt(machine)
@@ -234,7 +232,7 @@ INSTALLED_CUDA = f"install --no-install-recommends {' '.join(CUDA.compiler)}"
 
 
 @pytest.mark.parametrize("then", ["cat $FAKE/etc/apt/*/*; echo wheel x.whl", "exit 3"])
-def test_the_compiler_of_cuda_comes_from_its_repository_for_the_time_of_the_build(
+def test_cuda_compiler_is_installed_from_its_repository_only_during_the_build(
     machine: Path, then: str
 ) -> None:
     process = for_gpus(machine, then)
@@ -254,7 +252,7 @@ def test_the_compiler_of_cuda_comes_from_its_repository_for_the_time_of_the_buil
     assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == []
 
 
-def test_a_repository_that_is_there_is_used_and_stays(machine: Path) -> None:
+def test_existing_repository_is_used_and_kept(machine: Path) -> None:
     there = machine.parent / "etc/apt/sources.list.d/clawd-nvidia.sources"
     there.parent.mkdir(parents=True)
     there.write_text(f"Types: deb\nURIs: {URI}\nSuites: /\n")
@@ -263,7 +261,7 @@ def test_a_repository_that_is_there_is_used_and_stays(machine: Path) -> None:
     assert [path for path in (machine.parent / "etc").rglob("*") if path.is_file()] == [there]
 
 
-def test_on_ones_own_machine_a_missing_compiler_of_cuda_is_named(machine: Path) -> None:
+def test_missing_cuda_compiler_on_this_machine_is_reported(machine: Path) -> None:
     program(machine, "g++", "#!/bin/sh\n")
     process = subprocess.Popen(
         ["/bin/sh", "-c", build_script(Recipe(str(machine), cuda=CUDA)).replace("8000", "1")],
@@ -278,7 +276,7 @@ def test_on_ones_own_machine_a_missing_compiler_of_cuda_is_named(machine: Path) 
     assert process.returncode == 1
 
 
-def test_a_build_for_gpus_is_another_recipe_and_one_for_processors_the_same_as_ever() -> None:
+def test_recipe_for_gpus_differs_and_recipe_for_cpus_has_no_cuda() -> None:
     assert recipe.recipe_text(CUDA) != recipe.recipe_text()
     assert "CUDA" not in recipe.recipe_text()
     assert recipe.capabilities(None) == recipe.CAPABILITIES
@@ -294,11 +292,11 @@ def test_a_build_for_gpus_is_another_recipe_and_one_for_processors_the_same_as_e
         ("", None),
     ],
 )
-def test_ninja_tells_how_far_it_is(line: str, fraction: float | None) -> None:
+def test_progress_of_ninja_is_parsed(line: str, fraction: float | None) -> None:
     assert step_of(line) == fraction
 
 
-def test_only_folders_that_it_made_are_accepted() -> None:
+def test_only_build_folders_of_the_recipe_are_accepted() -> None:
     made = subprocess.run(
         ["/bin/sh", "-c", recipe.prepare_script()], capture_output=True, text=True, check=True
     ).stdout.strip()

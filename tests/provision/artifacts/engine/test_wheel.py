@@ -82,7 +82,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostKind, "of_this_machine", classmethod(lambda cls: None))
 
 
-def test_the_source_is_fetched_without_running_anything_of_it(locked: Locked, tmp_path: Path) -> None:
+def test_source_is_downloaded_without_running_its_code(locked: Locked, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     sdist = fetch_sdist(locked, work)
@@ -90,7 +90,7 @@ def test_the_source_is_fetched_without_running_anything_of_it(locked: Locked, tm
     assert hashlib.sha256(sdist.read_bytes()).hexdigest() in locked.hashes
 
 
-def test_a_changed_source_is_refused(locked: Locked, only_local_index: Path, tmp_path: Path) -> None:
+def test_changed_source_is_refused(locked: Locked, only_local_index: Path, tmp_path: Path) -> None:
     (only_local_index / "llama_cpp_python-9.9.tar.gz").open("ab").write(b"evil")
     work = tmp_path / "work"
     work.mkdir()
@@ -99,7 +99,7 @@ def test_a_changed_source_is_refused(locked: Locked, only_local_index: Path, tmp
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_it_is_built_once_on_the_oldest_host_and_serves_the_newer(
+def test_wheel_is_built_once_on_the_oldest_host_for_all(
     locked: Locked, source: RuntimeSource, engine: EngineWheel, cache: Cache
 ) -> None:
     machines: list[FakeHost] = []
@@ -109,12 +109,12 @@ def test_it_is_built_once_on_the_oldest_host_and_serves_the_newer(
         machines.append(FakeHost(engine.path))
         return machines[-1]
 
-    told: list[float | None] = []
+    fractions: list[float | None] = []
     hosts = {"new": TRIXIE, "old": BOOKWORM}
     for _ in range(2):
         found = engine_wheels(
             [BOOKWORM, TRIXIE], cache, hosts=hosts, connect=connect, source=source,
-            progress=lambda message, fraction=None: told.append(fraction),
+            progress=lambda message, fraction=None: fractions.append(fraction),
         )  # fmt: skip
         assert found[BOOKWORM] == found[TRIXIE]
         assert found[TRIXIE].path.read_bytes() == engine.path.read_bytes()
@@ -122,11 +122,11 @@ def test_it_is_built_once_on_the_oldest_host_and_serves_the_newer(
     (machine,) = machines
     assert machine.put_there == [SDIST, TOOLS]
     assert machine.folder is None
-    assert [fraction for fraction in told if fraction][-2:] == [0.5, 1.0]
+    assert [fraction for fraction in fractions if fraction][-2:] == [0.5, 1.0]
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_failed_build_leaves_neither_a_folder_nor_an_entry(
+def test_failed_build_leaves_no_folder_and_no_cache_entry(
     locked: Locked, source: RuntimeSource, engine: EngineWheel, cache: Cache
 ) -> None:
     machine = FakeHost(engine.path, fails=True)
@@ -138,7 +138,7 @@ def test_a_failed_build_leaves_neither_a_folder_nor_an_entry(
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_wheel_without_the_library_is_refused(
+def test_wheel_without_libllama_is_refused(
     locked: Locked, source: RuntimeSource, make_wheel: Callable[..., Path], cache: Cache, tmp_path: Path
 ) -> None:
     wheel = make_wheel("llama-cpp-python", "9.9", "py3-none-linux_x86_64", folder=tmp_path / "w")
@@ -149,14 +149,14 @@ def test_a_wheel_without_the_library_is_refused(
     assert cached(locked, cache) == []
 
 
-def test_a_damaged_entry_does_not_count(locked: Locked, engine: EngineWheel, cache: Cache) -> None:
+def test_damaged_cache_entry_is_ignored(locked: Locked, engine: EngineWheel, cache: Cache) -> None:
     made = wheel.publish(locked, BOOKWORM, engine.path, cache)
     assert cached(locked, cache) == [made]
     made.path.write_bytes(made.path.read_bytes()[:-1] + b"x")
     assert cached(locked, cache) == []
 
 
-def test_another_recipe_is_another_engine(
+def test_changed_recipe_invalidates_cached_wheels(
     locked: Locked, engine: EngineWheel, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel.publish(locked, BOOKWORM, engine.path, cache)
@@ -174,7 +174,7 @@ def for_gpus(make_wheel: Callable[..., Path], engine: EngineWheel, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_host_with_a_gpu_builds_its_own_and_others_keep_theirs(
+def test_host_with_a_gpu_builds_its_own_wheel_and_others_use_the_cpu_wheel(
     locked: Locked, source: RuntimeSource, engine: EngineWheel, for_gpus: Path, cache: Cache, tmp_path: Path
 ) -> None:
     key = tmp_path / "nvidia.asc"
@@ -200,7 +200,7 @@ def test_a_host_with_a_gpu_builds_its_own_and_others_keep_theirs(
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_wheel_for_gpus_without_the_back_end_is_refused(
+def test_wheel_for_gpus_without_the_cuda_library_is_refused(
     locked: Locked, source: RuntimeSource, engine: EngineWheel, cache: Cache, tmp_path: Path
 ) -> None:
     """CMake does without CUDA where a project lets it."""
@@ -219,14 +219,14 @@ def test_a_wheel_for_gpus_without_the_back_end_is_refused(
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_without_a_repository_nothing_is_built_for_gpus(
+def test_build_for_gpus_without_a_repository_is_refused(
     locked: Locked, source: RuntimeSource, for_gpus: Path, cache: Cache
 ) -> None:
     with pytest.raises(ArtifactError, match=r"no repository with the compiler of cuda12\.9"):
         engine_wheels([GPU], cache, hosts={"gpu": GPU}, connect=lambda _: FakeHost(for_gpus), source=source)
 
 
-def test_a_machine_without_a_compiler_says_what_to_install(
+def test_missing_compiler_is_reported_with_packages_to_install(
     locked: Locked, source: RuntimeSource, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HostKind, "of_this_machine", classmethod(lambda cls: BOOKWORM))

@@ -18,7 +18,7 @@ VERSION_1_MOUNTS = """\
 """
 
 
-def test_version_1_has_a_tree_for_each_controller() -> None:
+def test_hierarchies_of_version_1_are_found_per_controller() -> None:
     groups = "9:name=systemd:/\n4:memory:/job/7\n1:cpu,cpuacct:/\n7:blkio:/\n0::/\n"
     assert hierarchies(groups, VERSION_1_MOUNTS) == (
         Hierarchy(frozenset({"name=systemd"}), Path("/sys/fs/cgroup/systemd")),
@@ -28,7 +28,7 @@ def test_version_1_has_a_tree_for_each_controller() -> None:
     )
 
 
-def test_a_tree_mounted_from_within_is_entered_where_we_are() -> None:
+def test_hierarchy_mounted_from_a_subgroup_is_found_relative_to_it() -> None:
     mounts = "30 23 0:26 /docker/1 /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate\n"
     assert hierarchies("0::/docker/1/ssh\n", mounts) == (Hierarchy(frozenset(), Path("/sys/fs/cgroup/ssh")),)
 
@@ -45,7 +45,7 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_version_2_limits_memory_once_the_controller_is_handed_down(version_2: Path) -> None:
+def test_version_2_group_limits_memory_after_delegation(version_2: Path) -> None:
     (group,) = cgroups.make("clawdt-bot1", 1 << 30)
     assert group == version_2 / "clawd-sandbox" / "clawdt-bot1"
     assert (group / "memory.max").read_text() == str(1 << 30)
@@ -53,7 +53,7 @@ def test_version_2_limits_memory_once_the_controller_is_handed_down(version_2: P
         assert (folder / "cgroup.subtree_control").read_text() == "+memory"
 
 
-def test_what_is_handed_down_already_is_left_alone(version_2: Path) -> None:
+def test_delegated_controllers_are_not_written_again(version_2: Path) -> None:
     for folder in (version_2, version_2 / "clawd-sandbox"):
         (folder / "cgroup.subtree_control").write_text("cpu memory\n")
     (group,) = cgroups.make("clawdt-bot1")
@@ -61,20 +61,20 @@ def test_what_is_handed_down_already_is_left_alone(version_2: Path) -> None:
     assert (version_2 / "cgroup.subtree_control").read_text() == "cpu memory\n"
 
 
-def test_without_the_controller_a_host_has_its_group_all_the_same(version_2: Path) -> None:
+def test_group_is_created_without_the_memory_controller(version_2: Path) -> None:
     (version_2 / "cgroup.controllers").write_text("pids\n")
     (group,) = cgroups.make("clawdt-bot1")
     assert group.is_dir()
     assert not (group / "memory.max").exists()
 
 
-def test_a_group_with_processes_hands_nothing_down(version_2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_with_processes_delegates_nothing(version_2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Path.write_text
 
-    def refused(path: Path, *told: Any, **how: Any) -> int:
+    def refused(path: Path, *arguments: Any, **how: Any) -> int:
         if path == version_2 / "cgroup.subtree_control":
             raise OSError(errno.EBUSY, "Device or resource busy")
-        return write(path, *told, **how)
+        return write(path, *arguments, **how)
 
     monkeypatch.setattr(Path, "write_text", refused)
     (group,) = cgroups.make("clawdt-bot1")

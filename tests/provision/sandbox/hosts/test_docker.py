@@ -12,7 +12,7 @@ from provision.sandbox.hosts.host import HostState
 from provision.sandbox.layout import Layout
 
 
-def test_containers_have_the_same_names_and_addresses_as_with_nspawn(layout: Layout) -> None:
+def test_containers_have_names_and_addresses_as_with_nspawn(layout: Layout) -> None:
     command = " ".join(docker.create_command(layout, "bot2", "trixie-0123"))
     assert "--name clawdt-bot2 --hostname bot2 " in command
     assert " --network clawdt --ip 10.213.78.12 " in command
@@ -26,7 +26,7 @@ def test_containers_are_not_privileged(layout: Layout) -> None:
     assert not any(argument.startswith(("/sys", "/var/run/docker.sock")) for argument in command)
 
 
-def test_the_network_has_the_sandboxs_subnet(layout: Layout) -> None:
+def test_network_has_the_subnet_of_the_sandbox(layout: Layout) -> None:
     command = docker.network_command(layout)
     assert command[command.index("--subnet") + 1] == "10.213.78.0/24"
     assert command[command.index("--gateway") + 1] == "10.213.78.1"
@@ -46,7 +46,7 @@ class Engine:
     def __init__(self, **inspected: object) -> None:
         self.inspected = inspected
         self.listed = {"ps": "c1 c2", "network": "n1", "images": "i1"}
-        self.told: list[str] = []
+        self.commands: list[str] = []
 
     def __call__(
         self, command: Sequence[str], *, check: bool = True, **_: object
@@ -58,7 +58,7 @@ class Engine:
         if "--filter" in command:
             assert command[-1] == f"label={docker.LABEL}={self.folder}"
             return subprocess.CompletedProcess(command, 0, self.listed[command[1]], "")
-        self.told.append(line)
+        self.commands.append(line)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     folder = ""
@@ -73,14 +73,14 @@ def engine(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def test_what_is_made_bears_the_sandboxs_folder(layout: Layout) -> None:
+def test_networks_and_containers_are_labelled_with_the_sandbox_folder(layout: Layout) -> None:
     label = f"{docker.LABEL}={layout.folder}"
     for command in (docker.network_command(layout), docker.create_command(layout, "bot1", "trixie-0")):
         assert command[command.index("--label") + 1] == label
 
 
 @pytest.mark.parametrize("labels", [None, {}, {docker.LABEL: "/somewhere/else"}])
-def test_what_is_anothers_is_neither_used_nor_removed(
+def test_foreign_networks_and_containers_are_neither_used_nor_removed(
     labels: dict[str, str] | None, layout: Layout, engine: Engine
 ) -> None:
     engine.inspected = {"network": {"Labels": labels}, "container": {"Config": {"Labels": labels}}}
@@ -90,10 +90,10 @@ def test_what_is_anothers_is_neither_used_nor_removed(
     for act in (box.state, box.stop, box.remove):
         with pytest.raises(SandboxError, match="Docker already has a container clawdt-bot1"):
             act("bot1")
-    assert engine.told == []
+    assert engine.commands == []
 
 
-def test_its_own_are_used_again(layout: Layout, engine: Engine) -> None:
+def test_own_network_and_containers_are_used_again(layout: Layout, engine: Engine) -> None:
     labels = {docker.LABEL: str(layout.folder)}
     state = {"Running": True, "Pid": 41}
     engine.inspected = {
@@ -102,17 +102,15 @@ def test_its_own_are_used_again(layout: Layout, engine: Engine) -> None:
     }
     box = docker.DockerBackend(layout)
     box.prepare()
-    assert engine.told == []
+    assert engine.commands == []
     assert box.state("bot1") == (HostState.RUNNING, 41)
     box.remove("bot1")
-    assert engine.told == ["docker rm --force clawdt-bot1"]
+    assert engine.commands == ["docker rm --force clawdt-bot1"]
 
 
-def test_everything_with_the_label_is_removed_even_if_nothing_else_is_known_of_it(
-    layout: Layout, engine: Engine
-) -> None:
+def test_cleanup_removes_everything_with_the_label(layout: Layout, engine: Engine) -> None:
     docker.DockerBackend(layout).cleanup()
-    assert engine.told == [
+    assert engine.commands == [
         "docker rm --force c1",
         "docker rm --force c2",
         "docker network rm n1",

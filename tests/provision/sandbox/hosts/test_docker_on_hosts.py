@@ -89,7 +89,7 @@ def image(machine: Layout, do: Do) -> None:
 
 
 @pytest.mark.usefixtures("image")
-def test_hosts_are_containers_and_only_its_own_are_touched(machine: Layout, do: Do) -> None:
+def test_docker_sandbox_changes_only_its_own_containers_and_networks(machine: Layout, do: Do) -> None:
     sandbox.execute("bot1", "docker network create strange", layout=machine)
     before = sandbox.execute("bot1", LOOK, layout=machine)
     started = do("print(*sandbox.up(layout=box, lasting=True))")
@@ -109,7 +109,7 @@ def test_hosts_are_containers_and_only_its_own_are_touched(machine: Layout, do: 
 
 
 @pytest.mark.usefixtures("image")
-def test_what_a_killed_run_left_makes_way_even_without_its_folder(machine: Layout, do: Do) -> None:
+def test_leftovers_of_a_killed_docker_sandbox_are_removed_without_its_folder(machine: Layout, do: Do) -> None:
     before = sandbox.execute("bot1", LOOK, layout=machine)
     do("sandbox.up(layout=box)\nos.kill(os.getpid(), 9)", then="; rm -r /root/a")
     assert "clawd0-bot1" in sandbox.execute("bot1", LOOK, layout=machine)

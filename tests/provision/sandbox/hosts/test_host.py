@@ -11,13 +11,13 @@ def record(name: str) -> HostRecord:
     return HostRecord(name, "10.213.78.11", "trixie", "nspawn", "trixie-0", "ssh-ed25519 AAAA root@bot1")
 
 
-def test_a_record_is_read_as_it_was_written(layout: Layout) -> None:
+def test_record_is_read_as_written(layout: Layout) -> None:
     layout.host("bot1").mkdir(parents=True)
     write_record(layout.host("bot1"), record("bot1"))
     assert read_record(layout.host("bot1")) == record("bot1")
 
 
-def test_half_made_and_damaged_hosts_are_no_hosts(layout: Layout) -> None:
+def test_incomplete_and_damaged_hosts_are_ignored(layout: Layout) -> None:
     for name in ("bot10", "bot2", "bot3", "bot4"):
         layout.host(name).mkdir(parents=True)
     write_record(layout.host("bot10"), record("bot10"))
@@ -35,7 +35,9 @@ def test_half_made_and_damaged_hosts_are_no_hosts(layout: Layout) -> None:
         (3, ("bookworm", "trixie"), ("bookworm", "trixie", "trixie")),
     ],
 )
-def test_one_release_a_host(hosts: int, releases: tuple[str, ...], expected: tuple[str, ...]) -> None:
+def test_releases_are_assigned_to_hosts(
+    hosts: int, releases: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
     assert releases_for(hosts, releases) == expected
 
 
@@ -47,6 +49,6 @@ def test_one_release_a_host(hosts: int, releases: tuple[str, ...], expected: tup
         (1, ("bookworm", "trixie"), "2 releases were given for 1 host"),
     ],
 )
-def test_impossible_releases_are_refused(hosts: int, releases: tuple[str, ...], message: str) -> None:
+def test_invalid_releases_are_refused(hosts: int, releases: tuple[str, ...], message: str) -> None:
     with pytest.raises(SandboxError, match=message):
         releases_for(hosts, releases)

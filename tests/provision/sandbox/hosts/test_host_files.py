@@ -24,7 +24,7 @@ def files_of(machine: MachineSettings) -> dict[str, HostFile]:
     }
 
 
-def test_a_host_knows_its_place(machine: MachineSettings) -> None:
+def test_host_files_contain_name_and_network(machine: MachineSettings) -> None:
     files = files_of(machine)
     assert files["/etc/hostname"].content == "bot1\n"
     network = files["/etc/systemd/network/10-host0.network"].content
@@ -33,7 +33,7 @@ def test_a_host_knows_its_place(machine: MachineSettings) -> None:
     assert "10.213.78.11 bot1" in files["/etc/hosts"].content
 
 
-def test_a_host_takes_over_what_apt_and_tls_need(machine: MachineSettings) -> None:
+def test_host_files_contain_apt_proxy_name_servers_and_certificates(machine: MachineSettings) -> None:
     files = files_of(machine)
     assert files["/etc/resolv.conf"].content == "nameserver 192.0.2.53\n"
     assert 'Acquire::http::Proxy "http://10.213.78.1:3142";' in files["/etc/apt/apt.conf.d/50sandbox"].content
@@ -53,7 +53,7 @@ def test_nothing_secret_is_readable_by_others(machine: MachineSettings) -> None:
     assert "PasswordAuthentication no" in files["/etc/ssh/sshd_config.d/90-sandbox.conf"].content
 
 
-def test_two_hosts_have_different_identities(machine: MachineSettings, tmp_path: Path) -> None:
+def test_hosts_have_different_identities(machine: MachineSettings, tmp_path: Path) -> None:
     assert files_of(machine)["/etc/machine-id"].content != files_of(machine)["/etc/machine-id"].content
     first, second = make_host_key("bot1", tmp_path), make_host_key("bot2", tmp_path)
     assert first[0] != second[0]
@@ -61,12 +61,12 @@ def test_two_hosts_have_different_identities(machine: MachineSettings, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unattended_upgrades_do_not_get_in_the_way() -> None:
+def test_unattended_upgrades_are_masked() -> None:
     masked = {link.rpartition("/")[2] for link, target in unit_links().items() if target == "/dev/null"}
     assert {"apt-daily.timer", "apt-daily-upgrade.timer"} <= masked
 
 
-def test_files_and_links_arrive_as_declared(tmp_path: Path) -> None:
+def test_files_and_links_are_written_as_declared(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "hostname").write_text("builder\n")
     ours = {"uid": os.getuid(), "gid": os.getgid()}

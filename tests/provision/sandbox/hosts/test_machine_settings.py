@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 from provision.sandbox.hosts import machine_settings
 
 
-def test_the_machines_own_mirrors_are_taken() -> None:
+def test_mirrors_are_those_of_this_machine() -> None:
     targets = (
         "nodistro|nodistro|http://elsewhere.example/\n"
         "Debian|Debian|http://mirror.example/debian/\n"
@@ -18,12 +18,12 @@ def test_the_machines_own_mirrors_are_taken() -> None:
     )
 
 
-def test_a_machine_without_debian_or_without_its_security_has_no_mirrors() -> None:
+def test_machine_without_debian_and_security_sources_has_no_mirrors() -> None:
     assert machine_settings.mirrors("Ubuntu|Ubuntu|http://mirror.example/ubuntu/\n") == (None, None)
     assert machine_settings.mirrors("Debian|Debian|http://mirror.example/debian/\n") == (None, None)
 
 
-def test_proxies_of_apt() -> None:
+def test_proxies_of_apt_are_read() -> None:
     dump = (
         'APT::Architecture "amd64";\nAcquire::http::Proxy "http://127.0.0.1:3142";\n'
         'Acquire::https::Proxy "DIRECT";\nAcquire::http::Proxy::mirror.example "DIRECT";\n'
@@ -31,7 +31,7 @@ def test_proxies_of_apt() -> None:
     assert machine_settings.proxies(dump) == {"http": "http://127.0.0.1:3142"}
 
 
-def test_a_proxy_on_loopback_gets_an_address_the_hosts_reach() -> None:
+def test_loopback_proxy_is_replaced_by_the_gateway_address() -> None:
     gateway = IPv4Address("10.213.78.1")
     proxies = {"http": "http://localhost:3142/", "https": "http://proxy.example:8080"}
     assert machine_settings.reachable(proxies, gateway) == {
@@ -40,7 +40,7 @@ def test_a_proxy_on_loopback_gets_an_address_the_hosts_reach() -> None:
     }
 
 
-def test_name_servers_on_loopback_are_replaced_by_those_behind_them() -> None:
+def test_loopback_name_server_is_replaced_by_upstream_ones() -> None:
     stub = "# by systemd-resolved\nnameserver 127.0.0.53\noptions edns0\n"
     real = "nameserver 192.0.2.53\nnameserver 192.0.2.54\nnameserver fe80::1\n"
     assert machine_settings.name_servers(stub, real) == ("192.0.2.53", "192.0.2.54")

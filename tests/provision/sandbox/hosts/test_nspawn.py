@@ -26,7 +26,7 @@ def test_boot_command_names_the_host_and_its_network(layout: Layout) -> None:
     assert any(argument.startswith("--property=MemoryMax=") for argument in command)
 
 
-def test_with_groups_of_its_own_the_host_may_write_them(layout: Layout) -> None:
+def test_boot_command_with_own_cgroups_lets_the_host_write_them(layout: Layout) -> None:
     command = nspawn.boot_command(layout, "bot1", Path("/r"), own_groups=True)
     assert "--keep-unit" in command
     assert "--boot" not in command
@@ -34,7 +34,7 @@ def test_with_groups_of_its_own_the_host_may_write_them(layout: Layout) -> None:
     assert command[-1].endswith("exec /lib/systemd/systemd")
 
 
-def test_a_host_gets_no_capability_over_the_machine(layout: Layout) -> None:
+def test_boot_command_grants_no_capability_over_the_machine(layout: Layout) -> None:
     command = nspawn.boot_command(layout, "bot1", Path("/r"), own_groups=True)
     granted = next(argument for argument in command if argument.startswith("--capability="))
     assert not {"CAP_SYS_TIME", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "all"} & set(
@@ -42,7 +42,7 @@ def test_a_host_gets_no_capability_over_the_machine(layout: Layout) -> None:
     )
 
 
-def test_only_supervisors_and_nspawns_below_the_folder_are_ours() -> None:
+def test_serves_below_matches_only_processes_of_the_folder() -> None:
     hosts = "/box/hosts"
     assert nspawn.serves_below(["systemd-nspawn", "--quiet", "--directory=/box/hosts/bot1/root"], hosts)
     assert nspawn.serves_below(["python", supervisor.__file__, "/box/hosts/bot1"], hosts)
@@ -56,12 +56,12 @@ def test_only_supervisors_and_nspawns_below_the_folder_are_ours() -> None:
         assert not nspawn.serves_below(stranger, hosts)
 
 
-def test_a_host_that_nothing_runs_is_stopped(layout: Layout) -> None:
+def test_host_without_processes_is_stopped(layout: Layout) -> None:
     (layout.host("bot1") / "root").mkdir(parents=True)
     assert NspawnBackend(layout).state("bot1") == (HostState.STOPPED, None)
 
 
-def test_a_stale_note_of_a_supervisor_is_seen_through(layout: Layout) -> None:
+def test_stale_supervisor_note_is_ignored(layout: Layout) -> None:
     folder = layout.host("bot1")
     (folder / "root").mkdir(parents=True)
     start = process.started(os.getpid())
@@ -71,7 +71,7 @@ def test_a_stale_note_of_a_supervisor_is_seen_through(layout: Layout) -> None:
     assert not (folder / "supervisor.json").exists()
 
 
-def test_a_supervisor_without_its_host_is_broken_and_ended(layout: Layout) -> None:
+def test_supervisor_without_its_host_is_broken_and_killed(layout: Layout) -> None:
     folder = layout.host("bot1")
     (folder / "root").mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)]) as alone:
@@ -83,7 +83,7 @@ def test_a_supervisor_without_its_host_is_broken_and_ended(layout: Layout) -> No
     assert NspawnBackend(layout).state("bot1") == (HostState.STOPPED, None)
 
 
-def test_a_damaged_note_is_named(layout: Layout) -> None:
+def test_damaged_supervisor_note_is_reported(layout: Layout) -> None:
     (layout.host("bot1") / "root").mkdir(parents=True)
     (layout.host("bot1") / "supervisor.json").write_text('{"pid": ')
     with pytest.raises(SandboxError, match=r"supervisor\.json is damaged"):

@@ -23,7 +23,7 @@ def stand_in(folder: Path, script: str) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def test_the_image_is_another_when_its_contents_would_be(
+def test_image_name_depends_on_its_contents(
     machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = rootfs.image_of("bookworm", machine)
@@ -47,28 +47,28 @@ def test_build_command_uses_the_machines_mirror_and_proxy(machine: MachineSettin
     ]
 
 
-def test_without_a_mirror_mmdebstrap_chooses(machine: MachineSettings) -> None:
+def test_build_command_without_mirror_leaves_the_choice_to_mmdebstrap(machine: MachineSettings) -> None:
     command = rootfs.build_command(
         "trixie", Path("/c/x.tar.zst"), dataclasses.replace(machine, archive=None, security=None)
     )
     assert command[-2:] == ["trixie", "/c/x.tar.zst"]
 
 
-def test_an_image_is_built_once(
+def test_image_is_built_once(
     tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path / "bin", f'echo I: working; echo built >> "{tmp_path}/calls"; echo image > "$target"\n')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    told: list[tuple[str, float | None]] = []
-    first = rootfs.ensure_image("trixie", tmp_path / "c", machine, lambda *what: told.append(what))
+    reported: list[tuple[str, float | None]] = []
+    first = rootfs.ensure_image("trixie", tmp_path / "c", machine, lambda *what: reported.append(what))
     assert first == rootfs.ensure_image("trixie", tmp_path / "c", machine, silent)
     assert first.read_text() == "image\n"
     assert (tmp_path / "calls").read_text() == "built\n"
-    assert told[-1] == ("building Debian trixie", 1.0)
+    assert reported[-1] == ("building Debian trixie", 1.0)
     assert {path.name for path in (tmp_path / "c").iterdir()} == {first.name, "lock"}
 
 
-def test_a_failed_build_leaves_nothing_and_says_why(
+def test_failed_image_build_leaves_no_files_and_is_reported(
     tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path / "bin", 'echo half > "$target"; echo I: fine; echo E: no such mirror; exit 25\n')
@@ -78,7 +78,7 @@ def test_a_failed_build_leaves_nothing_and_says_why(
     assert {path.name for path in (tmp_path / "c").iterdir()} == {"lock"}
 
 
-def test_what_a_killed_build_left_is_cleared(
+def test_leftovers_of_a_killed_build_are_deleted(
     tmp_path: Path, machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "c"
@@ -91,7 +91,7 @@ def test_what_a_killed_build_left_is_cleared(
     assert {path.name for path in cache.iterdir()} == {f"{image}.tar.zst", "lock"}
 
 
-def test_a_folder_with_a_mount_in_it_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_tree_refuses_a_folder_with_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "root" / "proc").mkdir(parents=True)
     monkeypatch.setattr(rootfs, "_mount_points", lambda: [Path("/"), tmp_path / "root" / "proc"])
     with pytest.raises(SandboxError, match="is mounted in it"):
@@ -99,5 +99,5 @@ def test_a_folder_with_a_mount_in_it_is_not_emptied(tmp_path: Path, monkeypatch:
     assert (tmp_path / "root" / "proc").is_dir()
 
 
-def test_removing_what_is_not_there_is_no_fault(tmp_path: Path) -> None:
+def test_remove_tree_ignores_a_missing_folder(tmp_path: Path) -> None:
     rootfs.remove_tree(tmp_path / "gone")

@@ -26,13 +26,13 @@ def wait_for_end(supervisor: ProcessIdentity) -> None:
         time.sleep(0.02)
 
 
-def test_a_rebooting_host_is_started_again_and_one_that_is_off_is_not(tmp_path: Path) -> None:
+def test_rebooting_host_is_started_again_and_powered_off_one_is_not(tmp_path: Path) -> None:
     supervisor = start(tmp_path, 'echo boot >> boots; [ "$(wc -l < boots)" = 3 ] || exit 133')
     wait_for_end(supervisor)
     assert (tmp_path / "boots").read_text() == "boot\nboot\nboot\n"
 
 
-def test_it_goes_to_the_background_and_logs_the_console(tmp_path: Path) -> None:
+def test_supervisor_daemonizes_and_logs_the_console(tmp_path: Path) -> None:
     supervisor = start(tmp_path, "echo hello from inside; exec sleep 60")
     assert process.alive(supervisor)
     deadline = time.monotonic() + 10
@@ -44,7 +44,7 @@ def test_it_goes_to_the_background_and_logs_the_console(tmp_path: Path) -> None:
     process.end([supervisor, *children])
 
 
-def test_asked_to_end_it_asks_its_host(tmp_path: Path) -> None:
+def test_supervisor_forwards_termination_to_its_host(tmp_path: Path) -> None:
     supervisor = start(
         tmp_path, "trap 'echo orderly > off; exit 0' TERM; touch up; while :; do sleep 0.05; done"
     )
