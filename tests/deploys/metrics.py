@@ -62,10 +62,10 @@ def of_ours(folder: Path) -> set[str]:
     """The samples of bot and engine, and of all that is written into the node exporter's text files."""
     bot, engine = Metrics(), EngineMetrics()
     bot.expect(["telegram"])
-    told = bot.render(Depths(0, {})).decode() + engine.text().decode()
+    exposition = bot.render(Depths(0, {})).decode() + engine.text().decode()
     names = {
         sample
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(exposition)
         for sample in (family.name, family.name + "_total")
     }
     names |= {f"{name}_{part}" for name in set(names) for part in ("bucket", "sum", "count")}

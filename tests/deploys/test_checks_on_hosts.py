@@ -188,7 +188,7 @@ def failed(host: Host) -> dict[str, Check]:
 
 
 @pytest.mark.parametrize("number", range(len(ROUNDS)))
-def test_check_fails_for_its_damage_and_says_what_is_wrong(host: Host, number: int) -> None:
+def test_check_fails_for_its_damage_with_problem_and_hint(host: Host, number: int) -> None:
     damages = ROUNDS[number]
     try:
         for damage in damages:
@@ -208,7 +208,7 @@ def test_check_fails_for_its_damage_and_says_what_is_wrong(host: Host, number: i
     assert left == {}, {name: check.message for name, check in left.items()}
 
 
-def test_up_unmasks_what_the_inventory_needs_and_removal_masks_it_again(host: Host) -> None:
+def test_up_unmasks_a_needed_unit_and_removal_masks_it_again(host: Host) -> None:
     host.on("systemctl mask --now apt-daily-upgrade.timer")
     assert "Service apt-daily-upgrade.timer" in host.apply(hardening={})
     assert failed(host) == {}

@@ -8,7 +8,7 @@ import sys
 ASK = "import tests.deploys.conftest; from gevent import monkey; print(monkey.is_module_patched('socket'))"
 
 
-def test_blocking_calls_are_cooperative_without_the_tests_of_another_folder() -> None:
+def test_deploys_tests_alone_run_with_gevent_patched() -> None:
     """Else a verification, which copies a shell's outputs in greenlets, never ends."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ASK], capture_output=True, text=True, check=True

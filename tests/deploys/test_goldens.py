@@ -34,7 +34,9 @@ from tests.deploys.prometheus.tools import program
 from tests.deploys.test_goldens_on_hosts import COMMANDS
 
 ROOT = Path(__file__).parent
-GOLDENS = {str(file.relative_to(ROOT)): file for file in sorted(ROOT.glob("*/golden/**/*")) if file.is_file()}
+GOLDENS = {
+    str(file.relative_to(ROOT)): file for file in sorted(ROOT.glob("**/golden/**/*")) if file.is_file()
+}
 POSTGRES = os.environ.get("CLAWD_TEST_POSTGRES", "/usr/lib/postgresql/15/bin")
 
 
@@ -131,10 +133,10 @@ def apt_source(golden: Path, folder: Path) -> None:
     shutil.copy(golden, folder)
     options = ["Debug::NoLocking=1", "Dir::Etc::sourcelist=-", f"Dir::Etc::sourceparts={folder}"]
     words = ["apt-get", "--print-uris", *(word for option in options for word in ("-o", option)), "update"]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert told.returncode == 0, told.stderr
+    completed = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert completed.returncode == 0, completed.stderr
     (uri,) = re.findall(r"^URIs: (.*)$", golden.read_text(), re.MULTILINE)
-    assert f"'{uri}/" in told.stdout
+    assert f"'{uri}/" in completed.stdout
 
 
 def server(golden: Path, folder: Path) -> None:
@@ -177,7 +179,7 @@ def alert_rules(golden: Path, _: Path) -> None:
     ran(program("promtool"), "check", "rules", golden)
 
 
-def told(golden: Path, _: Path) -> None:
+def alertmanager_config(golden: Path, _: Path) -> None:
     ran(program("amtool"), "check-config", golden)
 
 
@@ -193,7 +195,7 @@ def certificate_file(golden: Path, _: Path) -> None:
 
 
 HERE: dict[str, Callable[[Path, Path], None]] = {
-    "alertmanager/golden/*.yml": told,
+    "alertmanager/golden/*.yml": alertmanager_config,
     "database/golden/s*.conf": database,
     "database/golden/backup-*": shell,
     "database/golden/backup.env": assigned,
@@ -218,7 +220,7 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
     "nginx/golden/*.conf": server,
     "nginx/golden/maintenance.html": html,
     "nginx/golden/upstream": python,
-    "ops/golden/*.sources": apt_source,
+    "ops/debian/golden/*.sources": apt_source,
     "prometheus/golden/*.default": assigned,
     "prometheus/golden/clawd-rules.yml": alert_rules,
     "prometheus/golden/prometheus.yml": measured,
@@ -232,14 +234,17 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
 """By which program a golden file is taken, here; the longest pattern that fits counts."""
 
 ON_HOSTS = {
-    **dict.fromkeys(COMMANDS, "test_goldens_on_hosts.py::test_a_hosts_program_takes_it"),
-    "base/golden/home-anna-.ssh-authorized_keys": "test_on_hosts.py::test_operator_comes_and_goes",
-    "hardening/golden/60-clawd-cores.conf": "hardening/test_on_hosts.py::test_nobody_dumps_a_core",
-    "base/golden/etc-timezone": "test_on_hosts.py::test_checks_hold",
-    "database/golden/pg_hba.conf": "database/test_on_hosts.py::test_checks_hold",
-    "elasticsearch/golden/*": "elasticsearch/test_on_hosts.py::test_checks_hold",
-    "exporters/golden/blackbox.yml": "exporters/test_on_hosts.py::test_checks_hold",
-    "grafana/golden/*": "exporters/test_on_hosts.py::test_checks_hold",
+    **dict.fromkeys(
+        COMMANDS,
+        "test_goldens_on_hosts.py::test_host_program_accepts_the_golden_file_and_refuses_a_misspelt_one",
+    ),
+    "base/golden/home-anna-.ssh-authorized_keys": "test_on_hosts.py::test_operator_can_log_in_until_dropped",
+    "hardening/golden/60-clawd-cores.conf": "hardening/test_on_hosts.py::test_core_dumps_are_disabled",
+    "base/golden/etc-timezone": "test_on_hosts.py::test_checks_pass_after_up",
+    "database/golden/pg_hba.conf": "database/test_on_hosts.py::test_checks_pass_after_up",
+    "elasticsearch/golden/*": "elasticsearch/test_on_hosts.py::test_checks_pass_after_up",
+    "exporters/golden/blackbox.yml": "exporters/test_on_hosts.py::test_checks_pass_after_up",
+    "grafana/golden/*": "exporters/test_on_hosts.py::test_checks_pass_after_up",
 }
 """Whose program is not on the machine of the tests, or does more than look: the test that asks it on hosts.
 
@@ -255,7 +260,7 @@ def fitting(name: str, patterns: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in GOLDENS if fitting(name, HERE)])
-def test_its_own_program_takes_it(name: str, tmp_path: Path) -> None:
+def test_program_of_a_golden_file_accepts_it(name: str, tmp_path: Path) -> None:
     fitting(name, HERE)(GOLDENS[name], tmp_path)
 
 
@@ -267,7 +272,7 @@ SPOILT = {
     "docker/golden/guard.nft": ("accept", "acept"),
     "docker/golden/clawd.env": ("HTTP_PROXY=", "HTTP_PROXY= "),
     "hardening/golden/52clawd-security-updates": ('";', '"'),
-    "ops/golden/clawd-docker.sources": ("Suites", "Suits"),
+    "ops/debian/golden/clawd-docker.sources": ("Suites", "Suits"),
     "nginx/golden/one-host.conf": ("server_tokens", "server_token"),
     "nginx/golden/maintenance.html": ("</title>", "</titel>"),
     "prometheus/golden/prometheus.yml": ("scrape_interval", "scrap_interval"),
@@ -280,7 +285,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_its_own_program_would_say_what_is_wrong(name: str, tmp_path: Path) -> None:
+def test_program_of_a_golden_file_refuses_a_misspelt_one(name: str, tmp_path: Path) -> None:
     old, new = SPOILT[name]
     folder, work = tmp_path / "golden", tmp_path / "work"
     shutil.copytree(GOLDENS[name].parent, folder)
@@ -292,7 +297,7 @@ def test_its_own_program_would_say_what_is_wrong(name: str, tmp_path: Path) -> N
         fitting(name, HERE)(folder / GOLDENS[name].name, work)
 
 
-def test_every_golden_file_is_taken_by_some_program() -> None:
+def test_every_golden_file_is_checked_by_a_program() -> None:
     taken = {name for name in GOLDENS if fitting(name, HERE) or fitting(name, ON_HOSTS)}
     assert set(GOLDENS) - taken == NO_CONFIGURATION
     for pattern in (*HERE, *ON_HOSTS):
@@ -300,7 +305,7 @@ def test_every_golden_file_is_taken_by_some_program() -> None:
 
 
 @pytest.mark.parametrize("place", sorted(set(ON_HOSTS.values())))
-def test_what_is_asked_on_hosts_is_asked_there(place: str) -> None:
+def test_test_that_checks_a_golden_file_on_hosts_exists(place: str) -> None:
     file, _, name = place.partition("::")
     text = (ROOT / file).read_text()
     assert re.search(rf"^(def {name}\(|{name} = on_all\()", text, re.MULTILINE), place
@@ -353,7 +358,7 @@ def test_every_template_has_a_golden_file(name: str) -> None:
     assert rendered, f"no golden file of a test is templates/{name}"
 
 
-def test_a_template_of_another_is_no_golden_file_of_this_one(tmp_path: Path) -> None:
+def test_golden_file_of_another_template_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "new.conf").write_text("[Service]\n{% if a %}\nX=1\n{% endif %}\nRestart={{ how }}\nEnd=1\n")
     parts = fixed_parts(tmp_path / "new.conf")
     assert parts == ["[Service]\n", "Restart=", "\nEnd=1\n"]

@@ -87,7 +87,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Host:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_hosts_program_takes_it(host: Host, name: str) -> None:
+def test_host_program_accepts_the_golden_file_and_refuses_a_misspelt_one(host: Host, name: str) -> None:
     text = (ROOT / name).read_text()
     command, nonsense = COMMANDS[name]
     assert taken(host, command, text) == ""
@@ -102,12 +102,12 @@ def taken(host: Host, command: str, text: str) -> str:
     return host.on(f"( {asked} ) >/root/said 2>&1 || {{ cat /root/said; echo fails; }}")
 
 
-def test_every_key_is_known_where_the_engine_can_be_asked(host: Host) -> None:
+def test_docker_engine_knows_every_key_of_its_configuration(host: Host) -> None:
     """With the keys of a GPU; the engine of Debian 12 cannot be asked."""
     assert ("--validate" in host.on("dockerd --help")) is (host.release == "trixie")
 
 
-def test_a_registry_of_ones_own_is_trusted_by_its_authority(host: Host) -> None:
+def test_docker_engine_trusts_a_registry_by_its_authority(host: Host) -> None:
     now = datetime.now(UTC)
     authority = new_authority("registry", now)
     made = new_certificate(TlsSettings(names=("registry.test",)), authority, now)

@@ -46,7 +46,7 @@ def failing_checks(host: Host) -> set[str]:
     return host.failing_checks(loaded, *COMPONENTS)
 
 
-def test_checks_hold(host: Host) -> None:
+def test_checks_pass_after_up(host: Host) -> None:
     assert failing_checks(host) == set()
 
 
@@ -96,7 +96,7 @@ def test_checks_hold(host: Host) -> None:
         ),
     ],
 )
-def test_damage_is_named_and_exactly_that_is_repaired(
+def test_checks_report_damage_and_up_repairs_only_that(
     host: Host, damage: tuple[str, ...], named: set[str], repaired: set[str]
 ) -> None:
     host.on(" && ".join(damage))
@@ -105,7 +105,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(
     assert failing_checks(host) == set()
 
 
-def test_changed_package_sources_are_no_difference(host: Host) -> None:
+def test_changed_package_sources_are_no_change(host: Host) -> None:
     """Neither before they were read, nor afterwards, nor once they are gone."""
     file = "/etc/apt/sources.list.d/theirs.list"
     this = f"-o Dir::Etc::sourcelist={file} -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
@@ -131,7 +131,7 @@ def test_only_declared_ports_can_be_reached(host: Host) -> None:
         host.on("systemctl stop listen80 listen9999")
 
 
-def test_other_tables_stay(host: Host) -> None:
+def test_nftables_tables_of_other_programs_stay(host: Host) -> None:
     host.on("nft add table inet docker && nft add chain inet docker keep && nft delete table inet clawd")
     assert host.apply(firewall=declared(host)["firewall"]) == {"Rules in force"}
     tables = host.on("nft list tables")
@@ -155,7 +155,7 @@ def test_rules_come_back_after_a_reboot(host: Host) -> None:
     assert host.apply(**declared(host)) == NOTHING
 
 
-def test_sshd_configuration_that_sshd_refuses_never_goes_live(host: Host) -> None:
+def test_configuration_refused_by_sshd_does_not_go_live(host: Host) -> None:
     template = host.folder / "mine" / "base" / "sshd.conf"
     template.parent.mkdir(parents=True, exist_ok=True)
     template.write_text("Port 22\nNonsense yes\n")
@@ -165,7 +165,7 @@ def test_sshd_configuration_that_sshd_refuses_never_goes_live(host: Host) -> Non
     assert host.on(f"cat {SSHD}; ls -A /etc/ssh/sshd_config.d") == before
 
 
-def test_operator_comes_and_goes(host: Host) -> None:
+def test_operator_can_log_in_until_dropped(host: Host) -> None:
     key = host.folder / f"anna-{host.name}"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     public = key.with_suffix(".pub").read_text().strip()
@@ -181,14 +181,14 @@ def test_operator_comes_and_goes(host: Host) -> None:
     assert host.apply(base={}) == NOTHING
 
 
-def test_own_key_must_stay_among_the_declared(host: Host) -> None:
+def test_operator_keys_without_the_key_in_use_are_refused(host: Host) -> None:
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody"
-    told = host.refused(base={"operators": [{"name": "operator", "keys": [other]}]})
-    assert "operator is the login in use" in told
+    message = host.refused(base={"operators": [{"name": "operator", "keys": [other]}]})
+    assert "operator is the login in use" in message
     assert host.on("id -un") == "root"
 
 
-def test_certificate_is_what_the_authority_on_the_laptop_signed(host: Host) -> None:
+def test_certificate_is_signed_by_the_authority_of_the_laptop(host: Host) -> None:
     chain = host.folder / f"{host.name}.chain"
     chain.write_text(host.on("cat /etc/clawd/tls/fullchain.pem") + "\n")
     authority = host.state_folder / "ca" / "ca.pem"
@@ -205,7 +205,7 @@ def test_certificate_is_what_the_authority_on_the_laptop_signed(host: Host) -> N
     assert subprocess.run(words, capture_output=True).returncode == 0
 
 
-def test_push_that_is_killed_continues(host: Host) -> None:
+def test_killed_push_continues_at_its_offset(host: Host) -> None:
     content = os.urandom(1 << 20) * 96
     source, digest = host.folder / "large", sha256(content).hexdigest()
     source.write_bytes(content)

@@ -47,7 +47,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Host:
     return Host(box, box.named(request.param))
 
 
-def test_files_and_services_of_the_administrator_are_as_before_a_deployment(host: Host) -> None:
+def test_removal_restores_files_and_services_of_the_administrator(host: Host) -> None:
     host.on(ADMINISTRATOR)
     before = host.on(SEEN)
     assert "table inet theirs" in before
@@ -70,7 +70,7 @@ def test_files_and_services_of_the_administrator_are_as_before_a_deployment(host
     assert host.on("ls /var/lib/clawd/state/originals 2>/dev/null || true") == ""
 
 
-def test_rules_of_the_administrator_are_in_force_after_a_reboot_and_a_removal(host: Host) -> None:
+def test_firewall_rules_of_the_administrator_survive_reboot_and_removal(host: Host) -> None:
     host.on(
         "apt-get install -qq -y --no-install-recommends nftables >/dev/null; "
         f"printf '{NFTABLES}' > /etc/nftables.conf; systemctl enable --now -q nftables"

@@ -56,7 +56,7 @@ def problems(declared: Inventory) -> dict[str, str]:
         ),
     ],
 )
-def test_a_port_that_a_component_has(
+def test_port_used_twice_on_a_host_is_refused(
     hosts: dict[str, list[str]], changes: dict[str, Any], at: str, by: str
 ) -> None:
     found = problems(inventory(hosts, **changes))
@@ -73,12 +73,12 @@ def test_a_port_that_a_component_has(
         {"firewall": {"open": [{"port": 9200, "from": ["10.9.0.0/16"]}]}},
     ],
 )
-def test_a_port_that_one_of_another_host_has(changes: dict[str, Any]) -> None:
+def test_port_used_on_another_host_is_accepted(changes: dict[str, Any]) -> None:
     apart = {"bot1": ["runtime"], "web": ["nginx"], "log1": ["logs"], "watch": ["monitoring"]}
     assert problems(inventory(apart, **changes)) == {}
 
 
-def test_hosts_are_named_in_the_order_of_the_file() -> None:
+def test_port_problem_lists_hosts_in_file_order() -> None:
     hosts = {"web2": ["runtime", "nginx"], "web1": ["runtime", "nginx"]}
     both = {"database": {**DATABASE, "url": "postgresql://clawd@db.example.com/clawd"}}
     found = problems(inventory(hosts, **both, bot={"port": 443}))
@@ -88,7 +88,7 @@ def test_hosts_are_named_in_the_order_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("roles", [ALL, ["nginx", "database", "monitoring", "logs"]])
-def test_components_do_not_want_each_others_ports(roles: list[str]) -> None:
+def test_components_have_different_default_ports(roles: list[str]) -> None:
     hosts = {"all": roles, "bot1": ["runtime"]}
     whole = inventory(hosts, database=DATABASE, monitoring={"grafana": GRAFANA})
     wanted = [port for component in COMPONENTS for port in component.ports_for(whole, "all")]
@@ -97,7 +97,7 @@ def test_components_do_not_want_each_others_ports(roles: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "changes", "told"),
+    ("hosts", "changes", "expected"),
     [
         ({"bot1": ["runtime", "nginx"]}, {}, ()),
         ({"bot1": ALL}, {"database": DATABASE}, ()),
@@ -115,12 +115,12 @@ def test_components_do_not_want_each_others_ports(roles: list[str]) -> None:
         ),
     ],
 )
-def test_what_the_firewall_would_keep_is_refused_without_it(
-    hosts: dict[str, list[str]], changes: dict[str, Any], told: tuple[str, ...]
+def test_open_ports_that_need_the_firewall_are_refused_without_it(
+    hosts: dict[str, list[str]], changes: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     assert list(guarded(inventory(hosts, **changes))) == []
     found = list(guarded(inventory(hosts, firewall={"enabled": False}, **changes)))
-    assert len(found) == (1 if told else 0)
+    assert len(found) == (1 if expected else 0)
     for finding in found:
         assert finding.at == (("firewall", "enabled"),)
-        assert all(port in finding.problem for port in told), finding.problem
+        assert all(port in finding.problem for port in expected), finding.problem

@@ -62,7 +62,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Attacked:
     return host
 
 
-def test_backup_metrics_do_not_follow_a_link_of_the_exporters_user(host: Attacked) -> None:
+def test_metrics_do_not_follow_links_of_the_exporter_user(host: Attacked) -> None:
     assert not host.attacker("prometheus", f"mv {METRICS} {METRICS}.away || ln -s {VICTIM} {METRICS}/a.prom")
     assert host.attacker("prometheus", f"mv {DEBIANS} {DEBIANS}.away && mkdir {DEBIANS}")
     for name in ("database_backup", "certificates", "tls"):
@@ -81,14 +81,14 @@ def test_backup_metrics_do_not_follow_a_link_of_the_exporters_user(host: Attacke
     assert "\nnode_textfile_scrape_error 0" in shown
 
 
-def test_the_administrators_own_collectors_are_still_shown(host: Attacked) -> None:
+def test_textfile_metrics_of_the_administrator_are_still_exported(host: Attacked) -> None:
     host.on(f"echo 'smart_ok 1' > {DEBIANS}/smart.prom")
     shown = host.on(SHOWN)
     assert "\nsmart_ok 1" in shown
     host.on(f"rm {DEBIANS}/smart.prom")
 
 
-def test_settings_in_the_servers_own_folder_are_written_with_its_rights(host: Attacked) -> None:
+def test_postgresql_settings_are_written_with_rights_of_its_user(host: Attacked) -> None:
     folder = f"/etc/postgresql/{VERSION[host.release]}/main"
     assert host.attacker("postgres", f"ln -sfn {VICTIM} {folder}/pg_hba.conf")
     assert host.up() >= {f"Write {folder}/pg_hba.conf"}
@@ -107,15 +107,15 @@ def test_settings_in_the_servers_own_folder_are_written_with_its_rights(host: At
     host.up()
 
 
-def test_a_dump_that_is_a_link_is_not_read_with_roots_rights(host: Attacked) -> None:
+def test_restore_does_not_read_a_linked_dump_with_rights_of_root(host: Attacked) -> None:
     assert host.attacker("postgres", f"ln -sfn {VICTIM} /var/backups/clawd/clawd-link.dump")
-    told = host.on("/usr/local/lib/clawd/restore-database /var/backups/clawd/clawd-link.dump 2>&1 || true")
+    output = host.on("/usr/local/lib/clawd/restore-database /var/backups/clawd/clawd-link.dump 2>&1 || true")
     host.on("rm /var/backups/clawd/clawd-link.dump")
-    assert "is not a dump that can be read" in told
-    assert "of root" not in told
+    assert "is not a dump that can be read" in output
+    assert "of root" not in output
 
 
-def test_a_retired_operators_link_does_not_lock_root_out(host: Attacked) -> None:
+def test_retiring_an_operator_does_not_follow_a_link_of_theirs(host: Attacked) -> None:
     keys = host.on("cat /root/.ssh/authorized_keys")
     assert host.attacker("anna", "cd ~ && rm -rf .ssh && ln -s /root/.ssh .ssh")
     assert "Retire login anna" in host.apply(base={})
@@ -123,7 +123,7 @@ def test_a_retired_operators_link_does_not_lock_root_out(host: Attacked) -> None
     host.on("rm /home/anna/.ssh")
 
 
-def test_root_has_no_file_in_a_folder_of_another_user(host: Attacked) -> None:
+def test_root_owns_no_file_in_folders_of_other_users(host: Attacked) -> None:
     host.up()
     assert host.on(ROOTS_ELSEWHERE) == ""
     # The same question finds one that is there.
@@ -132,7 +132,7 @@ def test_root_has_no_file_in_a_folder_of_another_user(host: Attacked) -> None:
     host.on("rm /home/anna/planted")
 
 
-def test_a_stranger_reads_no_secret(host: Attacked) -> None:
+def test_unprivileged_user_finds_no_secret_in_files_or_processes(host: Attacked) -> None:
     """Anybody with a shell on the host finds the database's password in no file and no process."""
     places = "/etc /var/lib /var/log /var/backups /run /tmp /opt /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
     search = f"runuser -u nobody -- grep -rlsa {PASSWORD[:-1]}[{PASSWORD[-1]}] {places} || true"

@@ -49,10 +49,10 @@ def values_of(declared: Inventory) -> dict[str, list[object]]:
 
 
 @pytest.mark.parametrize(("changes", "path"), [(changes, path) for changes, path, _ in REFUSED])
-def test_a_setting_without_effect_is_read_by_no_other_component(changes: dict[str, Any], path: str) -> None:
+def test_setting_refused_as_unused_is_read_by_no_other_component(changes: dict[str, Any], path: str) -> None:
     assert read_by(changes, path) <= OF_SECTION[path.partition(".")[0]]
 
 
-def test_the_readers_of_a_setting_are_found() -> None:
+def test_read_by_returns_components_that_read_a_setting() -> None:
     changes = {"firewall": {"enabled": False, "management": ["10.0.0.0/8"]}}
     assert read_by(changes, "firewall.management") == {"hardening"}

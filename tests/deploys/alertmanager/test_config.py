@@ -33,7 +33,9 @@ def settings(**changes: Any) -> AlertmanagerSettings:
         ("nobody-told", settings(monitoring={})),
     ],
 )
-def test_file(name: str, found: AlertmanagerSettings, tmp_path: Path) -> None:
+def test_configuration_equals_golden_file_and_amtool_accepts_it(
+    name: str, found: AlertmanagerSettings, tmp_path: Path
+) -> None:
     text = config(found)
     assert_golden(GOLDEN / f"{name}.yml", text)
     (tmp_path / "alertmanager.yml").write_text(text)
@@ -42,7 +44,7 @@ def test_file(name: str, found: AlertmanagerSettings, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_bots_that_share_nothing_would_each_tell_it() -> None:
+def test_alerts_go_to_one_bot_unless_bots_share_a_database() -> None:
     assert settings().bots == ("https://10.0.0.1:8444/alerts",)
     assert settings(database=DATABASE).bots == (
         "https://10.0.0.1:8444/alerts",
@@ -50,14 +52,14 @@ def test_bots_that_share_nothing_would_each_tell_it() -> None:
     )
 
 
-def test_a_bot_on_the_same_host_is_reached_over_loopback() -> None:
+def test_bot_on_the_same_host_is_reached_over_loopback() -> None:
     alone = settings_for(monitored({"all": ["runtime", "nginx", "monitoring"]}), "all")
     assert alone
     assert alone.bots == ("http://127.0.0.1:8080/alerts",)
     assert "tls_config" not in config(alone)
 
 
-def test_no_secret_is_in_the_file() -> None:
+def test_configuration_contains_no_secret() -> None:
     token = ALERTS["token"]
     assert token not in config(settings())
     assert token not in repr(settings())
@@ -67,30 +69,32 @@ def test_no_secret_is_in_the_file() -> None:
     ("language", "alerts", "spoken"),
     [("auto", {}, "en"), ("zh", {}, "zh"), ("zh", {"language": "en"}, "en")],
 )
-def test_bots_are_told_whom_to_tell(language: str, alerts: dict[str, str], spoken: str) -> None:
+def test_bot_settings_contain_language_and_receivers_of_alerts(
+    language: str, alerts: dict[str, str], spoken: str
+) -> None:
     declared = monitored(bot={"language": language}, monitoring={"alerts": {**ALERTS, **alerts}})
-    told = runtime_for(declared, "bot1")
-    assert told
-    assert told.alerts
-    assert told.alerts.language == spoken
-    assert '"telegram_chat": -100' in bot_config(told)
-    assert ALERTS["token"] not in bot_config(told)
-    assert told.credentials["alerts-token"].get_secret_value() == ALERTS["token"]
+    runtime = runtime_for(declared, "bot1")
+    assert runtime
+    assert runtime.alerts
+    assert runtime.alerts.language == spoken
+    assert '"telegram_chat": -100' in bot_config(runtime)
+    assert ALERTS["token"] not in bot_config(runtime)
+    assert runtime.credentials["alerts-token"].get_secret_value() == ALERTS["token"]
 
 
-def test_without_a_watcher_bots_have_no_such_channel() -> None:
+def test_bot_has_no_alerts_channel_without_a_monitoring_host() -> None:
     declared = inventory(monitoring={"alerts": ALERTS})
     assert alerts_credentials(declared) == {}
-    told = runtime_for(declared, "bot1")
-    assert told
-    assert told.alerts is None
+    runtime = runtime_for(declared, "bot1")
+    assert runtime
+    assert runtime.alerts is None
 
 
-def test_a_custom_bot_is_a_secret() -> None:
+def test_custom_bot_webhook_is_a_credential_and_not_in_the_bot_configuration() -> None:
     hook = "https://open.feishu.cn/open-apis/bot/v2/hook/1"
     more = {"feishu_webhook": hook, "feishu_webhook_secret": "s"}
-    told = runtime_for(monitored(monitoring={"alerts": {**ALERTS, **more}}), "bot1")
-    assert told
-    assert {"alerts-feishu-webhook", "alerts-feishu-secret"} <= told.credentials.keys()
-    assert hook not in bot_config(told)
-    assert '"custom_bot_signs": true' in bot_config(told)
+    runtime = runtime_for(monitored(monitoring={"alerts": {**ALERTS, **more}}), "bot1")
+    assert runtime
+    assert {"alerts-feishu-webhook", "alerts-feishu-secret"} <= runtime.credentials.keys()
+    assert hook not in bot_config(runtime)
+    assert '"custom_bot_signs": true' in bot_config(runtime)

@@ -83,12 +83,12 @@ def written(run: Run, path: str) -> str:
         "/home/anna/.ssh/authorized_keys",
     ],
 )
-def test_files(path: str) -> None:
+def test_written_files_equal_golden_files(path: str) -> None:
     run = bare_host({"operators": [ANNA], "time_zone": "Asia/Shanghai", "journal_max": "1G"})
     assert_golden(GOLDEN / path.strip("/").replace("/", "-"), written(run, path))
 
 
-def test_whole_order_on_a_bare_host() -> None:
+def test_operations_on_a_bare_host_equal_golden_order() -> None:
     names = bare_host({"operators": [ANNA]}).names
     assert_golden(GOLDEN / "operations.txt", "".join(f"{name.removeprefix('Base | ')}\n" for name in names))
 
@@ -104,12 +104,12 @@ def test_sshd_listens_on_the_port_in_use_and_on_the_declared_one(
     assert [line for line in text.splitlines() if line.startswith("Port")] == ports
 
 
-def test_not_over_ssh_the_usual_port_is_sshds() -> None:
+def test_ssh_port_defaults_to_22_without_an_ssh_connection() -> None:
     assert Connection().ssh_ports(None) == {22}
     assert Connection().ssh_ports(2022) == {2022}
 
 
-def test_operator_no_longer_declared_is_retired() -> None:
+def test_undeclared_operator_is_retired() -> None:
     names = bare_host({"operators": []}, login="carla", former=("boris", "root")).names
     assert [name for name in names if "Retire" in name] == ["Base | Retire login boris"]
     there = UserState("/home/boris", "boris", frozenset({"clawd-operators"}))
@@ -124,7 +124,7 @@ def test_operator_no_longer_declared_is_retired() -> None:
     )
 
 
-def test_package_no_longer_declared_is_shown_once_and_stays() -> None:
+def test_undeclared_package_is_shown_once_and_stays_installed() -> None:
     declared: dict[str, object] = {"packages": ["sudo", "less"]}
 
     def said(*dropped: str) -> list[tuple[str, ...]]:
@@ -138,7 +138,7 @@ def test_package_no_longer_declared_is_shown_once_and_stays() -> None:
     assert said("tree", "less") == [("less: declared again",)]
 
 
-def test_login_in_use_is_not_retired_but_refused() -> None:
+def test_undeclared_login_in_use_is_refused() -> None:
     with pytest.raises(
         HostError, match=r"boris is the login in use, and base\.operators no longer"
     ) as refused:
@@ -148,7 +148,7 @@ def test_login_in_use_is_not_retired_but_refused() -> None:
     assert bare_host({"operators": [declared]}, login="boris").predicted
 
 
-def test_keys_without_the_one_in_use_are_refused() -> None:
+def test_operator_keys_without_the_key_in_use_are_refused() -> None:
     with pytest.raises(HostError, match="anna is the login in use"):
         bare_host({"operators": [ANNA]}, login="anna", key="AAAAsomeotherkey")
     assert bare_host({"operators": [ANNA]}, login="anna").predicted
@@ -165,11 +165,11 @@ def test_settings_are_the_same_on_every_host() -> None:
     assert settings.operators == (Operator.model_validate(ANNA),)
 
 
-def test_settings_from_plain_data() -> None:
+def test_settings_are_read_from_plain_data() -> None:
     assert BaseSettings.model_validate({}).packages == ALWAYS
 
 
-def test_home_and_group_of_a_user_that_is_there_are_used() -> None:
+def test_home_and_group_of_an_existing_user_are_used() -> None:
     facts = {
         UserFact: UserState("/srv/anna", "users", frozenset({"clawd-operators"})),
         PathFact: PathState(),
@@ -182,7 +182,7 @@ def test_home_and_group_of_a_user_that_is_there_are_used() -> None:
 
 
 @pytest.mark.parametrize("upgrade", ["never", "security", "all"])
-def test_updates_are_installed_as_declared(upgrade: str) -> None:
+def test_updates_are_installed_unless_declared_never(upgrade: str) -> None:
     run = bare_host({"upgrade": upgrade})
     lines = [line for change in run.changes if change.path == "packages" for line in change.diff]
     assert ("upgrade 1 package: openssl=3.0.17-1" in lines) == (upgrade != "never")
@@ -204,7 +204,7 @@ def removed(*, purge: bool) -> Run:
     return Machine({"ssh_user": "carla", "purge": purge}, facts=facts).run(remove, execute=False)
 
 
-def test_removal_keeps_the_present_keys_of_the_login_that_stays() -> None:
+def test_removal_keeps_current_keys_of_the_remaining_login() -> None:
     """A key that was revoked since is not let in again, nor the one in use shut out."""
     said = {change.path: change.diff for change in removed(purge=False).changes}
     (why,) = said["/home/carla/.ssh/authorized_keys"]
@@ -212,7 +212,7 @@ def test_removal_keeps_the_present_keys_of_the_login_that_stays() -> None:
     assert said["/etc/timezone"] == ("put back as it was before",)
 
 
-def test_purge_puts_files_back_before_it_deletes_the_account_that_owns_them() -> None:
+def test_purge_restores_files_before_it_deletes_their_owner() -> None:
     names = removed(purge=True).names
     order = [name.removeprefix("Remove base | ") for name in names]
     assert order.index("Retire login boris") < order.index("Files as before base")

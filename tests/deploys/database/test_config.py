@@ -28,11 +28,11 @@ BACKUPS = {
 
 
 @pytest.mark.parametrize("name", ["start.conf", "settings.conf"])
-def test_settings_of_the_server(name: str) -> None:
+def test_server_settings_equal_golden_files(name: str) -> None:
     assert_golden(GOLDEN / name, rendered(f"database/{name}", values(SETTINGS)))
 
 
-def test_who_may_connect() -> None:
+def test_pg_hba_equals_golden_file() -> None:
     addresses = [str(network) for network in clients_as_networks(SETTINGS.clients, {})]
     assert_golden(
         GOLDEN / "pg_hba.conf", rendered("database/pg_hba.conf", {"name": "clawd", "addresses": addresses})
@@ -50,11 +50,11 @@ def test_who_may_connect() -> None:
         "clawd-database-backup.timer",
     ],
 )
-def test_backups(name: str) -> None:
+def test_backup_files_equal_golden_files(name: str) -> None:
     assert_golden(GOLDEN / name, rendered(f"database/{name}", BACKUPS))
 
 
-def test_clients_by_name_stand_for_all_their_addresses_once() -> None:
+def test_client_names_are_resolved_to_all_addresses_without_duplicates() -> None:
     resolved = {"bot1.lan": ("10.0.0.2", "fd00::2"), "bot2.lan": ("10.0.0.2",)}
     networks = clients_as_networks(("bot1.lan", "bot2.lan", "10.0.0.9"), resolved)
     assert [str(network) for network in networks] == ["10.0.0.2/32", "fd00::2/128", "10.0.0.9/32"]

@@ -59,7 +59,7 @@ def plan(operations: Any = apply, settings: DatabaseSettings = SETTINGS, **facts
     return Machine({"database": settings}, facts=known).run(operations, execute=False)
 
 
-def test_a_first_installation() -> None:
+def test_first_installation_plans_packages_configuration_and_backups() -> None:
     changed = [change.path for change in plan().changes]
     assert changed[0] == "packages"
     assert "/etc/postgresql/15/main/pg_hba.conf" in changed
@@ -67,26 +67,26 @@ def test_a_first_installation() -> None:
     assert changed.index("postgresql.service") < changed.index("database clawd")
 
 
-def test_no_password_and_no_verifier_in_plan_or_arguments() -> None:
+def test_plan_contains_no_password_and_no_verifier() -> None:
     run = plan()
     assert PASSWORD not in repr(run.changes) + repr(run.names)
 
 
-def test_each_release_has_its_version() -> None:
+def test_every_host_release_has_its_postgresql_version() -> None:
     assert version_of("db1", ("debian", "13")) == "17"
     assert sorted(VERSIONS.values()) == ["14", "15", "16", "17"]
     with pytest.raises(HostError, match="db1: database: there is no PostgreSQL known for debian 11"):
         version_of("db1", ("debian", "11"))
 
 
-def test_data_of_an_older_release_is_not_left_behind() -> None:
+def test_cluster_of_an_older_postgresql_is_refused() -> None:
     with pytest.raises(HostError, match="belongs to PostgreSQL 13, and its release has 15"):
         plan(ClustersFact=("13/main",))
     assert plan(ClustersFact=("13/main", "15/main")).predicted
     assert plan(ClustersFact=("13/other",)).predicted
 
 
-def test_a_client_without_address_is_told() -> None:
+def test_client_name_that_cannot_be_resolved_is_refused() -> None:
     with pytest.raises(HostError, match="bot1\\.lan cannot be resolved there"):
         plan(settings=SETTINGS.model_copy(update={"clients": ("bot1.lan",)}))
 
@@ -106,7 +106,9 @@ def test_a_client_without_address_is_told() -> None:
         ({"enabled": False}, (False, False), "enable"),
     ],
 )
-def test_what_the_server_needs(changes: dict[str, Any], new: tuple[bool, bool], action: str | None) -> None:
+def test_changed_settings_decide_between_restart_reload_and_nothing(
+    changes: dict[str, Any], new: tuple[bool, bool], action: str | None
+) -> None:
     values = {name: getattr(RUNS, name) for name in RUNS.__slots__} | changes
     needed = action_for(ServerState(**values), new_at_start=new[0], new=new[1])
     assert (needed.split()[0] if needed else None) == action
@@ -134,24 +136,26 @@ def state(**changes: str) -> AccessState:
         ({"database": "clawd,UTF8,t,pg_database_owner,f"}, ("rights on the database",)),
     ],
 )
-def test_rights_that_differ_are_told(changes: dict[str, str], different: tuple[str, ...]) -> None:
+def test_plan_shows_differing_rights_of_the_database(
+    changes: dict[str, str], different: tuple[str, ...]
+) -> None:
     run = plan(AccessFact=state(**changes), ClustersFact=("15/main",))
-    told = [line for change in run.changes if change.path == "database clawd" for line in change.diff]
-    assert len(told) == len(different)
-    assert all(line.startswith(part) for line, part in zip(told, different, strict=True))
+    diff = [line for change in run.changes if change.path == "database clawd" for line in change.diff]
+    assert len(diff) == len(different)
+    assert all(line.startswith(part) for line, part in zip(diff, different, strict=True))
 
 
-def test_nothing_is_said_of_a_server_that_is_down() -> None:
+def test_plan_shows_no_rights_of_a_stopped_server() -> None:
     run = plan(ClustersFact=("15/main",))
     assert "database clawd" not in [change.path for change in run.changes]
     assert list(differences(AccessState(), False, LIMIT)) == ["new login and database"]
 
 
-def test_removing_what_is_not_there_changes_nothing() -> None:
+def test_removal_of_nothing_changes_nothing() -> None:
     assert not plan(remove).predicted
 
 
-def test_configuration_goes_before_the_packages_that_would_take_the_data_along() -> None:
+def test_removal_deletes_configuration_before_packages() -> None:
     run = plan(
         remove,
         ClustersFact=("15/main",),
@@ -162,7 +166,7 @@ def test_configuration_goes_before_the_packages_that_would_take_the_data_along()
     assert changed.index("/etc/postgresql/15/main") < changed.index("packages")
 
 
-def test_clusters_of_others_keep_their_configuration() -> None:
+def test_removal_keeps_configuration_of_other_clusters() -> None:
     run = plan(
         remove,
         ClustersFact=("15/main", "15/theirs"),

@@ -76,11 +76,11 @@ def host(request: pytest.FixtureRequest, hosts: dict[str, Server]) -> Server:
     return hosts[request.param]
 
 
-def test_checks_hold(host: Server) -> None:
+def test_checks_pass_after_up(host: Server) -> None:
     assert host.failing() == set()
 
 
-def test_the_bot_may_use_its_database_and_nothing_else(host: Server) -> None:
+def test_bot_login_may_use_only_its_own_database(host: Server) -> None:
     with host.connect() as bot:
         bot.execute("CREATE TABLE notes (id serial PRIMARY KEY, text text)")
         bot.execute("INSERT INTO notes (text) VALUES (%s)", ("早上好",))
@@ -113,7 +113,9 @@ def test_the_bot_may_use_its_database_and_nothing_else(host: Server) -> None:
         ({"hostaddr": None, "sslrootcert": "other"}, "certificate verify failed"),
     ],
 )
-def test_everything_else_is_refused(host: Server, otherwise: dict[str, Any], refusal: str) -> None:
+def test_connections_without_right_login_or_tls_are_refused(
+    host: Server, otherwise: dict[str, Any], refusal: str
+) -> None:
     if otherwise.get("sslrootcert") == "other":
         otherwise = {"sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}
     with pytest.raises(psycopg.OperationalError, match=refusal):
@@ -121,7 +123,7 @@ def test_everything_else_is_refused(host: Server, otherwise: dict[str, Any], ref
 
 
 @SLOW
-def test_a_host_that_runs_no_bot_is_refused(hosts: dict[str, Server]) -> None:
+def test_connection_from_a_host_without_bot_is_refused(hosts: dict[str, Server]) -> None:
     asked, asking = hosts["bookworm"], hosts["trixie"]
     login = f"host={asked.address} user=clawd dbname=clawd"
     refused = asking.on(f"PGPASSWORD={PASSWORD} /usr/bin/psql '{login}' -c '' 2>&1 || true")
@@ -193,7 +195,7 @@ def test_a_host_that_runs_no_bot_is_refused(hosts: dict[str, Server]) -> None:
         ),
     ],
 )
-def test_damage_is_named_and_exactly_that_is_repaired(
+def test_checks_report_damage_and_up_repairs_only_that(
     host: Server, damage: tuple[str, ...], named: set[str], repaired: set[str]
 ) -> None:
     folder = f"/etc/postgresql/{host.version}/main"
@@ -204,7 +206,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(
 
 
 @SLOW
-def test_only_what_must_be_is_restarted(host: Server) -> None:
+def test_postgresql_restarts_only_for_settings_that_need_it(host: Server) -> None:
     started = "SELECT pg_postmaster_start_time()"
     before = host.sql(started)
     more = [host.box.machine, "192.0.2.77"]
@@ -230,7 +232,7 @@ def test_only_what_must_be_is_restarted(host: Server) -> None:
         ("pg_hba.conf", "hostssl clawd clawd nobody's-address scram\n", "FATAL"),
     ],
 )
-def test_what_postgresql_refuses_never_goes_live(
+def test_configuration_refused_by_postgresql_does_not_go_live(
     host: Server, template: str, text: str, complaint: str
 ) -> None:
     mine = host.folder / "mine" / "database" / template
@@ -240,16 +242,16 @@ def test_what_postgresql_refuses_never_goes_live(
     before = host.on(state)
     supplies = {"state_folder": str(host.state_folder), "template_overrides": str(mine.parents[1])}
     try:
-        told = host.refused({"supplies": supplies}, database=host.settings())
+        message = host.refused({"supplies": supplies}, database=host.settings())
     finally:
         mine.unlink()
-    assert complaint in told
+    assert complaint in message
     assert host.on(state) == before
     host.connect().close()
 
 
 @SLOW
-def test_a_new_password_takes_the_place_of_the_old(host: Server) -> None:
+def test_changed_password_replaces_the_old_one(host: Server) -> None:
     old, new = PASSWORD, "the-second-of-the-passwords"
     assert host.up(password=new) == {"Database and login clawd"}
     assert host.up(password=new) == NOTHING
@@ -266,7 +268,7 @@ def test_a_new_password_takes_the_place_of_the_old(host: Server) -> None:
     host.up()
 
 
-def test_a_dump_brings_the_rows_back(host: Server) -> None:
+def test_restore_of_a_dump_restores_the_rows(host: Server) -> None:
     textfiles = "/var/lib/clawd/node-exporter"
     host.on(f"mkdir -p {textfiles}")
     with host.connect() as bot:
@@ -281,14 +283,14 @@ def test_a_dump_brings_the_rows_back(host: Server) -> None:
     assert abs(int(host.on("date +%s")) - made) < 60
     assert metrics["clawd_database_backup_size_bytes"] == host.on(f"stat -c %s {dump}")
     host.on("cd / && runuser -u postgres -- dropdb --force clawd")
-    told = host.on(f"/usr/local/lib/clawd/restore-database {dump}")
-    assert told == f"clawd is what {dump} says."
+    output = host.on(f"/usr/local/lib/clawd/restore-database {dump}")
+    assert output == f"clawd is what {dump} says."
     with host.connect() as bot:
         assert bot.execute("SELECT count(*), max(text) FROM kept").fetchone() == (1000, "row 999")
         bot.execute("DELETE FROM kept")
         # In its place while a bot is connected: the connection ends, what was there is kept.
-        told = host.on(f"/usr/local/lib/clawd/restore-database {dump}")
-    (kept,) = re.findall(r"is the database (clawd_before_\w+)\.", told)
+        output = host.on(f"/usr/local/lib/clawd/restore-database {dump}")
+    (kept,) = re.findall(r"is the database (clawd_before_\w+)\.", output)
     with host.connect() as bot:
         assert bot.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
         bot.execute("INSERT INTO kept VALUES (1001, 'the bot owns it again')")
@@ -298,7 +300,7 @@ def test_a_dump_brings_the_rows_back(host: Server) -> None:
 
 
 @SLOW
-def test_a_file_that_is_no_dump_changes_nothing(host: Server) -> None:
+def test_restore_of_an_invalid_dump_is_refused_and_changes_nothing(host: Server) -> None:
     refused = host.on("/usr/local/lib/clawd/restore-database /etc/passwd 2>&1 || echo $?")
     assert refused.splitlines() == ["/etc/passwd is not a dump that can be read", "1"]
     damaged = "head -c 3000 $(ls /var/backups/clawd/*.dump | tail -n 1) > /root/damaged.dump"
@@ -310,7 +312,7 @@ def test_a_file_that_is_no_dump_changes_nothing(host: Server) -> None:
 
 
 @SLOW
-def test_a_failed_backup_is_told(host: Server) -> None:
+def test_failed_backup_is_exported_as_metric(host: Server) -> None:
     metric = "grep -h '^clawd_database_backup_success' /var/lib/clawd/node-exporter/*.prom"
     before = host.on("ls -A /var/backups/clawd")
     host.sql("ALTER DATABASE clawd ALLOW_CONNECTIONS false", "postgres")
@@ -327,7 +329,7 @@ def test_a_failed_backup_is_told(host: Server) -> None:
 
 
 @SLOW
-def test_the_newest_dumps_are_kept(host: Server) -> None:
+def test_backup_keeps_only_the_newest_dumps(host: Server) -> None:
     host.on("cd /var/backups/clawd && for day in 1 2 3 4; do touch clawd-2020010${day}T000000Z.dump; done")
     host.up(backups={"keep": 2})
     host.on("systemctl start clawd-database-backup")
@@ -348,7 +350,7 @@ LEFTOVERS = (
 )
 
 
-def test_removed_and_taken_up_again_and_purged(host: Server) -> None:
+def test_removed_database_is_used_again_and_purge_deletes_it(host: Server) -> None:
     with host.connect() as bot:
         bot.execute("CREATE TABLE memory AS SELECT 'still here' AS text")
     theirs = (

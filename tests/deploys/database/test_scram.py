@@ -9,7 +9,7 @@ import pytest
 from deploys.database.scram import fits, verifier
 
 
-def test_the_example_of_rfc_7677() -> None:
+def test_verifier_equals_the_example_of_rfc_7677() -> None:
     """Section 3: password `pencil`; the signature of the server proves the ServerKey, by its HMAC."""
     made = verifier("pencil", salt=b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), iterations=4096)
     server_key = b64decode(made.rsplit(":", 1)[1])
@@ -22,7 +22,7 @@ def test_the_example_of_rfc_7677() -> None:
     assert signature == b64decode("6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
 
 
-def test_a_verifier_is_known_again_by_its_password_only() -> None:
+def test_verifier_fits_only_its_password() -> None:
     made = verifier("a password")
     assert made != verifier("a password"), "each has a salt of its own"
     head, digest = made.rsplit("$", 1)[0], sha256(made.encode()).hexdigest()
@@ -32,5 +32,5 @@ def test_a_verifier_is_known_again_by_its_password_only() -> None:
 
 
 @pytest.mark.parametrize("head", ["", "md5abc", "SCRAM-SHA-256$", "SCRAM-SHA-256$x:c2FsdA=="])
-def test_what_is_no_verifier_fits_nothing(head: str) -> None:
+def test_malformed_verifier_fits_no_password(head: str) -> None:
     assert not fits("a password", head, "")

@@ -22,12 +22,12 @@ def team(hosts: dict[str, list[str]] = TEAM, **changes: Any) -> Inventory:
     return inventory(hosts, database={"password": "a-password-of-24-letters", **changes})
 
 
-def test_only_the_host_with_the_role_has_it() -> None:
+def test_only_hosts_with_the_role_have_a_database() -> None:
     assert [name for name in TEAM if settings_for(team(), name)] == ["db1"]
     assert settings_for(inventory(), "bot1") is None
 
 
-def test_the_bots_hosts_and_nobody_else_are_let_in() -> None:
+def test_only_hosts_of_bots_may_connect() -> None:
     settings = settings_for(team(), "db1")
     assert settings is not None
     assert settings.clients == ("10.0.0.2", "10.0.0.3")
@@ -39,7 +39,7 @@ def test_the_bots_hosts_and_nobody_else_are_let_in() -> None:
     assert all(openings_for(team(), name) == () for name in ("web1", "bot1", "bot2"))
 
 
-def test_beside_its_only_bot_it_is_not_reached_from_outside() -> None:
+def test_database_listens_on_loopback_when_its_only_bot_is_local() -> None:
     settings = settings_for(team(BESIDE), "bot1")
     assert settings is not None
     assert (settings.listen, settings.clients) == ("localhost", ("127.0.0.1",))
@@ -49,7 +49,7 @@ def test_beside_its_only_bot_it_is_not_reached_from_outside() -> None:
     assert url_for(team(BESIDE), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
 
 
-def test_internal_addresses_are_used() -> None:
+def test_database_uses_internal_addresses() -> None:
     declared = team().model_copy(
         update={
             "hosts": {
@@ -85,18 +85,18 @@ def test_internal_addresses_are_used() -> None:
         ),
     ],
 )
-def test_a_database_elsewhere(url: str, expected: str) -> None:
+def test_declared_database_url_is_used_and_no_host_has_a_database(url: str, expected: str) -> None:
     hosts = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}
     declared = team(hosts, url=url)
     assert url_for(declared, "bot1") == expected
     assert all(settings_for(declared, name) is None for name in hosts)
 
 
-def test_without_one_a_bot_keeps_its_own_file() -> None:
+def test_bot_has_no_database_url_without_database() -> None:
     assert url_for(inventory(), "bot1") is None
 
 
-def test_the_password_is_not_shown() -> None:
+def test_repr_and_json_do_not_show_the_password() -> None:
     settings = settings_for(team(), "db1")
     assert settings is not None
     assert "a-password" not in repr(settings) + settings.model_dump_json()
@@ -111,7 +111,7 @@ def test_the_password_is_not_shown() -> None:
         ("128M", 20, 64, 1, 16),
     ],
 )
-def test_memory_is_shared_out(
+def test_memory_is_divided_between_shared_buffers_and_connections(
     memory: str, connections: int, shared: int, work: int, maintenance: int
 ) -> None:
     settings = settings_for(team(memory=memory, max_connections=connections), "db1")
@@ -121,7 +121,7 @@ def test_memory_is_shared_out(
     assert settings.maintenance_work_mem == maintenance * MIB
 
 
-def test_needs_are_what_is_declared() -> None:
+def test_needs_follow_declared_memory_and_backups() -> None:
     server, dumps = needs_for(team(memory="1G", backups={"keep": 3, "path": "/srv/dumps"}), "db1", UNKNOWN)
     assert (server.memory, server.path) == (1024 * MIB, "/var/lib/postgresql")
     assert (dumps.disk, dumps.path) == (4 * 64 * MIB, "/srv/dumps")

@@ -59,7 +59,7 @@ def planned(known: dict[Any, Any], **settings: Any) -> Run:
     return Machine({"disk": declared}, facts=known).run(apply, execute=False)
 
 
-def test_a_plan_says_what_is_formatted_and_moved() -> None:
+def test_plan_shows_what_is_formatted_and_moved() -> None:
     run = planned(facts(place=PlaceState(filled=True, size=31_500_000)))
     said = {change.path: change.diff for change in run.changes}
     assert said["/dev/vdb"] == ("partition and format as ext4, 107.4 GB (it is blank)",)
@@ -67,7 +67,7 @@ def test_a_plan_says_what_is_formatted_and_moved() -> None:
     assert said["/var/lib/clawd-bot"] == ("move 31.5 MB to /srv/clawd/bot and show them here",)
 
 
-def test_a_disk_of_an_earlier_run_is_not_formatted() -> None:
+def test_disk_of_an_earlier_run_is_not_formatted() -> None:
     run = planned(facts(OURS), filesystem="xfs")
     assert "/dev/vdb" not in {change.path for change in run.changes}
     (unit,) = (change for change in run.changes if change.path.endswith("srv-clawd.mount"))
@@ -85,23 +85,23 @@ def test_a_disk_of_an_earlier_run_is_not_formatted() -> None:
         ),
     ],
 )
-def test_a_folder_is_not_moved_by_guessing(place: PlaceState, said: str) -> None:
+def test_ambiguous_folder_is_refused_and_not_moved(place: PlaceState, said: str) -> None:
     with pytest.raises(HostError, match=said):
         planned(facts(place=place))
 
 
-def test_a_mount_is_not_moved_silently() -> None:
+def test_changed_mount_point_is_refused() -> None:
     with pytest.raises(HostError, match="mounted on /srv/clawd, and /data is declared"):
         planned(facts(OURS, UNIT), mount="/data", places=())
 
 
-def test_the_disk_is_not_taken_from_who_needs_it() -> None:
+def test_removal_is_refused_while_a_service_uses_the_disk() -> None:
     used = replace(BOT_UNIT, users=("clawd-bot.service",))
     with pytest.raises(HostError, match=r"clawd-bot\.service keeps its data in /var/lib/clawd-bot"):
         Machine(facts=facts(OURS, used, UNIT)).run(remove, execute=False)
 
 
-def test_removing_names_what_stays() -> None:
+def test_removal_names_data_that_stays() -> None:
     run = Machine(facts=facts(OURS, BOT_UNIT, UNIT)).run(remove, execute=False)
     assert run.names[:2] == (
         "Remove disk | Unmount /var/lib/clawd-bot, data stay on the disk",
@@ -109,7 +109,7 @@ def test_removing_names_what_stays() -> None:
     )
 
 
-def test_room_for_a_model_is_that_of_the_disk_to_come() -> None:
+def test_space_for_a_model_is_checked_on_the_disk_to_be_mounted() -> None:
     def whole(size: int, path: str) -> None:
         apply()
         require_space(path, size, "model x")
@@ -123,7 +123,7 @@ def test_room_for_a_model_is_that_of_the_disk_to_come() -> None:
         Machine(settings, facts=facts()).run(lambda: whole(40 * GB, "/var/lib/other"), execute=False)
 
 
-def test_units() -> None:
+def test_mount_units_equal_golden_files() -> None:
     texts: dict[str, str] = {}
 
     def rendered() -> None:
@@ -144,5 +144,5 @@ def test_units() -> None:
         ("/.data", "\\x2edata.mount"),
     ],
 )
-def test_names_of_units(path: str, unit: str) -> None:
+def test_unit_name_of_a_path_is_escaped_as_by_systemd(path: str, unit: str) -> None:
     assert unit_of(path) == unit

@@ -50,7 +50,9 @@ def host(*devices: BlockDevice, declared: str = "") -> Devices:
         ((BLANK, replace(BLANK, path="/dev/sdb", used_by=("/dev/dm-0",))), "blank", ""),
     ],
 )
-def test_auto(devices: tuple[BlockDevice, ...], state: str, file_system: str) -> None:
+def test_auto_chooses_the_only_suitable_disk(
+    devices: tuple[BlockDevice, ...], state: str, file_system: str
+) -> None:
     choice = choose(host(*devices), "auto")
     assert (choice.state, choice.file_system) == (state, file_system)
     assert choice.disk == ("/dev/vdb" if state == "blank" else "/dev/vdc")
@@ -73,12 +75,12 @@ def test_auto(devices: tuple[BlockDevice, ...], state: str, file_system: str) ->
         ),
     ],
 )
-def test_auto_in_doubt_takes_none(devices: tuple[BlockDevice, ...], said: str) -> None:
+def test_auto_refuses_to_choose_when_in_doubt(devices: tuple[BlockDevice, ...], said: str) -> None:
     with pytest.raises(ClawdError, match=said):
         choose(host(*devices), "auto")
 
 
-def test_what_the_host_has_is_told() -> None:
+def test_refusal_lists_the_disks_of_the_host() -> None:
     with pytest.raises(ClawdError) as raised:
         choose(host(), "auto")
     assert "/dev/vda (a partition table (gpt); /dev/vda1 (ext4 `root`, mounted on /))" in raised.value.advice
@@ -100,7 +102,7 @@ def test_what_the_host_has_is_told() -> None:
         ({"read_only": True}, "it is read-only"),
     ],
 )
-def test_a_declared_disk_with_anything_on_it_is_refused(changes: dict[str, Any], said: str) -> None:
+def test_declared_disk_that_is_not_blank_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ClawdError, match=f"/dev/vdb is not blank, so it is not touched: {said}"):
         choose(host(replace(BLANK, **changes), declared="/dev/vdb"), "/dev/vdb")
 
@@ -115,27 +117,27 @@ def test_a_declared_disk_with_anything_on_it_is_refused(changes: dict[str, Any],
         ("/dev/vdb", "/dev/vdb", (replace(BLANK, size=1 << 20),), "has only 1 MiB"),
     ],
 )
-def test_declared_disk_that_cannot_be(
+def test_declared_disk_that_does_not_exist_or_fit_is_refused(
     declared: str, stands_for: str, devices: tuple[BlockDevice, ...], said: str
 ) -> None:
     with pytest.raises(ClawdError, match=said):
         choose(host(*devices, declared=stands_for), declared)
 
 
-def test_declared_by_its_id() -> None:
+def test_disk_may_be_declared_by_its_id() -> None:
     by_id = "/dev/disk/by-id/nvme-1"
     assert choose(host(BLANK, replace(BLANK, path="/dev/vdd"), declared="/dev/vdd"), by_id).disk == "/dev/vdd"
     ours = choose(host(OURS, OURS_1, declared="/dev/vdc"), by_id)
     assert (ours.state, ours.uuid, ours.kind) == ("ours", "u-1", "xfs")
 
 
-def test_begun_partition_that_somebody_mounted_is_not_formatted_again() -> None:
+def test_mounted_partition_of_an_unfinished_run_is_not_formatted() -> None:
     devices = host(OURS, replace(BEGUN_1, mounts=("/mnt",)), declared="/dev/vdc")
     with pytest.raises(ClawdError, match="not touched"):
         choose(devices, "/dev/vdc")
 
 
-def test_reading_what_the_tools_say() -> None:
+def test_output_of_lsblk_wipefs_and_blkid_is_parsed() -> None:
     node = {"size": 8589934592, "ro": False, "rm": False, "mountpoints": [None]}
     child = {**node, "path": "/dev/sdb1", "type": "part", "mountpoints": ["/mnt"]}
     held = {**node, "path": "/dev/mapper/vg-lv", "type": "lvm"}

@@ -72,7 +72,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Iterator[WithDisk]:
         yield host
 
 
-def test_a_service_moves_to_a_new_disk_with_all_it_wrote(host: WithDisk) -> None:
+def test_service_data_is_moved_to_a_new_disk(host: WithDisk) -> None:
     assert f"Format {host.disk.path}" in host.apply_twice(disk=host.settings)
     assert host.failing() == set()
     kind = FILESYSTEMS[host.release]
@@ -87,7 +87,7 @@ def test_a_service_moves_to_a_new_disk_with_all_it_wrote(host: WithDisk) -> None
     )
 
 
-def test_without_the_disk_a_service_does_not_begin_anew(host: WithDisk) -> None:
+def test_service_does_not_start_with_empty_data_while_the_disk_is_missing(host: WithDisk) -> None:
     host.on("systemctl stop clawd-bot srv-clawd.mount")
     lines = host.on("ls -A /var/lib/clawd-bot /srv/clawd | grep -v :")
     assert lines == ""
@@ -98,7 +98,7 @@ def test_without_the_disk_a_service_does_not_begin_anew(host: WithDisk) -> None:
     host.on("systemctl start var-lib-clawd-models.mount clawd-bot && mountpoint /var/lib/clawd-bot")
 
 
-def test_damage_is_named_and_repaired(host: WithDisk) -> None:
+def test_checks_report_damage_and_up_repairs_it(host: WithDisk) -> None:
     host.on("systemctl stop clawd-bot 'var-lib-clawd\\x2dbot.mount' && systemctl disable srv-clawd.mount")
     assert host.failing() == {"disk is mounted at boot", "folders lie on the disk"}
     assert host.mount() == {"Mount /srv/clawd", "/var/lib/clawd-bot on the data disk"}
@@ -106,14 +106,14 @@ def test_damage_is_named_and_repaired(host: WithDisk) -> None:
     host.on("systemctl start clawd-bot")
 
 
-def test_it_is_not_taken_from_a_service_that_needs_it(host: WithDisk) -> None:
+def test_removal_is_refused_while_a_service_uses_the_disk(host: WithDisk) -> None:
     tried = host.run(calls("remove", ["disk"]))
     assert not tried.succeeded
     assert "clawd-bot.service keeps its data in /var/lib/clawd-bot" in tried.output
     assert host.failing() == set()
 
 
-def test_removed_it_leaves_nothing_but_data_which_a_later_run_shows_again(host: WithDisk) -> None:
+def test_removal_leaves_only_data_and_reinstallation_mounts_it_again(host: WithDisk) -> None:
     host.on(
         "systemctl disable --now clawd-bot; rm /etc/systemd/system/clawd-bot.service; systemctl daemon-reload"
     )
@@ -130,14 +130,14 @@ def test_removed_it_leaves_nothing_but_data_which_a_later_run_shows_again(host: 
     assert host.on("cat /var/lib/clawd/models/m; grep -c line /var/lib/clawd-bot/bot.db").startswith("GGUF\n")
 
 
-def test_purged_the_data_go_too(host: WithDisk) -> None:
+def test_purge_deletes_the_data(host: WithDisk) -> None:
     host.remove("disk", purge=True)
     host.mount()
     assert host.on("find /srv/clawd -type f") == ""
     host.remove("disk", purge=True)
 
 
-def test_components_whose_folders_lie_on_the_disk_are_removed_before_it(host: WithDisk) -> None:
+def test_components_on_the_disk_are_removed_before_the_disk(host: WithDisk) -> None:
     """A folder that the disk is mounted on cannot go until the disk does, and is no difference until then."""
     host.mount()
     host.on("echo GGUF > /var/lib/clawd/models/m; echo line > /var/lib/clawd-bot/bot.db")
@@ -152,12 +152,12 @@ def test_components_whose_folders_lie_on_the_disk_are_removed_before_it(host: Wi
     assert host.on("ls -d /srv/clawd /var/lib/clawd-bot /var/lib/clawd/models 2>/dev/null || true") == ""
 
 
-def test_a_disk_with_another_file_system_is_refused(host: WithDisk) -> None:
+def test_disk_with_another_file_system_is_refused(host: WithDisk) -> None:
     disk = host.disk.path
     host.on(
         f"apt-get install -qq e2fsprogs >/dev/null 2>&1; partx --delete {disk};"
         f"wipefs -qa {disk}; mkfs.ext4 -qF -L photos {disk}"
     )
-    told = host.refused(disk=host.settings)
-    assert f"{disk} is not blank, so it is not touched: ext4 `photos`" in told
+    message = host.refused(disk=host.settings)
+    assert f"{disk} is not blank, so it is not touched: ext4 `photos`" in message
     assert host.on(f"blkid -p -s LABEL -o value {disk}") == "photos"

@@ -61,7 +61,7 @@ def test_purge_deletes_the_noted_folder_and_nothing_else_on_the_disk(disk: str, 
 
 
 @pytest.mark.parametrize("by", ["path", "another name"])
-def test_purge_leaves_a_disk_in_fstab_alone_and_says_so(disk: str, tmp_path: Path, by: str) -> None:
+def test_purge_skips_a_disk_in_fstab_and_reports_it(disk: str, tmp_path: Path, by: str) -> None:
     name = tmp_path / "by-another-name"
     name.symlink_to(disk)
     (tmp_path / "fstab").write_text(f"{disk if by == 'path' else name} /srv/photos ext4 noauto 0 2\n")
@@ -73,7 +73,7 @@ def test_purge_leaves_a_disk_in_fstab_alone_and_says_so(disk: str, tmp_path: Pat
     assert not purged().predicted, "it is the administrator's from now on"
 
 
-def test_purge_leaves_a_mounted_disk_alone(disk: str, tmp_path: Path) -> None:
+def test_purge_skips_a_mounted_disk(disk: str, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     _shell('mount "$1" "$2"', disk, place)
@@ -84,14 +84,14 @@ def test_purge_leaves_a_mounted_disk_alone(disk: str, tmp_path: Path) -> None:
         _shell('umount "$1"', place)
 
 
-def test_purge_leaves_a_disk_alone_whose_folders_are_not_noted(disk: str, tmp_path: Path) -> None:
+def test_purge_skips_a_disk_without_noted_folders(disk: str, tmp_path: Path) -> None:
     """As in the note of an earlier version."""
     (tmp_path / "left" / "disk").write_text(f"{disk}\tfiles on the data disk\t\t\n")
     assert purged().changes[0].diff == (data.TAKEN,)
     assert on(disk, tmp_path / "place") == ["bot", "lost+found", "photos"]
 
 
-def test_purge_fails_where_the_disk_is_taken_over_after_the_plan(disk: str, tmp_path: Path) -> None:
+def test_purge_fails_when_the_disk_is_in_use_after_the_plan(disk: str, tmp_path: Path) -> None:
     (tmp_path / "fstab").write_text(f"{disk} /srv/photos ext4 noauto 0 2\n")
     values = {"note": str(tmp_path / "left" / "disk"), "paths": f"{disk}:bot", "users": ""}
     ran = subprocess.run(
@@ -105,9 +105,7 @@ def test_purge_fails_where_the_disk_is_taken_over_after_the_plan(disk: str, tmp_
     assert on(disk, tmp_path / "place") == ["bot", "lost+found", "photos"]
 
 
-def test_purge_of_the_component_deletes_on_the_disk_that_it_has_mounted_itself(
-    disk: str, tmp_path: Path
-) -> None:
+def test_purge_deletes_on_the_disk_that_the_component_mounted(disk: str, tmp_path: Path) -> None:
     def remove() -> None:
         data.kept_or_purged("disk", {}, released=(disk,))
 

@@ -113,7 +113,7 @@ def content_of(folder: Path) -> dict[str, str]:
 FILES = {"bot.db": "what people asked", "deep/er/file": "more", "empty": ""}
 
 
-def test_moving_can_be_killed_before_any_command(tmp_path: Path) -> None:
+def test_move_that_is_killed_before_any_command_is_completed_by_the_next_run(tmp_path: Path) -> None:
     killed = 0
     for number in range(1, 400):
         house = House(tmp_path / str(number), FILES)
@@ -135,7 +135,7 @@ def test_moving_can_be_killed_before_any_command(tmp_path: Path) -> None:
     assert killed > 40
 
 
-def test_what_changed_since_a_killed_move_is_not_lost(tmp_path: Path) -> None:
+def test_files_changed_after_a_killed_move_are_not_lost(tmp_path: Path) -> None:
     """Until the old folder is renamed it alone counts, whatever was copied before."""
     for number in range(1, 400, 3):
         house = House(tmp_path / str(number), FILES)
@@ -151,7 +151,7 @@ def test_what_changed_since_a_killed_move_is_not_lost(tmp_path: Path) -> None:
         pytest.fail("the script never ran to its end")
 
 
-def test_ownership_links_and_modes_move_along(tmp_path: Path) -> None:
+def test_move_keeps_owners_links_and_modes(tmp_path: Path) -> None:
     house = House(tmp_path, FILES)
     (house.folder / "link").symlink_to("bot.db")
     os.link(house.folder / "bot.db", house.folder / "again")
@@ -165,7 +165,7 @@ def test_ownership_links_and_modes_move_along(tmp_path: Path) -> None:
     assert moved.stat().st_mode & 0o7777 == 0o700
 
 
-def test_a_user_is_stopped_while_its_data_move_and_started_again(tmp_path: Path) -> None:
+def test_service_is_stopped_during_the_move_and_started_again(tmp_path: Path) -> None:
     house = House(tmp_path, FILES)
     (tmp_path / "running").touch()
     assert house.run(PLACE).returncode == 0
@@ -177,7 +177,7 @@ def test_a_user_is_stopped_while_its_data_move_and_started_again(tmp_path: Path)
     )
 
 
-def test_data_on_both_sides_are_left_alone(tmp_path: Path) -> None:
+def test_move_is_refused_when_both_folders_have_data(tmp_path: Path) -> None:
     house = House(tmp_path, FILES)
     (house.disk / "bot").mkdir()
     (house.disk / "bot" / "bot.db").write_text("of an earlier host")
@@ -188,7 +188,7 @@ def test_data_on_both_sides_are_left_alone(tmp_path: Path) -> None:
     assert content_of(house.disk / "bot") == {"bot.db": "of an earlier host"}
 
 
-def test_an_earlier_hosts_data_are_shown(tmp_path: Path) -> None:
+def test_data_of_an_earlier_host_is_mounted(tmp_path: Path) -> None:
     house = House(tmp_path, {})
     (house.disk / "bot").mkdir()
     (house.disk / "bot" / "bot.db").write_text("of an earlier host")
@@ -196,7 +196,7 @@ def test_an_earlier_hosts_data_are_shown(tmp_path: Path) -> None:
     assert (tmp_path / "shown").read_text() == "of an earlier host"
 
 
-def test_a_disk_that_is_too_small_leaves_things_as_they_are(tmp_path: Path) -> None:
+def test_move_to_a_disk_that_is_too_small_changes_nothing(tmp_path: Path) -> None:
     house = House(tmp_path, {"big": "x" * 3_000_000})
     (tmp_path / "running").touch()
     done = house.run(PLACE.replace("set -eu", f"set -eu\nmount -t tmpfs -o size=1m none {house.disk}", 1))
@@ -206,7 +206,7 @@ def test_a_disk_that_is_too_small_leaves_things_as_they_are(tmp_path: Path) -> N
     assert (tmp_path / "log").read_text().splitlines()[-1] == "start clawd-bot.service"
 
 
-def test_releasing_keeps_the_data(tmp_path: Path) -> None:
+def test_releasing_the_disk_keeps_its_data(tmp_path: Path) -> None:
     house = House(tmp_path, FILES)
     (tmp_path / "units").mkdir()
     (tmp_path / "units" / "bot.mount").touch()
@@ -261,7 +261,7 @@ def formatted(disk: str, state: str, filesystem: str, kill_at: int = 0) -> subpr
 
 @needs_loop
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
-def test_formatting(disk: str, filesystem: str) -> None:
+def test_blank_disk_is_formatted_with_the_declared_file_system(disk: str, filesystem: str) -> None:
     if not shutil.which(f"mkfs.{filesystem}"):
         pytest.skip(f"no mkfs.{filesystem} on this machine")
     assert chosen(disk).state == "blank"
@@ -277,7 +277,7 @@ def test_formatting(disk: str, filesystem: str) -> None:
 
 @needs_loop
 @pytest.mark.campaign
-def test_formatting_can_be_killed_before_any_command(disk: str) -> None:
+def test_formatting_that_is_killed_before_any_command_is_completed_by_the_next_run(disk: str) -> None:
     for number in range(1, 200):
         first = formatted(disk, "blank", "ext4", kill_at=number)
         if first.returncode == 0:
@@ -304,7 +304,7 @@ CONTENT = {
 
 @needs_loop
 @pytest.mark.parametrize("content", CONTENT)
-def test_a_disk_with_anything_on_it_is_never_formatted(disk: str, content: str, tmp_path: Path) -> None:
+def test_disk_that_is_not_blank_is_never_formatted(disk: str, content: str, tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", CONTENT[content].replace("{}", disk)], check=True, capture_output=True)
     os.sync()
     before = sha256((tmp_path / "image").read_bytes()).hexdigest()
@@ -320,7 +320,7 @@ def test_a_disk_with_anything_on_it_is_never_formatted(disk: str, content: str, 
 
 
 @needs_loop
-def test_a_mounted_disk_is_never_formatted(disk: str, tmp_path: Path) -> None:
+def test_mounted_disk_is_never_formatted(disk: str, tmp_path: Path) -> None:
     formatted(disk, "blank", "ext4")
     (tmp_path / "m").mkdir()
     attached.run("mount", f"{disk}p1", str(tmp_path / "m"))

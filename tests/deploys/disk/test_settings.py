@@ -29,13 +29,15 @@ def declared(*roles: str, model: dict[str, Any] = LOCAL, **disk: Any) -> Invento
         (("nginx",), {}, ()),
     ],
 )
-def test_places(roles: tuple[str, ...], changes: dict[str, Any], places: tuple[object, ...]) -> None:
+def test_roles_decide_which_folders_are_on_the_data_disk(
+    roles: tuple[str, ...], changes: dict[str, Any], places: tuple[object, ...]
+) -> None:
     settings = settings_for(declared(*roles, **changes), "one")
     assert settings is not None
     assert settings.places == places
 
 
-def test_a_host_without_data_disk_has_none() -> None:
+def test_host_without_data_disk_has_no_settings() -> None:
     assert settings_for(declared("runtime"), "two") is None
     assert not lies_on_data_disk(declared("runtime"), "two", "/var/lib/clawd/models")
 
@@ -50,5 +52,5 @@ def test_a_host_without_data_disk_has_none() -> None:
         ("/var/lib/postgresql", False),
     ],
 )
-def test_what_takes_its_space_from_the_disk(path: str, there: bool) -> None:
+def test_lies_on_data_disk_knows_folders_of_the_roles(path: str, there: bool) -> None:
     assert lies_on_data_disk(declared("runtime"), "one", path) is there

@@ -68,27 +68,27 @@ def plan(settings: DockerSettings, **facts: Any) -> Run:
     return Machine({"docker": settings}, facts=known).run(apply, execute=False)
 
 
-def test_whole_configuration() -> None:
+def test_configuration_equals_golden_files() -> None:
     assert_golden(GOLDEN / "daemon.json", daemon_config(FULL, gpu=True))
     assert_golden(GOLDEN / "clawd.env", environment(FULL))
     assert_golden(GOLDEN / "guard.nft", rendered("docker/guard.nft", {"rules": guard_rules(FULL.openings)}))
     assert_golden(GOLDEN / "service.conf", rendered("docker/service.conf", {"guarded": True}))
 
 
-def test_without_a_gpu_there_is_no_runtime_of_nvidia() -> None:
+def test_configuration_without_gpu_has_no_nvidia_runtime() -> None:
     config = json.loads(daemon_config(FULL, gpu=False))
     assert not {"runtimes", "exec-opts"} & config.keys()
     assert config["insecure-registries"] == []
 
 
-def test_old_engines_know_every_key() -> None:
+def test_configuration_has_only_keys_of_the_oldest_engine() -> None:
     assert set(json.loads(daemon_config(FULL, gpu=True))) <= set(KNOWN)
 
 
 @pytest.mark.parametrize(
     ("content", "accepted"), [('{"init": true}', True), ('{"init": true', False), ('{"innit": true}', False)]
 )
-def test_an_engine_that_cannot_validate_is_spared_mistakes(
+def test_configuration_is_checked_by_the_script_when_the_engine_cannot_validate(
     content: str, accepted: bool, tmp_path: Path
 ) -> None:
     file, before, config = tmp_path / "new.json", tmp_path / "state" / "before", tmp_path / "daemon.json"
@@ -106,14 +106,14 @@ def test_an_engine_that_cannot_validate_is_spared_mistakes(
     ("codename", "packages"),
     [("bookworm", "docker.io apparmor"), ("trixie", "docker-cli docker.io"), ("noble", "docker.io apparmor")],
 )
-def test_packages_of_the_distribution(codename: str, packages: str) -> None:
+def test_docker_packages_of_every_distribution_release_are_installed(codename: str, packages: str) -> None:
     run = plan(DockerSettings(), ReleaseFact=Release("debian", codename))
     (name,) = (name for name in run.names if "docker.io" in name)
     assert set(packages.split()) <= set(name.split())
     assert ("docker-cli" in name) == (codename == "trixie")
 
 
-def test_dockers_own_packages_come_from_its_repository(tmp_path: Path) -> None:
+def test_docker_packages_of_docker_come_from_its_repository(tmp_path: Path) -> None:
     key = tmp_path / "docker.asc"
     key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----")
     settings = DockerSettings(source="docker", key=key, repository="https://mirror.example.com/docker")
@@ -124,7 +124,7 @@ def test_dockers_own_packages_come_from_its_repository(tmp_path: Path) -> None:
     assert any("docker-ce docker-ce-cli containerd.io" in name for name in run.names)
 
 
-def test_a_key_or_release_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_key_or_unknown_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="key of Docker's repository"):
         plan(DockerSettings(source="docker", key=tmp_path / "missing"))
     with pytest.raises(HostError, match="nothing for fedora"):
@@ -153,7 +153,7 @@ def private(folder: Path) -> DockerSettings:
     return DockerSettings(registries=REGISTRIES, registry_authority=file)
 
 
-def test_the_authority_of_registries_lies_where_the_engine_looks_for_it(tmp_path: Path) -> None:
+def test_registry_authority_is_written_to_certs_d_of_every_registry(tmp_path: Path) -> None:
     settings = private(tmp_path)
     paths = [f"/etc/docker/certs.d/{registry}/ca.crt" for registry in REGISTRIES]
     assert list(authorities(settings)) == paths
@@ -164,7 +164,7 @@ def test_the_authority_of_registries_lies_where_the_engine_looks_for_it(tmp_path
     assert changed.index("packages") < changed.index(paths[0]), "openssl, which looks at it, comes with them"
 
 
-def test_the_authority_of_a_registry_that_is_named_no_more_goes(tmp_path: Path) -> None:
+def test_authority_of_an_undeclared_registry_is_deleted(tmp_path: Path) -> None:
     kept, old, shared = (f"{FOLDER}/{name}" for name in ("mirror.example.com", "old:5000", f"other/{NAME}"))
     there = {"OwnFact": (kept, old, shared), "PathFact": PathState("directory", "0755", "root", "root")}
     for settings, gone in (
@@ -175,7 +175,7 @@ def test_the_authority_of_a_registry_that_is_named_no_more_goes(tmp_path: Path) 
         assert {path for path in removed if path.startswith(FOLDER)} == gone
 
 
-def test_only_our_own_are_told_from_others(tmp_path: Path) -> None:
+def test_own_fact_lists_only_authorities_of_this_program(tmp_path: Path) -> None:
     for registry, text in {"ours": f"{MARK}\n{AUTHORITY}", "theirs": AUTHORITY, "both": f"{MARK}\n"}.items():
         (tmp_path / registry).mkdir()
         (tmp_path / registry / NAME).write_text(text)
@@ -186,11 +186,11 @@ def test_only_our_own_are_told_from_others(tmp_path: Path) -> None:
         (tmp_path / "no", ()),
     ):
         asked = command.replace(str(tmp_path), str(folder))
-        told = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
-        assert OwnFact().process(told.stdout.splitlines()) == expected
+        answer = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
+        assert OwnFact().process(answer.stdout.splitlines()) == expected
 
 
-def test_an_authority_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_registry_authority_is_refused(tmp_path: Path) -> None:
     settings = DockerSettings(registries=REGISTRIES, registry_authority=tmp_path / "missing")
     with pytest.raises(ArtifactError, match="authority of the registry cannot be read"):
         plan(settings)
@@ -211,7 +211,9 @@ def test_an_authority_that_is_not_there_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_registries_that_are_named(declared: dict[str, Any], registries: tuple[str, ...]) -> None:
+def test_registries_of_settings_and_image_get_the_authority(
+    declared: dict[str, Any], registries: tuple[str, ...]
+) -> None:
     whole = inventory(docker={"enabled": True, "registry_authority": "ca.pem", **declared})
     settings = settings_for(whole, "bot1")
     assert settings
@@ -219,22 +221,22 @@ def test_registries_that_are_named(declared: dict[str, Any], registries: tuple[s
     assert settings.registry_authority == Path("ca.pem")
 
 
-def test_the_guard_stands_before_the_engine_comes() -> None:
+def test_guard_rules_are_loaded_before_the_engine_is_installed() -> None:
     names = plan(DockerSettings()).names
     guard = next(place for place, name in enumerate(names) if "Guard before containers" in name)
     engine = next(place for place, name in enumerate(names) if "docker.io" in name)
     assert guard < engine
 
 
-def test_without_a_firewall_there_is_no_guard() -> None:
+def test_guard_rules_are_omitted_without_firewall() -> None:
     assert not [change for change in plan(DockerSettings(guarded=False)).changes if "nft" in change.path]
 
 
-def test_a_proxy_is_not_shown() -> None:
+def test_plan_does_not_show_the_proxy() -> None:
     assert "proxy.example.com" not in repr(plan(FULL).changes)
 
 
-def test_removal_keeps_images_unless_they_are_purged() -> None:
+def test_removal_keeps_images_unless_purged() -> None:
     there: dict[Any, Any] = {
         **BARE,
         RunningFact: True,
@@ -252,7 +254,7 @@ def test_removal_keeps_images_unless_they_are_purged() -> None:
             assert changed[root][0].startswith("deleted for good" if purge else "stays"), root
 
 
-def test_removal_names_each_file_of_the_administrator_that_stays_once() -> None:
+def test_removal_names_every_remaining_file_of_the_administrator_once() -> None:
     """Name files that a purge would delete, and files that it leaves to this program."""
     stay = ("/etc/docker/certs.d/registry/ca.crt", "/etc/docker/plugins.json")
     there: dict[Any, Any] = {
@@ -283,14 +285,16 @@ def test_removal_names_each_file_of_the_administrator_that_stays_once() -> None:
         ({"docker": {"enabled": False}}, {"bot1": False, "web": False}),
     ],
 )
-def test_hosts_that_have_docker(declared: dict[str, Any], expected: dict[str, bool]) -> None:
+def test_docker_is_installed_where_declared_or_needed(
+    declared: dict[str, Any], expected: dict[str, bool]
+) -> None:
     whole = inventory({"bot1": ["runtime"], "web": ["nginx"]}, **declared)
     found = {host: settings_for(whole, host) is not None for host in whole.hosts}
     assert found == expected
     assert {host: bool(needs_for(whole, host, UNKNOWN)) for host in whole.hosts} == expected
 
 
-def test_declared_ports_may_be_published() -> None:
+def test_guard_admits_declared_ports() -> None:
     opened = {"open": [{"port": 5000, "from": ["10.0.0.0/8"]}]}
     settings = settings_for(inventory(docker={"enabled": True}, firewall=opened), "bot1")
     assert settings
@@ -311,5 +315,5 @@ def test_declared_ports_may_be_published() -> None:
         ("range: 0.0.0.0:8000-8001->80-81/tcp", {"8000-8001/tcp"}),
     ],
 )
-def test_ports_published_beyond_loopback(line: str, expected: set[str]) -> None:
+def test_published_finds_ports_beyond_loopback(line: str, expected: set[str]) -> None:
     assert published(line) == expected

@@ -67,7 +67,7 @@ def failing_checks(host: Host) -> set[str]:
     return host.failing_checks(loaded, "docker")
 
 
-def test_damage_is_named_and_repaired(host: Host) -> None:
+def test_checks_report_damage_and_up_repairs_it(host: Host) -> None:
     assert failing_checks(host) == set()
     host.on(
         """echo '{"live-restore": false}' > /etc/docker/daemon.json
@@ -90,19 +90,19 @@ def test_damage_is_named_and_repaired(host: Host) -> None:
 
 
 @pytest.mark.campaign
-def test_a_configuration_the_engine_does_not_start_with_is_put_back(host: Host) -> None:
+def test_configuration_that_stops_the_engine_is_rolled_back(host: Host) -> None:
     before = host.on("sha256sum /etc/docker/daemon.json")
     host.on("rm -rf /srv/file && echo > /srv/file")
-    told = host.refused(docker={**DECLARED, "data_root": "/srv/file/docker"})
-    assert "docker.service: does not start" in told
-    assert "docker.service: the files that it ran with before were put back" in told
+    message = host.refused(docker={**DECLARED, "data_root": "/srv/file/docker"})
+    assert "docker.service: does not start" in message
+    assert "docker.service: the files that it ran with before were put back" in message
     assert host.on("sha256sum /etc/docker/daemon.json") == before
     assert host.on("docker info --format '{{.DockerRootDir}}'") == "/var/lib/docker"
     assert not host.apply(docker=DECLARED)
     assert failing_checks(host) == set()
 
 
-def test_containers_publish_to_this_host_unless_the_firewall_says_otherwise(host: Host) -> None:
+def test_published_ports_are_reachable_from_outside_only_when_declared(host: Host) -> None:
     serve = "web:1 /usr/bin/python3 -m http.server 80"
     host.on(
         f"""docker network create inner >/dev/null
@@ -124,7 +124,7 @@ def test_containers_publish_to_this_host_unless_the_firewall_says_otherwise(host
     assert failing_checks(host) == set()
 
 
-def test_containers_outlive_the_engine(host: Host) -> None:
+def test_containers_survive_a_restart_of_the_engine(host: Host) -> None:
     host.on(
         "docker run -d --name lasting web:1 /usr/bin/python3 -c 'import time; time.sleep(600)' >/dev/null"
     )
@@ -134,7 +134,7 @@ def test_containers_outlive_the_engine(host: Host) -> None:
     host.on("docker rm -f lasting >/dev/null")
 
 
-def test_removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
+def test_removal_leaves_only_images_and_volumes(host: Host) -> None:
     host.on("docker volume create kept >/dev/null")
     host.on(
         "docker run -d --name left -v kept:/kept web:1 /usr/bin/python3 -c 'import time; time.sleep(600)'"
@@ -155,7 +155,7 @@ def test_removed_with_nothing_left_but_images_and_volumes(host: Host) -> None:
 
 
 @pytest.mark.campaign
-def test_what_was_kept_is_there_again_and_goes_when_it_is_purged(host: Host) -> None:
+def test_kept_images_and_volumes_are_used_again_and_purge_deletes_them(host: Host) -> None:
     host.apply(docker=DECLARED)
     assert host.on("docker volume ls -q; docker images --format '{{.Repository}}'") == "kept\nweb"
     host.remove("docker", purge=True)

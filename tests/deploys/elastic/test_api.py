@@ -26,11 +26,11 @@ from deploys.elastic.passwords import derived
         ({"a": {}}, {"a": {}}, True),
     ],
 )
-def test_what_a_server_has_contains_what_is_wanted(there: Any, wanted: Any, held: bool) -> None:
+def test_contains_compares_only_wanted_keys(there: Any, wanted: Any, held: bool) -> None:
     assert contains(there, wanted) is held
 
 
-def test_a_mark_changes_with_what_is_written() -> None:
+def test_mark_depends_on_content_and_not_on_key_order() -> None:
     assert marked({"a": 1, "b": 2}) == marked({"b": 2, "a": 1})
     assert marked({"a": 1}) != marked({"a": 2})
 
@@ -47,13 +47,13 @@ def test_passwords_differ_by_purpose_project_and_root() -> None:
     assert all(len(password) == 43 for password in made)
 
 
-def test_a_password_is_the_same_on_every_laptop() -> None:
+def test_derived_password_equals_the_recorded_value() -> None:
     """Another derivation would lock the hosts of running clusters: this value must not change."""
     given = derived(SecretStr("0123456789abcdef0123456789abcdef"), "clawd", "elastic")
     assert given.get_secret_value() == "9LISDMdkAYS6KvV2BDnwY-oSwKcQamlXiyEaMYaZyKI"
 
 
-def test_commands_are_shell_and_python_that_parse() -> None:
+def test_generated_commands_parse_as_shell_and_python() -> None:
     call = Call("GET", "/", "/etc/clawd/login")
     server = ElasticServer(9200, "/etc/ca.pem")
     for text in (command(server, (call,), reading=True), holds(server, call, "status == 200")):

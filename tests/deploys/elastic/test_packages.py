@@ -29,44 +29,42 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, str]:
 
     gpg("--passphrase", "", "--quick-gen-key", "tests", "rsa2048", "sign", "never")
     listed = gpg("--with-colons", "--fingerprint").decode().splitlines()
-    told = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
-    keys = gpg("--armor", "--export"), gpg("--export"), told
+    fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
+    keys = gpg("--armor", "--export"), gpg("--export"), fingerprint
     subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True, timeout=20)
     return keys
 
 
-def test_a_fingerprint_is_the_one_that_gpg_tells(key: tuple[bytes, bytes, str]) -> None:
-    armored, bare, told = key
-    assert fingerprints(armored) == fingerprints(bare) == (told,)
-    assert fingerprints(armored.replace(b"\n", b"\r\n")) == (told,)
+def test_fingerprints_equal_those_of_gpg(key: tuple[bytes, bytes, str]) -> None:
+    armored, bare, fingerprint = key
+    assert fingerprints(armored) == fingerprints(bare) == (fingerprint,)
+    assert fingerprints(armored.replace(b"\n", b"\r\n")) == (fingerprint,)
 
 
 @pytest.mark.parametrize("damaged", [b"<html>not found</html>", b"", b"\x99\x01"])
-def test_what_is_no_key_has_none(damaged: bytes) -> None:
+def test_malformed_key_has_no_fingerprint(damaged: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert fingerprints(damaged) == ()
 
 
-def test_a_key_is_used_only_with_the_declared_fingerprint(
-    key: tuple[bytes, bytes, str], tmp_path: Path
-) -> None:
-    armored, _, told = key
+def test_key_with_another_fingerprint_is_refused(key: tuple[bytes, bytes, str], tmp_path: Path) -> None:
+    armored, _, expected = key
     file = tmp_path / "key.asc"
     file.write_bytes(armored)
-    assert key_of(PackageSettings(key=file, fingerprint=told), tmp_path) == armored
-    with pytest.raises(ArtifactError, match=f"holds the key {told}, and not 46095ACC"):
+    assert key_of(PackageSettings(key=file, fingerprint=expected), tmp_path) == armored
+    with pytest.raises(ArtifactError, match=f"holds the key {expected}, and not 46095ACC"):
         key_of(PackageSettings(key=file), tmp_path)
     file.write_bytes(armored + armored)
     with pytest.raises(ArtifactError, match="and not"):
-        key_of(PackageSettings(key=file, fingerprint=told), tmp_path)
+        key_of(PackageSettings(key=file, fingerprint=expected), tmp_path)
     with pytest.raises(ArtifactError, match="cannot read the key of Elastic's packages"):
         key_of(PackageSettings(key=tmp_path / "nothing"), tmp_path)
 
 
-def test_elastics_key_is_fetched_once_and_kept_only_when_it_is_the_right_one(
+def test_elastic_key_is_fetched_once_and_cached_only_with_the_right_fingerprint(
     key: tuple[bytes, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armored, _, told = key
+    armored, _, expected = key
     fetched: list[str] = []
 
     def fetch() -> bytes:
@@ -78,18 +76,18 @@ def test_elastics_key_is_fetched_once_and_kept_only_when_it_is_the_right_one(
     with pytest.raises(ArtifactError):
         key_of(PackageSettings(), state)
     assert not state.exists()
-    wanted = PackageSettings(fingerprint=told)
+    wanted = PackageSettings(fingerprint=expected)
     assert key_of(wanted, state) == key_of(wanted, state) == armored
     assert len(fetched) == 2
     assert state.stat().st_mode & 0o777 == 0o700
 
 
-def test_logstash_has_versions_of_its_own() -> None:
+def test_logstash_package_version_has_an_epoch() -> None:
     assert debian_version("logstash", "9.4.9") == "1:9.4.9-1"
     assert debian_version("filebeat", "9.4.9") == "9.4.9"
 
 
-def test_a_proxy_is_for_the_one_repository() -> None:
+def test_proxy_applies_only_to_the_elastic_repository() -> None:
     text = proxy_for("https://artifacts.elastic.co/packages/9.x/apt", "http://10.0.0.9:3128")
     assert 'Acquire::https::Proxy::artifacts.elastic.co "http://10.0.0.9:3128";' in text
 
@@ -105,7 +103,7 @@ def plan(settings: PackageSettings, present: frozenset[str] = frozenset()) -> Ru
     return Machine(facts=facts).run(lambda: installed("filebeat", settings), execute=False)
 
 
-def test_from_a_folder_the_package_is_pushed_and_no_repository_is_added(tmp_path: Path) -> None:
+def test_package_from_a_folder_is_pushed_without_adding_a_repository(tmp_path: Path) -> None:
     settings = PackageSettings(folder=tmp_path)
     with pytest.raises(ArtifactError, match=r"filebeat-9\.4\.9-amd64\.deb does not exist"):
         plan(settings)
@@ -116,6 +114,6 @@ def test_from_a_folder_the_package_is_pushed_and_no_repository_is_added(tmp_path
     assert not any("sources" in path for path in paths)
 
 
-def test_what_is_installed_is_not_pushed_again(tmp_path: Path) -> None:
+def test_installed_package_is_not_pushed_again(tmp_path: Path) -> None:
     present = frozenset({"filebeat", "filebeat=9.4.9"})
     assert not plan(PackageSettings(folder=tmp_path), present).changes

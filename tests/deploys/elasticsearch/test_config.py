@@ -43,19 +43,19 @@ def read(text: str) -> Any:
     return YAML(typ="safe").load(text)
 
 
-def test_elasticsearch_alone() -> None:
+def test_elasticsearch_configuration_of_one_node_equals_golden_file() -> None:
     text = elasticsearch(ONE, "log1")
     assert_golden(GOLDEN / "alone.yml", text)
     assert read(text)["discovery.type"] == "single-node"
 
 
-def test_elasticsearch_of_three() -> None:
+def test_elasticsearch_configuration_of_three_nodes_equals_golden_file() -> None:
     text = elasticsearch(THREE, "log2", maps_files=False)
     assert_golden(GOLDEN / "three.yml", text)
-    told = read(text)
-    assert told["discovery.seed_hosts"] == ["10.0.0.2:9300", "10.0.0.3:9300", "10.0.0.4:9300"]
-    assert "cluster.initial_master_nodes" not in told
-    assert told["node.store.allow_mmap"] is False
+    config = read(text)
+    assert config["discovery.seed_hosts"] == ["10.0.0.2:9300", "10.0.0.3:9300", "10.0.0.4:9300"]
+    assert "cluster.initial_master_nodes" not in config
+    assert config["node.store.allow_mmap"] is False
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_elasticsearch_of_three() -> None:
         (HostMemory(map_count=262144, settable=False), True),
     ],
 )
-def test_files_are_mapped_unless_the_host_refuses(machine: HostMemory, maps: bool) -> None:
+def test_memory_mapping_is_used_unless_the_host_refuses_it(machine: HostMemory, maps: bool) -> None:
     assert machine.maps_files is maps
 
 
-def test_kibana() -> None:
+def test_kibana_configuration_equals_golden_file() -> None:
     settings, text = kibana()
     assert_golden(GOLDEN / "kibana.yml", text)
     _, opened = kibana(kibana_from=["10.9.0.0/16"])
@@ -81,7 +81,7 @@ def test_kibana() -> None:
         assert key.get_secret_value() in kibana_environment(settings)
 
 
-def test_what_lies_beside_the_settings() -> None:
+def test_other_elasticsearch_files_equal_golden_files() -> None:
     golden = {
         "elasticsearch-jvm.options": rendered("elasticsearch/jvm.options", {"heap": 1024}),
         "elasticsearch-service.conf": rendered("elasticsearch/service.conf", {}),
@@ -92,7 +92,7 @@ def test_what_lies_beside_the_settings() -> None:
         assert_golden(GOLDEN / name, text)
 
 
-def test_filebeat() -> None:
+def test_filebeat_configuration_equals_golden_files() -> None:
     for name in ("bot1", "log1"):
         settings = filebeat_for(declared(THREE), name)
         assert settings is not None
@@ -104,7 +104,7 @@ def test_filebeat() -> None:
         ]
 
 
-def test_logstash() -> None:
+def test_logstash_configuration_equals_golden_files() -> None:
     settings = logstash_for(declared(THREE), "log1")
     assert settings is not None
     for name in ("clawd.conf", "logstash.yml", "pipelines.yml", "service.conf"):

@@ -59,7 +59,7 @@ def paths(run: Run) -> list[str]:
     return [change.path for change in run.changes]
 
 
-def test_security_is_configured_before_the_package_and_the_password_before_the_start(tmp_path: Path) -> None:
+def test_security_is_configured_before_installation_and_password_before_start(tmp_path: Path) -> None:
     run = plan(elasticsearch.apply, "elasticsearch", settings_for(declared(ONE), "log1"), tmp_path)
     order = paths(run)
     assert order.index(elasticsearch.CONFIG) < order.index("packages")
@@ -69,16 +69,14 @@ def test_security_is_configured_before_the_package_and_the_password_before_the_s
 
 
 @pytest.mark.parametrize(("name", "founds"), [("log1", True), ("log2", False), ("log3", False)])
-def test_the_first_of_three_founds_the_cluster_and_makes_its_users(
-    tmp_path: Path, name: str, founds: bool
-) -> None:
+def test_only_the_first_node_bootstraps_cluster_and_users(tmp_path: Path, name: str, founds: bool) -> None:
     run = plan(elasticsearch.apply, "elasticsearch", settings_for(declared(THREE), name), tmp_path)
     assert ("cluster" in paths(run)) is founds
     assert ("user clawd_logstash" in paths(run)) is founds
     assert (elasticsearch.WRITER in paths(run)) is founds
 
 
-def test_a_host_that_refuses_the_limit_is_told_in_the_plan(tmp_path: Path) -> None:
+def test_plan_reports_a_host_that_refuses_max_map_count(tmp_path: Path) -> None:
     facts = {HostMemoryFact: Memory(MEMORY, 65530, False)}
     settings = settings_for(declared(ONE), "log1")
     run = plan(elasticsearch.apply, "elasticsearch", settings, tmp_path, facts=facts)
@@ -89,13 +87,13 @@ def test_a_host_that_refuses_the_limit_is_told_in_the_plan(tmp_path: Path) -> No
     assert {"vm.max_map_count", "/etc/sysctl.d/60-clawd-elasticsearch.conf"} <= set(paths(raised))
 
 
-def test_a_heap_of_more_than_half_stops_before_anything_is_planned(tmp_path: Path) -> None:
+def test_heap_of_more_than_half_the_memory_is_refused(tmp_path: Path) -> None:
     settings = settings_for(declared(ONE, elasticsearch_heap="3G"), "log1")
     with pytest.raises(HostError, match="3G is more than half of the host's 4096 MiB"):
         plan(elasticsearch.apply, "elasticsearch", settings, tmp_path)
 
 
-def test_no_plan_shows_a_secret(tmp_path: Path) -> None:
+def test_plan_shows_no_secret(tmp_path: Path) -> None:
     one = declared(ONE, reader_password="of-people-in-kibana")
     node, kib, log = settings_for(one, "log1"), kibana_for(one, "log1"), logstash_for(one, "log1")
     assert node is not None
@@ -133,7 +131,7 @@ def removal(component: Any, purge: bool, others: frozenset[str] = frozenset()) -
 
 
 @pytest.mark.parametrize("component", REMOVALS)
-def test_data_stays_unless_it_is_purged(component: Any) -> None:
+def test_removal_keeps_data_unless_purged(component: Any) -> None:
     for purge, words in ((False, "stays"), (True, "deleted for good")):
         (said,) = [
             change.diff[0] for change in removal(component, purge).changes if change.path == component.DATA
@@ -142,7 +140,7 @@ def test_data_stays_unless_it_is_purged(component: Any) -> None:
 
 
 @pytest.mark.parametrize("component", REMOVALS)
-def test_the_repository_goes_with_the_last_program(component: Any) -> None:
+def test_removal_of_the_last_elastic_component_removes_the_repository(component: Any) -> None:
     source = "/etc/apt/sources.list.d/clawd-elastic.sources"
     assert source in removed(component, purge=False)
     assert source not in removed(
@@ -150,7 +148,7 @@ def test_the_repository_goes_with_the_last_program(component: Any) -> None:
     )
 
 
-def test_all_removed_in_one_run_take_the_repository_along() -> None:
+def test_removal_of_all_elastic_components_removes_the_repository_once() -> None:
     facts = {
         UnitFact: INSTALLED,
         PathFact: PathState("file"),

@@ -70,7 +70,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("status", "printed"), [("green", "green"), ("yellow", "green yellow"), ("red", "green yellow red")]
 )
-def test_before_it_leaves_a_node_waits_for_green_and_tells_what_is_as_good(
+def test_node_waits_for_green_before_restart_and_prints_the_status_to_reach(
     tmp_path: Path, status: str, printed: str
 ) -> None:
     with answering(tmp_path, 200, {"status": status}) as (server, asked):
@@ -79,7 +79,7 @@ def test_before_it_leaves_a_node_waits_for_green_and_tells_what_is_as_good(
 
 
 @pytest.mark.parametrize(("code", "body"), [(401, {"status": 401}), (503, {"error": {}, "status": 503})])
-def test_where_no_cluster_answers_nothing_is_told(tmp_path: Path, code: int, body: Any) -> None:
+def test_status_before_restart_is_empty_without_a_cluster(tmp_path: Path, code: int, body: Any) -> None:
     with answering(tmp_path, code, body) as (server, _):
         assert shell(before_leaving(server)).stdout == ""
     assert shell(before_leaving(server)).stdout == ""
@@ -96,7 +96,7 @@ def test_where_no_cluster_answers_nothing_is_told(tmp_path: Path, code: int, bod
         ("", "red", True),
     ],
 )
-def test_afterwards_the_cluster_is_as_well_as_it_was(
+def test_node_is_ready_when_the_cluster_has_the_status_before_restart(
     tmp_path: Path, before: str, status: str, ready: bool
 ) -> None:
     with answering(tmp_path, 200, {"status": status}) as (server, _):
@@ -105,7 +105,7 @@ def test_afterwards_the_cluster_is_as_well_as_it_was(
         assert ready or f"'status': '{status}'" in asked.stderr
 
 
-def test_a_node_without_a_master_is_not_ready(tmp_path: Path) -> None:
+def test_node_without_master_is_not_ready(tmp_path: Path) -> None:
     with answering(tmp_path, 503, {"status": 503}) as (server, _):
         assert shell(in_a_cluster(server)).returncode != 0
         assert shell(as_well_as_before(server), before="").returncode != 0

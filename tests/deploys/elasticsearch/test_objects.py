@@ -35,8 +35,8 @@ def ask(store: Any, call: Call) -> tuple[int, Any]:
     """The call as the program on a host makes it."""
     body = json.dumps(filled(call.body)) if call.body is not None else ""
     login = "Basic " + b64encode(LOGINS[call.login].encode()).decode()
-    status, told = store.answer(call.method, call.path, login, body.encode())
-    return status, json.loads(json.dumps(told))
+    status, content = store.answer(call.method, call.path, login, body.encode())
+    return status, json.loads(json.dumps(content))
 
 
 def filled(value: Any) -> Any:
@@ -55,8 +55,8 @@ def write(store: Any, things: tuple[WantedObject, ...]) -> None:
     for item in things:
         if not item.holds(*ask(store, item.probe)):
             for call in item.writes:
-                status, told = ask(store, call)
-                assert status in call.accepted, told
+                status, answer = ask(store, call)
+                assert status in call.accepted, answer
 
 
 def settings(**logs: Any) -> ElasticsearchSettings:
@@ -65,14 +65,14 @@ def settings(**logs: Any) -> ElasticsearchSettings:
     return found
 
 
-def test_what_is_written_is_found_again(store: Any) -> None:
+def test_written_objects_are_not_missing(store: Any) -> None:
     things = wanted(settings())
     assert missing(store, things) == [item.name for item in things]
     write(store, things)
     assert missing(store, things) == []
 
 
-def test_a_changed_declaration_writes_what_it_concerns(store: Any) -> None:
+def test_changed_settings_make_only_their_objects_missing(store: Any) -> None:
     write(store, wanted(settings()))
     assert missing(store, wanted(settings(audit_days=365))) == ["lifecycle policy clawd-audit"]
     assert missing(store, wanted(settings(keep_days=7))) == ["lifecycle policy clawd-lines"]
@@ -88,14 +88,14 @@ def test_a_changed_declaration_writes_what_it_concerns(store: Any) -> None:
         ("/_security/user/clawd", "user clawd"),
     ],
 )
-def test_what_somebody_removed_is_missed_and_nothing_else(store: Any, path: str, name: str) -> None:
+def test_deleted_object_is_the_only_one_missing(store: Any, path: str, name: str) -> None:
     things = wanted(settings())
     write(store, things)
     assert ask(store, Call("DELETE", path, ADMIN))[0] == 200
     assert missing(store, things) == [name]
 
 
-def test_another_password_is_noticed_by_signing_in(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_password_is_detected_by_login(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     things = wanted(settings())
     write(store, things)
     monkeypatch.setitem(LOGINS, WRITER, "clawd_logstash:another")
@@ -104,7 +104,7 @@ def test_another_password_is_noticed_by_signing_in(store: Any, monkeypatch: pyte
     assert missing(store, things) == []
 
 
-def test_rights_given_by_hand_are_taken_back(store: Any) -> None:
+def test_manually_added_rights_are_revoked(store: Any) -> None:
     things = wanted(settings())
     write(store, things)
     (role,) = (item for item in things if item.name == "role clawd_logstash")
@@ -113,7 +113,7 @@ def test_rights_given_by_hand_are_taken_back(store: Any) -> None:
     assert missing(store, things) == [role.name]
 
 
-def test_audit_lines_are_kept_half_a_year_and_others_as_declared(store: Any) -> None:
+def test_lifecycle_keeps_audit_lines_190_days_and_others_as_declared(store: Any) -> None:
     write(store, wanted(settings(keep_days=14)))
     policies = store.state["policies"]
     assert policies["clawd-audit"]["phases"]["delete"]["min_age"] == "190d"
@@ -124,7 +124,7 @@ def test_audit_lines_are_kept_half_a_year_and_others_as_declared(store: Any) -> 
     assert of_audit["lifecycle"]["name"] == "clawd-audit"
 
 
-def test_copies_follow_the_number_of_nodes() -> None:
+def test_replicas_follow_the_number_of_nodes() -> None:
     def copies(hosts: dict[str, list[str]]) -> str:
         found = settings_for(declared(hosts), "log1")
         assert found is not None
@@ -135,14 +135,14 @@ def test_copies_follow_the_number_of_nodes() -> None:
     assert (copies(ONE), copies(THREE)) == ("0", "1")
 
 
-def test_logstash_may_only_add_lines_and_people_may_only_read_them(store: Any) -> None:
+def test_logstash_may_only_append_and_reader_may_only_read(store: Any) -> None:
     write(store, wanted(settings()))
 
     def may(login: str, *privileges: str, index: str = "logs-clawd.bot-default") -> bool:
         body = {"index": [{"names": [index], "privileges": list(privileges)}]}
-        status, told = ask(store, Call("GET", "/_security/user/_has_privileges", login, body))
+        status, answer = ask(store, Call("GET", "/_security/user/_has_privileges", login, body))
         assert status == 200
-        return bool(told["has_all_requested"])
+        return bool(answer["has_all_requested"])
 
     assert may(WRITER, "create_doc", "auto_configure")
     assert not any(may(WRITER, privilege) for privilege in ("read", "delete", "manage"))
@@ -152,13 +152,13 @@ def test_logstash_may_only_add_lines_and_people_may_only_read_them(store: Any) -
     assert ask(store, Call("PUT", "/_security/role/x", WRITER, {"cluster": ["all"]}))[0] == 403
 
 
-def test_without_a_password_for_people_there_is_no_account_for_them() -> None:
+def test_reader_account_is_omitted_without_its_password() -> None:
     found = settings_for(declared(ONE), "log1")
     assert found is not None
     assert not [item.name for item in wanted(found) if item.name in ("user clawd", "role clawd_reader")]
 
 
-def test_no_call_carries_a_secret() -> None:
+def test_calls_contain_no_secret() -> None:
     given = settings()
     secrets = [given.password, given.writer_password, given.reader_password]
     things = (*wanted(given), *saved(), token("log1"))

@@ -79,7 +79,7 @@ FIRST_CALLS = [
 ]
 
 
-def test_the_first_run_writes_each_thing_once_and_the_second_nothing(host: LogHost) -> None:
+def test_first_run_writes_every_object_once_and_second_run_none(host: LogHost) -> None:
     wanted = [(method, path.format(name=host.name)) for method, path in FIRST_CALLS]
     assert writing(host.calls("elasticsearch")) == wanted
     assert writing(host.calls("kibana")) == [
@@ -88,7 +88,7 @@ def test_the_first_run_writes_each_thing_once_and_the_second_nothing(host: LogHo
     ]
 
 
-def test_nothing_was_set_up_automatically(host: LogHost) -> None:
+def test_package_configures_no_security_automatically(host: LogHost) -> None:
     assert host.on("ls /etc/elasticsearch").split() == [
         "clawd-tls",
         "clawd-tls.d",
@@ -100,7 +100,7 @@ def test_nothing_was_set_up_automatically(host: LogHost) -> None:
     ]
 
 
-def test_checks_hold(host: LogHost) -> None:
+def test_checks_pass_after_up(host: LogHost) -> None:
     assert host.failing() == set()
 
 
@@ -110,7 +110,7 @@ NGINX = (
 )
 
 
-def test_lines_arrive_taken_apart(host: LogHost) -> None:
+def test_log_lines_arrive_parsed(host: LogHost) -> None:
     source = (ROOT / "runtime/clawd_runtime/logs.py").read_text()
     say = "\nimport logging\nconfigure()\nlogging.getLogger('x').warning('two\\nlines [of] text')\n"
     host.on(f"cat > /root/bot.py <<'END'\n{source}{say}END")
@@ -133,7 +133,7 @@ def test_lines_arrive_taken_apart(host: LogHost) -> None:
     assert audits, "the operator's sudo was not told"
 
 
-def test_damage_is_named_and_exactly_that_is_repaired(host: LogHost) -> None:
+def test_checks_report_damage_and_up_repairs_only_that(host: LogHost) -> None:
     host.ask("DELETE", "/_security/user/clawd_logstash")
     host.ask("DELETE", f"/_security/service/elastic/kibana/credential/token/clawd-{host.name}")
     weak = {"phases": {"delete": {"min_age": "1d", "actions": {"delete": {}}}}}
@@ -175,7 +175,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: LogHost) -> None:
     assert host.failing() == set()
 
 
-def test_a_heap_of_more_than_half_the_memory_is_refused_before_anything_changes(host: LogHost) -> None:
+def test_heap_of_more_than_half_the_memory_is_refused_before_any_change(host: LogHost) -> None:
     given = host.given("elasticsearch", heap="900G").settings["elasticsearch"]
     assert "is more than half of the host's" in host.refused(elasticsearch=given)
     assert host.on("systemctl is-active elasticsearch") == "active"
@@ -194,7 +194,7 @@ TRACES = (
 LINES = "/var/lib/elasticsearch/lines.jsonl"
 
 
-def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
+def test_removal_leaves_only_log_lines(host: LogHost) -> None:
     theirs = tuple(
         f"/etc/{path}"
         for path in (
@@ -214,7 +214,9 @@ def test_removed_with_nothing_left_but_the_lines(host: LogHost) -> None:
     assert not host.down(), "removed again"
 
 
-def test_back_from_a_folder_of_packages_and_purged(host: LogHost, repository: Repository) -> None:
+def test_reinstallation_from_a_package_folder_keeps_lines_and_purge_deletes_them(
+    host: LogHost, repository: Repository
+) -> None:
     """Installed twice more and purged: some minutes."""
     host.down()
     kept = host.on(f"head -n 1 {LINES}")

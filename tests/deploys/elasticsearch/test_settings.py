@@ -32,12 +32,12 @@ def declared(hosts: dict[str, list[str]], **logs: object) -> Inventory:
     return inventory(hosts, logs={"password": "p" * 32, **logs})
 
 
-def test_without_a_log_host_nothing_is_sent_or_kept() -> None:
+def test_no_host_has_log_components_without_a_log_host() -> None:
     for of in (settings_for, logstash_for, kibana_for, filebeat_for):
         assert of(inventory(), "bot1") is None
 
 
-def test_one_host_keeps_and_every_host_sends() -> None:
+def test_one_log_host_stores_lines_of_every_host() -> None:
     one = declared(ONE)
     node = settings_for(one, "log1")
     assert node is not None
@@ -52,7 +52,7 @@ def test_one_host_keeps_and_every_host_sends() -> None:
     assert {of.logstash for of in sent.values() if of} == {("10.0.0.2:5044",)}
 
 
-def test_three_hosts_keep_and_the_first_leads() -> None:
+def test_three_log_hosts_store_lines_and_the_first_leads() -> None:
     three = declared(THREE)
     nodes = [settings_for(three, name) for name in ("log1", "log2", "log3")]
     assert [(node.alone, node.leads) for node in nodes if node] == [
@@ -73,7 +73,7 @@ def test_three_hosts_keep_and_the_first_leads() -> None:
     assert sends.logstash == ("10.0.0.2:5044", "10.0.0.3:5044", "10.0.0.4:5044")
 
 
-def test_the_writers_password_is_the_same_on_both_sides_and_kibana_is_elastic() -> None:
+def test_logstash_and_elasticsearch_derive_the_same_writer_password() -> None:
     one = declared(ONE)
     node, logstash, kibana = settings_for(one, "log1"), logstash_for(one, "log1"), kibana_for(one, "log1")
     assert node is not None
@@ -84,7 +84,7 @@ def test_the_writers_password_is_the_same_on_both_sides_and_kibana_is_elastic() 
     assert len({node.password, node.writer_password, *kibana.keys.values()}) == 5
 
 
-def test_who_may_connect() -> None:
+def test_openings_admit_only_other_log_hosts_and_senders() -> None:
     one, three = declared(ONE), declared(THREE)
     assert openings_for(one, "log1") == ()
     opened = openings_for(three, "log2")
@@ -98,13 +98,13 @@ def test_who_may_connect() -> None:
     assert logstash_openings(one, "bot1") == ()
 
 
-def test_kibana_is_open_to_declared_networks_only() -> None:
+def test_kibana_is_reachable_only_from_declared_networks() -> None:
     assert kibana_openings(declared(ONE), "log1") == ()
     (opening,) = kibana_openings(declared(ONE, kibana_from=["10.9.0.0/16"]), "log1")
     assert (opening.port, opening.sources) == (5601, ("10.9.0.0/16",))
 
 
-def test_a_host_of_4_gb_has_room_for_all_of_it() -> None:
+def test_needs_of_all_log_components_fit_a_host_of_4_gb() -> None:
     one = declared(ONE)
     has = HostResources.declared(one.hosts["log1"])
     needs = [
@@ -120,7 +120,7 @@ def test_a_host_of_4_gb_has_room_for_all_of_it() -> None:
 
 
 @pytest.mark.parametrize(("gib", "heap"), [(4, 1024), (8, 2048), (16, 4096), (32, 8192)])
-def test_the_heap_that_is_counted_is_the_one_that_is_taken(gib: int, heap: int) -> None:
+def test_counted_heap_equals_the_configured_heap(gib: int, heap: int) -> None:
     """Of all three programs: as their settings and templates give it to them."""
     (node,) = declared({"log1": ["logs"]}).hosts.values()
     host = node.model_copy(update={"memory": f"{gib}G"})
@@ -140,13 +140,13 @@ def test_the_heap_that_is_counted_is_the_one_that_is_taken(gib: int, heap: int) 
     assert f"--max-old-space-size={(of_kibana.memory - KIBANA_NATIVE) // MIB}\n" in node_js
 
 
-def test_a_heap_that_is_declared_is_counted_on_any_host() -> None:
+def test_declared_heap_is_counted_on_any_host() -> None:
     (memory, _) = needs_for(declared(ONE, elasticsearch_heap="3G"), "log1", UNKNOWN)
     assert memory.memory == 4608 * MIB
     assert "heap 3072 MiB (logs.elasticsearch_heap)" in memory.how
 
 
-def test_three_hosts_share_two_copies() -> None:
+def test_disk_need_is_two_copies_divided_by_three_hosts() -> None:
     lines = needs_for(declared(THREE, daily="3G", keep_days=365), "log1", UNKNOWN)[1]
     assert lines.disk == 3 * GIB * 365 * 2 // 3
     assert lines.how == "3G a day × 365 days × 2 copies on 3 hosts"
@@ -162,10 +162,10 @@ def test_three_hosts_share_two_copies() -> None:
         (4 * GIB, "2G", 2 * GIB),
     ],
 )
-def test_heap(memory: int, heap: str | None, given: int) -> None:
+def test_heap_defaults_to_a_part_of_the_memory(memory: int, heap: str | None, given: int) -> None:
     assert heap_for(memory, heap) == given
 
 
-def test_a_heap_of_more_than_half_is_refused() -> None:
+def test_heap_of_more_than_half_the_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="3G is more than half of the host's 4096 MiB"):
         heap_for(4 * GIB, "3G")

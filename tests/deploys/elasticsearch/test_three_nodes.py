@@ -55,7 +55,7 @@ def node_of(host: LogHost) -> dict[str, object]:
     return found
 
 
-def test_a_cluster_is_founded_by_the_first_and_joined_by_the_others(hosts: list[LogHost]) -> None:
+def test_first_node_bootstraps_the_cluster_and_others_join(hosts: list[LogHost]) -> None:
     all_at_once(hosts)
     assert [set(host.settings) for host in hosts] == [
         {"elasticsearch", "logstash", "kibana", "filebeat"},
@@ -70,7 +70,7 @@ def test_a_cluster_is_founded_by_the_first_and_joined_by_the_others(hosts: list[
         assert host.failing() == set()
 
 
-def test_a_second_run_changes_nothing_and_makes_no_writing_call(hosts: list[LogHost]) -> None:
+def test_second_run_changes_nothing_and_makes_no_writing_call(hosts: list[LogHost]) -> None:
     before = [len(host.calls("elasticsearch")) for host in hosts]
     assert not any(all_at_once(hosts).values())
     for host, known in zip(hosts, before, strict=True):
@@ -103,7 +103,7 @@ def by_the_program(hosts: list[LogHost], **logs: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_changed_settings_restart_one_node_after_another(hosts: list[LogHost]) -> None:
+def test_changed_settings_restart_nodes_one_after_another(hosts: list[LogHost]) -> None:
     """By the program's own `up`: the next node is not stopped before the cluster is green again."""
     for settings in ({"elasticsearch_heap": "640M"}, {}):
         before = [restarted(host) for host in hosts]
@@ -114,17 +114,17 @@ def test_changed_settings_restart_one_node_after_another(hosts: list[LogHost]) -
             assert stopped - served > RECOVERS_S
 
 
-def test_files_are_read_and_not_mapped_where_the_host_refuses_the_setting(hosts: list[LogHost]) -> None:
+def test_memory_mapping_is_off_where_the_host_refuses_max_map_count(hosts: list[LogHost]) -> None:
     for host in hosts:
         count = int(host.on("cat /proc/sys/vm/max_map_count"))
         writable = host.on("test -w /proc/sys/vm/max_map_count && echo yes || echo no") == "yes"
         mapped = writable or count >= 262144
-        told = host.on("grep -B1 allow_mmap /etc/elasticsearch/elasticsearch.yml")
-        assert f"node.store.allow_mmap: {'true' if mapped else 'false'}" in told
-        assert ("This host refuses vm.max_map_count" in told) is not mapped
+        lines = host.on("grep -B1 allow_mmap /etc/elasticsearch/elasticsearch.yml")
+        assert f"node.store.allow_mmap: {'true' if mapped else 'false'}" in lines
+        assert ("This host refuses vm.max_map_count" in lines) is not mapped
 
 
-def test_a_replaced_first_host_joins_and_does_not_found_another_cluster(hosts: list[LogHost]) -> None:
+def test_replaced_first_node_joins_the_existing_cluster(hosts: list[LogHost]) -> None:
     """What would happen with `cluster.initial_master_nodes` left in place. The stand-in has no election, so
     here another node is made master by hand before the first is emptied."""
     first, second, third = hosts
@@ -143,7 +143,7 @@ def test_a_replaced_first_host_joins_and_does_not_found_another_cluster(hosts: l
     assert third.failing() == set()
 
 
-def test_all_are_removed_with_nothing_left(hosts: list[LogHost]) -> None:
+def test_purge_of_all_nodes_leaves_nothing(hosts: list[LogHost]) -> None:
     together({host.name: host for host in hosts}, lambda host: host.down(purge=True))
     for host in hosts:
         left = f"/etc/elasticsearch /var/lib/elasticsearch /etc/clawd/* /usr/share/logstash {FORMED}"

@@ -47,7 +47,7 @@ def asks_for_one(component: str) -> bool:
     return any(isinstance(function, ast.Name) and function.id == "internal" for function in called)
 
 
-def test_every_component_that_has_one_is_named_and_looks_at_its_end() -> None:
+def test_every_component_with_a_certificate_has_metric_and_check_of_its_end() -> None:
     with_one = {component.name for component in COMPONENTS if asks_for_one(component.name)}
     assert with_one == set(FOLDERS)
     for name in with_one:
@@ -55,7 +55,7 @@ def test_every_component_that_has_one_is_named_and_looks_at_its_end() -> None:
         assert hasattr(checks, "test_certificate_does_not_end_soon"), name
 
 
-def test_ends_are_told_and_what_cannot_be_read_has_ended(tmp_path: Path) -> None:
+def test_metrics_contain_expiry_and_zero_for_unreadable_certificates(tmp_path: Path) -> None:
     end = certificate(tmp_path / "database", days=200)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "fullchain.pem").write_text("not a certificate")
@@ -77,13 +77,13 @@ def test_ends_are_told_and_what_cannot_be_read_has_ended(tmp_path: Path) -> None
     assert output.stat().st_mode & 0o777 == 0o644
 
 
-def test_the_unit_asks_for_every_folder() -> None:
+def test_unit_measures_every_certificate_folder() -> None:
     unit = rendered("exporters/clawd-certificate-metrics.service", VALUES)
     (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     assert line.split()[4:] == [f"{name}={folder}" for name, folder in FOLDERS.items()]
 
 
-def test_the_alert_says_what_to_do() -> None:
+def test_expiry_alert_says_which_command_renews() -> None:
     settings = import_module("deploys.prometheus.settings").settings_for(monitored(), "watch")
     (rule,) = [rule for rule in rules(settings) if METRIC in rule.expr]
     assert f"< {LEAST_DAYS}" in rule.expr
@@ -107,7 +107,9 @@ def host_with(folder: Path) -> Any:
     ("days", "said"),
     [(LEAST_DAYS + 1, None), (LEAST_DAYS - 1, "ends on"), (-1, "ended on")],
 )
-def test_verify_tells_before_the_end(name: str, days: int, said: str | None, tmp_path: Path) -> None:
+def test_check_fails_before_a_certificate_expires(
+    name: str, days: int, said: str | None, tmp_path: Path
+) -> None:
     certificate(tmp_path, days=days)
     check = import_module(f"deploys.{name}.verify").test_certificate_does_not_end_soon
     declared = {"grafana": grafana, "exporters": exporters, "nginx": nginx, "runtime": runtime}
@@ -121,7 +123,7 @@ def test_verify_tells_before_the_end(name: str, days: int, said: str | None, tmp
     assert caught.value.hint == "run `up`, which renews it"
 
 
-def test_verify_tells_of_what_is_no_certificate(tmp_path: Path) -> None:
+def test_check_fails_for_an_invalid_certificate_file(tmp_path: Path) -> None:
     (tmp_path / "fullchain.pem").write_text("")
     with pytest.raises(CheckFailed, match="is no certificate"):
         import_module("deploys.database.verify").test_certificate_does_not_end_soon(host_with(tmp_path))

@@ -41,7 +41,7 @@ def watched() -> ExportersSettings:
     return declared(hosts, "both")
 
 
-def test_every_exporter_has_its_arguments_and_what_is_ours_about_its_unit() -> None:
+def test_arguments_and_unit_drop_ins_of_exporters_equal_golden_files() -> None:
     listed = exporters(everything())
     assert len(listed) == 4
     for exporter in listed:
@@ -51,7 +51,7 @@ def test_every_exporter_has_its_arguments_and_what_is_ours_about_its_unit() -> N
         assert_golden(GOLDEN / f"{exporter.package}.conf", rendered("exporters/service.conf", values))
 
 
-def test_exporters_that_another_host_scrapes_speak_tls_with_certificates_on_both_sides() -> None:
+def test_exporters_scraped_by_another_host_require_mutual_tls() -> None:
     assert_golden(GOLDEN / "clawd-web.yml", web_config())
     for exporter in exporters(watched()):
         assert "--web.config.file=/etc/prometheus/clawd-web.yml" in exporter.arguments
@@ -61,7 +61,7 @@ def test_exporters_that_another_host_scrapes_speak_tls_with_certificates_on_both
     ]
 
 
-def test_an_old_exporter_of_nginx_has_its_own_options_for_tls() -> None:
+def test_old_nginx_exporter_gets_its_own_tls_options() -> None:
     (nginx,) = [found for found in exporters(watched(), toolkit=False) if "nginx" in found.package]
     assert nginx.arguments[2:] == (
         "--web.secured-metrics",
@@ -71,22 +71,22 @@ def test_an_old_exporter_of_nginx_has_its_own_options_for_tls() -> None:
     assert set(CERTIFICATE_FILES) <= set(nginx.watched)
 
 
-def test_probes_of_fronts() -> None:
+def test_blackbox_configuration_equals_golden_file() -> None:
     assert_golden(GOLDEN / "blackbox.yml", blackbox_config(everything()))
 
 
 @pytest.mark.parametrize("name", ["gpu-metrics", gpu.SERVICE, gpu.TIMER])
-def test_gpus(name: str) -> None:
+def test_gpu_metrics_files_equal_golden_files(name: str) -> None:
     values = {"output": gpu.OUTPUT, "folder": gpu.TEXTFILES}
     assert_golden(GOLDEN / name, rendered(f"exporters/{name}", values))
 
 
 @pytest.mark.parametrize("name", ["certificate-metrics", certificates.SERVICE, certificates.TIMER])
-def test_certificates(name: str) -> None:
+def test_certificate_metrics_files_equal_golden_files(name: str) -> None:
     assert_golden(GOLDEN / name, rendered(f"exporters/{name}", certificates.VALUES))
 
 
-def test_front_with_an_ipv6_address_is_asked_with_brackets() -> None:
+def test_probe_of_an_ipv6_front_has_a_host_header_in_brackets() -> None:
     front = Front(host="web1", address="[2001:db8::1]:443", name="2001:db8::1")
     module = json.loads(blackbox_config(everything().model_copy(update={"fronts": (front,)})))["modules"]
     http = module["front_web1"]["http"]

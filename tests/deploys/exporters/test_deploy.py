@@ -58,7 +58,7 @@ def paths(run: Run) -> list[str]:
     return [change.path for change in run.changes]
 
 
-def test_an_exporter_never_runs_without_its_arguments(tmp_path: Path) -> None:
+def test_exporter_arguments_are_written_before_the_package_is_installed(tmp_path: Path) -> None:
     changed = paths(plan("exporters", monitored(), "bot1", tmp_path))
     assert changed == [
         "user prometheus",
@@ -85,7 +85,7 @@ def test_an_exporter_never_runs_without_its_arguments(tmp_path: Path) -> None:
     ]
 
 
-def test_an_exporter_of_a_role_that_is_gone_goes(tmp_path: Path) -> None:
+def test_exporter_of_a_removed_role_is_removed(tmp_path: Path) -> None:
     hosts = {"bot1": ["runtime"], "front": ["nginx"], "watch": ["monitoring"]}
     there = UnitState(load="loaded", active="active", enabled="enabled")
     run = plan("exporters", monitored(hosts), "bot1", tmp_path, UnitFact=there)
@@ -94,7 +94,7 @@ def test_an_exporter_of_a_role_that_is_gone_goes(tmp_path: Path) -> None:
     assert "prometheus-node-exporter.service" not in stopped
 
 
-def test_a_certificate_that_nothing_is_checked_by_goes(tmp_path: Path) -> None:
+def test_unused_monitoring_certificate_is_removed(tmp_path: Path) -> None:
     there = PathState("directory", "0755", "root", "root")
     alone = {"watch": ["runtime", "nginx", "monitoring"]}
     for hosts, tls, goes in (
@@ -108,7 +108,7 @@ def test_a_certificate_that_nothing_is_checked_by_goes(tmp_path: Path) -> None:
         assert ({"/etc/clawd/monitoring", "/etc/clawd/monitoring.d"} <= gone) is goes
 
 
-def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
+def test_gpu_metrics_are_installed_on_hosts_with_a_gpu(tmp_path: Path) -> None:
     changed = paths(
         plan(
             "exporters",
@@ -129,7 +129,9 @@ def test_gpus_are_measured_where_there_are_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rights", "changes"), [("", True), ("t,t,f,f,f,f,pg_monitor", True), ("t,f,f,f,f,f,pg_monitor", False)]
 )
-def test_the_login_to_the_database_may_look_and_no_more(tmp_path: Path, rights: str, changes: bool) -> None:
+def test_postgresql_login_of_the_exporter_gets_only_pg_monitor(
+    tmp_path: Path, rights: str, changes: bool
+) -> None:
     hosts = {"bot1": ["runtime", "nginx"], "db": ["database"], "watch": ["monitoring"]}
     declared = monitored(hosts, database=DATABASE)
     run = plan("exporters", declared, "db", tmp_path, ExporterLoginFact=LoginState(True, rights))
@@ -137,7 +139,7 @@ def test_the_login_to_the_database_may_look_and_no_more(tmp_path: Path, rights: 
 
 
 @pytest.mark.parametrize("unreported", [True, False])
-def test_a_backup_of_before_there_were_metrics_is_told_to_them(tmp_path: Path, unreported: bool) -> None:
+def test_existing_backup_without_metrics_is_exported(tmp_path: Path, unreported: bool) -> None:
     hosts = {"bot1": ["runtime", "nginx"], "db": ["database"], "watch": ["monitoring"]}
     declared = monitored(hosts, database=DATABASE)
     run = plan("exporters", declared, "db", tmp_path, UnreportedFact=unreported)
@@ -147,7 +149,7 @@ def test_a_backup_of_before_there_were_metrics_is_told_to_them(tmp_path: Path, u
     assert METRICS_FILE not in paths(plan("exporters", declared, "bot1", tmp_path, UnreportedFact=True))
 
 
-def test_secrets_are_in_no_plan(tmp_path: Path) -> None:
+def test_plan_shows_no_secret(tmp_path: Path) -> None:
     key = tmp_path / "gpg.key"
     key.write_bytes(b"key")
     declared = monitored(monitoring={"alerts": ALERTS, "grafana": {**GRAFANA, "key": str(key)}})
@@ -159,7 +161,7 @@ def test_secrets_are_in_no_plan(tmp_path: Path) -> None:
         assert any(change.secret for change in run.changes)
 
 
-def test_grafana_comes_from_its_repository(tmp_path: Path) -> None:
+def test_grafana_is_installed_from_its_repository(tmp_path: Path) -> None:
     key = tmp_path / "gpg.key"
     key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
     declared = monitored(
@@ -172,13 +174,13 @@ def test_grafana_comes_from_its_repository(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["key", "package"])
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, name: str) -> None:
+def test_missing_key_or_package_of_grafana_is_refused(tmp_path: Path, name: str) -> None:
     grafana = {"admin_password": "a-password-of-grafana", name: str(tmp_path / "missing")}
     with pytest.raises(ArtifactError, match="missing"):
         plan("grafana", monitored(monitoring={"grafana": grafana}), "watch", tmp_path)
 
 
-def test_another_password_is_set_where_grafana_takes_the_declared_one_no_more(tmp_path: Path) -> None:
+def test_grafana_password_is_set_when_the_declared_one_is_refused(tmp_path: Path) -> None:
     key = tmp_path / "gpg.key"
     key.write_bytes(b"key")
     declared = monitored(monitoring={"grafana": {**GRAFANA, "key": str(key)}})
@@ -190,7 +192,7 @@ def test_another_password_is_set_where_grafana_takes_the_declared_one_no_more(tm
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_what_was_measured_stays_unless_it_is_purged(purge: bool) -> None:
+def test_removal_keeps_measurements_unless_purged(purge: bool) -> None:
     there = {
         **BARE,
         PathFact: PathState("directory", "0750", "prometheus", "prometheus"),

@@ -26,26 +26,26 @@ def measured(folder: Path, smi: str) -> str:
     return output.read_text()
 
 
-def test_what_nvidia_smi_tells_becomes_metrics(tmp_path: Path) -> None:
-    told = measured(tmp_path, f"printf '%s' '{SMI}'\n").splitlines()
-    assert 'clawd_gpu_temperature_celsius{gpu="0",name="NVIDIA L4"} 61' in told
-    assert 'clawd_gpu_utilization_ratio{gpu="0",name="NVIDIA L4"} 0.87' in told
-    assert 'clawd_gpu_memory_used_bytes{gpu="0",name="NVIDIA L4"} 1.07374e+10' in told
-    assert [line for line in told if line.startswith("clawd_gpu_ecc")] == [
+def test_output_of_nvidia_smi_becomes_metrics(tmp_path: Path) -> None:
+    metrics = measured(tmp_path, f"printf '%s' '{SMI}'\n").splitlines()
+    assert 'clawd_gpu_temperature_celsius{gpu="0",name="NVIDIA L4"} 61' in metrics
+    assert 'clawd_gpu_utilization_ratio{gpu="0",name="NVIDIA L4"} 0.87' in metrics
+    assert 'clawd_gpu_memory_used_bytes{gpu="0",name="NVIDIA L4"} 1.07374e+10' in metrics
+    assert [line for line in metrics if line.startswith("clawd_gpu_ecc")] == [
         'clawd_gpu_ecc_errors_uncorrected{gpu="1",name="NVIDIA L4"} 0'
     ]
-    assert "clawd_gpu_up 1" in told
+    assert "clawd_gpu_up 1" in metrics
 
 
 @pytest.mark.parametrize(
     "smi", ["echo 'NVIDIA-SMI has failed' >&2; exit 9\n", "echo 'No devices were found'\n"]
 )
-def test_a_driver_that_does_not_answer_is_told(tmp_path: Path, smi: str) -> None:
-    told = measured(tmp_path, smi).splitlines()
-    assert told == ["# TYPE clawd_gpu_up gauge", "clawd_gpu_up 0"]
+def test_failing_nvidia_smi_is_exported_as_gpu_down(tmp_path: Path, smi: str) -> None:
+    metrics = measured(tmp_path, smi).splitlines()
+    assert metrics == ["# TYPE clawd_gpu_up gauge", "clawd_gpu_up 0"]
 
 
-def test_the_program_is_looked_at_before_it_goes_live(tmp_path: Path) -> None:
+def test_program_that_does_not_compile_does_not_go_live(tmp_path: Path) -> None:
     check = gpu.COMPILES.replace("{}", f'"{tmp_path}/program"')
     for text, status in (((TEMPLATES / "exporters/gpu-metrics").read_text(), 0), ("def", 1)):
         (tmp_path / "program").write_text(text)

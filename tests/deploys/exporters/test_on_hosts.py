@@ -25,14 +25,14 @@ TOKEN = "0123456789abcdef-of-alerts"
 BOT = """
 import http.server
 class Bot(http.server.BaseHTTPRequestHandler):
-    def tell(self, status, text=""):
+    def reply(self, status, text=""):
         self.send_response(status); self.send_header("Content-Type", "text/plain"); self.end_headers()
         self.wfile.write(text.encode())
     def do_GET(self):
-        self.tell(200, "clawd_inbox_depth 0\\n" if self.path == "/metrics" else "ok\\n")
+        self.reply(200, "clawd_inbox_depth 0\\n" if self.path == "/metrics" else "ok\\n")
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.tell(400 if self.headers.get("Authorization") == "Bearer %s" else 401)
+        self.reply(400 if self.headers.get("Authorization") == "Bearer %s" else 401)
 http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Bot).serve_forever()
 """
 
@@ -92,11 +92,11 @@ def prepare(host: Monitored) -> None:
     assert host.apply(**host.settings("tls", "nginx", *COMPONENTS))
 
 
-def test_a_second_run_changes_nothing(hosts: dict[str, Monitored]) -> None:
+def test_second_run_changes_nothing(hosts: dict[str, Monitored]) -> None:
     assert together(hosts, Monitored.up) == {"bookworm": frozenset(), "trixie": frozenset()}
 
 
-def test_checks_hold(hosts: dict[str, Monitored]) -> None:
+def test_checks_pass_after_up(hosts: dict[str, Monitored]) -> None:
     assert together(hosts, Monitored.failing) == {"bookworm": set(), "trixie": set()}
 
 
@@ -128,7 +128,7 @@ REPAIRED = {
 }
 
 
-def test_damage_is_named_and_exactly_that_is_repaired(hosts: dict[str, Monitored]) -> None:
+def test_checks_report_damage_and_up_repairs_only_that(hosts: dict[str, Monitored]) -> None:
     def damaged(host: Monitored) -> tuple[set[str], frozenset[str], set[str]]:
         host.on(" && ".join(DAMAGE))
         # Until the next scrape, Prometheus does not know either.
@@ -141,7 +141,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(hosts: dict[str, Monitored
         assert left <= {"every target is up"}  # not scraped yet since the repair
 
 
-def test_what_prometheus_refuses_never_goes_live(hosts: dict[str, Monitored]) -> None:
+def test_configuration_refused_by_prometheus_does_not_go_live(hosts: dict[str, Monitored]) -> None:
     host = hosts["trixie"]
     before = host.on("cat /etc/prometheus/prometheus.yml; systemctl show -p MainPID prometheus")
     broken = host.settings("prometheus")["prometheus"] | {"scrape_interval": -5}
@@ -149,7 +149,7 @@ def test_what_prometheus_refuses_never_goes_live(hosts: dict[str, Monitored]) ->
     assert host.on("cat /etc/prometheus/prometheus.yml; systemctl show -p MainPID prometheus") == before
 
 
-def test_removal_leaves_the_data_and_purging_nothing(hosts: dict[str, Monitored]) -> None:
+def test_removal_leaves_only_data_and_purge_leaves_nothing(hosts: dict[str, Monitored]) -> None:
     left = """
     dpkg-query -W -f='${Package} ${db:Status-Status}\\n' 'prometheus*' grafana 2>/dev/null |
         grep -v not-installed

@@ -22,13 +22,13 @@ def packages(declared: Any, host: str) -> list[str]:
     return [exporter.package for exporter in exporters(settings)] if settings else []
 
 
-def test_nobody_watches() -> None:
+def test_hosts_without_a_monitoring_host_have_no_exporters() -> None:
     assert settings_for(inventory(), "bot1") is None
     assert openings_for(inventory(), "bot1") == needs_for(inventory(), "bot1", UNKNOWN) == ()
     assert internal_listener(inventory(), "bot1") is None
 
 
-def test_each_host_has_what_can_be_measured_there() -> None:
+def test_roles_decide_the_exporters_of_a_host() -> None:
     hosts = {"bot1": ["runtime"], "front": ["nginx"], "db": ["database"], "watch": ["monitoring"]}
     declared = monitored(hosts, database=DATABASE)
     node, nginx = "prometheus-node-exporter", "prometheus-nginx-exporter"
@@ -38,7 +38,7 @@ def test_each_host_has_what_can_be_measured_there() -> None:
     assert packages(declared, "watch") == [node, "prometheus-blackbox-exporter"]
 
 
-def test_only_the_monitoring_host_is_let_in() -> None:
+def test_only_the_monitoring_host_may_connect_to_exporters() -> None:
     declared = monitored()
     assert [(opening.port, opening.sources) for opening in openings_for(declared, "bot1")] == [
         (9100, ("10.0.0.2",)),
@@ -53,7 +53,7 @@ def test_only_the_monitoring_host_is_let_in() -> None:
     assert (watching.over_tls, bot.over_tls) == (False, True)
 
 
-def test_the_bot_is_reached_by_who_watches_it() -> None:
+def test_bot_listens_with_tls_for_the_monitoring_host() -> None:
     declared = monitored()
     listener = internal_listener(declared, "bot1")
     assert listener
@@ -74,7 +74,7 @@ def test_the_bot_is_reached_by_who_watches_it() -> None:
     ],
     ids=["own authority", "self-signed", "public authority"],
 )
-def test_fronts_are_probed_by_their_names(tls: dict[str, Any], trust: dict[str, Any]) -> None:
+def test_fronts_are_probed_by_their_declared_names(tls: dict[str, Any], trust: dict[str, Any]) -> None:
     settings = settings_for(monitored(tls={"names": ["bot.example.com"], **tls}), "watch")
     assert settings
     assert settings.fronts[0].address == "10.0.0.1:443"
@@ -85,7 +85,7 @@ def test_fronts_are_probed_by_their_names(tls: dict[str, Any], trust: dict[str, 
     assert ("insecure_skip_verify" in config) == ("insecure_skip_verify" in trust)
 
 
-def test_arguments_that_systemd_would_take_apart_are_a_mistake() -> None:
+def test_arguments_with_spaces_are_refused() -> None:
     assert defaults_text(("--a=b", "--c"), {"X": "user=a host=b"}).splitlines()[1:] == [
         "X='user=a host=b'",
         "ARGS='--a=b --c'",
@@ -94,7 +94,7 @@ def test_arguments_that_systemd_would_take_apart_are_a_mistake() -> None:
         defaults_text(("--a=b c",))
 
 
-def test_needs_tell_their_arithmetic() -> None:
+def test_needs_of_exporters_name_their_summands() -> None:
     (need,) = needs_for(monitored(), "bot1", UNKNOWN)
     assert need.memory == 56 * 1024**2
     assert need.how == "memory: node 32 MiB + nginx 24 MiB; disk: 2 programs of 18 MiB"

@@ -40,14 +40,16 @@ def problem_of(monkeypatch: pytest.MonkeyPatch, host: Host) -> str:
     return ""
 
 
-def test_an_exporter_that_does_not_answer_does_not_count_as_one_that_refuses(
+def test_exporter_that_does_not_answer_fails_the_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = problem_of(monkeypatch, Host(known=1, stranger="refused\n"))
     assert problem == "prometheus-node-exporter does not report its metrics: connection refused"
 
 
-def test_an_exporter_refuses_or_answers_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exporter_that_answers_clients_without_certificate_fails_the_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert problem_of(monkeypatch, Host(known=0, stranger="refused\n")) == ""
     answered = problem_of(monkeypatch, Host(known=0, stranger="200\n"))
     assert answered == "prometheus-node-exporter answers clients without a certificate of the project"

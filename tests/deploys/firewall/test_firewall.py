@@ -59,19 +59,19 @@ def ruleset(settings: dict[str, Any], ssh_ports: set[int]) -> str:
 
 
 @pytest.mark.parametrize(("name", "settings"), [("full.conf", FULL), ("open.conf", {})])
-def test_ruleset(name: str, settings: dict[str, Any]) -> None:
+def test_ruleset_equals_golden_file(name: str, settings: dict[str, Any]) -> None:
     assert_golden(GOLDEN / name, ruleset(settings, {22, 2222}))
 
 
 @pytest.mark.parametrize("settings", [FULL, {}])
-def test_nft_takes_the_ruleset(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_nft_accepts_the_ruleset(settings: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "rules"
     path.write_text(ruleset(settings, {22}))
     checked = subprocess.run(["nft", "--check", "--file", path], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
 
 
-def test_names_are_resolved_and_unknown_ones_refused() -> None:
+def test_host_names_are_resolved_and_unknown_ones_refused() -> None:
     assert names_in(FirewallSettings.model_validate(FULL)) == ("web.internal",)
     with pytest.raises(HostError, match=r"web\.internal cannot be resolved"):
         prepared(FULL)
@@ -82,7 +82,7 @@ def test_names_are_resolved_and_unknown_ones_refused() -> None:
 
 
 @pytest.mark.parametrize(("settings", "ports"), [({"ssh_port": 22}, "22, 2222"), ({}, "2222")])
-def test_own_way_in_stays_open_and_no_other(settings: dict[str, Any], ports: str) -> None:
+def test_only_ssh_ports_in_use_or_declared_are_open_for_ssh(settings: dict[str, Any], ports: str) -> None:
     run = prepared(settings, port=2222)
     (change,) = [change for change in run.changes if change.path == "/etc/nftables.conf"]
     ours = [line for line in change.diff if "ssh" in line]
@@ -105,7 +105,7 @@ def test_management_without_the_client_in_use_is_refused() -> None:
         (["fe80::/10"], "fe80::1%eth0", True),
     ],
 )
-def test_admits(networks: list[str], client: str, expected: bool) -> None:
+def test_admits_compares_client_with_networks(networks: list[str], client: str, expected: bool) -> None:
     assert admits(tuple(ip_network(network) for network in networks), client) is expected
 
 
@@ -123,7 +123,7 @@ def test_admits(networks: list[str], client: str, expected: bool) -> None:
         (TableState("live", "{digest} live", True), None),
     ],
 )
-def test_live_rules_are_repaired(state: TableState, expected: str | None) -> None:
+def test_changed_live_rules_are_loaded_again(state: TableState, expected: str | None) -> None:
     digest = hashlib.sha256(b"rules").hexdigest()
     present = TableState(state.digest, state.stamp.format(digest=digest), state.enabled)
     run = Machine(facts={TableFact: present}).run(lambda: live("rules"), execute=False)
@@ -138,7 +138,7 @@ def test_live_rules_are_repaired(state: TableState, expected: str | None) -> Non
         (TableState(written=True), {"/etc/nftables.conf"}),
     ],
 )
-def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> None:
+def test_removal_deletes_only_rules_and_files_of_this_program(state: TableState, expected: set[str]) -> None:
     there = PathState("file", "0755", "root", "root", "0" * 64, b"old\n")
     facts = {TableFact: state, PathFact: there, BroughtFact: None}
     run = Machine(facts=facts).run(remove, execute=False)
@@ -148,7 +148,7 @@ def test_only_what_is_ours_is_removed(state: TableState, expected: set[str]) -> 
     assert {change.path for change in run.changes} == expected | notes
 
 
-def test_configuration_that_was_there_before_is_put_back_and_in_force() -> None:
+def test_removal_restores_and_loads_the_original_configuration() -> None:
     there = PathState("file", "0755", "root", "root", "0" * 64, b"old\n", original="kept")
     facts = {TableFact: TableState("live", written=True), PathFact: there, BroughtFact: None}
     run = Machine(facts=facts).run(remove, execute=False)
@@ -159,7 +159,7 @@ def test_configuration_that_was_there_before_is_put_back_and_in_force() -> None:
     ]
 
 
-def test_nothing_of_ours_nothing_to_remove() -> None:
+def test_removal_of_nothing_changes_nothing() -> None:
     facts = {TableFact: TableState(), PathFact: PathState(), BroughtFact: None}
     assert not Machine(facts=facts).run(remove, execute=False).predicted
 
@@ -172,7 +172,7 @@ def test_nothing_of_ours_nothing_to_remove() -> None:
         (ruleset({}, {22}), True),
     ],
 )
-def test_whose_configuration_it_is(
+def test_configuration_written_by_this_program_is_recognised(
     content: str | None, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, stamp = tmp_path / "nftables.conf", tmp_path / "stamp"
@@ -186,7 +186,7 @@ def test_whose_configuration_it_is(
     assert (state.stamp, state.written) == ("a b", written)
 
 
-def test_settings() -> None:
+def test_settings_open_ports_of_the_roles_and_declared_ones() -> None:
     one = settings_for(inventory(), "bot1")
     assert one is not None
     assert [(item.port, item.sources) for item in one.openings] == [(80, ()), (443, ())]

@@ -112,13 +112,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def attacked(served: Served, server: str, addresses: tuple[str, str, str], slow: int = SLOW) -> Any:
     """What a client finds that opens so many slow connections."""
     words = [*INSIDE, CLIENT, sys.executable, "-c", ATTACK, server, str(served.https_port), str(slow)]
-    told = subprocess.run([*words, *addresses], capture_output=True, text=True, timeout=120)
-    assert told.returncode == 0, told.stderr
-    return json.loads(told.stdout)
+    completed = subprocess.run([*words, *addresses], capture_output=True, text=True, timeout=120)
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout)
 
 
 @pytest.mark.parametrize(("server", "addresses"), [("10.9.0.1", FOUR), ("fd00::1", SIX)])
-def test_slow_connections_of_one_client_leave_another_served(
+def test_connection_limit_of_one_client_does_not_affect_another(
     served: Served, server: str, addresses: tuple[str, str, str]
 ) -> None:
     """Unfinished headers; of IPv6, all addresses of a network of 64 bits are one client."""
@@ -130,7 +130,7 @@ def test_slow_connections_of_one_client_leave_another_served(
     assert found["seconds"] < 20
 
 
-def test_the_clients_being_counted_make_no_difference_to_the_rules(served: Served) -> None:
+def test_counted_clients_do_not_change_the_digest_of_live_rules(served: Served) -> None:
     from deploys.firewall.deploy import LIVE_DIGEST
 
     def digest() -> str:

@@ -34,7 +34,7 @@ def settings(**changes: Any) -> GrafanaSettings:
     return found
 
 
-def test_files() -> None:
+def test_provisioned_files_equal_golden_files() -> None:
     assert_golden(GOLDEN / "datasources.yml", datasources(settings()))
     assert_golden(GOLDEN / "provider.yml", provider())
     assert_golden(GOLDEN / "grafana.ini", rendered("grafana/grafana.ini", values(settings())))
@@ -42,7 +42,7 @@ def test_files() -> None:
     assert_golden(GOLDEN / "open.ini", rendered("grafana/grafana.ini", values(opened)))
 
 
-def test_only_declared_networks_reach_it() -> None:
+def test_grafana_is_reachable_only_from_declared_networks() -> None:
     assert openings_for(monitored(), "watch") == ()
     opened = monitored(monitoring={"grafana": {**GRAFANA, "open_to": ["10.0.0.0/8"]}})
     (opening,) = openings_for(opened, "watch")
@@ -52,7 +52,7 @@ def test_only_declared_networks_reach_it() -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
-def test_dashboards_are_such_as_grafana_reads(board: Board) -> None:
+def test_dashboards_are_valid_for_the_grafana_sdk(board: Board) -> None:
     register_default_plugins()
     text = dashboard_json(board)
     assert text == dashboard_json(board)
@@ -65,7 +65,7 @@ def test_dashboards_are_such_as_grafana_reads(board: Board) -> None:
     assert len(set(places)) == len(places), "panels lie on each other"
 
 
-def test_every_expression_is_promql(tmp_path: Path) -> None:
+def test_promtool_accepts_every_dashboard_expression(tmp_path: Path) -> None:
     expressions = [
         query.expr.replace("$__rate_interval", "1m")
         for board in BOARDS
@@ -81,7 +81,7 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
     assert f"{len(expressions)} rules found" in checked.stdout
 
 
-def test_metrics_of_ours_are_those_that_our_programs_tell(tmp_path: Path) -> None:
+def test_dashboards_use_only_exported_metrics(tmp_path: Path) -> None:
     text = "".join(dashboard_json(board) for board in BOARDS)
     used = {word for word in _words(text) if word.startswith("clawd_")}
     assert used

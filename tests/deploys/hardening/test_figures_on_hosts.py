@@ -74,22 +74,22 @@ def host_report(host: Host) -> str:
     return sandbox.execute(host.name, LYNIS, layout=host.layout, timeout=900)
 
 
-def test_our_units_are_little_exposed(host: Host) -> None:
+def test_systemd_exposure_of_every_unit_is_low(host: Host) -> None:
     listed = host.on("cd /etc/systemd/system && ls -d clawd-*.service").split()
     assert len(listed) >= 4
-    told = {}
+    exposure = {}
     for unit in listed:
         text = host.on(f"systemd-analyze security --no-pager {unit} | tail -n 1")
-        told[unit] = float(re.search(r": ([0-9.]+) ", text)[1])  # type: ignore[index]
-    written(host, "systemd-analyze", "\n".join(f"{unit} {value}" for unit, value in told.items()))
-    assert {unit: value for unit, value in told.items() if value > MOST_EXPOSURE} == {}
+        exposure[unit] = float(re.search(r": ([0-9.]+) ", text)[1])  # type: ignore[index]
+    written(host, "systemd-analyze", "\n".join(f"{unit} {value}" for unit, value in exposure.items()))
+    assert {unit: value for unit, value in exposure.items() if value > MOST_EXPOSURE} == {}
 
 
-def test_ssh_audit_finds_no_fail(host: Host) -> None:
+def test_ssh_audit_reports_no_failure(host: Host) -> None:
     """The last: whoever connects without a login, as it does, is refused for a while by OpenSSH 10."""
     words = [sys.executable, "-m", "ssh_audit.ssh_audit", "--json", "--skip-rate-test", host.address]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    found = json.loads(told.stdout)
+    completed = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    found = json.loads(completed.stdout)
     written(host, "ssh-audit", json.dumps(found, indent=1))
     listed = [entry for kind in ("kex", "key", "enc", "mac") for entry in found[kind]]
     assert len(listed) > 10

@@ -90,7 +90,7 @@ def written(run: Run, path: str) -> str:
         "/etc/systemd/system/clawd-package-files.timer",
     ],
 )
-def test_files(path: str) -> None:
+def test_written_files_equal_golden_files(path: str) -> None:
     declared = settings(
         hardening={
             "time_servers": ["ntp1.example.com", "192.0.2.123"],
@@ -102,7 +102,7 @@ def test_files(path: str) -> None:
     assert_golden(GOLDEN / Path(path).name, written(bare_host(declared), path))
 
 
-def test_the_banner_is_shown_at_the_console_too_and_means_nothing_to_agetty() -> None:
+def test_banner_is_written_for_ssh_and_escaped_for_the_console() -> None:
     run = bare_host(settings(hardening={"banner": "Keep \\out\n"}))
     assert written(run, "/etc/issue.net") == written(run, "/etc/clawd/banner") == "Keep \\out\n"
     assert written(run, "/etc/issue") == "Keep \\\\out\n\n\\n \\l\n\n"
@@ -122,7 +122,7 @@ def test_the_banner_is_shown_at_the_console_too_and_means_nothing_to_agetty() ->
         ("-c", {}, "never"),
     ],
 )
-def test_a_shell_at_its_prompt_ends_but_no_script(
+def test_idle_timeout_applies_only_to_interactive_shells(
     options: str, environment: dict[str, str], ends_after: str
 ) -> None:
     words = ["bash", "--norc", options, f". {GOLDEN}/clawd-idle.sh; echo ${{TMOUT-never}}"]
@@ -130,12 +130,12 @@ def test_a_shell_at_its_prompt_ends_but_no_script(
     assert done.stdout == f"{ends_after}\n"
 
 
-def test_shells_may_wait_for_ever_where_it_is_declared() -> None:
+def test_idle_timeout_of_0_writes_no_profile() -> None:
     run = bare_host(settings(hardening={"idle_minutes": 0}))
     assert "/etc/profile.d/clawd-idle.sh" not in {change.path for change in run.changes}
 
 
-def test_systemd_keeps_no_core() -> None:
+def test_coredump_configuration_equals_golden_file() -> None:
     path = "/etc/systemd/coredump.conf.d/60-clawd.conf"
     assert_golden(GOLDEN / "coredump.conf", written(bare_host(settings()), path))
 
@@ -148,7 +148,7 @@ def test_systemd_keeps_no_core() -> None:
         ("deploy", {"hardening": {"root_login": True}}, True),
     ],
 )
-def test_root_may_log_in_only_where_it_has_to(user: str, changes: dict[str, Any], root: bool) -> None:
+def test_root_login_is_permitted_only_when_needed(user: str, changes: dict[str, Any], root: bool) -> None:
     assert settings(user, **changes).root_login is root
 
 
@@ -174,13 +174,13 @@ ECDSA_CERTIFICATE = HostKey("ecdsa-cert", 256)
         ((), (), ()),
     ],
 )
-def test_weak_host_keys_are_refused_where_the_host_has_another(
+def test_weak_host_keys_are_disabled_when_the_host_has_a_strong_one(
     keys: tuple[HostKey, ...], kept: tuple[str, ...], refused: tuple[str, ...]
 ) -> None:
     assert refused_host_keys(keys, kept) == refused
 
 
-def test_host_keys_are_those_of_the_configuration_of_sshd(tmp_path: Path) -> None:
+def test_host_keys_are_read_from_the_configuration_of_sshd(tmp_path: Path) -> None:
     for kind, bits in (("rsa", "2048"), ("ecdsa", "384"), ("ed25519", "256")):
         command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", str(tmp_path / kind)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -223,12 +223,12 @@ class Transport:
 
 
 @pytest.mark.parametrize("known_by", ["ssh-ed25519", "ecdsa-sha2-nistp256"])
-def test_the_configuration_of_sshd_is_the_same_from_every_computer(known_by: str) -> None:
+def test_sshd_configuration_does_not_depend_on_the_known_key_type(known_by: str) -> None:
     run = bare_host(settings(), client=Transport(known_by, proves=True))
     assert "HostKeyAlgorithms -ecdsa-sha2-*\n" in written(run, SSHD)
 
 
-def test_plain_pyinfra_does_not_cut_off_a_computer_that_knows_the_host_by_its_weak_key() -> None:
+def test_pyinfra_alone_refuses_to_disable_the_only_known_host_key() -> None:
     weak = Transport("ecdsa-sha2-nistp256", proves=False)
     with pytest.raises(HostError, match="by a key of the type ecdsa-sha2-nistp256, which sshd would"):
         bare_host(settings(), client=weak)
@@ -236,7 +236,7 @@ def test_plain_pyinfra_does_not_cut_off_a_computer_that_knows_the_host_by_its_we
     assert "HostKeyAlgorithms" not in written(kept, SSHD)
 
 
-def test_root_stays_while_nobody_else_is_certain_to_get_in() -> None:
+def test_root_login_stays_permitted_until_another_login_is_certain() -> None:
     nobody = settings_for(inventory(), "bot1")
     assert nobody is not None
     assert nobody.root_login
@@ -247,7 +247,7 @@ def test_root_stays_while_nobody_else_is_certain_to_get_in() -> None:
         )
 
 
-def test_people_and_machines_of_the_inventory_are_never_banned() -> None:
+def test_fail2ban_never_bans_hosts_and_management_networks() -> None:
     declared = settings(firewall={"management": ["203.0.113.0/24"]})
     assert declared.fail2ban is not None
     assert declared.fail2ban.never == ("127.0.0.0/8", "::1", "10.0.0.1", "203.0.113.0/24")
@@ -257,11 +257,11 @@ def test_people_and_machines_of_the_inventory_are_never_banned() -> None:
     ("clock", "wanted"),
     [(TimeKeeping(), True), (TimeKeeping(container=True), False), (TimeKeeping(other="chrony"), False)],
 )
-def test_time_is_left_to_who_keeps_it(clock: TimeKeeping, wanted: bool) -> None:
+def test_timesyncd_is_installed_only_without_another_time_service(clock: TimeKeeping, wanted: bool) -> None:
     assert ("systemd-timesyncd" in _packages(settings(), clock)) is wanted
 
 
-def test_what_is_not_wanted_is_not_there() -> None:
+def test_disabled_features_install_no_packages() -> None:
     assert settings_for(inventory(hardening={"enabled": False}), "bot1") is None
     declared = settings(hardening={"fail2ban": {"enabled": False}, "updates": {"enabled": False}})
     wanted = list(_packages(declared, TimeKeeping(container=True)))
@@ -281,20 +281,20 @@ WANTED = {"net.a": "1", "kernel.b": "2", "fs.c": "0"}
         (Settings({"net.a": "1"}, frozenset({"net.a"}), frozenset({"kernel.b", "fs.c"})), set()),
     ],
 )
-def test_what_a_host_refuses_is_noted_once(state: Settings, changes: set[str]) -> None:
+def test_refused_kernel_setting_is_noted_once(state: Settings, changes: set[str]) -> None:
     run = Machine(facts={SettingsFact: state}).run(lambda: in_force(WANTED), execute=False)
     assert {change.path for change in run.changes} == changes
     assert run.predicted is bool(changes)
 
 
-def test_a_declared_setting_is_tried_although_it_was_refused() -> None:
+def test_required_kernel_setting_is_tried_again_after_a_refusal() -> None:
     state = Settings({"net.a": "1", "fs.c": "0"}, frozenset({"net.a"}), frozenset({"kernel.b"}))
     machine = Machine(facts={SettingsFact: state})
     run = machine.run(lambda: in_force(WANTED, ["kernel.b"]), execute=False)
     assert {change.path: change.diff for change in run.changes} == {"sysctl kernel.b": ("unset → 2",)}
 
 
-def test_a_setting_that_is_no_longer_declared_is_put_back() -> None:
+def test_undeclared_kernel_setting_is_restored() -> None:
     before = {"net.a": "0", "vm.x": "60", "vm.y": "5"}
     state = Settings({**WANTED, "vm.x": "10", "vm.y": "5"}, frozenset(WANTED), frozenset(), True, before)
     run = Machine(facts={SettingsFact: state}).run(lambda: in_force(WANTED), execute=False)
@@ -310,7 +310,7 @@ SETTING = "net.ipv4.conf.lo.log_martians"
 @pytest.mark.skipif(
     not os.access("/proc/sys/net/ipv4/conf/lo/log_martians", os.W_OK), reason="read-only here"
 )
-def test_kernel_settings_are_set_refused_and_put_back(tmp_path: Path) -> None:
+def test_script_sets_refuses_and_restores_kernel_settings(tmp_path: Path) -> None:
     """The script itself, on this machine's own kernel and with a state folder of its own."""
     file = Path("/proc/sys", *SETTING.split("."))
     old = file.read_text().strip()
@@ -352,7 +352,7 @@ def test_kernel_settings_are_set_refused_and_put_back(tmp_path: Path) -> None:
         file.write_text(old)
 
 
-def test_what_the_script_reads_is_what_the_kernel_says(tmp_path: Path) -> None:
+def test_settings_fact_reads_values_of_the_kernel(tmp_path: Path) -> None:
     fact = SettingsFact()
     (tmp_path / "before").write_text("net.ipv4.ip_forward=0\n")
     text = fact.command(("kernel.ostype", "net.ipv4.no_such", "net.ipv4.tcp_rmem")).replace(
@@ -368,22 +368,22 @@ def test_what_the_script_reads_is_what_the_kernel_says(tmp_path: Path) -> None:
     assert state.kept
 
 
-def test_a_setting_that_can_be_set_again_is_no_longer_noted() -> None:
+def test_accepted_kernel_setting_is_removed_from_the_refused_ones() -> None:
     state = Settings(WANTED, frozenset(WANTED), frozenset({"kernel.b"}))
     assert Machine(facts={SettingsFact: state}).run(lambda: in_force(WANTED), execute=False).predicted
 
 
-def test_the_usual_set_is_of_settings_that_the_kernel_has() -> None:
+def test_default_kernel_settings_exist_in_this_kernel() -> None:
     missing = [key for key in SYSCTL if not Path("/proc/sys", *key.split(".")).exists()]
     assert not [key for key in missing if not key.startswith("net.ipv6")]
 
 
-def test_one_kernel_setting_is_not_given_twice() -> None:
+def test_kernel_setting_of_an_interface_with_a_dot_is_accepted() -> None:
     declared = inventory(hardening={"sysctl": {"net.ipv4.conf.eth0/1.forwarding": 1, "vm.swappiness": 10}})
     assert [finding for rule in RULES for finding in rule(declared)] == []
 
 
-def test_every_release_has_its_security_updates() -> None:
+def test_every_release_has_security_origins() -> None:
     for release in RELEASES:
         assert release_of(release.id, release.version) is release
         values = {"origins": release.security, "reboot": "never"}

@@ -57,11 +57,11 @@ def failing_checks(host: Host, **hardening: Any) -> set[str]:
     return {check.name for check in found.failed}
 
 
-def test_checks_hold(host: Host) -> None:
+def test_checks_pass_after_up(host: Host) -> None:
     assert failing_checks(host) == set()
 
 
-def test_what_a_host_refuses_is_noted_by_name_and_the_rest_is_set(host: Host) -> None:
+def test_refused_kernel_settings_are_noted_and_others_are_in_force(host: Host) -> None:
     refused = set(host.on("cat /var/lib/clawd/state/sysctl.refused").split())
     assert "kernel.kptr_restrict" in refused
     # A container has a network of its own: of that it may set all but this one, which is the machine's.
@@ -70,11 +70,11 @@ def test_what_a_host_refuses_is_noted_by_name_and_the_rest_is_set(host: Host) ->
     assert host.on("cat /proc/sys/net/ipv4/conf/all/rp_filter") == "2"
 
 
-def test_nobody_dumps_a_core(host: Host) -> None:
+def test_core_dumps_are_disabled(host: Host) -> None:
     assert host.on("su -s /bin/sh nobody -c 'ulimit -Hc'") == "0"
 
 
-def test_a_changed_file_of_a_package_is_reported(host: Host) -> None:
+def test_changed_package_file_is_reported(host: Host) -> None:
     changed = "/usr/bin/rdebsums"
     host.on(
         f"cp -p {changed} /root/unchanged; echo >> {changed}; systemctl start clawd-package-files; "
@@ -83,7 +83,7 @@ def test_a_changed_file_of_a_package_is_reported(host: Host) -> None:
     assert changed in host.on("journalctl -t debsums -o cat").splitlines()
 
 
-def test_who_guesses_logins_is_shut_out(host: Host) -> None:
+def test_fail2ban_bans_a_client_with_failed_logins(host: Host) -> None:
     """The machine itself guesses, from an address of its own on the bridge: nobody else is shut out."""
     guesser = "10.213.94.201"
     subprocess.run(["ip", "address", "add", f"{guesser}/24", "dev", "clph"], check=True)
@@ -102,7 +102,7 @@ def test_who_guesses_logins_is_shut_out(host: Host) -> None:
         subprocess.run(["ip", "address", "del", f"{guesser}/24", "dev", "clph"], check=True)
 
 
-def test_damage_is_named_and_exactly_that_is_repaired(host: Host) -> None:
+def test_checks_report_damage_and_up_repairs_only_that(host: Host) -> None:
     host.on(
         f"echo PermitRootLogin yes > {SSHD}; systemctl reload ssh; systemctl stop fail2ban; "
         "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo > /etc/sudoers.d/clawd-hardening"
@@ -123,7 +123,7 @@ def test_damage_is_named_and_exactly_that_is_repaired(host: Host) -> None:
     assert failing_checks(host) == set()
 
 
-def test_a_declared_kernel_setting_is_in_force_or_an_error_and_goes_back_when_dropped(host: Host) -> None:
+def test_declared_kernel_setting_is_applied_or_refused_and_restored_when_dropped(host: Host) -> None:
     key, unknown = "net.ipv4.conf.all.proxy_arp", "net.ipv4.no_such_setting"
     shown = "cat /proc/sys/net/ipv4/conf/all/proxy_arp"
     assert host.on(shown) == "0"
@@ -140,7 +140,7 @@ def test_a_declared_kernel_setting_is_in_force_or_an_error_and_goes_back_when_dr
     assert failing_checks(host) == set()
 
 
-def test_root_is_shut_out_only_when_another_login_is_certain(host: Host) -> None:
+def test_root_login_is_disabled_only_when_another_login_is_certain(host: Host) -> None:
     assert "permitrootlogin without-password" in host.on("sshd -T")
     host.apply(hardening={"root_login": False})
     as_operator = sandbox.ssh_command(host.name, user="operator", layout=host.layout)
@@ -154,9 +154,7 @@ def test_root_is_shut_out_only_when_another_login_is_certain(host: Host) -> None
     assert host.on("id -un") == "root"
 
 
-def test_two_computers_that_know_a_host_by_different_keys_agree_and_stay_connected(
-    host: Host, tmp_path: Path
-) -> None:
+def test_laptops_with_different_known_host_keys_both_stay_connected(host: Host, tmp_path: Path) -> None:
     key = "/etc/ssh/ssh_host_ecdsa_key"
     host.on(f"ssh-keygen -q -t ecdsa -N '' -f {key}; rm {SSHD}; systemctl restart ssh")
     ecdsa = " ".join(host.on(f"cat {key}.pub").split()[:2])
@@ -190,7 +188,7 @@ def hardened(host: Host, loaded: LoadedInventory) -> set[str]:
         return {operation.name for operation in plan.for_host(host.name).changing}
 
 
-def test_a_jail_that_fail2ban_refuses_never_goes_live(host: Host) -> None:
+def test_jail_refused_by_fail2ban_does_not_go_live(host: Host) -> None:
     before = host.on("sha256sum /etc/fail2ban/jail.d/*.local")
     host.refused(hardening={"fail2ban": {"never": ["%(no"]}})
     assert host.on("sha256sum /etc/fail2ban/jail.d/*.local; systemctl is-active fail2ban").split() == [
@@ -199,7 +197,7 @@ def test_a_jail_that_fail2ban_refuses_never_goes_live(host: Host) -> None:
     ]
 
 
-def test_removed_with_nothing_left(host: Host) -> None:
+def test_removal_leaves_nothing(host: Host) -> None:
     """Last: the host has nothing of the three components afterwards, and can still be logged in to."""
     for components in (("firewall", "hardening"), ("base",)):
         assert host.remove(*components)

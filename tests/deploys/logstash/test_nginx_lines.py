@@ -67,7 +67,7 @@ FORGED = b'/a" 200 12 0.003 "127.0.0.1:8080" "0.002" 0123456789abcdef0123456789a
         (b"POST /feishu/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", 200, "/feishu/webhook"),
     ],
 )
-def test_every_line_of_a_real_nginx_is_read(
+def test_pipeline_parses_every_line_of_a_real_nginx(
     pipeline: Any,  # noqa: F811
     served: Served,
     request_: bytes,
@@ -84,13 +84,13 @@ def test_every_line_of_a_real_nginx_is_read(
         assert event["url"]["path"] == path
 
 
-def test_a_request_in_the_clear_is_read(pipeline: Any, served: Served) -> None:  # noqa: F811
+def test_pipeline_parses_a_plain_http_request_to_the_tls_port(pipeline: Any, served: Served) -> None:  # noqa: F811
     event = pipeline("nginx_access", written(served, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", plain=True))
     assert "tags" not in event
     assert event["http"]["response"]["status_code"] == 400
 
 
-def test_what_nginx_tells_of_a_bot_that_is_gone(pipeline: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_pipeline_parses_nginx_errors_of_an_unreachable_bot(pipeline: Any, tmp_path: Path) -> None:  # noqa: F811
     with nginx(tmp_path, ("127.0.0.1:1",)) as served:
         written(served, b"POST /feishu/webhook" + HOST)
         lines = (served.folder / "error.log").read_text().splitlines()

@@ -91,7 +91,7 @@ def by(program: str, *, uid: int = 1000) -> dict[str, Any]:
     }
 
 
-def test_only_known_certificates_come_in_and_lines_go_out_over_tls(pipeline: Any) -> None:
+def test_input_requires_certificates_and_output_uses_tls(pipeline: Any) -> None:
     beats = pipeline.module.section(pipeline.tree, "input")["beats"]
     assert (beats["ssl_enabled"], beats["ssl_client_authentication"]) == (True, "required")
     assert set(beats["enrich"]) == {"codec_metadata", "source_metadata", "ssl_peer_metadata"}
@@ -103,7 +103,7 @@ def test_only_known_certificates_come_in_and_lines_go_out_over_tls(pipeline: Any
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 @pytest.mark.parametrize("dataset", ["bot", "engine"])
-def test_what_the_runtime_logs(pipeline: Any, dataset: str, level: str) -> None:
+def test_runtime_log_line_is_parsed(pipeline: Any, dataset: str, level: str) -> None:
     at = datetime(2026, 1, 31, 12, 0, 0, 123000, UTC)
     record = logging.LogRecord(
         "x", getattr(logging, level), "f.py", 1, "a [b] %s\nnext 中文", ("c: d",), None
@@ -116,7 +116,7 @@ def test_what_the_runtime_logs(pipeline: Any, dataset: str, level: str) -> None:
     }
 
 
-def test_a_traceback_stays_one_line(pipeline: Any) -> None:
+def test_traceback_stays_one_line(pipeline: Any) -> None:
     try:
         raise ValueError("of [this] test")
     except ValueError:
@@ -127,7 +127,7 @@ def test_a_traceback_stays_one_line(pipeline: Any) -> None:
     assert event["message"].endswith("ValueError: of [this] test")
 
 
-def test_a_line_of_another_form_is_kept_and_marked(pipeline: Any) -> None:
+def test_line_of_another_format_is_kept_and_tagged(pipeline: Any) -> None:
     line = "llama_model_loader: loaded meta data"
     assert pipeline("engine", line) == {"message": line, "tags": ["_grokparsefailure"]}
 
@@ -152,7 +152,7 @@ def access_line(**given: str) -> str:
     return re.sub(r"\$(\w+)", lambda found: {**usual, **given}[found[1]], format_)
 
 
-def test_what_nginx_logs_of_a_request(pipeline: Any) -> None:
+def test_nginx_access_line_is_parsed(pipeline: Any) -> None:
     event = pipeline("nginx_access", access_line())
     assert event.pop("message")
     assert event == {
@@ -190,13 +190,15 @@ def test_what_nginx_logs_of_a_request(pipeline: Any) -> None:
         ({"uri": "/-"}, "[url][path]", "/-"),
     ],
 )
-def test_unusual_requests(pipeline: Any, given: dict[str, str], field: str, value: Any) -> None:
+def test_nginx_access_lines_of_unusual_requests_are_parsed(
+    pipeline: Any, given: dict[str, str], field: str, value: Any
+) -> None:
     event = pipeline("nginx_access", access_line(**given))
     assert "tags" not in event
     assert pipeline.module.get(event, field) == value
 
 
-def test_what_nginx_tells_of_its_troubles_in_local_time(pipeline: Any) -> None:
+def test_nginx_error_line_in_local_time_is_parsed(pipeline: Any) -> None:
     line = (
         "2026/01/31 12:00:00 [error] 123#124: *45 connect() failed (111: Connection refused) while "
         'connecting to upstream, client: 203.0.113.5, server: , request: "POST /feishu/webhook HTTP/1.1"'
@@ -286,7 +288,7 @@ REAL = "203.0.113.66"
         ('Invalid user "]} from 203.0.113.66 port 1', {"[user][name]": '"]}', "[source][address]": REAL}),
     ],
 )
-def test_logins_are_read_from_the_end_of_the_line(
+def test_sshd_login_is_parsed_from_the_end_of_the_line(
     pipeline: Any, line: str, fields: dict[str, Any], identifier: str
 ) -> None:
     event = pipeline("audit", line, **by_root(identifier))
@@ -307,7 +309,7 @@ COMMAND = "TTY=pts/0 ; PWD=/home/anna ; USER=root ; COMMAND=/usr/bin/systemctl s
         (f"    anna : a password is required ; {COMMAND.partition(' ; ')[2]}", "refused", "failure"),
     ],
 )
-def test_what_sudo_refused_is_not_recorded_as_executed(
+def test_command_refused_by_sudo_is_not_recorded_as_executed(
     pipeline: Any, line: str, action: str, outcome: str
 ) -> None:
     event = pipeline("audit", line, **by("/usr/bin/sudo"))
@@ -324,7 +326,7 @@ def test_what_sudo_refused_is_not_recorded_as_executed(
         "anna : TTY=pts/0 ; PWD=/tmp ; USER=nobody ; COMMAND=/bin/echo a ; COMMAND=/bin/sh",
     ],
 )
-def test_a_sudo_line_that_could_mean_two_things_is_kept_and_marked(pipeline: Any, line: str) -> None:
+def test_ambiguous_sudo_line_is_kept_and_tagged(pipeline: Any, line: str) -> None:
     assert pipeline("audit", line, **by("/usr/bin/sudo")) == {"message": line, "tags": ["ambiguous"]}
 
 
@@ -332,7 +334,7 @@ def test_a_sudo_line_that_could_mean_two_things_is_kept_and_marked(pipeline: Any
     ("line", "action", "outcome"),
     [("(to root) anna on pts/1", None, None), ("FAILED SU (to root) anna on pts/1", "FAILED SU", "failure")],
 )
-def test_su(pipeline: Any, line: str, action: str | None, outcome: str | None) -> None:
+def test_su_line_is_parsed(pipeline: Any, line: str, action: str | None, outcome: str | None) -> None:
     event = pipeline("audit", line, **by("/usr/bin/su"))
     assert event["user"] == {"name": "anna", "effective": {"name": "root"}}
     assert (event.get("event") or {"action": None, "outcome": None}) == {"action": action, "outcome": outcome}
@@ -365,25 +367,25 @@ def test_su(pipeline: Any, line: str, action: str | None, outcome: str | None) -
         ),
     ],
 )
-def test_what_somebody_writes_under_the_name_of_sshd_or_sudo_is_kept_as_it_is(
+def test_line_forged_under_the_name_of_sshd_or_sudo_is_not_parsed(
     pipeline: Any, line: str, writer: dict[str, Any]
 ) -> None:
     assert pipeline("audit", line, **writer) == {"message": line}
 
 
-def test_a_sudo_line_whose_writer_had_ended_is_read_and_marked(pipeline: Any) -> None:
+def test_sudo_line_of_an_ended_process_is_parsed_and_tagged_unverified(pipeline: Any) -> None:
     event = pipeline("audit", f"anna : {COMMAND}", journald={"uid": 1000}, syslog={"identifier": "sudo"})
     assert event["tags"] == ["unverified"]
     assert event["event"] == {"action": "executed", "outcome": "success"}
 
 
-def test_other_lines_of_logins_are_kept_unmarked(pipeline: Any) -> None:
+def test_other_audit_lines_are_kept_untagged(pipeline: Any) -> None:
     line = "pam_unix(sudo:session): session opened for user root(uid=0) by anna(uid=1000)"
     assert pipeline("audit", line, **by("/usr/bin/sudo")) == {"message": line}
     assert pipeline("audit", line, **SSHD) == {"message": line}
 
 
-def test_a_line_is_of_the_host_whose_certificate_it_came_with(pipeline: Any) -> None:
+def test_host_of_a_line_is_that_of_its_certificate(pipeline: Any) -> None:
     claims = {"host": {"name": "bot1"}, "agent": {"name": "bot1"}, "user": {"name": "root"}, "tags": ["good"]}
     event = pipeline.whole("audit", "x", subject="CN=filebeat.log1", **claims)
     assert event == {
@@ -417,7 +419,7 @@ REFUSED = {"type": "logs", "dataset": "clawd.refused", "namespace": "default"}
         ("CN=filebeat.log1", "bot", {"data_stream": "logs-other"}, "log1", ["not_of_this_host"]),
     ],
 )
-def test_a_line_that_is_not_of_its_sender_is_kept_apart(
+def test_line_with_a_dataset_of_another_sender_goes_to_the_refused_stream(
     pipeline: Any, subject: str, dataset: str, claims: dict[str, Any], name: str | None, tags: list[str]
 ) -> None:
     line = "2026-01-31T12:00:00.000Z [INFO] x"
@@ -438,7 +440,7 @@ FORGED = (
 
 
 @pytest.mark.parametrize("uri", FORGED)
-def test_a_path_cannot_tell_another_status(pipeline: Any, uri: str) -> None:
+def test_path_of_a_request_cannot_forge_its_status(pipeline: Any, uri: str) -> None:
     """As nginx writes such a path: quotes, backslashes and control characters as \\xXX."""
     written = re.sub(r'["\\\x00-\x1f]', lambda found: f"\\x{ord(found[0]):02X}", uri)
     event = pipeline("nginx_access", access_line(uri=written, status="404"))

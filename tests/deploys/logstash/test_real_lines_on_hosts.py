@@ -70,15 +70,15 @@ def written(entry: dict[str, Any]) -> dict[str, Any]:
 def audited(host: Host, pipeline: Any, since: str) -> list[dict[str, Any]]:  # noqa: F811
     """What the pipeline makes of what the audit input takes from the journal."""
     names = " ".join(f"-t {name}" for name in ("sshd", "sshd-session", "sudo", "su", "login"))
-    told = host.on(f"journalctl --output=json --all --since=@{since} {names}")
-    entries = [written(json.loads(line)) for line in told.splitlines()]
+    journal = host.on(f"journalctl --output=json --all --since=@{since} {names}")
+    entries = [written(json.loads(line)) for line in journal.splitlines()]
     return [
         pipeline.whole("audit", entry["message"], journald=entry["journald"], syslog=entry["syslog"])
         for entry in entries
     ]
 
 
-def test_names_that_look_like_addresses_are_read_and_banned_rightly(host: Host, pipeline: Any) -> None:  # noqa: F811
+def test_user_names_like_addresses_ban_only_the_client(host: Host, pipeline: Any) -> None:  # noqa: F811
     since = host.on("date +%s")
     subprocess.run(["ip", "address", "add", f"{ATTACKER}/24", "dev", BRIDGE], check=True)
     try:
@@ -99,7 +99,7 @@ def test_names_that_look_like_addresses_are_read_and_banned_rightly(host: Host, 
     assert {event["user"]["name"] for event in accepted} <= {"root", "operator"}
 
 
-def test_what_sudo_and_su_really_write(host: Host, pipeline: Any) -> None:  # noqa: F811
+def test_lines_of_real_sudo_and_su_are_parsed(host: Host, pipeline: Any) -> None:  # noqa: F811
     since = host.on("date +%s")
     forged = "/tmp/x ; USER=root ; COMMAND=/usr/bin/id"
     host.on(
@@ -114,14 +114,14 @@ def test_what_sudo_and_su_really_write(host: Host, pipeline: Any) -> None:  # no
     )
     events = audited(host, pipeline, since)
     ours = [event for event in events if event.get("user", {}).get("name") in ("anna", "eve")]
-    told = {
+    commands = {
         (event["user"]["name"], event["process"]["command_line"], event["event"]["outcome"])
         for event in ours
         if "process" in event
     }
-    assert ("anna", "/usr/bin/id", "success") in told
-    assert ("eve", "/usr/bin/id", "success") not in told
-    assert {outcome for name, _, outcome in told if name == "eve"} <= {"failure"}
+    assert ("anna", "/usr/bin/id", "success") in commands
+    assert ("eve", "/usr/bin/id", "success") not in commands
+    assert {outcome for name, _, outcome in commands if name == "eve"} <= {"failure"}
     assert not [event for event in events if INNOCENT in event.get("source", {}).get("address", "")]
     # Whose program had ended before journald looked is not known, and the line says so.
     verified = [event for event in ours if "unverified" not in event.get("tags", ())]

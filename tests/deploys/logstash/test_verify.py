@@ -59,18 +59,18 @@ def context_of(folder: Path, *, asks: bool) -> ssl.SSLContext:
     return context
 
 
-def test_a_server_that_requires_certificates_refuses(folder: Path) -> None:
+def test_server_that_requires_certificates_passes_the_check(folder: Path) -> None:
     with server(context_of(folder / "own", asks=True)) as port:
         assert refuses(port, folder / "own/ca.pem") == (True, "")
 
 
-def test_a_server_that_requires_none_is_reported(folder: Path) -> None:
+def test_server_that_requires_no_certificate_fails_the_check(folder: Path) -> None:
     with server(context_of(folder / "own", asks=False)) as port:
         found = refuses(port, folder / "own/ca.pem")
     assert found == (False, "it answers a client without a certificate")
 
 
-def test_a_broken_handshake_is_not_a_refusal(folder: Path) -> None:
+def test_failed_handshake_does_not_pass_the_check(folder: Path) -> None:
     with server(context_of(folder / "own", asks=True)) as port:
         passes, problem = refuses(port, folder / "other/ca.pem")
     assert not passes

@@ -8,30 +8,30 @@ from inventory.errors import ClawdError
 from tests.deploys.inventories import LOCAL, REMOTE, inventory
 
 
-def test_a_runtime_host_has_the_local_model() -> None:
+def test_runtime_host_has_the_local_model() -> None:
     settings = settings_for(inventory(), "bot1")
     assert settings is not None
     assert settings.name == "smollm2-135m-q8_0"
     assert settings.sha256 is None
 
 
-def test_the_declared_digest_is_kept() -> None:
+def test_declared_digest_is_kept() -> None:
     settings = settings_for(inventory(models={"default": {**LOCAL, "sha256": "ab" * 32}}), "bot1")
     assert settings is not None
     assert settings.sha256 == "ab" * 32
 
 
-def test_an_nginx_host_has_no_model() -> None:
+def test_nginx_host_has_no_model() -> None:
     two = inventory({"bot1": ["runtime"], "web1": ["nginx"]})
     assert settings_for(two, "web1") is None
     assert settings_for(two, "bot1") is not None
 
 
-def test_a_remote_model_is_not_put_on_hosts() -> None:
+def test_remote_model_is_not_put_on_hosts() -> None:
     assert settings_for(inventory(models={"default": REMOTE}), "bot1") is None
 
 
-def test_a_local_fallback_is_served_too() -> None:
+def test_local_fallback_is_served_too() -> None:
     model = local_model(inventory(models={"default": REMOTE, "fallback": LOCAL}))
     assert model is not None
     assert model.context_size == 2048
@@ -42,7 +42,7 @@ def test_two_local_models_are_refused() -> None:
         local_model(inventory(models={"default": LOCAL, "fallback": LOCAL}))
 
 
-def test_another_content_gets_another_path() -> None:
+def test_model_path_depends_on_its_content() -> None:
     first = ModelFile("m", "1" * 64, 10, source=Path("m.gguf"))
     second = ModelFile("m", "2" * 64, 10, source=Path("m.gguf"))
     assert model_path(first) == "/var/lib/clawd/models/m-111111111111.gguf"

@@ -16,7 +16,7 @@ from deploys.model.space import RESERVE, Space, SpaceFact, shortage_of
         (Space(free=0, there=True, partial=0), 100, 0),
     ],
 )
-def test_shortage(space: Space, size: int, missing: int) -> None:
+def test_shortage_counts_partial_copies_and_the_reserve(space: Space, size: int, missing: int) -> None:
     assert shortage_of(space, size) == missing
 
 
@@ -28,14 +28,14 @@ def asked(path: Path) -> Space:
     return fact.process(run.stdout.splitlines())
 
 
-def test_a_path_whose_folder_is_not_there_yet(tmp_path: Path) -> None:
+def test_space_is_read_for_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
     space = asked(tmp_path / "not" / "yet" / "model.gguf")
     assert space.free > 0
     assert not space.there
     assert space.partial == 0
 
 
-def test_partial_copies_count_and_the_whole_file_is_seen(tmp_path: Path) -> None:
+def test_space_fact_finds_partial_copies_and_the_whole_file(tmp_path: Path) -> None:
     (tmp_path / "model.gguf.0123456789abcdef.part").write_bytes(b"x" * 1000)
     (tmp_path / "other.gguf.0123456789abcdef.part").write_bytes(b"x" * 1000)
     assert asked(tmp_path / "model.gguf").partial == 1000

@@ -56,12 +56,12 @@ class SmallBot(BaseHTTPRequestHandler):
             self._answer()
 
     def _answer(self) -> None:
-        told = {
+        seen = {
             "path": self.path,
             "port": self.connection.getsockname()[1],
             "headers": {name.lower(): value for name, value in self.headers.items()},
         }
-        body = json.dumps(told).encode()
+        body = json.dumps(seen).encode()
         self.send_response(self.server.status)  # type: ignore[attr-defined]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

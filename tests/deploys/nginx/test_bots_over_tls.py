@@ -49,7 +49,7 @@ def status(folder: Path, port: int, front: KeyPair) -> int:
         return served.ask("/healthz").status
 
 
-def test_nginx_and_bot_of_one_project_know_each_other(tmp_path: Path, ours: KeyPair) -> None:
+def test_nginx_accepts_a_bot_of_its_project(tmp_path: Path, ours: KeyPair) -> None:
     with tls_bot(tmp_path / "bot", ours, INTERNAL_BOT, "10.0.0.2") as port:
         assert status(tmp_path, port, ours) == 200
 
@@ -60,7 +60,7 @@ def test_nginx_refuses_a_bot_of_another_project(tmp_path: Path, ours: KeyPair) -
         assert status(tmp_path, port, ours) == 502
 
 
-def test_nginx_refuses_a_host_of_the_project_that_is_no_bot(tmp_path: Path, ours: KeyPair) -> None:
+def test_nginx_refuses_a_certificate_of_another_host_of_the_project(tmp_path: Path, ours: KeyPair) -> None:
     with tls_bot(tmp_path / "bot", ours, "10.0.0.3") as port:
         assert status(tmp_path, port, ours) == 502
 
@@ -78,7 +78,7 @@ def test_nginx_refuses_a_bot_without_tls(tmp_path: Path, ours: KeyPair) -> None:
 
 
 @pytest.mark.parametrize("path", ["/telegram/webhook", "/console/v1/messages"])
-def test_requests_go_to_the_bots_of_its_authority_while_others_have_another(
+def test_requests_go_to_bots_of_its_authority_while_others_have_another(
     tmp_path: Path, ours: KeyPair, path: str
 ) -> None:
     """As during a change of the authority; a request for the console is not repeated once a bot has it."""

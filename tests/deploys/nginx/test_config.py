@@ -32,19 +32,19 @@ def upstreams(declared: Inventory, host: str = "bot1") -> str:
     return config(declared, host, file="upstreams.conf")
 
 
-def test_one_host() -> None:
+def test_configuration_of_one_host_equals_golden_files() -> None:
     assert_golden(GOLDEN / "one-host.conf", config(inventory()))
     assert_golden(GOLDEN / "one-host-upstreams.conf", upstreams(inventory()))
 
 
-def test_other_ports_and_several_bots() -> None:
+def test_configuration_with_other_ports_and_several_bots_equals_golden_files() -> None:
     ports = {"https_port": 8443, "http_port": 8880, "requests_per_second": 5, "max_body": "64k"}
     declared = inventory(TEAM, nginx=ports)
     assert_golden(GOLDEN / "several-bots.conf", config(declared, "web1", ipv6=False))
     assert_golden(GOLDEN / "several-bots-upstreams.conf", upstreams(declared, "web1"))
 
 
-def test_bots_that_share_a_database() -> None:
+def test_configuration_for_bots_with_a_shared_database_equals_golden_files() -> None:
     limits = {"telegram": {"requests_per_second": 100, "burst": 0}, "console": {"burst": 3}}
     allow = {"telegram_ranges": True, "telegram": ["10.9.0.0/16"], "console": ["10.8.0.0/16", "fd00::/8"]}
     nginx = {"limits": limits, "allow": allow, "trusted_proxies": ["10.7.0.0/24"], "connections": 500}
@@ -53,12 +53,12 @@ def test_bots_that_share_a_database() -> None:
     assert_golden(GOLDEN / "shared-database-upstreams.conf", upstreams(declared, "web1"))
 
 
-def test_maintenance() -> None:
+def test_configuration_during_maintenance_equals_golden_file() -> None:
     declared = inventory(nginx={"maintenance": True, "retry_after": 120})
     assert_golden(GOLDEN / "maintenance.conf", config(declared))
 
 
-def test_what_lies_beside_the_configuration() -> None:
+def test_other_nginx_files_equal_golden_files() -> None:
     for template, name in (
         ("service.conf", "service.conf"),
         ("maintenance.html", "maintenance.html"),
@@ -75,21 +75,21 @@ def test_logs_are_rotated_by_size() -> None:
         assert_golden(GOLDEN / unit, rendered(f"nginx/{unit}", {"config": LOGROTATE}))
 
 
-def test_without_ipv6_nothing_listens_on_it() -> None:
+def test_configuration_without_ipv6_has_no_ipv6_listener() -> None:
     assert "[::]" in config(inventory())
     assert "[::]" not in config(inventory(), ipv6=False)
 
 
-def test_only_the_bots_are_in_another_file() -> None:
+def test_upstreams_are_in_a_file_of_their_own() -> None:
     lines = [line.strip() for line in config(inventory()).splitlines()]
     assert [line for line in lines if line.startswith("include")] == [f"include {UPSTREAMS};"]
     assert "include" not in upstreams(inventory())
 
 
-def test_the_log_has_no_query_and_no_header_of_a_client() -> None:
+def test_log_format_has_no_query_and_no_client_header() -> None:
     log_format = config(inventory()).split("log_format", 1)[1].split(";", 1)[0]
-    told = {word.strip("'[]\"") for word in log_format.split() if "$" in word}
-    assert told == {
+    variables = {word.strip("'[]\"") for word in log_format.split() if "$" in word}
+    assert variables == {
         "$remote_addr",
         "$time_iso8601",
         "$request_method",
@@ -103,6 +103,6 @@ def test_the_log_has_no_query_and_no_header_of_a_client() -> None:
     }
 
 
-def test_the_probe_asks_the_declared_port() -> None:
+def test_readiness_probe_uses_the_declared_port() -> None:
     assert '("127.0.0.1", 8443)' in serves_its_certificate(8443)
     assert CERTIFICATE in serves_its_certificate(8443)

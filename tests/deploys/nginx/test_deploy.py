@@ -26,7 +26,7 @@ def plan(path: PathState = BARE[PathFact]) -> Run:
     return Machine(data, facts={**BARE, PathFact: path}).run(apply, execute=False)
 
 
-def test_a_first_installation() -> None:
+def test_first_installation_starts_nginx_after_its_files_are_written() -> None:
     changed = [change.path for change in plan().changes]
     assert changed[0] == "packages"
     served = changed.index("nginx.service")
@@ -40,7 +40,7 @@ def test_a_first_installation() -> None:
     assert "/usr/local/lib/clawd/upstream" in changed
 
 
-def test_ipv6_is_listened_on_where_the_kernel_has_it() -> None:
+def test_nginx_listens_on_ipv6_only_when_the_kernel_has_it() -> None:
     def listens(path: PathState) -> bool:
         (config,) = (change for change in plan(path).changes if change.path == "/etc/nginx/nginx.conf")
         return any("[::]:443" in line for line in config.diff)
@@ -49,7 +49,7 @@ def test_ipv6_is_listened_on_where_the_kernel_has_it() -> None:
     assert not listens(PathState("absent"))
 
 
-def test_handshakes_are_refused_where_nginx_can() -> None:
+def test_unknown_names_are_refused_in_the_handshake_only_by_nginx_that_can() -> None:
     def refuses(*release: str) -> bool:
         data = {"nginx": settings_for(inventory(), "bot1")}
         run = Machine(data, facts={**BARE, ReleaseFact: release}).run(apply, execute=False)
@@ -62,7 +62,7 @@ def test_handshakes_are_refused_where_nginx_can() -> None:
     assert not refuses("ubuntu", "22.04")
 
 
-def test_a_bot_left_drained_is_a_difference() -> None:
+def test_drained_bot_is_a_change_in_the_plan() -> None:
     settings = settings_for(inventory(), "bot1")
     assert settings is not None
     text = rendered("nginx/upstreams.conf", values(settings, ipv6=True))
@@ -74,7 +74,7 @@ def test_a_bot_left_drained_is_a_difference() -> None:
     ] * 2
 
 
-def test_removal_leaves_nothing() -> None:
+def test_removal_removes_services_packages_and_files() -> None:
     running = UnitState(load="loaded", active="active", enabled="enabled")
     facts = {
         UnitFact: running,
@@ -99,7 +99,7 @@ def test_removal_leaves_nothing() -> None:
     assert run.changes[3].diff == ("remove nginx nginx-common",)
 
 
-def test_removal_names_files_of_the_administrator_that_its_purge_would_delete() -> None:
+def test_removal_names_administrator_files_that_the_package_purge_would_delete() -> None:
     site = "/etc/nginx/sites-enabled/theirs"
     facts = {
         UnitFact: UnitState(),
@@ -115,7 +115,7 @@ def test_removal_names_files_of_the_administrator_that_its_purge_would_delete() 
     )
 
 
-def test_files_that_are_removed_after_the_reload_are_not_of_its_stamp() -> None:
+def test_files_removed_after_the_reload_are_not_in_the_stamp() -> None:
     """A host whose bots are all its own again loses the certificate that it showed to others."""
     alone, front = settings_for(inventory(), "bot1"), settings_for(inventory(APART), "web1")
     assert alone

@@ -26,7 +26,7 @@ def program() -> ModuleType:
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_down_and_up_again_is_the_same_file(program: ModuleType, name: str, shared: bool) -> None:
+def test_draining_and_restoring_a_bot_restores_the_file(program: ModuleType, name: str, shared: bool) -> None:
     settings = NginxSettings(upstreams=NAMES, shared=shared)
     text = rendered("nginx/upstreams.conf", settings.model_dump())
     assert program.servers(text) == dict.fromkeys(NAMES, True)
@@ -44,7 +44,9 @@ def test_down_and_up_again_is_the_same_file(program: ModuleType, name: str, shar
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_an_open_connection_is_seen(program: ModuleType, family: socket.AddressFamily, address: str) -> None:
+def test_connected_finds_an_open_connection(
+    program: ModuleType, family: socket.AddressFamily, address: str
+) -> None:
     with socket.socket(family) as listener:
         listener.bind((address, 0))
         listener.listen()
@@ -57,5 +59,5 @@ def test_an_open_connection_is_seen(program: ModuleType, family: socket.AddressF
         assert not program.connected(name)
 
 
-def test_a_name_that_is_not_known_is_taken_for_busy(program: ModuleType) -> None:
+def test_connected_considers_an_unknown_name_connected(program: ModuleType) -> None:
     assert program.connected("nowhere.invalid:8080")

@@ -27,19 +27,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("path", ["/telegram/webhook", "/feishu/webhook"])
-def test_webhooks_are_passed_on(served: Served, path: str) -> None:
+def test_webhooks_are_forwarded_with_client_address_and_headers(served: Served, path: str) -> None:
     answer = served.ask(path, "POST", b"{}", {"X-Forwarded-For": "1.2.3.4", "X-Lark-Signature": "abc"})
-    told = json.loads(answer.read())
-    assert told["path"] == path
-    assert told["headers"]["x-forwarded-for"] == "127.0.0.1"
-    assert told["headers"]["x-lark-signature"] == "abc"
+    received = json.loads(answer.read())
+    assert received["path"] == path
+    assert received["headers"]["x-forwarded-for"] == "127.0.0.1"
+    assert received["headers"]["x-lark-signature"] == "abc"
 
 
-def test_health_is_passed_on(served: Served) -> None:
+def test_health_is_forwarded(served: Served) -> None:
     assert served.ask("/healthz").status == 200
 
 
-def test_one_bot_answers_all_while_it_lives_and_the_next_when_it_is_gone(tmp_path: Path) -> None:
+def test_next_bot_answers_only_when_the_first_is_gone(tmp_path: Path) -> None:
     def answered_by(front: Served) -> list[int]:
         return [json.loads(front.ask("/feishu/webhook", "POST", b"{}").read())["port"] for _ in range(5)]
 
@@ -64,16 +64,16 @@ def test_one_bot_answers_all_while_it_lives_and_the_next_when_it_is_gone(tmp_pat
         "/healthz/x",
     ],
 )
-def test_nothing_else_is(served: Served, path: str) -> None:
+def test_other_paths_are_answered_404(served: Served, path: str) -> None:
     assert served.ask(path).status == 404
 
 
 @pytest.mark.parametrize("path", ["/console/../metrics", "/console/%2e%2e/metrics", "//metrics"])
-def test_no_path_leads_around_that(served: Served, path: str) -> None:
+def test_path_traversal_and_encodings_are_answered_404(served: Served, path: str) -> None:
     assert served.ask(path).status == 404
 
 
-def test_an_event_stream_is_not_held_back(served: Served) -> None:
+def test_event_stream_is_not_buffered(served: Served) -> None:
     begun = time.monotonic()
     answer = served.ask("/console/v1/messages", "POST", b"{}")
     assert answer.readline() == b"data: 1\n"
@@ -82,12 +82,12 @@ def test_an_event_stream_is_not_held_back(served: Served) -> None:
     assert time.monotonic() - begun > 0.9
 
 
-def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
+def test_too_large_body_is_refused_with_413(served: Served) -> None:
     assert served.ask("/feishu/webhook", "POST", b"x" * 64 * 1024).status == 200
     assert served.ask("/feishu/webhook", "POST", b"x" * (64 * 1024 + 1)).status == 413
 
 
-def test_headers_of_every_answer(served: Served) -> None:
+def test_every_answer_has_security_headers(served: Served) -> None:
     for path in ("/healthz", "/not-there"):
         headers = served.ask(path).headers
         assert headers["Strict-Transport-Security"] == "max-age=31536000"
@@ -131,7 +131,7 @@ def by_name(port: int, sni: str | None, host: str, *, version: str = "HTTP/1.1")
         ("other.test", "bot.test", "refused"),
     ],
 )
-def test_names_that_are_not_declared_are_refused(
+def test_undeclared_host_names_are_refused(
     wild: Served, sni: str | None, host: str, expected: int | str
 ) -> None:
     version = "HTTP/1.1" if host else "HTTP/1.0"
@@ -158,7 +158,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         ("other.test", "/.well-known/acme-challenge/token", None),
     ],
 )
-def test_plain_http_answers_to_declared_names_only(
+def test_plain_http_is_answered_only_for_declared_names(
     wild: Served, host: str, path: str, expected: int | None
 ) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", wild.http_port, timeout=10)
@@ -170,7 +170,7 @@ def test_plain_http_answers_to_declared_names_only(
         assert connection.getresponse().status == expected
 
 
-def test_refused_names_are_not_written(tmp_path: Path) -> None:
+def test_refused_host_names_are_not_logged(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, [answering]) as front:
         assert by_name(front.https_port, "other.test", "other.test") == "refused"
         assert by_name(front.https_port, None, "other.test") == "closed"
@@ -179,12 +179,12 @@ def test_refused_names_are_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "error.log").read_text() == ""
 
 
-def test_without_declared_names_every_name_is_answered(tmp_path: Path) -> None:
+def test_every_host_name_is_answered_without_declared_names(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, [answering], names=()) as front:
         assert by_name(front.https_port, "other.test", "another.test") == 200
 
 
-def test_plain_http_only_redirects_and_proves_ownership(served: Served) -> None:
+def test_plain_http_only_redirects_and_answers_acme_challenges(served: Served) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.http_port, timeout=10)
     connection.request("POST", "/telegram/webhook?x=1", b"{}", {"Host": "bot.test"})
     answer = connection.getresponse()
@@ -204,7 +204,7 @@ def test_plain_http_only_redirects_and_proves_ownership(served: Served) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_tls_versions(served: Served, version: ssl.TLSVersion, offered: bool) -> None:
+def test_only_tls_1_2_and_1_3_are_accepted(served: Served, version: ssl.TLSVersion, offered: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -219,7 +219,7 @@ def test_tls_versions(served: Served, version: ssl.TLSVersion, offered: bool) ->
     assert agreed == offered
 
 
-def test_a_client_that_asks_too_often_is_slowed_down_on_that_path_only(served: Served) -> None:
+def test_rate_limit_applies_per_path(served: Served) -> None:
     time.sleep(2.2)
     burst = [served.ask("/feishu/webhook", "POST", b"{}").status for _ in range(8 * RATE)]
     assert burst[: 2 * RATE] == [200] * (2 * RATE)
@@ -229,7 +229,7 @@ def test_a_client_that_asks_too_often_is_slowed_down_on_that_path_only(served: S
     assert served.ask("/feishu/webhook", "POST", b"{}").status == 200
 
 
-def test_the_log_tells_paths_without_what_may_be_secret(served: Served) -> None:
+def test_access_log_has_no_query_and_no_authorization(served: Served) -> None:
     served.ask(
         "/telegram/webhook?token=s3cret-query", "POST", b"{}", {"Authorization": "Bearer s3cret-header"}
     )
@@ -245,7 +245,7 @@ def path(*, allow: tuple[str, ...] = (), rate: int = 100, burst: int = 100) -> P
     return PathSettings(requests_per_second=rate, burst=burst, allow=allow)
 
 
-def test_each_path_has_its_own_limit_and_its_own_list(tmp_path: Path) -> None:
+def test_every_path_has_its_own_rate_limit_and_allow_list(tmp_path: Path) -> None:
     limits = {
         "telegram": path(allow=("149.154.160.0/20", "91.108.4.0/22")),
         "feishu": path(allow=("127.0.0.0/8",), rate=1, burst=2),
@@ -259,7 +259,7 @@ def test_each_path_has_its_own_limit_and_its_own_list(tmp_path: Path) -> None:
         assert [front.ask("/healthz").status for _ in range(2 * RATE)] == [200] * (2 * RATE)
 
 
-def test_behind_a_trusted_proxy_the_client_is_the_one_it_names(tmp_path: Path) -> None:
+def test_client_address_is_taken_from_a_trusted_proxy(tmp_path: Path) -> None:
     def status(front: Served, forwarded: str) -> int:
         return front.ask("/telegram/webhook", "POST", b"{}", {"X-Forwarded-For": forwarded}).status
 
@@ -278,13 +278,13 @@ def test_behind_a_trusted_proxy_the_client_is_the_one_it_names(tmp_path: Path) -
             assert status(front, "149.154.167.5") == 403
 
 
-def test_a_client_has_so_many_connections(tmp_path: Path) -> None:
+def test_connections_of_a_client_are_limited(tmp_path: Path) -> None:
     with bot() as port, nginx(tmp_path, [port], connections=2) as front:
         streams = [front.ask("/console/v1/messages", "POST", b"{}") for _ in range(3)]
         assert [stream.status for stream in streams] == [200, 200, 429]
 
 
-def test_during_maintenance_all_are_told_to_come_back(tmp_path: Path) -> None:
+def test_maintenance_answers_503_with_retry_after(tmp_path: Path) -> None:
     with bot() as port, nginx(tmp_path, [port], maintenance=True, retry_after=90) as front:
         for path in ("/telegram/webhook", "/feishu/webhook", "/console/v1/messages"):
             answer = front.ask(path, "POST", b"{}")
@@ -302,7 +302,7 @@ def test_during_maintenance_all_are_told_to_come_back(tmp_path: Path) -> None:
             assert front.ask(hidden).status == 404
 
 
-def test_what_is_not_there_is_limited_and_the_excess_is_not_written(tmp_path: Path) -> None:
+def test_unknown_paths_are_rate_limited_and_the_excess_is_not_logged(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, (answering,)) as front:
         statuses = [front.ask(f"/scan/{number}").status for number in range(120)]
         assert set(statuses) == {404, 429}
@@ -312,7 +312,7 @@ def test_what_is_not_there_is_limited_and_the_excess_is_not_written(tmp_path: Pa
         assert (front.folder / "error.log").read_text() == ""
 
 
-def test_redirects_are_limited_and_not_written(tmp_path: Path) -> None:
+def test_redirects_are_rate_limited_and_not_logged(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, (answering,)) as front:
         statuses = []
         for number in range(80):
@@ -326,7 +326,7 @@ def test_redirects_are_limited_and_not_written(tmp_path: Path) -> None:
         assert (front.folder / "access.log").read_text() == ""
 
 
-def test_addresses_of_one_network_of_64_bits_are_one_client(tmp_path: Path) -> None:
+def test_ipv6_addresses_of_one_64_bit_network_share_a_rate_limit(tmp_path: Path) -> None:
     """Clients behind a proxy that nginx trusts, each with an address of its own."""
 
     def passed(front: Served, *addresses: str) -> int:

@@ -20,18 +20,18 @@ from tests.deploys.inventories import REMOTE, inventory
 BOTH = ["runtime", "nginx"]
 
 
-def test_one_host_passes_to_its_own_bot_over_loopback() -> None:
+def test_nginx_reaches_the_bot_of_its_host_over_loopback() -> None:
     settings = settings_for(inventory(), "bot1")
     assert settings is not None
     assert settings.upstreams == ("127.0.0.1:8080",)
     assert (settings.https_port, settings.http_port, settings.max_body) == (443, 80, "1m")
 
 
-def test_a_host_without_the_role_has_no_nginx() -> None:
+def test_host_without_the_role_has_no_nginx() -> None:
     assert settings_for(inventory({"bot1": ["runtime"]}), "bot1") is None
 
 
-def test_without_any_bot_there_is_nothing_to_serve() -> None:
+def test_nginx_without_any_bot_has_no_settings() -> None:
     assert settings_for(inventory({"web1": ["nginx"]}), "web1") is None
 
 
@@ -46,14 +46,14 @@ def test_without_any_bot_there_is_nothing_to_serve() -> None:
         ({"bot1": ["runtime"]}, "bot1", ()),
     ],
 )
-def test_which_bots_stand_behind_an_nginx(
+def test_bots_behind_prefers_bots_of_the_own_host(
     hosts: dict[str, list[str]], host: str, bots: tuple[str, ...]
 ) -> None:
     assert bots_behind(inventory(hosts), host) == bots
 
 
 @pytest.mark.parametrize("host", ["bot1", "bot2"])
-def test_bots_that_share_a_database_stand_behind_every_nginx(host: str) -> None:
+def test_bots_with_a_shared_database_are_behind_every_nginx(host: str) -> None:
     hosts = {"bot1": BOTH, "bot2": BOTH, "bot3": ["runtime"]}
     declared = inventory(hosts, database={"password": "of-the-database"})
     assert bots_behind(declared, host) == ("bot1", "bot2", "bot3")
@@ -63,7 +63,7 @@ def test_bots_that_share_a_database_stand_behind_every_nginx(host: str) -> None:
     assert settings.shared
 
 
-def test_limits_and_lists_of_single_paths() -> None:
+def test_limits_and_allow_lists_of_single_paths_override_defaults() -> None:
     nginx = {
         "requests_per_second": 7,
         "limits": {"console": {"requests_per_second": 3}, "feishu": {"burst": 0}},
@@ -81,28 +81,28 @@ def test_limits_and_lists_of_single_paths() -> None:
     assert settings.health == PathSettings(requests_per_second=7, burst=14)
 
 
-def test_plain_data_of_another_pyinfra_inventory_will_do() -> None:
+def test_settings_are_read_from_plain_data() -> None:
     path = {"requests_per_second": 5, "burst": 9}
     paths = dict.fromkeys(("telegram", "feishu", "console", "health"), path)
     settings = NginxSettings.model_validate({"upstreams": ["127.0.0.1:8080"], **paths})
     assert (settings.https_port, settings.shared, settings.maintenance) == (443, False, False)
 
 
-def test_other_hosts_bots_are_reached_by_their_address() -> None:
+def test_bots_of_other_hosts_are_reached_by_their_address() -> None:
     settings = settings_for(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
     assert settings is not None
     assert settings.upstreams == ("127.0.0.1:8444", "10.0.0.2:8444")
     assert settings.bots_over_tls
 
 
-def test_every_bot_is_behind_some_nginx_when_there_is_one() -> None:
+def test_every_bot_is_behind_an_nginx() -> None:
     hosts = {"bot1": BOTH, "bot2": ["runtime"], "web1": ["nginx"]}
     declared = inventory(hosts)
     reached = {bot for host in hosts for bot in bots_behind(declared, host)}
     assert reached == {"bot1", "bot2"}
 
 
-def test_bots_are_reached_over_tls_once_one_of_them_is_on_another_host() -> None:
+def test_bots_are_reached_over_tls_when_one_is_on_another_host() -> None:
     assert not over_tls(inventory(), "bot1")
     assert not over_tls(inventory({"bot1": BOTH, "bot2": BOTH}), "bot1")
     assert over_tls(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
@@ -120,7 +120,7 @@ def test_bots_are_reached_over_tls_once_one_of_them_is_on_another_host() -> None
         ({"tls": {"names": ["2001:db8::1"]}}, "https://[2001:db8::1]"),
     ],
 )
-def test_public_url(changes: dict[str, Any], url: str) -> None:
+def test_public_url_has_declared_name_and_port(changes: dict[str, Any], url: str) -> None:
     assert public_url(inventory(**changes), "bot1") == url
 
 
@@ -141,7 +141,7 @@ def test_public_url_of_a_bot_behind_another_host() -> None:
     ],
     ids=["the address only", "self-signed", "names"],
 )
-def test_answers_to_the_names_of_its_certificate_and_to_its_addresses(
+def test_nginx_answers_to_names_of_its_certificate_and_its_addresses(
     tls: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     declared = Inventory.model_validate(
@@ -162,7 +162,7 @@ def test_answers_to_the_names_of_its_certificate_and_to_its_addresses(
     assert settings.names == names
 
 
-def test_answers_to_every_name_of_a_provided_certificate() -> None:
+def test_nginx_answers_to_every_name_of_a_provided_certificate() -> None:
     signer = new_authority("elsewhere", datetime.now(UTC))
     issued = new_certificate(
         TlsSettings(names=("bot.example.com", "alias.example.com")), signer, datetime.now(UTC)
@@ -174,7 +174,7 @@ def test_answers_to_every_name_of_a_provided_certificate() -> None:
     assert settings.names == ("bot.example.com", "10.0.0.1", "alias.example.com")
 
 
-def test_authority() -> None:
+def test_authority_omits_default_port_and_brackets_ipv6() -> None:
     assert authority("bot.example.com", 80) == "bot.example.com:80"
     assert authority("10.0.0.1", 80) == "10.0.0.1:80"
     assert authority("2001:db8::1", 80) == "[2001:db8::1]:80"

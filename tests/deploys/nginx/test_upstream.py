@@ -56,8 +56,8 @@ class Load:
             try:
                 connection.request("POST", self._path, b"{}")
                 answer = connection.getresponse()
-                told = json.loads(answer.read()) if answer.status == 200 else {"port": 0}
-                self.by[told["port"]] += 1
+                received = json.loads(answer.read()) if answer.status == 200 else {"port": 0}
+                self.by[received["port"]] += 1
                 self.answers[answer.status] += 1
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -76,7 +76,7 @@ def two(tmp_path: Path) -> Iterator[tuple[Served, int, int]]:
         yield front, first, second
 
 
-def test_bots_that_share_a_database_take_turns(two: tuple[Served, int, int]) -> None:
+def test_bots_with_a_shared_database_are_balanced(two: tuple[Served, int, int]) -> None:
     front, first, second = two
     with Load(front).running() as load:
         load.more(200)
@@ -84,13 +84,13 @@ def test_bots_that_share_a_database_take_turns(two: tuple[Served, int, int]) -> 
     assert min(load.by[first], load.by[second]) > 50
 
 
-def test_a_person_at_the_console_stays_with_one_bot(two: tuple[Served, int, int]) -> None:
+def test_console_requests_of_a_client_stay_with_one_bot(two: tuple[Served, int, int]) -> None:
     front, *_ = two
-    told = {front.ask("/console/where").read() for _ in range(6)}
-    assert len({json.loads(answer)["port"] for answer in told}) == 1
+    answers = {front.ask("/console/where").read() for _ in range(6)}
+    assert len({json.loads(answer)["port"] for answer in answers}) == 1
 
 
-def test_drained_and_restored_in_turn_under_load_without_a_failed_request(
+def test_draining_and_restoring_bots_under_load_fails_no_request(
     two: tuple[Served, int, int],
 ) -> None:
     front, *bots = two
@@ -114,7 +114,7 @@ def test_drained_and_restored_in_turn_under_load_without_a_failed_request(
     assert front.down() == []
 
 
-def test_clients_that_keep_connections_lose_no_request_to_reloads(two: tuple[Served, int, int]) -> None:
+def test_reloads_fail_no_request_on_kept_connections(two: tuple[Served, int, int]) -> None:
     front, *_ = two
     with Load(front).running(clients=8) as load:
         for _ in range(40):
@@ -125,7 +125,7 @@ def test_clients_that_keep_connections_lose_no_request_to_reloads(two: tuple[Ser
     assert load.answers.keys() == {200}, load.answers
 
 
-def test_both_can_be_given_again(two: tuple[Served, int, int]) -> None:
+def test_drain_and_restore_are_idempotent(two: tuple[Served, int, int]) -> None:
     front, first, _ = two
     name = f"127.0.0.1:{first}"
     original = (front.folder / "upstreams.conf").read_text()
@@ -141,7 +141,7 @@ def test_both_can_be_given_again(two: tuple[Served, int, int]) -> None:
     assert (front.folder / "upstreams.conf").read_text() == original
 
 
-def test_a_bot_whose_stream_runs_on_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+def test_drain_waits_for_an_open_stream_until_its_time_limit(tmp_path: Path) -> None:
     def stream(front: Served) -> http.client.HTTPResponse:
         return front.ask("/console/v1/messages", "POST", b"{}", {"X-Events": "8"})
 
@@ -165,7 +165,7 @@ def test_a_bot_whose_stream_runs_on_is_waited_for_but_not_for_ever(tmp_path: Pat
             assert answer.read().count(b"data:") == 8
 
 
-def test_a_run_that_is_killed_between_change_and_reload_is_made_good(two: tuple[Served, int, int]) -> None:
+def test_drain_killed_before_the_reload_is_completed_by_the_next_call(two: tuple[Served, int, int]) -> None:
     front, first, _ = two
     name = f"127.0.0.1:{first}"
     program = (front.folder / "upstream.py").read_text()
@@ -180,7 +180,7 @@ def test_a_run_that_is_killed_between_change_and_reload_is_made_good(two: tuple[
     assert asked_by(front, 20)[first] == 0
 
 
-def test_what_nginx_refuses_is_undone(two: tuple[Served, int, int]) -> None:
+def test_change_refused_by_nginx_is_undone(two: tuple[Served, int, int]) -> None:
     front, first, _ = two
     upstreams, config = front.folder / "upstreams.conf", front.folder / "nginx.conf"
     before = upstreams.read_text()
@@ -195,20 +195,22 @@ def test_what_nginx_refuses_is_undone(two: tuple[Served, int, int]) -> None:
 @pytest.mark.parametrize(
     "words", [(), ("drain",), ("drain", "127.0.0.1:1"), ("restore", "x"), ("drain", "a", "b")]
 )
-def test_wrong_words(two: tuple[Served, int, int], words: tuple[str, ...]) -> None:
-    told = two[0].upstream(*words)
-    assert told.returncode == 2
-    assert told.stderr
+def test_invalid_arguments_exit_with_2_and_usage(
+    two: tuple[Served, int, int], words: tuple[str, ...]
+) -> None:
+    completed = two[0].upstream(*words)
+    assert completed.returncode == 2
+    assert completed.stderr
 
 
-def test_without_a_shared_database_the_bot_that_stands_by_takes_over(tmp_path: Path) -> None:
+def test_standby_bot_answers_while_the_first_is_drained_without_shared_database(tmp_path: Path) -> None:
     with bot() as first, bot() as second, nginx(tmp_path, (first, second), **UNLIMITED) as front:
         assert asked_by(front, 10) == {first: 10}
         assert front.upstream("drain", f"127.0.0.1:{first}").returncode == 0
         assert asked_by(front, 10) == {second: 10}
 
 
-def test_a_bot_that_dies_costs_no_webhook(tmp_path: Path) -> None:
+def test_killed_bot_fails_no_webhook(tmp_path: Path) -> None:
     with bot() as second, ExitStack() as first_lives:
         first = first_lives.enter_context(bot())
         with nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front:
@@ -219,7 +221,7 @@ def test_a_bot_that_dies_costs_no_webhook(tmp_path: Path) -> None:
             assert load.answers.keys() == {200}, load.answers
 
 
-def test_a_bot_that_has_no_database_costs_no_webhook(tmp_path: Path) -> None:
+def test_bot_without_database_connection_fails_no_webhook(tmp_path: Path) -> None:
     """It answers 503; only bots that know of each other's events are asked one after the other."""
     with bot(status=503) as ill, bot() as well:
         for name in ("shared", "apart"):
@@ -230,12 +232,12 @@ def test_a_bot_that_has_no_database_costs_no_webhook(tmp_path: Path) -> None:
             assert front.ask("/telegram/webhook", "POST", b"{}").status == 503
 
 
-def test_a_dead_address_costs_no_webhook(tmp_path: Path) -> None:
+def test_unreachable_bot_address_fails_no_webhook(tmp_path: Path) -> None:
     with bot() as second, nginx(tmp_path, (free_port(), second), shared=True, **UNLIMITED) as front:
         assert asked_by(front, 20) == {second: 20}
 
 
-def test_a_bot_that_hangs_costs_no_webhook_and_no_platforms_patience(tmp_path: Path) -> None:
+def test_hanging_bot_fails_no_webhook_and_is_passed_over_in_time(tmp_path: Path) -> None:
     with (
         bot(going=threading.Event()) as hung,
         bot() as well,
@@ -247,7 +249,7 @@ def test_a_bot_that_hangs_costs_no_webhook_and_no_platforms_patience(tmp_path: P
             assert time.monotonic() - begun < patience, "one of the two went to the hung bot first"
 
 
-def test_a_pause_of_all_bots_is_waited_for_and_none_is_given_up(tmp_path: Path) -> None:
+def test_pause_of_all_bots_fails_no_webhook_and_marks_none_as_down(tmp_path: Path) -> None:
     going = threading.Event()
     going.set()
     with (

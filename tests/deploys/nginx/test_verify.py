@@ -76,7 +76,7 @@ def server(reply: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("check", [*ASKING, verify.test_offers_only_tls_1_2_and_1_3])
-def test_every_check_fails_when_nginx_does_not_answer(check: Check) -> None:
+def test_every_check_fails_when_nginx_is_stopped(check: Check) -> None:
     problem = problem_of(check, free_port(), free_port())
     assert problem.startswith("nginx does not answer on port ")
     assert "Connection refused" in problem
@@ -92,13 +92,13 @@ def test_every_check_fails_when_the_handshake_is_broken(check: Check) -> None:
         assert problem.startswith(f"nginx does not answer on port {broken}: [SSL")
 
 
-def test_the_check_of_names_fails_when_every_connection_is_closed() -> None:
+def test_check_of_names_fails_when_every_connection_is_closed() -> None:
     with server(b"") as closing:
         problem = problem_of(verify.test_names_that_are_not_declared_are_refused, closing, closing)
     assert problem.startswith(f"nginx does not answer on port {closing}: [SSL: UNEXPECTED_EOF")
 
 
-def test_a_declared_name_that_is_refused_is_reported(tmp_path: Path) -> None:
+def test_refused_declared_name_fails_the_checks(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, [answering], names=("other.test",)) as front:
         for check in (verify.test_health_is_passed_to_a_bot, verify.test_http_is_redirected_to_https):
             problem = problem_of(check, front.https_port, front.http_port)
@@ -106,7 +106,7 @@ def test_a_declared_name_that_is_refused_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("bot.test", "127.0.0.1"), ()])
-def test_the_check_of_names_tells_whether_nginx_refuses_others(
+def test_check_of_names_fails_when_nginx_answers_undeclared_names(
     tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     with bot() as answering, nginx(tmp_path, [answering], names=names) as front:
@@ -117,7 +117,7 @@ def test_the_check_of_names_tells_whether_nginx_refuses_others(
     assert found == ("" if names else refused)
 
 
-def test_other_checks_pass_with_a_real_nginx(tmp_path: Path) -> None:
+def test_checks_pass_with_a_real_nginx(tmp_path: Path) -> None:
     with bot() as answering, nginx(tmp_path, [answering]) as front:
         for check in (
             verify.test_http_is_redirected_to_https,

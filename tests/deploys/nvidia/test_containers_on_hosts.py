@@ -45,7 +45,7 @@ def repositories(box: Box) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("release", in_every_run("bookworm"))
-def test_a_new_container_gets_the_gpu(release: str, box: Box, repositories: tuple[str, Path]) -> None:
+def test_new_container_gets_the_gpu(release: str, box: Box, repositories: tuple[str, Path]) -> None:
     host = WithGpu(box, box.named(release), *repositories)
     present_gpu(host)
     host.takes_headers()

@@ -24,13 +24,13 @@ def machine(*devices: int, system: str = "debian12") -> GpuMachine:
         ((ADA,), "debian13", "cuda13.1-80.86.89.90"),
     ],
 )
-def test_it_fits_gpus_and_release(devices: tuple[int, ...], system: str, cuda: str) -> None:
+def test_cuda_version_fits_gpus_and_host_release(devices: tuple[int, ...], system: str, cuda: str) -> None:
     chosen = cuda_for(machine(*devices, system=system), 580)
     assert str(chosen) == cuda
     assert Cuda.parse(cuda) == chosen
 
 
-def test_it_may_be_declared() -> None:
+def test_cuda_version_may_be_declared() -> None:
     assert cuda_for(machine(ADA), 580, "13.1").version == "13.1"
 
 
@@ -45,7 +45,7 @@ def test_it_may_be_declared() -> None:
         ((ADA,), "debian13", 570, None, "needs driver branch 580", "nvidia.branch: 580"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_cuda_that_does_not_fit_is_refused_with_a_hint(
     devices: tuple[int, ...], system: str, branch: int, wanted: str | None, said: str, advice: str
 ) -> None:
     with pytest.raises(ClawdError, match=said) as caught:
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused(
     assert advice in str(caught.value.advice)
 
 
-def test_packages_and_places_are_those_of_nvidias_repository() -> None:
+def test_cuda_packages_and_paths_are_those_of_the_nvidia_repository() -> None:
     cuda = Cuda("12.9", ("86",))
     assert cuda.libraries == ("cuda-cudart-12-9", "libcublas-12-9")
     assert {"cuda-nvcc-12-9", "libcublas-dev-12-9"} < set(cuda.compiler)
@@ -62,6 +62,6 @@ def test_packages_and_places_are_those_of_nvidias_repository() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "cuda12.9", "cuda-86", "cuda12.9-86 -DX", "cuda12.9-86;90"])
-def test_other_words_name_none(text: str) -> None:
+def test_cuda_parse_refuses_malformed_text(text: str) -> None:
     with pytest.raises(ValueError, match="names no CUDA"):
         Cuda.parse(text)

@@ -46,7 +46,7 @@ def in_order(run: Run, *ends: str) -> None:
     assert places == sorted(places), run.names
 
 
-def test_the_order_of_a_first_installation(tmp_path: Path) -> None:
+def test_first_installation_runs_operations_in_order(tmp_path: Path) -> None:
     in_order(
         plan(tmp_path, FOUND, engine=True),
         "Package repository nvidia",
@@ -61,24 +61,24 @@ def test_the_order_of_a_first_installation(tmp_path: Path) -> None:
     )
 
 
-def test_the_next_kernel_gets_the_driver_too(tmp_path: Path) -> None:
+def test_headers_package_of_the_next_kernels_is_installed(tmp_path: Path) -> None:
     kept = replace(FOUND, kernels=("linux-image-cloud-amd64",))
     in_order(plan(tmp_path, kept), "Packages linux-headers-6.1.0-32-amd64 linux-headers-cloud-amd64")
 
 
-def test_a_kernel_of_ones_own_needs_no_package_of_headers(tmp_path: Path) -> None:
+def test_custom_kernel_with_headers_needs_no_headers_package(tmp_path: Path) -> None:
     assert not [
         name for name in plan(tmp_path, replace(FOUND, headers="folder")).names if "linux-headers" in name
     ]
 
 
-def test_headers_that_are_not_to_be_had_stop_it_before_anything(tmp_path: Path) -> None:
+def test_missing_kernel_headers_are_refused_before_any_change(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"have no linux-headers-6\.1\.0-32-amd64") as caught:
         plan(tmp_path, replace(FOUND, headers="missing"))
     assert "`apt-get install linux-image-amd64`, then reboot" in str(caught.value.advice)
 
 
-def test_a_pascal_card_gets_the_proprietary_modules(tmp_path: Path) -> None:
+def test_pascal_gpu_gets_the_proprietary_modules(tmp_path: Path) -> None:
     old = replace(FOUND, gpus=(gpus.Gpu("0000:01:00.0", PASCAL),))
     run = plan(tmp_path, old, engine=True)
     in_order(
@@ -88,7 +88,7 @@ def test_a_pascal_card_gets_the_proprietary_modules(tmp_path: Path) -> None:
     assert any("cuda-cudart-12-9" in name for name in run.names)
 
 
-def test_without_an_engine_on_the_gpu_there_is_no_cuda(tmp_path: Path) -> None:
+def test_cuda_is_omitted_without_an_engine_on_the_gpu(tmp_path: Path) -> None:
     there = {UnitFact: UnitState(load="loaded", active="active", enabled="enabled")}
     run = plan(tmp_path, FOUND, there)
     assert not [name for name in run.names if "cuda-cudart" in name]
@@ -97,7 +97,7 @@ def test_without_an_engine_on_the_gpu_there_is_no_cuda(tmp_path: Path) -> None:
     ]
 
 
-def test_gpus_that_the_cuda_of_a_release_does_not_know_stop_it_before_anything(tmp_path: Path) -> None:
+def test_gpu_unknown_to_the_cuda_of_the_release_is_refused_before_any_change(tmp_path: Path) -> None:
     old = replace(FOUND, gpus=(gpus.Gpu("0000:01:00.0", PASCAL),), system="debian13")
     with pytest.raises(HostError, match="and earlier only"):
         plan(tmp_path, old, engine=True)
@@ -115,7 +115,9 @@ def test_gpus_that_the_cuda_of_a_release_does_not_know_stop_it_before_anything(t
     ],
     ids=["none", "another branch", "other modules", "not ours", "refused"],
 )
-def test_with_secure_boot_no_modules_are_built(tmp_path: Path, machine: gpus.GpuMachine, branch: int) -> None:
+def test_secure_boot_is_refused_when_modules_would_be_built(
+    tmp_path: Path, machine: gpus.GpuMachine, branch: int
+) -> None:
     with pytest.raises(HostError, match="Secure Boot is on") as caught:
         plan(tmp_path, replace(machine, secure_boot=True), branch=branch)
     if machine.loaded:
@@ -123,7 +125,7 @@ def test_with_secure_boot_no_modules_are_built(tmp_path: Path, machine: gpus.Gpu
     assert f"branch {branch} by hand" in str(caught.value.advice)
 
 
-def test_with_secure_boot_a_driver_that_runs_is_kept(tmp_path: Path) -> None:
+def test_running_driver_is_kept_with_secure_boot(tmp_path: Path) -> None:
     assert "Packages nvidia-driver-pinning-580" in " ".join(
         plan(tmp_path, replace(RUNNING, secure_boot=True)).names
     )
@@ -152,7 +154,7 @@ class Checked:
         return SimpleNamespace(rc=rc, stdout=stdout, stderr="")
 
 
-def test_a_new_container_of_our_image_must_get_the_gpu() -> None:
+def test_check_fails_when_a_new_container_gets_no_gpu() -> None:
     settings = NvidiaSettings(toolkit=True, containers=True)
     good = Checked(FOUND, image=(0, "sha256:ab\n"), run=(0, "GPU 0: NVIDIA L4 (UUID: GPU-1)\n"))
     verify.test_a_new_container_gets_the_gpu(good, settings)
@@ -165,7 +167,7 @@ def test_a_new_container_of_our_image_must_get_the_gpu() -> None:
             )
 
 
-def test_without_an_image_it_fails_or_is_seen_to_be_skipped() -> None:
+def test_check_without_an_image_fails_or_is_skipped() -> None:
     none = {"image": (0, ""), "run": (0, "GPU 0: NVIDIA L4 (UUID: GPU-1)\n")}
     with pytest.raises(AssertionError, match="no image of clawd-runtime"):
         verify.test_a_new_container_gets_the_gpu(
@@ -175,6 +177,6 @@ def test_without_an_image_it_fails_or_is_seen_to_be_skipped() -> None:
         verify.test_a_new_container_gets_the_gpu(Checked(FOUND, **none), NvidiaSettings(toolkit=True))
 
 
-def test_no_driver_at_all_is_none_in_the_kernel() -> None:
+def test_check_fails_without_a_driver() -> None:
     with pytest.raises(AssertionError, match="no driver is installed"):
         verify.test_driver_is_in_the_kernel(Checked(FOUND), NvidiaSettings())

@@ -36,7 +36,7 @@ def found(root: Path) -> GpuMachine:
     return parse(done.stdout.splitlines())
 
 
-def test_gpus_are_those_of_nvidia_that_display_or_compute(tmp_path: Path) -> None:
+def test_gpus_are_nvidia_display_and_compute_devices(tmp_path: Path) -> None:
     present(tmp_path, "0000:00:02.0", "0x8086", "0x3e92", "0x030000")
     bound = present(tmp_path, "0000:01:00.0", "0x10de", "0x2204", "0x030000")
     present(tmp_path, "0000:01:00.1", "0x10de", "0x1aef", "0x040300")  # its sound
@@ -50,7 +50,7 @@ def test_gpus_are_those_of_nvidia_that_display_or_compute(tmp_path: Path) -> Non
     assert machine.system
 
 
-def test_a_machine_without_pci_has_none(tmp_path: Path) -> None:
+def test_machine_without_pci_has_no_gpu(tmp_path: Path) -> None:
     machine = found(tmp_path)
     assert machine.gpus == ()
     assert machine.headers == "unknown", "nobody needs them"
@@ -74,7 +74,7 @@ installed linux-image-extra-virtual linux-image-generic
     ("printed", "kernels"),
     [(DEBIAN, ("linux-image-cloud-amd64",)), (UBUNTU, ("linux-image-generic-hwe-24.04",)), ("", ())],
 )
-def test_kernels_are_kept_current_by_packages_that_depend_on_one(
+def test_kernel_packages_are_those_that_depend_on_a_kernel_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, kernels: tuple[str, ...]
 ) -> None:
     programs(tmp_path, monkeypatch, **{"dpkg-query": f"cat <<'END'\n{printed}END"})
@@ -90,7 +90,7 @@ def test_kernels_are_kept_current_by_packages_that_depend_on_one(
         (False, False, False, "unknown"),
     ],
 )
-def test_headers_of_the_running_kernel(
+def test_headers_of_the_running_kernel_are_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     installed: bool,
@@ -135,7 +135,7 @@ def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> N
         ),
     ],
 )
-def test_version_in_the_kernel(tmp_path: Path, line: str, version: str) -> None:
+def test_version_of_the_loaded_driver_is_read(tmp_path: Path, line: str, version: str) -> None:
     file = tmp_path / "proc/driver/nvidia/version"
     file.parent.mkdir(parents=True)
     file.write_text(f"{line}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14) \n")
@@ -152,7 +152,7 @@ def test_version_in_the_kernel(tmp_path: Path, line: str, version: str) -> None:
     ],
     ids=["none", "not said", "others", "kernel and driver"],
 )
-def test_a_reboot_that_the_system_asks_for(tmp_path: Path, packages: str | None, asked: str) -> None:
+def test_reboot_required_file_is_read(tmp_path: Path, packages: str | None, asked: str) -> None:
     (tmp_path / "run").mkdir()
     if packages is not None:
         (tmp_path / "run/reboot-required").write_text("*** System restart required ***\n")
@@ -161,7 +161,7 @@ def test_a_reboot_that_the_system_asks_for(tmp_path: Path, packages: str | None,
 
 
 @pytest.mark.parametrize(("value", "on"), [(b"\x06\0\0\0\x01", True), (b"\x06\0\0\0\0", False)])
-def test_secure_boot(tmp_path: Path, value: bytes, on: bool) -> None:
+def test_secure_boot_variable_is_read(tmp_path: Path, value: bytes, on: bool) -> None:
     variable = tmp_path / SECURE_BOOT
     variable.parent.mkdir(parents=True)
     variable.write_bytes(value)
@@ -181,11 +181,11 @@ def test_secure_boot(tmp_path: Path, value: bytes, on: bool) -> None:
         ((VOLTA, AMPERE), "proprietary"),
     ],
 )
-def test_modules_by_generation(devices: tuple[int, ...], kind: str) -> None:
+def test_gpu_generation_decides_the_kind_of_modules(devices: tuple[int, ...], kind: str) -> None:
     assert modules_for(gpus(*devices), 580, "auto") == kind
 
 
-def test_modules_as_declared() -> None:
+def test_declared_kind_of_modules_is_used() -> None:
     assert modules_for(gpus(TURING, HOPPER), 580, "proprietary") == "proprietary"
 
 
@@ -201,7 +201,9 @@ def test_modules_as_declared() -> None:
         ((PASCAL,), 580, "open", "the open kernel modules do not drive"),
     ],
 )
-def test_what_does_not_fit_is_refused(devices: tuple[int, ...], branch: int, wanted: str, said: str) -> None:
+def test_modules_that_do_not_fit_are_refused(
+    devices: tuple[int, ...], branch: int, wanted: str, said: str
+) -> None:
     with pytest.raises(ClawdError, match=said):
         modules_for(gpus(*devices), branch, wanted)  # type: ignore[arg-type]
 
@@ -216,6 +218,6 @@ def test_what_does_not_fit_is_refused(devices: tuple[int, ...], branch: int, wan
         (GpuMachine(loaded="580.95.05", reboot_asked="linux-image-6.1.0-33-amd64"), "linux-image-6.1.0-33"),
     ],
 )
-def test_when_a_reboot_is_needed(machine: GpuMachine, why: str | None) -> None:
+def test_reboot_is_needed_when_another_driver_is_loaded(machine: GpuMachine, why: str | None) -> None:
     said = reboot_reason(machine, "580.95.05")
     assert said is None if why is None else why in str(said)

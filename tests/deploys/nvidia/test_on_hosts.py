@@ -45,7 +45,7 @@ class WithGpu(Host):
     def up(self, **settings: Any) -> frozenset[str]:
         return self.apply(nvidia=self.settings(**settings))
 
-    def told(self, **settings: Any) -> str:
+    def refusal(self, **settings: Any) -> str:
         return self.refused(nvidia=self.settings(**settings))
 
     def data(self) -> dict[str, Any]:
@@ -101,27 +101,27 @@ def present_gpu(host: WithGpu) -> None:
     host.on(PRESENT)
 
 
-def test_without_a_gpu_the_driver_is_skipped_and_why_is_said(host: WithGpu) -> None:
+def test_host_without_gpu_skips_the_driver_with_a_reason(host: WithGpu) -> None:
     assert host.up() == {"Folder /var/lib/clawd/state", "No NVIDIA GPU: driver skipped"}
     assert host.up() == frozenset()
     assert host.failing() == set()
     assert host.failing(gpu="required") == {"gpu is there or the driver skipped with a reason"}
-    assert "it must have an NVIDIA GPU, and no PCI device of NVIDIA" in host.told(gpu="required")
+    assert "it must have an NVIDIA GPU, and no PCI device of NVIDIA" in host.refusal(gpu="required")
 
 
-def test_secure_boot_stops_it(host: WithGpu) -> None:
+def test_secure_boot_is_refused(host: WithGpu) -> None:
     present_gpu(host)
     variable = f"{TREE}/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     host.on(f"mkdir -p {TREE}/sys/firmware/efi/efivars; printf '\\006\\000\\000\\000\\001' > {variable}")
-    assert "Secure Boot is on" in host.told()
+    assert "Secure Boot is on" in host.refusal()
     host.on(f"rm {variable}")
 
 
-def test_a_kernel_without_headers_stops_it(host: WithGpu) -> None:
+def test_missing_kernel_headers_are_refused(host: WithGpu) -> None:
     host.on(f"rm {DISTRIBUTION}; apt-get update -qq")
-    told = host.told()
-    assert f"have no linux-headers-{platform.release()}" in told
-    assert host.name in told
+    message = host.refusal()
+    assert f"have no linux-headers-{platform.release()}" in message
+    assert host.name in message
     assert host.on("ls /etc/apt/sources.list.d") == ""
     host.takes_headers()
 
@@ -144,7 +144,7 @@ def test_driver_and_toolkit_are_installed_and_keep_their_versions(host: WithGpu)
     assert upgrade == "", "an upgrade would take the newer branch"
 
 
-def test_damage_is_named_and_repaired(host: WithGpu) -> None:
+def test_checks_report_damage_and_up_repairs_it(host: WithGpu) -> None:
     host.on("systemctl stop nvidia-persistenced")
     assert host.failing() == {"persistence daemon runs"}
     assert host.up() == {"Service nvidia-persistenced"}
@@ -157,38 +157,38 @@ def test_damage_is_named_and_repaired(host: WithGpu) -> None:
     assert host.failing() == set()
 
 
-def test_a_kernel_that_does_not_load_the_driver(host: WithGpu) -> None:
+def test_driver_that_does_not_load_is_reported_without_advising_a_reboot(host: WithGpu) -> None:
     """As one that its modules were not built for: the next boot alone would not help."""
     host.on(f"mv {VERSION} /root/version; mv {MODPROBE} /root/modprobe")
     host.on(
         f"printf '#!/bin/sh\\necho not for this kernel >&2; exit 1\\n' > {MODPROBE}; chmod 755 {MODPROBE}"
     )
-    told = host.told(reboot="ask")
+    message = host.refusal(reboot="ask")
     host.on(f"mv /root/version {VERSION}; mv /root/modprobe {MODPROBE}")
-    assert "not for this kernel" in told
-    assert f"driver 580.95.05 is installed, and kernel {platform.release()} does not load it" in told
-    assert "starts with the next boot" not in told
+    assert "not for this kernel" in message
+    assert f"driver 580.95.05 is installed, and kernel {platform.release()} does not load it" in message
+    assert "starts with the next boot" not in message
 
 
-def test_a_reboot_that_does_not_help_is_not_repeated(host: WithGpu) -> None:
+def test_reboot_without_effect_is_not_repeated(host: WithGpu) -> None:
     """As where the initial file system loads another driver."""
     older, right = (shlex.quote(LINE.format(version)) for version in ("575.57.08", "580.95.05"))
     host.on(f"echo {older} > {VERSION}")
     boot = host.on("cat /proc/sys/kernel/random/boot_id")
     said = "driver 580.95.05 is installed, and a reboot did not bring it (now: 575.57.08)"
-    assert said in host.told(reboot="auto")
+    assert said in host.refusal(reboot="auto")
     rebooted = host.on("cat /proc/sys/kernel/random/boot_id")
     assert rebooted != boot
-    assert said in host.told(reboot="auto")
+    assert said in host.refusal(reboot="auto")
     assert host.on("cat /proc/sys/kernel/random/boot_id") == rebooted, "it was rebooted again"
     host.on(f"echo {right} > {VERSION}; rm -rf {TREE}/dev; systemctl restart clawd-gpu")
     assert host.up(reboot="auto") == frozenset()
 
 
-def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
+def test_host_reboots_only_when_needed_and_allowed(host: WithGpu) -> None:
     older = shlex.quote(LINE.format("575.57.08"))
     host.on(f"echo {older} > {VERSION}")
-    asked = host.told(reboot="ask")
+    asked = host.refusal(reboot="ask")
     assert "driver 580.95.05 is installed and starts with the next boot (now: 575.57.08)" in asked
     assert host.failing() == {"driver is in the kernel"}
     assert host.up(reboot="never") == frozenset()
@@ -198,7 +198,7 @@ def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     )
     assert host.up(reboot="ask") == frozenset()
     host.on(f"touch {TREE}/run/reboot-required")
-    assert f"the system asks for a reboot ({TREE}/run/reboot-required: linux-image-x)" in host.told(
+    assert f"the system asks for a reboot ({TREE}/run/reboot-required: linux-image-x)" in host.refusal(
         reboot="ask"
     )
     assert host.failing() == {"driver is in the kernel"}
@@ -218,11 +218,11 @@ def test_reboot_only_where_needed_and_allowed(host: WithGpu) -> None:
     host.on("systemctl disable kernel-stand-in; rm /etc/systemd/system/kernel-stand-in.service")
 
 
-def test_another_branch_takes_the_place_of_the_first(host: WithGpu) -> None:
+def test_changed_branch_replaces_the_driver(host: WithGpu) -> None:
     variable = f"{TREE}/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     host.on(f"printf '\\006\\000\\000\\000\\001' > {variable}")
     assert host.up() == frozenset(), "what runs may stay"
-    assert "580.95.05 is loaded, and would be gone at the next boot" in host.told(branch=590)
+    assert "580.95.05 is loaded, and would be gone at the next boot" in host.refusal(branch=590)
     assert host.versions()["nvidia-open"] == "580.95.05-1", "it was removed first"
     host.on(f"rm {variable}; rm {VERSION}")
     host.up(branch=590)
@@ -232,7 +232,7 @@ def test_another_branch_takes_the_place_of_the_first(host: WithGpu) -> None:
     assert host.up(branch=590) == frozenset()
 
 
-def test_removed_it_leaves_nothing(host: WithGpu) -> None:
+def test_removal_leaves_nothing(host: WithGpu) -> None:
     assert host.remove("nvidia")
     assert not host.remove("nvidia"), "removed again"
     assert host.on("dpkg-query -W -f '${Package}\\n' | diff /root/packages - || true") == ""

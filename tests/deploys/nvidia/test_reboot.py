@@ -41,14 +41,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reboot.time, "sleep", lambda _: None)
 
 
-def test_what_the_old_connection_held_is_taken_up_once_it_is_back() -> None:
+def test_connection_and_locks_are_restored_after_the_reboot() -> None:
     seen: list[int] = []
     host = Host(lambda: seen.append(host.boots))
     assert RebootCommand("").execute(None, host, {})[0]
     assert seen == [2]
 
 
-def test_the_run_ends_there_when_it_cannot_be() -> None:
+def test_run_of_the_host_ends_when_its_lock_is_lost_during_the_reboot() -> None:
     def taken() -> None:
         raise LockHeldError("gpu1: locked by anna@laptop", advice="run the command again later")
 
@@ -57,12 +57,12 @@ def test_the_run_ends_there_when_it_cannot_be() -> None:
     assert output.stderr.splitlines()[0] == "gpu1: locked by anna@laptop"
 
 
-def test_without_a_reboot_nothing_is_taken_up() -> None:
+def test_connection_is_kept_without_a_reboot() -> None:
     host = Host(lambda: pytest.fail("the connection is the old one"), needed=False)
     assert RebootCommand("").execute(None, host, {})[0]
 
 
-def test_plain_pyinfra_has_nothing_to_take_up() -> None:
+def test_reboot_works_with_pyinfra_alone() -> None:
     assert RebootCommand("").execute(None, Host(), {})[0]
 
 
@@ -103,7 +103,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @pytest.mark.parametrize("loaded", ["575.57.08", ""])
-def test_a_host_that_was_rebooted_in_vain_is_not_again(
+def test_host_is_not_rebooted_again_for_a_driver_that_did_not_load(
     loaded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not the run that rebooted it was there when it came back."""
@@ -113,16 +113,14 @@ def test_a_host_that_was_rebooted_in_vain_is_not_again(
     assert kernel.run(reboot._LOAD).returncode == 0, "it is still the boot before"
     kernel.boots()
     for _ in range(2):
-        told = kernel.run(reboot._LOAD)
-        assert told.returncode == 1
-        assert "it is not rebooted again" in told.stderr
+        completed = kernel.run(reboot._LOAD)
+        assert completed.returncode == 1
+        assert "it is not rebooted again" in completed.stderr
     kernel.boots()
     assert kernel.run(reboot._LOAD).returncode == 0, "somebody has mended it, perhaps"
 
 
-def test_what_a_reboot_brought_is_not_held_against_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_successful_reboot_allows_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(tmp_path, monkeypatch, "575.57.08")
     kernel.run(reboot._REBOOT_IF_NEEDED)
     kernel.boots()
@@ -133,7 +131,7 @@ def test_what_a_reboot_brought_is_not_held_against_the_next(
 
 
 @pytest.mark.parametrize(("how", "code"), [("ask", 1), ("never", 0)])
-def test_without_leave_it_is_not_rebooted(
+def test_host_is_not_rebooted_without_permission(
     how: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Kernel(tmp_path, monkeypatch, "575.57.08").run(reboot._LOAD, how)

@@ -22,7 +22,7 @@ def declared(gpu: str, **changes: Any) -> Inventory:
     return Inventory.model_validate({"hosts": hosts, "models": {"default": LOCAL}, **changes})
 
 
-def test_none_by_default() -> None:
+def test_hosts_have_no_driver_by_default() -> None:
     plain = Inventory.model_validate(
         {"hosts": {"one": {"address": "10.0.0.1"}}, "models": {"default": LOCAL}}
     )
@@ -34,13 +34,13 @@ def test_none_by_default() -> None:
     ("changes", "toolkit"),
     [({}, False), ({"runtime": {"run_with": "docker"}}, True), ({"docker": {"enabled": True}}, True)],
 )
-def test_toolkit_where_docker_is(changes: dict[str, Any], toolkit: bool) -> None:
+def test_toolkit_is_installed_only_with_docker(changes: dict[str, Any], toolkit: bool) -> None:
     settings = settings_for(declared("auto", **changes), "one")
     assert settings is not None
     assert settings.toolkit is toolkit
 
 
-def test_space_is_asked_where_there_must_be_a_gpu() -> None:
+def test_disk_space_is_needed_only_when_a_gpu_is_required() -> None:
     assert needs_for(declared("auto"), "one", UNKNOWN) == ()
     driver, cuda = needs_for(declared("required"), "one", UNKNOWN)
     assert (driver.disk, cuda.disk) == (3 << 30, 1 << 30)
@@ -55,9 +55,7 @@ def test_space_is_asked_where_there_must_be_a_gpu() -> None:
     ("gpu", "layers", "computes"),
     [("auto", None, True), ("required", 40, True), ("required", 0, False), ("none", None, False)],
 )
-def test_an_engine_computes_on_the_gpu_where_one_is_declared(
-    gpu: str, layers: int | None, computes: bool
-) -> None:
+def test_engine_uses_the_gpu_only_when_declared(gpu: str, layers: int | None, computes: bool) -> None:
     whole = declared(gpu, models={"default": {**LOCAL, "gpu_layers": layers}}, nvidia={"cuda": "12.9"})
     found = engine_gpu(whole, "one")
     assert found == (EngineGpu(cuda="12.9", layers=layers) if computes else None)
@@ -65,7 +63,7 @@ def test_an_engine_computes_on_the_gpu_where_one_is_declared(
     assert settings is None or settings.engine is computes
 
 
-def test_every_component_is_shown_another_machine_in_the_same_way() -> None:
+def test_root_setting_has_the_same_description_in_every_component() -> None:
     for settings in (NvidiaSettings, EngineGpu, DockerSettings, ExportersSettings):
         assert settings.model_fields["root"].description == NvidiaSettings.model_fields["root"].description
 
@@ -74,6 +72,6 @@ def test_every_component_is_shown_another_machine_in_the_same_way() -> None:
     ("gpu", "nvidia", "wrong"),
     [("none", {}, 0), ("auto", {}, 1), ("required", {}, 1), ("auto", {"key": "/keys/nvidia.pub"}, 0)],
 )
-def test_a_driver_needs_a_key(gpu: str, nvidia: dict[str, Any], wrong: int) -> None:
+def test_driver_without_repository_key_is_refused(gpu: str, nvidia: dict[str, Any], wrong: int) -> None:
     found = [finding for rule in RULES for finding in rule(declared(gpu, nvidia=nvidia))]
     assert len(found) == wrong

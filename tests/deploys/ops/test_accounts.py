@@ -19,7 +19,7 @@ def planned(user: UserState | None, what: str) -> list[tuple[str, ...]]:
     return [change.diff for change in Machine(facts={UserFact: user}).run(make, execute=False).changes]
 
 
-def test_person() -> None:
+def test_person_creates_or_unlocks_a_login() -> None:
     assert planned(None, "person") == [("new user, home /home/anna, groups clawd-operators",)]
     assert planned(ANNA, "person") == []
     assert planned(UserState("/home/anna", "anna"), "person") == [("may log in, groups clawd-operators",)]
@@ -27,19 +27,19 @@ def test_person() -> None:
     assert planned(expired, "person") == [("may log in, groups clawd-operators",)]
 
 
-def test_retired() -> None:
+def test_retired_expires_an_existing_login() -> None:
     assert len(planned(ANNA, "retired")) == 1
     assert planned(None, "retired") == []
     assert planned(UserState("/home/anna", "anna", expired=True), "retired") == []
 
 
-def test_group() -> None:
+def test_group_is_created_when_missing() -> None:
     make = lambda: accounts.group("clawd")  # noqa: E731
     assert Machine(facts={GroupFact: None}).run(make, execute=False).predicted
     assert not Machine(facts={GroupFact: frozenset()}).run(make, execute=False).predicted
 
 
-def test_facts_on_this_machine() -> None:
+def test_user_and_group_facts_read_this_machine() -> None:
     found: list[object] = []
 
     def ask() -> None:

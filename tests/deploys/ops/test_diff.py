@@ -11,7 +11,7 @@ from deploys.ops.paths import files
 from tests.deploys.harness import OWN, Machine
 
 
-def test_prepared_changes_are_per_operation(tmp_path: Path) -> None:
+def test_changes_are_collected_per_operation(tmp_path: Path) -> None:
     (tmp_path / "same").write_text("x")
     (tmp_path / "same").chmod(0o644)
 
@@ -24,7 +24,7 @@ def test_prepared_changes_are_per_operation(tmp_path: Path) -> None:
     assert Machine().run(operations).predictions == (True, False)
 
 
-def test_evaluated_again_replaces_what_was_recorded(tmp_path: Path) -> None:
+def test_second_evaluation_replaces_recorded_changes(tmp_path: Path) -> None:
     path = tmp_path / "f"
     held = []
 
@@ -40,7 +40,7 @@ def test_evaluated_again_replaces_what_was_recorded(tmp_path: Path) -> None:
     assert collected(held[0], held[1]._hash) == []
 
 
-def test_text_diff() -> None:
+def test_text_diff_of_new_binary_and_equal_content() -> None:
     assert text_diff(None, b"a\n") == ("@@ -0,0 +1 @@", "+a")
     assert text_diff(b"\xff", b"a\n") == ("binary content, 2 bytes",)
     assert text_diff(b"a\n", b"a\n") == ()

@@ -102,7 +102,7 @@ def test_new_unit_is_loaded_enabled_started_and_stamped(
     assert unit.asked == []
 
 
-def test_other_inputs_restart_or_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_inputs_restart_or_reload_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = Unit(tmp_path, monkeypatch)
     unit.converge()
     assert unit.asked[-1] == "restart app.service"
@@ -113,7 +113,7 @@ def test_other_inputs_restart_or_reload(tmp_path: Path, monkeypatch: pytest.Monk
     assert unit.asked == ["daemon-reload", "reset-failed app.service", "restart app.service"]
 
 
-def test_only_not_enabled_is_not_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_unit_is_enabled_without_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = Unit(tmp_path, monkeypatch)
     unit.converge()
     unit.set("UnitFileState", "disabled")
@@ -160,7 +160,7 @@ def test_watched_file_is_predicted_and_survives_an_interrupted_run(
     assert not Machine().run(lambda: (write("2"), converge())).predicted
 
 
-def test_failing_start_shows_the_journal_and_is_tried_again(
+def test_failed_start_shows_the_journal_and_is_retried_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = Unit(tmp_path, monkeypatch)
@@ -174,7 +174,7 @@ def test_failing_start_shows_the_journal_and_is_tried_again(
     assert unit.converge(inputs="1").predicted, "an attempt that failed may have changed what runs"
 
 
-def test_waits_until_ready_and_says_what_the_probe_said(
+def test_converge_waits_for_readiness_and_reports_the_probe_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = Unit(tmp_path, monkeypatch)
@@ -189,9 +189,7 @@ def test_waits_until_ready_and_says_what_the_probe_said(
     assert tries.read_text() == "\n\n\n"
 
 
-def test_the_probe_knows_how_things_were_before_the_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_probe_gets_the_state_before_the_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = Unit(tmp_path, monkeypatch)
     unit.converge()
     probed = tmp_path / "probed"
@@ -253,7 +251,7 @@ class Configured:
         (("fine", "well"), ("bad", None)),
     ],
 )
-def test_what_it_does_not_start_with_is_replaced_by_what_it_ran_with(
+def test_files_that_stop_the_start_are_rolled_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     old: tuple[str, str | None],
@@ -277,14 +275,14 @@ def test_what_it_does_not_start_with_is_replaced_by_what_it_ran_with(
     assert host.apply(*new, reload=reload).predictions[-1]
 
 
-def test_only_root_reads_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_files_are_readable_only_by_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Configured(tmp_path, monkeypatch)
     host.apply("fine")
     assert stat.S_IMODE(host.good.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in host.good.iterdir()} == {0o600}
 
 
-def test_a_run_that_is_cut_off_before_the_start_changes_nothing_of_that(
+def test_run_interrupted_before_the_start_keeps_the_good_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Configured(tmp_path, monkeypatch)
@@ -306,7 +304,7 @@ CALLED = ("mv", "rm", "mkdir", "tar", "cp", "systemctl")
 MOST_CALLS = 30
 
 
-def test_start_killed_at_any_command_leaves_a_state_to_go_back_to(
+def test_start_killed_at_any_command_leaves_a_state_to_roll_back_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run that is killed brings a good file, the next one a bad one: a good one has to be live again."""
@@ -347,7 +345,7 @@ def test_start_killed_at_any_command_leaves_a_state_to_go_back_to(
     assert {live for _, live in outcomes} == {"fine", "better"}
 
 
-def test_of_a_first_start_there_is_nothing_to_put_back(
+def test_failed_first_start_runs_undo_and_restores_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Configured(tmp_path, monkeypatch)
@@ -362,7 +360,7 @@ def test_of_a_first_start_there_is_nothing_to_put_back(
     assert host.files == ("fine", None)
 
 
-def test_files_are_left_alone_when_they_are_not_why_it_fails(
+def test_unchanged_files_are_not_rolled_back_when_the_start_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Configured(tmp_path, monkeypatch)
@@ -382,7 +380,9 @@ def test_files_are_left_alone_when_they_are_not_why_it_fails(
     assert host.apply("fine").predictions == (False, False, True)
 
 
-def test_the_old_files_are_judged_by_the_old_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rolled_back_files_are_checked_with_their_own_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = Configured(tmp_path, monkeypatch)
     host.apply("fine", ready=f"grep -q fine {host.one}")
     run = host.apply("fair", ready=f"grep -q better {host.one}")
@@ -392,7 +392,7 @@ def test_the_old_files_are_judged_by_the_old_probe(tmp_path: Path, monkeypatch: 
     assert host.files == ("fine", None)
 
 
-def test_a_file_reached_through_a_link_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_behind_a_link_is_not_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate and its key, say, which were renewed on the host in the meantime."""
     host = Configured(tmp_path, monkeypatch)
     (tmp_path / "2").mkdir()
@@ -411,7 +411,7 @@ def test_a_file_reached_through_a_link_stays(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "1" / "pem").read_text() == "1"
 
 
-def test_what_something_else_puts_back_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_with_their_own_rollback_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Configured(tmp_path, monkeypatch)
     host.apply("fine", keep=False)
     assert not host.good.exists()
@@ -419,7 +419,7 @@ def test_what_something_else_puts_back_is_not_kept(tmp_path: Path, monkeypatch: 
     assert host.files == ("bad", None)
 
 
-def test_starts_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgotten_deletes_kept_files_and_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Configured(tmp_path, monkeypatch)
     host.apply("fine")
     forget = lambda: services.forgotten("app.service")  # noqa: E731
@@ -441,10 +441,12 @@ def test_starts_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (UnitState(active="active", enabled="", stamp="s"), False, False, "enable"),
     ],
 )
-def test_action(state: UnitState, new_files: bool, reload: bool, expected: str | None) -> None:
+def test_action_for_returns_restart_reload_or_start(
+    state: UnitState, new_files: bool, reload: bool, expected: str | None
+) -> None:
     action = action_for(state, "s", new_files=new_files, reload=reload)
     assert (action and action.split()[0]) == expected
 
 
-def test_fact_without_systemd_is_a_unit_that_is_not_there() -> None:
+def test_unit_fact_without_systemd_is_a_missing_unit() -> None:
     assert UnitFact().process([""]) == UnitState()

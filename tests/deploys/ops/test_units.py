@@ -30,16 +30,16 @@ def plan(state: UnitState, **arguments: Any) -> Run:
         (UnitState(), False, False),
     ],
 )
-def test_only_what_is_there_is_removed(state: UnitState, file: bool, changes: bool) -> None:
+def test_removal_changes_only_existing_units(state: UnitState, file: bool, changes: bool) -> None:
     assert plan(state, file=file).predicted == changes
 
 
-def test_the_plan_says_which() -> None:
+def test_plan_names_the_removed_unit() -> None:
     (change,) = plan(RUNNING).changes
     assert (change.path, change.diff) == ("app.service", ("stop and remove",))
 
 
-def test_what_is_remembered_of_its_starts_goes_with_it(
+def test_removal_of_a_unit_deletes_its_stamp_and_kept_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs, state = tmp_path / "bin", tmp_path / "state"

@@ -39,7 +39,9 @@ def team() -> PrometheusSettings:
     return settings
 
 
-def test_files(tmp_path: Path) -> None:
+def test_prometheus_configuration_and_rules_equal_golden_files_and_promtool_accepts_them(
+    tmp_path: Path,
+) -> None:
     settings = team()
     text = rules_text(rules(settings), settings.evaluation_interval)
     assert_golden(GOLDEN / "prometheus.yml", config(settings))
@@ -54,18 +56,18 @@ def test_files(tmp_path: Path) -> None:
     assert f"{len(rules(settings))} rules found" in checked.stdout
 
 
-def test_what_lies_beside_the_configuration() -> None:
+def test_other_prometheus_files_equal_golden_files() -> None:
     assert_golden(GOLDEN / "service.conf", rendered("prometheus/service.conf", {}))
     assert_golden(GOLDEN / "prometheus.default", defaults_text(arguments(team())))
     assert_golden(GOLDEN / "prometheus-alertmanager.default", defaults_text(alertmanager_arguments()))
 
 
-def test_a_host_that_does_not_watch_has_none() -> None:
+def test_only_the_monitoring_host_has_prometheus() -> None:
     assert settings_for(monitored(), "bot1") is None
     assert settings_for(inventory(), "bot1") is None
 
 
-def test_an_engine_is_measured_where_there_is_one() -> None:
+def test_engine_is_scraped_only_with_a_local_model() -> None:
     def jobs(**changes: object) -> set[str]:
         settings = settings_for(monitored(**changes), "watch")
         assert settings
@@ -75,7 +77,7 @@ def test_an_engine_is_measured_where_there_is_one() -> None:
     assert "clawd-engine" not in jobs(models={"default": REMOTE})
 
 
-def test_retention_is_by_disk() -> None:
+def test_retention_is_limited_by_declared_size() -> None:
     declared = monitored(monitoring={"retention_size": "8G"})
     settings = settings_for(declared, "watch")
     assert settings

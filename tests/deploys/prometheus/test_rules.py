@@ -196,10 +196,10 @@ CASES = (
 
 
 def verdicts(
-    folder: Path, cases: tuple[Case, ...], told: PrometheusSettings
+    folder: Path, cases: tuple[Case, ...], settings: PrometheusSettings
 ) -> subprocess.CompletedProcess[str]:
     """What promtool says of these cases after half an hour of their series."""
-    (folder / "rules.yml").write_text(rules_text(rules(told), 60))
+    (folder / "rules.yml").write_text(rules_text(rules(settings), 60))
     tests = [
         {
             "interval": "1m",
@@ -219,21 +219,21 @@ def verdicts(
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
 
 
-def test_every_rule_has_a_case_that_fires_and_one_that_does_not() -> None:
+def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
     names = {rule.name for rule in rules(settings())}
     assert {case.alert for case in CASES if case.fires} == names
     assert {case.alert for case in CASES if not case.fires} == names
     assert len(CASES) == len({(case.alert, case.name) for case in CASES})
 
 
-def test_every_rule_reads_metrics_that_somebody_tells(tmp_path: Path) -> None:
-    told = metrics.of_ours(tmp_path) | metrics.OF_OTHERS
+def test_every_rule_reads_only_exported_metrics(tmp_path: Path) -> None:
+    exported = metrics.of_ours(tmp_path) | metrics.OF_OTHERS
     read = {rule.name: metrics.read_by(rule.expr) for rule in rules(settings())}
     assert all(read.values())
-    assert not {name: names - told for name, names in read.items() if names - told}
+    assert not {name: names - exported for name, names in read.items() if names - exported}
 
 
-def test_a_rule_reads_what_stands_in_its_expression() -> None:
+def test_read_by_returns_metric_names_of_an_expression() -> None:
     assert metrics.read_by('sum by (le, host) (rate(a_bucket{job="b",path!~"c|d"}[300s])) > 1.5e3') == {
         "a_bucket"
     }
@@ -245,18 +245,18 @@ def test_a_rule_reads_what_stands_in_its_expression() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({case.alert for case in CASES}))
-def test_rule(tmp_path: Path, name: str) -> None:
+def test_alert_fires_and_stays_quiet_as_its_cases_expect(tmp_path: Path, name: str) -> None:
     cases = tuple(case for case in CASES if case.alert == name)
     said = verdicts(tmp_path, cases, settings())
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_promtool_would_say_when_a_case_is_wrong(tmp_path: Path) -> None:
+def test_promtool_fails_for_a_wrong_case(tmp_path: Path) -> None:
     wrong = (quiet("HighLatency", latency(le_1_5=98, le_3_0=100)),)
     assert verdicts(tmp_path, wrong, settings()).returncode == 1
 
 
-def test_thresholds_and_times_are_the_declared_ones(tmp_path: Path) -> None:
+def test_alerts_use_declared_thresholds_and_durations(tmp_path: Path) -> None:
     slow = latency(le_1_5=98, le_3_0=100)
     wider = settings(thresholds={"request_seconds": 3})
     assert verdicts(tmp_path, (quiet("HighLatency", slow),), wider).returncode == 0
@@ -264,7 +264,7 @@ def test_thresholds_and_times_are_the_declared_ones(tmp_path: Path) -> None:
     assert verdicts(tmp_path, (quiet("HighLatency", slow),), patient).returncode == 0
 
 
-def test_people_read_numbers_with_units(tmp_path: Path) -> None:
+def test_alert_texts_have_numbers_with_units(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(rules_text(rules(settings()), 60))
     series = constant('clawd_engine_model_load_seconds{host="bot1"}', 42.5)
     alert = {

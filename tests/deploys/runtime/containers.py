@@ -66,12 +66,12 @@ class InContainers(World):
 
     def up(self, expect: int = 0) -> dict[str, set[str]]:
         """What changed, by host; afterwards nothing is left to change and every check passes."""
-        told = self.json("up", "-i", "e2e", "--yes", expect=expect)
+        document = self.json("up", "-i", "e2e", "--yes", expect=expect)
         if expect == 0:
             assert self.json("plan", "-i", "e2e")["plan"]["changes"] == 0
             verified = self.json("verify", "-i", "e2e")["verification"]
             assert verified["failed"] == 0
-        return {host["host"]: set(host["changed"]) for host in told["result"]["hosts"]}
+        return {host["host"]: set(host["changed"]) for host in document["result"]["hosts"]}
 
     def say(self, host: str, command: str, *, check: bool = True) -> str:
         return self.on(host, command, check=check).stdout.strip()

@@ -75,7 +75,9 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", ACCEPTED.values(), ids=ACCEPTED)
-def test_what_the_inventory_accepts_starts(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_settings_accepted_by_the_inventory_start_bot_and_engine(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     declared = inventory(**changes)
     assert problems(declared) == []
     settings = settings_for(declared, "bot1")
@@ -89,7 +91,7 @@ def test_what_the_inventory_accepts_starts(changes: dict[str, Any], tmp_path: Pa
 
 
 @pytest.mark.parametrize("changes", REFUSED.values(), ids=REFUSED)
-def test_what_would_not_start_is_refused(changes: dict[str, Any]) -> None:
+def test_settings_that_would_not_start_are_refused_by_the_inventory(changes: dict[str, Any]) -> None:
     try:
         found = problems(inventory(**changes))
     except ValidationError as error:
@@ -97,7 +99,7 @@ def test_what_would_not_start_is_refused(changes: dict[str, Any]) -> None:
     assert len(found) == 1
 
 
-def test_the_inventory_leaves_more_room_for_a_question_than_the_bot_needs() -> None:
+def test_context_budget_of_the_inventory_covers_the_shortest_prompt_of_the_bot() -> None:
     assert context_budget.QUESTION_TOKENS + context_budget.TEMPLATE_TOKENS >= SHORTEST_PROMPT_TOKENS
 
 

@@ -28,7 +28,7 @@ INVENTORIES = {
 
 
 @pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
-def test_the_bot_reads_its_settings(declared: Inventory, tmp_path: Path) -> None:
+def test_bot_reads_the_written_settings(declared: Inventory, tmp_path: Path) -> None:
     settings = settings_for(declared, "bot1")
     assert settings is not None
     file = tmp_path / "bot.json"
@@ -52,7 +52,7 @@ def test_the_bot_reads_its_settings(declared: Inventory, tmp_path: Path) -> None
         ({"default": REMOTE, "fallback": LOCAL}, 32),
     ],
 )
-def test_people_wait_in_the_bot_not_in_the_engine(
+def test_bot_asks_no_more_at_once_than_the_engine_computes(
     models: dict[str, Any], at_once: int, tmp_path: Path
 ) -> None:
     settings = settings_for(inventory(models=models), "bot1")
@@ -63,14 +63,14 @@ def test_people_wait_in_the_bot_not_in_the_engine(
 
 
 @pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
-def test_bot_json_holds_no_secret(declared: Inventory) -> None:
+def test_bot_json_contains_no_secret(declared: Inventory) -> None:
     settings = settings_for(declared, "bot1")
     assert settings is not None
     written = bot_config(settings)
     assert not [v for v in settings.credentials.values() if v.get_secret_value() in written]
 
 
-def test_the_engine_reads_its_settings(tmp_path: Path) -> None:
+def test_engine_reads_the_written_settings(tmp_path: Path) -> None:
     settings = settings_for(inventory(), "bot1")
     assert settings is not None
     assert settings.engine is not None
@@ -82,7 +82,7 @@ def test_the_engine_reads_its_settings(tmp_path: Path) -> None:
     assert f"unix:{read.socket}" == settings.models["default"].endpoint
 
 
-def test_text_is_written_readably() -> None:
+def test_bot_json_contains_chinese_text_unescaped() -> None:
     settings = settings_for(INVENTORIES["Chinese"], "bot1")
     assert settings is not None
     written = bot_config(settings)

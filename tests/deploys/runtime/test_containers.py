@@ -89,12 +89,12 @@ def unit(name: str, **values: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["clawd-engine.service", "clawd-bot.service"])
-def test_units(name: str, tmp_path: Path) -> None:
+def test_container_units_equal_golden_files_and_systemd_accepts_them(name: str, tmp_path: Path) -> None:
     assert_golden(GOLDEN / name, unit(name))
     assert verified(tmp_path / name, unit(name)) == (0, "")
 
 
-def test_containers_may_do_no_more_than_the_services_without() -> None:
+def test_containers_are_sandboxed_like_the_services() -> None:
     for name in ("clawd-engine.service", "clawd-bot.service"):
         text = unit(name)
         for option in ("--read-only", "--cap-drop ALL", "no-new-privileges", "--memory 1G --memory-swap 1G"):
@@ -104,7 +104,7 @@ def test_containers_may_do_no_more_than_the_services_without() -> None:
     assert "--gpus" not in unit("clawd-engine.service", cuda="")
 
 
-def test_the_order_of_a_first_installation() -> None:
+def test_first_installation_runs_operations_in_order() -> None:
     run = plan()
     in_order = [
         "User clawd-bot",
@@ -117,7 +117,7 @@ def test_the_order_of_a_first_installation() -> None:
     assert not [value for value in SECRETS.values() if value in repr(run.changes)]
 
 
-def test_the_image_follows_release_and_the_hosts_python() -> None:
+def test_image_id_depends_on_release_base_and_python() -> None:
     def made(run: Run) -> str:
         (name,) = (name for name in run.names if "Image clawd-runtime:" in name)
         return name.rpartition(":")[2]
@@ -130,7 +130,7 @@ def test_the_image_follows_release_and_the_hosts_python() -> None:
     assert made(plan()) == images[0] == IMAGE.id
 
 
-def test_a_release_for_the_bot_only_leaves_the_engine_alone() -> None:
+def test_release_that_changes_only_the_bot_does_not_change_the_engine() -> None:
     other = ReleaseArchive(RELEASE.archive, "12" * 32, 1000, "ef" * 8)
     patched = {BaseFact: BASE.replace("3.11.2-1", "3.11.2-2")}
     end = "/clawd-engine.service"
@@ -139,7 +139,7 @@ def test_a_release_for_the_bot_only_leaves_the_engine_alone() -> None:
     assert written(plan(), "/clawd-bot.service") != written(plan(other), "/clawd-bot.service")
 
 
-def test_three_images_stay_and_what_runs() -> None:
+def test_newest_three_images_and_the_running_one_are_kept() -> None:
     old = [f"{number:016x}" for number in range(4)]
     images = frozenset({*(f"clawd-runtime:{name}" for name in (*old, "stray")), "clawd-base:x"})
     run = plan(facts={EntriesFact: Entries(tuple(old), linked=old[3]), ImagesFact: images})
@@ -158,7 +158,7 @@ L40S = gpus.GpuMachine((gpus.Gpu("0000:01:00.0", 0x26B9),), system="debian12", a
     [("auto", L40S), ("auto", gpus.GpuMachine()), ("none", L40S)],
     ids=["there", "not there", "not wanted"],
 )
-def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.GpuMachine) -> None:
+def test_engine_container_gets_gpus_when_the_host_has_them(declared: str, found: gpus.GpuMachine) -> None:
     run = plan(facts={gpus.GpuMachineFact: found, SpaceFact: ROOM}, gpu=declared)
     computes = declared == "auto" and bool(found.gpus)
     engine = "\n".join(written(run, "/clawd-engine.service"))
@@ -166,14 +166,14 @@ def test_gpus_are_passed_through_where_there_are_any(declared: str, found: gpus.
     assert ('"n_gpu_layers": "all"' in "\n".join(written(run, "/engine.json"))) is computes
 
 
-def test_the_image_has_the_libraries_of_cuda_and_room_for_them() -> None:
+def test_image_with_cuda_needs_space_for_its_libraries() -> None:
     with pytest.raises(CapacityError, match="an image of clawd-runtime"):
         plan(facts={gpus.GpuMachineFact: L40S}, gpu="required")
     run = plan(facts={gpus.GpuMachineFact: L40S, SpaceFact: ROOM}, gpu="required")
     assert not any(IMAGE.id in name for name in run.names), "the same image as without CUDA"
 
 
-def test_what_a_base_has_beside_python() -> None:
+def test_base_image_contains_cuda_libraries_only_when_asked() -> None:
     def package(name: str, depends: str = "") -> dict[str, str]:
         fields = {"Package": name, "Version": "1", "db:Status-Status": "installed", "Provides": ""}
         return {**fields, "Pre-Depends": "", "Depends": depends}
@@ -186,7 +186,7 @@ def test_what_a_base_has_beside_python() -> None:
     )
 
 
-def test_removal_takes_the_images_along() -> None:
+def test_removal_deletes_the_images() -> None:
     there = {
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
@@ -209,7 +209,7 @@ def package(name: str, depends: str = "", provides: str = "") -> dict[str, str]:
     return {"Package": name, "Version": "1", "Pre-Depends": "", "Depends": depends, "Provides": provides}
 
 
-def test_a_base_has_what_python_needs_and_nothing_to_install_with() -> None:
+def test_base_image_contains_python_dependencies_and_no_package_manager() -> None:
     there = [
         package("python3", "python3.11 (>= 3.11.2-1~), libpython3-stdlib | other, dpkg (>= 1)"),
         package("python3.11", "libc6, mime-support"),
@@ -235,7 +235,7 @@ def test_a_base_has_what_python_needs_and_nothing_to_install_with() -> None:
     assert found["libgomp1"] == "-"
 
 
-def test_a_layer_depends_on_content_only(tmp_path: Path) -> None:
+def test_layer_digest_depends_only_on_content(tmp_path: Path) -> None:
     digests = []
     for name, order, mode in (("a", "xy", 0o600), ("b", "yx", 0o640)):
         tree = tmp_path / name
@@ -251,7 +251,7 @@ def test_a_layer_depends_on_content_only(tmp_path: Path) -> None:
     assert build_image.Layer(tmp_path / "b", tmp_path / "c.tar").digest != digests[0]
 
 
-def test_the_engine_is_sent_only_the_layer_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_load_sends_only_missing_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = tmp_path / "docker"
     docker.write_text(f"#!/bin/sh\ncat > {tmp_path}/loaded.tar\n")
     docker.chmod(0o755)
@@ -270,7 +270,7 @@ def test_the_engine_is_sent_only_the_layer_it_lacks(tmp_path: Path, monkeypatch:
     assert manifest["RepoTags"] == ["clawd-runtime:x"]
 
 
-def test_programs_for_the_host_need_only_the_standard_library() -> None:
+def test_host_programs_import_only_the_standard_library() -> None:
     for name in ("container_supervisor.py", "build_image.py", "container_entrypoint.py"):
         program = str(Path(build_image.__file__).with_name(name))
         check = f"import runpy; runpy.run_path({program!r})"
@@ -321,7 +321,7 @@ def building(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_image, "_build", build)
 
 
-def test_an_image_that_another_host_has_made_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_in_the_registry_is_pulled_and_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(shared=True)
     building(client, monkeypatch)
     assert build_image.take(order("r")) == "sha256:1"
@@ -333,7 +333,7 @@ def test_an_image_that_another_host_has_made_is_taken(monkeypatch: pytest.Monkey
     ]
 
 
-def test_one_that_is_made_here_is_given_to_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_image_is_pushed_to_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     building(client, monkeypatch)
     assert build_image.take(order("r")) is None
@@ -344,7 +344,7 @@ def test_one_that_is_made_here_is_given_to_the_registry(monkeypatch: pytest.Monk
     assert client.calls == []
 
 
-def test_one_that_the_registry_did_not_take_is_given_to_it_next_time_and_not_made_again(
+def test_failed_push_is_repeated_next_time_without_building_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = Client(answers=False)
@@ -358,7 +358,7 @@ def test_one_that_the_registry_did_not_take_is_given_to_it_next_time_and_not_mad
     assert client.calls == SHARED
 
 
-def test_what_differs_from_release_to_release_is_a_layer_of_its_own(tmp_path: Path) -> None:
+def test_code_of_the_runtime_is_a_layer_of_its_own(tmp_path: Path) -> None:
     release, own = tmp_path / "release", tmp_path / "own"
     kept = ["site-packages/clawd_runtime_extras/x.py", "site-packages/numpy/x.py"]
     moved = [
@@ -377,7 +377,7 @@ def test_what_differs_from_release_to_release_is_a_layer_of_its_own(tmp_path: Pa
 LOGIN = {"user": "bots", "password": "s3cret-of-the-registry"}
 
 
-def test_a_login_goes_to_the_host_by_standard_input_alone() -> None:
+def test_registry_login_is_passed_only_by_standard_input() -> None:
     run = plan(docker={"registry": "r.internal:5000/bots", "registry_login": LOGIN})
     encoded = base64.b64encode(b"bots:s3cret-of-the-registry").decode()
     assert "s3cret" not in repr(run.changes) + repr(run.names)
@@ -389,7 +389,7 @@ def test_a_login_goes_to_the_host_by_standard_input_alone() -> None:
     assert image.client_config(None) == b""
 
 
-def test_an_image_that_does_not_run_the_release_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_that_does_not_run_the_release_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(fit=False)
     monkeypatch.setattr(build_image, "docker", client)
     monkeypatch.setattr(build_image, "_build", lambda _: client.calls.append("build"))

@@ -45,20 +45,20 @@ def host(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_a_bot_in_a_container_answers_with_the_real_model(made: InContainers, host: str) -> None:
+def test_bot_in_a_container_answers_with_the_real_model(made: InContainers, host: str) -> None:
     made.until_ready(host)
     assert made.ask(host, "Say hello.")
     assert [line.split()[0] for line in made.say(host, RUNNING).splitlines()] == ["clawd-bot", "clawd-engine"]
     assert "listening on" in made.say(host, "journalctl --namespace=clawd-bot -u clawd-bot --no-pager")
 
 
-def test_memory_limits_are_in_force(made: InContainers, host: str) -> None:
+def test_memory_limit_of_a_container_is_enforced(made: InContainers, host: str) -> None:
     greedy = "docker exec clawd-bot python3 -c 'bytearray(600 << 20)'"
     assert made.on(host, greedy, check=False).returncode == 137
     made.until_ready(host)
 
 
-def test_nothing_can_be_written_but_the_bots_own_folder(made: InContainers, host: str) -> None:
+def test_container_can_write_only_its_own_folder(made: InContainers, host: str) -> None:
     touch = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
     outcome = {
         path: made.on(host, f"docker exec clawd-bot python3 -c '{touch}' {path}", check=False).returncode
@@ -69,7 +69,7 @@ def test_nothing_can_be_written_but_the_bots_own_folder(made: InContainers, host
     assert "PermissionError" in made.on(host, secret, check=False).stderr
 
 
-def test_containers_outlive_a_new_start_of_the_engine(made: InContainers, host: str) -> None:
+def test_containers_survive_a_restart_of_the_docker_engine(made: InContainers, host: str) -> None:
     before = made.say(host, RUNNING), made.say(host, PIDS)
     made.say(host, "systemctl restart docker; sleep 2")
     assert (made.say(host, RUNNING), made.say(host, PIDS)) == before
@@ -79,7 +79,7 @@ def test_containers_outlive_a_new_start_of_the_engine(made: InContainers, host: 
     assert (made.say(host, RUNNING), made.say(host, PIDS)) == before
 
 
-def test_a_container_that_is_killed_is_started_anew(made: InContainers, host: str) -> None:
+def test_killed_container_is_restarted(made: InContainers, host: str) -> None:
     made.say(host, "docker kill clawd-bot; docker kill clawd-engine")
     made.until_ready(host)
     made.say(host, f"kill -9 $({PIDS} | head -n 1)")
@@ -88,7 +88,7 @@ def test_a_container_that_is_killed_is_started_anew(made: InContainers, host: st
     assert made.say(host, "docker ps --all --quiet | wc -l") == "2"
 
 
-def test_a_stop_is_in_order(made: InContainers, host: str) -> None:
+def test_stop_of_the_service_removes_the_container(made: InContainers, host: str) -> None:
     made.say(host, "systemctl stop clawd-bot clawd-engine")
     assert made.say(host, "systemctl is-failed clawd-bot clawd-engine", check=False) == "inactive\ninactive"
     assert made.say(host, "docker ps --all --quiet") == ""
@@ -96,7 +96,7 @@ def test_a_stop_is_in_order(made: InContainers, host: str) -> None:
     made.until_ready(host)
 
 
-def test_a_missing_image_is_named_and_made_again(made: InContainers) -> None:
+def test_missing_image_is_reported_and_built_again(made: InContainers) -> None:
     made.say("bot1", "systemctl stop clawd-bot clawd-engine; docker rmi -f $(docker images -q clawd-runtime)")
     assert made.json("verify", "-i", "e2e", expect=1)["verification"]["failed"]
     changed = made.up()
@@ -104,7 +104,7 @@ def test_a_missing_image_is_named_and_made_again(made: InContainers) -> None:
     assert any("Image clawd-runtime:" in line for line in changed["bot1"])
 
 
-def test_a_reboot(made: InContainers, host: str) -> None:
+def test_containers_run_again_after_a_reboot(made: InContainers, host: str) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat"
     before, started = made.say(host, boot), time.monotonic()
     made.on(host, "systemctl reboot", check=False)
@@ -114,7 +114,7 @@ def test_a_reboot(made: InContainers, host: str) -> None:
     assert made.ask(host, "Say hello after the reboot.")
 
 
-def test_telegram_is_shown_a_renewed_certificate_and_loses_no_message(made: InContainers) -> None:
+def test_telegram_gets_a_renewed_certificate_and_loses_no_message(made: InContainers) -> None:
     """The stand-in trusts nothing but the certificate that was uploaded last."""
     with telegram_apart(made.here, made.secret("telegram-token")) as telegram:
         made.declared("docker", channels=made.channels, tls="tls: {mode: self-signed}")
@@ -185,7 +185,7 @@ class Writing:
                 return
 
 
-def test_a_release_that_does_not_come_up_is_put_back(made: InContainers) -> None:
+def test_release_that_does_not_start_is_rolled_back(made: InContainers) -> None:
     before = {host: made.say(host, "readlink /opt/clawd/current") for host in HOSTS}
     broken = made.folder / "templates/runtime/clawd-bot.service"
     broken.parent.mkdir(parents=True)
@@ -201,7 +201,7 @@ def test_a_release_that_does_not_come_up_is_put_back(made: InContainers) -> None
     made.up()
 
 
-def test_out_of_containers_and_back(made: InContainers) -> None:
+def test_switching_between_docker_and_systemd_keeps_conversations(made: InContainers) -> None:
     for host in HOSTS:
         assert made.ask(host, "Say hello, before.")
     rows = {host: int(made.say(host, ROWS)) for host in HOSTS}

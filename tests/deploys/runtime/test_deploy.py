@@ -52,7 +52,7 @@ def place(run: Run, name: str) -> int:
     return next(number for number, found in enumerate(run.names) if found.endswith(name))
 
 
-def test_the_order_of_a_first_installation() -> None:
+def test_first_installation_runs_operations_in_order() -> None:
     run = plan(inventory())
     in_order = [
         "User clawd-engine",
@@ -74,14 +74,14 @@ def test_the_order_of_a_first_installation() -> None:
     assert places == sorted(places)
 
 
-def test_conversations_that_others_may_read_are_closed_to_them() -> None:
+def test_database_readable_by_others_is_made_private() -> None:
     database = "/var/lib/clawd-bot/bot.db"
     open_to_all = {OwnersFact: {database: ("clawd-bot", "0644"), f"{database}-wal": ("clawd-bot", "0600")}}
     (change,) = [change for change in plan(inventory(), facts=open_to_all).changes if database in change.path]
     assert (change.path, change.diff) == (database, ("mode 0644 → 0600",))
 
 
-def test_no_secret_is_in_names_or_changes() -> None:
+def test_plan_shows_no_secret() -> None:
     run = plan(inventory())
     shown = repr(run.names) + repr(run.changes)
     assert not [name for name, value in SECRETS.items() if value in shown]
@@ -89,7 +89,7 @@ def test_no_secret_is_in_names_or_changes() -> None:
     assert masked == {f"/etc/clawd/secrets/{name}" for name in SECRETS}
 
 
-def test_a_release_for_the_bot_only_leaves_the_unit_of_the_engine_alone() -> None:
+def test_release_that_changes_only_the_bot_does_not_change_the_engine_unit() -> None:
     def engine_unit(release: ReleaseArchive) -> tuple[str, ...]:
         run = plan(inventory(), release=release)
         (change,) = (c for c in run.changes if c.path.endswith("clawd-engine.service") and "/" in c.path)
@@ -101,7 +101,7 @@ def test_a_release_for_the_bot_only_leaves_the_unit_of_the_engine_alone() -> Non
     assert engine_unit(RELEASE) != engine_unit(ReleaseArchive(RELEASE.archive, other, 1000))
 
 
-def test_with_a_model_elsewhere_there_is_no_engine() -> None:
+def test_engine_is_omitted_with_a_remote_model() -> None:
     declared = inventory(models={"default": REMOTE})
     run = plan(declared, model=None)
     assert not [change for change in run.changes if "clawd-engine.service" in change.path]
@@ -110,14 +110,14 @@ def test_with_a_model_elsewhere_there_is_no_engine() -> None:
     assert ("stop and remove",) in [change.diff for change in run.changes]
 
 
-def test_what_is_not_declared_any_more_goes() -> None:
+def test_undeclared_secrets_are_removed() -> None:
     run = plan(inventory(), facts={EntriesFact: Entries(("old-secret", *SECRETS))})
     removed = {change.path for change in run.changes if change.diff == ("removed",)}
     assert "/etc/clawd/secrets/old-secret" in removed
     assert "/etc/clawd/secrets/telegram-token" not in removed
 
 
-def test_whatever_a_change_removes_is_kept_to_go_back_to() -> None:
+def test_removed_files_are_kept_for_a_rollback() -> None:
     """A rollback puts back the settings, and everything that they name has to be there."""
     there = {
         PathFact: PathState("file", "0644", "root", "root"),
@@ -134,25 +134,25 @@ def test_whatever_a_change_removes_is_kept_to_go_back_to() -> None:
     assert {"/etc/clawd/engine.json", "/etc/clawd/bot-internal", "/etc/clawd/secrets/old-secret"} <= paths
 
 
-def test_a_user_with_another_group_is_put_right() -> None:
+def test_group_of_an_existing_user_is_corrected() -> None:
     run = plan(inventory(), facts={UserFact: UserState("/nonexistent", "nogroup")})
     assert ("group nogroup → clawd",) in [change.diff for change in run.changes]
     run = plan(inventory(), facts={UserFact: UserState("/nonexistent", "clawd")})
     assert not [change for change in run.changes if change.path.startswith("user ")]
 
 
-def test_without_a_release_nothing_is_done() -> None:
+def test_missing_release_is_refused() -> None:
     with pytest.raises(ArtifactError, match="no release of clawd-runtime"):
         plan(inventory(), release=None)
 
 
-def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done() -> None:
+def test_too_little_disk_space_for_a_release_is_refused() -> None:
     with pytest.raises(CapacityError, match="a release of clawd-runtime"):
         plan(inventory(), facts={SpaceFact: Space(free=RESERVE, there=False, partial=0)})
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_removal_leaves_the_conversations(purge: bool) -> None:
+def test_removal_keeps_conversations_unless_purged(purge: bool) -> None:
     there = {
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
@@ -176,5 +176,5 @@ def test_removal_leaves_the_conversations(purge: bool) -> None:
     assert {"systemd-journald@clawd-bot.service", f"/var/log/journal/{'0' * 32}.clawd-bot"} <= changed
 
 
-def test_the_probe_asks_this_host() -> None:
+def test_readiness_probe_asks_loopback() -> None:
     assert "http://127.0.0.1:8080/readyz" in probe(8080, "/readyz")

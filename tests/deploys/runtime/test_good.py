@@ -133,7 +133,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "host")
 
 
-def test_state_that_was_never_ready_is_nothing_to_go_back_to(machine: Machine) -> None:
+def test_state_that_was_never_ready_is_not_kept_for_rollback(machine: Machine) -> None:
     for step in machine.steps("bad1")[:-1]:
         step()
     assert not machine.keep()
@@ -149,7 +149,7 @@ def test_rollback_restores_last_ready_state_after_failed_run(machine: Machine) -
     assert machine.keep()
 
 
-def test_old_model_is_there_for_a_host_that_goes_back_with_its_batch(machine: Machine) -> None:
+def test_rollback_restores_the_old_model(machine: Machine) -> None:
     models = machine.root / "var/lib/clawd/models"
     models.mkdir()
     machine.deploy("good1")
@@ -163,7 +163,7 @@ def test_old_model_is_there_for_a_host_that_goes_back_with_its_batch(machine: Ma
     assert (models / "old.gguf").read_text() == "aside"
 
 
-def test_models_stay_as_they_are_when_none_was_set_aside(machine: Machine) -> None:
+def test_rollback_keeps_models_when_none_was_replaced(machine: Machine) -> None:
     models = machine.root / "var/lib/clawd/models"
     models.mkdir()
     (models / "model.gguf").write_text("of both")
@@ -177,7 +177,7 @@ def test_models_stay_as_they_are_when_none_was_set_aside(machine: Machine) -> No
     assert [path.name for path in models.iterdir()] == ["model.gguf"]
 
 
-def test_old_model_goes_when_the_new_state_is_kept(machine: Machine) -> None:
+def test_old_model_is_deleted_when_the_new_state_is_kept(machine: Machine) -> None:
     models = machine.root / "var/lib/clawd/models"
     models.mkdir()
     machine.deploy("good1")
@@ -195,9 +195,7 @@ STEPS = len(Machine.steps(Machine.__new__(Machine), "x"))
 
 @pytest.mark.parametrize("done", range(STEPS + 1))
 @pytest.mark.parametrize("bad", ["bad", "dead"])
-def test_run_killed_at_any_step_never_becomes_the_state_to_go_back_to(
-    machine: Machine, done: int, bad: str
-) -> None:
+def test_run_killed_at_any_step_is_never_kept_for_rollback(machine: Machine, done: int, bad: str) -> None:
     """The bad release of the run that was killed is followed by another bad one that fails."""
     machine.deploy("good1")
     machine.keep()
@@ -212,9 +210,7 @@ def test_run_killed_at_any_step_never_becomes_the_state_to_go_back_to(
 
 
 @pytest.mark.parametrize("done", range(STEPS + 1))
-def test_run_killed_at_any_step_is_replaced_only_when_the_next_one_was_ready(
-    machine: Machine, done: int
-) -> None:
+def test_last_good_state_is_replaced_only_when_a_later_run_was_ready(machine: Machine, done: int) -> None:
     machine.deploy("good1")
     machine.keep()
     for step in machine.steps("good2")[:done]:
@@ -234,13 +230,13 @@ def test_last_good_state_is_kept_while_the_bot_is_down(machine: Machine) -> None
     assert machine.state == {"good1"}
 
 
-def test_good_state_counts_although_its_bot_was_stopped(machine: Machine) -> None:
+def test_good_state_is_kept_although_its_bot_was_stopped(machine: Machine) -> None:
     machine.deploy("good1")
     (machine.root / "active-clawd-bot").unlink()
     assert machine.keep()
 
 
-def test_archive_is_replaced_in_one_step(machine: Machine) -> None:
+def test_archive_is_replaced_atomically(machine: Machine) -> None:
     machine.deploy("good1")
     machine.keep()
     archive = machine.root / ARCHIVE[1:]
@@ -253,7 +249,7 @@ def test_archive_is_replaced_in_one_step(machine: Machine) -> None:
     assert archive.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_the_failed_run_added_goes(machine: Machine) -> None:
+def test_rollback_deletes_files_added_by_the_failed_run(machine: Machine) -> None:
     machine.deploy("good1", engine=False)
     machine.keep()
     machine.fail("bad2")
@@ -264,7 +260,7 @@ def test_what_the_failed_run_added_goes(machine: Machine) -> None:
     assert not (machine.root / "active-clawd-engine").exists()
 
 
-def test_rollback_restores_the_certificate_of_an_internal_listener_that_was_dropped(machine: Machine) -> None:
+def test_rollback_restores_the_certificate_of_a_dropped_internal_listener(machine: Machine) -> None:
     folder, link = machine.root / "etc/clawd/bot-internal.d", machine.root / "etc/clawd/bot-internal"
     (folder / "4711").mkdir(parents=True)
     (folder / "4711" / "privkey.pem").write_text("key")
@@ -278,7 +274,7 @@ def test_rollback_restores_the_certificate_of_an_internal_listener_that_was_drop
     assert (link / "privkey.pem").read_text() == "key"
 
 
-def test_certificate_that_was_renewed_and_not_started_with_has_not_passed(machine: Machine) -> None:
+def test_renewed_certificate_without_a_start_is_not_kept_for_rollback(machine: Machine) -> None:
     folder, link = machine.root / "etc/clawd/bot-internal.d", machine.root / "etc/clawd/bot-internal"
     for serial in ("1", "2"):
         (folder / serial).mkdir(parents=True)
@@ -293,7 +289,7 @@ def test_certificate_that_was_renewed_and_not_started_with_has_not_passed(machin
     assert (link / "privkey.pem").read_text() == "1"
 
 
-def test_state_that_is_not_ready_again_is_not_called_put_back(machine: Machine) -> None:
+def test_rollback_that_does_not_become_ready_fails(machine: Machine) -> None:
     machine.deploy("good1")
     machine.keep()
     machine.fail("bad2")
@@ -304,7 +300,7 @@ def test_state_that_is_not_ready_again_is_not_called_put_back(machine: Machine) 
     assert "it starts, and is not ready: not yet" in done.stderr
 
 
-def test_untouched_state_is_left_running(machine: Machine) -> None:
+def test_rollback_of_an_untouched_state_restarts_nothing(machine: Machine) -> None:
     machine.deploy("good1")
     machine.keep()
     before = (machine.root / "active-clawd-bot").read_text()
@@ -312,7 +308,7 @@ def test_untouched_state_is_left_running(machine: Machine) -> None:
     assert (machine.root / "active-clawd-bot").read_text() == before
 
 
-def test_release_of_the_last_good_state_outlives_any_number_of_cut_off_runs(machine: Machine) -> None:
+def test_release_of_the_last_good_state_survives_interrupted_runs(machine: Machine) -> None:
     machine.deploy("good1")
     machine.keep()
     fact = EntriesFact()

@@ -9,7 +9,7 @@ from tests.deploys.harness import Machine
 A, B, C, D, E = (letter * 16 for letter in "abcde")
 
 
-def test_what_goes_is_set_aside_while_the_run_can_go_back(tmp_path: Path) -> None:
+def test_only_renames_files_aside_while_a_rollback_is_possible(tmp_path: Path) -> None:
     for name in ("keep", "model.gguf", "older.gguf.old"):
         (tmp_path / name).touch()
     run = Machine().run(lambda: prune.only(str(tmp_path), {"keep"}, aside=True))
@@ -18,29 +18,29 @@ def test_what_goes_is_set_aside_while_the_run_can_go_back(tmp_path: Path) -> Non
     assert Machine().run(lambda: prune.only(str(tmp_path), {"keep"}, aside=True)).predicted
 
 
-def test_the_newest_three_stay() -> None:
+def test_newest_three_releases_are_kept() -> None:
     assert outdated(Entries((E, D, C, B, A), linked=E), new=E) == (B, A)
 
 
-def test_a_new_release_counts_before_it_is_there() -> None:
+def test_new_release_counts_before_it_is_installed() -> None:
     assert outdated(Entries((D, C, B), linked=D), new=E) == (B,)
 
 
-def test_the_running_release_stays_however_old() -> None:
+def test_running_release_is_kept_however_old() -> None:
     assert outdated(Entries((D, C, B, A), linked=A), new=E) == (C, B)
 
 
-def test_the_first_release() -> None:
+def test_first_release_leaves_nothing_outdated() -> None:
     assert outdated(Entries(), new=A) == ()
     assert outdated(Entries((A,), linked=""), new=A) == ()
 
 
-def test_leftovers_of_broken_off_runs_go() -> None:
+def test_leftovers_of_interrupted_runs_are_outdated() -> None:
     leftover = (f"{B}.{B}.part", f"{C}.new")
     assert outdated(Entries((*leftover, A), linked=A), new=A) == leftover
 
 
-def test_the_host_is_asked_for_names_by_age_and_for_the_link(tmp_path: Path) -> None:
+def test_entries_fact_returns_names_by_age_and_the_linked_one(tmp_path: Path) -> None:
     folder = tmp_path / "releases"
     folder.mkdir()
     for age, name in enumerate((C, A, B)):
@@ -59,7 +59,7 @@ def asked(folder: str, link: str) -> Entries:
     return fact.process(run.stdout.splitlines())
 
 
-def test_only_what_is_named_stays(tmp_path: Path) -> None:
+def test_only_deletes_everything_not_named(tmp_path: Path) -> None:
     for name in ("keep", "go", ".hidden", "with space"):
         (tmp_path / name).touch()
     (tmp_path / "folder").mkdir()
@@ -72,13 +72,13 @@ def test_only_what_is_named_stays(tmp_path: Path) -> None:
     assert not again.changed
 
 
-def test_a_folder_that_is_not_there_has_nothing_to_clear(tmp_path: Path) -> None:
+def test_only_ignores_a_missing_folder(tmp_path: Path) -> None:
     run = Machine().run(lambda: prune.only(str(tmp_path / "missing"), {"keep"}))
     assert run.succeeded
     assert not run.changed
 
 
-def test_releases_are_cleared(tmp_path: Path) -> None:
+def test_outdated_releases_are_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "releases"
     folder.mkdir()
     for age, name in enumerate((E, D, C, B, A)):

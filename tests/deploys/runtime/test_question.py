@@ -183,12 +183,12 @@ def test_refusal_to_end_the_conversation_is_reported(bot: Callable[..., int]) ->
 
 
 @pytest.mark.parametrize("text", ["ready", "Ready.", "I am ready to help.", "好的"])
-def test_answer_that_comes_whole_is_an_answer(bot: Callable[..., int], text: str) -> None:
+def test_answer_in_one_piece_is_an_answer(bot: Callable[..., int], text: str) -> None:
     expect_answer(Here(), "the bot", bot(("done", {"text": text})), SECRET)
 
 
 @pytest.mark.parametrize("language", CATALOGUE)
-def test_every_apology_without_an_answer_is_known(bot: Callable[..., int], language: str) -> None:
+def test_every_apology_of_the_bot_is_recognised(bot: Callable[..., int], language: str) -> None:
     names = {"rate_limited", *re.findall(r"ask\.messages\.(\w+)\)", inspect.getsource(worker))}
     assert {"model_failed", "too_long", "filtered", "only_reasoning", "rejected"} <= names
     for name in names:
@@ -198,7 +198,7 @@ def test_every_apology_without_an_answer_is_known(bot: Callable[..., int], langu
         assert error.problem.startswith("no model answered the bot, the bot only said: "), name
 
 
-def test_apology_of_the_bot_is_no_answer(bot: Callable[..., int]) -> None:
+def test_apology_of_the_bot_is_reported_as_no_answer(bot: Callable[..., int]) -> None:
     error = complaint(bot(("done", {"text": "Sorry, I cannot answer right now."})))
     assert error.problem == "no model answered the bot, the bot only said: Sorry, I cannot answer right now."
     assert "journalctl" in error.hint
@@ -214,7 +214,7 @@ def test_apology_of_the_bot_is_no_answer(bot: Callable[..., int]) -> None:
     ],
     ids=["error", "cut off", "blank", "nothing"],
 )
-def test_what_is_no_answer_is_reported(bot: Callable[..., int], events: Any, said: str) -> None:
+def test_malformed_or_empty_answers_are_reported(bot: Callable[..., int], events: Any, said: str) -> None:
     assert said in complaint(bot(*events)).problem
 
 
@@ -225,7 +225,7 @@ def test_refused_question_is_reported_with_its_status(bot: Callable[..., int], s
     assert ("clocks" in error.hint) is (status == 401)
 
 
-def test_bot_that_is_not_there_is_reported() -> None:
+def test_unreachable_bot_is_reported() -> None:
     assert "the bot does not answer: " in complaint(1).problem
 
 
@@ -239,7 +239,7 @@ def test_declared_console_is_asked_with_its_own_key() -> None:
 
 
 @pytest.mark.parametrize("channel", ["telegram", "feishu"])
-def test_without_a_console_every_laptop_derives_the_same_key(channel: str) -> None:
+def test_console_key_without_a_declared_console_is_the_same_on_every_laptop(channel: str) -> None:
     declared = {"channels": {channel: CHANNELS[channel]}}
     first, second = console_secret(inventory(**declared)), console_secret(inventory(**declared))
     assert first is not None
@@ -249,7 +249,7 @@ def test_without_a_console_every_laptop_derives_the_same_key(channel: str) -> No
     assert first != console_secret(inventory(**declared, project="other"))
 
 
-def test_without_a_console_nginx_lets_only_its_own_host_ask() -> None:
+def test_nginx_admits_only_its_own_host_without_a_declared_console() -> None:
     closed: NginxSettings | None = nginx_settings(
         inventory(channels={"telegram": CHANNELS["telegram"]}), "bot1"
     )
@@ -260,7 +260,7 @@ def test_without_a_console_nginx_lets_only_its_own_host_ask() -> None:
     assert declared.console.allow == ()
 
 
-def test_every_front_and_every_bot_is_asked_with_the_same_key() -> None:
+def test_every_front_and_bot_has_the_same_console_key() -> None:
     several = inventory({"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]})
     front = nginx_settings(several, "web1")
     assert front is not None

@@ -60,14 +60,14 @@ class Sharing(InContainers):
         before = [
             self.say(host, "readlink /opt/clawd/current; docker ps --quiet --no-trunc") for host in hosts
         ]
-        told = self.json("up", "-i", "e2e", "--yes", expect=4)
+        document = self.json("up", "-i", "e2e", "--yes", expect=4)
         assert [
             self.say(host, "readlink /opt/clawd/current; docker ps --quiet --no-trunc") for host in hosts
         ] == before
         for host in hosts:
             self.say(host, HEALTHY)
-        print(json.dumps(told["result"]["hosts"], indent=1))
-        return [host for host in told["result"]["hosts"] if host["failure"]]
+        print(json.dumps(document["result"]["hosts"], indent=1))
+        return [host for host in document["result"]["hosts"] if host["failure"]]
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sharing]:
             model.kill()
 
 
-def test_the_first_host_of_each_release_makes_and_pushes(made: Sharing) -> None:
+def test_first_host_of_each_debian_release_builds_and_pushes_the_image(made: Sharing) -> None:
     assert len(manifests(made.registry, "PUT")) == 2
     assert len(made.registry.blobs) == 2 * (1 + 1 + 3), "manifest, configuration and three layers"
 
 
-def test_the_login_stays_nowhere(made: Sharing) -> None:
+def test_registry_login_is_in_no_file_of_the_hosts(made: Sharing) -> None:
     shown = made.run("plan", "-i", "e2e", "--json").stdout + made.run("inventory", "show", "-i", "e2e").stdout
     assert PASSWORD not in shown
     unwritten = f"{PASSWORD[:4]}''{PASSWORD[4:]}"  # or sudo writes it to the journal: it notes this command
@@ -102,7 +102,7 @@ def test_the_login_stays_nowhere(made: Sharing) -> None:
         assert made.say(host, "ls -d /root/.docker /run/clawd-login.* 2>/dev/null || true") == ""
 
 
-def test_others_pull_and_make_nothing(made: Sharing) -> None:
+def test_other_hosts_pull_the_image_and_build_nothing(made: Sharing) -> None:
     before = len(made.registry.requests)
     made.say("bot2", FORGET)
     made.sharing("bot1", "bot2", "bot3")
@@ -120,7 +120,7 @@ def test_others_pull_and_make_nothing(made: Sharing) -> None:
         made.say(host, HEALTHY)
 
 
-def test_of_a_new_release_of_the_bot_only_its_own_layer_moves(made: Sharing) -> None:
+def test_new_release_of_the_bot_transfers_only_its_own_layer(made: Sharing) -> None:
     blobs, before = made.registry.blobs, len(made.registry.requests)
     made.program = made.another_release("second")
     made.up()
@@ -135,24 +135,24 @@ def test_of_a_new_release_of_the_bot_only_its_own_layer_moves(made: Sharing) -> 
         made.say(host, HEALTHY)
 
 
-def test_a_registry_that_is_down_is_named_and_the_old_bots_serve(made: Sharing) -> None:
+def test_unreachable_registry_is_reported_and_old_bots_keep_serving(made: Sharing) -> None:
     made.registry.stop()
     made.program = made.another_release("third")
     failures = made.failing(*made.hosts)
     for each in failures:
-        told = each["failure"]
-        assert told["component"] == "runtime"
-        assert told["operation"].startswith("Image clawd-runtime:")
-        assert f"the registry does not take {made.registry.name}/team" in "\n".join(told["output"])
-        assert "connection refused" in "\n".join(told["output"])
-        assert "check that the registry runs" in told["advice"]
+        failure = each["failure"]
+        assert failure["component"] == "runtime"
+        assert failure["operation"].startswith("Image clawd-runtime:")
+        assert f"the registry does not take {made.registry.name}/team" in "\n".join(failure["output"])
+        assert "connection refused" in "\n".join(failure["output"])
+        assert "check that the registry runs" in failure["advice"]
     assert failures
 
 
-def test_a_login_that_is_refused_is_named_and_a_good_one_shares_what_was_made(made: Sharing) -> None:
+def test_refused_registry_login_is_reported_and_a_good_one_shares_the_image(made: Sharing) -> None:
     made.registry.start("another")
     refused = [each["failure"] for each in made.failing(*made.hosts)]
-    assert all("docker.registry_login" in told["advice"] for told in refused), refused
+    assert all("docker.registry_login" in failure["advice"] for failure in refused), refused
     made.sharing(*made.hosts, login=False)
     assert all("docker.registry_login" in each["failure"]["advice"] for each in made.failing(*made.hosts))
     made.registry.stop()

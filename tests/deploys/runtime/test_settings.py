@@ -16,11 +16,11 @@ def settings(declared: Inventory, host: str = "bot1") -> RuntimeSettings:
     return found
 
 
-def test_an_nginx_host_runs_no_bot() -> None:
+def test_nginx_host_runs_no_bot() -> None:
     assert settings_for(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "web1") is None
 
 
-def test_every_secret_is_a_credential_and_nothing_else_shows_it() -> None:
+def test_every_secret_is_a_credential_and_not_in_repr_or_json() -> None:
     found = settings(inventory(models={"default": LOCAL, "fallback": REMOTE}))
     values = {name: value.get_secret_value() for name, value in found.credentials.items()}
     assert values == {**SECRETS, "model-fallback-api-key": REMOTE["api_key"]}
@@ -63,7 +63,7 @@ LEAF, AUTHORITY = "/etc/clawd/tls/fullchain.pem", "/etc/clawd/authority.pem"
         ("provided", {"bot1": BOTH}, None),
     ],
 )
-def test_telegram_is_given_what_it_cannot_know(
+def test_certificate_is_uploaded_to_telegram_only_when_not_publicly_trusted(
     mode: str, hosts: dict[str, list[str]], uploaded: str | None
 ) -> None:
     found = settings(inventory(hosts, tls={"mode": mode}))
@@ -81,7 +81,7 @@ def test_telegram_is_given_what_it_cannot_know(
         ({"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}, "bot1"),
     ],
 )
-def test_one_host_registers_the_webhook(hosts: dict[str, list[str]], registrar: str) -> None:
+def test_exactly_one_host_registers_the_webhook(hosts: dict[str, list[str]], registrar: str) -> None:
     declared = inventory(hosts)
     found = {name: settings(declared, name).telegram for name, roles in hosts.items() if "runtime" in roles}
     assert [name for name, telegram in found.items() if telegram and telegram.registers_webhook] == [
@@ -100,14 +100,14 @@ def test_one_host_registers_the_webhook(hosts: dict[str, list[str]], registrar: 
         ({"bot1": ["runtime"], "bot2": ["runtime", "nginx"]}, "0.0.0.0"),
     ],
 )
-def test_the_bot_listens_for_other_hosts_only_where_an_nginx_needs_it(
+def test_bot_listens_for_other_hosts_only_when_their_nginx_needs_it(
     hosts: dict[str, list[str]], listen: str | None
 ) -> None:
     internal = settings(inventory(hosts)).internal
     assert (internal.host if internal else None) == listen
 
 
-def test_the_bot_takes_ipv6_where_others_reach_it_so() -> None:
+def test_bot_listens_on_ipv6_when_its_internal_address_is_ipv6() -> None:
     hosts = {
         "bot1": {"address": "10.0.0.1", "internal_address": "fd00::1", "roles": ["runtime"]},
         "web1": {"address": "10.0.0.2", "roles": ["nginx"]},
@@ -118,14 +118,14 @@ def test_the_bot_takes_ipv6_where_others_reach_it_so() -> None:
     assert (internal.host, internal.name) == ("::", "fd00::1")
 
 
-def test_without_a_local_model_there_is_no_engine() -> None:
+def test_host_without_local_model_has_no_engine() -> None:
     found = settings(inventory(models={"default": REMOTE}))
     assert found.engine is None
     assert found.models["default"].endpoint == "https://models.example.com/v1"
     assert found.models["default"].model == "large"
 
 
-def test_the_local_model_is_asked_over_the_engines_socket() -> None:
+def test_local_model_is_reached_over_the_socket_of_the_engine() -> None:
     found = settings(inventory())
     assert found.models["default"].endpoint == "unix:/run/clawd-engine/engine.sock"
     assert found.engine is not None
@@ -133,14 +133,14 @@ def test_the_local_model_is_asked_over_the_engines_socket() -> None:
     assert found.models["default"].context_size == found.engine.context_size
 
 
-def test_plain_data_is_accepted() -> None:
+def test_settings_are_read_from_plain_data() -> None:
     found = settings(inventory())
     plain = found.model_dump()
     plain["credentials"] = {name: value.get_secret_value() for name, value in found.credentials.items()}
     assert RuntimeSettings.model_validate(plain) == found
 
 
-def test_a_shared_database_is_given_with_its_password() -> None:
+def test_shared_database_has_its_url_and_password_as_credential() -> None:
     hosts = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
     found = settings(inventory(hosts, database={"password": "a-password-of-24-letters"}))
     assert found.database == url_for(inventory(hosts, database={"password": "x"}), "bot1")

@@ -41,7 +41,7 @@ def bot_unit(*, with_engine: bool = True) -> str:
     return rendered("runtime/clawd-bot.service", values)
 
 
-def test_strangers_lines_push_out_nobody_elses() -> None:
+def test_bot_journal_has_its_own_size_limit() -> None:
     """The bot has a journal of its own, with a limit; the engine, which only it asks, needs none."""
     text = rendered("runtime/journald.conf", {"limit": JOURNAL_MAX})
     assert_golden(GOLDEN / "journald.conf", text)
@@ -50,11 +50,11 @@ def test_strangers_lines_push_out_nobody_elses() -> None:
     assert "LogNamespace" not in engine_unit()
 
 
-def test_engine_unit() -> None:
+def test_engine_unit_equals_golden_file() -> None:
     assert_golden(GOLDEN / "clawd-engine.service", engine_unit())
 
 
-def test_engine_unit_on_a_gpu(tmp_path: Path) -> None:
+def test_engine_unit_with_gpu_equals_golden_file_and_systemd_accepts_it(tmp_path: Path) -> None:
     text = engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib")
     assert_golden(GOLDEN / "clawd-engine-gpu.service", text)
     assert verified(tmp_path / "clawd-engine.service", text) == (0, "")
@@ -62,7 +62,7 @@ def test_engine_unit_on_a_gpu(tmp_path: Path) -> None:
     assert told_of(tmp_path / "clawd-engine.service", misspelt, "DeviceAllow=char-nvidia* xyz")
 
 
-def test_a_gpu_opens_its_devices_and_little_else() -> None:
+def test_engine_unit_with_gpu_adds_only_device_access() -> None:
     on_processors = engine_unit().splitlines()
     on_gpu = engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib").splitlines()
     added = [line for line in on_gpu if line not in on_processors and line and not line.startswith("#")]
@@ -82,7 +82,7 @@ def test_a_gpu_opens_its_devices_and_little_else() -> None:
 
 
 @pytest.mark.skipif(not EXPOSURE, reason="this systemd-analyze cannot judge a file")
-def test_with_a_gpu_the_unit_is_still_sandboxed(tmp_path: Path) -> None:
+def test_engine_unit_with_gpu_has_low_systemd_exposure(tmp_path: Path) -> None:
     file = tmp_path / "clawd-engine.service"
     file.write_text(engine_unit("/usr/local/cuda-12.9/targets/x86_64-linux/lib"))
     command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", str(file)]
@@ -90,7 +90,7 @@ def test_with_a_gpu_the_unit_is_still_sandboxed(tmp_path: Path) -> None:
     assert judged.returncode == 0, judged.stdout.splitlines()[-1:]
 
 
-def test_device_nodes_are_made_before_the_engine_starts(tmp_path: Path) -> None:
+def test_gpu_device_nodes_are_created_before_the_engine_starts(tmp_path: Path) -> None:
     text = rendered("nvidia/clawd-gpu.service", {})
     assert_golden(GOLDEN / "clawd-gpu.service", text)
     assert_golden(GOLDEN.parents[1] / "nvidia" / "golden" / "clawd-gpu.service", text)
@@ -102,22 +102,22 @@ def test_device_nodes_are_made_before_the_engine_starts(tmp_path: Path) -> None:
     assert verified(tmp_path / "clawd-gpu.service", there) == (0, "")
 
 
-def test_bot_unit() -> None:
+def test_bot_unit_equals_golden_file() -> None:
     assert_golden(GOLDEN / "clawd-bot.service", bot_unit())
 
 
-def test_neither_goes_down_with_the_other() -> None:
+def test_bot_and_engine_units_do_not_stop_each_other() -> None:
     for unit in (engine_unit(), bot_unit()):
         assert not [word for word in ("Requires=", "BindsTo=", "PartOf=") if word in unit]
 
 
-def test_a_bot_without_an_engine_beside_it_does_not_ask_for_one() -> None:
+def test_bot_unit_without_local_engine_does_not_want_it() -> None:
     assert "clawd-engine" not in bot_unit(with_engine=False)
     assert "Wants=network-online.target\n" in bot_unit(with_engine=False)
 
 
 @pytest.mark.parametrize("name", ["clawd-engine.service", "clawd-bot.service"])
-def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_and_refuses_a_misspelt_one(name: str, tmp_path: Path) -> None:
     text = engine_unit() if "engine" in name else bot_unit()
     assert verified(tmp_path / name, text) == (0, "")
     misspelt = text.replace("ProtectSystem=strict", "ProtectSystem=very")

@@ -37,7 +37,7 @@ class Authority:
     dns: str
     management: str
 
-    def tell(self, what: str, **values: Any) -> None:
+    def change_dns(self, what: str, **values: Any) -> None:
         """Change what the DNS answers."""
         body = json.dumps(values).encode()
         urllib.request.urlopen(f"{self.management}/{what}", body, timeout=10).close()

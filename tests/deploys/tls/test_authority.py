@@ -33,7 +33,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_made_once_and_private(tmp_path: Path) -> None:
+def test_authority_is_created_once_with_private_files(tmp_path: Path) -> None:
     state = tmp_path / ".clawd" / "p"
     assert authority_certificate(state) is None
     first = authority(state, "p", DAYS, NOW)
@@ -45,7 +45,7 @@ def test_made_once_and_private(tmp_path: Path) -> None:
     assert [path.name for path in state.iterdir()] == ["ca"]
 
 
-def test_of_two_that_make_it_at_the_same_moment_both_have_the_first(
+def test_concurrent_creations_return_the_same_authority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[KeyPair] = []
@@ -60,7 +60,7 @@ def test_of_two_that_make_it_at_the_same_moment_both_have_the_first(
     assert {path.name for path in tmp_path.iterdir()} == {"ca", ".gitignore"}
 
 
-def test_two_that_remember_the_same_certificate_do_not_meet(
+def test_concurrent_writes_of_the_same_certificate_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = Path.replace
@@ -75,7 +75,7 @@ def test_two_that_remember_the_same_certificate_do_not_meet(
     assert [path.name for path in (tmp_path / "tls").iterdir()] == ["bot1.pem"]
 
 
-def test_damaged_or_mixed_files_are_not_replaced_silently(tmp_path: Path) -> None:
+def test_damaged_or_mixed_authority_files_are_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     authority(one, "p", DAYS, NOW)
     authority(two, "p", DAYS, NOW)
@@ -94,13 +94,13 @@ def test_damaged_or_mixed_files_are_not_replaced_silently(tmp_path: Path) -> Non
         authority(two, "p", DAYS, NOW)
 
 
-def test_authority_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+def test_authority_that_expires_before_its_certificates_is_refused(tmp_path: Path) -> None:
     authority(tmp_path, "p", DAYS, NOW)
     with pytest.raises(ClawdError, match="ends on 2036"):
         authority(tmp_path, "p", DAYS, NOW + timedelta(days=3600))
 
 
-def test_what_the_laptop_trusts(tmp_path: Path) -> None:
+def test_trusted_certificate_is_that_of_authority_or_host(tmp_path: Path) -> None:
     state = tmp_path / "state"
     own_ca, self_signed = Tls(mode="own-ca"), Tls(mode="self-signed")
     for tls in (own_ca, self_signed):
@@ -114,7 +114,7 @@ def test_what_the_laptop_trusts(tmp_path: Path) -> None:
     assert pinned.read_bytes() == b"certificate of bot1"
 
 
-def test_what_public_authorities_sign_is_trusted_as_everywhere(tmp_path: Path) -> None:
+def test_public_certificates_need_no_trusted_certificate(tmp_path: Path) -> None:
     assert trusted_certificate(tmp_path, Tls(mode="provided"), "bot1") is None
     assert trusted_certificate(tmp_path, Tls(mode="acme"), "bot1") is None
     own = Acme(server="https://ca.example.com/dir", authority=tmp_path / "root.pem")
@@ -163,11 +163,13 @@ def test_authority_signs_for_common_names_below_a_host(tmp_path: Path) -> None:
     "names",
     [("example.com",), ("bank.example",), ("10.0.0.6",), ("fd00::6",), ("bot.example.com", "8.8.8.8")],
 )
-def test_authority_whose_key_was_taken_signs_for_nobody_else(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_authority_is_not_accepted_for_names_outside_the_project(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
     assert not accepted(authority(tmp_path, "p", DAYS, NOW, NAMES), *names)
 
 
-def test_authority_of_a_project_that_grows_is_renewed_with_the_same_key(tmp_path: Path) -> None:
+def test_authority_of_a_growing_project_is_renewed_with_the_same_key(tmp_path: Path) -> None:
     first = authority(tmp_path, "p", DAYS, NOW, NAMES)
     assert authority(tmp_path, "p", DAYS, NOW, NAMES[:2]).certificate == first.certificate
     more = authority(tmp_path, "p", DAYS, NOW, (*NAMES, "10.0.0.9"))
@@ -182,14 +184,14 @@ def test_authority_of_a_project_that_grows_is_renewed_with_the_same_key(tmp_path
     assert mode(tmp_path / "ca" / "ca.pem") == 0o644
 
 
-def test_authority_of_an_earlier_version_stays_and_signs_for_any_name(tmp_path: Path) -> None:
+def test_authority_of_an_earlier_version_is_kept_for_any_name(tmp_path: Path) -> None:
     earlier = authority(tmp_path, "p", DAYS, NOW)
     later = authority(tmp_path, "p", DAYS, NOW, NAMES)
     assert later.certificate == earlier.certificate
     assert accepted(later, "anything.example")
 
 
-def test_renamed_authority_is_known_after_the_rotation(tmp_path: Path) -> None:
+def test_renamed_authority_is_known_after_rotation(tmp_path: Path) -> None:
     old = authority(tmp_path, "p", DAYS, NOW)
     (tmp_path / "ca").rename(tmp_path / "ca.old")
     new = authority(tmp_path, "p", DAYS, NOW)
@@ -197,7 +199,9 @@ def test_renamed_authority_is_known_after_the_rotation(tmp_path: Path) -> None:
     assert set(known_authorities(tmp_path)) == {old.certificate, new.certificate}
 
 
-def test_key_is_encrypted_to_the_recipients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_authority_key_is_encrypted_to_the_recipients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = tmp_path / ".clawd" / "p"
     plain = authority(state, "p", DAYS, NOW)
     assert unencrypted_key(state) == state / "ca" / "ca.key"
@@ -220,7 +224,7 @@ def test_key_is_encrypted_to_the_recipients(tmp_path: Path, monkeypatch: pytest.
         authority(state, "p", DAYS, NOW)
 
 
-def test_key_is_not_encrypted_to_recipients_who_are_all_elsewhere(
+def test_authority_key_is_not_encrypted_without_a_recipient_on_this_laptop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or this computer could not sign a second time."""

@@ -74,7 +74,7 @@ ALONE = new_certificate(SELF_SIGNED, None, NOW)
         ),
     ],
 )
-def test_reason(
+def test_reason_to_issue_names_what_changed(
     present: Installed, wanted: TlsSettings, authority: KeyPair | None, reason: str | None
 ) -> None:
     assert reason_to_issue(present, wanted, authority.certificate if authority else None, NOW) == reason
@@ -85,7 +85,7 @@ def test_reason(
     fraction=st.floats(0.01, 0.99),
     passed=st.floats(-0.5, 1.5, allow_nan=False),
 )
-def test_renewed_exactly_when_less_than_the_fraction_is_left(
+def test_certificate_is_renewed_when_less_than_the_fraction_is_left(
     lifetime: int, fraction: float, passed: float
 ) -> None:
     wanted = SELF_SIGNED.model_copy(update={"lifetime_days": lifetime, "renew_fraction": fraction})
@@ -99,7 +99,7 @@ def test_renewed_exactly_when_less_than_the_fraction_is_left(
     assert (reason_to_issue(installed(pair), wanted, None, at) is not None) == due
 
 
-def test_a_new_certificate_is_never_due_at_once() -> None:
+def test_new_certificate_is_not_due_at_once() -> None:
     for lifetime in (1, 7, 90, 825):
         wanted = SELF_SIGNED.model_copy(update={"lifetime_days": lifetime, "renew_fraction": 0.99})
         assert reason_to_issue(installed(new_certificate(wanted, None, NOW)), wanted, None, NOW) is None
@@ -134,7 +134,7 @@ PROVIDED = TlsSettings(mode="provided", names=("whatever",), provided=GIVEN)
         (installed(OWN), PROVIDED, 91, "it expired on 2027-02-20"),
     ],
 )
-def test_what_a_host_got_elsewhere(
+def test_reason_to_issue_for_provided_and_acme_certificates(
     present: Installed, wanted: TlsSettings, days: int, reason: str | None
 ) -> None:
     """A host renews by itself with a third left; here one that is late is noticed."""
@@ -142,12 +142,12 @@ def test_what_a_host_got_elsewhere(
 
 
 @pytest.mark.parametrize("given", [{"mode": "acme"}, {"mode": "provided"}, {"provided": GIVEN}])
-def test_settings_are_whole(given: dict[str, Any]) -> None:
+def test_settings_of_another_mode_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="belongs to mode"):
         TlsSettings(names=("bot.example.com",), **given)
 
 
-def test_what_is_declared_reaches_the_host() -> None:
+def test_settings_contain_declared_acme_values() -> None:
     acme = {"email": "a@example.com", "server": SERVER, "dns": {"environment": {"KEY": "of the provider"}}}
     declared = inventory(
         tls={"mode": "acme", "names": ["xn--Bcher-kva.example"], "acme": acme}, nginx={"http_port": 8880}
@@ -161,7 +161,7 @@ def test_what_is_declared_reaches_the_host() -> None:
 
 @pytest.mark.parametrize("mode", ["own-ca", "self-signed"])
 @pytest.mark.parametrize("name", ["bot.example.com", "10.0.0.1"])
-def test_a_strict_client_takes_it(mode: str, name: str, tmp_path: Path) -> None:
+def test_strict_client_accepts_an_issued_certificate(mode: str, name: str, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     authority = new_authority("test", now) if mode == "own-ca" else None
     pair = new_certificate(WANTED, authority, now)
@@ -198,12 +198,12 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> No
         thread.join()
 
 
-def test_key_is_not_shown() -> None:
+def test_repr_does_not_show_the_key() -> None:
     assert "KEY" not in repr(OWN)
     assert "BEGIN" not in repr(OWN)
 
 
-def test_settings() -> None:
+def test_settings_name_hosts_with_nginx_only() -> None:
     declared = inventory({"bot1": ["runtime"], "web1": ["nginx"]})
     assert settings_for(declared, "bot1") is None
     web = settings_for(declared, "web1")
@@ -215,6 +215,6 @@ def test_settings() -> None:
     assert canonical("BOT.example.COM") == "bot.example.com"
 
 
-def test_the_longest_name_of_a_project_names_an_authority() -> None:
+def test_longest_project_name_fits_the_authority_name() -> None:
     longest = inventory(project="a" * 40).project
     assert authority_name(longest).rfc4514_string() == f"CN={longest} certificate authority"

@@ -47,7 +47,7 @@ DAMAGES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_named(
+def test_damaged_state_file_is_reported_with_its_path(
     name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_named(
         assert raised.value.advice
 
 
-def test_a_damaged_key_of_a_repository_is_named(tmp_path: Path) -> None:
+def test_damaged_repository_key_is_reported_with_its_path(tmp_path: Path) -> None:
     settings = PackageSettings()
     kept = tmp_path / "keys" / f"{settings.fingerprint}.asc"
     kept.parent.mkdir()
@@ -79,14 +79,14 @@ def test_a_damaged_key_of_a_repository_is_named(tmp_path: Path) -> None:
         assert str(kept) in str(raised.value)
 
 
-def test_a_damaged_certificate_of_a_host_is_replaced(tmp_path: Path) -> None:
+def test_damaged_certificate_of_a_host_is_replaced(tmp_path: Path) -> None:
     for content in DAMAGES.values():
         remember(tmp_path, "bot1", content)
         assert (tmp_path / "tls" / "bot1.pem").read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["ca", "ca/ca.pem", "project.json"])
-def test_a_folder_in_the_place_of_a_file_or_the_other_way_round_is_named(name: str, tmp_path: Path) -> None:
+def test_state_file_replaced_by_a_folder_is_reported_with_its_path(name: str, tmp_path: Path) -> None:
     state = tmp_path / ".clawd" / "acme"
     authority(state, "acme", timedelta(days=90), NOW)
     remember_project(state)

@@ -49,7 +49,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_plan_makes_nothing_anywhere(host: Host) -> None:
+def test_plan_writes_nothing_on_host_or_laptop(host: Host) -> None:
     run = host.issue(execute=False)
     assert run.predicted
     assert run.changes[0].diff == ("issue a certificate for bot.example.com, 10.0.0.1: there is none",)
@@ -59,7 +59,7 @@ def test_plan_makes_nothing_anywhere(host: Host) -> None:
 
 
 @pytest.mark.parametrize("mode", ["own-ca", "self-signed"])
-def test_issued_once_and_renewed_in_time(host: Host, mode: str) -> None:
+def test_certificate_is_issued_once_and_renewed_in_time(host: Host, mode: str) -> None:
     wanted = WANTED.model_copy(update={"mode": mode})
     assert host.issue(wanted).succeeded
     first = host.serial
@@ -72,7 +72,7 @@ def test_issued_once_and_renewed_in_time(host: Host, mode: str) -> None:
     assert not host.issue(wanted, days=61).predicted
 
 
-def test_both_files_switch_with_one_link(host: Host) -> None:
+def test_chain_and_key_are_switched_with_one_link(host: Host) -> None:
     host.issue()
     before = host.current.readlink()
     host.issue(WANTED.model_copy(update={"names": ("other.example.com",)}))
@@ -80,7 +80,7 @@ def test_both_files_switch_with_one_link(host: Host) -> None:
     assert host.current.readlink() != before
 
 
-def test_installation_that_was_cut_off_is_completed_by_the_next(host: Host, tmp_path: Path) -> None:
+def test_interrupted_installation_is_completed_by_the_next_run(host: Host, tmp_path: Path) -> None:
     """Its folder and its link may lie there. A provided certificate has the same serial again."""
     other = Host(tmp_path / "elsewhere")
     other.current.parent.mkdir()
@@ -108,12 +108,12 @@ def test_key_is_in_no_log_command_or_change(host: Host, caplog: pytest.LogCaptur
     assert "Running command" in caplog.text
     for key in (host.current / "privkey.pem", host.state / "ca" / "ca.key"):
         secret = key.read_text().splitlines()[1][:40]
-        told = caplog.text + repr(run) + "".join(command.get_raw_value() for command in run.commands)
-        assert secret not in told
-        assert "PRIVATE KEY" not in told
+        text = caplog.text + repr(run) + "".join(command.get_raw_value() for command in run.commands)
+        assert secret not in text
+        assert "PRIVATE KEY" not in text
 
 
-def test_self_signed_certificate_is_what_the_laptop_trusts(host: Host) -> None:
+def test_self_signed_certificate_is_remembered_as_trusted(host: Host) -> None:
     wanted = WANTED.model_copy(update={"mode": "self-signed"})
     host.issue(wanted)
     pinned = host.state / "tls" / "@local.pem"

@@ -141,7 +141,7 @@ def front(request: pytest.FixtureRequest, hosts: dict[str, Front]) -> Front:
 
 def _set_up(front: Front) -> None:
     for name in (front.dns_name, f"any.{front.dns_name}"):
-        front.acme.tell("add-a", host=name, addresses=[front.address])
+        front.acme.change_dns("add-a", host=name, addresses=[front.address])
     front.on(f"systemd-run -q --unit bot --property Restart=always /usr/bin/python3 -c {shlex.quote(BOT)}")
     front.apply_twice(tls=front.by_acme(), nginx=front.passing())
 
@@ -173,7 +173,7 @@ class Clients:
                 self.answers[repr(error)] += 1
 
 
-def test_issued_before_there_was_an_nginx_and_served(front: Front) -> None:
+def test_acme_certificate_is_issued_before_nginx_runs_and_then_served(front: Front) -> None:
     leaf = front.served()
     assert "Pebble" in leaf.issuer.rfc4514_string()
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -181,7 +181,7 @@ def test_issued_before_there_was_an_nginx_and_served(front: Front) -> None:
     assert front.failing() == set()
 
 
-def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
+def test_acme_certificate_is_renewed_without_a_failed_request(front: Front) -> None:
     before = front.served().serial_number
     front.on("systemctl start clawd-tls.service")
     assert front.served().serial_number == before, "it is not time yet"
@@ -204,7 +204,7 @@ def test_renewed_on_the_host_without_a_failed_request(front: Front) -> None:
 
 @SLOW
 @on_all
-def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
+def test_failed_renewal_keeps_the_old_certificate_and_is_exported(front: Front) -> None:
     front.on("mkdir -p /var/lib/clawd/node-exporter")
     metrics = "cat /var/lib/clawd/node-exporter/clawd_tls.prom"
     before = front.served()
@@ -215,9 +215,9 @@ def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
         front.on("systemctl start clawd-tls.service")
     assert "connection refused" in front.on("journalctl -u clawd-tls.service -n 20")
     assert front.served() == before
-    told = front.on(metrics)
-    assert "clawd_tls_renewal_failed 1" in told
-    assert f"clawd_tls_not_after_seconds {before.not_valid_after_utc.timestamp():.0f}" in told
+    exposition = front.on(metrics)
+    assert "clawd_tls_renewal_failed 1" in exposition
+    assert f"clawd_tls_not_after_seconds {before.not_valid_after_utc.timestamp():.0f}" in exposition
     assert "renewal does not fail" in front.failing()
     front.on("systemctl start clawd-tls.service")
     assert front.served() == before, "an authority is not asked again at once"
@@ -230,7 +230,7 @@ def test_a_renewal_that_fails_leaves_the_old_one_serving(front: Front) -> None:
     assert front.failing() == set()
 
 
-def test_damage_is_named_and_repaired(front: Front) -> None:
+def test_checks_report_damage_and_up_repairs_it(front: Front) -> None:
     front.on("rm /etc/clawd/tls/privkey.pem; systemctl disable --now clawd-tls.timer")
     front.on("/usr/local/lib/clawd/upstream status; rm /usr/local/lib/clawd/upstream")
     named = front.failing()
@@ -247,7 +247,7 @@ def test_damage_is_named_and_repaired(front: Front) -> None:
 
 @SLOW
 @on_all
-def test_by_a_record_in_the_dns_also_for_all_names_of_a_domain(front: Front) -> None:
+def test_dns_challenge_issues_a_wildcard_certificate(front: Front) -> None:
     hook = front.folder / "hook"
     hook.write_text(HOOK)
     names = (f"*.{front.dns_name}", front.dns_name)
@@ -269,19 +269,19 @@ def test_by_a_record_in_the_dns_also_for_all_names_of_a_domain(front: Front) -> 
 
 @SLOW
 @on_all
-def test_what_cannot_be_obtained_is_told_and_the_old_one_serves(front: Front) -> None:
+def test_failed_issuance_is_reported_and_the_old_certificate_stays(front: Front) -> None:
     before = front.served()
-    front.acme.tell("add-a", host="elsewhere.test", addresses=[front.box.machine])
-    told = front.refused(tls=front.by_acme(names=("elsewhere.test",)))
-    assert "did not issue one" in told
-    assert "elsewhere.test" in told
+    front.acme.change_dns("add-a", host="elsewhere.test", addresses=[front.box.machine])
+    message = front.refused(tls=front.by_acme(names=("elsewhere.test",)))
+    assert "did not issue one" in message
+    assert "elsewhere.test" in message
     assert front.served() == before
     front.on("rm -f /var/lib/clawd/lego/failed")
 
 
 @SLOW
 @on_all
-def test_a_provided_one_takes_its_place(front: Front) -> None:
+def test_provided_certificate_replaces_the_acme_one(front: Front) -> None:
     now = datetime.now(UTC)
     authority = new_authority("somebody else", now)
     pair = new_certificate(TlsSettings(names=(front.dns_name, front.address)), authority, now)
@@ -301,7 +301,7 @@ def test_a_provided_one_takes_its_place(front: Front) -> None:
 
 @SLOW
 @on_all
-def test_a_bot_left_drained_is_put_back(front: Front) -> None:
+def test_drained_bot_is_restored_by_up(front: Front) -> None:
     two = {"upstreams": ["127.0.0.1:8080", "127.0.0.1:8081"], "shared": True}
     assert front.nginx(**two) == {
         "Write /etc/nginx/clawd/upstreams.conf",
@@ -321,7 +321,7 @@ def test_a_bot_left_drained_is_put_back(front: Front) -> None:
 
 @SLOW
 @on_all
-def test_names_that_the_dns_does_not_know_yet_keep_nothing_down_for_good(front: Front) -> None:
+def test_nginx_starts_once_the_name_of_a_bot_can_be_resolved(front: Front) -> None:
     front.on("echo 127.0.0.1 late.clawd.test >> /etc/hosts")
     front.nginx(upstreams=["late.clawd.test:8080"])
     front.on("sed -i /late.clawd.test/d /etc/hosts; systemctl stop nginx; systemctl start --no-block nginx")
@@ -336,7 +336,7 @@ def test_names_that_the_dns_does_not_know_yet_keep_nothing_down_for_good(front: 
 
 @SLOW
 @on_all
-def test_maintenance_and_lists(front: Front) -> None:
+def test_maintenance_answers_503_and_allow_lists_answer_403(front: Front) -> None:
     front.nginx(maintenance=True)
     assert [front.ask("/telegram/webhook", "POST"), front.ask("/"), front.ask("/healthz")] == [503, 503, 200]
     closed = PathSettings(requests_per_second=100, burst=100, allow=("10.9.0.0/16",)).model_dump()
@@ -346,12 +346,12 @@ def test_maintenance_and_lists(front: Front) -> None:
     front.nginx()
 
 
-def test_units_are_confined(front: Front) -> None:
-    told = front.on("systemd-analyze security --no-pager clawd-tls.service | tail -1")
-    assert float(told.split(":")[1].split()[0]) < 3.0, told
+def test_systemd_exposure_of_the_renewal_unit_is_low(front: Front) -> None:
+    exposure = front.on("systemd-analyze security --no-pager clawd-tls.service | tail -1")
+    assert float(exposure.split(":")[1].split()[0]) < 3.0, exposure
 
 
-def test_removed_with_nothing_left(front: Front) -> None:
+def test_removal_leaves_nothing(front: Front) -> None:
     theirs = ("/etc/nginx/conf.d/theirs.conf", "/etc/nginx/sites-available/theirs")
     front.on(f"echo '# theirs' | tee {' '.join(theirs)}")
     assert front.remove("nginx", "tls")

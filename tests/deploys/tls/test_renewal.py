@@ -68,7 +68,7 @@ def pair(folder: Path, *, days: int = 90, age: int = 0) -> tuple[Path, Path]:
     return folder / "new.crt", folder / "new.key"
 
 
-def told(program: ModuleType, **changes: Any) -> dict[str, Any]:
+def config_of(program: ModuleType, **changes: Any) -> dict[str, Any]:
     """What the program is told, nginx's files being below the same folder."""
     root = program.CURRENT.parents[2]
     watched = [str(root / path.lstrip("/")) for path in renewal.READ_BY_NGINX]
@@ -76,21 +76,21 @@ def told(program: ModuleType, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["certificate.py", *renewal.UNITS])
-def test_files(name: str) -> None:
+def test_renewal_files_equal_golden_files(name: str) -> None:
     golden = Path(__file__).parent / "golden" / name.removesuffix(".py")
     assert_golden(golden, rendered(f"tls/{name}", {}))
 
 
-def test_nginx_is_stamped_with_the_same_files() -> None:
+def test_renewal_watches_the_files_in_the_stamp_of_nginx() -> None:
     over_tls = NginxSettings(upstreams=("10.0.0.2:8444",), bots_over_tls=True)
     assert reads(over_tls) == renewal.READ_BY_NGINX
 
 
-def test_a_new_one_goes_live_in_one_step_and_stays_what_nginx_was_stamped_with(
+def test_renewed_certificate_goes_live_atomically_and_updates_the_nginx_stamp(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "serve", lambda _: None)
-    config = told(program)
+    config = config_of(program)
     program.install(config, *pair(tmp_path / "first"))
     first = program.CURRENT.readlink()
     program.STAMP.parent.mkdir(parents=True)
@@ -106,13 +106,13 @@ def test_a_new_one_goes_live_in_one_step_and_stays_what_nginx_was_stamped_with(
     )
 
 
-def test_an_nginx_that_ran_with_something_else_is_still_found_to(
+def test_renewal_does_not_update_a_stamp_of_other_files(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "serve", lambda _: None)
     program.STAMP.parent.mkdir(parents=True)
     program.STAMP.write_text("of another configuration\n")
-    program.install(told(program), *pair(tmp_path / "first"))
+    program.install(config_of(program), *pair(tmp_path / "first"))
     assert program.STAMP.read_text() == "of another configuration\n"
 
 
@@ -126,34 +126,34 @@ def stamped(config: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("age", "fraction", "due"), [(0, 0.33, False), (59, 0.33, False), (62, 0.33, True), (62, 0.25, False)]
 )
-def test_time_to_renew_is_a_part_of_the_lifetime(
+def test_is_time_follows_the_fraction_of_the_lifetime(
     program: ModuleType, tmp_path: Path, age: int, fraction: float, due: bool
 ) -> None:
     program.CURRENT.mkdir()
     chain, _ = pair(tmp_path / "made", age=age)
     chain.rename(program.CURRENT / "fullchain.pem")
-    config = told(program, renew_fraction=fraction)
+    config = config_of(program, renew_fraction=fraction)
     assert program.is_time(config, time.time()) is due
     assert not program.is_time({"mode": "provided"}, time.time())
 
 
-def test_an_attempt_that_failed_is_not_repeated_at_once(program: ModuleType, tmp_path: Path) -> None:
+def test_failed_renewal_is_not_repeated_at_once(program: ModuleType, tmp_path: Path) -> None:
     program.CURRENT.mkdir()
     chain, _ = pair(tmp_path / "made", age=80)
     chain.rename(program.CURRENT / "fullchain.pem")
     program.LEGO.mkdir(parents=True)
     (program.LEGO / "failed").touch()
     now = time.time()
-    assert not program.is_time(told(program), now + 5 * 3600)
-    assert program.is_time(told(program), now + 7 * 3600)
+    assert not program.is_time(config_of(program), now + 5 * 3600)
+    assert program.is_time(config_of(program), now + 7 * 3600)
     ends = program.lifetime(program.CURRENT / "fullchain.pem")[1]
     os.utime(program.LEGO / "failed", (ends - 3600, ends - 3600))
-    assert program.is_time(told(program), ends - 3000), "the closer the end, the sooner"
+    assert program.is_time(config_of(program), ends - 3000), "the closer the end, the sooner"
 
 
-def test_what_came_is_looked_at(program: ModuleType, tmp_path: Path) -> None:
+def test_obtained_certificate_is_checked(program: ModuleType, tmp_path: Path) -> None:
     chain, key = pair(tmp_path / "one")
-    config = told(program)
+    config = config_of(program)
     program.check(config, chain, key)
     _, other = pair(tmp_path / "two")
     with pytest.raises(program.Problem, match="no certificate with its key"):
@@ -164,7 +164,7 @@ def test_what_came_is_looked_at(program: ModuleType, tmp_path: Path) -> None:
         program.check(config, *pair(tmp_path / "old", age=100))
 
 
-def test_metrics(program: ModuleType, tmp_path: Path) -> None:
+def test_renewal_exports_expiry_and_failure(program: ModuleType, tmp_path: Path) -> None:
     program.tell()
     assert not program.METRICS.exists(), "nobody reads them here"
     program.METRICS.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_metrics(program: ModuleType, tmp_path: Path) -> None:
     ]
 
 
-def test_how_lego_is_called(program: ModuleType) -> None:
+def test_arguments_of_lego_name_domains_and_challenge(program: ModuleType) -> None:
     by_dns = renewal.config(acme(challenge="dns-01", provider="alidns", resolvers=("10.0.0.53:53",)))
     words = " ".join(program.arguments(by_dns))
     assert "--domains bot.example.com --domains www.example.com" in words
@@ -192,7 +192,7 @@ def test_how_lego_is_called(program: ModuleType) -> None:
     assert program.arguments(alone)[-2:] == ["--http.port", ":1"]
 
 
-def test_plan_of_a_first_certificate() -> None:
+def test_plan_of_a_first_acme_certificate_shows_no_secret() -> None:
     settings = acme(environment={"ALICLOUD_SECRET_KEY": "of the provider"}, provider="alidns")
     data = {"tls": settings}
     run = Machine(data, facts=BARE).run(deploy.apply, execute=False)
@@ -202,13 +202,13 @@ def test_plan_of_a_first_certificate() -> None:
     assert "of the provider" not in repr(run)
 
 
-def test_a_host_without_acme_needs_no_client() -> None:
+def test_host_without_acme_has_no_client() -> None:
     run = Machine({"tls": TlsSettings(names=NAMES)}, facts=BARE).run(deploy.apply, execute=False)
     assert "packages" not in [change.path for change in run.changes]
     assert json.loads(json.dumps(renewal.config(TlsSettings(names=NAMES)))) == {"mode": "own-ca"}
 
 
-def test_removal_leaves_nothing() -> None:
+def test_removal_removes_units_program_and_state() -> None:
     there = {
         **BARE,
         PathFact: PathState("file"),
@@ -230,7 +230,7 @@ def test_removal_leaves_nothing() -> None:
     ]
 
 
-def test_of_what_the_program_leaves_on_a_host_nothing_is_left(program: ModuleType, tmp_path: Path) -> None:
+def test_removal_deletes_the_lock_file_of_the_program(program: ModuleType, tmp_path: Path) -> None:
     with program.locked():
         pass
     (lock,) = [path for path in tmp_path.rglob("*") if path.is_file()]

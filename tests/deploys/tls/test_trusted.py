@@ -24,14 +24,14 @@ def put(folder: Path, *, execute: bool = True) -> Run:
     return Machine(data).run(lambda: trusted("team", path=path), execute=execute)
 
 
-def test_a_plan_makes_nothing(folder: Path) -> None:
+def test_plan_writes_nothing(folder: Path) -> None:
     run = put(folder, execute=False)
     assert run.predicted
     assert run.changes[0].diff == ("of the new authority",)
     assert list(folder.iterdir()) == []
 
 
-def test_put_once_and_again_when_it_differs(folder: Path) -> None:
+def test_trusted_certificate_is_written_once_and_again_when_changed(folder: Path) -> None:
     file, authority = folder / "etc" / "authority.pem", folder / "state" / "ca" / "ca.pem"
     first = put(folder)
     assert first.succeeded, first.output

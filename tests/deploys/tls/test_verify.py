@@ -31,7 +31,7 @@ def host_with(*chain: KeyPair) -> Any:
 HOLDS, ENDS = verify.test_certificate_holds, verify.test_chain_ends_with_the_authority_of_the_project
 
 
-def test_own_chain_passes() -> None:
+def test_checks_pass_for_the_declared_chain() -> None:
     HOLDS(host_with(LEAF, OURS), WANTED)
     ENDS(host_with(LEAF, OURS), WANTED)
     alone = WANTED.model_copy(update={"mode": "self-signed"})
@@ -50,7 +50,7 @@ def test_own_chain_passes() -> None:
         (ENDS, (new_certificate(WANTED, THEIRS, NOW), THEIRS), "does not end with CN=ours"),
     ],
 )
-def test_other_chain_fails(
+def test_checks_fail_for_another_chain_with_the_reason(
     check: Callable[[Any, TlsSettings], None], chain: tuple[KeyPair, ...], said: str
 ) -> None:
     with pytest.raises(AssertionError, match=said):

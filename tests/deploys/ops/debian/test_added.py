@@ -135,7 +135,7 @@ def purged(machine: Host) -> Host:
 
 
 @pytest.mark.parametrize("left", ["nothing", "empty folders"])
-def test_files_are_back_whenever_bringing_them_back_was_killed(purged: Host, left: str) -> None:
+def test_restore_killed_at_any_command_is_completed_by_the_next_run(purged: Host, left: str) -> None:
     """Before each of its commands: the next run finishes it."""
     archive, killed = purged.archive.read_bytes(), 0
     for at in range(1, 500):
@@ -160,7 +160,7 @@ def test_files_are_back_whenever_bringing_them_back_was_killed(purged: Host, lef
 
 
 @pytest.mark.parametrize("cut_off", ["the disk is full", "a kill"])
-def test_files_are_back_where_their_archive_was_unpacked_in_part(purged: Host, cut_off: str) -> None:
+def test_files_are_restored_after_a_partial_unpack(purged: Host, cut_off: str) -> None:
     end = "exit 2" if cut_off == "the disk is full" else "kill -9 0"
     cut = f'/usr/bin/tar "$@"\nfind "$stage" -type f | while read -r f; do echo cut > "$f"; done\n{end}\n'
     purged.program("tar", f"#!/bin/sh\n{cut}")
@@ -173,7 +173,7 @@ def test_files_are_back_where_their_archive_was_unpacked_in_part(purged: Host, c
 
 
 @pytest.mark.parametrize("program", ["tar", "sort", "sync", "find"])
-def test_nothing_is_purged_where_what_was_added_cannot_be_set_aside(machine: Host, program: str) -> None:
+def test_purge_is_refused_when_added_files_cannot_be_archived(machine: Host, program: str) -> None:
     machine.folder.mkdir()
     (machine.folder / "theirs.conf").write_text("theirs\n")
     machine.program(program, "#!/bin/sh\nexit 2\n")
@@ -182,7 +182,9 @@ def test_nothing_is_purged_where_what_was_added_cannot_be_set_aside(machine: Hos
 
 
 @pytest.mark.parametrize("there", ["link", "file"])
-def test_files_are_kept_where_their_folder_is_none_any_more(purged: Host, there: str, tmp_path: Path) -> None:
+def test_archive_is_kept_when_the_folder_was_replaced_by_a_link(
+    purged: Host, there: str, tmp_path: Path
+) -> None:
     """A user who owns the folder may replace what is in it by a link."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -201,7 +203,7 @@ def test_files_are_kept_where_their_folder_is_none_any_more(purged: Host, there:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_files_in_a_folder_of_another_user_are_named_and_brought_back(machine: Host) -> None:
+def test_files_in_a_folder_of_another_user_are_listed_and_restored(machine: Host) -> None:
     """As /etc/postgresql, which belongs to postgres."""
     machine.folder.mkdir()
     (machine.folder / "theirs.conf").write_text("theirs\n")
@@ -216,7 +218,7 @@ def test_files_in_a_folder_of_another_user_are_named_and_brought_back(machine: H
 
 
 @pytest.mark.parametrize("where", ["/certs", ""])
-def test_packages_stay_where_something_is_mounted_in_their_folder(
+def test_packages_with_a_mount_in_their_folder_are_not_removed(
     machine: Host, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounts = machine.root / "mountinfo"
@@ -238,14 +240,14 @@ def test_packages_stay_where_something_is_mounted_in_their_folder(
     assert machine.removal("unhindered || exit 1; echo purged").stdout == "purged\n"
 
 
-def test_packages_stay_where_the_name_of_a_file_has_a_line_break(machine: Host) -> None:
+def test_packages_with_a_line_break_in_a_file_name_are_not_removed(machine: Host) -> None:
     machine.folder.mkdir()
     (machine.folder / "two\nlines").write_text("theirs\n")
     assert machine.reported().obstacles == (f"a file in {machine.folder} has a line break in its name",)
     assert machine.removal("unhindered").returncode == 1
 
 
-def test_plan_fails_where_a_purge_would_go_through_a_mount() -> None:
+def test_plan_fails_when_a_purge_would_delete_through_a_mount() -> None:
     facts = {
         packages.BroughtFact: frozenset({"nginx-common"}),
         added.AddedFact: added.Added(obstacles=("something is mounted on /etc/nginx/certs",)),
@@ -255,7 +257,7 @@ def test_plan_fails_where_a_purge_would_go_through_a_mount() -> None:
     assert error.value.advice == packages.OBSTACLE
 
 
-def test_packages_database_is_read_once_for_many_files(machine: Host) -> None:
+def test_dpkg_database_is_read_once_for_many_files(machine: Host) -> None:
     """It takes 0.1 s each time."""
     machine.folder.mkdir()
     for number in range(200):
@@ -265,7 +267,7 @@ def test_packages_database_is_read_once_for_many_files(machine: Host) -> None:
     assert machine.calls.read_text().split() == ["-L", "-S"]
 
 
-def test_what_a_purge_deletes_of_the_administrator_is_brought_back(machine: Host) -> None:
+def test_administrator_files_deleted_by_a_purge_are_restored(machine: Host) -> None:
     """As nginx-common does, which removes the whole folder; also by the run after one that was cut off."""
     folder = machine.folder
     folder.mkdir()

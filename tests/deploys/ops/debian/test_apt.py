@@ -35,7 +35,7 @@ from deploys.ops.debian.apt import Busy
         ),
     ],
 )
-def test_what_keeps_apt_busy_is_named(printed: str, busy: Busy | None, words: str) -> None:
+def test_busy_apt_is_reported_with_its_process(printed: str, busy: Busy | None, words: str) -> None:
     assert Busy.read(printed) == busy
     assert busy is None or str(busy) == words
 
@@ -69,7 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, folder: Path, *, status: str = "", jo
         ("", "", False),
     ],
 )
-def test_cloud_init_is_waited_for_while_it_runs_or_will(
+def test_wait_includes_cloud_init_that_runs_or_is_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, jobs: str, waits: bool
 ) -> None:
     expected = Busy(status=status) if waits else None

@@ -23,12 +23,14 @@ case "$*" in *update*|*--download-only*) ;; *) exit 100 ;; esac
 """
 
 
-def test_nothing_when_all_are_installed() -> None:
+def test_installed_packages_are_no_change() -> None:
     machine = Machine(facts={PackagesFact: frozenset({"a", "b", "c"})})
     assert not machine.run(lambda: packages.installed("b", "a")).predicted
 
 
-def test_index_is_read_when_it_is_old_or_does_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apt_index_is_updated_when_old_or_insufficient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apt = tmp_path / "apt-get"
     apt.write_text(APT)
     apt.chmod(0o755)
@@ -48,7 +50,7 @@ def test_index_is_read_when_it_is_old_or_does_not_do(tmp_path: Path, monkeypatch
         assert "-o Acquire::http::Proxy=http://127.0.0.1:3128" in line
 
 
-def test_what_fails_after_the_download_is_not_tried_again(
+def test_failed_configuration_of_a_package_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Building a kernel module takes minutes, and fails again."""
@@ -62,7 +64,7 @@ def test_what_fails_after_the_download_is_not_tried_again(
     assert len([line for line in asked if line.endswith("--allow-downgrades -- a")]) == 1
 
 
-def test_nothing_is_installed_where_it_cannot_be_recorded(
+def test_installation_is_refused_when_it_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a component brought must be known, so that it can be removed again."""
@@ -79,12 +81,12 @@ def test_nothing_is_installed_where_it_cannot_be_recorded(
     assert not (tmp_path / "asked").exists()
 
 
-def test_fact_knows_half_installed_from_installed() -> None:
+def test_fact_excludes_half_installed_packages() -> None:
     lines = ["bash installed 5.2", "nginx config-files 1", "curl half-configured 8", "removed"]
     assert PackagesFact().process(lines) == {"bash", "bash=5.2"}
 
 
-def test_fact_on_this_machine() -> None:
+def test_packages_fact_reads_this_machine() -> None:
     from pyinfra import host
 
     found = []
@@ -92,7 +94,7 @@ def test_fact_on_this_machine() -> None:
     assert {name.partition("=")[0] for name in found[0]} == {"dpkg"}
 
 
-def test_apt_is_asked_of_few_packages_which_of_many_are_needed(
+def test_needed_packages_among_many_are_found_with_few_apt_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # `kept` needs p41, which needs p42.
@@ -115,6 +117,6 @@ done""",
     fact = packages.BroughtFact()
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     words = ["sh", "-c", fact.command("some")]
-    told = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, timeout=60)
-    assert fact.process(told.stdout.splitlines()) == set(names) - {"p41", "p42"}
+    completed = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert fact.process(completed.stdout.splitlines()) == set(names) - {"p41", "p42"}
     assert len((tmp_path / "asked").read_text().splitlines()) < 30

@@ -157,7 +157,7 @@ there=$(dpkg-query -W -f='${Package} ${db:Status-Status}\\n' hello tree jq libjq
 """
 
 
-def test_what_was_brought_goes_unless_it_is_needed(host: WithPackages) -> None:
+def test_removal_removes_packages_that_no_other_component_needs(host: WithPackages) -> None:
     assert len(host.does(("install", "one", "jq", "hello"))) == 1
     assert host.has("jq", "libjq1", "hello") == {"jq", "libjq1", "hello"}
     host.does(("install", "two", "jq", "python3"))
@@ -170,7 +170,7 @@ def test_what_was_brought_goes_unless_it_is_needed(host: WithPackages) -> None:
     assert not host.does(("remove", "one"), ("remove", "two"))
 
 
-def test_a_service_goes_with_its_package_and_takes_nothing_of_others_along(host: WithPackages) -> None:
+def test_removal_of_nftables_keeps_rules_of_other_programs(host: WithPackages) -> None:
     """Stopped by its own file, that of nftables would flush the rules of every program."""
     host.does(("install", "five", "nftables"))
     host.on("systemctl start nftables; nft add table inet of_another")
@@ -183,7 +183,7 @@ def test_a_service_goes_with_its_package_and_takes_nothing_of_others_along(host:
     host.does(("remove", "five"))
 
 
-def test_what_a_failed_installation_brought_goes_too(host: WithPackages) -> None:
+def test_removal_removes_packages_of_a_failed_installation(host: WithPackages) -> None:
     """A package whose configuration fails, as that of a kernel module does that cannot be built."""
     host.on(_FAILS)
     install = DEPLOY.replace("{steps}", repr((("install", "four", "fails", "hello"),)))
@@ -198,14 +198,14 @@ def test_what_a_failed_installation_brought_goes_too(host: WithPackages) -> None
     host.on("rm -r /srv/fails /etc/apt/sources.list.d/fails.list")
 
 
-def test_what_somebody_else_came_to_need_stays(host: WithPackages) -> None:
+def test_removal_keeps_packages_that_later_packages_need(host: WithPackages) -> None:
     host.does(("install", "three", "libonig5", "hello"))
     host.on("apt-get install -qq -y --no-install-recommends jq >/dev/null")
     host.does(("remove", "three"))
     assert host.has("jq", "libonig5", "hello") == {"jq", "libonig5"}
 
 
-def test_updates_come_from_where_they_are_wanted_from(host: WithPackages) -> None:
+def test_upgrade_installs_only_from_selected_origins(host: WithPackages) -> None:
     assert len(host.does(("upgrade", "security"))) == 1
     assert not host.does(("upgrade", "security"))
     host.offers("safer", "Debian-Security", "stable-security")
@@ -221,7 +221,7 @@ def test_updates_come_from_where_they_are_wanted_from(host: WithPackages) -> Non
     assert host.on("apt-mark showauto safer newer") == "newer\nsafer"
 
 
-def test_packages_that_others_install_after_a_killed_installation_stay(host: WithPackages) -> None:
+def test_removal_keeps_packages_installed_after_a_killed_installation(host: WithPackages) -> None:
     """Killed while it unpacks its last package: what it brought by then is its own, what follows is not."""
     host.packs(
         "slow", "Pre-Depends: jq", preinst="touch /srv/begun; until [ -e /srv/go ]; do sleep 0.1; done"
@@ -234,7 +234,7 @@ def test_packages_that_others_install_after_a_killed_installation_stay(host: Wit
     host.on("apt-get purge -qq -y hello tree >/dev/null")
 
 
-def test_installation_that_was_killed_and_completed_goes_whole(host: WithPackages) -> None:
+def test_removal_removes_all_packages_of_a_killed_and_completed_installation(host: WithPackages) -> None:
     host.packs(
         "slow", "Pre-Depends: jq", preinst="touch /srv/begun; until [ -e /srv/go ]; do sleep 0.1; done"
     )
@@ -247,7 +247,7 @@ def test_installation_that_was_killed_and_completed_goes_whole(host: WithPackage
     host.on("apt-get purge -qq -y tree >/dev/null")
 
 
-def test_packages_that_somebody_marks_as_manual_stay(host: WithPackages) -> None:
+def test_removal_keeps_packages_marked_as_manual(host: WithPackages) -> None:
     host.does(("install", "seven", "jq", "hello", "tree"))
     assert host.manual("jq", "libjq1", "hello", "tree") == set()
     removable = host.on("apt-get -s autoremove | sed -n 's/^Remv \\([^ ]*\\).*/\\1/p'").split()
@@ -259,7 +259,7 @@ def test_packages_that_somebody_marks_as_manual_stay(host: WithPackages) -> None
     assert not host.on("ls /etc/apt/apt.conf.d | grep clawd || true")
 
 
-def test_packages_that_a_later_one_recommends_stay(host: WithPackages) -> None:
+def test_removal_keeps_packages_that_a_later_one_recommends(host: WithPackages) -> None:
     host.packs("earlier", "Recommends: tree")
     host.packs("later", "Recommends: no-such-package | hello (>= 1)")
     host.on("apt-get install -qq -y --no-install-recommends earlier >/dev/null")
@@ -270,7 +270,7 @@ def test_packages_that_a_later_one_recommends_stay(host: WithPackages) -> None:
     host.on("apt-get purge -qq -y earlier later hello >/dev/null")
 
 
-def test_configuration_that_was_left_before_an_installation_stays(host: WithPackages) -> None:
+def test_removal_keeps_configuration_left_by_an_earlier_package(host: WithPackages) -> None:
     host.packs("kept", conffile="/etc/kept.conf")
     host.on("apt-get install -qq -y kept >/dev/null; echo mine > /etc/kept.conf; apt-get remove -qq -y kept")
     host.does(("install", "nine", "kept"))
@@ -282,7 +282,7 @@ def test_configuration_that_was_left_before_an_installation_stays(host: WithPack
     assert host.on("ls /etc/kept.conf 2>/dev/null || true") == ""
 
 
-def test_installed_automatically_before_stays_so(host: WithPackages) -> None:
+def test_package_installed_automatically_before_stays_automatic(host: WithPackages) -> None:
     host.on("apt-get install -qq -y --no-install-recommends jq >/dev/null")
     host.does(("install", "ten", "libjq1"))
     assert host.manual("jq", "libjq1") == {"jq"}
@@ -301,7 +301,7 @@ def test_installation_fails_rather_than_remove_a_package_of_others(host: WithPac
     host.on("apt-get purge -qq -y hello >/dev/null")
 
 
-def test_interrupted_dpkg_is_completed_once_its_lock_is_free(host: WithPackages) -> None:
+def test_interrupted_dpkg_is_completed_when_its_lock_is_free(host: WithPackages) -> None:
     """As on the first boot, when cloud-init installs packages."""
     host.on("awk 'NR == 1, /^$/' /var/lib/dpkg/status > /var/lib/dpkg/updates/0000")
     host.on(_HELD)

@@ -15,7 +15,7 @@ from tests.deploys.golden import assert_golden
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_a_repository_with_suites() -> None:
+def test_repository_with_suites_equals_golden_file() -> None:
     text = stanza(
         "https://mirror.example.com/docker/debian",
         "trixie",
@@ -26,14 +26,14 @@ def test_a_repository_with_suites() -> None:
     assert_golden(GOLDEN / "clawd-docker.sources", text)
 
 
-def test_a_flat_repository() -> None:
+def test_flat_repository_equals_golden_file() -> None:
     uri = "https://mirror.example.com/cuda/repos/debian12/x86_64"
     text = stanza(uri, "/", (), (), f"{KEYRINGS}/clawd-nvidia-driver.gpg")
     assert_golden(GOLDEN / "clawd-nvidia-driver.sources", text)
 
 
 @pytest.mark.parametrize("damaged", ["key", "source", "neither"])
-def test_repository_stays_as_it_was_where_its_files_arrive_damaged(tmp_path: Path, damaged: str) -> None:
+def test_damaged_repository_files_do_not_replace_the_old_ones(tmp_path: Path, damaged: str) -> None:
     path, keyring = tmp_path / "docker.sources", tmp_path / "docker.asc"
     path.write_text("old source")
     keyring.write_text("old key")

@@ -97,9 +97,7 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apt:
 
 
 @pytest.mark.parametrize(("updates", "installed"), [("security", SECURITY), ("all", ALL)])
-def test_a_new_host_is_brought_up_to_date_once(
-    apt: Apt, updates: UpgradeScope, installed: tuple[str, ...]
-) -> None:
+def test_new_host_is_upgraded_once(apt: Apt, updates: UpgradeScope, installed: tuple[str, ...]) -> None:
     run = apt.run(updates)
     assert run.succeeded, run.output
     assert run.changes[0].diff == ("bring up to date, with a fresh index",)
@@ -113,14 +111,14 @@ def test_a_new_host_is_brought_up_to_date_once(
     assert len(apt.asked()) == 2
 
 
-def test_what_there_is_is_counted_and_named_in_the_plan(apt: Apt) -> None:
+def test_plan_counts_and_names_pending_updates(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     (change,) = apt.run().changes
     assert change.diff == (f"upgrade 3 packages: {' '.join(SECURITY)}",)
 
 
-def test_apt_is_asked_again_when_what_it_answers_by_has_changed(apt: Apt) -> None:
+def test_pending_updates_are_read_again_when_apt_files_change(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     first = apt.pending()
@@ -133,7 +131,7 @@ def test_apt_is_asked_again_when_what_it_answers_by_has_changed(apt: Apt) -> Non
     assert len(apt.asked("simulations")) == 3
 
 
-def test_an_answer_that_apt_did_not_give_is_not_kept(apt: Apt) -> None:
+def test_failed_apt_query_is_not_cached(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     apt.says("mute")
@@ -142,7 +140,7 @@ def test_an_answer_that_apt_did_not_give_is_not_kept(apt: Apt) -> None:
     assert apt.pending() == SECURITY
 
 
-def test_an_apt_that_cannot_tell_fails_the_run(apt: Apt) -> None:
+def test_upgrade_fails_when_apt_cannot_list_updates(apt: Apt) -> None:
     """As one whose packages lack what they depend on: it would take no security update, either."""
     apt.current_days_ago(1)
     apt.says("mute")
@@ -153,7 +151,7 @@ def test_an_apt_that_cannot_tell_fails_the_run(apt: Apt) -> None:
     assert len(apt.asked()) == 1, "nothing is installed"
 
 
-def test_an_answer_of_another_version_or_a_half_written_one_is_not_taken(apt: Apt) -> None:
+def test_cached_answer_of_another_version_or_truncated_is_ignored(apt: Apt) -> None:
     apt.current_days_ago(1)
     apt.says("read")
     assert apt.pending() == SECURITY
@@ -165,7 +163,7 @@ def test_an_answer_of_another_version_or_a_half_written_one_is_not_taken(apt: Ap
     assert [path.name for path in kept.parent.iterdir() if path.name.startswith("pending")] == ["pending"]
 
 
-def test_an_index_that_nobody_reads_is_read(apt: Apt) -> None:
+def test_outdated_apt_index_is_updated(apt: Apt) -> None:
     apt.current_days_ago(LONGEST_DAYS + 1.5)
     run = apt.run()
     assert run.changes[0].diff == (
@@ -175,13 +173,13 @@ def test_an_index_that_nobody_reads_is_read(apt: Apt) -> None:
     assert not apt.run().predicted
 
 
-def test_the_timer_of_the_distribution_reads_it_as_well(apt: Apt) -> None:
+def test_index_updated_by_the_distribution_timer_is_current(apt: Apt) -> None:
     apt.current_days_ago(300, read_since=0.5)
     assert not apt.run().predicted
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "broken"])
-def test_what_fails_is_tried_again(apt: Apt, trouble: str) -> None:
+def test_failed_upgrade_is_tried_again(apt: Apt, trouble: str) -> None:
     apt.says(trouble)
     assert not apt.run().succeeded
     assert not apt.record.exists()
@@ -189,7 +187,7 @@ def test_what_fails_is_tried_again(apt: Apt, trouble: str) -> None:
     assert apt.run().succeeded
 
 
-def test_reasons() -> None:
+def test_reason_lists_pending_updates_and_unknown_state() -> None:
     assert reason(Pending()) == ()
     assert reason(Pending(days=LONGEST_DAYS)) == ()
     assert len(reason(Pending(known=False))) == 1

@@ -40,7 +40,7 @@ def purged_later() -> Run:
     return Machine({"purge": True}).run(lambda: data.purge_left("database"))
 
 
-def test_data_that_another_program_uses_again_are_not_deleted(
+def test_purge_keeps_data_in_use_by_another_program(
     left: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when an administrator has installed PostgreSQL, which took the data up."""
@@ -60,7 +60,7 @@ def test_data_that_another_program_uses_again_are_not_deleted(
     assert not conversations.exists()
 
 
-def test_removal_says_what_it_keeps_and_notes_it_once(left: Path, conversations: Path) -> None:
+def test_removal_shows_kept_data_and_notes_it_once(left: Path, conversations: Path) -> None:
     run = removed(conversations)
     assert run.predicted
     assert run.changed
@@ -98,12 +98,12 @@ def test_purge_finds_what_an_earlier_removal_kept(left: Path, conversations: Pat
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_where_there_is_no_data_nothing_is_said(left: Path, tmp_path: Path, purge: bool) -> None:
+def test_removal_without_data_shows_nothing(left: Path, tmp_path: Path, purge: bool) -> None:
     assert not removed(tmp_path / "never-made", purge=purge).predicted
     assert not left.exists()
 
 
-def test_strange_names_are_deleted_exactly(left: Path, tmp_path: Path) -> None:
+def test_purge_deletes_paths_with_special_characters_exactly(left: Path, tmp_path: Path) -> None:
     odd = tmp_path / "a b; $(touch oops) 'x'"
     odd.mkdir()
     other: Any = tmp_path / "a"

@@ -34,7 +34,9 @@ def mode_of(path: Path) -> str:
     ],
     ids=["empty", "line", "no-newline", "utf-8", "binary", "shell", "large"],
 )
-def test_content_arrives_exactly_and_stays(tmp_path: Path, content: str | bytes) -> None:
+def test_put_writes_content_exactly_and_second_put_changes_nothing(
+    tmp_path: Path, content: str | bytes
+) -> None:
     path = tmp_path / "it's a file.conf"
     put = lambda: files.put(str(path), content, **OWN, mode="0640")  # noqa: E731
     first, second = Machine().run(put), Machine().run(put)
@@ -48,7 +50,7 @@ def test_content_arrives_exactly_and_stays(tmp_path: Path, content: str | bytes)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
-def test_what_a_program_made_is_kept_private_without_a_look_into_it(tmp_path: Path) -> None:
+def test_kept_private_changes_mode_without_reading_content(tmp_path: Path) -> None:
     made, absent = tmp_path / "a database", tmp_path / "absent"
     made.write_text("rows")
     made.chmod(0o644)
@@ -75,7 +77,7 @@ def test_difference_is_recorded_line_by_line(tmp_path: Path) -> None:
     assert path.read_text() == "a\nb\nc\n"
 
 
-def test_only_the_mode_differs(tmp_path: Path) -> None:
+def test_put_changes_only_a_differing_mode(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("a\n")
     path.chmod(0o666)
@@ -84,7 +86,7 @@ def test_only_the_mode_differs(tmp_path: Path) -> None:
     assert mode_of(path) == "0644"
 
 
-def test_secret_is_nowhere_but_in_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_secret_is_only_in_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "token"
     path.write_text("the old " + SECRET)
     caplog.set_level(logging.DEBUG)
@@ -93,13 +95,13 @@ def test_secret_is_nowhere_but_in_the_file(tmp_path: Path, caplog: pytest.LogCap
     assert path.read_text() == SECRET
     assert run.changes[0].secret
     assert run.changes[0].diff == (NOT_SHOWN, "mode 0644 → 0600")
-    told = [repr(run), caplog.text, *(f"{command!r} {command.get_raw_value()}" for command in run.commands)]
+    texts = [repr(run), caplog.text, *(f"{command!r} {command.get_raw_value()}" for command in run.commands)]
     assert "Running command" in caplog.text, "the log that is searched must have been written"
     encodings = (SECRET, SECRET.encode().hex(), "aHVudGVyMi1hbmQtbW9yZQ")
-    assert not [secret for secret in encodings if any(secret in text for text in told)]
+    assert not [secret for secret in encodings if any(secret in text for text in texts)]
 
 
-def test_file_is_never_readable_by_others_while_it_is_written(tmp_path: Path) -> None:
+def test_file_is_not_readable_by_others_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "token"
     seen = tmp_path / "seen"
     check = f"stat -c %a {{}} > {seen}"
@@ -108,7 +110,7 @@ def test_file_is_never_readable_by_others_while_it_is_written(tmp_path: Path) ->
     assert seen.read_text() == "600\n"
 
 
-def test_refused_by_its_check_the_old_file_stays(tmp_path: Path) -> None:
+def test_file_refused_by_its_check_does_not_replace_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "f.conf"
     path.write_text("good\n")
     check = 'case {} in *.conf) ;; *) exit 9 ;; esac; grep -q good {} || { echo "line 1: not good"; exit 1; }'
@@ -120,7 +122,7 @@ def test_refused_by_its_check_the_old_file_stays(tmp_path: Path) -> None:
     assert Machine().run(lambda: files.put(str(path), "good enough\n", **OWN, check=check)).succeeded
 
 
-def test_link_in_the_way_is_replaced_not_followed(tmp_path: Path) -> None:
+def test_put_replaces_a_link_and_does_not_follow_it(tmp_path: Path) -> None:
     other, path = tmp_path / "other", tmp_path / "f"
     other.write_text("untouched")
     path.symlink_to(other)
@@ -131,14 +133,14 @@ def test_link_in_the_way_is_replaced_not_followed(tmp_path: Path) -> None:
     assert other.read_text() == "untouched"
 
 
-def test_folder_that_is_missing_fails_and_says_so(tmp_path: Path) -> None:
+def test_put_into_a_missing_folder_fails_with_the_reason(tmp_path: Path) -> None:
     run = Machine().run(lambda: files.put(str(tmp_path / "no" / "f"), "x", **OWN))
     assert run.predicted
     assert not run.succeeded
     assert "No such file or directory" in run.output
 
 
-def test_directory(tmp_path: Path) -> None:
+def test_directory_creates_parents_and_sets_mode(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     make = lambda: files.directory(str(path), **OWN, mode="0700")  # noqa: E731
     assert Machine().run(make).changed
@@ -149,14 +151,14 @@ def test_directory(tmp_path: Path) -> None:
     assert mode_of(path) == "0700"
 
 
-def test_directory_in_the_place_of_a_link_or_file(tmp_path: Path) -> None:
+def test_directory_refuses_to_replace_a_link_or_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "file").write_text("")
     assert "is a link" in Machine().run(lambda: files.directory(str(tmp_path / "link"), **OWN)).output
     assert not Machine().run(lambda: files.directory(str(tmp_path / "file"), **OWN)).succeeded
 
 
-def test_link_switches(tmp_path: Path) -> None:
+def test_link_replaces_its_target(tmp_path: Path) -> None:
     path = tmp_path / "current"
     assert Machine().run(lambda: files.link(str(path), "one")).changed
     run = Machine().run(lambda: files.link(str(path), "two"))
@@ -173,7 +175,7 @@ def test_link_does_not_replace_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "current").is_dir()
 
 
-def test_absent(tmp_path: Path) -> None:
+def test_absent_removes_links_and_folders(tmp_path: Path) -> None:
     target, link = tmp_path / "d", tmp_path / "l"
     (target / "x").mkdir(parents=True)
     link.symlink_to(target)
@@ -185,7 +187,9 @@ def test_absent(tmp_path: Path) -> None:
     assert not Machine().run(lambda: files.absent(str(target))).predicted
 
 
-def test_absent_where_something_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_empties_a_folder_that_is_a_mount_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It cannot go: it is emptied, and then there is nothing to do."""
     folder, programs = tmp_path / "data", tmp_path / "bin"
     (folder / "base" / "1").mkdir(parents=True)
@@ -204,7 +208,7 @@ def test_absent_where_something_is_mounted(tmp_path: Path, monkeypatch: pytest.M
     assert not Machine().run(lambda: files.absent(str(folder))).predicted
 
 
-def test_template_of_the_user_wins(tmp_path: Path) -> None:
+def test_template_of_the_user_overrides_ours(tmp_path: Path) -> None:
     own = tmp_path / "base" / "journald.conf"
     own.parent.mkdir()
     own.write_text("Mine={{ limit }}\n")

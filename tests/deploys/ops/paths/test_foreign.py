@@ -52,7 +52,7 @@ def put(path: Path, *, check: str | None = None, owner: str = "nobody") -> Run:
     )
 
 
-def test_a_file_in_a_folder_of_another_user_is_written_with_that_users_rights(home: Path) -> None:
+def test_file_in_a_folder_of_another_user_is_written_with_that_users_rights(home: Path) -> None:
     run = put(home / "settings")
     assert run.succeeded, run.output
     written = (home / "settings").stat()
@@ -66,7 +66,7 @@ def test_a_file_in_a_folder_of_another_user_is_written_with_that_users_rights(ho
     assert not put(home / "settings").predicted
 
 
-def test_root_owns_no_file_in_a_folder_of_another_user(home: Path) -> None:
+def test_file_of_root_in_a_folder_of_another_user_is_refused(home: Path) -> None:
     run = put(home / "settings", owner="root")
     assert not run.succeeded
     assert "cannot belong to root: nobody owns the folder" in run.output
@@ -74,9 +74,7 @@ def test_root_owns_no_file_in_a_folder_of_another_user(home: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["file", "folder", "folder above"])
-def test_a_link_of_another_user_does_not_lead_root_to_a_file_of_its_own(
-    home: Path, victim: Path, link: str
-) -> None:
+def test_link_of_another_user_does_not_redirect_a_write_of_root(home: Path, victim: Path, link: str) -> None:
     path = {
         "file": home / "f",
         "folder": home / ".ssh" / "victim",
@@ -95,7 +93,7 @@ def test_a_link_of_another_user_does_not_lead_root_to_a_file_of_its_own(
     assert run.succeeded == (link == "file"), run.output
 
 
-def test_a_file_being_checked_cannot_be_replaced_by_a_link(home: Path, victim: Path) -> None:
+def test_file_under_check_cannot_be_replaced_by_a_link(home: Path, victim: Path) -> None:
     swap = f"setpriv --reuid nobody --regid nogroup --clear-groups ln -sfn {victim} {{}} || true"
     run = put(home / "settings", check=swap)
     assert unharmed(victim)
@@ -104,7 +102,7 @@ def test_a_file_being_checked_cannot_be_replaced_by_a_link(home: Path, victim: P
 
 
 @pytest.mark.parametrize("kind", ["link", "second name", "folder"])
-def test_a_database_replaced_by_a_link_is_not_given_away(home: Path, victim: Path, kind: str) -> None:
+def test_kept_private_does_not_follow_links_of_another_user(home: Path, victim: Path, kind: str) -> None:
     database = home / "bot.db"
     if kind == "link":
         database.symlink_to(victim)
@@ -119,7 +117,7 @@ def test_a_database_replaced_by_a_link_is_not_given_away(home: Path, victim: Pat
     assert unharmed(victim)
 
 
-def test_a_folder_of_another_user_is_made_with_that_users_rights(home: Path, victim: Path) -> None:
+def test_folder_for_another_user_is_created_with_that_users_rights(home: Path, victim: Path) -> None:
     (home / "away").symlink_to(victim.parent)
     made = Machine().run(lambda: files.directory(str(home / ".ssh"), **THEIRS, mode="0700"))
     assert made.succeeded, made.output
@@ -130,7 +128,7 @@ def test_a_folder_of_another_user_is_made_with_that_users_rights(home: Path, vic
     assert not (victim.parent / "new").exists()
 
 
-def test_a_folder_that_root_made_there_is_given_to_its_user(home: Path) -> None:
+def test_folder_created_by_root_is_given_to_its_user(home: Path) -> None:
     (home / ".ssh").mkdir()
     run = Machine().run(lambda: files.directory(str(home / ".ssh"), **THEIRS, mode="0700"))
     assert run.succeeded, run.output
@@ -138,14 +136,14 @@ def test_a_folder_that_root_made_there_is_given_to_its_user(home: Path) -> None:
     assert not Machine().run(lambda: files.directory(str(home / ".ssh"), **THEIRS, mode="0700")).predicted
 
 
-def test_what_a_link_of_another_user_leads_to_is_not_removed(home: Path, victim: Path) -> None:
+def test_removal_does_not_follow_a_link_of_another_user(home: Path, victim: Path) -> None:
     (home / ".ssh").symlink_to(victim.parent)
     run = Machine().run(lambda: files.absent(str(home / ".ssh" / "victim")))
     assert not run.succeeded
     assert unharmed(victim)
 
 
-def test_a_link_is_not_made_in_a_folder_of_another_user(home: Path) -> None:
+def test_link_in_a_folder_of_another_user_is_refused(home: Path) -> None:
     run = Machine().run(lambda: files.link(str(home / "current"), "/opt"))
     assert not run.succeeded
     assert "a folder of nobody" in run.output
@@ -154,7 +152,7 @@ def test_a_link_is_not_made_in_a_folder_of_another_user(home: Path) -> None:
 @pytest.mark.parametrize(
     ("owners", "keeper"), [((), ""), (("nobody",), "nobody"), (("nobody", "daemon"), None)]
 )
-def test_who_may_change_what_a_path_leads_to(
+def test_keeper_is_the_user_who_may_redirect_a_path(
     tmp_path: Path, owners: tuple[str, ...], keeper: str | None
 ) -> None:
     folder = tmp_path
@@ -162,14 +160,14 @@ def test_who_may_change_what_a_path_leads_to(
         folder = folder / str(number)
         folder.mkdir()
         os.chown(folder, pwd.getpwnam(owner).pw_uid, -1)
-    told = subprocess.run(
+    completed = subprocess.run(
         ["sh", "-c", f'{KEEPER}\nkeeper "$1"', "sh", str(folder / "not" / "there")],
         capture_output=True,
         text=True,
         check=False,
     )
     if keeper is None:
-        assert told.returncode == 1
-        assert "belongs to daemon and to nobody" in told.stderr
+        assert completed.returncode == 1
+        assert "belongs to daemon and to nobody" in completed.stderr
     else:
-        assert told.stdout == f"{keeper}\n"
+        assert completed.stdout == f"{keeper}\n"

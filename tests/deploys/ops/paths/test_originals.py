@@ -47,14 +47,14 @@ def kept_at(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
-def test_deploys_of_a_component_are_called_after_it(component: Component) -> None:
+def test_deploys_are_named_after_their_component(component: Component) -> None:
     """By that name the originals are found again."""
     apply, remove = (deploy._inner.deploy_name for deploy in (component.apply, component.remove))
     assert apply.lower() == component.name
     assert remove.removeprefix("Remove ").lower() == component.name
 
 
-def test_replaced_file_is_kept_and_put_back_with_its_mode_and_times(tmp_path: Path) -> None:
+def test_replaced_file_is_kept_and_restored_with_mode_and_times(tmp_path: Path) -> None:
     path = tmp_path / "nftables.conf"
     path.write_text("theirs\n")
     path.chmod(0o640)
@@ -82,7 +82,7 @@ def test_replaced_file_is_kept_and_put_back_with_its_mode_and_times(tmp_path: Pa
     assert not Path(originals.ORIGINALS).exists()
 
 
-def test_file_put_back_is_kept_again_when_the_component_returns(tmp_path: Path) -> None:
+def test_restored_file_is_kept_again_when_the_component_returns(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("theirs\n")
     applied(put(path, "ours\n"))
@@ -93,7 +93,7 @@ def test_file_put_back_is_kept_again_when_the_component_returns(tmp_path: Path) 
     assert path.read_text() == "theirs, newer\n"
 
 
-def test_replaced_link_is_put_back_as_a_link(tmp_path: Path) -> None:
+def test_replaced_link_is_restored_as_a_link(tmp_path: Path) -> None:
     path, target = tmp_path / "localtime", tmp_path / "Paris"
     target.write_text("")
     path.symlink_to(target)
@@ -103,7 +103,7 @@ def test_replaced_link_is_put_back_as_a_link(tmp_path: Path) -> None:
     assert path.readlink() == target
 
 
-def test_removed_file_is_put_back_at_once_where_something_else_was(tmp_path: Path) -> None:
+def test_dropped_file_is_replaced_by_its_original_at_once(tmp_path: Path) -> None:
     """A setting that is dropped, while the component stays."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.write_text("theirs\n")
@@ -115,7 +115,7 @@ def test_removed_file_is_put_back_at_once_where_something_else_was(tmp_path: Pat
     assert not kept_at(theirs).exists()
 
 
-def test_site_that_is_set_aside_comes_back(tmp_path: Path) -> None:
+def test_displaced_site_is_restored(tmp_path: Path) -> None:
     link = tmp_path / "default"
     link.symlink_to("../sites-available/default")
     run = applied(lambda: files.displaced(str(link)))
@@ -126,7 +126,7 @@ def test_site_that_is_set_aside_comes_back(tmp_path: Path) -> None:
     assert link.readlink() == Path("../sites-available/default")
 
 
-def test_owner_and_mode_of_a_folder_are_put_back(tmp_path: Path) -> None:
+def test_owner_and_mode_of_a_folder_are_restored(tmp_path: Path) -> None:
     folder = tmp_path / ".ssh"
     folder.mkdir(mode=0o755)
     applied(lambda: files.directory(str(folder), **OWN, mode="0700"))
@@ -152,7 +152,7 @@ def earlier() -> None:
 
 
 @pytest.mark.parametrize("operation", ["absent", "absent folder"])
-def test_original_survives_where_the_disk_fills_while_it_is_put_back(
+def test_original_survives_a_full_disk_during_its_restoration(
     etc: Path, tmp_path: Path, operation: str
 ) -> None:
     """The copy stops partway: what lies at the path stays, and so does the original."""
@@ -179,7 +179,7 @@ def test_original_survives_where_the_disk_fills_while_it_is_put_back(
     assert path.read_text() == "theirs\n" * 100
 
 
-def test_what_is_ours_is_not_forgotten_where_the_disk_is_full(tmp_path: Path) -> None:
+def test_notes_of_own_files_survive_a_full_disk(tmp_path: Path) -> None:
     paths = [tmp_path / "one", tmp_path / "two"]
     applied(lambda: [put(path, "ours\n")() for path in paths])
     notes = Path(originals.ORIGINALS) / "some" / "ours"
@@ -201,7 +201,9 @@ def test_what_is_ours_is_not_forgotten_where_the_disk_is_full(tmp_path: Path) ->
         ("authorized_keys", "ssh-ed25519 of-an-operator\n"),
     ],
 )
-def test_what_an_earlier_version_wrote_is_not_kept(tmp_path: Path, name: str, text: str) -> None:
+def test_file_written_by_an_earlier_version_is_not_kept_as_original(
+    tmp_path: Path, name: str, text: str
+) -> None:
     path = tmp_path / ".ssh" / name
     path.parent.mkdir()
     path.write_text(text)
@@ -211,7 +213,7 @@ def test_what_an_earlier_version_wrote_is_not_kept(tmp_path: Path, name: str, te
 
 
 @pytest.mark.usefixtures("earlier")
-def test_what_is_newly_replaced_on_a_host_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
+def test_file_newly_replaced_on_a_host_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
     """As /etc/logrotate.d/nginx, which the version that set nginx up did not write."""
     theirs, also_theirs, ours = (tmp_path / name for name in ("nginx", "other", "nginx.conf"))
     for path in (theirs, also_theirs):
@@ -228,7 +230,7 @@ def test_what_is_newly_replaced_on_a_host_of_an_earlier_version_is_kept(tmp_path
     assert not Path(originals.ORIGINALS).exists()
 
 
-def test_original_survives_a_kill_at_any_time(tmp_path: Path) -> None:
+def test_original_survives_kills_at_any_time(tmp_path: Path) -> None:
     """Killed again and again while it replaces, removes and puts back, the original is never lost."""
     path, kills = tmp_path / "f", 0
     for delay in range(0, 60, 3):
@@ -262,7 +264,7 @@ def test_original_survives_a_kill_at_any_time(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to an account that is gone")
 @pytest.mark.parametrize("gone", ["before the plan", "after the plan"])
-def test_removal_goes_on_where_the_owner_of_a_folder_has_no_account(tmp_path: Path, gone: str) -> None:
+def test_removal_continues_when_the_owner_of_a_folder_has_no_account(tmp_path: Path, gone: str) -> None:
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
     for path in (home / "authorized_keys", other):
@@ -300,7 +302,7 @@ def test_removal_forgets_the_last_verification(tmp_path: Path, monkeypatch: pyte
     assert not removed().predicted
 
 
-def test_exempt_original_is_not_put_back_and_the_plan_says_why(tmp_path: Path) -> None:
+def test_exempt_original_is_not_restored_and_the_plan_says_why(tmp_path: Path) -> None:
     path = tmp_path / "authorized_keys"
     path.write_text("revoked\n")
     applied(put(path, "current\n"))
@@ -321,7 +323,7 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_drop_in_of_the_administrator_is_no_difference_where_nothing_is_ours(etc: Path) -> None:
+def test_drop_in_of_the_administrator_is_no_change_without_own_files(etc: Path) -> None:
     """Of an exporter that is not wanted here, at every run."""
     folder = etc / "systemd" / "system" / "exporter.service.d"
     folder.mkdir(parents=True)
@@ -336,14 +338,14 @@ def test_drop_in_of_the_administrator_is_no_difference_where_nothing_is_ours(etc
     assert not applied(lambda: files.absent(str(folder))).predicted
 
 
-def test_empty_folder_in_etc_goes(etc: Path) -> None:
+def test_empty_folder_in_etc_is_removed(etc: Path) -> None:
     applied(put(etc / "of-the-component", "x\n"))
     (etc / "exporter" / "below").mkdir(parents=True)
     assert applied(lambda: files.absent(str(etc / "exporter"))).succeeded
     assert not (etc / "exporter").exists()
 
 
-def test_what_the_administrator_added_later_stays_in_etc_and_the_plan_names_it(etc: Path) -> None:
+def test_files_added_by_the_administrator_stay_in_etc_and_are_in_the_plan(etc: Path) -> None:
     """As in /etc/docker, when the packages that brought it are gone."""
     folder = etc / "docker"
     applied(lambda: (put(etc / "of-the-component", "x\n")(), files.directory(str(folder), **OWN)))
@@ -373,7 +375,7 @@ def test_plan_names_only_some_of_many_files_that_stay(etc: Path) -> None:
     assert diff == ("removed", *named, "stays: 40 more files, which are not of clawd-provision")
 
 
-def test_what_this_program_named_goes_from_etc_without_a_note_of_it(etc: Path) -> None:
+def test_paths_named_after_this_program_are_removed_from_etc_without_a_note(etc: Path) -> None:
     """Certificates are put there by a program of their own."""
     applied(put(etc / "of-the-component", "x\n"))
     folder = etc / "kibana"
@@ -385,7 +387,7 @@ def test_what_this_program_named_goes_from_etc_without_a_note_of_it(etc: Path) -
 
 
 @pytest.mark.parametrize("since", ["this version", "an earlier version"])
-def test_file_of_the_administrator_with_the_name_of_this_program_in_it_stays(etc: Path, since: str) -> None:
+def test_administrator_file_with_clawd_in_its_name_stays(etc: Path, since: str) -> None:
     """A domain, a registry, and settings of a service: only the names that are really given are ours."""
     theirs = [
         "docker/certs.d/registry.clawd.example.com:5000/ca.crt",
@@ -428,7 +430,7 @@ def named_after_this_program() -> set[str]:
     return {path for path in found if "clawd" in path and "\n" not in path}
 
 
-def test_every_path_in_etc_that_a_component_names_after_this_program_is_known_as_such() -> None:
+def test_names_match_every_path_in_etc_named_after_this_program() -> None:
     paths = named_after_this_program()
     assert len(paths) > 60
     within = tuple(f"{originals.ETC}/{name}/*" for name in originals.NAMES if name.endswith("clawd-tls"))
@@ -438,7 +440,7 @@ def test_every_path_in_etc_that_a_component_names_after_this_program_is_known_as
         assert known or any(fnmatch.fnmatchcase(path, pattern) for pattern in within), path
 
 
-def test_what_a_program_generated_before_the_component_came_stays(etc: Path) -> None:
+def test_files_generated_before_the_component_was_installed_stay(etc: Path) -> None:
     folder = etc / "docker"
     folder.mkdir()
     (folder / "key.json").write_text("of their engine")
@@ -449,7 +451,7 @@ def test_what_a_program_generated_before_the_component_came_stays(etc: Path) -> 
 
 
 @pytest.mark.usefixtures("earlier")
-def test_what_the_administrator_added_stays_on_a_host_of_an_earlier_version(etc: Path) -> None:
+def test_files_added_by_the_administrator_stay_on_a_host_of_an_earlier_version(etc: Path) -> None:
     folder = etc / "docker"
     folder.mkdir()
     (folder / "guard.nft").write_text("# Written by clawd-provision: changes by hand are undone.\n")

@@ -48,7 +48,7 @@ def pushed(source: Path, dest: Path, line: Line | None = None, digest: str = DIG
     return Machine(ssh=line or Line()).run(lambda: push.file(source, str(dest), sha256=digest, **owned))
 
 
-def test_pushed_whole_and_then_left_alone(source: Path, dest: Path) -> None:
+def test_push_sends_a_file_once(source: Path, dest: Path) -> None:
     line = Line()
     run = pushed(source, dest, line)
     assert run.succeeded, run.output
@@ -61,7 +61,7 @@ def test_pushed_whole_and_then_left_alone(source: Path, dest: Path) -> None:
     assert not again.changed
 
 
-def test_what_was_pushed_into_a_folder_is_forgotten(source: Path, dest: Path, records: Path) -> None:
+def test_forgetting_a_folder_deletes_its_push_records(source: Path, dest: Path, records: Path) -> None:
     pushed(source, dest)
     other = dest.with_name("beside")
     other.mkdir()
@@ -75,7 +75,7 @@ def test_what_was_pushed_into_a_folder_is_forgotten(source: Path, dest: Path, re
     assert not records.exists()
 
 
-def test_cut_off_it_continues_where_it_was(source: Path, dest: Path) -> None:
+def test_interrupted_push_continues_at_its_offset(source: Path, dest: Path) -> None:
     first = pushed(source, dest, Line(breaks_after=5 * PIECE))
     assert not first.succeeded
     assert "the next run continues" in first.output
@@ -87,7 +87,7 @@ def test_cut_off_it_continues_where_it_was(source: Path, dest: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [b"something else" * 9999, CONTENT + b"longer", CONTENT[:-1] + b"x", b""])
-def test_part_that_is_not_a_beginning_is_sent_anew(source: Path, dest: Path, left: bytes) -> None:
+def test_part_with_other_content_is_sent_again(source: Path, dest: Path, left: bytes) -> None:
     Path(part_of(str(dest), DIGEST)).write_bytes(left)
     line = Line()
     assert pushed(source, dest, line).succeeded
@@ -95,7 +95,7 @@ def test_part_that_is_not_a_beginning_is_sent_anew(source: Path, dest: Path, lef
     assert line.sent == len(CONTENT)
 
 
-def test_corrupt_file_never_goes_live(source: Path, dest: Path) -> None:
+def test_corrupt_file_does_not_go_live(source: Path, dest: Path) -> None:
     dest.write_bytes(b"old")
     source.write_bytes(CONTENT[:-1] + b"!")
     run = pushed(source, dest)
@@ -116,7 +116,7 @@ def test_file_changed_on_the_host_is_replaced(source: Path, dest: Path) -> None:
     assert dest.read_bytes() == CONTENT
 
 
-def test_what_runs_on_the_file_is_foretold_to_restart(source: Path, dest: Path) -> None:
+def test_plan_predicts_the_restart_of_services_using_the_file(source: Path, dest: Path) -> None:
     """By the plan of the run that pushes it again, not only once it is there."""
     pushed(source, dest)
     dest.write_bytes(b"damaged")
@@ -135,7 +135,7 @@ def test_what_runs_on_the_file_is_foretold_to_restart(source: Path, dest: Path) 
     assert restarts == [True, False]
 
 
-def test_file_goes_live_only_when_it_is_on_disk(
+def test_file_goes_live_only_after_sync(
     source: Path, dest: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = dest.parent.parent / "bin"
@@ -151,7 +151,7 @@ def test_file_goes_live_only_when_it_is_on_disk(
     assert not records.exists()
 
 
-def test_only_ownership_differs_nothing_is_sent(source: Path, dest: Path) -> None:
+def test_changed_owner_or_mode_sends_nothing(source: Path, dest: Path) -> None:
     pushed(source, dest)
     line = Line()
     run = pushed(source, dest, line, mode="0600")
@@ -161,31 +161,31 @@ def test_only_ownership_differs_nothing_is_sent(source: Path, dest: Path) -> Non
     assert not pushed(source, dest, mode="0600").predicted
 
 
-def test_without_ssh_it_says_so(source: Path, dest: Path) -> None:
+def test_push_without_ssh_fails_with_the_reason(source: Path, dest: Path) -> None:
     run = Machine().run(lambda: push.file(source, str(dest), sha256=DIGEST, **OWN))
     assert not run.succeeded
     assert "over SSH" in run.output
 
 
-def test_what_the_host_says_is_reported(source: Path, tmp_path: Path) -> None:
+def test_error_of_the_host_is_reported(source: Path, tmp_path: Path) -> None:
     run = pushed(source, tmp_path / "missing" / "model.gguf")
     assert not run.succeeded
     assert "missing/model.gguf" in run.output
 
 
-def test_progress_is_told(source: Path, dest: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_of_a_push_is_reported(source: Path, dest: Path) -> None:
+    reported: list[tuple[int, int]] = []
     machine = Machine(ssh=Line())
 
     def operations() -> None:
         from pyinfra import host
 
-        run_state(host).report_push_progress = lambda _dest, sent, total: told.append((sent, total))
+        run_state(host).report_push_progress = lambda _dest, sent, total: reported.append((sent, total))
         push.file(source, str(dest), sha256=DIGEST, **OWN)
 
     machine.run(operations)
-    assert told[0] == (PIECE, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reported[0] == (PIECE, len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
 
 
 class Server(BaseHTTPRequestHandler):
@@ -228,7 +228,7 @@ def fetched(url: str, dest: Path) -> Run:
     return Machine().run(lambda: push.fetch(url, str(dest), sha256=DIGEST, **OWN))
 
 
-def test_fetched_by_the_host_through_interruptions(server: str, dest: Path) -> None:
+def test_host_fetches_a_file_through_interruptions(server: str, dest: Path) -> None:
     Server.breaks = 2
     run = fetched(server, dest)
     assert run.succeeded, run.output
@@ -238,7 +238,7 @@ def test_fetched_by_the_host_through_interruptions(server: str, dest: Path) -> N
     assert not fetched(server, dest).predicted
 
 
-def test_fetch_that_cannot_says_why(server: str, dest: Path) -> None:
+def test_failed_fetch_reports_the_status_of_the_server(server: str, dest: Path) -> None:
     run = fetched(server.replace("model", "missing"), dest)
     assert not run.succeeded
     assert "the server answers 404" in run.output
@@ -253,7 +253,7 @@ def archive(path: Path, files: dict[str, str]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_archive_is_unpacked_compiled_and_left_alone(tmp_path: Path) -> None:
+def test_archive_is_unpacked_and_compiled_once(tmp_path: Path) -> None:
     source, dest = tmp_path / "release.tar.gz", tmp_path / "releases" / "1"
     dest.parent.mkdir()
     digest = archive(source, {"site-packages/a.py": "x = 1\n", "site-packages/bad.py": "def\n"})
@@ -266,7 +266,7 @@ def test_archive_is_unpacked_compiled_and_left_alone(tmp_path: Path) -> None:
     assert not Machine(ssh=Line()).run(unpack).predicted
 
 
-def test_folder_goes_live_only_when_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_goes_live_only_after_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, dest, programs = tmp_path / "release.tar.gz", tmp_path / "1", tmp_path / "bin"
     before = archive(source, {"a": "1"})
     Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=before))
@@ -282,7 +282,7 @@ def test_folder_goes_live_only_when_it_is_on_disk(tmp_path: Path, monkeypatch: p
     assert (dest / "a").read_text() == "1"
 
 
-def test_damaged_archive_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+def test_damaged_archive_does_not_change_the_folder(tmp_path: Path) -> None:
     source, dest = tmp_path / "release.tar.gz", tmp_path / "1"
     good = archive(source, {"a": "1"})
     Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=good))

@@ -48,7 +48,7 @@ class Value:
         "{% if %}",
     ],
 )
-def test_a_template_of_the_user_reaches_nothing_and_is_reported_with_its_place(
+def test_unsafe_template_of_the_user_is_refused_with_file_and_line(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,7 +65,7 @@ def test_a_template_of_the_user_reaches_nothing_and_is_reported_with_its_place(
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_a_template_is_given_it_shows(tmp_path: Path) -> None:
+def test_template_of_the_user_renders_its_values(tmp_path: Path) -> None:
     folders = own(
         tmp_path, "{{ limit }} {{ value.text }} {% for k, v in mapped.items() %}{{ k }}={{ v }}{% endfor %}"
     )
@@ -73,19 +73,19 @@ def test_what_a_template_is_given_it_shows(tmp_path: Path) -> None:
     assert rendered(JOURNAL, values, folders) == "1M shown a=1"
 
 
-def test_a_part_of_ours_that_the_user_replaced_is_sandboxed_as_well(tmp_path: Path) -> None:
+def test_included_template_of_the_user_is_sandboxed_too(tmp_path: Path) -> None:
     folders = own(tmp_path, "{{ ''.__class__ }}", "runtime/sandbox.conf")
     values = {"model_name": "m", "memory_max": "1G", "release": "x", "cuda": ""}
     with pytest.raises(ClawdError, match=r"runtime/sandbox\.conf:1: the template cannot be rendered"):
         rendered("runtime/clawd-engine.service", values, folders)
 
 
-def test_a_value_that_ours_lack_is_an_internal_error() -> None:
+def test_missing_value_in_our_template_is_an_internal_error() -> None:
     with pytest.raises(UndefinedError):
         rendered(JOURNAL, {})
 
 
-def test_overrides_are_listed_and_typing_mistakes_named(tmp_path: Path) -> None:
+def test_overrides_are_listed_and_unknown_names_reported(tmp_path: Path) -> None:
     own(tmp_path, "{% include 'parts/limits.conf' %}", "nginx/nginx.conf")
     own(tmp_path, "x", "parts/limits.conf")
     own(tmp_path, "x", "nginx/ngnix.conf")
@@ -107,5 +107,5 @@ def test_overrides_are_listed_and_typing_mistakes_named(tmp_path: Path) -> None:
     assert not found["nginx/nginx.conf"].problem
 
 
-def test_our_own_folder_overrides_nothing() -> None:
+def test_template_folder_of_the_program_overrides_nothing() -> None:
     assert overrides(TEMPLATES) == overrides(None) == ()

@@ -101,14 +101,14 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_readiness_and_lines_are_passed_on_and_a_stop_is_clean(service: Service) -> None:
+def test_readiness_and_log_lines_are_forwarded_and_stop_exits_with_0(service: Service) -> None:
     assert service.systemd.recv(4096) == b"READY=1\nSTATUS=serving"
     service.process.send_signal(signal.SIGTERM)
     assert service.ended() == (0, b"first line\nlast line\n")
     assert service.calls("stop") == ["stop --time 25 clawd-bot"]
 
 
-def test_the_container_is_given_what_is_the_services(service: Service) -> None:
+def test_container_gets_user_limits_and_folders_of_the_service(service: Service) -> None:
     service.systemd.recv(4096)
     (run,) = service.calls("run")
     assert run.startswith("run --detach --name clawd-bot --log-driver none --memory 1G --user ")
@@ -119,13 +119,13 @@ def test_the_container_is_given_what_is_the_services(service: Service) -> None:
     assert service.calls("rm") == ["rm --force clawd-bot"]
 
 
-def test_the_exit_code_is_the_containers(service: Service) -> None:
+def test_exit_code_is_that_of_the_container(service: Service) -> None:
     service.systemd.recv(4096)
     (service.folder / "end").write_text("3")
     assert service.ended()[0] == 3
 
 
-def test_an_engine_that_is_away_does_not_end_the_service(service: Service) -> None:
+def test_unavailable_docker_engine_does_not_end_the_service(service: Service) -> None:
     service.systemd.recv(4096)
     (service.folder / "away").touch()
     until(lambda: len(service.calls("wait")) > 2)
@@ -135,7 +135,7 @@ def test_an_engine_that_is_away_does_not_end_the_service(service: Service) -> No
     assert service.ended()[0] == 0
 
 
-def test_a_container_that_vanished_is_a_failure(service: Service) -> None:
+def test_missing_container_exits_with_its_own_code(service: Service) -> None:
     service.systemd.recv(4096)
     (service.folder / "forgotten").touch()
     (service.folder / "end").write_text("0")
