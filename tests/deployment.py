@@ -168,8 +168,8 @@ class Deployment:
         assert done.returncode == expect, (
             f"{words} ended with {done.returncode}\n{done.stderr[-6000:]}\n{_told_of(done.stdout)}"
         )
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
 
 
 def _told_of(output: str) -> str:

@@ -59,20 +59,20 @@ channels:
     return file
 
 
-def test_help_has_examples_and_is_instant() -> None:
+def test_help_has_examples_and_takes_less_than_a_second() -> None:
     done = cli("--help")
     assert done.returncode == 0
     assert "clawd-provision up -i sandbox" in done.stdout
     assert least_seconds(lambda: cli("--help")) < 1
 
 
-def test_a_wrong_option_is_not_taken_for_pending_changes() -> None:
+def test_unknown_option_exits_with_1_and_not_with_the_code_of_pending_changes() -> None:
     done = cli("plan", "--inventroy", "prod")
     assert done.returncode == 1
     assert "--inventory" in done.stderr
 
 
-def test_an_unknown_inventory_names_those_that_exist(tmp_path: Path) -> None:
+def test_unknown_inventory_is_refused_with_the_names_of_existing_ones(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("plan", "-i", "prd", cwd=tmp_path)
     assert done.returncode == 1
@@ -80,7 +80,7 @@ def test_an_unknown_inventory_names_those_that_exist(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_mistakes_come_all_at_once_with_their_place(tmp_path: Path) -> None:
+def test_all_mistakes_of_an_inventory_are_reported_at_once_with_line_and_column(tmp_path: Path) -> None:
     inventory(tmp_path, "hosts:\n  one: {adress: h.example, port: 70000}\nmodels: {}\n")
     done = cli("up", "-i", "prod", cwd=tmp_path)
     assert done.returncode == 1
@@ -96,7 +96,7 @@ def test_mistakes_come_all_at_once_with_their_place(tmp_path: Path) -> None:
     [("--tags", "ngnix", "nginx"), ("--limit", "onne", "one")],
     ids=["tag", "host"],
 )
-def test_an_unknown_component_or_host_is_refused_before_any_connection(
+def test_unknown_component_or_host_is_refused_before_connecting(
     tmp_path: Path, command: str, option: str, value: str, near: str
 ) -> None:
     inventory(tmp_path)
@@ -111,7 +111,9 @@ def test_an_unknown_component_or_host_is_refused_before_any_connection(
 
 @pytest.mark.parametrize("option", ["--limit", "--tags"])
 @pytest.mark.parametrize("value", ["", ","])
-def test_an_option_without_a_name_does_not_mean_everything(tmp_path: Path, option: str, value: str) -> None:
+def test_empty_limit_or_tags_is_refused_and_does_not_select_everything(
+    tmp_path: Path, option: str, value: str
+) -> None:
     """As a script gives it whose variable is not set."""
     inventory(tmp_path)
     done = cli("remove", "-y", "-i", "prod", option, value, cwd=tmp_path, JWT_SECRET="x" * 40)
@@ -120,7 +122,7 @@ def test_an_option_without_a_name_does_not_mean_everything(tmp_path: Path, optio
     assert "cannot be reached" not in done.stderr
 
 
-def test_a_host_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+def test_unreachable_host_is_reported_without_traceback(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("plan", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 1
@@ -128,14 +130,14 @@ def test_a_host_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_check_shows_what_every_host_gets(tmp_path: Path) -> None:
+def test_inventory_check_prints_components_of_every_host(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("inventory", "check", "-i", "prod", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("one: base, hardening, firewall, tls")
 
 
-def test_check_warns_of_a_prompt_that_might_not_fit_and_accepts_it(tmp_path: Path) -> None:
+def test_inventory_check_warns_of_a_prompt_that_might_exceed_the_context(tmp_path: Path) -> None:
     file = inventory(tmp_path)
     file.write_text(f"{file.read_text()}bot: {{max_reply_tokens: 400, system_prompt: {'团队助手' * 300}}}\n")
     file.write_text(file.read_text().replace('example.com/v1"', 'example.com/v1", context_size: 4096'))
@@ -147,7 +149,7 @@ def test_check_warns_of_a_prompt_that_might_not_fit_and_accepts_it(tmp_path: Pat
     assert "might not fit a context of 4096\nhint: raise `models.default.context_size`" in done.stderr
 
 
-def test_check_lists_templates_that_take_the_place_of_ours(tmp_path: Path) -> None:
+def test_inventory_check_lists_overridden_templates(tmp_path: Path) -> None:
     inventory(tmp_path)
     own = tmp_path / "templates" / "nginx"
     own.mkdir(parents=True)
@@ -163,7 +165,7 @@ def test_check_lists_templates_that_take_the_place_of_ours(tmp_path: Path) -> No
     assert f"{own}/nginx.conf:2: the template cannot be read" in done.stderr
 
 
-def test_the_schema_is_json() -> None:
+def test_inventory_schema_prints_json() -> None:
     done = cli("inventory", "schema")
     assert json.loads(done.stdout)["properties"]["hosts"]
 
@@ -189,7 +191,7 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return run
 
 
-def test_up_without_anybody_to_ask_shows_the_plan_and_changes_nothing(
+def test_up_without_terminal_prints_the_plan_and_changes_nothing(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     applied: list[bool] = []
@@ -210,7 +212,7 @@ def test_up_without_anybody_to_ask_shows_the_plan_and_changes_nothing(
     assert applied == [True]
 
 
-def test_a_held_lock_is_told_in_json_too(
+def test_held_lock_is_reported_in_json(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def held(*_: object, **__: object) -> pipeline.Outcome:
@@ -218,14 +220,14 @@ def test_a_held_lock_is_told_in_json_too(
 
     monkeypatch.setattr(pipeline, "up", held)
     assert in_process("up", "-i", "prod", "--json") == 5
-    told = capsys.readouterr()
-    printed = json.loads(told.out)
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
     assert (printed["exit"], printed["error"]) == (5, "one: ann@desk is applying")
     assert (printed["advice"], printed["mistakes"]) == ("wait for her run", [])
-    assert "ann@desk" in told.err
+    assert "ann@desk" in captured.err
 
 
-def test_an_interruption_is_told_in_json_too(
+def test_interruption_is_reported_in_json(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> pipeline.Outcome:
@@ -236,7 +238,7 @@ def test_an_interruption_is_told_in_json_too(
     assert json.loads(capsys.readouterr().out)["exit"] == 130
 
 
-def test_a_fault_of_ours_is_told_with_its_log(
+def test_internal_error_is_reported_with_the_path_of_its_log(
     in_process: Callable[..., int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -247,15 +249,15 @@ def test_a_fault_of_ours_is_told_with_its_log(
 
     monkeypatch.setattr(pipeline, "plan", wrong)
     assert in_process("plan", "-i", "prod", "--json") == 1
-    told = capsys.readouterr()
-    assert "internal error (KeyError: 'what nobody thought of')" in json.loads(told.out)["error"]
+    captured = capsys.readouterr()
+    assert "internal error (KeyError: 'what nobody thought of')" in json.loads(captured.out)["error"]
     (log,) = (tmp_path / "state").rglob("*.log")
-    assert str(log) in told.err
+    assert str(log) in captured.err
     assert "Traceback" in log.read_text()
-    assert "Traceback" not in told.err
+    assert "Traceback" not in captured.err
 
 
-def test_a_fault_outside_of_runs_is_told_with_its_log(
+def test_internal_error_outside_of_a_run_is_reported_with_the_path_of_its_log(
     in_process: Callable[..., int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -271,33 +273,33 @@ def test_a_fault_outside_of_runs_is_told_with_its_log(
 
 
 @pytest.mark.parametrize(
-    ("words", "environment", "told"),
+    ("words", "environment", "expected"),
     [
         (("plan", "-i", "prod"), {"XDG_STATE_HOME": "/proc"}, "set XDG_STATE_HOME"),
         (("inventory", "keygen", "--output", "/proc/foo/key"), {}, "/proc/foo"),
         (("sandbox", "up"), {"CLAWD_SANDBOX": "/proc/x"}, "/proc/x" if os.geteuid() == 0 else "sudo"),
     ],
 )
-def test_what_this_machine_refuses_is_told_without_a_traceback(
-    words: tuple[str, ...], environment: dict[str, str], told: str, tmp_path: Path
+def test_errors_of_this_machine_are_reported_without_traceback(
+    words: tuple[str, ...], environment: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     inventory(tmp_path)
     environment = {"XDG_STATE_HOME": str(tmp_path), "JWT_SECRET": "x" * 40, **environment}
     done = cli(*words, cwd=tmp_path, **environment)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "exception" not in done.stderr.lower()
 
 
-def test_mistakes_come_in_json_with_their_place(tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_json_with_line_and_column(tmp_path: Path) -> None:
     file = inventory(tmp_path, "hosts:\n  one: {adress: h.example}\nmodels: {}\n")
     done = cli("up", "-i", "prod", "--json", cwd=tmp_path)
     assert done.returncode == 1
-    told = json.loads(done.stdout)
-    assert told["exit"] == 1
-    named = {(wrong["line"], wrong["column"]): wrong for wrong in told["mistakes"]}
+    document = json.loads(done.stdout)
+    assert document["exit"] == 1
+    named = {(wrong["line"], wrong["column"]): wrong for wrong in document["mistakes"]}
     wrong = named[2, 9]
     assert wrong.keys() == {"file", "line", "column", "message", "advice"}
     assert Path(wrong["file"]) == file.relative_to(tmp_path)
@@ -305,17 +307,17 @@ def test_mistakes_come_in_json_with_their_place(tmp_path: Path) -> None:
     assert "address" in wrong["advice"]
 
 
-def test_a_host_that_is_not_there_is_told_in_json_too(tmp_path: Path) -> None:
+def test_unreachable_host_is_reported_in_json(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("plan", "-i", "prod", "--json", cwd=tmp_path, JWT_SECRET="x" * 40)
     assert done.returncode == 1
-    told = json.loads(done.stdout)
-    assert told["exit"] == 1
-    assert "one (root@127.0.0.1:9): cannot be reached" in told["error"]
-    assert told["advice"]
+    document = json.loads(done.stdout)
+    assert document["exit"] == 1
+    assert "one (root@127.0.0.1:9): cannot be reached" in document["error"]
+    assert document["advice"]
 
 
-def test_with_a_mistake_no_host_is_reached(tmp_path: Path) -> None:
+def test_inventory_with_a_mistake_connects_to_no_host(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         file = inventory(tmp_path, port=listener.getsockname()[1])
@@ -337,7 +339,7 @@ def test_with_a_mistake_no_host_is_reached(tmp_path: Path) -> None:
         reaching.join()
 
 
-def test_a_command_on_a_sandbox_host_keeps_its_own_options(tmp_path: Path) -> None:
+def test_sandbox_ssh_passes_options_of_the_remote_command_through(tmp_path: Path) -> None:
     box, tools = tmp_path / "box", tmp_path / "tools"
     (box / "hosts" / "bot1").mkdir(parents=True)
     write_record(
@@ -356,7 +358,7 @@ def test_a_command_on_a_sandbox_host_keeps_its_own_options(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "  \n"])
-def test_nothing_is_not_a_secret(typed: str) -> None:
+def test_encrypt_refuses_empty_standard_input(typed: str) -> None:
     done = cli("inventory", "encrypt", "--recipient", "age1" + "q" * 58, typed=typed)
     assert done.returncode == 1
     assert "cannot encrypt: there is no secret on standard input" in done.stderr
@@ -364,13 +366,13 @@ def test_nothing_is_not_a_secret(typed: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "plan", "drift", "verify", "history"])
-def test_every_command_about_hosts_has_help(command: str) -> None:
+def test_every_command_about_hosts_prints_help_with_limit(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0
     assert "--limit" in done.stdout
 
 
-def test_history_reports_hosts_that_it_skips(
+def test_history_reports_unreachable_hosts(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreachable = {"two": ConnectError("two: cannot be reached: timed out")}
@@ -394,7 +396,7 @@ def test_history_reports_hosts_that_it_skips(
     assert json.loads(capsys.readouterr().out)["exit"] == 0
 
 
-def test_a_conversation_goes_on_after_an_answer_that_failed(
+def test_chat_continues_after_an_answer_that_failed(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ask(_: object, text: str, **__: object) -> Iterator[str]:
@@ -407,7 +409,7 @@ def test_a_conversation_goes_on_after_an_answer_that_failed(
     monkeypatch.setattr("provision.chat.console_of", lambda _: None)
     monkeypatch.setattr("sys.stdin", io.StringIO("rain\nsun\n"))
     assert in_process("chat", "-i", "prod") == 0
-    told = capsys.readouterr()
-    assert told.out == "about rain: \nabout sun: fine\n"
-    assert "the answer is incomplete: the connection ended\nhint: ask again" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == "about rain: \nabout sun: fine\n"
+    assert "the answer is incomplete: the connection ended\nhint: ask again" in captured.err
     assert in_process("chat", "-i", "prod", "-m", "rain") == 1

@@ -33,7 +33,7 @@ def imported(source: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("layer", MAY_IMPORT)
-def test_a_layer_imports_only_what_lies_inwards(layer: str) -> None:
+def test_layer_imports_only_inner_layers(layer: str) -> None:
     found = sources(layer)
     assert found
     for source in found:
@@ -41,7 +41,7 @@ def test_a_layer_imports_only_what_lies_inwards(layer: str) -> None:
         assert ours <= MAY_IMPORT[layer], source
 
 
-def test_only_the_session_touches_the_state_of_pyinfra() -> None:
+def test_only_session_module_imports_the_state_of_pyinfra() -> None:
     def touches(source: Path) -> bool:
         return any(
             name.startswith(("pyinfra.api.state", "pyinfra.context", "pyinfra.api.operations"))

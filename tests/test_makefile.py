@@ -65,12 +65,12 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_nothing_is_left_and_nothing_else_is_touched(checkout: Path, tmp_path: Path) -> None:
+def test_make_down_deletes_what_make_created_and_no_other_file(checkout: Path, tmp_path: Path) -> None:
     before = files(checkout)
     (checkout / "inventory/.clawd/team/ca").mkdir(parents=True)
     (checkout / "inventory/prod.yml").touch()
     (tmp_path / "cache/mine").touch()
-    told = down(checkout)
+    output = down(checkout)
     gone = before - files(checkout)
     assert set(MADE) <= gone
     assert files(checkout) - before == {
@@ -81,15 +81,17 @@ def test_nothing_is_left_and_nothing_else_is_touched(checkout: Path, tmp_path: P
     assert {path for path in files(checkout) if path.startswith(".")} == set()
     assert not [path for path in files(checkout) if "__pycache__" in path]
     assert files(tmp_path / "cache") == {"mine"}
-    assert "kept" not in told
+    assert "kept" not in output
 
 
-def test_the_empty_folders_go_too_and_the_cache_can_stay(checkout: Path, tmp_path: Path) -> None:
+def test_make_down_deletes_empty_folders_and_keeps_the_cache_on_request(
+    checkout: Path, tmp_path: Path
+) -> None:
     (checkout / ".build/packages").write_text("zstd\nmmdebstrap\nzstd\n")
-    told = down(checkout, "CACHE=keep")
+    output = down(checkout, "CACHE=keep")
     assert not (checkout / "inventory/.clawd").exists()
     assert set(CACHED) <= files(tmp_path / "cache")
-    assert f"kept: {tmp_path / 'cache'}" in told
-    assert "sudo apt-get purge --auto-remove mmdebstrap zstd" in told
+    assert f"kept: {tmp_path / 'cache'}" in output
+    assert "sudo apt-get purge --auto-remove mmdebstrap zstd" in output
     assert down(checkout) == ""
     assert not (tmp_path / "cache").exists()

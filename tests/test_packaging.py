@@ -40,14 +40,14 @@ def run(site: Path, program: str, tmp_path: Path) -> str:
     return done.stdout
 
 
-def test_the_commands_are_there(installed: Path, tmp_path: Path) -> None:
+def test_installed_program_runs_from_its_own_environment(installed: Path, tmp_path: Path) -> None:
     program = "import cli, sys; print(cli.__file__); sys.argv = ['x', '--help']; cli.main()"
-    told = run(installed, program, tmp_path)
-    assert told.startswith(str(installed))
-    assert "sandbox" in told
+    output = run(installed, program, tmp_path)
+    assert output.startswith(str(installed))
+    assert "sandbox" in output
 
 
-def test_the_runtime_and_its_lock_come_along(installed: Path, tmp_path: Path) -> None:
+def test_installed_program_contains_runtime_source_and_lock_file(installed: Path, tmp_path: Path) -> None:
     program = (
         "from provision.artifacts.runtime_source import RuntimeSource as S; s = S.of_this_program();"
         "print(len(s.files()), 'llama-cpp-python' in str(s.locked))"
@@ -68,5 +68,5 @@ def test_the_runtime_and_its_lock_come_along(installed: Path, tmp_path: Path) ->
         "deploys/disk/scripts/format.sh",
     ],
 )
-def test_what_is_no_code_comes_along(installed: Path, file: str) -> None:
+def test_installed_program_contains_data_files(installed: Path, file: str) -> None:
     assert (installed / file).is_file()

@@ -40,13 +40,13 @@ def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
     return said
 
 
-def test_a_full_standard_output_is_an_error_with_a_reason() -> None:
+def test_full_disk_at_standard_output_is_reported_with_its_reason() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = run("inventory", "schema", stdout=full)
     assert "cannot write to standard output: No space left on device" in one_sentence(done)
 
 
-def test_a_reader_that_ends_early_is_an_error_with_a_reason() -> None:
+def test_closed_pipe_at_standard_output_is_reported_with_its_reason() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
@@ -55,20 +55,20 @@ def test_a_reader_that_ends_early_is_an_error_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-def test_a_closed_standard_stream_does_no_harm(closed: str) -> None:
+def test_closed_standard_stream_does_not_fail_the_command(closed: str) -> None:
     words = f"{sys.executable} {ROOT}/cli.py inventory schema {closed}"
     done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_a_secret_that_is_not_utf_8_is_refused_with_the_place() -> None:
+def test_encrypt_refuses_a_secret_that_is_not_utf_8_with_the_byte() -> None:
     done = run("inventory", "encrypt", "--recipient", AGE, input=b"pass\xe9word")
     assert "cannot read standard input: byte 5 is not UTF-8" in one_sentence(done)
 
 
 @pytest.mark.parametrize("words", [("chat", "-i", "prod", "-m", b"caf\xe9"), ("plan", "-i", b"caf\xe9")])
-def test_an_argument_that_is_not_utf_8_is_refused(words: tuple[str | bytes, ...], tmp_path: Path) -> None:
+def test_argument_that_is_not_utf_8_is_refused(words: tuple[str | bytes, ...], tmp_path: Path) -> None:
     inventory(tmp_path)
     assert "is not UTF-8" in one_sentence(run(*words, cwd=tmp_path))
 
@@ -79,7 +79,7 @@ def test_an_argument_that_is_not_utf_8_is_refused(words: tuple[str | bytes, ...]
      "CLAWD_INVENTORY", "HTTPS_PROXY", "no_proxy", "TMPDIR", "PATH", "SSH_AUTH_SOCK"],
 )  # fmt: skip
 @pytest.mark.parametrize("words", [("inventory", "check", "-i", "prod"), ("plan", "-i", "prod")])
-def test_a_variable_that_is_not_utf_8_is_named_and_not_shown(
+def test_environment_variable_that_is_not_utf_8_is_refused_by_name_without_its_value(
     name: str, words: tuple[str, ...], tmp_path: Path
 ) -> None:
     inventory(tmp_path)
@@ -88,14 +88,14 @@ def test_a_variable_that_is_not_utf_8_is_named_and_not_shown(
     assert "/tmp/h" not in said
 
 
-def test_a_variable_that_nothing_reads_may_be_anything(tmp_path: Path) -> None:
+def test_unused_environment_variable_may_be_other_than_utf_8(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = run("inventory", "check", "-i", "prod", cwd=tmp_path, environment={"LESS_TERMCAP": b"\xff"})
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", [("inventory", "check"), ("plan",), ("chat", "-m", "hello")])
-def test_a_secret_variable_that_is_not_utf_8_is_a_mistake_with_its_place(
+def test_secret_variable_that_is_not_utf_8_is_a_mistake_with_line_and_column(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
     inventory(tmp_path)
@@ -105,7 +105,7 @@ def test_a_secret_variable_that_is_not_utf_8_is_a_mistake_with_its_place(
     assert "xxx" not in said
 
 
-def test_a_current_folder_that_is_not_utf_8_or_gone_is_named(tmp_path: Path) -> None:
+def test_current_folder_that_is_not_utf_8_or_was_deleted_is_reported(tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/h\xff"
     Path(os.fsdecode(odd)).mkdir()
     assert "the name of the current folder is not UTF-8" in one_sentence(run("plan", "-i", "prod", cwd=odd))
@@ -116,7 +116,7 @@ def test_a_current_folder_that_is_not_utf_8_or_gone_is_named(tmp_path: Path) -> 
     assert "the current folder no longer exists" in one_sentence(done)
 
 
-def test_files_in_a_folder_that_is_not_utf_8_are_refused(tmp_path: Path) -> None:
+def test_files_in_a_folder_whose_name_is_not_utf_8_are_refused(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/h\xff"))
     odd.mkdir()
     (tmp_path / "link").symlink_to(odd)
@@ -130,13 +130,13 @@ def test_files_in_a_folder_that_is_not_utf_8_are_refused(tmp_path: Path) -> None
     assert "link/inventory/prod.yml is in a folder whose name is not UTF-8" in said
 
 
-def test_an_inventory_that_is_not_utf_8_is_a_mistake_with_its_place(tmp_path: Path) -> None:
+def test_inventory_that_is_not_utf_8_is_a_mistake_with_its_line(tmp_path: Path) -> None:
     file = inventory(tmp_path)
     file.write_bytes(file.read_bytes() + b"# caf\xe9\n")
     assert "prod.yml:7:" in one_sentence(run("plan", "-i", "prod", cwd=tmp_path))
 
 
-def test_a_terminal_without_utf_8_gets_replacements(tmp_path: Path) -> None:
+def test_terminal_without_utf_8_gets_replacement_characters(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = run("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert "cannot be reached" in one_sentence(done)
@@ -156,7 +156,9 @@ channels:
     ("proxy", "said"),
     [("socks5://127.0.0.1:1080", "SOCKS is not supported"), ("nonsense://x", "cannot use the proxy")],
 )
-def test_a_proxy_that_chat_cannot_use_is_named(proxy: str, said: str, tmp_path: Path) -> None:
+def test_proxy_that_chat_cannot_use_is_reported_with_its_variable(
+    proxy: str, said: str, tmp_path: Path
+) -> None:
     inventory(tmp_path, CONSOLE)
     done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={"ALL_PROXY": proxy})
     printed = one_sentence(done)
@@ -172,7 +174,7 @@ def test_a_proxy_that_chat_cannot_use_is_named(proxy: str, said: str, tmp_path: 
         ("ALL_PROXY", "u:p4ss@127.0.0.1:1"),
     ],
 )
-def test_a_proxy_that_is_down_is_named_without_its_password(name: str, proxy: str, tmp_path: Path) -> None:
+def test_unreachable_proxy_is_reported_without_its_password(name: str, proxy: str, tmp_path: Path) -> None:
     inventory(tmp_path, CONSOLE)
     done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={name: proxy, "NO_PROXY": ""})
     printed = one_sentence(done)
@@ -184,14 +186,14 @@ def test_a_proxy_that_is_down_is_named_without_its_password(name: str, proxy: st
 @pytest.mark.parametrize(
     "proxy", ["http://user:p4ss#word@x:1", "http://user:p4ss@x:y", "nonsense://u:p4ss@x"]
 )
-def test_a_proxy_that_cannot_be_read_is_told_without_its_password(proxy: str, tmp_path: Path) -> None:
+def test_malformed_proxy_is_reported_without_its_password(proxy: str, tmp_path: Path) -> None:
     inventory(tmp_path, CONSOLE)
     done = run("chat", "-i", "prod", "-m", "hello", cwd=tmp_path, environment={"HTTPS_PROXY": proxy})
     assert "p4ss" not in one_sentence(done)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-def test_a_damaged_certificate_of_the_authority_is_named(content: bytes, tmp_path: Path) -> None:
+def test_damaged_authority_certificate_is_reported_with_its_path(content: bytes, tmp_path: Path) -> None:
     file = inventory(tmp_path)
     authority = file.parent / ".clawd" / "clawd" / "ca" / "ca.pem"
     authority.parent.mkdir(parents=True)
@@ -201,14 +203,14 @@ def test_a_damaged_certificate_of_the_authority_is_named(content: bytes, tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"age1nonsense", b"\x00" * 9])
-def test_damaged_recipients_are_named(content: bytes, tmp_path: Path) -> None:
+def test_damaged_recipients_file_is_reported(content: bytes, tmp_path: Path) -> None:
     file = inventory(tmp_path)
     (file.parent / ".clawd").mkdir()
     (file.parent / ".clawd" / "recipients").write_bytes(content)
     one_sentence(run("inventory", "encrypt", cwd=tmp_path, input=b"secret"))
 
 
-def test_plain_pyinfra_names_the_field_of_data_that_does_not_fit(tmp_path: Path) -> None:
+def test_pyinfra_alone_reports_the_field_of_host_data_that_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "hosts.py").write_text('hosts = [("@local", {"base": {"time_zone": 5, "pakages": []}})]\n')
     pyinfra = Path(sys.executable).with_name("pyinfra")
     command = [pyinfra, "-y", "--dry", "hosts.py", "deploys.base.deploy.apply"]
@@ -225,7 +227,7 @@ def test_plain_pyinfra_names_the_field_of_data_that_does_not_fit(tmp_path: Path)
     assert "host @local: base.pakages: Extra inputs are not permitted" in printed
 
 
-def test_every_run_says_where_its_log_is(tmp_path: Path) -> None:
+def test_every_run_prints_the_path_of_its_log(tmp_path: Path) -> None:
     inventory(tmp_path)
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     done = run("plan", "-i", "prod", cwd=tmp_path, environment=state)
@@ -236,7 +238,7 @@ def test_every_run_says_where_its_log_is(tmp_path: Path) -> None:
     assert b"cannot be reached" in quiet.stderr
 
 
-def test_in_a_pipe_there_are_no_control_codes_and_no_wrapped_lines(tmp_path: Path) -> None:
+def test_output_into_a_pipe_has_no_control_codes_and_no_wrapped_lines(tmp_path: Path) -> None:
     inventory(tmp_path)
     environment = {"FORCE_COLOR": "1", "COLUMNS": "20", "TERM": "xterm"}
     done = run("plan", "-i", "prod", cwd=tmp_path, environment=environment)
@@ -266,7 +268,7 @@ def completions(line: str, cwd: Path) -> list[str]:
     return [offered.partition(",")[2] for offered in done.stdout.splitlines() if offered]
 
 
-def test_a_shell_completes_inventories_hosts_and_components(tmp_path: Path) -> None:
+def test_shell_completion_offers_inventories_hosts_and_components(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     inventory(tmp_path, f"hosts: {{web1: {{}}, web2: {{}}, db: {{password: !cmd touch {ran}}}}}\n")
     assert completions("clawd-provision plan -i ", tmp_path) == ["prod"]
@@ -280,13 +282,13 @@ def test_a_shell_completes_inventories_hosts_and_components(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "text", ["", "hosts: [", "hosts: 5", "[" * 5000, "hosts: !!python/object:os.system {}"]
 )
-def test_an_inventory_that_cannot_be_read_completes_nothing(text: str, tmp_path: Path) -> None:
+def test_shell_completion_offers_nothing_for_an_unreadable_inventory(text: str, tmp_path: Path) -> None:
     inventory(tmp_path, text or "\n")
     assert completions("clawd-provision plan -i prod --limit ", tmp_path) == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_completions_is_printed(shell: str) -> None:
+def test_completion_prints_the_script_of_the_shell(shell: str) -> None:
     done = run("completion", shell)
     assert done.returncode == 0
     assert b"_CLAWD_PROVISION_COMPLETE" in done.stdout
@@ -310,7 +312,7 @@ def in_json(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_names_unreachable_hosts_whatever_the_command(command: str, tmp_path: Path) -> None:
+def test_json_of_every_command_lists_unreachable_hosts(command: str, tmp_path: Path) -> None:
     inventory(tmp_path)
     printed = in_json(run(command, "-i", "prod", "--json", cwd=tmp_path))
     assert printed["exit"] == 1
@@ -320,7 +322,7 @@ def test_json_names_unreachable_hosts_whatever_the_command(command: str, tmp_pat
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_has_every_field_where_the_inventory_is_mistaken(command: str, tmp_path: Path) -> None:
+def test_json_has_every_field_when_the_inventory_has_mistakes(command: str, tmp_path: Path) -> None:
     inventory(tmp_path, "hosts: {one: {}}\nmodels: {}\n")
     printed = in_json(run(command, "-i", "prod", "--json", cwd=tmp_path))
     assert printed["exit"] == 1
@@ -329,7 +331,7 @@ def test_json_has_every_field_where_the_inventory_is_mistaken(command: str, tmp_
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_has_every_field_where_a_command_is_interrupted(
+def test_json_has_every_field_when_a_command_is_interrupted(
     command: str,
     tmp_path: Path,
     in_process: Callable[..., int],
@@ -348,7 +350,7 @@ def test_json_has_every_field_where_a_command_is_interrupted(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_has_every_field_where_a_command_succeeds(
+def test_json_has_every_field_when_a_command_succeeds(
     command: str,
     in_process: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
@@ -364,7 +366,7 @@ def test_json_has_every_field_where_a_command_succeeds(
     assert printed["history"] == ({"one": []} if command == "history" else None)
 
 
-def test_json_has_no_progress_on_standard_output(tmp_path: Path) -> None:
+def test_progress_of_json_commands_goes_to_standard_error(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
     assert done.stdout.startswith(b"{")
@@ -373,7 +375,7 @@ def test_json_has_no_progress_on_standard_output(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", "", "99999999999999999999"])
 @pytest.mark.parametrize("words", [("history", "-i", "prod", "--last"), ("sandbox", "up", "--hosts")])
-def test_a_number_out_of_range_is_refused_before_anything_happens(
+def test_number_out_of_range_is_refused_before_connecting(
     number: str, words: tuple[str, ...], tmp_path: Path
 ) -> None:
     inventory(tmp_path)
@@ -392,7 +394,7 @@ def test_every_numeric_option_has_a_range() -> None:
         assert isinstance(option.type, click.IntRange), option.name
 
 
-def test_the_sandbox_offers_as_many_hosts_as_it_can_make() -> None:
+def test_sandbox_up_accepts_at_most_max_hosts() -> None:
     (most,) = (option.type.max for option in cli.sandbox_up.params if isinstance(option.type, click.IntRange))
     assert most == MAX_HOSTS
 

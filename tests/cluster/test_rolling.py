@@ -11,7 +11,7 @@ from tests.standins.control import Control
 REQUESTS = 10_000
 
 
-def test_a_second_run_changes_nothing(deployed: Cluster) -> None:
+def test_second_up_changes_nothing(deployed: Cluster) -> None:
     printed = deployed.json("up", "-i", "e2e", "--yes")
     assert {host["host"]: host["changed"] for host in printed["result"]["hosts"]} == {
         host: [] for host in deployed.hosts
@@ -19,7 +19,7 @@ def test_a_second_run_changes_nothing(deployed: Cluster) -> None:
     assert deployed.json("verify", "-i", "e2e")["verification"]["failed"] == 0
 
 
-def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
+def test_rolling_release_under_load_fails_loses_and_repeats_no_request(
     deployed: Cluster, telegram: Control, feishu: Control
 ) -> None:
     releases = 0
@@ -38,7 +38,7 @@ def test_releases_roll_under_load_without_a_failed_lost_or_repeated_request(
     print(f"{people.deliveries()} requests, {releases} releases")
 
 
-def test_port_of_the_bots_changes_and_back_under_load_without_a_failed_request(
+def test_changing_bot_port_and_back_under_load_fails_no_request(
     deployed: Cluster, telegram: Control, feishu: Control
 ) -> None:
     with People(telegram, feishu, name="port") as people:
@@ -70,7 +70,7 @@ def expect_all_answered(people: People) -> None:
     assert set(answers) == set(people.asked)
 
 
-def test_a_broken_release_is_stopped_at_the_first_bot_and_put_back(
+def test_broken_release_stops_at_the_first_bot_and_is_rolled_back(
     deployed: Cluster, telegram: Control, feishu: Control
 ) -> None:
     broken = deployed.another_release("broken")

@@ -20,7 +20,7 @@ def sections(page: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "page"), component_pages().items())
-def test_page_has_the_five_sections_in_order(name: str, page: Path) -> None:
+def test_component_page_has_the_five_sections_in_order(name: str, page: Path) -> None:
     text = page.read_text()
     found = sections(text)
     assert list(found) == SECTIONS
@@ -29,13 +29,13 @@ def test_page_has_the_five_sections_in_order(name: str, page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", component_pages().values(), ids=component_pages())
-def test_example_is_an_inventory_with_settings_that_exist(page: Path) -> None:
+def test_example_of_component_page_is_a_valid_inventory(page: Path) -> None:
     examples = blocks(sections(page.read_text())["Example"], "yaml")
     assert examples
     for fragment in examples:
         validated(fragment)
 
 
-def test_a_setting_that_does_not_exist_is_refused_in_an_example() -> None:
+def test_example_with_unknown_setting_is_refused() -> None:
     with pytest.raises(ValidationError, match="colour"):
         validated("bot: {colour: red}")

@@ -48,11 +48,11 @@ def wrong_in(call: str) -> str | None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_and_options_exist(page: Path) -> None:
+def test_commands_and_options_on_pages_exist(page: Path) -> None:
     assert {call: wrong for call in commands(page.read_text()) if (wrong := wrong_in(call))} == {}
 
 
-def test_an_option_or_a_command_that_does_not_exist_is_found() -> None:
+def test_unknown_command_or_option_on_a_page_is_found() -> None:
     assert commands("`clawd-provision up -i prod`\n\n```\nclawd-provision plan -i prod  # what\n```\n") == [
         "up -i prod",
         "plan -i prod  ",
@@ -63,7 +63,7 @@ def test_an_option_or_a_command_that_does_not_exist_is_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_goals_of_make_exist(page: Path) -> None:
+def test_make_targets_on_pages_exist(page: Path) -> None:
     text = page.read_text()
     lines = "\n".join(blocks(text, "") + blocks(text, "sh"))
     goals = {*re.findall(r"^make ([a-z-]+)", lines, re.MULTILINE), *re.findall(r"`make ([a-z-]+)", text)}
@@ -71,7 +71,7 @@ def test_goals_of_make_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_settings_in_code_exist(page: Path) -> None:
+def test_settings_on_pages_exist(page: Path) -> None:
     sections = "|".join(Inventory.model_fields)
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     found = re.findall(rf"`((?:{sections})(?:\.[a-z_]+)+)(?::[^`]*)?`", text)
@@ -79,7 +79,7 @@ def test_settings_in_code_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_files_of_the_repository_in_code_exist(page: Path) -> None:
+def test_files_named_on_pages_exist(page: Path) -> None:
     assert {name for name in files_in(page.read_text()) if not (ROOT / name).exists()} == set()
 
 
@@ -90,7 +90,7 @@ def files_in(text: str) -> set[str]:
     return {name.rstrip("/") for name in found if not chosen.search(name)}
 
 
-def test_a_file_that_does_not_exist_is_found() -> None:
+def test_names_of_files_on_a_page_are_found() -> None:
     text = "`provision/rollout/order.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
     assert files_in(text) == {"provision/rollout/order.py", "provision/nothing.py"}
     assert sum(len(files_in(page.read_text())) for page in PAGES) > 100
@@ -101,14 +101,14 @@ def known(path: str) -> bool:
     return any(setting == path or setting.startswith(f"{path}.") for setting in SETTINGS)
 
 
-def test_a_setting_that_does_not_exist_is_found() -> None:
+def test_unknown_setting_on_a_page_is_found() -> None:
     assert known("base.ssh_port")
     assert known("tls.acme.dns")
     assert not known("base.colour")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_inventories_have_settings_that_exist(page: Path) -> None:
+def test_inventories_on_pages_are_valid(page: Path) -> None:
     for fragment in blocks(page.read_text(), "yaml"):
         if is_inventory(fragment):
             validated(fragment)
@@ -120,7 +120,7 @@ def test_chinese_page_has_the_sections_and_blocks_of_the_english_one(page: Path)
     assert shape(page.read_text()) == shape(english.read_text())
 
 
-def test_tutorial_and_guides_are_there_in_both_languages() -> None:
+def test_tutorial_and_guides_exist_in_both_languages() -> None:
     wanted = {
         "tutorial.md",
         "index.md",

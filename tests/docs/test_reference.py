@@ -47,7 +47,7 @@ def test_pages_that_differ_are_named_with_the_command_that_writes_them(tmp_path:
     assert "run `make reference`" in done.stderr
 
 
-def test_a_setting_keeps_the_version_since_which_it_exists() -> None:
+def test_setting_keeps_the_version_since_which_it_exists() -> None:
     present = (REFERENCE / "settings.md").read_text()
     known = dict(settings.SINCE.findall(present))
     assert len(known) > 150
@@ -58,7 +58,7 @@ def test_a_setting_keeps_the_version_since_which_it_exists() -> None:
     assert settings.page(present.replace(entry, "")) == present
 
 
-def test_every_command_of_the_program_has_its_help() -> None:
+def test_reference_has_the_help_of_every_command() -> None:
     page = commands.page()
     found = list(commands.commands(commands.program))
     assert {("up",), ("inventory", "check"), ("sandbox", "down")} <= set(found)
@@ -66,7 +66,7 @@ def test_every_command_of_the_program_has_its_help() -> None:
         assert f"Usage: {' '.join(('clawd-provision', *words))}" in page
 
 
-def test_every_setting_has_an_example_and_a_setting_without_one_is_named() -> None:
+def test_every_setting_has_an_example_and_a_missing_one_is_reported() -> None:
     paths = frozenset(setting.path for setting in settings.settings(Inventory))
     assert len(paths) > 150
     assert set(example.values(paths)) >= paths
@@ -75,7 +75,7 @@ def test_every_setting_has_an_example_and_a_setting_without_one_is_named() -> No
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda item: item.name)
-def test_every_component_has_its_files_on_the_page_of_hosts(component: Component) -> None:
+def test_hosts_page_lists_the_files_of_every_component(component: Component) -> None:
     page = (REFERENCE / "hosts.md").read_text()
     section = re.split(r"^## ", page.partition(f"\n## {component.name}\n")[2], flags=re.MULTILINE)[0]
     listed = re.findall(r"^\| `(/[^`]+)` \| (.+) \|$", section, re.MULTILINE)
@@ -83,7 +83,7 @@ def test_every_component_has_its_files_on_the_page_of_hosts(component: Component
     assert all(what for _, what in listed)
 
 
-def test_ports_on_the_page_of_hosts_are_those_that_components_listen_on() -> None:
+def test_hosts_page_lists_the_ports_of_every_component() -> None:
     page = (REFERENCE / "hosts.md").read_text()
     listed = {
         (int(port), name) for port, name in re.findall(r"^\| (\d+)/tcp \| (\w+) \|", page, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_ports_on_the_page_of_hosts_are_those_that_components_listen_on() -> Non
     assert {(443, "nginx"), (8080, "runtime"), (9090, "prometheus")} <= used
 
 
-def test_every_alert_that_the_rules_can_have_is_on_the_page() -> None:
+def test_alerts_page_lists_every_alert_of_the_rules() -> None:
     source = (ROOT / "deploys" / "prometheus" / "rules.py").read_text()
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     named = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rule"]
@@ -109,7 +109,7 @@ def test_every_alert_that_the_rules_can_have_is_on_the_page() -> None:
     assert names <= set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
 
 
-def test_metrics_of_hosts_are_those_that_the_programs_write(tmp_path: Path) -> None:
+def test_metrics_page_lists_the_metrics_that_host_programs_write(tmp_path: Path) -> None:
     page = (REFERENCE / "metrics.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)` .*`templates/", page, re.MULTILINE))
     assert listed == of_text_files(tmp_path)

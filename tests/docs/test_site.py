@@ -53,20 +53,20 @@ def test_site_has_every_page(html: Path) -> None:
     assert {f"components/{name}.html" for name in component_pages()} <= pages
 
 
-def test_nothing_is_loaded_from_elsewhere(html: Path) -> None:
+def test_site_loads_nothing_from_other_servers(html: Path) -> None:
     files = [file for suffix in ("html", "css") for file in html.rglob(f"*.{suffix}")]
     assert len(files) > 40
     assert [file.name for file in files if ELSEWHERE.search(file.read_text())] == []
 
 
-def test_what_is_loaded_from_elsewhere_is_found() -> None:
+def test_resource_of_another_server_is_found() -> None:
     assert ELSEWHERE.search('<script src="https://unpkg.com/mermaid"></script>')
     assert ELSEWHERE.search('<link href="https://fonts.example.com/css" rel="stylesheet">')
     assert not ELSEWHERE.search('<script src="../assets/javascripts/bundle.js"></script>')
 
 
 @pytest.mark.parametrize("link", ["howto/nothing.md", "../deploys/nothing/README.md", "tutorial.md#nothing"])
-def test_a_broken_link_fails_the_build(link: str, tmp_path: Path) -> None:
+def test_broken_link_fails_the_build(link: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "docs" / "index.md").open("a") as page:
         page.write(f"\n[broken]({link})\n")
@@ -75,13 +75,13 @@ def test_a_broken_link_fails_the_build(link: str, tmp_path: Path) -> None:
     assert "nothing" in done.stdout + done.stderr
 
 
-def test_links_out_of_the_folder_lead_to_pages_of_the_site() -> None:
+def test_links_to_component_pages_are_rewritten_to_pages_of_the_site() -> None:
     assert site.place("components/base.md") == "deploys/base/README.md"
     assert site.place("howto/index.md") == "docs/howto/index.md"
     assert {file for file in site.PAGES if not (ROOT / file).is_file()} == set()
 
 
-def test_links_work_in_the_repository_as_well() -> None:
+def test_links_of_pages_exist_in_the_repository() -> None:
     broken = []
     pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / source for source in site.PAGES)]
     for page in pages:

@@ -14,21 +14,21 @@ import pytest
 from tests.e2e.world import World
 
 
-def test_ctrl_c_stops_after_the_operation_and_says_so(deployed: World) -> None:
+def test_ctrl_c_stops_up_after_the_operation_and_reports_the_interruption(deployed: World) -> None:
     interrupted = deployed.records["interrupted"]
     assert interrupted.returncode == 130, interrupted.stderr[-3000:]
     assert "interrupted" in interrupted.stdout
     assert "Traceback" not in interrupted.stderr
 
 
-def test_the_next_run_completes_it_on_every_host(deployed: World) -> None:
-    told = json.loads(deployed.records["first"].stdout)
-    assert [host["status"] for host in told["result"]["hosts"]] == ["done", "done"]
-    assert told["verification"]["failed"] == 0
-    assert told["verification"]["passed"] > 20
+def test_up_after_interruption_completes_every_host(deployed: World) -> None:
+    document = json.loads(deployed.records["first"].stdout)
+    assert [host["status"] for host in document["result"]["hosts"]] == ["done", "done"]
+    assert document["verification"]["failed"] == 0
+    assert document["verification"]["passed"] > 20
 
 
-def test_then_nothing_is_left_to_change(deployed: World) -> None:
+def test_plan_after_up_has_no_changes(deployed: World) -> None:
     planned = deployed.records["plan after"]
     assert planned.returncode == 0, planned.stdout
     assert json.loads(planned.stdout)["plan"]["changes"] == 0
@@ -39,7 +39,7 @@ def test_then_nothing_is_left_to_change(deployed: World) -> None:
     }
 
 
-def test_no_secret_was_to_be_seen_on_the_host_while_it_was_deployed(deployed: World) -> None:
+def test_no_secret_is_readable_on_the_host_during_deployment(deployed: World) -> None:
     seen = deployed.records["seen"]
     rounds = re.search(r"^rounds (\d+)$", seen, re.MULTILINE)
     assert rounds, seen
@@ -47,7 +47,7 @@ def test_no_secret_was_to_be_seen_on_the_host_while_it_was_deployed(deployed: Wo
     assert "secret " not in seen, seen
 
 
-def test_no_secret_is_in_what_the_program_said_or_logged(deployed: World) -> None:
+def test_no_secret_is_in_output_or_logs_of_the_program(deployed: World) -> None:
     runs = (done for done in deployed.records.values() if isinstance(done, subprocess.CompletedProcess))
     said = [done.stdout + done.stderr for done in runs]
     assert len(said) == 4
@@ -57,7 +57,7 @@ def test_no_secret_is_in_what_the_program_said_or_logged(deployed: World) -> Non
         assert not any(secret in text for text in (*said, *logged)), f"{name} was told"
 
 
-def test_no_secret_is_in_the_hosts_journals_or_units(deployed: World) -> None:
+def test_no_secret_is_in_journal_units_or_process_arguments_of_hosts(deployed: World) -> None:
     for host in deployed.hosts:
         text = deployed.on(
             host,
@@ -68,30 +68,30 @@ def test_no_secret_is_in_the_hosts_journals_or_units(deployed: World) -> None:
             assert secret not in text, f"{name} on {host}"
 
 
-def test_the_journal_tells_all_three_runs(deployed: World) -> None:
-    told = json.loads(deployed.run("history", "-i", "e2e", "--json").stdout)["history"]
+def test_history_lists_interrupted_and_completed_runs_of_every_host(deployed: World) -> None:
+    history = json.loads(deployed.run("history", "-i", "e2e", "--json").stdout)["history"]
     for host in deployed.hosts:
-        assert told[host][-1]["status"] == "done"
-        assert told[host][-1]["changed"]
-    assert any(entry["status"] == "interrupted" for entries in told.values() for entry in entries)
+        assert history[host][-1]["status"] == "done"
+        assert history[host][-1]["changed"]
+    assert any(entry["status"] == "interrupted" for entries in history.values() for entry in entries)
 
 
-def test_verify_is_green_on_both(deployed: World) -> None:
-    told = deployed.json("verify", "-i", "e2e")["verification"]
-    assert told["failed"] == 0
-    assert {check["host"] for check in told["checks"]} == set(deployed.hosts)
-    assert {check["component"] for check in told["checks"]} == {
+def test_verify_passes_every_component_on_both_hosts(deployed: World) -> None:
+    verification = deployed.json("verify", "-i", "e2e")["verification"]
+    assert verification["failed"] == 0
+    assert {check["host"] for check in verification["checks"]} == set(deployed.hosts)
+    assert {check["component"] for check in verification["checks"]} == {
         "base", "hardening", "firewall", "tls", "model", "runtime", "nginx",
     }  # fmt: skip
 
 
-def test_an_up_without_changes_is_quick(deployed: World) -> None:
+def test_up_without_changes_takes_less_than_30_seconds(deployed: World) -> None:
     started = time.monotonic()
     deployed.json("up", "-i", "e2e", "--yes")
     assert time.monotonic() - started < 30
 
 
-def test_a_second_run_at_the_same_time_is_told_who_holds_the_lock(deployed: World) -> None:
+def test_concurrent_up_is_refused_with_the_holder_of_the_lock(deployed: World) -> None:
     deployed.on("bot1", "echo PermitEmptyPasswords yes >>/etc/ssh/sshd_config.d/10-clawd.conf")
     first = deployed.start("up", "-i", "e2e", "--yes")
     assert first.stderr
@@ -106,7 +106,7 @@ def test_a_second_run_at_the_same_time_is_told_who_holds_the_lock(deployed: Worl
 
 
 @pytest.mark.parametrize("host", ["bot1", "bot2"])
-def test_only_modern_tls_is_spoken(deployed: World, host: str) -> None:
+def test_nginx_accepts_tls_1_2_and_refuses_tls_1_1(deployed: World, host: str) -> None:
     authority = deployed.folder / "inventory" / ".clawd" / "e2e" / "ca" / "ca.pem"
     for version, accepted in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_1, False)):
         context = ssl.create_default_context(cafile=str(authority))

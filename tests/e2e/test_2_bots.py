@@ -18,13 +18,13 @@ FORGERIES = [
 ]
 
 
-def test_telegram_delivers_and_the_model_answers(deployed: World, telegram: Control) -> None:
+def test_telegram_message_is_answered_by_the_model(deployed: World, telegram: Control) -> None:
     telegram.post("messages", text=QUESTION, chat={"id": 501})
     answers = telegram.eventually(lambda: telegram.get("sent", chat_id="501"), SECONDS)
     assert "Paris" in answers[-1]["text"]
 
 
-def test_feishu_delivers_and_the_model_answers(deployed: World, feishu: Control) -> None:
+def test_feishu_message_is_answered_by_the_model(deployed: World, feishu: Control) -> None:
     feishu.post("webhook", url=f"https://{deployed.address('bot1')}/feishu/webhook")
     sent = feishu.post("messages", text=QUESTION, user="ou_anna")
     asked = sent["message"]["message_id"]
@@ -32,7 +32,7 @@ def test_feishu_delivers_and_the_model_answers(deployed: World, feishu: Control)
     assert "Paris" in str(answers[-1])
 
 
-def test_the_console_answers_on_both_hosts(deployed: World) -> None:
+def test_chat_is_answered_by_both_hosts(deployed: World) -> None:
     for host in deployed.hosts:
         deployed.inventory(f"only-{host}", hosts=(host,))
         done = deployed.run("chat", "-i", f"only-{host}", "--message", QUESTION)
@@ -48,40 +48,40 @@ def test_one_conversation_is_remembered_and_new_forgets(deployed: World, telegra
         assert expected in answers[-1]["text"]
 
 
-def test_a_wrong_secret_token_gets_nothing(deployed: World, telegram: Control) -> None:
+def test_telegram_update_with_wrong_secret_token_is_refused(deployed: World, telegram: Control) -> None:
     for wrong in ("", "x" * 32):
-        told = telegram.post("forge", message={"text": QUESTION, "chat": {"id": 503}}, secret_token=wrong)
-        assert told["status"] in {401, 403}
+        answer = telegram.post("forge", message={"text": QUESTION, "chat": {"id": 503}}, secret_token=wrong)
+        assert answer["status"] in {401, 403}
     assert stays_empty(lambda: telegram.get("sent", chat_id="503"))
 
 
-def test_a_repeated_telegram_update_is_answered_once(deployed: World, telegram: Control) -> None:
-    told = telegram.post("messages", text=QUESTION, chat={"id": 504})
+def test_repeated_telegram_update_is_answered_once(deployed: World, telegram: Control) -> None:
+    sent = telegram.post("messages", text=QUESTION, chat={"id": 504})
     telegram.eventually(lambda: telegram.get("sent", chat_id="504"), SECONDS)
     for _ in range(3):
-        again = telegram.post("redeliver", update_id=told["update_id"], message=told["message"])
+        again = telegram.post("redeliver", update_id=sent["update_id"], message=sent["message"])
         assert again["status"] == 200
     assert stays_empty(lambda: telegram.get("sent", chat_id="504")[1:])
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_forged_feishu_events_get_nothing(deployed: World, feishu: Control, kind: str) -> None:
+def test_forged_feishu_events_are_refused(deployed: World, feishu: Control, kind: str) -> None:
     before = len(feishu.get("sent"))
-    told = feishu.post("forge", kind=kind, message={"text": QUESTION, "user": "ou_mallory"})
-    assert told["status"] in {400, 401, 403}, told
+    answer = feishu.post("forge", kind=kind, message={"text": QUESTION, "user": "ou_mallory"})
+    assert answer["status"] in {400, 401, 403}, answer
     assert stays_empty(lambda: feishu.get("sent")[before:], seconds=2)
 
 
-def test_a_replayed_feishu_event_is_answered_once(deployed: World, feishu: Control) -> None:
-    told = feishu.post("messages", text=QUESTION, user="ou_bo")
-    asked = told["message"]["message_id"]
+def test_replayed_feishu_event_is_answered_once(deployed: World, feishu: Control) -> None:
+    sent = feishu.post("messages", text=QUESTION, user="ou_bo")
+    asked = sent["message"]["message_id"]
     feishu.eventually(lambda: feishu.get("sent", parent_id=asked), SECONDS)
-    feishu.post("redeliver", event_id=told["event_id"])
-    feishu.post("redeliver", event_id=told["event_id"], new_event_id=True)
+    feishu.post("redeliver", event_id=sent["event_id"])
+    feishu.post("redeliver", event_id=sent["event_id"], new_event_id=True)
     assert stays_empty(lambda: feishu.get("sent", parent_id=asked)[1:])
 
 
-def test_a_bot_killed_in_the_middle_answers_once_all_the_same(deployed: World, telegram: Control) -> None:
+def test_bot_killed_while_answering_answers_once_after_restart(deployed: World, telegram: Control) -> None:
     host = "bot2" if deployed.address("bot2") in str(telegram.get("calls")[-50:]) else "bot1"
     telegram.post("messages", text="Tell me about the city of Paris.", chat={"id": 505})
     time.sleep(0.3)

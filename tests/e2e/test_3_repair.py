@@ -49,14 +49,14 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("number", range(len(DAMAGES)), ids=[item.done for item in DAMAGES])
-def test_damage_is_named_and_exactly_that_is_repaired(deployed: World, number: int) -> None:
+def test_verify_and_drift_report_damage_and_up_repairs_only_that(deployed: World, number: int) -> None:
     """One on the one host and another on the other; over all rounds each of them on both releases."""
     wrong = {"bot1": DAMAGES[number], "bot2": DAMAGES[number - 1]}
     for host, item in wrong.items():
         deployed.on(host, item.done)
     verified = deployed.json("verify", "-i", "e2e", expect=1)["verification"]
     drifted = deployed.json("drift", "-i", "e2e", expect=3)
-    told = deployed.json("up", "-i", "e2e", "--yes")
+    document = deployed.json("up", "-i", "e2e", "--yes")
     for host, item in wrong.items():
         failed = [
             check for check in verified["checks"] if check["host"] == host and check["outcome"] != "passed"
@@ -66,14 +66,14 @@ def test_damage_is_named_and_exactly_that_is_repaired(deployed: World, number: i
         assert host in drifted["message"]
     changed = {
         host["host"]: frozenset(re.sub("(: Push) .*", r"\1", line) for line in host["changed"])
-        for host in told["result"]["hosts"]
+        for host in document["result"]["hosts"]
     }
     assert changed == {host: item.repaired for host, item in wrong.items()}
-    assert told["verification"]["failed"] == 0
+    assert document["verification"]["failed"] == 0
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_after_a_reboot_everything_serves_again(deployed: World) -> None:
+def test_services_run_again_after_a_reboot(deployed: World) -> None:
     def boot_time() -> str:
         return deployed.on("bot2", 'cut -d" " -f22 /proc/1/stat', check=False).stdout
 
@@ -90,12 +90,12 @@ def test_after_a_reboot_everything_serves_again(deployed: World) -> None:
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_change_of_the_inventory_is_pending_and_not_drift(deployed: World) -> None:
+def test_changed_inventory_is_pending_and_not_drift(deployed: World) -> None:
     bot = "bot: {system_prompt: Answer in five words., max_reply_tokens: 40}"
     deployed.inventory(replacing={"bot": bot})
     try:
-        told = deployed.json("drift", "-i", "e2e", expect=2)
-        assert "another inventory" in told["message"]
+        document = deployed.json("drift", "-i", "e2e", expect=2)
+        assert "another inventory" in document["message"]
         planned = deployed.json("plan", "-i", "e2e", expect=2)["plan"]
         lines = str(planned)
         assert "+" in lines

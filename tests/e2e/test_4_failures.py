@@ -8,7 +8,7 @@ import subprocess
 from tests.e2e.world import World
 
 
-def test_a_host_that_is_not_there_stops_the_run_before_any_change(deployed: World) -> None:
+def test_unreachable_host_stops_up_before_any_change(deployed: World) -> None:
     hosts = "hosts:\n" + "".join(
         f"  {name}: {{address: {address}, user: operator, ssh_key: {deployed.layout.key}}}\n"
         for name, address in (("bot1", deployed.address("bot1")), ("gone", str(deployed.layout.subnet[99])))
@@ -21,7 +21,7 @@ def test_a_host_that_is_not_there_stops_the_run_before_any_change(deployed: Worl
     assert "cannot be reached" in done.stderr or "not known" in done.stderr
 
 
-def test_another_host_key_stops_the_run(deployed: World) -> None:
+def test_changed_host_key_stops_up(deployed: World) -> None:
     file = deployed.inventory("imposter", hosts=("bot1",))
     other = deployed.folder / "other_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
@@ -34,7 +34,7 @@ def test_another_host_key_stops_the_run(deployed: World) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_host_key_stops_the_run(deployed: World) -> None:
+def test_unknown_host_key_stops_up(deployed: World) -> None:
     empty = deployed.folder / "no_known_hosts"
     empty.touch()
     file = deployed.inventory("stranger", hosts=("bot1",))
@@ -45,7 +45,7 @@ def test_an_unknown_host_key_stops_the_run(deployed: World) -> None:
     assert "ssh-keyscan" in done.stderr
 
 
-def test_second_laptop_without_the_state_folder_is_told_what_to_copy(deployed: World) -> None:
+def test_second_laptop_without_state_folder_is_refused_with_what_to_copy(deployed: World) -> None:
     state = deployed.folder / "inventory" / ".clawd"
     state.rename(deployed.folder / "first-laptop")
     try:
@@ -61,7 +61,7 @@ def test_second_laptop_without_the_state_folder_is_told_what_to_copy(deployed: W
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_too_little_space_is_found_before_anything_changes(deployed: World) -> None:
+def test_too_little_disk_space_stops_up_before_any_change(deployed: World) -> None:
     deployed.on("bot1", "mount -t tmpfs -o size=30m tmpfs /var/lib/clawd")
     try:
         done = deployed.run("up", "-i", "e2e", "--yes")
@@ -73,7 +73,7 @@ def test_too_little_space_is_found_before_anything_changes(deployed: World) -> N
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_too_little_space_for_a_release_is_found_before_it_is_sent(deployed: World) -> None:
+def test_too_little_disk_space_for_a_release_stops_up_before_the_push(deployed: World) -> None:
     deployed.on("bot1", "mount -t tmpfs -o size=8m tmpfs /opt/clawd")
     try:
         done = deployed.run("up", "-i", "e2e", "--yes")
@@ -85,7 +85,7 @@ def test_too_little_space_for_a_release_is_found_before_it_is_sent(deployed: Wor
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(deployed: World) -> None:
+def test_full_disk_during_up_is_reported_and_next_up_completes(deployed: World) -> None:
     # Enough bytes to begin with, but after fifty files there is no space left.
     deployed.on("bot1", "mount -t tmpfs -o size=2g,nr_inodes=50 tmpfs /opt/clawd")
     try:
@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_the_next_run_completes(depl
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_configuration_that_its_program_refuses_does_not_go_live(deployed: World) -> None:
+def test_configuration_refused_by_nginx_does_not_go_live(deployed: World) -> None:
     broken = deployed.folder / "templates" / "nginx" / "nginx.conf"
     broken.parent.mkdir(parents=True)
     broken.write_text("this is no nginx configuration;\n")
@@ -117,14 +117,14 @@ def test_a_configuration_that_its_program_refuses_does_not_go_live(deployed: Wor
     deployed.json("up", "-i", "e2e", "--yes")
 
 
-def test_a_release_that_does_not_come_up_is_put_back(deployed: World) -> None:
+def test_release_that_does_not_start_is_rolled_back(deployed: World) -> None:
     broken = deployed.folder / "templates" / "runtime" / "clawd-bot.service"
     broken.parent.mkdir(parents=True, exist_ok=True)
     broken.write_text("[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n")
     before = deployed.on("bot1", "cat /etc/systemd/system/clawd-bot.service").stdout
     try:
-        told = deployed.json("up", "-i", "e2e", "--yes", expect=4)
-        assert [host["status"] for host in told["result"]["hosts"]] == ["rolled back", "not begun"]
+        document = deployed.json("up", "-i", "e2e", "--yes", expect=4)
+        assert [host["status"] for host in document["result"]["hosts"]] == ["rolled back", "not begun"]
         for host in deployed.hosts:
             assert deployed.on(host, "systemctl is-active clawd-bot").stdout.strip() == "active"
         assert deployed.on("bot1", "cat /etc/systemd/system/clawd-bot.service").stdout == before
@@ -136,7 +136,7 @@ def test_a_release_that_does_not_come_up_is_put_back(deployed: World) -> None:
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_host_without_internet_gets_its_packages_through_the_laptop(deployed: World) -> None:
+def test_host_without_internet_installs_packages_through_the_laptop(deployed: World) -> None:
     file = deployed.inventory("offline", hosts=("bot2",), replacing={"base": "base: {packages: [hello]}"})
     deployed.on("bot2", "ip route del default")
     try:
@@ -144,8 +144,8 @@ def test_a_host_without_internet_gets_its_packages_through_the_laptop(deployed: 
         assert done.returncode == 1
         assert "set `internet: false`" in done.stdout
         file.write_text(file.read_text().replace("user: operator,", "user: operator, internet: false,"))
-        told = deployed.json("up", "-i", "offline", "--yes")
-        assert told["result"]["hosts"][0]["changed"]
+        document = deployed.json("up", "-i", "offline", "--yes")
+        assert document["result"]["hosts"][0]["changed"]
         assert deployed.on("bot2", "hello").stdout.strip() == "Hello, world!"
     finally:
         deployed.on("bot2", f"ip route add default via {deployed.layout.machine_address}")

@@ -23,12 +23,12 @@ def is_by_hand(world: World, host: str, file: str) -> bool:
     return "# by hand" in world.on(host, f"cat {file}").stdout
 
 
-def test_what_is_not_selected_stays_as_it_is(deployed: World) -> None:
+def test_limit_and_tags_change_only_selected_hosts_and_components(deployed: World) -> None:
     by_hand(deployed, "bot1", NGINX)
     by_hand(deployed, "bot2", NGINX)
     by_hand(deployed, "bot1", BANNER)
-    told = deployed.json("up", "-i", "e2e", "--yes", "--limit", "bot1", "--tags", "nginx")
-    (host,) = told["result"]["hosts"]
+    document = deployed.json("up", "-i", "e2e", "--yes", "--limit", "bot1", "--tags", "nginx")
+    (host,) = document["result"]["hosts"]
     assert (host["host"], set(host["changed"])) == ("bot1", {f"nginx: Write {NGINX}", "nginx: Service nginx"})
     assert not is_by_hand(deployed, "bot1", NGINX)
     assert is_by_hand(deployed, "bot2", NGINX)
@@ -43,7 +43,7 @@ def test_what_is_not_selected_stays_as_it_is(deployed: World) -> None:
     deployed.json("plan", "-i", "e2e")
 
 
-def test_a_host_that_cannot_be_reached_is_skipped_when_that_is_asked_for(deployed: World) -> None:
+def test_unreachable_host_is_skipped_with_skip_unreachable(deployed: World) -> None:
     reached = {"bot1": deployed.address("bot1"), "gone": str(deployed.layout.subnet[99])}
     key = deployed.layout.key
     lines = [f"  {name}: {{address: {at}, user: operator, ssh_key: {key}}}" for name, at in reached.items()]
@@ -53,16 +53,16 @@ def test_a_host_that_cannot_be_reached_is_skipped_when_that_is_asked_for(deploye
         stopped = deployed.json("up", "-i", "partly", "--yes", "--tags", "hardening", expect=1)
         assert "gone" in str(stopped)
         assert is_by_hand(deployed, "bot1", BANNER)
-        told = deployed.json(
+        document = deployed.json(
             "up", "-i", "partly", "--yes", "--tags", "hardening", "--skip-unreachable", expect=1
         )
-        assert list(told["unreachable"]) == ["gone"]
+        assert list(document["unreachable"]) == ["gone"]
         assert not is_by_hand(deployed, "bot1", BANNER)
     finally:
         file.unlink()
 
 
-def test_a_plan_that_is_declined_changes_nothing(deployed: World) -> None:
+def test_declined_plan_changes_nothing(deployed: World) -> None:
     by_hand(deployed, "bot1", BANNER)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -91,7 +91,7 @@ def test_a_plan_that_is_declined_changes_nothing(deployed: World) -> None:
     deployed.json("up", "-i", "e2e", "--yes")
 
 
-def test_a_run_that_is_killed_leaves_no_lock_and_the_next_completes(deployed: World) -> None:
+def test_killed_up_leaves_no_lock_and_next_up_completes(deployed: World) -> None:
     by_hand(deployed, "bot1", NGINX)
     by_hand(deployed, "bot1", BANNER)
     process = deployed.start("up", "-i", "e2e", "--yes", "--verbose")
@@ -101,6 +101,8 @@ def test_a_run_that_is_killed_leaves_no_lock_and_the_next_completes(deployed: Wo
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    told = deployed.json("up", "-i", "e2e", "--yes")
-    assert f"nginx: Write {NGINX}" in {line for host in told["result"]["hosts"] for line in host["changed"]}
+    document = deployed.json("up", "-i", "e2e", "--yes")
+    assert f"nginx: Write {NGINX}" in {
+        line for host in document["result"]["hosts"] for line in host["changed"]
+    }
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0

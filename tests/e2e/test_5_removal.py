@@ -6,7 +6,7 @@ from tests.e2e.world import World
 from tests.host_snapshot import differences
 
 
-def test_a_dropped_role_goes_and_its_data_stays(deployed: World) -> None:
+def test_dropped_role_is_removed_and_its_data_is_kept(deployed: World) -> None:
     hosts = "".join(
         f"  {host}: {{address: {deployed.address(host)}, user: operator, ssh_key: {deployed.layout.key}, "
         f"roles: [{roles}]}}\n"
@@ -29,9 +29,9 @@ def test_a_dropped_role_goes_and_its_data_stays(deployed: World) -> None:
     assert deployed.json("plan", "-i", "e2e")["plan"]["changes"] == 0
 
 
-def test_a_host_is_made_as_bare_as_it_was(deployed: World) -> None:
-    told = deployed.json("remove", "-i", "e2e", "--limit", "bot2", "--purge", "--yes")
-    assert told["result"]["succeeded"]
+def test_remove_with_purge_restores_the_bare_host(deployed: World) -> None:
+    document = deployed.json("remove", "-i", "e2e", "--limit", "bot2", "--purge", "--yes")
+    assert document["result"]["succeeded"]
     assert differences(deployed.records["bare"], deployed.look("bot2")) == set()
     again = deployed.json("remove", "-i", "e2e", "--limit", "bot2", "--yes")
     assert again["plan"]["changes"] == 0

@@ -86,13 +86,13 @@ class Watched:
 
     def alerts(self) -> tuple[str, str]:
         """All that was told in both chats."""
-        told = [message["text"] for message in self.telegram.get("sent", chat_id=str(CHAT))]
-        return "\n".join(told), str(self.feishu.get("sent", chat_id=ROOM))
+        texts = [message["text"] for message in self.telegram.get("sent", chat_id=str(CHAT))]
+        return "\n".join(texts), str(self.feishu.get("sent", chat_id=ROOM))
 
     def wait_for(self, words: str, seconds: float) -> float:
         """Seconds until both chats were told of `words`."""
         begun = time.monotonic()
-        while not all(words in told for told in self.alerts()):
+        while not all(words in text for text in self.alerts()):
             assert time.monotonic() - begun < seconds, self.alerts()
             time.sleep(0.5)
         return time.monotonic() - begun
@@ -171,20 +171,20 @@ class Talk:
             self._telegram.post("messages", text="hello", chat=chat)
 
 
-def test_a_second_run_changes_nothing(watched: Watched) -> None:
+def test_second_up_changes_nothing(watched: Watched) -> None:
     again = watched.world.json("up", "-i", "watched", "--yes")
     changed = {host["host"]: host["changed"] for host in again["result"]["hosts"]}
     assert changed == {"watch": [], "bot": []}
 
 
-def test_everything_is_measured(watched: Watched) -> None:
+def test_checks_of_monitoring_pass_after_the_first_scrapes(watched: Watched) -> None:
     time.sleep(6)
     tags = ("--tags", "exporters,prometheus,alertmanager")
     done = watched.world.run("verify", "-i", "watched", *tags)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-def test_only_the_monitoring_host_reaches_the_metrics(watched: Watched) -> None:
+def test_only_the_monitoring_host_may_scrape_metrics(watched: Watched) -> None:
     address = watched.world.address("bot2")
     for port in (8444, 9100, 9113):
         asked = f"python3 -c {shlex.quote(SCRAPE)} https://{address}:{port}/metrics"
@@ -194,7 +194,7 @@ def test_only_the_monitoring_host_reaches_the_metrics(watched: Watched) -> None:
             socket.create_connection((address, port), timeout=2)
 
 
-def test_a_slow_bot_is_told_of_and_its_recovery(watched: Watched) -> None:
+def test_slow_bot_fires_alerts_in_both_chats_and_recovery_resolves_them(watched: Watched) -> None:
     world = watched.world
     world.on("bot2", f"systemd-run -q --unit slow python3 -c {shlex.quote(SLOW_DISK)}")
     try:

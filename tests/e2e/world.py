@@ -71,16 +71,16 @@ class World(Deployment):
         process = self.start(*words)
         assert process.stdout
         assert process.stderr
-        told: list[str] = []
+        errors: list[str] = []
         kept_out: list[str] = []
         reader = threading.Thread(target=lambda: kept_out.append(process.stdout.read()))  # type: ignore[union-attr]
         reader.start()
         for line in process.stderr:
-            told.append(line)
+            errors.append(line)
             if at in line:
                 process.send_signal(signal.SIGINT)
                 break
-        told.append(process.stderr.read())
+        errors.append(process.stderr.read())
         process.wait(timeout=300)
         reader.join()
-        return subprocess.CompletedProcess(words, process.returncode, "".join(kept_out), "".join(told))
+        return subprocess.CompletedProcess(words, process.returncode, "".join(kept_out), "".join(errors))

@@ -59,8 +59,10 @@ class Shipped(Deployment):
     def up(self) -> dict[str, list[str]]:
         """What an `up` changed, by host; the time that it took is told."""
         begun = time.monotonic()
-        told = self.json("up", "-i", "prod", "--yes", timeout=1800)
-        changed: dict[str, list[str]] = {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+        document = self.json("up", "-i", "prod", "--yes", timeout=1800)
+        changed: dict[str, list[str]] = {
+            host["host"]: host["changed"] for host in document["result"]["hosts"]
+        }
         seconds, count = time.monotonic() - begun, sum(map(len, changed.values()))
         print(f"{self.NAME}: {count} changes in {seconds:.0f} s")
         return changed

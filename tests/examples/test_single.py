@@ -52,7 +52,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Single]:
         yield made
 
 
-def test_a_second_run_changes_nothing(single: Single) -> None:
+def test_second_up_changes_nothing(single: Single) -> None:
     assert single.up() == {"bot1": []}
 
 
@@ -65,7 +65,9 @@ def test_people_on_telegram_and_at_the_console_are_answered(single: Single) -> N
     assert "Paris" in done.stdout
 
 
-def test_it_takes_no_more_memory_than_was_foretold(single: Single, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_in_use_is_at_most_the_predicted_memory(
+    single: Single, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(single.folder))
@@ -79,5 +81,5 @@ def test_it_takes_no_more_memory_than_was_foretold(single: Single, monkeypatch: 
     assert sum(taken.values()) < capacity.memory_needed
 
 
-def test_all_checks_pass_and_nothing_is_left_to_change(single: Single) -> None:
+def test_verify_passes_and_plan_has_no_changes(single: Single) -> None:
     single.check()

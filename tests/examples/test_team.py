@@ -75,7 +75,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         substitute(whole, made, disks, acme, elastic, mirror)
         made.write(whole)
         (name,) = whole["tls"]["names"]
-        acme.tell("add-a", host=name, addresses=[made.address("web1")])
+        acme.change_dns("add-a", host=name, addresses=[made.address("web1")])
         reach = Reach({name: made.address("web1")}, acme.roots)
         telegram = enter(telegram_at(made.here, SECRETS["CLAWD_TELEGRAM_TOKEN"], reach))
         telegram.post(
@@ -105,11 +105,11 @@ def substitute(
     whole["logs"]["packages"] = packages
 
 
-def test_a_second_run_changes_nothing(team: Team) -> None:
+def test_second_up_changes_nothing(team: Team) -> None:
     assert team.up() == {host: [] for host in team.hosts}
 
 
-def test_people_on_both_platforms_are_answered_through_the_load_balancer(team: Team) -> None:
+def test_people_on_telegram_and_feishu_are_answered_through_the_load_balancer(team: Team) -> None:
     telegram: Control = team.records["telegram"]
     feishu: Control = team.records["feishu"]
     feishu.post("webhook", url=f"https://{team.records['name']}/feishu/webhook")
@@ -123,7 +123,7 @@ def test_people_on_both_platforms_are_answered_through_the_load_balancer(team: T
     assert bots <= {word.partition(":")[0] for word in passed.split()}, "one of the bots was never asked"
 
 
-def test_lines_of_every_host_arrive(team: Team) -> None:
+def test_log_lines_of_every_host_arrive_in_elasticsearch(team: Team) -> None:
     wanted = {"web1": "nginx_access", "bot1": "bot", "bot2": "bot"} | dict.fromkeys(team.hosts[3:], "audit")
     deadline = time.monotonic() + 60
     while missing := set(wanted.items()) - (found := lines_in(team)):
@@ -141,9 +141,9 @@ def lines_in(team: Team) -> set[tuple[str, str]]:
     }
 
 
-def test_prometheus_sees_all_of_it(team: Team) -> None:
-    told = json.loads(team.on("mon1", TARGETS).stdout)["data"]["activeTargets"]
-    seen = {(target["labels"]["job"], target["labels"]["host"]): target["health"] for target in told}
+def test_prometheus_scrapes_every_host(team: Team) -> None:
+    targets = json.loads(team.on("mon1", TARGETS).stdout)["data"]["activeTargets"]
+    seen = {(target["labels"]["job"], target["labels"]["host"]): target["health"] for target in targets}
     print(sorted(seen))
     assert set(seen.values()) == {"up"}
     assert {host for job, host in seen if job == "node"} == set(team.hosts)
@@ -151,11 +151,11 @@ def test_prometheus_sees_all_of_it(team: Team) -> None:
     assert {("nginx", "web1"), ("front", "web1"), ("postgres", "db1"), ("prometheus", "mon1")} <= set(seen)
 
 
-def test_data_lie_on_the_disks(team: Team) -> None:
+def test_data_folders_are_on_the_data_disks(team: Team) -> None:
     for host, folder in (("db1", "/var/lib/postgresql"), ("log1", "/var/lib/elasticsearch")):
         source = team.on(host, f"findmnt -no SOURCE --target {folder}").stdout
         assert source.startswith("/dev/loop"), f"{host}: {source}"
 
 
-def test_all_checks_pass_and_nothing_is_left_to_change(team: Team) -> None:
+def test_verify_passes_and_plan_has_no_changes(team: Team) -> None:
     team.check()

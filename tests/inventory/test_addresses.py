@@ -291,14 +291,14 @@ BAD: dict[str, tuple[Check, list[str]]] = {
 @pytest.mark.parametrize(
     ("kind", "text"), [(kind, text) for kind, (_, texts) in GOOD.items() for text in texts]
 )
-def test_addresses_that_are_taken(kind: str, text: str) -> None:
+def test_valid_addresses_are_accepted(kind: str, text: str) -> None:
     assert GOOD[kind][0](text) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "text"), [(kind, text) for kind, (_, texts) in BAD.items() for text in texts]
 )
-def test_addresses_that_are_refused_with_advice(kind: str, text: str) -> None:
+def test_invalid_addresses_are_refused_with_problem_and_hint(kind: str, text: str) -> None:
     verdict = BAD[kind][0](text)
     assert verdict is not None
     problem, advice = verdict
@@ -311,9 +311,7 @@ def test_addresses_that_are_refused_with_advice(kind: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"), [(kind, text) for kind, (_, texts) in GOOD.items() for text in texts]
 )
-def test_no_address_takes_a_character_that_a_file_on_a_host_would_read_otherwise(
-    kind: str, text: str
-) -> None:
+def test_addresses_with_special_characters_of_configuration_files_are_refused(kind: str, text: str) -> None:
     check = GOOD[kind][0]
     for letter in NASTY:
         for place in (0, len(text) // 2, len(text)):
@@ -350,7 +348,7 @@ def test_no_address_takes_a_character_that_a_file_on_a_host_would_read_otherwise
         (addresses.check_proxy, "socks5://proxy:1080", "write it like http://proxy.example.com:3128"),
     ],
 )
-def test_advice_is_for_this_very_mistake(check: Check, text: str, advice: str) -> None:
+def test_hint_fits_the_mistake_in_the_address(check: Check, text: str, advice: str) -> None:
     verdict = check(text)
     assert verdict is not None
     assert verdict[1] == advice
@@ -365,7 +363,7 @@ pieces = st.text(st.sampled_from("abcXYZ019-._~/%:@!$&'()*+,;=?# \\\n{}é"), max
 
 @many
 @given(st.sampled_from(["http", "https"]), names | literals, ports, pieces)
-def test_httpx_and_urllib_read_an_endpoint_alike(scheme: str, host: str, port: str, rest: str) -> None:
+def test_httpx_and_urllib_parse_an_endpoint_alike(scheme: str, host: str, port: str, rest: str) -> None:
     text = f"{scheme}://{host}{port}/{rest}"
     if addresses.check_endpoint(text) is not None:
         return
@@ -380,7 +378,7 @@ def test_httpx_and_urllib_read_an_endpoint_alike(scheme: str, host: str, port: s
 
 @many
 @given(names | literals.map(lambda text: text.strip("[]")) | pieces)
-def test_a_host_is_a_name_or_an_address_and_survives_idna(text: str) -> None:
+def test_accepted_host_is_either_name_or_address_and_idna_keeps_it(text: str) -> None:
     if addresses.check_host(text) is not None:
         return
     assert is_address(text) != is_host_name(text)
@@ -392,7 +390,7 @@ def test_a_host_is_a_name_or_an_address_and_survives_idna(text: str) -> None:
 
 @many
 @given(names | literals | pieces, ports)
-def test_host_and_port_are_taken_apart_as_they_were_put_together(host: str, port: str) -> None:
+def test_split_host_and_port_inverts_joining(host: str, port: str) -> None:
     parts = split_host_and_port(host + port)
     number = int(port[1:]) if port else 0
     if addresses.check_host(host.strip("[]")) is None and 1 <= number <= 65535:
@@ -407,7 +405,7 @@ logins = st.from_regex(r"[a-z_][a-z0-9_.-]{0,10}", fullmatch=True) | pieces
 
 @many
 @given(logins, names | literals, ports, st.from_regex(r"[a-z_][a-z0-9_-]{0,10}", fullmatch=True) | pieces)
-def test_psycopg_reads_the_address_of_a_database_alike(login: str, host: str, port: str, name: str) -> None:
+def test_psycopg_parses_a_database_url_alike(login: str, host: str, port: str, name: str) -> None:
     text = f"postgresql://{login}@{host}{port}/{name}"
     if addresses.check_database_url(text) is not None:
         return

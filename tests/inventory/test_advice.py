@@ -89,7 +89,7 @@ def mistakes(model: type[BaseModel], key: str, in_list: bool, value: Any) -> lis
 
 @settings(max_examples=600, derandomize=True, deadline=None)
 @given(field=st.sampled_from(FIELDS), value=values)
-def test_what_is_advised_is_taken_and_is_not_what_is_there(
+def test_advised_value_is_accepted_and_differs_from_the_given_one(
     field: tuple[type[BaseModel], str, bool, Spot], value: Any
 ) -> None:
     model, key, in_list, spot = field
@@ -106,7 +106,7 @@ def test_what_is_advised_is_taken_and_is_not_what_is_there(
             assert "without quotes" in wrong.advice, wrong
 
 
-def test_the_fields_are_those_of_all_sections() -> None:
+def test_fields_under_test_cover_all_sections() -> None:
     assert len(FIELDS) > 100
     assert {model.__name__ for model, *_ in FIELDS} >= {"Host", "Docker", "Tls", "Dns", "Telegram", "Backups"}
 
@@ -126,7 +126,7 @@ def test_the_fields_are_those_of_all_sections() -> None:
         ("Firewall", "management", "10.0.0.0/8\n"),
     ],
 )
-def test_white_space_around_a_value_is_named(model: str, key: str, value: str) -> None:
+def test_white_space_around_a_value_is_reported(model: str, key: str, value: str) -> None:
     (field,) = [field for field in FIELDS if field[0].__name__ == model and field[1] == key]
     (wrong,) = mistakes(*field[:3], value)
     assert wrong.problem.endswith("begins or ends with white space")
@@ -137,18 +137,18 @@ def test_white_space_around_a_value_is_named(model: str, key: str, value: str) -
 @given(st.text(max_size=20))
 @example("a\n")
 @example(" ")
-def test_white_space_is_found_only_around_a_text(text: str) -> None:
+def test_edges_finds_white_space_only_around_text(text: str) -> None:
     assert (edges(text) is not None) == (text.strip() not in ("", text))
 
 
-def test_no_chat_of_telegram_has_the_id_0() -> None:
+def test_telegram_chat_0_is_refused() -> None:
     (field,) = [field for field in FIELDS if field[1] == "telegram_chat"]
     (wrong,) = mistakes(*field[:3], 0)
     assert wrong.problem == "0 is the id of no chat"
     assert mistakes(*field[:3], -100) == []
 
 
-def test_a_network_of_ipv6_is_refused_for_being_of_ipv6() -> None:
+def test_ipv6_address_pool_is_refused_as_ipv6() -> None:
     (field,) = [field for field in FIELDS if field[1] == "address_pool"]
     for value in ("fd00::/8", "::1", "fd00::1%eth0/64"):
         (wrong,) = mistakes(*field[:3], value)
@@ -156,7 +156,7 @@ def test_a_network_of_ipv6_is_refused_for_being_of_ipv6() -> None:
         assert wrong.advice == "write an IPv4 network such as 172.28.0.0/14"
 
 
-def test_white_space_around_a_key_is_named_and_no_key_breaks_a_message() -> None:
+def test_white_space_around_a_key_is_reported_on_one_line() -> None:
     for key, problem in (
         ("bot1 ", "the key `bot1` begins or ends with white space"),
         ("bot1\n", "the key `bot1` begins or ends with white space"),

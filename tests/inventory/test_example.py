@@ -17,7 +17,7 @@ from tests.inventory.conftest import SECRETS, private
 OURS = Path(schema.FILE).parent
 
 
-def test_example(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_inventory_loads_with_declared_values(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(OURS / "example-prod.yml", "prod.yml")
     home = laptop.parent / "home"
     for name in ("telegram-secret-token", "feishu-encrypt-key", "console-jwt-secret"):
@@ -52,7 +52,7 @@ def test_example_explains_every_key() -> None:
     assert fields - keys == set()
 
 
-def test_what_the_example_calls_a_default_is_one() -> None:
+def test_defaults_named_in_the_example_are_the_defaults() -> None:
     text = (OURS / "example-prod.yml").read_text(encoding="utf-8")
     example = load(OURS / "example-prod.yml", resolve_secrets=False).inventory
     assert "Default: clawd." in text
@@ -82,7 +82,7 @@ def test_what_the_example_calls_a_default_is_one() -> None:
     assert example.models.default.context_size == 4096  # type: ignore[union-attr]
 
 
-def test_sandbox(laptop: Path) -> None:
+def test_sandbox_inventory_loads_with_declared_values(laptop: Path) -> None:
     (laptop / "inventory").mkdir()
     shutil.copy(OURS / "sandbox.yml", "inventory/sandbox.yml")
     sandbox = laptop / ".sandbox"

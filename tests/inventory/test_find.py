@@ -19,37 +19,37 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_by_name(project: Path) -> None:
+def test_find_returns_the_inventory_with_the_name(project: Path) -> None:
     assert find("prod") == Path("inventory/prod.yml")
     assert find("staging") == Path("inventory/staging.yaml")
 
 
-def test_from_a_folder_below(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_searches_parent_folders(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project / "deep" / "er")
     assert find("prod") == project / "inventory" / "prod.yml"
     assert find("prod", start=project) == project / "inventory" / "prod.yml"
 
 
-def test_the_nearest_counts(project: Path) -> None:
+def test_find_prefers_the_nearest_inventory_folder(project: Path) -> None:
     (project / "deep" / "inventory").mkdir()
     (project / "deep" / "inventory" / "prod.yml").touch()
     assert find("prod", project / "deep" / "er") == Path("deep/inventory/prod.yml")
     assert find("staging", project / "deep") == Path("inventory/staging.yaml")
 
 
-def test_by_path(project: Path) -> None:
+def test_find_accepts_a_path(project: Path) -> None:
     (project / "my-file").touch()
     assert find("my-file") == Path("my-file")
     assert find("inventory/prod.yml") == Path("inventory/prod.yml")
     assert find(str(project / "inventory" / "prod.yml")) == project / "inventory" / "prod.yml"
 
 
-def test_a_folder_of_that_name_is_no_inventory(project: Path) -> None:
+def test_find_ignores_a_folder_with_the_name(project: Path) -> None:
     (project / "prod").mkdir()
     assert find("prod") == Path("inventory/prod.yml")
 
 
-def test_unknown_name_lists_what_there_is(project: Path) -> None:
+def test_unknown_name_is_refused_with_available_inventories(project: Path) -> None:
     with pytest.raises(ClawdError) as raised:
         find("prd")
     assert raised.value.message == "there is no inventory `prd`"
@@ -58,23 +58,23 @@ def test_unknown_name_lists_what_there_is(project: Path) -> None:
     )
 
 
-def test_unknown_path(project: Path) -> None:
+def test_unknown_path_is_refused_with_available_inventories(project: Path) -> None:
     with pytest.raises(ClawdError) as raised:
         find("inventory/prood.yml")
     assert raised.value.message == "there is no file inventory/prood.yml"
     assert raised.value.advice.startswith("did you mean `prod`? available:")
 
 
-def test_no_inventories_at_all(tmp_path: Path) -> None:
+def test_find_without_any_inventory_says_which_file_to_write(tmp_path: Path) -> None:
     with pytest.raises(ClawdError, match=r"write inventory/prod\.yml"):
         find("prod", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "../..", "/"])
-def test_strange_names(project: Path, name: str) -> None:
+def test_malformed_inventory_names_are_refused(project: Path, name: str) -> None:
     with pytest.raises(ClawdError):
         find(name)
 
 
-def test_inventories(project: Path) -> None:
+def test_inventories_lists_every_name(project: Path) -> None:
     assert sorted(inventories(project / "deep")) == ["prod", "staging"]

@@ -12,7 +12,7 @@ from tests import ggufs
 from tests.inventory.conftest import SECRETS, VALID, private
 
 
-def test_valid(laptop: Path) -> None:
+def test_valid_inventory_is_loaded(laptop: Path) -> None:
     (laptop / "prod.yml").write_text(VALID)
     loaded = load(Path("prod.yml"))
     assert loaded.path == laptop / "prod.yml"
@@ -27,7 +27,7 @@ def test_valid(laptop: Path) -> None:
     assert channels.console.jwt_secret.get_secret_value() == SECRETS["jwt"]
 
 
-def test_paths_are_relative_to_the_file(laptop: Path) -> None:
+def test_paths_are_relative_to_the_inventory_file(laptop: Path) -> None:
     inner = laptop / "inventory"
     private(inner / "secret-token", "another-secret-token")
     text = VALID.replace("ssh_key: id", "ssh_key: ../id").replace("path: model", "path: ../model")
@@ -45,7 +45,7 @@ def test_paths_are_relative_to_the_file(laptop: Path) -> None:
     assert inventory.channels.telegram.secret_token.get_secret_value() == "another-secret-token"
 
 
-def test_a_linked_model_keeps_its_name(laptop: Path) -> None:
+def test_linked_model_keeps_its_name(laptop: Path) -> None:
     ggufs.write(laptop / "blob-of-a-cache", ggufs.TINY)
     (laptop / "linked.gguf").symlink_to("blob-of-a-cache")
     (laptop / "prod.yml").write_text(VALID.replace("model.gguf", "linked.gguf"))
@@ -54,13 +54,15 @@ def test_a_linked_model_keeps_its_name(laptop: Path) -> None:
     assert model.path == laptop / "linked.gguf"
 
 
-def test_home(laptop: Path) -> None:
+def test_tilde_is_expanded_to_the_home_folder(laptop: Path) -> None:
     private(laptop.parent / "home" / ".ssh" / "id", "a key")
     (laptop / "prod.yml").write_text(VALID.replace("ssh_key: id", "ssh_key: ~/.ssh/id"))
     assert load(Path("prod.yml")).inventory.hosts["bot1"].ssh_key == laptop.parent / "home" / ".ssh" / "id"
 
 
-def test_without_secrets_only_the_file_is_looked_at(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_without_secrets_runs_no_command_and_opens_no_other_file(
+    laptop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TELEGRAM_TOKEN")
     text = VALID.replace("cat app-secret", "touch ran").replace("model.gguf", "elsewhere.gguf")
     (laptop / "prod.yml").write_text(text)
@@ -70,18 +72,18 @@ def test_without_secrets_only_the_file_is_looked_at(laptop: Path, monkeypatch: p
     assert not (laptop / "ran").exists()
 
 
-def test_without_secrets_mistakes_are_still_found(laptop: Path) -> None:
+def test_load_without_secrets_still_reports_mistakes(laptop: Path) -> None:
     (laptop / "prod.yml").write_text(VALID.replace("!env TELEGRAM_TOKEN", "plain"))
     with pytest.raises(InventoryError, match="plain text"):
         load(Path("prod.yml"), resolve_secrets=False)
 
 
-def test_file_that_is_not_there(laptop: Path) -> None:
+def test_missing_file_is_reported(laptop: Path) -> None:
     with pytest.raises(ClawdError, match=r"cannot read prod\.yml: No such file"):
         load(Path("prod.yml"))
 
 
-def test_shared_settings_by_merge_key(laptop: Path) -> None:
+def test_merge_key_shares_settings_between_hosts(laptop: Path) -> None:
     text = VALID.replace("  bot1:\n", "  bot1: &host\n").replace(
         "base:\n", "  bot2:\n    <<: *host\n    address: 192.0.2.12\nbase:\n"
     )
@@ -91,7 +93,7 @@ def test_shared_settings_by_merge_key(laptop: Path) -> None:
     assert hosts["bot2"].address == "192.0.2.12"
 
 
-def test_byte_order_mark_and_windows_line_ends(laptop: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_accepted(laptop: Path) -> None:
     (laptop / "prod.yml").write_bytes(b"\xef\xbb\xbf" + VALID.replace("\n", "\r\n").encode())
     assert load(Path("prod.yml")).inventory.project == "team"
 
@@ -114,7 +116,7 @@ def test_byte_order_mark_and_windows_line_ends(laptop: Path) -> None:
         VALID.replace("!file encrypt-key", f"!age {SECRETS['encrypt-key']}"),
     ],
 )
-def test_no_secret_is_ever_shown(laptop: Path, text: str) -> None:
+def test_errors_and_repr_never_show_secrets(laptop: Path, text: str) -> None:
     (laptop / "prod.yml").write_text(text)
     try:
         loaded = load(Path("prod.yml"))

@@ -85,13 +85,13 @@ def failure(file: Path) -> ClawdError | None:
 
 @quick
 @given(content=st.binary(max_size=200))
-def test_any_bytes(laptop: Path, content: bytes) -> None:
+def test_loading_any_bytes_ends_in_an_inventory_or_a_reported_error(laptop: Path, content: bytes) -> None:
     loads_or_says_why(laptop, content)
 
 
 @quick
 @given(text=st.text(alphabet="ab:-[]{}&*!|>'\"#%@`,?<~ \n\t0.1é\\", max_size=80))
-def test_any_yaml(laptop: Path, text: str) -> None:
+def test_loading_any_yaml_ends_in_an_inventory_or_a_reported_error(laptop: Path, text: str) -> None:
     loads_or_says_why(laptop, text.encode())
 
 
@@ -121,7 +121,7 @@ def mutated(draw: st.DrawFn) -> str:
 
 @quick
 @given(text=mutated())
-def test_a_mutated_example(laptop: Path, text: str) -> None:
+def test_loading_a_mutated_example_ends_in_an_inventory_or_a_reported_error(laptop: Path, text: str) -> None:
     loads_or_says_why(laptop, text.encode())
 
 
@@ -172,7 +172,7 @@ inventories: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 @quick
 @given(data=inventories)
-def test_a_dumped_inventory_loads_as_the_same(laptop: Path, data: dict[str, Any]) -> None:
+def test_dumped_inventory_loads_as_the_same(laptop: Path, data: dict[str, Any]) -> None:
     declared = Inventory.model_validate(data)
     stream = io.StringIO()
     YAML(typ="safe", pure=True).dump(without_nothing(public_view(declared)), stream)
@@ -187,5 +187,5 @@ def without_nothing(data: Any) -> Any:
 
 
 @pytest.mark.parametrize("length", range(0, len(VALID), 7))
-def test_cut_off_anywhere(laptop: Path, length: int) -> None:
+def test_loading_a_truncated_file_ends_in_an_inventory_or_a_reported_error(laptop: Path, length: int) -> None:
     loads_or_says_why(laptop, VALID[:length].encode())

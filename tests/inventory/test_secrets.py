@@ -23,7 +23,7 @@ from inventory.secrets import (
 from tests.inventory.conftest import VALID, private
 
 
-def test_age_round_trip_in_an_inventory(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_encrypted_secret_is_decrypted_on_load(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     public = generate_identity(laptop / "age.key")
     monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "age.key"))
     armored = encrypt("a-secret-token-of-ours", [public])
@@ -35,7 +35,9 @@ def test_age_round_trip_in_an_inventory(laptop: Path, monkeypatch: pytest.Monkey
     assert telegram.secret_token.get_secret_value() == "a-secret-token-of-ours"
 
 
-def test_age_value_that_cannot_be_decrypted(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_value_for_another_key_is_a_mistake_with_its_place(
+    laptop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = pyrage.x25519.Identity.generate()
     monkeypatch.setenv("CLAWD_AGE_KEY", str(pyrage.x25519.Identity.generate()))
     armored = encrypt("canary", [str(other.to_public())])
@@ -49,14 +51,14 @@ def test_age_value_that_cannot_be_decrypted(laptop: Path, monkeypatch: pytest.Mo
     ]
 
 
-def test_the_key_file_of_age_itself_is_understood(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_file_of_age_keygen_is_read(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = pyrage.x25519.Identity.generate()
     text = f"# created: 2024-01-01T00:00:00Z\n# public key: {identity.to_public()}\n{identity}\n"
     monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(private(laptop / "key.txt", text)))
     assert decrypt(encrypt("x", own_recipients()), own_identities()) == "x"
 
 
-def test_default_key_file(laptop: Path) -> None:
+def test_default_age_key_file_is_read(laptop: Path) -> None:
     assert own_identities() == ()
     home = laptop.parent / "home"
     generate_identity(home / ".config/clawd-provision/age.key")
@@ -70,7 +72,7 @@ def test_ssh_keys_encrypt_and_decrypt(laptop: Path, monkeypatch: pytest.MonkeyPa
     assert SecretReader(laptop).read(Tagged("!age", armored)) == "value"
 
 
-def test_encrypt_to_a_team(laptop: Path) -> None:
+def test_every_recipient_of_a_team_can_decrypt(laptop: Path) -> None:
     keys = [pyrage.x25519.Identity.generate() for _ in range(3)]
     listed = "".join(f"# someone\n{key.to_public()}\n\n" for key in keys)
     (laptop / "inventory" / ".clawd").mkdir(parents=True)
@@ -97,12 +99,12 @@ def test_a_private_key_among_the_recipients_is_not_shown(laptop: Path) -> None:
 
 
 @pytest.mark.parametrize("recipient", ["age1xyz", "ssh-ed25519 AAAA", "alice", ""])
-def test_bad_recipient(recipient: str) -> None:
+def test_malformed_recipient_is_refused(recipient: str) -> None:
     with pytest.raises(SecretError, match="not a public key"):
         encrypt("x", [recipient])
 
 
-def test_generated_key_is_private_and_kept(laptop: Path) -> None:
+def test_generated_key_file_is_private_and_is_not_overwritten(laptop: Path) -> None:
     path = laptop / "new" / "age.key"
     public = generate_identity(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -114,7 +116,7 @@ def test_generated_key_is_private_and_kept(laptop: Path) -> None:
     assert path.read_text() == before
 
 
-def test_key_file_open_to_others(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_file_readable_by_others_is_refused(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate_identity(laptop / "age.key")
     (laptop / "age.key").chmod(0o644)
     monkeypatch.setenv("CLAWD_AGE_KEY_FILE", str(laptop / "age.key"))
@@ -122,7 +124,7 @@ def test_key_file_open_to_others(laptop: Path, monkeypatch: pytest.MonkeyPatch) 
         own_identities()
 
 
-def test_bad_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAWD_AGE_KEY", "AGE-SECRET-KEY-1CANARY")
     with pytest.raises(SecretError) as raised:
         own_identities()
@@ -130,11 +132,11 @@ def test_bad_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.__cause__ is None
 
 
-def test_command_runs_in_the_folder(laptop: Path) -> None:
+def test_secret_command_runs_in_the_folder_of_the_inventory(laptop: Path) -> None:
     assert SecretReader(laptop).read(Tagged("!cmd", "pwd; true | cat")) == str(laptop)
 
 
-def test_command_that_takes_too_long_is_ended(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_command_is_killed_after_its_time_limit(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "COMMAND_LIMIT", 0.5)
     started = time.monotonic()
     with pytest.raises(SecretError, match="did not end"):
@@ -143,7 +145,7 @@ def test_command_that_takes_too_long_is_ended(laptop: Path, monkeypatch: pytest.
     assert ended(int((laptop / "pid").read_text()))
 
 
-def test_what_a_command_leaves_running_is_ended(laptop: Path) -> None:
+def test_background_processes_of_a_secret_command_are_killed(laptop: Path) -> None:
     command = "sleep 60 >/dev/null & echo $! > pid; echo secret"
     assert SecretReader(laptop).read(Tagged("!cmd", command)) == "secret"
     assert ended(int((laptop / "pid").read_text()))
@@ -162,7 +164,7 @@ def ended(pid: int) -> bool:
     return False
 
 
-def test_a_pipe_in_place_of_a_secret_file_does_not_block(laptop: Path) -> None:
+def test_named_pipe_as_secret_file_is_refused_without_blocking(laptop: Path) -> None:
     os.mkfifo(laptop / "pipe", 0o600)
     with pytest.raises(SecretError, match="is not a regular file"):
         SecretReader(laptop).read(Tagged("!file", "pipe"))
@@ -178,7 +180,7 @@ def test_a_pipe_in_place_of_a_secret_file_does_not_block(laptop: Path) -> None:
         (b"x" * 70_000, "larger than 64 KiB"),
     ],
 )
-def test_unusable_secret_file(laptop: Path, content: bytes, problem: str) -> None:
+def test_unusable_secret_file_is_refused_with_its_problem(laptop: Path, content: bytes, problem: str) -> None:
     (laptop / "bad").write_bytes(content)
     (laptop / "bad").chmod(0o600)
     with pytest.raises(SecretError, match=problem):

@@ -19,7 +19,7 @@ def untracked(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("depth", ["", "inventory", "deep/er/inventory"])
-def test_keys_are_not_committed_at_any_depth(tmp_path: Path, depth: str) -> None:
+def test_git_ignores_private_keys_in_the_state_folder_at_any_depth(tmp_path: Path, depth: str) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     state = tmp_path / depth / ".clawd" / "acme"
     make_private(state)
@@ -30,7 +30,7 @@ def test_keys_are_not_committed_at_any_depth(tmp_path: Path, depth: str) -> None
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
 
-def test_folders_of_earlier_versions_are_kept_out_of_git_too(tmp_path: Path) -> None:
+def test_git_ignores_state_folders_of_earlier_versions(tmp_path: Path) -> None:
     state = tmp_path / ".clawd" / "acme"
     keep_out_of_git(state)
     assert not state.parent.exists(), "nothing is made for it"
@@ -42,7 +42,7 @@ def test_folders_of_earlier_versions_are_kept_out_of_git_too(tmp_path: Path) -> 
     assert (state.parent / ".gitignore").read_text() == "mine"
 
 
-def test_project_keeps_its_id(tmp_path: Path) -> None:
+def test_project_id_is_created_once_and_kept(tmp_path: Path) -> None:
     one, two, adopted = (tmp_path / name for name in ("one", "two", "adopted"))
     assert project_id(one) is None
     made = remember_project(one)

@@ -179,12 +179,12 @@ def cases(table: dict[str, tuple[Callable[[str], ValueProblem], tuple[str, ...]]
 
 
 @pytest.mark.parametrize(("kind", "text"), cases(GOOD))
-def test_values_that_are_taken(kind: str, text: str) -> None:
+def test_valid_values_are_accepted(kind: str, text: str) -> None:
     assert GOOD[kind][0](text) is None
 
 
 @pytest.mark.parametrize(("kind", "text"), cases(BAD))
-def test_values_that_are_refused_with_advice(kind: str, text: str) -> None:
+def test_invalid_values_are_refused_with_problem_and_hint(kind: str, text: str) -> None:
     verdict = BAD[kind][0](text)
     assert verdict is not None
     assert all(verdict)
@@ -224,7 +224,7 @@ def test_values_that_are_refused_with_advice(kind: str, text: str) -> None:
         (types.SysctlValue, None, False),
     ],
 )
-def test_bounds(kind: Any, value: Any, good: bool) -> None:
+def test_values_are_accepted_only_within_their_bounds(kind: Any, value: Any, good: bool) -> None:
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError:
@@ -233,13 +233,13 @@ def test_bounds(kind: Any, value: Any, good: bool) -> None:
         assert good
 
 
-def test_a_kernel_setting_reads_the_same_with_and_without_quotes_and_spaces() -> None:
+def test_kernel_setting_ignores_quotes_and_repeated_spaces() -> None:
     read = TypeAdapter(types.SysctlValue).validate_python
     assert read(512) == read("512") == "512"
     assert read("4096\t87380  6291456 ") == "4096 87380 6291456"
 
 
-def test_every_text_of_an_inventory_is_of_a_strict_type() -> None:
+def test_every_text_field_has_a_type_without_line_breaks() -> None:
     """A plain `str` takes line breaks, and whoever writes it into a file on a host writes two lines."""
     loose = [name for name, spot in _texts(Inventory) if not _strict(spot)]
     assert loose == []
@@ -275,7 +275,7 @@ anything = st.text(max_size=30) | st.from_regex(r"[a-z0-9./_:*-]{1,20}", fullmat
 @given(st.lists(anything, max_size=4), anything, st.lists(anything, max_size=3))
 @example(["registry.internal\nHTTP_PROXY=http://evil"], "http://proxy:3128", [])
 @example(["10.0.0.0/8"], "http://proxy:3128\nLD_PRELOAD=/tmp/x", [])
-def test_nothing_declared_of_docker_adds_a_line_to_its_environment(
+def test_docker_proxy_settings_add_no_line_to_its_environment_file(
     around: list[str], proxy: str, mirrors: list[str]
 ) -> None:
     docker = {
@@ -300,7 +300,7 @@ few = settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,20}", fullmatch=True))
 @example("g++")
 @example("htop-")
-def test_dpkg_takes_every_package_name(name: str) -> None:
+def test_dpkg_accepts_every_accepted_package_name(name: str) -> None:
     if values.check_package(name) is not None:
         assert name.endswith(("-", ".")), name
         return
@@ -308,7 +308,7 @@ def test_dpkg_takes_every_package_name(name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_time_zone_that_is_taken_can_be_read() -> None:
+def test_every_accepted_time_zone_can_be_loaded() -> None:
     taken = [name for name in available_timezones() if values.check_time_zone(name) is None]
     assert len(taken) > 400
     assert all(ZoneInfo(name).key == name for name in taken)
@@ -317,7 +317,7 @@ def test_every_time_zone_that_is_taken_can_be_read() -> None:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
 @few
 @given(st.from_regex(r"([01][0-9]|2[0-3]):[0-5][0-9]", fullmatch=True))
-def test_systemd_takes_every_time_of_day(time: str) -> None:
+def test_systemd_accepts_every_accepted_time_of_day(time: str) -> None:
     TypeAdapter(types.TimeOfDay).validate_python(time)
     done = subprocess.run(
         ["systemd-analyze", "calendar", f"*-*-* {time}:00"], capture_output=True, text=True, check=False
@@ -331,7 +331,7 @@ def test_systemd_takes_every_time_of_day(time: str) -> None:
     ("kind", "bits", "good"),
     [("ed25519", "256", True), ("rsa", "3072", True), ("rsa", "1024", False), ("ecdsa", "521", True)],
 )
-def test_keys_of_ssh_keygen_are_taken_whole_and_refused_cut_off(
+def test_keys_of_ssh_keygen_are_accepted_and_refused_when_truncated(
     kind: str, bits: str, good: bool, tmp_path: Path
 ) -> None:
     file = tmp_path / "key"
@@ -356,7 +356,9 @@ def test_keys_of_ssh_keygen_are_taken_whole_and_refused_cut_off(
 @given(st.from_regex(r"[a-z_][a-z0-9_-]{0,31}", fullmatch=True))
 @example("a" * 32)
 @example("_-")
-def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+def test_useradd_accepts_every_accepted_operator_name(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     TypeAdapter(types.OperatorName).validate_python(name)
     root = tmp_path_factory.mktemp("etc")
     (root / "etc").mkdir()
@@ -385,7 +387,7 @@ def test_useradd_takes_every_name_of_an_operator(tmp_path_factory: pytest.TempPa
     )
     | st.from_regex(r"https://[a-z]{1,8}\.example(/[A-Za-z0-9._~+-]{1,8}){0,3}", fullmatch=True)
 )
-def test_apt_reads_every_repository_as_it_is_written(
+def test_apt_reads_every_accepted_repository_unchanged(
     tmp_path_factory: pytest.TempPathFactory, uri: str
 ) -> None:
     if not _taken(types.RepositoryUrl, uri):
@@ -403,7 +405,7 @@ def test_apt_reads_every_repository_as_it_is_written(
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
 @few
 @given(st.lists(st.ip_addresses(v=4) | st.ip_addresses(v=6), min_size=1, max_size=4), st.integers(0, 32))
-def test_nft_takes_every_network(found: list[Any], length: int) -> None:
+def test_nft_accepts_every_accepted_network(found: list[Any], length: int) -> None:
     from deploys.firewall.rules import accepting
     from deploys.firewall.settings import FirewallSettings
 
@@ -428,7 +430,7 @@ NGINX = os.environ.get("CLAWD_TEST_NGINX") or shutil.which("nginx", path="/usr/s
     st.ip_addresses(v=4) | st.ip_addresses(v=6),
     st.integers(0, 32),
 )
-def test_nginx_takes_every_bot_size_and_network(
+def test_nginx_accepts_every_accepted_address_size_and_network(
     tmp_path_factory: pytest.TempPathFactory, bot: Any, port: int, size: str, client: Any, length: int
 ) -> None:
     from deploys.nginx.settings import authority
@@ -458,7 +460,7 @@ def _masked(text: str) -> Any:
 
 @any_time
 @given(st.integers(1, 999_999_999), st.sampled_from("KMG"))
-def test_every_size_fits_what_systemd_counts_in(number: int, unit: str) -> None:
+def test_every_accepted_size_fits_63_bits(number: int, unit: str) -> None:
     size = f"{number}{unit}"
     assert _taken(types.Size, size)
     assert 0 < size_in_bytes(size) < 1 << 63
@@ -472,7 +474,7 @@ def _taken(kind: Any, value: Any) -> bool:
     return True
 
 
-def test_secrets_are_not_among_texts() -> None:
+def test_secret_fields_are_not_among_text_fields() -> None:
     """They are checked by `inventory.rules.secrets`, which knows every one of them."""
     assert not any(SecretStr in spot.kinds for _, spot in _texts(Inventory))
     assert re.fullmatch(r"[a-z_]+", "secrets")

@@ -28,7 +28,7 @@ def failed(verified: dict[str, Any]) -> set[tuple[str, str]]:
     return {(item["host"], item["component"]) for item in verified["checks"] if item["outcome"] == "failed"}
 
 
-def test_every_component_is_installed_and_a_second_run_changes_nothing(life: Life) -> None:
+def test_up_installs_every_component_and_second_up_changes_nothing(life: Life) -> None:
     life.records["bare"] = life.look_at_all()
     life.least()
     life.up("--no-verify")
@@ -37,14 +37,14 @@ def test_every_component_is_installed_and_a_second_run_changes_nothing(life: Lif
     first = life.up("--no-verify")
     print({host: len(changed) for host, changed in first.items()})
     assert life.up() == {host: [] for host in life.hosts}
-    verified = life.told("verify")["verification"]
+    verified = life.document("verify")["verification"]
     assert {item["component"] for item in verified["checks"]} == set(BY_NAME)
 
 
-def test_damage_of_every_component_is_named_and_exactly_that_is_repaired(life: Life) -> None:
+def test_verify_and_drift_report_damage_of_every_component_and_up_repairs_only_that(life: Life) -> None:
     for item in DAMAGES:
         life.on(item.host, item.done)
-    verified = life.told("verify", expect=1)["verification"]
+    verified = life.document("verify", expect=1)["verification"]
     assert failed(verified) == {(item.host, item.component) for item in DAMAGES}
     assert {item.component for item in DAMAGES} == set(BY_NAME)
     for item in DAMAGES:
@@ -54,12 +54,12 @@ def test_damage_of_every_component_is_named_and_exactly_that_is_repaired(life: L
             if (check["host"], check["component"], check["outcome"]) == (item.host, item.component, "failed")
         ]
         assert item.named in "\n".join(said), (item, said)
-    drifted = life.told("drift", expect=3)["message"]
+    drifted = life.document("drift", expect=3)["message"]
     assert all(host in drifted for host in life.hosts)
-    told = life.told("up", "--yes")
+    document = life.document("up", "--yes")
     changed = {
         host["host"]: {re.sub("(: Push) .*", r"\1", line) for line in host["changed"]}
-        for host in told["result"]["hosts"]
+        for host in document["result"]["hosts"]
     }
     wanted = {
         host: {name for item in DAMAGES if item.host == host for name in item.operations}
@@ -68,11 +68,11 @@ def test_damage_of_every_component_is_named_and_exactly_that_is_repaired(life: L
     nothing: dict[str, set[str]] = {host: set() for host in life.hosts}
     assert {host: wanted[host] - changed[host] for host in life.hosts} == nothing, "not repaired"
     assert {host: changed[host] - wanted[host] for host in life.hosts} == nothing, "changed without need"
-    assert failed(told["verification"]) == set()
-    assert life.told("plan")["plan"]["changes"] == 0
+    assert failed(document["verification"]) == set()
+    assert life.document("plan")["plan"]["changes"] == 0
 
 
-def test_what_is_dropped_goes_and_nothing_but_its_data_stays(life: Life) -> None:
+def test_dropped_components_are_removed_and_only_their_data_is_kept(life: Life) -> None:
     for host, command in MAKE_DATA:
         life.on(host, command)
     life.least()
@@ -82,24 +82,24 @@ def test_what_is_dropped_goes_and_nothing_but_its_data_stays(life: Life) -> None
     left = unlike_before(life, *ACCOUNTS, *measured, "/var/lib/clawd/state/left")
     assert left == KEPT
     # What is little has a bot without a model: it was not verified, and would not pass.
-    assert life.told("plan", expect=2)["plan"]["changes"] == 0
+    assert life.document("plan", expect=2)["plan"]["changes"] == 0
 
 
-def test_data_that_stayed_are_taken_up_again(life: Life) -> None:
+def test_kept_data_is_used_again_after_reinstallation(life: Life) -> None:
     life.most()
     life.up()
     for host, command, found in FOUND_AGAIN:
         assert found in life.on(host, command).stdout, command
 
 
-def test_purged_it_leaves_no_data_either(life: Life) -> None:
+def test_purge_removes_the_data_too(life: Life) -> None:
     life.least()
     life.up("--no-verify", "--purge")
     assert unlike_before(life) == dict.fromkeys(life.hosts, frozenset())
 
 
-def test_the_hosts_are_made_as_bare_as_they_were(life: Life) -> None:
-    assert life.told("remove", "--purge", "--yes")["result"]["succeeded"]
+def test_remove_with_purge_restores_the_bare_hosts(life: Life) -> None:
+    assert life.document("remove", "--purge", "--yes")["result"]["succeeded"]
     now = life.look_at_all()
     left = {host: differences(life.records["bare"][host], now[host]) for host in life.hosts}
     assert left == dict.fromkeys(life.hosts, frozenset())

@@ -86,17 +86,17 @@ channels:
 {more}""",
         )
 
-    def told(self, *words: str, expect: int = 0) -> Any:
-        """What a run says; the time that it took is told."""
+    def document(self, *words: str, expect: int = 0) -> Any:
+        """Return the JSON document of a command, and print how long it took."""
         begun = time.monotonic()
-        told = self.json(words[0], "-i", "life", *words[1:], expect=expect)
+        document = self.json(words[0], "-i", "life", *words[1:], expect=expect)
         print(f"{' '.join(words)}: {time.monotonic() - begun:.0f} s")
-        return told
+        return document
 
     def up(self, *words: str) -> dict[str, list[str]]:
         """What an `up` changed, by host."""
-        told = self.told("up", "--yes", *words)
-        return {host["host"]: host["changed"] for host in told["result"]["hosts"]}
+        document = self.document("up", "--yes", *words)
+        return {host["host"]: host["changed"] for host in document["result"]["hosts"]}
 
     def look_at_all(self) -> dict[str, frozenset[str]]:
         """What is on each host."""

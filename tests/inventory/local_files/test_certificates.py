@@ -54,11 +54,11 @@ def problems(
         {"certificate": b"nonsense", "mode": "own-ca"},
     ],
 )
-def test_what_can_be_used(given: dict[str, Any]) -> None:
+def test_usable_certificates_are_accepted(given: dict[str, Any]) -> None:
     assert problems(**given) == []
 
 
-def test_a_wildcard_covers_one_label() -> None:
+def test_wildcard_covers_one_label() -> None:
     pair = made("*.example.com")
     given = {"certificate": pair.certificate_pem, "key": pair.key_pem}
     assert problems(**given) == []
@@ -81,6 +81,6 @@ def test_a_wildcard_covers_one_label() -> None:
         ({"certificate": ONE.certificate_pem + OTHER_AUTHORITY.certificate_pem}, "is not its issuer"),
     ],
 )
-def test_what_cannot(given: dict[str, Any], problem: str) -> None:
+def test_unusable_certificates_are_refused(given: dict[str, Any], problem: str) -> None:
     (found,) = problems(**given)
     assert problem in found

@@ -70,7 +70,7 @@ def mistakes(laptop: Path, text: str = VALID) -> list[str]:
         ),
     ],
 )
-def test_a_model_file_that_cannot_serve_is_refused(
+def test_model_file_that_cannot_serve_is_refused_with_its_place(
     laptop: Path, data: bytes, problem: str, advice: str
 ) -> None:
     (laptop / "model.gguf").write_bytes(data)
@@ -82,7 +82,7 @@ def test_a_model_file_that_cannot_serve_is_refused(
     assert "not on this computer" not in mistake
 
 
-def test_a_folder_with_the_name_of_a_model_is_none(laptop: Path) -> None:
+def test_folder_with_the_name_of_a_model_is_refused(laptop: Path) -> None:
     (laptop / "model.gguf").unlink()
     (laptop / "model.gguf").mkdir()
     (mistake,) = mistakes(laptop)
@@ -90,7 +90,7 @@ def test_a_folder_with_the_name_of_a_model_is_none(laptop: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["%n.gguf", "my model.gguf", "{{x}}.gguf", "模型.gguf"])
-def test_a_file_name_that_units_on_hosts_would_read_otherwise_is_refused(laptop: Path, name: str) -> None:
+def test_model_file_name_with_special_characters_of_units_is_refused(laptop: Path, name: str) -> None:
     ggufs.write(laptop / name, ggufs.TINY)
     (mistake,) = mistakes(laptop, VALID.replace("path: model.gguf", f"path: '{name}'"))
     assert "contains other characters than letters, digits" in mistake
@@ -108,7 +108,7 @@ def test_a_file_name_that_units_on_hosts_would_read_otherwise_is_refused(laptop:
         ("x", "context_size: 1154", True),
     ],
 )
-def test_system_prompt_question_and_reply_fit_the_context(
+def test_system_prompt_question_and_reply_must_fit_the_context(
     laptop: Path, bot: str, model: str, fits: bool
 ) -> None:
     text = (
@@ -122,7 +122,7 @@ def test_system_prompt_question_and_reply_fit_the_context(
         assert "raise `models.default.context_size` to at least" in mistake
 
 
-def test_the_context_that_is_advised_is_enough(laptop: Path) -> None:
+def test_advised_context_size_is_accepted(laptop: Path) -> None:
     text = VALID.replace("    memory_max", "    context_size: SIZE\n    memory_max")
     text += f"bot: {{system_prompt: {LONG * 160!r}}}\n"
     (mistake,) = mistakes(laptop, text.replace("SIZE", "2048"))
@@ -136,7 +136,7 @@ def test_the_context_that_is_advised_is_enough(laptop: Path) -> None:
     assert f"to at least {advised}," in warning.advice
 
 
-def test_a_chinese_prompt_that_likely_fits_is_a_warning_for_local_and_fetched_models(laptop: Path) -> None:
+def test_chinese_prompt_that_likely_fits_is_a_warning_for_local_and_fetched_models(laptop: Path) -> None:
     prompt = "请用中文回答团队的问题，简短而礼貌。" * 60
     bot = f"bot: {{max_reply_tokens: 400, system_prompt: {prompt!r}}}\n"
     url = f"    url: https://x.example/model.gguf\n    sha256: {'ab' * 32}\n"
@@ -152,21 +152,21 @@ def test_a_chinese_prompt_that_likely_fits_is_a_warning_for_local_and_fetched_mo
     assert "might not fit a context of 4096" in warnings[0]
 
 
-def test_a_context_that_a_model_has_is_advised_where_the_prompt_likely_fits(laptop: Path) -> None:
+def test_larger_context_size_within_the_model_is_advised_when_the_prompt_likely_fits(laptop: Path) -> None:
     ggufs.write(laptop / "model.gguf", ggufs.Model(2560, 1, 1, 1, 64, 64, 256, 4096))
     text = VALID.replace("    memory_max", "    context_size: 2000\n    memory_max")
     (mistake,) = mistakes(laptop, text + f"bot: {{system_prompt: {'你好' * 1200!r}}}\n")
     assert "raise `models.default.context_size` to at least 3552" in mistake
 
 
-def test_a_context_beyond_the_model_is_not_advised(laptop: Path) -> None:
+def test_shorter_prompt_is_advised_when_the_model_has_no_larger_context(laptop: Path) -> None:
     ggufs.write(laptop / "model.gguf", ggufs.Model(2560, 1, 1, 1, 64, 64, 256, 4096))
     text = VALID.replace("    memory_max", "    context_size: 4096\n    memory_max")
     (mistake,) = mistakes(laptop, text + f"bot: {{system_prompt: {LONG * 160!r}}}\n")
     assert mistake.endswith("\nhint: shorten `bot.system_prompt`")
 
 
-def test_the_fallback_elsewhere_has_room_too(laptop: Path) -> None:
+def test_system_prompt_must_fit_the_context_of_a_remote_fallback(laptop: Path) -> None:
     remote = "{engine: openai-compatible, endpoint: 'https://x/v1', context_size: 4096}"
     fallback = f"    memory_max: 1G\n  fallback: {remote}\n"
     text = VALID.replace("    memory_max: 1G\n", f"    context_size: 32768\n{fallback}")

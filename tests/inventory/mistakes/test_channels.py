@@ -93,7 +93,9 @@ test_mistake = reported(CASES)
         ),
     ],
 )
-def test_webhook_needs_nginx(laptop: Path, channel: str, place: tuple[int, int], advice: str) -> None:
+def test_webhook_without_nginx_is_refused(
+    laptop: Path, channel: str, place: tuple[int, int], advice: str
+) -> None:
     models = "models: {default: {engine: openai-compatible, endpoint: 'https://x/v1'}}\n"
     hosts = "hosts: {a: {address: a.example.com, roles: [runtime]}}\n"
     (laptop / "prod.yml").write_text(f"{models}channels:\n{channel}{hosts}")
@@ -103,7 +105,7 @@ def test_webhook_needs_nginx(laptop: Path, channel: str, place: tuple[int, int],
     assert (mistake.line, mistake.column, mistake.advice) == (*place, advice)
 
 
-def test_polling_by_two(laptop: Path) -> None:
+def test_polling_by_two_bots_without_shared_database_is_refused(laptop: Path) -> None:
     text = VALID.replace("    secret_token: !file secret-token\n", "    mode: polling\n")
     (laptop / "prod.yml").write_text(text.replace("base:\n", "  bot2: {address: 192.0.2.12}\nbase:\n"))
     with pytest.raises(InventoryError) as raised:
@@ -123,7 +125,7 @@ def test_bots_that_share_a_database_may_poll(laptop: Path) -> None:
     assert load(Path("prod.yml")).inventory.channels.telegram
 
 
-def test_webhook_needs_a_bot_beside_nginx_whose_certificate_is_self_signed(laptop: Path) -> None:
+def test_webhook_behind_nginx_on_another_host_needs_a_public_certificate(laptop: Path) -> None:
     """Its bot uploads the certificate, which Telegram cannot know otherwise."""
     apart = VALID.replace(ROLES, "    roles: [runtime]\n  web1: {address: 192.0.2.12, roles: [nginx]}\n")
     (laptop / "prod.yml").write_text(apart)

@@ -17,7 +17,7 @@ from inventory.reading.error_messages import PATTERN_WORDS
 from tests.inventory.conftest import VALID
 
 
-def test_there_are_many_kinds() -> None:
+def test_at_least_20_kinds_of_mistakes_are_tested() -> None:
     others = [file.stem for file in Path(__file__).parent.glob("test_*.py") if file != Path(__file__)]
     modules = [import_module(f"tests.inventory.mistakes.{name}") for name in others]
     cases = [case for module in modules for case in module.CASES.values()]
@@ -25,7 +25,7 @@ def test_there_are_many_kinds() -> None:
     assert len({case[2:] for case in cases}) > 0.9 * len(cases)
 
 
-def test_all_at_once_in_file_order(laptop: Path) -> None:
+def test_mistakes_are_reported_at_once_in_file_order(laptop: Path) -> None:
     (laptop / "prod.yml").write_text(
         "project: Team\n"
         "hosts:\n"
@@ -59,7 +59,7 @@ def test_all_at_once_in_file_order(laptop: Path) -> None:
     ]
 
 
-def test_a_mistake_does_not_cause_others(laptop: Path) -> None:
+def test_unreadable_roles_cause_no_further_mistakes(laptop: Path) -> None:
     """Roles that cannot be read say nothing about whether a runtime host is there."""
     (laptop / "prod.yml").write_text(VALID.replace("[runtime, nginx]", "[runtme, ngnix]"))
     with pytest.raises(InventoryError) as raised:
@@ -70,7 +70,7 @@ def test_a_mistake_does_not_cause_others(laptop: Path) -> None:
     ]
 
 
-def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
+def test_mistake_does_not_hide_others_in_its_section(laptop: Path) -> None:
     """What is beside a mistake is still compared with the rest."""
     (laptop / "prod.yml").write_text(VALID + "bot: {port: 443, memory_max: 1T}\n")
     with pytest.raises(InventoryError) as raised:
@@ -78,7 +78,7 @@ def test_a_mistake_does_not_hide_others(laptop: Path) -> None:
     assert [(mistake.line, mistake.column) for mistake in raised.value.mistakes] == [(26, 13), (26, 30)]
 
 
-def test_every_pattern_of_the_model_has_words() -> None:
+def test_every_pattern_of_the_schema_has_a_message() -> None:
     text = '("(?:[^"\\\\]|\\\\.)*")'
     written = re.findall(f'"pattern": {text}|"patternProperties": {{{text}', schema_of(Inventory))
     patterns = {json.loads(value or key) for value, key in written}

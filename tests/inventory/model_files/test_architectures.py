@@ -58,17 +58,17 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
     llama_cpp.llama_log_set(llama_cpp._logger.llama_log_callback, ctypes.c_void_p(0))
 
 
-def test_the_lists_are_of_the_version_that_the_engine_has() -> None:
+def test_architecture_lists_are_of_the_locked_llama_cpp_version() -> None:
     assert f"llama-cpp-python=={LLAMA_CPP_PYTHON} " in LOCK.read_text(encoding="utf-8")
 
 
-def test_llama_cpp_loads_every_architecture_that_is_taken_and_decodes_with_it(facts: Facts) -> None:
+def test_llama_cpp_decodes_with_every_accepted_architecture(facts: Facts) -> None:
     assert len(CHATTING) > 120
     alike = {"encodes": False, "decodes": True, "diffuses": False}
     assert [name for name in sorted(CHATTING) if facts(name) != alike] == []
 
 
-def test_what_is_refused_is_of_another_kind_or_unknown(facts: Facts) -> None:
+def test_refused_architectures_encode_or_diffuse_or_are_unknown_to_llama_cpp(facts: Facts) -> None:
     assert not CHATTING & OTHERS.keys()
     assert {name for name in OTHERS if facts(name) is None} == UNKNOWN_TO_LLAMA_CPP
     for name in ("t5", "t5encoder", "eagle3", "dflash"):
@@ -87,5 +87,5 @@ def test_architectures_that_cannot_chat_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "phi3", "gpt-oss", "mamba"]
 )
-def test_architectures_of_chat_models_are_taken(name: str) -> None:
+def test_architectures_of_chat_models_are_accepted(name: str) -> None:
     assert not_chatting(name) is None

@@ -21,7 +21,7 @@ from inventory.model_files.chat_template import TemplateProblem, problem_of
         "{% for i in range(10 ** 12) %}{{ 'a' * 10 ** 12 }}{% endfor %}",
     ],
 )
-def test_templates_that_compile(template: str) -> None:
+def test_valid_templates_compile(template: str) -> None:
     problem = problem_of(template)
     assert problem is None or problem.compiles
 
@@ -42,7 +42,7 @@ def test_templates_that_compile(template: str) -> None:
         ("{% for m in x %}" * 30 + "{% endfor %}" * 30, "it is too deeply nested"),
     ],
 )
-def test_templates_that_cannot_be_compiled_are_refused(template: str, reason: str) -> None:
+def test_invalid_templates_are_refused_with_their_reason(template: str, reason: str) -> None:
     assert problem_of(template) == TemplateProblem(reason, compiles=False)
 
 
@@ -58,7 +58,9 @@ TOO_LONG_TEXT = "it produces a text of more than "
         ("{{ 2 ** 10000000 }}", "it computes a power that is too large"),
     ],
 )
-def test_constants_of_a_template_are_not_computed_in_this_process(template: str, reason: str) -> None:
+def test_huge_constants_of_a_template_are_evaluated_only_in_the_child_process(
+    template: str, reason: str
+) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     problem = problem_of(template)
     assert problem is not None
@@ -66,7 +68,7 @@ def test_constants_of_a_template_are_not_computed_in_this_process(template: str,
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "KiB"
 
 
-def test_a_template_beyond_the_limit_of_memory_is_not_called_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_beyond_the_memory_limit_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = chat_template._TRIAL.replace("    ChatTemplate(", "    bytearray(2 << 30)\n    ChatTemplate(")
     assert trial != chat_template._TRIAL
     monkeypatch.setattr(chat_template, "_TRIAL", trial)
@@ -87,7 +89,7 @@ WITHOUT_SYSTEM = (
 
 
 @pytest.mark.parametrize("template", [CHATML, IN_PARTS, WITHOUT_SYSTEM])
-def test_templates_that_lose_nothing_are_taken(template: str) -> None:
+def test_templates_that_keep_every_message_are_accepted(template: str) -> None:
     assert problem_of(template) is None
 
 
@@ -116,7 +118,7 @@ LOSES = "it loses the text of"
         ("x" * ((1 << 20) + 1), "it is longer than 1048576 characters"),
     ],
 )
-def test_templates_that_lose_words_or_misbehave_are_refused(
+def test_templates_that_drop_text_or_fail_are_refused(
     template: str, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -128,7 +130,7 @@ def test_templates_that_lose_words_or_misbehave_are_refused(
     assert not list(tmp_path.iterdir()), "a template reached the machine"
 
 
-def test_a_template_that_breaks_the_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_that_crashes_the_child_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     breaking = "import os\nos.abort()\n"
     monkeypatch.setattr(chat_template, "_TRIAL", breaking)
     assert problem_of("{{ messages }} breaking") == TemplateProblem(
@@ -136,7 +138,9 @@ def test_a_template_that_breaks_the_process_is_refused(monkeypatch: pytest.Monke
     )
 
 
-def test_the_trial_knows_nothing_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_child_process_gets_no_environment_of_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("JWT_SECRET", "canary")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     printing = "import json, os\nprint(json.dumps([str(sorted(os.environ)), True]))\n"

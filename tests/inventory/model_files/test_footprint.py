@@ -24,7 +24,7 @@ MODEL = os.environ.get("CLAWD_TEST_MODEL")
 MEASURED = [(1024, 1, 239), (2048, 4, 398), (8192, 4, 939), (8192, 8, 1661)]
 
 
-def test_the_parts_are_those_of_the_formula(tmp_path: Path) -> None:
+def test_footprint_adds_up_weights_kv_cache_and_buffers(tmp_path: Path) -> None:
     header = read_header(ggufs.write(tmp_path / "m.gguf", ggufs.LIGHT))
     taken = footprint(header, context_size=4000, parallel=4)
     assert taken.kv_cache == 28 * 4 * (128 + 128) * 2 * 4096 * 4
@@ -37,14 +37,14 @@ def test_the_parts_are_those_of_the_formula(tmp_path: Path) -> None:
     ("model", "tier"),
     [(ggufs.LIGHT, "light"), (ggufs.BALANCED, "balanced"), (ggufs.PROFESSIONAL, "professional")],
 )
-def test_models_have_tiers(tmp_path: Path, model: ggufs.Model, tier: str) -> None:
+def test_model_size_decides_its_tier(tmp_path: Path, model: ggufs.Model, tier: str) -> None:
     declared = LocalModel(path=ggufs.write(tmp_path / "m.gguf", model))
     taken = of_model(declared)
     assert taken is not None
     assert taken.tier == tier_of(model.parameters) == tier
 
 
-def test_a_model_that_is_not_here_or_damaged_is_not_known(tmp_path: Path) -> None:
+def test_missing_or_damaged_model_has_no_footprint(tmp_path: Path) -> None:
     assert of_model(LocalModel(path=tmp_path / "none.gguf")) is None
     (tmp_path / "m.gguf").write_bytes(b"GGUF and more")
     assert of_model(LocalModel(path=tmp_path / "m.gguf")) is None
@@ -55,7 +55,7 @@ def declared(model: LocalModel, **host: str) -> Inventory:
     return Inventory(hosts=hosts, models=Models(default=model))
 
 
-def test_a_limit_below_what_the_engine_takes_is_a_mistake(tmp_path: Path) -> None:
+def test_memory_max_below_the_footprint_is_a_mistake(tmp_path: Path) -> None:
     path = ggufs.write(tmp_path / "m.gguf", ggufs.LIGHT)
     (finding,) = files(declared(LocalModel(path=path, memory_max="5G")))
     assert finding.at[0] == ("models", "default", "memory_max")
@@ -71,7 +71,7 @@ def test_a_limit_below_what_the_engine_takes_is_a_mistake(tmp_path: Path) -> Non
     assert list(files(declared(LocalModel(path=path, memory_max="5G", gpu_layers=4), **on_gpu)))
 
 
-def test_a_part_of_the_layers_takes_its_part_of_the_memory(tmp_path: Path) -> None:
+def test_gpu_layers_split_memory_between_gpu_and_host(tmp_path: Path) -> None:
     taken = footprint(
         read_header(ggufs.write(tmp_path / "m.gguf", ggufs.LIGHT)), context_size=4096, parallel=4
     )
@@ -84,7 +84,7 @@ def test_a_part_of_the_layers_takes_its_part_of_the_memory(tmp_path: Path) -> No
     assert some.gpu + some.host == taken.weights + taken.kv_cache + 2 * taken.buffers
 
 
-def test_a_conversation_longer_than_the_model_allows_is_a_mistake(tmp_path: Path) -> None:
+def test_context_size_beyond_the_model_is_a_mistake(tmp_path: Path) -> None:
     path = ggufs.write(tmp_path / "m.gguf", ggufs.BALANCED)
     (finding,) = files(declared(LocalModel(path=path, context_size=8192, memory_max="90G")))
     assert finding.at[0] == ("models", "default", "context_size")
@@ -93,7 +93,9 @@ def test_a_conversation_longer_than_the_model_allows_is_a_mistake(tmp_path: Path
 
 @pytest.mark.skipif(not MODEL, reason="CLAWD_TEST_MODEL names no model")
 @pytest.mark.parametrize(("context", "parallel", "measured"), MEASURED)
-def test_it_is_what_was_measured(context: int, parallel: int, measured: int) -> None:
+def test_footprint_is_within_5_percent_of_recorded_measurements(
+    context: int, parallel: int, measured: int
+) -> None:
     taken = footprint(read_header(Path(MODEL or "")), context_size=context, parallel=parallel)
     assert taken.total / MIB == pytest.approx(measured, rel=0.05)
 
@@ -102,7 +104,7 @@ def test_it_is_what_was_measured(context: int, parallel: int, measured: int) -> 
     not MODEL or not importlib.util.find_spec("llama_cpp"), reason="no engine or no model here"
 )
 @pytest.mark.parametrize(("context", "parallel"), [(1024, 1), (4096, 4)])
-def test_the_real_engine_takes_what_is_foretold(context: int, parallel: int) -> None:
+def test_footprint_predicts_memory_of_the_real_engine(context: int, parallel: int) -> None:
     words = [sys.executable, "-c", ENGINE, MODEL or "", str(context), str(parallel)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120, env=environment)

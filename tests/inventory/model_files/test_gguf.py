@@ -59,7 +59,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES, st.text(min_size=1), st.sampled_from([2, 3]), st.data())
-def test_headers_are_read_and_refused_wherever_the_file_ends(
+def test_header_is_read_whole_and_refused_when_truncated_anywhere(
     others: list[bytes], template: str, version: int, chance: st.DataObject
 ) -> None:
     ours = [
@@ -78,7 +78,7 @@ def test_headers_are_read_and_refused_wherever_the_file_ends(
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
+def test_random_bytes_raise_only_artifact_errors(noise: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.raises(ArtifactError):
         read_header(write(Path(folder), b"GGUF\x03\x00\x00\x00" + noise))
 
@@ -105,21 +105,21 @@ def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<IIQ", 9, 8, 2**60), "longer"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_malformed_file_is_refused_with_path_and_reason(tmp_path: Path, data: bytes, reason: str) -> None:
     with pytest.raises(ArtifactError, match=reason) as caught:
         read_header(write(tmp_path, data))
     assert "m.gguf" in str(caught.value)
 
 
 @pytest.mark.parametrize("alignment", [8, 32, 64, 4096])
-def test_tensors_begin_where_the_alignment_says(tmp_path: Path, alignment: int) -> None:
+def test_tensor_data_begins_at_the_declared_alignment(tmp_path: Path, alignment: int) -> None:
     whole = gguf([*CHAT, entry("general.alignment", 4, alignment)], alignment=alignment)
     assert read_header(write(tmp_path, whole)).architecture == "llama"
     with pytest.raises(ArtifactError, match="truncated: 1 of"):
         read_header(write(tmp_path, whole[:-1]))
 
 
-def test_parts_are_counted(tmp_path: Path) -> None:
+def test_split_count_is_read(tmp_path: Path) -> None:
     assert read_header(write(tmp_path, gguf([*CHAT, entry("split.count", 4, 3)]))).split_count == 3
 
 
@@ -134,14 +134,14 @@ SMOLLM2 = [
 ]
 
 
-def test_the_shape_of_a_model_is_read(tmp_path: Path) -> None:
+def test_shape_of_a_model_is_read(tmp_path: Path) -> None:
     header = read_header(write(tmp_path, gguf([*CHAT, *SMOLLM2])))
     assert header.shape == Shape((3,) * 30, 64, 64, 576, 1536, 3)
     assert header.shape.kv_elements == 30 * 3 * 128
     assert (header.context_length, header.weights, header.parameters) == (8192, 68, 64)
 
 
-def test_layers_may_differ_and_heads_say_their_own_length(tmp_path: Path) -> None:
+def test_shape_with_heads_per_layer_and_own_key_length_is_read(tmp_path: Path) -> None:
     hybrid = [
         *SMOLLM2[:5],
         entry("llama.attention.head_count_kv", 9, [4, 0, 4]),
@@ -154,7 +154,7 @@ def test_layers_may_differ_and_heads_say_their_own_length(tmp_path: Path) -> Non
     assert shape.kv_elements == 8 * (128 + 96)
 
 
-def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
+def test_shape_without_header_entries_is_zero(tmp_path: Path) -> None:
     assert read_header(write(tmp_path, gguf(CHAT))).shape == Shape((), 0, 0, 0, 0, 0)
 
 
@@ -180,20 +180,22 @@ def test_what_a_header_does_not_tell_is_nothing(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_answer_is_named(tmp_path: Path, entries: list[bytes], why: str | None) -> None:
+def test_model_that_cannot_chat_is_unservable_with_its_reason(
+    tmp_path: Path, entries: list[bytes], why: str | None
+) -> None:
     verdict = unservable(read_header(write(tmp_path, gguf(entries))))
     assert (verdict is None) is (why is None)
     assert why is None or (verdict is not None and why in verdict[0] and verdict[1])
 
 
-def test_a_vocabulary_alone_is_no_model(tmp_path: Path) -> None:
+def test_file_without_weights_is_unservable(tmp_path: Path) -> None:
     whole = b"GGUF" + struct.pack("<IQQ", 3, 0, len(CHAT)) + b"".join(CHAT) + bytes(32)
     verdict = unservable(read_header(write(tmp_path, whole)))
     assert verdict is not None
     assert verdict[0] == "has no weights, only a vocabulary"
 
 
-def test_a_vocabulary_is_read_whole(tmp_path: Path) -> None:
+def test_vocabulary_is_read_with_tokens_and_merges(tmp_path: Path) -> None:
     entries = [
         *CHAT,
         entry("tokenizer.ggml.model", 8, "gpt2"),

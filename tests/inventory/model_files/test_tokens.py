@@ -37,31 +37,31 @@ def tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     return found
 
 
-def test_pairs_are_merged_in_the_order_of_the_file() -> None:
+def test_bpe_merges_pairs_in_the_order_of_the_vocabulary() -> None:
     known = tokenizer(Vocabulary("gpt2", merges=("b c", "a b", "a bc")))
     assert merged(list("abc"), known) == ["abc"]
     assert merged(list("ab"), known) == ["ab"]
     assert merged(list("aabb"), known) == ["a", "ab", "b"]
 
 
-def test_letters_are_merged_by_score() -> None:
+def test_sentencepiece_merges_pieces_by_score() -> None:
     known = tokenizer(WORDS)
     assert merged(list("▁hi"), known) == ["▁hi"]
     assert count("hi hi", known) == TokenCount(2, 4)  # a margin, and one to spare
 
 
-def test_what_is_not_in_the_vocabulary_counts_its_bytes() -> None:
+def test_text_outside_the_vocabulary_counts_its_bytes() -> None:
     assert count("你", tokenizer(WORDS)) == TokenCount(4, most_tokens("你"))
 
 
-def test_words_split_too_finely_count_no_more_than_an_estimate() -> None:
+def test_count_of_finely_split_words_is_at_most_the_estimate() -> None:
     known = tokenizer(Vocabulary("gpt2", merges=("a b",)))
     assert count("1999" * 3, known) == TokenCount(4, 13)
     assert count("ab", known) == TokenCount(1, 3)
 
 
 @pytest.mark.parametrize("model", ["bert", "t5", "rwkv", ""])
-def test_tokens_are_estimated_for_a_tokenizer_that_is_not_known(model: str) -> None:
+def test_count_is_estimated_for_an_unknown_tokenizer(model: str) -> None:
     assert tokenizer_of(Vocabulary(model, ("a",), (0.0,))) is None
     assert count("abc 你", None) == TokenCount(3, 1 + 2 + 3)
     assert count("1999-12", None) == TokenCount(3, 1 + 7)
@@ -69,7 +69,7 @@ def test_tokens_are_estimated_for_a_tokenizer_that_is_not_known(model: str) -> N
 
 
 @pytest.mark.parametrize("text", ["a" * 50_000, "你" * 20_000, " " * 50_000, "ab" * 20_000])
-def test_a_long_text_without_spaces_does_not_take_long(text: str) -> None:
+def test_long_text_without_spaces_is_counted_in_time(text: str) -> None:
     begun = time.process_time()
     for known in (Vocabulary("gpt2", merges=("a a", "aa aa", "a b")), WORDS):
         counted = count(text, tokenizer(known))
@@ -89,7 +89,7 @@ def exact(text: str) -> int:
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md", "cli.py", "inventory/schema.json"])
-def test_no_text_has_more_tokens_than_are_counted(name: str) -> None:
+def test_count_is_an_upper_bound_of_real_tokens_for_pages_of_the_repository(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")[:8000]
     assert exact(text) <= token_count(text, MODEL).most <= 1.3 * exact(text)
     assert token_count(text, MODEL).likely <= 1.1 * exact(text)
@@ -98,7 +98,7 @@ def test_no_text_has_more_tokens_than_are_counted(name: str) -> None:
 @pytest.mark.model
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200) | st.text("ab 1\n.'é你😀_-", max_size=200))
-def test_no_text_at_all_has_more_tokens_than_are_counted(text: str) -> None:
+def test_count_is_an_upper_bound_of_real_tokens_for_any_text(text: str) -> None:
     assert exact(text) <= token_count(text, MODEL).most <= most_tokens(text)
 
 
@@ -119,7 +119,9 @@ SHA256 = "ab" * 32
         {"engine": "openai-compatible", "endpoint": "https://x.example/v1"},
     ],
 )
-def test_a_prompt_counts_alike_wherever_the_tokenizer_is_not_known(text: str, model: dict[str, Any]) -> None:
+def test_prompt_check_is_the_same_for_every_model_with_unknown_tokenizer(
+    text: str, model: dict[str, Any]
+) -> None:
     tokens = count(text, None)
     rest = 512 + 512 + 128
     sizes = {
@@ -136,11 +138,11 @@ def test_a_prompt_counts_alike_wherever_the_tokenizer_is_not_known(text: str, mo
 
 
 @pytest.mark.parametrize("text", CHINESE)
-def test_no_character_of_other_letters_is_counted_for_less_than_its_bytes(text: str) -> None:
+def test_estimate_of_chinese_text_is_at_least_85_percent_of_its_bytes(text: str) -> None:
     assert count(text, None).most >= len(text.encode()) * 0.85
     assert count("You answer the questions of a team, briefly and politely. " * 9, None).most < 58 * 9 / 2
 
 
 @pytest.mark.parametrize("text", [*CHINESE, "You answer.", "x"])
-def test_likely_tokens_are_those_of_the_bots_own_estimate(text: str) -> None:
+def test_likely_count_equals_the_estimate_of_the_bot(text: str) -> None:
     assert count(text, None).likely == token_estimate(text) - TOKENS_A_MESSAGE

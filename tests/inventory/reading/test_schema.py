@@ -16,14 +16,14 @@ from tests.inventory.conftest import VALID
 INVENTORIES = Path(schema.FILE).parent
 
 
-def test_the_file_is_up_to_date() -> None:
+def test_schema_file_is_up_to_date() -> None:
     assert schema.FILE.read_text(encoding="utf-8") == schema.schema_text(), (
         "run `python -m inventory.reading.schema`"
     )
 
 
 @pytest.mark.parametrize("name", ["example-prod.yml", "sandbox.yml"])
-def test_our_inventories_are_valid(name: str) -> None:
+def test_shipped_inventories_are_valid_against_the_schema(name: str) -> None:
     validator().validate(untagged(read(INVENTORIES / name).data))
 
 
@@ -38,20 +38,20 @@ def test_our_inventories_are_valid(name: str) -> None:
         ("team", "team"),
     ],
 )
-def test_mistakes_are_invalid(laptop: Path, old: str, new: str) -> None:
+def test_mistakes_are_invalid_against_the_schema(laptop: Path, old: str, new: str) -> None:
     (laptop / "prod.yml").write_text(VALID.replace(old, new))
     valid = validator().is_valid(untagged(read(laptop / "prod.yml").data))
     assert valid is (old == new)
 
 
-def test_secrets_say_how_they_are_given() -> None:
+def test_descriptions_of_secrets_say_how_to_give_them() -> None:
     definitions = schema.json_schema()["$defs"]
     for model, field in (("Telegram", "token"), ("Telegram", "secret_token"), ("RemoteModel", "api_key")):
         assert schema.HOW_TO_GIVE in definitions[model]["properties"][field]["description"]
     assert schema.HOW_TO_GIVE not in definitions["Host"]["properties"]["address"]["description"]
 
 
-def test_every_field_is_described() -> None:
+def test_every_field_has_a_description() -> None:
     models = Declared.__subclasses__()
     assert len(models) > 10
     assert [

@@ -41,12 +41,12 @@ def test_public_view_has_the_keys_of_the_file(laptop: Path) -> None:
     assert view["channels"]["telegram"]["mode"] == "webhook"
 
 
-def test_a_secret_that_is_not_given_is_not_masked(laptop: Path) -> None:
+def test_public_view_does_not_mask_a_secret_that_is_not_given(laptop: Path) -> None:
     text = VALID.replace("    secret_token: !file secret-token\n", "    mode: polling\n")
     assert public_view(loaded(laptop, text))["channels"]["telegram"]["secret_token"] is None
 
 
-def test_digest_is_the_same_for_the_same(laptop: Path) -> None:
+def test_digest_ignores_comments_and_quotes(laptop: Path) -> None:
     first = digest(loaded(laptop))
     assert first == digest(loaded(laptop, "# a comment\n" + VALID.replace("  bot1:", "  'bot1':")))
     assert len(first) == 64
@@ -65,24 +65,24 @@ def test_digest_is_the_same_for_the_same(laptop: Path) -> None:
         ("!file encrypt-key", "!file jwt"),
     ],
 )
-def test_digest_changes_with_anything(laptop: Path, old: str, new: str) -> None:
+def test_digest_changes_with_any_setting(laptop: Path, old: str, new: str) -> None:
     assert digest(loaded(laptop)) != digest(loaded(laptop, VALID.replace(old, new)))
 
 
-def test_digest_changes_when_a_secret_does(laptop: Path) -> None:
+def test_digest_changes_with_a_secret(laptop: Path) -> None:
     before = digest(loaded(laptop))
     private(laptop / "encrypt-key", "canary-encrypt-kez")
     assert digest(loaded(laptop)) != before
 
 
-def test_digest_changes_when_two_secrets_change_places(laptop: Path) -> None:
+def test_digest_changes_when_two_secrets_are_swapped(laptop: Path) -> None:
     swapped = VALID.replace("!file encrypt-key", "!file TMP").replace(
         "!cmd cat app-secret", "!file encrypt-key"
     )
     assert digest(loaded(laptop)) != digest(loaded(laptop, swapped.replace("!file TMP", "!file app-secret")))
 
 
-def test_digest_is_the_same_in_another_folder(laptop: Path) -> None:
+def test_digest_ignores_the_folder_of_the_inventory(laptop: Path) -> None:
     other = laptop.parent / "other"
     other.mkdir()
     for file in laptop.iterdir():

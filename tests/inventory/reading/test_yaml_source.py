@@ -10,7 +10,7 @@ from inventory.reading.source import SourcePosition, Tagged
 from inventory.reading.yaml_source import parse, read
 
 
-def test_places_of_keys_and_values() -> None:
+def test_parse_returns_line_and_column_of_keys_and_values() -> None:
     source = parse("a:\n  b: 1\n  c: [x, 'y']\nd:\n", "f")
     assert source.data == {"a": {"b": 1, "c": ["x", "y"]}, "d": None}
     assert source.keys[("a", "b")] == SourcePosition(2, 3)
@@ -43,14 +43,14 @@ def test_places_of_keys_and_values() -> None:
         ("é😀", "é😀"),
     ],
 )
-def test_values(text: str, value: object) -> None:
+def test_scalars_are_parsed_with_their_types(text: str, value: object) -> None:
     source = parse(f"a: {text}\n", "f")
     assert source.data == {"a": value}
     assert type(source.data["a"]) is type(value)
     assert source.mistakes == ()
 
 
-def test_merge_keys() -> None:
+def test_merge_key_inserts_only_missing_keys() -> None:
     source = parse(
         "x: &x {a: 1, b: {c: 1}}\ny: &y {a: 2, d: 2}\nz:\n  <<: [*x, *y]\n  b: {e: 3}\n",
         "f",
@@ -62,7 +62,7 @@ def test_merge_keys() -> None:
 
 
 @pytest.mark.parametrize("text", ["a: {<<: 1}\n", "a: {<<: [1, {b: 2}]}\n"])
-def test_merging_what_is_no_mapping(text: str) -> None:
+def test_merge_key_with_anything_but_a_mapping_is_a_mistake(text: str) -> None:
     assert [mistake.problem for mistake in parse(text, "f").mistakes] == ["`<<` requires a mapping"]
 
 
@@ -75,13 +75,13 @@ def test_merging_what_is_no_mapping(text: str) -> None:
         "a: " + "[" * 30 + "]" * 30,
     ],
 )
-def test_deep_nesting(text: str) -> None:
+def test_deep_nesting_is_refused(text: str) -> None:
     with pytest.raises(InventoryError, match="nested too deeply"):
         parse(text, "f")
 
 
 @pytest.mark.parametrize("inner", ["[{0}, {0}]", "{{x: {0}, y: {0}}}", "{{<<: [{0}, {0}, {0}]}}"])
-def test_exploding_aliases_are_stopped(inner: str) -> None:
+def test_exponential_aliases_are_refused_in_time(inner: str) -> None:
     lines = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {inner.format(f'*a{i - 1}')}" for i in range(1, 19)]
     started = time.monotonic()
     with pytest.raises(InventoryError, match="too large once its aliases are expanded"):
@@ -89,20 +89,20 @@ def test_exploding_aliases_are_stopped(inner: str) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_not_utf_8(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8_is_refused_with_line_and_column(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes("a: 1\nbä: ".encode() + b"\xff")
     with pytest.raises(InventoryError) as raised:
         read(tmp_path / "f", "f")
     assert str(raised.value) == "f:2:5: byte 0xff is not UTF-8\nhint: save the file as UTF-8"
 
 
-def test_larger_than_any_inventory(tmp_path: Path) -> None:
+def test_file_larger_than_1_mb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("# " + "x" * 1_000_001)
     with pytest.raises(InventoryError, match="larger than 1 MB"):
         read(tmp_path / "f")
 
 
-def test_a_character_that_yaml_forbids() -> None:
+def test_character_that_yaml_forbids_is_refused_with_its_code_point() -> None:
     with pytest.raises(InventoryError) as raised:
         parse("a: 1\nb: \x07\n", "f")
     assert (

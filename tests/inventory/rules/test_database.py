@@ -49,7 +49,9 @@ def problems(inventory: Inventory) -> list[str]:
         ),
     ],
 )
-def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any] | None, part: str) -> None:
+def test_invalid_database_settings_are_refused(
+    hosts: dict[str, list[str]], database: dict[str, Any] | None, part: str
+) -> None:
     found = problems(declared(hosts, database))
     assert any(part in problem for problem in found), found
 
@@ -65,12 +67,14 @@ def test_what_does_not_hold(hosts: dict[str, list[str]], database: dict[str, Any
         (WITHOUT, {"url": "postgresql://clawd@db.example.com:6432/clawd?sslmode=require"}),
     ],
 )
-def test_what_does(hosts: dict[str, list[str]], database: dict[str, Any] | None) -> None:
+def test_valid_database_settings_are_accepted(
+    hosts: dict[str, list[str]], database: dict[str, Any] | None
+) -> None:
     assert problems(declared(hosts, database)) == []
 
 
 @pytest.mark.parametrize("password", ["hunter2", "long enough but with spaces", "sechzehn-und-länger"])
-def test_passwords_that_are_not_taken(password: str) -> None:
+def test_invalid_database_passwords_are_refused_and_not_shown(password: str) -> None:
     (finding,) = secrets(declared(TEAM, {"password": password}))
     assert password not in finding.problem + finding.advice
     assert list(secrets(declared(TEAM, {}))) == []

@@ -28,7 +28,7 @@ def found(**disk: Any) -> dict[KeyPath, str]:
         {"mount": "/var/clawd"},
     ],
 )
-def test_what_is_right(disk: dict[str, Any]) -> None:
+def test_valid_disk_settings_are_accepted(disk: dict[str, Any]) -> None:
     assert found(**disk) == {}
 
 
@@ -38,7 +38,9 @@ def test_what_is_right(disk: dict[str, Any]) -> None:
         ({"keeps": ["models", "logs", "models"]}, "keeps", "listed twice"),
     ],
 )
-def test_what_is_wrong(disk: dict[str, Any], key: str, problem: str) -> None:
+def test_invalid_disk_settings_are_refused_with_their_place(
+    disk: dict[str, Any], key: str, problem: str
+) -> None:
     ((at, said),) = found(**disk).items()
     assert at[:4] == ("hosts", "bot1", "disk", key)
     assert problem in said

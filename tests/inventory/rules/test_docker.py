@@ -53,7 +53,7 @@ LOGIN = {"user": "bots", "password": "s3cret"}
         ({"docker": {"address_pool": "172.0.0.0/8"}}, "is a public network"),
     ],
 )
-def test_rules(declared: dict[str, Any], problem: str | None) -> None:
+def test_rules_of_docker_report_each_problem(declared: dict[str, Any], problem: str | None) -> None:
     found = [finding.problem for rule in RULES for finding in rule(inventory(**declared))]
     assert len(found) == (problem is not None)
     assert problem is None or problem in found[0]
@@ -70,5 +70,5 @@ def test_rules(declared: dict[str, Any], problem: str | None) -> None:
         ({}, None),
     ],
 )
-def test_a_login_is_for_one_registry_alone(declared: dict[str, Any], registry: str | None) -> None:
+def test_registry_login_is_for_one_registry(declared: dict[str, Any], registry: str | None) -> None:
     assert inventory(docker=declared).docker.logged_in_at == registry

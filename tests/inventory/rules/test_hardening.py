@@ -18,7 +18,7 @@ from tests.deploys.inventories import inventory
         ("net.ipv4.tcp_congestion_control", "bbr", None),
     ],
 )
-def test_only_the_setting_that_takes_a_word_is_turned_on_by_one(
+def test_words_are_accepted_only_for_kernel_settings_that_have_them(
     key: str, value: str, problem: str | None
 ) -> None:
     declared = inventory(hardening={"sysctl": {key: value}})

@@ -25,13 +25,13 @@ def problems(*internal: str | None) -> list[str]:
     ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST", "a.localhost",
      "localhost.localdomain", "169.254.1.1", "fe80::1"],
 )  # fmt: skip
-def test_an_internal_address_that_leads_each_host_to_itself_is_refused(address: str) -> None:
+def test_loopback_internal_address_is_refused(address: str) -> None:
     (problem,) = problems(None, address)
     assert problem == f"{address} is a local address: other hosts cannot reach `bot2` by it"
     assert problems(address) == [], "one host alone may use it"
 
 
-def test_an_address_that_leads_each_host_to_itself_needs_another_where_hosts_work_together() -> None:
+def test_loopback_address_needs_internal_address_when_other_hosts_connect() -> None:
     for roles, needed in (
         (["runtime", "nginx"], False),
         (["nginx"], True),
@@ -49,5 +49,5 @@ def test_an_address_that_leads_each_host_to_itself_needs_another_where_hosts_wor
 
 
 @pytest.mark.parametrize("address", ["10.0.0.9", "fd00::1", "bot2.internal", "localhost.example.com"])
-def test_an_internal_address_of_a_network_is_taken(address: str) -> None:
+def test_internal_address_of_a_network_is_accepted(address: str) -> None:
     assert problems(None, address) == []

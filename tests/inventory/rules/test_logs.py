@@ -22,7 +22,7 @@ def found(declared: Inventory) -> dict[KeyPath, str]:
 
 
 @pytest.mark.parametrize("hosts", [BOT, ONE, THREE])
-def test_one_or_three_log_hosts_of_their_own(hosts: dict[str, list[str]]) -> None:
+def test_one_or_three_dedicated_log_hosts_are_accepted(hosts: dict[str, list[str]]) -> None:
     assert found(inventory(hosts, logs=LOGS)) == {}
 
 
@@ -82,13 +82,13 @@ def test_one_or_three_log_hosts_of_their_own(hosts: dict[str, list[str]]) -> Non
         ),
     ],
 )
-def test_what_does_not_hold(
+def test_invalid_log_hosts_are_refused(
     hosts: dict[str, list[str]], logs: dict[str, Any], at: KeyPath, problem: str
 ) -> None:
     assert found(inventory(hosts, logs=logs)) == {at: problem}
 
 
-def test_kibana_is_not_opened_where_no_firewall_keeps_others_out() -> None:
+def test_kibana_from_without_firewall_is_refused() -> None:
     logs = {**LOGS, "kibana_from": ["10.0.0.0/8"]}
     assert found(inventory(ONE, logs=logs)) == {}
     assert set(found(inventory(ONE, logs=logs, firewall={"enabled": False}))) == {("logs", "kibana_from")}

@@ -29,11 +29,11 @@ def found(hosts: dict[str, list[str]] = HOSTS, **changes: Any) -> dict[KeyPath, 
     ],
     ids=["defaults", "alerts and dashboards", "everybody told", "a package file", "hurried"],
 )
-def test_what_is_right(monitoring: dict[str, Any]) -> None:
+def test_valid_monitoring_settings_are_accepted(monitoring: dict[str, Any]) -> None:
     assert found(monitoring=monitoring) == {}
 
 
-def test_without_the_role_nothing_is_asked_for() -> None:
+def test_monitoring_settings_are_optional_without_the_role() -> None:
     assert found({"bot1": ["runtime", "nginx"]}) == {}
 
 
@@ -61,15 +61,17 @@ def test_without_the_role_nothing_is_asked_for() -> None:
     ],
     ids=lambda value: "" if not isinstance(value, str) else value.replace(" ", "-"),
 )
-def test_what_is_wrong(changes: dict[str, Any], at: KeyPath, problem: str) -> None:
+def test_invalid_monitoring_settings_are_refused_with_their_place(
+    changes: dict[str, Any], at: KeyPath, problem: str
+) -> None:
     assert problem in found(**changes)[at]
 
 
-def test_two_watchers() -> None:
+def test_second_monitoring_host_is_refused() -> None:
     problems = found({**HOSTS, "watch2": ["monitoring"]})
     assert problems["hosts", "watch2", "roles"] == "`watch2` and `watch` both have the role monitoring"
 
 
-def test_settings_that_nobody_reads() -> None:
+def test_monitoring_settings_without_the_role_are_refused() -> None:
     problems = found({"bot1": ["runtime", "nginx"]}, monitoring={"alerts": ALERTS})
     assert "no host has the role monitoring" in problems["monitoring",]

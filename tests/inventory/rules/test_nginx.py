@@ -26,7 +26,7 @@ def problems(nginx: dict[str, Any]) -> list[str]:
         ({"http_port": 8090}, "status page"),
     ],
 )
-def test_what_does_not_hold(nginx: dict[str, Any], part: str) -> None:
+def test_invalid_nginx_settings_are_refused(nginx: dict[str, Any], part: str) -> None:
     (problem,) = problems(nginx)
     assert part in problem
 
@@ -34,5 +34,5 @@ def test_what_does_not_hold(nginx: dict[str, Any], part: str) -> None:
 @pytest.mark.parametrize(
     "nginx", [{}, {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}, {"maintenance": True}]
 )
-def test_what_does(nginx: dict[str, Any]) -> None:
+def test_valid_nginx_settings_are_accepted(nginx: dict[str, Any]) -> None:
     assert problems(nginx) == []

@@ -40,7 +40,7 @@ def secrets(secret: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", secrets(""))
-def test_secrets_that_can_be_guessed_are_refused_with_a_command_that_makes_one(name: str) -> None:
+def test_weak_secrets_are_refused_with_a_command_that_generates_one(name: str) -> None:
     assert found(**secrets(GOOD)[name]) == {}
     for weak in ("x", "short", "elevenchars"):
         ((path, (problem, advice)),) = found(**secrets(weak)[name]).items()
@@ -52,16 +52,16 @@ def test_secrets_that_can_be_guessed_are_refused_with_a_command_that_makes_one(n
 
 @pytest.mark.parametrize("letter", ["\n", "\r", "\x00", "\x1b", "\x7f"])
 @pytest.mark.parametrize("name", secrets(""))
-def test_no_secret_has_a_control_character(name: str, letter: str) -> None:
+def test_secrets_with_control_characters_are_refused(name: str, letter: str) -> None:
     assert len(found(**secrets(f"{GOOD[:16]}{letter}{GOOD[16:]}")[name])) == 1
 
 
-def test_a_key_of_a_provider_is_one_word() -> None:
+def test_api_key_with_white_space_is_refused() -> None:
     for key, good in (("sk-abc", True), ("Bearer sk-abc", False), ("sk-abc\nX-Evil: 1", False)):
         assert (found(models={"default": {**REMOTE, "api_key": key}}) == {}) is good
 
 
-def test_passwords_of_logins_are_one_line_of_any_text() -> None:
+def test_login_passwords_may_be_any_single_line() -> None:
     for name in ("sudo_password", "ssh_key_password"):
         for secret, good in (("päss wörd", True), ("x", True), ("two\nlines", False), ("", False)):
             assert (_of_host(**{name: secret}) == {}) is good, secret
@@ -75,7 +75,7 @@ def _of_host(**keys: Any) -> dict[KeyPath, tuple[str, str]]:
     return {at.at[0]: (at.problem, at.advice) for rule in RULES for at in rule(declared)}
 
 
-def test_every_secret_of_an_inventory_is_of_a_kind() -> None:
+def test_every_secret_field_has_a_kind_with_a_rule() -> None:
     paths = list(_secrets(Inventory))
     assert len(paths) > 15
     unknown = [path for path in paths if kind_of_secret(path) is None and path not in APART]
@@ -110,5 +110,5 @@ def _secrets(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
         ("a1b2", False),
     ],
 )
-def test_the_address_of_a_custom_bot_is_encrypted_and_has_a_path(address: str, good: bool) -> None:
+def test_custom_bot_webhook_must_be_https_with_a_path(address: str, good: bool) -> None:
     assert (check_webhook(address) is None) is good

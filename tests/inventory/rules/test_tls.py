@@ -64,12 +64,12 @@ def problems(declared: Inventory) -> list[str]:
         ({"mode": "acme", "names": ["localhost"], "acme": {**EMAIL, "server": OWN}}, "is a local name"),
     ],
 )
-def test_what_does_not_hold(declared: dict[str, Any], part: str) -> None:
+def test_invalid_tls_settings_are_refused(declared: dict[str, Any], part: str) -> None:
     (problem,) = problems(inventory(declared))
     assert part in problem
 
 
-def test_fronts_that_share_a_name_cannot_prove_it_by_http() -> None:
+def test_acme_over_http_is_refused_for_a_name_of_several_fronts() -> None:
     hosts = {name: {"address": f"{name}.example.com"} for name in ("web1", "web2")}
     assert "share names" in problems(inventory({"mode": "acme", "names": NAMES, "acme": EMAIL}, hosts))[0]
     assert problems(inventory({"mode": "acme", "acme": EMAIL}, hosts)) == []
@@ -91,12 +91,12 @@ def test_fronts_that_share_a_name_cannot_prove_it_by_http() -> None:
         {"mode": "provided", "provided": {"certificate": "x", "key": "y"}},
     ],
 )
-def test_what_does(declared: dict[str, Any]) -> None:
+def test_valid_tls_settings_are_accepted(declared: dict[str, Any]) -> None:
     assert problems(inventory(declared)) == []
 
 
 @pytest.mark.parametrize(("mode", "holds"), [("own-ca", True), ("acme", True), ("self-signed", False)])
-def test_only_a_self_signed_certificate_has_to_be_beside_a_bot(mode: str, holds: bool) -> None:
+def test_webhook_with_self_signed_certificate_needs_bot_and_nginx_on_one_host(mode: str, holds: bool) -> None:
     declared = inventory({"mode": mode, "acme": EMAIL}, APART)
     found = [finding.problem for finding in services.channels(declared)]
     assert found == [] if holds else "no host has both" in found[0]

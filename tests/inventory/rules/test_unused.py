@@ -101,7 +101,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("changes", "path", "why"), REFUSED)
-def test_a_setting_of_what_is_off_is_refused(changes: dict[str, Any], path: str, why: str) -> None:
+def test_setting_of_a_disabled_feature_is_refused_with_the_reason(
+    changes: dict[str, Any], path: str, why: str
+) -> None:
     (finding,) = found(**changes)
     assert finding.at == (tuple(path.split(".")),)
     assert finding.problem.startswith(f"`{path}` has no effect: ")
@@ -128,7 +130,7 @@ def test_a_setting_of_what_is_off_is_refused(changes: dict[str, Any], path: str,
         {"monitoring": {"grafana": {"admin_password": "p" * 12, "key": "k.asc"}}},
     ],
 )
-def test_a_setting_that_has_an_effect_is_taken(changes: dict[str, Any]) -> None:
+def test_setting_with_an_effect_is_accepted(changes: dict[str, Any]) -> None:
     assert found(**changes) == []
 
 
@@ -143,13 +145,13 @@ def enabled(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
     return own + [at for name, kind in below for at in enabled(kind, (*path, name))]
 
 
-def test_every_switch_of_an_inventory_is_known() -> None:
+def test_every_enabled_field_is_in_the_table_of_switches() -> None:
     switches = enabled(Inventory)
     assert len(switches) == 5
     assert set(switches) <= {switch.at for switch in SWITCHES}
 
 
-def test_every_key_of_the_switches_is_one_of_their_section() -> None:
+def test_keys_of_every_switch_exist_in_its_section() -> None:
     for switch in SWITCHES:
         section: Any = inventory(
             database=DATABASE, monitoring={"grafana": GRAFANA}, logs={"packages": {"folder": "debs"}}

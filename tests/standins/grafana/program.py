@@ -115,20 +115,20 @@ def serve(config):
         def do_GET(self):
             path = urlsplit(self.path).path
             if path == "/api/health":
-                return self.tell(200, {"database": "ok", "version": "stand-in", "commit": ""})
+                return self.reply(200, {"database": "ok", "version": "stand-in", "commit": ""})
             password = json.loads(store.read_text())["admin"]
             basic = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
             if self.headers.get("Authorization") != basic:
-                return self.tell(401, {"message": "Invalid username or password"})
+                return self.reply(401, {"message": "Invalid username or password"})
             if path == "/api/user":
-                return self.tell(200, {"id": 1, "login": "admin", "isGrafanaAdmin": True})
+                return self.reply(200, {"id": 1, "login": "admin", "isGrafanaAdmin": True})
             if path == "/api/datasources":
-                return self.tell(200, sources)
+                return self.reply(200, sources)
             if path == "/api/search":
-                return self.tell(200, list(dashboards(providers, sources).values()))
-            return self.tell(404, {"message": "Not found"})
+                return self.reply(200, list(dashboards(providers, sources).values()))
+            return self.reply(404, {"message": "Not found"})
 
-        def tell(self, status, value):
+        def reply(self, status, value):
             body = json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

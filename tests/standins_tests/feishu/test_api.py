@@ -70,7 +70,7 @@ def token(control: Control, **changes: str) -> dict[str, Any]:
     return answer
 
 
-def test_lark_replies_to_a_message(control: Control) -> None:
+def test_lark_client_replies_to_a_message(control: Control) -> None:
     question = asked(control)
     answer = reply(control, question, "so")
     assert answer.success(), answer.msg
@@ -80,7 +80,7 @@ def test_lark_replies_to_a_message(control: Control) -> None:
     assert json.loads(sent["body"]["content"]) == {"text": "so"}
 
 
-def test_lark_sends_to_a_user_and_to_a_chat(control: Control) -> None:
+def test_lark_client_sends_to_a_user_and_to_a_chat(control: Control) -> None:
     asked(control, user="ou_1")
     chat = control.post("messages", text="x", chat_id="oc_team", mention_bot=True)["message"]["chat_id"]
     for kind, receiver in (("open_id", "ou_1"), ("chat_id", chat)):
@@ -92,7 +92,7 @@ def test_lark_sends_to_a_user_and_to_a_chat(control: Control) -> None:
     assert len(control.get("sent")) == 2
 
 
-def test_a_wrong_secret_gives_no_token(control: Control) -> None:
+def test_wrong_app_secret_is_refused_a_token(control: Control) -> None:
     assert token(control, app_secret="wrong")["code"] == 10014
     assert token(control, app_id="cli_other")["code"] == 10014
     assert token(control, app_id="")["code"] == 10003
@@ -105,7 +105,7 @@ def test_a_wrong_secret_gives_no_token(control: Control) -> None:
         )
 
 
-def test_a_token_is_renewed_in_its_last_half_hour(control: Control) -> None:
+def test_token_is_renewed_in_its_last_half_hour(control: Control) -> None:
     first = token(control)
     assert 7195 <= first["expire"] <= 7200
     control.post("tokens", seconds=5000)
@@ -124,13 +124,15 @@ def test_a_token_is_renewed_in_its_last_half_hour(control: Control) -> None:
     ("authorization", "code"),
     [(None, 99991661), ("t-without-scheme", 99991661), ("Bearer t-never-issued", 99991663)],
 )
-def test_a_call_needs_a_valid_token(control: Control, authorization: str | None, code: int) -> None:
+def test_call_without_a_valid_token_is_refused(
+    control: Control, authorization: str | None, code: int
+) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     response = httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers)
     assert (response.status_code, response.json()["code"]) == (400, code)
 
 
-def test_an_ended_token_is_refused(control: Control) -> None:
+def test_expired_token_is_refused(control: Control) -> None:
     headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
     info = f"{control.base_url}/open-apis/bot/v3/info"
     assert httpx.get(info, headers=headers).json()["bot"]["open_id"].startswith("ou_")
@@ -138,7 +140,7 @@ def test_an_ended_token_is_refused(control: Control) -> None:
     assert httpx.get(info, headers=headers).json()["code"] == 99991663
 
 
-def test_one_uuid_sends_once(control: Control) -> None:
+def test_same_uuid_sends_a_message_once(control: Control) -> None:
     question = asked(control)
     first, second = (reply(control, question, "so", uuid="u" * 50) for _ in range(2))
     assert first.data.message_id == second.data.message_id
@@ -146,7 +148,7 @@ def test_one_uuid_sends_once(control: Control) -> None:
     assert len(control.get("sent")) == 2
 
 
-def test_a_uuid_has_at_most_50_characters(control: Control) -> None:
+def test_uuid_longer_than_50_characters_is_refused(control: Control) -> None:
     answer = reply(control, asked(control), "so", uuid="u" * 51)
     assert answer.code == 99992402
     assert control.get("sent") == []
@@ -163,11 +165,13 @@ def test_a_uuid_has_at_most_50_characters(control: Control) -> None:
         ("image", json.dumps({"image_key": "img"}), 230001),
     ],
 )
-def test_content(control: Control, kind: str, content: str, code: int) -> None:
+def test_message_content_is_accepted_or_refused_with_the_code_of_the_platform(
+    control: Control, kind: str, content: str, code: int
+) -> None:
     assert reply(control, asked(control), content, kind=kind).code == code
 
 
-def test_what_cannot_be_replied_to(control: Control) -> None:
+def test_reply_to_an_unknown_or_recalled_message_is_refused(control: Control) -> None:
     assert reply(control, "om_unknown", "x").code == 230001
     recalled = asked(control)
     control.post("recall", message_id=recalled)
@@ -178,13 +182,13 @@ def test_what_cannot_be_replied_to(control: Control) -> None:
         assert reply(control, message["message_id"], "x").code == code
 
 
-def test_five_messages_a_second_to_one_receiver(control: Control) -> None:
+def test_sixth_message_in_a_second_to_one_receiver_is_refused(control: Control) -> None:
     question, other = asked(control), asked(control, user="ou_other")
     assert [reply(control, question, "x").code for _ in range(6)] == [0] * 5 + [230020]
     assert reply(control, other, "x").code == 0
 
 
-def test_the_api_as_a_whole_is_limited(control: Control) -> None:
+def test_calls_of_the_whole_app_are_rate_limited(control: Control) -> None:
     control.post("limits", second=[2, 30.0])
     headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
     path = f"{control.base_url}/open-apis/im/v1/messages/{asked(control)}/reply"
@@ -194,11 +198,11 @@ def test_the_api_as_a_whole_is_limited(control: Control) -> None:
     assert 25 <= int(last.headers["x-ogw-ratelimit-reset"]) <= 31
 
 
-def test_an_unknown_path_is_not_found(control: Control) -> None:
+def test_unknown_path_is_answered_404(control: Control) -> None:
     assert httpx.get(f"{control.base_url}/open-apis/im/v9/nothing").status_code == 404
 
 
-def test_ordered_faults(control: Control) -> None:
+def test_requested_faults_are_delivered_once(control: Control) -> None:
     question = asked(control)
     control.post("faults", match="/reply", drop="after")
     with pytest.raises(Exception, match=r"IncompleteRead|Connection broken"):
@@ -218,7 +222,7 @@ def react(control: Control, message_id: str, emoji: str = "Typing") -> Any:
     return client(control).im.v1.message_reaction.create(request)
 
 
-def test_lark_looks_a_message_up(control: Control) -> None:
+def test_lark_client_looks_up_a_message(control: Control) -> None:
     message_id = asked(control, mentions=[{"open_id": "ou_bob", "name": "Bob"}])
     (item,) = look_up(control, message_id).data.items
     assert (item.message_id, item.msg_type) == (message_id, "text")
@@ -229,7 +233,7 @@ def test_lark_looks_a_message_up(control: Control) -> None:
     assert (item.parent_id, json.loads(item.body.content)) == (message_id, {"text": "so"})
 
 
-def test_what_cannot_be_looked_up(control: Control) -> None:
+def test_lookup_of_a_recalled_deleted_or_unknown_message_is_refused(control: Control) -> None:
     message_id = asked(control)
     control.post("recall", message_id=message_id)
     assert look_up(control, message_id).data.items[0].deleted
@@ -239,7 +243,7 @@ def test_what_cannot_be_looked_up(control: Control) -> None:
     assert look_up(control, "om_unknown").code == 230001
 
 
-def test_lark_puts_an_emoji_and_takes_it_away(control: Control) -> None:
+def test_lark_client_adds_and_removes_a_reaction(control: Control) -> None:
     message_id = asked(control)
     first, again = react(control, message_id), react(control, message_id)
     assert first.success()
@@ -252,7 +256,7 @@ def test_lark_puts_an_emoji_and_takes_it_away(control: Control) -> None:
     assert not client(control).im.v1.message_reaction.delete(removal).success()
 
 
-def test_what_cannot_be_reacted_to(control: Control) -> None:
+def test_invalid_reaction_is_refused(control: Control) -> None:
     message_id = asked(control)
     assert react(control, message_id, "NO_EMOJI").code == 231001
     assert react(control, "om_unknown").code == 230001
@@ -260,7 +264,7 @@ def test_what_cannot_be_reacted_to(control: Control) -> None:
     assert react(control, message_id).code == 99991672
 
 
-def test_emoji_are_limited_as_a_whole(control: Control) -> None:
+def test_reactions_of_the_whole_app_are_rate_limited(control: Control) -> None:
     message_id = asked(control)
     control.post("limits", second=[2, 60.0])
     assert [react(control, message_id).code for _ in range(3)] == [0, 0, 99991400]

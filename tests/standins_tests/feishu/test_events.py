@@ -61,7 +61,7 @@ def theirs(control: Control) -> Iterator[LarkReceiver]:
         yield receiver
 
 
-def test_lark_takes_the_challenge_and_an_event(control: Control, theirs: LarkReceiver) -> None:
+def test_lark_dispatcher_accepts_challenge_and_event(control: Control, theirs: LarkReceiver) -> None:
     given = control.post("messages", text="hello", user="ou_ada")
     (event,) = control.eventually(lambda: theirs.events)
     assert event.header.event_id == given["event_id"]
@@ -71,7 +71,9 @@ def test_lark_takes_the_challenge_and_an_event(control: Control, theirs: LarkRec
     assert json.loads(event.event.message.content) == {"text": "hello"}
 
 
-def test_lark_takes_a_group_message_with_mentions(control: Control, theirs: LarkReceiver) -> None:
+def test_lark_dispatcher_accepts_a_group_message_with_mentions(
+    control: Control, theirs: LarkReceiver
+) -> None:
     control.post(
         "messages",
         chat_id="oc_team",
@@ -88,7 +90,7 @@ def test_lark_takes_a_group_message_with_mentions(control: Control, theirs: Lark
     assert event.event.message.thread_id == "omt_1"
 
 
-def test_in_a_group_only_mentions_come_unless_the_app_may_read_all(
+def test_group_messages_without_mention_are_delivered_only_with_the_permission(
     control: Control, theirs: LarkReceiver
 ) -> None:
     assert control.post("messages", chat_id="oc_team", text="all")["event_id"] is None
@@ -97,13 +99,13 @@ def test_in_a_group_only_mentions_come_unless_the_app_may_read_all(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORGERIES if kind not in {"stale", "plain signed"}])
-def test_lark_refuses_forgeries(control: Control, theirs: LarkReceiver, kind: str) -> None:
+def test_lark_dispatcher_refuses_forged_events(control: Control, theirs: LarkReceiver, kind: str) -> None:
     """Not those that lark itself lets pass: it knows no stale timestamp and takes signed plain bodies."""
     assert control.post("forge", kind=kind, message={"text": "let me in"})["status"] == 500
     assert theirs.events == []
 
 
-def test_events_come_plain_when_there_is_no_key() -> None:
+def test_events_are_delivered_unencrypted_without_an_encrypt_key() -> None:
     receiver = LarkReceiver(encrypt_key="")
     standin = FeishuStandin(Credentials(encrypt_key="")).app
     with serving(standin) as url, Control(url) as control, serving(receiver.app) as hook:
@@ -112,7 +114,7 @@ def test_events_come_plain_when_there_is_no_key() -> None:
         assert control.eventually(lambda: receiver.events)
 
 
-def test_an_address_that_fails_the_challenge_is_not_accepted(control: Control) -> None:
+def test_webhook_that_fails_the_challenge_is_refused(control: Control) -> None:
     receiver = Receiver(answers=[(200, {}, b'{"challenge":"guessed"}')])
     with serving(receiver.app) as url:
         with pytest.raises(RuntimeError, match="not the challenge"):
@@ -122,7 +124,9 @@ def test_an_address_that_fails_the_challenge_is_not_accepted(control: Control) -
             control.post("webhook", url=f"{url}/hook")
 
 
-def test_what_is_not_taken_comes_again(control: Control, theirs: LarkReceiver) -> None:
+def test_event_that_was_answered_with_an_error_is_delivered_again(
+    control: Control, theirs: LarkReceiver
+) -> None:
     with serving(_Fickle(theirs).app) as url:
         control.post("webhook", url=f"{url}/hook")
         given = control.post("messages", text="again")
@@ -146,7 +150,7 @@ class _Fickle:
         return Response(status_code=500) if self._seen == 2 else await self._theirs._hook(request)
 
 
-def test_an_event_comes_again_as_it_was_or_as_another(control: Control, theirs: LarkReceiver) -> None:
+def test_redelivered_event_has_the_same_or_a_new_event_id(control: Control, theirs: LarkReceiver) -> None:
     event_id = control.post("messages", text="once")["event_id"]
     control.eventually(lambda: theirs.events)
     control.post("redeliver", event_id=event_id)
@@ -156,7 +160,7 @@ def test_an_event_comes_again_as_it_was_or_as_another(control: Control, theirs: 
     assert len({event.event.message.message_id for event in theirs.events}) == 1
 
 
-def test_events_come_over_tls_to_the_name(certificate: Certificate) -> None:
+def test_events_are_delivered_over_tls_with_the_host_name(certificate: Certificate) -> None:
     receiver = LarkReceiver()
     standin = FeishuStandin(APP, Reach({"bot.test": "127.0.0.1"}, certificate.chain))
     with (

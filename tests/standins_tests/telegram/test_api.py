@@ -61,7 +61,7 @@ def relaxed(control: Control) -> None:
     control.post("limits", chat=[1000, 1.0])
 
 
-def test_who_the_bot_is(url: str) -> None:
+def test_get_me_returns_the_bot(url: str) -> None:
     async def act(bot: Bot) -> None:
         me = await bot.get_me()
         assert (me.id, me.is_bot, me.username) == (1000, True, "clawd_test_bot")
@@ -69,7 +69,7 @@ def test_who_the_bot_is(url: str) -> None:
     run(act, url)
 
 
-def test_an_unknown_token_is_unauthorized(url: str) -> None:
+def test_unknown_token_is_unauthorized(url: str) -> None:
     async def act(bot: Bot) -> None:
         with pytest.raises(TelegramUnauthorizedError):
             await bot.get_me()
@@ -77,7 +77,7 @@ def test_an_unknown_token_is_unauthorized(url: str) -> None:
     run(act, url, token="1000:other")
 
 
-def test_an_unknown_method_is_not_found(url: str) -> None:
+def test_unknown_method_is_not_found(url: str) -> None:
     async def act(bot: Bot) -> None:
         with pytest.raises(TelegramNotFound, match="method not found"):
             await bot(DeleteMyCommands())
@@ -86,7 +86,9 @@ def test_an_unknown_method_is_not_found(url: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["query", "json", "form", "multipart"])
-def test_parameters_come_in_four_ways(url: str, control: Control, way: str) -> None:
+def test_parameters_are_accepted_as_query_json_form_and_multipart(
+    url: str, control: Control, way: str
+) -> None:
     control.post("chats", id=7)
     address = f"{url}/bot{TOKEN}/SendMessage"
     fields = {"chat_id": "7", "text": "a&b = ü"}
@@ -99,7 +101,7 @@ def test_parameters_come_in_four_ways(url: str, control: Control, way: str) -> N
     assert answer.json()["result"]["text"] == "a&b = ü"
 
 
-def test_an_update_is_given_until_it_is_confirmed(url: str, control: Control) -> None:
+def test_get_updates_returns_an_update_until_it_is_confirmed(url: str, control: Control) -> None:
     first = control.post("messages", text="one")["update_id"]
     second = control.post("messages", text="/help two")["update_id"]
 
@@ -120,7 +122,7 @@ def test_an_update_is_given_until_it_is_confirmed(url: str, control: Control) ->
     run(act, url)
 
 
-def test_a_long_poll_ends_when_a_message_comes(url: str, control: Control) -> None:
+def test_long_poll_ends_when_a_message_arrives(url: str, control: Control) -> None:
     async def act(bot: Bot) -> None:
         poll = asyncio.create_task(bot.get_updates(timeout=20))
         await asyncio.sleep(0.3)
@@ -132,7 +134,7 @@ def test_a_long_poll_ends_when_a_message_comes(url: str, control: Control) -> No
     run(act, url)
 
 
-def test_the_older_of_two_pollers_is_told_of_the_conflict(url: str, control: Control) -> None:
+def test_older_of_two_pollers_gets_a_conflict_error(url: str, control: Control) -> None:
     async def act(bot: Bot) -> None:
         older = asyncio.create_task(bot.get_updates(timeout=20))
         await asyncio.sleep(0.3)
@@ -145,7 +147,7 @@ def test_the_older_of_two_pollers_is_told_of_the_conflict(url: str, control: Con
     run(act, url)
 
 
-def test_kinds_that_were_not_asked_for_do_not_come(url: str, control: Control) -> None:
+def test_updates_of_kinds_that_are_not_allowed_are_not_delivered(url: str, control: Control) -> None:
     async def act(bot: Bot) -> None:
         await bot.get_updates(allowed_updates=["callback_query"])
         assert (await bot.get_webhook_info()).allowed_updates == ["callback_query"]
@@ -156,7 +158,7 @@ def test_kinds_that_were_not_asked_for_do_not_come(url: str, control: Control) -
     run(act, url)
 
 
-def test_a_message_is_sent_as_a_reply(url: str, control: Control) -> None:
+def test_message_is_sent_as_a_reply(url: str, control: Control) -> None:
     question = control.post("messages", text="how?", message_thread_id=5)["message"]["message_id"]
 
     async def act(bot: Bot) -> None:
@@ -188,7 +190,9 @@ def test_a_message_is_sent_as_a_reply(url: str, control: Control) -> None:
         ({"chat_id": 4711, "text": "x", "parse_mode": "Wiki"}, "unsupported parse_mode"),
     ],
 )
-def test_what_cannot_be_sent(url: str, control: Control, arguments: dict[str, object], refusal: str) -> None:
+def test_invalid_message_is_refused_and_not_sent(
+    url: str, control: Control, arguments: dict[str, object], refusal: str
+) -> None:
     control.post("chats", id=4711)
 
     async def act(bot: Bot) -> None:
@@ -199,7 +203,7 @@ def test_what_cannot_be_sent(url: str, control: Control, arguments: dict[str, ob
     assert control.get("sent") == []
 
 
-def test_exactly_4096_utf16_units_pass(url: str, control: Control) -> None:
+def test_message_of_4096_utf16_units_is_accepted(url: str, control: Control) -> None:
     control.post("chats", id=4711)
 
     async def act(bot: Bot) -> None:
@@ -226,7 +230,7 @@ def test_html_becomes_text_and_entities(url: str, control: Control) -> None:
 
 
 @pytest.mark.parametrize("state", ["blocked", "kicked"])
-def test_a_chat_that_shut_the_bot_out(url: str, control: Control, state: str) -> None:
+def test_message_to_a_chat_that_blocked_the_bot_is_forbidden(url: str, control: Control, state: str) -> None:
     control.post("chats", id=4711, state=state)
 
     async def act(bot: Bot) -> None:
@@ -236,7 +240,7 @@ def test_a_chat_that_shut_the_bot_out(url: str, control: Control, state: str) ->
     run(act, url)
 
 
-def test_one_message_a_second_to_a_chat(url: str, control: Control) -> None:
+def test_second_message_in_a_second_to_one_chat_is_rate_limited(url: str, control: Control) -> None:
     control.post("chats", id=1)
     control.post("chats", id=2)
 
@@ -252,7 +256,7 @@ def test_one_message_a_second_to_a_chat(url: str, control: Control) -> None:
     run(act, url)
 
 
-def test_thirty_messages_a_second_in_all(url: str, control: Control) -> None:
+def test_message_31_in_a_second_to_any_chats_is_rate_limited(url: str, control: Control) -> None:
     for chat in range(1, 32):
         control.post("chats", id=chat)
 
@@ -265,7 +269,7 @@ def test_thirty_messages_a_second_in_all(url: str, control: Control) -> None:
     run(act, url)
 
 
-def test_twenty_messages_a_minute_to_a_group(url: str, control: Control) -> None:
+def test_message_21_in_a_minute_to_a_group_is_rate_limited(url: str, control: Control) -> None:
     control.post("chats", id=-100, type="group", title="Team")
     relaxed(control)
 
@@ -279,7 +283,7 @@ def test_twenty_messages_a_minute_to_a_group(url: str, control: Control) -> None
     run(act, url)
 
 
-def test_a_message_of_the_bots_own_can_be_edited(url: str, control: Control) -> None:
+def test_only_own_messages_can_be_edited(url: str, control: Control) -> None:
     other = control.post("messages", text="mine")["message"]["message_id"]
     relaxed(control)
 
@@ -299,7 +303,7 @@ def test_a_message_of_the_bots_own_can_be_edited(url: str, control: Control) -> 
     run(act, url)
 
 
-def test_drafts_actions_and_commands(url: str, control: Control) -> None:
+def test_drafts_chat_actions_and_commands_are_accepted_and_recorded(url: str, control: Control) -> None:
     control.post("chats", id=4711)
     control.post("chats", id=-100, type="group")
 
@@ -319,7 +323,7 @@ def test_drafts_actions_and_commands(url: str, control: Control) -> None:
     assert control.get("drafts") == [{"chat_id": 4711, "draft_id": 3, "text": "half a sen"}]
 
 
-def test_in_a_group_only_what_is_meant_for_the_bot_comes(url: str, control: Control) -> None:
+def test_group_messages_are_delivered_only_when_addressed_to_the_bot(url: str, control: Control) -> None:
     group = {"id": -100, "type": "supergroup", "title": "Team"}
     control.post("chats", **group)
 
@@ -341,7 +345,7 @@ def test_in_a_group_only_what_is_meant_for_the_bot_comes(url: str, control: Cont
     assert comes("and this?", reply_to_message_id=own)
 
 
-def test_ordered_faults(url: str, control: Control) -> None:
+def test_requested_faults_are_delivered_once(url: str, control: Control) -> None:
     control.post("chats", id=4711)
     relaxed(control)
     broken = {"ok": False, "error_code": 502, "description": "Bad Gateway"}
@@ -362,7 +366,7 @@ def test_ordered_faults(url: str, control: Control) -> None:
     assert [each["text"] for each in control.get("sent")] == ["done, unknown", "fine"]
 
 
-def test_a_mistake_of_the_test_itself_is_said(control: Control) -> None:
+def test_control_api_refuses_unknown_fields(control: Control) -> None:
     with pytest.raises(RuntimeError, match="unknown fields"):
         control.post("messages", txt="typo")
     with pytest.raises(RuntimeError, match="unknown fields"):

@@ -87,7 +87,7 @@ def info(control: Control) -> Any:
         ("https://9.9.9.9", "x" * 257, "secret token is too long"),
     ],
 )
-def test_what_cannot_be_a_webhook(url: str, secret: str, refusal: str) -> None:
+def test_invalid_webhook_url_or_secret_is_refused(url: str, secret: str, refusal: str) -> None:
     async def act(bot: Bot) -> None:
         with pytest.raises(TelegramBadRequest, match=refusal):
             await bot.set_webhook(url, secret_token=secret)
@@ -96,13 +96,13 @@ def test_what_cannot_be_a_webhook(url: str, secret: str, refusal: str) -> None:
         run(act, base_url)
 
 
-def test_a_certificate_must_be_pem(control: Control, hook: str, tmp_path: Path) -> None:
+def test_certificate_that_is_not_pem_is_refused(control: Control, hook: str, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_bytes(b"\x30\x82 not pem")
     with pytest.raises(TelegramBadRequest, match="not PEM"):
         set_webhook(control, hook, tmp_path / "cert.pem")
 
 
-def test_an_update_comes_over_tls_with_the_secret(
+def test_update_is_delivered_over_tls_with_the_secret_token(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     set_webhook(control, hook, certificate.chain, max_connections=7)
@@ -119,7 +119,7 @@ def test_an_update_comes_over_tls_with_the_secret(
 
 
 @pytest.mark.parametrize("answer", [b"[]", b'{"method": "nonsense"}', b'{"chat_id": 1}', b"{"])
-def test_an_answer_may_be_a_call(
+def test_webhook_answer_may_be_a_method_call(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate, answer: bytes
 ) -> None:
     call = SendChatAction(chat_id=4711, action="typing")
@@ -135,7 +135,7 @@ def test_an_answer_may_be_a_call(
     assert info(control).pending_update_count == 0
 
 
-def test_without_its_certificate_the_receiver_is_not_trusted(
+def test_self_signed_receiver_is_not_trusted_without_its_certificate(
     control: Control, hook: str, receiver: Receiver
 ) -> None:
     set_webhook(control, hook, None)
@@ -146,7 +146,7 @@ def test_without_its_certificate_the_receiver_is_not_trusted(
     assert info(control).pending_update_count == 1
 
 
-def test_what_is_not_taken_comes_again_in_order(
+def test_failed_updates_are_delivered_again_in_order(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     receiver.answers = [(500, {}, b""), (503, {"Retry-After": "10"}, b""), (502, {}, b"")]
@@ -163,7 +163,7 @@ def test_what_is_not_taken_comes_again_in_order(
     assert errors[3:] == ["", ""]
 
 
-def test_one_chat_does_not_wait_for_another(
+def test_failing_chat_does_not_delay_updates_of_another_chat(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     receiver.answers = [(500, {"Retry-After": "40"}, b"")]
@@ -175,7 +175,7 @@ def test_one_chat_does_not_wait_for_another(
     assert [json.loads(each.body)["update_id"] for each in receiver.received] == [stuck, other, stuck]
 
 
-def test_a_connection_an_update_is_opened_only_so_fast(
+def test_connections_are_opened_at_a_limited_rate_when_every_answer_closes_one(
     control: Control, hook: str, certificate: Certificate, receiver: Receiver
 ) -> None:
     receiver.answers = [(200, {"connection": "close"}, b"")] * 41
@@ -190,7 +190,7 @@ def test_a_connection_an_update_is_opened_only_so_fast(
 
 
 @pytest.mark.parametrize(("taken", "count", "seconds"), [(True, 31, 1.5), (False, 2, 2.0)])
-def test_connections_while_updates_are_taken_and_while_none_is(
+def test_rate_of_new_connections_depends_on_whether_updates_succeed(
     taken: bool, count: int, seconds: float
 ) -> None:
     async def opening() -> float:
@@ -205,7 +205,7 @@ def test_connections_while_updates_are_taken_and_while_none_is(
     assert seconds <= asyncio.run(opening()) < seconds + 0.5
 
 
-def test_polling_and_webhook_exclude_each_other(
+def test_webhook_ends_polling_and_polling_is_refused_while_it_is_set(
     control: Control, hook: str, certificate: Certificate, receiver: Receiver
 ) -> None:
     receiver.answers = [(500, {"Retry-After": "100"}, b"")]
@@ -234,7 +234,7 @@ def test_pending_updates_can_be_dropped(control: Control) -> None:
     assert info(control).pending_update_count == 0
 
 
-def test_a_forgery_and_a_replay_reach_the_webhook(
+def test_forged_and_repeated_updates_are_delivered_on_request(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     set_webhook(control, hook, certificate.chain)

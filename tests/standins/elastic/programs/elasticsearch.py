@@ -115,12 +115,12 @@ class Node:
                 if host.strip("[]") == own:
                     continue
                 try:
-                    told = self.say((host.strip("[]"), int(port)), kind="join", node=self.name, run=self.run)
+                    reply = self.say((host.strip("[]"), int(port)), kind="join", node=self.name, run=self.run)
                 except (OSError, ValueError):
                     continue
-                if told.get("master") and self.known.get("uuid", told["uuid"]) == told["uuid"]:
+                if reply.get("master") and self.known.get("uuid", reply["uuid"]) == reply["uuid"]:
                     if not self.known:
-                        self.found(uuid=told["uuid"], master=False)
+                        self.found(uuid=reply["uuid"], master=False)
                     self.master, self.master_seen = (host.strip("[]"), int(port)), time.monotonic()
             time.sleep(0.5)
 
@@ -166,18 +166,18 @@ class Node:
     def answer(self, method: str, path: str, headers: Any, data: bytes) -> tuple[int, Any]:
         """A call of the API."""
         authorization, body = headers.get("Authorization") or "", data.decode()
-        status, told = self._answered(method, path, authorization, body)
+        status, content = self._answered(method, path, authorization, body)
         if wanted := re.search(r"[?&]wait_for_status=(\w+)&timeout=(\d+)s", path):
             deadline = time.monotonic() + int(wanted[2])
-            while status == 200 and told["status"] != wanted[1] and time.monotonic() < deadline:
+            while status == 200 and content["status"] != wanted[1] and time.monotonic() < deadline:
                 time.sleep(0.2)
-                status, told = self._answered(method, path, authorization, body)
+                status, content = self._answered(method, path, authorization, body)
         who = (
             credentials(authorization)[1].partition(":")[0] if authorization.startswith("Basic") else "token"
         )
         if not path.startswith("/_cluster/health"):
             self.recorder.write(method=method, path=path, user=who if authorization else None, status=status)
-        return status, told
+        return status, content
 
     def _answered(self, method: str, path: str, authorization: str, body: str) -> tuple[int, Any]:
         if not authorization:
@@ -190,8 +190,8 @@ class Node:
         if self.master and time.monotonic() - self.master_seen < LOST_AFTER:
             try:
                 message = {"method": method, "path": path, "authorization": authorization, "body": body}
-                status, told = self.say(self.master, kind="call", **message)
-                return status, told
+                status, content = self.say(self.master, kind="call", **message)
+                return status, content
             except (OSError, ValueError):
                 pass
         return 503, {"error": {"type": "master_not_discovered_exception", "reason": None}, "status": 503}

@@ -56,18 +56,18 @@ class Kibana:
         """Who that is, as the first node that answers says."""
         (ca,) = self.settings["elasticsearch.ssl.certificateAuthorities"]
         for url in self.settings["elasticsearch.hosts"]:
-            status, told = ask(url, ca, "GET", "/_security/_authenticate", authorization)
+            status, content = ask(url, ca, "GET", "/_security/_authenticate", authorization)
             if status:
-                return status, told
+                return status, content
         return 0, None
 
     def answer(self, method: str, path: str, headers: Any, data: bytes) -> tuple[int, Any]:
         authorization = headers.get("Authorization") or ""
-        status, told = self._answer(method, path, headers, data, authorization)
+        status, content = self._answer(method, path, headers, data, authorization)
         if path != "/api/status":
             user = credentials(authorization)[1].partition(":")[0] if authorization else None
             self.recorder.write(method=method, path=path, user=user, status=status)
-        return status, told
+        return status, content
 
     def _answer(
         self, method: str, path: str, headers: Any, data: bytes, authorization: str

@@ -43,16 +43,16 @@ def main() -> None:
     parser.add_argument("--path.logs", dest="logs")
     parser.add_argument("--path.config", dest="config")
     parser.add_argument("-t", "--config.test_and_exit", dest="test", action="store_true")
-    told = parser.parse_args()
-    settings = settings_of(Path(told.settings) / "logstash.yml", KNOWN)
+    options = parser.parse_args()
+    settings = settings_of(Path(options.settings) / "logstash.yml", KNOWN)
     if os.geteuid() == 0 and not settings.get("allow_superuser", False):
         refuse("Logstash cannot be run as superuser.")
     heap = re.findall(r"-Xm[sx](\d+)m", os.environ.get("LS_JAVA_OPTS", ""))
     if len(set(heap)) != 1:
         refuse(f"LS_JAVA_OPTS without one heap: {heap}")
-    path = told.config or pipelines(Path(told.settings))
+    path = options.config or pipelines(Path(options.settings))
     tree = checked(Path(path))
-    if told.test:
+    if options.test:
         print("Configuration OK")
         return
     for folder in (settings["path.data"], settings["path.logs"]):
@@ -125,9 +125,9 @@ class Sink:
             lines += [json.dumps({"create": {"_index": index}}), json.dumps(event)]
         for host in self.hosts:
             body = ("\n".join(lines) + "\n").encode()
-            status, told = ask(host, self.ca, "POST", "/_bulk", self.login, body)
+            status, content = ask(host, self.ca, "POST", "/_bulk", self.login, body)
             if status == 200:
-                return not told["errors"]
+                return not content["errors"]
         return False
 
 
