@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -130,7 +129,7 @@ def test_alert_chat_requires_its_channel(tmp_path: Path) -> None:
         load_settings(program.folder / "bot.json")
 
 
-def custom_bot(
+async def custom_bot(
     answer: httpx.Response | Exception, **settings: Any
 ) -> tuple[list[httpx.Request], Exception | None]:
     """Return the requests sent to a custom bot, and the error that its response causes."""
@@ -151,21 +150,20 @@ def custom_bot(
     )
     reply = Reply("k", "e", ConversationKey("alerts", CUSTOM_BOT), "group", "", "down")
 
-    async def play() -> Exception | None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
-            context = ChannelContext(MemoryInbox(), http, secrets, None)
-            channel = AlertsChannel(AlertsSettings(custom_bot=True, **settings), context, clock=lambda: 1.6e9)
-            try:
-                await channel.send(reply)
-            except Exception as fault:
-                return fault
-            return None
-
-    return seen, asyncio.run(play())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        context = ChannelContext(MemoryInbox(), http, secrets, None)
+        channel = AlertsChannel(AlertsSettings(custom_bot=True, **settings), context, clock=lambda: 1.6e9)
+        try:
+            await channel.send(reply)
+        except Exception as fault:
+            return seen, fault
+    return seen, None
 
 
-def test_alert_is_sent_through_custom_bot() -> None:
-    seen, fault = custom_bot(httpx.Response(200, json={"code": 0, "msg": "success"}), custom_bot_signs=True)
+async def test_alert_is_sent_through_custom_bot() -> None:
+    seen, fault = await custom_bot(
+        httpx.Response(200, json={"code": 0, "msg": "success"}), custom_bot_signs=True
+    )
     assert fault is None
     key = b"1600000000\ns"
     sign = base64.b64encode(hmac.new(key, digestmod=hashlib.sha256).digest()).decode()
@@ -191,5 +189,7 @@ def test_alert_is_sent_through_custom_bot() -> None:
     ],
     ids=str,
 )
-def test_delivery_error_by_custom_bot_response(answer: httpx.Response | Exception, meaning: type) -> None:
-    assert isinstance(custom_bot(answer)[1], meaning)
+async def test_delivery_error_by_custom_bot_response(
+    answer: httpx.Response | Exception, meaning: type
+) -> None:
+    assert isinstance((await custom_bot(answer))[1], meaning)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def events(stream: str) -> list[Event]:
 
 
 @asynccontextmanager
-async def desk(folder: Path, model: Growing, limit: int = 1000) -> AsyncIterator[Desk]:
+async def console(folder: Path, model: Growing, limit: int = 1000) -> AsyncIterator[Desk]:
     async with httpx.AsyncClient() as http:
         # The channel needs the store and the chain needs the channel, so the store is set afterwards.
         context = ChannelContext(None, http, Credentials({"console-jwt-secret": SECRET}), None)  # type: ignore[arg-type]
@@ -97,87 +97,70 @@ async def desk(folder: Path, model: Growing, limit: int = 1000) -> AsyncIterator
             yield Desk(client, chain, channel, model)
 
 
-def play(folder: Path, model: Growing, scene: Callable[[Desk], Any], **more: Any) -> Any:
-    async def run() -> Any:
-        async with desk(folder, model, **more) as opened:
-            return await scene(opened)
-
-    return asyncio.run(run())
-
-
-def test_answer_is_streamed(tmp_path: Path) -> None:
-    stream = play(tmp_path, Growing("你", "你好", "你好 \n\nthere"), lambda desk: desk.ask())
+async def test_answer_is_streamed(tmp_path: Path) -> None:
+    async with console(tmp_path, Growing("你", "你好", "你好 \n\nthere")) as desk:
+        stream = await desk.ask()
     assert stream[-1] == ("done", {"text": "你好 \n\nthere"})
     assert {name for name, _ in stream[:-1]} == {"delta"}
     assert "你好 \n\nthere".startswith("".join(data["text"] for _, data in stream[:-1]))
 
 
-def test_second_attempt_with_other_beginning(tmp_path: Path) -> None:
-    stream = play(tmp_path, Growing("Paris", "Lon", "London"), lambda desk: desk.ask())
+async def test_second_attempt_with_other_beginning(tmp_path: Path) -> None:
+    async with console(tmp_path, Growing("Paris", "Lon", "London")) as desk:
+        stream = await desk.ask()
     assert stream == [("delta", {"text": "Paris"}), ("done", {"text": "London"})]
 
 
-def test_conversations_and_users_are_separate(tmp_path: Path) -> None:
+async def test_conversations_and_users_are_separate(tmp_path: Path) -> None:
     model = Growing("answer")
 
-    async def scene(desk: Desk) -> None:
+    async with console(tmp_path, model) as desk:
         await desk.ask("1")
         await desk.ask("2")
         await desk.ask("3", conversation="other")
         await desk.ask("4", token(sub="bob"))
-
-    play(tmp_path, model, scene)
     assert model.asked == [(0, "1"), (2, "2"), (0, "3"), (0, "4")]
 
 
-def test_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
+async def test_empty_id_or_conversation_is_absent(tmp_path: Path) -> None:
     model = Growing("answer")
 
-    async def scene(desk: Desk) -> None:
+    async with console(tmp_path, model) as desk:
         await desk.ask("1", id="")
         await desk.ask("2", id="", conversation="")
         await desk.ask("3", conversation="default")
-
-    play(tmp_path, model, scene)
     assert model.asked == [(0, "1"), (2, "2"), (4, "3")]
 
 
-def test_repeated_request_gets_stored_answer(tmp_path: Path) -> None:
+async def test_repeated_request_gets_stored_answer(tmp_path: Path) -> None:
     model = Growing("answer")
-
-    async def scene(desk: Desk) -> list[list[Event]]:
-        return [await desk.ask(id="7"), await desk.ask(id="7"), await desk.ask("x", token(sub="bob"), id="7")]
-
-    first, again, _ = play(tmp_path, model, scene)
+    async with console(tmp_path, model) as desk:
+        first, again = await desk.ask(id="7"), await desk.ask(id="7")
+        await desk.ask("x", token(sub="bob"), id="7")
     assert again == [first[-1]]
     assert [question for _, question in model.asked] == ["hello", "x"]
 
 
-def test_concurrent_repeated_request_waits_for_same_answer(tmp_path: Path) -> None:
-    async def scene(desk: Desk) -> list[list[Event]]:
-        desk.model.gate.clear()
+async def test_concurrent_repeated_request_waits_for_same_answer(tmp_path: Path) -> None:
+    model = Growing("answer")
+    async with console(tmp_path, model) as desk:
+        model.gate.clear()
         both = asyncio.gather(desk.ask(id="7"), desk.ask(id="7"))
         await asyncio.sleep(0.1)
-        desk.model.gate.set()
-        return list(await both)
-
-    model = Growing("answer")
-    streams = play(tmp_path, model, scene)
+        model.gate.set()
+        streams = await both
     assert [stream[-1] for stream in streams] == [("done", {"text": "answer"})] * 2
     assert len(model.asked) == 1
 
 
-def asked_with(bearer: str, *bodies: dict[str, str]) -> Callable[[Desk], Any]:
-    """The statuses of one request after another under the same token."""
-
-    async def scene(desk: Desk) -> list[int]:
-        headers = {"Authorization": f"Bearer {bearer}"}
+async def statuses(folder: Path, model: Growing, bearer: str, *bodies: dict[str, str]) -> list[int]:
+    """Start a bot, send these requests under one token, and return their statuses."""
+    headers = {"Authorization": f"Bearer {bearer}"}
+    async with console(folder, model) as desk:
         answers = [
             await desk.client.post("/console/v1/messages", json=body, headers=headers) for body in bodies
         ]
-        return [answer.status_code for answer in answers]
-
-    return scene
+    return [answer.status_code for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -191,65 +174,63 @@ def asked_with(bearer: str, *bodies: dict[str, str]) -> Callable[[Desk], Any]:
         ({"text": "hi", "id": "7", "conversation": "other"}, 401),
     ],
 )
-def test_token_is_accepted_again_only_for_same_request(
+async def test_token_is_accepted_again_only_for_same_request(
     tmp_path: Path, second: dict[str, str], status: int
 ) -> None:
     model, bearer = Growing("answer"), token()
     first = {"text": "hi", "id": "7"}
-    assert play(tmp_path, model, asked_with(bearer, first, second, first)) == [200, status, 200]
+    assert await statuses(tmp_path, model, bearer, first, second, first) == [200, status, 200]
     assert [question for _, question in model.asked] == ["hi"]
 
 
-def test_captured_request_without_id_is_not_answered_twice(tmp_path: Path) -> None:
+async def test_captured_request_without_id_is_not_answered_twice(tmp_path: Path) -> None:
     model = Growing("answer")
-    assert play(tmp_path, model, asked_with(token(), *[{"text": "hi"}] * 2)) == [200, 401]
+    assert await statuses(tmp_path, model, token(), *[{"text": "hi"}] * 2) == [200, 401]
     assert len(model.asked) == 1
 
 
-def test_token_encoded_differently_is_the_same(tmp_path: Path) -> None:
+async def test_token_encoded_differently_is_the_same(tmp_path: Path) -> None:
     model, jti = Growing("answer"), uuid.uuid4().hex
-    play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"}))
+    await statuses(tmp_path, model, token(jti=jti), {"text": "hi"})
     again = token(jti=jti, exp=time.time() + 50)
-    assert play(tmp_path, model, asked_with(again, {"text": "hi"})) == [401]
+    assert await statuses(tmp_path, model, again, {"text": "hi"}) == [401]
 
 
-def test_used_token_is_stored_across_restarts_and_by_user(tmp_path: Path) -> None:
+async def test_used_token_is_stored_across_restarts_and_by_user(tmp_path: Path) -> None:
     model, jti = Growing("answer"), uuid.uuid4().hex
-    assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [200]
-    assert play(tmp_path, model, asked_with(token(jti=jti), {"text": "hi"})) == [401]
-    assert play(tmp_path, model, asked_with(token(jti=jti, sub="bob"), {"text": "hi"})) == [200]
+    assert await statuses(tmp_path, model, token(jti=jti), {"text": "hi"}) == [200]
+    assert await statuses(tmp_path, model, token(jti=jti), {"text": "hi"}) == [401]
+    assert await statuses(tmp_path, model, token(jti=jti, sub="bob"), {"text": "hi"}) == [200]
 
 
-def test_unreadable_request_does_not_use_token(tmp_path: Path) -> None:
-    asked = asked_with(token(), {"text": ""}, {"text": "hi"})
-    assert play(tmp_path, Growing("answer"), asked) == [422, 200]
+async def test_unreadable_request_does_not_use_token(tmp_path: Path) -> None:
+    bodies = ({"text": ""}, {"text": "hi"})
+    assert await statuses(tmp_path, Growing("answer"), token(), *bodies) == [422, 200]
 
 
-def test_token_that_cannot_be_stored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_that_cannot_be_stored_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
-    assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi", "id": "1"})) == [200]
-    assert play(tmp_path, Growing("answer"), asked_with(token(), {"text": "hi"})) == [503]
+    assert await statuses(tmp_path, Growing("answer"), token(), {"text": "hi", "id": "1"}) == [200]
+    assert await statuses(tmp_path, Growing("answer"), token(), {"text": "hi"}) == [503]
 
 
-def test_rate_limited_request_gets_error(tmp_path: Path) -> None:
-    async def scene(desk: Desk) -> list[Event]:
-        return [(await desk.ask(id=str(number)))[-1] for number in (1, 2, 3, 3)]
-
-    kinds = play(tmp_path, Growing("answer"), scene, limit=1)
+async def test_rate_limited_request_gets_error(tmp_path: Path) -> None:
+    async with console(tmp_path, Growing("answer"), limit=1) as desk:
+        kinds = [(await desk.ask(id=str(number)))[-1] for number in (1, 2, 3, 3)]
     assert kinds[0] == ("done", {"text": "answer"})
     assert kinds[1] == ("done", {"text": EN.rate_limited.format(limit=1)})
     assert [name for name, _ in kinds[2:]] == ["error", "error"]
 
 
-def test_stop_ends_streams(tmp_path: Path) -> None:
-    async def scene(desk: Desk) -> list[Event]:
+async def test_stop_ends_streams(tmp_path: Path) -> None:
+    async with console(tmp_path, Growing("half")) as desk:
         desk.model.gate.clear()
         waiting = asyncio.create_task(desk.ask(id="7"))
         await asyncio.sleep(0.1)
         await desk.channel.close()
-        return await waiting
-
-    stream = play(tmp_path, Growing("half"), scene)
+        stream = await waiting
     assert stream[-1][0] == "error"
     assert stream[-1][1]["message"] == "no answer yet: the bot is restarting"
     assert "same id" in stream[-1][1]["hint"]
@@ -279,9 +260,10 @@ FORGED = [
 
 
 @pytest.mark.parametrize("header", FORGED, ids=[str(number) for number in range(len(FORGED))])
-def test_request_without_valid_bearer_token_is_refused(tmp_path: Path, header: str | None) -> None:
+async def test_request_without_valid_bearer_token_is_refused(tmp_path: Path, header: str | None) -> None:
     model = Growing("answer")
-    response = play(tmp_path, model, lambda desk: _raw(desk, header, b'{"text": "hi"}'))
+    async with console(tmp_path, model) as desk:
+        response = await _raw(desk, header, b'{"text": "hi"}')
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     assert model.asked == []
@@ -300,8 +282,9 @@ def test_request_without_valid_bearer_token_is_refused(tmp_path: Path, header: s
         (b'{"text": "' + b"x" * 40_000 + b'"}', "text"),
     ],
 )
-def test_invalid_body_gets_422_with_fields(tmp_path: Path, body: bytes, said: str) -> None:
-    response = play(tmp_path, Growing("answer"), lambda desk: _raw(desk, f"Bearer {token()}", body))
+async def test_invalid_body_gets_422_with_fields(tmp_path: Path, body: bytes, said: str) -> None:
+    async with console(tmp_path, Growing("answer")) as desk:
+        response = await _raw(desk, f"Bearer {token()}", body)
     assert response.status_code == 422
     assert response.json()["message"].startswith(said)
     assert len(response.content) < 500
@@ -314,10 +297,11 @@ def test_short_secret_is_refused() -> None:
         ConsoleChannel(ConsoleSettings(), context)
 
 
-def test_client_that_disconnects_early_is_removed(tmp_path: Path) -> None:
+async def test_client_that_disconnects_early_is_removed(tmp_path: Path) -> None:
     """With a slow disk, the client may disconnect before the message is stored."""
 
-    async def scene(desk: Desk) -> None:
+    async with console(tmp_path, Growing("answer")) as desk:
+
         async def receive() -> dict[str, Any]:
             return bodies.pop(0) if bodies else {"type": "http.disconnect"}
 
@@ -335,5 +319,3 @@ def test_client_that_disconnects_early_is_removed(tmp_path: Path) -> None:
         await route.handle(scope, receive, send)  # type: ignore[arg-type]
         await desk.chain.settled()
         assert desk.channel._streams == {}
-
-    play(tmp_path, Growing("answer"), scene)

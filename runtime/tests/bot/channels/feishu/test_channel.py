@@ -107,10 +107,10 @@ def app_of(inbox: Noting, api_base: str, **settings: Any) -> Starlette:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Noting]:
+async def inbox(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Noting]:
     database = open_database(f"sqlite:///{tmp_path}/bot.db")
     store = Store(database)
-    asyncio.run(store.join(1, ("feishu",)))
+    await store.join(1, ("feishu",))
     yield Noting(store)
     database.close()
 
@@ -359,37 +359,34 @@ def channel(control: Control, http: httpx.AsyncClient) -> FeishuChannel:
     return FeishuChannel(settings, ChannelContext(Noting(None), http, SECRETS, None))  # type: ignore[arg-type]
 
 
-def send(control: Control, *replies: Reply) -> list[str]:
-    async def main() -> list[str]:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            ours = channel(control, http)
-            return [(await ours.send(reply)).id for reply in replies]
-
-    return asyncio.run(main())
+async def send(control: Control, *replies: Reply) -> list[str]:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        ours = channel(control, http)
+        return [(await ours.send(reply)).id for reply in replies]
 
 
 def split(text: str) -> tuple[str, ...]:
     return channel(Control("http://unused.invalid"), httpx.AsyncClient()).split(text)
 
 
-def test_retried_reply_is_sent_once(control: Control) -> None:
+async def test_retried_reply_is_sent_once(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
-    first, second = send(control, reply_to(message, "so"), reply_to(message, "so"))
+    first, second = await send(control, reply_to(message, "so"), reply_to(message, "so"))
     assert first == second
     (sent,) = control.get("sent", parent_id=message["message_id"])
     assert json.loads(sent["body"]["content"]) == {"text": "so"}
 
 
-def test_permanent_refusal_is_undeliverable(control: Control) -> None:
+async def test_permanent_refusal_is_undeliverable(control: Control) -> None:
     message = control.post("messages", text="how?", chat_id="oc_team", mention_bot=True)["message"]
     control.post("chats", id="oc_team", type="group", state="left")
     with pytest.raises(Undeliverable, match="230002"):
-        send(control, reply_to(message, "so"))
+        await send(control, reply_to(message, "so"))
     assert [call["path"][-6:] for call in control.get("calls")].count("/reply") == 1
 
 
 @pytest.mark.parametrize("gone", ["recalled", "deleted", "unknown", "topic", "invisible"])
-def test_answer_to_deleted_message_goes_to_chat_once(control: Control, gone: str) -> None:
+async def test_answer_to_deleted_message_goes_to_chat_once(control: Control, gone: str) -> None:
     """Every part of a long answer arrives once, even if it is retried."""
     message = control.post("messages", text="how?")["message"]
     match gone:
@@ -407,37 +404,37 @@ def test_answer_to_deleted_message_goes_to_chat_once(control: Control, gone: str
             control.post("faults", match="/reply", status=400, body=body, times=3)
     first = reply_to(message, "so")
     second = replace(first, key=reply_key("feishu", "e1", 1), text="and so", part=1, parts=2)
-    send(control, first, second, first)
+    await send(control, first, second, first)
     sent = control.get("sent", chat_id=message["chat_id"])
     assert [json.loads(each["body"]["content"])["text"] for each in sent] == ["so", "and so"]
     assert not any("parent_id" in each for each in sent)
 
 
-def test_refusal_that_operator_can_fix_is_retried(control: Control) -> None:
+async def test_refusal_that_operator_can_fix_is_retried(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     body = {"code": 99991672, "msg": "Access denied. One of the following scopes is required"}
     control.post("faults", match="/reply", status=400, body=body)
     with pytest.raises(RetryLater):
-        send(control, reply_to(message, "so"))
+        await send(control, reply_to(message, "so"))
 
 
-def test_temporary_refusal_is_retried(control: Control) -> None:
+async def test_temporary_refusal_is_retried(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     control.post("faults", match="/reply", status=429, headers={"x-ogw-ratelimit-reset": "4"})
     with pytest.raises(RetryLater) as limit:
-        send(control, reply_to(message, "so"))
+        await send(control, reply_to(message, "so"))
     assert limit.value.after == 4.0
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "ü😀" * 60_000, '"\\\n' * 50_000, "<at " * 30_000])
-def test_long_answer_is_split_to_platform_limit(control: Control, text: str) -> None:
+async def test_long_answer_is_split_to_platform_limit(control: Control, text: str) -> None:
     parts = split(text)
     assert len(parts) > 1
     message = control.post("messages", text="how?")["message"]
     control.post("limits", receiver=[100, 1.0])
     for part in parts:
         assert 0 < size_in_request(part) < 150 * 1024
-        send(control, reply_to(message, part))
+        await send(control, reply_to(message, part))
     assert "".join("".join(parts).split()) == "".join(text.replace("<at", "<\u200bat").split())
 
 
@@ -446,9 +443,9 @@ def test_short_answer_is_one_message() -> None:
 
 
 @pytest.mark.parametrize("tag", ['<at user_id="all">all</at>', "<AT user_id='all'></AT>", "</at>"])
-def test_answer_cannot_mention_everyone(control: Control, tag: str) -> None:
+async def test_answer_cannot_mention_everyone(control: Control, tag: str) -> None:
     message = control.post("messages", text="how?")["message"]
-    send(control, reply_to(message, f"hey {tag} <attention> a<b"))
+    await send(control, reply_to(message, f"hey {tag} <attention> a<b"))
     (sent,) = control.get("sent")
     text = json.loads(sent["body"]["content"])["text"]
     assert "<at" not in text.lower().replace("<attention", "")
@@ -456,14 +453,11 @@ def test_answer_cannot_mention_everyone(control: Control, tag: str) -> None:
     assert "<attention> a<b" in text
 
 
-def test_identity_is_fetched_again_after_failure(control: Control) -> None:
+async def test_identity_is_fetched_again_after_failure(control: Control) -> None:
     control.post("faults", match="/internal", status=502)
 
-    async def main() -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            await asyncio.wait_for(channel(control, http).run(), 10)
-
-    asyncio.run(main())
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await asyncio.wait_for(channel(control, http).run(), 10)
     assert [call["path"] for call in control.get("calls")][-1] == "/open-apis/bot/v3/info"
 
 
@@ -579,48 +573,45 @@ def test_post_with_mention_only_in_content_is_addressed(control: Control, bot: B
     assert (inbound.addressed, inbound.text) == (True, "what does @Bob mean?")
 
 
-def test_replied_message_is_fetched(control: Control) -> None:
+async def test_replied_message_is_fetched(control: Control) -> None:
     first = control.post("messages", text="the release is on Friday", user="ou_bob")["message"]
 
     async def look(ref: str) -> Quote:
         async with httpx.AsyncClient(trust_env=False) as http:
             return await channel(control, http).quoted(ref)
 
-    assert asyncio.run(look(first["message_id"])) == Quote("the release is on Friday")
+    assert await look(first["message_id"]) == Quote("the release is on Friday")
     picture = control.post("messages", msg_type="image", content='{"image_key": "img_1"}')["message"]
-    assert asyncio.run(look(picture["message_id"])) == Quote("", (MessagePart("picture"),))
+    assert await look(picture["message_id"]) == Quote("", (MessagePart("picture"),))
     control.post("recall", message_id=first["message_id"])
     for gone in (first["message_id"], "om_unknown"):
         with pytest.raises(ChannelError):
-            asyncio.run(look(gone))
+            await look(gone)
 
 
-def test_waiting_message_has_reaction_until_answered(control: Control) -> None:
+async def test_waiting_message_has_reaction_until_answered(control: Control) -> None:
     message = control.post("messages", text="how?")["message"]
     inbound = Inbound(
         *("e1", message["message_id"], ConversationKey("feishu", message["chat_id"]), "private", "ou_ada"),
         *("how?", True, message["message_id"], time.time()),
     )
 
-    async def play() -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            ours = channel(control, http)
-            await ours.received(inbound)
-            assert await asyncio.to_thread(control.get, "reactions") == [
-                {"message_id": message["message_id"], "emoji": "Typing"}
-            ]
-            for _ in range(2):
-                await ours.waiting(inbound, lambda: "3 ahead")
-            async with ours.answering(inbound):
-                pass
-            await asyncio.to_thread(control.eventually, lambda: not control.get("reactions"))
-            await ours.close()
-
-    asyncio.run(play())
+    async with httpx.AsyncClient(trust_env=False) as http:
+        ours = channel(control, http)
+        await ours.received(inbound)
+        assert await asyncio.to_thread(control.get, "reactions") == [
+            {"message_id": message["message_id"], "emoji": "Typing"}
+        ]
+        for _ in range(2):
+            await ours.waiting(inbound, lambda: "3 ahead")
+        async with ours.answering(inbound):
+            pass
+        await asyncio.to_thread(control.eventually, lambda: not control.get("reactions"))
+        await ours.close()
     assert [json.loads(sent["body"]["content"])["text"] for sent in control.get("sent")] == ["3 ahead"]
 
 
-def test_reactions_are_disabled_without_permission(control: Control) -> None:
+async def test_reactions_are_disabled_without_permission(control: Control) -> None:
     control.post("app", may_react=False)
     message = control.post("messages", text="how?")["message"]
     inbound = Inbound(
@@ -628,13 +619,10 @@ def test_reactions_are_disabled_without_permission(control: Control) -> None:
         *("how?", True, message["message_id"], time.time()),
     )
 
-    async def play() -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            ours = channel(control, http)
-            for _ in range(3):
-                async with ours.answering(inbound):
-                    await asyncio.sleep(0.1)
-            await ours.close()
-
-    asyncio.run(play())
+    async with httpx.AsyncClient(trust_env=False) as http:
+        ours = channel(control, http)
+        for _ in range(3):
+            async with ours.answering(inbound):
+                await asyncio.sleep(0.1)
+        await ours.close()
     assert sum(call["path"].endswith("/reactions") for call in control.get("calls")) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -48,33 +47,30 @@ def reply(text: str = "hi", *, thread: str = "", chat: int = CHAT, part: int = 0
     )
 
 
-def send(base: str, what: Reply, **more: Any) -> SentRef:
-    async def play() -> SentRef:
-        async with channel(base, **more) as telegram:
-            return await telegram.send(what)
-
-    return asyncio.run(play())
+async def send(base: str, what: Reply, **more: Any) -> SentRef:
+    async with channel(base, **more) as telegram:
+        return await telegram.send(what)
 
 
-def test_message_is_sent_as_reply(standin: Control) -> None:
+async def test_message_is_sent_as_reply(standin: Control) -> None:
     asked = standin.post("messages", text="hello")["message"]
-    sent = send(standin.base_url, reply("**plain** <b>text</b> & more"))
+    sent = await send(standin.base_url, reply("**plain** <b>text</b> & more"))
     [message] = standin.get("sent")
     assert message["text"] == "**plain** <b>text</b> & more"
     assert message["reply_to_message"]["message_id"] == asked["message_id"]
     assert sent.id == str(message["message_id"])
 
 
-def test_only_first_part_is_a_reply_and_topic_is_kept(standin: Control) -> None:
+async def test_only_first_part_is_a_reply_and_topic_is_kept(standin: Control) -> None:
     standin.post("chats", id=-100, type="supergroup", title="Team", threads=[50])
-    send(standin.base_url, reply(thread="50", chat=-100, part=1))
+    await send(standin.base_url, reply(thread="50", chat=-100, part=1))
     [message] = standin.get("sent")
     assert message["message_thread_id"] == 50
     assert "reply_to_message" not in message
 
 
-def test_deleted_message_can_be_answered(standin: Control) -> None:
-    send(standin.base_url, reply())
+async def test_deleted_message_can_be_answered(standin: Control) -> None:
+    await send(standin.base_url, reply())
     assert "reply_to_message" not in standin.get("sent")[0]
 
 
@@ -96,31 +92,31 @@ def test_deleted_message_can_be_answered(standin: Control) -> None:
         ({"status": 400, "body": {"ok": False, "error_code": 400, "description": "Bad"}}, Undeliverable),
     ],
 )
-def test_delivery_error_by_response(
+async def test_delivery_error_by_response(
     standin: Control, fault: dict[str, Any], outcome: type[DeliveryError]
 ) -> None:
     standin.post("faults", match="sendMessage", **fault)
     with pytest.raises(outcome) as caught:
-        send(standin.base_url, reply())
+        await send(standin.base_url, reply())
     assert TOKEN.partition(":")[2] not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_chat_rate_limit_is_retried_later(standin: Control) -> None:
-    send(standin.base_url, reply())
+async def test_chat_rate_limit_is_retried_later(standin: Control) -> None:
+    await send(standin.base_url, reply())
     with pytest.raises(RetryLater) as caught:
-        send(standin.base_url, reply(part=1))
+        await send(standin.base_url, reply(part=1))
     assert caught.value.after == 1.0
 
 
-def test_blocked_bot_is_undeliverable(standin: Control) -> None:
+async def test_blocked_bot_is_undeliverable(standin: Control) -> None:
     standin.post("chats", id=CHAT, state="blocked")
     with pytest.raises(Undeliverable, match="403"):
-        send(standin.base_url, reply())
+        await send(standin.base_url, reply())
 
 
-def test_refused_connection_is_retried_later(unused_tcp_port: int) -> None:
+async def test_refused_connection_is_retried_later(unused_tcp_port: int) -> None:
     with pytest.raises(RetryLater):
-        send(f"http://127.0.0.1:{unused_tcp_port}", reply())
+        await send(f"http://127.0.0.1:{unused_tcp_port}", reply())
 
 
 @pytest.fixture
@@ -131,37 +127,37 @@ def unused_tcp_port() -> int:
         return port
 
 
-def test_timeout_is_delivery_unknown() -> None:
+async def test_timeout_is_delivery_unknown() -> None:
     def slow(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("", request=request)
 
     with pytest.raises(DeliveryUnknown):
-        send("http://api", reply(), transport=httpx.MockTransport(slow))
+        await send("http://api", reply(), transport=httpx.MockTransport(slow))
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 407, 413])
-def test_refusal_of_proxy_is_retried_later(status: int) -> None:
+async def test_refusal_of_proxy_is_retried_later(status: int) -> None:
     """`api_base` may be a relay, and a company's proxy may be in between: they respond with HTML."""
 
     def refused(request: httpx.Request) -> httpx.Response:
         return httpx.Response(status, html="<h1>Access denied</h1>")
 
     with pytest.raises(RetryLater):
-        send("http://api", reply(), transport=httpx.MockTransport(refused))
+        await send("http://api", reply(), transport=httpx.MockTransport(refused))
 
 
 @pytest.mark.parametrize("seconds", [0, -5, 0.001, "0"])
-def test_rate_limit_waits_at_least_a_second(seconds: Any) -> None:
+async def test_rate_limit_waits_at_least_a_second(seconds: Any) -> None:
     def limited(request: httpx.Request) -> httpx.Response:
         parameters = {"retry_after": seconds}
         return httpx.Response(429, json={"ok": False, "error_code": 429, "parameters": parameters})
 
     with pytest.raises(RetryLater) as caught:
-        send("http://api", reply(), transport=httpx.MockTransport(limited))
+        await send("http://api", reply(), transport=httpx.MockTransport(limited))
     assert caught.value.after == 1.0
 
 
-def test_message_follows_migrated_group() -> None:
+async def test_message_follows_migrated_group() -> None:
     chats: list[int] = []
 
     def moved(request: httpx.Request) -> httpx.Response:
@@ -171,20 +167,17 @@ def test_message_follows_migrated_group() -> None:
             return httpx.Response(400, json={"ok": False, "error_code": 400, "parameters": parameters})
         return httpx.Response(200, json={"ok": True, "result": {"message_id": 3}})
 
-    assert send("http://api", reply(chat=-5), transport=httpx.MockTransport(moved)) == SentRef("3")
+    assert await send("http://api", reply(chat=-5), transport=httpx.MockTransport(moved)) == SentRef("3")
     assert chats == [-5, -1005]
 
 
-def test_parts_fit_telegram_limit(standin: Control) -> None:
-    async def play() -> tuple[str, ...]:
-        async with channel(standin.base_url) as telegram:
-            return telegram.split("一二三四五😀。" * 1500)
-
-    parts = asyncio.run(play())
+async def test_parts_fit_telegram_limit(standin: Control) -> None:
+    async with channel(standin.base_url) as telegram:
+        parts = telegram.split("一二三四五😀。" * 1500)
     assert [utf16_units(part) <= 4096 for part in parts] == [True] * 3
     standin.post("limits", chat=[100, 1.0])
     for part in parts:
-        send(standin.base_url, reply(part))
+        await send(standin.base_url, reply(part))
 
 
 def test_missing_settings_are_reported() -> None:
@@ -208,10 +201,10 @@ def test_required_credentials_by_mode() -> None:
 
 @pytest.mark.parametrize("part", [0, 1])
 @pytest.mark.parametrize("gone", ["deleted", "closed"])
-def test_answer_to_deleted_topic_goes_to_chat_once(standin: Control, gone: str, part: int) -> None:
+async def test_answer_to_deleted_topic_goes_to_chat_once(standin: Control, gone: str, part: int) -> None:
     closed = [50] if gone == "closed" else []
     standin.post("chats", id=-100, type="supergroup", title="Team", threads=[51], closed_threads=closed)
-    send(standin.base_url, reply(thread="50", chat=-100, part=part))
+    await send(standin.base_url, reply(thread="50", chat=-100, part=part))
     [message] = standin.get("sent")
     assert "message_thread_id" not in message
     assert [call["method"] for call in standin.get("calls")].count("sendmessage") == 2
@@ -228,7 +221,7 @@ def test_answer_to_deleted_topic_goes_to_chat_once(standin: Control, gone: str, 
         "Bad Request: REPLY_MESSAGE_ID_INVALID",
     ],
 )
-def test_deleted_topic_or_message_is_omitted_once(description: str) -> None:
+async def test_deleted_topic_or_message_is_omitted_once(description: str) -> None:
     tried: list[dict[str, Any]] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -236,7 +229,7 @@ def test_deleted_topic_or_message_is_omitted_once(description: str) -> None:
         return httpx.Response(400, json={"ok": False, "error_code": 400, "description": description})
 
     with pytest.raises(Undeliverable):
-        send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
+        await send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
     first, second = tried
     assert {"message_thread_id", "reply_parameters"} <= first.keys()
     assert second == {"chat_id": CHAT, "text": "hi"}
@@ -254,7 +247,7 @@ def test_deleted_topic_or_message_is_omitted_once(description: str) -> None:
         (403, "Forbidden: user is deactivated"),
     ],
 )
-def test_deleted_chat_is_tried_once(code: int, description: str) -> None:
+async def test_deleted_chat_is_tried_once(code: int, description: str) -> None:
     tried = 0
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -263,29 +256,29 @@ def test_deleted_chat_is_tried_once(code: int, description: str) -> None:
         return httpx.Response(code, json={"ok": False, "error_code": code, "description": description})
 
     with pytest.raises(Undeliverable):
-        send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
+        await send("http://api", reply(thread="50"), transport=httpx.MockTransport(refuse))
     assert tried == 1
 
 
-def test_circular_group_migration_ends() -> None:
+async def test_circular_group_migration_ends() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         parameters = {"migrate_to_chat_id": CHAT}
         body = {"ok": False, "error_code": 400, "description": "upgraded", "parameters": parameters}
         return httpx.Response(400, json=body)
 
     with pytest.raises(Undeliverable):
-        send("http://api", reply(), transport=httpx.MockTransport(refuse))
+        await send("http://api", reply(), transport=httpx.MockTransport(refuse))
 
 
 @pytest.mark.parametrize("chat", ["oc_team", "", "٣", "1" * 40, "7; DROP", "0x7"])
-def test_chat_that_is_not_a_number_is_undeliverable(chat: str) -> None:
+async def test_chat_that_is_not_a_number_is_undeliverable(chat: str) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise AssertionError("nothing is to be sent")
 
     odd = reply()
     odd = replace(odd, conversation=ConversationKey("telegram", chat))
     with pytest.raises(Undeliverable, match="is not a chat id"):
-        send("http://api", odd, transport=httpx.MockTransport(refuse))
+        await send("http://api", odd, transport=httpx.MockTransport(refuse))
 
 
 @pytest.mark.parametrize(
@@ -299,8 +292,8 @@ def test_chat_that_is_not_a_number_is_undeliverable(chat: str) -> None:
         b'{"ok": false, "error_code": 400, "parameters": {"migrate_to_chat_id": true}}',
     ],
 )
-def test_unreadable_response_is_delivery_unknown(body: bytes) -> None:
+async def test_unreadable_response_is_delivery_unknown(body: bytes) -> None:
     with pytest.raises(DeliveryUnknown):
-        send(
+        await send(
             "http://api", reply(), transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body))
         )

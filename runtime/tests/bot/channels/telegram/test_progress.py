@@ -34,26 +34,23 @@ async def _answering(base: str, what: Inbound, check: Callable[[], Any]) -> None
         await until(check)
 
 
-def test_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_draft_grows_in_private_chats(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "DRAFT_EVERY", 0.02)
     check = lambda: [d for d in standin.get("drafts") if len(d["text"]) == 4096]  # noqa: E731
-    asyncio.run(_answering(standin.base_url, inbound(), check))
+    await _answering(standin.base_url, inbound(), check)
     assert [draft["chat_id"] for draft in standin.get("drafts")] == [CHAT]
 
 
-def test_answer_shown_at_its_end_has_no_draft(standin: Control) -> None:
-    async def play() -> None:
-        async with channel(standin.base_url) as telegram:
-            async with telegram.answering(inbound()) as progress:
-                await asyncio.sleep(0.05)
-                progress.show("Paris")
-            await asyncio.sleep(0.1)
-
-    asyncio.run(play())
+async def test_answer_shown_at_its_end_has_no_draft(standin: Control) -> None:
+    async with channel(standin.base_url) as telegram:
+        async with telegram.answering(inbound()) as progress:
+            await asyncio.sleep(0.05)
+            progress.show("Paris")
+        await asyncio.sleep(0.1)
     assert standin.get("drafts") == []
 
 
-def test_typing_is_shown_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_typing_is_shown_in_groups(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "TYPING_LASTS", 0.02)
     standin.post("chats", id=-100, type="supergroup", title="Team")
 
@@ -61,51 +58,42 @@ def test_typing_is_shown_in_groups(standin: Control, monkeypatch: pytest.MonkeyP
         calls = [call["method"] for call in standin.get("calls")]
         return calls.count("sendchataction") >= 3
 
-    asyncio.run(_answering(standin.base_url, inbound(-100, "group"), typed))
+    await _answering(standin.base_url, inbound(-100, "group"), typed)
     assert standin.get("drafts") == []
 
 
-def test_server_without_drafts_and_typing_does_not_affect_answer() -> None:
+async def test_server_without_drafts_and_typing_does_not_affect_answer() -> None:
     calls: list[str] = []
 
     def unknown(request: httpx.Request) -> httpx.Response:
         calls.append(request.url.path.rpartition("/")[2])
         return httpx.Response(404, json={"ok": False, "error_code": 404, "description": "Not Found"})
 
-    async def play() -> None:
-        async with channel("http://api", transport=httpx.MockTransport(unknown)) as telegram:
-            for _ in range(2):
-                async with telegram.answering(inbound()) as progress:
-                    progress.show("one")
-                    await asyncio.sleep(0.02)
-
-    asyncio.run(play())
+    async with channel("http://api", transport=httpx.MockTransport(unknown)) as telegram:
+        for _ in range(2):
+            async with telegram.answering(inbound()) as progress:
+                progress.show("one")
+                await asyncio.sleep(0.02)
     assert calls.count("sendMessageDraft") == 1
 
 
-def test_waiting_message_gets_typing_and_one_notice(standin: Control) -> None:
-    async def play() -> None:
-        async with channel(standin.base_url, mode="polling") as telegram:
-            await telegram.received(inbound())
-            await telegram.waiting(inbound(), lambda: "3 ahead")
-
-    asyncio.run(play())
+async def test_waiting_message_gets_typing_and_one_notice(standin: Control) -> None:
+    async with channel(standin.base_url, mode="polling") as telegram:
+        await telegram.received(inbound())
+        await telegram.waiting(inbound(), lambda: "3 ahead")
     assert [call["method"] for call in standin.get("calls")] == ["sendchataction", "sendmessage"]
     assert [sent["text"] for sent in standin.get("sent")] == ["3 ahead"]
 
 
-def test_notices_of_hundreds_of_messages_respect_rate_limit(
+async def test_notices_of_hundreds_of_messages_respect_rate_limit(
     standin: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats = range(5000, 5040)
     for chat in chats:
         standin.post("chats", id=chat)
 
-    async def play() -> float:
-        async with channel(standin.base_url, mode="polling") as telegram:
-            begun = time.monotonic()
-            await asyncio.gather(*(telegram.received(inbound(chat)) for chat in chats))
-            return time.monotonic() - begun
-
-    seconds = asyncio.run(play())
+    async with channel(standin.base_url, mode="polling") as telegram:
+        begun = time.monotonic()
+        await asyncio.gather(*(telegram.received(inbound(chat)) for chat in chats))
+        seconds = time.monotonic() - begun
     assert len(chats) / (seconds + 0.1) <= progress.SIGNS_A_SECOND

@@ -43,40 +43,39 @@ async def _polled(base: str, inbox: MemoryInbox, check: Callable[[], Any]) -> No
             await asyncio.gather(task, return_exceptions=True)
 
 
-def test_polling_stores_and_confirms_updates(standin: Control) -> None:
+async def test_polling_stores_and_confirms_updates(standin: Control) -> None:
     inbox = MemoryInbox()
     for number in range(3):
         standin.post("messages", text=f"message {number}")
-    asyncio.run(_polled(standin.base_url, inbox, lambda: len(inbox.stored) == 3))
+    await _polled(standin.base_url, inbox, lambda: len(inbox.stored) == 3)
     assert [inbound.text for inbound in inbox.stored] == ["message 0", "message 1", "message 2"]
     last = int(inbox.stored[-1].event_id.partition(":")[2])
     assert inbox.states == {("telegram", "offset:1000"): str(last + 1)}
     standin.post("messages", text="message 3")
-    asyncio.run(_polled(standin.base_url, inbox, lambda: len(inbox.stored) == 4))
+    await _polled(standin.base_url, inbox, lambda: len(inbox.stored) == 4)
     assert [inbound.text for inbound in inbox.stored[3:]] == ["message 3"]
 
 
-def test_only_leading_bot_polls_from_shared_offset(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_leading_bot_polls_from_shared_offset(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reception, "FOLLOW_SECONDS", 0.02)
     inbox = MemoryInbox()
     inbox.leading = False
 
-    async def watched() -> None:
-        async with channel(standin.base_url, inbox, mode="polling") as telegram:
-            task = asyncio.create_task(telegram.run())
-            await until(lambda: telegram._reception.identity is not None)
-            await asyncio.sleep(0.1)
-            assert not [call for call in standin.get("calls") if call["method"] == "getupdates"]
-            inbox.leading = True
-            await until(lambda: len(inbox.stored) == 1)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
     standin.post("messages", text="message")
-    asyncio.run(watched())
+    async with channel(standin.base_url, inbox, mode="polling") as telegram:
+        task = asyncio.create_task(telegram.run())
+        await until(lambda: telegram._reception.identity is not None)
+        await asyncio.sleep(0.1)
+        assert not [call for call in standin.get("calls") if call["method"] == "getupdates"]
+        inbox.leading = True
+        await until(lambda: len(inbox.stored) == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-def test_polling_removes_a_webhook_and_survives_conflicts(
+async def test_polling_removes_a_webhook_and_survives_conflicts(
     standin: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reception, "backoff", lambda failures: 0.01)
@@ -90,23 +89,23 @@ def test_polling_removes_a_webhook_and_survives_conflicts(
     standin.post("faults", match="getUpdates", status=502)
     standin.post("faults", match="getUpdates", status=200, body={"ok": True, "result": {"not": "a list"}})
     standin.post("messages", text="still here")
-    asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
+    await _polled(standin.base_url, inbox, lambda: inbox.stored)
     assert inbox.stored[0].text == "still here"
     assert sum(call["method"] == "deletewebhook" for call in standin.get("calls")) == 4
 
 
-def test_polling_does_not_confirm_unstored_updates(standin: Control) -> None:
+async def test_polling_does_not_confirm_unstored_updates(standin: Control) -> None:
     inbox = MemoryInbox()
     inbox.failure = RuntimeError("disk full")
     standin.post("messages", text="precious")
     with pytest.raises(RuntimeError):
-        asyncio.run(_run_once(standin.base_url, inbox))
+        await _run_once(standin.base_url, inbox)
     assert inbox.states == {}
     inbox.failure = None
-    asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
+    await _polled(standin.base_url, inbox, lambda: inbox.stored)
 
 
-def test_polling_resumes_when_disk_has_space(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_polling_resumes_when_disk_has_space(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reception, "backoff", lambda failures: 0.01)
     failures = iter(range(3))
 
@@ -118,7 +117,7 @@ def test_polling_resumes_when_disk_has_space(standin: Control, monkeypatch: pyte
 
     inbox = SoonWithRoom()
     standin.post("messages", text="precious")
-    asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
+    await _polled(standin.base_url, inbox, lambda: inbox.stored)
     assert [inbound.text for inbound in inbox.stored] == ["precious"]
 
 
@@ -127,11 +126,11 @@ async def _run_once(base: str, inbox: MemoryInbox) -> None:
         await asyncio.wait_for(telegram.run(), 10.0)
 
 
-def test_unreadable_update_does_not_block_polling(standin: Control) -> None:
+async def test_unreadable_update_does_not_block_polling(standin: Control) -> None:
     inbox = MemoryInbox()
     standin.post("updates", type="message", payload={"odd": True}, chat_id=CHAT)
     standin.post("messages", text="after it")
-    asyncio.run(_polled(standin.base_url, inbox, lambda: inbox.stored))
+    await _polled(standin.base_url, inbox, lambda: inbox.stored)
     assert [inbound.text for inbound in inbox.stored] == ["after it"]
 
 
@@ -160,21 +159,23 @@ async def _post(
             return await client.post("/telegram/webhook", content=body, headers=headers)
 
 
-def post(inbox: MemoryInbox, body: bytes, *, secret: str | None = SECRET, **more: Any) -> httpx.Response:
+async def post(
+    inbox: MemoryInbox, body: bytes, *, secret: str | None = SECRET, **more: Any
+) -> httpx.Response:
     headers = {} if secret is None else {"X-Telegram-Bot-Api-Secret-Token": secret}
-    return asyncio.run(_post(inbox, body, headers, **more))
+    return await _post(inbox, body, headers, **more)
 
 
-def test_webhook_update_is_stored() -> None:
+async def test_webhook_update_is_stored() -> None:
     inbox = MemoryInbox()
-    assert post(inbox, json.dumps(UPDATE).encode()).status_code == 200
+    assert (await post(inbox, json.dumps(UPDATE).encode())).status_code == 200
     assert [inbound.text for inbound in inbox.stored] == ["hello"]
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "x", SECRET.upper()])
-def test_wrong_webhook_secret_is_refused(secret: str | None) -> None:
+async def test_wrong_webhook_secret_is_refused(secret: str | None) -> None:
     inbox = MemoryInbox()
-    response = post(inbox, json.dumps(UPDATE).encode(), secret=secret)
+    response = await post(inbox, json.dumps(UPDATE).encode(), secret=secret)
     assert (response.status_code, response.content) == (401, b"")
     assert inbox.stored == []
 
@@ -190,10 +191,10 @@ def test_wrong_webhook_secret_is_refused(secret: str | None) -> None:
         b'{"update_id": 1, "message": ' + b'{"reply_to_message": ' * 20_000,
     ],
 )
-def test_unreadable_webhook_body_is_acknowledged(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreadable_webhook_body_is_acknowledged(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """Telegram repeats an update for a day if the response has another status."""
     inbox = MemoryInbox()
-    assert post(inbox, body).status_code == 200
+    assert (await post(inbox, body)).status_code == 200
     assert inbox.stored == []
     assert len(caplog.records) == 1
 
@@ -231,25 +232,25 @@ def test_unreadable_webhook_body_is_acknowledged(body: bytes, caplog: pytest.Log
         ),
     ],
 )
-def test_unreadable_webhook_update_is_acknowledged(
+async def test_unreadable_webhook_update_is_acknowledged(
     update: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Telegram would repeat it for a day, and later updates would wait."""
     inbox = MemoryInbox()
-    assert post(inbox, json.dumps(update).encode()).status_code == 200
+    assert (await post(inbox, json.dumps(update).encode())).status_code == 200
     assert inbox.stored == []
     assert str(update["update_id"]) in caplog.text
 
 
-def test_other_update_kinds_are_acknowledged() -> None:
+async def test_other_update_kinds_are_acknowledged() -> None:
     inbox = MemoryInbox()
     edited = {"update_id": 871, "edited_message": UPDATE["message"]}
-    assert post(inbox, json.dumps(edited).encode()).status_code == 200
+    assert (await post(inbox, json.dumps(edited).encode())).status_code == 200
     assert inbox.stored == []
 
 
-def test_webhook_returns_503_before_identity_is_known() -> None:
-    assert post(MemoryInbox(), json.dumps(UPDATE).encode(), me=None).status_code == 503
+async def test_webhook_returns_503_before_identity_is_known() -> None:
+    assert (await post(MemoryInbox(), json.dumps(UPDATE).encode(), me=None)).status_code == 503
 
 
 async def _registered(base: str, check: Callable[[], Any], **settings: Any) -> None:
@@ -262,11 +263,11 @@ async def _registered(base: str, check: Callable[[], Any], **settings: Any) -> N
             await asyncio.gather(task, return_exceptions=True)
 
 
-def test_webhook_is_registered(standin: Control) -> None:
+async def test_webhook_is_registered(standin: Control) -> None:
     def calls() -> list[dict[str, Any]]:
         return [call for call in standin.get("calls") if call["method"] == "setwebhook"]
 
-    asyncio.run(_registered(standin.base_url, calls))
+    await _registered(standin.base_url, calls)
     assert calls()[0]["params"] == {
         "url": "https://127.0.0.1:9/telegram/webhook",
         "secret_token": SECRET,
@@ -275,22 +276,19 @@ def test_webhook_is_registered(standin: Control) -> None:
     }
 
 
-def test_other_bot_does_not_register_webhook(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_bot_does_not_register_webhook(standin: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reception, "CHECK_EVERY", 0.02)
     seen: list[int] = []
 
-    async def watched() -> None:
-        async with channel(standin.base_url, registers_webhook=False) as telegram:
-            started = telegram._reception
-            task = asyncio.create_task(telegram.run())
-            await until(lambda: started.identity is not None)
-            # Several rounds, each of which would register the webhook.
-            await asyncio.sleep(0.1)
-            seen.append(len(telegram.routes()))
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(watched())
+    async with channel(standin.base_url, registers_webhook=False) as telegram:
+        started = telegram._reception
+        task = asyncio.create_task(telegram.run())
+        await until(lambda: started.identity is not None)
+        # Several rounds, each of which would register the webhook.
+        await asyncio.sleep(0.1)
+        seen.append(len(telegram.routes()))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     assert seen == [1]
     assert not [call for call in standin.get("calls") if "webhook" in call["method"]]
 
@@ -304,7 +302,7 @@ def uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_changed_certificate_is_uploaded(
+async def test_changed_certificate_is_uploaded(
     standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reception, "CHECK_EVERY", 0.02)
@@ -325,11 +323,11 @@ def test_changed_certificate_is_uploaded(
         yield True
 
     progress = steps()
-    asyncio.run(_registered(standin.base_url, lambda: next(progress), upload_certificate=uploaded))
+    await _registered(standin.base_url, lambda: next(progress), upload_certificate=uploaded)
     assert calls() == 3
 
 
-def test_new_certificate_is_uploaded_without_waiting_for_check(
+async def test_new_certificate_is_uploaded_without_waiting_for_check(
     standin: Control, uploaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reception, "CERTIFICATE_EVERY", 0.02)
@@ -341,7 +339,7 @@ def test_new_certificate_is_uploaded_without_waiting_for_check(
         return methods.count("setwebhook") == 2
 
     second = _certificate("two")
-    asyncio.run(_registered(standin.base_url, uploaded_twice, upload_certificate=uploaded))
+    await _registered(standin.base_url, uploaded_twice, upload_certificate=uploaded)
     assert not [call for call in standin.get("calls") if call["method"] == "getwebhookinfo"]
 
 
@@ -354,55 +352,74 @@ def _certificate(name: str) -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-async def _asked(answers: Callable[[int], httpx.Response], seconds: float) -> tuple[int, MemoryInbox]:
-    """Return how often a server that does not hold polls open is polled within `seconds`."""
-    asked, inbox = 0, MemoryInbox()
+async def _polled_often(
+    monkeypatch: pytest.MonkeyPatch, polls: int, answers: Callable[[int], httpx.Response]
+) -> tuple[list[float], MemoryInbox]:
+    """Let the bot poll a server that answers so many polls at once and holds the next one open.
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    Return the pauses of the bot, which are recorded and not waited for.
+    """
+    pauses: list[float] = []
+    asked, held, inbox = 0, asyncio.Event(), MemoryInbox()
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
         nonlocal asked
         if request.url.path.endswith("getMe"):
             return httpx.Response(200, json={"ok": True, "result": {"id": 1000, "username": "clawd_bot"}})
         if not request.url.path.endswith("getUpdates"):
             return httpx.Response(200, json={"ok": True, "result": True})
         asked += 1
+        if asked > polls:
+            held.set()
+            await asyncio.Event().wait()
         return answers(asked)
 
+    monkeypatch.setattr(asyncio, "sleep", pause)
     transport = httpx.MockTransport(answer)
     async with channel("http://api", inbox, transport=transport, mode="polling") as telegram:
         task = asyncio.create_task(telegram.run())
-        await asyncio.sleep(seconds)
+        async with asyncio.timeout(10.0):
+            await held.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    return asked, inbox
+    return pauses, inbox
 
 
 @pytest.mark.parametrize("again", [[], [UPDATE]])
-def test_immediate_empty_polls_are_throttled(again: list[Any]) -> None:
+async def test_immediate_empty_polls_are_throttled(monkeypatch: pytest.MonkeyPatch, again: list[Any]) -> None:
     """Without a pause it was polled hundreds of times a second, which took most of a core."""
     nothing_new = {"ok": True, "result": again}
-    asked, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, json=nothing_new), 1.5))
-    assert 2 <= asked <= 5
+    polls = 8 + len(again)
+    pauses, inbox = await _polled_often(monkeypatch, polls, lambda _: httpx.Response(200, json=nothing_new))
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert len(inbox.stored) == len(again)
 
 
-def test_consecutive_updates_are_fetched_without_pause() -> None:
+async def test_consecutive_updates_are_fetched_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(number: int) -> httpx.Response:
         return httpx.Response(200, json={"ok": True, "result": [UPDATE | {"update_id": number}]})
 
-    asked, inbox = asyncio.run(_asked(answer, 0.5))
-    assert asked > 10
-    assert len(inbox.stored) > 10
+    pauses, inbox = await _polled_often(monkeypatch, 20, answer)
+    assert pauses == []
+    assert [inbound.event_id for inbound in inbox.stored] == [f"1000:{number}" for number in range(1, 21)]
 
 
 @pytest.mark.parametrize("bad", [7, {}, {"update_id": 10**400}, {"update_id": True}, {"update_id": None}, []])
-def test_update_without_number_does_not_block_polling(bad: Any) -> None:
+async def test_update_without_number_does_not_block_polling(
+    monkeypatch: pytest.MonkeyPatch, bad: Any
+) -> None:
     body = json.dumps({"ok": True, "result": [bad, UPDATE, bad]}).encode()
-    _, inbox = asyncio.run(_asked(lambda _: httpx.Response(200, content=body), 0.2))
+    _, inbox = await _polled_often(monkeypatch, 2, lambda _: httpx.Response(200, content=body))
     assert [inbound.text for inbound in inbox.stored] == ["hello"]
     assert inbox.states == {("telegram", "offset:1000"): str(UPDATE["update_id"] + 1)}  # type: ignore[operator]
 
 
-def test_message_refused_by_database_does_not_block_polling(
+async def test_message_refused_by_database_does_not_block_polling(
     standin: Control, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Refusing(MemoryInbox):
@@ -414,39 +431,36 @@ def test_message_refused_by_database_does_not_block_polling(
     inbox = Refusing()
     for text in ("before", "poison", "after"):
         standin.post("messages", text=text)
-    asyncio.run(_polled(standin.base_url, inbox, lambda: len(inbox.stored) == 2))
+    await _polled(standin.base_url, inbox, lambda: len(inbox.stored) == 2)
     assert [inbound.text for inbound in inbox.stored] == ["before", "after"]
     assert "ignored message" in caplog.text
 
 
-def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    async def play() -> None:
-        async with channel("http://api", MemoryInbox()) as telegram:
-            application = Starlette(routes=telegram.routes())
-            transport = httpx.ASGITransport(application)
-            async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
-                for _ in range(20):
-                    assert (await http.post("/telegram/webhook", content=b"{}")).status_code == 401
-
-    asyncio.run(play())
+async def test_wrong_secrets_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async with channel("http://api", MemoryInbox()) as telegram:
+        application = Starlette(routes=telegram.routes())
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
+            for _ in range(20):
+                assert (await http.post("/telegram/webhook", content=b"{}")).status_code == 401
     assert len(caplog.records) == 1
 
 
-def test_webhook_response_shows_typing() -> None:
+async def test_webhook_response_shows_typing() -> None:
     """Immediately, and without a separate call of the bot."""
     topic = {"chat": {"id": -100, "type": "supergroup"}, "message_thread_id": 3, "is_topic_message": True}
     to_bot = {"reply_to_message": {"message_id": 1, "from": {"id": 1000, "is_bot": True}}}
     in_topic = UPDATE | {"message": UPDATE["message"] | topic | to_bot}  # type: ignore[operator]
     shown = aiogram.methods.SendChatAction
     for update, place in ((UPDATE, {"chat_id": CHAT}), (in_topic, {"chat_id": -100, "message_thread_id": 3})):
-        answer = post(MemoryInbox(), json.dumps(update).encode()).json()
+        answer = (await post(MemoryInbox(), json.dumps(update).encode())).json()
         assert answer.pop("method") == shown.__api_method__
         assert shown.model_validate(answer) == shown(action="typing", **place)
 
 
-def test_duplicate_or_unaddressed_message_shows_no_typing() -> None:
+async def test_duplicate_or_unaddressed_message_shows_no_typing() -> None:
     inbox = MemoryInbox()
-    post(inbox, json.dumps(UPDATE).encode())
-    assert post(inbox, json.dumps(UPDATE).encode()).content == b""
+    await post(inbox, json.dumps(UPDATE).encode())
+    assert (await post(inbox, json.dumps(UPDATE).encode())).content == b""
     group = UPDATE | {"message": UPDATE["message"] | {"chat": {"id": -100, "type": "group"}}}  # type: ignore[operator]
-    assert post(MemoryInbox(), json.dumps(group).encode()).content == b""
+    assert (await post(MemoryInbox(), json.dumps(group).encode())).content == b""
