@@ -11,6 +11,7 @@ from deploys.ops import services, units
 from deploys.ops.debian import packages
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.prometheus.deploy import probe
 from deploys.settings import settings_of
 
@@ -35,7 +36,7 @@ def apply() -> None:
         secret = settings.token.get_secret_value()
         files.put(TOKEN, secret, owner=ACCOUNT, group=ACCOUNT, mode="0400", secret=True)
     files.put(CONFIG, config(settings), check="amtool check-config {}")
-    services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"))
+    services.converge(Service(UNIT, watch=READS, ready=probe(PORT, "/-/ready")))
 
 
 @removal("Alertmanager")

@@ -21,7 +21,7 @@ from deploys.ops.paths import files
 from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
-from deploys.ops.services import good_path, stamp_path
+from deploys.ops.services import Service, good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of
 from inventory.errors import HostError
@@ -291,7 +291,7 @@ def _no_time_zone_file() -> None:
 def _journal(limit: str) -> None:
     files.directory("/etc/systemd/journald.conf.d")
     files.template("base/journald.conf", JOURNALD, {"limit": limit})
-    services.converge("systemd-journald", inputs="", watch=(JOURNALD,))
+    services.converge(Service("systemd-journald", watch=(JOURNALD,)))
 
 
 def _operators(declared: tuple[Operator, ...]) -> None:
@@ -351,4 +351,4 @@ def _ssh(declared: int | None) -> None:
     """Set the declared port, and keep that of the connection in use open: no run cuts itself off."""
     ports = sorted(connection_of(host).ssh_ports(declared))
     files.template("base/sshd.conf", SSHD, {"ports": ports}, check=SSHD_CHECK)
-    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+    services.converge(Service("ssh", watch=SSHD_FILES, reload=True))

@@ -16,6 +16,7 @@ from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import files
 from deploys.ops.run_state import Change
+from deploys.ops.services import Service
 from deploys.ops.shell import assignments, script
 
 ENVIRONMENT = "/etc/clawd/database-backup.env"
@@ -52,7 +53,7 @@ def nightly(settings: BackupSettings) -> None:
     for path in (SERVICE, TIMER):
         template = f"database/{path.rsplit('/', 1)[-1]}"
         files.template(template, path, values, check="systemd-analyze verify --recursive-errors=no {}")
-    services.converge(UNIT, inputs="", watch=READS)
+    services.converge(Service(UNIT, watch=READS))
     first(settings.path)
 
 

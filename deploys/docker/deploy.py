@@ -23,6 +23,7 @@ from deploys.ops.paths import data, files
 from deploys.ops.programs import program
 from deploys.ops.removal import ForeignUnitFact, removal
 from deploys.ops.run_state import Change
+from deploys.ops.services import Service
 from deploys.ops.shell import assignments, script
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, HostError
@@ -59,7 +60,7 @@ def apply() -> None:
     packages.installed(*names, component="docker")
     authorities.trusted(settings)
     files.put(CONFIG, daemon_config(settings, gpu=settings.gpu and has_gpu(settings.root)), check=CHECK)
-    services.converge("docker", inputs="", watch=READS, ready=READY, undo=_UNDO)
+    services.converge(Service("docker", watch=READS, ready=READY, undo=_UNDO))
 
 
 @removal("docker")

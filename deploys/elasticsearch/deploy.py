@@ -25,6 +25,7 @@ from deploys.elasticsearch.settings import ElasticsearchSettings, heap_for
 from deploys.ops import accounts, services, units
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from inventory.errors import HostError
@@ -79,12 +80,9 @@ def apply() -> None:
     if settings.leads and not settings.alone:
         founded(CONFIG, settings.node, in_a_cluster(SERVER), founded_elsewhere(settings))
     services.converge(
-        NAME,
-        inputs="",
-        watch=READS,
-        before=before_leaving(SERVER),
-        ready=as_well_as_before(SERVER),
-        timeout=SECONDS,
+        Service(
+            NAME, watch=READS, before=before_leaving(SERVER), ready=as_well_as_before(SERVER), timeout=SECONDS
+        )
     )
     if settings.leads:
         files.put(FORMED, FORMED_NOTE)

@@ -18,6 +18,7 @@ from deploys.metrics import TEXTFILES
 from deploys.nginx.deploy import INTERNAL as NGINX
 from deploys.ops import services, units
 from deploys.ops.paths import files
+from deploys.ops.services import Service
 from deploys.runtime.settings import INTERNAL as BOT
 from deploys.tls.renewal import METRICS as NGINX_METRICS
 from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM
@@ -55,7 +56,7 @@ def reported() -> None:
     files.template("exporters/certificate-metrics", PROGRAM, {}, check=COMPILES)
     for unit in (SERVICE, TIMER):
         files.template(f"exporters/{unit}", f"{UNITS}/{unit}", VALUES)
-    services.converge(TIMER, inputs="", watch=FILES, ready=READY)
+    services.converge(Service(TIMER, watch=FILES, ready=READY))
 
 
 def absent() -> None:

@@ -31,6 +31,7 @@ from deploys.ops.debian import packages
 from deploys.ops.facts import PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
@@ -98,7 +99,7 @@ def _with(exporter: Exporter, settings: ExportersSettings) -> None:
     if BLACKBOX_CONFIG in exporter.reads:
         check = f"{exporter.package} --config.check --config.file={{}}"
         files.put(BLACKBOX_CONFIG, blackbox_config(settings), check=check)
-    services.converge(exporter.package, inputs="", watch=exporter.watched, ready=shows(exporter, settings))
+    services.converge(Service(exporter.package, watch=exporter.watched, ready=shows(exporter, settings)))
 
 
 def _certificate(settings: ExportersSettings) -> None:

@@ -6,6 +6,7 @@ from deploys.metrics import TEXTFILES
 from deploys.nvidia.detect import has_gpu
 from deploys.ops import services, units
 from deploys.ops.paths import files
+from deploys.ops.services import Service
 
 PROGRAM = "/usr/local/lib/clawd-gpu-metrics"
 OUTPUT = f"{TEXTFILES}/clawd_gpu.prom"
@@ -27,7 +28,7 @@ def measured(root: str) -> bool:
     files.template("exporters/gpu-metrics", PROGRAM, {}, check=COMPILES)
     files.template(f"exporters/{SERVICE}", f"{UNITS}/{SERVICE}", {"output": OUTPUT, "folder": TEXTFILES})
     files.template(f"exporters/{TIMER}", f"{UNITS}/{TIMER}", {})
-    services.converge(TIMER, inputs="", watch=FILES, ready=f"test -s {OUTPUT}")
+    services.converge(Service(TIMER, watch=FILES, ready=f"test -s {OUTPUT}"))
     return True
 
 

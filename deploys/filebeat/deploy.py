@@ -14,6 +14,7 @@ from deploys.filebeat.settings import FilebeatSettings
 from deploys.ops import services, units
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.runtime.journal import NAMESPACE, MachineIdFact
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
@@ -58,7 +59,7 @@ def apply() -> None:
     internal(TLS, settings.project, certificate_names(settings.address), owner="root", subject=subject)
     rendered = values(settings, host.get_fact(MachineIdFact))
     files.template("filebeat/filebeat.yml", CONFIG, rendered, mode="0600", check=ACCEPTED)
-    services.converge(NAME, inputs="", watch=READS)
+    services.converge(Service(NAME, watch=READS))
 
 
 @removal("Filebeat")

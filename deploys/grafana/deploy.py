@@ -33,6 +33,7 @@ from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
+from deploys.ops.services import Service
 from deploys.ops.shell import script
 from deploys.runtime import prune
 from deploys.settings import purging, settings_of
@@ -71,7 +72,7 @@ def apply() -> None:
         # Read again every minute: no reason to restart.
         files.put(f"{DASHBOARDS}/{board.uid}.json", dashboard_json(board), **OWNED)
     prune.only(DASHBOARDS, {f"{board.uid}.json" for board in shown})
-    services.converge(UNIT, inputs="", watch=reads(settings), ready=healthy(settings.url), timeout=120)
+    services.converge(Service(UNIT, watch=reads(settings), ready=healthy(settings.url), timeout=120))
     _password(settings.url, name="Password of Grafana's admin")
 
 

@@ -20,6 +20,7 @@ from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
 from deploys.ops.programs import program
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.releases import release_of
 from deploys.settings import settings_of
 from inventory.errors import HostError
@@ -95,7 +96,7 @@ def remove() -> None:
     """Remove the hardening, and restore kernel settings. Logs of fail2ban and of updates go with `purge`."""
     for path in (SSHD, SUDOERS):
         files.absent(path)
-    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+    services.converge(Service("ssh", watch=SSHD_FILES, reload=True))
     sysctl.restored()
     for unit in reversed(PACKAGE_FILES_UNITS):
         units.absent(unit)
@@ -188,7 +189,7 @@ def _fail2ban(settings: Fail2banSettings | None) -> None:
         return
     files.template("hardening/jail.local", JAIL, settings.model_dump(), check=JAIL_CHECK)
     # Restarted, not reloaded: after a reload that changes the action, fail2ban 1.1.0 has none. Bans persist.
-    services.converge("fail2ban", inputs="", watch=(JAIL,), ready=BANS, timeout=30)
+    services.converge(Service("fail2ban", watch=(JAIL,), ready=BANS, timeout=30))
 
 
 def _updates(settings: HardeningSettings) -> None:
@@ -200,7 +201,7 @@ def _updates(settings: HardeningSettings) -> None:
     values = {"origins": release.security if release else (), "reboot": settings.reboot}
     files.template("hardening/apt.conf", UPDATES, values, check="apt-config -c {} dump >/dev/null")
     for timer in TIMERS:
-        services.converge(timer, inputs="")
+        services.converge(Service(timer))
 
 
 def _ssh(settings: HardeningSettings) -> None:
@@ -213,7 +214,7 @@ def _ssh(settings: HardeningSettings) -> None:
         "refused_host_keys": _refused_host_keys(settings.weak_host_keys),
     }
     files.template("hardening/sshd.conf", SSHD, values, check=SSHD_CHECK)
-    services.converge("ssh", inputs="", watch=SSHD_FILES, reload=True)
+    services.converge(Service("ssh", watch=SSHD_FILES, reload=True))
 
 
 def _banner(text: str) -> None:
@@ -241,7 +242,7 @@ def _package_files() -> None:
     paths = tuple(f"{UNITS}/{unit}" for unit in PACKAGE_FILES_UNITS)
     for unit, path in zip(PACKAGE_FILES_UNITS, paths, strict=True):
         files.template(f"hardening/{unit}", path, {"program": PACKAGE_FILES_CHECK})
-    services.converge(PACKAGE_FILES_UNITS[1], inputs="", watch=paths)
+    services.converge(Service(PACKAGE_FILES_UNITS[1], watch=paths))
 
 
 RSA_BITS = 3072
@@ -328,4 +329,4 @@ _HOST_KEYS = program("deploys/hardening/scripts/host_keys.sh")
 def _time(settings: HardeningSettings, clock: TimeKeeping) -> None:
     files.directory(TIMESYNCD.rpartition("/")[0])
     files.template("hardening/timesyncd.conf", TIMESYNCD, {"servers": settings.time_servers})
-    services.converge("systemd-timesyncd", inputs="", watch=(TIMESYNCD,))
+    services.converge(Service("systemd-timesyncd", watch=(TIMESYNCD,)))

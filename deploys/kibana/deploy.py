@@ -19,6 +19,7 @@ from deploys.kibana.settings import KibanaSettings
 from deploys.ops import accounts, services, units
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
@@ -65,7 +66,7 @@ def apply() -> None:
     files.template("kibana/service.conf", f"{DROP_IN}/clawd.conf", values(settings))
     files.directory(DATA, owner=NAME, group=NAME, mode="2750")
     elastic.settled_owner(DATA, NAME)
-    services.converge(NAME, inputs="", watch=READS, ready=AVAILABLE, timeout=300)
+    services.converge(Service(NAME, watch=READS, ready=AVAILABLE, timeout=300))
     api.stored(SERVER, saved(), name="Data views and searches")
 
 

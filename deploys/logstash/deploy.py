@@ -20,6 +20,7 @@ from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, services, units
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 
@@ -61,7 +62,7 @@ def apply() -> None:
     files.template("logstash/service.conf", f"{DROP_IN}/clawd.conf", values(settings))
     files.directory(DATA, owner=NAME, group=NAME)
     elastic.settled_owner(DATA, NAME)
-    services.converge(NAME, inputs="", watch=READS, ready=TAKES_LINES, timeout=300)
+    services.converge(Service(NAME, watch=READS, ready=TAKES_LINES, timeout=300))
 
 
 @removal("Logstash")

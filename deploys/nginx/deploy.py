@@ -14,6 +14,7 @@ from deploys.ops.debian import packages
 from deploys.ops.facts import PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
@@ -62,11 +63,9 @@ def apply() -> None:
     files.template("nginx/upstreams.conf", UPSTREAMS, rendered, check=_WITH_THE_REST)
     files.template("nginx/nginx.conf", CONFIG, rendered, check="nginx -t -q -c {}")
     services.converge(
-        "nginx",
-        inputs="",
-        watch=reads(settings),
-        reload=True,
-        ready=serves_its_certificate(settings.https_port),
+        Service(
+            "nginx", watch=reads(settings), reload=True, ready=serves_its_certificate(settings.https_port)
+        )
     )
     if not settings.bots_over_tls:
         _no_internal_certificate()
@@ -79,7 +78,7 @@ def _logs() -> None:
     files.template("nginx/logrotate.conf", LOGROTATE, rotation, check="logrotate --debug {} 2>&1")
     for unit in LOG_UNITS:
         files.template(f"nginx/{unit}", f"{UNITS}/{unit}", {"config": LOGROTATE})
-    services.converge(LOG_UNITS[1], inputs="", watch=LOG_FILES)
+    services.converge(Service(LOG_UNITS[1], watch=LOG_FILES))
 
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"

@@ -16,6 +16,7 @@ from deploys.ops import services, units
 from deploys.ops.debian import packages, sources
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, ClawdError, HostError
 
@@ -68,10 +69,10 @@ def apply() -> None:
     stuck = machine.nouveau or machine.loaded not in ("", machine.installed)
     if not (stuck and settings.reboot == "never"):
         # It does not start without the driver.
-        services.converge("nvidia-persistenced", inputs=f"{modules} {settings.branch}")
+        services.converge(Service("nvidia-persistenced", inputs=f"{modules} {settings.branch}"))
         if cuda is not None:
             files.template("nvidia/clawd-gpu.service", DEVICES, {}, check="systemd-analyze verify {}")
-            services.converge("clawd-gpu", inputs="", watch=(DEVICES,))
+            services.converge(Service("clawd-gpu", watch=(DEVICES,)))
     if cuda is None:
         units.absent("clawd-gpu.service")
     if settings.toolkit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -21,43 +22,51 @@ STAMPS = "/var/lib/clawd/state"
 ENABLED = frozenset({"enabled", "static", "alias", "indirect", "generated"})
 
 
-def converge(
-    unit: str,
-    *,
-    inputs: str,
-    changed: Sequence[OperationMeta] = (),
-    watch: Sequence[str] = (),
-    reload: bool = False,
-    ready: str | None = None,
-    before: str | None = None,
-    timeout: int = 60,
-    keep: bool = True,
-    undo: str | None = None,
-    **arguments: Any,
-) -> OperationMeta:
-    """Enable `unit` and have it run with exactly these `inputs`, a digest of all that it reads.
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How a systemd unit has to run: what it reads, and what shows that it serves.
 
-    It is restarted (with `reload`, reloaded when it runs) when one of the `changed` operations changes
-    something, or when `inputs` or a file of the host named in `watch` differ from those of its last
-    successful start. That start is recorded in a stamp, so that the next run restarts the unit when this one
-    is interrupted before. `ready` is a shell command that succeeds when the unit serves; it is tried for
-    `timeout` seconds. Its variable `$before` has the output that the shell command `before` printed ahead of
-    the restart, to compare the state with the one before.
+    `ready`, `before` and `undo` are shell commands.
+    """
 
-    A masked unit is unmasked; when it is no longer needed, it is masked again.
+    unit: str
+    """Its name; one without a suffix is a service."""
+    watch: tuple[str, ...] = ()
+    """Files of the host that it reads: it is restarted when they differ from those of its last good start."""
+    inputs: str = ""
+    """Digest of what it reads besides files; another one restarts it, too."""
+    reload: bool = False
+    """Whether a unit that runs is reloaded instead of restarted."""
+    ready: str | None = None
+    """Succeeds when the unit serves."""
+    before: str | None = None
+    """Printed ahead of a restart; `ready` has the output in `$before`, to compare the state with."""
+    timeout: int = 60
+    """Seconds for which `ready` is tried."""
+    keep: bool = True
+    """Whether copies of the files in `watch` are kept, and put back when a start with other ones fails."""
+    undo: str | None = None
+    """Puts back what was there when the first start fails, when there are no copies."""
+
+    @property
+    def name(self) -> str:
+        """Return the unit with its suffix."""
+        return self.unit if "." in self.unit else f"{self.unit}.service"
+
+
+def converge(service: Service, **arguments: Any) -> OperationMeta:
+    """Enable a unit and have it run with exactly the files and inputs of `service`.
+
+    A start that succeeds is recorded in a stamp, so that the next run restarts the unit when this one is
+    interrupted before. A masked unit is unmasked; when it is no longer needed, it is masked again.
 
     On failure the operation's error output has the last lines of the unit's journal, and the files of its
     last successful start are restored: of the files in `watch` a copy is kept next to the stamp
     (`good_path`); those that differ are put back, and the unit is started with them. A file that is reached
     through a link is not put back: it is one of several that were switched at once, such as a certificate.
-    Without `keep` none is. `undo`, a shell command, is for the first start, when there is no copy: it puts
-    back what was there.
     """
-    full = unit if "." in unit else f"{unit}.service"
-    arguments.setdefault("name", f"Service {full.removesuffix('.service')}")
-    return _converge(
-        full, inputs, tuple(changed), tuple(watch), reload, ready, before, timeout, keep, undo, **arguments
-    )
+    arguments.setdefault("name", f"Service {service.name.removesuffix('.service')}")
+    return _converge(service, **arguments)
 
 
 def forgotten(unit: str, **arguments: Any) -> OperationMeta:
@@ -92,24 +101,13 @@ def stamp_of(inputs: str, watched: Sequence[str] = ()) -> str:
 
 
 @operation
-def _converge(
-    unit: str,
-    inputs: str,
-    changed: tuple[OperationMeta, ...],
-    watch: tuple[str, ...],
-    reload: bool,
-    ready: str | None,
-    before: str | None,
-    timeout: int,
-    keep: bool,
-    undo: str | None,
-) -> Iterator[StringCommand]:
+def _converge(service: Service) -> Iterator[StringCommand]:
+    unit, watch = service.name, service.watch
     state: UnitState = host.get_fact(UnitFact, unit=unit, stamp=stamp_path(unit), watch=watch)
-    stamp = stamp_of(inputs, state.watched)
+    stamp = stamp_of(service.inputs, state.watched)
     served = _served(unit)
     changing = {path for path in watch if expected(host, path)} - served
-    new_files = bool(changing) or any(map(_changes, changed))
-    action = action_for(state, stamp, new_files=new_files, reload=reload)
+    action = action_for(state, stamp, new_files=bool(changing), reload=service.reload)
     if action is None:
         return
     record(Change(unit, (action,)))
@@ -121,11 +119,11 @@ def _converge(
         good=good_path(unit),
         value=stamp,
         action=action.split()[0],
-        ready=ready or "",
-        before=before or "",
-        timeout=timeout,
-        kept="\n".join(watch) if keep else "",
-        undo=undo or "",
+        ready=service.ready or "",
+        before=service.before or "",
+        timeout=service.timeout,
+        kept="\n".join(watch) if service.keep else "",
+        undo=service.undo or "",
         masked=masked_path(unit),
         probe=ready_path(unit),
     )
@@ -148,11 +146,6 @@ def _served(unit: str) -> set[str]:
     Two components may watch for the same unit: it is started once.
     """
     return run_state(host).started_with.setdefault((unit, bool(run.is_executing)), set())
-
-
-def _changes(meta: OperationMeta) -> bool:
-    """Return whether an operation changed something, or while that is not known, whether it would."""
-    return bool(meta.did_change() if meta.is_complete() else meta.will_change)
 
 
 def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -> str | None:

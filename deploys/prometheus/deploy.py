@@ -9,6 +9,7 @@ from deploys.ops import services, units
 from deploys.ops.debian import packages
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PORT, PrometheusSettings
@@ -32,7 +33,7 @@ def apply() -> None:
     text = rules_text(rules(settings), settings.evaluation_interval)
     files.put(RULES, text, check="promtool check rules {}")
     files.put(CONFIG, config(settings), check="promtool check config {}")
-    services.converge(UNIT, inputs="", watch=READS, ready=probe(PORT, "/-/ready"), timeout=120)
+    services.converge(Service(UNIT, watch=READS, ready=probe(PORT, "/-/ready"), timeout=120))
 
 
 @removal("Prometheus")

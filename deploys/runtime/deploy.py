@@ -21,6 +21,7 @@ from deploys.ops import accounts, services, units
 from deploys.ops.facts import PathFact
 from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
+from deploys.ops.services import Service
 from deploys.runtime import good, journal, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.container import image
@@ -175,7 +176,7 @@ def _engine(engine: EngineSettings, running: Running) -> str:
         "cuda": running.cuda,
     }
     _unit(ENGINE_UNIT, values, running.templates)
-    services.converge("clawd-engine", inputs="", watch=engine_reads(model), keep=False)
+    services.converge(Service("clawd-engine", watch=engine_reads(model), keep=False))
     return model
 
 
@@ -204,12 +205,13 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         modes = {CONVERSATIONS: "0700", **dict.fromkeys(DATABASE_FILES, "0600")}
         files.kept_private(modes, owner="clawd-bot")
     services.converge(
-        "clawd-bot",
-        inputs="",
-        watch=bot_reads(settings),
-        # Release, settings and secrets are put back together: `provision.rollout.rollback`.
-        keep=False,
-        ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
+        Service(
+            "clawd-bot",
+            watch=bot_reads(settings),
+            # Release, settings and secrets are put back together: `provision.rollout.rollback`.
+            keep=False,
+            ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
+        )
     )
     prune.only(SECRETS, names)
     if settings.internal is None:

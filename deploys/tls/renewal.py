@@ -14,6 +14,7 @@ from deploys.metrics import TEXTFILES
 from deploys.ops import services, units
 from deploys.ops.debian import packages
 from deploys.ops.paths import files
+from deploys.ops.services import Service
 from deploys.tls.settings import AcmeSettings, TlsSettings
 
 PROGRAM = "/usr/local/lib/clawd/certificate"
@@ -67,7 +68,7 @@ def timer() -> None:
     for unit in UNITS:
         files.template(f"tls/{unit}", f"/etc/systemd/system/{unit}", {}, check="systemd-analyze verify {}")
     paths = tuple(f"/etc/systemd/system/{unit}" for unit in UNITS)
-    services.converge("clawd-tls.timer", inputs="", watch=paths)
+    services.converge(Service("clawd-tls.timer", watch=paths))
 
 
 def absent() -> None:

@@ -12,7 +12,7 @@ import pytest
 from deploys.ops import services
 from deploys.ops.facts import UnitFact, UnitState
 from deploys.ops.paths import files
-from deploys.ops.services import action_for, stamp_of
+from deploys.ops.services import Service, action_for, stamp_of
 from tests.deploys.harness import OWN, Machine, Run
 
 SYSTEMCTL = """#!/bin/sh
@@ -68,7 +68,9 @@ class Unit:
         (self.folder / name).write_text(f"{text}\n")
 
     def converge(self, **arguments: Any) -> Run:
-        return Machine().run(lambda: services.converge("app", **{"inputs": "1", "timeout": 1, **arguments}))
+        return Machine().run(
+            lambda: services.converge(Service("app", **{"inputs": "1", "timeout": 1, **arguments}))
+        )
 
     @property
     def asked(self) -> list[str]:
@@ -122,22 +124,6 @@ def test_disabled_unit_is_enabled_without_restart(tmp_path: Path, monkeypatch: p
     assert unit.asked == ["daemon-reload", "enable app.service"]
 
 
-def test_changed_operation_is_predicted_and_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unit = Unit(tmp_path, monkeypatch)
-    config = tmp_path / "config"
-
-    def operations() -> None:
-        put = files.put(str(config), "x", **OWN)
-        services.converge("app", inputs="1", changed=[put], timeout=1)
-
-    unit.converge()
-    assert unit.asked
-    assert Machine().run(operations, execute=False).predictions == (True, True)
-    assert Machine().run(operations).results == (True, True)
-    assert unit.asked == ["daemon-reload", "reset-failed app.service", "restart app.service"]
-    assert Machine().run(operations).predictions == (False, False)
-
-
 def test_watched_file_is_predicted_and_survives_an_interrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +134,7 @@ def test_watched_file_is_predicted_and_survives_an_interrupted_run(
         return files.put(str(config), text, **OWN)
 
     def converge() -> object:
-        return services.converge("app", inputs="", watch=[str(config)], timeout=1)
+        return services.converge(Service("app", watch=(str(config),), timeout=1))
 
     both = Machine().run(lambda: (write("1"), converge()))
     assert (both.predictions, both.results) == ((True, True), (True, True))
@@ -230,8 +216,8 @@ class Configured:
         def operations() -> None:
             files.put(str(self.one), one, **{**OWN, "mode": "0640"})
             files.absent(str(self.two)) if two is None else files.put(str(self.two), two, **OWN)
-            watch = [str(self.one), str(self.two)]
-            services.converge("app", **{"inputs": "", "watch": watch, "timeout": 1, **arguments})
+            watch = (str(self.one), str(self.two))
+            services.converge(Service("app", **{"watch": watch, "timeout": 1, **arguments}))
 
         return Machine().run(operations)
 
@@ -326,11 +312,7 @@ def test_start_killed_at_any_command_leaves_a_state_to_roll_back_to(
         monkeypatch.setenv("PATH", f"{programs}:{path}")
         killed = (
             not Machine()
-            .run(
-                lambda: services.converge(
-                    "app", inputs="", watch=[str(host.one), str(host.two)], timeout=1, reload=False
-                )
-            )
+            .run(lambda: services.converge(Service("app", watch=(str(host.one), str(host.two)), timeout=1)))
             .succeeded
         )
         calls = int((programs / "turn").read_text())
